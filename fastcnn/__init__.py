@@ -1,0 +1,88 @@
+"""Train small convolutional networks on a CPU, fast: numpy and numba, nothing to compile.
+
+>>> import fastcnn
+>>> model = fastcnn.models.report_cnn(seed=0)
+>>> train, test = fastcnn.data.load("digits012")
+>>> history = fastcnn.fit(model, train, test, epochs=5)  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Public names and the module of each, imported at first use: ``import fastcnn`` stays cheap.
+_EXPORTS = {
+    "AvgPool2d": "fastcnn.layers",
+    "Conv2d": "fastcnn.layers",
+    "Dropout": "fastcnn.layers",
+    "Flatten": "fastcnn.layers",
+    "Linear": "fastcnn.layers",
+    "MaxPool2d": "fastcnn.layers",
+    "ReLU": "fastcnn.layers",
+    "Sequential": "fastcnn.layers",
+    "Sigmoid": "fastcnn.layers",
+    "Tanh": "fastcnn.layers",
+    "CrossEntropyLoss": "fastcnn.losses",
+    "MSELoss": "fastcnn.losses",
+    "gradients": "fastcnn.execution",
+    "fit": "fastcnn.training",
+    "History": "fastcnn.training",
+    "gradcheck": "fastcnn.analysis.gradcheck",
+    "compare_backends": "fastcnn.analysis.compare",
+    "Dataset": "fastcnn.data",
+}
+
+_MODULES = (
+    "analysis", "backends", "data", "errors", "functional", "layers", "losses", "models",
+    "optim", "training",
+)  # fmt: skip
+
+__all__ = [*_EXPORTS, *_MODULES, "__version__"]
+
+if TYPE_CHECKING:
+    from fastcnn import (
+        analysis,
+        backends,
+        data,
+        errors,
+        functional,
+        layers,
+        losses,
+        models,
+        optim,
+        training,
+    )
+    from fastcnn.analysis.compare import compare_backends
+    from fastcnn.analysis.gradcheck import gradcheck
+    from fastcnn.data import Dataset
+    from fastcnn.execution import gradients
+    from fastcnn.layers import (
+        AvgPool2d,
+        Conv2d,
+        Dropout,
+        Flatten,
+        Linear,
+        MaxPool2d,
+        ReLU,
+        Sequential,
+        Sigmoid,
+        Tanh,
+    )
+    from fastcnn.losses import CrossEntropyLoss, MSELoss
+    from fastcnn.training import History, fit
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        value = getattr(import_module(_EXPORTS[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"fastcnn.{name}")
+    else:
+        raise AttributeError(f"module 'fastcnn' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Checking and understanding: gradient checks, backends side by side, metrics and pictures."""

@@ -1,0 +1,190 @@
+"""Backends side by side: differences and times of each layer, forward and backward."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import BACKENDS, get_backend
+from fastcnn.backends.counter_random import dropout_key
+from fastcnn.backends.graph import Graph, Node
+from fastcnn.backends.operations import OPERATIONS
+from fastcnn.execution.passes import as_batch, as_target, run_forward
+from fastcnn.layers import Model
+from fastcnn.losses import CrossEntropyLoss, Loss
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One layer on one backend.
+
+    Attributes
+    ----------
+    absolute, relative : float
+        Largest difference to the reference over output and all gradients; relative ones are
+        divided by the largest magnitude of the reference's array.
+    forward, backward : float
+        Seconds for one sample.
+    """
+
+    layer: str
+    operation: str
+    backend: str
+    absolute: float
+    relative: float
+    forward: float
+    backward: float
+
+
+@dataclass
+class Comparison:
+    """All layers on all backends."""
+
+    rows: list[ComparisonRow] = field(default_factory=list)
+
+    def seconds(self, backend: str) -> float:
+        """Forward and backward of all layers, for one sample."""
+        return sum(row.forward + row.backward for row in self.rows if row.backend == backend)
+
+    def speedup(self, backend: str) -> float:
+        """How many times faster than the reference."""
+        return self.seconds("reference") / self.seconds(backend)
+
+    @property
+    def largest_relative(self) -> float:
+        """Largest relative difference of all rows."""
+        return max(row.relative for row in self.rows)
+
+    @property
+    def largest_absolute(self) -> float:
+        """Largest absolute difference of all rows."""
+        return max(row.absolute for row in self.rows)
+
+
+def compare_backends(
+    model: Model,
+    x: Any,
+    y: Any,
+    *,
+    loss: Loss | None = None,
+    backends: tuple[str, ...] = BACKENDS,
+    repeats: int = 5,
+    reference_samples: int = 2,
+) -> Comparison:
+    """Run each layer on each backend with the same inputs and compare results and times.
+
+    Every layer receives the reference's activations and gradients, so a row shows that layer's
+    own difference. The nested loops are slow: they run on the first ``reference_samples``
+    samples alone, where results are compared; the other backends are timed on the whole batch.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like, shape (N, *input_shape)
+    y : array_like, shape (N,)
+    loss : Loss, optional
+    backends : tuple of str
+    repeats : int
+        Timed runs, of which the median is taken, after one warm-up; the reference runs once.
+    reference_samples : int
+
+    Returns
+    -------
+    Comparison
+    """
+    loss = loss or CrossEntropyLoss()
+    x = as_batch(model, x)
+    graph = model.graph(x.shape[1:])
+    target = as_target(loss, y, len(x), graph, x.dtype)
+    few = min(reference_samples, len(x))
+    state = model.state_dict()
+    small = _Pass(graph, state, x[:few], target[:few], loss)
+    large = _Pass(graph, state, x, target, loss)
+    comparison = Comparison()
+    for index, node in enumerate(graph.nodes):
+        results: dict[str, list[np.ndarray]] = {}
+        for backend in ("reference", *(name for name in backends if name != "reference")):
+            is_reference = backend == "reference"
+            timed, samples = (small, few) if is_reference else (large, len(x))
+            forward, backward = timed.calls(index, node, backend)
+            spent = [
+                _time(call, 1 if is_reference else repeats, warm=not is_reference) / samples
+                for call in (forward, backward)
+            ]
+            forward, backward = small.calls(index, node, backend)
+            returned = backward()
+            results[backend] = [
+                forward(), *(returned if isinstance(returned, tuple) else (returned,))
+            ]  # fmt: skip
+            pairs = list(zip(results[backend], results["reference"], strict=True))
+            differences = [float(np.abs(a - b).max()) for a, b in pairs]
+            scales = [max(float(np.abs(b).max()), 1e-30) for _, b in pairs]
+            relative = max(d / s for d, s in zip(differences, scales, strict=True))
+            comparison.rows.append(
+                ComparisonRow(
+                    node.name, node.operation, backend, max(differences), relative, *spent
+                )
+            )
+    return comparison
+
+
+class _Pass:
+    """Inputs and output gradients of every node for one batch, computed by im2col."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        state: dict[str, np.ndarray],
+        x: np.ndarray,
+        target: np.ndarray,
+        loss: Loss,
+    ) -> None:
+        operations = get_backend("im2col")
+        self.graph, self.state, self.x = graph, state, x
+        self.outputs = run_forward(graph, state, x, operations, True, 0, 0)
+        backward = getattr(operations, f"{loss.operation}_backward")
+        last = len(graph.nodes) - 1
+        self.gradients: dict[int, np.ndarray] = {
+            last: backward(1.0, self.outputs[-1], target, **loss.arguments)
+        }
+        for index in range(last, -1, -1):
+            node = graph.nodes[index]
+            returned = self.calls(index, node, "im2col")[1]()
+            parts = returned if isinstance(returned, tuple) else (returned,)
+            for source, part in zip(node.inputs, parts, strict=False):
+                self.gradients[source] = self.gradients.get(source, 0) + part
+
+    def calls(
+        self, index: int, node: Node, backend: str
+    ) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        """The node's forward and backward as functions without arguments."""
+        operations = get_backend(backend)
+        row = OPERATIONS[node.operation]
+        inputs = [self.x if source < 0 else self.outputs[source] for source in node.inputs]
+        parameters = {key: self.state.get(name) for key, name in node.parameters.items()}
+        arguments = dict(node.arguments)
+        if row.random:
+            arguments["key"] = dropout_key(0, 0, index)
+        taken = [parameters.get(name) for name in row.parameters]
+        read = [parameters[name] for name in row.backward_reads]
+        grad = self.gradients[index]
+        forward = getattr(operations, row.name)
+        backward = getattr(operations, f"{row.name}_backward")
+        return (
+            lambda: forward(*inputs, *taken, **arguments),
+            lambda: backward(grad, *inputs, *read, **arguments),
+        )
+
+
+def _time(call: Callable[[], Any], repeats: int, warm: bool) -> float:
+    if warm:
+        call()
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - began)
+    return median(spent)

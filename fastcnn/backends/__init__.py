@@ -1,0 +1,29 @@
+"""Backends: how a network is computed. All export the same functions with the same meaning."""
+
+from importlib import import_module
+from types import ModuleType
+
+from fastcnn.errors import ConfigurationError
+
+#: Names of the backends, from the yardstick to the fastest.
+BACKENDS: tuple[str, ...] = ("reference", "im2col")
+DEFAULT_BACKEND = "im2col"
+
+
+def get_backend(name: str | None = None) -> ModuleType:
+    """The package of a backend's functions, imported at first use.
+
+    Parameters
+    ----------
+    name : str, optional
+        One of :data:`BACKENDS`; None is :data:`DEFAULT_BACKEND`.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no backend of that name.
+    """
+    name = DEFAULT_BACKEND if name is None else name
+    if name not in BACKENDS:
+        raise ConfigurationError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
+    return import_module(f"fastcnn.backends.{name}")

@@ -1,0 +1,62 @@
+"""A network as plain data: what a backend receives instead of layer objects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Shape = tuple[int, ...]
+
+#: Index that stands for the network's own input in :attr:`Node.inputs`.
+INPUT = -1
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of a network.
+
+    Attributes
+    ----------
+    name : str
+        The layer's path in the model, such as ``"0"`` or ``"block1.conv"``.
+    operation : str
+        A key of :data:`fastcnn.backends.operations.OPERATIONS`.
+    inputs : tuple of int
+        Indices of the nodes that feed this one; :data:`INPUT` is the network's input.
+    arguments : mapping
+        Keyword arguments of the backend function: geometry, rates.
+    parameters : mapping of str to str
+        The operation's parameter name to the key in the model's state, for those that exist.
+    input_shapes : tuple of tuple of int
+        Shape of each input without the batch dimension.
+    output_shape : tuple of int
+        Shape of the output without the batch dimension.
+    """
+
+    name: str
+    operation: str
+    inputs: tuple[int, ...]
+    arguments: Mapping[str, Any]
+    parameters: Mapping[str, str]
+    input_shapes: tuple[Shape, ...]
+    output_shape: Shape
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which each comes after those that feed it; the last is the output."""
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of the network's output without the batch dimension."""
+        return self.nodes[-1].output_shape if self.nodes else self.input_shape
+
+    def consumers(self) -> dict[int, list[int]]:
+        """For each node (and :data:`INPUT`), the nodes that read its output."""
+        readers: dict[int, list[int]] = {index: [] for index in range(INPUT, len(self.nodes))}
+        for index, node in enumerate(self.nodes):
+            for source in node.inputs:
+                readers[source].append(index)
+        return readers

@@ -1,0 +1,47 @@
+"""Gather and multiply: im2col, col2im and GEMM in numpy and numba; covers every geometry."""
+
+from fastcnn.backends.im2col.activation import (
+    flatten,
+    flatten_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
+from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
+from fastcnn.backends.im2col.dropout import dropout, dropout_backward
+from fastcnn.backends.im2col.linear import linear, linear_backward
+from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.im2col.pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
+    "flatten",
+    "flatten_backward",
+    "linear",
+    "linear_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "mse",
+    "mse_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "tanh",
+    "tanh_backward",
+]

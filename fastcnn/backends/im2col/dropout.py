@@ -1,0 +1,16 @@
+"""Inverted dropout over whole arrays."""
+
+import numpy as np
+
+from fastcnn.backends.counter_random import drop_threshold, uniform_bits
+
+
+def dropout(x: np.ndarray, p: float, key: int) -> np.ndarray:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``."""
+    kept = uniform_bits(key, 0, x.size).reshape(x.shape) >= np.uint32(drop_threshold(p))
+    return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
+
+
+def dropout_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
+    """The gradient passes through the same mask, scaled alike."""
+    return dropout(grad_output, p, key)

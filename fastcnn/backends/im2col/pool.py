@@ -1,0 +1,144 @@
+"""Max and average pooling, one pass over the windows."""
+
+import numpy as np
+from numba import njit
+
+from fastcnn.backends.geometry import Pair, pool_output_size
+
+
+@njit(cache=True, nogil=True)
+def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int, int]:
+    best_h, best_w = h0, w0
+    best = image[h0, w0]
+    for h in range(h0, h1):
+        for w in range(w0, w1):
+            value = image[h, w]
+            if value > best or (value != value and best == best):
+                best, best_h, best_w = value, h, w
+    return best_h, best_w
+
+
+@njit(cache=True, nogil=True)
+def _max_forward(x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> None:
+    N, C, H, W = x.shape
+    for n in range(N):
+        for c in range(C):
+            for i in range(y.shape[2]):
+                h0 = i * stride[0] - padding[0]
+                for j in range(y.shape[3]):
+                    w0 = j * stride[1] - padding[1]
+                    h, w = _winner(
+                        x[n, c],
+                        max(h0, 0),
+                        min(h0 + kernel[0], H),
+                        max(w0, 0),
+                        min(w0 + kernel[1], W),
+                    )
+                    y[n, c, i, j] = x[n, c, h, w]
+
+
+@njit(cache=True, nogil=True)
+def _max_backward(
+    dy: np.ndarray, x: np.ndarray, dx: np.ndarray, kernel: Pair, stride: Pair, padding: Pair
+) -> None:
+    N, C, H, W = x.shape
+    for n in range(N):
+        for c in range(C):
+            for i in range(dy.shape[2]):
+                h0 = i * stride[0] - padding[0]
+                for j in range(dy.shape[3]):
+                    w0 = j * stride[1] - padding[1]
+                    h, w = _winner(
+                        x[n, c],
+                        max(h0, 0),
+                        min(h0 + kernel[0], H),
+                        max(w0, 0),
+                        min(w0 + kernel[1], W),
+                    )
+                    dx[n, c, h, w] += dy[n, c, i, j]
+
+
+@njit(cache=True, nogil=True)
+def _average(
+    y: np.ndarray,
+    x: np.ndarray,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+    forward: bool,
+) -> None:
+    """Forward: ``y`` from ``x``; backward: add the gradient ``y`` onto ``x``."""
+    N, C, H, W = x.shape
+    for n in range(N):
+        for c in range(C):
+            for i in range(y.shape[2]):
+                start = i * stride[0] - padding[0]
+                h0, h1 = max(start, 0), min(start + kernel[0], H)
+                for j in range(y.shape[3]):
+                    start = j * stride[1] - padding[1]
+                    w0, w1 = max(start, 0), min(start + kernel[1], W)
+                    divisor = kernel[0] * kernel[1]
+                    if not count_include_pad:
+                        divisor = (h1 - h0) * (w1 - w0)
+                    if forward:
+                        total = x.dtype.type(0)
+                        for h in range(h0, h1):
+                            for w in range(w0, w1):
+                                total += x[n, c, h, w]
+                        y[n, c, i, j] = total / divisor
+                    else:
+                        share = y[n, c, i, j] / divisor
+                        for h in range(h0, h1):
+                            for w in range(w0, w1):
+                                x[n, c, h, w] += share
+
+
+def max_pool2d(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """Maximum over each window; of equal values the first wins, NaN beats every number."""
+    y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
+    _max_forward(np.ascontiguousarray(x), y, kernel_size, stride, padding)
+    return y
+
+
+def max_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+) -> np.ndarray:
+    """The gradient of each window goes to its winner, found again from ``x``."""
+    grad_x = np.zeros(x.shape, x.dtype)
+    dy, x = np.ascontiguousarray(grad_output), np.ascontiguousarray(x)
+    _max_backward(dy, x, grad_x, kernel_size, stride, padding)
+    return grad_x
+
+
+def avg_pool2d(
+    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+) -> np.ndarray:
+    """Mean over each window."""
+    y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
+    _average(y, np.ascontiguousarray(x), kernel_size, stride, padding, count_include_pad, True)
+    return y
+
+
+def avg_pool2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+) -> np.ndarray:
+    """The gradient of each window is spread evenly over its pixels."""
+    grad_x = np.zeros(x.shape, x.dtype)
+    dy = np.ascontiguousarray(grad_output)
+    _average(dy, grad_x, kernel_size, stride, padding, count_include_pad, False)
+    return grad_x
+
+
+def _output_shape(
+    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+) -> tuple[int, int, int, int]:
+    rows, columns = (
+        pool_output_size(x.shape[2 + a], kernel_size[a], stride[a], padding[a]) for a in (0, 1)
+    )
+    return x.shape[0], x.shape[1], rows, columns

@@ -1,0 +1,47 @@
+"""Nested loops, to be read beside the equations: the yardstick of every faster backend."""
+
+from fastcnn.backends.reference.activation import (
+    flatten,
+    flatten_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
+from fastcnn.backends.reference.conv import conv2d, conv2d_backward
+from fastcnn.backends.reference.dropout import dropout, dropout_backward
+from fastcnn.backends.reference.linear import linear, linear_backward
+from fastcnn.backends.reference.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.reference.pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
+    "flatten",
+    "flatten_backward",
+    "linear",
+    "linear_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "mse",
+    "mse_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "tanh",
+    "tanh_backward",
+]

@@ -1,0 +1,105 @@
+"""Convolution in nested loops.
+
+N samples, C input channels, O output channels, (KH, KW) kernel, (OH, OW) output map.
+Sums are kept in Python floats (float64), whatever the type of the arrays.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastcnn.backends.geometry import Padding, Pair, conv_output_size
+
+
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """``y[n, o, i, j] = b[o] + sum over c, kh, kw of w[o, c, kh, kw] * x[n, c, h, w]``.
+
+    ``h = i * stride + kh * dilation - top`` and ``w`` likewise; ``x`` is 0 outside the image.
+    """
+    N = len(x)
+    O, CG, KH, KW = weight.shape
+    OH, OW = _output_size(x, weight, stride, padding, dilation)
+    y = np.zeros((N, O, OH, OW), x.dtype)
+    for n in range(N):
+        for o in range(O):
+            first = (o // (O // groups)) * CG
+            for i in range(OH):
+                for j in range(OW):
+                    total = 0.0 if bias is None else float(bias[o])
+                    for kh, kw, h, w in _taps(i, j, x, KH, KW, stride, padding, dilation):
+                        for c in range(CG):
+                            total += float(weight[o, c, kh, kw]) * float(x[n, first + c, h, w])
+                    y[n, o, i, j] = total
+    return y
+
+
+def conv2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each product of the forward sum sends its gradient to its two factors.
+
+    ``dw[o, c, kh, kw] += dy[n, o, i, j] * x[n, c, h, w]``,
+    ``dx[n, c, h, w] += dy[n, o, i, j] * w[o, c, kh, kw]``, ``db[o] += dy[n, o, i, j]``.
+    """
+    N = len(x)
+    O, CG, KH, KW = weight.shape
+    OH, OW = grad_output.shape[2:]
+    grad_x = np.zeros(x.shape)
+    grad_weight = np.zeros(weight.shape)
+    grad_bias = np.zeros(O)
+    for n in range(N):
+        for o in range(O):
+            first = (o // (O // groups)) * CG
+            for i in range(OH):
+                for j in range(OW):
+                    dy = float(grad_output[n, o, i, j])
+                    grad_bias[o] += dy
+                    for kh, kw, h, w in _taps(i, j, x, KH, KW, stride, padding, dilation):
+                        for c in range(CG):
+                            grad_weight[o, c, kh, kw] += dy * float(x[n, first + c, h, w])
+                            grad_x[n, first + c, h, w] += dy * float(weight[o, c, kh, kw])
+    return grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
+
+
+def _output_size(
+    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
+) -> Pair:
+    rows, columns = (
+        conv_output_size(x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a])
+        for a in (0, 1)
+    )
+    return rows, columns
+
+
+def _taps(
+    i: int,
+    j: int,
+    x: np.ndarray,
+    KH: int,
+    KW: int,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+) -> Iterator[tuple[int, int, int, int]]:
+    """Kernel positions whose input pixel lies inside the image, with that pixel."""
+    H, W = x.shape[2:]
+    for kh in range(KH):
+        for kw in range(KW):
+            h = i * stride[0] + kh * dilation[0] - padding[0][0]
+            w = j * stride[1] + kw * dilation[1] - padding[1][0]
+            if 0 <= h < H and 0 <= w < W:
+                yield kh, kw, h, w

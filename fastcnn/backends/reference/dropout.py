@@ -1,0 +1,24 @@
+"""Inverted dropout one element at a time."""
+
+import math
+
+import numpy as np
+
+from fastcnn.backends.counter_random import drop_threshold, uniform_bits
+
+
+def dropout(x: np.ndarray, p: float, key: int) -> np.ndarray:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``."""
+    y = np.zeros(x.shape, x.dtype)
+    elements = math.prod(x.shape[1:])
+    for n in range(len(x)):
+        for e, index in enumerate(np.ndindex(x.shape[1:])):
+            bits = int(uniform_bits(key, n * elements + e, 1)[0])
+            if bits >= drop_threshold(p):
+                y[n][index] = float(x[n][index]) / (1.0 - p)
+    return y
+
+
+def dropout_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
+    """The gradient passes through the same mask, scaled alike."""
+    return dropout(grad_output, p, key)

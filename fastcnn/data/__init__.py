@@ -1,0 +1,23 @@
+"""Data sets: by name, from files, or drawn by the package itself."""
+
+from fastcnn.data.archive import read_npz, write_npz
+from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.digits import digits_dataset, draw_digits
+from fastcnn.data.idx import read_idx, write_idx
+from fastcnn.data.images import read_folder, read_image
+from fastcnn.data.sources import load, load_default
+
+__all__ = [
+    "Dataset",
+    "Normalisation",
+    "digits_dataset",
+    "draw_digits",
+    "load",
+    "load_default",
+    "read_folder",
+    "read_idx",
+    "read_image",
+    "read_npz",
+    "write_idx",
+    "write_npz",
+]

@@ -1,0 +1,128 @@
+"""Images with labels, and how they are normalised."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import DataError
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Maps stored images to network input: ``(value - mean) / std`` for each channel.
+
+    Bytes are first divided by 255, so ``mean`` and ``std`` are those of values in 0..1.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise DataError(f"normalisation needs one mean and one positive std a channel: {self}")
+
+    @classmethod
+    def identity(cls, channels: int) -> "Normalisation":
+        """Leave values as they are (bytes are still divided by 255)."""
+        return cls((0.0,) * channels, (1.0,) * channels)
+
+    def apply(self, images: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
+        """Normalised copy of images of shape (N, C, ...), as floating-point ``dtype``."""
+        shape = (1, -1) + (1,) * (images.ndim - 2)
+        unit = 255.0 if images.dtype == np.uint8 else 1.0
+        scale = np.array([1.0 / (unit * std) for std in self.std], dtype).reshape(shape)
+        pairs = zip(self.mean, self.std, strict=True)
+        shift = np.array([-mean / std for mean, std in pairs], dtype).reshape(shape)
+        normalised = images.astype(dtype)
+        normalised *= scale
+        normalised += shift
+        return normalised
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images.
+
+    Attributes
+    ----------
+    images : ndarray, shape (N, C, H, W)
+        uint8, or float32 without NaN or infinity.
+    labels : ndarray of int64, shape (N,)
+        Indices into ``classes``.
+    classes : tuple of str
+        Names of the classes.
+    normalisation : Normalisation
+    name : str
+
+    Raises
+    ------
+    DataError
+        At construction, if any of these does not hold or there is no image.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    normalisation: Normalisation
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.ndim != 4 or images.size == 0:
+            raise DataError(f"{self.name}: images must be (N, C, H, W), got shape {images.shape}")
+        if images.dtype not in (np.uint8, np.float32):
+            raise DataError(f"{self.name}: images must be uint8 or float32, got {images.dtype}")
+        if images.dtype == np.float32 and not np.isfinite(images).all():
+            raise DataError(f"{self.name}: images contain NaN or infinity")
+        if labels.shape != (len(images),) or labels.dtype != np.int64:
+            raise DataError(
+                f"{self.name}: {len(images)} images need int64 labels of shape ({len(images)},), "
+                f"got {labels.dtype} of shape {labels.shape}"
+            )
+        if labels.min() < 0 or labels.max() >= len(self.classes):
+            raise DataError(
+                f"{self.name}: labels {labels.min()}..{labels.max()} do not index "
+                f"{len(self.classes)} classes"
+            )
+        if len(self.normalisation.mean) != images.shape[1]:
+            raise DataError(
+                f"{self.name}: normalisation has {len(self.normalisation.mean)} channels, "
+                f"images have {images.shape[1]}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image, (C, H, W)."""
+        return self.images.shape[1:]
+
+    def subset(self, indices: Any) -> "Dataset":
+        """The images at ``indices`` (integers, booleans or a slice)."""
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def select_classes(self, names: Sequence[Any]) -> "Dataset":
+        """Only the classes of these names, relabelled 0, 1, ... in the order given.
+
+        Raises
+        ------
+        DataError
+            If a class is unknown or has no image.
+        """
+        wanted = tuple(str(name) for name in names)
+        unknown = [name for name in wanted if name not in self.classes]
+        if unknown or not wanted or len(set(wanted)) != len(wanted):
+            raise DataError(
+                f"{self.name} has classes {', '.join(self.classes)}; cannot select {wanted}"
+            )
+        lookup = np.full(len(self.classes), -1, np.int64)
+        for index, name in enumerate(wanted):
+            lookup[self.classes.index(name)] = index
+        labels = lookup[self.labels]
+        kept = labels >= 0
+        if not kept.any():
+            raise DataError(f"{self.name} has no image of classes {wanted}")
+        return replace(self, images=self.images[kept], labels=labels[kept], classes=wanted)

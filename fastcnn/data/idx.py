@@ -1,0 +1,92 @@
+"""The IDX format of the MNIST files, plain and gzipped: reader and writer.
+
+Two zero bytes, a type code, the number of dimensions, each size as a big-endian int32, then the
+values in big-endian C order (http://yann.lecun.com/exdb/mnist/).
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from fastcnn.errors import DataError
+from fastcnn.files import atomic_write
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_CODES = {np.dtype(name): code for code, name in _TYPES.items()}
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Read an IDX file, gzipped or not (told by its content, not by its name).
+
+    Returns
+    -------
+    ndarray
+        In the file's type, native byte order.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, corrupt, truncated, has bytes left over, or is not IDX.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if content[:2] == _GZIP_MAGIC:
+        try:
+            content = zlib.decompress(content, wbits=31)
+        except zlib.error as error:
+            raise DataError(f"{path}: corrupt or truncated gzip data ({error})") from None
+    return parse_idx(content, str(path))
+
+
+def parse_idx(content: bytes, name: str) -> np.ndarray:
+    """The array in the decompressed bytes of an IDX file; ``name`` is for messages.
+
+    Raises
+    ------
+    DataError
+        As :func:`read_idx`.
+    """
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or content[3] == 0:
+        raise DataError(f"{name}: not an IDX file (it starts with {content[:4].hex(' ')})")
+    ndim = content[3]
+    start = 4 + 4 * ndim
+    if len(content) < start:
+        raise DataError(f"{name}: truncated within its header")
+    shape = struct.unpack(f">{ndim}I", content[4:start])
+    dtype = np.dtype(_TYPES[content[2]])
+    expected = start + math.prod(shape) * dtype.itemsize
+    if len(content) != expected:
+        state = "truncated" if len(content) < expected else "longer than its header says"
+        raise DataError(
+            f"{name}: {state}: {len(content)} bytes, {expected} expected for shape {shape}"
+        )
+    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def write_idx(path: str | Path, array: np.ndarray) -> None:
+    """Write an array as IDX, gzipped if the name ends in ``.gz``.
+
+    Raises
+    ------
+    DataError
+        If IDX has no code for the array's type.
+    """
+    path = Path(path)
+    array = np.asarray(array)
+    dtype = array.dtype.newbyteorder(">")
+    if dtype not in _CODES or not 1 <= array.ndim <= 255:
+        raise DataError(f"IDX cannot hold {array.dtype} of shape {array.shape}")
+    header = bytes((0, 0, _CODES[dtype], array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    content = header + array.astype(dtype).tobytes()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, compresslevel=6, mtime=0)
+    atomic_write(path, content)

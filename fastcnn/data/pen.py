@@ -1,0 +1,65 @@
+"""Draws pen paths as anti-aliased strokes; apart, so that numba is loaded only when needed."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def _draw(
+    paths: np.ndarray,
+    pen_down: np.ndarray,
+    width: np.ndarray,
+    softness: np.ndarray,
+    images: np.ndarray,
+) -> None:
+    size = images.shape[1]
+    for n in range(len(paths)):
+        reach = width[n] + softness[n]
+        for p in range(paths.shape[1] - 1):
+            if not pen_down[n, p]:
+                continue
+            ax, ay = paths[n, p]
+            bx, by = paths[n, p + 1]
+            dx, dy = bx - ax, by - ay
+            length = dx * dx + dy * dy
+            top = max(0, int(np.floor(min(ay, by) - reach)))
+            bottom = min(size, int(np.ceil(max(ay, by) + reach)) + 1)
+            left = max(0, int(np.floor(min(ax, bx) - reach)))
+            right = min(size, int(np.ceil(max(ax, bx) + reach)) + 1)
+            for h in range(top, bottom):
+                for w in range(left, right):
+                    t = 0.0
+                    if length > 0.0:
+                        t = min(1.0, max(0.0, ((w - ax) * dx + (h - ay) * dy) / length))
+                    across, along = w - ax - t * dx, h - ay - t * dy
+                    squared = across * across + along * along
+                    if squared >= reach * reach:
+                        continue
+                    value = min(1.0, (reach - np.sqrt(squared)) / (2.0 * softness[n]))
+                    if value > images[n, h, w]:
+                        images[n, h, w] = value
+
+
+def draw_paths(
+    paths: np.ndarray, pen_down: np.ndarray, width: np.ndarray, softness: np.ndarray, size: int
+) -> np.ndarray:
+    """Render paths as images of ink between 0 and 1.
+
+    Parameters
+    ----------
+    paths : ndarray of float64, shape (N, points, 2)
+        Points (x, y) in pixels.
+    pen_down : ndarray of bool, shape (N, points)
+        Whether ink leads from a point to the next.
+    width, softness : ndarray of float64, shape (N,)
+        Half the width of the stroke and of its soft edge, in pixels.
+    size : int
+        Height and width of the images.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, size, size)
+    """
+    images = np.zeros((len(paths), size, size), np.float32)
+    _draw(paths, np.ascontiguousarray(pen_down), width, softness, images)
+    return images

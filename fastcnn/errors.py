@@ -1,0 +1,33 @@
+"""The exceptions that fastcnn raises, so that a caller can catch them by meaning."""
+
+
+class FastcnnError(Exception):
+    """Base of every error that fastcnn raises on purpose."""
+
+
+class ShapeError(FastcnnError, ValueError):
+    """An array or layer geometry does not fit: the message names both shapes."""
+
+
+class ConfigurationError(FastcnnError, ValueError):
+    """An option or argument has a value that makes no sense."""
+
+
+class DataError(FastcnnError, ValueError):
+    """Data are missing, corrupt, truncated or not what they claim to be."""
+
+
+class DataUnavailableError(DataError):
+    """A data set is in no local folder and cannot be downloaded."""
+
+
+class CheckpointError(FastcnnError):
+    """A saved run or state cannot be read, or does not belong to this model."""
+
+
+class NonFiniteError(FastcnnError, ArithmeticError):
+    """Training produced a loss that is NaN or infinite."""
+
+
+class GradientError(FastcnnError, AssertionError):
+    """A gradient disagrees with finite differences."""

@@ -1,0 +1,193 @@
+"""Many training steps on one model: what ``fit`` drives, whichever backend does the work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.errors import CheckpointError
+from fastcnn.execution.passes import as_batch, as_target, loss_and_gradients, predict_logits
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+from fastcnn.optim import Optimizer, clip_gradient_norm
+
+
+class Normalise(Protocol):
+    """Turns stored images into the network's input."""
+
+    def apply(self, images: np.ndarray, dtype: Any = ...) -> np.ndarray:
+        """Return images as floating-point NCHW."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepResults:
+    """What some consecutive training steps gave.
+
+    Attributes
+    ----------
+    losses : ndarray of float64, shape (steps,)
+        Mean loss of each batch, before its update.
+    correct : ndarray of int64, shape (steps,)
+        Samples of each batch whose largest logit was at their class; 0 for other targets.
+    gradient_norms : ndarray of float64, shape (steps,)
+        Euclidean norm of each gradient before clipping; NaN where it was not computed.
+    """
+
+    losses: np.ndarray
+    correct: np.ndarray
+    gradient_norms: np.ndarray
+
+
+class Executor(Protocol):
+    """Runs training steps and evaluations on a model, changing its parameters in place."""
+
+    step: int
+
+    def train_steps(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        order: np.ndarray,
+        learning_rates: np.ndarray,
+        normalisation: Normalise,
+    ) -> StepResults:
+        """Take one step for each learning rate, on consecutive batches of ``order``."""
+        ...
+
+    def evaluate(
+        self, images: np.ndarray, labels: np.ndarray, normalisation: Normalise
+    ) -> tuple[float, float, np.ndarray]:
+        """Mean loss, accuracy and logits outside training."""
+        ...
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """The optimiser's arrays by name, as live views."""
+        ...
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the optimiser's arrays from ``state``."""
+        ...
+
+
+def make_executor(
+    model: Model,
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    backend: str | None = None,
+    batch_size: int,
+    seed: int = 0,
+    threads: int | None = None,
+    clip_norm: float | None = None,
+) -> Executor:
+    """The executor of a backend for one model, loss and optimiser.
+
+    Parameters
+    ----------
+    batch_size : int
+        Samples of each step; the last step of an order may have fewer.
+    seed : int
+        Key of the dropout masks.
+    threads : int, optional
+        Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
+    clip_norm : float, optional
+        Largest Euclidean norm of a gradient; larger ones are scaled down to it.
+    """
+    get_backend(backend)
+    return OperationExecutor(model, loss, optimizer, backend, batch_size, seed, clip_norm)
+
+
+class OperationExecutor:
+    """Runs one backend operation after the other from Python."""
+
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        optimizer: Optimizer,
+        backend: str | None,
+        batch_size: int,
+        seed: int,
+        clip_norm: float | None,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.backend = backend
+        self.batch_size = batch_size
+        self.seed = seed
+        self.clip_norm = clip_norm
+        self.step = 0
+        vector = model.parameter_vector
+        self._slots = {name: np.zeros_like(vector) for name in optimizer.slots}
+
+    def train_steps(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        order: np.ndarray,
+        learning_rates: np.ndarray,
+        normalisation: Normalise,
+    ) -> StepResults:
+        """Take one step for each learning rate, on consecutive batches of ``order``."""
+        count = len(learning_rates)
+        results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
+        for index, lr in enumerate(learning_rates):
+            batch = order[index * self.batch_size : (index + 1) * self.batch_size]
+            x = normalisation.apply(images[batch], dtype=self.model.dtype)
+            y = labels[batch]
+            value, logits, gradient = loss_and_gradients(
+                self.model, x, y,
+                loss=self.loss, backend=self.backend, seed=self.seed, step=self.step,
+            )  # fmt: skip
+            results.losses[index] = value
+            results.correct[index] = count_correct(logits, y)
+            results.gradient_norms[index] = clip_gradient_norm(gradient, self.clip_norm)
+            self.step += 1
+            self.optimizer.update(
+                self.model.parameter_vector, gradient, self._slots, float(lr), self.step
+            )
+        return results
+
+    def evaluate(
+        self, images: np.ndarray, labels: np.ndarray, normalisation: Normalise
+    ) -> tuple[float, float, np.ndarray]:
+        """Mean loss, accuracy and logits outside training."""
+        x = as_batch(self.model, normalisation.apply(images, dtype=self.model.dtype))
+        logits = predict_logits(self.model, x, backend=self.backend)
+        graph = self.model.graph(x.shape[1:])
+        target = as_target(self.loss, labels, len(x), graph, logits.dtype)
+        operation = getattr(get_backend(self.backend), self.loss.operation)
+        value = float(operation(logits, target, **self.loss.arguments))
+        return value, count_correct(logits, labels) / len(x), logits
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """The optimiser's arrays by name, as live views."""
+        return dict(self._slots)
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the optimiser's arrays from ``state``.
+
+        Raises
+        ------
+        CheckpointError
+            If a name or a shape is not this optimiser's.
+        """
+        for name, slot in self._slots.items():
+            if name not in state or np.shape(state[name]) != slot.shape:
+                raise CheckpointError(
+                    f"optimiser state {name!r}: expected shape {slot.shape}, "
+                    f"got {np.shape(state[name]) if name in state else 'none'}"
+                )
+            slot[...] = state[name]
+
+
+def count_correct(logits: np.ndarray, labels: np.ndarray) -> int:
+    """Samples whose largest logit is at their class; 0 where labels are no classes."""
+    labels = np.asarray(labels)
+    if logits.ndim != 2 or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        return 0
+    return int((logits.argmax(axis=1) == labels).sum())

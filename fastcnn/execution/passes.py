@@ -1,0 +1,302 @@
+"""One forward and one backward pass over a model's graph, operation by operation."""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.backends.counter_random import dropout_key
+from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.operations import OPERATIONS
+from fastcnn.errors import DataError, ShapeError
+from fastcnn.layers import Model
+from fastcnn.losses import CrossEntropyLoss, Loss
+
+State = Mapping[str, np.ndarray]
+
+
+def forward(
+    model: Model,
+    x: Any,
+    *,
+    backend: str | None = None,
+    training: bool = False,
+    seed: int = 0,
+    step: int = 0,
+) -> np.ndarray:
+    """Output of a model's last layer.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like, shape (N, *input_shape)
+    backend : str, optional
+    training : bool
+        Whether dropout is active; its masks then depend on ``seed`` and ``step`` alone.
+
+    Returns
+    -------
+    ndarray, shape (N, *output_shape), in the type of the model's parameters
+
+    Raises
+    ------
+    ShapeError
+        If ``x`` does not fit the model.
+    """
+    x = as_batch(model, x)
+    graph = model.graph(x.shape[1:])
+    return run_forward(graph, model.state_dict(), x, get_backend(backend), training, seed, step)[-1]
+
+
+def loss_and_gradients(
+    model: Model,
+    x: Any,
+    y: Any,
+    *,
+    loss: Loss | None = None,
+    backend: str | None = None,
+    training: bool = True,
+    seed: int = 0,
+    step: int = 0,
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Loss, logits and the gradient with respect to all parameters as one flat array.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, *input_shape)
+    y : array_like
+        Integer classes of shape (N,), or targets in the shape of the output for MSE.
+
+    Returns
+    -------
+    loss : float
+        Mean over the batch.
+    logits : ndarray, shape (N, *output_shape)
+    gradient : ndarray
+        In the order and layout of ``model.parameter_vector``.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If ``x`` or ``y`` does not fit the model or the loss.
+    """
+    loss = loss or CrossEntropyLoss()
+    x = as_batch(model, x)
+    graph = model.graph(x.shape[1:])
+    target = as_target(loss, y, len(x), graph, x.dtype)
+    state = model.state_dict()
+    operations = get_backend(backend)
+    outputs = run_forward(graph, state, x, operations, training, seed, step)
+    logits = outputs[-1]
+    value = getattr(operations, loss.operation)(logits, target, **loss.arguments)
+    grad_logits = getattr(operations, f"{loss.operation}_backward")(
+        1.0, logits, target, **loss.arguments
+    )
+    gradient = np.zeros_like(model.parameter_vector)
+    slots = _views(gradient, state)
+    run_backward(graph, state, x, outputs, grad_logits, operations, slots, training, seed, step)
+    return float(value), logits, gradient
+
+
+def gradients(
+    model: Model, x: Any, y: Any, *, loss: Loss | None = None, backend: str | None = None
+) -> tuple[float, dict[str, np.ndarray]]:
+    """Loss and gradient of every parameter by name, with dropout off.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like, shape (N, *input_shape)
+    y : array_like, shape (N,) of classes, or targets in the shape of the output for MSE
+    loss : Loss, optional
+        By default :class:`~fastcnn.losses.CrossEntropyLoss`.
+    backend : str, optional
+
+    Returns
+    -------
+    loss : float
+    gradients : dict of str to ndarray
+        By the keys and in the shapes of ``model.state_dict()``.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If ``x`` or ``y`` does not fit the model or the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastcnn
+    >>> model = fastcnn.models.report_cnn(seed=0)
+    >>> loss, grads = fastcnn.gradients(model, np.zeros((2, 1, 28, 28)), [0, 2])
+    >>> grads["conv1.weight"].shape
+    (4, 1, 3, 3)
+    """
+    value, _, gradient = loss_and_gradients(
+        model, x, y, loss=loss, backend=backend, training=False
+    )
+    return value, _views(gradient, model.state_dict())
+
+
+def predict_logits(
+    model: Model, x: Any, *, backend: str | None = None, batch_size: int = 256
+) -> np.ndarray:
+    """:func:`forward` outside training, ``batch_size`` samples at a time."""
+    x = as_batch(model, x)
+    return np.concatenate(
+        [
+            forward(model, x[start : start + batch_size], backend=backend)
+            for start in range(0, len(x), batch_size)
+        ]
+    )
+
+
+def run_forward(
+    graph: Graph,
+    state: State,
+    x: np.ndarray,
+    operations: ModuleType,
+    training: bool,
+    seed: int,
+    step: int,
+) -> list[np.ndarray]:
+    """Output of every node of the graph."""
+    outputs: list[np.ndarray] = []
+    for index, node in enumerate(graph.nodes):
+        inputs = _inputs(node, x, outputs)
+        row = OPERATIONS[node.operation]
+        if row.random and not training:
+            outputs.append(inputs[0])
+            continue
+        run = getattr(operations, node.operation)
+        outputs.append(
+            run(
+                *inputs,
+                *_parameters(node, state, row.parameters),
+                **_arguments(node, index, seed, step),
+            )
+        )
+    return outputs
+
+
+def run_backward(
+    graph: Graph,
+    state: State,
+    x: np.ndarray,
+    outputs: list[np.ndarray],
+    grad_output: np.ndarray,
+    operations: ModuleType,
+    parameter_gradients: Mapping[str, np.ndarray],
+    training: bool,
+    seed: int,
+    step: int,
+) -> np.ndarray:
+    """Write the gradient of every parameter, and return that of the input ``x``.
+
+    A node that feeds several others receives the sum of their gradients.
+    """
+    pending: dict[int, np.ndarray] = {len(graph.nodes) - 1: grad_output}
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[index]
+        if index not in pending:
+            continue
+        grad = pending.pop(index)
+        row = OPERATIONS[node.operation]
+        if row.random and not training:
+            results: tuple[np.ndarray | None, ...] = (grad,)
+        else:
+            returned = getattr(operations, f"{node.operation}_backward")(
+                grad,
+                *_inputs(node, x, outputs),
+                *_parameters(node, state, row.backward_reads),
+                **_arguments(node, index, seed, step),
+            )
+            results = returned if isinstance(returned, tuple) else (returned,)
+        for source, grad_x in zip(node.inputs, results, strict=False):
+            assert grad_x is not None
+            pending[source] = pending[source] + grad_x if source in pending else grad_x
+        for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
+            if parameter in node.parameters:
+                parameter_gradients[node.parameters[parameter]][...] = value
+    return pending[INPUT]
+
+
+def as_batch(model: Model, x: Any) -> np.ndarray:
+    """Check samples against the model and convert them to its type; remember their shape.
+
+    Raises
+    ------
+    ShapeError
+        If there are none, or their shape is not the model's.
+    """
+    x = np.asarray(x)
+    expected = model.input_shape
+    if x.ndim < 2 or (expected is not None and x.shape[1:] != expected):
+        wanted = "(N, C, H, W)" if expected is None else f"(N, {', '.join(map(str, expected))})"
+        hint = ""
+        if expected is not None and x.shape == expected:
+            hint = "; a single sample needs a batch dimension: x[None]"
+        raise ShapeError(f"the model takes samples of shape {wanted}, got {x.shape}{hint}")
+    if len(x) == 0:
+        raise ShapeError(f"a batch needs at least one sample, got shape {x.shape}")
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"samples must be real numbers, got dtype {x.dtype}")
+    if expected is None:
+        model.graph(x.shape[1:])
+        model.input_shape = x.shape[1:]
+    return np.ascontiguousarray(x, dtype=model.dtype)
+
+
+def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
+    """Check targets against the loss: int64 classes for cross-entropy, an array for MSE."""
+    y = np.asarray(y)
+    output_shape = graph.output_shape
+    if len(y) != count if y.ndim else True:
+        raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")
+    if loss.operation == "cross_entropy":
+        return _as_classes(y, output_shape)
+    if y.ndim == 1 and y.dtype.kind in "iu" and len(output_shape) == 1 and output_shape[0] > 1:
+        return np.eye(output_shape[0], dtype=dtype)[_as_classes(y, output_shape)]
+    if y.ndim == 1 and output_shape == (1,):
+        y = y[:, None]
+    if y.shape[1:] != output_shape:
+        raise ShapeError(f"targets have shape {y.shape}, the output {(count, *output_shape)}")
+    return np.ascontiguousarray(y, dtype=dtype)
+
+
+def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
+    if len(output_shape) != 1:
+        raise ShapeError(f"cross-entropy needs logits of shape (N, classes), got {output_shape}")
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DataError(
+            f"classes must be a 1-D array of integers, got {y.dtype} of shape {y.shape}"
+        )
+    if y.min() < 0 or y.max() >= output_shape[0]:
+        raise DataError(
+            f"classes must lie in 0..{output_shape[0] - 1}, got {y.min()}..{y.max()}"
+        )
+    return y.astype(np.int64, copy=False)
+
+
+def _inputs(node: Node, x: np.ndarray, outputs: list[np.ndarray]) -> list[np.ndarray]:
+    return [x if source == INPUT else outputs[source] for source in node.inputs]
+
+
+def _parameters(node: Node, state: State, names: tuple[str, ...]) -> list[np.ndarray | None]:
+    return [state[node.parameters[key]] if key in node.parameters else None for key in names]
+
+
+def _arguments(node: Node, index: int, seed: int, step: int) -> dict[str, Any]:
+    arguments = dict(node.arguments)
+    if OPERATIONS[node.operation].random:
+        arguments["key"] = dropout_key(seed, step, index)
+    return arguments
+
+
+def _views(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:
+    views, offset = {}, 0
+    for key, value in state.items():
+        views[key] = vector[offset : offset + value.size].reshape(value.shape)
+        offset += value.size
+    return views

@@ -1,0 +1,541 @@
+"""Operations as functions: check the arguments, pick the backend, compute.
+
+Arrays are NCHW, float32 or float64, all of one type; results are new arrays of that type and
+inputs are never changed. ``backend`` is one of :data:`fastcnn.backends.BACKENDS`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import geometry, get_backend
+from fastcnn.errors import ConfigurationError, ShapeError
+
+IntOrPair = int | tuple[int, int]
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: IntOrPair = 1,
+    padding: IntOrPair | str = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Two-dimensional convolution (cross-correlation).
+
+    Parameters
+    ----------
+    x : array_like, shape (N, in_channels, H, W)
+    weight : array_like, shape (out_channels, in_channels / groups, KH, KW)
+    bias : array_like, shape (out_channels,), optional
+    stride, dilation : int or (int, int)
+    padding : int, (int, int), "valid" or "same"
+    groups : int
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, out_channels, OH, OW)
+        ``OH = floor((H + 2 * padding - dilation * (KH - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit each other, or the kernel exceeds the padded input.
+    ConfigurationError
+        If an argument makes no sense, or the types differ.
+
+    References
+    ----------
+    Dumoulin and Visin, arXiv:1603.07285.
+    """
+    x, weight, arguments, _ = _conv_arguments(
+        "conv2d", x, weight, stride, padding, dilation, groups
+    )
+    if bias is not None:
+        bias = _bias("conv2d", bias, x, len(weight))
+    return get_backend(backend).conv2d(x, weight, bias, **arguments)
+
+
+def conv2d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: IntOrPair = 1,
+    padding: IntOrPair | str = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of :func:`conv2d` with respect to its input, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, out_channels, OH, OW)
+        Gradient of the loss with respect to the output.
+    x, weight, stride, padding, dilation, groups, backend
+        As given to :func:`conv2d`.
+
+    Returns
+    -------
+    grad_x : ndarray, shape (N, in_channels, H, W)
+    grad_weight : ndarray, shape (out_channels, in_channels / groups, KH, KW)
+    grad_bias : ndarray, shape (out_channels,)
+
+    Raises
+    ------
+    ShapeError
+        If ``grad_output`` is not what ``x``, ``weight`` and the geometry produce.
+
+    References
+    ----------
+    docs/derivations.md, "Convolution"; Dumoulin and Visin, arXiv:1603.07285, section 4.
+    """
+    x, weight, arguments, output = _conv_arguments(
+        "conv2d_backward", x, weight, stride, padding, dilation, groups
+    )
+    grad_output = _gradient("conv2d_backward", grad_output, x, output)
+    return get_backend(backend).conv2d_backward(grad_output, x, weight, **arguments)
+
+
+def max_pool2d(
+    x: Any,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Maximum over windows; of equal values the first in row-major order wins.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        By default the window itself.
+    padding : int or (int, int)
+        Implicit minus infinity on both sides, at most half the window.
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW)
+
+    Raises
+    ------
+    ShapeError, ConfigurationError
+    """
+    x, arguments, _ = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
+    return get_backend(backend).max_pool2d(x, **arguments)
+
+
+def max_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`max_pool2d` with respect to ``x``, shape (N, C, H, W).
+
+    Raises
+    ------
+    ShapeError
+        If ``grad_output`` is not what ``x`` and the geometry produce.
+    """
+    x, arguments, output = _pool_arguments("max_pool2d_backward", x, kernel_size, stride, padding)
+    grad_output = _gradient("max_pool2d_backward", grad_output, x, output)
+    return get_backend(backend).max_pool2d_backward(grad_output, x, **arguments)
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    count_include_pad: bool = True,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Mean over windows, with zeros in the padding.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    kernel_size, stride, padding
+        As for :func:`max_pool2d`.
+    count_include_pad : bool
+        Whether padded zeros count in the divisor.
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW)
+
+    Raises
+    ------
+    ShapeError, ConfigurationError
+    """
+    x, arguments, _ = _pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
+    return get_backend(backend).avg_pool2d(
+        x, **arguments, count_include_pad=bool(count_include_pad)
+    )
+
+
+def avg_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    count_include_pad: bool = True,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`avg_pool2d` with respect to ``x``, shape (N, C, H, W).
+
+    Raises
+    ------
+    ShapeError
+        If ``grad_output`` is not what ``x`` and the geometry produce.
+    """
+    x, arguments, output = _pool_arguments("avg_pool2d_backward", x, kernel_size, stride, padding)
+    grad_output = _gradient("avg_pool2d_backward", grad_output, x, output)
+    return get_backend(backend).avg_pool2d_backward(
+        grad_output, x, **arguments, count_include_pad=bool(count_include_pad)
+    )
+
+
+def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``max(0, x)`` for an array of any shape."""
+    return get_backend(backend).relu(_array("relu", "x", x))
+
+
+def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`relu`: ``grad_output`` where ``x > 0``, else 0 (also at 0)."""
+    return _elementwise_backward("relu_backward", grad_output, x, backend)
+
+
+def sigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``1 / (1 + exp(-x))`` without overflow, for an array of any shape."""
+    return get_backend(backend).sigmoid(_array("sigmoid", "x", x))
+
+
+def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`sigmoid` at its input ``x``: ``grad_output * y * (1 - y)``."""
+    return _elementwise_backward("sigmoid_backward", grad_output, x, backend)
+
+
+def tanh(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Hyperbolic tangent of an array of any shape."""
+    return get_backend(backend).tanh(_array("tanh", "x", x))
+
+
+def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`tanh` at its input ``x``: ``grad_output * (1 - y^2)``."""
+    return _elementwise_backward("tanh_backward", grad_output, x, backend)
+
+
+def flatten(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``(N, C, H, W)`` to ``(N, C * H * W)``."""
+    return get_backend(backend).flatten(_array("flatten", "x", x))
+
+
+def flatten_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`flatten`: ``grad_output`` in the shape of ``x``."""
+    x = _array("flatten_backward", "x", x)
+    output = (len(x), x.size // len(x))
+    grad_output = _gradient("flatten_backward", grad_output, x, output)
+    return get_backend(backend).flatten_backward(grad_output, x)
+
+
+def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None) -> np.ndarray:
+    """Fully connected layer, ``x W^T + b``.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, in_features)
+    weight : array_like, shape (out_features, in_features)
+    bias : array_like, shape (out_features,), optional
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, out_features)
+
+    Raises
+    ------
+    ShapeError, ConfigurationError
+    """
+    x, weight = _linear_arguments("linear", x, weight)
+    if bias is not None:
+        bias = _bias("linear", bias, x, len(weight))
+    return get_backend(backend).linear(x, weight, bias)
+
+
+def linear_backward(
+    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of :func:`linear`: ``(grad_x, grad_weight, grad_bias)``.
+
+    Raises
+    ------
+    ShapeError
+        If ``grad_output`` is not of shape (N, out_features).
+    """
+    x, weight = _linear_arguments("linear_backward", x, weight)
+    grad_output = _gradient("linear_backward", grad_output, x, (len(x), len(weight)))
+    return get_backend(backend).linear_backward(grad_output, x, weight)
+
+
+def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> np.ndarray:
+    """Inverted dropout: zero elements with probability ``p``, divide the others by ``1 - p``.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, ...)
+    p : float
+        ``0 <= p < 1``.
+    key : int
+        64-bit key of the mask; the same key gives the same mask in every backend.
+    """
+    x = _array("dropout", "x", x)
+    return get_backend(backend).dropout(x, _rate(p), _key(key))
+
+
+def dropout_backward(
+    grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`dropout` with the same ``p`` and ``key``."""
+    x = _array("dropout_backward", "x", x)
+    grad_output = _gradient("dropout_backward", grad_output, x, x.shape)
+    return get_backend(backend).dropout_backward(grad_output, x, _rate(p), _key(key))
+
+
+def softmax(logits: Any) -> np.ndarray:
+    """Softmax over the last axis, with the row's maximum subtracted."""
+    logits = _array("softmax", "logits", logits)
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(
+    logits: Any, target: Any, label_smoothing: float = 0.0, *, backend: str | None = None
+) -> float:
+    """Softmax cross-entropy, mean over the batch.
+
+    Parameters
+    ----------
+    logits : array_like, shape (N, classes)
+    target : array_like of int, shape (N,)
+    label_smoothing : float
+        ``0 <= label_smoothing < 1``.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ShapeError, ConfigurationError
+    """
+    logits, target = _classification("cross_entropy", logits, target)
+    smoothing = _smoothing(label_smoothing)
+    return float(get_backend(backend).cross_entropy(logits, target, smoothing))
+
+
+def cross_entropy_backward(
+    grad_output: float,
+    logits: Any,
+    target: Any,
+    label_smoothing: float = 0.0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`cross_entropy` with respect to the logits, shape (N, classes).
+
+    ``grad_output`` is the gradient with respect to the loss itself, a number (1.0).
+    """
+    logits, target = _classification("cross_entropy_backward", logits, target)
+    return get_backend(backend).cross_entropy_backward(
+        float(grad_output), logits, target, _smoothing(label_smoothing)
+    )
+
+
+def mse(prediction: Any, target: Any, *, backend: str | None = None) -> float:
+    """Mean squared error over all elements of two arrays of one shape."""
+    prediction, target = _regression("mse", prediction, target)
+    return float(get_backend(backend).mse(prediction, target))
+
+
+def mse_backward(
+    grad_output: float, prediction: Any, target: Any, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`mse` with respect to ``prediction``; ``grad_output`` is a number."""
+    prediction, target = _regression("mse_backward", prediction, target)
+    return get_backend(backend).mse_backward(float(grad_output), prediction, target)
+
+
+def _array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype not in (np.float32, np.float64):
+        raise ConfigurationError(
+            f"{operation}: {name} must be float32 or float64, got {array.dtype}"
+        )
+    if ndim is not None and array.ndim != ndim:
+        raise ShapeError(
+            f"{operation}: {name} must have {ndim} dimensions, got shape {array.shape}"
+        )
+    if array.ndim == 0 or array.size == 0:
+        raise ShapeError(f"{operation}: {name} is empty or a scalar, shape {array.shape}")
+    return array
+
+
+def _same_type(operation: str, x: np.ndarray, name: str, value: Any, ndim: int) -> np.ndarray:
+    array = _array(operation, name, value, ndim)
+    if array.dtype != x.dtype:
+        raise ConfigurationError(f"{operation}: {name} is {array.dtype} but x is {x.dtype}")
+    return array
+
+
+def _gradient(operation: str, value: Any, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    array = _same_type(operation, x, "grad_output", value, len(shape))
+    if array.shape != shape:
+        raise ShapeError(
+            f"{operation}: grad_output has shape {array.shape}, the forward pass gives {shape}"
+        )
+    return array
+
+
+def _bias(operation: str, value: Any, x: np.ndarray, size: int) -> np.ndarray:
+    array = _same_type(operation, x, "bias", value, 1)
+    if len(array) != size:
+        raise ShapeError(f"{operation}: bias must have shape ({size},), got {array.shape}")
+    return array
+
+
+def _conv_arguments(
+    operation: str, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
+    x = _array(operation, "x", x, 4)
+    weight = _same_type(operation, x, "weight", weight, 4)
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
+        raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
+    if x.shape[1] % groups or len(weight) % groups:
+        raise ConfigurationError(
+            f"{operation}: groups={groups} must divide in_channels={x.shape[1]} and "
+            f"out_channels={len(weight)}"
+        )
+    if weight.shape[1] * groups != x.shape[1]:
+        raise ShapeError(
+            f"{operation}: weight of shape {weight.shape} with groups={groups} takes "
+            f"{weight.shape[1] * groups} input channels, x of shape {x.shape} has {x.shape[1]}"
+        )
+    kernel = (weight.shape[2], weight.shape[3])
+    stride = geometry.pair(stride, f"{operation}: stride")
+    dilation = geometry.pair(dilation, f"{operation}: dilation")
+    padding = geometry.resolve_padding(padding, kernel, dilation, stride)
+    sizes = []
+    for axis in (0, 1):
+        try:
+            sizes.append(
+                geometry.conv_output_size(
+                    x.shape[2 + axis], kernel[axis], stride[axis], padding[axis], dilation[axis]
+                )
+            )
+        except ShapeError as error:
+            raise ShapeError(
+                f"{operation}: x {x.shape} and weight {weight.shape}: {error}"
+            ) from None
+    arguments = {
+        "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups),
+    }  # fmt: skip
+    return x, weight, arguments, (len(x), len(weight), *sizes)
+
+
+def _pool_arguments(
+    operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any
+) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
+    x = _array(operation, "x", x, 4)
+    kernel = geometry.pair(kernel_size, f"{operation}: kernel_size")
+    stride = kernel if stride is None else geometry.pair(stride, f"{operation}: stride")
+    padding = geometry.pair(padding, f"{operation}: padding", minimum=0)
+    geometry.check_pool_padding(kernel, padding)
+    try:
+        sizes = [
+            geometry.pool_output_size(x.shape[2 + a], kernel[a], stride[a], padding[a])
+            for a in (0, 1)
+        ]
+    except ShapeError as error:
+        raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
+    arguments = {"kernel_size": kernel, "stride": stride, "padding": padding}
+    return x, arguments, (*x.shape[:2], *sizes)
+
+
+def _linear_arguments(operation: str, x: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
+    x = _array(operation, "x", x, 2)
+    weight = _same_type(operation, x, "weight", weight, 2)
+    if x.shape[1] != weight.shape[1]:
+        raise ShapeError(
+            f"{operation}: x of shape {x.shape} has {x.shape[1]} features, weight of shape "
+            f"{weight.shape} takes {weight.shape[1]}"
+        )
+    return x, weight
+
+
+def _elementwise_backward(
+    operation: str, grad_output: Any, x: Any, backend: str | None
+) -> np.ndarray:
+    x = _array(operation, "x", x)
+    grad_output = _gradient(operation, grad_output, x, x.shape)
+    return getattr(get_backend(backend), operation)(grad_output, x)
+
+
+def _classification(operation: str, logits: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
+    logits = _array(operation, "logits", logits, 2)
+    target = np.asarray(target)
+    if target.dtype.kind not in "iu" or target.shape != (len(logits),):
+        raise ShapeError(
+            f"{operation}: target must be integers of shape ({len(logits)},) for logits of shape "
+            f"{logits.shape}, got {target.dtype} of shape {target.shape}"
+        )
+    if target.min() < 0 or target.max() >= logits.shape[1]:
+        raise ConfigurationError(
+            f"{operation}: target must lie in 0..{logits.shape[1] - 1}, "
+            f"got {target.min()}..{target.max()}"
+        )
+    return logits, target.astype(np.int64, copy=False)
+
+
+def _regression(operation: str, prediction: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
+    prediction = _array(operation, "prediction", prediction)
+    target = np.asarray(target, dtype=prediction.dtype)
+    if target.shape != prediction.shape:
+        raise ShapeError(
+            f"{operation}: target has shape {target.shape}, prediction {prediction.shape}"
+        )
+    return prediction, target
+
+
+def _smoothing(value: float) -> float:
+    if not 0.0 <= value < 1.0:
+        raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, got {value!r}")
+    return float(value)
+
+
+def _rate(p: float) -> float:
+    if not 0.0 <= p < 1.0:
+        raise ConfigurationError(f"dropout: p must be at least 0 and below 1, got {p!r}")
+    return float(p)
+
+
+def _key(key: int) -> int:
+    if not 0 <= int(key) < 2**64:
+        raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
+    return int(key)

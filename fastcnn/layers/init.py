@@ -1,0 +1,156 @@
+"""Weight initialisers: small descriptions that draw an array for a given parameter shape.
+
+Fans follow PyTorch: for a weight of shape ``(out, in, ...)``, ``fan_in = in * prod(...)`` and
+``fan_out = out * prod(...)``; for a grouped convolution ``in`` is the channels of one group.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+
+Distribution = Literal["normal", "uniform"]
+
+
+class Initializer(Protocol):
+    """Draws the initial value of one parameter."""
+
+    def __call__(self, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Return a float64 array of ``shape``."""
+        ...
+
+
+def fans(shape: Sequence[int]) -> tuple[int, int]:
+    """Number of inputs and outputs that one weight array connects: ``(fan_in, fan_out)``.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``shape`` has fewer than two dimensions.
+    """
+    if len(shape) < 2:
+        raise ConfigurationError(f"fans need a weight of two or more dimensions, got {shape}")
+    receptive_field = math.prod(shape[2:])
+    return shape[1] * receptive_field, shape[0] * receptive_field
+
+
+def _draw(
+    shape: Sequence[int], std: float, distribution: Distribution, generator: np.random.Generator
+) -> np.ndarray:
+    if distribution == "normal":
+        return generator.normal(0.0, std, size=tuple(shape))
+    bound = math.sqrt(3.0) * std
+    return generator.uniform(-bound, bound, size=tuple(shape))
+
+
+@dataclass(frozen=True)
+class Kaiming:
+    """He initialisation: standard deviation ``gain / sqrt(fan_in)``.
+
+    Parameters
+    ----------
+    distribution : {"normal", "uniform"}
+    negative_slope : float
+        Slope of the rectifier for negative inputs; ``sqrt(5)`` gives PyTorch's default weights.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, "Delving deep into rectifiers", arXiv:1502.01852, section 2.2.
+    """
+
+    distribution: Distribution = "normal"
+    negative_slope: float = 0.0
+
+    def __call__(self, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Draw an array of ``shape``."""
+        gain = math.sqrt(2.0 / (1.0 + self.negative_slope**2))
+        return _draw(shape, gain / math.sqrt(fans(shape)[0]), self.distribution, generator)
+
+
+@dataclass(frozen=True)
+class Xavier:
+    """Glorot initialisation: standard deviation ``gain * sqrt(2 / (fan_in + fan_out))``.
+
+    References
+    ----------
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010, equation 16.
+    """
+
+    distribution: Distribution = "uniform"
+    gain: float = 1.0
+
+    def __call__(self, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Draw an array of ``shape``."""
+        return _draw(
+            shape, self.gain * math.sqrt(2.0 / sum(fans(shape))), self.distribution, generator
+        )
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Gaussian values of a given standard deviation (the report's underfitting study)."""
+
+    std: float
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.std >= 0 and math.isfinite(self.std)):
+            raise ConfigurationError(f"Normal: std must be finite and >= 0, got {self.std}")
+
+    def __call__(self, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Draw an array of ``shape``."""
+        return generator.normal(self.mean, self.std, size=tuple(shape))
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Values drawn evenly from ``[-bound, bound)``."""
+
+    bound: float
+
+    def __call__(self, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Draw an array of ``shape``."""
+        return generator.uniform(-self.bound, self.bound, size=tuple(shape))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value everywhere."""
+
+    value: float = 0.0
+
+    def __call__(self, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Return an array of ``shape`` filled with :attr:`value`."""
+        return np.full(tuple(shape), self.value)
+
+
+#: PyTorch's default for Conv2d and Linear weights: uniform with bound ``1 / sqrt(fan_in)``.
+DEFAULT_WEIGHT = Kaiming("uniform", negative_slope=math.sqrt(5.0))
+
+
+def default_bias(weight_shape: Sequence[int]) -> Uniform:
+    """PyTorch's default for a bias: uniform with bound ``1 / sqrt(fan_in)`` of its weight."""
+    return Uniform(1.0 / math.sqrt(fans(weight_shape)[0]))
+
+
+def draw_weight_and_bias(
+    weight_shape: Sequence[int],
+    bias: bool,
+    weight_init: Initializer | None,
+    bias_init: Initializer | None,
+    seed: "int | np.random.SeedSequence | np.random.Generator | None",
+    dtype: Any,
+) -> dict[str, np.ndarray]:
+    """Draw the parameters of a layer that has a weight and perhaps a bias, in that order."""
+    generator = np.random.default_rng(seed)
+    draw = weight_init or DEFAULT_WEIGHT
+    parameters = {"weight": draw(weight_shape, generator).astype(dtype)}
+    if bias:
+        draw = bias_init or default_bias(weight_shape)
+        parameters["bias"] = draw((weight_shape[0],), generator).astype(dtype)
+    return parameters

@@ -1,0 +1,86 @@
+"""Fully connected layer and the flattening before it."""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ShapeError
+from fastcnn.layers.base import Layer, WeightedLayer, positive
+from fastcnn.layers.init import Initializer, draw_weight_and_bias
+
+
+class Flatten(Layer):
+    """Reshape each sample to a vector, channels first: ``(C, H, W)`` to ``(C * H * W,)``."""
+
+    operation: ClassVar[str] = "flatten"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(C * H * W,)``."""
+        return (math.prod(input_shape),)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Zero: no arithmetic."""
+        return 0
+
+
+class Linear(WeightedLayer):
+    """Fully connected layer, ``y = x W^T + b``.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Size of each input and output sample.
+    bias : bool
+        Whether to add a learned bias of shape ``(out_features,)``.
+    weight_init, bias_init : Initializer, optional
+        By default PyTorch's: uniform with bound ``1 / sqrt(in_features)``.
+    seed : int, SeedSequence or Generator, optional
+        Source of the initial values.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (out_features, in_features)
+    bias : ndarray, shape (out_features,), or None
+    """
+
+    operation: ClassVar[str] = "linear"
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        seed: int | np.random.SeedSequence | np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.in_features = positive(in_features, "Linear", "in_features")
+        self.out_features = positive(out_features, "Linear", "out_features")
+        self.parameters = draw_weight_and_bias(
+            (self.out_features, self.in_features), bias, weight_init, bias_init, seed, dtype
+        )
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(out_features,)``."""
+        if tuple(input_shape) != (self.in_features,):
+            hint = "; put a Flatten before it" if len(input_shape) != 1 else ""
+            raise ShapeError(
+                f"expects samples of shape ({self.in_features},), got {tuple(input_shape)}{hint}"
+            )
+        return (self.out_features,)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two per weight, one per bias."""
+        return 2 * self.weight.size + (self.out_features if self.bias is not None else 0)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        bias = "" if self.bias is not None else ", bias=False"
+        return f"{self.in_features}, {self.out_features}{bias}"

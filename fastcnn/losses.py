@@ -1,0 +1,61 @@
+"""Losses: descriptions, like layers; a backend computes them."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from fastcnn.errors import ConfigurationError
+
+
+class Loss(Protocol):
+    """What a runner needs to know of a loss."""
+
+    operation: ClassVar[str]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the backend function."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropyLoss:
+    """Softmax followed by the negative log-likelihood of integer classes, mean over the batch.
+
+    Computed from the logits with the row maximum subtracted, so large logits do not overflow.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        Share of the target distribution that is spread evenly over all classes,
+        ``0 <= label_smoothing < 1``.
+
+    References
+    ----------
+    Szegedy et al., arXiv:1512.00567, section 7, for label smoothing.
+    """
+
+    label_smoothing: float = 0.0
+    operation: ClassVar[str] = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ConfigurationError(
+                f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing!r}"
+            )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The smoothing."""
+        return {"label_smoothing": float(self.label_smoothing)}
+
+
+@dataclass(frozen=True)
+class MSELoss:
+    """Mean squared error over all elements; integer classes are compared as one-hot vectors."""
+
+    operation: ClassVar[str] = "mse"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """None."""
+        return {}

@@ -1,0 +1,170 @@
+"""Networks by name: the report's, LeNet-5 and a small VGG."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import (
+    Conv2d,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    init,
+)
+
+ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
+
+
+def report_cnn(
+    activation: str = "relu", seed: int | None = None, *, num_classes: int = 3
+) -> Sequential:
+    """The report's network for 28x28 digits: two convolutions and three fully connected layers.
+
+    conv 3x3 1 to 4 - ReLU - max-pool - conv 3x3 4 to 8 - ReLU - max-pool - 392 to 128 - activation
+    - 128 to 128 - activation - 128 to ``num_classes``.
+
+    Parameters
+    ----------
+    activation : {"relu", "sigmoid", "tanh"}
+        What follows the fully connected layers; the convolutions always have ReLU.
+    seed : int, optional
+        Source of the initial weights: Kaiming before a ReLU, Xavier elsewhere; biases are zero.
+    num_classes : int
+
+    Raises
+    ------
+    ConfigurationError
+        If ``activation`` is not one of the three.
+    """
+    if activation not in ACTIVATIONS:
+        raise ConfigurationError(
+            f"report_cnn: activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}"
+        )
+    dense = init.Kaiming() if activation == "relu" else init.Xavier()
+    activate = ACTIVATIONS[activation]
+    generator = np.random.default_rng(seed)
+    conv = _conv_factory(generator)
+    linear = _linear_factory(generator)
+    return Sequential(
+        {
+            "conv1": conv(1, 4, 3, padding=1),
+            "relu1": ReLU(),
+            "pool1": MaxPool2d(2),
+            "conv2": conv(4, 8, 3, padding=1),
+            "relu2": ReLU(),
+            "pool2": MaxPool2d(2),
+            "flatten": Flatten(),
+            "fc1": linear(8 * 7 * 7, 128, dense),
+            f"{activation}3": activate(),
+            "fc2": linear(128, 128, dense),
+            f"{activation}4": activate(),
+            "fc3": linear(128, num_classes, init.Xavier()),
+        },
+        input_shape=(1, 28, 28),
+    )
+
+
+def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
+    """LeNet-5 with ReLU and max-pooling for 28x28 digits.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
+    Proc. IEEE 86 (1998), section II-B.
+    """
+    generator = np.random.default_rng(seed)
+    conv = _conv_factory(generator)
+    linear = _linear_factory(generator)
+    return Sequential(
+        {
+            "conv1": conv(1, 6, 5, padding=2),
+            "relu1": ReLU(),
+            "pool1": MaxPool2d(2),
+            "conv2": conv(6, 16, 5),
+            "relu2": ReLU(),
+            "pool2": MaxPool2d(2),
+            "flatten": Flatten(),
+            "fc1": linear(16 * 5 * 5, 120, init.Kaiming()),
+            "relu3": ReLU(),
+            "fc2": linear(120, 84, init.Kaiming()),
+            "relu4": ReLU(),
+            "fc3": linear(84, num_classes, init.Xavier()),
+        },
+        input_shape=(1, 28, 28),
+    )
+
+
+def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
+    """A VGG-style network for 3x32x32 images: 32-32-pool-64-64-pool-128-pool-256-classes.
+
+    References
+    ----------
+    Simonyan and Zisserman, arXiv:1409.1556, for stacks of 3x3 convolutions.
+    """
+    generator = np.random.default_rng(seed)
+    conv = _conv_factory(generator)
+    linear = _linear_factory(generator)
+    return Sequential(
+        {
+            "conv1": conv(3, 32, 3, padding=1),
+            "relu1": ReLU(),
+            "conv2": conv(32, 32, 3, padding=1),
+            "relu2": ReLU(),
+            "pool1": MaxPool2d(2),
+            "conv3": conv(32, 64, 3, padding=1),
+            "relu3": ReLU(),
+            "conv4": conv(64, 64, 3, padding=1),
+            "relu4": ReLU(),
+            "pool2": MaxPool2d(2),
+            "conv5": conv(64, 128, 3, padding=1),
+            "relu5": ReLU(),
+            "pool3": MaxPool2d(2),
+            "flatten": Flatten(),
+            "fc1": linear(128 * 4 * 4, 256, init.Kaiming()),
+            "relu6": ReLU(),
+            "fc2": linear(256, num_classes, init.Xavier()),
+        },
+        input_shape=(3, 32, 32),
+    )
+
+
+#: Model factories by the name that the command line takes.
+MODELS: dict[str, Callable[..., Sequential]] = {
+    "report": report_cnn,
+    "lenet5": lenet5,
+    "vgg_small": vgg_small,
+}
+
+
+def _conv_factory(generator: np.random.Generator) -> Callable[..., Conv2d]:
+    def make(in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> Conv2d:
+        return Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=padding,
+            weight_init=init.Kaiming(),
+            bias_init=init.Constant(0.0),
+            seed=generator,
+        )
+
+    return make
+
+
+def _linear_factory(generator: np.random.Generator) -> Callable[..., Linear]:
+    def make(in_features: int, out_features: int, weight_init: init.Initializer) -> Linear:
+        return Linear(
+            in_features,
+            out_features,
+            weight_init=weight_init,
+            bias_init=init.Constant(0.0),
+            seed=generator,
+        )
+
+    return make

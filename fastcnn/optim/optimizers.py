@@ -1,0 +1,197 @@
+"""Optimisers: descriptions with PyTorch's arguments and formulas, updating flat arrays in place."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+
+Slots = dict[str, np.ndarray]
+
+
+class Optimizer(Protocol):
+    """What training needs of an optimiser.
+
+    Attributes
+    ----------
+    lr : float
+        The base learning rate, which a schedule scales.
+    slots : tuple of str
+        Names of the arrays, each as long as the parameters, that carry its state.
+    """
+
+    @property
+    def lr(self) -> float:
+        """The base learning rate."""
+        ...
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state arrays."""
+        ...
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """Change ``parameters`` and ``slots`` in place; ``step`` counts from 1."""
+        ...
+
+
+def _check(owner: str, **values: tuple[float, float, float]) -> None:
+    for name, (value, low, high) in values.items():
+        if not low <= value < high:
+            raise ConfigurationError(
+                f"{owner}: {name} must be at least {low} and below {high}, got {value!r}"
+            )
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum.
+
+    ``v = momentum * v + g`` (``v = g`` at the first step), ``p -= lr * v``; with ``nesterov``,
+    ``p -= lr * (g + momentum * v)``. ``weight_decay * p`` is added to the gradient first.
+
+    References
+    ----------
+    Sutskever et al., "On the importance of initialization and momentum in deep learning",
+    ICML 2013; the form without dampening is ``torch.optim.SGD``'s.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    kind: ClassVar[str] = "sgd"
+
+    def __post_init__(self) -> None:
+        _check(
+            "SGD",
+            lr=(self.lr, 0.0, math.inf),
+            momentum=(self.momentum, 0.0, 1.0),
+            weight_decay=(self.weight_decay, 0.0, math.inf),
+        )
+        if self.nesterov and self.momentum == 0.0:
+            raise ConfigurationError("SGD: nesterov needs a momentum above 0")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The velocity, where there is momentum."""
+        return ("momentum_buffer",) if self.momentum else ()
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        if self.weight_decay:
+            gradient = gradient + self.weight_decay * parameters
+        if self.momentum:
+            velocity = slots["momentum_buffer"]
+            velocity *= self.momentum
+            velocity += gradient
+            gradient = gradient + self.momentum * velocity if self.nesterov else velocity
+        parameters -= lr * gradient
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam; ``weight_decay * p`` is added to the gradient (L2 regularisation).
+
+    References
+    ----------
+    Kingma and Ba, arXiv:1412.6980, algorithm 1.
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    kind: ClassVar[str] = "adam"
+    slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+
+    def __post_init__(self) -> None:
+        _check(
+            type(self).__name__,
+            lr=(self.lr, 0.0, math.inf),
+            eps=(self.eps, 0.0, math.inf),
+            weight_decay=(self.weight_decay, 0.0, math.inf),
+            **{f"betas[{i}]": (beta, 0.0, 1.0) for i, beta in enumerate(self.betas)},
+        )
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        if self.weight_decay:
+            gradient = gradient + self.weight_decay * parameters
+        self._step(parameters, gradient, slots, lr, step)
+
+    def _step(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        first, second = slots["exp_avg"], slots["exp_avg_sq"]
+        beta1, beta2 = self.betas
+        first += (1.0 - beta1) * (gradient - first)
+        second *= beta2
+        second += (1.0 - beta2) * gradient * gradient
+        denominator = np.sqrt(second) / math.sqrt(1.0 - beta2**step) + self.eps
+        parameters -= (lr / (1.0 - beta1**step)) * first / denominator
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: ``p *= 1 - lr * weight_decay`` before the step.
+
+    References
+    ----------
+    Loshchilov and Hutter, arXiv:1711.05101, algorithm 2.
+    """
+
+    weight_decay: float = 0.01
+    kind: ClassVar[str] = "adamw"
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        parameters *= 1.0 - lr * self.weight_decay
+        self._step(parameters, gradient, slots, lr, step)
+
+
+OPTIMIZERS: dict[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+def make_optimizer(name: str, **arguments: Any) -> Optimizer:
+    """An optimiser by its name, ``sgd``, ``adam`` or ``adamw``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none of that name, or it has no such argument.
+    """
+    if name not in OPTIMIZERS:
+        raise ConfigurationError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
+    try:
+        return OPTIMIZERS[name](**arguments)
+    except TypeError as error:
+        raise ConfigurationError(f"optimizer {name!r}: {error}") from None
+
+
+def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
+    """Scale a gradient in place so that its Euclidean norm is at most ``max_norm``.
+
+    Returns
+    -------
+    float
+        The norm before, summed in float64.
+
+    References
+    ----------
+    Pascanu, Mikolov and Bengio, arXiv:1211.5063, section 3.2.
+    """
+    norm = math.sqrt(float(np.sum(np.square(gradient, dtype=np.float64))))
+    if max_norm is not None and norm > max_norm:
+        gradient *= max_norm / norm
+    return norm

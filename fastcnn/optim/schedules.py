@@ -1,0 +1,152 @@
+"""Learning-rate schedules: the rate of each training step, counted from 0."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+
+
+class Schedule(Protocol):
+    """Gives the learning rate of one step."""
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """Rate of step ``step`` of ``total_steps``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The base rate throughout."""
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """The base rate."""
+        return base_lr
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """Multiply the rate by ``gamma`` every ``every_epochs`` epochs."""
+
+    every_epochs: int = 1
+    gamma: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.every_epochs < 1 or not 0.0 < self.gamma <= 1.0:
+            raise ConfigurationError(
+                f"StepDecay: every_epochs must be >= 1 and gamma in (0, 1], got {self}"
+            )
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """``base_lr * gamma ** (epoch // every_epochs)``."""
+        return base_lr * self.gamma ** (step // steps_per_epoch // self.every_epochs)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from the base rate to ``min_factor`` times it.
+
+    References
+    ----------
+    Loshchilov and Hutter, arXiv:1608.03983, equation 5, without restarts.
+    """
+
+    min_factor: float = 0.0
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """The annealed rate."""
+        return _anneal(base_lr, base_lr * self.min_factor, step / max(1, total_steps))
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Rise from ``initial_factor`` to the base rate, then fall to ``final_factor`` of the start.
+
+    The formulas are those of ``torch.optim.lr_scheduler.OneCycleLR`` with cosine annealing, where
+    ``initial_factor = 1 / div_factor`` and ``final_factor = 1 / final_div_factor``.
+
+    References
+    ----------
+    Smith and Topin, arXiv:1708.07120.
+    """
+
+    warmup_fraction: float = 0.3
+    initial_factor: float = 1 / 25
+    final_factor: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.warmup_fraction < 1.0:
+            raise ConfigurationError(
+                f"OneCycle: warmup_fraction must lie between 0 and 1, got {self.warmup_fraction}"
+            )
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """The rate in its rise or fall."""
+        initial = base_lr * self.initial_factor
+        peak = self.warmup_fraction * total_steps - 1.0
+        if step <= peak:
+            return _anneal(initial, base_lr, step / max(peak, 1e-12))
+        share = (step - peak) / max(total_steps - 1.0 - peak, 1e-12)
+        return _anneal(base_lr, initial * self.final_factor, share)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Rise linearly over the first ``steps`` steps, then follow another schedule."""
+
+    steps: int
+    then: Schedule = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ConfigurationError(f"Warmup: steps must be >= 0, got {self.steps}")
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """The rising rate, or that of the schedule behind it."""
+        rate = self.then.lr(step, total_steps, steps_per_epoch, base_lr)
+        return rate * min(1.0, (step + 1) / (self.steps + 1))
+
+
+def learning_rates(
+    schedule: Schedule,
+    base_lr: float,
+    first_step: int,
+    count: int,
+    total_steps: int,
+    steps_per_epoch: int,
+) -> np.ndarray:
+    """Rates of ``count`` consecutive steps as a float64 array."""
+    return np.array(
+        [
+            schedule.lr(step, total_steps, steps_per_epoch, base_lr)
+            for step in range(first_step, first_step + count)
+        ]
+    )
+
+
+SCHEDULES: dict[str, Any] = {
+    "constant": Constant,
+    "step": StepDecay,
+    "cosine": Cosine,
+    "one-cycle": OneCycle,
+}
+
+
+def make_schedule(name: str, warmup_steps: int = 0) -> Schedule:
+    """A schedule by its name, with a linear warm-up before it if ``warmup_steps`` is above 0.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none of that name.
+    """
+    if name not in SCHEDULES:
+        raise ConfigurationError(f"schedule must be one of {', '.join(SCHEDULES)}, got {name!r}")
+    schedule = SCHEDULES[name]()
+    return Warmup(warmup_steps, schedule) if warmup_steps else schedule
+
+
+def _anneal(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))

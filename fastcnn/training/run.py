@@ -1,0 +1,223 @@
+"""The folder that a training run leaves: config, metrics, weights and a picture of its curves."""
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+import fastcnn
+from fastcnn.data.dataset import Normalisation
+from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.files import atomic_write
+from fastcnn.layers import Model
+from fastcnn.models import MODELS
+from fastcnn.training.callbacks import Callback, Steps, TrainingStart
+from fastcnn.training.history import History
+
+CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
+
+
+class Run:
+    """A run's folder.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        What was trained, on what and how; see :func:`describe_fit`.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder = folder
+        self.config = config
+
+    @classmethod
+    def create(cls, folder: str | Path, config: dict[str, Any], overwrite: bool = False) -> "Run":
+        """Make a run's folder and write its config.
+
+        Raises
+        ------
+        ConfigurationError
+            If the folder holds something already (and not ``overwrite``) or cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()) and not overwrite:
+                raise ConfigurationError(
+                    f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
+                )
+            for name in (METRICS, WEIGHTS, CURVES):
+                (folder / name).unlink(missing_ok=True)
+            run = cls(folder, dict(config))
+            run.save_config()
+        except OSError as error:
+            raise ConfigurationError(f"{folder} cannot be written ({error.strerror})") from None
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """Read an existing run's config.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds no run, or its config is corrupt.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder / CONFIG} cannot be read ({error})") from None
+        if not isinstance(config, dict) or config.get("format") != "fastcnn-run-1":
+            raise CheckpointError(f"{folder / CONFIG} is not the config of a fastcnn run")
+        return cls(folder, config)
+
+    def save_config(self) -> None:
+        """Write the config."""
+        content = json.dumps(self.config, indent=2, ensure_ascii=False) + "\n"
+        atomic_write(self.folder / CONFIG, content.encode())
+
+    def save_weights(self, model: Model) -> None:
+        """Write the model's parameters as safetensors, under PyTorch's keys."""
+        from safetensors.numpy import save
+
+        # safetensors writes the memory of an array as it lies: only C order is safe.
+        state = {key: np.ascontiguousarray(value) for key, value in model.state_dict().items()}
+        atomic_write(self.folder / WEIGHTS, save(state))
+
+    def load_model(self) -> Model:
+        """The trained model.
+
+        Raises
+        ------
+        CheckpointError
+            If the weights are missing, corrupt or another model's, or the model has no name that
+            it could be rebuilt from.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        name = self.config.get("model", {}).get("name")
+        if name not in MODELS:
+            raise CheckpointError(
+                f"{self.folder}: the model is not one of {', '.join(MODELS)}; build it yourself "
+                f"and load {WEIGHTS} with load_state_dict"
+            )
+        try:
+            model = MODELS[name](**self.config["model"]["arguments"])
+            state = load((self.folder / WEIGHTS).read_bytes())
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.folder}: {WEIGHTS} is missing") from None
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
+        model.load_state_dict(state)
+        return model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(self.config["data"]["classes"])
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How images become input."""
+        data = self.config["data"]
+        return Normalisation(tuple(data["mean"]), tuple(data["std"]))
+
+    def metrics(self, kind: str = "epoch") -> list[dict[str, Any]]:
+        """The records of one kind, ``epoch`` or ``step``."""
+        lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
+        return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+    def recorder(self) -> Callback:
+        """The callback that fills the folder while training goes on."""
+        return _Recorder(self)
+
+
+class _Recorder(Callback):
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.file: TextIO | None = None
+        self.model: Model | None = None
+        self.written = 0
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        self.file = (self.run.folder / METRICS).open("w", encoding="utf-8")
+        self.model = start.model
+        self.run.save_weights(start.model)
+
+    def on_steps(self, steps: Steps) -> None:
+        assert self.file is not None
+        first = steps.step - len(steps.losses) + 1
+        for index, (loss, lr) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
+            record = {"kind": "step", "epoch": steps.epoch, "step": first + index,
+                      "loss": loss, "lr": lr}  # fmt: skip
+            self.file.write(json.dumps(record) + "\n")
+        self.file.flush()
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
+        assert self.file is not None
+        self.file.write(json.dumps(epoch) + "\n")
+        self.file.flush()
+        self.run.save_weights(model)
+
+    def on_train_end(self, history: History) -> None:
+        if self.file is None or self.model is None:
+            return
+        self.file.close()
+        self.run.save_weights(self.model)
+        self.run.config["status"] = history.status
+        self.run.save_config()
+        from fastcnn.training.curves import curves_figure, save_figure
+
+        save_figure(curves_figure(history), self.run.folder / CURVES)
+
+
+def describe_fit(
+    model: Model,
+    data: Any,
+    loss: Any,
+    optimizer: Any,
+    schedule: Any,
+    *,
+    model_name: str | None = None,
+    model_arguments: dict[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """The config of a run: everything needed to repeat it and to load its model."""
+    import numba
+
+    return {
+        "format": "fastcnn-run-1",
+        "status": "running",
+        "model": {
+            "name": model_name,
+            "arguments": model_arguments or {},
+            "input_shape": list(model.input_shape or ()),
+            "parameters": model.num_parameters,
+            "layers": {name: repr(layer) for name, layer in model.named_leaves()},
+        },
+        "data": {
+            "name": data.name,
+            "train_samples": len(data),
+            "classes": list(data.classes),
+            "mean": list(data.normalisation.mean),
+            "std": list(data.normalisation.std),
+        },
+        "loss": {"name": loss.operation, **loss.arguments},
+        "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
+        "schedule": {"name": type(schedule).__name__, **asdict(schedule)},
+        "training": settings,
+        "versions": {
+            "fastcnn": fastcnn.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+        },
+    }
