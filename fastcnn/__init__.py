@@ -70,7 +70,8 @@ if TYPE_CHECKING:
         Tanh,
     )
     from fastcnn.losses import CrossEntropyLoss, MSELoss
-    from fastcnn.training import History, fit
+    from fastcnn.training import History
+    from fastcnn.training.fit import fit as fit
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
         arrays[f"{part}_x{suffix}"] = images
         arrays[f"{part}_y{suffix}"] = data.labels
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     atomic_write(path, buffer.getvalue())
 
 
@@ -109,9 +109,7 @@ def _as_labels(labels: np.ndarray, path: Path) -> np.ndarray:
     labels = labels.reshape(len(labels)) if labels.ndim == 2 else labels
     whole = labels.astype(np.int64) if labels.dtype.kind in "iuf" else None
     if whole is None or labels.ndim != 1 or (whole != labels).any() or labels.size == 0:
-        raise DataError(
-            f"{path}: labels must be whole numbers, got {labels.dtype} {labels.shape}"
-        )
+        raise DataError(f"{path}: labels must be whole numbers, got {labels.dtype} {labels.shape}")
     if whole.min() < 0:
         raise DataError(f"{path}: labels must not be negative, got {whole.min()}")
     return whole

@@ -142,7 +142,7 @@ def digits_dataset(
     classes: tuple[int, ...] = tuple(range(10)),
     seed: int = 0,
 ) -> tuple[Dataset, Dataset]:
-    """Training and test sets of drawn digits, with labels counted from 0 in order of ``classes``."""
+    """Training and test sets of drawn digits; labels count from 0 in the order of ``classes``."""
     images, labels = draw_digits(train + test, classes=classes, seed=seed)
     lookup = np.full(10, -1, np.int64)
     lookup[list(classes)] = np.arange(len(classes))

@@ -172,6 +172,9 @@ def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | No
     explicit = [Path(root) for root in roots if root is not None][:1]
     for root in [*explicit, _cache()]:
         for folder in (root / source.folder, root):
+            # Both sets use the same file names: only a folder's name tells Fashion-MNIST.
+            if ("fashion" in folder.name) != ("fashion" in source.folder):
+                continue
             if all(_local(folder, name) for name in source.archives):
                 return folder
     return None

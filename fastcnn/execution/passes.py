@@ -133,9 +133,7 @@ def gradients(
     >>> grads["conv1.weight"].shape
     (4, 1, 3, 3)
     """
-    value, _, gradient = loss_and_gradients(
-        model, x, y, loss=loss, backend=backend, training=False
-    )
+    value, _, gradient = loss_and_gradients(model, x, y, loss=loss, backend=backend, training=False)
     return value, _views(gradient, model.state_dict())
 
 
@@ -273,9 +271,7 @@ def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
             f"classes must be a 1-D array of integers, got {y.dtype} of shape {y.shape}"
         )
     if y.min() < 0 or y.max() >= output_shape[0]:
-        raise DataError(
-            f"classes must lie in 0..{output_shape[0] - 1}, got {y.min()}..{y.max()}"
-        )
+        raise DataError(f"classes must lie in 0..{output_shape[0] - 1}, got {y.min()}..{y.max()}")
     return y.astype(np.int64, copy=False)
 
 

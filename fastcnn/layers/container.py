@@ -77,9 +77,7 @@ class Model(Layer):
     def _known_shape(self, input_shape: Shape | None) -> Shape:
         shape = self.input_shape if input_shape is None else tuple(input_shape)
         if shape is None:
-            raise ShapeError(
-                "the model's input shape is not known yet: pass input_shape=(C, H, W)"
-            )
+            raise ShapeError("the model's input shape is not known yet: pass input_shape=(C, H, W)")
         return shape
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -176,9 +174,7 @@ class Model(Layer):
 
         Optimisers, checkpoints and the reduction between machines work on this one array.
         """
-        slots = [
-            (layer, key) for _, layer in self.named_leaves() for key in layer.parameters
-        ]
+        slots = [(layer, key) for _, layer in self.named_leaves() for key in layer.parameters]
         arrays = [layer.parameters[key] for layer, key in slots]
         vector = self._vector
         if vector is None or any(array.base is not vector for array in arrays):
@@ -209,9 +205,7 @@ class Model(Layer):
         if dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"parameters are float32 or float64, not {dtype}")
         for _, layer in self.named_leaves():
-            layer.parameters = {
-                key: value.astype(dtype) for key, value in layer.parameters.items()
-            }
+            layer.parameters = {key: value.astype(dtype) for key, value in layer.parameters.items()}
         return self
 
     def initialize(

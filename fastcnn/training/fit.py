@@ -290,7 +290,9 @@ def _check_numbers(
         if value is None and name == "threads":
             continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ConfigurationError(f"{name} must be an integer of at least {least}, got {value!r}")
+            raise ConfigurationError(
+                f"{name} must be an integer of at least {least}, got {value!r}"
+            )
     if clip_norm is not None and not clip_norm > 0:
         raise ConfigurationError(f"clip_norm must be above 0, got {clip_norm!r}")
 

@@ -186,6 +186,7 @@ def describe_fit(
     optimizer: Any,
     schedule: Any,
     *,
+    data_source: str | None = None,
     model_name: str | None = None,
     model_arguments: dict[str, Any] | None = None,
     **settings: Any,
@@ -205,6 +206,7 @@ def describe_fit(
         },
         "data": {
             "name": data.name,
+            "source": data_source,
             "train_samples": len(data),
             "classes": list(data.classes),
             "mean": list(data.normalisation.mean),

@@ -126,9 +126,7 @@ def _accumulate_taps(
 ) -> list[list[Any]]:  # fmt: skip
     """Sum over taps of weight times input, from the bias; ``b0 < 0`` means none."""
     builder = at.builder
-    rows = [
-        at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)
-    ]
+    rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
     has_bias = builder.icmp_signed(">=", b0, at.index(0))
     safe = builder.select(has_bias, b0, at.index(0))
     zero = ir.Constant(FLOAT, 0.0)
@@ -165,9 +163,7 @@ def conv_tile(
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier."""
     tile = _accumulate_taps(at, CB, PB, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
     apply = at.builder.icmp_signed("!=", relu, at.index(0))
-    where = [
-        at.builder.add(y0, at.table(ypix, at.offset(p0, p, 1))) for p in range(PB)
-    ]
+    where = [at.builder.add(y0, at.table(ypix, at.offset(p0, p, 1))) for p in range(PB)]
     for c in range(CB):
         for p in range(PB):
             target = at.pointer(Y, at.offset(where[p], c, ystride))
@@ -219,9 +215,7 @@ def conv_pool_tile(
                 best = builder.select(wins, candidate, best)
                 winner = builder.select(wins, constant(float(k)), winner)
             closed = builder.fcmp_ordered("<=", best, constant(0.0))
-            winner = builder.select(
-                apply, builder.select(closed, constant(4.0), winner), winner
-            )
+            winner = builder.select(apply, builder.select(closed, constant(4.0), winner), winner)
             inside = at.offset(position, c, ystride)
             emit_store(builder, _rectify(at, best, apply), at.pointer(Y, builder.add(y0, inside)))
             emit_store(builder, winner, at.pointer(I, builder.add(i0, inside)))
@@ -270,9 +264,7 @@ def weight_gradient_tile(
 @_tile(0)
 def lane_sums(at: Emitter, S: Any, s0: Any, G: Any, g0: Any) -> None:
     """Sum the lanes of 16 consecutive vectors of ``S`` into 16 consecutive floats of ``G``."""
-    rows = [
-        emit_load(at.builder, at.pointer(S, at.offset(s0, i, LANES))) for i in range(LANES)
-    ]
+    rows = [emit_load(at.builder, at.pointer(S, at.offset(s0, i, LANES))) for i in range(LANES)]
     emit_store(at.builder, emit_sums(at.builder, rows), at.pointer(G, g0))
 
 
@@ -336,9 +328,7 @@ def outer_tile(
         lane = builder.and_(n, at.index(LANES - 1))
         along = builder.add(builder.mul(block, dblock), lane)
         row = builder.mul(n, xrow)
-        x = [
-            emit_load(builder, at.pointer(inputs, at.offset(row, i, LANES))) for i in range(IB)
-        ]
+        x = [emit_load(builder, at.pointer(inputs, at.offset(row, i, LANES))) for i in range(IB)]
         updated = list(state)
         for o in range(OB):
             grad = emit_splat(builder, builder.load(at.pointer(grads[o], along)))

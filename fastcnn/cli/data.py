@@ -1,0 +1,100 @@
+"""``fastcnn data``: prepare, show and list data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(help="Prepare, show and list data sets.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+]
+
+
+@app.command(context_settings={"allow_extra_args": True})
+def prepare(
+    context: typer.Context,
+    classes: Annotated[
+        list[str], typer.Option(help="Classes to keep: --classes 0 1 2, or 0,1,2.")
+    ] = ["0", "1", "2"],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("mnist012.npz"),
+    data: Annotated[str, typer.Option(help="mnist, fashion_mnist, digits, or a path.")] = "mnist",
+    data_dir: DataDir = None,
+    validation_split: Annotated[
+        bool, typer.Option(help="Leave out MNIST's first 5,000 training images, as the report did.")
+    ] = False,
+) -> None:
+    """Write some classes of a data set as one .npz file.
+
+    Its arrays are named as the report's: train_x012, train_y012, test_x012, test_y012.
+
+    Example: fastcnn data prepare --classes 0 1 2 --out mnist012.npz
+    """
+    from fastcnn.data import load, write_npz
+    from fastcnn.errors import ConfigurationError
+
+    # Click options take one value each; further values arrive as extra arguments.
+    wanted = [part for item in [*classes, *context.args] for part in item.split(",") if part]
+    train, test = load(
+        data, data_dir=data_dir, classes=wanted, validation_split=validation_split, progress=True
+    )
+    try:
+        write_npz(out, train, test)
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written ({error.strerror})") from None
+    Console(highlight=False).print(
+        f"{out}: {len(train):,} training and {len(test):,} test images of classes "
+        f"{', '.join(train.classes)}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def show(
+    data: Annotated[str, typer.Argument(help="A name or path, as for fastcnn train.")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("data.png"),
+    data_dir: DataDir = None,
+) -> None:
+    """Count the images of each class, and draw some of them.
+
+    Example: fastcnn data show digits --out digits.png
+    """
+    from fastcnn.analysis.figures import samples_figure
+    from fastcnn.analysis.metrics import confusion_matrix
+    from fastcnn.data import load
+    from fastcnn.training.curves import save_figure
+
+    train, test = load(data, data_dir=data_dir, progress=True)
+    count = len(train.classes)
+    counts = [
+        confusion_matrix(part.labels, part.labels, count).diagonal() for part in (train, test)
+    ]
+    table = Table("class", "training images", "test images")
+    for label, first, second in zip(train.classes, *counts, strict=True):
+        table.add_row(label, f"{first:,}", f"{second:,}")
+    table.add_row("all", f"{len(train):,}", f"{len(test):,}")
+    console = Console(highlight=False)
+    console.print(table)
+    save_figure(samples_figure(train), out)
+    console.print(f"picture: {out}", soft_wrap=True)
+
+
+@app.command("list")
+def list_sets(data_dir: DataDir = None) -> None:
+    """Data sets by name, and where they would come from."""
+    from fastcnn.data.sources import SOURCES, find_folder
+
+    table = Table("name", "what", "from")
+    for name, what in (
+        ("mnist", "handwritten digits, 60,000 + 10,000"),
+        ("mnist012", "its digits 0, 1, 2: 18,623 + 3,147"),
+        ("fashion_mnist", "clothes, 60,000 + 10,000"),
+    ):
+        folder = find_folder(SOURCES[name.removesuffix("012")], data_dir)
+        table.add_row(name, what, str(folder or "the network"))
+    table.add_row("digits", "drawn digits, 12,000 + 2,000", "the package itself")
+    table.add_row("digits012", "drawn digits 0, 1, 2, 12,000 + 2,000", "the package itself")
+    Console(highlight=False).print(table)

@@ -1,0 +1,68 @@
+"""``fastcnn evaluate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    data: Annotated[
+        str | None, typer.Option(help="Data set; by default the one the run was trained on.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="reference or im2col.")] = None,
+) -> None:
+    """Accuracy, precision and recall of each class, confusion matrix and worst mistakes.
+
+    Uses the test images of the run's data set, and writes confusion.png and mistakes.png into the
+    run's folder.
+
+    Example: fastcnn evaluate runs/20261123-120000-report
+    """
+    from dataclasses import replace
+
+    from fastcnn.analysis.figures import confusion_figure, mistakes_figure
+    from fastcnn.analysis.metrics import confusion_matrix, per_class
+    from fastcnn.data import load
+    from fastcnn.functional import softmax
+    from fastcnn.training import Run
+    from fastcnn.training import evaluate as run_evaluation
+    from fastcnn.training.curves import save_figure
+
+    opened = Run.open(run)
+    model = opened.load_model()
+    name = data or source_name(opened.config["data"])
+    _, test = load(name, data_dir=data_dir)
+    if test.classes != opened.classes:
+        test = test.select_classes(opened.classes)
+    test = replace(test, normalisation=opened.normalisation)
+    loss, accuracy, logits = run_evaluation(model, test, backend=backend)
+    confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
+    scores = per_class(confusion)
+    console = Console(highlight=False)
+    console.print(
+        f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
+    )
+    table = Table("class", "precision", "recall", "F1", "images")
+    for index, label in enumerate(test.classes):
+        values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
+        table.add_row(label, *values, str(confusion[index].sum()))
+    console.print(table)
+    matrix = Table("true \\ predicted", *test.classes)
+    for label, row in zip(test.classes, confusion, strict=True):
+        matrix.add_row(label, *map(str, row))
+    console.print(matrix)
+    save_figure(confusion_figure(confusion, test.classes), run / "confusion.png")
+    save_figure(mistakes_figure(test, softmax(logits)), run / "mistakes.png")
+    console.print(f"pictures: {run / 'confusion.png'}, {run / 'mistakes.png'}", soft_wrap=True)
+
+
+def source_name(data: dict[str, object]) -> str:
+    """The name under which a run's data set is loaded again."""
+    return str(data.get("source") or data["name"])

@@ -1,0 +1,30 @@
+"""``fastcnn gradcheck``."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def gradcheck(
+    backend: Annotated[
+        list[str] | None, typer.Option(help="reference or im2col; may be repeated.")
+    ] = None,
+) -> None:
+    """Check every gradient against finite differences in float64; exit 1 if one is wrong.
+
+    Errors are relative to the largest element of the gradient.
+    """
+    from fastcnn.analysis.gradcheck import gradcheck as check
+
+    report = check(backends=tuple(backend) if backend else None)
+    table = Table("backend", "layer or loss", "gradient of", "relative error", "")
+    for row in report.rows:
+        mark = "ok" if row.ok else "[bold red]WRONG[/bold red]"
+        table.add_row(row.backend, row.subject, row.gradient, f"{row.error:.1e}", mark)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{len(report.rows)} gradients checked, {len(report.failures)} wrong")
+    if not report.ok:
+        raise typer.Exit(1)
