@@ -8,8 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends import geometry, get_backend
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.arguments import (
+    as_array,
+    as_bias,
+    as_gradient,
+    as_key,
+    as_rate,
+    as_smoothing,
+    classification_arguments,
+    conv_arguments,
+    linear_arguments,
+    pool_arguments,
+    regression_arguments,
+)
+from fastcnn.backends import get_backend
 
 IntOrPair = int | tuple[int, int]
 
@@ -53,11 +65,9 @@ def conv2d(
     ----------
     Dumoulin and Visin, arXiv:1603.07285.
     """
-    x, weight, arguments, _ = _conv_arguments(
-        "conv2d", x, weight, stride, padding, dilation, groups
-    )
+    x, weight, arguments, _ = conv_arguments("conv2d", x, weight, stride, padding, dilation, groups)
     if bias is not None:
-        bias = _bias("conv2d", bias, x, len(weight))
+        bias = as_bias("conv2d", bias, x, len(weight))
     return get_backend(backend).conv2d(x, weight, bias, **arguments)
 
 
@@ -96,10 +106,10 @@ def conv2d_backward(
     ----------
     docs/derivations.md, "Convolution"; Dumoulin and Visin, arXiv:1603.07285, section 4.
     """
-    x, weight, arguments, output = _conv_arguments(
+    x, weight, arguments, output = conv_arguments(
         "conv2d_backward", x, weight, stride, padding, dilation, groups
     )
-    grad_output = _gradient("conv2d_backward", grad_output, x, output)
+    grad_output = as_gradient("conv2d_backward", grad_output, x, output)
     return get_backend(backend).conv2d_backward(grad_output, x, weight, **arguments)
 
 
@@ -130,7 +140,7 @@ def max_pool2d(
     ------
     ShapeError, ConfigurationError
     """
-    x, arguments, _ = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
+    x, arguments, _ = pool_arguments("max_pool2d", x, kernel_size, stride, padding)
     return get_backend(backend).max_pool2d(x, **arguments)
 
 
@@ -150,8 +160,8 @@ def max_pool2d_backward(
     ShapeError
         If ``grad_output`` is not what ``x`` and the geometry produce.
     """
-    x, arguments, output = _pool_arguments("max_pool2d_backward", x, kernel_size, stride, padding)
-    grad_output = _gradient("max_pool2d_backward", grad_output, x, output)
+    x, arguments, output = pool_arguments("max_pool2d_backward", x, kernel_size, stride, padding)
+    grad_output = as_gradient("max_pool2d_backward", grad_output, x, output)
     return get_backend(backend).max_pool2d_backward(grad_output, x, **arguments)
 
 
@@ -182,7 +192,7 @@ def avg_pool2d(
     ------
     ShapeError, ConfigurationError
     """
-    x, arguments, _ = _pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
+    x, arguments, _ = pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
     return get_backend(backend).avg_pool2d(
         x, **arguments, count_include_pad=bool(count_include_pad)
     )
@@ -205,8 +215,8 @@ def avg_pool2d_backward(
     ShapeError
         If ``grad_output`` is not what ``x`` and the geometry produce.
     """
-    x, arguments, output = _pool_arguments("avg_pool2d_backward", x, kernel_size, stride, padding)
-    grad_output = _gradient("avg_pool2d_backward", grad_output, x, output)
+    x, arguments, output = pool_arguments("avg_pool2d_backward", x, kernel_size, stride, padding)
+    grad_output = as_gradient("avg_pool2d_backward", grad_output, x, output)
     return get_backend(backend).avg_pool2d_backward(
         grad_output, x, **arguments, count_include_pad=bool(count_include_pad)
     )
@@ -214,7 +224,7 @@ def avg_pool2d_backward(
 
 def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
     """``max(0, x)`` for an array of any shape."""
-    return get_backend(backend).relu(_array("relu", "x", x))
+    return get_backend(backend).relu(as_array("relu", "x", x))
 
 
 def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -224,7 +234,7 @@ def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
 
 def sigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     """``1 / (1 + exp(-x))`` without overflow, for an array of any shape."""
-    return get_backend(backend).sigmoid(_array("sigmoid", "x", x))
+    return get_backend(backend).sigmoid(as_array("sigmoid", "x", x))
 
 
 def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -234,7 +244,7 @@ def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) ->
 
 def tanh(x: Any, *, backend: str | None = None) -> np.ndarray:
     """Hyperbolic tangent of an array of any shape."""
-    return get_backend(backend).tanh(_array("tanh", "x", x))
+    return get_backend(backend).tanh(as_array("tanh", "x", x))
 
 
 def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -244,14 +254,14 @@ def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
 
 def flatten(x: Any, *, backend: str | None = None) -> np.ndarray:
     """``(N, C, H, W)`` to ``(N, C * H * W)``."""
-    return get_backend(backend).flatten(_array("flatten", "x", x))
+    return get_backend(backend).flatten(as_array("flatten", "x", x))
 
 
 def flatten_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
     """Gradient of :func:`flatten`: ``grad_output`` in the shape of ``x``."""
-    x = _array("flatten_backward", "x", x)
+    x = as_array("flatten_backward", "x", x)
     output = (len(x), x.size // len(x))
-    grad_output = _gradient("flatten_backward", grad_output, x, output)
+    grad_output = as_gradient("flatten_backward", grad_output, x, output)
     return get_backend(backend).flatten_backward(grad_output, x)
 
 
@@ -273,9 +283,9 @@ def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None)
     ------
     ShapeError, ConfigurationError
     """
-    x, weight = _linear_arguments("linear", x, weight)
+    x, weight = linear_arguments("linear", x, weight)
     if bias is not None:
-        bias = _bias("linear", bias, x, len(weight))
+        bias = as_bias("linear", bias, x, len(weight))
     return get_backend(backend).linear(x, weight, bias)
 
 
@@ -289,8 +299,8 @@ def linear_backward(
     ShapeError
         If ``grad_output`` is not of shape (N, out_features).
     """
-    x, weight = _linear_arguments("linear_backward", x, weight)
-    grad_output = _gradient("linear_backward", grad_output, x, (len(x), len(weight)))
+    x, weight = linear_arguments("linear_backward", x, weight)
+    grad_output = as_gradient("linear_backward", grad_output, x, (len(x), len(weight)))
     return get_backend(backend).linear_backward(grad_output, x, weight)
 
 
@@ -305,22 +315,22 @@ def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> 
     key : int
         64-bit key of the mask; the same key gives the same mask in every backend.
     """
-    x = _array("dropout", "x", x)
-    return get_backend(backend).dropout(x, _rate(p), _key(key))
+    x = as_array("dropout", "x", x)
+    return get_backend(backend).dropout(x, as_rate(p), as_key(key))
 
 
 def dropout_backward(
     grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
 ) -> np.ndarray:
     """Gradient of :func:`dropout` with the same ``p`` and ``key``."""
-    x = _array("dropout_backward", "x", x)
-    grad_output = _gradient("dropout_backward", grad_output, x, x.shape)
-    return get_backend(backend).dropout_backward(grad_output, x, _rate(p), _key(key))
+    x = as_array("dropout_backward", "x", x)
+    grad_output = as_gradient("dropout_backward", grad_output, x, x.shape)
+    return get_backend(backend).dropout_backward(grad_output, x, as_rate(p), as_key(key))
 
 
 def softmax(logits: Any) -> np.ndarray:
     """Softmax over the last axis, with the row's maximum subtracted."""
-    logits = _array("softmax", "logits", logits)
+    logits = as_array("softmax", "logits", logits)
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
@@ -345,8 +355,8 @@ def cross_entropy(
     ------
     ShapeError, ConfigurationError
     """
-    logits, target = _classification("cross_entropy", logits, target)
-    smoothing = _smoothing(label_smoothing)
+    logits, target = classification_arguments("cross_entropy", logits, target)
+    smoothing = as_smoothing(label_smoothing)
     return float(get_backend(backend).cross_entropy(logits, target, smoothing))
 
 
@@ -362,15 +372,15 @@ def cross_entropy_backward(
 
     ``grad_output`` is the gradient with respect to the loss itself, a number (1.0).
     """
-    logits, target = _classification("cross_entropy_backward", logits, target)
+    logits, target = classification_arguments("cross_entropy_backward", logits, target)
     return get_backend(backend).cross_entropy_backward(
-        float(grad_output), logits, target, _smoothing(label_smoothing)
+        float(grad_output), logits, target, as_smoothing(label_smoothing)
     )
 
 
 def mse(prediction: Any, target: Any, *, backend: str | None = None) -> float:
     """Mean squared error over all elements of two arrays of one shape."""
-    prediction, target = _regression("mse", prediction, target)
+    prediction, target = regression_arguments("mse", prediction, target)
     return float(get_backend(backend).mse(prediction, target))
 
 
@@ -378,164 +388,13 @@ def mse_backward(
     grad_output: float, prediction: Any, target: Any, *, backend: str | None = None
 ) -> np.ndarray:
     """Gradient of :func:`mse` with respect to ``prediction``; ``grad_output`` is a number."""
-    prediction, target = _regression("mse_backward", prediction, target)
+    prediction, target = regression_arguments("mse_backward", prediction, target)
     return get_backend(backend).mse_backward(float(grad_output), prediction, target)
-
-
-def _array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype not in (np.float32, np.float64):
-        raise ConfigurationError(
-            f"{operation}: {name} must be float32 or float64, got {array.dtype}"
-        )
-    if ndim is not None and array.ndim != ndim:
-        raise ShapeError(
-            f"{operation}: {name} must have {ndim} dimensions, got shape {array.shape}"
-        )
-    if array.ndim == 0 or array.size == 0:
-        raise ShapeError(f"{operation}: {name} is empty or a scalar, shape {array.shape}")
-    return array
-
-
-def _same_type(operation: str, x: np.ndarray, name: str, value: Any, ndim: int) -> np.ndarray:
-    array = _array(operation, name, value, ndim)
-    if array.dtype != x.dtype:
-        raise ConfigurationError(f"{operation}: {name} is {array.dtype} but x is {x.dtype}")
-    return array
-
-
-def _gradient(operation: str, value: Any, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    array = _same_type(operation, x, "grad_output", value, len(shape))
-    if array.shape != shape:
-        raise ShapeError(
-            f"{operation}: grad_output has shape {array.shape}, the forward pass gives {shape}"
-        )
-    return array
-
-
-def _bias(operation: str, value: Any, x: np.ndarray, size: int) -> np.ndarray:
-    array = _same_type(operation, x, "bias", value, 1)
-    if len(array) != size:
-        raise ShapeError(f"{operation}: bias must have shape ({size},), got {array.shape}")
-    return array
-
-
-def _conv_arguments(
-    operation: str, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
-    x = _array(operation, "x", x, 4)
-    weight = _same_type(operation, x, "weight", weight, 4)
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
-        raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
-    if x.shape[1] % groups or len(weight) % groups:
-        raise ConfigurationError(
-            f"{operation}: groups={groups} must divide in_channels={x.shape[1]} and "
-            f"out_channels={len(weight)}"
-        )
-    if weight.shape[1] * groups != x.shape[1]:
-        raise ShapeError(
-            f"{operation}: weight of shape {weight.shape} with groups={groups} takes "
-            f"{weight.shape[1] * groups} input channels, x of shape {x.shape} has {x.shape[1]}"
-        )
-    kernel = (weight.shape[2], weight.shape[3])
-    stride = geometry.pair(stride, f"{operation}: stride")
-    dilation = geometry.pair(dilation, f"{operation}: dilation")
-    padding = geometry.resolve_padding(padding, kernel, dilation, stride)
-    sizes = []
-    for axis in (0, 1):
-        try:
-            sizes.append(
-                geometry.conv_output_size(
-                    x.shape[2 + axis], kernel[axis], stride[axis], padding[axis], dilation[axis]
-                )
-            )
-        except ShapeError as error:
-            raise ShapeError(
-                f"{operation}: x {x.shape} and weight {weight.shape}: {error}"
-            ) from None
-    arguments = {
-        "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups),
-    }  # fmt: skip
-    return x, weight, arguments, (len(x), len(weight), *sizes)
-
-
-def _pool_arguments(
-    operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any
-) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
-    x = _array(operation, "x", x, 4)
-    kernel = geometry.pair(kernel_size, f"{operation}: kernel_size")
-    stride = kernel if stride is None else geometry.pair(stride, f"{operation}: stride")
-    padding = geometry.pair(padding, f"{operation}: padding", minimum=0)
-    geometry.check_pool_padding(kernel, padding)
-    try:
-        sizes = [
-            geometry.pool_output_size(x.shape[2 + a], kernel[a], stride[a], padding[a])
-            for a in (0, 1)
-        ]
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
-    arguments = {"kernel_size": kernel, "stride": stride, "padding": padding}
-    return x, arguments, (*x.shape[:2], *sizes)
-
-
-def _linear_arguments(operation: str, x: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
-    x = _array(operation, "x", x, 2)
-    weight = _same_type(operation, x, "weight", weight, 2)
-    if x.shape[1] != weight.shape[1]:
-        raise ShapeError(
-            f"{operation}: x of shape {x.shape} has {x.shape[1]} features, weight of shape "
-            f"{weight.shape} takes {weight.shape[1]}"
-        )
-    return x, weight
 
 
 def _elementwise_backward(
     operation: str, grad_output: Any, x: Any, backend: str | None
 ) -> np.ndarray:
-    x = _array(operation, "x", x)
-    grad_output = _gradient(operation, grad_output, x, x.shape)
+    x = as_array(operation, "x", x)
+    grad_output = as_gradient(operation, grad_output, x, x.shape)
     return getattr(get_backend(backend), operation)(grad_output, x)
-
-
-def _classification(operation: str, logits: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
-    logits = _array(operation, "logits", logits, 2)
-    target = np.asarray(target)
-    if target.dtype.kind not in "iu" or target.shape != (len(logits),):
-        raise ShapeError(
-            f"{operation}: target must be integers of shape ({len(logits)},) for logits of shape "
-            f"{logits.shape}, got {target.dtype} of shape {target.shape}"
-        )
-    if target.min() < 0 or target.max() >= logits.shape[1]:
-        raise ConfigurationError(
-            f"{operation}: target must lie in 0..{logits.shape[1] - 1}, "
-            f"got {target.min()}..{target.max()}"
-        )
-    return logits, target.astype(np.int64, copy=False)
-
-
-def _regression(operation: str, prediction: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
-    prediction = _array(operation, "prediction", prediction)
-    target = np.asarray(target, dtype=prediction.dtype)
-    if target.shape != prediction.shape:
-        raise ShapeError(
-            f"{operation}: target has shape {target.shape}, prediction {prediction.shape}"
-        )
-    return prediction, target
-
-
-def _smoothing(value: float) -> float:
-    if not 0.0 <= value < 1.0:
-        raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, got {value!r}")
-    return float(value)
-
-
-def _rate(p: float) -> float:
-    if not 0.0 <= p < 1.0:
-        raise ConfigurationError(f"dropout: p must be at least 0 and below 1, got {p!r}")
-    return float(p)
-
-
-def _key(key: int) -> int:
-    if not 0 <= int(key) < 2**64:
-        raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
-    return int(key)

@@ -129,6 +129,8 @@ def _as_images(images: np.ndarray, path: Path) -> np.ndarray:
         raise DataError(f"{path}: images have {images.dtype} of shape {images.shape}")
     if images.dtype.kind == "f":
         images = np.ascontiguousarray(images, np.float32)
+        if not np.isfinite(images).all():
+            raise DataError(f"{path}: images contain NaN or infinity")
         return images / np.float32(255) if images.size and images.max() > 1.5 else images
     if images.size and (images.min() < 0 or images.max() > 255):
         raise DataError(f"{path}: pixels lie in {images.min()}..{images.max()}, not in 0..255")

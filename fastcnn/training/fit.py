@@ -224,9 +224,11 @@ class _Loop:
             )  # fmt: skip
             samples = order[done * self.batch_size : (done + count) * self.batch_size]
             began = time.perf_counter()
-            results = self.executor.train_steps(
-                train.images, train.labels, samples, rates, train.normalisation
-            )
+            # A diverging run overflows before its loss does; the loss check reports it.
+            with np.errstate(over="ignore", invalid="ignore"):
+                results = self.executor.train_steps(
+                    train.images, train.labels, samples, rates, train.normalisation
+                )
             elapsed = time.perf_counter() - began
             seconds += elapsed
             self._record_steps(epoch, results.losses, rates, results.gradient_norms)

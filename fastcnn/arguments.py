@@ -1,0 +1,163 @@
+"""Checks of the arguments of :mod:`fastcnn.functional`, with messages that name what is wrong."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import geometry
+from fastcnn.errors import ConfigurationError, ShapeError
+
+
+def as_array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype not in (np.float32, np.float64):
+        raise ConfigurationError(
+            f"{operation}: {name} must be float32 or float64, got {array.dtype}"
+        )
+    if ndim is not None and array.ndim != ndim:
+        raise ShapeError(
+            f"{operation}: {name} must have {ndim} dimensions, got shape {array.shape}"
+        )
+    if array.ndim == 0 or array.size == 0:
+        raise ShapeError(f"{operation}: {name} is empty or a scalar, shape {array.shape}")
+    return array
+
+
+def as_same_type(operation: str, x: np.ndarray, name: str, value: Any, ndim: int) -> np.ndarray:
+    array = as_array(operation, name, value, ndim)
+    if array.dtype != x.dtype:
+        raise ConfigurationError(f"{operation}: {name} is {array.dtype} but x is {x.dtype}")
+    return array
+
+
+def as_gradient(operation: str, value: Any, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    array = as_same_type(operation, x, "grad_output", value, len(shape))
+    if array.shape != shape:
+        raise ShapeError(
+            f"{operation}: grad_output has shape {array.shape}, the forward pass gives {shape}"
+        )
+    return array
+
+
+def as_bias(operation: str, value: Any, x: np.ndarray, size: int) -> np.ndarray:
+    array = as_same_type(operation, x, "bias", value, 1)
+    if len(array) != size:
+        raise ShapeError(f"{operation}: bias must have shape ({size},), got {array.shape}")
+    return array
+
+
+def conv_arguments(
+    operation: str, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
+    x = as_array(operation, "x", x, 4)
+    weight = as_same_type(operation, x, "weight", weight, 4)
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
+        raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
+    if x.shape[1] % groups or len(weight) % groups:
+        raise ConfigurationError(
+            f"{operation}: groups={groups} must divide in_channels={x.shape[1]} and "
+            f"out_channels={len(weight)}"
+        )
+    if weight.shape[1] * groups != x.shape[1]:
+        raise ShapeError(
+            f"{operation}: weight of shape {weight.shape} with groups={groups} takes "
+            f"{weight.shape[1] * groups} input channels, x of shape {x.shape} has {x.shape[1]}"
+        )
+    kernel = (weight.shape[2], weight.shape[3])
+    stride = geometry.pair(stride, f"{operation}: stride")
+    dilation = geometry.pair(dilation, f"{operation}: dilation")
+    padding = geometry.resolve_padding(padding, kernel, dilation, stride)
+    sizes = []
+    for axis in (0, 1):
+        try:
+            sizes.append(
+                geometry.conv_output_size(
+                    x.shape[2 + axis], kernel[axis], stride[axis], padding[axis], dilation[axis]
+                )
+            )
+        except ShapeError as error:
+            raise ShapeError(
+                f"{operation}: x {x.shape} and weight {weight.shape}: {error}"
+            ) from None
+    arguments = {
+        "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups),
+    }  # fmt: skip
+    return x, weight, arguments, (len(x), len(weight), *sizes)
+
+
+def pool_arguments(
+    operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any
+) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
+    x = as_array(operation, "x", x, 4)
+    kernel = geometry.pair(kernel_size, f"{operation}: kernel_size")
+    stride = kernel if stride is None else geometry.pair(stride, f"{operation}: stride")
+    padding = geometry.pair(padding, f"{operation}: padding", minimum=0)
+    geometry.check_pool_padding(kernel, padding)
+    try:
+        sizes = [
+            geometry.pool_output_size(x.shape[2 + a], kernel[a], stride[a], padding[a])
+            for a in (0, 1)
+        ]
+    except ShapeError as error:
+        raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
+    arguments = {"kernel_size": kernel, "stride": stride, "padding": padding}
+    return x, arguments, (*x.shape[:2], *sizes)
+
+
+def linear_arguments(operation: str, x: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
+    x = as_array(operation, "x", x, 2)
+    weight = as_same_type(operation, x, "weight", weight, 2)
+    if x.shape[1] != weight.shape[1]:
+        raise ShapeError(
+            f"{operation}: x of shape {x.shape} has {x.shape[1]} features, weight of shape "
+            f"{weight.shape} takes {weight.shape[1]}"
+        )
+    return x, weight
+
+
+def classification_arguments(
+    operation: str, logits: Any, target: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    logits = as_array(operation, "logits", logits, 2)
+    target = np.asarray(target)
+    if target.dtype.kind not in "iu" or target.shape != (len(logits),):
+        raise ShapeError(
+            f"{operation}: target must be integers of shape ({len(logits)},) for logits of shape "
+            f"{logits.shape}, got {target.dtype} of shape {target.shape}"
+        )
+    if target.min() < 0 or target.max() >= logits.shape[1]:
+        raise ConfigurationError(
+            f"{operation}: target must lie in 0..{logits.shape[1] - 1}, "
+            f"got {target.min()}..{target.max()}"
+        )
+    return logits, target.astype(np.int64, copy=False)
+
+
+def regression_arguments(
+    operation: str, prediction: Any, target: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    prediction = as_array(operation, "prediction", prediction)
+    target = np.asarray(target, dtype=prediction.dtype)
+    if target.shape != prediction.shape:
+        raise ShapeError(
+            f"{operation}: target has shape {target.shape}, prediction {prediction.shape}"
+        )
+    return prediction, target
+
+
+def as_smoothing(value: float) -> float:
+    if not 0.0 <= value < 1.0:
+        raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, got {value!r}")
+    return float(value)
+
+
+def as_rate(p: float) -> float:
+    if not 0.0 <= p < 1.0:
+        raise ConfigurationError(f"dropout: p must be at least 0 and below 1, got {p!r}")
+    return float(p)
+
+
+def as_key(key: int) -> int:
+    if not 0 <= int(key) < 2**64:
+        raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
+    return int(key)

@@ -1,0 +1,60 @@
+"""The gradient check itself: green on what is right, loud on what is wrong."""
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.analysis.gradcheck import check_layer, gradcheck, relative_error
+from fastcnn.backends import im2col, reference
+from fastcnn.errors import GradientError
+from fastcnn.layers import Conv2d, Sigmoid
+
+
+def test_all_gradients_are_right() -> None:
+    report = gradcheck(raise_on_failure=True)
+    assert report.ok
+    assert {row.backend for row in report.rows} == {"reference", "im2col"}
+    assert {"Sigmoid()", "whole model", "MSELoss()"} <= {row.subject for row in report.rows}
+
+
+def test_the_reports_sigmoid_gradient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has ``dy * (1 - dy)`` for ``dy * y * (1 - y)``: the activation is ignored."""
+    monkeypatch.setattr(im2col, "sigmoid_backward", lambda dy, x: dy * (1 - dy))
+    assert not check_layer(Sigmoid(), (2, 3), "im2col")[0].ok
+    with pytest.raises(GradientError, match=r"im2col: Sigmoid\(\), x: relative error"):
+        gradcheck(backends=("im2col",), raise_on_failure=True)
+
+
+def test_the_reports_convolution_gradient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel was turned by rot90 over (input channel, row) instead of (row, column)."""
+    right = reference.conv2d_backward
+
+    def turned(dy, x, weight, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+        report_layout = weight.transpose(1, 2, 3, 0)
+        wrong = np.rot90(np.rot90(report_layout), -2, axes=(1, 2)).transpose(3, 0, 1, 2)
+        _, grad_weight, grad_bias = right(dy, x, weight, stride, padding, dilation, groups)
+        grad_x = right(dy, x, np.ascontiguousarray(wrong), stride, padding, dilation, groups)[0]
+        return grad_x, grad_weight, grad_bias
+
+    monkeypatch.setattr(reference, "conv2d_backward", turned)
+    rows = {
+        row.gradient: row for row in check_layer(Conv2d(4, 8, 3, padding=1), (4, 4, 4), "reference")
+    }
+    assert rows["x"].error > 0.5
+    assert rows["weight"].ok
+
+
+def test_relative_error_of_nan_and_other_shapes_is_infinite() -> None:
+    assert relative_error(np.array([np.nan]), np.array([1.0])) == np.inf
+    assert relative_error(np.zeros(2), np.zeros(3)) == np.inf
+
+
+def test_compare_backends() -> None:
+    model = fastcnn.models.report_cnn(seed=0)
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((4, 1, 28, 28)), generator.integers(0, 3, 4)
+    comparison = fastcnn.compare_backends(model, x, y, repeats=1, reference_samples=1)
+    assert len(comparison.rows) == 2 * len(model.graph().nodes)
+    assert comparison.largest_absolute < 1e-5
+    assert comparison.largest_relative < 1e-5
+    assert comparison.speedup("im2col") > 1

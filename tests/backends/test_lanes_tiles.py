@@ -1,0 +1,144 @@
+"""Register tiles of the vector kernels, each against numpy."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from fastcnn.backends.lanes import simd, tiles
+
+LANES = simd.LANES
+
+
+def integers(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Small whole numbers: sums are exact in float32 in any order."""
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
+
+
+@njit
+def run_conv(x, xpix, taps, w, b, y, ypix, ystride, relu):  # type: ignore[no-untyped-def]
+    tiles.conv_tile(2, 3, x, 0, xpix, 0, taps, 0, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu)
+
+
+@pytest.mark.parametrize("relu", [0, 1])
+def test_conv_tile(relu: int) -> None:
+    taps, positions = np.array([0, 2, 5]), np.array([0, 1, 3])
+    x, w, b = integers((9, LANES), 0), integers((3, 2), 1), integers((2,), 2)
+    y = np.zeros((2, 4, LANES), np.float32)
+    run_conv(
+        x.ravel(), (positions * LANES).astype(np.int32), (taps * LANES).astype(np.int32),
+        w.ravel(), b, y.reshape(-1), (positions * LANES).astype(np.int32), 4 * LANES, relu,
+    )  # fmt: skip
+    for channel in range(2):
+        for position in positions:
+            expected = b[channel] + w[:, channel] @ x[position + taps]
+            expected = np.maximum(expected, 0) if relu else expected
+            assert (y[channel, position] == expected).all()
+    assert (y[:, 2] == 0).all()
+
+
+@njit
+def run_mask(x, xpix, taps, w, y, mask):  # type: ignore[no-untyped-def]
+    tiles.conv_mask_tile(
+        1, 2, x, 0, xpix, 0, taps, 0, len(taps), w, 0, w, -1, y, 0, xpix, 0, mask, 0
+    )
+
+
+def test_conv_mask_tile() -> None:
+    x, w, mask = integers((2, LANES), 0), integers((1,), 1), integers((2, LANES), 2)
+    y = np.zeros((2, LANES), np.float32)
+    run_mask(
+        x.ravel(), np.array([0, LANES], np.int32), np.zeros(1, np.int32), w, y.reshape(-1),
+        mask.ravel(),
+    )  # fmt: skip
+    assert (y == np.where(mask > 0, w * x, 0)).all()
+
+
+@njit
+def run_pool(x, xpix, taps, w, y, ypix, winners):  # type: ignore[no-untyped-def]
+    tiles.conv_pool_tile(1, 4, x, 0, xpix, 0, taps, 0, 1, w, 0, w, -1, y, 0, ypix, 0, 1, winners, 0)
+
+
+def test_conv_pool_tile() -> None:
+    x = integers((4, LANES), 3)
+    x[2, 3] = np.nan
+    y, winners = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    run_pool(
+        x.ravel(), (np.arange(4) * LANES).astype(np.int32), np.zeros(1, np.int32),
+        np.ones(1, np.float32), y, np.zeros(1, np.int32), winners,
+    )  # fmt: skip
+    best = x.argmax(axis=0)
+    largest = x[best, range(LANES)]
+    assert np.isnan(y[3])
+    assert winners[3] == 2
+    rest = np.arange(LANES) != 3
+    assert (y[rest] == np.maximum(largest, 0)[rest]).all()
+    assert (winners[rest] == np.where(largest > 0, best, 4)[rest]).all()
+
+
+@njit
+def run_weight_gradient(d, x, pix, taps, sums, out):  # type: ignore[no-untyped-def]
+    half = len(pix) // 2
+    for first, last in ((0, half), (half, len(pix))):
+        tiles.weight_gradient_tile(
+            2, 3, d, 0, pix, len(pix) * 16, x, 0, pix, first, last, taps, 0, sums, 0, 16 * 16,
+            first == 0,
+        )  # fmt: skip
+    for row in range(2):
+        tiles.lane_sums(sums, row * 256, out, row * 16)
+
+
+def test_weight_gradient_tile() -> None:
+    d, x = integers((2, 5, LANES), 0), integers((9, LANES), 1)
+    taps = np.array([0, 1, 4])
+    sums = np.zeros((2, 16, LANES), np.float32)
+    out = np.zeros((2, 16), np.float32)
+    pix = (np.arange(5) * LANES).astype(np.int32)
+    run_weight_gradient(
+        d.reshape(-1), x.ravel(), pix, (taps * LANES).astype(np.int32), sums.reshape(-1),
+        out.reshape(-1),
+    )  # fmt: skip
+    for row in range(2):
+        for index, tap in enumerate(taps):
+            assert out[row, index] == (d[row] * x[tap : tap + 5]).sum()
+    assert (out[:, 3:] == 0).all()
+
+
+@njit
+def run_linear(x, w, b, y, outputs):  # type: ignore[no-untyped-def]
+    size = x.shape[1]
+    tiles.linear_tile(
+        2, 3, x.reshape(-1), 0, size * 16, size, w.reshape(-1), 0, size, 1, b, 0,
+        y.reshape(-1), 0, outputs * 16, 0,
+    )  # fmt: skip
+
+
+def test_linear_tile() -> None:
+    x, w, b = integers((3, 5, LANES), 0), integers((2, 5), 1), integers((2,), 2)
+    y = np.zeros((3, 2, LANES), np.float32)
+    run_linear(x, w, b, y, 2)
+    assert (y == np.einsum("ok,nkl->nol", w, x) + b[:, None]).all()
+
+
+@njit
+def run_outer(d, x, g):  # type: ignore[no-untyped-def]
+    tiles.outer_tile(
+        2, 1, d.reshape(-1), 0, 2 * 16, len(x), x.reshape(-1), 0, 16, g.reshape(-1), 0, 16
+    )
+
+
+def test_outer_tile() -> None:
+    d, x = integers((2, 2, LANES), 0), integers((32, 16), 1)
+    g = np.zeros((2, 16), np.float32)
+    run_outer(d, x, g)
+    assert (g == np.einsum("bol,bli->oi", d, x.reshape(2, LANES, 16))).all()
+
+
+@njit
+def run_transpose(x, y):  # type: ignore[no-untyped-def]
+    tiles.transpose_tile(x.reshape(-1), 0, 16, y.reshape(-1), 0, 16)
+
+
+def test_transpose_tile() -> None:
+    x, y = integers((16, 16), 0), np.zeros((16, 16), np.float32)
+    run_transpose(x, y)
+    assert (y == x.T).all()

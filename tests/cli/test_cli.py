@@ -1,0 +1,134 @@
+"""The command line as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcnn import data
+
+ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+def fastcnn(*arguments: object, code: int = 0) -> str:
+    """Run a command, check its exit code, and return all that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcnn", *map(str, arguments)],
+        capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120,
+    )  # fmt: skip
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    assert "Traceback" not in output
+    return output
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "digits012.npz"
+    data.write_npz(path, *data.digits_dataset(1_500, 300, classes=(0, 1, 2)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    output = fastcnn("train", "--data", archive, "--epochs", 3, "--out", folder)
+    assert "epoch 3/3" in output
+    assert "67,539 parameters" in output
+    return folder
+
+
+def test_help_teaches() -> None:
+    text = fastcnn("--help")
+    for command in ("train", "evaluate", "predict", "gradcheck", "compare-backends", "data"):
+        assert command in text
+    assert "fastcnn train --activation sigmoid" in fastcnn("train", "--help")
+    assert fastcnn("--version").startswith("fastcnn 0.")
+
+
+def test_evaluate(run: Path) -> None:
+    output = fastcnn("evaluate", run)
+    assert "accuracy 9" in output
+    assert "precision" in output
+    assert (run / "confusion.png").stat().st_size > 1000
+    assert (run / "mistakes.png").stat().st_size > 1000
+
+
+def test_predict(run: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    images, labels = data.draw_digits(12, classes=(0, 1, 2), seed=9)
+    paths = [tmp_path / f"{index}.png" for index in range(12)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(255 - image[0]).resize((56, 56)).save(path)
+    lines = fastcnn("predict", run, "--json", *paths).splitlines()
+    found = [json.loads(line) for line in lines]
+    right = sum(row["class"] == str(label) for row, label in zip(found, labels, strict=True))
+    assert right >= 10
+    assert sum(found[0]["probabilities"].values()) == pytest.approx(1.0, abs=1e-4)
+    assert "0.png" in fastcnn("predict", run, paths[0])
+
+
+def test_data_commands(tmp_path: Path) -> None:
+    out = tmp_path / "d.npz"
+    fastcnn("data", "prepare", "--data", "digits", "--classes", 4, 7, "--out", out)
+    with np.load(out) as file:
+        assert sorted(file.files) == ["test_x47", "test_y47", "train_x47", "train_y47"]
+    fastcnn("data", "prepare", "--data", "digits", "--out", out, "--classes", "0,1")
+    with np.load(out) as file:
+        assert "train_x01" in file.files
+    assert "all" in fastcnn("data", "show", out, "--out", tmp_path / "d.png")
+    assert (tmp_path / "d.png").stat().st_size > 1000
+    assert "fashion_mnist" in fastcnn("data", "list")
+
+
+def test_gradcheck_and_comparison() -> None:
+    assert "0 wrong" in fastcnn("gradcheck", "--backend", "im2col")
+    output = fastcnn("compare-backends", "--batch-size", 2)
+    assert "times the reference" in output
+
+
+def test_info() -> None:
+    assert "vector instructions" in fastcnn("info")
+
+
+def test_errors_are_one_line(tmp_path: Path, run: Path) -> None:
+    for arguments, message in (
+        (("train", "--data", "nope"), "no data set named 'nope'"),
+        (("train", "--data", "digits", "--optimizer", "lion"), "optimizer must be one of"),
+        (("train", "--data", "digits", "--schedule", "x"), "schedule must be one of"),
+        (("train", "--data", "digits", "--model", "vgg_small", "--out", tmp_path / "v"),
+         "samples have shape (1, 28, 28), the model takes (3, 32, 32)"),
+        (("train", "--data", "digits", "--out", run), "is not empty"),
+        (("train", "--data", "digits", "--lr", "-1"), "lr must be at least"),
+        (("evaluate", tmp_path), "holds no run"),
+        (("predict", run, tmp_path / "no.png"), "no such file"),
+        (("data", "prepare", "--data", "digits", "--out", "/proc/x.npz"), "cannot be written"),
+    ):  # fmt: skip
+        output = fastcnn(*arguments, code=2)
+        assert message in output.replace("\n", " ")
+        assert output.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastcnn", "train", "--data", str(archive), "--epochs", "100000",
+         "--out", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: weights and metrics so far are in" in errors
+    assert json.loads((folder / "config.json").read_text())["status"] == "interrupted"
+    assert "accuracy" in fastcnn("evaluate", folder)

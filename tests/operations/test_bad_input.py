@@ -1,0 +1,61 @@
+"""One table of bad arguments and what each message must say."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn import functional as F
+from fastcnn.errors import ConfigurationError, ShapeError
+
+X = np.zeros((2, 4, 5, 5))
+W = np.zeros((6, 4, 3, 3))
+
+BAD: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
+    (F.conv2d, (X.astype(int), W), {}, ConfigurationError, "x must be float32 or float64"),
+    (F.conv2d, (X[0], W), {}, ShapeError, r"x must have 4 dimensions, got shape \(4, 5, 5\)"),
+    (F.conv2d, (X, W.astype("f")), {}, ConfigurationError, "weight is float32 but x is float64"),
+    (F.conv2d, (X, W[:, :3]), {}, ShapeError, r"takes 3 input channels.*\(2, 4, 5, 5\) has 4"),
+    (F.conv2d, (X, W, np.zeros(5)), {}, ShapeError, r"bias must have shape \(6,\), got \(5,\)"),
+    (F.conv2d, (X, np.zeros((6, 4, 7, 3))), {}, ShapeError, "size 7 .* larger than the padded"),
+    (F.conv2d, (X, W), {"groups": 4}, ConfigurationError, "groups=4 must divide"),
+    (F.conv2d, (X, W), {"groups": 0}, ConfigurationError, "groups must be a positive"),
+    (F.conv2d, (X, W), {"stride": 0}, ConfigurationError, "stride must be an integer"),
+    (F.conv2d, (X, W), {"stride": (1, 2, 3)}, ConfigurationError, "stride must be an integer"),
+    (F.conv2d, (X, W), {"stride": 1.5}, ConfigurationError, "stride must be an integer"),
+    (F.conv2d, (X, W), {"padding": -1}, ConfigurationError, "padding must be an integer"),
+    (F.conv2d, (X, W), {"padding": "full"}, ConfigurationError, 'must be "valid", "same"'),
+    (F.conv2d, (X, W), {"padding": "same", "stride": 2}, ConfigurationError, "needs stride 1"),
+    (F.conv2d, (X[:0], W), {}, ShapeError, "x is empty"),
+    (F.conv2d, (X, W), {"backend": "cuda"}, ConfigurationError, "backend must be one of"),
+    (F.conv2d_backward, (np.zeros((2, 6, 5, 5)), X, W), {}, ShapeError,
+     r"grad_output has shape \(2, 6, 5, 5\), the forward pass gives \(2, 6, 3, 3\)"),
+    (F.max_pool2d, (X, 6), {}, ShapeError, "larger than the padded input of size 5"),
+    (F.max_pool2d, (X, 2), {"padding": 2}, ConfigurationError, "at most half the kernel"),
+    (F.avg_pool2d, (X, 0), {}, ConfigurationError, "kernel_size must be an integer"),
+    (F.max_pool2d_backward, (X, X, 2), {}, ShapeError, "the forward pass gives"),
+    (F.linear, (np.zeros((2, 3)), np.zeros((4, 5))), {}, ShapeError, "has 3 features.*takes 5"),
+    (F.linear_backward, (np.zeros((2, 3)), np.zeros((2, 5)), np.zeros((4, 5))), {}, ShapeError,
+     r"\(2, 3\), the forward pass gives \(2, 4\)"),
+    (F.relu_backward, (X, X[:1]), {}, ShapeError, "grad_output has shape"),
+    (F.dropout, (X, 1.0), {"key": 0}, ConfigurationError, "below 1, got 1.0"),
+    (F.dropout, (X, 0.5), {"key": -1}, ConfigurationError, "key must lie in"),
+    (F.cross_entropy, (np.zeros((2, 3)), [0, 3]), {}, ConfigurationError, r"0..2, got 0..3"),
+    (F.cross_entropy, (np.zeros((2, 3)), [0]), {}, ShapeError, r"integers of shape \(2,\)"),
+    (F.cross_entropy, (np.zeros((2, 3)), [0.5, 1.0]), {}, ShapeError, "must be integers"),
+    (F.cross_entropy, (np.zeros((2, 3)), [0, 1], 1.0), {}, ConfigurationError, "label_smoothing"),
+    (F.mse, (np.zeros((2, 3)), np.zeros((3, 2))), {}, ShapeError, "target has shape"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "args", "kwargs", "error", "message"), BAD)
+def test_bad_input(
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        call(*args, **kwargs)

@@ -1,0 +1,236 @@
+"""Every backend against the nested loops in float64, over awkward geometries."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastcnn import functional as F
+from tests.operations.conftest import assert_close, random_array
+
+# (N, C, H, W), (O, C / groups, KH, KW), arguments
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 1, 6, 6), (4, 1, 3, 3), {"padding": 1}),
+    ((3, 3, 5, 7), (2, 3, 3, 2), {"stride": (2, 1), "padding": (1, 0)}),
+    ((1, 2, 7, 6), (3, 2, 3, 3), {"dilation": 2, "padding": 2}),
+    ((2, 4, 5, 5), (6, 2, 3, 3), {"groups": 2, "stride": 2, "padding": 1}),
+    ((2, 3, 6, 5), (3, 1, 3, 3), {"groups": 3, "padding": "same"}),
+    ((2, 3, 6, 5), (6, 1, 2, 2), {"groups": 3, "stride": 3}),
+    ((2, 3, 4, 4), (5, 3, 1, 1), {}),
+    ((2, 3, 5, 4), (5, 3, 1, 1), {"stride": 2, "padding": 1}),
+    ((1, 2, 4, 3), (2, 2, 4, 3), {"padding": "valid"}),
+    ((1, 1, 5, 8), (2, 1, 2, 4), {"padding": "same", "dilation": (2, 1)}),
+    ((1, 1, 9, 9), (1, 1, 2, 3), {"stride": (3, 4), "dilation": (3, 2)}),
+    ((17, 2, 3, 3), (2, 2, 3, 3), {"padding": 1}),
+    ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+]
+POOLINGS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+    ((2, 3, 6, 6), {"kernel_size": 2}),
+    ((1, 2, 7, 5), {"kernel_size": 2}),
+    ((2, 1, 6, 7), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ((1, 2, 5, 6), {"kernel_size": (3, 2), "stride": (1, 2), "padding": (1, 0)}),
+    ((2, 2, 5, 5), {"kernel_size": 3, "stride": 1}),
+    ((1, 1, 8, 8), {"kernel_size": 2, "stride": 3}),
+    ((1, 1, 3, 4), {"kernel_size": (3, 4)}),
+]
+
+
+def check_convolution(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    """Compare forward and all three gradients."""
+    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array(w_shape[:1], 3)
+    y = F.conv2d(x, w, b, **arguments, backend="reference")
+    dy = random_array(y.shape, 4)
+    expected = (y, *F.conv2d_backward(dy, x, w, **arguments, backend="reference"))
+    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
+    actual = (
+        F.conv2d(x, w, b, **arguments, backend=backend),
+        *F.conv2d_backward(dy, x, w, **arguments, backend=backend),
+    )
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert_close(ours, theirs, dtype)
+    without = F.conv2d(x, w, **arguments, backend=backend)
+    assert_close(without, expected[0] - b.astype(float)[:, None, None], dtype)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), CONVOLUTIONS)
+def test_convolution(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    check_convolution(x_shape, w_shape, arguments, backend, dtype)
+
+
+@given(st.data())
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    groups = draw(1, 3)
+    kernel, dilation = (draw(1, 3), draw(1, 3)), (draw(1, 2), draw(1, 2))
+    padding = (draw(0, 2), draw(0, 2))
+    size = tuple(
+        max(1, d * (k - 1) + 1 - 2 * p) + draw(0, 3)
+        for k, d, p in zip(kernel, dilation, padding, strict=True)
+    )
+    channels = draw(1, 2)
+    check_convolution(
+        (draw(1, 3), channels * groups, *size),
+        (draw(1, 2) * groups, channels, *kernel),
+        {"stride": (draw(1, 3), draw(1, 3)), "padding": padding, "dilation": dilation,
+         "groups": groups},
+        backend,
+        data.draw(st.sampled_from(["float32", "float64"])),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count_include_pad", [None, True, False])
+@pytest.mark.parametrize(("shape", "arguments"), POOLINGS)
+def test_pooling(
+    shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    count_include_pad: bool | None,
+    backend: str,
+    dtype: str,
+) -> None:
+    name = "max_pool2d" if count_include_pad is None else "avg_pool2d"
+    if count_include_pad is not None:
+        arguments = {**arguments, "count_include_pad": count_include_pad}
+    forward, backward = getattr(F, name), getattr(F, f"{name}_backward")
+    x = random_array(shape)
+    y = forward(x, **arguments, backend="reference")
+    dy = random_array(y.shape, 1)
+    dx = backward(dy, x, **arguments, backend="reference")
+    x, dy = x.astype(dtype), dy.astype(dtype)
+    assert_close(forward(x, **arguments, backend=backend), y, dtype)
+    assert_close(backward(dy, x, **arguments, backend=backend), dx, dtype)
+
+
+def test_max_pooling_gives_a_tie_to_the_first(backend: str) -> None:
+    x = np.zeros((1, 1, 2, 2))
+    for name in ("reference", backend):
+        grad = F.max_pool2d_backward(np.ones((1, 1, 1, 1)), x, 2, backend=name)
+        assert grad.ravel().tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "flatten"])
+def test_elementwise(name: str, backend: str, dtype: str) -> None:
+    x = random_array((3, 2, 4, 5)) * 4
+    x.ravel()[:3] = [0.0, -0.0, 30.0]
+    forward, backward = getattr(F, name), getattr(F, f"{name}_backward")
+    y = forward(x, backend="reference")
+    dy = random_array(y.shape, 1)
+    dx = backward(dy, x, backend="reference")
+    x, dy = x.astype(dtype), dy.astype(dtype)
+    assert_close(forward(x, backend=backend), y, dtype)
+    assert_close(backward(dy, x, backend=backend), dx, dtype)
+
+
+def test_linear(backend: str, dtype: str) -> None:
+    x, w, b, dy = (random_array(shape, i) for i, shape in enumerate(((5, 7), (3, 7), (3,), (5, 3))))
+    y = F.linear(x, w, b, backend="reference")
+    expected = F.linear_backward(dy, x, w, backend="reference")
+    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
+    assert_close(F.linear(x, w, b, backend=backend), y, dtype)
+    for ours, theirs in zip(F.linear_backward(dy, x, w, backend=backend), expected, strict=True):
+        assert_close(ours, theirs, dtype)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.9])
+def test_dropout_masks_are_the_same(p: float, backend: str, dtype: str) -> None:
+    x, dy = random_array((3, 2, 4, 5)).astype(dtype), random_array((3, 2, 4, 5), 1).astype(dtype)
+    key = 0x123456789ABCDEF0
+    assert_close(
+        F.dropout(x, p, key=key, backend=backend),
+        F.dropout(x.astype(float), p, key=key, backend="reference"),
+        dtype,
+    )
+    assert_close(
+        F.dropout_backward(dy, x, p, key=key, backend=backend),
+        F.dropout_backward(dy.astype(float), x.astype(float), p, key=key, backend="reference"),
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_cross_entropy(smoothing: float, scale: float, backend: str, dtype: str) -> None:
+    logits, target = random_array((6, 4)) * scale, np.array([0, 1, 2, 3, 0, 1])
+    expected = F.cross_entropy(logits, target, smoothing, backend="reference")
+    grad = F.cross_entropy_backward(2.0, logits, target, smoothing, backend="reference")
+    logits = logits.astype(dtype)
+    actual = F.cross_entropy(logits, target, smoothing, backend=backend)
+    assert actual == pytest.approx(expected, rel=1e-5)
+    assert_close(
+        F.cross_entropy_backward(2.0, logits, target, smoothing, backend=backend), grad, dtype
+    )
+
+
+def test_softmax_subtracts_the_maximum_of_each_row() -> None:
+    logits = np.array([[1000.0, 999.0], [-1000.0, -1001.0]])
+    assert F.softmax(logits)[1] == pytest.approx(F.softmax(logits)[0])
+
+
+def test_mse(backend: str, dtype: str) -> None:
+    a, b = random_array((4, 3)), random_array((4, 3), 1)
+    expected = F.mse_backward(1.0, a, b, backend="reference")
+    assert F.mse(a, b, backend=backend) == pytest.approx(F.mse(a, b, backend="reference"))
+    a, b = a.astype(dtype), b.astype(dtype)
+    assert_close(F.mse_backward(1.0, a, b, backend=backend), expected, dtype)
+
+
+@pytest.mark.parametrize("name", ["reference", "im2col"])
+def test_non_finite_values(name: str) -> None:
+    x = np.array([[[[np.nan, 1.0], [2.0, -np.inf]]]])
+    assert np.isnan(F.relu(x, backend=name)[0, 0, 0, 0])
+    assert np.isnan(F.max_pool2d(x, 2, backend=name)).all()
+    assert np.isnan(F.conv2d(x, np.ones((1, 1, 2, 2)), backend=name)).all()
+    extreme = F.sigmoid(np.array([-1000.0, 1000.0, 0.0]), backend=name)
+    assert extreme.tolist() == [0.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("name", ["reference", "im2col"])
+def test_inputs_of_any_memory_layout_are_left_alone(name: str) -> None:
+    x = np.asfortranarray(random_array((2, 3, 4, 6)))[:, :, :, ::-1]
+    w = np.asfortranarray(random_array((2, 3, 3, 3), 1))
+    before, expected = x.copy(), F.conv2d(x.copy(), w.copy(), padding=1, backend=name)
+    for array in (x, w):
+        array.flags.writeable = False
+    y = F.conv2d(x, w, padding=1, backend=name)
+    assert y == pytest.approx(expected)
+    dy = np.asfortranarray(y)
+    F.conv2d_backward(dy, x, w, padding=1, backend=name)
+    F.max_pool2d_backward(F.max_pool2d(x, 2, backend=name), x, 2, backend=name)
+    F.relu_backward(x, x, backend=name)
+    assert (x == before).all()
+    flat = F.flatten(x, backend=name)
+    flat[...] = 0
+    assert (x == before).all()
+
+
+def test_columns_are_bounded_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastcnn.backends.im2col import conv
+
+    x, w = random_array((5, 2, 6, 6)), random_array((3, 2, 3, 3), 1)
+    whole = F.conv2d(x, w, backend="im2col")
+    grads = F.conv2d_backward(whole, x, w, backend="im2col")
+    monkeypatch.setattr(conv, "COLUMN_BYTES", 1)
+    assert (F.conv2d(x, w, backend="im2col") == whole).all()
+    for ours, theirs in zip(F.conv2d_backward(whole, x, w, backend="im2col"), grads, strict=True):
+        assert ours == pytest.approx(theirs)

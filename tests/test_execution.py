@@ -1,0 +1,118 @@
+"""Whole models on every backend."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends import BACKENDS
+from fastcnn.backends.graph import Graph, Node
+from fastcnn.execution import loss_and_gradients
+from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GraphBuilder,
+    Linear,
+    MaxPool2d,
+    Model,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
+
+
+def small_model() -> Sequential:
+    return Sequential(
+        Conv2d(2, 4, 3, padding="same", groups=2, seed=0), Tanh(), MaxPool2d(3, 2, 1),
+        Dropout(0.3), AvgPool2d(2), Flatten(), Linear(4, 5, seed=1), Sigmoid(),
+        Linear(5, 3, seed=2),
+        input_shape=(2, 4, 4),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", [fastcnn.CrossEntropyLoss(0.1), fastcnn.MSELoss()])
+def test_backends_agree_on_loss_and_gradients(loss: Any) -> None:
+    model = small_model().to(np.float64)
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((3, 2, 4, 4)), np.array([0, 1, 2])
+    results = [
+        loss_and_gradients(model, x, y, loss=loss, backend=name, seed=5, step=3)
+        for name in BACKENDS
+    ]
+    for value, logits, gradient in results[1:]:
+        assert value == pytest.approx(results[0][0], rel=1e-12)
+        assert logits == pytest.approx(results[0][1], rel=1e-10)
+        assert gradient == pytest.approx(results[0][2], rel=1e-9, abs=1e-12)
+
+
+def test_gradients_have_the_names_and_shapes_of_the_state() -> None:
+    model = small_model()
+    loss, grads = fastcnn.gradients(model, np.ones((2, 2, 4, 4)), [0, 1])
+    assert np.isfinite(loss)
+    assert {key: value.shape for key, value in grads.items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
+
+
+def test_dropout_is_off_outside_training_and_seeded_inside() -> None:
+    model = small_model()
+    x, y = np.random.default_rng(0).standard_normal((4, 2, 4, 4)), [0, 1, 2, 0]
+    assert fastcnn.gradients(model, x, y)[0] == fastcnn.gradients(model, x, y)[0]
+    losses = [loss_and_gradients(model, x, y, seed=0, step=step)[0] for step in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_batch_size_does_not_change_predictions() -> None:
+    model = fastcnn.models.report_cnn(seed=0)
+    x = np.random.default_rng(0).standard_normal((7, 1, 28, 28))
+    assert model.logits(x, batch_size=2) == pytest.approx(model.logits(x), abs=1e-5)
+    assert (model.predict(x) == model.predict_proba(x).argmax(axis=1)).all()
+
+
+class Diamond(Model):
+    """Two layers read the same input: their gradients must be added."""
+
+    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
+        shared = self.layers["shared"].connect(builder, "shared", source)
+        self.layers["left"].connect(builder, "left", shared)
+        return self.layers["right"].connect(builder, "right", shared)
+
+
+def test_a_graph_may_branch() -> None:
+    model = Diamond({"shared": Linear(3, 4), "left": Tanh(), "right": Linear(4, 2)})
+    graph = model.graph((3,))
+    assert graph.consumers()[0] == [1, 2]
+    model.input_shape = (3,)
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    _, grads = fastcnn.gradients(model, x, [0, 1])
+    assert np.abs(grads["shared.weight"]).max() > 0
+
+
+def test_gradients_of_all_readers_of_a_node_are_added() -> None:
+    """A join of two branches is written as an operation that takes two inputs."""
+    from types import SimpleNamespace
+
+    from fastcnn.backends import operations as table
+
+    nodes = tuple(
+        Node(name, operation, inputs, {}, {}, ((2,),) * len(inputs), (2,))
+        for name, operation, inputs in (
+            ("double", "relu", (-1,)), ("same", "tanh", (-1,)), ("join", "join", (0, 1)),
+        )
+    )  # fmt: skip
+    operations: Any = SimpleNamespace(
+        relu=lambda x: 2 * x, relu_backward=lambda dy, x: 2 * dy,
+        tanh=lambda x: x, tanh_backward=lambda dy, x: dy,
+        join=lambda a, b: a + b, join_backward=lambda dy, a, b: (dy, dy),
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(table.OPERATIONS, "join", table.Operation("join"))
+        graph, x = Graph((2,), nodes), np.ones((1, 2))
+        outputs = run_forward(graph, {}, x, operations, True, 0, 0)
+        grad = run_backward(graph, {}, x, outputs, np.ones((1, 2)), operations, {}, True, 0, 0)
+    assert outputs[-1].tolist() == [[3.0, 3.0]]
+    assert grad.tolist() == [[3.0, 3.0]]
