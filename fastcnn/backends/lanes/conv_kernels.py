@@ -1,0 +1,219 @@
+"""Convolution kernels, each for one block of 16 samples.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, P the parameters, G their gradient, r the program row.
+"""
+
+import numpy as np
+from numba import njit
+
+from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.layout import (
+    BIAS,
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    M_BLOCK,
+    M_SLOT,
+    MASKED,
+    MODE,
+    POOLED,
+    POSITIONS,
+    RELU,
+    TAP_TABLE,
+    TAPS,
+    X_BLOCK,
+    X_GROUP,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    M,
+    W,
+    X,
+    Y,
+)
+from fastcnn.backends.lanes.tiles import (
+    conv_mask_tile,
+    conv_pool_tile,
+    conv_tile,
+    lane_sums,
+    weight_gradient_tile,
+)
+
+LANES = simd.LANES
+#: Positions whose products are summed in registers before the sums go back to memory.
+CHUNK = 64
+#: Taps by which the rows of sums are longer than needed: a tile may overshoot.
+SUM_PAD = 16
+
+
+@njit(nogil=True)
+def pack(A, T, P, r, part, parts):
+    """Gather weights into the order in which tiles read them; index -1 is a zero."""
+    first, last = share(r[TAPS], part, parts)
+    target, table = r[W], r[TAP_TABLE]
+    for i in range(first, last):
+        source = T[table + i]
+        A[target + i] = P[source] if source >= 0 else np.float32(0)
+
+
+@njit(nogil=True)
+def convolution(A, T, P, r, block, slot, part, parts):
+    """Convolution forward, or its input gradient: tables and packed weights tell which."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    taps, table, xpix, ypix = r[TAPS], r[TAP_TABLE], r[X_TABLE], r[Y_TABLE]
+    channels, stride, relu, mode = r[CHANNELS], r[Y_CHANNEL], r[RELU], r[MODE]
+    xpix_table, ypix_table, tap_table = T[xpix:], T[ypix:], T[table:]
+    clusters = (r[POSITIONS] + 15) // 16
+    first, last = share(r[GROUPS] * clusters, part, parts)
+    for unit in range(first, last):
+        group, cluster = unit // clusters, unit % clusters
+        p0 = cluster * 16
+        count = min(16, r[POSITIONS] - p0)
+        xg = x0 + group * r[X_GROUP]
+        wg = r[W] + group * channels * taps
+        c = 0
+        while c < channels:
+            left = channels - c
+            at = group * channels + c
+            bias = r[BIAS] + at if r[BIAS] >= 0 else -1
+            w, y, m = wg + c * taps, y0 + at * stride, m0 + at * stride
+            if left >= 4:
+                for p in range(p0, p0 + count, 4):
+                    if mode == POOLED:
+                        conv_pool_tile(
+                            4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, relu, A, m,
+                        )  # fmt: skip
+                    elif mode == MASKED:
+                        conv_mask_tile(
+                            4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, A, m,
+                        )  # fmt: skip
+                    else:
+                        conv_tile(
+                            4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, relu,
+                        )  # fmt: skip
+                c += 4
+            elif left >= 2:
+                for p in range(p0, p0 + count, 8):
+                    if mode == POOLED:
+                        conv_pool_tile(
+                            2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, relu, A, m,
+                        )  # fmt: skip
+                    elif mode == MASKED:
+                        conv_mask_tile(
+                            2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, A, m,
+                        )  # fmt: skip
+                    else:
+                        conv_tile(
+                            2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, relu,
+                        )  # fmt: skip
+                c += 2
+            else:
+                for p in range(p0, p0 + count, 8):
+                    if mode == POOLED:
+                        conv_pool_tile(
+                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, relu, A, m,
+                        )  # fmt: skip
+                    elif mode == MASKED:
+                        conv_mask_tile(
+                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, A, m,
+                        )  # fmt: skip
+                    else:
+                        conv_tile(
+                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, relu,
+                        )  # fmt: skip
+                c += 1
+
+
+@njit(nogil=True)
+def weight_gradient(A, T, r, block, slot, worker, part, parts):
+    """One block's share of a convolution's weight gradient, written to its partial buffer.
+
+    X is the input, Y the output gradient, M scratch for the sums of one tile row.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    sums = r[M] + worker * r[M_SLOT]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    taps, channels, positions = r[TAPS], r[CHANNELS], r[POSITIONS]
+    tap_table, xpix, dpix = T[r[TAP_TABLE] :], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    width = (taps + SUM_PAD) * LANES
+    tiles = channels // 4 + (channels % 4) // 2 + channels % 2
+    first, last = share(r[GROUPS] * tiles, part, parts)
+    for unit in range(first, last):
+        group, tile = unit // tiles, unit % tiles
+        c = min(tile, channels // 4) * 4 + max(0, tile - channels // 4) * 2
+        if tile == tiles - 1 and channels % 2:
+            c = channels - 1
+        rows = min(4, channels - c)
+        rows = rows if rows != 3 else 2
+        xg = x0 + group * r[X_GROUP]
+        at = group * channels + c
+        d = d0 + at * r[Y_CHANNEL]
+        for p in range(0, positions, CHUNK):
+            end = min(p + CHUNK, positions)
+            if rows == 4:
+                for t in range(0, taps, 5):
+                    weight_gradient_tile(
+                        4, 5, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                        A, sums + t * LANES, width, p == 0,
+                    )  # fmt: skip
+            elif rows == 2:
+                for t in range(0, taps, 8):
+                    weight_gradient_tile(
+                        2, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                        A, sums + t * LANES, width, p == 0,
+                    )  # fmt: skip
+            else:
+                for t in range(0, taps, 8):
+                    weight_gradient_tile(
+                        1, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                        A, sums + t * LANES, width, p == 0,
+                    )  # fmt: skip
+        spare = sums + 4 * width
+        for k in range(rows):
+            for t in range(0, taps, LANES):
+                lane_sums(A, sums + k * width + t * LANES, A, spare)
+                for i in range(min(LANES, taps - t)):
+                    A[out + (at + k) * taps + t + i] = A[spare + i]
+
+
+@njit(nogil=True)
+def bias_gradient(A, T, r, block, slot, part, parts):
+    """One block's sums of the output gradient over positions and samples, for each channel."""
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    dpix, positions = r[Y_TABLE], r[POSITIONS]
+    first, last = share(r[CHANNELS], part, parts)
+    zero = simd.splat(np.float32(0))
+    for c in range(first, last):
+        d = d0 + c * r[Y_CHANNEL]
+        a0, a1, a2, a3 = zero, zero, zero, zero
+        p = 0
+        while p + 4 <= positions:
+            a0 = simd.add(a0, simd.load(A, d + T[dpix + p]))
+            a1 = simd.add(a1, simd.load(A, d + T[dpix + p + 1]))
+            a2 = simd.add(a2, simd.load(A, d + T[dpix + p + 2]))
+            a3 = simd.add(a3, simd.load(A, d + T[dpix + p + 3]))
+            p += 4
+        while p < positions:
+            a0 = simd.add(a0, simd.load(A, d + T[dpix + p]))
+            p += 1
+        A[out + c] = simd.lane_sum(simd.add(simd.add(a0, a1), simd.add(a2, a3)))

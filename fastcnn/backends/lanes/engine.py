@@ -1,0 +1,141 @@
+"""Holds one network's program, arena and arrays, and runs it on some threads."""
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph
+from fastcnn.backends.lanes import interpreter
+from fastcnn.backends.lanes.program import LANES, Buffer, Planner, Program
+
+KINDS = {
+    "sgd": interpreter.SGD,
+    "adam": interpreter.ADAM,
+    "adamw": interpreter.ADAMW,
+    None: interpreter.NONE,
+}
+NO_BYTES, NO_FLOATS = np.zeros(1, np.uint8), np.zeros(1, np.float32)
+NO_LABELS = np.zeros(1, np.int64)
+
+
+class Engine:
+    """One program with its memory.
+
+    Parameters
+    ----------
+    parameters : ndarray of float32
+        The network's flat parameters; updates change it in place.
+    places : dict of str to (offset, shape)
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch: int,
+        parameters: np.ndarray,
+        places: dict[str, tuple[int, tuple[int, ...]]],
+        threads: int = 1,
+        **build: Any,
+    ) -> None:
+        self.threads = threads
+        self.parameters = parameters
+        self.gradient = np.zeros_like(parameters)
+        self.program: Program = Planner(graph, batch, places, threads).build(**build)
+        self.arena = _aligned(self.program.arena_size)
+        for offset, values in self.program.constants.items():
+            self.arena[offset : offset + values.size] = values
+        self.normalise((1.0,) * graph.input_shape[0], (0.0,) * graph.input_shape[0])
+        blocks = -(-batch // LANES)
+        self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
+        self._squares = np.zeros(parameters.size // interpreter.UNIT + 1)
+
+    def normalise(self, scale: Any, shift: Any) -> None:
+        """Set the factor and the summand of each input channel."""
+        first = self.program.normalisation
+        values = np.concatenate([scale, shift]).astype(np.float32)
+        self.arena[first : first + values.size] = values
+
+    def run(
+        self,
+        images: np.ndarray,
+        order: np.ndarray,
+        rates: np.ndarray,
+        *,
+        labels: np.ndarray = NO_LABELS,
+        targets: np.ndarray = NO_FLOATS,
+        kind: str | None = None,
+        settings: np.ndarray | None = None,
+        slots: tuple[np.ndarray, ...] = (),
+        seed: int = 0,
+        first_step: int = 0,
+        phases: slice = slice(None),
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run the program once for each rate; returns losses, hits and gradient norms."""
+        steps = len(rates)
+        losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
+        is_bytes = images.dtype == np.uint8
+        flat = images.reshape(-1)
+        first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
+        arguments = (
+            self.program.phases[phases], self.program.rows, self.arena, self.program.tables,
+            self.parameters, self.gradient, first, second, KINDS[kind],
+            np.zeros(6) if settings is None else settings, rates, seed, first_step,
+            self.program.batch, len(order), order,
+            flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat, labels, targets,
+            losses, hits, norms, self._block_losses, self._block_hits, self._squares,
+        )  # fmt: skip
+        run_threads(self.threads, arguments)
+        return losses, hits, norms
+
+    def read(self, buffer: Buffer, count: int) -> np.ndarray:
+        """Copy a buffer out of lanes: shape (count, channels, height, width)."""
+        view = self._view(buffer)
+        return view.transpose(0, 4, 1, 2, 3).reshape(-1, *view.shape[1:4])[:count].copy()
+
+    def write(self, buffer: Buffer, values: np.ndarray) -> None:
+        """Copy an array of samples into lanes; idle lanes become zero."""
+        view = self._view(buffer)
+        padded = np.zeros((len(view) * LANES, *view.shape[1:4]), np.float32)
+        padded[: len(values)] = values.reshape(len(values), *view.shape[1:4])
+        view[...] = padded.reshape(len(view), LANES, *view.shape[1:4]).transpose(0, 2, 3, 4, 1)
+
+    def _view(self, buffer: Buffer) -> np.ndarray:
+        blocks = -(-self.program.batch // LANES)
+        top, bottom, left, _ = buffer.halo
+        size = blocks * buffer.size
+        padded = self.arena[buffer.offset : buffer.offset + size].reshape(
+            blocks, buffer.channels, buffer.height + top + bottom, -1, LANES
+        )
+        return padded[:, :, top : top + buffer.height, left : left + buffer.width]
+
+
+def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
+    """Call the interpreter on this thread and ``threads - 1`` others, and wait for all."""
+    sync = np.zeros(16, np.int64)
+    if threads == 1:
+        interpreter.run(0, 1, sync, *arguments)
+        return
+    helpers = [
+        threading.Thread(target=interpreter.run, args=(index, threads, sync, *arguments))
+        for index in range(1, threads)
+    ]
+    started: list[threading.Thread] = []
+    try:
+        for helper in helpers:
+            helper.start()
+            started.append(helper)
+        interpreter.run(0, threads, sync, *arguments)
+    except BaseException:
+        sync[1] = 1
+        raise
+    finally:
+        for helper in started:
+            helper.join()
+
+
+def _aligned(floats: int) -> np.ndarray:
+    """Zeroed float32 array that starts at a cache line."""
+    raw = np.zeros(floats + LANES, np.float32)
+    start = (-raw.ctypes.data // 4) % LANES
+    return raw[start : start + floats]

@@ -1,0 +1,335 @@
+"""One compiled function that runs any program: whole training steps without Python."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from fastcnn.backends.lanes import conv_kernels as conv
+from fastcnn.backends.lanes import linear_kernels as dense
+from fastcnn.backends.lanes import map_kernels as maps
+from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.layout import (
+    IN,
+    K_ACTIVATION,
+    K_ACTIVATION_BACKWARD,
+    K_AVG_POOL,
+    K_AVG_POOL_BACKWARD,
+    K_BIAS_GRADIENT,
+    K_CONV,
+    K_CROSS_ENTROPY,
+    K_DROPOUT,
+    K_INPUT,
+    K_LINEAR,
+    K_LINEAR_BACKWARD,
+    K_LINEAR_BIAS_GRADIENT,
+    K_MAX_POOL,
+    K_MAX_POOL_BACKWARD,
+    K_MSE,
+    K_OUTER,
+    K_PACK,
+    K_REDUCE,
+    K_TRANSPOSE,
+    K_UNPOOL,
+    K_WEIGHT_GRADIENT,
+    KERNEL,
+    KEY,
+    OUT,
+    SCALE,
+    X_BLOCK,
+    X_TABLE,
+    Y_BLOCK,
+    X,
+    Y,
+)
+from fastcnn.backends.lanes.threads import barrier
+
+LANES = simd.LANES
+SGD, ADAM, ADAMW, NONE = 0, 1, 2, 3
+#: Elements of the parameters that an optimiser's unit of work has; also of the norm's partial sums.
+UNIT = 1024
+
+
+@njit(nogil=True)
+def splitmix64(value):
+    """See counter_random.py."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@njit(nogil=True)
+def dropout_key(seed, step, node):
+    """See counter_random.py."""
+    key = splitmix64(np.uint64(seed))
+    key = splitmix64(key ^ np.uint64(step))
+    return np.int64(splitmix64(key ^ np.uint64(node)))
+
+
+@njit(nogil=True)
+def gather_input(A, T, r, block, count, order, start, bytes_, floats, part, parts):
+    """Normalise one block's images and pack them into lanes; idle lanes are zero."""
+    pixels = r[IN]
+    table, scale, shift = r[X_TABLE], r[SCALE], r[SCALE] + r[OUT]
+    size = pixels // r[OUT]
+    y0 = r[Y] + block * r[Y_BLOCK]
+    first, last = share(pixels, part, parts)
+    for lane in range(LANES):
+        sample = block * LANES + lane
+        if sample >= count:
+            for i in range(first, last):
+                A[y0 + T[table + i] + lane] = np.float32(0)
+            continue
+        base = order[start + sample] * pixels
+        if bytes_.size > 1:
+            for i in range(first, last):
+                value = np.float32(bytes_[base + i])
+                c = i // size
+                A[y0 + T[table + i] + lane] = value * A[scale + c] + A[shift + c]
+        else:
+            for i in range(first, last):
+                c = i // size
+                A[y0 + T[table + i] + lane] = floats[base + i] * A[scale + c] + A[shift + c]
+
+
+@njit(nogil=True)
+def cross_entropy(A, r, block, count, order, start, labels, losses, hits):
+    """Loss, hits and gradient of the logits of one block; X logits, Y gradient."""
+    classes = r[IN]
+    x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
+    smoothing = A[r[SCALE]]
+    best = simd.load(A, x0)
+    for k in range(1, classes):
+        best = simd.maximum(best, simd.load(A, x0 + k * LANES))
+    total = simd.splat(np.float32(0))
+    for k in range(classes):
+        e = simd.exp(simd.sub(simd.load(A, x0 + k * LANES), best))
+        simd.store(A, y0 + k * LANES, e)
+        total = simd.add(total, e)
+    loss, right = 0.0, 0
+    inverse = np.float32(1.0) / np.float32(count)
+    for k in range(classes):
+        at = y0 + k * LANES
+        p = simd.div(simd.load(A, at), total)
+        p = simd.sub(p, simd.splat(smoothing / np.float32(classes)))
+        simd.store(A, at, simd.mul(p, simd.splat(inverse)))
+    for lane in range(LANES):
+        sample = block * LANES + lane
+        if sample >= count:
+            for k in range(classes):
+                A[y0 + k * LANES + lane] = np.float32(0)
+            continue
+        label = labels[order[start + sample]]
+        largest, place, mean = A[x0 + lane], 0, 0.0
+        for k in range(classes):
+            value = A[x0 + k * LANES + lane]
+            mean += value
+            if value > largest or (value != value and largest == largest):
+                largest, place = value, k
+        exponentials = 0.0
+        for k in range(classes):
+            exponentials += math.exp(np.float64(A[x0 + k * LANES + lane]) - largest)
+        log_sum = math.log(exponentials) + largest
+        loss += (1.0 - smoothing) * (log_sum - A[x0 + label * LANES + lane])
+        if smoothing > 0:
+            loss += smoothing * (log_sum - mean / classes)
+        A[y0 + label * LANES + lane] -= (np.float32(1.0) - smoothing) * inverse
+        right += place == label
+    losses[block] = loss / count
+    hits[block] = right
+
+
+@njit(nogil=True)
+def mean_squared_error(A, r, block, count, order, start, targets, losses, hits):
+    """Loss and gradient of one block against rows of targets."""
+    size = r[IN]
+    x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
+    loss = 0.0
+    factor = np.float32(2.0 / (count * size))
+    for lane in range(LANES):
+        sample = block * LANES + lane
+        for k in range(size):
+            at = k * LANES + lane
+            if sample >= count:
+                A[y0 + at] = np.float32(0)
+                continue
+            difference = A[x0 + at] - targets[order[start + sample] * size + k]
+            loss += np.float64(difference) * difference
+            A[y0 + at] = factor * difference
+    losses[block] = loss / (count * size)
+    hits[block] = 0
+
+
+@njit(nogil=True)
+def run_block_row(
+    A, T, P, r, seed, step, block, slot, worker, part, parts,
+    count, order, start, bytes_, floats, labels, targets, losses, hits,
+):  # fmt: skip
+    """Run one row for one block of 16 samples."""
+    kernel = r[KERNEL]
+    if kernel == K_CONV:
+        conv.convolution(A, T, P, r, block, slot, part, parts)
+    elif kernel == K_WEIGHT_GRADIENT:
+        conv.weight_gradient(A, T, r, block, slot, worker, part, parts)
+    elif kernel == K_BIAS_GRADIENT:
+        conv.bias_gradient(A, T, r, block, slot, part, parts)
+    elif kernel == K_UNPOOL:
+        maps.unpool(A, T, r, block, slot, part, parts)
+    elif kernel == K_INPUT:
+        gather_input(A, T, r, block, count, order, start, bytes_, floats, part, parts)
+    elif kernel == K_MAX_POOL:
+        maps.max_pool(A, T, r, block, slot, part, parts)
+    elif kernel == K_MAX_POOL_BACKWARD:
+        maps.max_pool_backward(A, T, r, block, slot, part, parts)
+    elif kernel == K_AVG_POOL:
+        maps.avg_pool(A, T, r, block, slot, part, parts, False)
+    elif kernel == K_AVG_POOL_BACKWARD:
+        maps.avg_pool(A, T, r, block, slot, part, parts, True)
+    elif kernel == K_ACTIVATION:
+        maps.activation(A, T, r, block, slot, part, parts)
+    elif kernel == K_ACTIVATION_BACKWARD:
+        maps.activation_backward(A, T, r, block, slot, part, parts)
+    elif kernel == K_DROPOUT:
+        maps.dropout(A, T, r, dropout_key(seed, step, r[KEY]), block, slot, part, parts)
+    elif part == 0 and kernel == K_CROSS_ENTROPY:
+        cross_entropy(A, r, block, count, order, start, labels, losses, hits)
+    elif part == 0 and kernel == K_MSE:
+        mean_squared_error(A, r, block, count, order, start, targets, losses, hits)
+
+
+@njit(nogil=True)
+def run_batch_row(A, T, P, G, r, blocks, worker, part, parts):
+    """Run a thread's share of a row that takes the whole batch at once."""
+    kernel = r[KERNEL]
+    if kernel == K_LINEAR:
+        dense.linear(A, P, r, blocks, part, parts, False)
+    elif kernel == K_LINEAR_BACKWARD:
+        dense.linear(A, P, r, blocks, part, parts, True)
+    elif kernel == K_OUTER:
+        dense.outer(A, G, r, blocks, worker, part, parts)
+    elif kernel == K_TRANSPOSE:
+        dense.transpose(A, r, blocks, part, parts)
+    elif kernel == K_LINEAR_BIAS_GRADIENT:
+        dense.linear_bias_gradient(A, G, r, blocks, part, parts)
+    elif kernel == K_PACK:
+        conv.pack(A, T, P, r, part, parts)
+    elif kernel == K_REDUCE:
+        dense.reduce_partials(A, G, r, blocks, part, parts)
+
+
+@njit(nogil=True)
+def update(kind, P, G, S1, S2, first, last, scale, settings, lr, step):
+    """An optimiser's step on a range of parameters; see optim/optimizers.py.
+
+    ``settings``: momentum or beta1, beta2, eps, weight decay, 1 for Nesterov.
+    """
+    decay, beta = np.float32(settings[3]), np.float32(settings[0])
+    rate = np.float32(lr)
+    if kind == SGD:
+        nesterov = settings[4] != 0.0
+        for i in range(first, last):
+            g = G[i] * scale + decay * P[i]
+            v = beta * S1[i] + g
+            S1[i] = v
+            P[i] -= rate * (g + beta * v if nesterov else v)
+        return
+    beta2, eps = np.float32(settings[1]), np.float32(settings[2])
+    one = np.float32(1)
+    shrink = np.float32(1.0 - lr * settings[3]) if kind == ADAMW else one
+    l2 = decay if kind == ADAM else np.float32(0)
+    rate = np.float32(lr / (1.0 - settings[0] ** step))
+    root = np.float32(1.0 / math.sqrt(1.0 - settings[1] ** step))
+    for i in range(first, last):
+        p = P[i] * shrink
+        g = G[i] * scale + l2 * p
+        m = S1[i] + (one - beta) * (g - S1[i])
+        v = beta2 * S2[i] + (one - beta2) * g * g
+        S1[i], S2[i] = m, v
+        P[i] = p - rate * m / (np.float32(math.sqrt(v)) * root + eps)
+
+
+@njit(nogil=True, cache=True)
+def run(
+    thread, threads, sync, phases, program, A, T, P, G, S1, S2, kind, settings, rates, seed,
+    first_step, batch, samples, order, bytes_, floats, labels, targets, losses, hits, norms,
+    block_losses, block_hits, squares,
+):  # fmt: skip
+    """Run a program once for each learning rate, on consecutive batches of ``order``.
+
+    All threads call this together. A phase of rows over blocks gives each thread whole blocks,
+    which it takes through all its rows while they are in its cache; blocks that are left over are
+    done by all threads together, row by row.
+    """
+    arrived = 0
+    units = (P.size + UNIT - 1) // UNIT
+    for s in range(rates.size):
+        start = s * batch
+        count = min(batch, samples - start)
+        blocks = (count + LANES - 1) // LANES
+        step = first_step + s
+        for f in range(phases.shape[0]):
+            first, last = phases[f, 0], phases[f, 1]
+            if phases[f, 2]:
+                for n in range(first, last):
+                    run_batch_row(A, T, P, G, program[n], blocks, thread, thread, threads)
+            else:
+                whole = blocks // threads * threads
+                for block in range(thread, whole, threads):
+                    for n in range(first, last):
+                        run_block_row(
+                            A, T, P, program[n], seed, step, block, thread, thread, 0, 1,
+                            count, order, start, bytes_, floats, labels, targets,
+                            block_losses, block_hits,
+                        )  # fmt: skip
+                if whole < blocks and not barrier(sync, arrived, threads):
+                    return
+                arrived += whole < blocks
+                for block in range(whole, blocks):
+                    for n in range(first, last):
+                        run_block_row(
+                            A, T, P, program[n], seed, step, block, 0, thread, thread, threads,
+                            count, order, start, bytes_, floats, labels, targets,
+                            block_losses, block_hits,
+                        )  # fmt: skip
+                        if not barrier(sync, arrived, threads):
+                            return
+                        arrived += 1
+            if not barrier(sync, arrived, threads):
+                return
+            arrived += 1
+        if thread == 0:
+            total, right = 0.0, 0
+            for block in range(blocks):
+                total += block_losses[block]
+                right += block_hits[block]
+            losses[s], hits[s] = total, right
+        if kind == NONE:
+            continue
+        scale = np.float32(1)
+        limit = settings[5]
+        for unit in range(thread, units, threads):
+            total = 0.0
+            for i in range(unit * UNIT, min(unit * UNIT + UNIT, P.size)):
+                total += np.float64(G[i]) * G[i]
+            squares[unit] = total
+        if not barrier(sync, arrived, threads):
+            return
+        arrived += 1
+        total = 0.0
+        for unit in range(units):
+            total += squares[unit]
+        norm = math.sqrt(total)
+        if limit > 0.0 and norm > limit:
+            scale = np.float32(limit / norm)
+        if thread == 0:
+            norms[s] = norm
+        begin, end = share(units, thread, threads)
+        update(
+            kind, P, G, S1, S2, begin * UNIT, min(end * UNIT, P.size), scale, settings,
+            rates[s], step + 1,
+        )  # fmt: skip
+        if not barrier(sync, arrived, threads):
+            return
+        arrived += 1

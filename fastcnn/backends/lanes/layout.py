@@ -1,0 +1,69 @@
+"""Columns of a program row: the words in which the planner speaks to the kernels.
+
+A row is ``WIDTH`` int64. Offsets count floats of the arena; an address is ``offset + block *
+block_stride + slot * slot_stride``: buffers that outlive a block's pass have a block stride, those
+that do not have a slot for each thread.
+"""
+
+import numpy as np
+
+WIDTH = 32
+
+# Columns that all kernels share.
+KERNEL = 0
+X, X_BLOCK, X_SLOT = 1, 2, 3
+Y, Y_BLOCK, Y_SLOT = 4, 5, 6
+M, M_BLOCK, M_SLOT = 7, 8, 9
+W, BIAS = 10, 11
+TAPS, TAP_TABLE = 12, 13
+POSITIONS, X_TABLE, Y_TABLE = 14, 15, 16
+GROUPS, CHANNELS = 17, 18
+X_GROUP, X_CHANNEL, Y_CHANNEL = 19, 20, 21
+RELU, MODE = 22, 23
+IN, OUT = 24, 25
+EXTRA, EXTRA_BLOCK = 26, 27
+KEY, THRESHOLD = 28, 29
+SCALE = 30
+
+# Kernels.
+(
+    K_INPUT,
+    K_PACK,
+    K_CONV,
+    K_WEIGHT_GRADIENT,
+    K_BIAS_GRADIENT,
+    K_MAX_POOL,
+    K_MAX_POOL_BACKWARD,
+    K_AVG_POOL,
+    K_AVG_POOL_BACKWARD,
+    K_UNPOOL,
+    K_ACTIVATION,
+    K_ACTIVATION_BACKWARD,
+    K_DROPOUT,
+    K_COPY,
+    K_ZERO,
+    K_LINEAR,
+    K_LINEAR_BACKWARD,
+    K_TRANSPOSE,
+    K_OUTER,
+    K_LINEAR_BIAS_GRADIENT,
+    K_CROSS_ENTROPY,
+    K_MSE,
+    K_REDUCE,
+) = range(23)
+
+# Modes of K_CONV and K_ACTIVATION.
+PLAIN, MASKED, POOLED = 0, 1, 2
+ACT_RELU, ACT_SIGMOID, ACT_TANH = 0, 1, 2
+
+#: Positions in a table are padded to a multiple of this by repeating the last.
+POSITION_PAD = 16
+
+
+def row(kernel: int, **columns: int) -> np.ndarray:
+    """A program row from columns by their names in lower case."""
+    values = np.zeros(WIDTH, np.int64)
+    values[KERNEL] = kernel
+    for name, value in columns.items():
+        values[globals()[name.upper()]] = value
+    return values

@@ -1,0 +1,156 @@
+"""Kernels of fully connected layers and gradient sums, over the whole batch.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, P the parameters, G their gradient, r the program row.
+"""
+
+import numpy as np
+from numba import njit
+
+from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.layout import (
+    BIAS,
+    EXTRA,
+    EXTRA_BLOCK,
+    IN,
+    M_BLOCK,
+    M_SLOT,
+    MASKED,
+    MODE,
+    OUT,
+    RELU,
+    X_BLOCK,
+    Y_BLOCK,
+    M,
+    W,
+    X,
+    Y,
+)
+from fastcnn.backends.lanes.tiles import (
+    linear_tile,
+    outer_tile,
+    transpose_tile,
+)
+
+LANES = simd.LANES
+
+
+@njit(nogil=True)
+def linear(A, P, r, blocks, part, parts, backward):
+    """Fully connected layer over all blocks: forward, or the gradient of its input.
+
+    IN inputs and OUT outputs of this product; with MODE 1 outputs are zero where M is not positive.
+    """
+    inner, outer = r[IN], r[OUT]
+    wout, win = (1, outer) if backward else (inner, 1)
+    bias0 = -1 if backward else r[BIAS]
+    tiles = outer // 4 + outer % 4
+    first, last = share(tiles, part, parts)
+    for unit in range(first, last):
+        o = unit * 4 if unit < outer // 4 else outer // 4 * 4 + unit - outer // 4
+        count = 4 if unit < outer // 4 else 1
+        bias = bias0 + o if bias0 >= 0 else -1
+        w = r[W] + o * wout
+        b = 0
+        while b < blocks:
+            x, y = r[X] + b * r[X_BLOCK], r[Y] + b * r[Y_BLOCK] + o * LANES
+            if blocks - b >= 4:
+                if count == 4:
+                    linear_tile(
+                        4, 4, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
+                        A, y, r[Y_BLOCK], r[RELU],
+                    )  # fmt: skip
+                else:
+                    linear_tile(
+                        1, 4, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
+                        A, y, r[Y_BLOCK], r[RELU],
+                    )  # fmt: skip
+                done = 4
+            else:
+                if count == 4:
+                    linear_tile(
+                        4, 1, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
+                        A, y, r[Y_BLOCK], r[RELU],
+                    )  # fmt: skip
+                else:
+                    linear_tile(
+                        1, 1, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
+                        A, y, r[Y_BLOCK], r[RELU],
+                    )  # fmt: skip
+                done = 1
+            if r[MODE] == MASKED:
+                for n in range(done):
+                    for k in range(count):
+                        at = y + n * r[Y_BLOCK] + k * LANES
+                        mask = simd.load(A, r[M] + (b + n) * r[M_BLOCK] + (o + k) * LANES)
+                        simd.store(A, at, simd.keep_positive(mask, simd.load(A, at)))
+            b += done
+
+
+@njit(nogil=True)
+def transpose(A, r, blocks, part, parts):
+    """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart."""
+    columns = (r[IN] + LANES - 1) // LANES
+    first, last = share(blocks * columns, part, parts)
+    for unit in range(first, last):
+        b, i = unit // columns, unit % columns
+        x = r[X] + b * r[X_BLOCK] + i * LANES * LANES
+        transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i * LANES, r[OUT])
+
+
+@njit(nogil=True)
+def outer(A, G, r, blocks, worker, part, parts):
+    """Weight gradient of a fully connected layer, IN inputs by OUT outputs, into G.
+
+    X has rows of inputs (EXTRA floats apart), Y the output's gradient in lanes, M scratch.
+    """
+    inputs, outputs = r[IN], r[OUT]
+    strips = (inputs + 63) // 64
+    tiles = outputs // 4 + outputs % 4
+    samples = blocks * LANES
+    first, last = share(tiles * strips, part, parts)
+    spare = r[M] + worker * r[M_SLOT]
+    for unit in range(first, last):
+        tile, i = unit // strips, (unit % strips) * 64
+        o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
+        count = 4 if tile < outputs // 4 else 1
+        d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
+        if i + 64 <= inputs:
+            if count == 4:
+                outer_tile(4, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs)
+            else:
+                outer_tile(1, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs)
+            continue
+        for k in range(0, inputs - i, LANES):
+            if count == 4:
+                outer_tile(4, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES)
+            else:
+                outer_tile(1, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES)
+            for row in range(count):
+                for j in range(min(LANES, inputs - i - k)):
+                    G[g + row * inputs + k + j] = A[spare + row * LANES + j]
+
+
+@njit(nogil=True)
+def linear_bias_gradient(A, G, r, blocks, part, parts):
+    """Sum the output's gradient over all samples, in block order."""
+    first, last = share(r[OUT], part, parts)
+    for o in range(first, last):
+        total = simd.splat(np.float32(0))
+        for b in range(blocks):
+            total = simd.add(total, simd.load(A, r[Y] + b * r[Y_BLOCK] + o * LANES))
+        G[r[BIAS] + o] = simd.lane_sum(total)
+
+
+@njit(nogil=True)
+def reduce_partials(A, G, r, blocks, part, parts):
+    """Add the blocks' partial gradients in block order into G."""
+    first, last = share(r[OUT], part, parts)
+    for i in range(first, last):
+        G[r[W] + i] = A[r[EXTRA] + i]
+    for b in range(1, blocks):
+        source = r[EXTRA] + b * r[EXTRA_BLOCK]
+        for i in range(first, last):
+            G[r[W] + i] += A[source + i]

@@ -1,0 +1,191 @@
+"""Kernels of pooling, activations and dropout, each for one block of 16 samples.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, P the parameters, G their gradient, r the program row.
+"""
+
+import numpy as np
+from numba import njit
+
+from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.layout import (
+    CHANNELS,
+    IN,
+    M_BLOCK,
+    M_SLOT,
+    MODE,
+    POSITIONS,
+    SCALE,
+    TAP_TABLE,
+    TAPS,
+    THRESHOLD,
+    X_BLOCK,
+    X_CHANNEL,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    M,
+    X,
+    Y,
+)
+
+LANES = simd.LANES
+
+
+@njit(nogil=True)
+def max_pool(A, T, r, block, slot, part, parts):
+    """Maximum over windows; M receives the winner's place in its window."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    size, windows = r[TAPS], r[TAP_TABLE]
+    first, last = share(r[CHANNELS], part, parts)
+    for c in range(first, last):
+        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        for p in range(r[POSITIONS]):
+            window = windows + p * size
+            best = simd.load(A, x + T[window])
+            winner = simd.splat(np.float32(0))
+            for k in range(1, size):
+                candidate = simd.load(A, x + T[window + k])
+                place = simd.splat(np.float32(k))
+                winner = simd.choose_winner(candidate, best, place, winner)
+                best = simd.maximum(best, candidate)
+            at = T[r[Y_TABLE] + p]
+            simd.store(A, y + at, best)
+            simd.store(A, m + at, winner)
+
+
+@njit(nogil=True)
+def max_pool_backward(A, T, r, block, slot, part, parts):
+    """Send each window's gradient to its winner. X is the input's gradient, Y the output's."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    size, windows = r[TAPS], r[TAP_TABLE]
+    first, last = share(r[CHANNELS], part, parts)
+    zero = simd.splat(np.float32(0))
+    for c in range(first, last):
+        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        for i in range(r[IN]):
+            simd.store(A, x + T[r[X_TABLE] + i], zero)
+        for p in range(r[POSITIONS]):
+            at = T[r[Y_TABLE] + p]
+            grad, winner = simd.load(A, y + at), simd.load(A, m + at)
+            for k in range(size):
+                target = x + T[windows + p * size + k]
+                mine = simd.keep_equal(winner, simd.splat(np.float32(k)), grad)
+                simd.store(A, target, simd.add(simd.load(A, target), mine))
+
+
+@njit(nogil=True)
+def unpool(A, T, r, block, slot, part, parts):
+    """The same for 2x2 windows that tile the map and carry winner 4 for a closed rectifier."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    first, last = share(r[CHANNELS], part, parts)
+    for c in range(first, last):
+        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        for p in range(r[POSITIONS]):
+            at = T[r[Y_TABLE] + p]
+            grad, winner = simd.load(A, y + at), simd.load(A, m + at)
+            for k in range(4):
+                target = x + T[r[X_TABLE] + 4 * p + k]
+                simd.store(A, target, simd.keep_equal(winner, simd.splat(np.float32(k)), grad))
+
+
+@njit(nogil=True)
+def avg_pool(A, T, r, block, slot, part, parts, backward):
+    """Mean over windows, or its gradient spread over them.
+
+    TAP_TABLE has, for each window, its number of pixels inside and their offsets; SCALE is where
+    in the arena the reciprocal divisors stand.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    size = r[TAPS]
+    first, last = share(r[CHANNELS], part, parts)
+    zero = simd.splat(np.float32(0))
+    for c in range(first, last):
+        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        if backward:
+            for i in range(r[IN]):
+                simd.store(A, x + T[r[X_TABLE] + i], zero)
+        for p in range(r[POSITIONS]):
+            window = r[TAP_TABLE] + p * (size + 1)
+            at = y + T[r[Y_TABLE] + p]
+            scale = simd.splat(A[r[SCALE] + p])
+            if backward:
+                grad = simd.mul(simd.load(A, at), scale)
+                for k in range(1, T[window] + 1):
+                    target = x + T[window + k]
+                    simd.store(A, target, simd.add(simd.load(A, target), grad))
+            else:
+                total = zero
+                for k in range(1, T[window] + 1):
+                    total = simd.add(total, simd.load(A, x + T[window + k]))
+                simd.store(A, at, simd.mul(total, scale))
+
+
+@njit(nogil=True)
+def activation(A, T, r, block, slot, part, parts):
+    """Element-wise function by MODE: 0 ReLU, 1 sigmoid, 2 tanh, 3 copy."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    positions, mode = r[POSITIONS], r[MODE]
+    first, last = share(r[CHANNELS] * positions, part, parts)
+    for unit in range(first, last):
+        c, p = unit // positions, unit % positions
+        value = simd.load(A, x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p])
+        if mode == 0:
+            value = simd.relu(value)
+        elif mode == 1:
+            value = simd.sigmoid(value)
+        elif mode == 2:
+            value = simd.tanh(value)
+        simd.store(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p], value)
+
+
+@njit(nogil=True)
+def activation_backward(A, T, r, block, slot, part, parts):
+    """X is the input's gradient, Y the output's, M the output itself, laid out as Y."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    positions, mode = r[POSITIONS], r[MODE]
+    one = simd.splat(np.float32(1))
+    first, last = share(r[CHANNELS] * positions, part, parts)
+    for unit in range(first, last):
+        c, p = unit // positions, unit % positions
+        at = c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        grad, output = simd.load(A, y0 + at), simd.load(A, m0 + at)
+        if mode == 0:
+            grad = simd.keep_positive(output, grad)
+        elif mode == 1:
+            grad = simd.mul(grad, simd.mul(output, simd.sub(one, output)))
+        elif mode == 2:
+            grad = simd.mul(grad, simd.sub(one, simd.mul(output, output)))
+        simd.store(A, x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p], grad)
+
+
+@njit(nogil=True)
+def dropout(A, T, r, key, block, slot, part, parts):
+    """Zero elements whose hash is below the threshold, scale the rest; forward and backward."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    positions = r[POSITIONS]
+    elements = r[CHANNELS] * positions
+    scale = simd.splat(A[r[SCALE]])
+    first, last = share(elements, part, parts)
+    for unit in range(first, last):
+        c, p = unit // positions, unit % positions
+        value = simd.load(A, x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p])
+        counter = block * LANES * elements + unit
+        value = simd.keep_random(counter, elements, key, r[THRESHOLD], simd.mul(value, scale))
+        simd.store(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p], value)
