@@ -1,24 +1,32 @@
 # Set-up and the daily commands. Every target makes and fills .venv by itself where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+STAMP := .venv/installed
+
+# A .venv whose interpreter was removed, or that moved with its folder, still looks installed:
+# its scripts name paths that are gone. The stamp holds the folder, and is remade where it differs.
+USABLE := $(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null)
+ifneq ($(USABLE),$(CURDIR))
+.PHONY: $(STAMP)
+endif
 
 .PHONY: train test test-all bench lint clean
 
-.venv/installed: pyproject.toml
+$(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "fastcnn needs Python 3.11 to 3.14: make PYTHON=python3.12")'
-	$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	if ! $(BIN)/python -c '' 2>/dev/null || { [ -s $@ ] && [ "$$(cat $@)" != '$(CURDIR)' ]; }; then $(PYTHON) -m venv --clear .venv; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	printf '%s\n' '$(CURDIR)' >$@
 
-.venv/installed-test: .venv/installed
+.venv/installed-test: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
 	touch $@
 
-train: .venv/installed
+train: $(STAMP)
 	$(BIN)/fastcnn train $(ARGS)
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
 
 test-all: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

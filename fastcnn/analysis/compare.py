@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.analysis.text_table import text_table
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import Graph, Node
@@ -63,6 +64,17 @@ class Comparison:
         """Largest absolute difference of all rows."""
         return max(row.absolute for row in self.rows)
 
+    def table(self) -> str:
+        """All rows as text, times in microseconds for one sample."""
+        return text_table(
+            ("layer", "backend", "forward us", "backward us", "largest difference", "relative"),
+            [
+                (row.layer, row.backend, f"{1e6 * row.forward:,.2f}", f"{1e6 * row.backward:,.2f}",
+                 f"{row.absolute:.1e}", f"{row.relative:.1e}")
+                for row in self.rows
+            ],
+        )  # fmt: skip
+
 
 def compare_backends(
     model: Model,
@@ -76,8 +88,8 @@ def compare_backends(
 ) -> Comparison:
     """Run each layer on each backend with the same inputs and compare results and times.
 
-    Every layer receives the reference's activations and gradients, so a row shows that layer's
-    own difference. The nested loops are slow: they run on the first ``reference_samples``
+    Every layer receives the same activations and gradients on all backends, so a row shows that
+    layer's own difference. The nested loops are slow: they run on the first ``reference_samples``
     samples alone, where results are compared; the other backends are timed on the whole batch.
 
     Parameters
@@ -170,7 +182,10 @@ class _Pass:
             arguments["key"] = dropout_key(0, 0, index)
         taken = [parameters.get(name) for name in row.parameters]
         read = [parameters[name] for name in row.backward_reads]
-        grad = self.gradients[index]
+        # A branch that nothing reads has no gradient; it is compared with zeros.
+        grad = self.gradients.get(index)
+        if grad is None:
+            grad = np.zeros_like(self.outputs[index])
         forward = getattr(operations, row.name)
         backward = getattr(operations, f"{row.name}_backward")
         return (

@@ -1,16 +1,19 @@
 """Gradients against central differences in float64: every layer, loss and a whole model."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from fastcnn.analysis.text_table import text_table
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.operations import OPERATIONS
 from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
+from fastcnn.execution.passes import run_forward
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
@@ -19,6 +22,7 @@ from fastcnn.layers import (
     Layer,
     Linear,
     MaxPool2d,
+    Model,
     ReLU,
     Sequential,
     Sigmoid,
@@ -29,7 +33,11 @@ from fastcnn.losses import CrossEntropyLoss, MSELoss
 
 #: Largest accepted error relative to the largest gradient, with differences in float64.
 TOLERANCE = 1e-6
+#: Backends that compute in less than float64 have a tolerance of their own here.
+TOLERANCES: dict[str, float] = {}
 STEP = 1e-5
+#: Arrays up to this size are differenced element by element, larger ones along directions.
+FEW_ELEMENTS = 64
 
 CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (Conv2d(2, 3, 3, padding=1, seed=0), (2, 5, 4)),
@@ -83,6 +91,17 @@ class GradientReport:
         """Rows that are not."""
         return [row for row in self.rows if not row.ok]
 
+    def table(self) -> str:
+        """All rows as text."""
+        return text_table(
+            ("backend", "layer or loss", "gradient of", "relative error", ""),
+            [
+                (row.backend, row.subject, row.gradient, f"{row.error:.1e}",
+                 "ok" if row.ok else "WRONG")
+                for row in self.rows
+            ],
+        )  # fmt: skip
+
 
 def numerical_gradient(
     function: Callable[[np.ndarray], float], x: np.ndarray, step: float = STEP
@@ -110,8 +129,68 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(actual - expected).max(initial=0.0)) / scale
 
 
+def check_gradient(
+    function: Callable[[np.ndarray], Any],
+    gradient: Callable[[Any, np.ndarray], Any],
+    x: Any,
+    *,
+    name: str = "function",
+    tolerance: float = TOLERANCE,
+    raise_on_failure: bool = False,
+) -> GradientRow:
+    """Check the gradient of an operation of one's own, as the layers' are checked.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x)`` returns an array or a number.
+    gradient : callable
+        ``gradient(grad_output, x)`` returns the gradient with respect to ``x``, for a
+        ``grad_output`` in the shape of the function's result.
+    x : array_like
+        Converted to float64. Keep it away from kinks: differences across one mean nothing.
+    name : str
+        Names the operation in the row and in the error.
+    tolerance : float
+        Largest accepted error relative to the largest element of the gradient.
+    raise_on_failure : bool
+
+    Returns
+    -------
+    GradientRow
+
+    Raises
+    ------
+    GradientError
+        If the gradient is wrong and ``raise_on_failure``.
+
+    Examples
+    --------
+    >>> row = check_gradient(np.exp, lambda dy, x: dy * np.exp(x), [0.0, 1.0])
+    >>> row.ok
+    True
+    """
+    x = np.array(x, dtype=np.float64)
+    grad_output = np.random.default_rng(0).standard_normal(np.shape(function(x.copy())))
+    actual = gradient(grad_output, x.copy())
+
+    def value(inputs: np.ndarray) -> float:
+        return float((function(inputs) * grad_output).sum())
+
+    error = relative_error(actual, numerical_gradient(value, x))
+    row = GradientRow("", name, "x", error, tolerance)
+    if raise_on_failure and not row.ok:
+        raise GradientError(
+            f"{name}: wrong gradient, relative error {error:.2e} (tolerance {tolerance:.0e})"
+        )
+    return row
+
+
 def gradcheck(
-    *, backends: tuple[str, ...] | None = None, raise_on_failure: bool = False
+    *,
+    backends: tuple[str, ...] | None = None,
+    model: Model | None = None,
+    raise_on_failure: bool = False,
 ) -> GradientReport:
     """Check every layer, every loss and a whole model on every backend.
 
@@ -119,6 +198,8 @@ def gradcheck(
     ----------
     backends : tuple of str, optional
         By default all.
+    model : Model, optional
+        A network to check as well, by :func:`check_model`; it is not changed.
     raise_on_failure : bool
 
     Returns
@@ -136,6 +217,8 @@ def gradcheck(
             report.rows += check_layer(layer, shape, backend)
         report.rows += _check_losses(backend)
         report.rows += _check_model(backend)
+        if model is not None:
+            report.rows += check_model(model, backend)
     if raise_on_failure and not report.ok:
         lines = [
             f"{row.backend}: {row.subject}, {row.gradient}: relative error {row.error:.2e}"
@@ -185,8 +268,101 @@ def check_layer(layer: Layer, shape: tuple[int, ...], backend: str) -> list[Grad
 
         expected = numerical_gradient(loss, x if name == "x" else values[name])
         error = relative_error(actual, expected)
-        rows.append(GradientRow(backend, repr(layer), name, error, TOLERANCE))
+        rows.append(GradientRow(backend, repr(layer), name, error, _tolerance(backend)))
     return rows
+
+
+def check_model(
+    model: Model, backend: str, *, samples: int = 1, directions: int = 2, seed: int = 0
+) -> list[GradientRow]:
+    """Check the parameter gradients of a copy of ``model`` in float64, on random samples.
+
+    Differences of a large array are taken along random directions, because one evaluation for
+    each of its elements would take hours.
+
+    Parameters
+    ----------
+    model : Model
+        With a known ``input_shape`` and classes as its output.
+    backend : str
+    samples, directions : int
+        Samples of the batch; directions for each array of more than ``FEW_ELEMENTS`` elements.
+    seed : int
+        Of samples, classes and directions.
+
+    Returns
+    -------
+    list of GradientRow
+        One a parameter.
+
+    Raises
+    ------
+    ShapeError
+        If the model's input shape is not known.
+    """
+    model = deepcopy(model).to(np.float64)
+    graph = model.graph()
+    generator = np.random.default_rng(seed)
+    x = generator.standard_normal((samples, *graph.input_shape))
+    y = generator.integers(0, graph.output_shape[0], samples)
+    _, actual = gradients(model, x, y, backend=backend)
+    operations = get_backend(backend)
+    state = model.state_dict()
+
+    def loss() -> float:
+        logits = run_forward(graph, state, x, operations, False, 0, 0)[-1]
+        return float(operations.cross_entropy(logits, y, label_smoothing=0.0))
+
+    rows = []
+    for name, parameter in state.items():
+        rays = _directions(parameter.shape, directions, generator)
+        # A difference that steps over a kink of ReLU or max is no derivative; a smaller step
+        # does not reach the kink, while a wrong gradient is wrong with every step.
+        for step in (STEP, STEP / 10, STEP / 100):
+            error = _directional_error(loss, parameter, actual[name], rays, step)
+            if error <= _tolerance(backend):
+                break
+        rows.append(GradientRow(backend, "model", name, error, _tolerance(backend)))
+    return rows
+
+
+def _directions(
+    shape: tuple[int, ...], count: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """All unit vectors of a small array, some random directions of length 1 in a large one."""
+    size = int(np.prod(shape))
+    if size <= FEW_ELEMENTS:
+        return list(np.eye(size).reshape(size, *shape))
+    drawn = generator.standard_normal((count, *shape))
+    return [ray / np.linalg.norm(ray) for ray in drawn]
+
+
+def _directional_error(
+    loss: Callable[[], float],
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    rays: list[np.ndarray],
+    step: float,
+) -> float:
+    """Largest error of the derivative along ``rays``, relative to what one is expected to be."""
+    if not np.isfinite(gradient).all():
+        return float("inf")
+    kept = parameter.copy()
+    scale = max(float(np.linalg.norm(gradient)) / np.sqrt(gradient.size), 1e-8)
+    largest = 0.0
+    for ray in rays:
+        parameter[...] = kept + step * ray
+        above = loss()
+        parameter[...] = kept - step * ray
+        below = loss()
+        expected = (above - below) / (2.0 * step)
+        largest = max(largest, abs(float((gradient * ray).sum()) - expected) / scale)
+    parameter[...] = kept
+    return largest
+
+
+def _tolerance(backend: str) -> float:
+    return TOLERANCES.get(backend, TOLERANCE)
 
 
 def _check_losses(backend: str) -> list[GradientRow]:
@@ -212,7 +388,7 @@ def _check_losses(backend: str) -> list[GradientRow]:
 
         expected = numerical_gradient(value, logits)
         error = relative_error(backward(1.0, logits, target, **loss.arguments), expected)
-        rows.append(GradientRow(backend, repr(loss), "x", error, TOLERANCE))
+        rows.append(GradientRow(backend, repr(loss), "x", error, _tolerance(backend)))
     return rows
 
 
@@ -239,5 +415,5 @@ def _check_model(backend: str) -> list[GradientRow]:
         expected = numerical_gradient(loss, kept)
         parameter[...] = kept
         error = relative_error(actual[name], expected)
-        rows.append(GradientRow(backend, "whole model", name, error, TOLERANCE))
+        rows.append(GradientRow(backend, "whole model", name, error, _tolerance(backend)))
     return rows

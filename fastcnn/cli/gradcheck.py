@@ -6,10 +6,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fastcnn.cli.train import ModelName
+
 
 def gradcheck(
     backend: Annotated[
         list[str] | None, typer.Option(help="reference or im2col; may be repeated.")
+    ] = None,
+    model: Annotated[
+        ModelName | None,
+        typer.Option(help="A network to check as well; the reference takes seconds for it."),
     ] = None,
 ) -> None:
     """Check every gradient against finite differences in float64; exit 1 if one is wrong.
@@ -17,8 +23,10 @@ def gradcheck(
     Errors are relative to the largest element of the gradient.
     """
     from fastcnn.analysis.gradcheck import gradcheck as check
+    from fastcnn.models import MODELS
 
-    report = check(backends=tuple(backend) if backend else None)
+    network = None if model is None else MODELS[model.value](seed=0)
+    report = check(backends=tuple(backend) if backend else None, model=network)
     table = Table("backend", "layer or loss", "gradient of", "relative error", "")
     for row in report.rows:
         mark = "ok" if row.ok else "[bold red]WRONG[/bold red]"
