@@ -1,8 +1,16 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new; where the cache is."""
 
 import os
 import tempfile
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where downloads and compiled kernels are kept: ``FASTCNN_CACHE_DIR``, or the user's cache."""
+    chosen = os.environ.get("FASTCNN_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastcnn"
 
 
 def atomic_write(path: str | Path, content: bytes) -> None:

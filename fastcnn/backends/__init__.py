@@ -6,8 +6,8 @@ from types import ModuleType
 from fastcnn.errors import ConfigurationError
 
 #: Names of the backends, from the yardstick to the fastest.
-BACKENDS: tuple[str, ...] = ("reference", "im2col")
-DEFAULT_BACKEND = "im2col"
+BACKENDS: tuple[str, ...] = ("reference", "im2col", "lanes")
+DEFAULT_BACKEND = "lanes"
 
 
 def get_backend(name: str | None = None) -> ModuleType:

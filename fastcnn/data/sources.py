@@ -16,6 +16,7 @@ from fastcnn.data.digits import digits_dataset
 from fastcnn.data.idx import read_idx
 from fastcnn.data.images import read_folder
 from fastcnn.errors import DataError, DataUnavailableError
+from fastcnn.files import cache_folder
 
 DATA_DIR_VARIABLE = "FASTCNN_DATA_DIR"
 #: Seconds to wait for a mirror to answer.
@@ -167,10 +168,13 @@ def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, 
 
 
 def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | None:
-    """The local folder that holds a source's four files, if there is one."""
-    roots = [data_dir, os.environ.get(DATA_DIR_VARIABLE) or None]
-    explicit = [Path(root) for root in roots if root is not None][:1]
-    for root in [*explicit, _cache()]:
+    """The local folder that holds a source's four files, if there is one.
+
+    A ``data_dir`` that is given is the only place; else ``FASTCNN_DATA_DIR``, then the cache.
+    """
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    roots = [data_dir] if data_dir is not None else [*([named] if named else []), cache_folder()]
+    for root in map(Path, roots):
         for folder in (root / source.folder, root):
             # Both sets use the same file names: only a folder's name tells Fashion-MNIST.
             if ("fashion" in folder.name) != ("fashion" in source.folder):
@@ -236,14 +240,9 @@ def _require(folder: Path, archive: str) -> Path:
     return path
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fastcnn"
-
-
 def _download(source: Source, progress: bool) -> Path:
     """Fetch a source's files into the cache, each from the first mirror that has the right one."""
-    folder = _cache() / source.folder
+    folder = cache_folder() / source.folder
     for name, archive_hash in source.archives.items():
         failures = []
         for mirror in source.mirrors:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastcnn.backends import get_backend
+from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.errors import CheckpointError
 from fastcnn.execution.passes import as_batch, as_target, loss_and_gradients, predict_logits
 from fastcnn.layers import Model
@@ -15,7 +15,17 @@ from fastcnn.optim import Optimizer, clip_gradient_norm
 
 
 class Normalise(Protocol):
-    """Turns stored images into the network's input."""
+    """Turns stored images into the network's input: ``(value - mean) / std`` by channel."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Subtracted from each channel, in units of 0..1 for bytes."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Divides each channel."""
+        ...
 
     def apply(self, images: np.ndarray, dtype: Any = ...) -> np.ndarray:
         """Return images as floating-point NCHW."""
@@ -96,7 +106,17 @@ def make_executor(
     clip_norm : float, optional
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
     """
+    backend = DEFAULT_BACKEND if backend is None else backend
     get_backend(backend)
+    if backend == "lanes":
+        from fastcnn.backends.lanes.program import Unsupported
+        from fastcnn.execution.lanes import LanesExecutor, report_fallback
+
+        try:
+            return LanesExecutor(model, loss, optimizer, batch_size, seed, threads, clip_norm)
+        except Unsupported as reason:
+            report_fallback(reason)
+            backend = "im2col"
     return OperationExecutor(model, loss, optimizer, backend, batch_size, seed, clip_norm)
 
 
@@ -176,13 +196,19 @@ class OperationExecutor:
         CheckpointError
             If a name or a shape is not this optimiser's.
         """
-        for name, slot in self._slots.items():
-            if name not in state or np.shape(state[name]) != slot.shape:
-                raise CheckpointError(
-                    f"optimiser state {name!r}: expected shape {slot.shape}, "
-                    f"got {np.shape(state[name]) if name in state else 'none'}"
-                )
-            slot[...] = state[name]
+        copy_slots(self._slots, state)
+
+
+def copy_slots(slots: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
+    """Copy an optimiser's arrays from ``state``; CheckpointError if they do not fit."""
+    for name, slot in slots.items():
+        if name not in state or np.shape(state[name]) != slot.shape:
+            raise CheckpointError(
+                f"optimiser state {name!r}: expected shape {slot.shape}, "
+                f"got {np.shape(state[name]) if name in state else 'none'}"
+            )
+    for name, slot in slots.items():
+        slot[...] = state[name]
 
 
 def count_correct(logits: np.ndarray, labels: np.ndarray) -> int:

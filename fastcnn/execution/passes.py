@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends import get_backend
+from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.operations import OPERATIONS
@@ -47,7 +47,33 @@ def forward(
     """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
+    return _forward(model, graph, x, backend, training, seed, step)
+
+
+def _forward(
+    model: Model,
+    graph: Graph,
+    x: np.ndarray,
+    backend: str | None,
+    training: bool = False,
+    seed: int = 0,
+    step: int = 0,
+) -> np.ndarray:
+    if _is_lanes(backend):
+        from fastcnn.backends.lanes.program import Unsupported
+        from fastcnn.execution import lanes
+
+        try:
+            return lanes.network_output(model, x, graph, training=training, seed=seed, step=step)
+        except Unsupported as reason:
+            lanes.report_fallback(reason)
+            backend = "im2col"
     return run_forward(graph, model.state_dict(), x, get_backend(backend), training, seed, step)[-1]
+
+
+def _is_lanes(backend: str | None) -> bool:
+    get_backend(backend)
+    return (DEFAULT_BACKEND if backend is None else backend) == "lanes"
 
 
 def loss_and_gradients(
@@ -86,6 +112,17 @@ def loss_and_gradients(
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)
+    if _is_lanes(backend):
+        from fastcnn.backends.lanes.program import Unsupported
+        from fastcnn.execution import lanes
+
+        try:
+            return lanes.network_gradients(
+                model, x, target, graph, loss=loss, training=training, seed=seed, step=step
+            )
+        except Unsupported as reason:
+            lanes.report_fallback(reason)
+            backend = "im2col"
     state = model.state_dict()
     operations = get_backend(backend)
     outputs = run_forward(graph, state, x, operations, training, seed, step)
@@ -142,12 +179,11 @@ def predict_logits(
 ) -> np.ndarray:
     """:func:`forward` outside training, ``batch_size`` samples at a time."""
     x = as_batch(model, x)
-    return np.concatenate(
-        [
-            forward(model, x[start : start + batch_size], backend=backend)
-            for start in range(0, len(x), batch_size)
-        ]
-    )
+    graph = model.graph(x.shape[1:])
+    if _is_lanes(backend):
+        return _forward(model, graph, x, backend)
+    parts = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
+    return np.concatenate([_forward(model, graph, part, backend) for part in parts])
 
 
 def run_forward(

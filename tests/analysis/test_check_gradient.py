@@ -87,9 +87,11 @@ def test_a_model_without_input_shape_is_refused() -> None:
         check_model(Sequential(Linear(3, 2)), "im2col")
 
 
-def test_a_backend_may_have_a_tolerance_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(module.TOLERANCES, "im2col", 0.0)
-    assert {row.tolerance for row in fastcnn.gradcheck(backends=("im2col",)).rows} == {0.0}
+def test_single_precision_is_held_to_its_own_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module.SINGLE_PRECISION, "lanes", 1e-12)
+    report = fastcnn.gradcheck(backends=("lanes",))
+    assert {row.tolerance for row in report.rows} == {1e-12}
+    assert "whole model" in {row.subject for row in report.failures}
 
 
 def test_reports_as_text() -> None:

@@ -13,7 +13,7 @@ from fastcnn.layers import Conv2d, Sigmoid
 def test_all_gradients_are_right() -> None:
     report = gradcheck(raise_on_failure=True)
     assert report.ok
-    assert {row.backend for row in report.rows} == {"reference", "im2col"}
+    assert {row.backend for row in report.rows} == {"reference", "im2col", "lanes"}
     assert {"Sigmoid()", "whole model", "MSELoss()"} <= {row.subject for row in report.rows}
 
 
@@ -54,7 +54,8 @@ def test_compare_backends() -> None:
     generator = np.random.default_rng(0)
     x, y = generator.standard_normal((4, 1, 28, 28)), generator.integers(0, 3, 4)
     comparison = fastcnn.compare_backends(model, x, y, repeats=1, reference_samples=1)
-    assert len(comparison.rows) == 2 * len(model.graph().nodes)
+    assert len(comparison.rows) == 3 * len(model.graph().nodes)
     assert comparison.largest_absolute < 1e-5
     assert comparison.largest_relative < 1e-5
     assert comparison.speedup("im2col") > 1
+    assert comparison.speedup("lanes") > 1

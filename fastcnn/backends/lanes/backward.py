@@ -57,7 +57,10 @@ class Backward:
         """The buffer of the input's gradient, or None where nobody needs it."""
         if group.source == INPUT and not self.input_gradient:
             return None
-        return self.gradients.setdefault(group.source, self.planner.like(self.values[group.source]))
+        passing = group.operation != "linear" and not self.planner.comes_from_a_batch(group.source)
+        return self.gradients.setdefault(
+            group.source, self.planner.like(self.values[group.source], passing)
+        )
 
     def arrived(self, group: Group) -> Buffer:
         """The gradient of the group's output, behind its fused ReLU."""
@@ -93,7 +96,7 @@ class Backward:
         if group.pooled:
             pooled = self.gradients[group.target]
             halo = planner.gradient_halo(node)
-            grad = planner.buffer(node.output_shape, halo)
+            grad = planner.buffer(node.output_shape, halo, passing=True)
             h, w = windows_of_two(*g.output)
             planner.emit(
                 f"{node.name}: gradient of pooling",
@@ -243,6 +246,9 @@ class Backward:
 
     def flatten(self, group: Group) -> None:
         """The same memory, or a copy into the map with a halo."""
+        self._renamed(group)
+
+    def _renamed(self, group: Group) -> None:
         grad = self.gradients[group.target]
         if self.values[group.target] is self.values[group.source]:
             self.gradients[group.source] = grad
@@ -251,7 +257,7 @@ class Backward:
             return
         grad_x = self.wanted(group)
         if grad_x is not None:
-            self.back_elementwise(group, grad_x, grad, grad, 3)
+            self.planner.copy(group.node.name, grad, grad_x)
 
     def _activation(self, group: Group, mode: int) -> None:
         grad_x = self.wanted(group)
@@ -273,17 +279,16 @@ class Backward:
 
     def dropout(self, group: Group) -> None:
         """The same mask as forward."""
-        grad_x = self.wanted(group)
-        if grad_x is None:
-            return
-        grad = self.gradients[group.target]
         if not self.training:
-            self.back_elementwise(group, grad_x, grad, grad, 3)
+            self._renamed(group)
             return
-        self.planner.emit(
-            f"{group.node.name}: gradient of dropout",
-            dropout_row(self.planner, group, grad, grad_x),
-        )
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            grad = self.gradients[group.target]
+            self.planner.emit(
+                f"{group.node.name}: gradient of dropout",
+                dropout_row(self.planner, group, grad, grad_x),
+            )
 
     def max_pool2d(self, group: Group) -> None:
         """To the winners."""

@@ -1,14 +1,17 @@
 """Holds one network's program, arena and arrays, and runs it on some threads."""
 
+import os
 import threading
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.lanes import interpreter
+from fastcnn.backends.lanes import compiled, interpreter
 from fastcnn.backends.lanes.program import LANES, Buffer, Planner, Program
+from fastcnn.errors import ConfigurationError
 
+THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 KINDS = {
     "sgd": interpreter.SGD,
     "adam": interpreter.ADAM,
@@ -16,7 +19,25 @@ KINDS = {
     None: interpreter.NONE,
 }
 NO_BYTES, NO_FLOATS = np.zeros(1, np.uint8), np.zeros(1, np.float32)
-NO_LABELS = np.zeros(1, np.int64)
+NO_LABELS = np.full(1, -1, np.int64)
+
+
+def default_threads() -> int:
+    """Threads of the engine: ``FASTCNN_NUM_THREADS``, or the cores this process may use.
+
+    Raises
+    ------
+    ConfigurationError
+        If the variable is no positive integer.
+    """
+    chosen = os.environ.get(THREADS_VARIABLE)
+    if chosen:
+        if not chosen.isdigit() or int(chosen) < 1:
+            raise ConfigurationError(f"{THREADS_VARIABLE} must be at least 1, got {chosen!r}")
+        return int(chosen)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Engine:
@@ -38,6 +59,8 @@ class Engine:
         threads: int = 1,
         **build: Any,
     ) -> None:
+        compiled.start()
+        self.graph = graph
         self.threads = threads
         self.parameters = parameters
         self.gradient = np.zeros_like(parameters)
@@ -64,12 +87,13 @@ class Engine:
         *,
         labels: np.ndarray = NO_LABELS,
         targets: np.ndarray = NO_FLOATS,
+        outputs: np.ndarray = NO_FLOATS,
         kind: str | None = None,
         settings: np.ndarray | None = None,
         slots: tuple[np.ndarray, ...] = (),
         seed: int = 0,
         first_step: int = 0,
-        phases: slice = slice(None),
+        phases: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the program once for each rate; returns losses, hits and gradient norms."""
         steps = len(rates)
@@ -78,12 +102,13 @@ class Engine:
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
         arguments = (
-            self.program.phases[phases], self.program.rows, self.arena, self.program.tables,
-            self.parameters, self.gradient, first, second, KINDS[kind],
+            self.program.phases if phases is None else phases, self.program.rows,
+            self.arena, self.program.tables, self.parameters, self.gradient, first, second, KINDS[kind],
             np.zeros(6) if settings is None else settings, rates, seed, first_step,
             self.program.batch, len(order), order,
-            flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat, labels, targets,
-            losses, hits, norms, self._block_losses, self._block_hits, self._squares,
+            flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
+            labels, targets, outputs, losses, hits, norms,
+            self._block_losses, self._block_hits, self._squares,
         )  # fmt: skip
         run_threads(self.threads, arguments)
         return losses, hits, norms

@@ -56,10 +56,19 @@ class Forward:
             row(L.K_INPUT, **buffer.columns("y"), x_table=table, scale=normalisation, **columns),
         )
 
+    def output_row(self, buffer: Buffer) -> None:
+        """Copy the network's output to a row for each sample."""
+        channel = np.arange(buffer.channels)[:, None] * buffer.channel
+        table = self.planner.table(channel + buffer.pixels())
+        size: dict[str, int] = {"in": buffer.channels * buffer.height * buffer.width}
+        self.planner.emit("output", row(L.K_OUTPUT, **buffer.columns("x"), x_table=table, **size))
+
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""
         shape = self.planner.graph.nodes[group.target].output_shape
-        made = self.planner.buffer(shape, self.planner.halo(group.target, self.backward))
+        halo = self.planner.halo(group.target, self.backward)
+        passing = not (self.backward or self.planner.feeds_a_batch(group.target))
+        made = self.planner.buffer(shape, halo, passing)
         self.values[group.target] = made
         return made
 
@@ -75,7 +84,7 @@ class Forward:
         base = x.at(h * g.stride[0] - g.padding[0], w * g.stride[1] - g.padding[1])
         columns = x.columns("x") | y.columns("y")
         if group.pooled:
-            self.winners[group.target] = planner.like(y)
+            self.winners[group.target] = planner.like(y, passing=not self.backward)
             columns |= self.winners[group.target].columns("m")
         planner.emit(
             f"{group.node.name}: convolution" + fused(group),
@@ -118,7 +127,7 @@ class Forward:
             return
         y = self.planner.buffer((x.channels, x.height, x.width))
         self.values[group.target] = y
-        self.elementwise(group, y, 3)
+        self.planner.copy(group.node.name, x, y)
 
     def elementwise(self, group: Group, y: Buffer, mode: int) -> None:
         """A function of each element."""
@@ -145,16 +154,20 @@ class Forward:
 
     def dropout(self, group: Group) -> None:
         """Dropout; outside training the same memory, or a copy where halos differ."""
-        x, y = self.values[group.source], self.output(group)
+        x = self.values[group.source]
+        if not self.training and self.planner.halo(group.target, self.backward) == x.halo:
+            self.values[group.target] = x
+            return
+        y = self.output(group)
         if not self.training:
-            self.elementwise(group, y, 3)
+            self.planner.copy(group.node.name, x, y)
             return
         self.planner.emit(f"{group.node.name}: dropout", dropout_row(self.planner, group, x, y))
 
     def max_pool2d(self, group: Group) -> None:
         """Max pooling that is not fused."""
         x, y = self.values[group.source], self.output(group)
-        self.winners[group.target] = self.planner.like(y)
+        self.winners[group.target] = self.planner.like(y, passing=not self.backward)
         self.planner.emit(
             f"{group.node.name}: max pooling",
             pool_row(self.planner, L.K_MAX_POOL, group, x, y, self.winners[group.target]),

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from fastcnn.backends.lanes import conv_kernels as conv
 from fastcnn.backends.lanes import linear_kernels as dense
@@ -28,6 +28,7 @@ from fastcnn.backends.lanes.layout import (
     K_MAX_POOL_BACKWARD,
     K_MSE,
     K_OUTER,
+    K_OUTPUT,
     K_PACK,
     K_REDUCE,
     K_TRANSPOSE,
@@ -40,10 +41,12 @@ from fastcnn.backends.lanes.layout import (
     X_BLOCK,
     X_TABLE,
     Y_BLOCK,
+    Y_SLOT,
     X,
     Y,
 )
 from fastcnn.backends.lanes.threads import barrier
+from fastcnn.backends.lanes.tiles import pack_tile
 
 LANES = simd.LANES
 SGD, ADAM, ADAMW, NONE = 0, 1, 2, 3
@@ -69,29 +72,59 @@ def dropout_key(seed, step, node):
 
 
 @njit(nogil=True)
-def gather_input(A, T, r, block, count, order, start, bytes_, floats, part, parts):
+def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part, parts):
     """Normalise one block's images and pack them into lanes; idle lanes are zero."""
-    pixels = r[IN]
-    table, scale, shift = r[X_TABLE], r[SCALE], r[SCALE] + r[OUT]
-    size = pixels // r[OUT]
-    y0 = r[Y] + block * r[Y_BLOCK]
-    first, last = share(pixels, part, parts)
-    for lane in range(LANES):
-        sample = block * LANES + lane
-        if sample >= count:
-            for i in range(first, last):
-                A[y0 + T[table + i] + lane] = np.float32(0)
+    pixels, channels, table = r[IN], r[OUT], r[X_TABLE]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    sample = start + block * LANES
+    valid = min(LANES, count - block * LANES)
+    size = pixels // channels
+    strips = (size + LANES - 1) // LANES
+    first, last = share(channels * strips, part, parts)
+    for unit in range(first, last):
+        channel, strip = unit // strips, unit % strips
+        scale, shift = r[SCALE] + channel, r[SCALE] + channels + channel
+        i = channel * size + strip * LANES
+        end = min(i + LANES, (channel + 1) * size)
+        if end - i == LANES:
+            if bytes_.size > 1:
+                pack_tile(
+                    bytes_, order, sample, valid, pixels, i, A, scale, shift, T, table + i, A, y0
+                )
+            else:
+                pack_tile(
+                    floats, order, sample, valid, pixels, i, A, scale, shift, T, table + i, A, y0
+                )
             continue
-        base = order[start + sample] * pixels
-        if bytes_.size > 1:
-            for i in range(first, last):
-                value = np.float32(bytes_[base + i])
-                c = i // size
-                A[y0 + T[table + i] + lane] = value * A[scale + c] + A[shift + c]
-        else:
-            for i in range(first, last):
-                c = i // size
-                A[y0 + T[table + i] + lane] = floats[base + i] * A[scale + c] + A[shift + c]
+        for lane in range(LANES):
+            base = order[sample + min(lane, valid - 1)] * pixels
+            for k in range(i, end):
+                value = np.float32(0)
+                if lane < valid:
+                    value = np.float32(bytes_[base + k]) if bytes_.size > 1 else floats[base + k]
+                    value = value * A[scale] + A[shift]
+                A[y0 + T[table + k] + lane] = value
+
+
+@njit(nogil=True)
+def write_output(A, T, r, block, count, start, outputs):
+    """Copy one block's outputs out of lanes to a row for each sample."""
+    size, x0 = r[IN], r[X] + block * r[X_BLOCK]
+    for lane in range(min(LANES, count - block * LANES)):
+        target = (start + block * LANES + lane) * size
+        for k in range(size):
+            outputs[target + k] = A[x0 + T[r[X_TABLE] + k] + lane]
+
+
+@njit(nogil=True)
+def largest_output(A, x, count):
+    """Index of one sample's largest output: the first, or a NaN."""
+    place, largest = 0, A[x]
+    for k in range(1, count):
+        value = A[x + k * LANES]
+        if value > largest or (value != value and largest == largest):
+            place, largest = k, value
+    return place
 
 
 @njit(nogil=True)
@@ -122,15 +155,13 @@ def cross_entropy(A, r, block, count, order, start, labels, losses, hits):
                 A[y0 + k * LANES + lane] = np.float32(0)
             continue
         label = labels[order[start + sample]]
-        largest, place, mean = A[x0 + lane], 0, 0.0
+        place = largest_output(A, x0 + lane, classes)
+        largest = A[x0 + place * LANES + lane]
+        exponentials, mean = 0.0, 0.0
         for k in range(classes):
-            value = A[x0 + k * LANES + lane]
+            value = np.float64(A[x0 + k * LANES + lane])
             mean += value
-            if value > largest or (value != value and largest == largest):
-                largest, place = value, k
-        exponentials = 0.0
-        for k in range(classes):
-            exponentials += math.exp(np.float64(A[x0 + k * LANES + lane]) - largest)
+            exponentials += math.exp(value - largest)
         log_sum = math.log(exponentials) + largest
         loss += (1.0 - smoothing) * (log_sum - A[x0 + label * LANES + lane])
         if smoothing > 0:
@@ -142,14 +173,17 @@ def cross_entropy(A, r, block, count, order, start, labels, losses, hits):
 
 
 @njit(nogil=True)
-def mean_squared_error(A, r, block, count, order, start, targets, losses, hits):
-    """Loss and gradient of one block against rows of targets."""
+def mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits):
+    """Loss and gradient of one block against rows of targets; hits where there are labels."""
     size = r[IN]
     x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-    loss = 0.0
+    loss, right = 0.0, 0
+    classified = labels.size * size == targets.size
     factor = np.float32(2.0 / (count * size))
     for lane in range(LANES):
         sample = block * LANES + lane
+        if classified and sample < count:
+            right += largest_output(A, x0 + lane, size) == labels[order[start + sample]]
         for k in range(size):
             at = k * LANES + lane
             if sample >= count:
@@ -159,13 +193,13 @@ def mean_squared_error(A, r, block, count, order, start, targets, losses, hits):
             loss += np.float64(difference) * difference
             A[y0 + at] = factor * difference
     losses[block] = loss / (count * size)
-    hits[block] = 0
+    hits[block] = right
 
 
 @njit(nogil=True)
 def run_block_row(
     A, T, P, r, seed, step, block, slot, worker, part, parts,
-    count, order, start, bytes_, floats, labels, targets, losses, hits,
+    count, order, start, bytes_, floats, labels, targets, outputs, losses, hits,
 ):  # fmt: skip
     """Run one row for one block of 16 samples."""
     kernel = r[KERNEL]
@@ -178,7 +212,7 @@ def run_block_row(
     elif kernel == K_UNPOOL:
         maps.unpool(A, T, r, block, slot, part, parts)
     elif kernel == K_INPUT:
-        gather_input(A, T, r, block, count, order, start, bytes_, floats, part, parts)
+        gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part, parts)
     elif kernel == K_MAX_POOL:
         maps.max_pool(A, T, r, block, slot, part, parts)
     elif kernel == K_MAX_POOL_BACKWARD:
@@ -195,8 +229,10 @@ def run_block_row(
         maps.dropout(A, T, r, dropout_key(seed, step, r[KEY]), block, slot, part, parts)
     elif part == 0 and kernel == K_CROSS_ENTROPY:
         cross_entropy(A, r, block, count, order, start, labels, losses, hits)
+    elif part == 0 and kernel == K_OUTPUT:
+        write_output(A, T, r, block, count, start, outputs)
     elif part == 0 and kernel == K_MSE:
-        mean_squared_error(A, r, block, count, order, start, targets, losses, hits)
+        mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits)
 
 
 @njit(nogil=True)
@@ -220,20 +256,42 @@ def run_batch_row(A, T, P, G, r, blocks, worker, part, parts):
 
 
 @njit(nogil=True)
-def update(kind, P, G, S1, S2, first, last, scale, settings, lr, step):
-    """An optimiser's step on a range of parameters; see optim/optimizers.py.
+def sum_of_squares(G, first, last):
+    """Sum of ``G[i] ** 2`` over a range of at most :data:`UNIT` elements."""
+    a = b = simd.splat(np.float32(0))
+    i = first
+    while i + 2 * LANES <= last:
+        x, y = simd.load(G, i), simd.load(G, i + LANES)
+        a, b = simd.fma(x, x, a), simd.fma(y, y, b)
+        i += 2 * LANES
+    total = np.float64(simd.lane_sum(simd.add(a, b)))
+    while i < last:
+        total += np.float64(G[i]) * G[i]
+        i += 1
+    return total
+
+
+@njit(nogil=True)
+def update(kind, P, G, S1, S2, scale, settings, lr, step):
+    """An optimiser's step on some parameters; see optim/optimizers.py.
 
     ``settings``: momentum or beta1, beta2, eps, weight decay, 1 for Nesterov.
     """
     decay, beta = np.float32(settings[3]), np.float32(settings[0])
     rate = np.float32(lr)
     if kind == SGD:
-        nesterov = settings[4] != 0.0
-        for i in range(first, last):
+        # With Nesterov's form the step is along g + beta * v, without along v.
+        g_share = np.float32(1) if settings[4] != 0.0 else np.float32(0)
+        v_share = beta if settings[4] != 0.0 else np.float32(1)
+        if beta == np.float32(0):
+            for i in range(P.size):
+                P[i] -= rate * (G[i] * scale + decay * P[i])
+            return
+        for i in range(P.size):
             g = G[i] * scale + decay * P[i]
             v = beta * S1[i] + g
             S1[i] = v
-            P[i] -= rate * (g + beta * v if nesterov else v)
+            P[i] -= rate * (g_share * g + v_share * v)
         return
     beta2, eps = np.float32(settings[1]), np.float32(settings[2])
     one = np.float32(1)
@@ -241,7 +299,7 @@ def update(kind, P, G, S1, S2, first, last, scale, settings, lr, step):
     l2 = decay if kind == ADAM else np.float32(0)
     rate = np.float32(lr / (1.0 - settings[0] ** step))
     root = np.float32(1.0 / math.sqrt(1.0 - settings[1] ** step))
-    for i in range(first, last):
+    for i in range(P.size):
         p = P[i] * shrink
         g = G[i] * scale + l2 * p
         m = S1[i] + (one - beta) * (g - S1[i])
@@ -250,11 +308,11 @@ def update(kind, P, G, S1, S2, first, last, scale, settings, lr, step):
         P[i] = p - rate * m / (np.float32(math.sqrt(v)) * root + eps)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def run(
     thread, threads, sync, phases, program, A, T, P, G, S1, S2, kind, settings, rates, seed,
-    first_step, batch, samples, order, bytes_, floats, labels, targets, losses, hits, norms,
-    block_losses, block_hits, squares,
+    first_step, batch, samples, order, bytes_, floats, labels, targets, outputs,
+    losses, hits, norms, block_losses, block_hits, squares,
 ):  # fmt: skip
     """Run a program once for each learning rate, on consecutive batches of ``order``.
 
@@ -275,27 +333,24 @@ def run(
                 for n in range(first, last):
                     run_batch_row(A, T, P, G, program[n], blocks, thread, thread, threads)
             else:
-                whole = blocks // threads * threads
-                for block in range(thread, whole, threads):
+                rounds, rest = blocks // threads, blocks % threads
+                for turn in range(rounds + rest):
+                    shared = turn >= rounds
+                    block = rounds * (threads - 1) + turn if shared else turn * threads + thread
+                    slot, part, parts = (0, thread, threads) if shared else (thread, 0, 1)
+                    # Another thread's slot is about to be used.
+                    if turn == rounds and not barrier(sync, arrived, threads):
+                        return
+                    arrived += turn == rounds
                     for n in range(first, last):
                         run_block_row(
-                            A, T, P, program[n], seed, step, block, thread, thread, 0, 1,
-                            count, order, start, bytes_, floats, labels, targets,
+                            A, T, P, program[n], seed, step, block, slot, thread, part, parts,
+                            count, order, start, bytes_, floats, labels, targets, outputs,
                             block_losses, block_hits,
                         )  # fmt: skip
-                if whole < blocks and not barrier(sync, arrived, threads):
-                    return
-                arrived += whole < blocks
-                for block in range(whole, blocks):
-                    for n in range(first, last):
-                        run_block_row(
-                            A, T, P, program[n], seed, step, block, 0, thread, thread, threads,
-                            count, order, start, bytes_, floats, labels, targets,
-                            block_losses, block_hits,
-                        )  # fmt: skip
-                        if not barrier(sync, arrived, threads):
+                        if shared and not barrier(sync, arrived, threads):
                             return
-                        arrived += 1
+                        arrived += shared
             if not barrier(sync, arrived, threads):
                 return
             arrived += 1
@@ -310,10 +365,7 @@ def run(
         scale = np.float32(1)
         limit = settings[5]
         for unit in range(thread, units, threads):
-            total = 0.0
-            for i in range(unit * UNIT, min(unit * UNIT + UNIT, P.size)):
-                total += np.float64(G[i]) * G[i]
-            squares[unit] = total
+            squares[unit] = sum_of_squares(G, unit * UNIT, min(unit * UNIT + UNIT, P.size))
         if not barrier(sync, arrived, threads):
             return
         arrived += 1
@@ -326,10 +378,19 @@ def run(
         if thread == 0:
             norms[s] = norm
         begin, end = share(units, thread, threads)
-        update(
-            kind, P, G, S1, S2, begin * UNIT, min(end * UNIT, P.size), scale, settings,
-            rates[s], step + 1,
-        )  # fmt: skip
+        i, j = begin * UNIT, min(end * UNIT, P.size)
+        update(kind, P[i:j], G[i:j], S1[i:j], S2[i:j], scale, settings, rates[s], step + 1)
         if not barrier(sync, arrived, threads):
             return
         arrived += 1
+
+
+_floats, _doubles, _ints = types.float32[::1], types.float64[::1], types.int64[::1]
+_rows = types.int64[:, ::1]
+#: The one signature of :func:`run`: no argument may cost another compilation.
+SIGNATURE = (
+    types.int64, types.int64, _ints, _rows, _rows, _floats, types.int32[::1], _floats, _floats,
+    _floats, _floats, types.int64, _doubles, _doubles, types.int64,
+    types.int64, types.int64, types.int64, _ints, types.uint8[::1], _floats, _ints, _floats,
+    _floats, _doubles, _ints, _doubles, _doubles, _ints, _doubles,
+)  # fmt: skip

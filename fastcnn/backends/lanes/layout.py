@@ -40,8 +40,6 @@ SCALE = 30
     K_ACTIVATION,
     K_ACTIVATION_BACKWARD,
     K_DROPOUT,
-    K_COPY,
-    K_ZERO,
     K_LINEAR,
     K_LINEAR_BACKWARD,
     K_TRANSPOSE,
@@ -50,11 +48,12 @@ SCALE = 30
     K_CROSS_ENTROPY,
     K_MSE,
     K_REDUCE,
-) = range(23)
+    K_OUTPUT,
+) = range(22)
 
 # Modes of K_CONV and K_ACTIVATION.
 PLAIN, MASKED, POOLED = 0, 1, 2
-ACT_RELU, ACT_SIGMOID, ACT_TANH = 0, 1, 2
+ACT_RELU, ACT_SIGMOID, ACT_TANH, ACT_COPY = 0, 1, 2, 3
 
 #: Positions in a table are padded to a multiple of this by repeating the last.
 POSITION_PAD = 16

@@ -42,49 +42,61 @@ def linear(A, P, r, blocks, part, parts, backward):
     """Fully connected layer over all blocks: forward, or the gradient of its input.
 
     IN inputs and OUT outputs of this product; with MODE 1 outputs are zero where M is not positive.
+    A unit is 16 outputs: with few blocks they fill the registers.
     """
     inner, outer = r[IN], r[OUT]
     wout, win = (1, outer) if backward else (inner, 1)
-    bias0 = -1 if backward else r[BIAS]
-    tiles = outer // 4 + outer % 4
-    first, last = share(tiles, part, parts)
+    biased = not backward and r[BIAS] >= 0
+    x_block, y_block, relu = r[X_BLOCK], r[Y_BLOCK], r[RELU]
+    first, last = share((outer + 15) // 16, part, parts)
     for unit in range(first, last):
-        o = unit * 4 if unit < outer // 4 else outer // 4 * 4 + unit - outer // 4
-        count = 4 if unit < outer // 4 else 1
-        bias = bias0 + o if bias0 >= 0 else -1
-        w = r[W] + o * wout
+        end = min(unit * 16 + 16, outer)
         b = 0
         while b < blocks:
-            x, y = r[X] + b * r[X_BLOCK], r[Y] + b * r[Y_BLOCK] + o * LANES
-            if blocks - b >= 4:
-                if count == 4:
+            left = blocks - b
+            done = 4 if left >= 4 else 1
+            o = unit * 16
+            if left in (2, 3) and end - o == 16:
+                done = 2
+            x = r[X] + b * x_block
+            while o < end:
+                w, y = r[W] + o * wout, r[Y] + b * y_block + o * LANES
+                bias = r[BIAS] + o if biased else -1
+                if done == 4 and end - o >= 4:
                     linear_tile(
-                        4, 4, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
-                        A, y, r[Y_BLOCK], r[RELU],
-                    )  # fmt: skip
+                        4, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                    )
+                    o += 4
+                elif done == 4:
+                    linear_tile(
+                        1, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                    )
+                    o += 1
+                elif done == 2:
+                    linear_tile(
+                        8, 2, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                    )
+                    o += 8
+                elif end - o == 16:
+                    linear_tile(
+                        16, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                    )
+                    o += 16
+                elif end - o >= 4:
+                    linear_tile(
+                        4, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                    )
+                    o += 4
                 else:
                     linear_tile(
-                        1, 4, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
-                        A, y, r[Y_BLOCK], r[RELU],
-                    )  # fmt: skip
-                done = 4
-            else:
-                if count == 4:
-                    linear_tile(
-                        4, 1, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
-                        A, y, r[Y_BLOCK], r[RELU],
-                    )  # fmt: skip
-                else:
-                    linear_tile(
-                        1, 1, A, x, r[X_BLOCK], inner, P, w, wout, win, P, bias,
-                        A, y, r[Y_BLOCK], r[RELU],
-                    )  # fmt: skip
-                done = 1
+                        1, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                    )
+                    o += 1
             if r[MODE] == MASKED:
-                for n in range(done):
-                    for k in range(count):
-                        at = y + n * r[Y_BLOCK] + k * LANES
-                        mask = simd.load(A, r[M] + (b + n) * r[M_BLOCK] + (o + k) * LANES)
+                for n in range(b, b + done):
+                    for k in range(unit * 16, end):
+                        at = r[Y] + n * y_block + k * LANES
+                        mask = simd.load(A, r[M] + n * r[M_BLOCK] + k * LANES)
                         simd.store(A, at, simd.keep_positive(mask, simd.load(A, at)))
             b += done
 

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.layout import row
+from fastcnn.backends.lanes.rows import element_columns
 
 LANES = 16
 Halo = tuple[int, int, int, int]
@@ -66,7 +67,7 @@ class Program:
     rows : ndarray of int64, shape (rows, WIDTH)
     names : list of str
         What each row does, for people.
-    backward_phase : int
+    first_backward : int
         The first phase after the loss.
     constants : dict of int to ndarray
         What stands in the arena before the first run, by offset.
@@ -79,12 +80,20 @@ class Program:
     tables: np.ndarray
     arena_size: int
     constants: dict[int, np.ndarray]
-    backward_phase: int
+    first_backward: int
     input: Buffer
     output: Buffer
     output_gradient: Buffer | None
     input_gradient: Buffer | None
     normalisation: int
+
+    def backward_phases(self, skip_forward: bool) -> np.ndarray:
+        """The phases of input and backward pass, with or without the forward pass between."""
+        if not skip_forward:
+            return self.phases
+        packs = int((self.rows[:, L.KERNEL] == L.K_PACK).sum())
+        before = [[0, packs, 1]] * bool(packs) + [[packs, packs + 1, 0]]
+        return np.array([*before, *self.phases[self.first_backward :]], np.int64)
 
 
 @dataclass
@@ -97,6 +106,10 @@ class Group:
     target: int
     relu: bool = False
     pooled: bool = False
+
+
+#: Operations that may leave their input where it is.
+RENAMES = ("flatten", "dropout")
 
 
 class Unsupported(Exception):
@@ -187,17 +200,40 @@ class Planner:
         self.table_size += values.size
         return offset
 
-    def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO) -> Buffer:
-        """A buffer with room for every block of the batch."""
+    def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
+        """A buffer with room for every block of the batch.
+
+        With ``passing``, for the one block that each thread has in hand: its content does not
+        outlive the block's way through the phase.
+        """
         channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
         made = Buffer(channels, height, width, halo)
-        made.block = made.size
-        made.offset = self.allocate(made.size * self.blocks)
+        if passing:
+            made.slot = made.size
+            made.offset = self.allocate(made.size * self.workers)
+        else:
+            made.block = made.size
+            made.offset = self.allocate(made.size * self.blocks)
         return made
 
-    def like(self, other: Buffer) -> Buffer:
+    def like(self, other: Buffer, passing: bool = False) -> Buffer:
         """Another buffer of the same layout."""
-        return self.buffer((other.channels, other.height, other.width), other.halo)
+        shape = (other.channels, other.height, other.width)
+        return self.buffer(shape, other.halo, passing)
+
+    def feeds_a_batch(self, index: int) -> bool:
+        """Whether a node's output is read by a phase over the whole batch, or from outside."""
+        reader = next((group for group in self.groups if group.source == index), None)
+        if reader is None or reader.operation == "linear":
+            return True
+        return reader.operation in RENAMES and self.feeds_a_batch(reader.target)
+
+    def comes_from_a_batch(self, index: int) -> bool:
+        """Whether a node's output was made by a phase over the whole batch, or outside."""
+        maker = next((group for group in self.groups if group.target == index), None)
+        if maker is None or maker.operation == "linear":
+            return True
+        return maker.operation in RENAMES and self.comes_from_a_batch(maker.source)
 
     def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
         """Add a row to the current phase of block rows, or as a phase over the whole batch.
@@ -222,6 +258,7 @@ class Planner:
         backward: bool = False,
         training: bool = False,
         input_gradient: bool = False,
+        outputs: bool = False,
     ) -> Program:
         """Lower the network: forward, and if wanted the loss and all gradients.
 
@@ -232,10 +269,16 @@ class Planner:
             in the output's gradient.
         training : bool
             Whether dropout is active.
+        outputs : bool
+            Whether the network's output is copied out of the arena.
         """
         backward = backward or loss is not None
         values: dict[int, Buffer] = {
-            INPUT: self.buffer(self.graph.input_shape, self.halo(INPUT, backward))
+            INPUT: self.buffer(
+                self.graph.input_shape,
+                self.halo(INPUT, backward),
+                passing=not (backward or self.feeds_a_batch(INPUT)),
+            )
         }
         winners: dict[int, Buffer] = {}
         normalisation = self.allocate(2 * values[INPUT].channels)
@@ -245,18 +288,12 @@ class Planner:
             getattr(forward, group.operation)(group)
         output = values[len(self.graph.nodes) - 1]
         gradient, input_grad = None, None
+        if outputs:
+            forward.output_row(output)
         if backward:
-            if output.halo != NO_HALO:
-                raise Unsupported("a network that ends in a convolution")
             gradient = self.like(output)
             if loss is not None:
-                kernel = L.K_CROSS_ENTROPY if loss[0] == "cross_entropy" else L.K_MSE
-                columns = output.columns("x") | gradient.columns("y")
-                size = output.channels * output.height * output.width
-                smoothing = self.constant([loss[1]])
-                self.emit(
-                    f"loss {loss[0]}", row(kernel, **columns, **{"in": size}, scale=smoothing)
-                )
+                self.loss_rows(loss, output, gradient)
         boundary = len(self.phases)
         self.sealed = boundary if loss is None else 0
         if backward:
@@ -283,6 +320,25 @@ class Planner:
             input_grad,
             normalisation,
         )
+
+    def loss_rows(self, loss: tuple[str, float], output: Buffer, gradient: Buffer) -> None:
+        """The loss and its gradient; maps with a halo go through copies without."""
+        kernel = L.K_CROSS_ENTROPY if loss[0] == "cross_entropy" else L.K_MSE
+        shape = (output.channels, output.height, output.width)
+        flat, flat_gradient = output, gradient
+        if output.halo != NO_HALO:
+            flat, flat_gradient = self.buffer(shape), self.buffer(shape)
+            self.copy("output", output, flat)
+        size: dict[str, int] = {"in": output.channels * output.height * output.width}
+        columns = flat.columns("x") | flat_gradient.columns("y") | size
+        self.emit(f"loss {loss[0]}", row(kernel, **columns, scale=self.constant([loss[1]])))
+        if flat is not output:
+            self.copy("output gradient", flat_gradient, gradient)
+
+    def copy(self, name: str, x: Buffer, y: Buffer) -> None:
+        """Add a row that copies between buffers of one shape and different halos."""
+        columns = x.columns("x") | y.columns("y") | element_columns(self, x, y)
+        self.emit(f"{name}: copy", row(L.K_ACTIVATION, **columns, mode=L.ACT_COPY))
 
     def _put_packs_first(self) -> int:
         """Prefix the phase that packs weights; returns the number of phases added."""

@@ -74,6 +74,13 @@ def emit_splat(builder: Any, scalar: Any) -> Any:
     return builder.shuffle_vector(first, undefined, int_constant(0))
 
 
+def emit_int_splat(builder: Any, scalar: Any) -> Any:
+    """A vector of 16 int32 with a scalar in every lane."""
+    undefined = ir.Constant(INT_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, undefined, int_constant(0))
+
+
 def emit_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
     """``x * y + z`` with one rounding."""
     function = cgutils.get_or_insert_function(
@@ -316,13 +323,8 @@ def _emit_keep_random(
 ) -> Any:
     """``x`` in the lanes whose hash reaches the threshold, else 0; see counter_random.py."""
 
-    def spread(value: Any) -> Any:
-        undefined = ir.Constant(INT_VECTOR, ir.Undefined)
-        first = builder.insert_element(undefined, value, ir.Constant(INT32, 0))
-        return builder.shuffle_vector(first, undefined, int_constant(0))
-
     def word(value: Any) -> Any:
-        return spread(builder.trunc(value, INT32))
+        return emit_int_splat(builder, builder.trunc(value, INT32))
 
     lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
     counters = builder.add(word(counter), builder.mul(lanes, word(step)))

@@ -17,11 +17,15 @@ from numba.core.extending import intrinsic
 
 from fastcnn.backends.lanes.simd import (
     FLOAT,
+    INT32,
     INT64,
+    INT_VECTOR,
     LANES,
+    VECTOR,
     constant,
     data_pointer,
     emit_fma,
+    emit_int_splat,
     emit_load,
     emit_relu,
     emit_splat,
@@ -38,6 +42,7 @@ class Emitter:
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
         self.context = context
         self.builder = builder
+        self.kinds = signature.args
         self.args = [
             data_pointer(context, builder, kind, value) if isinstance(kind, types.Array) else value
             for kind, value in zip(signature.args, args, strict=True)
@@ -350,3 +355,47 @@ def transpose_tile(at: Emitter, X: Any, x0: Any, xrow: Any, Y: Any, y0: Any, yro
     rows = [emit_load(builder, at.pointer(X, at.offset(x0, i, xrow))) for i in range(LANES)]
     for i, column in enumerate(emit_transpose(builder, rows)):
         emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
+
+
+def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: Any) -> list[Any]:
+    """16 consecutive pixels of each sample as float vectors; bytes are converted."""
+    builder = at.builder
+    if kind.dtype == types.float32:
+        return [emit_load(builder, at.pointer(S, row)) for row in rows]
+    narrow = ir.VectorType(ir.IntType(8), LANES)
+    loaded = []
+    for row in rows:
+        value = builder.load(builder.bitcast(at.pointer(S, row), narrow.as_pointer()))
+        value.align = 1
+        loaded.append(builder.uitofp(builder.zext(value, INT_VECTOR), VECTOR))
+    return loaded
+
+
+@_tile(0)
+def pack_tile(
+    at: Emitter, S: Any, order: Any, first: Any, valid: Any, pixels: Any, pixel: Any,
+    N: Any, scale: Any, shift: Any, places: Any, place: Any, Y: Any, y0: Any,
+) -> None:  # fmt: skip
+    """Gather 16 pixels of 16 samples, transpose, normalise and store them as vectors.
+
+    ``S`` holds samples of ``pixels`` bytes or floats, ``order`` which of them to take; lanes from
+    ``valid`` on become zero. ``N`` has the factor at ``scale`` and the summand at ``shift``.
+    """
+    builder = at.builder
+    last = builder.sub(valid, at.index(1))
+    rows = []
+    for lane in range(LANES):
+        inside = builder.icmp_signed("<", at.index(lane), valid)
+        chosen = builder.add(first, builder.select(inside, at.index(lane), last))
+        sample = builder.load(at.pointer(order, chosen))
+        rows.append(at.offset(pixel, sample, pixels))
+    columns = emit_transpose(builder, _load_samples(at, S, rows, at.kinds[0]))
+    factor = emit_splat(builder, builder.load(at.pointer(N, scale)))
+    summand = emit_splat(builder, builder.load(at.pointer(N, shift)))
+    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
+    limit = emit_int_splat(builder, builder.trunc(valid, INT32))
+    used = builder.icmp_signed("<", lanes, limit)
+    for i, column in enumerate(columns):
+        value = emit_fma(builder, column, factor, summand)
+        target = builder.add(y0, at.table(places, at.offset(place, i, 1)))
+        emit_store(builder, builder.select(used, value, constant(0.0)), at.pointer(Y, target))

@@ -1,0 +1,147 @@
+"""The compiled interpreter: built once on a machine, kept on disk, loaded by every process.
+
+numba's own cache looks at one source file; this one is keyed on all sources of the kernels, the
+versions of fastcnn, numba and llvmlite, and the processor, so that it never serves stale code and
+one home folder serves different machines.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import caching
+from numba.core.registry import cpu_target
+
+import fastcnn
+from fastcnn.backends.lanes import interpreter
+from fastcnn.files import cache_folder
+
+log = logging.getLogger("fastcnn.lanes")
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the interpreter came into this process.
+
+    Attributes
+    ----------
+    seconds : float
+    compiled : bool
+        True if it was compiled, False if it came from the disk.
+    folder : Path or None
+        Where it is kept; None if no folder could be written.
+    """
+
+    seconds: float
+    compiled: bool
+    folder: Path | None
+
+
+_start: Start | None = None
+
+
+def start() -> Start:
+    """Load the interpreter, or compile and keep it; later calls return at once."""
+    global _start
+    with _lock:
+        if _start is None:
+            _start = _compile()
+        return _start
+
+
+def kernel_folder() -> Path:
+    """The folder of this version and this processor."""
+    digest = hashlib.sha256()
+    for part in (fastcnn.__version__, numba.__version__, llvmlite.__version__, *processor()):
+        digest.update(part.encode() + b"\0")
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return cache_folder() / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def processor() -> tuple[str, ...]:
+    """Target triple, name and features of the processor for which numba compiles."""
+    return tuple(str(part) for part in cpu_target.target_context.codegen().magic_tuple())
+
+
+def _compile() -> Start:
+    began = time.perf_counter()
+    dispatcher: Any = interpreter.run
+    folder: Path | None = kernel_folder()
+    try:
+        dispatcher._cache = cache = KernelCache(dispatcher.py_func)
+    except OSError as error:
+        log.warning("kernels cannot be kept (%s): every process compiles them anew", error)
+        folder, cache = None, None
+    dispatcher.compile(interpreter.SIGNATURE)
+    dispatcher.disable_compile()
+    compiled = cache is None or cache.missed
+    seconds = time.perf_counter() - began
+    if compiled:
+        log.warning("the kernels are ready after %.1f s", seconds)
+    return Start(seconds, compiled, folder)
+
+
+class _Locator(caching._CacheLocator):
+    """Places the cache in :func:`kernel_folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        """The folder's name says all."""
+        return self._folder.name
+
+    def get_disambiguator(self) -> str:
+        return "run"
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: Any) -> "_Locator":
+        """Raises OSError if the folder cannot be written."""
+        locator = cls(kernel_folder())
+        locator.ensure_cache_path()
+        return locator
+
+
+class _Implementation(caching.CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class KernelCache(caching.FunctionCache):
+    """numba's cache with our key; a file that cannot be read is compiled anew."""
+
+    _impl_class = _Implementation
+    missed = False
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function, or None."""
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception as error:  # whatever a damaged file makes unpickling raise
+            log.warning("%s: damaged (%r), compiling anew", self.cache_path, error)
+            self.flush()
+            found = None
+        if found is None:
+            self.missed = True
+            log.warning(
+                "compiling the kernels for this processor (%s), about ten seconds, once; "
+                "they are kept in %s", processor()[1], self.cache_path,
+            )  # fmt: skip
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the compiled function, if the disk takes it."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            log.warning("%s: the kernels could not be kept (%s)", self.cache_path, error)

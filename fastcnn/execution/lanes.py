@@ -1,0 +1,302 @@
+"""Whole networks on the lanes engine: training steps, gradients and inference."""
+
+import logging
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.backends.graph import Graph
+from fastcnn.errors import DataError
+from fastcnn.execution.executor import Normalise, StepResults, copy_slots, count_correct
+from fastcnn.execution.passes import as_target
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+from fastcnn.optim import Optimizer
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.engine import Engine
+
+#: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
+INFERENCE_BATCHES = (16, 64, 256)
+
+log = logging.getLogger("fastcnn.lanes")
+_reported: set[str] = set()
+_engines: "weakref.WeakKeyDictionary[Model, dict[Any, deque[Engine]]]" = weakref.WeakKeyDictionary()
+
+
+def report_fallback(reason: Exception) -> None:
+    """Log, once for each reason, that im2col does what the engine does not cover."""
+    if str(reason) not in _reported:
+        _reported.add(str(reason))
+        log.warning("the lanes engine does not cover %s: im2col computes it", reason)
+
+
+def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: Any) -> "Engine":
+    """An engine on a model's own parameters; ``build`` is passed to the planner.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not cover the model.
+    """
+    from fastcnn.backends.lanes.engine import Engine
+    from fastcnn.backends.lanes.program import Unsupported
+
+    if model.dtype != np.float32:
+        raise Unsupported(f"parameters of type {model.dtype}")
+    places, offset = {}, 0
+    for key, value in model.state_dict().items():
+        places[key] = (offset, value.shape)
+        offset += value.size
+    return Engine(graph, batch, model.parameter_vector, places, threads, **build)
+
+
+class Lease:
+    """An engine of a model for one caller: taken from the model's idle ones, or made."""
+
+    def __init__(
+        self, model: Model, graph: Graph, batch: int, threads: int | None, **build: Any
+    ) -> None:
+        from fastcnn.backends.lanes.engine import default_threads
+
+        threads = default_threads() if threads is None else threads
+        key = (graph.input_shape, batch, threads, tuple(sorted(build.items())))
+        self._idle = _engines.setdefault(model, {}).setdefault(key, deque())
+        vector = model.parameter_vector
+        while self._idle:
+            try:
+                engine = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if engine.parameters is vector and engine.graph is graph:
+                self.engine = engine
+                return
+        self.engine = make_engine(model, graph, batch, threads, **build)
+
+    def __enter__(self) -> "Engine":
+        return self.engine
+
+    def __exit__(self, *failure: object) -> None:
+        self._idle.append(self.engine)
+
+
+def network_output(
+    model: Model,
+    images: np.ndarray,
+    graph: Graph,
+    *,
+    normalisation: Normalise | None = None,
+    training: bool = False,
+    seed: int = 0,
+    step: int = 0,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Output of the last layer for all samples, shape (N, *output_shape).
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not cover the model.
+    """
+    count = len(images)
+    batch = next((size for size in INFERENCE_BATCHES if count <= size), INFERENCE_BATCHES[-1])
+    if training:
+        batch = count  # the dropout mask depends on a sample's place in its batch
+    outputs = np.empty((count, *graph.output_shape), np.float32)
+    with Lease(model, graph, batch, threads, outputs=True, training=training) as engine:
+        engine.normalise(*_factors(normalisation, images))
+        steps = -(-count // batch)
+        engine.run(
+            _stored(images), np.arange(count), np.zeros(steps),
+            outputs=outputs.reshape(-1), seed=_signed(seed), first_step=step,
+        )  # fmt: skip
+    return outputs
+
+
+def network_gradients(
+    model: Model,
+    x: np.ndarray,
+    target: np.ndarray,
+    graph: Graph,
+    *,
+    loss: Loss,
+    training: bool,
+    seed: int,
+    step: int,
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Loss, output and flat gradient of one batch.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not cover the model or the loss.
+    """
+    outputs = np.empty((len(x), *graph.output_shape), np.float32)
+    build = {"loss": loss_key(loss), "training": training, "outputs": True}
+    with Lease(model, graph, len(x), None, **build) as engine:
+        engine.normalise(*_factors(None, x))
+        losses, _, _ = engine.run(
+            _stored(x), np.arange(len(x)), np.zeros(1), **_targets(loss, target),
+            outputs=outputs.reshape(-1), seed=_signed(seed), first_step=step,
+        )  # fmt: skip
+        return float(losses[0]), outputs, engine.gradient.copy()
+
+
+class LanesExecutor:
+    """Runs consecutive training steps in one compiled call.
+
+    Raises
+    ------
+    Unsupported
+        At construction, if the engine does not cover the model, the loss or the optimiser.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        optimizer: Optimizer,
+        batch_size: int,
+        seed: int,
+        threads: int | None,
+        clip_norm: float | None,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.seed = seed
+        self.threads = threads
+        self.step = 0
+        self.graph = model.graph()
+        self._settings = optimizer_settings(optimizer, clip_norm)
+        self._build = {"loss": loss_key(loss), "training": True}
+        self._engine: Engine | None = None
+        self._slots = {name: np.zeros_like(model.parameter_vector) for name in optimizer.slots}
+        self._source: tuple[Any, ...] = (None, None)
+        self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
+        # Says at once whether the engine covers the model.
+        with Lease(model, self.graph, INFERENCE_BATCHES[-1], self.threads, outputs=True):
+            pass
+
+    def engine(self) -> "Engine":
+        """The engine of the training steps, made at first use."""
+        vector = self.model.parameter_vector
+        if self._engine is None or self._engine.parameters is not vector:
+            from fastcnn.backends.lanes.engine import default_threads
+
+            threads = default_threads() if self.threads is None else self.threads
+            self._engine = make_engine(
+                self.model, self.graph, self.batch_size, threads, **self._build
+            )
+        return self._engine
+
+    def train_steps(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        order: np.ndarray,
+        learning_rates: np.ndarray,
+        normalisation: Normalise,
+    ) -> StepResults:
+        """Take one step for each learning rate, on consecutive batches of ``order``."""
+        engine = self.engine()
+        if self._source[0] is not images or self._source[1] is not labels:
+            graph, loss = self.graph, self.loss
+            target = as_target(loss, labels, len(images), graph, np.float32)
+            self._source = (images, labels)
+            self._arrays = (_stored(images), _targets(loss, target, labels))
+        if len(order) and not 0 <= np.min(order) <= np.max(order) < len(images):
+            raise DataError(f"order must index the {len(images)} images")
+        stored, targets = self._arrays
+        engine.normalise(*_factors(normalisation, images))
+        kind = self.optimizer.kind  # type: ignore[attr-defined]
+        losses, correct, norms = engine.run(
+            stored, np.ascontiguousarray(order, np.int64),
+            np.ascontiguousarray(learning_rates, np.float64), **targets,
+            kind=kind, settings=self._settings, slots=tuple(self._slots.values()),
+            seed=_signed(self.seed), first_step=self.step,
+        )  # fmt: skip
+        self.step += len(learning_rates)
+        return StepResults(losses, correct, norms)
+
+    def evaluate(
+        self, images: np.ndarray, labels: np.ndarray, normalisation: Normalise
+    ) -> tuple[float, float, np.ndarray]:
+        """Mean loss, accuracy and logits outside training."""
+        logits = network_output(
+            self.model, images, self.graph, normalisation=normalisation, threads=self.threads
+        )
+        target = as_target(self.loss, labels, len(images), self.graph, logits.dtype)
+        operation = getattr(get_backend("im2col"), self.loss.operation)
+        value = float(operation(logits, target, **self.loss.arguments))
+        return value, count_correct(logits, labels) / len(images), logits
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """The optimiser's arrays by name, as live views."""
+        return dict(self._slots)
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the optimiser's arrays from ``state``."""
+        copy_slots(self._slots, state)
+
+
+def loss_key(loss: Loss) -> tuple[str, float]:
+    """What the planner needs of a loss."""
+    from fastcnn.backends.lanes.program import Unsupported
+
+    arguments = dict(loss.arguments)
+    smoothing = float(arguments.pop("label_smoothing", 0.0))
+    if loss.operation not in ("cross_entropy", "mse") or arguments:
+        raise Unsupported(f"the loss {loss!r}")
+    return loss.operation, smoothing
+
+
+def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
+    """The numbers that the interpreter's update reads."""
+    from fastcnn.backends.lanes.engine import KINDS
+    from fastcnn.backends.lanes.program import Unsupported
+
+    o: Any = optimizer
+    kind = getattr(optimizer, "kind", None)
+    if kind not in KINDS or kind is None:
+        raise Unsupported(f"the optimiser {type(optimizer).__name__}")
+    clip = 0.0 if clip_norm is None else clip_norm
+    if kind == "sgd":
+        return np.array([o.momentum, 0.0, 0.0, o.weight_decay, float(o.nesterov), clip])
+    return np.array([*o.betas, o.eps, o.weight_decay, 0.0, clip])
+
+
+def _targets(loss: Loss, target: np.ndarray, labels: np.ndarray | None = None) -> dict[str, Any]:
+    """The interpreter's targets; with a mean squared error also classes to count hits by."""
+    if loss.operation == "cross_entropy":
+        return {"labels": np.require(target, np.int64, ["C", "W"])}
+    arrays = {"targets": np.require(target, np.float32, ["C", "W"]).reshape(-1)}
+    if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
+        arrays["labels"] = np.require(labels, np.int64, ["C", "W"])
+    return arrays
+
+
+def _stored(images: np.ndarray) -> np.ndarray:
+    """The images as the engine reads them: bytes or float32, contiguous and writable."""
+    kind = np.uint8 if images.dtype == np.uint8 else np.float32
+    return np.require(images, kind, ["C", "W"])
+
+
+def _factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, Any]:
+    """Factor and summand of each channel."""
+    channels = images.shape[1]
+    if normalisation is None:
+        return np.ones(channels), np.zeros(channels)
+    unit = 255.0 if images.dtype == np.uint8 else 1.0
+    mean, std = np.array(normalisation.mean), np.array(normalisation.std)
+    return 1.0 / (unit * std), -mean / std
+
+
+def _signed(seed: int) -> int:
+    """The seed's low 64 bits as int64."""
+    return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))
