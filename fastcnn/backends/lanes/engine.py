@@ -103,8 +103,8 @@ class Engine:
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
         arguments = (
             self.program.phases if phases is None else phases, self.program.rows,
-            self.arena, self.program.tables, self.parameters, self.gradient, first, second, KINDS[kind],
-            np.zeros(6) if settings is None else settings, rates, seed, first_step,
+            self.arena, self.program.tables, self.parameters, self.gradient, first, second,
+            KINDS[kind], np.zeros(6) if settings is None else settings, rates, seed, first_step,
             self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
             labels, targets, outputs, losses, hits, norms,
