@@ -173,8 +173,10 @@ def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | No
     A ``data_dir`` that is given is the only place; else ``FASTCNN_DATA_DIR``, then the cache.
     """
     named = os.environ.get(DATA_DIR_VARIABLE)
-    roots = [data_dir] if data_dir is not None else [*([named] if named else []), cache_folder()]
-    for root in map(Path, roots):
+    roots = [*([Path(named)] if named else []), cache_folder()]
+    if data_dir is not None:
+        roots = [Path(data_dir)]
+    for root in roots:
         for folder in (root / source.folder, root):
             # Both sets use the same file names: only a folder's name tells Fashion-MNIST.
             if ("fashion" in folder.name) != ("fashion" in source.folder):

@@ -10,6 +10,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.rows import (
+    ahead_columns,
     bias_offset,
     dropout_row,
     element_columns,
@@ -22,7 +23,7 @@ from fastcnn.backends.lanes.rows import (
 )
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes.program import Buffer, Group, Planner
+    from fastcnn.backends.lanes.program import Buffer, ConvGeometry, Group, Planner
 
 LANES = 16
 
@@ -92,73 +93,83 @@ class Backward:
         """Gradients of weight, bias and input."""
         planner, node = self.planner, group.node
         g = planner.geometry(node)
-        x = self.values[group.source]
-        if group.pooled:
-            pooled = self.gradients[group.target]
-            halo = planner.gradient_halo(node)
-            grad = planner.buffer(node.output_shape, halo, passing=True)
-            h, w = windows_of_two(*g.output)
-            planner.emit(
-                f"{node.name}: gradient of pooling",
-                row(
-                    L.K_UNPOOL, **grad.columns("x"), **pooled.columns("y"),
-                    **self.winners[group.target].columns("m"), channels=grad.channels,
-                    positions=len(h) // 4, x_table=planner.table(grad.at(h, w)),
-                    y_table=planner.table(pooled.pixels()), x_channel=grad.channel,
-                    y_channel=pooled.channel,
-                ),
-            )  # fmt: skip
-        else:
-            grad = self.arrived(group)
-        h, w = grid(*g.output)
-        base = x.at(h * g.stride[0] - g.padding[0], w * g.stride[1] - g.padding[1])
-        dpix = planner.table(grad.at(h, w))
-        width = (g.taps + 16) * LANES
-        scratch = planner.allocate((4 * width + LANES) * planner.workers)
         count = g.out_channels * g.taps
+        # Each block's gradient of the weights, behind it that of the biases.
         block = -(-(count + g.out_channels) // LANES) * LANES
         partial = planner.allocate(block * planner.blocks)
-        planner.emit(
-            f"{node.name}: weight gradient",
-            row(
-                L.K_WEIGHT_GRADIENT, **x.columns("x"), **grad.columns("y"), m=scratch,
-                m_slot=4 * width + LANES, taps=g.taps, tap_table=input_taps(planner, group, x),
-                positions=len(h), x_table=planner.table(base), y_table=dpix, groups=g.groups,
-                channels=g.group_outputs, x_group=g.group_inputs * x.channel,
-                y_channel=grad.channel, extra=partial, extra_block=block,
-            ),
-        )  # fmt: skip
-        self._reduce(
-            f"{node.name}: sum weight gradients",
-            planner.parameters[node.parameters["weight"]][0],
-            partial,
-            block,
-            count,
-        )
+        bias = {"extra": partial + count, "extra_block": block}
+        if group.pooled:
+            grad = self._before_pooling(group, bias)
+        else:
+            grad = self.arrived(group)
+            if "bias" in node.parameters:
+                planner.emit(
+                    f"{node.name}: bias gradient",
+                    row(
+                        L.K_BIAS_GRADIENT, **grad.columns("y"), channels=g.out_channels,
+                        positions=grad.height * grad.width, y_table=planner.table(grad.pixels()),
+                        y_channel=grad.channel, **bias,
+                    ),
+                )  # fmt: skip
+        self._weight_gradient(group, g, grad, {"extra": partial, "extra_block": block})
+        weight_at = planner.parameters[node.parameters["weight"]][0]
+        self._reduce(node.name, weight_at, partial, block, count)
         if "bias" in node.parameters:
-            planner.emit(
-                f"{node.name}: bias gradient",
-                row(
-                    L.K_BIAS_GRADIENT, **grad.columns("y"), channels=g.out_channels,
-                    positions=len(h), y_table=dpix, y_channel=grad.channel,
-                    extra=partial + count, extra_block=block,
-                ),
-            )  # fmt: skip
-            self._reduce(
-                f"{node.name}: sum bias gradients",
-                bias_offset(planner, group),
-                partial + count,
-                block,
-                g.out_channels,
-            )
+            bias_at = bias_offset(planner, group)
+            self._reduce(node.name, bias_at, partial + count, block, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
             self._input_gradient(group, grad, grad_x)
 
+    def _before_pooling(self, group: Group, bias: dict[str, int]) -> Buffer:
+        """The gradient of a convolution's own output, from that of what is pooled behind it."""
+        planner, node = self.planner, group.node
+        pooled = self.gradients[group.target]
+        grad = planner.buffer(node.output_shape, planner.gradient_halo(node), passing=True)
+        h, w = windows_of_two(*node.output_shape[1:])
+        planner.emit(
+            f"{node.name}: gradients of pooling and bias",
+            row(
+                L.K_UNPOOL, **grad.columns("x"), **pooled.columns("y"),
+                **self.winners[group.target].columns("m"), channels=grad.channels,
+                positions=len(h) // 4, x_table=planner.table(grad.at(h, w)),
+                y_table=planner.table(pooled.pixels()), x_channel=grad.channel,
+                y_channel=pooled.channel, **bias,
+            ),
+        )  # fmt: skip
+        return grad
+
+    def _weight_gradient(
+        self, group: Group, g: ConvGeometry, grad: Buffer, partial: dict[str, int]
+    ) -> None:
+        planner, x = self.planner, self.values[group.source]
+        h, w = grid(*g.output)
+        base = x.at(h * g.stride[0] - g.padding[0], w * g.stride[1] - g.padding[1])
+        scratch = 4 * (g.taps + 16) * LANES + LANES
+        planner.emit(
+            f"{group.node.name}: weight gradient",
+            row(
+                L.K_WEIGHT_GRADIENT, **x.columns("x"), **grad.columns("y"),
+                m=planner.allocate(scratch * planner.workers), m_slot=scratch, taps=g.taps,
+                tap_table=planner.table(input_taps(planner, group, x), 1), positions=len(h),
+                x_table=planner.table(base), y_table=planner.table(grad.at(h, w)),
+                groups=g.groups, channels=g.group_outputs, x_group=g.group_inputs * x.channel,
+                y_channel=grad.channel, **partial,
+            ),
+        )  # fmt: skip
+
     def _reduce(self, name: str, target: int, partial: int, block: int, count: int) -> None:
+        """Plan the sum over blocks of a gradient; neighbours are summed by one row."""
+        reductions = self.planner.reductions
+        if reductions:
+            last = reductions[-1][1]
+            end = last[L.OUT]
+            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial):
+                last[L.OUT] += count
+                return
         columns: dict[str, int] = {"out": count}
         values = row(L.K_REDUCE, w=target, extra=partial, extra_block=block, **columns)
-        self.planner.reductions.append((name, values))
+        reductions.append((f"{name}: sum gradients", values))
 
     def _input_gradient(self, group: Group, grad: Buffer, grad_x: Buffer) -> None:
         """One convolution of the output's gradient for each phase of the stride.
@@ -192,6 +203,7 @@ class Backward:
                     f"{node.name}: input gradient",
                     row(
                         L.K_CONV, **grad.columns("x"), **grad_x.columns("y"), **mask,
+                        **ahead_columns(planner, taps, g.group_outputs, grad),
                         w=pack(planner, node.name, g.groups, g.group_inputs, source), bias=-1,
                         taps=len(taps), tap_table=planner.table(taps, 1), positions=len(h),
                         x_table=planner.table(grad.at(h, w), 1), y_table=planner.table(target, 1),
@@ -203,17 +215,10 @@ class Backward:
     def linear(self, group: Group) -> None:
         """Gradients of weight, bias and input, in one phase."""
         planner, node = self.planner, group.node
-        x, grad = self.values[group.source], self.arrived(group)
+        grad = self.arrived(group)
         offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
-        width = -(-inputs // 64) * 64
-        transposed = planner.allocate(planner.blocks * LANES * width)
-        sizes: dict[str, int] = {"in": inputs, "out": width}
-        planner.emit(
-            f"{node.name}: transpose input",
-            row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
-            whole=True,
-        )
-        sizes = {"in": inputs, "out": outputs}
+        width, transposed = planner.transposed[group.target]
+        sizes: dict[str, int] = {"in": inputs, "out": outputs}
         scratch = planner.allocate(64 * planner.workers)
         planner.emit(
             f"{node.name}: weight gradient",

@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.layout import (
     EXTRA,
     EXTRA_BLOCK,
     GROUPS,
+    IN,
     M_BLOCK,
     M_SLOT,
     MASKED,
@@ -64,6 +65,17 @@ def pack(A, T, P, r, part, parts):
 
 
 @njit(nogil=True)
+def ask_ahead(A, T, r, x, position, first, last):
+    """Prefetch what 16 positions read for the first time, of some input channels.
+
+    EXTRA is a table of the furthest tap of each channel; IN channels are worth it.
+    """
+    for c in range(first, last):
+        for p in range(position, position + 16):
+            simd.prefetch(A, x + T[r[X_TABLE] + p] + T[r[EXTRA] + c])
+
+
+@njit(nogil=True)
 def convolution(A, T, P, r, block, slot, part, parts):
     """Convolution forward, or its input gradient: tables and packed weights tell which."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
@@ -80,31 +92,43 @@ def convolution(A, T, P, r, block, slot, part, parts):
         count = min(16, r[POSITIONS] - p0)
         xg = x0 + group * r[X_GROUP]
         wg = r[W] + group * channels * taps
-        c = 0
+        quads, strips = channels // 4, (count + 3) // 4
+        # Pooled tiles write little: all channels of some positions, whose input stays in cache.
+        # Others write more than they read: all positions of some channels.
+        inner = quads if mode == POOLED else strips
+        outer = quads * strips // max(inner, 1)
+        for i in range(outer):
+            if cluster + 1 < clusters:
+                near, far = share(r[IN], i, outer)
+                ask_ahead(A, T, r, xg, p0 + 16, near, far)
+            for j in range(inner):
+                quad, strip = (j, i) if mode == POOLED else (i, j)
+                p = p0 + 4 * strip
+                at = group * channels + 4 * quad
+                bias = r[BIAS] + at if r[BIAS] >= 0 else -1
+                w, y, m = wg + 4 * quad * taps, y0 + at * stride, m0 + at * stride
+                if mode == POOLED:
+                    conv_pool_tile(
+                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, relu, A, m,
+                    )  # fmt: skip
+                elif mode == MASKED:
+                    conv_mask_tile(
+                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, A, m,
+                    )  # fmt: skip
+                else:
+                    conv_tile(
+                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, relu,
+                    )  # fmt: skip
+        c = quads * 4
         while c < channels:
             left = channels - c
             at = group * channels + c
             bias = r[BIAS] + at if r[BIAS] >= 0 else -1
             w, y, m = wg + c * taps, y0 + at * stride, m0 + at * stride
-            if left >= 4:
-                for p in range(p0, p0 + count, 4):
-                    if mode == POOLED:
-                        conv_pool_tile(
-                            4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, relu, A, m,
-                        )  # fmt: skip
-                    elif mode == MASKED:
-                        conv_mask_tile(
-                            4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, A, m,
-                        )  # fmt: skip
-                    else:
-                        conv_tile(
-                            4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, relu,
-                        )  # fmt: skip
-                c += 4
-            elif left >= 2:
+            if left >= 2:
                 for p in range(p0, p0 + count, 8):
                     if mode == POOLED:
                         conv_pool_tile(
@@ -200,7 +224,7 @@ def bias_gradient(A, T, r, block, slot, part, parts):
     """One block's sums of the output gradient over positions and samples, for each channel."""
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
-    dpix, positions = r[Y_TABLE], r[POSITIONS]
+    places, positions = T[r[Y_TABLE] :], r[POSITIONS]
     first, last = share(r[CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
@@ -208,12 +232,12 @@ def bias_gradient(A, T, r, block, slot, part, parts):
         a0, a1, a2, a3 = zero, zero, zero, zero
         p = 0
         while p + 4 <= positions:
-            a0 = simd.add(a0, simd.load(A, d + T[dpix + p]))
-            a1 = simd.add(a1, simd.load(A, d + T[dpix + p + 1]))
-            a2 = simd.add(a2, simd.load(A, d + T[dpix + p + 2]))
-            a3 = simd.add(a3, simd.load(A, d + T[dpix + p + 3]))
+            a0 = simd.add(a0, simd.load(A, d + places[p]))
+            a1 = simd.add(a1, simd.load(A, d + places[p + 1]))
+            a2 = simd.add(a2, simd.load(A, d + places[p + 2]))
+            a3 = simd.add(a3, simd.load(A, d + places[p + 3]))
             p += 4
         while p < positions:
-            a0 = simd.add(a0, simd.load(A, d + T[dpix + p]))
+            a0 = simd.add(a0, simd.load(A, d + places[p]))
             p += 1
         A[out + c] = simd.lane_sum(simd.add(simd.add(a0, a1), simd.add(a2, a3)))

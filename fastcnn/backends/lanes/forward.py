@@ -10,6 +10,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.rows import (
+    ahead_columns,
     bias_offset,
     dropout_row,
     element_columns,
@@ -82,7 +83,9 @@ class Forward:
         order = windows_of_two if group.pooled else grid
         h, w = order(*g.output)
         base = x.at(h * g.stride[0] - g.padding[0], w * g.stride[1] - g.padding[1])
+        taps = input_taps(planner, group, x)
         columns = x.columns("x") | y.columns("y")
+        columns |= ahead_columns(planner, taps, g.group_inputs, x)
         if group.pooled:
             self.winners[group.target] = planner.like(y, passing=not self.backward)
             columns |= self.winners[group.target].columns("m")
@@ -90,7 +93,7 @@ class Forward:
             f"{group.node.name}: convolution" + fused(group),
             row(
                 L.K_CONV, **columns, w=packed, bias=bias_offset(planner, group), taps=g.taps,
-                tap_table=input_taps(planner, group, x), positions=len(h),
+                tap_table=planner.table(taps, 1), positions=len(h),
                 x_table=planner.table(base, 4 if group.pooled else 1),
                 y_table=planner.table(y.pixels(), 1), groups=g.groups,
                 channels=g.group_outputs, x_group=g.group_inputs * x.channel,
@@ -116,6 +119,17 @@ class Forward:
             ),
             whole=True,
         )  # fmt: skip
+        if self.backward:
+            # Rows of inputs for the weight gradient, made here because no barrier is needed.
+            width = -(-inputs // 64) * 64
+            transposed = planner.allocate(planner.blocks * LANES * width)
+            planner.transposed[group.target] = width, transposed
+            sizes: dict[str, int] = {"in": inputs, "out": width}
+            planner.emit(
+                f"{group.node.name}: transpose input",
+                row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
+                whole=True, apart=False,
+            )  # fmt: skip
 
     def flatten(self, group: Group) -> None:
         """Another name for the same memory, unless the map has a halo."""

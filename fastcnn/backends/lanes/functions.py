@@ -53,9 +53,9 @@ class Operation:
         self.batch = batch
         self.output_shape = output_shape
         self.lock = threading.Lock()
-        self.backward_phases = self.engine.program.backward_phases(
-            skip_forward=name in LINEAR_IN_INPUT
-        )
+        if backward:
+            skip = name in LINEAR_IN_INPUT
+            self.backward_phases = self.engine.program.backward_phases(skip_forward=skip)
 
     def forward(self, x: np.ndarray, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """The operation's output."""

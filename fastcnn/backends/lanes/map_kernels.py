@@ -12,6 +12,8 @@ from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
 from fastcnn.backends.lanes.layout import (
     CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
     IN,
     M_BLOCK,
     M_SLOT,
@@ -43,20 +45,21 @@ def max_pool(A, T, r, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    size, windows = r[TAPS], r[TAP_TABLE]
+    size, windows = r[TAPS], T[r[TAP_TABLE] :]
+    positions, places = r[POSITIONS], T[r[Y_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
-        for p in range(r[POSITIONS]):
-            window = windows + p * size
-            best = simd.load(A, x + T[window])
+        for p in range(positions):
+            window = p * size
+            best = simd.load(A, x + windows[window])
             winner = simd.splat(np.float32(0))
             for k in range(1, size):
-                candidate = simd.load(A, x + T[window + k])
+                candidate = simd.load(A, x + windows[window + k])
                 place = simd.splat(np.float32(k))
                 winner = simd.choose_winner(candidate, best, place, winner)
                 best = simd.maximum(best, candidate)
-            at = T[r[Y_TABLE] + p]
+            at = places[p]
             simd.store(A, y + at, best)
             simd.store(A, m + at, winner)
 
@@ -67,37 +70,51 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    size, windows = r[TAPS], r[TAP_TABLE]
+    size, windows, inputs = r[TAPS], T[r[TAP_TABLE] :], r[IN]
+    positions, pixels, places = r[POSITIONS], T[r[X_TABLE] :], T[r[Y_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
-        for i in range(r[IN]):
-            simd.store(A, x + T[r[X_TABLE] + i], zero)
-        for p in range(r[POSITIONS]):
-            at = T[r[Y_TABLE] + p]
+        for i in range(inputs):
+            simd.store(A, x + pixels[i], zero)
+        for p in range(positions):
+            at = places[p]
             grad, winner = simd.load(A, y + at), simd.load(A, m + at)
             for k in range(size):
-                target = x + T[windows + p * size + k]
+                target = x + windows[p * size + k]
                 mine = simd.keep_equal(winner, simd.splat(np.float32(k)), grad)
                 simd.store(A, target, simd.add(simd.load(A, target), mine))
 
 
 @njit(nogil=True)
 def unpool(A, T, r, block, slot, part, parts):
-    """The same for 2x2 windows that tile the map and carry winner 4 for a closed rectifier."""
+    """The same for 2x2 windows that tile the map and carry winner 4 for a closed rectifier.
+
+    The sums of what is sent, which are the bias gradient, go to EXTRA.
+    """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    sums = r[EXTRA] + block * r[EXTRA_BLOCK]
+    positions, targets, places = r[POSITIONS], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    two, three = simd.splat(np.float32(2)), simd.splat(np.float32(3))
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
-        for p in range(r[POSITIONS]):
-            at = T[r[Y_TABLE] + p]
+        total = zero
+        for p in range(positions):
+            at = places[p]
             grad, winner = simd.load(A, y + at), simd.load(A, m + at)
-            for k in range(4):
-                target = x + T[r[X_TABLE] + 4 * p + k]
-                simd.store(A, target, simd.keep_equal(winner, simd.splat(np.float32(k)), grad))
+            g0, g1 = simd.keep_equal(winner, zero, grad), simd.keep_equal(winner, one, grad)
+            g2, g3 = simd.keep_equal(winner, two, grad), simd.keep_equal(winner, three, grad)
+            simd.store(A, x + targets[4 * p], g0)
+            simd.store(A, x + targets[4 * p + 1], g1)
+            simd.store(A, x + targets[4 * p + 2], g2)
+            simd.store(A, x + targets[4 * p + 3], g3)
+            total = simd.add(total, simd.add(simd.add(g0, g1), simd.add(g2, g3)))
+        A[sums + c] = simd.lane_sum(total)
 
 
 @njit(nogil=True)
@@ -139,17 +156,18 @@ def activation(A, T, r, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     positions, mode = r[POSITIONS], r[MODE]
+    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
     first, last = share(r[CHANNELS] * positions, part, parts)
     for unit in range(first, last):
         c, p = unit // positions, unit % positions
-        value = simd.load(A, x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p])
+        value = simd.load(A, x0 + c * x_channel + xs[p])
         if mode == 0:
             value = simd.relu(value)
         elif mode == 1:
             value = simd.sigmoid(value)
         elif mode == 2:
             value = simd.tanh(value)
-        simd.store(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p], value)
+        simd.store(A, y0 + c * y_channel + ys[p], value)
 
 
 @njit(nogil=True)
@@ -160,10 +178,11 @@ def activation_backward(A, T, r, block, slot, part, parts):
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     positions, mode = r[POSITIONS], r[MODE]
     one = simd.splat(np.float32(1))
+    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
     first, last = share(r[CHANNELS] * positions, part, parts)
     for unit in range(first, last):
         c, p = unit // positions, unit % positions
-        at = c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        at = c * y_channel + ys[p]
         grad, output = simd.load(A, y0 + at), simd.load(A, m0 + at)
         if mode == 0:
             grad = simd.keep_positive(output, grad)
@@ -171,7 +190,7 @@ def activation_backward(A, T, r, block, slot, part, parts):
             grad = simd.mul(grad, simd.mul(output, simd.sub(one, output)))
         elif mode == 2:
             grad = simd.mul(grad, simd.sub(one, simd.mul(output, output)))
-        simd.store(A, x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p], grad)
+        simd.store(A, x0 + c * x_channel + xs[p], grad)
 
 
 @njit(nogil=True)
@@ -182,10 +201,11 @@ def dropout(A, T, r, key, block, slot, part, parts):
     positions = r[POSITIONS]
     elements = r[CHANNELS] * positions
     scale = simd.splat(A[r[SCALE]])
+    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
     first, last = share(elements, part, parts)
     for unit in range(first, last):
         c, p = unit // positions, unit % positions
-        value = simd.load(A, x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p])
+        value = simd.load(A, x0 + c * x_channel + xs[p])
         counter = block * LANES * elements + unit
         value = simd.keep_random(counter, elements, key, r[THRESHOLD], simd.mul(value, scale))
-        simd.store(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p], value)
+        simd.store(A, y0 + c * y_channel + ys[p], value)

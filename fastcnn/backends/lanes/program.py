@@ -91,8 +91,10 @@ class Program:
         """The phases of input and backward pass, with or without the forward pass between."""
         if not skip_forward:
             return self.phases
-        packs = int((self.rows[:, L.KERNEL] == L.K_PACK).sum())
-        before = [[0, packs, 1]] * bool(packs) + [[packs, packs + 1, 0]]
+        needed = {L.K_PACK: 1, L.K_INPUT: 0, L.K_TRANSPOSE: 1}
+        last = self.phases[self.first_backward][0]
+        kernels = enumerate(self.rows[:last, L.KERNEL])
+        before = [[index, index + 1, needed[k]] for index, k in kernels if k in needed]
         return np.array([*before, *self.phases[self.first_backward :]], np.int64)
 
 
@@ -175,6 +177,8 @@ class Planner:
         self.table_size = 0
         self.constants: dict[int, np.ndarray] = {}
         self.packs: list[tuple[str, np.ndarray]] = []
+        #: By node of a linear layer: width and place of its input with a row for each sample.
+        self.transposed: dict[int, tuple[int, int]] = {}
         self.reductions: list[tuple[str, np.ndarray]] = []
 
     def allocate(self, floats: int) -> int:

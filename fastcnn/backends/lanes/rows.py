@@ -51,12 +51,24 @@ def pack(planner: Planner, name: str, groups: int, channels: int, source: np.nda
     return offset
 
 
-def input_taps(planner: Planner, group: Group, x: Buffer) -> int:
-    """Table of a convolution's taps in its input, in the order of the weights."""
+def input_taps(planner: Planner, group: Group, x: Buffer) -> np.ndarray:
+    """Offsets of a convolution's taps in its input, in the order of the weights."""
     g = planner.geometry(group.node)
     c, kh, kw = np.mgrid[: g.group_inputs, : g.kernel[0], : g.kernel[1]]
     taps = c * x.channel + kh * g.dilation[0] * x.row + kw * g.dilation[1] * LANES
-    return planner.table(taps, 1)
+    return taps.ravel()
+
+
+#: Floats of a block's input above which a convolution asks ahead for its next positions.
+FITS_CACHE = 96 * 1024
+
+
+def ahead_columns(planner: Planner, taps: np.ndarray, channels: int, x: Buffer) -> dict[str, int]:
+    """Columns for prefetching: the furthest tap of each input channel, where that pays."""
+    if x.size <= FITS_CACHE or taps.size == 0:
+        return {}
+    furthest = taps.reshape(channels, -1).max(axis=1)
+    return {"in": channels, "extra": planner.table(furthest)}
 
 
 def taps_of_phase(g: Any, axis: int, first: int) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,16 @@ def emit_store(builder: Any, value: Any, pointer: Any) -> None:
     builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer())).align = 4
 
 
+def emit_prefetch(builder: Any, pointer: Any, write: bool = False) -> None:
+    """Ask for the cache line at a float pointer, which will be read or written soon."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    # Locality 2 of 3: into the second-level cache; the last argument says data.
+    numbers = [ir.Constant(INT32, value) for value in (int(write), 2, 1)]
+    builder.call(function, (builder.bitcast(pointer, byte), *numbers))
+
+
 def emit_splat(builder: Any, scalar: Any) -> Any:
     """A vector with a scalar in every lane."""
     undefined = ir.Constant(VECTOR, ir.Undefined)
@@ -255,6 +265,7 @@ store = _define(
     types.intp,
     vector,
 )
+prefetch = _define(types.void, _at(emit_prefetch), None, types.intp)
 splat = _define(vector, emit_splat, types.float32)
 add = _define(vector, lambda builder, x, y: builder.fadd(x, y), vector, vector)
 sub = _define(vector, lambda builder, x, y: builder.fsub(x, y), vector, vector)

@@ -27,6 +27,7 @@ from fastcnn.backends.lanes.simd import (
     emit_fma,
     emit_int_splat,
     emit_load,
+    emit_prefetch,
     emit_relu,
     emit_splat,
     emit_store,
@@ -155,6 +156,26 @@ def _accumulate_taps(
     return [flat[c * PB : (c + 1) * PB] for c in range(CB)]
 
 
+#: Products of a sum above which asking for its target's cache lines beforehand pays.
+MANY_TAPS = 64
+
+
+def _prefetch_targets(
+    at: Emitter, CB: int, PB: int, T: Any, ypix: Any, p0: Any, ystride: Any,
+    targets: list[tuple[Any, Any, bool]],
+) -> None:  # fmt: skip
+    """Ask for what a tile touches after its sums: arrays, offsets, whether they are written."""
+    builder = at.builder
+    with builder.if_then(builder.icmp_signed(">", T, at.index(MANY_TAPS))):
+        for p in range(PB):
+            position = at.table(ypix, at.offset(p0, p, 1))
+            for c in range(CB):
+                inside = at.offset(position, c, ystride)
+                for array, first, written in targets:
+                    pointer = at.pointer(array, builder.add(first, inside))
+                    emit_prefetch(builder, pointer, written)
+
+
 def _rectify(at: Emitter, value: Any, apply: Any) -> Any:
     return at.builder.select(apply, emit_relu(at.builder, value), value)
 
@@ -166,6 +187,7 @@ def conv_tile(
     Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any,
 ) -> None:  # fmt: skip
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier."""
+    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True)])
     tile = _accumulate_taps(at, CB, PB, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
     apply = at.builder.icmp_signed("!=", relu, at.index(0))
     where = [at.builder.add(y0, at.table(ypix, at.offset(p0, p, 1))) for p in range(PB)]
@@ -183,6 +205,7 @@ def conv_mask_tile(
 ) -> None:  # fmt: skip
     """As :func:`conv_tile`, but zero wherever ``M``, laid out as ``Y``, is not positive."""
     builder = at.builder
+    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True), (M, m0, False)])
     tile = _accumulate_taps(at, CB, PB, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
     zero = constant(0.0)
     for p in range(PB):
