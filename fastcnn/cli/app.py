@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 import fastcnn
-from fastcnn.cli import compare, data, evaluate, gradcheck, info, predict, train
+from fastcnn.cli import compare, data, evaluate, gradcheck, info, predict, train, warmup
 
 app = typer.Typer(
     name="fastcnn",
@@ -43,5 +43,6 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("gradcheck")(gradcheck.gradcheck)
 app.command("compare-backends")(compare.compare)
+app.command("warmup")(warmup.warmup)
 app.command("info")(info.info)
 app.add_typer(data.app, name="data")

@@ -16,7 +16,7 @@ def evaluate(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="reference or im2col.")] = None,
+    backend: Annotated[str | None, typer.Option(help="reference, im2col or lanes.")] = None,
 ) -> None:
     """Accuracy, precision and recall of each class, confusion matrix and worst mistakes.
 

@@ -11,7 +11,7 @@ from fastcnn.cli.train import ModelName
 
 def gradcheck(
     backend: Annotated[
-        list[str] | None, typer.Option(help="reference or im2col; may be repeated.")
+        list[str] | None, typer.Option(help="reference, im2col or lanes; may be repeated.")
     ] = None,
     model: Annotated[
         ModelName | None,

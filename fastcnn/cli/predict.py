@@ -17,7 +17,7 @@ def predict(
         typer.Option(help="Exchange black and white; by default if the border is bright."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    backend: Annotated[str | None, typer.Option(help="reference or im2col.")] = None,
+    backend: Annotated[str | None, typer.Option(help="reference, im2col or lanes.")] = None,
 ) -> None:
     """Classify image files with a trained network.
 

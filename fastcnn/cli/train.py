@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fastcnn.cli.warmup import Kernels
+
 
 class ModelName(StrEnum):
     """Networks that can be trained by name."""
@@ -51,7 +53,7 @@ def train(
         bool, typer.Option(help="Leave out MNIST's first 5,000 training images, as the report did.")
     ] = False,
     backend: Annotated[
-        str | None, typer.Option(help="reference (slow loops) or im2col (the default).")
+        str | None, typer.Option(help="reference (slow loops), im2col, or lanes (the default).")
     ] = None,
     epochs: Annotated[int, typer.Option(min=0)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
@@ -97,6 +99,7 @@ def train(
     from fastcnn.training.run import Run, describe_fit
 
     console = Console(quiet=quiet, highlight=False)
+    kernels = Kernels(backend)
     if data is None and not validation_split:
         training, test, message = load_default(data_dir)
         source = "digits012" if message else "mnist012"
@@ -133,6 +136,7 @@ def train(
     )
     from fastcnn.cli.progress import PlainLines, ProgressBar
 
+    kernels.wait(console)
     watcher = ProgressBar(console) if console.is_terminal else PlainLines(console)
     try:
         fit(

@@ -106,6 +106,8 @@ def network_output(
     batch = next((size for size in INFERENCE_BATCHES if count <= size), INFERENCE_BATCHES[-1])
     if training:
         batch = count  # the dropout mask depends on a sample's place in its batch
+    if batch == INFERENCE_BATCHES[0] and not training:
+        threads = 1  # starting a thread takes longer than a block of a small network
     outputs = np.empty((count, *graph.output_shape), np.float32)
     with Lease(model, graph, batch, threads, outputs=True, training=training) as engine:
         engine.normalise(*_factors(normalisation, images))

@@ -44,6 +44,7 @@ class Model(Layer):
         self.layers = dict(layers)
         self._graphs: dict[Shape, Graph] = {}
         self._vector: np.ndarray | None = None
+        self._slots: list[tuple[Layer, str]] = []
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.input_shape = tuple(input_shape)
@@ -174,19 +175,22 @@ class Model(Layer):
 
         Optimisers, checkpoints and the reduction between machines work on this one array.
         """
-        slots = [(layer, key) for _, layer in self.named_leaves() for key in layer.parameters]
-        arrays = [layer.parameters[key] for layer, key in slots]
         vector = self._vector
-        if vector is None or any(array.base is not vector for array in arrays):
-            dtype = np.result_type(*arrays) if arrays else np.float32
-            vector = np.empty(sum(array.size for array in arrays), dtype)
-            offset = 0
-            for (layer, key), array in zip(slots, arrays, strict=True):
-                part = vector[offset : offset + array.size].reshape(array.shape)
-                part[...] = array
-                layer.parameters[key] = part
-                offset += array.size
-            self._vector = vector
+        if vector is not None and all(
+            layer.parameters[key].base is vector for layer, key in self._slots
+        ):
+            return vector
+        self._slots = [(leaf, key) for _, leaf in self.named_leaves() for key in leaf.parameters]
+        arrays = [layer.parameters[key] for layer, key in self._slots]
+        dtype = np.result_type(*arrays) if arrays else np.float32
+        vector = np.empty(sum(array.size for array in arrays), dtype)
+        offset = 0
+        for (layer, key), array in zip(self._slots, arrays, strict=True):
+            part = vector[offset : offset + array.size].reshape(array.shape)
+            part[...] = array
+            layer.parameters[key] = part
+            offset += array.size
+        self._vector = vector
         return vector
 
     @property

@@ -1,0 +1,49 @@
+"""``fastcnn warmup``, and the same in the background of other commands."""
+
+import threading
+
+from rich.console import Console
+from rich.markup import escape
+
+
+class Kernels:
+    """Loads the lanes kernels, or compiles them, while a command prepares something else."""
+
+    def __init__(self, backend: str | None) -> None:
+        from fastcnn.backends import DEFAULT_BACKEND
+
+        self.thread: threading.Thread | None = None
+        if (backend or DEFAULT_BACKEND) == "lanes":
+            self.thread = threading.Thread(target=_start, daemon=True)
+            self.thread.start()
+
+    def wait(self, console: Console) -> None:
+        """Return when the kernels are there; on a terminal, show that it is going on."""
+        if self.thread is None:
+            return
+        self.thread.join(0.5)
+        if self.thread.is_alive():
+            with console.status("compiling the kernels, once on this machine (about 10 s)"):
+                self.thread.join()
+
+
+def _start() -> None:
+    from fastcnn.backends.lanes import compiled
+
+    compiled.start()
+
+
+def warmup() -> None:
+    """Compile the kernels for this machine and keep them, so that nothing else has to wait.
+
+    Training does the same at its first start. The kernels are kept in the user's cache, or where
+    FASTCNN_CACHE_DIR says; another processor, numba or fastcnn has its own.
+    """
+    from fastcnn.backends.lanes import compiled
+
+    console = Console(highlight=False)
+    Kernels("lanes").wait(console)
+    start = compiled.start()
+    did = "compiled" if start.compiled else "loaded"
+    where = f"kept in {start.folder}" if start.folder else "not kept: no folder can be written"
+    console.print(f"kernels {did} in {start.seconds:.1f} s, {escape(where)}", soft_wrap=True)
