@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastcnn.backends.lanes import simd, tiles
+from fastcnn.backends.lanes import conv_tiles, linear_tiles, simd, transpose_tiles
 
 LANES = simd.LANES
 
@@ -16,7 +16,9 @@ def integers(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 @njit
 def run_conv(x, xpix, taps, w, b, y, ypix, ystride, relu):  # type: ignore[no-untyped-def]
-    tiles.conv_tile(2, 3, x, 0, xpix, 0, taps, 0, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu)
+    conv_tiles.conv_tile(
+        2, 3, x, 0, xpix, 0, taps, 0, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu
+    )
 
 
 @pytest.mark.parametrize("relu", [0, 1])
@@ -38,7 +40,7 @@ def test_conv_tile(relu: int) -> None:
 
 @njit
 def run_mask(x, xpix, taps, w, y, mask):  # type: ignore[no-untyped-def]
-    tiles.conv_mask_tile(
+    conv_tiles.conv_mask_tile(
         1, 2, x, 0, xpix, 0, taps, 0, len(taps), w, 0, w, -1, y, 0, xpix, 0, mask, 0
     )
 
@@ -55,7 +57,9 @@ def test_conv_mask_tile() -> None:
 
 @njit
 def run_pool(x, xpix, taps, w, y, ypix, winners):  # type: ignore[no-untyped-def]
-    tiles.conv_pool_tile(1, 4, x, 0, xpix, 0, taps, 0, 1, w, 0, w, -1, y, 0, ypix, 0, 1, winners, 0)
+    conv_tiles.conv_pool_tile(
+        1, 4, x, 0, xpix, 0, taps, 0, 1, w, 0, w, -1, y, 0, ypix, 0, 1, winners, 0
+    )
 
 
 def test_conv_pool_tile() -> None:
@@ -79,12 +83,12 @@ def test_conv_pool_tile() -> None:
 def run_weight_gradient(d, x, pix, taps, sums, out):  # type: ignore[no-untyped-def]
     half = len(pix) // 2
     for first, last in ((0, half), (half, len(pix))):
-        tiles.weight_gradient_tile(
+        conv_tiles.weight_gradient_tile(
             2, 3, d, 0, pix, len(pix) * 16, x, 0, pix, first, last, taps, 0, sums, 0, 16 * 16,
             first == 0,
         )  # fmt: skip
     for row in range(2):
-        tiles.lane_sums(sums, row * 256, out, row * 16)
+        transpose_tiles.lane_sums(sums, row * 256, out, row * 16)
 
 
 def test_weight_gradient_tile() -> None:
@@ -106,7 +110,7 @@ def test_weight_gradient_tile() -> None:
 @njit
 def run_linear(x, w, b, y, outputs):  # type: ignore[no-untyped-def]
     size = x.shape[1]
-    tiles.linear_tile(
+    linear_tiles.linear_tile(
         2, 3, x.reshape(-1), 0, size * 16, size, w.reshape(-1), 0, size, 1, b, 0,
         y.reshape(-1), 0, outputs * 16, 0,
     )  # fmt: skip
@@ -121,7 +125,7 @@ def test_linear_tile() -> None:
 
 @njit
 def run_outer(d, x, g):  # type: ignore[no-untyped-def]
-    tiles.outer_tile(
+    linear_tiles.outer_tile(
         2, 1, d.reshape(-1), 0, 2 * 16, len(x), x.reshape(-1), 0, 16, g.reshape(-1), 0, 16
     )
 
@@ -135,7 +139,7 @@ def test_outer_tile() -> None:
 
 @njit
 def run_transpose(x, y):  # type: ignore[no-untyped-def]
-    tiles.transpose_tile(x.reshape(-1), 0, 16, y.reshape(-1), 0, 16)
+    transpose_tiles.transpose_tile(x.reshape(-1), 0, 16, y.reshape(-1), 0, 16)
 
 
 def test_transpose_tile() -> None:

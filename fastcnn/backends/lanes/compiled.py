@@ -16,10 +16,10 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core import caching
-from numba.core.registry import cpu_target
 
 import fastcnn
 from fastcnn.backends.lanes import interpreter
+from fastcnn.backends.lanes.target import processor
 from fastcnn.files import cache_folder
 
 log = logging.getLogger("fastcnn.lanes")
@@ -64,11 +64,6 @@ def kernel_folder() -> Path:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return cache_folder() / f"kernels-{digest.hexdigest()[:16]}"
-
-
-def processor() -> tuple[str, ...]:
-    """Target triple, name and features of the processor for which numba compiles."""
-    return tuple(str(part) for part in cpu_target.target_context.codegen().magic_tuple())
 
 
 def _compile() -> Start:

@@ -9,6 +9,12 @@ import numpy as np
 from numba import njit
 
 from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes.conv_tiles import (
+    conv_mask_tile,
+    conv_pool_tile,
+    conv_tile,
+    weight_gradient_tile,
+)
 from fastcnn.backends.lanes.division import share
 from fastcnn.backends.lanes.layout import (
     BIAS,
@@ -39,13 +45,7 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
-from fastcnn.backends.lanes.tiles import (
-    conv_mask_tile,
-    conv_pool_tile,
-    conv_tile,
-    lane_sums,
-    weight_gradient_tile,
-)
+from fastcnn.backends.lanes.transpose_tiles import lane_sums
 
 LANES = simd.LANES
 #: Positions whose products are summed in registers before the sums go back to memory.

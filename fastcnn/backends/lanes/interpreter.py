@@ -46,7 +46,7 @@ from fastcnn.backends.lanes.layout import (
     Y,
 )
 from fastcnn.backends.lanes.threads import barrier
-from fastcnn.backends.lanes.tiles import pack_tile
+from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
 LANES = simd.LANES
 SGD, ADAM, ADAMW, NONE = 0, 1, 2, 3

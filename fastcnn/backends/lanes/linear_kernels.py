@@ -28,11 +28,8 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
-from fastcnn.backends.lanes.tiles import (
-    linear_tile,
-    outer_tile,
-    transpose_tile,
-)
+from fastcnn.backends.lanes.linear_tiles import linear_tile, outer_tile
+from fastcnn.backends.lanes.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
 

@@ -92,9 +92,9 @@ def emit_int_splat(builder: Any, scalar: Any) -> Any:
 
 
 def emit_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    """``x * y + z`` with one rounding."""
+    """``x * y + z``, with one rounding where the target has such an instruction."""
     function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), "llvm.fma.v16f32"
+        builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), "llvm.fmuladd.v16f32"
     )
     return builder.call(function, (x, y, z))
 

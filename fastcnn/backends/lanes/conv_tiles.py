@@ -1,0 +1,207 @@
+"""Register tiles of convolution.
+
+Sizes: CB output channels, PB output positions, TB taps. A *tap* is one (input channel, kernel row,
+kernel column); its address is an entry of a table, so that stride, dilation, padding and flipped
+kernels differ in their tables only. What of a tile is computed at a time is the target's choice.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastcnn.backends.lanes.emitter import Emitter, tile
+from fastcnn.backends.lanes.simd import (
+    LANES,
+    constant,
+    emit_fma,
+    emit_load,
+    emit_prefetch,
+    emit_splat,
+    emit_store,
+    emit_wins,
+)
+from fastcnn.backends.lanes.target import blocking, split
+
+
+def _accumulate_taps(
+    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
+    taps: Any, t0: Any, T: Any, W: Any, w0: Any, wstep: int, B: Any, b0: Any,
+) -> list[list[Any]]:  # fmt: skip
+    """Sum over taps of weight times input, from the bias; ``b0 < 0`` means none.
+
+    Weights of consecutive taps are ``wstep`` apart.
+    """
+    builder = at.builder
+    rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
+    initial = [vector for vector in at.bias(B, b0, CB) for _ in range(PB)]
+
+    def step(t: Any, state: list[Any]) -> list[Any]:
+        tap = at.table(taps, builder.add(t0, t))
+        x = [emit_load(builder, at.pointer(row, tap)) for row in rows]
+        first = at.offset(w0, t, wstep)
+        updated = list(state)
+        for c in range(CB):
+            weight = emit_splat(builder, builder.load(at.pointer(W, at.offset(first, c, 1))))
+            for p in range(PB):
+                updated[c * PB + p] = emit_fma(builder, x[p], weight, state[c * PB + p])
+        return updated
+
+    flat = at.loop(at.index(0), T, initial, step)
+    return [flat[c * PB : (c + 1) * PB] for c in range(CB)]
+
+
+#: Products of a sum above which asking for its target's cache lines beforehand pays.
+MANY_TAPS = 64
+
+
+def _prefetch_targets(
+    at: Emitter, CB: int, PB: int, T: Any, ypix: Any, p0: Any, ystride: Any,
+    targets: list[tuple[Any, Any, bool]],
+) -> None:  # fmt: skip
+    """Ask for what a tile touches after its sums: arrays, offsets, whether they are written."""
+    builder = at.builder
+    with builder.if_then(builder.icmp_signed(">", T, at.index(MANY_TAPS))):
+        for p in range(PB):
+            position = at.table(ypix, at.offset(p0, p, 1))
+            for c in range(CB):
+                inside = at.offset(position, c, ystride)
+                for array, first, written in targets:
+                    pointer = at.pointer(array, builder.add(first, inside))
+                    emit_prefetch(builder, pointer, written)
+
+
+def _conv_parts(
+    at: Emitter, CB: int, PB: int, block: tuple[int, int], X: Any, x0: Any, xpix: Any, p0: Any,
+    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
+) -> Iterator[tuple[int, int, list[list[Any]]]]:  # fmt: skip
+    """First channel, first position and sums of each part of a tile that fits the registers."""
+    for c, p, rows, columns in split(CB, PB, block):
+        position, weight = at.offset(p0, p, 1), at.offset(w0, c, 1)
+        yield c, p, _accumulate_taps(
+            at, rows, columns, X, x0, xpix, position, taps, t0, T, W, weight, CB,
+            B, at.optional(b0, c),
+        )  # fmt: skip
+
+
+@tile(2)
+def conv_tile(
+    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
+    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
+    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any,
+) -> None:  # fmt: skip
+    """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier."""
+    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True)])
+    parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
+    for c, p, sums in parts:
+        for j in range(len(sums[0])):
+            position = at.builder.add(y0, at.table(ypix, at.offset(p0, p + j, 1)))
+            for i, row in enumerate(sums):
+                target = at.pointer(Y, at.offset(position, c + i, ystride))
+                emit_store(at.builder, at.rectified(row[j], relu), target)
+
+
+@tile(2)
+def conv_mask_tile(
+    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
+    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
+    Y: Any, y0: Any, ypix: Any, ystride: Any, M: Any, m0: Any,
+) -> None:  # fmt: skip
+    """As :func:`conv_tile`, but zero wherever ``M``, laid out as ``Y``, is not positive."""
+    builder = at.builder
+    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True), (M, m0, False)])
+    zero = constant(0.0)
+    parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
+    for c, p, sums in parts:
+        for j in range(len(sums[0])):
+            position = at.table(ypix, at.offset(p0, p + j, 1))
+            for i, row in enumerate(sums):
+                inside = at.offset(position, c + i, ystride)
+                mask = emit_load(builder, at.pointer(M, builder.add(m0, inside)))
+                value = builder.select(builder.fcmp_ordered("<=", mask, zero), zero, row[j])
+                emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
+
+
+@tile(2)
+def conv_pool_tile(
+    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
+    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
+    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any, I: Any, i0: Any,
+) -> None:  # fmt: skip
+    """Convolution, bias, optional rectifier and 2x2 max-pooling in registers.
+
+    Positions come in fours, one window each; ``ypix`` has one entry a window. ``I``, laid out as
+    ``Y``, receives the winner's number, 0 to 3, or 4 where the rectifier closed the window.
+    """
+    builder = at.builder
+    apply = builder.icmp_signed("!=", relu, at.index(0))
+    first = builder.sdiv(p0, at.index(4))
+    parts = _conv_parts(at, CB, PB, blocking().windows, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
+    for c, p, sums in parts:
+        for window in range(len(sums[0]) // 4):
+            position = at.table(ypix, at.offset(first, p // 4 + window, 1))
+            for i, row in enumerate(sums):
+                best, winner = row[4 * window], constant(0.0)
+                for k in range(1, 4):
+                    candidate = row[4 * window + k]
+                    wins = emit_wins(builder, candidate, best)
+                    best = builder.select(wins, candidate, best)
+                    winner = builder.select(wins, constant(float(k)), winner)
+                closed = builder.fcmp_ordered("<=", best, constant(0.0))
+                rectified = builder.select(closed, constant(4.0), winner)
+                winner = builder.select(apply, rectified, winner)
+                inside = at.offset(position, c + i, ystride)
+                value = at.rectified(best, relu)
+                emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
+                emit_store(builder, winner, at.pointer(I, builder.add(i0, inside)))
+
+
+@tile(2)
+def weight_gradient_tile(
+    at: Emitter, CB: int, TB: int, D: Any, d0: Any, dpix: Any, dstride: Any,
+    X: Any, x0: Any, xpix: Any, p0: Any, p1: Any, taps: Any, t0: Any, S: Any, s0: Any, sstride: Any,
+    first: Any,
+) -> None:  # fmt: skip
+    """Add to CB x TB sums, kept lane by lane in ``S``, the products over positions p0 to p1.
+
+    ``first`` starts the sums from zero instead of from ``S``.
+    """
+    for c, t, rows, columns in split(CB, TB, blocking().gradients):
+        _accumulate_positions(
+            at, rows, columns, D, at.offset(d0, c, dstride), dpix, dstride,
+            X, x0, xpix, p0, p1, taps, at.offset(t0, t, 1),
+            S, at.offset(at.offset(s0, c, sstride), t, LANES), sstride, first,
+        )  # fmt: skip
+
+
+def _accumulate_positions(
+    at: Emitter, CB: int, TB: int, D: Any, d0: Any, dpix: Any, dstride: Any,
+    X: Any, x0: Any, xpix: Any, p0: Any, p1: Any, taps: Any, t0: Any, S: Any, s0: Any, sstride: Any,
+    first: Any,
+) -> None:  # fmt: skip
+    builder = at.builder
+    taps_at = [
+        at.pointer(X, builder.add(x0, at.table(taps, at.offset(t0, t, 1)))) for t in range(TB)
+    ]
+    grads_at = [at.pointer(D, at.offset(d0, c, dstride)) for c in range(CB)]
+    sums_at = [
+        at.pointer(S, at.offset(at.offset(s0, c, sstride), t, LANES))
+        for c in range(CB)
+        for t in range(TB)
+    ]
+    fresh = builder.icmp_signed("!=", first, at.index(0))
+    initial = [
+        builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
+    ]
+
+    def step(p: Any, state: list[Any]) -> list[Any]:
+        position = at.table(xpix, p)
+        target = at.table(dpix, p)
+        grads = [emit_load(builder, at.pointer(row, target)) for row in grads_at]
+        updated = list(state)
+        for t in range(TB):
+            x = emit_load(builder, at.pointer(taps_at[t], position))
+            for c in range(CB):
+                updated[c * TB + t] = emit_fma(builder, x, grads[c], state[c * TB + t])
+        return updated
+
+    for pointer, value in zip(sums_at, at.loop(p0, p1, initial, step), strict=True):
+        emit_store(builder, value, pointer)
