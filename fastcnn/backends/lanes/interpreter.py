@@ -196,7 +196,7 @@ def mean_squared_error(A, r, block, count, order, start, labels, targets, losses
     hits[block] = right
 
 
-@njit(nogil=True)
+@njit(inline="always")
 def run_block_row(
     A, T, P, r, seed, step, block, slot, worker, part, parts,
     count, order, start, bytes_, floats, labels, targets, outputs, losses, hits,
@@ -235,7 +235,7 @@ def run_block_row(
         mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits)
 
 
-@njit(nogil=True)
+@njit(inline="always")
 def run_batch_row(A, T, P, G, r, blocks, worker, part, parts):
     """Run a thread's share of a row that takes the whole batch at once."""
     kernel = r[KERNEL]
