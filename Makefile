@@ -10,7 +10,7 @@ ifneq ($(USABLE),$(CURDIR))
 .PHONY: $(STAMP)
 endif
 
-.PHONY: train test test-all bench lint clean
+.PHONY: train test test-all bench lint docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "fastcnn needs Python 3.11 to 3.14: make PYTHON=python3.12")'
@@ -20,6 +20,10 @@ $(STAMP): pyproject.toml
 
 .venv/installed-test: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	touch $@
+
+.venv/installed-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 train: $(STAMP)
@@ -39,6 +43,10 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed-docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo 'built: build/docs/index.html'
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -34,8 +34,8 @@ _EXPORTS = {
 }
 
 _MODULES = (
-    "analysis", "backends", "data", "errors", "functional", "layers", "losses", "models",
-    "optim", "training",
+    "analysis", "backends", "data", "errors", "estimators", "functional", "layers", "losses",
+    "models", "optim", "training",
 )  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES, "__version__"]
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         backends,
         data,
         errors,
+        estimators,
         functional,
         layers,
         losses,

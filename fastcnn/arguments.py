@@ -145,6 +145,22 @@ def regression_arguments(
     return prediction, target
 
 
+def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | None:
+    """Weights of samples as float64, or None where there are none."""
+    if value is None:
+        return None
+    weight = np.asarray(value, dtype=np.float64)
+    if weight.shape != (samples,):
+        raise ShapeError(
+            f"{operation}: sample_weight must have shape ({samples},), got {weight.shape}"
+        )
+    if not np.isfinite(weight).all() or weight.min() < 0.0 or weight.sum() == 0.0:
+        raise ConfigurationError(
+            f"{operation}: sample_weight must be finite, at least 0, and not all 0"
+        )
+    return weight
+
+
 def as_smoothing(value: float) -> float:
     if not 0.0 <= value < 1.0:
         raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, got {value!r}")

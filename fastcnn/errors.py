@@ -31,3 +31,7 @@ class NonFiniteError(FastcnnError, ArithmeticError):
 
 class GradientError(FastcnnError, AssertionError):
     """A gradient disagrees with finite differences."""
+
+
+class MissingExtraError(FastcnnError, ImportError):
+    """A package that this feature needs is not installed; the message names the extra."""

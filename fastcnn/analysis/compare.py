@@ -95,7 +95,7 @@ def compare_backends(
     Parameters
     ----------
     model : Model
-    x : array_like, shape (N, *input_shape)
+    x : array_like, shape (N, ...)
     y : array_like, shape (N,)
     loss : Loss, optional
     backends : tuple of str

@@ -382,24 +382,29 @@ def _check_losses(backend: str) -> list[GradientRow]:
     logits = generator.standard_normal((4, 5)) * 2
     classes = generator.integers(0, 5, 4)
     wanted = generator.standard_normal((4, 5))
-    cases: tuple[tuple[Any, np.ndarray], ...] = (
-        (CrossEntropyLoss(), classes),
-        (CrossEntropyLoss(label_smoothing=0.1), classes),
-        (MSELoss(), wanted),
+    weight = generator.uniform(0.1, 2.0, 4)
+    cases: tuple[tuple[Any, np.ndarray, np.ndarray | None], ...] = (
+        (CrossEntropyLoss(), classes, None),
+        (CrossEntropyLoss(label_smoothing=0.1), classes, None),
+        (CrossEntropyLoss(label_smoothing=0.1), classes, weight),
+        (MSELoss(), wanted, None),
+        (MSELoss(), wanted, weight),
     )
     rows = []
-    for loss, target in cases:
+    for loss, target, sample_weight in cases:
+        arguments = {**loss.arguments, "sample_weight": sample_weight}
         compute = getattr(operations, loss.operation)
         backward = getattr(get_backend(backend), f"{loss.operation}_backward")
 
         def value(
-            x: np.ndarray, compute: Any = compute, loss: Any = loss, target: Any = target
+            x: np.ndarray, compute: Any = compute, target: Any = target, arguments: Any = arguments
         ) -> float:
-            return float(compute(x, target, **loss.arguments))
+            return float(compute(x, target, **arguments))
 
         expected = numerical_gradient(value, logits)
-        error = relative_error(backward(1.0, logits, target, **loss.arguments), expected)
-        rows.append(GradientRow(backend, repr(loss), "x", error, _tolerance(backend)))
+        error = relative_error(backward(1.0, logits, target, **arguments), expected)
+        subject = repr(loss) if sample_weight is None else f"{loss!r} with weights"
+        rows.append(GradientRow(backend, subject, "x", error, _tolerance(backend)))
     return rows
 
 

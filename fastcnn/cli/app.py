@@ -6,7 +6,18 @@ import typer
 from rich.console import Console
 
 import fastcnn
-from fastcnn.cli import compare, data, evaluate, gradcheck, info, predict, train, warmup
+from fastcnn.cli import (
+    compare,
+    compare_runs,
+    data,
+    evaluate,
+    gradcheck,
+    info,
+    predict,
+    sweep,
+    train,
+    warmup,
+)
 
 app = typer.Typer(
     name="fastcnn",
@@ -41,6 +52,8 @@ def options(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("compare")(compare_runs.compare_runs)
+app.command("sweep")(sweep.sweep)
 app.command("gradcheck")(gradcheck.gradcheck)
 app.command("compare-backends")(compare.compare)
 app.command("warmup")(warmup.warmup)

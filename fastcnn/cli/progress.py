@@ -25,6 +25,11 @@ class PlainLines(Callback):
         """Print the epoch."""
         self.console.print(describe_epoch(epoch, self.epochs), soft_wrap=True)
 
+    def on_train_end(self, history: History) -> None:
+        """Say why training ended early."""
+        if history.stop_reason is not None:
+            self.console.print(f"stopped early: {history.stop_reason}", soft_wrap=True)
+
 
 class ProgressBar(PlainLines):
     """A bar with loss, accuracy, samples a second and remaining time, above it the epochs."""
@@ -68,6 +73,7 @@ class ProgressBar(PlainLines):
     def on_train_end(self, history: History) -> None:
         """Remove the bar."""
         self.progress.stop()
+        super().on_train_end(history)
 
 
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:

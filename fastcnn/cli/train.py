@@ -4,7 +4,7 @@ import sys
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -29,10 +29,6 @@ class Activation(StrEnum):
     tanh = "tanh"
 
 
-#: Learning rate by optimiser where none is given.
-DEFAULT_LR = {"sgd": 0.02, "adam": 1e-3, "adamw": 1e-3}
-
-
 def train(
     model: Annotated[ModelName, typer.Option(help="Network to train.")] = ModelName.report,
     activation: Annotated[
@@ -41,8 +37,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="mnist, mnist012, fashion_mnist, digits, digits012, an .npz file, or a folder of "
-            "class subfolders. By default mnist012, or drawn digits where MNIST cannot be had."
+            help="mnist, mnist012, fashion_mnist, cifar10, digits, digits012, an .npz file, or a "
+            "folder of class subfolders. By default mnist012, or drawn digits where MNIST cannot "
+            "be had."
         ),
     ] = None,
     data_dir: Annotated[
@@ -57,10 +54,10 @@ def train(
     ] = None,
     epochs: Annotated[int, typer.Option(min=0)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = "sgd",
+    optimizer: Annotated[str, typer.Option(help="sgd, adam, adamw or rmsprop.")] = "sgd",
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate; by default 0.02 for sgd, 0.001 for adam and adamw."),
+        typer.Option(help="Learning rate; by default 0.02 for sgd, 0.001 for the others."),
     ] = None,
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
     nesterov: Annotated[bool, typer.Option(help="Nesterov's momentum, for sgd.")] = False,
@@ -73,6 +70,25 @@ def train(
     warmup_steps: Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")] = 0,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of a gradient.")] = None,
     label_smoothing: Annotated[float, typer.Option(help="Of the cross-entropy.")] = 0.0,
+    ema_decay: Annotated[
+        float | None, typer.Option(help="Keep the weights' moving average, of this decay a step.")
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop when the test loss has not improved for so many epochs; keep the best.",
+        ),
+    ] = None,
+    reduce_on_plateau: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Divide the learning rate by 10 after so many epochs without improvement."
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Write TensorBoard events into the run's folder.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and dropout.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
     out: Annotated[
@@ -92,10 +108,8 @@ def train(
       fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.1
     """
     from fastcnn.data import load, load_default
-    from fastcnn.losses import CrossEntropyLoss
-    from fastcnn.models import MODELS
-    from fastcnn.optim import make_optimizer, make_schedule
-    from fastcnn.training import fit
+    from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, TensorBoard, fit
+    from fastcnn.training.recipe import Recipe
     from fastcnn.training.run import Run, describe_fit
 
     console = Console(quiet=quiet, highlight=False)
@@ -110,23 +124,21 @@ def train(
         training, test = load(
             source, data_dir=data_dir, validation_split=validation_split, progress=not quiet
         )
-    arguments: dict[str, Any] = {"num_classes": len(training.classes), "seed": seed}
-    if model is ModelName.report:
-        arguments["activation"] = activation.value
-    network = MODELS[model.value](**arguments)
-    choices: dict[str, Any] = {"lr": DEFAULT_LR.get(optimizer, 0.0) if lr is None else lr}
-    if optimizer == "sgd":
-        choices |= {"momentum": momentum, "nesterov": nesterov}
-    if weight_decay is not None:
-        choices["weight_decay"] = weight_decay
-    method = make_optimizer(optimizer, **choices)
-    plan = make_schedule(schedule, warmup_steps)
-    loss = CrossEntropyLoss(label_smoothing)
+    recipe = Recipe(
+        model=model.value, activation=activation.value, optimizer=optimizer, lr=lr,
+        momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, schedule=schedule,
+        warmup_steps=warmup_steps, clip_norm=clip_norm, label_smoothing=label_smoothing,
+        ema_decay=ema_decay, epochs=epochs, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    network = recipe.make_model(len(training.classes))
+    method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
     folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{model.value}"
     config = describe_fit(
         network, training, loss, method, plan,
-        data_source=source, model_name=model.value, model_arguments=arguments,
+        data_source=source, model_name=model.value,
+        model_arguments=recipe.model_arguments(len(training.classes)),
         epochs=epochs, batch_size=batch_size, backend=backend, seed=seed, clip_norm=clip_norm,
+        ema_decay=ema_decay, early_stopping=early_stopping, reduce_on_plateau=reduce_on_plateau,
     )  # fmt: skip
     run = Run.create(folder, config, overwrite=overwrite)
     console.print(
@@ -138,11 +150,18 @@ def train(
 
     kernels.wait(console)
     watcher = ProgressBar(console) if console.is_terminal else PlainLines(console)
+    callbacks: list[Callback] = [run.recorder(), watcher]
+    if tensorboard:
+        callbacks.append(TensorBoard(folder))
+    if reduce_on_plateau is not None:
+        callbacks.append(ReduceLROnPlateau(patience=reduce_on_plateau))
+    if early_stopping is not None:
+        callbacks.append(EarlyStopping(patience=early_stopping))
     try:
         fit(
             network, training, test, epochs=epochs, batch_size=batch_size, optimizer=method,
             schedule=plan, backend=backend, loss=loss, seed=seed, threads=threads,
-            clip_norm=clip_norm, callbacks=[run.recorder(), watcher],
+            clip_norm=clip_norm, ema_decay=ema_decay, callbacks=callbacks,
         )  # fmt: skip
     except KeyboardInterrupt:
         print(f"interrupted: weights and metrics so far are in {folder}", file=sys.stderr)

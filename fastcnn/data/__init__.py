@@ -1,6 +1,7 @@
 """Data sets: by name, from files, or drawn by the package itself."""
 
 from fastcnn.data.archive import read_npz, write_npz
+from fastcnn.data.cifar import read_cifar10, write_cifar10
 from fastcnn.data.dataset import Dataset, Normalisation
 from fastcnn.data.digits import digits_dataset, draw_digits
 from fastcnn.data.idx import read_idx, write_idx
@@ -14,10 +15,12 @@ __all__ = [
     "draw_digits",
     "load",
     "load_default",
+    "read_cifar10",
     "read_folder",
     "read_idx",
     "read_image",
     "read_npz",
+    "write_cifar10",
     "write_idx",
     "write_npz",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data import cifar
 from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset, Normalisation
 from fastcnn.data.digits import digits_dataset
@@ -89,7 +90,10 @@ SOURCES = {
     ),
 }  # fmt: skip
 
-NAMES = ("mnist", "mnist012", "fashion_mnist", "digits", "digits012")
+CIFAR10_URL = f"https://www.cs.toronto.edu/~kriz/{cifar.ARCHIVE}"
+CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+
+NAMES = ("mnist", "mnist012", "fashion_mnist", "cifar10", "digits", "digits012")
 
 
 def load(
@@ -106,10 +110,11 @@ def load(
     Parameters
     ----------
     name : str or path
-        ``mnist``, ``mnist012`` (digits 0, 1, 2), ``fashion_mnist``, ``digits`` (drawn by the
-        package), ``digits012``; or an ``.npz`` file, or a folder of class subfolders.
+        ``mnist``, ``mnist012`` (digits 0, 1, 2), ``fashion_mnist``, ``cifar10``, ``digits`` (drawn
+        by the package), ``digits012``; or an ``.npz`` file, a folder of class subfolders, or a
+        folder or archive of CIFAR-10's binary format.
     data_dir : path, optional
-        Folder of the IDX files, or one above it; by default the environment variable
+        Folder of the files, or one above it; by default the environment variable
         ``FASTCNN_DATA_DIR``. The network is tried only when neither it nor the cache has them.
     classes : sequence, optional
         Names of the classes to keep, relabelled 0, 1, ...
@@ -135,6 +140,12 @@ def load(
     elif text in ("digits", "digits012"):
         digits = (0, 1, 2) if text == "digits012" else tuple(range(10))
         train, test = digits_dataset(classes=digits, seed=seed)
+    elif text == "cifar10":
+        train, test = cifar.read_cifar10(
+            find_cifar10(data_dir) or _download_cifar10(data_dir, progress)
+        )
+    elif cifar.is_cifar10(text):
+        train, test = cifar.read_cifar10(text)
     elif Path(text).is_dir():
         train, test = read_folder(text, seed)
     elif text.endswith(".npz") or Path(text).is_file():
@@ -172,11 +183,7 @@ def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | No
 
     A ``data_dir`` that is given is the only place; else ``FASTCNN_DATA_DIR``, then the cache.
     """
-    named = os.environ.get(DATA_DIR_VARIABLE)
-    roots = [*([Path(named)] if named else []), cache_folder()]
-    if data_dir is not None:
-        roots = [Path(data_dir)]
-    for root in roots:
+    for root in _roots(data_dir):
         for folder in (root / source.folder, root):
             # Both sets use the same file names: only a folder's name tells Fashion-MNIST.
             if ("fashion" in folder.name) != ("fashion" in source.folder):
@@ -184,6 +191,41 @@ def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | No
             if all(_local(folder, name) for name in source.archives):
                 return folder
     return None
+
+
+def find_cifar10(data_dir: str | Path | None = None) -> Path | None:
+    """The local folder or archive of CIFAR-10, if there is one; places as for the others."""
+    for root in _roots(data_dir):
+        for path in (root / cifar.FOLDER, root / "cifar10", root, root / cifar.ARCHIVE):
+            if cifar.is_cifar10(path):
+                return path
+    return None
+
+
+def _roots(data_dir: str | Path | None) -> list[Path]:
+    if data_dir is not None:
+        return [Path(data_dir)]
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    return [*([Path(named)] if named else []), cache_folder()]
+
+
+def _download_cifar10(data_dir: str | Path | None, progress: bool) -> Path:
+    advice = (
+        f"put {cifar.ARCHIVE}, or what is in it, in a folder and give it with --data-dir or "
+        f"{DATA_DIR_VARIABLE}"
+    )
+    if data_dir is not None:
+        raise DataUnavailableError(f"{data_dir}: does not hold CIFAR-10: {advice}")
+    target = cache_folder() / cifar.ARCHIVE
+    try:
+        _fetch(CIFAR10_URL, target, CIFAR10_SHA256, progress)
+    except Exception as error:  # a server may fail in any way
+        target.unlink(missing_ok=True)
+        raise DataUnavailableError(
+            f"cifar10 is in no local folder and cannot be downloaded from {CIFAR10_URL} "
+            f"({type(error).__name__}): {advice}"
+        ) from None
+    return target
 
 
 def _load_source(

@@ -63,12 +63,17 @@ class Executor(Protocol):
         order: np.ndarray,
         learning_rates: np.ndarray,
         normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         ...
 
     def evaluate(
-        self, images: np.ndarray, labels: np.ndarray, normalisation: Normalise
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
         ...
@@ -92,6 +97,7 @@ def make_executor(
     seed: int = 0,
     threads: int | None = None,
     clip_norm: float | None = None,
+    weighted: bool = False,
 ) -> Executor:
     """The executor of a backend for one model, loss and optimiser.
 
@@ -105,6 +111,8 @@ def make_executor(
         Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
     clip_norm : float, optional
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
+    weighted : bool
+        Whether samples will have weights, which the lanes engine leaves to im2col.
     """
     backend = DEFAULT_BACKEND if backend is None else backend
     get_backend(backend)
@@ -113,6 +121,8 @@ def make_executor(
         from fastcnn.execution.lanes import LanesExecutor, report_fallback
 
         try:
+            if weighted:
+                raise Unsupported("weights of samples")
             return LanesExecutor(model, loss, optimizer, batch_size, seed, threads, clip_norm)
         except Unsupported as reason:
             report_fallback(reason)
@@ -151,6 +161,7 @@ class OperationExecutor:
         order: np.ndarray,
         learning_rates: np.ndarray,
         normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         count = len(learning_rates)
@@ -159,9 +170,10 @@ class OperationExecutor:
             batch = order[index * self.batch_size : (index + 1) * self.batch_size]
             x = normalisation.apply(images[batch], dtype=self.model.dtype)
             y = labels[batch]
+            weight = None if sample_weight is None else sample_weight[batch]
             value, logits, gradient = loss_and_gradients(
-                self.model, x, y,
-                loss=self.loss, backend=self.backend, seed=self.seed, step=self.step,
+                self.model, x, y, loss=self.loss, sample_weight=weight,
+                backend=self.backend, seed=self.seed, step=self.step,
             )  # fmt: skip
             results.losses[index] = value
             results.correct[index] = count_correct(logits, y)
@@ -173,7 +185,11 @@ class OperationExecutor:
         return results
 
     def evaluate(
-        self, images: np.ndarray, labels: np.ndarray, normalisation: Normalise
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
         x = as_batch(self.model, normalisation.apply(images, dtype=self.model.dtype))
@@ -181,7 +197,7 @@ class OperationExecutor:
         graph = self.model.graph(x.shape[1:])
         target = as_target(self.loss, labels, len(x), graph, logits.dtype)
         operation = getattr(get_backend(self.backend), self.loss.operation)
-        value = float(operation(logits, target, **self.loss.arguments))
+        value = float(operation(logits, target, **self.loss.arguments, sample_weight=sample_weight))
         return value, count_correct(logits, labels) / len(x), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:

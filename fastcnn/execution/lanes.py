@@ -204,8 +204,10 @@ class LanesExecutor:
         order: np.ndarray,
         learning_rates: np.ndarray,
         normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
+        assert sample_weight is None, "make_executor(weighted=True) gives another executor"
         engine = self.engine()
         if self._source[0] is not images or self._source[1] is not labels:
             graph, loss = self.graph, self.loss
@@ -227,7 +229,11 @@ class LanesExecutor:
         return StepResults(losses, correct, norms)
 
     def evaluate(
-        self, images: np.ndarray, labels: np.ndarray, normalisation: Normalise
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
         logits = network_output(
@@ -235,7 +241,7 @@ class LanesExecutor:
         )
         target = as_target(self.loss, labels, len(images), self.graph, logits.dtype)
         operation = getattr(get_backend("im2col"), self.loss.operation)
-        value = float(operation(logits, target, **self.loss.arguments))
+        value = float(operation(logits, target, **self.loss.arguments, sample_weight=sample_weight))
         return value, count_correct(logits, labels) / len(images), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:

@@ -31,14 +31,14 @@ def forward(
     Parameters
     ----------
     model : Model
-    x : array_like, shape (N, *input_shape)
+    x : array_like, shape (N, ...)
     backend : str, optional
     training : bool
         Whether dropout is active; its masks then depend on ``seed`` and ``step`` alone.
 
     Returns
     -------
-    ndarray, shape (N, *output_shape), in the type of the model's parameters
+    ndarray, shape (N, ...), in the type of the model's parameters
 
     Raises
     ------
@@ -58,13 +58,16 @@ def _forward(
     training: bool = False,
     seed: int = 0,
     step: int = 0,
+    threads: int | None = None,
 ) -> np.ndarray:
     if _is_lanes(backend):
         from fastcnn.backends.lanes.program import Unsupported
         from fastcnn.execution import lanes
 
         try:
-            return lanes.network_output(model, x, graph, training=training, seed=seed, step=step)
+            return lanes.network_output(
+                model, x, graph, training=training, seed=seed, step=step, threads=threads
+            )
         except Unsupported as reason:
             lanes.report_fallback(reason)
             backend = "im2col"
@@ -82,6 +85,7 @@ def loss_and_gradients(
     y: Any,
     *,
     loss: Loss | None = None,
+    sample_weight: np.ndarray | None = None,
     backend: str | None = None,
     training: bool = True,
     seed: int = 0,
@@ -91,15 +95,17 @@ def loss_and_gradients(
 
     Parameters
     ----------
-    x : array_like, shape (N, *input_shape)
+    x : array_like, shape (N, ...)
     y : array_like
         Integer classes of shape (N,), or targets in the shape of the output for MSE.
+    sample_weight : ndarray of float64, shape (N,), optional
+        Weights in the mean over the batch.
 
     Returns
     -------
     loss : float
         Mean over the batch.
-    logits : ndarray, shape (N, *output_shape)
+    logits : ndarray, shape (N, ...)
     gradient : ndarray
         In the order and layout of ``model.parameter_vector``.
 
@@ -117,6 +123,8 @@ def loss_and_gradients(
         from fastcnn.execution import lanes
 
         try:
+            if sample_weight is not None:
+                raise Unsupported("weights of samples")
             return lanes.network_gradients(
                 model, x, target, graph, loss=loss, training=training, seed=seed, step=step
             )
@@ -127,9 +135,10 @@ def loss_and_gradients(
     operations = get_backend(backend)
     outputs = run_forward(graph, state, x, operations, training, seed, step)
     logits = outputs[-1]
-    value = getattr(operations, loss.operation)(logits, target, **loss.arguments)
+    arguments = {**loss.arguments, "sample_weight": sample_weight}
+    value = getattr(operations, loss.operation)(logits, target, **arguments)
     grad_logits = getattr(operations, f"{loss.operation}_backward")(
-        1.0, logits, target, **loss.arguments
+        1.0, logits, target, **arguments
     )
     gradient = np.zeros_like(model.parameter_vector)
     slots = _views(gradient, state)
@@ -145,7 +154,7 @@ def gradients(
     Parameters
     ----------
     model : Model
-    x : array_like, shape (N, *input_shape)
+    x : array_like, shape (N, ...)
     y : array_like, shape (N,) of classes, or targets in the shape of the output for MSE
     loss : Loss, optional
         By default :class:`~fastcnn.losses.CrossEntropyLoss`.
@@ -175,13 +184,21 @@ def gradients(
 
 
 def predict_logits(
-    model: Model, x: Any, *, backend: str | None = None, batch_size: int = 256
+    model: Model,
+    x: Any,
+    *,
+    backend: str | None = None,
+    batch_size: int = 256,
+    threads: int | None = None,
 ) -> np.ndarray:
-    """:func:`forward` outside training, ``batch_size`` samples at a time."""
+    """:func:`forward` outside training, ``batch_size`` samples at a time.
+
+    ``threads`` are those of an engine that has its own.
+    """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     if _is_lanes(backend):
-        return _forward(model, graph, x, backend)
+        return _forward(model, graph, x, backend, threads=threads)
     parts = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
     return np.concatenate([_forward(model, graph, part, backend) for part in parts])
 

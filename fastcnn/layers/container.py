@@ -10,6 +10,10 @@ from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.init import Initializer
+from fastcnn.notebook import html_table
+
+#: Columns of :meth:`Model.summary`.
+SUMMARY = ("layer", "", "output shape", "parameters", "FLOPs")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Model(Layer):
         if input_shape is not None:
             self.input_shape = tuple(input_shape)
             self.graph(self.input_shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy makes its own vector: views of one array become arrays of their own.
+        return {**self.__dict__, "_graphs": {}, "_vector": None}
 
     # -- structure ---------------------------------------------------------------------------
 
@@ -103,10 +111,9 @@ class Model(Layer):
             for node, layer in zip(builder.nodes, builder.layers, strict=True)
         ]
 
-    def summary(self, input_shape: Shape | None = None) -> str:
-        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass."""
+    def _summary_cells(self, input_shape: Shape | None) -> list[tuple[str, ...]]:
+        """The lines of a summary, the totals last."""
         rows = self._rows(input_shape)
-        header = ("layer", "", "output shape", "parameters", "FLOPs")
         cells = [
             (row.name, row.description, str(row.output_shape),
              f"{row.parameters:,}", f"{row.flops:,}")
@@ -116,8 +123,12 @@ class Model(Layer):
             "total", "", "",
             f"{sum(row.parameters for row in rows):,}", f"{sum(row.flops for row in rows):,}",
         )  # fmt: skip
-        table = [header, *cells, total]
-        widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+        return [*cells, total]
+
+    def summary(self, input_shape: Shape | None = None) -> str:
+        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass."""
+        table = [SUMMARY, *self._summary_cells(input_shape)]
+        widths = [max(len(line[column]) for line in table) for column in range(len(SUMMARY))]
         lines = [
             "  ".join(
                 cell.ljust(width) if column < 3 else cell.rjust(width)
@@ -127,6 +138,15 @@ class Model(Layer):
         ]
         rule = "-" * max(map(len, lines))
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""
+        if self.input_shape is None:
+            leaves = [(name, repr(layer)) for name, layer in self.named_leaves()]
+            return html_table(("layer", ""), leaves, caption=type(self).__name__, left=2)
+        *rows, total = self._summary_cells(None)
+        caption = f"{type(self).__name__} for samples of shape {self.input_shape}"
+        return html_table(SUMMARY, rows, caption=caption, left=3, footer=total)
 
     # -- parameters --------------------------------------------------------------------------
 
@@ -233,7 +253,7 @@ class Model(Layer):
 
         Parameters
         ----------
-        x : array_like, shape (N, *input_shape)
+        x : array_like, shape (N, ...)
             Normalised as in training; a single sample without the batch dimension is not taken.
         backend : str, optional
         batch_size : int
@@ -241,7 +261,7 @@ class Model(Layer):
 
         Returns
         -------
-        ndarray, shape (N, *output_shape)
+        ndarray, shape (N, ...)
         """
         from fastcnn.execution import predict_logits
 

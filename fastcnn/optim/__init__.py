@@ -5,6 +5,7 @@ from fastcnn.optim.optimizers import (
     Adam,
     AdamW,
     Optimizer,
+    RMSprop,
     clip_gradient_norm,
     make_optimizer,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Cosine",
     "OneCycle",
     "Optimizer",
+    "RMSprop",
     "Schedule",
     "StepDecay",
     "Warmup",

@@ -160,11 +160,73 @@ class AdamW(Adam):
         self._step(parameters, gradient, slots, lr, step)
 
 
-OPTIMIZERS: dict[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+@dataclass(frozen=True)
+class RMSprop:
+    """RMSprop: the gradient over the root of its mean square, a moving average.
+
+    ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` takes the
+    variance instead of the mean square, ``momentum`` smooths the quotient.
+    ``weight_decay * p`` is added to the gradient first.
+
+    References
+    ----------
+    Tieleman and Hinton, Coursera "Neural networks for machine learning", lecture 6.5; Graves,
+    arXiv:1308.0850, equation 38, for the centred form. The formulas are ``torch.optim.RMSprop``'s.
+    """
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+    kind: ClassVar[str] = "rmsprop"
+
+    def __post_init__(self) -> None:
+        _check(
+            "RMSprop",
+            lr=(self.lr, 0.0, math.inf),
+            alpha=(self.alpha, 0.0, 1.0),
+            eps=(self.eps, 0.0, math.inf),
+            weight_decay=(self.weight_decay, 0.0, math.inf),
+            momentum=(self.momentum, 0.0, 1.0),
+        )
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The mean square, and what momentum and centring need."""
+        momentum = ("momentum_buffer",) if self.momentum else ()
+        return ("square_avg", *momentum, *(("grad_avg",) if self.centered else ()))
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        if self.weight_decay:
+            gradient = gradient + self.weight_decay * parameters
+        square = slots["square_avg"]
+        square *= self.alpha
+        square += (1.0 - self.alpha) * gradient * gradient
+        variance = square
+        if self.centered:
+            mean = slots["grad_avg"]
+            mean += (1.0 - self.alpha) * (gradient - mean)
+            # Rounding can leave a variance of nearly zero below it.
+            variance = np.maximum(square - mean * mean, 0.0)
+        change = gradient / (np.sqrt(variance) + self.eps)
+        if self.momentum:
+            velocity = slots["momentum_buffer"]
+            velocity *= self.momentum
+            velocity += change
+            change = velocity
+        parameters -= lr * change
+
+
+OPTIMIZERS: dict[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
 
 
 def make_optimizer(name: str, **arguments: Any) -> Optimizer:
-    """An optimiser by its name, ``sgd``, ``adam`` or ``adamw``.
+    """An optimiser by its name, ``sgd``, ``adam``, ``adamw`` or ``rmsprop``.
 
     Raises
     ------

@@ -3,6 +3,17 @@
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.fit import evaluate, fit
 from fastcnn.training.history import History
+from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 from fastcnn.training.run import Run
+from fastcnn.training.tensorboard import TensorBoard
 
-__all__ = ["Callback", "History", "Run", "evaluate", "fit"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "ReduceLROnPlateau",
+    "Run",
+    "TensorBoard",
+    "evaluate",
+    "fit",
+]

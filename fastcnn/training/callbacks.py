@@ -1,21 +1,55 @@
 """What can listen to a training run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastcnn.layers import Model
 from fastcnn.training.history import History
 
 
+@dataclass
+class Control:
+    """What a callback may change while training goes on.
+
+    Attributes
+    ----------
+    lr_factor : float
+        Multiplies the schedule's learning rate, from the next step on.
+    stop_reason : str or None
+        Why training ends after the current epoch; None while it goes on.
+    """
+
+    lr_factor: float = 1.0
+    stop_reason: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """End training after the current epoch; the first reason given is kept."""
+        self.stop_reason = self.stop_reason or reason
+
+
 @dataclass(frozen=True)
 class TrainingStart:
-    """What is known before the first step."""
+    """What is known before the first step.
+
+    Attributes
+    ----------
+    model : Model
+    history : History
+        Filled while training goes on.
+    epochs, steps_per_epoch, samples : int
+    tested : bool
+        Whether every epoch ends with an evaluation on test data.
+    control : Control
+        What callbacks may change.
+    """
 
     model: Model
     history: History
     epochs: int
     steps_per_epoch: int
     samples: int
+    tested: bool = False
+    control: Control = field(default_factory=Control)
 
 
 @dataclass(frozen=True)
@@ -47,7 +81,11 @@ class Steps:
 
 
 class Callback:
-    """Base of callbacks; override what is wanted. Exceptions end the training."""
+    """Base of callbacks; override what is wanted. Exceptions end the training.
+
+    Callbacks are called in the order in which they were given, at the end in reverse: what was
+    begun first ends last.
+    """
 
     def on_train_begin(self, start: TrainingStart) -> None:
         """Called once, before the first step."""
@@ -56,7 +94,17 @@ class Callback:
         """Called after every few steps, about ten times a second."""
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
-        """Called after each epoch and its evaluation, with the epoch's record."""
+        """Called after each epoch and its evaluation, with the epoch's record.
+
+        The model holds the weights that were evaluated: the average, where there is one.
+        """
 
     def on_train_end(self, history: History) -> None:
         """Called once at the end, also after an interruption or an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: numbers, text, and arrays by name."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of an interrupted run, before ``on_train_begin``."""

@@ -23,11 +23,16 @@ def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
     return figure
 
 
-def save_figure(figure: Any, path: str | Path) -> None:
-    """Write a figure as PNG, atomically."""
+def png(figure: Any) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
-    atomic_write(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a figure as PNG, atomically."""
+    atomic_write(path, png(figure))
 
 
 def curves_figure(history: History) -> Any:

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.data.dataset import Dataset, Normalisation
-from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
+from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
-from fastcnn.execution.passes import as_target
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.optim import SGD, Constant, Optimizer, Schedule, learning_rates
-from fastcnn.training.callbacks import Callback, Steps, TrainingStart
+from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
+from fastcnn.training.blas import blas_threads
+from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.history import History
+from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
-
-Data = Dataset | tuple[Any, Any]
 
 
 def fit(
@@ -40,6 +39,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     loss: Loss | None = None,
     clip_norm: float | None = None,
+    ema_decay: float | None = None,
     out: str | Path | None = None,
 ) -> History:
     """Train a model in place.
@@ -47,9 +47,10 @@ def fit(
     Parameters
     ----------
     model : Model
-    train, test : Dataset, or (x, y)
+    train, test : Dataset, or (x, y), or (x, y, sample_weight)
         ``x`` of shape (N, C, H, W), already normalised if it is floating-point; bytes are divided
-        by 255. ``test`` is evaluated after every epoch.
+        by 255. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
+        ``test`` is evaluated after every epoch.
     epochs : int
     batch_size : int
         Samples a step; the last batch of an epoch may be smaller.
@@ -68,6 +69,9 @@ def fit(
         By default :class:`~fastcnn.losses.CrossEntropyLoss`.
     clip_norm : float, optional
         Largest Euclidean norm of a gradient.
+    ema_decay : float, optional
+        Evaluate, and in the end keep, the exponential moving average of the weights with this
+        decay a step (0.999, say) instead of the weights themselves.
     out : path, optional
         Folder to write the run to: config, metrics, weights and the picture of its curves.
 
@@ -99,11 +103,14 @@ def fit(
     loss = loss or CrossEntropyLoss()
     _check_numbers(epochs, batch_size, threads, clip_norm)
     get_backend(backend)
-    training_data = _as_dataset(train, "train", model, loss)
-    test_data = None if test is None else _as_dataset(test, "test", model, loss)
+    training_data = as_samples(train, "train", model, loss)
+    test_data = None if test is None else as_samples(test, "test", model, loss)
+    average = None if ema_decay is None else WeightAverage(model.parameter_vector, ema_decay)
     executor = make_executor(
         model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size,
         seed=seed, threads=threads, clip_norm=clip_norm,
+        weighted=any(data is not None and sample_weight_of(data) is not None
+                     for data in (training_data, test_data)),
     )  # fmt: skip
     listeners = list(callbacks)
     if out is not None:
@@ -112,11 +119,14 @@ def fit(
         config = describe_fit(
             model, training_data, loss, optimizer, schedule,
             epochs=epochs, batch_size=batch_size, backend=backend, seed=seed, clip_norm=clip_norm,
+            ema_decay=ema_decay,
         )  # fmt: skip
         listeners.insert(0, Run.create(out, config).recorder())
     history = History()
-    loop = _Loop(model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size)
-    with _blas_threads(threads):
+    loop = _Loop(
+        model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size, average
+    )
+    with blas_threads(threads):
         loop.run(training_data, test_data, seed)
     return history
 
@@ -128,7 +138,7 @@ def evaluate(
 
     Parameters
     ----------
-    data : Dataset, or (x, y)
+    data : Dataset, or (x, y), or (x, y, sample_weight)
 
     Returns
     -------
@@ -138,23 +148,13 @@ def evaluate(
     logits : ndarray, shape (N, classes)
     """
     loss = loss or CrossEntropyLoss()
-    checked = _as_dataset(data, "data", model, loss)
-    executor = make_executor(model, loss=loss, optimizer=SGD(), backend=backend, batch_size=256)
-    return executor.evaluate(checked.images, checked.labels, checked.normalisation)
-
-
-class _Arrays:
-    """Training arrays whose targets need not be classes."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, normalisation: Any) -> None:
-        self.images = images
-        self.labels = labels
-        self.normalisation = normalisation
-        self.classes: tuple[str, ...] = ()
-        self.name = "arrays"
-
-    def __len__(self) -> int:
-        return len(self.images)
+    checked = as_samples(data, "data", model, loss)
+    weight = sample_weight_of(checked)
+    executor = make_executor(
+        model, loss=loss, optimizer=SGD(), backend=backend, batch_size=256,
+        weighted=weight is not None,
+    )  # fmt: skip
+    return executor.evaluate(checked.images, checked.labels, checked.normalisation, weight)
 
 
 class _Loop:
@@ -170,6 +170,7 @@ class _Loop:
         schedule: Schedule,
         epochs: int,
         batch_size: int,
+        average: WeightAverage | None,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -179,23 +180,32 @@ class _Loop:
         self.schedule = schedule
         self.epochs = epochs
         self.batch_size = batch_size
+        self.average = average
+        self.control = Control()
         self.chunk = 1
 
-    def run(self, train: "Dataset | _Arrays", test: "Dataset | _Arrays | None", seed: int) -> None:
+    def run(self, train: Samples, test: Samples | None, seed: int) -> None:
         per_epoch = -(-len(train) // self.batch_size)
         generator = np.random.default_rng(seed)
-        start = TrainingStart(self.model, self.history, self.epochs, per_epoch, len(train))
+        start = TrainingStart(
+            self.model, self.history, self.epochs, per_epoch, len(train),
+            test is not None, self.control,
+        )  # fmt: skip
         last_good = self.model.parameter_vector.copy()
         try:
             for listener in self.listeners:
                 listener.on_train_begin(start)
             for epoch in range(1, self.epochs + 1):
                 record = self._epoch(epoch, per_epoch, train, generator.permutation(len(train)))
-                record |= self._test(test)
-                self.history.epochs.append(record)
-                last_good[...] = self.model.parameter_vector
-                for listener in self.listeners:
-                    listener.on_epoch_end(record, self.model)
+                with self._averaged():
+                    record |= self._test(test)
+                    self.history.epochs.append(record)
+                    last_good[...] = self.model.parameter_vector
+                    for listener in self.listeners:
+                        listener.on_epoch_end(record, self.model)
+                if self.control.stop_reason is not None:
+                    self.history.stop_reason = self.control.stop_reason
+                    break
             self.history.status = "finished"
         except KeyboardInterrupt:
             self.history.status = "interrupted"
@@ -208,39 +218,53 @@ class _Loop:
             self.history.status = "failed"
             raise
         finally:
-            for listener in self.listeners:
+            if self.average is not None and self.history.status != "failed":
+                self.model.parameter_vector[...] = self.average.average
+            for listener in reversed(self.listeners):
                 listener.on_train_end(self.history)
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.applied()
+
     def _epoch(
-        self, epoch: int, per_epoch: int, train: "Dataset | _Arrays", order: np.ndarray
+        self, epoch: int, per_epoch: int, train: Samples, order: np.ndarray
     ) -> dict[str, Any]:
+        weight = sample_weight_of(train)
         seen, correct, done = 0, 0, 0
-        loss_sum, seconds = 0.0, 0.0
+        loss_sum, weight_sum, seconds = 0.0, 0.0, 0.0
         while done < per_epoch:
             count = min(self.chunk, per_epoch - done)
+            if self.average is not None:
+                count = min(count, EVERY_STEPS - self.executor.step % EVERY_STEPS)
             rates = learning_rates(
                 self.schedule, self.base_lr, self.executor.step, count,
                 self.epochs * per_epoch, per_epoch,
             )  # fmt: skip
+            rates *= self.control.lr_factor
             samples = order[done * self.batch_size : (done + count) * self.batch_size]
             began = time.perf_counter()
             # A diverging run overflows before its loss does; the loss check reports it.
             with np.errstate(over="ignore", invalid="ignore"):
                 results = self.executor.train_steps(
-                    train.images, train.labels, samples, rates, train.normalisation
+                    train.images, train.labels, samples, rates, train.normalisation, weight
                 )
             elapsed = time.perf_counter() - began
             seconds += elapsed
             self._record_steps(epoch, results.losses, rates, results.gradient_norms)
-            sizes = np.full(count, self.batch_size)
-            sizes[-1] = len(samples) - (count - 1) * self.batch_size
+            each = np.ones(len(samples)) if weight is None else weight[samples]
+            sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
             loss_sum += float(results.losses @ sizes)
+            weight_sum += float(sizes.sum())
             correct += int(results.correct.sum())
             seen += len(samples)
             done += count
+            if self.average is not None and (
+                done == per_epoch or self.executor.step % EVERY_STEPS == 0
+            ):
+                self.average.update(self.executor.step)
             news = Steps(
                 epoch, self.executor.step, seen, results.losses.tolist(), rates.tolist(),
-                loss_sum / seen, correct / seen, seen / max(seconds, 1e-9),
+                loss_sum / weight_sum, correct / seen, seen / max(seconds, 1e-9),
             )  # fmt: skip
             for listener in self.listeners:
                 listener.on_steps(news)
@@ -248,7 +272,7 @@ class _Loop:
         return {
             "kind": "epoch",
             "epoch": epoch,
-            "train_loss": loss_sum / seen,
+            "train_loss": loss_sum / weight_sum,
             "train_accuracy": correct / seen,
             "test_loss": None,
             "test_accuracy": None,
@@ -276,10 +300,12 @@ class _Loop:
             "learning rate, clip the gradient (clip_norm), or warm up"
         )
 
-    def _test(self, test: "Dataset | _Arrays | None") -> dict[str, Any]:
+    def _test(self, test: Samples | None) -> dict[str, Any]:
         if test is None:
             return {}
-        loss, accuracy, _ = self.executor.evaluate(test.images, test.labels, test.normalisation)
+        loss, accuracy, _ = self.executor.evaluate(
+            test.images, test.labels, test.normalisation, sample_weight_of(test)
+        )
         return {"test_loss": loss, "test_accuracy": accuracy}
 
 
@@ -297,39 +323,3 @@ def _check_numbers(
             )
     if clip_norm is not None and not clip_norm > 0:
         raise ConfigurationError(f"clip_norm must be above 0, got {clip_norm!r}")
-
-
-def _as_dataset(data: Data, name: str, model: Model, loss: Loss) -> "Dataset | _Arrays":
-    if isinstance(data, Dataset):
-        checked: Dataset | _Arrays = data
-    else:
-        images, labels = (np.asarray(part) for part in data)
-        if images.ndim < 2 or len(images) == 0:
-            raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
-        if images.dtype.kind == "f":
-            if not np.isfinite(images).all():
-                raise DataError(f"{name}: samples contain NaN or infinity")
-        elif images.dtype != np.uint8:
-            raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
-        checked = _Arrays(images, labels, Normalisation.identity(images.shape[1]))
-    shape = checked.images.shape[1:]
-    if model.input_shape is not None and shape != model.input_shape:
-        raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
-    graph = model.graph(shape)
-    if model.input_shape is None:
-        model.input_shape = shape
-    try:
-        target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
-    except (DataError, ShapeError) as error:
-        raise type(error)(f"{name}: {error}") from None
-    if target.dtype.kind == "f" and not np.isfinite(target).all():
-        raise DataError(f"{name}: targets contain NaN or infinity")
-    return checked
-
-
-def _blas_threads(threads: int | None) -> AbstractContextManager[Any]:
-    if threads is None:
-        return nullcontext()
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=threads, user_api="blas")

@@ -1,7 +1,15 @@
 """What a training run recorded."""
 
+import csv
+import io
 from dataclasses import dataclass, field
 from typing import Any
+
+from fastcnn.notebook import html_table
+
+#: Columns and rows that Jupyter shows.
+COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+SHOWN_EPOCHS = 10
 
 
 @dataclass
@@ -19,11 +27,14 @@ class History:
         One record a step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
     status : str
         "running", "finished", "interrupted" or "failed".
+    stop_reason : str or None
+        Why a callback ended the training before its last epoch.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     status: str = "running"
+    stop_reason: str | None = None
 
     def column(self, name: str) -> list[Any]:
         """One field of all epochs, such as ``"test_accuracy"``."""
@@ -34,6 +45,43 @@ class History:
         """The last epoch's record; empty before the first epoch ended."""
         return self.epochs[-1] if self.epochs else {}
 
+    def to_csv(self) -> str:
+        """The epochs' records as comma-separated values with a header line."""
+        buffer = io.StringIO()
+        columns = [name for name in self.final if name != "kind"]
+        writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.epochs)
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: a table of the last epochs and the curves."""
+        import base64
+
+        from fastcnn.training.curves import curves_figure, png
+
+        if not self.epochs:
+            return f"<p>History: {self.status}, no epoch</p>"
+        shown = self.epochs[-SHOWN_EPOCHS:]
+        rows = [
+            [str(epoch["epoch"])]
+            + [_cell(epoch[name], name) for name in COLUMNS]
+            + [f"{epoch['seconds']:.2f}"]
+            for epoch in shown
+        ]
+        caption = f"History: {self.status}, {len(self.epochs)} epochs"
+        if self.stop_reason is not None:
+            caption += f" ({self.stop_reason})"
+        if len(shown) < len(self.epochs):
+            caption += f", the last {len(shown)} shown"
+        header = ["epoch", *(name.replace("_", " ") for name in COLUMNS), "seconds"]
+        picture = base64.b64encode(png(curves_figure(self))).decode()
+        return (
+            html_table(header, rows, caption=caption, left=0)
+            + f'<img alt="curves" style="max-width:100%;width:720px" '
+            f'src="data:image/png;base64,{picture}">'
+        )
+
     def __repr__(self) -> str:
         if not self.epochs:
             return f"History({self.status}, no epoch)"
@@ -43,3 +91,9 @@ class History:
             if self.final[name] is not None
         )
         return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
+
+
+def _cell(value: float | None, name: str) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"

@@ -18,6 +18,7 @@ from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
+EPOCHS = "epochs.csv"
 
 
 class Run:
@@ -50,7 +51,7 @@ class Run:
                 raise ConfigurationError(
                     f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
                 )
-            for name in (METRICS, WEIGHTS, CURVES):
+            for name in (METRICS, EPOCHS, WEIGHTS, CURVES):
                 (folder / name).unlink(missing_ok=True)
             run = cls(folder, dict(config))
             run.save_config()
@@ -145,11 +146,12 @@ class _Recorder(Callback):
         self.run = run
         self.file: TextIO | None = None
         self.model: Model | None = None
-        self.written = 0
+        self.history = History()
 
     def on_train_begin(self, start: TrainingStart) -> None:
         self.file = (self.run.folder / METRICS).open("w", encoding="utf-8")
         self.model = start.model
+        self.history = start.history
         self.run.save_weights(start.model)
 
     def on_steps(self, steps: Steps) -> None:
@@ -165,6 +167,7 @@ class _Recorder(Callback):
         assert self.file is not None
         self.file.write(json.dumps(epoch) + "\n")
         self.file.flush()
+        atomic_write(self.run.folder / EPOCHS, self.history.to_csv().encode())
         self.run.save_weights(model)
 
     def on_train_end(self, history: History) -> None:

@@ -46,6 +46,12 @@ BAD: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type[Except
     (F.cross_entropy, (np.zeros((2, 3)), [0.5, 1.0]), {}, ShapeError, "must be integers"),
     (F.cross_entropy, (np.zeros((2, 3)), [0, 1], 1.0), {}, ConfigurationError, "label_smoothing"),
     (F.mse, (np.zeros((2, 3)), np.zeros((3, 2))), {}, ShapeError, "target has shape"),
+    (F.cross_entropy, (np.zeros((2, 3)), [0, 1]), {"sample_weight": [1.0]}, ShapeError,
+     r"sample_weight must have shape \(2,\), got \(1,\)"),
+    (F.mse, (np.zeros((2, 3)), np.zeros((2, 3))), {"sample_weight": [1.0, -1.0]},
+     ConfigurationError, "at least 0"),
+    (F.mse, (np.zeros((2, 3)), np.zeros((2, 3))), {"sample_weight": [0.0, 0.0]},
+     ConfigurationError, "not all 0"),
 ]  # fmt: skip
 
 

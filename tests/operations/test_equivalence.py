@@ -195,6 +195,46 @@ def test_mse(backend: str, dtype: str) -> None:
     assert_close(F.mse_backward(1.0, a, b, backend=backend), expected, dtype)
 
 
+WEIGHT = np.array([0.5, 2.0, 0.0, 3.0, 1.0, 1.5])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_cross_entropy(smoothing: float, backend: str, dtype: str) -> None:
+    logits, target = random_array((6, 4)), np.array([0, 1, 2, 3, 0, 1])
+    arguments = {"label_smoothing": smoothing, "sample_weight": WEIGHT}
+    expected = F.cross_entropy(logits, target, **arguments, backend="reference")
+    grad = F.cross_entropy_backward(2.0, logits, target, **arguments, backend="reference")
+    logits = logits.astype(dtype)
+    actual = F.cross_entropy(logits, target, **arguments, backend=backend)
+    assert actual == pytest.approx(expected, rel=1e-5)
+    assert_close(
+        F.cross_entropy_backward(2.0, logits, target, **arguments, backend=backend), grad, dtype
+    )
+
+
+def test_weighted_mse(backend: str, dtype: str) -> None:
+    a, b = random_array((6, 2, 3)), random_array((6, 2, 3), 1)
+    expected = F.mse(a, b, sample_weight=WEIGHT, backend="reference")
+    grad = F.mse_backward(1.0, a, b, sample_weight=WEIGHT, backend="reference")
+    assert F.mse(a, b, sample_weight=WEIGHT, backend=backend) == pytest.approx(expected)
+    a, b = a.astype(dtype), b.astype(dtype)
+    assert_close(F.mse_backward(1.0, a, b, sample_weight=WEIGHT, backend=backend), grad, dtype)
+
+
+@pytest.mark.parametrize("name", ["reference", "im2col"])
+def test_whole_weights_count_repetitions(name: str) -> None:
+    logits, target, weight = random_array((3, 4)), np.array([0, 3, 1]), np.array([1, 2, 3])
+    weighted = F.cross_entropy(logits, target, 0.1, sample_weight=weight, backend=name)
+    repeated = F.cross_entropy(
+        logits.repeat(weight, axis=0), target.repeat(weight), 0.1, backend=name
+    )
+    assert weighted == pytest.approx(repeated, rel=1e-12)
+    values = random_array((3, 4), 1)
+    assert F.mse(logits, values, sample_weight=weight, backend=name) == pytest.approx(
+        F.mse(logits.repeat(weight, axis=0), values.repeat(weight, axis=0), backend=name)
+    )
+
+
 @pytest.mark.parametrize("name", ["reference", "im2col"])
 def test_non_finite_values(name: str) -> None:
     x = np.array([[[[np.nan, 1.0], [2.0, -np.inf]]]])

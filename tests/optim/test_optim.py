@@ -13,6 +13,7 @@ from fastcnn.optim import (
     Constant,
     Cosine,
     OneCycle,
+    RMSprop,
     StepDecay,
     Warmup,
     clip_gradient_norm,
@@ -49,6 +50,20 @@ def test_the_first_step_of_adam_is_the_learning_rate() -> None:
     assert run(AdamW(0.1, weight_decay=0.5), g, p) == pytest.approx([0.85, 1.05], rel=1e-4)
 
 
+def test_rmsprop_by_hand() -> None:
+    p, g = np.array([1.0]), [np.array([0.5]), np.array([-0.5])]
+    # mean squares 0.025, 0.0475; steps g / sqrt of them
+    first, second = 0.5 / 0.025**0.5, -0.5 / 0.0475**0.5
+    assert run(RMSprop(0.1, alpha=0.9, eps=0.0), g, p) == pytest.approx(1 - 0.1 * (first + second))
+    smoothed = first + (0.9 * first + second)
+    assert run(RMSprop(0.1, 0.9, 0.0, momentum=0.9), g, p) == pytest.approx(1 - 0.1 * smoothed)
+    # mean 0.05, variance 0.0225; with a constant gradient and alpha 0 the variance is zero
+    assert run(RMSprop(0.1, 0.9, 0.0, centered=True), g[:1], p) == pytest.approx(
+        1 - 0.1 * 0.5 / 0.0225**0.5
+    )
+    assert np.isfinite(run(RMSprop(0.1, 0.0, centered=True), g, p)).all()
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("name", "arguments"),
@@ -58,6 +73,9 @@ def test_the_first_step_of_adam_is_the_learning_rate() -> None:
         ("SGD", {"lr": 0.05, "momentum": 0.8, "nesterov": True}),
         ("Adam", {"lr": 0.01, "weight_decay": 0.1}),
         ("AdamW", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+        ("RMSprop", {"lr": 0.01}),
+        ("RMSprop", {"lr": 0.01, "alpha": 0.9, "momentum": 0.8, "weight_decay": 0.1}),
+        ("RMSprop", {"lr": 0.01, "centered": True, "momentum": 0.5}),
     ],
 )
 def test_against_torch(name: str, arguments: dict[str, Any]) -> None:

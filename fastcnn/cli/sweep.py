@@ -1,0 +1,184 @@
+"""``fastcnn sweep``."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fastcnn.training.sweep import Trial
+
+#: Trials that the live table shows.
+SHOWN = 12
+
+
+def sweep(
+    parameters: Annotated[
+        list[str],
+        typer.Argument(
+            help="NAME=VALUE,VALUE,... or, for random search, NAME=LOW..HIGH (log:LOW..HIGH for "
+            "a logarithmic range). Names are the options of fastcnn train: lr, batch_size, "
+            "optimizer, momentum, weight_decay, schedule, activation, model, epochs, seed, ..."
+        ),
+    ],
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw so many at random; by default the whole grid is run."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="As for fastcnn train: a name, an .npz file, or a folder.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(help="test_accuracy, test_loss, train_accuracy or train_loss, to rank by."),
+    ] = "test_accuracy",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at a time; by default one for each core.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="As for fastcnn train.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random search.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; by default runs/TIME-sweep.")
+    ] = None,
+) -> None:
+    """Train many networks, one on each core, and rank them.
+
+    Writes sweep.jsonl (a line for each trial, with its epochs) and sweep.png.
+
+    Examples:
+
+      fastcnn sweep lr=0.01,0.03,0.1 batch_size=32,64 epochs=3
+
+      fastcnn sweep lr=log:1e-3..0.3 momentum=0.5..0.95 epochs=2 --trials 50
+    """
+    from fastcnn.analysis.sweeps import sweep_figure
+    from fastcnn.data import load, load_default
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.training.curves import save_figure
+    from fastcnn.training.sweep import draw, grid, rank
+    from fastcnn.training.sweep import sweep as run_sweep
+
+    space = dict(parse_parameter(text) for text in parameters)
+    settings = grid(space) if trials is None else draw(space, trials, seed)
+    rank([], metric)
+    console = Console(highlight=False)
+    if data is None:
+        training, test, message = load_default(data_dir)
+        if message:
+            console.print(escape(message), style="yellow", soft_wrap=True)
+    else:
+        training, test = load(data, data_dir=data_dir, progress=True)
+    folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
+    varied = [name for name in space if len({repr(one[name]) for one in settings}) > 1]
+    stream = run_sweep(training, test, settings, workers=workers, backend=backend)
+    results: list[Trial] = []
+    began = time.perf_counter()
+    code = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "sweep.jsonl").open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written ({error.strerror})") from None
+    with file, Live(console=console, transient=True, auto_refresh=False) as live:
+        try:
+            for trial in stream:
+                results.append(trial)
+                file.write(json.dumps({"kind": "trial", **asdict(trial)}) + "\n")
+                file.flush()
+                done = f"{len(results)} of {len(settings)} trials"
+                if console.is_terminal:
+                    best = rank(results, metric)[:SHOWN]
+                    live.update(ranking(best, varied, done), refresh=True)
+                else:
+                    console.print(f"{done}: {describe(trial, metric)}", soft_wrap=True)
+        except KeyboardInterrupt:
+            stream.close()  # type: ignore[attr-defined]
+            code = 130
+    seconds = time.perf_counter() - began
+    ranked = rank(results, metric)
+    if ranked:
+        title = (
+            f"{len(results)} trials in {seconds:.1f} s, {60 * len(results) / seconds:.0f} a minute"
+        )
+        console.print(ranking(ranked[:SHOWN], varied, title))
+        if ranked[0].status == "finished":
+            changes = ranked[0].recipe.changes()
+            options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in
+                               changes.items())  # fmt: skip
+            source = f"--data {data} " if data else ""
+            console.print(f"best: fastcnn train {source}{options}", soft_wrap=True)
+        save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
+        console.print(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}", soft_wrap=True)
+    if code:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(code)
+
+
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """``lr=0.1,0.2`` or ``lr=log:0.001..0.1`` as a name and its values or range.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither.
+    """
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.training.sweep import Span
+
+    name, sign, values = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not sign or not name or not values:
+        raise ConfigurationError(f"{text!r}: write NAME=VALUE,VALUE or NAME=LOW..HIGH")
+    if ".." not in values:
+        return name, [_value(part) for part in values.split(",") if part]
+    low, high = (_value(part) for part in values.removeprefix("log:").split("..", 1))
+    if isinstance(low, str) or isinstance(high, str):
+        raise ConfigurationError(f"{text!r}: a range needs two numbers")
+    whole = isinstance(low, int) and isinstance(high, int)
+    return name, Span(low, high, log=values.startswith("log:"), whole=whole)
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def ranking(trials: "list[Trial]", varied: list[str], title: str) -> Table:
+    """A table of trials, in the order given."""
+    table = Table(
+        "", *varied, "test accuracy", "test loss", "train loss", "seconds", title=title,
+        title_justify="left",
+    )  # fmt: skip
+    for place, trial in enumerate(trials, start=1):
+        last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
+        numbers = (
+            [f"{100 * last['test_accuracy']:.2f} %", f"{last['test_loss']:.4f}",
+             f"{last['train_loss']:.4f}", f"{trial.seconds:.2f}"]
+            if last else [trial.status, "", "", f"{trial.seconds:.2f}"]
+        )  # fmt: skip
+        table.add_row(str(place), *(str(trial.settings[name]) for name in varied), *numbers)
+    return table
+
+
+def describe(trial: "Trial", metric: str) -> str:
+    """One line about a trial."""
+    chosen = " ".join(f"{key}={value}" for key, value in trial.settings.items())
+    if trial.status != "finished" or not trial.epochs:
+        return f"{chosen}  {trial.status}: {trial.error}"
+    return f"{chosen}  {metric} {trial.epochs[-1][metric]:.4f}  {trial.seconds:.2f} s"

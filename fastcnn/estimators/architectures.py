@@ -1,0 +1,113 @@
+"""The network of an estimator: by name, made by a function, or a copy of a given one."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential, init
+from fastcnn.models import MODELS
+
+Shape = tuple[int, ...]
+Architecture = str | Model | Callable[[Shape, int, int], Model]
+
+#: Least height and width at which flat square samples are taken for images.
+LEAST_SIDE = 8
+
+
+def infer_input_shape(shape: Shape) -> Shape:
+    """Shape of one sample, from that of an array of samples.
+
+    ``(N, C, H, W)`` and ``(N, H, W)`` are images. ``(N, features)`` is a table, unless
+    ``features`` is a square of at least 8 x 8: then it is images of one channel.
+    """
+    if len(shape) == 3:
+        return (1, *shape[1:])
+    if len(shape) == 2:
+        side = round(shape[1] ** 0.5)
+        return (1, side, side) if side * side == shape[1] and side >= LEAST_SIDE else shape[1:]
+    return tuple(shape[1:])
+
+
+def build_network(architecture: Architecture, input_shape: Shape, outputs: int, seed: int) -> Model:
+    """A fresh network for samples of ``input_shape``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none of that name, or it does not give ``outputs`` numbers a sample.
+    ShapeError
+        If it does not take such samples.
+    """
+    if isinstance(architecture, Model):
+        network = deepcopy(architecture)
+    elif callable(architecture):
+        network = architecture(input_shape, outputs, seed)
+        if not isinstance(network, Model):
+            raise ConfigurationError(
+                f"architecture: the function returned {type(network).__name__}, not a model"
+            )
+    elif architecture in NETWORKS:
+        network = NETWORKS[architecture](input_shape, outputs, seed)
+    elif architecture in MODELS:
+        network = MODELS[architecture](num_classes=outputs, seed=seed)
+    else:
+        raise ConfigurationError(
+            f"architecture must be one of {', '.join([*NETWORKS, *MODELS])}, a model, or a "
+            f"function of (input_shape, outputs, seed), got {architecture!r}"
+        )
+    given = network.output_shape(input_shape)
+    if given != (outputs,):
+        raise ConfigurationError(
+            f"architecture: the network gives outputs of shape {given}, {outputs} are needed"
+        )
+    return network
+
+
+def _auto(input_shape: Shape, outputs: int, seed: int) -> Model:
+    make = _cnn if len(input_shape) == 3 and min(input_shape[1:]) >= LEAST_SIDE else _mlp
+    return make(input_shape, outputs, seed)
+
+
+def _mlp(input_shape: Shape, outputs: int, seed: int) -> Model:
+    return Sequential(*_dense(input_shape, 100, outputs, np.random.default_rng(seed)))
+
+
+def _cnn(input_shape: Shape, outputs: int, seed: int) -> Model:
+    if len(input_shape) != 3 or min(input_shape[1:]) < 4:
+        raise ConfigurationError(
+            f"architecture 'cnn' needs images of at least 4 x 4, got samples of {input_shape}"
+        )
+    channels, height, width = input_shape
+    generator = np.random.default_rng(seed)
+    layers: list[Layer] = []
+    for before, after in ((channels, 16), (16, 32)):
+        layers += [
+            Conv2d(
+                before, after, 3, padding=1, weight_init=init.Kaiming(),
+                bias_init=init.Constant(0.0), seed=generator,
+            ),
+            ReLU(),
+        ]  # fmt: skip
+        if min(height, width) >= LEAST_SIDE:  # a second pooling of 8 x 8 would leave 2 x 2
+            layers.append(MaxPool2d(2))
+            height, width = height // 2, width // 2
+    return Sequential(*layers, *_dense((32, height, width), 64, outputs, generator))
+
+
+def _dense(
+    input_shape: Shape, hidden: int, outputs: int, generator: np.random.Generator
+) -> list[Layer]:
+    features = int(np.prod(input_shape))
+    zero = init.Constant(0.0)
+    return [
+        Flatten(),
+        Linear(features, hidden, weight_init=init.Kaiming(), bias_init=zero, seed=generator),
+        ReLU(),
+        Linear(hidden, outputs, weight_init=init.Xavier(), bias_init=zero, seed=generator),
+    ]
+
+
+#: Networks that fit any shape of sample, beside those of :data:`fastcnn.models.MODELS`.
+NETWORKS: dict[str, Callable[[Shape, int, int], Model]] = {"auto": _auto, "mlp": _mlp, "cnn": _cnn}

@@ -1,0 +1,221 @@
+"""What the classifier and the regressor share."""
+
+import math
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastcnn.data.dataset import Normalisation
+from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
+from fastcnn.estimators.architectures import build_network, infer_input_shape
+from fastcnn.execution import make_executor, predict_logits
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+from fastcnn.optim import Optimizer, make_optimizer, make_schedule
+from fastcnn.training.blas import blas_threads
+from fastcnn.training.fit import fit
+from fastcnn.training.history import History
+from fastcnn.training.monitors import EarlyStopping
+from fastcnn.training.recipe import DEFAULT_LR
+
+#: Training steps that ``epochs=None`` aims at, and the epochs it stays between.
+DEFAULT_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2_000, 10, 200
+
+
+class NetworkEstimator(BaseEstimator):
+    """Base of :class:`CNNClassifier` and :class:`CNNRegressor`, which document the parameters."""
+
+    architecture: Any
+    input_shape: Any
+    epochs: int | None
+    batch_size: int
+    optimizer: Any
+    lr: float | None
+    weight_decay: float
+    schedule: str
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    backend: str | None
+    threads: int | None
+    random_state: Any
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    # -- fitting -----------------------------------------------------------------------------
+
+    def _fit(
+        self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None, stratify: Any
+    ) -> Self:
+        """Train a new network on checked arrays."""
+        self._start(x, target)
+        parts: list[Any] = [self._as_input(x), target, weight]
+        test: Any = None
+        if self.early_stopping:
+            split = train_test_split(
+                np.arange(len(x)), test_size=self.validation_fraction,
+                random_state=self._seed, stratify=stratify,
+            )  # fmt: skip
+            parts, test = (
+                [None if part is None else part[rows] for part in parts] for rows in split
+            )
+        stoppers = [EarlyStopping("test_loss", self.n_iter_no_change, self.tol)] if test else []
+        self.history_: History = fit(
+            self.model_, tuple(parts), test and tuple(test),
+            epochs=self._epochs(len(parts[0])), batch_size=self.batch_size,
+            optimizer=self._optimizer(), schedule=make_schedule(self.schedule), loss=self._loss(),
+            backend=self.backend, seed=self._seed, threads=self._threads(), callbacks=stoppers,
+        )  # fmt: skip
+        self.n_iter_ = len(self.history_.epochs)
+        return self
+
+    def _partial_fit(self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Self:
+        """One pass over checked arrays, from where the last call ended."""
+        if self.early_stopping:
+            raise ConfigurationError("partial_fit does not support early_stopping=True")
+        if not hasattr(self, "model_"):
+            self._start(x, target)
+        if not hasattr(self, "_progress"):
+            self._progress: dict[str, Any] = {"step": 0, "passes": 0, "slots": {}}
+        progress, optimizer = self._progress, self._optimizer()
+        executor = make_executor(
+            self.model_, loss=self._loss(), optimizer=optimizer, backend=self.backend,
+            batch_size=self.batch_size, seed=self._seed, threads=self._threads(),
+            weighted=weight is not None,
+        )  # fmt: skip
+        if progress["slots"]:
+            executor.load_optimizer_state(progress["slots"])
+        executor.step = progress["step"]
+        order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
+        rates = np.full(-(-len(x) // self.batch_size), optimizer.lr)
+        before, samples = self.model_.parameter_vector.copy(), self._as_input(x)
+        with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
+            losses = executor.train_steps(
+                samples, target, order, rates, Normalisation.identity(samples.shape[1]), weight
+            ).losses
+        if not np.isfinite(losses).all():
+            self.model_.parameter_vector[...] = before
+            raise NonFiniteError(
+                f"the loss became {losses[~np.isfinite(losses)][0]} at learning rate "
+                f"{optimizer.lr:.3g}; the weights are those before this call"
+            )
+        slots = {key: value.copy() for key, value in executor.optimizer_state().items()}
+        self._progress = {"step": executor.step, "passes": progress["passes"] + 1, "slots": slots}
+        self.n_iter_ = getattr(self, "n_iter_", 0) + 1
+        return self
+
+    def _start(self, x: np.ndarray, target: np.ndarray) -> None:
+        """Draw the seed of everything random, measure the input, and make the network."""
+        for name, least in (("batch_size", 1), ("n_iter_no_change", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < least:
+                raise ConfigurationError(f"{name} must be an integer >= {least}, got {value!r}")
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        shape = self.input_shape
+        if shape is None:
+            shape = infer_input_shape(x.shape)
+        elif len(shape) == 2:
+            shape = (1, *shape)
+        self.input_shape_ = tuple(int(size) for size in shape)
+        x = self._shaped(x)
+        if self._is_image():
+            axes, kept = (0, 2, 3), (-1, 1, 1)
+            std = x.std(axis=axes, dtype=np.float64)
+            self.input_mean_ = x.mean(axis=axes, dtype=np.float64).reshape(kept)
+            self.input_std_ = np.where(std > 0.0, std, 1.0).reshape(kept)
+        dtype = np.float32 if self._is_image() or x.dtype == np.float32 else np.float64
+        outputs = self._outputs(target)
+        self.model_: Model = build_network(
+            self.architecture, self.input_shape_, outputs, self._seed
+        )
+        self.model_.to(dtype)
+        self.model_.input_shape = self.input_shape_
+        self.__dict__.pop("_progress", None)
+
+    def _outputs(self, target: np.ndarray) -> int:
+        raise NotImplementedError
+
+    def _loss(self) -> Loss:
+        raise NotImplementedError
+
+    # -- predicting --------------------------------------------------------------------------
+
+    def _logits(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        x = self._validated(X, reset=False)
+        with blas_threads(self._threads()):
+            return predict_logits(
+                self.model_, self._as_input(x), backend=self.backend, threads=self._threads()
+            )
+
+    # -- checking and converting -------------------------------------------------------------
+
+    def _validated(self, X: Any, y: Any = "no_validation", **options: Any) -> Any:
+        """X (and y) as arrays, by scikit-learn's rules and with its messages."""
+        arrays = validate_data(
+            self, X, y, **options, allow_nd=True, dtype=[np.float64, np.float32, np.uint8]
+        )
+        x = arrays[0] if isinstance(arrays, tuple) else arrays
+        if x.ndim > 4:
+            raise ShapeError(f"X must be (N, C, H, W), (N, H, W) or (N, features), got {x.shape}")
+        return arrays
+
+    def _without_zero_weights(
+        self, x: np.ndarray, y: np.ndarray, sample_weight: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Samples of weight zero are left out, as if they had not been given."""
+        if sample_weight is None:
+            return x, y, None
+        weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        kept = weight > 0.0
+        if not kept.any():
+            raise ConfigurationError("sample weights must contain at least one non-zero number")
+        return x[kept], y[kept], weight[kept]
+
+    def _shaped(self, x: np.ndarray) -> np.ndarray:
+        if math.prod(x.shape[1:]) != math.prod(self.input_shape_):
+            raise ShapeError(f"samples of shape {x.shape[1:]} do not fit {self.input_shape_}")
+        return x.reshape(len(x), *self.input_shape_)
+
+    def _is_image(self) -> bool:
+        return len(self.input_shape_) == 3
+
+    def _as_input(self, x: np.ndarray) -> np.ndarray:
+        """Samples as the network takes them; images are normalised."""
+        x = self._shaped(x)
+        if not self._is_image():
+            return np.ascontiguousarray(x, dtype=self.model_.dtype)
+        scaled = x.astype(np.float32)
+        scaled -= self.input_mean_.astype(np.float32)
+        scaled /= self.input_std_.astype(np.float32)
+        return scaled
+
+    def _epochs(self, samples: int) -> int:
+        if self.epochs is not None:
+            return self.epochs
+        steps = -(-samples // self.batch_size)
+        return min(max(-(-DEFAULT_STEPS // steps), LEAST_EPOCHS), MOST_EPOCHS)
+
+    def _optimizer(self) -> Optimizer:
+        if not isinstance(self.optimizer, str):
+            return self.optimizer
+        lr = DEFAULT_LR.get(self.optimizer, 0.01) if self.lr is None else self.lr
+        options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
+        return make_optimizer(self.optimizer, lr=lr, weight_decay=self.weight_decay, **options)
+
+    def _threads(self) -> int | None:
+        """One thread inside a joblib worker, which has its core to itself and no more."""
+        from joblib.parallel import get_active_backend
+
+        if self.threads is not None:
+            return self.threads
+        backend, _ = get_active_backend()
+        return 1 if getattr(backend, "nesting_level", None) else None

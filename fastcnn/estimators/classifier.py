@@ -1,0 +1,206 @@
+"""A convolutional network as a scikit-learn classifier."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.estimators.base import NetworkEstimator
+from fastcnn.functional import softmax
+from fastcnn.losses import CrossEntropyLoss, Loss
+
+
+class CNNClassifier(ClassifierMixin, NetworkEstimator):
+    """Classifier of images, or of tables of numbers, by a small neural network.
+
+    Parameters
+    ----------
+    architecture : str, Model, or callable
+        ``"auto"``: a convolutional network for images of at least 8 x 8, else one hidden layer of
+        100 units; ``"cnn"`` or ``"mlp"`` choose; or a name of :data:`fastcnn.models.MODELS`.
+        A model is copied and its own weights are the start. A callable gets
+        ``(input_shape, outputs, seed)`` and returns a model.
+    input_shape : tuple of int, optional
+        ``(C, H, W)`` or ``(H, W)`` of the images in flat rows of X, or ``(features,)`` for a
+        table. By default X of shape (N, C, H, W) or (N, H, W) holds images, and (N, features)
+        a table, unless ``features`` is a square of at least 8 x 8: then it is images of one
+        channel. Images are normalised by the mean and deviation of each channel at ``fit``;
+        tables are taken as they are (scale them, with a StandardScaler say).
+    epochs : int, optional
+        By default as many as make 2,000 steps, at least 10 and at most 200.
+    batch_size : int
+    optimizer : str or Optimizer
+        A name that :func:`fastcnn.optim.make_optimizer` knows.
+    lr : float, optional
+        By default 0.001, and 0.02 for ``"sgd"`` (which has momentum 0.9).
+    weight_decay : float
+    schedule : {"constant", "step", "cosine", "one-cycle"}
+        Not used by ``partial_fit``.
+    class_weight : dict, "balanced" or None
+        Multiplies the weights of samples.
+    label_smoothing : float
+    early_stopping : bool
+        Hold out ``validation_fraction`` of the samples, stop when their loss has not improved by
+        ``tol`` for ``n_iter_no_change`` epochs, and keep the best weights.
+    validation_fraction : float
+    n_iter_no_change : int
+    tol : float
+    backend : str, optional
+    threads : int, optional
+        By default all cores, and one in a worker of joblib (``GridSearchCV(n_jobs=2)``).
+    random_state : int, RandomState or None
+        Decides initial weights, the order of samples, dropout and the validation split.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    model_ : Model
+    history_ : History
+        What ``fit`` recorded; ``partial_fit`` records nothing.
+    n_iter_ : int
+        Epochs of ``fit``, or calls of ``partial_fit``.
+    n_features_in_ : int
+        ``X.shape[1]``.
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from fastcnn.estimators import CNNClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> scores = cross_val_score(CNNClassifier(epochs=20, random_state=0), X, y, cv=3)
+    >>> bool(scores.mean() > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        architecture: Any = "auto",
+        *,
+        input_shape: Any = None,
+        epochs: int | None = None,
+        batch_size: int = 64,
+        optimizer: Any = "adam",
+        lr: float | None = None,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        backend: str | None = None,
+        threads: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.architecture = architecture
+        self.input_shape = input_shape
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.backend = backend
+        self.threads = threads
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train a new network.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, C, H, W), (N, H, W) or (N, features)
+        y : array_like, shape (N,)
+            Classes: numbers or text.
+        sample_weight : array_like, shape (N,), optional
+            Each batch's loss is ``sum(weight * loss) / sum(weight)``.
+
+        Raises
+        ------
+        ValueError
+            If data or parameters do not fit (all of fastcnn's errors of this kind are ValueErrors).
+        """
+        x, y = self._validated(X, y)
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        x, y, weight = self._without_zero_weights(x, y, sample_weight)
+        self.classes_, target = np.unique(y, return_inverse=True)
+        weight = self._with_class_weight(y, weight)
+        return self._fit(x, target.astype(np.int64), weight, stratify=target)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one pass over these samples, from where the last call ended.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+        classes : array_like
+            All classes that will ever come; needed at the first call alone.
+        """
+        first = not hasattr(self, "classes_")
+        x, y = self._validated(X, y, reset=first)
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        if first and classes is None:
+            raise ConfigurationError("classes must be passed on the first call to partial_fit")
+        known = np.unique(classes) if classes is not None else self.classes_
+        if not first and not np.array_equal(known, self.classes_):
+            raise ConfigurationError(f"classes are {self.classes_} since the first call")
+        if self.class_weight == "balanced":
+            raise ConfigurationError(
+                "class_weight='balanced' needs all samples at once: give partial_fit a dict"
+            )
+        unknown = np.setdiff1d(y, known)
+        if len(unknown):
+            raise DataError(f"y holds {unknown}, which is none of the classes {known}")
+        x, y, weight = self._without_zero_weights(x, y, sample_weight)
+        self.classes_ = known
+        weight = self._with_class_weight(y, weight)
+        return self._partial_fit(x, np.searchsorted(known, y), weight)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits, shape (N, classes); for two classes their difference, shape (N,)."""
+        logits = self._logits(X)
+        if len(self.classes_) == 2:
+            return logits[:, 1] - logits[:, 0]
+        return logits
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class, shape (N, classes), in the order of ``classes_``."""
+        return softmax(self._logits(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each sample, shape (N,)."""
+        check_is_fitted(self)
+        return self.classes_[self._logits(X).argmax(axis=1)]
+
+    def _with_class_weight(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
+        if self.class_weight is None:
+            return weight
+        if self.class_weight != "balanced":
+            own = compute_sample_weight(self.class_weight, y)
+        else:
+            _, index = np.unique(y, return_inverse=True)
+            own = (1.0 / np.bincount(index, weights=weight))[index]
+        return own if weight is None else own * weight
+
+    def _outputs(self, target: np.ndarray) -> int:
+        return len(self.classes_)
+
+    def _loss(self) -> Loss:
+        return CrossEntropyLoss(self.label_smoothing)

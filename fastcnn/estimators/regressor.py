@@ -1,0 +1,156 @@
+"""A convolutional network as a scikit-learn regressor."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import column_or_1d
+
+from fastcnn.errors import ShapeError
+from fastcnn.estimators.base import NetworkEstimator
+from fastcnn.losses import Loss, MSELoss
+
+
+class CNNRegressor(RegressorMixin, NetworkEstimator):
+    """Regression on images, or on tables of numbers, by a small neural network.
+
+    Targets are brought to mean 0 and deviation 1 for training (measured by ``fit``, or by the
+    first ``partial_fit``), and predictions back.
+
+    Parameters
+    ----------
+    architecture, input_shape, epochs, batch_size, optimizer, lr, weight_decay, schedule, \
+early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, random_state
+        As for :class:`CNNClassifier`.
+
+    Attributes
+    ----------
+    model_ : Model
+        Gives targets in units of their deviation from their mean.
+    target_mean_, target_std_ : ndarray, shape (outputs,)
+    history_ : History
+        What ``fit`` recorded; ``partial_fit`` records nothing.
+    n_iter_ : int
+        Epochs of ``fit``, or calls of ``partial_fit``.
+    n_features_in_ : int
+        ``X.shape[1]``.
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from fastcnn.estimators import CNNRegressor
+    >>> X, y = make_friedman1(500, random_state=0)
+    >>> CNNRegressor(random_state=0).fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        architecture: Any = "auto",
+        *,
+        input_shape: Any = None,
+        epochs: int | None = None,
+        batch_size: int = 64,
+        optimizer: Any = "adam",
+        lr: float | None = None,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        backend: str | None = None,
+        threads: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.architecture = architecture
+        self.input_shape = input_shape
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.backend = backend
+        self.threads = threads
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train a new network.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, C, H, W), (N, H, W) or (N, features)
+        y : array_like, shape (N,) or (N, outputs)
+        sample_weight : array_like, shape (N,), optional
+            Each batch's loss is ``sum(weight * loss) / sum(weight)``.
+
+        Raises
+        ------
+        ValueError
+            If data or parameters do not fit (all of fastcnn's errors of this kind are ValueErrors).
+        """
+        x, target, weight = self._checked(X, y, sample_weight, reset=True)
+        self._measure(target, weight)
+        return self._fit(x, self._standardised(target), weight, stratify=None)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for one pass over these samples, from where the last call ended.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+        """
+        first = not hasattr(self, "target_mean_")
+        x, target, weight = self._checked(X, y, sample_weight, reset=first)
+        if first:
+            self._measure(target, weight)
+        if target.shape[1] != len(self.target_mean_):
+            raise ShapeError(
+                f"y has {target.shape[1]} outputs, {len(self.target_mean_)} at the first call"
+            )
+        return self._partial_fit(x, self._standardised(target), weight)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predicted targets, shape (N,) or (N, outputs) as in ``fit``."""
+        values = self._logits(X) * self.target_std_ + self.target_mean_
+        return values[:, 0] if self._flat_target else values
+
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        x, y = self._validated(X, y, reset=reset, multi_output=True, y_numeric=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if reset:
+            self._flat_target = y.ndim == 1
+        return self._without_zero_weights(x, y.reshape(len(y), -1), sample_weight)
+
+    def _measure(self, target: np.ndarray, weight: np.ndarray | None) -> None:
+        self.target_mean_ = np.average(target, axis=0, weights=weight)
+        variance = np.average((target - self.target_mean_) ** 2, axis=0, weights=weight)
+        # A constant target has a variance of rounding errors alone: dividing would blow them up.
+        noise = np.finfo(np.float64).eps * np.abs(self.target_mean_)
+        std = np.sqrt(variance)
+        self.target_std_ = np.where(std > 10.0 * noise, std, 1.0)
+
+    def _standardised(self, target: np.ndarray) -> np.ndarray:
+        return (target - self.target_mean_) / self.target_std_
+
+    def _outputs(self, target: np.ndarray) -> int:
+        return target.shape[1]
+
+    def _loss(self) -> Loss:
+        return MSELoss()

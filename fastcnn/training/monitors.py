@@ -1,0 +1,251 @@
+"""Callbacks that watch one metric: stop early, or lower the learning rate on a plateau."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Model
+from fastcnn.training.callbacks import Callback, Control, TrainingStart
+from fastcnn.training.history import History
+
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+class Monitor(Callback):
+    """Base of callbacks that count epochs without improvement of one metric.
+
+    Attributes
+    ----------
+    best : float
+        The best value so far.
+    waited : int
+        Epochs since then.
+    """
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        owner = type(self).__name__
+        if monitor not in METRICS:
+            raise ConfigurationError(
+                f"{owner}: monitor must be one of {', '.join(METRICS)}, got {monitor!r}"
+            )
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
+            raise ConfigurationError(f"{owner}: patience must be an integer >= 0, got {patience!r}")
+        self.monitor = monitor
+        self.patience = patience
+        self.sign = 1.0 if monitor.endswith("accuracy") else -1.0
+        self.control = Control()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.best = -self.sign * math.inf
+        self.waited = 0
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        """Start counting.
+
+        Raises
+        ------
+        ConfigurationError
+            If a test metric is monitored and there are no test data.
+        """
+        if self.monitor.startswith("test") and not start.tested:
+            raise ConfigurationError(
+                f"{type(self).__name__} monitors {self.monitor}, but there are no test data"
+            )
+        self.control = start.control
+        if not start.history.epochs:
+            self.reset()
+
+    def is_better(self, value: float) -> bool:
+        """Whether ``value`` improves on :attr:`best`."""
+        return self.sign * value > self.sign * self.best
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
+        """Compare the epoch's metric with the best one."""
+        value = float(epoch[self.monitor])
+        if self.is_better(value):
+            self.best = value
+            self.waited = 0
+            self.on_improvement(epoch, model)
+        else:
+            self.waited += 1
+            self.on_no_improvement(epoch)
+
+    def on_improvement(self, epoch: dict[str, Any], model: Model) -> None:
+        """Called after an epoch that is the best so far."""
+
+    def on_no_improvement(self, epoch: dict[str, Any]) -> None:
+        """Called after any other epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value and the epochs since."""
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the counts of another run."""
+        self.best, self.waited = float(state["best"]), int(state["waited"])
+
+
+class EarlyStopping(Monitor):
+    """End training when a metric has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : {"test_loss", "test_accuracy", "train_loss", "train_accuracy"}
+    patience : int
+        Training ends after this many epochs in a row without improvement (at least one).
+    min_delta : float
+        What counts as an improvement.
+    restore_best : bool
+        Whether the model gets back its weights of the best epoch, however the training ended
+        (unless by an error).
+
+    Attributes
+    ----------
+    best_epoch : int
+        The epoch of the best value; 0 before there is one.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> from fastcnn.training import EarlyStopping
+    >>> train, test = fastcnn.data.digits_dataset(500, 100, classes=(0, 1, 2))
+    >>> stopper = EarlyStopping(patience=2)
+    >>> model = fastcnn.models.report_cnn(seed=0)
+    >>> history = fastcnn.fit(model, train, test, epochs=50, callbacks=[stopper])
+    >>> len(history.epochs) < 50
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "test_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+    ) -> None:
+        super().__init__(monitor, patience)
+        self.min_delta = float(min_delta)
+        self.restore_best = restore_best
+        self.model: Model | None = None
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        super().reset()
+        self.best_epoch = 0
+        self.weights: dict[str, np.ndarray] = {}
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        """Start counting."""
+        super().on_train_begin(start)
+        self.model = start.model
+
+    def is_better(self, value: float) -> bool:
+        """Whether ``value`` improves on the best by more than ``min_delta``."""
+        return self.sign * value > self.sign * self.best + self.min_delta
+
+    def on_improvement(self, epoch: dict[str, Any], model: Model) -> None:
+        """Keep the weights."""
+        self.best_epoch = epoch["epoch"]
+        if self.restore_best:
+            self.weights = {key: value.copy() for key, value in model.state_dict().items()}
+
+    def on_no_improvement(self, epoch: dict[str, Any]) -> None:
+        """Ask for the end when patience is over."""
+        if self.waited >= self.patience:
+            self.control.stop(
+                f"{self.monitor} has not improved since epoch {self.best_epoch} ({self.best:.4g})"
+            )
+
+    def on_train_end(self, history: History) -> None:
+        """Give back the best weights."""
+        if self.model is not None and self.weights and history.status != "failed":
+            self.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts, and the best weights under ``weights``."""
+        return {**super().state_dict(), "best_epoch": self.best_epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the counts and weights of another run."""
+        super().load_state_dict(state)
+        self.best_epoch = int(state["best_epoch"])
+        self.weights = dict(state["weights"])
+
+
+class ReduceLROnPlateau(Monitor):
+    """Multiply the learning rate by ``factor`` when a metric has stopped improving.
+
+    Works on top of any schedule. Arguments and rules are those of
+    ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with ``threshold_mode="rel"``.
+
+    Parameters
+    ----------
+    monitor : {"test_loss", "test_accuracy", "train_loss", "train_accuracy"}
+    factor : float
+        ``0 < factor < 1``.
+    patience : int
+        Epochs without improvement that are let pass; the next one lowers the rate.
+    threshold : float
+        Relative change that counts as an improvement.
+    cooldown : int
+        Epochs after a reduction in which none are counted.
+    min_factor : float
+        The product of all reductions never falls below this.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "test_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        min_factor: float = 0.0,
+    ) -> None:
+        if not 0.0 < factor < 1.0:
+            raise ConfigurationError(
+                f"ReduceLROnPlateau: factor must lie between 0 and 1, got {factor!r}"
+            )
+        self.factor = factor
+        self.threshold = threshold
+        self.cooldown = cooldown
+        self.min_factor = min_factor
+        super().__init__(monitor, patience)
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        super().reset()
+        self.cooling = 0
+
+    def is_better(self, value: float) -> bool:
+        """Whether ``value`` improves on the best by more than its share ``threshold``."""
+        if math.isinf(self.best):
+            return math.isfinite(value)
+        return self.sign * value > self.sign * self.best * (1.0 + self.sign * self.threshold)
+
+    def on_improvement(self, epoch: dict[str, Any], model: Model) -> None:
+        """Cool down."""
+        self.cooling = max(0, self.cooling - 1)
+
+    def on_no_improvement(self, epoch: dict[str, Any]) -> None:
+        """Lower the rate when patience is over."""
+        if self.cooling:
+            self.cooling -= 1
+            self.waited = 0
+        elif self.waited > self.patience:
+            self.control.lr_factor = max(self.control.lr_factor * self.factor, self.min_factor)
+            self.cooling = self.cooldown
+            self.waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts, and the epochs still to cool down."""
+        return {**super().state_dict(), "cooling": self.cooling}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the counts of another run."""
+        super().load_state_dict(state)
+        self.cooling = int(state["cooling"])

@@ -1,0 +1,82 @@
+"""What ``fit`` and ``evaluate`` take as data, checked against the model before anything runs."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.errors import DataError, ShapeError
+from fastcnn.execution.passes import as_target
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+
+Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any]
+
+
+class Arrays:
+    """Samples whose targets need not be classes, and which may have weights."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, weight: np.ndarray | None) -> None:
+        self.images = images
+        self.labels = labels
+        self.sample_weight = weight
+        self.normalisation = Normalisation.identity(images.shape[1])
+        self.classes: tuple[str, ...] = ()
+        self.name = "arrays"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+Samples = Dataset | Arrays
+
+
+def sample_weight_of(data: Samples) -> np.ndarray | None:
+    """The weights of samples that have some."""
+    return data.sample_weight if isinstance(data, Arrays) else None
+
+
+def as_samples(data: Data, name: str, model: Model, loss: Loss) -> Samples:
+    """Check data against a model and a loss; give the model its input shape if it has none.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If the samples, targets or weights do not fit; the message starts with ``name``.
+    """
+    checked = data if isinstance(data, Dataset) else _as_arrays(data, name)
+    shape = checked.images.shape[1:]
+    if model.input_shape is not None and shape != model.input_shape:
+        raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
+    graph = model.graph(shape)
+    if model.input_shape is None:
+        model.input_shape = shape
+    try:
+        target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
+    except (DataError, ShapeError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    if target.dtype.kind == "f" and not np.isfinite(target).all():
+        raise DataError(f"{name}: targets contain NaN or infinity")
+    return checked
+
+
+def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:
+    if len(data) not in (2, 3):
+        raise ShapeError(f"{name}: expected (x, y) or (x, y, sample_weight), got {len(data)} items")
+    images, labels = (np.asarray(part) for part in data[:2])
+    if images.ndim < 2 or len(images) == 0:
+        raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
+    if images.dtype.kind == "f":
+        if not np.isfinite(images).all():
+            raise DataError(f"{name}: samples contain NaN or infinity")
+    elif images.dtype != np.uint8:
+        raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
+    if len(data) == 2 or data[2] is None:
+        return Arrays(images, labels, None)
+    weight = np.asarray(data[2], dtype=np.float64)
+    if weight.shape != (len(images),):
+        raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
+    # A batch whose weights are all zero has no mean, so zero has to be left out, not weighed.
+    if not np.isfinite(weight).all() or weight.min() <= 0.0:
+        raise DataError(f"{name}: sample weights must be finite and above 0 (leave out the others)")
+    return Arrays(images, labels, weight)

@@ -1,0 +1,299 @@
+"""Many small trainings at once, one on each core: grid and random search."""
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastcnn.data.dataset import Dataset
+from fastcnn.errors import ConfigurationError, FastcnnError
+from fastcnn.training.callbacks import Callback, Steps
+from fastcnn.training.recipe import Recipe
+
+METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range from which a random search draws numbers.
+
+    Attributes
+    ----------
+    low, high : float
+    log : bool
+        Draw the logarithm evenly, as befits learning rates.
+    whole : bool
+        Draw integers, both ends included.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0.0):
+            raise ConfigurationError(
+                f"a range needs low < high, and low > 0 if it is logarithmic: got {self}"
+            )
+
+    def draw(self, generator: np.random.Generator) -> float | int:
+        """One number."""
+        low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
+        if self.whole and not self.log:
+            return int(generator.integers(int(self.low), int(self.high) + 1))
+        value = generator.uniform(low, high)
+        value = float(np.exp(value)) if self.log else float(value)
+        return round(value) if self.whole else float(f"{value:.4g}")
+
+
+Space = Mapping[str, Sequence[Any] | Span]
+
+
+def grid(space: Space) -> list[dict[str, Any]]:
+    """Every combination of the values.
+
+    Raises
+    ------
+    ConfigurationError
+        If a parameter has a range instead of values, or none.
+    """
+    for name, values in space.items():
+        if isinstance(values, Span) or not len(values):
+            raise ConfigurationError(
+                f"{name}: a grid needs values; ranges need a number of random trials"
+            )
+    combinations = itertools.product(*space.values())  # type: ignore[arg-type]
+    return [dict(zip(space, values, strict=True)) for values in combinations]
+
+
+def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Random settings: values are drawn with equal probability, ranges as they say."""
+    if trials < 1:
+        raise ConfigurationError(f"trials must be at least 1, got {trials}")
+    generator = np.random.default_rng(seed)
+    return [
+        {
+            name: values.draw(generator)
+            if isinstance(values, Span)
+            else values[int(generator.integers(len(values)))]
+            for name, values in space.items()
+        }
+        for _ in range(trials)
+    ]
+
+
+@dataclass
+class Trial:
+    """One training of a sweep.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 1, in the order in which the settings were given.
+    settings : dict
+        What differs from the other trials; the rest is :attr:`recipe`'s.
+    recipe : Recipe
+    epochs : list of dict
+        The epochs' records, as in :class:`~fastcnn.training.History`.
+    status : str
+        "finished", "failed" or "interrupted".
+    error : str or None
+        What went wrong.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    recipe: Recipe
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    status: str = "interrupted"
+    error: str | None = None
+
+    def score(self, metric: str) -> float:
+        """The last epoch's metric, signed so that larger is better; minus infinity without one."""
+        value = self.epochs[-1].get(metric) if self.epochs and self.status == "finished" else None
+        if value is None:
+            return -np.inf
+        return float(value) if metric.endswith("accuracy") else -float(value)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+        return float(sum(epoch["seconds"] for epoch in self.epochs))
+
+
+def rank(trials: Sequence[Trial], metric: str = "test_accuracy") -> list[Trial]:
+    """Best first; of equals, the one of lower loss, then the earlier.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such metric.
+    """
+    if metric not in METRICS:
+        raise ConfigurationError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    loss = metric.replace("accuracy", "loss")
+    return sorted(trials, key=lambda t: (-t.score(metric), -t.score(loss), t.number))
+
+
+def sweep(
+    train: Dataset,
+    test: Dataset,
+    settings: Sequence[Mapping[str, Any]],
+    *,
+    base: Recipe | None = None,
+    workers: int | None = None,
+    backend: str | None = None,
+) -> Iterator[Trial]:
+    """Train one network for each of ``settings``, several at a time; yield them as they end.
+
+    Results do not depend on the number of workers. A training that fails does not stop the others.
+    Workers are new processes: in a script of one's own, call this under
+    ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    train, test : Dataset
+    settings : sequence of dict
+        From :func:`grid` or :func:`draw`: attributes of :class:`Recipe` by name.
+    base : Recipe, optional
+        What ``settings`` do not say.
+    workers : int, optional
+        Trainings at a time, each on one thread; by default one for each core. With 1 they run in
+        this process.
+    backend : str, optional
+
+    Yields
+    ------
+    Trial
+
+    Raises
+    ------
+    ConfigurationError
+        Before anything runs, if a setting has no such name or makes no sense.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> from fastcnn.training.sweep import grid, rank, sweep
+    >>> train, test = fastcnn.data.digits_dataset(300, 100, classes=(0, 1, 2))
+    >>> settings = grid({"lr": [0.0, 0.05], "epochs": [1]})
+    >>> best = rank(list(sweep(train, test, settings, workers=1)))[0]
+    >>> best.settings["lr"]
+    0.05
+    """
+    base = base or Recipe()
+    trials = []
+    for number, chosen in enumerate(settings, start=1):
+        recipe = Recipe.of({**base.changes(), **chosen})
+        _check(recipe, len(train.classes))
+        trials.append(Trial(number, dict(chosen), recipe))
+    count = min(workers or _cores(), len(trials))
+    return _run(trials, train, test, count, backend)
+
+
+def _check(recipe: Recipe, num_classes: int) -> None:
+    recipe.make_model(num_classes)
+    recipe.make_optimizer()
+    recipe.make_schedule()
+    recipe.make_loss()
+
+
+def _run(
+    trials: list[Trial], train: Dataset, test: Dataset, workers: int, backend: str | None
+) -> Iterator[Trial]:
+    if workers <= 1:
+        for trial in trials:
+            yield _train(trial, train, test, backend, [])
+        return
+    # The first training compiles what is not on disk yet: once, not once in every worker.
+    Recipe(model=trials[0].recipe.model, epochs=1).run(
+        train.subset(slice(0, 64)), None, backend=backend, threads=1
+    )
+    # Started afresh, because a process forked from one with running threads may hang.
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, _receive, (train, test, backend, stop))
+    try:
+        futures: dict[Future[Trial], Trial] = {
+            pool.submit(_train_here, trial): trial for trial in trials
+        }
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                trial = futures[future]
+                trial.status, trial.error = "failed", "its process ended unexpectedly"
+                yield trial
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _train(
+    trial: Trial, train: Dataset, test: Dataset, backend: str | None, callbacks: list[Callback]
+) -> Trial:
+    keeper = _Keeper(trial)
+    try:
+        _, history = trial.recipe.run(
+            train, test, backend=backend, threads=1, callbacks=[keeper, *callbacks]
+        )
+        trial.status = history.status
+    except FastcnnError as error:
+        trial.status, trial.error = "failed", str(error)
+    return trial
+
+
+class _Keeper(Callback):
+    """Notes epochs as they end, so that those of a failed training are known as well."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Any) -> None:
+        self.trial.epochs.append(epoch)
+
+
+class _Stopper(Callback):
+    """Ends a training in a worker when the sweep is over."""
+
+    def __init__(self, stop: Any) -> None:
+        self.stop = stop
+
+    def on_steps(self, steps: Steps) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+
+
+#: What a worker process holds: training data, test data, backend, and the event of the end.
+_held: tuple[Dataset, Dataset, str | None, Any] | None = None
+
+
+def _receive(train: Dataset, test: Dataset, backend: str | None, stop: Any) -> None:
+    global _held
+    import signal
+
+    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _held = (train, test, backend, stop)
+
+
+def _train_here(trial: Trial) -> Trial:
+    assert _held is not None
+    train, test, backend, stop = _held
+    try:
+        return _train(trial, train, test, backend, [_Stopper(stop)])
+    except KeyboardInterrupt:
+        return trial
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

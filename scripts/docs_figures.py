@@ -1,0 +1,122 @@
+"""Draw the pictures of docs/engine.md: ``.venv/bin/python scripts/docs_figures.py``."""
+
+from pathlib import Path
+from typing import Any
+
+import fastcnn
+from fastcnn.backends.lanes.program import LANES, Planner
+from fastcnn.training.curves import new_figure, save_figure
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#dddddd"
+
+
+def layout_figure() -> Any:
+    """Sixteen images in memory, and the same pixel of all of them side by side."""
+    figure = new_figure(9.0, 3.2)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2))
+    for sample in range(LANES):
+        x, y = 3.8 * (sample % 4), -3.8 * (sample // 4)
+        for pixel in range(9):
+            _box(left, x + pixel % 3, y - pixel // 3, 0.94, 0.94, BLUE if pixel == 4 else GREY)
+        left.text(x + 1.47, y - 0.53, str(sample), color="white", fontsize=7, ha="center",
+                  va="center")  # fmt: skip
+    left.set_title("as stored: 16 images, one after the other", fontsize=10, loc="left")
+    for row in range(3):
+        for lane in range(LANES):
+            filled = row == 1
+            _box(right, lane, -row * 1.6, 0.92, 0.92, BLUE if filled else GREY)
+            if filled:
+                right.text(lane + 0.46, -row * 1.6 + 0.46, str(lane), color="white", fontsize=8,
+                           ha="center", va="center")  # fmt: skip
+        right.text(-0.4, -row * 1.6 + 0.46, f"pixel {row + 3}", ha="right", va="center", fontsize=9)
+    right.set_title("in lanes: a pixel of 16 samples is one vector", fontsize=10, loc="left")
+    right.text(8, -4.2, "one AVX-512 register, two of AVX2, or four of NEON", ha="center",
+               fontsize=9)  # fmt: skip
+    _frame(left, (-0.3, 14.6), (-13.8, 1.4))
+    _frame(right, (-3, 16.5), (-4.8, 1.6))
+    return figure
+
+
+def tile_figure() -> Any:
+    """The convolution's register tile: 4 channels by 4 pixels."""
+    figure = new_figure(8.0, 3.4)
+    axes = figure.subplots()
+    for pixel in range(4):
+        _box(axes, 5 + 1.5 * pixel, 4.2, 1.3, 0.7, ORANGE)
+        axes.text(5.65 + 1.5 * pixel, 4.55, f"x[{pixel}]", color="white", ha="center", va="center")
+    for channel in range(4):
+        _box(axes, 2.6, 3 - 0.9 * channel, 1.3, 0.7, GREEN)
+        axes.text(3.25, 3.35 - 0.9 * channel, f"w[{channel}]", color="white", ha="center",
+                  va="center")  # fmt: skip
+        for pixel in range(4):
+            _box(axes, 5 + 1.5 * pixel, 3 - 0.9 * channel, 1.3, 0.7, BLUE)
+            axes.text(5.65 + 1.5 * pixel, 3.35 - 0.9 * channel, "+= w x", color="white",
+                      ha="center", va="center", fontsize=9)  # fmt: skip
+    axes.text(5, 5.15, "4 neighbouring pixels: 4 vectors of 16 samples", fontsize=9)
+    axes.text(2.4, 1.65, "4 output\nchannels:\none number\neach, in\nall lanes", fontsize=9,
+              ha="right", va="center")  # fmt: skip
+    axes.text(5, -0.35, "16 sums stay in registers while all taps pass by", fontsize=9)
+    _frame(axes, (0, 11.4), (-0.7, 5.6))
+    return figure
+
+
+def program_figure() -> Any:
+    """The program of the report's network, phase after phase."""
+    model = fastcnn.models.report_cnn(seed=0)
+    places, offset = {}, 0
+    for key, value in model.state_dict().items():
+        places[key] = (offset, value.shape)
+        offset += value.size
+    planner = Planner(model.graph(), 64, places, workers=2)
+    program = planner.build(loss=("cross_entropy", 0.0), training=True)
+    lines = sum(last - first for first, last, _ in program.phases)
+    figure = new_figure(8.6, 0.24 * lines + 0.14 * len(program.phases) + 0.9)
+    axes = figure.subplots()
+    y = 0.0
+    for number, (first, last, whole) in enumerate(program.phases, start=1):
+        height = float(last - first)
+        colour = ORANGE if whole else BLUE
+        _box(axes, 0.0, y - height, 0.35, height, colour)
+        kind = "whole batch, shared out" if whole else "each thread: block after block"
+        axes.text(0.55, y - height / 2, f"{number}", ha="left", va="center", fontsize=9)
+        axes.text(8.6, y - height / 2, kind, va="center", fontsize=8, color=colour)
+        for place, name in enumerate(program.names[first:last]):
+            axes.text(1.3, y - place - 0.5, name, va="center", fontsize=9)
+        y -= height + 0.45
+    axes.set_title(
+        "One training step of the report's network, batch 64: "
+        f"{len(program.names)} rows in {len(program.phases)} phases",
+        fontsize=10, loc="left",
+    )  # fmt: skip
+    _frame(axes, (-0.2, 12.5), (y, 0.3), equal=False)
+    return figure
+
+
+def _box(
+    axes: Any, x: float, y: float, width: float, height: float, face: str, edge: str = "white"
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x, y), width, height, facecolor=face, edgecolor=edge))
+
+
+def _frame(axes: Any, x: tuple[float, float], y: tuple[float, float], equal: bool = True) -> None:
+    axes.set_xlim(*x)
+    axes.set_ylim(*y)
+    if equal:
+        axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+def main() -> None:
+    """Write the three pictures."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    for name, draw in (
+        ("lanes.png", layout_figure), ("tile.png", tile_figure), ("program.png", program_figure)
+    ):  # fmt: skip
+        save_figure(draw(), IMAGES / name)
+
+
+if __name__ == "__main__":
+    main()

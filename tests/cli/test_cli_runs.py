@@ -1,0 +1,88 @@
+"""``fastcnn compare``, ``fastcnn sweep`` and the training options, as a user runs them."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastcnn import data
+from tests.cli.test_cli import ENVIRONMENT, fastcnn
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "digits012.npz"
+    data.write_npz(path, *data.digits_dataset(400, 100, classes=(0, 1, 2)))
+    return path
+
+
+def test_options_of_training_and_comparison(archive: Path, tmp_path: Path) -> None:
+    fastcnn(
+        "train", "--data", archive, "--epochs", 2, "--ema-decay", 0.9, "--tensorboard",
+        "--reduce-on-plateau", 3, "--out", tmp_path / "a",
+    )  # fmt: skip
+    assert list((tmp_path / "a").glob("events.out.tfevents.*"))
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["training"]["ema_decay"] == 0.9
+    output = fastcnn(
+        "train", "--data", archive, "--epochs", 200, "--early-stopping", 2, "--lr", 0.1,
+        "--optimizer", "rmsprop", "--out", tmp_path / "b",
+    )  # fmt: skip
+    assert "stopped early: test_loss has not improved since epoch" in output
+    output = fastcnn("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c.png")
+    assert "b: optimizer=rmsprop, lr=0.1," in output
+    assert (tmp_path / "c.png").stat().st_size > 1000
+    assert "two or more" in fastcnn("compare", tmp_path / "a", code=2)
+
+
+def test_sweep(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    output = fastcnn(
+        "sweep", "lr=0.0,0.02", "batch-size=32,64", "epochs=1", "--data", archive, "--out", out
+    )
+    assert "4 of 4 trials" in output
+    assert f"best: fastcnn train --data {archive}" in output.replace("\n", "")
+    lines = [json.loads(line) for line in (out / "sweep.jsonl").open()]
+    assert sorted(line["number"] for line in lines) == [1, 2, 3, 4]
+    assert all(line["epochs"][0]["test_loss"] > 0 for line in lines)
+    assert (out / "sweep.png").stat().st_size > 1000
+    output = fastcnn(
+        "sweep", "lr=log:1e-3..0.1", "epochs=1", "--trials", 3, "--workers", 1,
+        "--data", archive, "--metric", "test_loss", "--out", out,
+    )  # fmt: skip
+    assert "3 of 3 trials" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lr"], "write NAME=VALUE"),
+        (["lr=a..b"], "a range needs two numbers"),
+        (["lr=0.1..0.2"], "ranges need a number of random trials"),
+        (["speed=1"], "no setting named speed"),
+        (["lr=0.1", "--metric", "f1"], "metric must be one of"),
+    ],
+)
+def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:
+    output = fastcnn("sweep", *arguments, "--data", archive, code=2)
+    assert message in output.replace("\n", " ")
+
+
+def test_control_c_ends_a_sweep_with_its_results(archive: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastcnn", "sweep", "epochs=1,100000,100001", "--workers", "2",
+         "--data", str(archive), "--out", str(tmp_path / "s")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("1 of 3 trials")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert "best: fastcnn train" in output
+    assert len((tmp_path / "s" / "sweep.jsonl").read_text().splitlines()) == 1

@@ -1,0 +1,102 @@
+"""Every block of code in the documentation runs, and prints what the page says."""
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(page: Path) -> list[tuple[str, str, int]]:
+    """Language, content and line of each block of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        (found[1], found[2], text[: found.start()].count("\n") + 1)
+        for found in BLOCK.finditer(text)
+    ]
+
+
+def run_page(page: Path, names: dict[str, Any]) -> int:
+    """Run a page's blocks in order, in the current folder; returns how many there were."""
+    output, count = "", 0
+    for language, content, line in blocks(page):
+        place = f"{page.name}:{line}"
+        if language == "text":
+            agrees = doctest.OutputChecker().check_output(content, output, FLAGS)
+            assert agrees, f"{place}: printed\n{output}\nand not\n{content}"
+            continue
+        count += 1
+        if language == "python":
+            stream = io.StringIO()
+            padding = "\n" * line  # so that a traceback names the page's own line
+            with contextlib.redirect_stdout(stream):
+                exec(compile(padding + content, str(page), "exec"), names)
+            output = stream.getvalue()
+        else:
+            output = "".join(run_command(command, place) for command in content.splitlines())
+    return count
+
+
+def run_command(command: str, place: str) -> str:
+    program, *arguments = shlex.split(command)
+    assert program == "fastcnn", f"{place}: {command}"
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcnn", *arguments],
+        capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{place}: {command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "fastcnn.estimators" in page.read_text(encoding="utf-8"):
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    run_page(page, {"__name__": "__main__"})
+
+
+def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code uses arrays of the reader's own: small ones stand for them."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    monkeypatch.chdir(tmp_path)
+    images, labels = fastcnn.data.draw_digits(120, seed=0)
+    x = images.astype(np.float32) / 255.0
+    names = {"__name__": "__main__", "x": x, "y": labels, "images": images, "labels": labels}
+    assert run_page(ROOT / "README.md", names) >= 2
+
+
+def test_every_page_is_in_the_site() -> None:
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert page.stem == "index" or f"\n{page.stem}\n" in text
+    listed = (ROOT / "docs" / "api" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        assert page.stem == "index" or f"\n{page.stem}\n" in listed
+
+
+def test_a_page_that_is_wrong_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1)\n```\n\n```text\n2\n```\n")
+    with pytest.raises(AssertionError, match=r"page.md:5: printed\s+1"):
+        run_page(page, {})
+    page.write_text("```console\nfastcnn nonsense\n```\n")
+    with pytest.raises(AssertionError, match=r"page.md:1: fastcnn nonsense"):
+        run_page(page, {})

@@ -1,0 +1,275 @@
+"""The scikit-learn estimators: its own checks, and what one does with them."""
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+import joblib
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_friedman1
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info
+
+from fastcnn.data import draw_digits
+from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
+from fastcnn.estimators import CNNClassifier, CNNRegressor
+from fastcnn.layers import Flatten, Linear, Sequential
+from fastcnn.models import report_cnn
+from fastcnn.optim import SGD
+
+
+@parametrize_with_checks([CNNClassifier(), CNNRegressor()])
+def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    return draw_digits(600, classes=(0, 1, 2), seed=3)
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[np.ndarray, np.ndarray]:
+    """Eight by eight digits in flat rows."""
+    X, y = load_digits(return_X_y=True)
+    return X[:600], y[:600]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda images: images,
+        lambda images: images[:, 0],
+        lambda images: images.reshape(len(images), -1),
+        lambda images: images.astype(np.float64),
+        lambda images: images.astype(np.float32) / 255.0,
+    ],
+)
+def test_images_in_every_layout(change: Any, digits: Any) -> None:
+    X, y = change(digits[0]), digits[1]
+    classifier = CNNClassifier("report", epochs=4, random_state=0).fit(X[:500], y[:500])
+    assert classifier.input_shape_ == (1, 28, 28)
+    assert classifier.score(X[500:], y[500:]) > 0.93
+    assert classifier.predict_proba(X).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_shapes_are_inferred_or_given(small: Any) -> None:
+    X, y = small
+    for given, expected in (
+        (None, (1, 8, 8)), ((8, 8), (1, 8, 8)), ((1, 4, 16), (1, 4, 16)), ((64,), (64,)),
+    ):  # fmt: skip
+        classifier = CNNClassifier(input_shape=given, epochs=1).fit(X, y)
+        assert classifier.input_shape_ == expected
+        assert classifier.model_.dtype == (np.float64 if len(expected) == 1 else np.float32)
+    assert CNNClassifier(epochs=1).fit(X[:, :10], y).input_shape_ == (10,)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "cnn",
+        "mlp",
+        lambda shape, outputs, seed: Sequential(
+            Flatten(), Linear(int(np.prod(shape)), outputs, seed=seed)
+        ),
+        Sequential(Flatten(), Linear(64, 10, seed=0)),
+    ],
+    ids=["cnn", "mlp", "callable", "model"],
+)
+def test_architectures(architecture: Any, small: Any) -> None:
+    classifier = CNNClassifier(architecture, epochs=30, random_state=0)
+    assert clone(classifier).fit(*small).score(*small) > 0.9
+    if isinstance(architecture, Sequential):
+        untouched = Sequential(Flatten(), Linear(64, 10, seed=0))
+        assert (architecture.parameter_vector == untouched.parameter_vector).all()
+
+
+def test_text_classes_and_probabilities(digits: Any) -> None:
+    names = np.array(["zero", "one", "two"])
+    X, y = digits[0], names[digits[1]]
+    classifier = CNNClassifier(epochs=3, random_state=0).fit(X, y)
+    assert classifier.classes_.tolist() == ["one", "two", "zero"]
+    best = classifier.predict_proba(X).argmax(axis=1)
+    assert (classifier.predict(X) == classifier.classes_[best]).all()
+    assert classifier.decision_function(X).shape == (600, 3)
+
+
+def test_the_same_seed_repeats_itself(small: Any) -> None:
+    first, second, other = (
+        CNNClassifier(epochs=2, random_state=seed).fit(*small).predict_proba(small[0])
+        for seed in (0, 0, 1)
+    )
+    assert (first == second).all()
+    assert (first != other).any()
+
+
+def test_pipeline_and_cross_validation(small: Any) -> None:
+    X, y = small
+    pipeline = make_pipeline(MinMaxScaler(), CNNClassifier("mlp", epochs=50, random_state=0))
+    assert cross_val_score(pipeline, X, y, cv=3).mean() > 0.85
+    Xr, yr = make_friedman1(300, random_state=0)
+    regression = make_pipeline(StandardScaler(), CNNRegressor(random_state=0))
+    assert cross_val_score(regression, Xr, yr, cv=3).mean() > 0.75
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+def test_grid_search_in_workers(backend: str, small: Any) -> None:
+    grid = {"lr": [1e-3, 3e-3], "architecture": ["cnn", "mlp"]}
+    alone, shared = (
+        GridSearchCV(CNNClassifier(epochs=5, random_state=0), grid, cv=2, n_jobs=jobs)
+        for jobs in (None, 2)
+    )
+    alone.fit(*small)
+    threads = _blas_thread_counts()
+    with joblib.parallel_config(backend=backend):
+        shared.fit(*small)
+    assert shared.best_score_ > 0.7
+    scores = [search.cv_results_["mean_test_score"] for search in (alone, shared)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.02)
+    assert _blas_thread_counts() == threads, "a limit was left behind"
+
+
+def _blas_thread_counts() -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def _probe() -> tuple[int | None, int | None]:
+    return CNNClassifier()._threads(), CNNClassifier(threads=3)._threads()
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+def test_workers_use_one_thread(backend: str) -> None:
+    assert _probe() == (None, 3)
+    found = joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(_probe)() for _ in range(2))
+    assert found == [(1, 3)] * 2
+
+
+def test_early_stopping(digits: Any) -> None:
+    X, y = digits[0][:200], digits[1][:200]
+    classifier = CNNClassifier(
+        epochs=200, lr=0.01, early_stopping=True, n_iter_no_change=3, random_state=0
+    ).fit(X, y)
+    assert classifier.n_iter_ < 200
+    assert classifier.history_.stop_reason is not None
+    assert classifier.score(X, y) > 0.9
+
+
+def test_class_weight_lifts_a_rare_class() -> None:
+    generator = np.random.default_rng(0)
+    y = (generator.uniform(size=1000) < 0.05).astype(int)
+    X = generator.standard_normal((1000, 2)) + y[:, None]
+    recalls = []
+    for weight in (None, "balanced", {0: 1.0, 1: 1000.0}):
+        classifier = CNNClassifier(class_weight=weight, epochs=10, random_state=0).fit(X, y)
+        recalls.append((classifier.predict(X)[y == 1] == 1).mean())
+    assert recalls[0] < 0.3 < 0.6 < recalls[1] < recalls[2]
+
+
+def test_class_and_sample_weights_multiply(small: Any) -> None:
+    X, y = small[0][:100], small[1][:100]
+    generator = np.random.default_rng(0)
+    factor = {digit: float(generator.uniform(0.5, 2)) for digit in range(10)}
+    own = generator.uniform(0.5, 2, 100)
+    make = {"epochs": 3, "random_state": 0}
+    first = CNNClassifier(class_weight=factor, **make).fit(X, y, own)
+    second = CNNClassifier(**make).fit(X, y, own * np.vectorize(factor.get)(y))
+    assert (first.predict_proba(X) == second.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
+def test_partial_fit_learns_and_survives_pickling(kind: Any, small: Any) -> None:
+    X, y = small
+    options = {"classes": np.arange(10)} if kind is CNNClassifier else {}
+    first = kind(random_state=0, lr=3e-3)
+    for start in range(0, 600, 200):
+        first.partial_fit(X[start : start + 200], y[start : start + 200], **options)
+    second = pickle.loads(pickle.dumps(first))
+    third = copy.deepcopy(first)
+    for estimator in (first, second, third):
+        for _ in range(10):
+            estimator.partial_fit(X, y)
+    assert first.n_iter_ == 13
+    assert (first.predict(X) == second.predict(X)).all()
+    assert (first.predict(X) == third.predict(X)).all()
+    assert first.score(X, y) > 0.6
+
+
+def test_partial_fit_goes_on_after_fit(small: Any) -> None:
+    classifier = CNNClassifier(epochs=1, random_state=0).fit(*small)
+    before = classifier.score(*small)
+    for _ in range(10):
+        classifier.partial_fit(*small)
+    assert classifier.score(*small) > before
+
+
+def test_a_pickle_holds_the_weights_once(digits: Any) -> None:
+    classifier = CNNClassifier("report", epochs=1).fit(*digits)
+    steps = len(pickle.dumps(classifier.history_))
+    assert len(pickle.dumps(classifier)) < 1.2 * 4 * classifier.model_.num_parameters + steps
+
+
+def test_several_outputs_and_large_targets() -> None:
+    X, y = make_friedman1(300, random_state=0)
+    both = np.column_stack([1e6 + 1e5 * y, -1e-6 * y, np.full(300, 7.7)])
+    regressor = CNNRegressor(random_state=0).fit(X, both)
+    prediction = regressor.predict(X)
+    assert prediction.shape == (300, 3)
+    for column in (0, 1):
+        assert np.corrcoef(prediction[:, column], both[:, column])[0, 1] > 0.9
+    assert prediction[:, 2] == pytest.approx(7.7, abs=0.2)
+
+
+def test_regression_on_images(digits: Any) -> None:
+    ink = digits[0].mean(axis=(1, 2, 3))
+    regressor = CNNRegressor(epochs=30, random_state=0).fit(digits[0][:500], ink[:500])
+    assert regressor.score(digits[0][500:], ink[500:]) > 0.65
+
+
+X8, Y8 = np.random.default_rng(0).standard_normal((20, 64)), np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"architecture": "resnet"}, ConfigurationError, "architecture must be one of auto, mlp"),
+        ({"architecture": report_cnn()}, ShapeError, "layer"),
+        ({"architecture": lambda *_: 3}, ConfigurationError, "returned int"),
+        ({"architecture": Sequential(Flatten(), Linear(64, 5))}, ConfigurationError, "2 are need"),
+        ({"architecture": "cnn", "input_shape": (64,)}, ConfigurationError, "needs images"),
+        ({"input_shape": (1, 9, 9)}, ShapeError, "do not fit"),
+        ({"optimizer": "lion"}, ConfigurationError, "optimizer must be one of"),
+        ({"batch_size": 0}, ConfigurationError, "batch_size must be"),
+        ({"epochs": -1}, ConfigurationError, "epochs must be"),
+        ({"optimizer": SGD(lr=1e30)}, NonFiniteError, "diverged"),
+    ],
+)
+def test_bad_parameters(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        CNNClassifier(**arguments).fit(X8, Y8)
+
+
+def test_bad_partial_fits() -> None:
+    with pytest.raises(ConfigurationError, match="classes must be passed"):
+        CNNClassifier().partial_fit(X8, Y8)
+    with pytest.raises(ConfigurationError, match="'balanced' needs all samples"):
+        CNNClassifier(class_weight="balanced").partial_fit(X8, Y8, classes=[0, 1])
+    with pytest.raises(ConfigurationError, match="early_stopping"):
+        CNNClassifier(early_stopping=True).partial_fit(X8, Y8, classes=[0, 1])
+    with pytest.raises(DataError, match="none of the classes"):
+        CNNClassifier().partial_fit(X8, Y8, classes=[0, 5])
+    classifier = CNNClassifier(optimizer=SGD(lr=1e30)).partial_fit(X8, Y8, classes=[0, 1])
+    before = classifier.model_.parameter_vector.copy()
+    with pytest.raises(NonFiniteError, match="weights are those before"):
+        classifier.partial_fit(X8, Y8)
+    assert (classifier.model_.parameter_vector == before).all()
+    regressor = CNNRegressor().partial_fit(X8, Y8)
+    with pytest.raises(ShapeError, match="y has 2 outputs, 1 at the first call"):
+        regressor.partial_fit(X8, np.column_stack([Y8, Y8]))

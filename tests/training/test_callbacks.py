@@ -1,0 +1,245 @@
+"""Callbacks, weights of samples, and the moving average of parameters."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Flatten, Linear, Sequential
+from fastcnn.optim import SGD
+from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, evaluate, fit
+from fastcnn.training.callbacks import TrainingStart
+from fastcnn.training.history import History
+
+
+def blobs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    y = generator.integers(0, 3, count)
+    x = generator.standard_normal((count, 1, 2, 2)) + y[:, None, None, None]
+    return x, y
+
+
+def dense() -> Sequential:
+    return Sequential(Flatten(), Linear(4, 3, seed=0), input_shape=(1, 2, 2))
+
+
+class Recorder(Callback):
+    """Notes calls, and the parameters seen after each epoch."""
+
+    def __init__(self, name: str = "", calls: list[str] | None = None) -> None:
+        self.name = name
+        self.calls = [] if calls is None else calls
+        self.vectors: list[np.ndarray] = []
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        self.calls.append(f"begin {self.name}")
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Any) -> None:
+        self.calls.append(f"epoch {self.name}")
+        self.vectors.append(model.parameter_vector.copy())
+
+    def on_train_end(self, history: History) -> None:
+        self.calls.append(f"end {self.name}")
+
+
+def test_what_begins_first_ends_last() -> None:
+    calls: list[str] = []
+    fit(dense(), blobs(20), epochs=1, callbacks=[Recorder("a", calls), Recorder("b", calls)])
+    assert calls == ["begin a", "begin b", "epoch a", "epoch b", "end b", "end a"]
+
+
+def play(callback: Callback, values: list[float], metric: str = "test_loss") -> list[float]:
+    """Feed a metric, one value an epoch; return the factor of the learning rate after each."""
+    model = dense()
+    start = TrainingStart(model, History(), len(values), 1, 1, tested=True)
+    callback.on_train_begin(start)
+    factors = []
+    for index, value in enumerate(values, start=1):
+        model.parameter_vector[...] = index
+        callback.on_epoch_end({"epoch": index, metric: value}, model)
+        factors.append(start.control.lr_factor)
+        if start.control.stop_reason is not None:
+            break
+    model.parameter_vector[...] = -1.0
+    callback.on_train_end(History(status="finished"))
+    factors.append(float(model.parameter_vector[0]))
+    return factors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "metric", "values", "epochs", "kept"),
+    [
+        ({"patience": 2}, "test_loss", [3.0, 2.0, 2.5, 2.1, 1.0], 4, 2),
+        ({"patience": 1}, "test_loss", [3.0, 2.0, 1.0], 3, 3),
+        ({"patience": 2, "min_delta": 0.5}, "test_loss", [3.0, 2.6, 2.55, 1.0], 3, 1),
+        ({"patience": 1}, "test_accuracy", [0.5, 0.6, 0.6, 0.9], 3, 2),
+        ({"patience": 1, "restore_best": False}, "train_loss", [3.0, 4.0, 1.0], 2, -1),
+    ],
+)
+def test_early_stopping(
+    arguments: dict[str, Any], metric: str, values: list[float], epochs: int, kept: int
+) -> None:
+    *factors, first_weight = play(EarlyStopping(metric, **arguments), values, metric)
+    assert len(factors) == epochs
+    assert first_weight == kept
+
+
+def test_early_stopping_ends_fit_with_the_best_weights() -> None:
+    train, test = blobs(30), blobs(200, seed=1)
+    model = dense()
+    stopper = EarlyStopping(patience=3)
+    history = fit(
+        model, train, test, epochs=500, optimizer=SGD(lr=0.5), batch_size=5, callbacks=[stopper]
+    )
+    assert len(history.epochs) == stopper.best_epoch + 3 < 500
+    assert history.status == "finished"
+    assert history.stop_reason is not None
+    assert "test_loss has not improved since epoch" in history.stop_reason
+    losses = history.column("test_loss")
+    assert evaluate(model, test)[0] == pytest.approx(min(losses))
+    assert stopper.best == min(losses)
+
+
+def test_the_learning_rate_falls_on_a_plateau() -> None:
+    values = [1.0, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8, 0.8, 0.8]
+    *factors, _ = play(ReduceLROnPlateau(factor=0.5, patience=1), values)
+    assert factors == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
+    *factors, _ = play(ReduceLROnPlateau(factor=0.5, patience=0, min_factor=0.3), [1.0] * 4)
+    assert factors == [1, 0.5, 0.3, 0.3]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("metric", ["test_loss", "test_accuracy"])
+@pytest.mark.parametrize(("patience", "cooldown"), [(0, 0), (1, 2), (3, 1)])
+def test_plateaus_are_pytorchs(metric: str, patience: int, cooldown: int) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    values = np.random.default_rng(0).uniform(0.5, 1.0, 60).tolist()
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="min" if metric == "test_loss" else "max", factor=0.5,
+        patience=patience, cooldown=cooldown, threshold=0.05, eps=0.0,
+    )  # fmt: skip
+    expected = []
+    for value in values:
+        scheduler.step(value)
+        expected.append(optimizer.param_groups[0]["lr"])
+    callback = ReduceLROnPlateau(metric, 0.5, patience, threshold=0.05, cooldown=cooldown)
+    assert play(callback, values, metric)[:-1] == pytest.approx(expected)
+
+
+def test_fit_uses_the_lowered_rate() -> None:
+    plateau = ReduceLROnPlateau("train_loss", factor=0.1, patience=0)
+    history = fit(
+        dense(), blobs(20), epochs=4, batch_size=20, optimizer=SGD(lr=0.0), callbacks=[plateau]
+    )
+    assert [record["lr"] for record in history.steps] == [0.0] * 4
+    plateau = ReduceLROnPlateau("train_loss", factor=0.1, patience=0, threshold=10.0)
+    history = fit(
+        dense(), blobs(20), epochs=4, batch_size=20, optimizer=SGD(lr=0.1), callbacks=[plateau]
+    )
+    assert [record["lr"] for record in history.steps] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, ReduceLROnPlateau])
+def test_state_survives_an_interruption(kind: Any) -> None:
+    values = [1.0, 0.8, 0.9, 0.9, 0.9, 0.9]
+    whole, first, second = (kind(patience=2) for _ in range(3))
+    play(whole, values)
+    play(first, values[:3])
+    second.load_state_dict(first.state_dict())
+    model = dense()
+    start = TrainingStart(model, History(epochs=[{}] * 3), 6, 1, 1, tested=True)
+    second.on_train_begin(start)
+    for index, value in enumerate(values[3:], start=4):
+        second.on_epoch_end({"epoch": index, "test_loss": value}, model)
+        if start.control.stop_reason:
+            break
+    assert second.best == whole.best
+    assert second.waited == whole.waited
+
+
+def average_of(model: Sequential, epochs: int, batch_size: int, decay: float) -> np.ndarray:
+    """The moving average, worked out step by step from the parameters after each."""
+    x, y = blobs(30)
+    vectors = [model.parameter_vector.copy()]
+
+    class Watch(Callback):
+        def on_steps(self, steps: Any) -> None:
+            assert len(steps.losses) == 1
+            vectors.append(model.parameter_vector.copy())
+
+    # The package's name "fit" is the function, not its module.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["fastcnn.training.fit"], "CHUNK_SECONDS", 0.0)
+        fit(model, (x, y), epochs=epochs, batch_size=batch_size, callbacks=[Watch()])
+    average, last = vectors[0].astype(np.float64), 0
+    per_epoch = -(-30 // batch_size)
+    for step in range(1, len(vectors)):
+        if step % 10 == 0 or step % per_epoch == 0:
+            keep = min(decay, (1 + step) / (10 + step)) ** (step - last)
+            average = keep * average + (1 - keep) * vectors[step]
+            last = step
+    return average
+
+
+@pytest.mark.parametrize(("batch_size", "epochs"), [(2, 3), (30, 12)])
+def test_the_model_ends_with_the_average(batch_size: int, epochs: int) -> None:
+    expected = average_of(dense(), epochs, batch_size, 0.9)
+    model, seen = dense(), Recorder()
+    history = fit(
+        model, blobs(30), blobs(50, 1), epochs=epochs, batch_size=batch_size, ema_decay=0.9,
+        callbacks=[seen],
+    )  # fmt: skip
+    assert model.parameter_vector == pytest.approx(expected, abs=1e-5)
+    assert (seen.vectors[-1] == model.parameter_vector).all()
+    assert evaluate(model, blobs(50, 1))[0] == pytest.approx(history.final["test_loss"])
+
+
+def test_an_average_of_nothing_is_plain_training() -> None:
+    plain, averaged = dense(), dense()
+    fit(plain, blobs(30), epochs=2, batch_size=4)
+    fit(averaged, blobs(30), epochs=2, batch_size=4, ema_decay=0.0)
+    assert averaged.parameter_vector == pytest.approx(plain.parameter_vector)
+
+
+def test_whole_weights_are_repetitions() -> None:
+    x, y = blobs(12)
+    weight = np.arange(1, 13)
+    weighted, repeated = dense().to(np.float64), dense().to(np.float64)
+    first = fit(weighted, (x, y, weight), (x, y, weight), epochs=20, batch_size=100)
+    many = (x.repeat(weight, axis=0), y.repeat(weight))
+    second = fit(repeated, many, many, epochs=20, batch_size=100)
+    assert weighted.parameter_vector == pytest.approx(repeated.parameter_vector, rel=1e-9)
+    for name in ("train_loss", "test_loss"):
+        assert first.column(name) == pytest.approx(second.column(name), rel=1e-9)
+
+
+def test_the_mean_loss_of_an_epoch_is_weighted() -> None:
+    x, y = blobs(10)
+    weight = np.linspace(0.1, 3.0, 10)
+    history = fit(dense(), (x, y, weight), epochs=1, batch_size=4, optimizer=SGD(lr=0.0))
+    loss, _, _ = evaluate(dense(), (x, y, weight))
+    assert history.final["train_loss"] == pytest.approx(loss)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EarlyStopping("accuracy"), "monitor must be one of"),
+        (lambda: EarlyStopping(patience=-1), "patience must be"),
+        (lambda: ReduceLROnPlateau(factor=1.0), "factor must lie between"),
+    ],
+)
+def test_bad_arguments(make: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make()
+
+
+def test_a_test_metric_needs_test_data() -> None:
+    with pytest.raises(ConfigurationError, match="there are no test data"):
+        fit(dense(), blobs(20), epochs=1, callbacks=[EarlyStopping()])
+    assert fastcnn.training.EarlyStopping is EarlyStopping

@@ -1,0 +1,116 @@
+"""Sweeps: what is tried, what is found, and that one failure does not end them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.analysis.sweeps import sweep_figure
+from fastcnn.errors import ConfigurationError
+from fastcnn.training.recipe import Recipe
+from fastcnn.training.sweep import Span, Trial, draw, grid, rank, sweep
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[fastcnn.Dataset, fastcnn.Dataset]:
+    return fastcnn.data.digits_dataset(300, 100, classes=(0, 1, 2), seed=1)
+
+
+def test_a_grid_has_every_combination() -> None:
+    found = grid({"lr": [0.1, 0.2], "seed": [0, 1, 2]})
+    assert len(found) == 6
+    assert found[1] == {"lr": 0.1, "seed": 1}
+
+
+def test_random_search_draws_from_values_and_ranges() -> None:
+    space = {"lr": Span(1e-4, 1e-1, log=True), "batch_size": Span(8, 64, whole=True), "seed": [3]}
+    found = draw(space, 400, seed=0)
+    assert found == draw(space, 400, seed=0) != draw(space, 400, seed=1)
+    rates = np.array([one["lr"] for one in found])
+    assert 1e-4 <= rates.min() < 2e-4
+    assert np.log10(rates).mean() == pytest.approx(-2.5, abs=0.1)
+    sizes = [one["batch_size"] for one in found]
+    assert min(sizes) == 8
+    assert max(sizes) == 64
+    assert all(isinstance(size, int) for size in sizes)
+
+
+def test_workers_do_not_change_results(digits: Any) -> None:
+    settings = grid({"lr": [0.0, 0.02, 0.05], "epochs": [2], "optimizer": ["sgd", "adam"]})
+    alone = sorted(sweep(*digits, settings, workers=1), key=lambda trial: trial.number)
+    shared = sorted(sweep(*digits, settings, workers=2), key=lambda trial: trial.number)
+    for first, second in zip(alone, shared, strict=True):
+        assert first.settings == second.settings
+        assert first.status == second.status == "finished"
+        for one, two in zip(first.epochs, second.epochs, strict=True):
+            assert (one["train_loss"], one["test_loss"]) == (two["train_loss"], two["test_loss"])
+    ranked = rank(alone)
+    assert ranked[-1].settings["lr"] == 0.0
+    assert ranked[0].epochs[-1]["test_accuracy"] == max(t.score("test_accuracy") for t in alone)
+    assert len(sweep_figure(ranked, ["lr", "optimizer"], "test_accuracy").axes) == 2
+
+
+def test_a_trial_is_a_training_run(digits: Any) -> None:
+    trial = next(iter(sweep(*digits, [{"epochs": 2, "lr": 0.03}], workers=1)))
+    model = fastcnn.models.report_cnn(seed=0)
+    history = fastcnn.fit(
+        model, *digits, epochs=2, optimizer=fastcnn.optim.SGD(lr=0.03, momentum=0.9), threads=1
+    )
+    assert trial.epochs[-1]["test_loss"] == history.final["test_loss"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failure_does_not_stop_the_others(workers: int, digits: Any) -> None:
+    settings = [{"lr": 1e38, "epochs": 1}, {"lr": 0.02, "epochs": 1}]
+    ranked = rank(list(sweep(*digits, settings, workers=workers)))
+    assert [trial.status for trial in ranked] == ["finished", "failed"]
+    assert ranked[1].error is not None
+    assert "diverged" in ranked[1].error
+
+
+def test_ranking_by_loss_and_ties() -> None:
+    def trial(number: int, accuracy: float, loss: float) -> Trial:
+        epoch = {"test_accuracy": accuracy, "test_loss": loss, "seconds": 0.1}
+        return Trial(number, {}, Recipe(), [epoch], "finished")
+
+    trials = [trial(1, 0.9, 0.3), trial(2, 0.9, 0.2), trial(3, 0.8, 0.1), Trial(4, {}, Recipe())]
+    assert [one.number for one in rank(trials)] == [2, 1, 3, 4]
+    assert [one.number for one in rank(trials, "test_loss")] == [3, 2, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Span(1, 1), "low < high"),
+        (lambda: Span(0, 1, log=True), "low > 0"),
+        (lambda: grid({"lr": Span(0, 1)}), "ranges need a number of random trials"),
+        (lambda: grid({"lr": []}), "a grid needs values"),
+        (lambda: draw({"lr": [1]}, 0), "trials must be"),
+        (lambda: rank([], "accuracy"), "metric must be one of"),
+    ],
+)
+def test_bad_spaces(call: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 0.1}, "no setting named learning_rate: there are model, "),
+        ({"lr": -1.0}, "lr must be at least"),
+        ({"model": "resnet"}, "model must be one of"),
+        ({"schedule": "linear"}, "schedule must be one of"),
+    ],
+)
+def test_bad_settings_are_found_before_anything_runs(
+    settings: dict[str, Any], message: str, digits: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        sweep(*digits, [{"epochs": 1}, settings])
+
+
+def test_a_recipe_says_what_it_changes() -> None:
+    recipe = Recipe.of({"lr": 0.1, "optimizer": "adam", "epochs": 5})
+    assert recipe.changes() == {"lr": 0.1, "optimizer": "adam"}
