@@ -50,8 +50,8 @@ class Backward:
         # Outputs that end in a fused ReLU: whoever makes their gradient may mask it at once.
         self.rectified = {g.target for g in planner.groups if g.relu and not g.pooled}
         for group in planner.groups:
-            same_memory = values[group.target] is values[group.source]
-            if same_memory and group.source in self.rectified:
+            renamed = values[group.target].offset == values[group.source].offset
+            if renamed and group.source in self.rectified:
                 self.rectified.add(group.target)
 
     def wanted(self, group: Group) -> Buffer | None:
@@ -254,8 +254,9 @@ class Backward:
         self._renamed(group)
 
     def _renamed(self, group: Group) -> None:
-        grad = self.gradients[group.target]
-        if self.values[group.target] is self.values[group.source]:
+        x, y = self.values[group.source], self.values[group.target]
+        grad = self.gradients[group.target].reshaped(x.channels, x.height, x.width)
+        if x.offset == y.offset:
             self.gradients[group.source] = grad
             if group.target in self.masked:
                 self.masked.add(group.source)

@@ -135,13 +135,11 @@ class Forward:
         """Another name for the same memory, unless the map has a halo."""
         from fastcnn.backends.lanes.program import NO_HALO
 
-        x = self.values[group.source]
-        if x.halo == NO_HALO:
-            self.values[group.target] = x
-            return
-        y = self.planner.buffer((x.channels, x.height, x.width))
-        self.values[group.target] = y
-        self.planner.copy(group.node.name, x, y)
+        x = y = self.values[group.source]
+        if x.halo != NO_HALO:
+            y = self.planner.buffer((x.channels, x.height, x.width))
+            self.planner.copy(group.node.name, x, y)
+        self.values[group.target] = y.reshaped(x.channels * x.height * x.width, 1, 1)
 
     def elementwise(self, group: Group, y: Buffer, mode: int) -> None:
         """A function of each element."""

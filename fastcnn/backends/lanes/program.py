@@ -1,6 +1,6 @@
 """Lowers a network to a program: rows for the interpreter, tables of addresses, one arena."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,14 @@ class Buffer:
         """Offsets of all pixels within a channel, in row-major order."""
         h, w = np.mgrid[: self.height, : self.width]
         return self.at(h, w).ravel()
+
+    def reshaped(self, channels: int, height: int, width: int) -> "Buffer":
+        """The same memory under another shape of as many elements, where there is no halo."""
+        if (channels, height, width) == (self.channels, self.height, self.width):
+            return self
+        if self.halo != NO_HALO or channels * height * width != self.size // LANES:
+            raise ValueError(f"a buffer of {self} has no shape ({channels}, {height}, {width})")
+        return replace(self, channels=channels, height=height, width=width)
 
     def columns(self, name: str) -> dict[str, int]:
         """The program columns that address this buffer as X, Y or M."""
