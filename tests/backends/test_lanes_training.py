@@ -1,0 +1,136 @@
+"""Training on the lanes engine: the same steps as im2col, whatever the threads and the values."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.execution import make_executor
+from fastcnn.execution.lanes import LanesExecutor
+from fastcnn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
+from fastcnn.optim import SGD, Adam, AdamW
+
+BYTES = fastcnn.data.Normalisation((0.3, 0.6), (0.5, 0.7))
+
+
+def network() -> Sequential:
+    return Sequential(
+        Conv2d(2, 5, 3, padding=1, seed=0), ReLU(), MaxPool2d(2), Dropout(0.2),
+        Conv2d(5, 6, 3, stride=2, seed=1), Sigmoid(), Flatten(), Dropout(0.4),
+        Linear(6, 9, seed=2), ReLU(), Linear(9, 3, seed=3), input_shape=(2, 7, 6),
+    )  # fmt: skip
+
+
+def train(
+    backend: str,
+    optimizer: Any,
+    loss: Any,
+    *,
+    threads: int | None = None,
+    clip_norm: float | None = None,
+    batch_size: int = 21,
+) -> tuple[Any, ...]:
+    """Some steps over bytes, the last batch short: parameters, slots, losses, hits and norms."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (90, 2, 7, 6), dtype=np.uint8)
+    labels = generator.integers(0, 3, 90)
+    model = network()
+    executor = make_executor(
+        model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size, seed=4,
+        threads=threads, clip_norm=clip_norm,
+    )  # fmt: skip
+    assert isinstance(executor, LanesExecutor) == (backend == "lanes")
+    rates = np.linspace(1.0, 0.5, -(-90 // batch_size)) * optimizer.lr
+    results = [
+        executor.train_steps(images, labels, generator.permutation(90), rates, BYTES)
+        for _ in range(3)
+    ]
+    slots = [value.copy() for value in executor.optimizer_state().values()]
+    figures = [np.concatenate([getattr(r, name) for r in results])
+               for name in ("losses", "gradient_norms", "correct")]  # fmt: skip
+    return model.parameter_vector, slots, *figures
+
+
+@pytest.mark.parametrize("loss", [fastcnn.CrossEntropyLoss(0.1), fastcnn.MSELoss()])
+@pytest.mark.parametrize(
+    ("optimizer", "clip_norm"),
+    [
+        (SGD(lr=0.05), None),
+        (SGD(lr=0.05, momentum=0.9, weight_decay=0.01), 0.05),
+        (SGD(lr=0.05, momentum=0.9, nesterov=True), None),
+        (Adam(lr=0.01, weight_decay=0.01), None),
+        (AdamW(lr=0.01, betas=(0.8, 0.99), weight_decay=0.1), 0.1),
+    ],
+)
+def test_the_steps_of_im2col(optimizer: Any, clip_norm: float | None, loss: Any) -> None:
+    ours = train("lanes", optimizer, loss, clip_norm=clip_norm)
+    theirs = train("im2col", optimizer, loss, clip_norm=clip_norm)
+    assert ours[0] == pytest.approx(theirs[0], abs=2e-4)
+    for mine, other in zip(ours[1], theirs[1], strict=True):
+        assert mine == pytest.approx(other, abs=2e-4)
+    assert ours[2] == pytest.approx(theirs[2], rel=1e-4)
+    assert ours[3] == pytest.approx(theirs[3], rel=1e-3)
+    assert (ours[4] == theirs[4]).mean() > 0.9  # a sample may stand on the boundary
+
+
+@pytest.mark.parametrize("batch_size", [90, 21, 5])
+def test_results_do_not_depend_on_the_number_of_threads(batch_size: int) -> None:
+    """Momentum, clipping and dropout included, bit for bit."""
+    results = [
+        train("lanes", SGD(lr=0.1, momentum=0.9), fastcnn.CrossEntropyLoss(), clip_norm=0.1,
+              threads=threads, batch_size=batch_size)
+        for threads in (1, 2, 4, 8)
+    ]  # fmt: skip
+    for other in results[1:]:
+        assert (other[0] == results[0][0]).all()
+        assert (other[2] == results[0][2]).all()
+        assert (other[3] == results[0][3]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("backend", ["im2col", "lanes"])
+def test_a_bad_sample_spoils_its_own_output_alone(backend: str, value: float) -> None:
+    """Nothing hides it, and the 15 samples beside it in its block stay what they were."""
+    model = Sequential(
+        Conv2d(1, 3, 3, padding=1, seed=0), Sigmoid(), MaxPool2d(2), Conv2d(3, 2, 3, seed=1),
+        ReLU(), Flatten(), Linear(8, 3, seed=2), input_shape=(1, 8, 8),
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((20, 1, 8, 8)).astype(np.float32)
+    good = fastcnn.execution.forward(model, x, backend=backend)
+    x[7, 0, 3, 3] = np.nan if np.isnan(value) else value
+    bad = fastcnn.execution.forward(model, x, backend=backend)
+    others = np.arange(20) != 7
+    assert (bad[others] == good[others]).all()
+    assert np.isnan(bad[7]).all() if np.isnan(value) else (bad[7] != good[7]).any()
+
+
+@pytest.mark.parametrize("backend", ["im2col", "lanes"])
+def test_nan_goes_through_every_operation(backend: str) -> None:
+    layers = [ReLU(), Sigmoid(), MaxPool2d(2), MaxPool2d(3, 1, 1), fastcnn.AvgPool2d(2)]
+    for layer in layers:
+        model = Sequential(layer, Flatten(), input_shape=(1, 4, 4))
+        x = np.zeros((2, 1, 4, 4), np.float32)
+        x[1, 0, 1, 2] = np.nan
+        y = fastcnn.execution.forward(model, x, backend=backend)
+        assert not np.isnan(y[0]).any()
+        assert np.isnan(y[1]).any(), layer
+
+
+def test_tiny_and_wide_networks() -> None:
+    for model in (
+        Sequential(Conv2d(1, 1, 1, seed=0), Flatten(), Linear(1, 1, seed=0), input_shape=(1, 1, 1)),
+        Sequential(Conv2d(37, 67, 1, seed=0), ReLU(), Flatten(), Linear(67, 1001, seed=0),
+                   input_shape=(37, 1, 1)),
+        Sequential(Conv2d(1, 2, (1, 9), seed=0), MaxPool2d((1, 4)), Flatten(),
+                   Linear(498, 2, seed=0), input_shape=(1, 1, 1005)),
+        Sequential(Flatten(), Linear(2, 4099, seed=0), ReLU(), Linear(4099, 2, seed=1),
+                   input_shape=(2, 1, 1)),
+    ):  # fmt: skip
+        assert model.input_shape is not None
+        x = np.random.default_rng(0).standard_normal((3, *model.input_shape)).astype(np.float32)
+        y = np.zeros(3, np.int64)
+        ours = fastcnn.execution.loss_and_gradients(model, x, y, backend="lanes")
+        theirs = fastcnn.execution.loss_and_gradients(model, x, y, backend="im2col")
+        assert ours[1] == pytest.approx(theirs[1], abs=1e-5)
+        assert ours[2] == pytest.approx(theirs[2], abs=1e-5)
