@@ -10,7 +10,7 @@ ifneq ($(USABLE),$(CURDIR))
 .PHONY: $(STAMP)
 endif
 
-.PHONY: train test test-all bench lint docs clean
+.PHONY: train test test-all test-processors bench lint docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "fastcnn needs Python 3.11 to 3.14: make PYTHON=python3.12")'
@@ -35,6 +35,12 @@ test: .venv/installed-test
 test-all: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pytest -q $(ARGS)
+
+# The engine as other processors would run it: 8 floats a register, and 4.
+test-processors: .venv/installed-test
+	for name in haswell x86-64; do \
+	    NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES= $(BIN)/python -m pytest -q tests/backends || exit 1; \
+	done
 
 bench: .venv/installed-test
 	$(BIN)/python -m pytest bench -q --benchmark-only $(ARGS)

@@ -8,18 +8,20 @@ from rich.table import Table
 
 
 def info() -> None:
-    """Versions, processor, threads, BLAS and where data are found."""
-    import llvmlite.binding
+    """Versions, processor, the engine's instructions, tiles, threads and cache, BLAS, data."""
+    import llvmlite
     import numba
     import numpy
     from threadpoolctl import threadpool_info
 
     import fastcnn
     from fastcnn.backends import BACKENDS, DEFAULT_BACKEND
+    from fastcnn.backends.lanes import compiled
+    from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
+    from fastcnn.backends.lanes.target import blocking, instruction_set, processor
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
 
-    features = llvmlite.binding.get_host_cpu_features()
-    vectors = [name for name in ("avx512f", "avx2", "avx", "sse4.2", "neon") if features.get(name)]
+    tile = blocking()
     blas = [
         f"{pool['internal_api']} {pool.get('version')} ({pool.get('architecture')}, "
         f"{pool['num_threads']} threads)"
@@ -30,10 +32,16 @@ def info() -> None:
         "fastcnn": fastcnn.__version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
-        "numba": numba.__version__,
-        "processor": f"{llvmlite.binding.get_host_cpu_name()} ({platform.machine()})",
-        "vector instructions": ", ".join(vectors) or "none known",
-        "cores": str(os.cpu_count()),
+        "numba": f"{numba.__version__} (llvmlite {llvmlite.__version__})",
+        "processor": f"{processor()[1]} ({platform.machine()}), {os.cpu_count()} cores",
+        "lanes: instructions": instruction_set(),
+        "lanes: register tiles": f"convolution {_size(tile.products, (4, 4))}, with pooling "
+        f"{_size(tile.windows, (4, 4))}, weight gradient {_size(tile.gradients, (4, 5))} "
+        "vectors of 16 floats",
+        "lanes: threads": f"{default_threads()} (set {THREADS_VARIABLE} to change), "
+        "plain threads in one compiled call, spinning barriers",
+        "lanes: kernels": f"{compiled.kernel_folder()} "
+        + ("(compiled)" if compiled.are_kept() else "(not compiled yet: fastcnn warmup)"),
         "BLAS": "; ".join(blas) or "none found",
         "backends": ", ".join(BACKENDS) + f" (default: {DEFAULT_BACKEND})",
         DATA_DIR_VARIABLE: os.environ.get(DATA_DIR_VARIABLE, "not set"),
@@ -44,3 +52,8 @@ def info() -> None:
     for key, value in rows.items():
         table.add_row(key, value)
     Console(highlight=False).print(table)
+
+
+def _size(block: tuple[int, int], whole: tuple[int, int]) -> str:
+    """The part of a whole tile that is computed at a time."""
+    return f"{min(block[0], whole[0])}x{min(block[1], whole[1])}"

@@ -60,9 +60,7 @@ def maps_layer(draw: Any, shape: tuple[int, ...]) -> Any:
     if kind == "tile":
         return MaxPool2d(2)
     if kind == "avg":
-        return AvgPool2d(
-            **draw(windows(height, width)), count_include_pad=draw(st.booleans())
-        )
+        return AvgPool2d(**draw(windows(height, width)), count_include_pad=draw(st.booleans()))
     return draw(element())
 
 
@@ -95,7 +93,6 @@ def networks(draw: Any) -> Sequential:
             width = wider
     layers.append(Linear(width, draw(st.integers(2, 4)), seed=8))
     return Sequential(*layers, input_shape=shape)
-
 
 
 @given(model=networks(), count=st.integers(1, 35), smoothing=st.sampled_from([0.0, 0.1]))

@@ -134,3 +134,15 @@ def test_tiny_and_wide_networks() -> None:
         theirs = fastcnn.execution.loss_and_gradients(model, x, y, backend="im2col")
         assert ours[1] == pytest.approx(theirs[1], abs=1e-5)
         assert ours[2] == pytest.approx(theirs[2], abs=1e-5)
+
+
+def test_denormals_count_as_zero_in_the_engine_alone() -> None:
+    """A saturated sigmoid's gradients would take a hundred cycles for each operation."""
+    model = fastcnn.models.report_cnn("sigmoid", seed=0)
+    model.parameter_vector[...] *= np.float32(1e-9)
+    x = np.random.default_rng(0).random((64, 1, 28, 28), np.float32)
+    gradient = fastcnn.execution.loss_and_gradients(model, x, np.zeros(64, int), backend="lanes")[2]
+    assert not ((gradient != 0) & (np.abs(gradient) < np.finfo(np.float32).tiny)).any()
+    expected = fastcnn.execution.loss_and_gradients(model, x, np.zeros(64, int), backend="im2col")
+    assert gradient == pytest.approx(expected[2], abs=1e-6)
+    assert np.float32(2e-38) * np.float32(0.1) != 0

@@ -66,6 +66,11 @@ def kernel_folder() -> Path:
     return cache_folder() / f"kernels-{digest.hexdigest()[:16]}"
 
 
+def are_kept() -> bool:
+    """Whether a new process would find the interpreter on the disk."""
+    return any(kernel_folder().glob("*.nbc"))
+
+
 def _compile() -> Start:
     began = time.perf_counter()
     dispatcher: Any = interpreter.run

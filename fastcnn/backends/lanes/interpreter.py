@@ -9,6 +9,7 @@ from fastcnn.backends.lanes import conv_kernels as conv
 from fastcnn.backends.lanes import linear_kernels as dense
 from fastcnn.backends.lanes import map_kernels as maps
 from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes.denormals import flush_denormals, restore_denormals
 from fastcnn.backends.lanes.division import share
 from fastcnn.backends.lanes.layout import (
     IN,
@@ -320,6 +321,7 @@ def run(
     which it takes through all its rows while they are in its cache; blocks that are left over are
     done by all threads together, row by row.
     """
+    state = flush_denormals()
     arrived = 0
     units = (P.size + UNIT - 1) // UNIT
     for s in range(rates.size):
@@ -340,7 +342,7 @@ def run(
                     slot, part, parts = (0, thread, threads) if shared else (thread, 0, 1)
                     # Another thread's slot is about to be used.
                     if turn == rounds and not barrier(sync, arrived, threads):
-                        return
+                        return restore_denormals(state)
                     arrived += turn == rounds
                     for n in range(first, last):
                         run_block_row(
@@ -349,10 +351,10 @@ def run(
                             block_losses, block_hits,
                         )  # fmt: skip
                         if shared and not barrier(sync, arrived, threads):
-                            return
+                            return restore_denormals(state)
                         arrived += shared
             if not barrier(sync, arrived, threads):
-                return
+                return restore_denormals(state)
             arrived += 1
         if thread == 0:
             total, right = 0.0, 0
@@ -367,7 +369,7 @@ def run(
         for unit in range(thread, units, threads):
             squares[unit] = sum_of_squares(G, unit * UNIT, min(unit * UNIT + UNIT, P.size))
         if not barrier(sync, arrived, threads):
-            return
+            return restore_denormals(state)
         arrived += 1
         total = 0.0
         for unit in range(units):
@@ -381,8 +383,9 @@ def run(
         i, j = begin * UNIT, min(end * UNIT, P.size)
         update(kind, P[i:j], G[i:j], S1[i:j], S2[i:j], scale, settings, rates[s], step + 1)
         if not barrier(sync, arrived, threads):
-            return
+            return restore_denormals(state)
         arrived += 1
+    return restore_denormals(state)
 
 
 _floats, _doubles, _ints = types.float32[::1], types.float64[::1], types.int64[::1]

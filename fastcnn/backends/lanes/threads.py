@@ -4,9 +4,11 @@ A thread pool's launch costs microseconds to a hundred, and numba's pools differ
 threads that stay inside one compiled call need only a place to wait for each other.
 """
 
+import ctypes
+import sys
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
@@ -15,6 +17,11 @@ from fastcnn.backends.lanes.simd import INT64, data_pointer
 
 #: Spins before a waiting thread lets others run.
 SPINS = 20_000
+
+if sys.platform == "win32":
+    binding.add_symbol(
+        "sched_yield", ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value
+    )
 
 
 @intrinsic
