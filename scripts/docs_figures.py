@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import fastcnn
-from fastcnn.backends.lanes.program import LANES, Planner
+from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.backends.lanes.lowering import lower
 from fastcnn.training.curves import new_figure, save_figure
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -68,8 +69,9 @@ def program_figure() -> Any:
     for key, value in model.state_dict().items():
         places[key] = (offset, value.shape)
         offset += value.size
-    planner = Planner(model.graph(), 64, places, workers=2)
-    program = planner.build(loss=("cross_entropy", 0.0), training=True)
+    program = lower(
+        model.graph(), 64, places, workers=2, loss=("cross_entropy", 0.0), training=True
+    )
     lines = sum(last - first for first, last, _ in program.phases)
     figure = new_figure(8.6, 0.24 * lines + 0.14 * len(program.phases) + 0.9)
     axes = figure.subplots()

@@ -44,7 +44,7 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
         If the engine does not cover the model.
     """
     from fastcnn.backends.lanes.engine import Engine
-    from fastcnn.backends.lanes.program import Unsupported
+    from fastcnn.backends.lanes.grouping import Unsupported
 
     if model.dtype != np.float32:
         raise Unsupported(f"parameters of type {model.dtype}")
@@ -255,7 +255,7 @@ class LanesExecutor:
 
 def loss_key(loss: Loss) -> tuple[str, float]:
     """What the planner needs of a loss."""
-    from fastcnn.backends.lanes.program import Unsupported
+    from fastcnn.backends.lanes.grouping import Unsupported
 
     arguments = dict(loss.arguments)
     smoothing = float(arguments.pop("label_smoothing", 0.0))
@@ -267,7 +267,7 @@ def loss_key(loss: Loss) -> tuple[str, float]:
 def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
     """The numbers that the interpreter's update reads."""
     from fastcnn.backends.lanes.engine import KINDS
-    from fastcnn.backends.lanes.program import Unsupported
+    from fastcnn.backends.lanes.grouping import Unsupported
 
     o: Any = optimizer
     kind = getattr(optimizer, "kind", None)

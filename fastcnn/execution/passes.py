@@ -61,7 +61,7 @@ def _forward(
     threads: int | None = None,
 ) -> np.ndarray:
     if _is_lanes(backend):
-        from fastcnn.backends.lanes.program import Unsupported
+        from fastcnn.backends.lanes.grouping import Unsupported
         from fastcnn.execution import lanes
 
         try:
@@ -119,7 +119,7 @@ def loss_and_gradients(
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)
     if _is_lanes(backend):
-        from fastcnn.backends.lanes.program import Unsupported
+        from fastcnn.backends.lanes.grouping import Unsupported
         from fastcnn.execution import lanes
 
         try:

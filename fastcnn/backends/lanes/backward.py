@@ -1,35 +1,38 @@
 """Rows of each operation's backward pass."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from fastcnn.backends.graph import INPUT
+from fastcnn.backends.lanes import conv_rows
 from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes.buffers import LANES, Buffer, union
+from fastcnn.backends.lanes.grouping import Group
 from fastcnn.backends.lanes.layout import row
+from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
-    ahead_columns,
-    bias_offset,
+    BY_OUTPUT,
+    activation_mode,
+    adaptive_row,
+    copy,
     dropout_row,
     element_columns,
-    grid,
-    input_taps,
-    pack,
+    parameter_offset,
     pool_row,
-    taps_of_phase,
     windows_of_two,
 )
 
-if TYPE_CHECKING:
-    from fastcnn.backends.lanes.program import Buffer, ConvGeometry, Group, Planner
-
-LANES = 16
-
 
 class Backward:
-    """Adds the backward rows of one group after the other, from the last."""
+    """Adds the backward rows of one group after the other, from the last.
+
+    Parameters
+    ----------
+    planner : Planner
+    values, winners : dict of int to Buffer
+        Of the forward pass.
+    gradient : Buffer
+        The gradient of the network's output.
+    input_gradient : bool
+        Whether the gradient of the network's input is wanted.
+    """
 
     def __init__(
         self,
@@ -37,95 +40,140 @@ class Backward:
         values: dict[int, Buffer],
         winners: dict[int, Buffer],
         gradient: Buffer,
-        training: bool,
         input_gradient: bool,
     ) -> None:
         self.planner = planner
         self.values = values
         self.winners = winners
-        self.gradients = {len(planner.graph.nodes) - 1: gradient}
-        self.masked: set[int] = set()
-        self.training = training
         self.input_gradient = input_gradient
+        #: Gradients of each node's output, one from each reader.
+        self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
+        #: Places of gradients that more than one reader sees: none may change them.
+        self.shared: set[int] = set()
+        #: Nodes whose gradient its maker has masked by the node's ReLU already.
+        self.masked: set[int] = set()
         # Outputs that end in a fused ReLU: whoever makes their gradient may mask it at once.
-        self.rectified = {g.target for g in planner.groups if g.relu and not g.pooled}
+        self.rectified = {
+            g.target for g in planner.groups
+            if g.relu and not g.pooled and g.operation != "batch_norm"
+        }  # fmt: skip
         for group in planner.groups:
             renamed = values[group.target].offset == values[group.source].offset
             if renamed and group.source in self.rectified:
                 self.rectified.add(group.target)
 
-    def wanted(self, group: Group) -> Buffer | None:
-        """The buffer of the input's gradient, or None where nobody needs it."""
-        if group.source == INPUT and not self.input_gradient:
-            return None
-        passing = group.operation != "linear" and not self.planner.comes_from_a_batch(group.source)
-        return self.gradients.setdefault(
-            group.source, self.planner.like(self.values[group.source], passing)
-        )
+    def add(self, group: Group) -> None:
+        """Add one group's rows, if anything depends on its output."""
+        if group.target in self.contributions:
+            getattr(self, f"_{group.operation}")(group, self.collected(group.target))
 
-    def arrived(self, group: Group) -> Buffer:
-        """The gradient of the group's output, behind its fused ReLU."""
-        grad = self.gradients[group.target]
-        if group.relu and not group.pooled and group.target not in self.masked:
-            self.back_elementwise(group, grad, grad, self.values[group.target], L.ACT_RELU)
-        return grad
+    def collected(self, index: int) -> Buffer:
+        """The gradient of a node's output: the sum of what its readers contribute."""
+        parts = self.contributions[index]
+        total = parts[0]
+        for part in parts[1:]:
+            x, total = total, self._writable(total, index)
+            columns = element_columns(self.planner, x=x, y=total, m=part)
+            self.planner.emit(
+                f"{self.planner.makers[index].node.name if index != INPUT else 'input'}: "
+                "sum of gradients",
+                row(L.K_ADD, **columns),
+            )
+        self.contributions[index] = [total]
+        return total
+
+    def _writable(self, grad: Buffer, index: int) -> Buffer:
+        """A buffer for the gradient of a node's output: ``grad``, unless others see it."""
+        if grad.offset not in self.shared:
+            return grad
+        return self.planner.like(self.values[index], self.planner.gradient_passes(index))
+
+    def wanted(self, group: Group) -> Buffer | None:
+        """A buffer for the gradient of the group's input, or None where nobody needs it."""
+        source = group.source
+        if source == INPUT and not self.input_gradient:
+            return None
+        made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
+        self.contributions.setdefault(source, []).append(made)
+        return made
+
+    def rectify(self, group: Group, grad: Buffer) -> Buffer:
+        """The gradient before the group's fused ReLU."""
+        if not group.relu or group.pooled or group.target in self.masked:
+            return grad
+        target = self._writable(grad, group.target)
+        columns = element_columns(self.planner, x=target, y=grad, m=self.values[group.target])
+        self.planner.emit(
+            f"{group.node.name}: gradient of ReLU",
+            row(L.K_ACTIVATION_BACKWARD, **columns, mode=L.ACT_RELU),
+        )
+        return target
 
     def mask(self, group: Group) -> dict[str, int]:
         """Columns that mask the input's gradient where the input was rectified."""
-        if group.source not in self.rectified:
+        source = group.source
+        if source not in self.rectified or len(self.planner.readers[source]) > 1:
             return {}
-        self.masked.add(group.source)
-        return self.values[group.source].columns("m") | {"mode": L.MASKED}
+        self.masked.add(source)
+        return self.values[source].columns("m") | {"mode": L.MASKED}
 
-    def back_elementwise(
-        self, group: Group, x: Buffer, y: Buffer, output: Buffer, mode: int
-    ) -> None:
-        """The gradient of an element-wise function."""
-        self.planner.emit(
-            f"{group.node.name}: gradient of activation",
-            row(
-                L.K_ACTIVATION_BACKWARD, **x.columns("x"), **y.columns("y"),
-                **output.columns("m"), mode=mode, **element_columns(self.planner, x, y),
-            ),
-        )  # fmt: skip
-
-    def conv2d(self, group: Group) -> None:
-        """Gradients of weight, bias and input."""
+    def _conv2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
-        g = planner.geometry(node)
-        count = g.out_channels * g.taps
-        # Each block's gradient of the weights, behind it that of the biases.
-        block = -(-(count + g.out_channels) // LANES) * LANES
-        partial = planner.allocate(block * planner.blocks)
-        bias = {"extra": partial + count, "extra_block": block}
+        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
+        partial, bias = self._partial(group, g.out_channels * g.taps, g.out_channels)
         if group.pooled:
-            grad = self._before_pooling(group, bias)
+            grad = self._before_pooling(group, grad, bias)
         else:
-            grad = self.arrived(group)
-            if "bias" in node.parameters:
-                planner.emit(
-                    f"{node.name}: bias gradient",
-                    row(
-                        L.K_BIAS_GRADIENT, **grad.columns("y"), channels=g.out_channels,
-                        positions=grad.height * grad.width, y_table=planner.table(grad.pixels()),
-                        y_channel=grad.channel, **bias,
-                    ),
-                )  # fmt: skip
-        self._weight_gradient(group, g, grad, {"extra": partial, "extra_block": block})
-        weight_at = planner.parameters[node.parameters["weight"]][0]
-        self._reduce(node.name, weight_at, partial, block, count)
-        if "bias" in node.parameters:
-            bias_at = bias_offset(planner, group)
-            self._reduce(node.name, bias_at, partial + count, block, g.out_channels)
+            grad = self.rectify(group, grad)
+            self._bias_gradient(group, grad, bias)
+        conv_rows.weight_gradient(planner, node.name, g, self.values[group.source], grad, partial)
+        self._reduce(group, partial, bias, g.out_channels * g.taps, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            self._input_gradient(group, grad, grad_x)
+            conv_rows.transpose(
+                planner, f"{node.name}: input gradient", g, weight, grad, grad_x,
+                **self.mask(group),
+            )  # fmt: skip
 
-    def _before_pooling(self, group: Group, bias: dict[str, int]) -> Buffer:
+    def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
+        planner, node = self.planner, group.node
+        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
+        count, channels = g.out_channels * g.taps, node.output_shape[0]
+        partial, bias = self._partial(group, count, channels)
+        grad = self.rectify(group, grad)
+        self._bias_gradient(group, grad, bias)
+        conv_rows.weight_gradient(planner, node.name, g, grad, self.values[group.source], partial)
+        self._reduce(group, partial, bias, count, channels)
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            conv_rows.product(
+                planner, f"{node.name}: input gradient", g, weight, grad, grad_x, False,
+                **self.mask(group),
+            )  # fmt: skip
+
+    def _partial(
+        self, group: Group, weights: int, biases: int
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Columns of each block's gradient of the weights, and behind it that of the biases."""
+        block = -(-(weights + biases) // LANES) * LANES
+        partial = self.planner.allocate(block * self.planner.blocks)
+        return (
+            {"extra": partial, "extra_block": block},
+            {"extra": partial + weights, "extra_block": block},
+        )
+
+    def _bias_gradient(self, group: Group, grad: Buffer, bias: dict[str, int]) -> None:
+        if "bias" in group.node.parameters:
+            columns = element_columns(self.planner, y=grad) | bias
+            self.planner.emit(
+                f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns)
+            )
+
+    def _before_pooling(self, group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:
         """The gradient of a convolution's own output, from that of what is pooled behind it."""
         planner, node = self.planner, group.node
-        pooled = self.gradients[group.target]
-        grad = planner.buffer(node.output_shape, planner.gradient_halo(node), passing=True)
+        halo = planner.geometry(node).gradient_halo()
+        grad = planner.buffer(node.output_shape, halo, passing=True)
         h, w = windows_of_two(*node.output_shape[1:])
         planner.emit(
             f"{node.name}: gradients of pooling and bias",
@@ -139,83 +187,30 @@ class Backward:
         )  # fmt: skip
         return grad
 
-    def _weight_gradient(
-        self, group: Group, g: ConvGeometry, grad: Buffer, partial: dict[str, int]
+    def _reduce(
+        self, group: Group, partial: dict[str, int], bias: dict[str, int], weights: int, biases: int
     ) -> None:
-        planner, x = self.planner, self.values[group.source]
-        h, w = grid(*g.output)
-        base = x.at(h * g.stride[0] - g.padding[0], w * g.stride[1] - g.padding[1])
-        scratch = 4 * (g.taps + 16) * LANES + LANES
-        planner.emit(
-            f"{group.node.name}: weight gradient",
-            row(
-                L.K_WEIGHT_GRADIENT, **x.columns("x"), **grad.columns("y"),
-                m=planner.allocate(scratch * planner.workers), m_slot=scratch, taps=g.taps,
-                tap_table=planner.table(input_taps(planner, group, x), 1), positions=len(h),
-                x_table=planner.table(base), y_table=planner.table(grad.at(h, w)),
-                groups=g.groups, channels=g.group_outputs, x_group=g.group_inputs * x.channel,
-                y_channel=grad.channel, **partial,
-            ),
-        )  # fmt: skip
+        """Plan the sums over blocks of the gradients."""
+        self._sum_blocks(group, parameter_offset(self.planner, group, "weight"), partial, weights)
+        if "bias" in group.node.parameters:
+            self._sum_blocks(group, parameter_offset(self.planner, group, "bias"), bias, biases)
 
-    def _reduce(self, name: str, target: int, partial: int, block: int, count: int) -> None:
-        """Plan the sum over blocks of a gradient; neighbours are summed by one row."""
+    def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
+        """Plan one sum over blocks; neighbours are summed by one row."""
         reductions = self.planner.reductions
-        if reductions:
+        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
             last = reductions[-1][1]
             end = last[L.OUT]
-            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial):
+            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
                 last[L.OUT] += count
                 return
         columns: dict[str, int] = {"out": count}
-        values = row(L.K_REDUCE, w=target, extra=partial, extra_block=block, **columns)
-        reductions.append((f"{name}: sum gradients", values))
+        values = row(L.K_REDUCE, w=target, **partial, **columns)
+        reductions.append((f"{group.node.name}: sum gradients", values))
 
-    def _input_gradient(self, group: Group, grad: Buffer, grad_x: Buffer) -> None:
-        """One convolution of the output's gradient for each phase of the stride.
-
-        Input rows that are equal modulo the stride see the same kernel rows.
-        """
+    def _linear(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
-        g = planner.geometry(node)
-        weight = planner.parameters[node.parameters["weight"]][0]
-        index = weight + np.arange(g.out_channels * g.taps).reshape(
-            g.groups, g.group_outputs, g.group_inputs, *g.kernel
-        )
-        mask = self.mask(group)
-        for first_h in range(min(g.stride[0], g.input[0])):
-            for first_w in range(min(g.stride[1], g.input[1])):
-                rows, shift_h = taps_of_phase(g, 0, first_h)
-                columns, shift_w = taps_of_phase(g, 1, first_w)
-                taps = (
-                    np.arange(g.group_outputs)[:, None, None] * grad.channel
-                    + shift_h[:, None] * grad.row
-                    + shift_w * LANES
-                ).ravel()
-                source = index[:, :, :, rows][..., columns]
-                source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
-                h, w = grid(
-                    -(-(g.input[0] - first_h) // g.stride[0]),
-                    -(-(g.input[1] - first_w) // g.stride[1]),
-                )
-                target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
-                planner.emit(
-                    f"{node.name}: input gradient",
-                    row(
-                        L.K_CONV, **grad.columns("x"), **grad_x.columns("y"), **mask,
-                        **ahead_columns(planner, taps, g.group_outputs, grad),
-                        w=pack(planner, node.name, g.groups, g.group_inputs, source), bias=-1,
-                        taps=len(taps), tap_table=planner.table(taps, 1), positions=len(h),
-                        x_table=planner.table(grad.at(h, w), 1), y_table=planner.table(target, 1),
-                        groups=g.groups, channels=g.group_inputs,
-                        x_group=g.group_outputs * grad.channel, y_channel=grad_x.channel,
-                    ),
-                )  # fmt: skip
-
-    def linear(self, group: Group) -> None:
-        """Gradients of weight, bias and input, in one phase."""
-        planner, node = self.planner, group.node
-        grad = self.arrived(group)
+        grad = self.rectify(group, grad)
         offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
         width, transposed = planner.transposed[group.target]
         sizes: dict[str, int] = {"in": inputs, "out": outputs}
@@ -233,7 +228,7 @@ class Backward:
                 f"{node.name}: bias gradient",
                 row(
                     L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"),
-                    bias=bias_offset(planner, group), **sizes,
+                    bias=parameter_offset(planner, group, "bias"), **sizes,
                 ),
                 whole=True, apart=False,
             )  # fmt: skip
@@ -249,71 +244,121 @@ class Backward:
                 whole=True, apart=False,
             )  # fmt: skip
 
-    def flatten(self, group: Group) -> None:
+    def _renamed(self, group: Group, grad: Buffer) -> None:
         """The same memory, or a copy into the map with a halo."""
-        self._renamed(group)
-
-    def _renamed(self, group: Group) -> None:
         x, y = self.values[group.source], self.values[group.target]
-        grad = self.gradients[group.target].reshaped(x.channels, x.height, x.width)
-        if x.offset == y.offset:
-            self.gradients[group.source] = grad
-            if group.target in self.masked:
+        if group.source == INPUT and not self.input_gradient:
+            return
+        grad = grad.reshaped(x.channels, x.height, x.width)
+        if x.offset == y.offset and self._fits(group.source, grad):
+            self.contributions.setdefault(group.source, []).append(grad)
+            if group.target in self.masked and len(self.planner.readers[group.source]) == 1:
                 self.masked.add(group.source)
             return
         grad_x = self.wanted(group)
         if grad_x is not None:
-            self.planner.copy(group.node.name, grad, grad_x)
+            copy(self.planner, group.node.name, grad, grad_x)
 
-    def _activation(self, group: Group, mode: int) -> None:
+    _flatten = _renamed
+
+    def _fits(self, index: int, grad: Buffer) -> bool:
+        """Whether a gradient's layout suits the maker of the node."""
+        if grad.halo == self.values[index].halo:
+            return True
+        needed = self.planner.gradient_halo(index)
+        return self.planner.takes_any_layout(index) and union(needed, grad.halo) == grad.halo
+
+    def _activation(self, group: Group, grad: Buffer) -> None:
         grad_x = self.wanted(group)
         if grad_x is not None:
-            grad = self.gradients[group.target]
-            self.back_elementwise(group, grad_x, grad, self.values[group.target], mode)
+            columns = activation_mode(self.planner, group)
+            seen = self.values[group.target if columns["mode"] in BY_OUTPUT else group.source]
+            columns |= element_columns(self.planner, x=grad_x, y=grad, m=seen)
+            self.planner.emit(
+                f"{group.node.name}: gradient of {group.operation}",
+                row(L.K_ACTIVATION_BACKWARD, **columns),
+            )
 
-    def relu(self, group: Group) -> None:
-        """ReLU that follows no convolution."""
-        self._activation(group, L.ACT_RELU)
+    _relu = _sigmoid = _tanh = _leaky_relu = _elu = _gelu = _silu = _softplus = _activation
 
-    def sigmoid(self, group: Group) -> None:
-        """Sigmoid."""
-        self._activation(group, L.ACT_SIGMOID)
+    def _add(self, group: Group, grad: Buffer) -> None:
+        """The gradient goes to both sides as it is: the same memory, where its layout suits."""
+        grad = self.rectify(group, grad)
+        self.shared.add(grad.offset)
+        for source in group.sources:
+            if source == INPUT and not self.input_gradient:
+                continue
+            given = grad
+            if source == INPUT or not self._fits(source, grad):
+                given = self.planner.like(self.values[source])
+                copy(self.planner, group.node.name, grad, given)
+            self.contributions.setdefault(source, []).append(given)
 
-    def tanh(self, group: Group) -> None:
-        """Hyperbolic tangent."""
-        self._activation(group, L.ACT_TANH)
+    def _batch_norm(self, group: Group, grad: Buffer) -> None:
+        planner, node = self.planner, group.node
+        x, output = self.values[group.source], self.values[group.target]
+        block = -(-2 * x.channels // LANES) * LANES
+        of_batch = planner.training or not node.arguments["track_running_stats"]
+        columns = {
+            "batch": planner.statistics[group.target], "relu": int(group.relu),
+            "extra": planner.allocate(block * planner.blocks), "extra_block": block,
+            "w": parameter_offset(planner, group, "weight"),
+            "bias": parameter_offset(planner, group, "bias"),
+            "mode": L.OF_BATCH if of_batch else L.FROZEN,
+        }  # fmt: skip
+        name = f"{node.name}: gradient of batch normalisation"
+        elements = element_columns(planner, x=x, y=grad, m=output) | columns
+        statistics = row(
+            L.K_NORM_GRADIENT_STATISTICS, channels=x.channels, positions=x.height * x.width,
+            **columns,
+        )  # fmt: skip
+        planner.emit(f"{name}, sums", row(L.K_NORM_GRADIENT_SUMS, **elements))
+        if of_batch:
+            planner.emit(f"{name}, statistics", statistics, whole=True)
+        else:
+            planner.reductions.append((f"{name}, statistics", statistics))
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            elements |= element_columns(planner, x=x, z=grad_x)
+            planner.emit(name, row(L.K_NORM_GRADIENT, **elements))
 
-    def dropout(self, group: Group) -> None:
+    def _dropout(self, group: Group, grad: Buffer) -> None:
         """The same mask as forward."""
-        if not self.training:
-            self._renamed(group)
+        if not self.planner.training:
+            self._renamed(group, grad)
             return
         grad_x = self.wanted(group)
         if grad_x is not None:
-            grad = self.gradients[group.target]
             self.planner.emit(
-                f"{group.node.name}: gradient of dropout",
+                f"{group.node.name}: gradient of {group.operation}",
                 dropout_row(self.planner, group, grad, grad_x),
             )
 
-    def max_pool2d(self, group: Group) -> None:
+    _dropout2d = _dropout
+
+    def _max_pool2d(self, group: Group, grad: Buffer) -> None:
         """To the winners."""
         grad_x = self.wanted(group)
         if grad_x is not None:
-            grad, winner = self.gradients[group.target], self.winners[group.target]
+            winner = self.winners[group.target]
             self.planner.emit(
                 f"{group.node.name}: gradient of max pooling",
                 pool_row(self.planner, L.K_MAX_POOL_BACKWARD, group, grad_x, grad, winner),
             )
 
-    def avg_pool2d(self, group: Group) -> None:
+    def _avg_pool2d(self, group: Group, grad: Buffer) -> None:
         """Spread over the windows."""
         grad_x = self.wanted(group)
         if grad_x is not None:
             self.planner.emit(
                 f"{group.node.name}: gradient of average pooling",
-                pool_row(
-                    self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x,
-                    self.gradients[group.target], None,
-                ),
-            )  # fmt: skip
+                pool_row(self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x, grad, None),
+            )
+
+    def _adaptive_avg_pool2d(self, group: Group, grad: Buffer) -> None:
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            self.planner.emit(
+                f"{group.node.name}: gradient of adaptive average pooling",
+                adaptive_row(self.planner, L.K_AVG_POOL_BACKWARD, grad_x, grad),
+            )

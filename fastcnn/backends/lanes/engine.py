@@ -8,7 +8,9 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes import compiled, interpreter
-from fastcnn.backends.lanes.program import LANES, Buffer, Planner, Program
+from fastcnn.backends.lanes.buffers import LANES, Buffer
+from fastcnn.backends.lanes.lowering import lower
+from fastcnn.backends.lanes.program import Program
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
@@ -64,7 +66,7 @@ class Engine:
         self.threads = threads
         self.parameters = parameters
         self.gradient = np.zeros_like(parameters)
-        self.program: Program = Planner(graph, batch, places, threads).build(**build)
+        self.program: Program = lower(graph, batch, places, threads, **build)
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values

@@ -1,61 +1,58 @@
 """Rows of each operation's forward pass."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
+from fastcnn.backends.lanes import conv_rows
 from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Buffer
+from fastcnn.backends.lanes.grouping import Group, Unsupported
 from fastcnn.backends.lanes.layout import row
+from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
-    ahead_columns,
-    bias_offset,
+    activation_mode,
+    adaptive_row,
+    copy,
     dropout_row,
     element_columns,
     fused,
-    grid,
-    input_taps,
-    pack,
+    parameter_offset,
     pool_row,
-    windows_of_two,
 )
-
-if TYPE_CHECKING:
-    from fastcnn.backends.lanes.program import Buffer, Group, Planner
-
-LANES = 16
 
 
 class Forward:
-    """Adds the forward rows of one group after the other."""
+    """Adds the forward rows of one group after the other.
 
-    def __init__(
-        self,
-        planner: Planner,
-        values: dict[int, Buffer],
-        winners: dict[int, Buffer],
-        backward: bool,
-        training: bool,
-    ) -> None:
+    Attributes
+    ----------
+    values : dict of int to Buffer
+        Each node's output.
+    winners : dict of int to Buffer
+        Which pixel of each window was the maximum.
+    """
+
+    def __init__(self, planner: Planner) -> None:
         self.planner = planner
-        self.values = values
-        self.winners = winners
-        self.backward = backward
-        self.training = training
+        self.values: dict[int, Buffer] = {}
+        self.winners: dict[int, Buffer] = {}
 
-    def input_row(self, normalisation: int) -> None:
-        """Gather, normalise and pack the images."""
-        buffer = self.values[INPUT]
+    def input_row(self) -> int:
+        """Gather, normalise and pack the images; returns the place of factors and summands."""
+        planner = self.planner
+        shape, halo = planner.graph.input_shape, planner.halo(INPUT)
+        buffer = planner.buffer(shape, halo, planner.value_passes(INPUT))
+        self.values[INPUT] = buffer
+        normalisation = planner.allocate(2 * buffer.channels)
         channel = np.arange(buffer.channels)[:, None] * buffer.channel
-        table = self.planner.table(channel + buffer.pixels())
-        size = buffer.channels * buffer.height * buffer.width
-        columns: dict[str, int] = {"in": size, "out": buffer.channels}
-        self.planner.emit(
-            "input",
-            row(L.K_INPUT, **buffer.columns("y"), x_table=table, scale=normalisation, **columns),
-        )
+        columns: dict[str, int] = {
+            "in": buffer.channels * buffer.height * buffer.width,
+            "out": buffer.channels,
+            "x_table": planner.table(channel + buffer.pixels()),
+            "scale": normalisation,
+        }
+        planner.emit("input", row(L.K_INPUT, **buffer.columns("y"), **columns))
+        return normalisation
 
     def output_row(self, buffer: Buffer) -> None:
         """Copy the network's output to a row for each sample."""
@@ -66,60 +63,52 @@ class Forward:
 
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""
-        shape = self.planner.graph.nodes[group.target].output_shape
-        halo = self.planner.halo(group.target, self.backward)
-        passing = not (self.backward or self.planner.feeds_a_batch(group.target))
-        made = self.planner.buffer(shape, halo, passing)
-        self.values[group.target] = made
+        planner, target = self.planner, group.target
+        shape = planner.graph.nodes[target].output_shape
+        made = planner.buffer(shape, planner.halo(target), planner.value_passes(target))
+        self.values[target] = made
         return made
 
     def conv2d(self, group: Group) -> None:
         """Convolution, with what is fused behind it."""
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        g = planner.geometry(group.node)
-        weight = planner.parameters[group.node.parameters["weight"]][0]
-        source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
-        packed = pack(planner, group.node.name, g.groups, g.group_outputs, source)
-        order = windows_of_two if group.pooled else grid
-        h, w = order(*g.output)
-        base = x.at(h * g.stride[0] - g.padding[0], w * g.stride[1] - g.padding[1])
-        taps = input_taps(planner, group, x)
-        columns = x.columns("x") | y.columns("y")
-        columns |= ahead_columns(planner, taps, g.group_inputs, x)
+        columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
         if group.pooled:
-            self.winners[group.target] = planner.like(y, passing=not self.backward)
-            columns |= self.winners[group.target].columns("m")
-        planner.emit(
-            f"{group.node.name}: convolution" + fused(group),
-            row(
-                L.K_CONV, **columns, w=packed, bias=bias_offset(planner, group), taps=g.taps,
-                tap_table=planner.table(taps, 1), positions=len(h),
-                x_table=planner.table(base, 4 if group.pooled else 1),
-                y_table=planner.table(y.pixels(), 1), groups=g.groups,
-                channels=g.group_outputs, x_group=g.group_inputs * x.channel,
-                y_channel=y.channel, relu=int(group.relu),
-                mode=L.POOLED if group.pooled else L.PLAIN,
-            ),
+            winners = planner.like(y, passing=not planner.backward)
+            self.winners[group.target] = winners
+            columns |= winners.columns("m") | {"mode": L.POOLED}
+        conv_rows.product(
+            planner, f"{group.node.name}: convolution" + fused(group),
+            planner.geometry(group.node), parameter_offset(planner, group, "weight"), x, y,
+            group.pooled, **columns,
+        )  # fmt: skip
+
+    def conv_transpose2d(self, group: Group) -> None:
+        """Transposed convolution."""
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        conv_rows.transpose(
+            planner, f"{group.node.name}: transposed convolution" + fused(group),
+            planner.geometry(group.node), parameter_offset(planner, group, "weight"), x, y,
+            relu=int(group.relu), bias=parameter_offset(planner, group, "bias"),
         )  # fmt: skip
 
     def linear(self, group: Group) -> None:
         """Fully connected layer over the whole batch."""
-        from fastcnn.backends.lanes.program import NO_HALO, Unsupported
-
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         if x.halo != NO_HALO or y.halo != NO_HALO:
             raise Unsupported("a linear layer on a padded map")
-        offset, (outputs, inputs) = planner.parameters[group.node.parameters["weight"]]
+        outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
         columns: dict[str, int] = {"in": inputs, "out": outputs}
         planner.emit(
             f"{group.node.name}: linear" + fused(group),
             row(
-                L.K_LINEAR, **x.columns("x"), **y.columns("y"), w=offset,
-                bias=bias_offset(planner, group), relu=int(group.relu), **columns,
+                L.K_LINEAR, **x.columns("x"), **y.columns("y"),
+                w=parameter_offset(planner, group, "weight"),
+                bias=parameter_offset(planner, group, "bias"), relu=int(group.relu), **columns,
             ),
             whole=True,
         )  # fmt: skip
-        if self.backward:
+        if planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
             width = -(-inputs // 64) * 64
             transposed = planner.allocate(planner.blocks * LANES * width)
@@ -132,57 +121,90 @@ class Forward:
             )  # fmt: skip
 
     def flatten(self, group: Group) -> None:
-        """Another name for the same memory, unless the map has a halo."""
-        from fastcnn.backends.lanes.program import NO_HALO
-
+        """Another shape of the same memory, unless the map has a halo."""
         x = y = self.values[group.source]
         if x.halo != NO_HALO:
             y = self.planner.buffer((x.channels, x.height, x.width))
-            self.planner.copy(group.node.name, x, y)
+            copy(self.planner, group.node.name, x, y)
         self.values[group.target] = y.reshaped(x.channels * x.height * x.width, 1, 1)
 
-    def elementwise(self, group: Group, y: Buffer, mode: int) -> None:
+    def activation(self, group: Group) -> None:
         """A function of each element."""
-        x = self.values[group.source]
+        x, y = self.values[group.source], self.output(group)
+        columns = element_columns(self.planner, x=x, y=y) | activation_mode(self.planner, group)
+        self.planner.emit(f"{group.node.name}: {group.operation}", row(L.K_ACTIVATION, **columns))
+
+    relu = sigmoid = tanh = leaky_relu = elu = gelu = silu = softplus = activation
+
+    def add(self, group: Group) -> None:
+        """Sum of two maps."""
+        x, m = (self.values[source] for source in group.sources)
+        columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
         self.planner.emit(
-            f"{group.node.name}: {group.operation}",
+            f"{group.node.name}: add" + fused(group),
+            row(L.K_ADD, **columns, relu=int(group.relu)),
+        )
+
+    def batch_norm(self, group: Group) -> None:
+        """Batch normalisation, by the statistics of the batch or by the running ones."""
+        planner, node = self.planner, group.node
+        x, y = self.values[group.source], self.output(group)
+        # Scale, shift, mean, 1 / std, and two coefficients of the backward pass.
+        statistics = planner.allocate(6 * x.channels)
+        planner.statistics[group.target] = statistics
+        running = -1
+        if node.arguments["track_running_stats"]:
+            running = planner.allocate(2 * x.channels + 1)
+            planner.running[node.name] = running, x.channels
+        of_batch = planner.training or running < 0
+        momentum = -1.0 if node.arguments["momentum"] is None else node.arguments["momentum"]
+        columns = {
+            "channels": x.channels, "positions": x.height * x.width, "batch": statistics,
+            "running": running, "w": parameter_offset(planner, group, "weight"),
+            "bias": parameter_offset(planner, group, "bias"),
+            "scale": planner.constant([node.arguments["eps"], momentum]),
+            "mode": L.OF_BATCH if of_batch else L.FROZEN,
+        }  # fmt: skip
+        name = f"{node.name}: batch normalisation"
+        if of_batch:
+            block = -(-2 * x.channels // LANES) * LANES
+            columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
+            sums = element_columns(planner, x=x) | columns
+            planner.emit(f"{name}, sums", row(L.K_NORM_SUMS, **sums))
+            planner.emit(f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns), whole=True)
+        else:
+            planner.preparations.append(
+                (f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns))
+            )
+        planner.emit(
+            name + fused(group),
             row(
-                L.K_ACTIVATION, **x.columns("x"), **y.columns("y"), mode=mode,
-                **element_columns(self.planner, x, y),
+                L.K_NORM, **element_columns(planner, x=x, y=y), batch=statistics,
+                relu=int(group.relu),
             ),
         )  # fmt: skip
 
-    def relu(self, group: Group) -> None:
-        """ReLU that follows no convolution."""
-        self.elementwise(group, self.output(group), L.ACT_RELU)
-
-    def sigmoid(self, group: Group) -> None:
-        """Sigmoid."""
-        self.elementwise(group, self.output(group), L.ACT_SIGMOID)
-
-    def tanh(self, group: Group) -> None:
-        """Hyperbolic tangent."""
-        self.elementwise(group, self.output(group), L.ACT_TANH)
-
     def dropout(self, group: Group) -> None:
         """Dropout; outside training the same memory, or a copy where halos differ."""
-        x = self.values[group.source]
-        if not self.training and self.planner.halo(group.target, self.backward) == x.halo:
+        planner, x = self.planner, self.values[group.source]
+        if not planner.training and planner.halo(group.target) == x.halo:
             self.values[group.target] = x
             return
         y = self.output(group)
-        if not self.training:
-            self.planner.copy(group.node.name, x, y)
+        if not planner.training:
+            copy(planner, group.node.name, x, y)
             return
-        self.planner.emit(f"{group.node.name}: dropout", dropout_row(self.planner, group, x, y))
+        planner.emit(f"{group.node.name}: {group.operation}", dropout_row(planner, group, x, y))
+
+    dropout2d = dropout
 
     def max_pool2d(self, group: Group) -> None:
         """Max pooling that is not fused."""
-        x, y = self.values[group.source], self.output(group)
-        self.winners[group.target] = self.planner.like(y, passing=not self.backward)
-        self.planner.emit(
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        self.winners[group.target] = planner.like(y, passing=not planner.backward)
+        planner.emit(
             f"{group.node.name}: max pooling",
-            pool_row(self.planner, L.K_MAX_POOL, group, x, y, self.winners[group.target]),
+            pool_row(planner, L.K_MAX_POOL, group, x, y, self.winners[group.target]),
         )
 
     def avg_pool2d(self, group: Group) -> None:
@@ -191,4 +213,12 @@ class Forward:
         self.planner.emit(
             f"{group.node.name}: average pooling",
             pool_row(self.planner, L.K_AVG_POOL, group, x, y, None),
+        )
+
+    def adaptive_avg_pool2d(self, group: Group) -> None:
+        """Average pooling to a fixed output size."""
+        x, y = self.values[group.source], self.output(group)
+        self.planner.emit(
+            f"{group.node.name}: adaptive average pooling",
+            adaptive_row(self.planner, L.K_AVG_POOL, x, y),
         )

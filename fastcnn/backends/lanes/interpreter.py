@@ -6,15 +6,19 @@ import numpy as np
 from numba import njit, types
 
 from fastcnn.backends.lanes import conv_kernels as conv
+from fastcnn.backends.lanes import element_kernels as elements
 from fastcnn.backends.lanes import linear_kernels as dense
-from fastcnn.backends.lanes import map_kernels as maps
+from fastcnn.backends.lanes import norm_kernels as norm
+from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes import vector_math as vm
 from fastcnn.backends.lanes.denormals import flush_denormals, restore_denormals
 from fastcnn.backends.lanes.division import share
 from fastcnn.backends.lanes.layout import (
     IN,
     K_ACTIVATION,
     K_ACTIVATION_BACKWARD,
+    K_ADD,
     K_AVG_POOL,
     K_AVG_POOL_BACKWARD,
     K_BIAS_GRADIENT,
@@ -28,6 +32,12 @@ from fastcnn.backends.lanes.layout import (
     K_MAX_POOL,
     K_MAX_POOL_BACKWARD,
     K_MSE,
+    K_NORM,
+    K_NORM_GRADIENT,
+    K_NORM_GRADIENT_STATISTICS,
+    K_NORM_GRADIENT_SUMS,
+    K_NORM_STATISTICS,
+    K_NORM_SUMS,
     K_OUTER,
     K_OUTPUT,
     K_PACK,
@@ -139,7 +149,7 @@ def cross_entropy(A, r, block, count, order, start, labels, losses, hits):
         best = simd.maximum(best, simd.load(A, x0 + k * LANES))
     total = simd.splat(np.float32(0))
     for k in range(classes):
-        e = simd.exp(simd.sub(simd.load(A, x0 + k * LANES), best))
+        e = vm.exp(simd.sub(simd.load(A, x0 + k * LANES), best))
         simd.store(A, y0 + k * LANES, e)
         total = simd.add(total, e)
     loss, right = 0.0, 0
@@ -204,6 +214,7 @@ def run_block_row(
 ):  # fmt: skip
     """Run one row for one block of 16 samples."""
     kernel = r[KERNEL]
+    valid = min(LANES, count - block * LANES)
     if kernel == K_CONV:
         conv.convolution(A, T, P, r, block, slot, part, parts)
     elif kernel == K_WEIGHT_GRADIENT:
@@ -211,23 +222,33 @@ def run_block_row(
     elif kernel == K_BIAS_GRADIENT:
         conv.bias_gradient(A, T, r, block, slot, part, parts)
     elif kernel == K_UNPOOL:
-        maps.unpool(A, T, r, block, slot, part, parts)
+        pooling.unpool(A, T, r, block, slot, part, parts)
     elif kernel == K_INPUT:
         gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part, parts)
     elif kernel == K_MAX_POOL:
-        maps.max_pool(A, T, r, block, slot, part, parts)
+        pooling.max_pool(A, T, r, block, slot, part, parts)
     elif kernel == K_MAX_POOL_BACKWARD:
-        maps.max_pool_backward(A, T, r, block, slot, part, parts)
+        pooling.max_pool_backward(A, T, r, block, slot, part, parts)
     elif kernel == K_AVG_POOL:
-        maps.avg_pool(A, T, r, block, slot, part, parts, False)
+        pooling.avg_pool(A, T, r, block, slot, part, parts, False)
     elif kernel == K_AVG_POOL_BACKWARD:
-        maps.avg_pool(A, T, r, block, slot, part, parts, True)
+        pooling.avg_pool(A, T, r, block, slot, part, parts, True)
     elif kernel == K_ACTIVATION:
-        maps.activation(A, T, r, block, slot, part, parts)
+        elements.activation(A, T, r, block, slot, part, parts)
     elif kernel == K_ACTIVATION_BACKWARD:
-        maps.activation_backward(A, T, r, block, slot, part, parts)
+        elements.activation_backward(A, T, r, block, slot, part, parts)
+    elif kernel == K_ADD:
+        elements.addition(A, T, r, block, slot, part, parts)
+    elif kernel == K_NORM_SUMS:
+        norm.sums(A, T, r, block, slot, valid, part, parts)
+    elif kernel == K_NORM:
+        norm.normalise(A, T, r, block, slot, part, parts)
+    elif kernel == K_NORM_GRADIENT_SUMS:
+        norm.gradient_sums(A, T, r, block, slot, part, parts)
+    elif kernel == K_NORM_GRADIENT:
+        norm.gradient(A, T, r, block, slot, valid, part, parts)
     elif kernel == K_DROPOUT:
-        maps.dropout(A, T, r, dropout_key(seed, step, r[KEY]), block, slot, part, parts)
+        elements.dropout(A, T, r, dropout_key(seed, step, r[KEY]), block, slot, part, parts)
     elif part == 0 and kernel == K_CROSS_ENTROPY:
         cross_entropy(A, r, block, count, order, start, labels, losses, hits)
     elif part == 0 and kernel == K_OUTPUT:
@@ -237,7 +258,7 @@ def run_block_row(
 
 
 @njit(inline="always")
-def run_batch_row(A, T, P, G, r, blocks, worker, part, parts):
+def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
     """Run a thread's share of a row that takes the whole batch at once."""
     kernel = r[KERNEL]
     if kernel == K_LINEAR:
@@ -252,6 +273,10 @@ def run_batch_row(A, T, P, G, r, blocks, worker, part, parts):
         dense.linear_bias_gradient(A, G, r, blocks, part, parts)
     elif kernel == K_PACK:
         conv.pack(A, T, P, r, part, parts)
+    elif kernel == K_NORM_STATISTICS:
+        norm.statistics(A, P, r, blocks, count, part, parts)
+    elif kernel == K_NORM_GRADIENT_STATISTICS:
+        norm.gradient_statistics(A, P, G, r, blocks, count, part, parts)
     elif kernel == K_REDUCE:
         dense.reduce_partials(A, G, r, blocks, part, parts)
 
@@ -333,7 +358,7 @@ def run(
             first, last = phases[f, 0], phases[f, 1]
             if phases[f, 2]:
                 for n in range(first, last):
-                    run_batch_row(A, T, P, G, program[n], blocks, thread, thread, threads)
+                    run_batch_row(A, T, P, G, program[n], blocks, count, thread, thread, threads)
             else:
                 rounds, rest = blocks // threads, blocks % threads
                 for turn in range(rounds + rest):

@@ -7,7 +7,7 @@ that do not have a slot for each thread.
 
 import numpy as np
 
-WIDTH = 32
+WIDTH = 48
 
 # Columns that all kernels share.
 KERNEL = 0
@@ -24,6 +24,9 @@ IN, OUT = 24, 25
 EXTRA, EXTRA_BLOCK = 26, 27
 KEY, THRESHOLD = 28, 29
 SCALE = 30
+M_TABLE, M_CHANNEL = 31, 32
+Z, Z_BLOCK, Z_SLOT, Z_TABLE, Z_CHANNEL = 33, 34, 35, 36, 37
+BATCH, RUNNING = 38, 39
 
 # Kernels.
 (
@@ -49,11 +52,33 @@ SCALE = 30
     K_MSE,
     K_REDUCE,
     K_OUTPUT,
-) = range(22)
+    K_ADD,
+    K_NORM_SUMS,
+    K_NORM_STATISTICS,
+    K_NORM,
+    K_NORM_GRADIENT_SUMS,
+    K_NORM_GRADIENT_STATISTICS,
+    K_NORM_GRADIENT,
+) = range(29)
 
 # Modes of K_CONV and K_ACTIVATION.
 PLAIN, MASKED, POOLED = 0, 1, 2
-ACT_RELU, ACT_SIGMOID, ACT_TANH, ACT_COPY = 0, 1, 2, 3
+(
+    ACT_RELU,
+    ACT_SIGMOID,
+    ACT_TANH,
+    ACT_COPY,
+    ACT_LEAKY_RELU,
+    ACT_ELU,
+    ACT_GELU,
+    ACT_GELU_TANH,
+    ACT_SILU,
+    ACT_SOFTPLUS,
+) = range(10)
+#: Modes of K_DROPOUT.
+ELEMENTS, WHOLE_CHANNELS = 0, 1
+#: Modes of the statistics of batch normalisation.
+OF_BATCH, FROZEN = 0, 1
 
 #: Positions in a table are padded to a multiple of this by repeating the last.
 POSITION_PAD = 16

@@ -1,19 +1,18 @@
-"""Pieces of program rows that forward and backward share: tables, packed weights, columns."""
+"""Pieces of program rows that forward and backward share."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.counter_random import drop_threshold
 from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes.buffers import Buffer
+from fastcnn.backends.lanes.grouping import Group
 from fastcnn.backends.lanes.layout import row
+from fastcnn.backends.lanes.planner import Planner
 
-if TYPE_CHECKING:
-    from fastcnn.backends.lanes.program import Buffer, Group, Planner
-
-LANES = 16
+#: Modes of activations whose gradient needs the output; that of all others needs the input.
+BY_OUTPUT = (L.ACT_RELU, L.ACT_SIGMOID, L.ACT_TANH)
 
 
 def grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,69 +33,48 @@ def fused(group: Group) -> str:
     return (" + ReLU" if group.relu else "") + (" + 2x2 max pooling" if group.pooled else "")
 
 
-def bias_offset(planner: Planner, group: Group) -> int:
-    """Where a layer's bias stands, or -1."""
-    key = group.node.parameters.get("bias")
+def parameter_offset(planner: Planner, group: Group, name: str) -> int:
+    """Where a layer's parameter stands, or -1."""
+    key = group.node.parameters.get(name)
     return -1 if key is None else planner.parameters[key][0]
 
 
-def pack(planner: Planner, name: str, groups: int, channels: int, source: np.ndarray) -> int:
-    """Plan a packed copy of weights in the order of tiles; returns its offset."""
-    from fastcnn.backends.lanes.program import pack_order
-
-    order = pack_order(groups, channels, source)
-    offset = planner.allocate(order.size + LANES)
-    values = row(L.K_PACK, w=offset, tap_table=planner.table(order), taps=order.size)
-    planner.packs.append((f"{name}: pack weights", values))
-    return offset
-
-
-def input_taps(planner: Planner, group: Group, x: Buffer) -> np.ndarray:
-    """Offsets of a convolution's taps in its input, in the order of the weights."""
-    g = planner.geometry(group.node)
-    c, kh, kw = np.mgrid[: g.group_inputs, : g.kernel[0], : g.kernel[1]]
-    taps = c * x.channel + kh * g.dilation[0] * x.row + kw * g.dilation[1] * LANES
-    return taps.ravel()
+def element_columns(planner: Planner, **buffers: Buffer) -> dict[str, int]:
+    """Columns of a row that goes over all elements of some buffers, given by their names."""
+    some = next(iter(buffers.values()))
+    columns = {"channels": some.channels, "positions": some.height * some.width}
+    for name, buffer in buffers.items():
+        columns |= buffer.columns(name)
+        columns[f"{name}_table"] = planner.table(buffer.pixels())
+        columns[f"{name}_channel"] = buffer.channel
+    return columns
 
 
-#: Floats of a block's input above which a convolution asks ahead for its next positions.
-FITS_CACHE = 96 * 1024
+def copy(planner: Planner, name: str, x: Buffer, y: Buffer) -> None:
+    """Add a row that copies between buffers of one shape and different halos."""
+    columns = element_columns(planner, x=x, y=y)
+    planner.emit(f"{name}: copy", row(L.K_ACTIVATION, **columns, mode=L.ACT_COPY))
 
 
-def ahead_columns(planner: Planner, taps: np.ndarray, channels: int, x: Buffer) -> dict[str, int]:
-    """Columns for prefetching: the furthest tap of each input channel, where that pays."""
-    if x.size <= FITS_CACHE or taps.size == 0:
-        return {}
-    furthest = taps.reshape(channels, -1).max(axis=1)
-    return {"in": channels, "extra": planner.table(furthest)}
-
-
-def taps_of_phase(g: Any, axis: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel indices that reach input rows ``first + m * stride``, and their output row minus m."""
-    k = np.arange(g.kernel[axis])
-    distance = first + g.padding[axis] - k * g.dilation[axis]
-    fits = distance % g.stride[axis] == 0
-    return k[fits], distance[fits] // g.stride[axis]
-
-
-def element_columns(planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
-    """Columns of a row that goes over all elements of two buffers."""
-    return {
-        "channels": x.channels,
-        "positions": x.height * x.width,
-        "x_table": planner.table(x.pixels()),
-        "y_table": planner.table(y.pixels()),
-        "x_channel": x.channel,
-        "y_channel": y.channel,
-    }
+def activation_mode(planner: Planner, group: Group) -> dict[str, int]:
+    """Columns that tell an activation: which, and its numbers."""
+    arguments = dict(group.node.arguments)
+    if group.operation == "gelu":
+        exact = arguments.get("approximate", "none") == "none"
+        return {"mode": L.ACT_GELU if exact else L.ACT_GELU_TANH}
+    mode = getattr(L, f"ACT_{group.operation.upper()}")
+    numbers = [arguments[key] for key in ("negative_slope", "alpha", "beta", "threshold")
+               if key in arguments]  # fmt: skip
+    return {"mode": mode, "scale": planner.constant([*numbers, 0.0])}
 
 
 def dropout_row(planner: Planner, group: Group, x: Buffer, y: Buffer) -> np.ndarray:
     """The row of dropout; the key of its mask is the node's place in the graph."""
     p = group.node.arguments["p"]
     return row(
-        L.K_DROPOUT, **x.columns("x"), **y.columns("y"), **element_columns(planner, x, y),
-        key=group.target, threshold=drop_threshold(p), scale=planner.constant([1.0 / (1.0 - p)]),
+        L.K_DROPOUT, **element_columns(planner, x=x, y=y), key=group.target,
+        threshold=drop_threshold(p), scale=planner.constant([1.0 / (1.0 - p)]),
+        mode=L.WHOLE_CHANNELS if group.operation == "dropout2d" else L.ELEMENTS,
     )  # fmt: skip
 
 
@@ -117,17 +95,53 @@ def pool_row(
     kept = np.take_along_axis(inside, order, axis=1)
     offsets = np.where(kept, offsets, offsets[:, :1])
     count = inside.sum(axis=1)
-    columns: dict[str, int] = {"in": x.height * x.width}
-    if winner is not None:
-        columns |= winner.columns("m")
-        windows = offsets
-    else:
-        windows = np.concatenate([count[:, None], offsets], axis=1)
+    if winner is None:
         divisor = height * width if arguments["count_include_pad"] else count
-        columns["scale"] = planner.constant(np.broadcast_to(1.0 / divisor, count.shape))
+        return average_row(planner, kernel, x, y, offsets, count, divisor)
     return row(
-        kernel, **x.columns("x"), **y.columns("y"), channels=x.channels, positions=len(oh),
-        taps=height * width, tap_table=planner.table(windows),
-        x_table=planner.table(x.pixels()), y_table=planner.table(y.pixels()),
-        x_channel=x.channel, y_channel=y.channel, **columns,
+        kernel, **_window_columns(planner, x, y), **winner.columns("m"), taps=height * width,
+        tap_table=planner.table(offsets),
     )  # fmt: skip
+
+
+def average_row(
+    planner: Planner,
+    kernel: int,
+    x: Buffer,
+    y: Buffer,
+    offsets: np.ndarray,
+    count: Any,
+    divisor: Any,
+) -> np.ndarray:
+    """The row of an average over windows.
+
+    Parameters
+    ----------
+    offsets : ndarray, shape (windows, taps)
+        Where the pixels of each window stand; the first ``count`` of them are meant.
+    """
+    return row(
+        kernel, **_window_columns(planner, x, y), taps=offsets.shape[1],
+        tap_table=planner.table(np.concatenate([count[:, None], offsets], axis=1)),
+        scale=planner.constant(np.broadcast_to(1.0 / divisor, len(offsets))),
+    )  # fmt: skip
+
+
+def adaptive_row(planner: Planner, kernel: int, x: Buffer, y: Buffer) -> np.ndarray:
+    """The row of an average whose windows share the map out over the output's pixels."""
+    oh, ow = grid(y.height, y.width)
+    top, bottom = oh * x.height // y.height, -(-(oh + 1) * x.height // y.height)
+    left, right = ow * x.width // y.width, -(-(ow + 1) * x.width // y.width)
+    kh, kw = grid(int((bottom - top).max()), int((right - left).max()))
+    h, w = top[:, None] + kh, left[:, None] + kw
+    outside = (h >= bottom[:, None]) | (w >= right[:, None])
+    order = np.argsort(outside, axis=1, kind="stable")
+    offsets = np.take_along_axis(np.where(outside, 0, x.at(h, w)), order, axis=1)
+    count = (bottom - top) * (right - left)
+    return average_row(planner, kernel, x, y, offsets, count, count)
+
+
+def _window_columns(planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
+    """Columns of a row whose positions are the pixels of Y, and whose windows lie in X."""
+    positions: dict[str, int] = {"positions": y.height * y.width, "in": x.height * x.width}
+    return element_columns(planner, x=x, y=y) | positions

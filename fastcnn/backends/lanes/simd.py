@@ -166,68 +166,10 @@ def emit_transpose(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-def emit_exp(builder: Any, x: Any) -> Any:
-    """``exp(x)`` with a relative error below 2e-7; 0 and infinity beyond float32, NaN for NaN.
-
-    ``exp(x) = 2^n exp(r)`` with ``|r| <= ln(2) / 2`` and the polynomial of Cephes' expf
-    (Moshier, "Methods and programs for mathematical functions", 1989).
-    """
-    floor = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(VECTOR, [VECTOR]), "llvm.rint.v16f32"
-    )
-    low, high = constant(-87.33654), constant(88.72283)
-    small, large = builder.fcmp_ordered("<", x, low), builder.fcmp_ordered(">", x, high)
-    inside = builder.select(small, low, builder.select(large, high, x))
-    n = builder.call(floor, (builder.fmul(inside, constant(1.44269504088896341)),))
-    r = emit_fma(builder, n, constant(-0.693359375), inside)
-    r = emit_fma(builder, n, constant(2.12194440e-4), r)
-    value = constant(1.9875691500e-4)
-    for coefficient in (
-        1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
-    ):  # fmt: skip
-        value = emit_fma(builder, value, r, constant(coefficient))
-    value = emit_fma(builder, builder.fmul(value, r), r, builder.fadd(r, constant(1.0)))
-    # 2^n in two factors: n = 128 alone has no exponent field.
-    whole = builder.fptosi(n, INT_VECTOR)
-    half = builder.ashr(whole, int_constant(1))
-    for part in (half, builder.sub(whole, half)):
-        bits = builder.shl(builder.add(part, int_constant(127)), int_constant(23))
-        value = builder.fmul(value, builder.bitcast(bits, VECTOR))
-    value = builder.select(small, constant(0.0), value)
-    value = builder.select(large, constant(float("inf")), value)
-    return builder.select(builder.fcmp_unordered("uno", x, x), x, value)
-
-
-def emit_sigmoid(builder: Any, x: Any) -> Any:
-    """``1 / (1 + exp(-x))``; the exponential's argument is never positive."""
-    one = constant(1.0)
-    positive = builder.fcmp_ordered(">=", x, constant(0.0))
-    e = emit_exp(builder, builder.select(positive, builder.fsub(constant(0.0), x), x))
-    return builder.fdiv(builder.select(positive, one, e), builder.fadd(one, e))
-
-
-def emit_tanh(builder: Any, x: Any) -> Any:
-    """Hyperbolic tangent: a polynomial below 0.625, else by ``exp`` (Cephes' tanhf)."""
-    negative = builder.fcmp_ordered("<", x, constant(0.0))
-    magnitude = builder.select(negative, builder.fsub(constant(0.0), x), x)
-    square = builder.fmul(x, x)
-    value = constant(-5.70498872745e-3)
-    for coefficient in (
-        2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1,
-    ):  # fmt: skip
-        value = emit_fma(builder, value, square, constant(coefficient))
-    near = emit_fma(builder, builder.fmul(value, square), x, x)
-    e = emit_exp(builder, builder.fmul(magnitude, constant(-2.0)))
-    one = constant(1.0)
-    far = builder.fdiv(builder.fsub(one, e), builder.fadd(one, e))
-    far = builder.select(negative, builder.fsub(constant(0.0), far), far)
-    return builder.select(builder.fcmp_ordered("<", magnitude, constant(0.625)), near, far)
-
-
-def _define(result: Any, emit: Any, *arguments: Any) -> Any:
+def define(result: Any, emit: Any, *arguments: Any) -> Any:
     """An intrinsic of fixed argument and result types; arrays are given as ``None``."""
 
-    def define(typing: Any, *given: Any) -> Any:
+    def typed(typing: Any, *given: Any) -> Any:
         types_given = [
             actual if wanted is None else wanted
             for actual, wanted in zip(given, arguments, strict=True)
@@ -249,35 +191,32 @@ def _define(result: Any, emit: Any, *arguments: Any) -> Any:
     parameters = [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names
     ]
-    define.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return intrinsic(define)
+    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return intrinsic(typed)
 
 
 def _at(emit: Any) -> Any:
     return lambda builder, array, index, *rest: emit(builder, builder.gep(array, [index]), *rest)
 
 
-load = _define(vector, _at(emit_load), None, types.intp)
-store = _define(
+load = define(vector, _at(emit_load), None, types.intp)
+store = define(
     types.void,
     _at(lambda builder, pointer, value: emit_store(builder, value, pointer)),
     None,
     types.intp,
     vector,
 )
-prefetch = _define(types.void, _at(emit_prefetch), None, types.intp)
-splat = _define(vector, emit_splat, types.float32)
-add = _define(vector, lambda builder, x, y: builder.fadd(x, y), vector, vector)
-sub = _define(vector, lambda builder, x, y: builder.fsub(x, y), vector, vector)
-mul = _define(vector, lambda builder, x, y: builder.fmul(x, y), vector, vector)
-div = _define(vector, lambda builder, x, y: builder.fdiv(x, y), vector, vector)
-fma = _define(vector, emit_fma, vector, vector, vector)
-exp = _define(vector, emit_exp, vector)
-relu = _define(vector, emit_relu, vector)
-sigmoid = _define(vector, emit_sigmoid, vector)
-tanh = _define(vector, emit_tanh, vector)
+prefetch = define(types.void, _at(emit_prefetch), None, types.intp)
+splat = define(vector, emit_splat, types.float32)
+add = define(vector, lambda builder, x, y: builder.fadd(x, y), vector, vector)
+sub = define(vector, lambda builder, x, y: builder.fsub(x, y), vector, vector)
+mul = define(vector, lambda builder, x, y: builder.fmul(x, y), vector, vector)
+div = define(vector, lambda builder, x, y: builder.fdiv(x, y), vector, vector)
+fma = define(vector, emit_fma, vector, vector, vector)
+relu = define(vector, emit_relu, vector)
 #: ``x`` where ``mask > 0`` or NaN, else 0.
-keep_positive = _define(
+keep_positive = define(
     vector,
     lambda builder, mask, x: builder.select(
         builder.fcmp_ordered("<=", mask, constant(0.0)), constant(0.0), x
@@ -286,7 +225,7 @@ keep_positive = _define(
     vector,
 )
 #: ``x`` where ``a == b``, else 0.
-keep_equal = _define(
+keep_equal = define(
     vector,
     lambda builder, a, b, x: builder.select(builder.fcmp_ordered("==", a, b), x, constant(0.0)),
     vector,
@@ -294,14 +233,14 @@ keep_equal = _define(
     vector,
 )
 #: The larger of two, or a NaN of either; ``x`` is ``candidate``.
-maximum = _define(
+maximum = define(
     vector,
     lambda builder, best, x: builder.select(emit_wins(builder, x, best), x, best),
     vector,
     vector,
 )
 #: ``other`` where ``candidate`` beats ``best``, else ``kept``.
-choose_winner = _define(
+choose_winner = define(
     vector,
     lambda builder, candidate, best, other, kept: builder.select(
         emit_wins(builder, candidate, best), other, kept
@@ -318,8 +257,17 @@ def _emit_sum(builder: Any, x: Any) -> Any:
     return builder.extract_element(total, ir.Constant(INT32, 0))
 
 
+def _emit_first_lanes(builder: Any, count: Any, x: Any) -> Any:
+    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
+    limit = emit_int_splat(builder, builder.trunc(count, INT32))
+    return builder.select(builder.icmp_signed("<", lanes, limit), x, constant(0.0))
+
+
+#: ``x`` in the first ``count`` lanes, else 0.
+first_lanes = define(vector, _emit_first_lanes, types.int64, vector)
+
 #: Sum of the 16 lanes, in the order of a binary tree.
-lane_sum = _define(types.float32, _emit_sum, vector)
+lane_sum = define(types.float32, _emit_sum, vector)
 
 
 def _emit_hash(builder: Any, x: Any) -> Any:
@@ -347,6 +295,6 @@ def _emit_keep_random(
 
 
 #: ``keep_random(counter, counters_per_sample, key, threshold, x)``
-keep_random = _define(
+keep_random = define(
     vector, _emit_keep_random, types.int64, types.int64, types.int64, types.int64, vector
 )

@@ -1,4 +1,4 @@
-"""Kernels of pooling, activations and dropout, each for one block of 16 samples.
+"""Kernels of pooling, each for one block of 16 samples.
 
 A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads. A is the arena, T the
@@ -17,12 +17,10 @@ from fastcnn.backends.lanes.layout import (
     IN,
     M_BLOCK,
     M_SLOT,
-    MODE,
     POSITIONS,
     SCALE,
     TAP_TABLE,
     TAPS,
-    THRESHOLD,
     X_BLOCK,
     X_CHANNEL,
     X_SLOT,
@@ -148,64 +146,3 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
                 for k in range(1, T[window] + 1):
                     total = simd.add(total, simd.load(A, x + T[window + k]))
                 simd.store(A, at, simd.mul(total, scale))
-
-
-@njit(nogil=True)
-def activation(A, T, r, block, slot, part, parts):
-    """Element-wise function by MODE: 0 ReLU, 1 sigmoid, 2 tanh, 3 copy."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    positions, mode = r[POSITIONS], r[MODE]
-    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
-    first, last = share(r[CHANNELS] * positions, part, parts)
-    for unit in range(first, last):
-        c, p = unit // positions, unit % positions
-        value = simd.load(A, x0 + c * x_channel + xs[p])
-        if mode == 0:
-            value = simd.relu(value)
-        elif mode == 1:
-            value = simd.sigmoid(value)
-        elif mode == 2:
-            value = simd.tanh(value)
-        simd.store(A, y0 + c * y_channel + ys[p], value)
-
-
-@njit(nogil=True)
-def activation_backward(A, T, r, block, slot, part, parts):
-    """X is the input's gradient, Y the output's, M the output itself, laid out as Y."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, mode = r[POSITIONS], r[MODE]
-    one = simd.splat(np.float32(1))
-    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
-    first, last = share(r[CHANNELS] * positions, part, parts)
-    for unit in range(first, last):
-        c, p = unit // positions, unit % positions
-        at = c * y_channel + ys[p]
-        grad, output = simd.load(A, y0 + at), simd.load(A, m0 + at)
-        if mode == 0:
-            grad = simd.keep_positive(output, grad)
-        elif mode == 1:
-            grad = simd.mul(grad, simd.mul(output, simd.sub(one, output)))
-        elif mode == 2:
-            grad = simd.mul(grad, simd.sub(one, simd.mul(output, output)))
-        simd.store(A, x0 + c * x_channel + xs[p], grad)
-
-
-@njit(nogil=True)
-def dropout(A, T, r, key, block, slot, part, parts):
-    """Zero elements whose hash is below the threshold, scale the rest; forward and backward."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    positions = r[POSITIONS]
-    elements = r[CHANNELS] * positions
-    scale = simd.splat(A[r[SCALE]])
-    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
-    first, last = share(elements, part, parts)
-    for unit in range(first, last):
-        c, p = unit // positions, unit % positions
-        value = simd.load(A, x0 + c * x_channel + xs[p])
-        counter = block * LANES * elements + unit
-        value = simd.keep_random(counter, elements, key, r[THRESHOLD], simd.mul(value, scale))
-        simd.store(A, y0 + c * y_channel + ys[p], value)

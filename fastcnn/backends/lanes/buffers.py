@@ -1,0 +1,65 @@
+"""Where a network's values stand in the arena."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+LANES = 16
+#: Zeros around a map: above, below, left, right.
+Halo = tuple[int, int, int, int]
+NO_HALO: Halo = (0, 0, 0, 0)
+
+
+@dataclass
+class Buffer:
+    """One node's output (or its gradient) in lanes: [block][channel][row][column][16]."""
+
+    channels: int
+    height: int
+    width: int
+    halo: Halo
+    offset: int = 0
+    block: int = 0
+    slot: int = 0
+
+    @property
+    def row(self) -> int:
+        """Floats between rows."""
+        return (self.width + self.halo[2] + self.halo[3]) * LANES
+
+    @property
+    def channel(self) -> int:
+        """Floats between channels."""
+        return (self.height + self.halo[0] + self.halo[1]) * self.row
+
+    @property
+    def size(self) -> int:
+        """Floats of one block."""
+        return self.channels * self.channel
+
+    def at(self, h: Any, w: Any) -> Any:
+        """Offset of a pixel within its channel; may lie in the halo."""
+        return (np.asarray(h) + self.halo[0]) * self.row + (np.asarray(w) + self.halo[2]) * LANES
+
+    def pixels(self) -> np.ndarray:
+        """Offsets of all pixels within a channel, in row-major order."""
+        h, w = np.mgrid[: self.height, : self.width]
+        return self.at(h, w).ravel()
+
+    def reshaped(self, channels: int, height: int, width: int) -> "Buffer":
+        """The same memory under another shape of as many elements, where there is no halo."""
+        if (channels, height, width) == (self.channels, self.height, self.width):
+            return self
+        if self.halo != NO_HALO or channels * height * width != self.size // LANES:
+            raise ValueError(f"a buffer of {self} has no shape ({channels}, {height}, {width})")
+        return replace(self, channels=channels, height=height, width=width)
+
+    def columns(self, name: str) -> dict[str, int]:
+        """The program columns that address this buffer as X, Y or M."""
+        return {name: self.offset, f"{name}_block": self.block, f"{name}_slot": self.slot}
+
+
+def union(a: Halo, b: Halo) -> Halo:
+    """The smallest halo that contains two."""
+    return (max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))

@@ -1,0 +1,89 @@
+"""Sizes of convolutions, the zeros that they read, and the order of their weights."""
+
+import numpy as np
+
+from fastcnn.backends.graph import Node
+from fastcnn.backends.lanes.buffers import Halo
+
+
+class ConvGeometry:
+    """Sizes of a convolution, by axis; for a transposed one, of that which it transposes."""
+
+    def __init__(self, node: Node, weight_shape: tuple[int, ...]) -> None:
+        self.out_channels, self.group_inputs, *kernel = weight_shape
+        self.kernel = (kernel[0], kernel[1])
+        self.stride = node.arguments["stride"]
+        self.dilation = node.arguments["dilation"]
+        self.padding = tuple(before for before, _ in node.arguments["padding"])
+        self.groups = node.arguments["groups"]
+        self.group_outputs = self.out_channels // self.groups
+        self.input, self.output = node.input_shapes[0][1:], node.output_shape[1:]
+        if node.operation == "conv_transpose2d":
+            self.input, self.output = self.output, self.input
+
+    @property
+    def taps(self) -> int:
+        """Products in one sum."""
+        return self.group_inputs * self.kernel[0] * self.kernel[1]
+
+    def first_pixels(self, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Input pixels under the first tap of some output pixels; they may lie in the halo."""
+        return h * self.stride[0] - self.padding[0], w * self.stride[1] - self.padding[1]
+
+    def input_halo(self) -> Halo:
+        """Zeros that a convolution's taps reach around its input."""
+        return _halo(*(self._input_sides(axis) for axis in (0, 1)))
+
+    def gradient_halo(self) -> Halo:
+        """Zeros that the input gradient's taps reach around the output's gradient."""
+        return _halo(*(self._gradient_sides(axis) for axis in (0, 1)))
+
+    def _input_sides(self, axis: int) -> tuple[int, int]:
+        kernel = (self.kernel[axis] - 1) * self.dilation[axis]
+        last = (self.output[axis] - 1) * self.stride[axis] - self.padding[axis] + kernel
+        return max(0, self.padding[axis]), max(0, last - self.input[axis] + 1)
+
+    def _gradient_sides(self, axis: int) -> tuple[int, int]:
+        kernel = (self.kernel[axis] - 1) * self.dilation[axis]
+        low = (self.padding[axis] - kernel) // self.stride[axis]
+        high = (self.input[axis] - 1 + self.padding[axis]) // self.stride[axis]
+        return max(0, -low), max(0, high - self.output[axis] + 1)
+
+
+def _halo(rows: tuple[int, int], columns: tuple[int, int]) -> Halo:
+    return (*rows, *columns)
+
+
+def tile_rows(channels: int) -> list[tuple[int, int]]:
+    """First channel and height of the tiles that cover some channels: fours, a two, a one."""
+    tiles = [(c, 4) for c in range(0, channels - 3, 4)]
+    c = channels // 4 * 4
+    for height in (2, 1):
+        if channels - c >= height:
+            tiles.append((c, height))
+            c += height
+    return tiles
+
+
+def pack_order(groups: int, channels: int, source: np.ndarray) -> np.ndarray:
+    """Indices of weights in the order of tiles.
+
+    Parameters
+    ----------
+    source : ndarray, shape (groups, channels, taps)
+        Index of each weight in the flat parameters.
+    """
+    parts = [
+        source[group, first : first + height].T.ravel()
+        for group in range(groups)
+        for first, height in tile_rows(channels)
+    ]
+    return np.concatenate(parts)
+
+
+def taps_of_phase(g: ConvGeometry, axis: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel indices that reach input rows ``first + m * stride``, and their output row minus m."""
+    k = np.arange(g.kernel[axis])
+    distance = first + g.padding[axis] - k * g.dilation[axis]
+    fits = distance % g.stride[axis] == 0
+    return k[fits], distance[fits] // g.stride[axis]

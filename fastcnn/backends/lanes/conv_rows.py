@@ -1,0 +1,139 @@
+"""Rows of convolutions: a product, its transpose, and the gradient of the weights.
+
+A convolution's forward pass is the product, its input's gradient the transpose; a transposed
+convolution has the two exchanged.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes.buffers import LANES, Buffer
+from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order, taps_of_phase
+from fastcnn.backends.lanes.layout import row
+from fastcnn.backends.lanes.planner import Planner
+from fastcnn.backends.lanes.rows import grid, windows_of_two
+
+#: Floats of a block's input above which a convolution asks ahead for its next positions.
+FITS_CACHE = 96 * 1024
+
+
+def product(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    y: Buffer,
+    pooled: bool = False,
+    **columns: int,
+) -> None:
+    """Add the row of a convolution of X into Y, with the columns of what is fused behind it."""
+    source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
+    h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
+    taps = input_taps(g, x)
+    _emit(
+        planner, name, g, x, y, taps, source, x.at(*g.first_pixels(h, w)), y.pixels(),
+        g.group_inputs, 4 if pooled else 1, columns,
+    )  # fmt: skip
+
+
+def transpose(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
+    **columns: int,
+) -> None:
+    """Add the rows that carry a convolution's output side back to its input side.
+
+    One convolution for each phase of the stride: input rows that are equal modulo the stride see
+    the same kernel rows.
+    """
+    index = weight + np.arange(g.out_channels * g.taps).reshape(
+        g.groups, g.group_outputs, g.group_inputs, *g.kernel
+    )
+    for first_h in range(min(g.stride[0], g.input[0])):
+        for first_w in range(min(g.stride[1], g.input[1])):
+            rows, shift_h = taps_of_phase(g, 0, first_h)
+            kernel_columns, shift_w = taps_of_phase(g, 1, first_w)
+            taps = (
+                np.arange(g.group_outputs)[:, None, None] * grad.channel
+                + shift_h[:, None] * grad.row
+                + shift_w * LANES
+            ).ravel()
+            source = index[:, :, :, rows][..., kernel_columns]
+            source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
+            h, w = grid(
+                -(-(g.input[0] - first_h) // g.stride[0]),
+                -(-(g.input[1] - first_w) // g.stride[1]),
+            )
+            target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
+            _emit(
+                planner, name, g, grad, grad_x, taps, source, grad.at(h, w), target,
+                g.group_outputs, 1, columns,
+            )  # fmt: skip
+
+
+def _emit(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    x: Buffer,
+    y: Buffer,
+    taps: np.ndarray,
+    source: np.ndarray,
+    from_pixels: np.ndarray,
+    to_pixels: np.ndarray,
+    group_inputs: int,
+    window: int,
+    columns: dict[str, int],
+) -> None:
+    """Add a K_CONV row; ``source`` has the index of each weight, by group, channel and tap."""
+    channels = source.shape[1]
+    order = pack_order(g.groups, channels, source)
+    packed = planner.allocate(order.size + LANES)
+    values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
+    planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
+    if x.size > FITS_CACHE and taps.size:
+        furthest = taps.reshape(group_inputs, -1).max(axis=1)
+        columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
+    planner.emit(
+        name,
+        row(
+            L.K_CONV, **x.columns("x"), **y.columns("y"), **({"bias": -1} | columns), w=packed,
+            taps=len(taps), tap_table=planner.table(taps, 1), positions=len(from_pixels),
+            x_table=planner.table(from_pixels, window), y_table=planner.table(to_pixels, 1),
+            groups=g.groups, channels=channels, x_group=group_inputs * x.channel,
+            y_channel=y.channel,
+        ),
+    )  # fmt: skip
+
+
+def weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, x: Buffer, grad: Buffer, partial: dict[str, int]
+) -> None:
+    """Add the row of the weights' gradient; ``partial`` addresses each block's share of it."""
+    h, w = grid(*g.output)
+    scratch = 4 * (g.taps + 16) * LANES + LANES
+    planner.emit(
+        f"{name}: weight gradient",
+        row(
+            L.K_WEIGHT_GRADIENT, **x.columns("x"), **grad.columns("y"),
+            m=planner.allocate(scratch * planner.workers), m_slot=scratch, taps=g.taps,
+            tap_table=planner.table(input_taps(g, x), 1), positions=len(h),
+            x_table=planner.table(x.at(*g.first_pixels(h, w))),
+            y_table=planner.table(grad.at(h, w)), groups=g.groups, channels=g.group_outputs,
+            x_group=g.group_inputs * x.channel, y_channel=grad.channel, **partial,
+        ),
+    )  # fmt: skip
+
+
+def input_taps(g: ConvGeometry, x: Buffer) -> np.ndarray:
+    """Offsets of a convolution's taps in its input, in the order of the weights."""
+    c, kh, kw = np.mgrid[: g.group_inputs, : g.kernel[0], : g.kernel[1]]
+    taps: Any = c * x.channel + kh * g.dilation[0] * x.row + kw * g.dilation[1] * LANES
+    return taps.ravel()

@@ -1,0 +1,213 @@
+"""The memory plan of one network, and the rows that are being lowered."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Buffer, Halo, union
+from fastcnn.backends.lanes.conv_geometry import ConvGeometry
+from fastcnn.backends.lanes.grouping import RENAMES, Group, fuse, number_stages
+
+#: Operations whose gradient's layout is their own choice: no zeros around, no fixed strides.
+ANY_LAYOUT = ("batch_norm", "add", "relu", "sigmoid", "tanh", "dropout", "leaky_relu", "elu",
+              "gelu", "silu", "softplus")  # fmt: skip
+
+
+class Planner:
+    """Reserves memory and collects rows.
+
+    Parameters
+    ----------
+    graph : Graph
+    batch : int
+    parameters : dict of str to (offset, shape)
+        Where each parameter stands in the flat array.
+    workers : int
+        Threads, each of which has a block in hand.
+    backward : bool
+        Whether gradients are wanted, so that all outputs are kept.
+    training : bool
+        Whether dropout is active and batch normalisation takes the batch's statistics.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch: int,
+        parameters: dict[str, tuple[int, tuple[int, ...]]],
+        workers: int,
+        *,
+        backward: bool,
+        training: bool,
+    ) -> None:
+        self.graph = graph
+        self.blocks = -(-batch // LANES)
+        self.batch = batch
+        self.parameters = parameters
+        self.workers = workers
+        self.backward = backward
+        self.training = training
+        self.groups = fuse(graph)
+        number_stages(self.groups, training)
+        self.makers = {group.target: group for group in self.groups}
+        self.readers: dict[int, list[Group]] = {}
+        for group in self.groups:
+            for source in group.sources:
+                self.readers.setdefault(source, []).append(group)
+        self.size = 0
+        self.rows: list[np.ndarray] = []
+        self.names: list[str] = []
+        self.phases: list[tuple[int, int, int]] = []
+        self.sealed = 0
+        self.tables: list[np.ndarray] = []
+        self.table_size = 0
+        self._known_tables: dict[bytes, int] = {}
+        self.constants: dict[int, np.ndarray] = {}
+        #: Rows that run before all others, such as packing weights.
+        self.preparations: list[tuple[str, np.ndarray]] = []
+        #: Rows that run behind all others, such as sums of gradients over blocks.
+        self.reductions: list[tuple[str, np.ndarray]] = []
+        #: By node of a linear layer: width and place of its input with a row for each sample.
+        self.transposed: dict[int, tuple[int, int]] = {}
+        #: By node of a batch normalisation: where its statistics stand.
+        self.statistics: dict[int, int] = {}
+        #: By key of the model's state: place and size of running statistics in the arena.
+        self.running: dict[str, tuple[int, int]] = {}
+
+    def allocate(self, floats: int) -> int:
+        """Reserve floats of the arena, aligned to a vector."""
+        offset = self.size
+        self.size += -(-floats // LANES) * LANES
+        return offset
+
+    def constant(self, values: Any) -> int:
+        """Put values into the arena for good."""
+        values = np.asarray(values, np.float32).ravel()
+        offset = self.allocate(values.size)
+        self.constants[offset] = values
+        return offset
+
+    def table(self, values: Any, repeat: int = 0) -> int:
+        """Place of a table; its last ``repeat`` entries are repeated to fill a tile."""
+        values = np.asarray(values).ravel().astype(np.int32)
+        if repeat and values.size:
+            values = np.concatenate([values, np.tile(values[-repeat:], L.POSITION_PAD // repeat)])
+        content = values.tobytes()
+        if content not in self._known_tables:
+            self._known_tables[content] = self.table_size
+            self.tables.append(values)
+            self.table_size += values.size
+        return self._known_tables[content]
+
+    def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
+        """A buffer with room for every block of the batch.
+
+        With ``passing``, for the one block that each thread has in hand: its content does not
+        outlive the block's way through the stage.
+        """
+        channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+        made = Buffer(channels, height, width, halo)
+        if passing:
+            made.slot = made.size
+            made.offset = self.allocate(made.size * self.workers)
+        else:
+            made.block = made.size
+            made.offset = self.allocate(made.size * self.blocks)
+        return made
+
+    def like(self, other: Buffer, passing: bool = False) -> Buffer:
+        """Another buffer of the same layout."""
+        shape = (other.channels, other.height, other.width)
+        return self.buffer(shape, other.halo, passing)
+
+    def value_passes(self, index: int) -> bool:
+        """Whether a node's output is read in the stage in which it is written, and never again."""
+        readers = self.readers.get(index, [])
+        if self.backward or not readers:
+            return False
+        stage = self._written(index)
+        return all(
+            reader.reads == reader.writes == stage
+            and (reader.operation not in RENAMES or self.value_passes(reader.target))
+            for reader in readers
+        )
+
+    def gradient_passes(self, index: int) -> bool:
+        """Whether the gradient of a node's output is read in the stage that writes it."""
+        maker = self.makers.get(index)
+        if maker is None or maker.reads != maker.writes or maker.operation == "add":
+            return False
+        if any(reader.writes != maker.writes for reader in self.readers.get(index, [])):
+            return False
+        return maker.operation not in RENAMES or self.gradient_passes(maker.source)
+
+    def _written(self, index: int) -> int:
+        return 0 if index == INPUT else self.makers[index].writes
+
+    def takes_any_layout(self, index: int) -> bool:
+        """Whether the gradient of a node's output may stand in a buffer of another halo."""
+        return index != INPUT and self.makers[index].operation in ANY_LAYOUT
+
+    def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
+        """Add a row to the current phase of block rows, or as a phase over the whole batch.
+
+        With ``apart`` False a batch row joins the batch phase before it, on which it must not
+        depend.
+        """
+        index = len(self.rows)
+        self.rows.append(values)
+        self.names.append(name)
+        joins = self.phases and self.phases[-1][2] == int(whole) and not (whole and apart)
+        if joins and len(self.phases) > self.sealed:
+            self.phases[-1] = (self.phases[-1][0], index + 1, int(whole))
+        else:
+            self.phases.append((index, index + 1, int(whole)))
+
+    def seal(self) -> None:
+        """End the current phase: the next row begins another."""
+        self.sealed = len(self.phases)
+
+    def emit_reductions(self) -> None:
+        """Add the rows that run behind all others, as one phase."""
+        for index, (name, values) in enumerate(self.reductions):
+            self.emit(name, values, whole=True, apart=index == 0)
+
+    def put_preparations_first(self) -> int:
+        """Prefix the phase of the rows that run before all others; returns the phases added."""
+        count = len(self.preparations)
+        if not count:
+            return 0
+        self.phases = [
+            (0, count, 1),
+            *((first + count, last + count, whole) for first, last, whole in self.phases),
+        ]
+        self.names = [name for name, _ in self.preparations] + self.names
+        self.rows = [values for _, values in self.preparations] + self.rows
+        return 1
+
+    def geometry(self, node: Node) -> ConvGeometry:
+        """Sizes of a convolution; of a transposed one, those of the convolution it transposes."""
+        return ConvGeometry(node, self.parameters[node.parameters["weight"]][1])
+
+    def halo(self, index: int) -> Halo:
+        """Zeros around a node's output that its neighbours read, it or its gradient."""
+        halo = NO_HALO
+        for reader in self.readers.get(index, []):
+            if reader.operation == "conv2d":
+                halo = union(halo, self.geometry(reader.node).input_halo())
+            elif reader.operation == "conv_transpose2d":
+                halo = union(halo, self.geometry(reader.node).gradient_halo())
+        return union(halo, self.gradient_halo(index)) if self.backward else halo
+
+    def gradient_halo(self, index: int) -> Halo:
+        """Zeros that the maker of a node's output reads around its gradient."""
+        maker: Group | None = self.makers.get(index)
+        if maker is None or maker.pooled:
+            return NO_HALO
+        if maker.operation == "conv2d":
+            return self.geometry(maker.node).gradient_halo()
+        if maker.operation == "conv_transpose2d":
+            return self.geometry(maker.node).input_halo()
+        return NO_HALO
