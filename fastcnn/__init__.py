@@ -26,6 +26,7 @@ _EXPORTS = {
     "CrossEntropyLoss": "fastcnn.losses",
     "MSELoss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
+    "plan": "fastcnn.execution",
     "fit": "fastcnn.training",
     "History": "fastcnn.training",
     "gradcheck": "fastcnn.analysis.gradcheck",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from fastcnn.analysis.gradcheck import gradcheck
     from fastcnn.data import Dataset
     from fastcnn.execution import gradients
+    from fastcnn.execution.plan import plan as plan
     from fastcnn.layers import (
         AvgPool2d,
         Conv2d,

@@ -5,7 +5,6 @@ from typing import Any
 
 import fastcnn
 from fastcnn.backends.lanes.buffers import LANES
-from fastcnn.backends.lanes.lowering import lower
 from fastcnn.training.curves import new_figure, save_figure
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -64,14 +63,7 @@ def tile_figure() -> Any:
 
 def program_figure() -> Any:
     """The program of the report's network, phase after phase."""
-    model = fastcnn.models.report_cnn(seed=0)
-    places, offset = {}, 0
-    for key, value in model.state_dict().items():
-        places[key] = (offset, value.shape)
-        offset += value.size
-    program = lower(
-        model.graph(), 64, places, workers=2, loss=("cross_entropy", 0.0), training=True
-    )
+    program = fastcnn.plan(fastcnn.models.report_cnn(seed=0), 64, threads=2)
     lines = sum(last - first for first, last, _ in program.phases)
     figure = new_figure(8.6, 0.24 * lines + 0.14 * len(program.phases) + 0.9)
     axes = figure.subplots()

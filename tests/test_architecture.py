@@ -50,8 +50,9 @@ ALLOWED = {
     "notebook": set(),
     "errors": set(),
     "files": set(),
+    "text_table": set(),
 }
-EVERYWHERE = {"errors", "files", ""}
+EVERYWHERE = {"errors", "files", "text_table", ""}
 #: layers offer ``predict``; the runner is imported inside that method alone.
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {

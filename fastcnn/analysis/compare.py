@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.analysis.text_table import text_table
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import Graph, Node
@@ -16,6 +15,7 @@ from fastcnn.backends.operations import OPERATIONS
 from fastcnn.execution.passes import as_batch, as_target, run_forward
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.text_table import text_table
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.analysis.text_table import text_table
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.operations import OPERATIONS
 from fastcnn.errors import GradientError
@@ -30,6 +29,7 @@ from fastcnn.layers import (
     init,
 )
 from fastcnn.losses import CrossEntropyLoss, MSELoss
+from fastcnn.text_table import text_table
 
 #: Largest accepted error relative to the largest gradient, with differences in float64.
 TOLERANCE = 1e-6

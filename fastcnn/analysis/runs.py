@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcnn.analysis.text_table import text_table
 from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.text_table import text_table
 from fastcnn.training.curves import new_figure
 from fastcnn.training.run import Run
 

@@ -7,6 +7,7 @@ from fastcnn.execution.passes import (
     loss_and_gradients,
     predict_logits,
 )
+from fastcnn.execution.plan import plan
 
 __all__ = [
     "Executor",
@@ -15,5 +16,6 @@ __all__ = [
     "gradients",
     "loss_and_gradients",
     "make_executor",
+    "plan",
     "predict_logits",
 ]

@@ -48,11 +48,17 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
 
     if model.dtype != np.float32:
         raise Unsupported(f"parameters of type {model.dtype}")
+    places = parameter_places(model)
+    return Engine(graph, batch, model.parameter_vector, places, threads, **build)
+
+
+def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Where each parameter stands in the model's flat array, and its shape."""
     places, offset = {}, 0
     for key, value in model.state_dict().items():
         places[key] = (offset, value.shape)
         offset += value.size
-    return Engine(graph, batch, model.parameter_vector, places, threads, **build)
+    return places
 
 
 class Lease:

@@ -11,6 +11,7 @@ from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.init import Initializer
 from fastcnn.notebook import html_table
+from fastcnn.text_table import text_table
 
 #: Columns of :meth:`Model.summary`.
 SUMMARY = ("layer", "", "output shape", "parameters", "FLOPs")
@@ -127,17 +128,8 @@ class Model(Layer):
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of layers: output shape, parameters and FLOPs of one sample's forward pass."""
-        table = [SUMMARY, *self._summary_cells(input_shape)]
-        widths = [max(len(line[column]) for line in table) for column in range(len(SUMMARY))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 3 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in table
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        *rows, total = self._summary_cells(input_shape)
+        return text_table(SUMMARY, rows, left=3, footer=total)
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""

@@ -78,6 +78,7 @@ def lower(
     boundary += planner.put_preparations_first()
     return Program(
         batch=batch,
+        workers=workers,
         phases=np.array(planner.phases, np.int64).reshape(-1, 3),
         rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
         names=planner.names,

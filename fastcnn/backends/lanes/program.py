@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes import layout as L
-from fastcnn.backends.lanes.buffers import Buffer
+from fastcnn.backends.lanes.buffers import LANES, Buffer
+from fastcnn.backends.lanes.kernel_table import FLOAT_BYTES, KERNELS, Cost, Row
+from fastcnn.backends.lanes.target import instruction_set
+from fastcnn.text_table import text_table
 
 
 @dataclass
@@ -14,6 +17,8 @@ class Program:
 
     Attributes
     ----------
+    batch, workers : int
+        Samples of a step, and threads for which memory is planned.
     phases : ndarray of int64, shape (phases, 3)
         First and last row, and whether they take the whole batch at once.
     rows : ndarray of int64, shape (rows, WIDTH)
@@ -29,6 +34,7 @@ class Program:
     """
 
     batch: int
+    workers: int
     phases: np.ndarray
     rows: np.ndarray
     names: list[str]
@@ -52,3 +58,53 @@ class Program:
         kernels = enumerate(self.rows[:last, L.KERNEL])
         before = [[index, index + 1, needed[k]] for index, k in kernels if k in needed]
         return np.array([*before, *self.phases[self.first_backward :]], np.int64)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of arena, rows and tables."""
+        return FLOAT_BYTES * self.arena_size + self.rows.nbytes + self.tables.nbytes
+
+    def costs(self) -> list[Cost]:
+        """FLOPs and bytes of each row, for one batch; see kernel_table.py for what is counted."""
+        return [KERNELS[row[L.KERNEL]].cost(self._row(row)) for row in self.rows]
+
+    def sizes(self, index: int) -> str:
+        """What a row works on, in the units of its kernel: channels x positions, inputs to
+        outputs, or a number of elements."""
+        row = self.rows[index]
+        return KERNELS[row[L.KERNEL]].sizes(self._row(row))
+
+    def describe(self) -> str:
+        """The program as a table: each row's kernel, sizes, register tile, bytes and FLOPs.
+
+        Rows of a block phase take one block of 16 samples after the other through all of the
+        phase; rows of a batch phase share the whole batch out among the threads.
+        """
+        costs = self.costs()
+        lines = []
+        for number, (first, last, whole) in enumerate(self.phases, start=1):
+            for index in range(first, last):
+                kernel = KERNELS[self.rows[index, L.KERNEL]]
+                lines.append((
+                    f"{number} {'batch' if whole else 'block'}" if index == first else "",
+                    self.names[index], kernel.name, self.sizes(index),
+                    kernel.tile(self._row(self.rows[index])),
+                    *_cells(costs[index]),
+                ))  # fmt: skip
+        header = ("phase", "step", "kernel", "sizes", "tile", "read", "written", "FLOPs")
+        total = ("", "total", "", "", "", *_cells(sum(costs, Cost())))
+        blocks = -(-self.batch // LANES)
+        title = (
+            f"batch {self.batch}: {blocks} block{'s' if blocks > 1 else ''} of {LANES} samples, "
+            f"{self.workers} thread{'s' if self.workers > 1 else ''}, {instruction_set()}; "
+            f"{len(self.rows)} rows in {len(self.phases)} phases; "
+            f"arena {FLOAT_BYTES * self.arena_size / 2**20:.2f} MiB"
+        )
+        return f"{title}\n\n{text_table(header, lines, left=5, footer=total)}"
+
+    def _row(self, values: np.ndarray) -> Row:
+        return Row(values, self.tables, self.batch)
+
+
+def _cells(cost: Cost) -> tuple[str, str, str]:
+    return f"{cost.read:,}", f"{cost.written:,}", f"{cost.flops:,}"

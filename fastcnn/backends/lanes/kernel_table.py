@@ -1,0 +1,318 @@
+"""The table of kernels: for each, its name and what a row asks of it: sizes, tile, work.
+
+Work is counted from a row's own columns and tables. FLOPs are those of the samples, without idle
+lanes and without the overshoot of tiles; a multiply-add is two, an element of a function such as
+the sigmoid one. Bytes are the distinct ones that a row must touch: each block's activations, and
+parameters once for a batch. What is read again from a cache or a register is not counted again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.backends.lanes.target import blocking
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one row for one batch.
+
+    Attributes
+    ----------
+    flops : int
+        Floating-point operations.
+    read, written : int
+        Bytes.
+    """
+
+    flops: int = 0
+    read: int = 0
+    written: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written."""
+        return self.read + self.written
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.flops + other.flops, self.read + other.read, self.written + other.written)
+
+
+class Row:
+    """A program row with the tables that it refers to."""
+
+    def __init__(self, values: np.ndarray, tables: np.ndarray, batch: int) -> None:
+        self._values = values
+        self._tables = tables
+        self.batch = batch
+        self.blocks = -(-batch // LANES)
+
+    def __getitem__(self, column: int) -> int:
+        return int(self._values[column])
+
+    @property
+    def elements(self) -> int:
+        """Channels by positions, over all groups."""
+        return max(1, self[L.GROUPS]) * self[L.CHANNELS] * self[L.POSITIONS]
+
+    def table(self, column: int, count: int) -> np.ndarray:
+        """The first entries of the table that a column places."""
+        return self._tables[self[column] : self[column] + count]
+
+    def cost(
+        self,
+        flops: int,
+        read: int,
+        written: int,
+        *,
+        partial: int = 0,
+        parameters_read: int = 0,
+        parameters_written: int = 0,
+    ) -> Cost:
+        """The cost of a batch from FLOPs a sample, vectors and partial sums a block."""
+        vectors = FLOAT_BYTES * LANES * self.blocks
+        return Cost(
+            flops * self.batch,
+            vectors * read + FLOAT_BYTES * parameters_read,
+            vectors * written + FLOAT_BYTES * (partial * self.blocks + parameters_written),
+        )
+
+
+def _no_tile(r: Row) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name : str
+    cost : callable
+        From a :class:`Row` to its :class:`Cost`.
+    sizes : callable
+        From a :class:`Row` to text.
+    tile : callable
+        From a :class:`Row` to the largest register tile that it uses, or ``""``.
+    """
+
+    name: str
+    cost: Callable[[Row], Cost]
+    sizes: Callable[[Row], str]
+    tile: Callable[[Row], str] = _no_tile
+
+
+def _input(r: Row) -> Cost:
+    pixels = r[L.IN]
+    return Cost(2 * pixels * r.batch, pixels * r.batch, FLOAT_BYTES * LANES * pixels * r.blocks)
+
+
+def _pack(r: Row) -> Cost:
+    return Cost(0, 2 * FLOAT_BYTES * r[L.TAPS], FLOAT_BYTES * r[L.TAPS])
+
+
+def _input_vectors(r: Row) -> int:
+    """Vectors of its input that a convolution reads: each once, whichever taps meet there."""
+    pixels = r.table(L.X_TABLE, r[L.POSITIONS]) // LANES
+    taps = r.table(L.TAP_TABLE, r[L.TAPS]) // LANES
+    if not len(pixels) or not len(taps):
+        return 0
+    seen = np.zeros(int(pixels.max()) + int(taps.max()) + 1, np.bool_)
+    for tap in taps:
+        seen[pixels + tap] = True
+    return r[L.GROUPS] * int(seen.sum())
+
+
+def _weights(r: Row) -> int:
+    return r[L.GROUPS] * r[L.CHANNELS] * r[L.TAPS]
+
+
+def _convolution(r: Row) -> Cost:
+    pooled, masked = r[L.MODE] == L.POOLED, r[L.MODE] == L.MASKED
+    outputs = r.elements // (4 if pooled else 1)
+    read = _input_vectors(r) + (outputs if masked else 0)
+    written = 2 * outputs if pooled else outputs
+    weights = _weights(r)
+    return r.cost(2 * r.elements * r[L.TAPS], read, written, parameters_read=weights)
+
+
+def _weight_gradient(r: Row) -> Cost:
+    read = _input_vectors(r) + r.elements
+    return r.cost(2 * r.elements * r[L.TAPS], read, 0, partial=_weights(r))
+
+
+def _windows(r: Row) -> int:
+    """Vectors of a channel that lie in some window of an average pooling."""
+    rows = r.table(L.TAP_TABLE, r[L.POSITIONS] * (r[L.TAPS] + 1)).reshape(-1, r[L.TAPS] + 1)
+    inside = np.arange(r[L.TAPS]) < rows[:, :1]
+    return len(np.unique(rows[:, 1:][inside]))
+
+
+def _max_pool(r: Row) -> Cost:
+    read = r[L.CHANNELS] * len(np.unique(r.table(L.TAP_TABLE, r[L.POSITIONS] * r[L.TAPS])))
+    return r.cost(r.elements * (r[L.TAPS] - 1), read, 2 * r.elements)
+
+
+def _max_pool_backward(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], 2 * r.elements, r[L.CHANNELS] * r[L.IN])
+
+
+def _avg_pool(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], r[L.CHANNELS] * _windows(r), r.elements)
+
+
+def _avg_pool_backward(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], r.elements, r[L.CHANNELS] * r[L.IN])
+
+
+def _unpool(r: Row) -> Cost:
+    return r.cost(4 * r.elements, 2 * r.elements, 4 * r.elements, partial=r[L.CHANNELS])
+
+
+def _linear(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    read = r[L.IN] + (r[L.OUT] if r[L.MODE] == L.MASKED else 0)
+    return r.cost(2 * weights, read, r[L.OUT], parameters_read=weights)
+
+
+def _outer(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    return r.cost(2 * weights, r[L.IN] + r[L.OUT], 0, parameters_written=weights)
+
+
+def _reduce(r: Row) -> Cost:
+    size = r[L.OUT]
+    return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
+
+
+def _statistics(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
+    """Work over channels: floats read of each block, and written for each channel."""
+
+    def cost(r: Row) -> Cost:
+        channels = r[L.CHANNELS]
+        read = channels * floats_read * r.blocks
+        return Cost(8 * read, FLOAT_BYTES * read, FLOAT_BYTES * channels * floats_written)
+
+    return cost
+
+
+def _elements(
+    flops: int, read: int, written: int, partial: int = 0, mask: bool = False
+) -> Callable[[Row], Cost]:
+    """Work on each element; ``partial`` floats a channel and block; a mask is read with RELU."""
+
+    def cost(r: Row) -> Cost:
+        n = r.elements
+        reads = read + (1 if mask and r[L.RELU] else 0)
+        return r.cost(flops * n, reads * n, written * n, partial=partial * r[L.CHANNELS])
+
+    return cost
+
+
+def _vector(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
+    """Work on each of IN numbers of a sample."""
+    return lambda r: r.cost(flops * r[L.IN], read * r[L.IN], written * r[L.IN])
+
+
+def _map_sizes(r: Row) -> str:
+    return f"{r[L.CHANNELS]} x {r[L.POSITIONS]}"
+
+
+def _window_sizes(r: Row) -> str:
+    return f"{_map_sizes(r)}, {r[L.TAPS]} taps"
+
+
+def _conv_sizes(r: Row) -> str:
+    groups = f", {r[L.GROUPS]} groups" if r[L.GROUPS] > 1 else ""
+    channels = r[L.GROUPS] * r[L.CHANNELS]
+    return f"{channels} x {r[L.POSITIONS]}, {r[L.TAPS]} taps{groups}"
+
+
+def _matrix_sizes(r: Row) -> str:
+    return f"{r[L.IN]} to {r[L.OUT]}"
+
+
+def _sizes_of(column: int) -> Callable[[Row], str]:
+    return lambda r: str(r[column])
+
+
+def _clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
+    """A tile, or that part of it that the registers of this processor hold."""
+    return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
+
+
+def _height(channels: int) -> int:
+    return 4 if channels >= 4 else 2 if channels >= 2 else 1
+
+
+def _conv_tile(r: Row) -> str:
+    height = _height(r[L.CHANNELS])
+    largest = blocking().windows if r[L.MODE] == L.POOLED else blocking().products
+    return _clipped((height, 4 if height == 4 else 8), largest)
+
+
+def _gradient_tile(r: Row) -> str:
+    height = _height(r[L.CHANNELS])
+    return _clipped((height, 5 if height == 4 else 8), blocking().gradients)
+
+
+def _linear_tile(r: Row) -> str:
+    if r.blocks >= 4:
+        tile = (4 if r[L.OUT] >= 4 else 1, 4)
+    elif r.blocks >= 2 and r[L.OUT] >= 16:
+        tile = (8, 2)
+    else:
+        tile = (16 if r[L.OUT] >= 16 else 4 if r[L.OUT] >= 4 else 1, 1)
+    return _clipped(tile, blocking().products)
+
+
+def _outer_tile(r: Row) -> str:
+    return _clipped((4 if r[L.OUT] >= 4 else 1, 4), blocking().products)
+
+
+#: By the number of a kernel in layout.py.
+KERNELS: dict[int, Kernel] = {
+    L.K_INPUT: Kernel("gather input", _input, _sizes_of(L.IN)),
+    L.K_PACK: Kernel("pack", _pack, _sizes_of(L.TAPS)),
+    L.K_CONV: Kernel("convolution", _convolution, _conv_sizes, _conv_tile),
+    L.K_WEIGHT_GRADIENT: Kernel("weight gradient", _weight_gradient, _conv_sizes, _gradient_tile),
+    L.K_BIAS_GRADIENT: Kernel("bias gradient", _elements(1, 1, 0, 1), _map_sizes),
+    L.K_MAX_POOL: Kernel("max pool", _max_pool, _window_sizes),
+    L.K_MAX_POOL_BACKWARD: Kernel("max pool gradient", _max_pool_backward, _window_sizes),
+    L.K_AVG_POOL: Kernel("average pool", _avg_pool, _window_sizes),
+    L.K_AVG_POOL_BACKWARD: Kernel("average pool gradient", _avg_pool_backward, _window_sizes),
+    L.K_UNPOOL: Kernel("unpool 2x2", _unpool, _map_sizes),
+    L.K_ACTIVATION: Kernel("activation", _elements(1, 1, 1), _map_sizes),
+    L.K_ACTIVATION_BACKWARD: Kernel("activation gradient", _elements(1, 2, 1), _map_sizes),
+    L.K_DROPOUT: Kernel("dropout", _elements(1, 1, 1), _map_sizes),
+    L.K_LINEAR: Kernel("linear", _linear, _matrix_sizes, _linear_tile),
+    L.K_LINEAR_BACKWARD: Kernel("linear transposed", _linear, _matrix_sizes, _linear_tile),
+    L.K_TRANSPOSE: Kernel("transpose", _vector(0, 1, 1), _sizes_of(L.IN)),
+    L.K_OUTER: Kernel("outer product", _outer, _matrix_sizes, _outer_tile),
+    L.K_LINEAR_BIAS_GRADIENT: Kernel(
+        "bias gradient",
+        lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
+        _sizes_of(L.OUT),
+    ),
+    L.K_CROSS_ENTROPY: Kernel("cross-entropy", _vector(6, 1, 1), _sizes_of(L.IN)),
+    L.K_MSE: Kernel("squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
+    L.K_REDUCE: Kernel("sum over blocks", _reduce, _sizes_of(L.OUT)),
+    L.K_OUTPUT: Kernel("output", _vector(0, 1, 1), _sizes_of(L.IN)),
+    L.K_ADD: Kernel("add", _elements(1, 2, 1), _map_sizes),
+    L.K_NORM_SUMS: Kernel("normalisation sums", _elements(4, 1, 0, 2), _map_sizes),
+    L.K_NORM_STATISTICS: Kernel("normalisation statistics", _statistics(2, 4), _map_sizes),
+    L.K_NORM: Kernel("normalise", _elements(2, 1, 1), _map_sizes),
+    L.K_NORM_GRADIENT_SUMS: Kernel(
+        "normalisation gradient sums", _elements(4, 2, 0, 2, mask=True), _map_sizes
+    ),
+    L.K_NORM_GRADIENT_STATISTICS: Kernel(
+        "normalisation gradient statistics", _statistics(2, 4), _map_sizes
+    ),
+    L.K_NORM_GRADIENT: Kernel("normalisation gradient", _elements(4, 2, 1, mask=True), _map_sizes),
+}

@@ -1,0 +1,73 @@
+"""What the engine would run for a model, without running it."""
+
+from typing import TYPE_CHECKING
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution.lanes import loss_key, parameter_places
+from fastcnn.layers import Model
+from fastcnn.losses import CrossEntropyLoss, Loss
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.program import Program
+
+
+def plan(
+    model: Model,
+    batch_size: int = 64,
+    *,
+    training: bool = True,
+    loss: Loss | None = None,
+    threads: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> "Program":
+    """The program of the lanes engine for a model and a batch size.
+
+    Parameters
+    ----------
+    model : Model
+    batch_size : int
+    training : bool
+        Whether to plan a training step (forward, loss, backward), or inference.
+    loss : Loss, optional
+        By default the cross-entropy.
+    threads : int, optional
+        By default all that the engine would take.
+    input_shape : tuple of int, optional
+        Shape of one sample; by default the model's own.
+
+    Returns
+    -------
+    Program
+        ``print(plan(model).describe())`` shows each kernel with its sizes, register tile, bytes
+        and FLOPs.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``batch_size`` or ``threads`` is not positive, or the engine does not cover the model.
+    ShapeError
+        If the shape of a sample is not known or does not fit the model.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> program = fastcnn.plan(fastcnn.models.lenet5(seed=0), batch_size=64, threads=2)
+    >>> print(program.describe())  # doctest: +SKIP
+    """
+    from fastcnn.backends.lanes.engine import default_threads
+    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes.lowering import lower
+
+    threads = default_threads() if threads is None else threads
+    for name, value in (("batch_size", batch_size), ("threads", threads)):
+        if value < 1:
+            raise ConfigurationError(f"plan: {name} must be at least 1, got {value}")
+    graph = model.graph(input_shape)
+    places = parameter_places(model)
+    try:
+        if not training:
+            return lower(graph, batch_size, places, threads, outputs=True)
+        key = loss_key(loss or CrossEntropyLoss())
+        return lower(graph, batch_size, places, threads, loss=key, training=True)
+    except Unsupported as reason:
+        raise ConfigurationError(f"the lanes engine does not cover {reason}") from None

@@ -1,0 +1,91 @@
+"""What a program says of itself: sizes, FLOPs and bytes of its rows."""
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Sequential, Sigmoid
+from fastcnn.backends.lanes import layout
+from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
+from fastcnn.errors import ConfigurationError, ShapeError
+
+VECTOR = 64
+
+
+def costs(program: "fastcnn.backends.lanes.program.Program") -> dict[str, Cost]:
+    return dict(zip(program.names, program.costs(), strict=True))
+
+
+def test_every_kernel_is_in_the_table() -> None:
+    numbers = [value for name, value in vars(layout).items() if name.startswith("K_")]
+    assert sorted(KERNELS) == sorted(numbers)
+
+
+@pytest.mark.parametrize("batch", [1, 16, 50])
+def test_products_are_those_of_the_layers(batch: int) -> None:
+    """A convolution's and a linear layer's FLOPs, forward and for each gradient."""
+    model = fastcnn.models.vgg_small(seed=0)
+    found = costs(fastcnn.plan(model, batch, threads=1))
+    shapes = {node.name: node.input_shapes[0] for node in model.graph().nodes}
+    for name, layer in model.named_leaves():
+        if not isinstance(layer, (Conv2d, Linear)):
+            continue
+        products = 2 * layer.weight[0].size
+        outputs = int(np.prod(layer.output_shape(shapes[name])))
+        kinds = (f"{name}: conv", f"{name}: linear")
+        forward = next(cost for key, cost in found.items() if key.startswith(kinds))
+        assert forward.flops == batch * products * outputs
+        assert found[f"{name}: weight gradient"].flops == batch * products * outputs
+        if name != "conv1":
+            assert found[f"{name}: input gradient"].flops == batch * products * outputs
+
+
+def test_bytes_of_convolutions() -> None:
+    """Each pixel counts once, with the zeros around a map; those between strides do not count."""
+    padded = Sequential({"c": Conv2d(2, 8, 3, padding=1)}, input_shape=(2, 6, 5))
+    cost = costs(fastcnn.plan(padded, 32, training=False, threads=1))["c: convolution"]
+    blocks = 2
+    assert cost.read == blocks * VECTOR * 2 * 8 * 7 + 4 * 8 * 2 * 9
+    assert cost.written == blocks * VECTOR * 8 * 6 * 5
+    strided = Sequential({"c": Conv2d(4, 4, 1, stride=2, groups=2)}, input_shape=(4, 7, 7))
+    cost = costs(fastcnn.plan(strided, 16, training=False, threads=1))["c: convolution"]
+    assert cost.read == VECTOR * 4 * 16 + 4 * 4 * 2
+    assert cost.flops == 2 * 16 * 4 * 16 * 2
+
+
+def test_bytes_of_pooling_and_elements() -> None:
+    model = Sequential(
+        {"s": Sigmoid(), "m": MaxPool2d(3, stride=2), "a": AvgPool2d(2, padding=1)},
+        input_shape=(3, 9, 9),
+    )
+    found = costs(fastcnn.plan(model, 16, training=False, threads=1))
+    assert found["s: sigmoid"] == Cost(16 * 243, VECTOR * 243, VECTOR * 243)
+    # Outputs and, for each, the place of its maximum.
+    assert found["m: max pooling"] == Cost(16 * 48 * 8, VECTOR * 243, VECTOR * 2 * 48)
+    assert found["a: average pooling"] == Cost(16 * 27 * 4, VECTOR * 48, VECTOR * 27)
+
+
+def test_description() -> None:
+    model = Sequential(
+        {"c": Conv2d(1, 4, 3), "f": Flatten(), "fc": Linear(64, 10)}, input_shape=(1, 6, 6)
+    )
+    program = fastcnn.plan(model, 64, threads=1)
+    lines = program.describe().splitlines()
+    assert lines[0].startswith("batch 64: 4 blocks of 16 samples, 1 thread, ")
+    assert len(lines) == 2 + 2 + len(program.rows) + 2
+    line = next(line for line in lines if "fc: linear" in line)
+    assert "64 to 10" in line
+    assert line.endswith(f"{2 * 64 * 10 * 64:,}")
+    assert lines[-1].endswith(f"{sum(cost.flops for cost in program.costs()):,}")
+    assert program.bytes > 4 * program.arena_size
+
+
+def test_bad_plans() -> None:
+    model = fastcnn.models.report_cnn(seed=0)
+    with pytest.raises(ConfigurationError, match="batch_size must be at least 1, got 0"):
+        fastcnn.plan(model, 0)
+    with pytest.raises(ConfigurationError, match="threads must be at least 1"):
+        fastcnn.plan(model, threads=0)
+    with pytest.raises(ShapeError, match="input shape is not known"):
+        fastcnn.plan(Sequential(Conv2d(1, 4, 3)))
+    assert fastcnn.plan(Sequential(Conv2d(1, 4, 3)), input_shape=(1, 5, 5)).batch == 64
