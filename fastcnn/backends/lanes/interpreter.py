@@ -298,8 +298,8 @@ def sum_of_squares(G, first, last):
 
 
 @njit(nogil=True)
-def update(kind, P, G, S1, S2, scale, settings, lr, step):
-    """An optimiser's step on some parameters; see optim/optimizers.py.
+def update(kind, P, G, S1, S2, i, end, scale, settings, lr, step):
+    """An optimiser's step on the parameters ``i`` to ``end``; see optim/optimizers.py.
 
     ``settings``: momentum or beta1, beta2, eps, weight decay, 1 for Nesterov.
     """
@@ -310,14 +310,25 @@ def update(kind, P, G, S1, S2, scale, settings, lr, step):
         g_share = np.float32(1) if settings[4] != 0.0 else np.float32(0)
         v_share = beta if settings[4] != 0.0 else np.float32(1)
         if beta == np.float32(0):
-            for i in range(P.size):
+            while i < end:
                 P[i] -= rate * (G[i] * scale + decay * P[i])
+                i += 1
             return
-        for i in range(P.size):
+        scales, decays, betas = simd.splat(scale), simd.splat(decay), simd.splat(beta)
+        g_rate, v_rate = simd.splat(-rate * g_share), simd.splat(-rate * v_share)
+        while i + LANES <= end:
+            p = simd.load(P, i)
+            g = simd.fma(decays, p, simd.mul(simd.load(G, i), scales))
+            v = simd.fma(betas, simd.load(S1, i), g)
+            simd.store(S1, i, v)
+            simd.store(P, i, simd.fma(v_rate, v, simd.fma(g_rate, g, p)))
+            i += LANES
+        while i < end:
             g = G[i] * scale + decay * P[i]
             v = beta * S1[i] + g
             S1[i] = v
             P[i] -= rate * (g_share * g + v_share * v)
+            i += 1
         return
     beta2, eps = np.float32(settings[1]), np.float32(settings[2])
     one = np.float32(1)
@@ -325,20 +336,20 @@ def update(kind, P, G, S1, S2, scale, settings, lr, step):
     l2 = decay if kind == ADAM else np.float32(0)
     rate = np.float32(lr / (1.0 - settings[0] ** step))
     root = np.float32(1.0 / math.sqrt(1.0 - settings[1] ** step))
-    for i in range(P.size):
-        p = P[i] * shrink
-        g = G[i] * scale + l2 * p
-        m = S1[i] + (one - beta) * (g - S1[i])
-        v = beta2 * S2[i] + (one - beta2) * g * g
-        S1[i], S2[i] = m, v
-        P[i] = p - rate * m / (np.float32(math.sqrt(v)) * root + eps)
+    for k in range(i, end):
+        p = P[k] * shrink
+        g = G[k] * scale + l2 * p
+        m = S1[k] + (one - beta) * (g - S1[k])
+        v = beta2 * S2[k] + (one - beta2) * g * g
+        S1[k], S2[k] = m, v
+        P[k] = p - rate * m / (np.float32(math.sqrt(v)) * root + eps)
 
 
 @njit(nogil=True)
 def run(
     thread, threads, sync, phases, program, A, T, P, G, S1, S2, kind, settings, rates, seed,
     first_step, batch, samples, order, bytes_, floats, labels, targets, outputs,
-    losses, hits, norms, block_losses, block_hits, squares,
+    losses, hits, norms, block_losses, block_hits, squares, owners,
 ):  # fmt: skip
     """Run a program once for each learning rate, on consecutive batches of ``order``.
 
@@ -363,7 +374,7 @@ def run(
                 rounds, rest = blocks // threads, blocks % threads
                 for turn in range(rounds + rest):
                     shared = turn >= rounds
-                    block = rounds * (threads - 1) + turn if shared else turn * threads + thread
+                    block = rounds * (threads - 1) + turn if shared else thread * rounds + turn
                     slot, part, parts = (0, thread, threads) if shared else (thread, 0, 1)
                     # Another thread's slot is about to be used.
                     if turn == rounds and not barrier(sync, arrived, threads):
@@ -391,7 +402,9 @@ def run(
             continue
         scale = np.float32(1)
         limit = settings[5]
-        for unit in range(thread, units, threads):
+        for unit in range(units):
+            if owners[unit] != thread:
+                continue
             squares[unit] = sum_of_squares(G, unit * UNIT, min(unit * UNIT + UNIT, P.size))
         if not barrier(sync, arrived, threads):
             return restore_denormals(state)
@@ -404,9 +417,10 @@ def run(
             scale = np.float32(limit / norm)
         if thread == 0:
             norms[s] = norm
-        begin, end = share(units, thread, threads)
-        i, j = begin * UNIT, min(end * UNIT, P.size)
-        update(kind, P[i:j], G[i:j], S1[i:j], S2[i:j], scale, settings, rates[s], step + 1)
+        for unit in range(units):
+            if owners[unit] == thread:
+                i, j = unit * UNIT, min(unit * UNIT + UNIT, P.size)
+                update(kind, P, G, S1, S2, i, j, scale, settings, rates[s], step + 1)
         if not barrier(sync, arrived, threads):
             return restore_denormals(state)
         arrived += 1
@@ -420,5 +434,5 @@ SIGNATURE = (
     types.int64, types.int64, _ints, _rows, _rows, _floats, types.int32[::1], _floats, _floats,
     _floats, _floats, types.int64, _doubles, _doubles, types.int64,
     types.int64, types.int64, types.int64, _ints, types.uint8[::1], _floats, _ints, _floats,
-    _floats, _doubles, _ints, _doubles, _doubles, _ints, _doubles,
+    _floats, _doubles, _ints, _doubles, _doubles, _ints, _doubles, _ints,
 )  # fmt: skip
