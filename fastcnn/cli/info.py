@@ -35,7 +35,7 @@ def info() -> None:
         "numba": f"{numba.__version__} (llvmlite {llvmlite.__version__})",
         "processor": f"{processor()[1]} ({platform.machine()}), {os.cpu_count()} cores",
         "lanes: instructions": instruction_set(),
-        "lanes: register tiles": f"convolution {_size(tile.products, (4, 4))}, with pooling "
+        "lanes: register tiles": f"convolution {_size(tile.products, (8, 3))}, with pooling "
         f"{_size(tile.windows, (4, 4))}, weight gradient {_size(tile.gradients, (4, 5))} "
         "vectors of 16 floats",
         "lanes: threads": f"{default_threads()} (set {THREADS_VARIABLE} to change), "

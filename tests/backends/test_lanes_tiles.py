@@ -17,7 +17,7 @@ def integers(shape: tuple[int, ...], seed: int) -> np.ndarray:
 @njit
 def run_conv(x, xpix, taps, w, b, y, ypix, ystride, relu):  # type: ignore[no-untyped-def]
     conv_tiles.conv_tile(
-        2, 3, x, 0, xpix, 0, taps, 0, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu
+        2, 3, x, 0, xpix, 0, taps, 0, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu, x, 0, 0
     )
 
 
@@ -40,12 +40,12 @@ def test_conv_tile(relu: int) -> None:
 
 @njit
 def run_mask(x, xpix, taps, w, y, mask):  # type: ignore[no-untyped-def]
-    conv_tiles.conv_mask_tile(
-        1, 2, x, 0, xpix, 0, taps, 0, len(taps), w, 0, w, -1, y, 0, xpix, 0, mask, 0
+    conv_tiles.conv_tile(
+        1, 2, x, 0, xpix, 0, taps, 0, len(taps), w, 0, w, -1, y, 0, xpix, 0, 0, mask, 0, 1
     )
 
 
-def test_conv_mask_tile() -> None:
+def test_masked_conv_tile() -> None:
     x, w, mask = integers((2, LANES), 0), integers((1,), 1), integers((2, LANES), 2)
     y = np.zeros((2, LANES), np.float32)
     run_mask(

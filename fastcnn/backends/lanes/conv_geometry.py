@@ -54,29 +54,32 @@ def _halo(rows: tuple[int, int], columns: tuple[int, int]) -> Halo:
     return (*rows, *columns)
 
 
-def tile_rows(channels: int) -> list[tuple[int, int]]:
-    """First channel and height of the tiles that cover some channels: fours, a two, a one."""
-    tiles = [(c, 4) for c in range(0, channels - 3, 4)]
-    c = channels // 4 * 4
-    for height in (2, 1):
-        if channels - c >= height:
+def tile_rows(channels: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First channel and height of the tiles that cover some channels, the highest first."""
+    tiles, c = [], 0
+    for height in heights:
+        while channels - c >= height:
             tiles.append((c, height))
             c += height
     return tiles
 
 
-def pack_order(groups: int, channels: int, source: np.ndarray) -> np.ndarray:
+def pack_order(
+    groups: int, channels: int, source: np.ndarray, heights: tuple[int, ...]
+) -> np.ndarray:
     """Indices of weights in the order of tiles.
 
     Parameters
     ----------
     source : ndarray, shape (groups, channels, taps)
         Index of each weight in the flat parameters.
+    heights : tuple of int
+        Channels that a tile may have, in falling order.
     """
     parts = [
         source[group, first : first + height].T.ravel()
         for group in range(groups)
-        for first, height in tile_rows(channels)
+        for first, height in tile_rows(channels, heights)
     ]
     return np.concatenate(parts)
 

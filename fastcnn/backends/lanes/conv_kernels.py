@@ -10,7 +10,6 @@ from numba import njit
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.conv_tiles import (
-    conv_mask_tile,
     conv_pool_tile,
     conv_tile,
     weight_gradient_tile,
@@ -25,7 +24,6 @@ from fastcnn.backends.lanes.layout import (
     IN,
     M_BLOCK,
     M_SLOT,
-    MASKED,
     MODE,
     POOLED,
     POSITIONS,
@@ -45,13 +43,20 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
+from fastcnn.backends.lanes.target import tile_heights
 from fastcnn.backends.lanes.transpose_tiles import lane_sums
 
 LANES = simd.LANES
+#: Positions that are done together by all channels; their inputs come from the second-level cache.
+CLUSTER, POOLED_CLUSTER = 12, 16
+#: Whether eight channels' sums fit the registers.
+EIGHTS = 8 in tile_heights(pooled=False)
 #: Positions whose products are summed in registers before the sums go back to memory.
 CHUNK = 64
-#: Taps by which the rows of sums are longer than needed: a tile may overshoot.
-SUM_PAD = 16
+#: Taps whose sums are kept in the first-level cache until all positions have passed.
+TAP_BLOCK = 160
+#: Floats of a row of sums; a tile may overshoot its taps by 16.
+SUM_ROW = (TAP_BLOCK + 16) * LANES
 
 
 @njit(nogil=True)
@@ -65,14 +70,24 @@ def pack(A, T, P, r, part, parts):
 
 
 @njit(nogil=True)
-def ask_ahead(A, T, r, x, position, first, last):
-    """Prefetch what 16 positions read for the first time, of some input channels.
+def ask_ahead(A, T, r, x, position, count, first, last):
+    """Prefetch what some positions read for the first time, of some input channels.
 
     EXTRA is a table of the furthest tap of each channel; IN channels are worth it.
     """
     for c in range(first, last):
-        for p in range(position, position + 16):
+        for p in range(position, position + count):
             simd.prefetch(A, x + T[r[X_TABLE] + p] + T[r[EXTRA] + c])
+
+
+@njit(nogil=True)
+def channels_of_tile(left):
+    """Channels of the next tile where some are left; conv_geometry.py packs weights alike."""
+    if EIGHTS and left >= 8:
+        return 8
+    if left >= 4:
+        return 4
+    return 2 if left >= 2 else 1
 
 
 @njit(nogil=True)
@@ -84,86 +99,77 @@ def convolution(A, T, P, r, block, slot, part, parts):
     taps, table, xpix, ypix = r[TAPS], r[TAP_TABLE], r[X_TABLE], r[Y_TABLE]
     channels, stride, relu, mode = r[CHANNELS], r[Y_CHANNEL], r[RELU], r[MODE]
     xpix_table, ypix_table, tap_table = T[xpix:], T[ypix:], T[table:]
-    clusters = (r[POSITIONS] + 15) // 16
+    step = POOLED_CLUSTER if mode == POOLED else CLUSTER
+    clusters = (r[POSITIONS] + step - 1) // step
     first, last = share(r[GROUPS] * clusters, part, parts)
     for unit in range(first, last):
         group, cluster = unit // clusters, unit % clusters
-        p0 = cluster * 16
-        count = min(16, r[POSITIONS] - p0)
-        xg = x0 + group * r[X_GROUP]
-        wg = r[W] + group * channels * taps
-        quads, strips = channels // 4, (count + 3) // 4
-        # Pooled tiles write little: all channels of some positions, whose input stays in cache.
-        # Others write more than they read: all positions of some channels.
-        inner = quads if mode == POOLED else strips
-        outer = quads * strips // max(inner, 1)
-        for i in range(outer):
-            if cluster + 1 < clusters:
-                near, far = share(r[IN], i, outer)
-                ask_ahead(A, T, r, xg, p0 + 16, near, far)
-            for j in range(inner):
-                quad, strip = (j, i) if mode == POOLED else (i, j)
-                p = p0 + 4 * strip
-                at = group * channels + 4 * quad
-                bias = r[BIAS] + at if r[BIAS] >= 0 else -1
-                w, y, m = wg + 4 * quad * taps, y0 + at * stride, m0 + at * stride
-                if mode == POOLED:
+        p0 = cluster * step
+        end = min(p0 + step, r[POSITIONS])
+        xg, wg = x0 + group * r[X_GROUP], r[W] + group * channels * taps
+        ahead = cluster + 1 < clusters
+        if mode == POOLED:
+            # Pooled tiles write little: all channels of some positions, whose input stays in
+            # cache. Others write more than they read: all positions of some channels.
+            for p in range(p0, end, 4):
+                if ahead:
+                    near, far = share(r[IN], (p - p0) // 4, (end - p0 + 3) // 4)
+                    ask_ahead(A, T, r, xg, p0 + step, step, near, far)
+                for c in range(0, channels - 3, 4):
+                    at = group * channels + c
+                    bias = r[BIAS] + at if r[BIAS] >= 0 else -1
                     conv_pool_tile(
-                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, relu, A, m,
+                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, wg + c * taps, P, bias,
+                        A, y0 + at * stride, ypix_table, stride, relu, A, m0 + at * stride,
                     )  # fmt: skip
-                elif mode == MASKED:
-                    conv_mask_tile(
-                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, A, m,
-                    )  # fmt: skip
-                else:
-                    conv_tile(
-                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, relu,
-                    )  # fmt: skip
-        c = quads * 4
+        c = channels // 4 * 4 if mode == POOLED else 0
         while c < channels:
             left = channels - c
             at = group * channels + c
             bias = r[BIAS] + at if r[BIAS] >= 0 else -1
             w, y, m = wg + c * taps, y0 + at * stride, m0 + at * stride
-            if left >= 2:
-                for p in range(p0, p0 + count, 8):
-                    if mode == POOLED:
+            rows = channels_of_tile(left)
+            if ahead and mode != POOLED:
+                near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
+                ask_ahead(A, T, r, xg, p0 + step, step, near, far)
+            if mode == POOLED:
+                if rows == 2:
+                    for p in range(p0, end, 8):
                         conv_pool_tile(
                             2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
                             A, y, ypix_table, stride, relu, A, m,
                         )  # fmt: skip
-                    elif mode == MASKED:
-                        conv_mask_tile(
-                            2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, A, m,
+                else:
+                    for p in range(p0, end, 8):
+                        conv_pool_tile(
+                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                            A, y, ypix_table, stride, relu, A, m,
                         )  # fmt: skip
-                    else:
-                        conv_tile(
-                            2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, relu,
-                        )  # fmt: skip
-                c += 2
+            elif rows == 8:
+                for p in range(p0, end, 3):
+                    conv_tile(
+                        8, 3, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, relu, A, m, mode,
+                    )  # fmt: skip
+            elif rows == 4:
+                for p in range(p0, end, 4):
+                    conv_tile(
+                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, relu, A, m, mode,
+                    )  # fmt: skip
+            elif rows == 2:
+                for p in range(p0, end, 8):
+                    conv_tile(
+                        2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, relu, A, m, mode,
+                    )  # fmt: skip
             else:
-                for p in range(p0, p0 + count, 8):
-                    if mode == POOLED:
-                        conv_pool_tile(
-                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, relu, A, m,
-                        )  # fmt: skip
-                    elif mode == MASKED:
-                        conv_mask_tile(
-                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, A, m,
-                        )  # fmt: skip
-                    else:
-                        conv_tile(
-                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, relu,
-                        )  # fmt: skip
-                c += 1
+                for p in range(p0, end, 8):
+                    conv_tile(
+                        1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, relu, A, m, mode,
+                    )  # fmt: skip
+            c += rows
 
 
 @njit(nogil=True)
@@ -178,7 +184,7 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
     taps, channels, positions = r[TAPS], r[CHANNELS], r[POSITIONS]
     tap_table, xpix, dpix = T[r[TAP_TABLE] :], T[r[X_TABLE] :], T[r[Y_TABLE] :]
-    width = (taps + SUM_PAD) * LANES
+    spare = sums + 4 * SUM_ROW
     tiles = channels // 4 + (channels % 4) // 2 + channels % 2
     first, last = share(r[GROUPS] * tiles, part, parts)
     for unit in range(first, last):
@@ -191,32 +197,37 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
         xg = x0 + group * r[X_GROUP]
         at = group * channels + c
         d = d0 + at * r[Y_CHANNEL]
-        for p in range(0, positions, CHUNK):
-            end = min(p + CHUNK, positions)
-            if rows == 4:
-                for t in range(0, taps, 5):
-                    weight_gradient_tile(
-                        4, 5, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
-                        A, sums + t * LANES, width, p == 0,
-                    )  # fmt: skip
-            elif rows == 2:
-                for t in range(0, taps, 8):
-                    weight_gradient_tile(
-                        2, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
-                        A, sums + t * LANES, width, p == 0,
-                    )  # fmt: skip
-            else:
-                for t in range(0, taps, 8):
-                    weight_gradient_tile(
-                        1, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
-                        A, sums + t * LANES, width, p == 0,
-                    )  # fmt: skip
-        spare = sums + 4 * width
-        for k in range(rows):
-            for t in range(0, taps, LANES):
-                lane_sums(A, sums + k * width + t * LANES, A, spare)
-                for i in range(min(LANES, taps - t)):
-                    A[out + (at + k) * taps + t + i] = A[spare + i]
+        for tap in range(0, taps, TAP_BLOCK):
+            tap_end = min(tap + TAP_BLOCK, taps)
+            for p in range(0, positions, CHUNK):
+                end = min(p + CHUNK, positions)
+                if rows == 4:
+                    for t in range(tap, tap_end, 5):
+                        weight_gradient_tile(
+                            4, 5, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                            A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
+                        )  # fmt: skip
+                elif rows == 2:
+                    for t in range(tap, tap_end, 8):
+                        weight_gradient_tile(
+                            2, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                            A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
+                        )  # fmt: skip
+                else:
+                    for t in range(tap, tap_end, 8):
+                        weight_gradient_tile(
+                            1, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                            A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
+                        )  # fmt: skip
+            for k in range(rows):
+                target = out + (at + k) * taps
+                for t in range(tap, tap_end, LANES):
+                    whole = tap_end - t >= LANES
+                    row = sums + k * SUM_ROW + (t - tap) * LANES
+                    lane_sums(A, row, A, target + t if whole else spare)
+                    if not whole:
+                        for i in range(tap_end - t):
+                            A[target + t + i] = A[spare + i]
 
 
 @njit(nogil=True)

@@ -11,9 +11,11 @@ import numpy as np
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order, taps_of_phase
+from fastcnn.backends.lanes.conv_kernels import SUM_ROW
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import grid, windows_of_two
+from fastcnn.backends.lanes.target import tile_heights
 
 #: Floats of a block's input above which a convolution asks ahead for its next positions.
 FITS_CACHE = 96 * 1024
@@ -94,7 +96,7 @@ def _emit(
 ) -> None:
     """Add a K_CONV row; ``source`` has the index of each weight, by group, channel and tap."""
     channels = source.shape[1]
-    order = pack_order(g.groups, channels, source)
+    order = pack_order(g.groups, channels, source, tile_heights(pooled=window == 4))
     packed = planner.allocate(order.size + LANES)
     values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
@@ -118,7 +120,7 @@ def weight_gradient(
 ) -> None:
     """Add the row of the weights' gradient; ``partial`` addresses each block's share of it."""
     h, w = grid(*g.output)
-    scratch = 4 * (g.taps + 16) * LANES + LANES
+    scratch = 4 * SUM_ROW + LANES
     planner.emit(
         f"{name}: weight gradient",
         row(

@@ -86,38 +86,36 @@ def _conv_parts(
 def conv_tile(
     at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
     taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any,
+    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any, M: Any, m0: Any, masked: Any,
 ) -> None:  # fmt: skip
-    """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier."""
-    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True)])
-    parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
-    for c, p, sums in parts:
-        for j in range(len(sums[0])):
-            position = at.builder.add(y0, at.table(ypix, at.offset(p0, p + j, 1)))
-            for i, row in enumerate(sums):
-                target = at.pointer(Y, at.offset(position, c + i, ystride))
-                emit_store(at.builder, at.rectified(row[j], relu), target)
+    """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-
-@tile(2)
-def conv_mask_tile(
-    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
-    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, ypix: Any, ystride: Any, M: Any, m0: Any,
-) -> None:  # fmt: skip
-    """As :func:`conv_tile`, but zero wherever ``M``, laid out as ``Y``, is not positive."""
+    If ``masked``, zero wherever ``M``, laid out as ``Y``, is not positive.
+    """
     builder = at.builder
-    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True), (M, m0, False)])
-    zero = constant(0.0)
+    hidden = builder.icmp_signed("!=", masked, at.index(0))
+    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True)])
+    with builder.if_then(hidden):
+        _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(M, m0, False)])
     parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
     for c, p, sums in parts:
-        for j in range(len(sums[0])):
-            position = at.table(ypix, at.offset(p0, p + j, 1))
-            for i, row in enumerate(sums):
-                inside = at.offset(position, c + i, ystride)
-                mask = emit_load(builder, at.pointer(M, builder.add(m0, inside)))
-                value = builder.select(builder.fcmp_ordered("<=", mask, zero), zero, row[j])
-                emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
+        positions = [at.table(ypix, at.offset(p0, p + j, 1)) for j in range(len(sums[0]))]
+        places = [
+            (value, at.offset(position, c + i, ystride))
+            for i, row in enumerate(sums)
+            for value, position in zip(row, positions, strict=True)
+        ]
+        with builder.if_else(hidden) as (then, otherwise):
+            with then:
+                for value, inside in places:
+                    mask = emit_load(builder, at.pointer(M, builder.add(m0, inside)))
+                    closed = builder.fcmp_ordered("<=", mask, constant(0.0))
+                    value = builder.select(closed, constant(0.0), value)
+                    emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
+            with otherwise:
+                for value, inside in places:
+                    target = at.pointer(Y, builder.add(y0, inside))
+                    emit_store(builder, at.rectified(value, relu), target)
 
 
 @tile(2)
@@ -181,6 +179,8 @@ def _accumulate_positions(
     taps_at = [
         at.pointer(X, builder.add(x0, at.table(taps, at.offset(t0, t, 1)))) for t in range(TB)
     ]
+    # The last tap of the next tile: its inputs arrive while this one computes.
+    next_at = at.pointer(X, builder.add(x0, at.table(taps, at.offset(t0, 2 * TB - 1, 1))))
     grads_at = [at.pointer(D, at.offset(d0, c, dstride)) for c in range(CB)]
     sums_at = [
         at.pointer(S, at.offset(at.offset(s0, c, sstride), t, LANES))
@@ -196,6 +196,7 @@ def _accumulate_positions(
         position = at.table(xpix, p)
         target = at.table(dpix, p)
         grads = [emit_load(builder, at.pointer(row, target)) for row in grads_at]
+        emit_prefetch(builder, at.pointer(next_at, position), level=3)
         updated = list(state)
         for t in range(TB):
             x = emit_load(builder, at.pointer(taps_at[t], position))

@@ -162,9 +162,7 @@ def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
             helper.join()
 
 
-def _owners(
-    size: int, places: dict[str, tuple[int, tuple[int, ...]]], threads: int
-) -> np.ndarray:
+def _owners(size: int, places: dict[str, tuple[int, tuple[int, ...]]], threads: int) -> np.ndarray:
     """The thread that updates each unit of the parameters.
 
     Of each parameter a thread has the same share as in its gradient and in the forward product:

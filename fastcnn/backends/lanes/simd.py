@@ -67,13 +67,15 @@ def emit_store(builder: Any, value: Any, pointer: Any) -> None:
     builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer())).align = 4
 
 
-def emit_prefetch(builder: Any, pointer: Any, write: bool = False) -> None:
-    """Ask for the cache line at a float pointer, which will be read or written soon."""
+def emit_prefetch(builder: Any, pointer: Any, write: bool = False, level: int = 2) -> None:
+    """Ask for the cache line at a float pointer, which will be read or written soon.
+
+    Into the second-level cache, or with ``level`` 3 into the first.
+    """
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    # Locality 2 of 3: into the second-level cache; the last argument says data.
-    numbers = [ir.Constant(INT32, value) for value in (int(write), 2, 1)]
+    numbers = [ir.Constant(INT32, value) for value in (int(write), level, 1)]  # 1: data
     builder.call(function, (builder.bitcast(pointer, byte), *numbers))
 
 

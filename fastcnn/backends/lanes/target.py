@@ -72,6 +72,14 @@ def blocking() -> Blocking:
     return _BLOCKINGS[instruction_set()]
 
 
+def tile_heights(pooled: bool) -> tuple[int, ...]:
+    """Output channels that a convolution's tile may have, the largest first.
+
+    Eight channels read each input half as often as four, but need 24 registers for their sums.
+    """
+    return (8, 4, 2, 1) if instruction_set() == "AVX-512" and not pooled else (4, 2, 1)
+
+
 def split(rows: int, columns: int, block: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
     """First row, first column, rows and columns of each part of a tile."""
     for row in range(0, rows, block[0]):
