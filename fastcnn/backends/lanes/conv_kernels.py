@@ -49,8 +49,8 @@ from fastcnn.backends.lanes.transpose_tiles import lane_sums
 LANES = simd.LANES
 #: Positions that are done together by all channels; their inputs come from the second-level cache.
 CLUSTER, POOLED_CLUSTER = 12, 16
-#: Whether eight channels' sums fit the registers.
-EIGHTS = 8 in tile_heights(pooled=False)
+#: Whether the sums of eight or six channels fit the registers.
+HIGH = 8 in tile_heights(pooled=False)
 #: Positions whose products are summed in registers before the sums go back to memory.
 CHUNK = 64
 #: Taps whose sums are kept in the first-level cache until all positions have passed.
@@ -83,8 +83,8 @@ def ask_ahead(A, T, r, x, position, count, first, last):
 @njit(nogil=True)
 def channels_of_tile(left):
     """Channels of the next tile where some are left; conv_geometry.py packs weights alike."""
-    if EIGHTS and left >= 8:
-        return 8
+    if HIGH and left >= 6:
+        return 8 if left >= 8 else 6
     if left >= 4:
         return 4
     return 2 if left >= 2 else 1
@@ -151,6 +151,12 @@ def convolution(A, T, P, r, block, slot, part, parts):
                         8, 3, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
                         A, y, ypix_table, stride, relu, A, m, mode,
                     )  # fmt: skip
+            elif rows == 6:
+                for p in range(p0, end, 4):
+                    conv_tile(
+                        6, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
+                        A, y, ypix_table, stride, relu, A, m, mode,
+                    )  # fmt: skip
             elif rows == 4:
                 for p in range(p0, end, 4):
                     conv_tile(
@@ -208,9 +214,9 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
                             A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
                         )  # fmt: skip
                 elif rows == 2:
-                    for t in range(tap, tap_end, 8):
+                    for t in range(tap, tap_end, 5):
                         weight_gradient_tile(
-                            2, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                            2, 5, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
                             A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
                         )  # fmt: skip
                 else:
