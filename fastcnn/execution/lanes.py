@@ -1,6 +1,7 @@
 """Whole networks on the lanes engine: training steps, gradients and inference."""
 
 import logging
+import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from fastcnn.backends.graph import Graph
 from fastcnn.errors import DataError
 from fastcnn.execution.executor import Normalise, StepResults, copy_slots, count_correct
 from fastcnn.execution.passes import as_target
+from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer
@@ -185,6 +187,7 @@ class LanesExecutor:
         self._build = {"loss": loss_key(loss), "training": True}
         self._engine: Engine | None = None
         self._slots = {name: np.zeros_like(model.parameter_vector) for name in optimizer.slots}
+        self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = (None, None)
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
@@ -201,6 +204,8 @@ class LanesExecutor:
             self._engine = make_engine(
                 self.model, self.graph, self.batch_size, threads, **self._build
             )
+            self._choice = ThreadChoice(threads if self.threads is None else 1)
+            self._choice.threads = threads
         return self._engine
 
     def train_steps(
@@ -214,7 +219,8 @@ class LanesExecutor:
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         assert sample_weight is None, "make_executor(weighted=True) gives another executor"
-        engine = self.engine()
+        engine, choice = self.engine(), self._choice
+        assert choice is not None
         if self._source[0] is not images or self._source[1] is not labels:
             graph, loss = self.graph, self.loss
             target = as_target(loss, labels, len(images), graph, np.float32)
@@ -224,14 +230,25 @@ class LanesExecutor:
             raise DataError(f"order must index the {len(images)} images")
         stored, targets = self._arrays
         engine.normalise(*_factors(normalisation, images))
-        kind = self.optimizer.kind  # type: ignore[attr-defined]
-        losses, correct, norms = engine.run(
-            stored, np.ascontiguousarray(order, np.int64),
-            np.ascontiguousarray(learning_rates, np.float64), **targets,
-            kind=kind, settings=self._settings, slots=tuple(self._slots.values()),
-            seed=_signed(self.seed), first_step=self.step,
-        )  # fmt: skip
-        self.step += len(learning_rates)
+        order = np.ascontiguousarray(order, np.int64)
+        rates = np.ascontiguousarray(learning_rates, np.float64)
+        parts: list[tuple[np.ndarray, ...]] = []
+        done = 0
+        while done < len(rates) or not parts:
+            threads, count = choice.piece(len(rates) - done)
+            samples = order[done * self.batch_size : (done + count) * self.batch_size]
+            began = time.perf_counter()
+            results = engine.run(
+                stored, samples, rates[done : done + count], **targets, threads=threads,
+                kind=self.optimizer.kind,  # type: ignore[attr-defined]
+                settings=self._settings, slots=tuple(self._slots.values()),
+                seed=_signed(self.seed), first_step=self.step,
+            )  # fmt: skip
+            choice.record(threads, max(count, 1), time.perf_counter() - began)
+            parts.append(results)
+            self.step += count
+            done += count
+        losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
         return StepResults(losses, correct, norms)
 
     def evaluate(

@@ -74,7 +74,8 @@ class Engine:
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
         self._squares = np.zeros(parameters.size // interpreter.UNIT + 1)
-        self._owners = _owners(parameters.size, places, threads)
+        self._places = places
+        self._known_owners: dict[int, np.ndarray] = {}
 
     def normalise(self, scale: Any, shift: Any) -> None:
         """Set the factor and the summand of each input channel."""
@@ -97,8 +98,14 @@ class Engine:
         seed: int = 0,
         first_step: int = 0,
         phases: np.ndarray | None = None,
+        threads: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Run the program once for each rate; returns losses, hits and gradient norms."""
+        """Run the program once for each rate; returns losses, hits and gradient norms.
+
+        ``threads`` may be less than the engine was planned for.
+        """
+        threads = self.threads if threads is None else threads
+        assert 1 <= threads <= self.threads
         steps = len(rates)
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         is_bytes = images.dtype == np.uint8
@@ -111,10 +118,28 @@ class Engine:
             self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
             labels, targets, outputs, losses, hits, norms,
-            self._block_losses, self._block_hits, self._squares, self._owners,
+            self._block_losses, self._block_hits, self._squares, self._owners(threads),
         )  # fmt: skip
-        run_threads(self.threads, arguments)
+        run_threads(threads, arguments)
         return losses, hits, norms
+
+    def _owners(self, threads: int) -> np.ndarray:
+        """The thread that updates each unit of the parameters.
+
+        Of each parameter a thread has the same share as in its gradient and in the forward
+        product: what one core wrote and another reads takes longer than the arithmetic.
+        """
+        if threads not in self._known_owners:
+            size, unit = self.parameters.size, interpreter.UNIT
+            starts = np.arange(0, size, unit)
+            owners = np.zeros(size // unit + 1, np.int64)
+            for offset, shape in self._places.values():
+                count = int(np.prod(shape))
+                inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
+                middle = np.minimum(starts[inside] + unit // 2, offset + count - 1) - offset
+                owners[inside] = middle * threads // count
+            self._known_owners[threads] = owners
+        return self._known_owners[threads]
 
     def read(self, buffer: Buffer, count: int) -> np.ndarray:
         """Copy a buffer out of lanes: shape (count, channels, height, width)."""
@@ -160,22 +185,6 @@ def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
     finally:
         for helper in started:
             helper.join()
-
-
-def _owners(size: int, places: dict[str, tuple[int, tuple[int, ...]]], threads: int) -> np.ndarray:
-    """The thread that updates each unit of the parameters.
-
-    Of each parameter a thread has the same share as in its gradient and in the forward product:
-    what one core wrote and another reads takes longer than the arithmetic.
-    """
-    starts = np.arange(0, size, interpreter.UNIT)
-    owners = np.zeros(size // interpreter.UNIT + 1, np.int64)
-    for offset, shape in places.values():
-        count = int(np.prod(shape))
-        inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
-        middle = np.minimum(starts[inside] + interpreter.UNIT // 2, offset + count - 1) - offset
-        owners[inside] = middle * threads // count
-    return owners
 
 
 def _aligned(floats: int) -> np.ndarray:
