@@ -20,6 +20,11 @@ _EXPORTS = {
     "Linear": "fastcnn.layers",
     "MaxPool2d": "fastcnn.layers",
     "ReLU": "fastcnn.layers",
+    "ELU": "fastcnn.layers",
+    "GELU": "fastcnn.layers",
+    "LeakyReLU": "fastcnn.layers",
+    "SiLU": "fastcnn.layers",
+    "Softplus": "fastcnn.layers",
     "Sequential": "fastcnn.layers",
     "Sigmoid": "fastcnn.layers",
     "Tanh": "fastcnn.layers",
@@ -61,15 +66,20 @@ if TYPE_CHECKING:
     from fastcnn.execution import gradients
     from fastcnn.execution.plan import plan as plan
     from fastcnn.layers import (
+        ELU,
+        GELU,
         AvgPool2d,
         Conv2d,
         Dropout,
         Flatten,
+        LeakyReLU,
         Linear,
         MaxPool2d,
         ReLU,
         Sequential,
         Sigmoid,
+        SiLU,
+        Softplus,
         Tanh,
     )
     from fastcnn.losses import CrossEntropyLoss, MSELoss

@@ -1,11 +1,15 @@
 """Checks of the arguments of :mod:`fastcnn.functional`, with messages that name what is wrong."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends import geometry
 from fastcnn.errors import ConfigurationError, ShapeError
+
+#: How GELU is computed: by the normal distribution function, or by its approximation.
+APPROXIMATIONS = ("none", "tanh")
 
 
 def as_array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
@@ -159,6 +163,24 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
             f"{operation}: sample_weight must be finite, at least 0, and not all 0"
         )
     return weight
+
+
+def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> float:
+    """A finite number above a bound."""
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    if not is_number or isinstance(value, bool) or not above < value < math.inf:
+        bound = "" if above == -math.inf else f" above {above:g}"
+        raise ConfigurationError(f"{owner}: {name} must be a finite number{bound}, got {value!r}")
+    return float(value)
+
+
+def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """One of some words."""
+    if value not in choices:
+        raise ConfigurationError(
+            f"{owner}: {name} must be one of {', '.join(choices)}, got {value!r}"
+        )
+    return str(value)
 
 
 def as_smoothing(value: float) -> float:

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: A room may import itself, the rooms here, and errors, files and the version.
 ALLOWED = {
     "backends": set(),
-    "layers": {"backends", "notebook"},
+    "layers": {"arguments", "backends", "notebook"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},

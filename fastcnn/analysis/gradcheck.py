@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.analysis.gradient_cases import CASES
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.operations import OPERATIONS
 from fastcnn.errors import GradientError
@@ -16,7 +17,6 @@ from fastcnn.execution.passes import run_forward
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
-    Dropout,
     Flatten,
     Layer,
     Linear,
@@ -39,25 +39,6 @@ SINGLE_PRECISION: dict[str, float] = {"lanes": 1e-5}
 STEP = 1e-5
 #: Arrays up to this size are differenced element by element, larger ones along directions.
 FEW_ELEMENTS = 64
-
-CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
-    (Conv2d(2, 3, 3, padding=1, seed=0), (2, 5, 4)),
-    (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, seed=1),
-     (2, 6, 5)),
-    (Conv2d(3, 3, 3, stride=2, padding="valid", groups=3, bias=False, seed=2), (3, 5, 6)),
-    (Conv2d(1, 2, (2, 4), padding="same", seed=3), (1, 4, 5)),
-    (MaxPool2d(2), (2, 4, 6)),
-    (MaxPool2d(3, stride=2, padding=1), (2, 5, 6)),
-    (AvgPool2d(2), (2, 4, 6)),
-    (AvgPool2d((3, 2), stride=(2, 1), padding=1), (2, 5, 4)),
-    (AvgPool2d(3, stride=2, padding=1, count_include_pad=False), (1, 5, 5)),
-    (ReLU(), (2, 3, 3)),
-    (Sigmoid(), (2, 3, 3)),
-    (Tanh(), (2, 3, 3)),
-    (Flatten(), (2, 3, 3)),
-    (Linear(6, 4, seed=4), (6,)),
-    (Dropout(0.4), (3, 4)),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

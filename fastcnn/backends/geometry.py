@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.errors import ConfigurationError, ShapeError
 
 Pair = tuple[int, int]
+IntOrPair = int | tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 

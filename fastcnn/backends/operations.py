@@ -41,6 +41,11 @@ OPERATIONS: dict[str, Operation] = {
         Operation("relu"),
         Operation("sigmoid"),
         Operation("tanh"),
+        Operation("leaky_relu"),
+        Operation("elu"),
+        Operation("gelu"),
+        Operation("silu"),
+        Operation("softplus"),
         Operation("flatten"),
         Operation("dropout", random=True),
     )

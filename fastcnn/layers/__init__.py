@@ -1,7 +1,7 @@
 """Layers: what a network is. They own parameters and know shapes; a backend does the arithmetic."""
 
 from fastcnn.layers import init
-from fastcnn.layers.activation import ReLU, Sigmoid, Tanh
+from fastcnn.layers.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.container import Model, Sequential
 from fastcnn.layers.conv import Conv2d
@@ -10,18 +10,23 @@ from fastcnn.layers.linear import Flatten, Linear
 from fastcnn.layers.pool import AvgPool2d, MaxPool2d
 
 __all__ = [
+    "ELU",
+    "GELU",
     "AvgPool2d",
     "Conv2d",
     "Dropout",
     "Flatten",
     "GraphBuilder",
     "Layer",
+    "LeakyReLU",
     "Linear",
     "MaxPool2d",
     "Model",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Softplus",
     "Tanh",
     "init",
 ]

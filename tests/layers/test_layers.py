@@ -9,6 +9,7 @@ import pytest
 import fastcnn
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers import (
+    GELU,
     AvgPool2d,
     Conv2d,
     Dropout,
@@ -17,6 +18,7 @@ from fastcnn.layers import (
     MaxPool2d,
     ReLU,
     Sequential,
+    Softplus,
     init,
 )
 from fastcnn.models import lenet5, report_cnn, vgg_small
@@ -121,6 +123,8 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: AvgPool2d(-1), ConfigurationError, "kernel_size"),
     (lambda: Linear(2.5, 3), ConfigurationError, "in_features must be a positive integer"),  # type: ignore[arg-type]
     (lambda: Dropout(1.0), ConfigurationError, "p must be at least 0 and below 1"),
+    (lambda: GELU("erf"), ConfigurationError, "GELU: approximate must be one of none, tanh"),
+    (lambda: Softplus(-1.0), ConfigurationError, "Softplus: beta must be a finite number above 0"),
     (lambda: Sequential(), ConfigurationError, "at least one layer"),
     (lambda: Sequential({"a.b": ReLU()}), ConfigurationError, "without dots"),
     (lambda: Sequential(ReLU), ConfigurationError, "is no layer"),  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastcnn import functional as F
+from fastcnn.backends import BACKENDS
 from tests.operations.conftest import assert_close, random_array
 
 # (N, C, H, W), (O, C / groups, KH, KW), arguments
@@ -129,17 +130,45 @@ def test_max_pooling_gives_a_tie_to_the_first(backend: str) -> None:
         assert grad.ravel().tolist() == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "flatten"])
-def test_elementwise(name: str, backend: str, dtype: str) -> None:
+ELEMENTWISE: list[tuple[str, dict[str, Any]]] = [
+    ("relu", {}),
+    ("sigmoid", {}),
+    ("tanh", {}),
+    ("leaky_relu", {}),
+    ("leaky_relu", {"negative_slope": 0.3}),
+    ("elu", {}),
+    ("elu", {"alpha": 1.5}),
+    ("gelu", {}),
+    ("gelu", {"approximate": "tanh"}),
+    ("silu", {}),
+    ("softplus", {}),
+    ("softplus", {"beta": 2.0, "threshold": 5.0}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), [*ELEMENTWISE, ("flatten", {})])
+def test_elementwise(name: str, arguments: dict[str, Any], backend: str, dtype: str) -> None:
     x = random_array((3, 2, 4, 5)) * 4
-    x.ravel()[:3] = [0.0, -0.0, 30.0]
+    x.ravel()[:4] = [0.0, -0.0, 30.0, -30.0]
     forward, backward = getattr(F, name), getattr(F, f"{name}_backward")
-    y = forward(x, backend="reference")
+    y = forward(x, **arguments, backend="reference")
     dy = random_array(y.shape, 1)
-    dx = backward(dy, x, backend="reference")
+    dx = backward(dy, x, **arguments, backend="reference")
     x, dy = x.astype(dtype), dy.astype(dtype)
-    assert_close(forward(x, backend=backend), y, dtype)
-    assert_close(backward(dy, x, backend=backend), dx, dtype)
+    assert_close(forward(x, **arguments, backend=backend), y, dtype)
+    assert_close(backward(dy, x, **arguments, backend=backend), dx, dtype)
+
+
+@pytest.mark.parametrize(("name", "arguments"), ELEMENTWISE)
+def test_elementwise_at_the_ends(name: str, arguments: dict[str, Any], dtype: str) -> None:
+    """Numbers far out neither overflow nor turn into NaN, and NaN stays NaN."""
+    x = np.array([-1e4, -200.0, 200.0, 1e4, np.nan], dtype)
+    for backend in BACKENDS:
+        y = getattr(F, name)(x, **arguments, backend=backend)
+        dx = getattr(F, f"{name}_backward")(np.ones_like(x), x, **arguments, backend=backend)
+        for result in (y, dx):
+            assert np.isfinite(result[:4]).all()
+        assert np.isnan(y[4])
 
 
 def test_linear(backend: str, dtype: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
 from tests.operations.conftest import assert_close, random_array
-from tests.operations.test_equivalence import CONVOLUTIONS, POOLINGS
+from tests.operations.test_equivalence import CONVOLUTIONS, ELEMENTWISE, POOLINGS
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test-all installs it)")
 pytestmark = [pytest.mark.torch, pytest.mark.parametrize("name", BACKENDS)]
@@ -52,14 +52,16 @@ def test_pooling(
     assert_close(getattr(F, f"{kind}_backward")(dy, x, **arguments, backend=name), grad, dtype)
 
 
-@pytest.mark.parametrize("kind", ["relu", "sigmoid", "tanh"])
-def test_activation(name: str, kind: str, dtype: str) -> None:
+@pytest.mark.parametrize(("kind", "arguments"), ELEMENTWISE)
+def test_activation(name: str, kind: str, arguments: dict[str, Any], dtype: str) -> None:
     x = random_array((3, 4)) * 5
     x[0, 0] = 0.0
-    y, dy, grad = differentiate(getattr(torch, kind), 1, x)
+    function = getattr(torch.nn.functional, kind)
+    y, dy, grad = differentiate(lambda x: function(x, **arguments), 1, x)
     x, dy = x.astype(dtype), dy.astype(dtype)
-    assert_close(getattr(F, kind)(x, backend=name), y, dtype)
-    assert_close(getattr(F, f"{kind}_backward")(dy, x, backend=name), grad, dtype)
+    assert_close(getattr(F, kind)(x, **arguments, backend=name), y, dtype)
+    actual = getattr(F, f"{kind}_backward")(dy, x, **arguments, backend=name)
+    assert_close(actual, grad, dtype)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

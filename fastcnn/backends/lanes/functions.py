@@ -250,24 +250,25 @@ def avg_pool2d_backward(
     return run.backward(grad_output, x, {})[0]
 
 
-def _elementwise(name: str, x: np.ndarray, backward: bool) -> Operation:
+def _elementwise(name: str, x: np.ndarray, backward: bool, **arguments: Any) -> Operation:
     shape = (x[0].size,)
-    return _operation(name, shape, shape, len(x), (), (), backward)
+    return _operation(name, shape, shape, len(x), tuple(arguments.items()), (), backward)
 
 
-def _apply(name: str, x: np.ndarray) -> np.ndarray:
+def _apply(name: str, x: np.ndarray, **arguments: Any) -> np.ndarray:
     if not _covered(x) or x.ndim < 2:
-        return getattr(im2col, name)(x)
-    return _elementwise(name, x, False).forward(x, {}).reshape(x.shape)
+        return getattr(im2col, name)(x, **arguments)
+    return _elementwise(name, x, False, **arguments).forward(x, {}).reshape(x.shape)
 
 
-def _apply_backward(name: str, grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _apply_backward(
+    name: str, grad_output: np.ndarray, x: np.ndarray, **arguments: Any
+) -> np.ndarray:
     if not _covered(grad_output, x) or x.ndim < 2:
-        return getattr(im2col, f"{name}_backward")(grad_output, x)
-    run = _elementwise(name, x, True)
-    return run.backward(grad_output.reshape(len(x), -1), x.reshape(len(x), -1), {})[0].reshape(
-        x.shape
-    )
+        return getattr(im2col, f"{name}_backward")(grad_output, x, **arguments)
+    run = _elementwise(name, x, True, **arguments)
+    rows = grad_output.reshape(len(x), -1), x.reshape(len(x), -1)
+    return run.backward(*rows, {})[0].reshape(x.shape)
 
 
 def relu(x: np.ndarray) -> np.ndarray:
@@ -298,3 +299,57 @@ def tanh(x: np.ndarray) -> np.ndarray:
 def tanh_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
     """``dy * (1 - tanh(x)^2)``."""
     return _apply_backward("tanh", grad_output, x)
+
+
+def leaky_relu(x: np.ndarray, negative_slope: float) -> np.ndarray:
+    """``x`` where ``x > 0``, else ``negative_slope * x``."""
+    return _apply("leaky_relu", x, negative_slope=negative_slope)
+
+
+def leaky_relu_backward(
+    grad_output: np.ndarray, x: np.ndarray, negative_slope: float
+) -> np.ndarray:
+    """``dy`` where ``x > 0``, else ``negative_slope * dy``."""
+    return _apply_backward("leaky_relu", grad_output, x, negative_slope=negative_slope)
+
+
+def elu(x: np.ndarray, alpha: float) -> np.ndarray:
+    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``."""
+    return _apply("elu", x, alpha=alpha)
+
+
+def elu_backward(grad_output: np.ndarray, x: np.ndarray, alpha: float) -> np.ndarray:
+    """``dy`` where ``x > 0``, else ``dy * alpha * exp(x)``."""
+    return _apply_backward("elu", grad_output, x, alpha=alpha)
+
+
+def gelu(x: np.ndarray, approximate: str) -> np.ndarray:
+    """``x * Phi(x)``, with the normal distribution function to 1e-7, or approximated by tanh."""
+    return _apply("gelu", x, approximate=approximate)
+
+
+def gelu_backward(grad_output: np.ndarray, x: np.ndarray, approximate: str) -> np.ndarray:
+    """``dy * (Phi(x) + x * Phi'(x))``."""
+    return _apply_backward("gelu", grad_output, x, approximate=approximate)
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """``x * sigmoid(x)``."""
+    return _apply("silu", x)
+
+
+def silu_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """``dy * s * (1 + x * (1 - s))``."""
+    return _apply_backward("silu", grad_output, x)
+
+
+def softplus(x: np.ndarray, beta: float, threshold: float) -> np.ndarray:
+    """``log(1 + exp(beta * x)) / beta``, or ``x`` where ``beta * x > threshold``."""
+    return _apply("softplus", x, beta=beta, threshold=threshold)
+
+
+def softplus_backward(
+    grad_output: np.ndarray, x: np.ndarray, beta: float, threshold: float
+) -> np.ndarray:
+    """``dy * sigmoid(beta * x)``, or ``dy`` where ``beta * x > threshold``."""
+    return _apply_backward("softplus", grad_output, x, beta=beta, threshold=threshold)

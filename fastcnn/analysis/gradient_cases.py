@@ -1,0 +1,45 @@
+"""Small layers of every kind, whose gradients :mod:`fastcnn.analysis.gradcheck` checks."""
+
+from fastcnn.layers import (
+    ELU,
+    GELU,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
+
+#: Layers, and the shape of a sample that enters them.
+CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
+    (Conv2d(2, 3, 3, padding=1, seed=0), (2, 5, 4)),
+    (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, seed=1),
+     (2, 6, 5)),
+    (Conv2d(3, 3, 3, stride=2, padding="valid", groups=3, bias=False, seed=2), (3, 5, 6)),
+    (Conv2d(1, 2, (2, 4), padding="same", seed=3), (1, 4, 5)),
+    (MaxPool2d(2), (2, 4, 6)),
+    (MaxPool2d(3, stride=2, padding=1), (2, 5, 6)),
+    (AvgPool2d(2), (2, 4, 6)),
+    (AvgPool2d((3, 2), stride=(2, 1), padding=1), (2, 5, 4)),
+    (AvgPool2d(3, stride=2, padding=1, count_include_pad=False), (1, 5, 5)),
+    (ReLU(), (2, 3, 3)),
+    (Sigmoid(), (2, 3, 3)),
+    (Tanh(), (2, 3, 3)),
+    (LeakyReLU(0.2), (2, 3, 3)),
+    (ELU(1.5), (2, 3, 3)),
+    (GELU(), (2, 3, 3)),
+    (GELU("tanh"), (2, 3, 3)),
+    (SiLU(), (2, 3, 3)),
+    (Softplus(2.0, threshold=3.0), (2, 3, 3)),
+    (Flatten(), (2, 3, 3)),
+    (Linear(6, 4, seed=4), (6,)),
+    (Dropout(0.4), (3, 4)),
+)  # fmt: skip

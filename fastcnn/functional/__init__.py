@@ -1,0 +1,76 @@
+"""Operations as functions: check the arguments, pick the backend, compute.
+
+Arrays are NCHW, float32 or float64, all of one type; results are new arrays of that type and
+inputs are never changed. ``backend`` is one of :data:`fastcnn.backends.BACKENDS`.
+"""
+
+from fastcnn.functional.activation import (
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
+    tanh,
+    tanh_backward,
+)
+from fastcnn.functional.conv import conv2d, conv2d_backward
+from fastcnn.functional.dropout import dropout, dropout_backward
+from fastcnn.functional.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.functional.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    mse,
+    mse_backward,
+    softmax,
+)
+from fastcnn.functional.pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
+    "elu",
+    "elu_backward",
+    "flatten",
+    "flatten_backward",
+    "gelu",
+    "gelu_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "linear",
+    "linear_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "mse",
+    "mse_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
+]

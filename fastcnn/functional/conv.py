@@ -1,0 +1,96 @@
+"""Convolution."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import as_bias, as_gradient, conv_arguments
+from fastcnn.backends import get_backend
+from fastcnn.backends.geometry import IntOrPair
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: IntOrPair = 1,
+    padding: IntOrPair | str = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Two-dimensional convolution (cross-correlation).
+
+    Parameters
+    ----------
+    x : array_like, shape (N, in_channels, H, W)
+    weight : array_like, shape (out_channels, in_channels / groups, KH, KW)
+    bias : array_like, shape (out_channels,), optional
+    stride, dilation : int or (int, int)
+    padding : int, (int, int), "valid" or "same"
+    groups : int
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, out_channels, OH, OW)
+        ``OH = floor((H + 2 * padding - dilation * (KH - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit each other, or the kernel exceeds the padded input.
+    ConfigurationError
+        If an argument makes no sense, or the types differ.
+
+    References
+    ----------
+    Dumoulin and Visin, arXiv:1603.07285.
+    """
+    x, weight, arguments, _ = conv_arguments("conv2d", x, weight, stride, padding, dilation, groups)
+    if bias is not None:
+        bias = as_bias("conv2d", bias, x, len(weight))
+    return get_backend(backend).conv2d(x, weight, bias, **arguments)
+
+
+def conv2d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: IntOrPair = 1,
+    padding: IntOrPair | str = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of :func:`conv2d` with respect to its input, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, out_channels, OH, OW)
+        Gradient of the loss with respect to the output.
+    x, weight, stride, padding, dilation, groups, backend
+        As given to :func:`conv2d`.
+
+    Returns
+    -------
+    grad_x : ndarray, shape (N, in_channels, H, W)
+    grad_weight : ndarray, shape (out_channels, in_channels / groups, KH, KW)
+    grad_bias : ndarray, shape (out_channels,)
+
+    Raises
+    ------
+    ShapeError
+        If ``grad_output`` is not what ``x``, ``weight`` and the geometry produce.
+
+    References
+    ----------
+    docs/derivations.md, "Convolution"; Dumoulin and Visin, arXiv:1603.07285, section 4.
+    """
+    x, weight, arguments, output = conv_arguments(
+        "conv2d_backward", x, weight, stride, padding, dilation, groups
+    )
+    grad_output = as_gradient("conv2d_backward", grad_output, x, output)
+    return get_backend(backend).conv2d_backward(grad_output, x, weight, **arguments)

@@ -1,0 +1,32 @@
+"""Dropout."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import as_array, as_gradient, as_key, as_rate
+from fastcnn.backends import get_backend
+
+
+def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> np.ndarray:
+    """Inverted dropout: zero elements with probability ``p``, divide the others by ``1 - p``.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, ...)
+    p : float
+        ``0 <= p < 1``.
+    key : int
+        64-bit key of the mask; the same key gives the same mask in every backend.
+    """
+    x = as_array("dropout", "x", x)
+    return get_backend(backend).dropout(x, as_rate(p), as_key(key))
+
+
+def dropout_backward(
+    grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`dropout` with the same ``p`` and ``key``."""
+    x = as_array("dropout_backward", "x", x)
+    grad_output = as_gradient("dropout_backward", grad_output, x, x.shape)
+    return get_backend(backend).dropout_backward(grad_output, x, as_rate(p), as_key(key))
