@@ -13,15 +13,20 @@ from fastcnn.errors import ShapeError
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.lanes import make_engine
 from fastcnn.layers import (
+    ELU,
+    GELU,
     AvgPool2d,
     Conv2d,
     Dropout,
     Flatten,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
     Sequential,
     Sigmoid,
+    SiLU,
+    Softplus,
     Tanh,
 )
 
@@ -66,7 +71,8 @@ def maps_layer(draw: Any, shape: tuple[int, ...]) -> Any:
 
 def element() -> st.SearchStrategy[Any]:
     """A layer of any shape."""
-    return st.sampled_from([ReLU, ReLU, Sigmoid, Tanh, lambda: Dropout(0.3)]).map(lambda c: c())
+    kinds = [ReLU, ReLU, Sigmoid, Tanh, LeakyReLU, ELU, GELU, SiLU, Softplus, lambda: Dropout(0.3)]
+    return st.sampled_from(kinds).map(lambda kind: kind())
 
 
 @st.composite
