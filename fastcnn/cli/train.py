@@ -105,7 +105,7 @@ def train(
 
       fastcnn train --activation sigmoid --epochs 10
 
-      fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.1
+      fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.05 --batch-size 128
     """
     from fastcnn.data import load, load_default
     from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, TensorBoard, fit

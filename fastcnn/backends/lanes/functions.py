@@ -19,6 +19,8 @@ from fastcnn.backends.lanes.engine import Engine, default_threads
 
 log = logging.getLogger("fastcnn.lanes")
 
+#: Multiplications that take as long as starting a thread.
+WORTH_A_THREAD = 10_000_000
 #: Their gradients need nothing of the forward pass but the input.
 LINEAR_IN_INPUT = ("conv2d", "linear")
 
@@ -44,10 +46,12 @@ class Operation:
         for key, shape in parameters:
             places[key] = (offset, shape)
             offset += int(np.prod(shape))
+        products = max((int(np.prod(shape[1:])) for _, shape in parameters), default=1)
+        work = int(np.prod(output_shape)) * batch * products
         build = {"backward": True, "input_gradient": True} if backward else {"outputs": True}
         self.engine = Engine(
             Graph(input_shape, (node,)), batch, np.zeros(offset, np.float32), places,
-            default_threads(), **build,
+            default_threads() if work > WORTH_A_THREAD else 1, **build,
         )  # fmt: skip
         self.places = places
         self.batch = batch
