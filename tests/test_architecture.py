@@ -35,6 +35,17 @@ ALLOWED = {
         "optim",
     },
     "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
+    "benchmark": {
+        "backends",
+        "data",
+        "execution",
+        "extras",
+        "layers",
+        "losses",
+        "models",
+        "optim",
+        "training",
+    },
     "estimators": {
         "data",
         "execution",

@@ -14,6 +14,7 @@ from fastcnn.cli import (
     gradcheck,
     info,
     predict,
+    profile,
     sweep,
     train,
     warmup,
@@ -56,6 +57,7 @@ app.command("compare")(compare_runs.compare_runs)
 app.command("sweep")(sweep.sweep)
 app.command("gradcheck")(gradcheck.gradcheck)
 app.command("compare-backends")(compare.compare)
+app.command("profile")(profile.profile)
 app.command("warmup")(warmup.warmup)
 app.command("info")(info.info)
 app.add_typer(data.app, name="data")

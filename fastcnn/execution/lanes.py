@@ -46,16 +46,23 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
         If the engine does not cover the model.
     """
     from fastcnn.backends.lanes.engine import Engine
-    from fastcnn.backends.lanes.grouping import Unsupported
 
-    if model.dtype != np.float32:
-        raise Unsupported(f"parameters of type {model.dtype}")
     places = parameter_places(model)
     return Engine(graph, batch, model.parameter_vector, places, threads, **build)
 
 
 def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Where each parameter stands in the model's flat array, and its shape."""
+    """Where each parameter stands in the model's flat array, and its shape.
+
+    Raises
+    ------
+    Unsupported
+        If the parameters are not float32.
+    """
+    from fastcnn.backends.lanes.grouping import Unsupported
+
+    if model.dtype != np.float32:
+        raise Unsupported(f"parameters of type {model.dtype}")
     places, offset = {}, 0
     for key, value in model.state_dict().items():
         places[key] = (offset, value.shape)

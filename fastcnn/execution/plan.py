@@ -63,8 +63,8 @@ def plan(
         if value < 1:
             raise ConfigurationError(f"plan: {name} must be at least 1, got {value}")
     graph = model.graph(input_shape)
-    places = parameter_places(model)
     try:
+        places = parameter_places(model)
         if not training:
             return lower(graph, batch_size, places, threads, outputs=True)
         key = loss_key(loss or CrossEntropyLoss())

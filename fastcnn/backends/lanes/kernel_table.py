@@ -1,9 +1,10 @@
 """The table of kernels: for each, its name and what a row asks of it: sizes, tile, work.
 
 Work is counted from a row's own columns and tables. FLOPs are those of the samples, without idle
-lanes and without the overshoot of tiles; a multiply-add is two, an element of a function such as
-the sigmoid one. Bytes are the distinct ones that a row must touch: each block's activations, and
-parameters once for a batch. What is read again from a cache or a register is not counted again.
+lanes and without the overshoot of tiles; a multiply-add is two, also with a zero around a map, an
+element of a function such as the sigmoid one. Bytes are the distinct ones that a row must touch:
+each block's activations, and parameters once for a batch. What is read again from a cache or a
+register is not counted again.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES
-from fastcnn.backends.lanes.target import blocking
+from fastcnn.backends.lanes.target import blocking, tile_heights
 
 FLOAT_BYTES = 4
 
@@ -247,18 +248,15 @@ def _clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
     return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
 
 
-def _height(channels: int) -> int:
-    return 4 if channels >= 4 else 2 if channels >= 2 else 1
-
-
 def _conv_tile(r: Row) -> str:
-    height = _height(r[L.CHANNELS])
-    largest = blocking().windows if r[L.MODE] == L.POOLED else blocking().products
-    return _clipped((height, 4 if height == 4 else 8), largest)
+    pooled = r[L.MODE] == L.POOLED
+    height = next(height for height in tile_heights(pooled) if height <= r[L.CHANNELS])
+    largest = blocking().windows if pooled else blocking().products
+    return _clipped((height, {8: 3, 4: 4}.get(height, 8)), largest)
 
 
 def _gradient_tile(r: Row) -> str:
-    height = _height(r[L.CHANNELS])
+    height = next(height for height in (4, 2, 1) if height <= r[L.CHANNELS])
     return _clipped((height, 5 if height == 4 else 8), blocking().gradients)
 
 

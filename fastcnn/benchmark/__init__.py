@@ -1,0 +1,1 @@
+"""Measuring: peaks of the machine, layers, whole steps, and peers beside them."""

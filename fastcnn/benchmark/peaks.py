@@ -1,0 +1,226 @@
+"""What this machine can do at most: fused multiply-adds and bytes a second.
+
+The roof under which kernels are judged is measured, in the same process, with the vectors that
+the engine itself is made of.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.buffers import LANES
+
+#: Independent sums of the multiply-add kernel; the best count depends on the registers.
+CHAINS = (4, 8, 12, 16)
+#: Shape of the cache where the system does not tell: bytes of L1 data, L2 and L3.
+USUAL_CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 16 << 20}
+#: Largest working set that stands for main memory, over all threads.
+MEMORY_LIMIT = 512 << 20
+#: Largest one that stands for L3, a thread: a virtual machine shares L3 with others.
+L3_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The best rates of some threads together.
+
+    Attributes
+    ----------
+    threads : int
+    flops : float
+        Floating-point operations a second of fused multiply-adds, two for each.
+    bandwidth : dict of str to float
+        Bytes a second of ``z = x * s + y`` by where the arrays lie: L1, L2, L3, memory. Reads and
+        writes count once each, as in STREAM.
+    working_set : dict of str to int
+        Bytes over which each of these was measured, a thread.
+    """
+
+    threads: int
+    flops: float
+    bandwidth: dict[str, float]
+    working_set: dict[str, int]
+
+    def roof(self, intensity: float, level: str) -> float:
+        """FLOP/s that arithmetic of some FLOPs a byte can reach from one level of memory."""
+        return min(self.flops, intensity * self.bandwidth[level])
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def measure_peaks(
+    threads: tuple[int, ...], *, rounds: int = 5, seconds: float = 0.02,
+    memory_limit: int = MEMORY_LIMIT,
+) -> dict[int, Peaks]:  # fmt: skip
+    """Measure the machine's roofs for each number of threads, in interleaved rounds.
+
+    Parameters
+    ----------
+    threads : tuple of int
+    rounds : int
+        Each rate is the best of so many.
+    seconds : float
+        Least duration of one measurement.
+    memory_limit : int
+        Largest working set in bytes, over all threads.
+    """
+    sets = {count: working_sets(count, memory_limit) for count in threads}
+    measurements: dict[tuple[int, str, int], Callable[[], float]] = {}
+    for count in threads:
+        for chains in CHAINS:
+            measurements[count, "flops", chains] = _repeated(_multiply_adds(chains), count, seconds)
+        for level, size in sets[count].items():
+            measurements[count, level, 0] = _repeated(_triad(size), count, seconds)
+    best = dict.fromkeys(measurements, 0.0)
+    for _ in range(rounds):
+        for key, measure in measurements.items():
+            best[key] = max(best[key], measure())
+    return {
+        count: Peaks(
+            count,
+            max(best[count, "flops", chains] for chains in CHAINS),
+            {level: best[count, level, 0] for level in sets[count]},
+            sets[count],
+        )
+        for count in threads
+    }
+
+
+def cache_sizes() -> dict[str, int]:
+    """Bytes of each level of data cache of the first core, or usual ones."""
+    found = dict(USUAL_CACHES)
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            kind, level, size = (
+                (index / name).read_text().strip() for name in ("type", "level", "size")
+            )
+        except OSError:
+            continue
+        if kind != "Instruction" and size.endswith("K"):
+            found[f"L{level}"] = int(size[:-1]) << 10
+    return found
+
+
+def working_sets(threads: int, memory_limit: int = MEMORY_LIMIT) -> dict[str, int]:
+    """Bytes a thread that lie in each level: half of a cache, four times the last for memory."""
+    caches = cache_sizes()
+    memory = min(max(4 * caches["L3"], 64 << 20), memory_limit, _physical_memory() // 4)
+    return {
+        "L1": caches["L1"] // 2,
+        "L2": caches["L2"] // 2,
+        "L3": min(caches["L3"] // (2 * threads), L3_LIMIT),
+        "memory": memory // threads,
+    }
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
+
+
+#: Makes a thread's own job: a function of the number of repetitions, and the work of one.
+Job = Callable[[], tuple[Callable[[int], None], float]]
+
+
+def _repeated(make: Job, threads: int, seconds: float) -> Callable[[], float]:
+    """A measurement of a job on some threads: work a second."""
+    jobs = [make() for _ in range(threads)]
+    work = jobs[0][1]
+    repetitions = 1
+    while (spent := _time_together([run for run, _ in jobs], repetitions)) < seconds:
+        repetitions *= 2 if spent < seconds / 4 else 1
+        repetitions = max(repetitions + 1, int(repetitions * 1.2 * seconds / max(spent, 1e-6)))
+    return lambda: threads * repetitions * work / _time_together([r for r, _ in jobs], repetitions)
+
+
+def _time_together(runs: list[Callable[[int], None]], repetitions: int) -> float:
+    """Seconds from the first start to the last end of one run on each thread."""
+    others = [threading.Thread(target=run, args=(repetitions,)) for run in runs[1:]]
+    began = time.perf_counter()
+    for thread in others:
+        thread.start()
+    runs[0](repetitions)
+    for thread in others:
+        thread.join()
+    return time.perf_counter() - began
+
+
+def _multiply_adds(chains: int) -> Job:
+    steps = 10_000
+
+    def make() -> tuple[Callable[[int], None], float]:
+        kernel = _kernels()[0][chains]
+        values = np.full(2 * LANES, 0.5, np.float32)
+        kernel(values, 1)
+        return lambda n: kernel(values, n * steps), 2.0 * LANES * chains * steps
+
+    return make
+
+
+def _triad(size: int) -> Job:
+    vectors = size // (3 * 4 * LANES) // 4 * 4
+
+    def make() -> tuple[Callable[[int], None], float]:
+        kernel = _kernels()[1]
+        x, y, z = (np.full(vectors * LANES, 0.5, np.float32) for _ in range(3))
+        kernel(x, y, z, vectors, 1)
+        return lambda n: kernel(x, y, z, vectors, n), 3.0 * 4 * LANES * vectors
+
+    return make
+
+
+@cache
+def _kernels() -> tuple[dict[int, Any], Any]:
+    """The two compiled loops: multiply-adds by number of chains, and the triad."""
+    from numba import njit
+
+    from fastcnn.backends.lanes import simd
+    from fastcnn.backends.lanes.emitter import Emitter, tile
+    from fastcnn.backends.lanes.simd import emit_fma, emit_load, emit_store
+
+    @tile(1)
+    def multiply_adds(at: Emitter, chains: int, A: Any, steps: Any) -> None:
+        """``chains`` independent sums, each multiplied and added to in each step."""
+        factor = emit_load(at.builder, at.pointer(A, at.index(0)))
+        target = at.pointer(A, at.index(LANES))
+        # The chains start apart: equal ones would be computed once.
+        start = [factor]
+        for _ in range(chains - 1):
+            start.append(emit_fma(at.builder, start[-1], factor, factor))
+
+        def step(_: Any, state: list[Any]) -> list[Any]:
+            return [emit_fma(at.builder, value, factor, factor) for value in state]
+
+        total = factor
+        for value in at.loop(at.index(0), steps, start, step):
+            total = emit_fma(at.builder, value, factor, total)
+        emit_store(at.builder, total, target)
+
+    def specialise(chains: int) -> Any:
+        @njit(nogil=True)
+        def run(A: Any, steps: Any) -> Any:
+            multiply_adds(chains, A, steps)
+
+        return run
+
+    @njit(nogil=True)
+    def triad(x: Any, y: Any, z: Any, vectors: Any, repetitions: Any) -> Any:
+        scale = simd.splat(np.float32(0.5))
+        for _ in range(repetitions):
+            for i in range(0, vectors * LANES, 4 * LANES):
+                for k in range(4):
+                    at = i + k * LANES
+                    simd.store(z, at, simd.fma(simd.load(x, at), scale, simd.load(y, at)))
+
+    return {chains: specialise(chains) for chains in CHAINS}, triad

@@ -1,0 +1,334 @@
+"""Where a training step's time goes: each row of the engine's program under the machine's roofs.
+
+Nothing is measured inside the hot loop; what is timed are programs made of some rows. *Alone*, a
+row is run again and again: its data are where it left them, which shows the kernel's own speed.
+*In the step*, its time is that of the program up to it, less that of the program before it: what
+it costs to fetch what other rows and other cores wrote is in it. Rows over blocks keep their
+depth-first order there, so these times add up to about the whole step, but a difference of two
+times is less exact than either.
+"""
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
+from fastcnn.backends.lanes.layout import KERNEL
+from fastcnn.backends.lanes.program import Program
+from fastcnn.benchmark.peaks import Peaks, measure_peaks
+from fastcnn.execution import plan
+from fastcnn.execution.lanes import loss_key, make_engine
+from fastcnn.layers import Model
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.text_table import text_table
+
+#: Batches of images that are gathered in turn, so that they are not always in the cache.
+POOL = 16
+PARTS = ("forward", "backward", "update")
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class ProfiledRow:
+    """One row of a program: what it does, and how fast it was.
+
+    Attributes
+    ----------
+    part : str
+        forward (with the loss), backward or update.
+    phase : int
+        From 1; the update has none, 0.
+    whole : bool
+        Whether the row takes the whole batch at once, instead of block after block.
+    seconds : float
+        One batch of the row alone: median over the rounds.
+    low, high : float
+        Quartiles.
+    in_step : float
+        Seconds by which the row makes the step longer; noise can make it negative.
+    flops, read, written : int
+        Of one batch, see :class:`fastcnn.backends.lanes.kernel_table.Cost`.
+    """
+
+    name: str
+    kernel: str
+    sizes: str
+    part: str
+    phase: int
+    whole: bool
+    seconds: float
+    low: float
+    high: float
+    in_step: float
+    flops: int
+    read: int
+    written: int
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s of the row alone."""
+        return self.flops / self.seconds
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written."""
+        return self.read + self.written
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second of the row alone."""
+        return self.bytes / self.seconds
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs a byte."""
+        return self.flops / self.bytes if self.bytes else 0.0
+
+
+@dataclass
+class Profile:
+    """A profiled training step.
+
+    Attributes
+    ----------
+    step : float
+        Median seconds of the whole step.
+    memory : int
+        Bytes of the engine's arena, rows and tables.
+    """
+
+    model: str
+    batch: int
+    threads: int
+    parameters: int
+    memory: int
+    step: float
+    rows: list[ProfiledRow]
+    peaks: Peaks
+
+    def total(self, part: str | None = None) -> float:
+        """Sum of the rows' seconds alone, of one part or of all."""
+        return sum(row.seconds for row in self._rows(part))
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of one step."""
+        return sum(row.flops for row in self.rows)
+
+    def table(self) -> str:
+        """All rows as text, with totals and what they say."""
+        header = ("step", "sizes", "us in step", "share", "us alone", "+-", "GFLOP/s", "of peak",
+                  "GB/s", "FLOP/byte")  # fmt: skip
+        lines = [self._line(row) for row in self.rows]
+        lines += [self._total_line(f"all of {part}", part) for part in PARTS]
+        footer = self._total_line("sum", None)
+        return f"{text_table(header, lines, footer=footer)}\n\n{self.summary()}"
+
+    def summary(self) -> str:
+        """Whole step, sum of the rows and peaks, in sentences."""
+        peaks = self.peaks
+        rate = self.flops / self.step
+        bandwidth = ", ".join(f"{level} {v / 1e9:.0f}" for level, v in peaks.bandwidth.items())
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        sentences = [
+            f"{self.model}, batch {self.batch}, {threads}; whole step: {1e6 * self.step:,.1f} us, "
+            f"{1e6 * self.step / self.batch:.2f} us a sample, {rate / 1e9:.1f} GFLOP/s, "
+            f"{100 * rate / peaks.flops:.0f} % of the peak",
+            f"rows alone: {1e6 * self.total():,.1f} us, {self.total() / self.step:.2f} of the "
+            "whole step; rates are of rows alone, whose data are where they left them, while in "
+            "the step a row fetches what other rows and cores wrote",
+            f"measured peak of {threads}: {peaks.flops / 1e9:.0f} GFLOP/s; GB/s: {bandwidth}",
+        ]
+        if max(row.rate for row in self.rows) > peaks.flops:
+            sentences.append(
+                "some rates are above the measured peak: other programs were running; measure "
+                "again on a quiet machine"
+            )
+        return "\n".join(sentences)
+
+    def _rows(self, part: str | None) -> list[ProfiledRow]:
+        return [row for row in self.rows if part in (None, row.part)]
+
+    def _line(self, row: ProfiledRow) -> tuple[str, ...]:
+        has_flops = row.flops > 0
+        return (
+            row.name, row.sizes, f"{1e6 * row.in_step:,.1f}",
+            f"{100 * row.in_step / self.step:.1f} %", f"{1e6 * row.seconds:,.1f}",
+            f"{5e5 * (row.high - row.low):,.1f}",
+            f"{row.rate / 1e9:.1f}" if has_flops else "",
+            f"{100 * row.rate / self.peaks.flops:.1f} %" if has_flops else "",
+            f"{row.bandwidth / 1e9:.1f}", f"{row.intensity:.2f}" if has_flops else "",
+        )  # fmt: skip
+
+    def _total_line(self, name: str, part: str | None) -> tuple[str, ...]:
+        rows, seconds = self._rows(part), self.total(part)
+        flops, size = sum(row.flops for row in rows), sum(row.bytes for row in rows)
+        in_step = sum(row.in_step for row in rows)
+        return (
+            name, "", f"{1e6 * in_step:,.1f}", f"{100 * in_step / self.step:.1f} %",
+            f"{1e6 * seconds:,.1f}", "", f"{flops / seconds / 1e9:.1f}",
+            f"{100 * flops / seconds / self.peaks.flops:.1f} %", f"{size / seconds / 1e9:.1f}",
+            f"{flops / size:.2f}",
+        )  # fmt: skip
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def profile(
+    model: Model,
+    batch_size: int = 64,
+    *,
+    threads: int | None = None,
+    name: str = "",
+    rounds: int = 15,
+    seconds: float = 0.002,
+    peaks: Peaks | None = None,
+) -> Profile:
+    """Time each row of a training step (SGD with momentum) of a model on the lanes engine.
+
+    The model is not changed.
+
+    Parameters
+    ----------
+    model : Model
+        With a known input shape.
+    batch_size : int
+    threads : int, optional
+        By default all that the engine would take.
+    name : str
+        What the model is called in the result.
+    rounds : int
+        Interleaved rounds; each row's time is their median.
+    seconds : float
+        Least duration of one measurement.
+    peaks : Peaks, optional
+        The roofs for this number of threads; measured if not given.
+
+    Raises
+    ------
+    ConfigurationError
+        If the engine does not cover the model.
+    ShapeError
+        If the model's input shape is not known.
+    """
+    model = copy.deepcopy(model)
+    program = plan(model, batch_size, threads=threads)
+    threads = program.workers
+    if peaks is None:
+        peaks = measure_peaks((threads,))[threads]
+    step = _Step(model, batch_size, threads)
+    jobs = _jobs(program)
+    times = _interleave(step, jobs, rounds, seconds)
+    costs = program.costs()
+    rows, before = [], np.zeros(rounds)
+    for number, (first, last, whole) in enumerate(program.phases):
+        part = PARTS[number >= program.first_backward]
+        for row in range(first, last):
+            until = times["until", row]
+            rows.append(ProfiledRow(
+                program.names[row], KERNELS[program.rows[row, KERNEL]].name, program.sizes(row),
+                part, number + 1, bool(whole), *_quartiles(times["alone", row]),
+                float(np.median(until - before)), **asdict(costs[row]),
+            ))  # fmt: skip
+            before = until
+    cost = _update_cost(model.num_parameters)
+    rows.append(ProfiledRow(
+        "optimizer: SGD with momentum, norm", "update", str(model.num_parameters), "update", 0,
+        True, *_quartiles(times["update"]), float(np.median(times["step"] - before)),
+        **asdict(cost),
+    ))  # fmt: skip
+    return Profile(
+        name or type(model).__name__, batch_size, threads, model.num_parameters, program.bytes,
+        float(np.median(times["step"])), rows, peaks,
+    )  # fmt: skip
+
+
+#: Phases to run, and the optimiser behind them.
+Job = tuple[np.ndarray, str | None]
+
+
+def _jobs(program: Program) -> dict[Any, Job]:
+    """The whole step, each row alone, and the program up to each row."""
+    phases = program.phases
+    jobs: dict[Any, Job] = {"nothing": (phases[:0], None), "update": (phases[:0], "sgd")}
+    for number, (first, last, whole) in enumerate(phases):
+        for row in range(first, last):
+            alone = np.array([[row, row + 1, whole]], np.int64)
+            until = np.concatenate([phases[:number], [[first, row + 1, whole]]])
+            jobs["alone", row] = alone, None
+            jobs["until", row] = until, None
+    jobs["step"] = phases, "sgd"
+    return jobs
+
+
+class _Step:
+    """A training step with made-up images; a learning rate of 0 leaves the weights as they are."""
+
+    def __init__(self, model: Model, batch: int, threads: int) -> None:
+        graph = model.graph()
+        generator = np.random.default_rng(0)
+        size = (POOL * batch, *graph.input_shape)
+        self._images = generator.integers(0, 256, size).astype(np.uint8)
+        classes = int(np.prod(graph.output_shape))
+        self._labels = generator.integers(0, classes, len(self._images))
+        self._order = generator.permutation(len(self._images))
+        self._batch = batch
+        self._engine = make_engine(
+            model, graph, batch, threads, loss=loss_key(CrossEntropyLoss()), training=True
+        )
+        channels = graph.input_shape[0]
+        self._engine.normalise(np.full(channels, 1 / 255), np.zeros(channels))
+        self._settings = np.array([MOMENTUM, 0.0, 0.0, 0.0, 0.0, 0.0])
+        self._slots = (np.zeros_like(model.parameter_vector),)
+
+    def seconds(self, phases: np.ndarray, kind: str | None, steps: int) -> float:
+        """Run some phases, and an optimiser, so many times in one call."""
+        order = np.resize(self._order, steps * self._batch)
+        began = time.perf_counter()
+        self._engine.run(
+            self._images, order, np.zeros(steps), labels=self._labels, phases=phases, kind=kind,
+            settings=self._settings, slots=self._slots,
+        )  # fmt: skip
+        return time.perf_counter() - began
+
+
+def _interleave(
+    step: _Step, jobs: dict[Any, Job], rounds: int, seconds: float
+) -> dict[Any, np.ndarray]:
+    """Seconds of one step of each job, in each round; a call's own time is taken off."""
+    steps = {}
+    for key, (phases, kind) in jobs.items():
+        step.seconds(*jobs["step"], 1)
+        count, spent = 1, step.seconds(phases, kind, 1)
+        while spent < seconds and count < 1 << 20:
+            count = min(4 * count, int(count * 1.5 * seconds / spent) + 1)
+            spent = step.seconds(phases, kind, count)
+        steps[key] = count
+    times = {key: np.zeros(rounds) for key in jobs}
+    for turn in range(rounds):
+        # Rows that work in place are given sound values again.
+        step.seconds(*jobs["step"], 1)
+        start = min(step.seconds(*jobs["nothing"], 0) for _ in range(3))
+        for key, (phases, kind) in jobs.items():
+            spent = step.seconds(phases, kind, steps[key])
+            times[key][turn] = max(spent - start, 1e-9) / steps[key]
+    # Each step that is empty but for its end costs this much.
+    times["update"] = np.maximum(times["update"] - np.median(times["nothing"]), 1e-9)
+    return times
+
+
+def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
+    """Median, lower and upper quartile."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return float(middle), float(low), float(high)
+
+
+def _update_cost(parameters: int) -> Cost:
+    """Work of SGD with momentum: the gradient's norm (2), its scale and decay (3), the velocity
+    (2) and the step (4); it reads the gradient twice."""
+    return Cost(11 * parameters, 4 * 4 * parameters, 2 * 4 * parameters)

@@ -1,0 +1,77 @@
+"""``fastcnn profile``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from fastcnn.layers import Model
+
+
+def profile(
+    model: Annotated[
+        str, typer.Argument(help="report, lenet5, vgg_small or another model's name; or a run.")
+    ] = "report",
+    batch_size: Annotated[int, typer.Option("--batch-size", "--batch", min=1)] = 64,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Interleaved rounds, of which medians are taken.")
+    ] = 15,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the program alone, and measure nothing.")
+    ] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Write the roofline picture to this PNG file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
+) -> None:
+    """Time of each step of the engine's program, beside the machine's measured peaks.
+
+    Each row of the program (a kernel of the forward pass, the backward pass, or the optimizer) is
+    timed alone and as a part of the whole training step, and set beside the measured peak of
+    multiply-adds and memory.
+
+    Examples:
+
+      fastcnn profile
+
+      fastcnn profile vgg_small --batch 64 --threads 1 --figure roofline.png
+
+      fastcnn profile lenet5 --plan
+    """
+    import fastcnn
+    from fastcnn.benchmark import profile as profiling
+    from fastcnn.benchmark.roofline import roofline_figure
+    from fastcnn.files import atomic_write
+    from fastcnn.training.curves import save_figure
+
+    network = _open(model)
+    console = Console(highlight=False)
+    if plan:
+        description = fastcnn.plan(network, batch_size, threads=threads).describe()
+        console.print(description, soft_wrap=True, markup=False)
+        return
+    result = profiling.profile(network, batch_size, threads=threads, name=model, rounds=rounds)
+    console.print(result.table(), soft_wrap=True, markup=False)
+    if figure is not None:
+        save_figure(roofline_figure(result), figure)
+        console.print(f"picture: {figure}", soft_wrap=True, markup=False)
+    if out is not None:
+        atomic_write(out, (json.dumps(result.as_record(), indent=1) + "\n").encode())
+        console.print(f"numbers: {out}", soft_wrap=True, markup=False)
+
+
+def _open(model: str) -> "Model":
+    """The named network, or that of a run."""
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.models import MODELS
+    from fastcnn.training import Run
+
+    if model in MODELS:
+        return MODELS[model](seed=0)
+    if Path(model).exists():
+        return Run.open(model).load_model()
+    raise ConfigurationError(f"{model!r} is neither a run nor one of {', '.join(sorted(MODELS))}")

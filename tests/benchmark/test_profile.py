@@ -1,0 +1,90 @@
+"""Peaks of the machine and the profile of a program. Nothing here asserts a time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.benchmark.peaks import Peaks, cache_sizes, measure_peaks, working_sets
+from fastcnn.benchmark.profile import PARTS, Profile, profile
+from fastcnn.benchmark.roofline import roofline_figure
+from fastcnn.errors import ConfigurationError
+from fastcnn.training.curves import save_figure
+
+PEAKS = Peaks(1, 1e11, {"L2": 1e11, "memory": 1e10}, {"L2": 1 << 18, "memory": 1 << 28})
+
+
+@pytest.fixture(scope="module")
+def profiled() -> Profile:
+    model = fastcnn.models.report_cnn(seed=0)
+    before = model.parameter_vector.copy()
+    result = profile(model, 40, threads=1, name="report", rounds=2, seconds=1e-5, peaks=PEAKS)
+    np.testing.assert_array_equal(model.parameter_vector, before)
+    return result
+
+
+def test_peaks() -> None:
+    found = measure_peaks((1, 2), rounds=1, seconds=1e-4, memory_limit=8 << 20)
+    assert list(found) == [1, 2]
+    for threads, peaks in found.items():
+        assert peaks.threads == threads
+        assert peaks.flops > 0
+        assert list(peaks.bandwidth) == ["L1", "L2", "L3", "memory"]
+        assert min(peaks.bandwidth.values()) > 0
+        assert threads * peaks.working_set["memory"] <= 8 << 20
+        json.dumps(peaks.as_record())
+
+
+def test_roofs() -> None:
+    assert PEAKS.roof(0.5, "memory") == 5e9
+    assert PEAKS.roof(1000.0, "memory") == 1e11
+    sizes = cache_sizes()
+    assert 0 < sizes["L1"] < sizes["L2"]
+    assert working_sets(2)["L1"] < sizes["L1"]
+
+
+def test_rows_are_those_of_the_program(profiled: Profile) -> None:
+    program = fastcnn.plan(fastcnn.models.report_cnn(seed=0), 40, threads=1)
+    assert [row.name for row in profiled.rows[:-1]] == program.names
+    assert [row.flops for row in profiled.rows[:-1]] == [c.flops for c in program.costs()]
+    assert {row.part for row in profiled.rows} == set(PARTS)
+    parts = {row.name: row.part for row in profiled.rows}
+    assert parts["loss cross_entropy"] == "forward"
+    assert parts["fc3: weight gradient"] == "backward"
+    assert profiled.rows[-1].part == "update"
+    assert all(row.low <= row.seconds <= row.high for row in profiled.rows)
+    assert profiled.total() == pytest.approx(sum(profiled.total(part) for part in PARTS))
+    assert profiled.memory == program.bytes
+
+
+def test_table_and_record(profiled: Profile) -> None:
+    text = profiled.table()
+    for row in profiled.rows:
+        assert f"\n{row.name} " in text
+    assert "report, batch 40, 1 thread; whole step:" in text
+    assert "measured peak of 1 thread: 100 GFLOP/s; GB/s: L2 100, memory 10" in text
+    record = json.loads(json.dumps(profiled.as_record()))
+    assert record["rows"][3]["flops"] == profiled.rows[3].flops
+    assert record["peaks"]["flops"] == 1e11
+
+
+def test_rates_above_the_peak_are_pointed_out(profiled: Profile) -> None:
+    assert "above the measured peak" not in profiled.summary() or any(
+        row.rate > 1e11 for row in profiled.rows
+    )
+    slow = Peaks(1, 1.0, {"L2": 1.0}, {"L2": 1})
+    busy = Profile(**{**vars(profiled), "peaks": slow})
+    assert "measure again on a quiet machine" in busy.summary()
+
+
+def test_figure(profiled: Profile, tmp_path: Path) -> None:
+    save_figure(roofline_figure(profiled), tmp_path / "roofline.png")
+    assert (tmp_path / "roofline.png").stat().st_size > 10_000
+
+
+def test_what_the_engine_does_not_cover() -> None:
+    model = fastcnn.Sequential(fastcnn.Conv2d(1, 2, 3, dtype=np.float64), input_shape=(1, 6, 6))
+    with pytest.raises(ConfigurationError, match="does not cover parameters of type float64"):
+        profile(model, 16, peaks=PEAKS)
