@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends import BACKENDS
-from fastcnn.backends.graph import Graph, Node
+from fastcnn.analysis.gradcheck import check_model
+from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.passes import run_backward, run_forward
 from fastcnn.layers import (
@@ -19,6 +19,8 @@ from fastcnn.layers import (
     Linear,
     MaxPool2d,
     Model,
+    ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     Tanh,
@@ -92,27 +94,58 @@ def test_a_graph_may_branch() -> None:
     assert np.abs(grads["shared.weight"]).max() > 0
 
 
+def residual_model() -> Sequential:
+    """Branches with and without a shortcut, one inside the other, and a block of the input."""
+    inner = Residual(Sequential(Tanh(), Conv2d(4, 4, 3, padding=1, seed=1)))
+    outer = Residual(
+        Sequential(Conv2d(2, 4, 3, padding=1, stride=2, seed=0), inner, Sigmoid()),
+        Conv2d(2, 4, 1, stride=2, bias=False, seed=2),
+    )
+    return Sequential(
+        Residual(Dropout(0.3)), outer, Tanh(), Flatten(), Linear(16, 3, seed=3),
+        input_shape=(2, 4, 4),
+    )  # fmt: skip
+
+
+def test_a_residual_block_names_its_parameters_like_nested_modules() -> None:
+    model = residual_model()
+    assert list(model.state_dict()) == [
+        "1.main.0.weight", "1.main.0.bias", "1.main.1.main.1.weight", "1.main.1.main.1.bias",
+        "1.shortcut.weight", "4.weight", "4.bias",
+    ]  # fmt: skip
+    nodes = {node.name: node for node in model.graph().nodes}
+    assert nodes["0.add"].inputs == (0, -1)
+    assert nodes["1.add"].output_shape == (4, 2, 2)
+
+
 def test_gradients_of_all_readers_of_a_node_are_added() -> None:
-    """A join of two branches is written as an operation that takes two inputs."""
-    from types import SimpleNamespace
+    model = residual_model().to(np.float64)
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((5, 2, 4, 4)), np.array([0, 1, 2, 0, 1])
+    for name in BACKENDS:
+        assert all(row.error <= row.tolerance for row in check_model(model, name, samples=3))
+    results = [loss_and_gradients(model, x, y, backend=name, seed=5, step=3) for name in BACKENDS]
+    for value, logits, gradient in results[1:]:
+        assert value == pytest.approx(results[0][0], rel=1e-12)
+        assert logits == pytest.approx(results[0][1], rel=1e-10)
+        assert gradient == pytest.approx(results[0][2], rel=1e-9, abs=1e-12)
 
-    from fastcnn.backends import operations as table
 
-    nodes = tuple(
-        Node(name, operation, inputs, {}, {}, ((2,),) * len(inputs), (2,))
-        for name, operation, inputs in (
-            ("double", "relu", (-1,)), ("same", "tanh", (-1,)), ("join", "join", (0, 1)),
-        )
-    )  # fmt: skip
-    operations: Any = SimpleNamespace(
-        relu=lambda x: 2 * x, relu_backward=lambda dy, x: 2 * dy,
-        tanh=lambda x: x, tanh_backward=lambda dy, x: dy,
-        join=lambda a, b: a + b, join_backward=lambda dy, a, b: (dy, dy),
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(table.OPERATIONS, "join", table.Operation("join"))
-        graph, x = Graph((2,), nodes), np.ones((1, 2))
-        outputs = run_forward(graph, {}, x, operations, True, 0, 0)
-        grad = run_backward(graph, {}, x, outputs, np.ones((1, 2)), operations, {}, True, 0, 0)
-    assert outputs[-1].tolist() == [[3.0, 3.0]]
-    assert grad.tolist() == [[3.0, 3.0]]
+def test_the_engine_runs_residual_blocks_itself(caplog: Any) -> None:
+    model, generator = residual_model(), np.random.default_rng(0)
+    x, y = generator.standard_normal((37, 2, 4, 4)), generator.integers(0, 3, 37)
+    value, _, gradient = loss_and_gradients(model, x, y, seed=5, step=3)
+    assert not caplog.records
+    model.to(np.float64)
+    expected = loss_and_gradients(model, x, y, backend="im2col", seed=5, step=3)
+    assert value == pytest.approx(expected[0], rel=1e-5)
+    assert gradient == pytest.approx(expected[2], abs=1e-5 * np.abs(expected[2]).max())
+
+
+def test_the_input_of_a_residual_block_has_the_gradient_of_both_branches() -> None:
+    graph = Residual(ReLU()).graph((2,))
+    x, operations = np.array([[-1.0, 2.0]]), get_backend("im2col")
+    outputs = run_forward(graph, {}, x, operations, True, 0, 0)
+    grad = run_backward(graph, {}, x, outputs, np.ones((1, 2)), operations, {}, True, 0, 0)
+    assert outputs[-1].tolist() == [[-1.0, 4.0]]
+    assert grad.tolist() == [[1.0, 2.0]]

@@ -211,46 +211,41 @@ def gradcheck(
 
 
 def check_layer(layer: Layer, shape: tuple[int, ...], backend: str) -> list[GradientRow]:
-    """Check one layer's gradients for two samples of ``shape``."""
+    """Check one layer's gradients for two samples of ``shape`` (at each of its inputs)."""
     operations = get_backend(_yardstick(backend))
     row = OPERATIONS[layer.operation]
     generator = np.random.default_rng(0)
     # Distinct values at a distance from 0 and from each other: no kink of max or ReLU is near.
     size = 2 * int(np.prod(shape))
-    x = (generator.permutation(size) - size / 2 + 0.25).reshape(2, *shape) * (4.0 / size)
-    values = {key: value.astype(np.float64) for key, value in layer.parameters.items()}
+    names = ("x", "other")[: row.inputs]
+    values = {
+        name: (generator.permutation(size) - size / 2 + 0.25).reshape(2, *shape) * (4.0 / size)
+        for name in names
+    }
+    values |= {key: value.astype(np.float64) for key, value in layer.parameters.items()}
     arguments = dict(layer.arguments)
     if row.random:
         arguments["key"] = 12345
 
-    def run(inputs: np.ndarray, parameters: dict[str, np.ndarray]) -> np.ndarray:
-        taken = [parameters.get(name) for name in row.parameters]
-        return getattr(operations, row.name)(inputs, *taken, **arguments)
+    def run(given: dict[str, np.ndarray]) -> np.ndarray:
+        taken = [given.get(name) for name in (*names, *row.parameters)]
+        return getattr(operations, row.name)(*taken, **arguments)
 
-    seed = generator.standard_normal(run(x, values).shape)
-    arrays = [seed, x, *(values[name] for name in row.backward_reads)]
+    seed = generator.standard_normal(run(values).shape)
+    arrays = [seed, *(values[name] for name in (*names, *row.backward_reads))]
     returned = getattr(get_backend(backend), f"{row.name}_backward")(
         *(array.astype(_dtype(backend)) for array in arrays), **arguments
     )
-    results = dict(
-        zip(
-            ("x", *row.parameters),
-            returned if isinstance(returned, tuple) else (returned,),
-            strict=True,
-        )
-    )
+    parts = returned if isinstance(returned, tuple) else (returned,)
     rows = []
-    for name, actual in results.items():
-        if name != "x" and name not in values:
+    for name, actual in zip((*names, *row.parameters), parts, strict=True):
+        if name not in values:
             continue
 
         def loss(value: np.ndarray, name: str = name) -> float:
-            if name == "x":
-                return float((run(value, values) * seed).sum())
-            return float((run(x, {**values, name: value}) * seed).sum())
+            return float((run({**values, name: value}) * seed).sum())
 
-        expected = numerical_gradient(loss, x if name == "x" else values[name])
-        error = relative_error(actual, expected)
+        error = relative_error(actual, numerical_gradient(loss, values[name]))
         rows.append(GradientRow(backend, repr(layer), name, error, _tolerance(backend)))
     return rows
 

@@ -3,6 +3,7 @@
 from fastcnn.layers import (
     ELU,
     GELU,
+    Add,
     AvgPool2d,
     Conv2d,
     Dropout,
@@ -40,6 +41,7 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (SiLU(), (2, 3, 3)),
     (Softplus(2.0, threshold=3.0), (2, 3, 3)),
     (Flatten(), (2, 3, 3)),
+    (Add(), (2, 3, 3)),
     (Linear(6, 4, seed=4), (6,)),
     (Dropout(0.4), (3, 4)),
 )  # fmt: skip

@@ -16,6 +16,8 @@ class Operation:
     ----------
     name : str
         The backend function; its gradient is ``name + "_backward"``.
+    inputs : int
+        Arrays that it reads, each the output of another node.
     parameters : tuple of str
         Parameters passed to the forward function, after the inputs and in this order.
     backward_reads : tuple of str
@@ -29,6 +31,7 @@ class Operation:
     parameters: tuple[str, ...] = ()
     backward_reads: tuple[str, ...] = ()
     random: bool = False
+    inputs: int = 1
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -47,6 +50,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("silu"),
         Operation("softplus"),
         Operation("flatten"),
+        Operation("add", inputs=2),
         Operation("dropout", random=True),
     )
 }

@@ -22,6 +22,7 @@ from fastcnn.functional.activation import (
     tanh,
     tanh_backward,
 )
+from fastcnn.functional.add import add, add_backward
 from fastcnn.functional.conv import conv2d, conv2d_backward
 from fastcnn.functional.dropout import dropout, dropout_backward
 from fastcnn.functional.linear import flatten, flatten_backward, linear, linear_backward
@@ -40,6 +41,8 @@ from fastcnn.functional.pool import (
 )
 
 __all__ = [
+    "add",
+    "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "conv2d",

@@ -8,10 +8,12 @@ from fastcnn.layers.conv import Conv2d
 from fastcnn.layers.dropout import Dropout
 from fastcnn.layers.linear import Flatten, Linear
 from fastcnn.layers.pool import AvgPool2d, MaxPool2d
+from fastcnn.layers.residual import Add, Residual
 
 __all__ = [
     "ELU",
     "GELU",
+    "Add",
     "AvgPool2d",
     "Conv2d",
     "Dropout",
@@ -23,6 +25,7 @@ __all__ = [
     "MaxPool2d",
     "Model",
     "ReLU",
+    "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -10,6 +10,7 @@ import fastcnn
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers import (
     GELU,
+    Add,
     AvgPool2d,
     Conv2d,
     Dropout,
@@ -17,6 +18,7 @@ from fastcnn.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
     Softplus,
     init,
@@ -146,6 +148,12 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ShapeError,
         r"layer '1'.*\(9,\), got \(4, 6, 6\); put a Flatten before it",
     ),
+    (
+        lambda: Residual(Conv2d(1, 4, 3)).graph((1, 8, 8)),
+        ShapeError,
+        r"layer 'add', Add\(\): expects two inputs of one shape, got \(4, 6, 6\) and \(1, 8, 8\)",
+    ),
+    (lambda: Sequential(Add()).graph((4,)), ConfigurationError, "Add joins two branches"),
     (lambda: Sequential(ReLU()).graph(), ShapeError, "pass input_shape"),
     (lambda: report_cnn().predict(np.zeros((1, 28, 28))), ShapeError, r"x\[None\]"),
     (lambda: report_cnn().predict(np.zeros((0, 1, 28, 28))), ShapeError, "at least one sample"),

@@ -39,6 +39,8 @@ BAD: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type[Except
     (F.linear_backward, (np.zeros((2, 3)), np.zeros((2, 5)), np.zeros((4, 5))), {}, ShapeError,
      r"\(2, 3\), the forward pass gives \(2, 4\)"),
     (F.relu_backward, (X, X[:1]), {}, ShapeError, "grad_output has shape"),
+    (F.add, (X, X[:, :1]), {}, ShapeError, r"x has shape \(2, 4, 5, 5\), other \(2, 1, 5, 5\)"),
+    (F.add, (X, X.astype("f")), {}, ConfigurationError, "other is float32 but x is float64"),
     (F.leaky_relu, (X, "a"), {}, ConfigurationError, "negative_slope must be a finite number"),
     (F.elu, (X, np.inf), {}, ConfigurationError, "alpha must be a finite number, got inf"),
     (F.gelu, (X, "erf"), {}, ConfigurationError, "approximate must be one of none, tanh"),

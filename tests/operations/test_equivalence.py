@@ -171,6 +171,15 @@ def test_elementwise_at_the_ends(name: str, arguments: dict[str, Any], dtype: st
         assert np.isnan(y[4])
 
 
+def test_add(backend: str, dtype: str) -> None:
+    x, other, dy = (random_array((3, 2, 4, 5), i) for i in range(3))
+    x, other, dy = (array.astype(dtype) for array in (x, other, dy))
+    assert_close(F.add(x, other, backend=backend), F.add(x, other, backend="reference"), dtype)
+    for grad in F.add_backward(dy, x, other, backend=backend):
+        assert_close(grad, dy, dtype)
+        assert not np.shares_memory(grad, dy)
+
+
 def test_linear(backend: str, dtype: str) -> None:
     x, w, b, dy = (random_array(shape, i) for i, shape in enumerate(((5, 7), (3, 7), (3,), (5, 3))))
     y = F.linear(x, w, b, backend="reference")

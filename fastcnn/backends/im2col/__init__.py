@@ -20,6 +20,7 @@ from fastcnn.backends.im2col.activation import (
     tanh,
     tanh_backward,
 )
+from fastcnn.backends.im2col.add import add, add_backward
 from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout_backward
 from fastcnn.backends.im2col.linear import linear, linear_backward
@@ -32,6 +33,8 @@ from fastcnn.backends.im2col.pool import (
 )
 
 __all__ = [
+    "add",
+    "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "conv2d",

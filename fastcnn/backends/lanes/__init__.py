@@ -1,10 +1,12 @@
 """Blocks of 16 samples, one a SIMD lane: register tiles, compiled once, run as flat programs.
 
-``flatten``, ``dropout`` and the losses as functions of their own are im2col's; inside a network
-the engine has its own.
+``add``, ``flatten``, ``dropout`` and the losses as functions of their own are im2col's; inside a
+network the engine has its own.
 """
 
 from fastcnn.backends.im2col import (
+    add,
+    add_backward,
     cross_entropy,
     cross_entropy_backward,
     dropout,
@@ -42,6 +44,8 @@ from fastcnn.backends.lanes.functions import (
 )
 
 __all__ = [
+    "add",
+    "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "conv2d",

@@ -20,6 +20,7 @@ from fastcnn.backends.reference.activation import (
     tanh,
     tanh_backward,
 )
+from fastcnn.backends.reference.add import add, add_backward
 from fastcnn.backends.reference.conv import conv2d, conv2d_backward
 from fastcnn.backends.reference.dropout import dropout, dropout_backward
 from fastcnn.backends.reference.linear import linear, linear_backward
@@ -32,6 +33,8 @@ from fastcnn.backends.reference.pool import (
 )
 
 __all__ = [
+    "add",
+    "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "conv2d",
