@@ -43,7 +43,8 @@ test-processors: .venv/installed-test
 	done
 
 bench: .venv/installed-test
-	$(BIN)/python -m pytest bench -q --benchmark-only $(ARGS)
+	$(BIN)/python -m pytest bench -q --benchmark-only
+	$(BIN)/fastcnn bench $(ARGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

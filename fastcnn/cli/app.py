@@ -7,6 +7,7 @@ from rich.console import Console
 
 import fastcnn
 from fastcnn.cli import (
+    bench,
     compare,
     compare_runs,
     data,
@@ -55,6 +56,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("compare")(compare_runs.compare_runs)
 app.command("sweep")(sweep.sweep)
+app.command("bench")(bench.bench)
 app.command("gradcheck")(gradcheck.gradcheck)
 app.command("compare-backends")(compare.compare)
 app.command("profile")(profile.profile)

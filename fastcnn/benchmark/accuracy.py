@@ -1,0 +1,160 @@
+"""Seconds of training until a test accuracy is reached."""
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn import models
+from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.results import Result
+from fastcnn.data import Dataset
+from fastcnn.execution import make_executor
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+
+LEVELS = (0.95, 0.98, 0.99)
+LEARNING_RATE, MOMENTUM, BATCH = 0.02, 0.9, 64
+#: Tests in an epoch: a level that is reached between two is counted at the second.
+TESTS_PER_EPOCH = 10
+
+#: Takes the next samples' indices and trains on them.
+Train = Callable[[np.ndarray], object]
+Test = Callable[[], float]
+
+
+def _own(
+    network: str, backend: str, train: Dataset, test: Dataset, seed: int
+) -> tuple[Train, Test]:
+    model = _initial(network, train, seed)
+    executor = make_executor(
+        model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
+        backend=backend, batch_size=BATCH, seed=seed,
+    )  # fmt: skip
+
+    def take(order: np.ndarray) -> None:
+        rates = np.full(-(-len(order) // BATCH), LEARNING_RATE)
+        executor.train_steps(train.images, train.labels, order, rates, train.normalisation)
+
+    def accuracy() -> float:
+        return executor.evaluate(test.images, test.labels, test.normalisation)[1]
+
+    return take, accuracy
+
+
+def _pytorch(network: str, train: Dataset, test: Dataset, seed: int) -> tuple[Train, Test]:
+    import torch
+
+    from fastcnn.benchmark.peers.pytorch import make_module
+
+    model = _initial(network, train, seed)
+    state = dict(model.state_dict())
+    module = make_module(model.graph(), state, set(state)).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(module.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+    loss = torch.nn.CrossEntropyLoss()
+    # All images are normalised beforehand, which PyTorch is not charged for.
+    x, tests = (
+        torch.from_numpy(data.normalisation.apply(data.images)).contiguous(
+            memory_format=torch.channels_last
+        )
+        for data in (train, test)
+    )
+    y, expected = torch.from_numpy(train.labels), torch.from_numpy(test.labels)
+
+    def take(order: np.ndarray) -> None:
+        for indices in torch.from_numpy(order).split(BATCH):
+            optimizer.zero_grad(set_to_none=True)
+            loss(module(x[indices]), y[indices]).backward()
+            optimizer.step()
+
+    def accuracy() -> float:
+        with torch.inference_mode():
+            hits = sum(
+                int((module(a).argmax(1) == b).sum())
+                for a, b in zip(tests.split(1000), expected.split(1000), strict=True)
+            )
+        return hits / len(expected)
+
+    return take, accuracy
+
+
+def _initial(network: str, train: Dataset, seed: int) -> Any:
+    return getattr(models, network)(num_classes=len(train.classes), seed=seed)
+
+
+def _contestants(peers: bool) -> Iterator[tuple[str, Callable[..., tuple[Train, Test]]]]:
+    yield "lanes", lambda n, *rest: _own(n, "lanes", *rest)
+    yield "im2col", lambda n, *rest: _own(n, "im2col", *rest)
+    if peers and installed("torch"):
+        yield "PyTorch channels_last", _pytorch
+
+
+def time_to_levels(
+    take: Train, accuracy: Test, samples: int, seed: int, most_epochs: int
+) -> dict[float, float]:
+    """Seconds of training, tests apart, until each level is first reached; infinite if never."""
+    generator = np.random.default_rng(seed)
+    reached = dict.fromkeys(LEVELS, float("inf"))
+    seconds = 0.0
+    for _ in range(most_epochs):
+        batches = np.array_split(
+            np.arange(-(-samples // BATCH)), min(TESTS_PER_EPOCH, -(-samples // BATCH))
+        )
+        order = generator.permutation(samples)
+        for part in batches:
+            indices = order[part[0] * BATCH : (part[-1] + 1) * BATCH]
+            began = time.perf_counter()
+            take(indices)
+            seconds += time.perf_counter() - began
+            now = accuracy()
+            for level in LEVELS:
+                if now >= level:
+                    reached[level] = min(reached[level], seconds)
+            if now >= LEVELS[-1]:
+                return reached
+    return reached
+
+
+def bench_accuracy(
+    network: str,
+    train: Dataset,
+    test: Dataset,
+    *,
+    peers: bool = True,
+    seeds: Sequence[int] = (0, 1, 2),
+    most_epochs: int = 10,
+) -> list[Result]:
+    """Train every contestant with one recipe from the same weights, in the same order of samples.
+
+    The recipe: SGD, learning rate 0.02, momentum 0.9, batches of 64.
+
+    Returns
+    -------
+    list of Result
+        In seconds; the median over the seeds.
+    """
+    results = []
+    for name, make in _contestants(peers):
+        warm, _ = make(network, train, test, 0)
+        warm(np.arange(2 * BATCH))
+        reached = [
+            time_to_levels(*make(network, train, test, seed), len(train), seed, most_epochs)
+            for seed in seeds
+        ]
+        for level in LEVELS:
+            times = sorted(each[level] for each in reached)
+            never = times.count(float("inf"))
+            times = [math.nan if value == float("inf") else value for value in times]
+            results.append(
+                Result(
+                    suite="time-to-accuracy", work=f"{network} on {train.name} to {level:.0%}",
+                    contestant=name, threads=os.cpu_count() or 1, batch=BATCH, unit="s",
+                    median=statistics.median(times), low=times[0], high=times[-1],
+                    rounds=len(times), note=f"{never} of {len(times)} never" if never else "",
+                )
+            )  # fmt: skip
+    return results

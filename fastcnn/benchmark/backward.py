@@ -1,0 +1,147 @@
+"""Naive against fast backward passes, operation by operation, over sizes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastcnn import functional as F
+from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.results import Result, result_of
+
+#: Samples that the nested loops take; their time is for one sample.
+REFERENCE_SAMPLES = 1
+#: Largest difference from the nested loops, relative to the largest gradient.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One backward pass.
+
+    Attributes
+    ----------
+    operation : str
+        A function of :mod:`fastcnn.functional`, without ``_backward``.
+    axis, value : str, int
+        What is varied, and its value.
+    batch : int
+    shape : tuple of int
+        Of one sample.
+    weight : tuple of int, optional
+    arguments : dict
+    """
+
+    operation: str
+    axis: str
+    value: int
+    batch: int
+    shape: tuple[int, ...]
+    weight: tuple[int, ...] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def work(self) -> str:
+        """The case in words."""
+        size = " x ".join(map(str, self.shape))
+        kernel = f", weight {' x '.join(map(str, self.weight))}" if self.weight else ""
+        return f"{self.operation} backward by {self.axis}: {size}{kernel}"
+
+
+def cases() -> Iterator[Case]:
+    """Convolution over batch, image size, channels and kernel; then all other operations."""
+    for batch in (1, 4, 16, 64, 256):
+        yield Case("conv2d", "batch", batch, batch, (8, 14, 14), (16, 8, 3, 3), {"padding": 1})
+    for size in (4, 7, 14, 28):
+        yield Case("conv2d", "size", size, 16, (8, size, size), (8, 8, 3, 3), {"padding": 1})
+    for channels in (1, 4, 16, 64):
+        yield Case("conv2d", "channels", channels, 16, (channels, 7, 7),
+                   (channels, channels, 3, 3), {"padding": 1})  # fmt: skip
+    for kernel in (1, 3, 5, 7):
+        yield Case("conv2d", "kernel", kernel, 16, (8, 14, 14), (8, 8, kernel, kernel),
+                   {"padding": kernel // 2})  # fmt: skip
+    for size in (8, 16, 32):
+        for operation in ("max_pool2d", "avg_pool2d"):
+            yield Case(operation, "size", size, 16, (8, size, size), None, {"kernel_size": 2})
+        yield Case("max_pool2d", "overlapping, size", size, 16, (8, size, size), None,
+                   {"kernel_size": 3, "stride": 2, "padding": 1})  # fmt: skip
+    for width in (32, 128, 512):
+        yield Case("linear", "width", width, 64, (width,), (128, width))
+    for operation in ("relu", "sigmoid", "tanh"):
+        yield Case(operation, "size", 32, 16, (8, 32, 32))
+    yield Case("cross_entropy", "classes", 10, 64, (10,))
+
+
+def bench_backward(
+    *, chosen: Sequence[Case] | None = None, rounds: int = 5, seconds: float = 0.05
+) -> list[Result]:
+    """Time backward passes on the three backends, after comparing what they return.
+
+    Returns
+    -------
+    list of Result
+        In microseconds a sample; ``ratio`` is how many times faster than the nested loops,
+        ``difference`` the largest difference from them.
+    """
+    results: list[Result] = []
+    for case in cases() if chosen is None else chosen:
+        results += _bench(case, rounds, seconds)
+    return results
+
+
+def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((case.batch, *case.shape)).astype(np.float32)
+    function = getattr(F, f"{case.operation}_backward")
+    if case.operation == "cross_entropy":
+        labels = generator.integers(0, case.shape[0], case.batch)
+        few: tuple[Any, ...] = (1.0, x[:REFERENCE_SAMPLES], labels[:REFERENCE_SAMPLES])
+        many: tuple[Any, ...] = (1.0, x, labels)
+    else:
+        weights = [] if case.weight is None else [
+            generator.standard_normal(case.weight).astype(np.float32)
+        ]  # fmt: skip
+        y = getattr(F, case.operation)(x, *weights, **case.arguments)
+        grad = generator.standard_normal(y.shape).astype(np.float32)
+        few = (grad[:REFERENCE_SAMPLES], x[:REFERENCE_SAMPLES], *weights)
+        many = (grad, x, *weights)
+
+    def run(arrays: tuple[Any, ...], backend: str, times: int = 1) -> tuple[np.ndarray, ...]:
+        for _ in range(times):
+            made = function(*arrays, **case.arguments, backend=backend)
+        return made if isinstance(made, tuple) else (made,)
+
+    expected = run(few, "reference")
+    differences = {
+        backend: max(
+            float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+            for ours, theirs in zip(run(few, backend), expected, strict=True)
+        )
+        for backend in ("im2col", "lanes")
+    }
+    names = {"suite": "backward", "work": case.work, "threads": 0, "batch": case.batch,
+             "unit": "us/sample"}  # fmt: skip
+    slow = measure(
+        {"reference": lambda times: run(few, "reference", times)},
+        rounds=1, seconds=1e-9, pause=0.0,
+    )["reference"]  # fmt: skip
+    fast = measure(
+        {
+            backend: lambda times, b=backend: run(many, b, times)  # type: ignore[misc]
+            for backend, difference in differences.items()
+            if difference <= TOLERANCE
+        },
+        rounds=rounds, seconds=seconds, pause=0.0,
+    )  # fmt: skip
+    base = slow.median / REFERENCE_SAMPLES
+    return [
+        result_of(slow, 1e6 / REFERENCE_SAMPLES, contestant="reference", ratio=1.0, **names),
+        *(
+            result_of(
+                timing, 1e6 / case.batch, contestant=backend,
+                ratio=base / (timing.median / case.batch), difference=differences[backend], **names,
+            )
+            for backend, timing in fast.items()
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""Pictures of benchmark results."""
+
+from pathlib import Path
+from typing import Any
+
+from fastcnn.benchmark.results import Report, Result
+from fastcnn.training.curves import new_figure, save_figure
+
+#: Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+COLOURS = {"reference": GREY, "im2col": GREEN, "lanes": BLUE}
+
+
+def write_figures(report: Report, folder: Path) -> list[Path]:
+    """Draw what the report has figures for; returns the files."""
+    drawn = []
+    for suite, draw in (("backward", backward_figure), ("step", step_figure)):
+        results = [result for result in report.results if result.suite == suite]
+        if results:
+            path = folder / f"{suite}.png"
+            save_figure(draw(results), path)
+            drawn.append(path)
+    return drawn
+
+
+def backward_figure(results: list[Result]) -> Any:
+    """How many times faster than nested loops each backward pass is, on a logarithmic scale."""
+    works = list(dict.fromkeys((result.work, result.batch) for result in results))
+    figure = new_figure(9.0, 0.3 * len(works) + 1.3)
+    axes = figure.subplots()
+    for backend in ("im2col", "lanes"):
+        points = {
+            (result.work, result.batch): result.ratio
+            for result in results
+            if result.contestant == backend
+        }
+        axes.plot(
+            [points.get(work) for work in works], range(len(works)), "o", color=COLOURS[backend],
+            label=backend, markersize=5,
+        )  # fmt: skip
+    axes.set_yticks(
+        range(len(works)), [f"{work}, batch {batch}" for work, batch in works], fontsize=7
+    )
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("times faster than nested loops, for one sample")
+    axes.grid(alpha=0.25, axis="x")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def step_figure(results: list[Result]) -> Any:
+    """Time of a training step: the best of each contestant, network by network."""
+    panels = list(dict.fromkeys((result.work, result.batch) for result in results))
+    figure = new_figure(9.0, 1.5 * len(panels) + 0.6)
+    for axes, (work, batch) in zip(
+        figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
+    ):
+        best: dict[str, float] = {}
+        for result in results:
+            if (result.work, result.batch) == (work, batch) and result.median == result.median:
+                name = result.contestant
+                best[name] = min(result.median, best.get(name, float("inf")))
+        names = sorted(best, key=best.__getitem__)
+        axes.barh(names, [best[name] for name in names],
+                  color=[COLOURS.get(name, ORANGE) for name in names])  # fmt: skip
+        axes.invert_yaxis()
+        for place, name in enumerate(names):
+            axes.text(best[name], place, f" {best[name]:.3g}", va="center", fontsize=8)
+        axes.set_title(
+            f"{work}, batch {batch}: us a sample of a training step", fontsize=9, loc="left"
+        )
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,40 @@
+"""fastcnn's own backends as contestants."""
+
+import numpy as np
+
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work
+from fastcnn.data import Normalisation
+from fastcnn.execution import make_executor
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+from fastcnn.training.blas import blas_threads
+
+
+class OwnTrainer:
+    """Training on one backend; batches are gathered by index, as in :func:`fastcnn.fit`."""
+
+    def __init__(self, work: Work, backend: str, threads: int) -> None:
+        self.work = work
+        self.model = work.model()
+        self.threads = threads
+        self.executor = make_executor(
+            self.model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
+            backend=backend, batch_size=work.batch, threads=threads,
+        )  # fmt: skip
+        channels = work.x.shape[1]
+        self.unchanged = Normalisation((0.0,) * channels, (1.0,) * channels)
+        self.at = 0
+
+    def train(self, steps: int) -> None:
+        """Take steps on consecutive batches, round and round, in one call."""
+        batch, count = self.work.batch, len(self.work.x)
+        order = (np.arange(self.at * batch, (self.at + steps) * batch)) % count
+        with blas_threads(self.threads):
+            self.executor.train_steps(
+                self.work.x, self.work.y, order, np.full(steps, LEARNING_RATE), self.unchanged
+            )
+        self.at += steps
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of the parameters."""
+        return {key: value.copy() for key, value in self.model.state_dict().items()}

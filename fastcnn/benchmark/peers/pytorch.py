@@ -1,0 +1,130 @@
+"""PyTorch as a contestant: eager, channels_last and torch.compile."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph, Node
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work
+from fastcnn.errors import ConfigurationError
+
+VARIANTS = ("eager", "channels_last", "compile")
+
+
+def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
+    """One node by torch.nn.functional."""
+    import torch
+    import torch.nn.functional as F
+
+    x, a = inputs[0], dict(node.arguments)
+    weight = parameters.get(node.parameters.get("weight", ""))
+    bias = parameters.get(node.parameters.get("bias", ""))
+    match node.operation:
+        case "conv2d":
+            (top, bottom), (left, right) = a["padding"]
+            if (top, left) != (bottom, right):
+                x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+            return F.conv2d(x, weight, bias, a["stride"], (top, left), a["dilation"], a["groups"])
+        case "linear":
+            return F.linear(x, weight, bias)
+        case "max_pool2d":
+            return F.max_pool2d(x, a["kernel_size"], a["stride"], a["padding"])
+        case "avg_pool2d":
+            return F.avg_pool2d(
+                x, a["kernel_size"], a["stride"], a["padding"],
+                count_include_pad=a["count_include_pad"],
+            )  # fmt: skip
+        case "adaptive_avg_pool2d":
+            return F.adaptive_avg_pool2d(x, node.output_shape[1:])
+        case "flatten":
+            return x.flatten(1)
+        case "add":
+            return x + inputs[1]
+        case "dropout":
+            return F.dropout(x, a["p"], training)
+        case "relu" | "sigmoid" | "tanh":
+            return getattr(torch, node.operation)(x)
+        case "batch_norm":
+            mean, var = (parameters[f"{node.name}.running_{what}"] for what in ("mean", "var"))
+            return F.batch_norm(x, mean, var, weight, bias, training, a["momentum"], a["eps"])
+        case "leaky_relu" | "elu" | "gelu" | "silu" | "softplus":
+            return getattr(F, node.operation)(x, **a)
+    raise ConfigurationError(f"the PyTorch contestant has no {node.operation}")
+
+
+def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -> Any:
+    """A ``torch.nn.Module`` of a graph with copies of its parameters and buffers."""
+    import torch
+
+    class Module(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names = {}
+            for index, (key, value) in enumerate(state.items()):
+                self.names[key] = f"p{index}"
+                tensor = torch.from_numpy(value.copy())
+                if key in learned:
+                    self.register_parameter(f"p{index}", torch.nn.Parameter(tensor))
+                else:
+                    self.register_buffer(f"p{index}", tensor)
+
+        def forward(self, x: Any) -> Any:
+            parameters = {key: getattr(self, name) for key, name in self.names.items()}
+            outputs: list[Any] = []
+            for node in graph.nodes:
+                inputs = [x if source < 0 else outputs[source] for source in node.inputs]
+                outputs.append(_apply(node, inputs, parameters, self.training))
+            return outputs[-1]
+
+    return Module()
+
+
+class TorchTrainer:
+    """Training by PyTorch on tensors that are in memory already."""
+
+    def __init__(self, work: Work, variant: str, threads: int) -> None:
+        import torch
+
+        self.threads = threads
+        model = work.model()
+        state = dict(model.state_dict())
+        learned = {key for node in model.graph().nodes for key in node.parameters.values()}
+        self.module = make_module(model.graph(), state, learned & set(state))
+        x, y = torch.from_numpy(work.x), torch.from_numpy(work.y)
+        if variant == "channels_last":
+            self.module = self.module.to(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
+        self.batches = list(zip(x.split(work.batch), y.split(work.batch), strict=True))
+        if variant == "channels_last":
+            self.batches = [
+                (a.contiguous(memory_format=torch.channels_last), b) for a, b in self.batches
+            ]
+        self.optimizer = torch.optim.SGD(
+            self.module.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM
+        )
+        self.loss = torch.nn.CrossEntropyLoss()
+        self.run = self.module
+        if variant == "compile":
+            torch._dynamo.reset()
+            self.run = torch.compile(self.module, dynamic=False)
+        self.at = 0
+
+    def train(self, steps: int) -> None:
+        """Take steps on consecutive batches, round and round."""
+        import torch
+
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        for _ in range(steps):
+            x, y = self.batches[self.at % len(self.batches)]
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loss(self.run(x), y).backward()
+            self.optimizer.step()
+            self.at += 1
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of parameters and buffers, by fastcnn's keys."""
+        return {
+            key: getattr(self.module, name).detach().contiguous().numpy().copy()
+            for key, name in self.module.names.items()
+        }

@@ -1,0 +1,91 @@
+"""The work that contestants share: one network, one set of samples, one optimiser."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fastcnn import models
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Sequential
+
+LEARNING_RATE, MOMENTUM = 0.01, 0.9
+#: Batches of samples that training goes round.
+BATCHES = 8
+NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A network with random normalised samples.
+
+    Attributes
+    ----------
+    name : str
+    batch : int
+    x : ndarray of float32, shape (N, C, H, W)
+    y : ndarray of int64, shape (N,)
+    """
+
+    name: str
+    batch: int
+    x: np.ndarray
+    y: np.ndarray
+
+    def model(self) -> Sequential:
+        """The network with its initial weights, anew at each call."""
+        return make_model(self.name)
+
+
+def make_model(name: str) -> Sequential:
+    """A network of :mod:`fastcnn.models` with weights from seed 0.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none of that name.
+    """
+    make = getattr(models, name, None)
+    if make is None or name.startswith("_"):
+        raise ConfigurationError(f"no network {name!r}; there are {', '.join(networks())}")
+    return make(seed=0)
+
+
+def networks() -> tuple[str, ...]:
+    """The benchmark's networks that this version has."""
+    return tuple(name for name in NETWORKS if hasattr(models, name))
+
+
+def make_work(name: str, batch: int, batches: int = BATCHES) -> Work:
+    """A network's work at a batch size."""
+    model = make_model(name)
+    assert model.input_shape is not None
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((batch * batches, *model.input_shape)).astype(np.float32)
+    classes = model.output_shape(model.input_shape)[0]
+    return Work(name, batch, x, generator.integers(0, classes, len(x)))
+
+
+class Trainer(Protocol):
+    """A contestant in training: SGD with momentum on cross-entropy."""
+
+    def train(self, steps: int) -> object:
+        """Take steps on consecutive batches, round and round."""
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of the parameters, by fastcnn's keys and layouts."""
+
+
+def largest_difference(
+    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], start: dict[str, np.ndarray]
+) -> float:
+    """Largest difference of two trainings from one start, relative to the largest step.
+
+    Raises
+    ------
+    KeyError
+        If a parameter is missing.
+    """
+    moved = max(float(np.abs(ours[key] - start[key]).max()) for key in ours)
+    apart = max(float(np.abs(ours[key] - theirs[key]).max()) for key in ours)
+    return apart / max(moved, 1e-30)

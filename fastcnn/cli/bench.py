@@ -1,0 +1,184 @@
+"""``fastcnn bench``."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fastcnn.benchmark.results import Result
+
+
+class Suite(StrEnum):
+    """What can be measured."""
+
+    step = "step"
+    inference = "inference"
+    backward = "backward"
+    accuracy = "accuracy"
+    startup = "startup"
+    process = "process"
+    all = "all"
+
+
+def bench(
+    suites: Annotated[
+        list[Suite] | None, typer.Argument(help="What to measure; by default step.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network of step and inference; may be repeated.")
+    ] = None,
+    batch_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="Batch of step; may be repeated.")
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option(help="Measure PyTorch and JAX too, where they are installed.")
+    ] = True,
+    quick: Annotated[bool, typer.Option(help="Few short rounds: to try it out.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for bench.json and bench.csv, with --figures figures."),
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Draw figures into the folder of --out.")] = False,
+) -> None:
+    """Measure fastcnn's backends and, where installed, PyTorch and JAX, side by side in one run.
+
+    All contestants of a table do the same work from the same weights on the same samples; what
+    they compute is compared before anything is timed, and who computes something else is not
+    timed. They take turns, round after round; figures are medians with first and last decile.
+
+    Suites: step (a training step: forward, loss, backward, SGD with momentum), inference (one
+    image, a thousand images), backward (naive against fast gradients of each operation), accuracy
+    (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes), process (a
+    whole `fastcnn train`).
+
+    Examples:
+
+      fastcnn bench
+
+      fastcnn bench step --network lenet5 --batch-size 64 --out results
+
+      fastcnn bench backward --figures --out results
+
+      fastcnn bench all --out results
+    """
+    from fastcnn.benchmark.environment import describe_environment
+    from fastcnn.benchmark.results import Report
+    from fastcnn.errors import ConfigurationError
+
+    if figures and out is None:
+        raise ConfigurationError("--figures needs a folder: --out FOLDER")
+    console = Console(highlight=False)
+    environment = describe_environment()
+    console.print(", ".join(f"{key} {value}" for key, value in environment.items()))
+    chosen = set(suites or [Suite.step])
+    if Suite.all in chosen:
+        chosen = set(Suite) - {Suite.all}
+    results: list[Result] = []
+    for suite in Suite:
+        if suite in chosen:
+            for work in _works(suite, network, batch_size, peers, quick, console):
+                made = work()
+                _print(console, made)
+                results += made
+    if out is not None:
+        report = Report(
+            shlex.join(["fastcnn", *sys.argv[1:]]), datetime.now(UTC).isoformat("T", "seconds"),
+            environment, results,
+        )  # fmt: skip
+        written: tuple[Path, ...] = report.write(out)
+        if figures:
+            from fastcnn.benchmark.figures import write_figures
+
+            written = (*written, *write_figures(report, out))
+        console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def _works(
+    suite: Suite,
+    network: list[str] | None,
+    batch_size: list[int] | None,
+    peers: bool,
+    quick: bool,
+    console: Console,
+) -> "list[Callable[[], list[Result]]]":
+    """The tables of a suite, each as a function that measures it."""
+    from fastcnn.backends.lanes.engine import default_threads
+    from fastcnn.benchmark import accuracy, backward, inference, processes, steps
+    from fastcnn.benchmark.work import networks
+
+    most = default_threads()
+    threads = (1,) if most == 1 else (1, most)
+    names = network or (["report_cnn"] if quick else list(networks()))
+    rounds, seconds = (2, 0.02) if quick else (7, 0.15)
+    measured: dict[str, Any] = {
+        "threads": threads,
+        "peers": peers,
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+    if suite is Suite.step:
+        return [
+            partial(steps.bench_steps, name, batch, **measured)
+            for name in names
+            for batch in batch_size or ([16] if quick else [64, 16])
+        ]  # fmt: skip
+    if suite is Suite.inference:
+        return [
+            partial(inference.bench_inference, name, batch, **measured)
+            for name in names
+            for batch in (1, 1000)
+        ]
+    if suite is Suite.backward:
+        some = list(backward.cases())[:: 8 if quick else 1]
+        return [partial(backward.bench_backward, chosen=some, rounds=2 if quick else 5)]
+    if suite is Suite.startup:
+        return [partial(processes.bench_startup, peers=peers, rounds=1 if quick else 5)]
+    from fastcnn.data import load, load_default
+
+    *_, missing = load_default()
+    if missing:
+        console.print(f"{missing} (figures are of that data)", style="yellow", soft_wrap=True)
+    if suite is Suite.process:
+        source = "digits012" if missing else "mnist012"
+        return [partial(processes.bench_process, source, rounds=1 if quick else 5)]
+    sources = ("digits012", "digits") if missing else ("mnist012", "mnist")
+    trained = [(sources[0], "report_cnn"), (sources[1], "lenet5")]
+    return [
+        partial(
+            accuracy.bench_accuracy,
+            name,
+            *load(data),
+            peers=peers,
+            seeds=(0,) if quick else (0, 1, 2),
+        )
+        for data, name in trained[: 1 if quick else 2]
+    ]
+
+
+def _print(console: Console, results: "list[Result]") -> None:
+    from fastcnn.benchmark.results import table_rows
+
+    tables: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        alone = result.suite in ("step", "inference")
+        title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
+        tables.setdefault((title, result.unit), []).append(result)
+    for (title, unit), rows in tables.items():
+        several = len({row.work for row in rows}) > 1
+        table = Table(
+            *(["work"] if several else []), "contestant", "threads", f"{unit} (spread)", "ratio",
+            "difference", "", title=title, title_justify="left",
+        )  # fmt: skip
+        for row, cells in zip(rows, table_rows(rows), strict=True):
+            batch = f", batch {row.batch}" if row.suite == "backward" else ""
+            table.add_row(*([row.work + batch] if several else []), *cells)
+        console.print(table)
