@@ -40,6 +40,7 @@ ALLOWED = {
         "data",
         "execution",
         "extras",
+        "functional",
         "layers",
         "losses",
         "models",
