@@ -1,4 +1,4 @@
-"""Networks by name: the report's, LeNet-5 and a small VGG."""
+"""Networks by name: the report's, LeNet-5, a small VGG and ResNet-8."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,15 @@ import numpy as np
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import (
+    AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Flatten,
     Layer,
     Linear,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     Tanh,
@@ -134,21 +137,86 @@ def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
     )
 
 
+def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int = 3) -> Sequential:
+    """ResNet-8 for 32x32 images: three residual blocks of 16, 32 and 64 channels, batch-normalised.
+
+    conv 3x3 to 16 - block - block of 32 at half the size - block of 64 at a quarter - mean over
+    pixels - linear. A block is conv - batch norm - ReLU - conv - batch norm, added to its input
+    (behind a 1x1 convolution where the shape changes), then ReLU.
+
+    Parameters
+    ----------
+    num_classes : int
+    seed : int, optional
+        Source of the initial weights.
+    in_channels : int
+
+    References
+    ----------
+    Banbury et al., "MLPerf Tiny benchmark", arXiv:2106.07597, image classification; He, Zhang, Ren
+    and Sun, arXiv:1512.03385, section 4.2. The padding is PyTorch's.
+    """
+    generator = np.random.default_rng(seed)
+    conv = _conv_factory(generator)
+    linear = _linear_factory(generator)
+
+    def block(inputs: int, outputs: int, stride: int) -> Residual:
+        main = Sequential(
+            {
+                "conv1": conv(inputs, outputs, 3, padding=1, stride=stride, bias=False),
+                "bn1": BatchNorm2d(outputs),
+                "relu1": ReLU(),
+                "conv2": conv(outputs, outputs, 3, padding=1, bias=False),
+                "bn2": BatchNorm2d(outputs),
+            }
+        )
+        changes = stride != 1 or inputs != outputs
+        return Residual(main, conv(inputs, outputs, 1, stride=stride) if changes else None)
+
+    return Sequential(
+        {
+            "conv1": conv(in_channels, 16, 3, padding=1, bias=False),
+            "bn1": BatchNorm2d(16),
+            "relu1": ReLU(),
+            "block1": block(16, 16, 1),
+            "relu2": ReLU(),
+            "block2": block(16, 32, 2),
+            "relu3": ReLU(),
+            "block3": block(32, 64, 2),
+            "relu4": ReLU(),
+            "pool": AvgPool2d(8),
+            "flatten": Flatten(),
+            "fc": linear(64, num_classes, init.Xavier()),
+        },
+        input_shape=(in_channels, 32, 32),
+    )
+
+
 #: Model factories by the name that the command line takes.
 MODELS: dict[str, Callable[..., Sequential]] = {
     "report": report_cnn,
     "lenet5": lenet5,
     "vgg_small": vgg_small,
+    "resnet8": resnet8,
 }
 
 
 def _conv_factory(generator: np.random.Generator) -> Callable[..., Conv2d]:
-    def make(in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> Conv2d:
+    def make(
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        padding: int = 0,
+        stride: int = 1,
+        bias: bool = True,
+    ) -> Conv2d:
         return Conv2d(
             in_channels,
             out_channels,
             kernel_size,
+            stride=stride,
             padding=padding,
+            bias=bias,
             weight_init=init.Kaiming(),
             bias_init=init.Constant(0.0),
             seed=generator,

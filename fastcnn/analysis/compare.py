@@ -12,7 +12,7 @@ from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.backends.operations import OPERATIONS
-from fastcnn.execution.passes import as_batch, as_target, run_forward
+from fastcnn.execution.passes import as_batch, as_target, call_arguments, run_forward
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.text_table import text_table
@@ -112,7 +112,7 @@ def compare_backends(
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)
     few = min(reference_samples, len(x))
-    state = model.state_dict()
+    state = model.copy_state()  # a forward pass in training moves running statistics
     small = _Pass(graph, state, x[:few], target[:few], loss)
     large = _Pass(graph, state, x, target, loss)
     comparison = Comparison()
@@ -177,11 +177,9 @@ class _Pass:
         row = OPERATIONS[node.operation]
         inputs = [self.x if source < 0 else self.outputs[source] for source in node.inputs]
         parameters = {key: self.state.get(name) for key, name in node.parameters.items()}
-        arguments = dict(node.arguments)
-        if row.random:
-            arguments["key"] = dropout_key(0, 0, index)
+        arguments = call_arguments(node, self.state, True, dropout_key(0, 0, index))
         taken = [parameters.get(name) for name in row.parameters]
-        read = [parameters[name] for name in row.backward_reads]
+        read = [parameters.get(name) for name in row.backward_reads]
         # A branch that nothing reads has no gradient; it is compared with zeros.
         grad = self.gradients.get(index)
         if grad is None:

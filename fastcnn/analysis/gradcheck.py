@@ -10,14 +10,16 @@ import numpy as np
 
 from fastcnn.analysis.gradient_cases import CASES
 from fastcnn.backends import BACKENDS, get_backend
+from fastcnn.backends.graph import INPUT
 from fastcnn.backends.operations import OPERATIONS
 from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
-from fastcnn.execution.passes import run_forward
+from fastcnn.execution.passes import call_arguments, run_forward
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
     Flatten,
+    GraphBuilder,
     Layer,
     Linear,
     MaxPool2d,
@@ -223,18 +225,19 @@ def check_layer(layer: Layer, shape: tuple[int, ...], backend: str) -> list[Grad
         for name in names
     }
     values |= {key: value.astype(np.float64) for key, value in layer.parameters.items()}
-    arguments = dict(layer.arguments)
-    if row.random:
-        arguments["key"] = 12345
+    builder = GraphBuilder(shape)
+    builder.add("layer", layer, (INPUT,) * row.inputs)
+    arguments = call_arguments(builder.nodes[0], {}, training=True, key=12345)
 
     def run(given: dict[str, np.ndarray]) -> np.ndarray:
         taken = [given.get(name) for name in (*names, *row.parameters)]
         return getattr(operations, row.name)(*taken, **arguments)
 
     seed = generator.standard_normal(run(values).shape)
-    arrays = [seed, *(values[name] for name in (*names, *row.backward_reads))]
+    arrays = [seed, *(values.get(name) for name in (*names, *row.backward_reads))]
     returned = getattr(get_backend(backend), f"{row.name}_backward")(
-        *(array.astype(_dtype(backend)) for array in arrays), **arguments
+        *(None if array is None else array.astype(_dtype(backend)) for array in arrays),
+        **arguments,
     )
     parts = returned if isinstance(returned, tuple) else (returned,)
     rows = []
@@ -292,7 +295,7 @@ def check_model(
         return float(operations.cross_entropy(logits, y, label_smoothing=0.0))
 
     rows = []
-    for name, parameter in state.items():
+    for name, parameter in model.named_parameters().items():
         rays = _directions(parameter.shape, directions, generator)
         # A difference that steps over a kink of ReLU or max is no derivative; a smaller step
         # does not reach the kink, while a wrong gradient is wrong with every step.
@@ -397,7 +400,7 @@ def _check_model(backend: str) -> list[GradientRow]:
     x, y = generator.standard_normal((3, 1, 6, 6)), np.array([0, 2, 1])
     actual = gradients(deepcopy(model).to(_dtype(backend)), x, y, backend=backend)[1]
     rows = []
-    for name, parameter in model.state_dict().items():
+    for name, parameter in model.named_parameters().items():
         kept = parameter.copy()
 
         def loss(value: np.ndarray, parameter: np.ndarray = parameter) -> float:

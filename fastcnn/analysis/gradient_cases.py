@@ -5,6 +5,8 @@ from fastcnn.layers import (
     GELU,
     Add,
     AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
     Conv2d,
     Dropout,
     Flatten,
@@ -44,4 +46,7 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (Add(), (2, 3, 3)),
     (Linear(6, 4, seed=4), (6,)),
     (Dropout(0.4), (3, 4)),
+    (BatchNorm2d(2), (2, 3, 3)),
+    (BatchNorm2d(3, eps=0.1, affine=False), (3, 2, 2)),
+    (BatchNorm1d(4, eps=0.5, track_running_stats=False), (4,)),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """A network as plain data: what a backend receives instead of layer objects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -30,6 +30,9 @@ class Node:
         Shape of each input without the batch dimension.
     output_shape : tuple of int
         Shape of the output without the batch dimension.
+    buffers : mapping of str to str
+        Names of arrays that training changes without gradients, such as running statistics, to
+        the key in the model's state.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Node:
     parameters: Mapping[str, str]
     input_shapes: tuple[Shape, ...]
     output_shape: Shape
+    buffers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

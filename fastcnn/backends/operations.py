@@ -25,12 +25,16 @@ class Operation:
     random : bool
         True if the operation needs a key of the counter-based generator, and is the identity
         outside training.
+    normalises : bool
+        True if the operation takes ``mean`` and ``variance``: None for those of its input, in
+        training, or the running ones. The function ``batch_statistics`` gives the former.
     """
 
     name: str
     parameters: tuple[str, ...] = ()
     backward_reads: tuple[str, ...] = ()
     random: bool = False
+    normalises: bool = False
     inputs: int = 1
 
 
@@ -52,6 +56,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("flatten"),
         Operation("add", inputs=2),
         Operation("dropout", random=True),
+        Operation("batch_norm", ("weight", "bias"), ("weight",), normalises=True),
     )
 }
 

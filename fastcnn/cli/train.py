@@ -19,6 +19,7 @@ class ModelName(StrEnum):
     report = "report"
     lenet5 = "lenet5"
     vgg_small = "vgg_small"
+    resnet8 = "resnet8"
 
 
 class Activation(StrEnum):

@@ -96,13 +96,13 @@ class NetworkEstimator(BaseEstimator):
         executor.step = progress["step"]
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
         rates = np.full(-(-len(x) // self.batch_size), optimizer.lr)
-        before, samples = self.model_.parameter_vector.copy(), self._as_input(x)
+        before, samples = self.model_.copy_state(), self._as_input(x)
         with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
             losses = executor.train_steps(
                 samples, target, order, rates, Normalisation.identity(samples.shape[1]), weight
             ).losses
         if not np.isfinite(losses).all():
-            self.model_.parameter_vector[...] = before
+            self.model_.load_state_dict(before)
             raise NonFiniteError(
                 f"the loss became {losses[~np.isfinite(losses)][0]} at learning rate "
                 f"{optimizer.lr:.3g}; the weights are those before this call"

@@ -46,7 +46,10 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
         If the engine does not cover the model.
     """
     from fastcnn.backends.lanes.engine import Engine
+    from fastcnn.backends.lanes.grouping import Unsupported
 
+    if any(node.buffers for node in graph.nodes):
+        raise Unsupported("running statistics")
     places = parameter_places(model)
     return Engine(graph, batch, model.parameter_vector, places, threads, **build)
 
@@ -64,7 +67,7 @@ def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:
     if model.dtype != np.float32:
         raise Unsupported(f"parameters of type {model.dtype}")
     places, offset = {}, 0
-    for key, value in model.state_dict().items():
+    for key, value in model.named_parameters().items():
         places[key] = (offset, value.shape)
         offset += value.size
     return places

@@ -1,6 +1,7 @@
 """One forward and one backward pass over a model's graph, operation by operation."""
 
 from collections.abc import Mapping
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +35,8 @@ def forward(
     x : array_like, shape (N, ...)
     backend : str, optional
     training : bool
-        Whether dropout is active; its masks then depend on ``seed`` and ``step`` alone.
+        Whether dropout is active, with masks that depend on ``seed`` and ``step`` alone, and batch
+        normalisation takes the batch's statistics (which move the running ones).
 
     Returns
     -------
@@ -47,6 +49,8 @@ def forward(
     """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
+    if training:
+        check_statistics(graph, len(x))
     return _forward(model, graph, x, backend, training, seed, step)
 
 
@@ -118,6 +122,8 @@ def loss_and_gradients(
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)
+    if training:
+        check_statistics(graph, len(x))
     if _is_lanes(backend):
         from fastcnn.backends.lanes.grouping import Unsupported
         from fastcnn.execution import lanes
@@ -141,7 +147,7 @@ def loss_and_gradients(
         1.0, logits, target, **arguments
     )
     gradient = np.zeros_like(model.parameter_vector)
-    slots = _views(gradient, state)
+    slots = _views(gradient, model.named_parameters())
     run_backward(graph, state, x, outputs, grad_logits, operations, slots, training, seed, step)
     return float(value), logits, gradient
 
@@ -149,7 +155,9 @@ def loss_and_gradients(
 def gradients(
     model: Model, x: Any, y: Any, *, loss: Loss | None = None, backend: str | None = None
 ) -> tuple[float, dict[str, np.ndarray]]:
-    """Loss and gradient of every parameter by name, with dropout off.
+    """Loss and gradient of every parameter by name, outside training.
+
+    Dropout is off, and batch normalisation takes its running statistics.
 
     Parameters
     ----------
@@ -164,7 +172,7 @@ def gradients(
     -------
     loss : float
     gradients : dict of str to ndarray
-        By the keys and in the shapes of ``model.state_dict()``.
+        By the keys and in the shapes of ``model.named_parameters()``.
 
     Raises
     ------
@@ -180,7 +188,7 @@ def gradients(
     (4, 1, 3, 3)
     """
     value, _, gradient = loss_and_gradients(model, x, y, loss=loss, backend=backend, training=False)
-    return value, _views(gradient, model.state_dict())
+    return value, _views(gradient, model.named_parameters())
 
 
 def predict_logits(
@@ -225,9 +233,11 @@ def run_forward(
             run(
                 *inputs,
                 *_parameters(node, state, row.parameters),
-                **_arguments(node, index, seed, step),
+                **call_arguments(node, state, training, dropout_key(seed, step, index)),
             )
         )
+        if row.normalises and training and node.buffers:
+            _track(node, state, inputs[0], operations.batch_statistics(inputs[0]))
     return outputs
 
 
@@ -261,7 +271,7 @@ def run_backward(
                 grad,
                 *_inputs(node, x, outputs),
                 *_parameters(node, state, row.backward_reads),
-                **_arguments(node, index, seed, step),
+                **call_arguments(node, state, training, dropout_key(seed, step, index)),
             )
             results = returned if isinstance(returned, tuple) else (returned,)
         for source, grad_x in zip(node.inputs, results, strict=False):
@@ -336,11 +346,59 @@ def _parameters(node: Node, state: State, names: tuple[str, ...]) -> list[np.nda
     return [state[node.parameters[key]] if key in node.parameters else None for key in names]
 
 
-def _arguments(node: Node, index: int, seed: int, step: int) -> dict[str, Any]:
+def call_arguments(node: Node, state: State, training: bool, key: int) -> dict[str, Any]:
+    """Keyword arguments of the backend functions of a node.
+
+    Parameters
+    ----------
+    state : mapping of str to ndarray
+        Where running statistics stand.
+    training : bool
+        Whether to normalise by the statistics of the batch.
+    key : int
+        Of a random operation.
+    """
     arguments = dict(node.arguments)
-    if OPERATIONS[node.operation].random:
-        arguments["key"] = dropout_key(seed, step, index)
+    row = OPERATIONS[node.operation]
+    if row.random:
+        arguments["key"] = key
+    if row.normalises:
+        frozen = arguments.pop("track_running_stats") and not training
+        arguments.pop("momentum")
+        arguments["mean"] = state[node.buffers["running_mean"]] if frozen else None
+        arguments["variance"] = state[node.buffers["running_var"]] if frozen else None
     return arguments
+
+
+def _track(
+    node: Node, state: State, x: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Move running statistics towards those of a batch."""
+    batches = state[node.buffers["num_batches_tracked"]]
+    batches += 1
+    momentum = node.arguments["momentum"]
+    factor = 1.0 / float(batches) if momentum is None else momentum
+    count = x.size // x.shape[1]
+    mean, variance = statistics
+    unbiased = variance * (count / (count - 1))
+    for name, value in (("running_mean", mean), ("running_var", unbiased)):
+        running = state[node.buffers[name]]
+        running += factor * (value - running)
+
+
+def check_statistics(graph: Graph, count: int) -> None:
+    """Refuse a batch that has one value a channel where its variance is asked for.
+
+    Raises
+    ------
+    ShapeError
+    """
+    for node in graph.nodes:
+        if OPERATIONS[node.operation].normalises and count * prod(node.output_shape[1:]) == 1:
+            raise ShapeError(
+                f"layer {node.name!r}: batch normalisation in training needs more than one value "
+                f"a channel, got a batch of one sample of shape {node.output_shape}"
+            )
 
 
 def _views(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:

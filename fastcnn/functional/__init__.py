@@ -33,6 +33,7 @@ from fastcnn.functional.loss import (
     mse_backward,
     softmax,
 )
+from fastcnn.functional.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.functional.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -45,6 +46,9 @@ __all__ = [
     "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_statistics",
     "conv2d",
     "conv2d_backward",
     "cross_entropy",

@@ -6,7 +6,9 @@ from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.container import Model, Sequential
 from fastcnn.layers.conv import Conv2d
 from fastcnn.layers.dropout import Dropout
+from fastcnn.layers.folding import Identity, fold_batch_norm
 from fastcnn.layers.linear import Flatten, Linear
+from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d
 from fastcnn.layers.pool import AvgPool2d, MaxPool2d
 from fastcnn.layers.residual import Add, Residual
 
@@ -15,10 +17,13 @@ __all__ = [
     "GELU",
     "Add",
     "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Conv2d",
     "Dropout",
     "Flatten",
     "GraphBuilder",
+    "Identity",
     "Layer",
     "LeakyReLU",
     "Linear",
@@ -31,5 +36,6 @@ __all__ = [
     "Sigmoid",
     "Softplus",
     "Tanh",
+    "fold_batch_norm",
     "init",
 ]

@@ -20,12 +20,15 @@ class Layer:
         The layer's row in :data:`fastcnn.backends.operations.OPERATIONS`.
     parameters : dict of str to ndarray
         The layer's own parameters by PyTorch's names, ``weight`` and ``bias``.
+    buffers : dict of str to ndarray
+        State that is no parameter: optimisers leave it alone, checkpoints hold it.
     """
 
     operation: ClassVar[str] = ""
 
     def __init__(self) -> None:
         self.parameters: dict[str, np.ndarray] = {}
+        self.buffers: dict[str, np.ndarray] = {}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -110,6 +113,7 @@ class GraphBuilder:
                 parameters={key: f"{name}.{key}" for key in layer.parameters},
                 input_shapes=input_shapes,
                 output_shape=output_shape,
+                buffers={key: f"{name}.{key}" for key in layer.buffers},
             )
         )
         return len(self.nodes) - 1

@@ -81,6 +81,8 @@ class Model(Layer):
         if shape not in self._graphs:
             builder = GraphBuilder(shape)
             self.connect(builder, "", -1)
+            if not builder.nodes:
+                raise ConfigurationError("the model computes nothing: all of it is the identity")
             self._graphs[shape] = builder.build()
         return self._graphs[shape]
 
@@ -142,7 +144,7 @@ class Model(Layer):
 
     # -- parameters --------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, np.ndarray]:
+    def named_parameters(self) -> dict[str, np.ndarray]:
         """All parameters by PyTorch's keys (``"0.weight"``, ``"fc1.bias"``), as live views."""
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         return {
@@ -151,8 +153,21 @@ class Model(Layer):
             for key, value in layer.parameters.items()
         }
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """All parameters and buffers (running statistics) by PyTorch's keys, as live arrays."""
+        self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
+        return {
+            f"{name}.{key}": value
+            for name, layer in self.named_leaves()
+            for key, value in (layer.parameters | layer.buffers).items()
+        }
+
+    def copy_state(self) -> dict[str, np.ndarray]:
+        """A copy of :meth:`state_dict`, which later training does not change."""
+        return {key: value.copy() for key, value in self.state_dict().items()}
+
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Copy parameters from ``state`` by key; nothing changes unless everything fits.
+        """Copy parameters and buffers from ``state`` by key; unless all fits, nothing changes.
 
         Parameters
         ----------
@@ -216,12 +231,15 @@ class Model(Layer):
         return self.parameter_vector.dtype
 
     def to(self, dtype: Any) -> "Model":
-        """Convert all parameters to float32 or float64, in place, and return the model."""
+        """Convert parameters and statistics to float32 or float64 in place; returns the model."""
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"parameters are float32 or float64, not {dtype}")
         for _, layer in self.named_leaves():
             layer.parameters = {key: value.astype(dtype) for key, value in layer.parameters.items()}
+            for key, value in layer.buffers.items():
+                if value.dtype.kind == "f":
+                    layer.buffers[key] = value.astype(dtype)
         return self
 
     def initialize(
@@ -230,13 +248,29 @@ class Model(Layer):
         bias: Initializer | None = None,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
     ) -> "Model":
-        """Draw all weights anew (and biases, where ``bias`` is given), and return the model."""
+        """Draw all weights anew (and biases, where ``bias`` is given), and return the model.
+
+        Batch normalisation, whose weight is a factor for each channel, is left as it is.
+        """
         generator = np.random.default_rng(seed)
-        for key, value in self.state_dict().items():
-            draw = bias if key.endswith("bias") else weight
-            if draw is not None:
-                value[...] = draw(value.shape, generator)
+        self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
+        for _, layer in self.named_leaves():
+            if "weight" not in layer.parameters or layer.parameters["weight"].ndim < 2:
+                continue
+            for key, value in layer.parameters.items():
+                draw = bias if key == "bias" else weight
+                if draw is not None:
+                    value[...] = draw(value.shape, generator)
         return self
+
+    def fold_batch_norm(self) -> "Model":
+        """A copy for inference, with each batch normalisation folded into the layer before it.
+
+        See :func:`fastcnn.layers.folding.fold_batch_norm`.
+        """
+        from fastcnn.layers.folding import fold_batch_norm
+
+        return fold_batch_norm(self)
 
     # -- running -----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
+from fastcnn.execution.passes import check_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.optim import SGD, Constant, Optimizer, Schedule, learning_rates
@@ -71,7 +72,8 @@ def fit(
         Largest Euclidean norm of a gradient.
     ema_decay : float, optional
         Evaluate, and in the end keep, the exponential moving average of the weights with this
-        decay a step (0.999, say) instead of the weights themselves.
+        decay a step (0.999, say) instead of the weights themselves. Running statistics of batch
+        normalisation are averages already and stay as they are.
     out : path, optional
         Folder to write the run to: config, metrics, weights and the picture of its curves.
 
@@ -105,6 +107,8 @@ def fit(
     get_backend(backend)
     training_data = as_samples(train, "train", model, loss)
     test_data = None if test is None else as_samples(test, "test", model, loss)
+    for size in {min(batch_size, len(training_data)), len(training_data) % batch_size} - {0}:
+        check_statistics(model.graph(), size)
     average = None if ema_decay is None else WeightAverage(model.parameter_vector, ema_decay)
     executor = make_executor(
         model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size,
@@ -191,7 +195,7 @@ class _Loop:
             self.model, self.history, self.epochs, per_epoch, len(train),
             test is not None, self.control,
         )  # fmt: skip
-        last_good = self.model.parameter_vector.copy()
+        last_good = self.model.copy_state()
         try:
             for listener in self.listeners:
                 listener.on_train_begin(start)
@@ -200,7 +204,7 @@ class _Loop:
                 with self._averaged():
                     record |= self._test(test)
                     self.history.epochs.append(record)
-                    last_good[...] = self.model.parameter_vector
+                    last_good = self.model.copy_state()
                     for listener in self.listeners:
                         listener.on_epoch_end(record, self.model)
                 if self.control.stop_reason is not None:
@@ -211,7 +215,7 @@ class _Loop:
             self.history.status = "interrupted"
             raise
         except NonFiniteError:
-            self.model.parameter_vector[...] = last_good
+            self.model.load_state_dict(last_good)
             self.history.status = "failed"
             raise
         except BaseException:

@@ -151,7 +151,7 @@ class EarlyStopping(Monitor):
         """Keep the weights."""
         self.best_epoch = epoch["epoch"]
         if self.restore_best:
-            self.weights = {key: value.copy() for key, value in model.state_dict().items()}
+            self.weights = model.copy_state()
 
     def on_no_improvement(self, epoch: dict[str, Any]) -> None:
         """Ask for the end when patience is over."""

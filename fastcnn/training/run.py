@@ -85,11 +85,11 @@ class Run:
         atomic_write(self.folder / CONFIG, content.encode())
 
     def save_weights(self, model: Model) -> None:
-        """Write the model's parameters as safetensors, under PyTorch's keys."""
+        """Write the model's parameters and buffers as safetensors, under PyTorch's keys."""
         from safetensors.numpy import save
 
         # safetensors writes the memory of an array as it lies: only C order is safe.
-        state = {key: np.ascontiguousarray(value) for key, value in model.state_dict().items()}
+        state = {key: np.asarray(value, order="C") for key, value in model.state_dict().items()}
         atomic_write(self.folder / WEIGHTS, save(state))
 
     def load_model(self) -> Model:

@@ -51,7 +51,7 @@ class TensorBoard(Callback):
                 self._writer.add_scalar(name.replace("_", "/"), epoch[name], epoch["epoch"])
         self._writer.add_scalar("samples_per_second", epoch["samples_per_second"], epoch["epoch"])
         if self.histograms:
-            for key, value in model.state_dict().items():
+            for key, value in model.named_parameters().items():
                 self._writer.add_histogram(key, value, epoch["epoch"])
         self._writer.flush()
 

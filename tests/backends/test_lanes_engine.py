@@ -24,7 +24,7 @@ from fastcnn.layers import (
 def places(model: Any) -> dict[str, tuple[int, tuple[int, ...]]]:
     """Where each parameter stands in the flat array."""
     found, offset = {}, 0
-    for key, value in model.state_dict().items():
+    for key, value in model.named_parameters().items():
         found[key] = (offset, value.shape)
         offset += value.size
     return found

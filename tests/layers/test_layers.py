@@ -12,9 +12,12 @@ from fastcnn.layers import (
     GELU,
     Add,
     AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
     Conv2d,
     Dropout,
     Flatten,
+    Identity,
     Linear,
     MaxPool2d,
     ReLU,
@@ -23,7 +26,7 @@ from fastcnn.layers import (
     Softplus,
     init,
 )
-from fastcnn.models import lenet5, report_cnn, vgg_small
+from fastcnn.models import lenet5, report_cnn, resnet8, vgg_small
 
 
 def test_report_network_has_the_reports_sizes() -> None:
@@ -39,7 +42,9 @@ def test_report_network_has_the_reports_sizes() -> None:
     assert model.num_parameters == 67_539
 
 
-@pytest.mark.parametrize(("factory", "shape"), [(lenet5, (1, 28, 28)), (vgg_small, (3, 32, 32))])
+@pytest.mark.parametrize(
+    ("factory", "shape"), [(lenet5, (1, 28, 28)), (vgg_small, (3, 32, 32)), (resnet8, (3, 32, 32))]
+)
 def test_other_networks_run(factory: Callable[..., Any], shape: tuple[int, ...]) -> None:
     model = factory(seed=1)
     assert model.predict_proba(np.zeros((2, *shape))).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
@@ -127,6 +132,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Dropout(1.0), ConfigurationError, "p must be at least 0 and below 1"),
     (lambda: GELU("erf"), ConfigurationError, "GELU: approximate must be one of none, tanh"),
     (lambda: Softplus(-1.0), ConfigurationError, "Softplus: beta must be a finite number above 0"),
+    (lambda: BatchNorm2d(0), ConfigurationError, "num_features must be a positive integer"),
+    (lambda: BatchNorm2d(3, momentum=2.0), ConfigurationError, r"momentum must lie in 0\.\.1"),
+    (lambda: BatchNorm2d(3).output_shape((3,)), ShapeError, r"\(3, H, W\), got \(3,\)"),
+    (lambda: BatchNorm1d(3).output_shape((3, 2, 2)), ShapeError, r"of shape \(3,\), got"),
+    (lambda: Sequential(Identity()).graph((4,)), ConfigurationError, "computes nothing"),
     (lambda: Sequential(), ConfigurationError, "at least one layer"),
     (lambda: Sequential({"a.b": ReLU()}), ConfigurationError, "without dots"),
     (lambda: Sequential(ReLU), ConfigurationError, "is no layer"),  # type: ignore[arg-type]

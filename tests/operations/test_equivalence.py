@@ -180,6 +180,37 @@ def test_add(backend: str, dtype: str) -> None:
         assert not np.shares_memory(grad, dy)
 
 
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 2, 4, 5), (17, 2, 1, 3), (1, 2, 3, 3)])
+def test_batch_norm(
+    shape: tuple[int, ...], training: bool, affine: bool, backend: str, dtype: str
+) -> None:
+    x, dy = 3 * random_array(shape) + 5, random_array(shape, 1)
+    mean, weight, bias = (random_array(shape[1:2], seed) for seed in (2, 3, 4))
+    variance = random_array(shape[1:2], 5) ** 2
+    if not affine:
+        weight = bias = None
+
+    def run(name: str, kind: str) -> tuple[np.ndarray, ...]:
+        given = [None if a is None else a.astype(kind) for a in (x, mean, variance, weight, bias)]
+        y = F.batch_norm(*given, training=training, eps=0.1, backend=name)
+        grads = F.batch_norm_backward(
+            dy.astype(kind), *given[:4], training=training, eps=0.1, backend=name
+        )
+        return y, *grads, *F.batch_statistics(given[0], backend=name)
+
+    for actual, expected in zip(run(backend, dtype), run("reference", "float64"), strict=True):
+        assert_close(actual, expected, dtype)
+
+
+def test_a_large_mean_does_not_swamp_the_variance(backend: str) -> None:
+    x = (1e4 + random_array((64, 1))).astype(np.float32)
+    mean, variance = F.batch_statistics(x, backend=backend)
+    assert variance == pytest.approx(x.astype(np.float64).var(axis=0), rel=1e-4)
+    assert mean == pytest.approx(x.astype(np.float64).mean(axis=0), rel=1e-6)
+
+
 def test_linear(backend: str, dtype: str) -> None:
     x, w, b, dy = (random_array(shape, i) for i, shape in enumerate(((5, 7), (3, 7), (3,), (5, 3))))
     y = F.linear(x, w, b, backend="reference")

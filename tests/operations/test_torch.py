@@ -64,6 +64,28 @@ def test_activation(name: str, kind: str, arguments: dict[str, Any], dtype: str)
     assert_close(actual, grad, dtype)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 2, 4, 5)])
+def test_batch_norm(name: str, shape: tuple[int, ...], training: bool, dtype: str) -> None:
+    x, channels = 3 * random_array(shape) + 1, shape[1:2]
+    mean, weight, bias = (random_array(channels, seed) for seed in (2, 3, 4))
+    variance = random_array(channels, 5) ** 2
+    running = (torch.from_numpy(mean.copy()), torch.from_numpy(variance.copy()))
+    y, dy, *grads = differentiate(
+        lambda x, w, b: torch.nn.functional.batch_norm(x, *running, w, b, training, eps=0.1),
+        1, x, weight, bias,
+    )  # fmt: skip
+    x, mean, variance, weight, bias, dy = (
+        array.astype(dtype) for array in (x, mean, variance, weight, bias, dy)
+    )
+    statistics = (mean, variance)
+    actual = F.batch_norm(x, *statistics, weight, bias, training, eps=0.1, backend=name)
+    assert_close(actual, y, dtype)
+    ours = F.batch_norm_backward(dy, x, *statistics, weight, training, eps=0.1, backend=name)
+    for actual, expected in zip(ours, grads, strict=True):
+        assert_close(actual, expected, dtype)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy(name: str, smoothing: float, dtype: str) -> None:
     logits, target = random_array((5, 4)) * 3, np.array([0, 3, 1, 2, 2])

@@ -25,6 +25,7 @@ from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout_backward
 from fastcnn.backends.im2col.linear import linear, linear_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.im2col.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -37,6 +38,9 @@ __all__ = [
     "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_statistics",
     "conv2d",
     "conv2d_backward",
     "cross_entropy",

@@ -1,12 +1,15 @@
 """Blocks of 16 samples, one a SIMD lane: register tiles, compiled once, run as flat programs.
 
-``add``, ``flatten``, ``dropout`` and the losses as functions of their own are im2col's; inside a
-network the engine has its own.
+``add``, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of their own are
+im2col's; inside a network the engine has its own.
 """
 
 from fastcnn.backends.im2col import (
     add,
     add_backward,
+    batch_norm,
+    batch_norm_backward,
+    batch_statistics,
     cross_entropy,
     cross_entropy_backward,
     dropout,
@@ -48,6 +51,9 @@ __all__ = [
     "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_statistics",
     "conv2d",
     "conv2d_backward",
     "cross_entropy",

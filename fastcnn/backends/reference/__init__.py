@@ -25,6 +25,7 @@ from fastcnn.backends.reference.conv import conv2d, conv2d_backward
 from fastcnn.backends.reference.dropout import dropout, dropout_backward
 from fastcnn.backends.reference.linear import linear, linear_backward
 from fastcnn.backends.reference.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.reference.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.reference.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -37,6 +38,9 @@ __all__ = [
     "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_statistics",
     "conv2d",
     "conv2d_backward",
     "cross_entropy",

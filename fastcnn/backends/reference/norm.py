@@ -1,0 +1,80 @@
+"""Batch normalisation one value at a time."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance of each channel, over samples and pixels."""
+    mean, variance = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
+    for c in range(x.shape[1]):
+        values = [float(x[index]) for index in _channel(x.shape, c)]
+        middle = math.fsum(values) / len(values)
+        mean[c] = middle
+        variance[c] = math.fsum((value - middle) ** 2 for value in values) / len(values)
+    return mean, variance
+
+
+def batch_norm(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: np.ndarray | None,
+    variance: np.ndarray | None,
+    eps: float,
+) -> np.ndarray:
+    """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; no mean means the batch's own."""
+    if mean is None or variance is None:
+        mean, variance = batch_statistics(x)
+    y = np.empty(x.shape, x.dtype)
+    for c in range(x.shape[1]):
+        inverse = 1.0 / math.sqrt(float(variance[c]) + eps)
+        for index in _channel(x.shape, c):
+            normalised = (float(x[index]) - float(mean[c])) * inverse
+            y[index] = normalised * _or(weight, c, 1.0) + _or(bias, c, 0.0)
+    return y
+
+
+def batch_norm_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray | None,
+    variance: np.ndarray | None,
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """With z the normalised input, ``dw`` is the sum of dy z, ``db`` that of dy.
+
+    ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; where mean and
+    variance do not come from ``x``, both means are left out.
+    """
+    of_batch = mean is None or variance is None
+    if mean is None or variance is None:
+        mean, variance = batch_statistics(x)
+    grad_x = np.empty(x.shape, x.dtype)
+    grad_weight, grad_bias = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
+    for c in range(x.shape[1]):
+        inverse = 1.0 / math.sqrt(float(variance[c]) + eps)
+        pixels = list(_channel(x.shape, c))
+        z = {index: (float(x[index]) - float(mean[c])) * inverse for index in pixels}
+        total = math.fsum(float(grad_output[index]) for index in pixels)
+        product = math.fsum(float(grad_output[index]) * z[index] for index in pixels)
+        grad_weight[c], grad_bias[c] = product, total
+        for index in pixels:
+            dy = float(grad_output[index])
+            if of_batch:
+                dy -= (total + z[index] * product) / len(pixels)
+            grad_x[index] = _or(weight, c, 1.0) * inverse * dy
+    return grad_x, grad_weight, grad_bias
+
+
+def _channel(shape: tuple[int, ...], c: int) -> Iterator[tuple[int, ...]]:
+    """Indices of all values of one channel."""
+    for n, *pixel in np.ndindex(shape[0], *shape[2:]):
+        yield (n, c, *pixel)
+
+
+def _or(values: np.ndarray | None, c: int, default: float) -> float:
+    return default if values is None else float(values[c])

@@ -1,0 +1,100 @@
+"""Batch normalisation folded into the layer before it: nothing is left to do in inference."""
+
+from copy import deepcopy
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph, Shape
+from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.container import Model
+from fastcnn.layers.conv import Conv2d
+from fastcnn.layers.linear import Linear
+
+
+class Identity(Layer):
+    """Does nothing; in a graph it leaves no node."""
+
+    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
+        """The output is the input."""
+        return source
+
+
+def fold_batch_norm(model: Model, input_shape: Shape | None = None) -> Model:
+    """A copy of a model whose batch normalisations are part of the layers before them.
+
+    Outside training ``weight * (x - running_mean) / sqrt(running_var + eps) + bias`` is a factor
+    and a summand for each channel. Where ``x`` comes from a :class:`Conv2d` or :class:`Linear`
+    and goes nowhere else, its weight and bias take them up, and :class:`Identity` stands in the
+    place of the normalisation. All others stay.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed.
+    input_shape : tuple of int, optional
+        Shape of one sample; by default the model's own.
+
+    Returns
+    -------
+    Model
+        For inference: it computes the same logits, up to rounding. Train the original.
+
+    Raises
+    ------
+    ShapeError
+        If the shape of a sample is not known or does not fit.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import BatchNorm2d, Conv2d, Sequential
+    >>> model = Sequential(Conv2d(1, 4, 3), BatchNorm2d(4), input_shape=(1, 8, 8))
+    >>> model.fold_batch_norm()
+    Sequential(
+      (0): Conv2d(1, 4, kernel_size=(3, 3))
+      (1): Identity()
+    )
+    """
+    pairs = _pairs(model.graph(input_shape), dict(model.named_leaves()))
+    folded = deepcopy(model)
+    leaves = dict(folded.named_leaves())
+    for before, norm in pairs:
+        _fold(leaves[before], leaves[norm])
+        *path, last = norm.split(".")
+        parent = folded
+        for part in path:
+            child = parent.layers[part]
+            assert isinstance(child, Model)
+            parent = child
+        parent.layers[last] = Identity()
+    return folded
+
+
+def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
+    """Names of layers and of the batch normalisations behind them that can be folded."""
+    readers = graph.consumers()
+    pairs = []
+    for node in graph.nodes:
+        source = node.inputs[0]
+        if node.operation != "batch_norm" or not node.buffers or source < 0:
+            continue
+        before = graph.nodes[source].name
+        layer, norm = leaves.get(before), leaves.get(node.name)
+        # A layer that stands in a model twice is one layer with two inputs: not to be changed.
+        once = sum(leaf is layer or leaf is norm for leaf in leaves.values()) == 2
+        if isinstance(layer, (Conv2d, Linear)) and len(readers[source]) == 1 and once:
+            pairs.append((before, node.name))
+    return pairs
+
+
+def _fold(layer: Layer, norm: Layer) -> None:
+    """Multiply the outputs of a layer by the factors of a normalisation, and add its summands."""
+    weight = layer.parameters["weight"]
+    values = {key: value.astype(np.float64) for key, value in norm.buffers.items()}
+    values |= {key: value.astype(np.float64) for key, value in norm.parameters.items()}
+    scale = values.get("weight", 1.0) / np.sqrt(values["running_var"] + norm.arguments["eps"])
+    bias = layer.parameters.get("bias", np.zeros(len(weight)))
+    shift = (bias - values["running_mean"]) * scale + values.get("bias", 0.0)
+    layer.parameters = {
+        "weight": (weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))).astype(weight.dtype),
+        "bias": shift.astype(weight.dtype),
+    }

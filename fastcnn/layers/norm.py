@@ -1,0 +1,146 @@
+"""Batch normalisation."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastcnn.arguments import as_number
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import Layer, positive, shown
+
+
+class _BatchNorm(Layer):
+    operation: ClassVar[str] = "batch_norm"
+    #: What stands behind the channels in the shape of a sample.
+    pixels: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.num_features = positive(num_features, owner, "num_features")
+        self.eps = as_number(owner, "eps", eps, above=0.0)
+        self.momentum = momentum
+        if momentum is not None:
+            self.momentum = as_number(owner, "momentum", momentum)
+            if not 0.0 <= self.momentum <= 1.0:
+                raise ConfigurationError(f"{owner}: momentum must lie in 0..1, got {momentum!r}")
+        self.affine = bool(affine)
+        self.track_running_stats = bool(track_running_stats)
+        if self.affine:
+            self.parameters = {
+                "weight": np.ones(self.num_features, dtype),
+                "bias": np.zeros(self.num_features, dtype),
+            }
+        if self.track_running_stats:
+            self.buffers = {
+                "running_mean": np.zeros(self.num_features, dtype),
+                "running_var": np.ones(self.num_features, dtype),
+                "num_batches_tracked": np.zeros((), np.int64),
+            }
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        """Factor of each channel, or None."""
+        return self.parameters.get("weight")
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """Summand of each channel, or None."""
+        return self.parameters.get("bias")
+
+    @property
+    def running_mean(self) -> np.ndarray | None:
+        """Moving average of the batches' means, or None."""
+        return self.buffers.get("running_mean")
+
+    @property
+    def running_var(self) -> np.ndarray | None:
+        """Moving average of the batches' unbiased variances, or None."""
+        return self.buffers.get("running_var")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``eps``, ``momentum``, and whether there are running statistics."""
+        return {
+            "eps": self.eps,
+            "momentum": self.momentum,
+            "track_running_stats": self.track_running_stats,
+        }
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if len(input_shape) != 1 + len(self.pixels) or input_shape[0] != self.num_features:
+            wanted = ", ".join((str(self.num_features), *self.pixels))
+            comma = "" if self.pixels else ","
+            raise ShapeError(f"expects samples of shape ({wanted}{comma}), got {input_shape}")
+        return tuple(input_shape)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two per element, as in inference."""
+        return 2 * super().flops(input_shape)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        values = {name: getattr(self, name) for name in _DEFAULTS}
+        return f"{self.num_features}" + shown(values, _DEFAULTS)
+
+
+_DEFAULTS = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of each channel of a map: zero mean, unit variance, factor, summand.
+
+    In training, mean and biased variance are those of the batch, over samples and pixels, and the
+    running statistics move towards them (towards the unbiased variance). Outside training the
+    running statistics take their place.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels.
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        Share of a new batch in the running statistics; None for the plain mean over all batches.
+    affine : bool
+        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
+    track_running_stats : bool
+        Without running statistics, those of the batch are used outside training too.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight, bias : ndarray, shape (num_features,), or None
+    running_mean, running_var : ndarray, shape (num_features,), or None
+        Buffers, no parameters; with ``num_batches_tracked`` they are part of the state.
+
+    References
+    ----------
+    Ioffe and Szegedy, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> list(BatchNorm2d(4).buffers)
+    ['running_mean', 'running_var', 'num_batches_tracked']
+    """
+
+    pixels: ClassVar[tuple[str, ...]] = ("H", "W")
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of each feature of a vector.
+
+    Parameters and attributes are those of :class:`BatchNorm2d`; statistics are over samples.
+    """
