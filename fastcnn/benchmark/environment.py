@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnxruntime", "tensorflow",
@@ -17,6 +18,7 @@ def describe_environment() -> dict[str, str]:
 
     return {
         "fastcnn": fastcnn.__version__,
+        **({"commit": name} if (name := commit()) else {}),
         "processor": f"{processor_name()} ({processor()[1]})",
         "instruction set": instruction_set(),
         "cores": str(os.cpu_count()),
@@ -35,6 +37,29 @@ def processor_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def commit() -> str | None:
+    """The commit of the checkout that runs, with ``+`` where its code was changed."""
+    import fastcnn
+
+    root = Path(fastcnn.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        name = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "fastcnn")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return name + ("+" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True, text=True, check=True, timeout=20,
+    )  # fmt: skip
+    return done.stdout.strip()
 
 
 def installed(package: str) -> str | None:

@@ -3,14 +3,18 @@
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 #: Seconds before each contestant: pools of threads of the one before spin on after its work. With
 #: 0.02 s the engine on two threads measured 7.1 us a sample beside PyTorch, with 0.3 s 4.6.
 PAUSE = 0.25
+#: Most calls in one round.
+MOST = 1 << 20
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class Timing:
     cores : float
         CPU seconds for each second of time: more than the threads that were asked for means
         that something else runs, or spins, beside.
+    times : ndarray of float64, shape (rounds,)
+        Seconds of a call in each round, in their order.
+    repeats : int
+        Calls that were timed together.
     """
 
     median: float
@@ -32,35 +40,49 @@ class Timing:
     high: float
     rounds: int
     cores: float
+    times: np.ndarray
+    repeats: int
 
 
 def measure(
-    contestants: Mapping[str, Callable[[int], object]],
+    contestants: Mapping[Key, Callable[[int], object]],
     *,
     rounds: int = 7,
     seconds: float = 0.15,
     pause: float = PAUSE,
-) -> dict[str, Timing]:
+    before: Callable[[], object] = lambda: None,
+    most: int = MOST,
+) -> dict[Key, Timing]:
     """Time contestants in turn, round after round, so that a machine's drift meets all alike.
 
     Parameters
     ----------
-    contestants : mapping of str to function of int
+    contestants : mapping of any key to function of int
         Each does its work the given number of times.
     rounds : int
         How often each is timed; the order turns round by one each time.
     seconds : float
         About how long one round of one contestant takes, if a single call is not longer.
+    pause : float
+        Seconds of rest before each contestant.
+    before : callable
+        Called before each contestant is warmed up and before each round, untimed.
+    most : int
+        Most calls in one round of a contestant.
 
     Returns
     -------
-    dict of str to Timing
+    dict of key to Timing
     """
-    counts = {name: _repeats(run, seconds) for name, run in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    cpu: dict[str, list[float]] = {name: [] for name in contestants}
+    counts = {}
+    for name, run in contestants.items():
+        before()
+        counts[name] = _repeats(run, seconds, most)
+    times: dict[Key, list[float]] = {name: [] for name in contestants}
+    cpu: dict[Key, list[float]] = {name: [] for name in contestants}
     order = list(contestants)
     for _ in range(rounds):
+        before()
         for name in order:
             time.sleep(pause)
             began, busy = time.perf_counter(), _cpu_seconds()
@@ -69,10 +91,10 @@ def measure(
             times[name].append(elapsed / counts[name])
             cpu[name].append((_cpu_seconds() - busy) / elapsed)
         order = order[1:] + order[:1]
-    return {name: _summary(times[name], cpu[name]) for name in contestants}
+    return {name: _summary(times[name], cpu[name], counts[name]) for name in contestants}
 
 
-def _repeats(run: Callable[[int], object], seconds: float) -> int:
+def _repeats(run: Callable[[int], object], seconds: float, most: int) -> int:
     """Warm up, and find how many calls fill a round."""
     count, elapsed = 1, 0.0
     run(1)
@@ -80,9 +102,9 @@ def _repeats(run: Callable[[int], object], seconds: float) -> int:
         began = time.perf_counter()
         run(count)
         elapsed = time.perf_counter() - began
-        if elapsed >= seconds / 4 or count >= 1 << 20:
-            return max(1, math.ceil(count * seconds / max(elapsed, 1e-9)))
-        count *= 4
+        if elapsed >= seconds / 4 or count >= most:
+            return min(most, max(1, math.ceil(count * seconds / max(elapsed, 1e-9))))
+        count = min(most, 4 * count)
 
 
 def _cpu_seconds() -> float:
@@ -90,6 +112,9 @@ def _cpu_seconds() -> float:
     return usage.user + usage.system
 
 
-def _summary(times: list[float], cpu: list[float]) -> Timing:
+def _summary(times: list[float], cpu: list[float], repeats: int) -> Timing:
     low, median, high = np.quantile(times, (0.1, 0.5, 0.9))
-    return Timing(float(median), float(low), float(high), len(times), float(np.median(cpu)))
+    return Timing(
+        float(median), float(low), float(high), len(times), float(np.median(cpu)),
+        np.array(times), repeats,
+    )  # fmt: skip

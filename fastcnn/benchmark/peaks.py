@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,6 @@ class Peaks:
     def roof(self, intensity: float, level: str) -> float:
         """FLOP/s that arithmetic of some FLOPs a byte can reach from one level of memory."""
         return min(self.flops, intensity * self.bandwidth[level])
-
-    def as_record(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def measure_peaks(

@@ -9,7 +9,7 @@ times is less exact than either.
 """
 
 import copy
-import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
 from fastcnn.backends.lanes.layout import KERNEL
 from fastcnn.backends.lanes.program import Program
+from fastcnn.benchmark.measure import Timing, measure
 from fastcnn.benchmark.peaks import Peaks, measure_peaks
+from fastcnn.benchmark.records import Records
 from fastcnn.execution import plan
 from fastcnn.execution.lanes import loss_key, make_engine
 from fastcnn.layers import Model
@@ -27,6 +29,8 @@ from fastcnn.text_table import text_table
 
 #: Batches of images that are gathered in turn, so that they are not always in the cache.
 POOL = 16
+#: Samples of one call of the engine.
+LONGEST_ORDER = 1 << 21
 PARTS = ("forward", "backward", "update")
 MOMENTUM = 0.9
 
@@ -46,7 +50,7 @@ class ProfiledRow:
     seconds : float
         One batch of the row alone: median over the rounds.
     low, high : float
-        Quartiles.
+        First and last decile.
     in_step : float
         Seconds by which the row makes the step longer; noise can make it negative.
     flops, read, written : int
@@ -174,9 +178,17 @@ class Profile:
             f"{flops / size:.2f}",
         )  # fmt: skip
 
-    def as_record(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+    def as_records(self, command: str, quick: bool = False) -> Records:
+        """The rows as records, everything else as their summary."""
+        values = asdict(self)
+        return Records(f"profile-{self.model}", command, values.pop("rows"), values, quick)
+
+    @classmethod
+    def from_records(cls, records: Records) -> "Profile":
+        """The profile that :meth:`as_records` described."""
+        values = dict(records.summary)
+        peaks = Peaks(**values.pop("peaks"))
+        return cls(**values, peaks=peaks, rows=[ProfiledRow(**row) for row in records.records])
 
 
 def profile(
@@ -222,8 +234,12 @@ def profile(
     if peaks is None:
         peaks = measure_peaks((threads,))[threads]
     step = _Step(model, batch_size, threads)
-    jobs = _jobs(program)
-    times = _interleave(step, jobs, rounds, seconds)
+    timings = measure(
+        {"call": step.call}
+        | {key: step.job(*job) for key, job in _jobs(program).items()},
+        rounds=rounds, seconds=seconds, pause=0.0, before=step.everything, most=step.most,
+    )  # fmt: skip
+    times = _without_calls(timings)
     costs = program.costs()
     rows, before = [], np.zeros(rounds)
     for number, (first, last, whole) in enumerate(program.phases):
@@ -232,15 +248,14 @@ def profile(
             until = times["until", row]
             rows.append(ProfiledRow(
                 program.names[row], KERNELS[program.rows[row, KERNEL]].name, program.sizes(row),
-                part, number + 1, bool(whole), *_quartiles(times["alone", row]),
+                part, number + 1, bool(whole), *_spread(times["alone", row]),
                 float(np.median(until - before)), **asdict(costs[row]),
             ))  # fmt: skip
             before = until
-    cost = _update_cost(model.num_parameters)
     rows.append(ProfiledRow(
         "optimizer: SGD with momentum, norm", "update", str(model.num_parameters), "update", 0,
-        True, *_quartiles(times["update"]), float(np.median(times["step"] - before)),
-        **asdict(cost),
+        True, *_spread(times["update"]), float(np.median(times["step"] - before)),
+        **asdict(_update_cost(model.num_parameters)),
     ))  # fmt: skip
     return Profile(
         name or type(model).__name__, batch_size, threads, model.num_parameters, program.bytes,
@@ -248,14 +263,12 @@ def profile(
     )  # fmt: skip
 
 
-#: Phases to run, and the optimiser behind them.
-Job = tuple[np.ndarray, str | None]
-
-
-def _jobs(program: Program) -> dict[Any, Job]:
-    """The whole step, each row alone, and the program up to each row."""
+def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, str | None]]:
+    """Phases to run, and the optimizer: the whole step, each row alone, the program up to it."""
     phases = program.phases
-    jobs: dict[Any, Job] = {"nothing": (phases[:0], None), "update": (phases[:0], "sgd")}
+    jobs: dict[Any, tuple[np.ndarray, str | None]] = {
+        "nothing": (phases[:0], None), "update": (phases[:0], "sgd"),
+    }  # fmt: skip
     for number, (first, last, whole) in enumerate(phases):
         for row in range(first, last):
             alone = np.array([[row, row + 1, whole]], np.int64)
@@ -276,7 +289,8 @@ class _Step:
         self._images = generator.integers(0, 256, size).astype(np.uint8)
         classes = int(np.prod(graph.output_shape))
         self._labels = generator.integers(0, classes, len(self._images))
-        self._order = generator.permutation(len(self._images))
+        self.most = max(1, LONGEST_ORDER // batch)
+        self._order = np.resize(generator.permutation(len(self._images)), self.most * batch)
         self._batch = batch
         self._engine = make_engine(
             model, graph, batch, threads, loss=loss_key(CrossEntropyLoss()), training=True
@@ -286,45 +300,38 @@ class _Step:
         self._settings = np.array([MOMENTUM, 0.0, 0.0, 0.0, 0.0, 0.0])
         self._slots = (np.zeros_like(model.parameter_vector),)
 
-    def seconds(self, phases: np.ndarray, kind: str | None, steps: int) -> float:
-        """Run some phases, and an optimiser, so many times in one call."""
-        order = np.resize(self._order, steps * self._batch)
-        began = time.perf_counter()
+    def everything(self) -> None:
+        """Run the step once: rows that work in place are given sound values again."""
+        self._run(self._engine.program.phases, None, 1)
+
+    def call(self, times: int) -> None:
+        """Call the engine for no step at all, so many times."""
+        for _ in range(times):
+            self._run(self._engine.program.phases, None, 0)
+
+    def job(self, phases: np.ndarray, kind: str | None) -> Callable[[int], None]:
+        """Some phases, and an optimizer, to be run for so many steps of one call."""
+        return lambda steps: self._run(phases, kind, steps)
+
+    def _run(self, phases: np.ndarray, kind: str | None, steps: int) -> None:
         self._engine.run(
-            self._images, order, np.zeros(steps), labels=self._labels, phases=phases, kind=kind,
-            settings=self._settings, slots=self._slots,
+            self._images, self._order[: steps * self._batch], np.zeros(steps),
+            labels=self._labels, phases=phases, kind=kind, settings=self._settings,
+            slots=self._slots,
         )  # fmt: skip
-        return time.perf_counter() - began
 
 
-def _interleave(
-    step: _Step, jobs: dict[Any, Job], rounds: int, seconds: float
-) -> dict[Any, np.ndarray]:
-    """Seconds of one step of each job, in each round; a call's own time is taken off."""
-    steps = {}
-    for key, (phases, kind) in jobs.items():
-        step.seconds(*jobs["step"], 1)
-        count, spent = 1, step.seconds(phases, kind, 1)
-        while spent < seconds and count < 1 << 20:
-            count = min(4 * count, int(count * 1.5 * seconds / spent) + 1)
-            spent = step.seconds(phases, kind, count)
-        steps[key] = count
-    times = {key: np.zeros(rounds) for key in jobs}
-    for turn in range(rounds):
-        # Rows that work in place are given sound values again.
-        step.seconds(*jobs["step"], 1)
-        start = min(step.seconds(*jobs["nothing"], 0) for _ in range(3))
-        for key, (phases, kind) in jobs.items():
-            spent = step.seconds(phases, kind, steps[key])
-            times[key][turn] = max(spent - start, 1e-9) / steps[key]
-    # Each step that is empty but for its end costs this much.
-    times["update"] = np.maximum(times["update"] - np.median(times["nothing"]), 1e-9)
-    return times
+def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:
+    """Seconds of one step in each round, without its share of the call."""
+    call = timings["call"].times
+    times = {key: timing.times - call / timing.repeats for key, timing in timings.items()}
+    times["update"] = times["update"] - times["nothing"]
+    return {key: np.maximum(samples, 1e-9) for key, samples in times.items()}
 
 
-def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
-    """Median, lower and upper quartile."""
-    low, middle, high = np.percentile(values, (25, 50, 75))
+def _spread(values: np.ndarray) -> tuple[float, float, float]:
+    """Median, first and last decile."""
+    low, middle, high = np.percentile(values, (10, 50, 90))
     return float(middle), float(low), float(high)
 
 

@@ -1,18 +1,13 @@
 """Records of measurements: tables on the terminal, JSON and CSV on disk."""
 
-import csv
-import io
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fastcnn.benchmark.measure import Timing
+from fastcnn.benchmark.records import Records
 from fastcnn.errors import DataError
-from fastcnn.files import atomic_write
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,7 @@ class Report:
     date: str
     environment: dict[str, str]
     results: list[Result]
+    quick: bool = False
 
     def write(self, folder: Path, name: str = "bench") -> tuple[Path, Path]:
         """Write ``NAME.json`` and ``NAME.csv`` into a folder; returns their paths.
@@ -79,20 +75,15 @@ class Report:
         OSError
             If the folder cannot be written.
         """
-        record = {"format": FORMAT, **asdict(self)}
-        record["results"] = [
-            # JSON has no NaN: what was not measured is null.
-            {key: None if value != value else value for key, value in result.items()}
-            for result in record["results"]
+        # JSON has no NaN: what was not measured is null.
+        records = [
+            {key: None if value != value else value for key, value in asdict(result).items()}
+            for result in self.results
         ]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(Result)])
-        writer.writeheader()
-        writer.writerows(asdict(result) for result in self.results)
-        paths = folder / f"{name}.json", folder / f"{name}.csv"
-        atomic_write(paths[0], (json.dumps(record, indent=1) + "\n").encode())
-        atomic_write(paths[1], text.getvalue().encode())
-        return paths
+        return Records(
+            name, self.command, records, date=self.date, environment=self.environment,
+            quick=self.quick,
+        ).write(folder)  # fmt: skip
 
 
 def read_report(path: Path) -> Report:
@@ -103,17 +94,15 @@ def read_report(path: Path) -> Report:
     DataError
         If the file is none.
     """
+    read = Records.read(path)
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-        if record.pop("format") != FORMAT:
-            raise DataError(f"{path}: written by another version of fastcnn")
-        for result in record["results"]:
+        for record in read.records:
             for key in ("median", "low", "high"):
-                result[key] = float("nan") if result[key] is None else result[key]
-        record["results"] = [Result(**result) for result in record["results"]]
-        return Report(**record)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise DataError(f"{path}: not a benchmark report ({error})") from error
+                record[key] = float("nan") if record[key] is None else record[key]
+        results = [Result(**record) for record in read.records]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a benchmark report ({error})") from None
+    return Report(read.command, read.date, read.environment, results, read.quick)
 
 
 def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:

@@ -5,18 +5,18 @@ stay flat or fall; a point that rises is flagged and set beside what changed in 
 Memory is the largest amount that was allocated at a time for the engine and one step.
 """
 
-import math
 import os
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.lanes.buffers import LANES
 from fastcnn.backends.lanes.engine import default_threads
+from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.peaks import cache_sizes
 from fastcnn.data import Normalisation
 from fastcnn.errors import ConfigurationError
@@ -78,7 +78,7 @@ class ScalingPoint:
     Attributes
     ----------
     seconds, low, high : float
-        One training step: median and quartiles over the rounds.
+        One training step: median, first and last decile over the rounds.
     per_sample : float
         Seconds of one sample.
     cost : float
@@ -130,9 +130,21 @@ class ScalingResult:
         return "\n".join([f"{self.title} ({self.backend})", text_table(header, lines, left=0),
                           *notes])  # fmt: skip
 
-    def as_record(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+    def as_records(self) -> list[dict[str, Any]]:
+        """One record a point, with what tells its axis."""
+        axis = {"axis": self.axis, "title": self.title, "unit": self.unit, "backend": self.backend}
+        return [axis | asdict(point) for point in self.points]
+
+
+def results_of(records: Iterable[dict[str, Any]]) -> list[ScalingResult]:
+    """The results whose points were written as records, in their order."""
+    found: dict[tuple[str, str], ScalingResult] = {}
+    for record in records:
+        axis = [record[key] for key in ("axis", "title", "unit", "backend")]
+        result = found.setdefault((axis[0], axis[3]), ScalingResult(*axis))
+        names = [item.name for item in fields(ScalingPoint)]
+        result.points.append(ScalingPoint(**{name: record[name] for name in names}))
+    return list(found.values())
 
 
 def _small_network(channels: int, size: int, depth: int) -> Sequential:
@@ -213,19 +225,19 @@ def scale(
     cases = [axis.case(value) for value in chosen]
     _Trial(cases[0], backend)  # modules and kernels that it loads are no cost of a case
     trials = [_Trial(case, backend) for case in cases]
-    times = np.zeros((len(trials), rounds))
     for trial in trials:
-        trial.settle(seconds)
-    for turn in range(rounds):
-        for index, trial in enumerate(trials):
-            times[index, turn] = trial.seconds()
+        trial.settle()
+    timings = measure(
+        {value: trial.run for value, trial in zip(chosen, trials, strict=True)},
+        rounds=rounds, seconds=seconds, pause=0.0,
+    )  # fmt: skip
     result = ScalingResult(axis.name, axis.title, axis.unit, backend)
-    for value, case, trial, measured in zip(chosen, cases, trials, times, strict=True):
-        low, middle, high = (float(v) for v in np.percentile(measured, (25, 50, 75)))
-        sample = middle / case.batch
-        result.points.append(
-            ScalingPoint(value, middle, low, high, sample, sample / case.work, trial.memory)
-        )
+    for case, trial, (value, timing) in zip(cases, trials, timings.items(), strict=True):
+        sample = timing.median / case.batch
+        result.points.append(ScalingPoint(
+            value, timing.median, timing.low, timing.high, sample, sample / case.work,
+            trial.memory,
+        ))  # fmt: skip
     result.points = _flag(result.points, cases, backend)
     return result
 
@@ -241,7 +253,6 @@ class _Trial:
         self._images = generator.integers(0, 256, (count, *graph.input_shape)).astype(np.uint8)
         self._labels = generator.integers(0, graph.output_shape[0], count)
         self._normalisation = Normalisation.identity(graph.input_shape[0])
-        self._steps = 1
         self._executor: Executor | None = None
         tracemalloc.start()
         try:
@@ -249,29 +260,25 @@ class _Trial:
                 case.model, loss=CrossEntropyLoss(), optimizer=SGD(lr=0.0, momentum=0.9),
                 backend=backend, batch_size=case.batch, threads=case.threads,
             )  # fmt: skip
-            self._run(1)
+            self.run(1)
             self.memory = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    def settle(self, seconds: float) -> None:
-        """Warm up, let the executor choose its threads, and find how many steps to time."""
-        spent = self._run(1)
-        if spent * SETTLED < 1.0:
-            spent = self._run(SETTLED) / SETTLED
-        self._steps = max(1, math.ceil(seconds / spent))
+    def settle(self) -> None:
+        """Run until the executor has found how many threads suit the network."""
+        began = time.perf_counter()
+        self.run(1)
+        if (time.perf_counter() - began) * SETTLED < 1.0:
+            self.run(SETTLED)
 
-    def seconds(self) -> float:
-        """Time of one step, over so many that it can be measured."""
-        return self._run(self._steps) / self._steps
-
-    def _run(self, steps: int) -> float:
+    def run(self, steps: int) -> None:
+        """Take some training steps in one call."""
         assert self._executor is not None
         order = np.resize(np.arange(len(self._images)), steps * self._case.batch)
-        rates = np.zeros(steps)
-        began = time.perf_counter()
-        self._executor.train_steps(self._images, self._labels, order, rates, self._normalisation)
-        return time.perf_counter() - began
+        self._executor.train_steps(
+            self._images, self._labels, order, np.zeros(steps), self._normalisation
+        )
 
 
 def _flag(points: list[ScalingPoint], cases: list[Case], backend: str) -> list[ScalingPoint]:

@@ -1,7 +1,5 @@
 """``fastcnn bench``."""
 
-import shlex
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,6 +24,7 @@ class Suite(StrEnum):
     accuracy = "accuracy"
     startup = "startup"
     process = "process"
+    scaling = "scaling"
     all = "all"
 
 
@@ -42,6 +41,13 @@ def bench(
     peers: Annotated[
         bool, typer.Option(help="Measure PyTorch and JAX too, where they are installed.")
     ] = True,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Axis of scaling: batch, threads, threads-vgg, image-size, channels, depth; may "
+            "be repeated."
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Few short rounds: to try it out.")] = False,
     out: Annotated[
         Path | None,
@@ -58,7 +64,8 @@ def bench(
     Suites: step (a training step: forward, loss, backward, SGD with momentum), inference (one
     image, a thousand images), backward (naive against fast gradients of each operation), accuracy
     (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes), process (a
-    whole `fastcnn train`).
+    whole `fastcnn train`), scaling (cost and memory along batch, threads, image size, channels and
+    depth; a cost that rises is flagged).
 
     Examples:
 
@@ -68,9 +75,12 @@ def bench(
 
       fastcnn bench backward --figures --out results
 
+      fastcnn bench scaling --axis batch --axis depth
+
       fastcnn bench all --out results
     """
     from fastcnn.benchmark.environment import describe_environment
+    from fastcnn.benchmark.records import this_command
     from fastcnn.benchmark.results import Report
     from fastcnn.errors import ConfigurationError
 
@@ -82,6 +92,9 @@ def bench(
     chosen = set(suites or [Suite.step])
     if Suite.all in chosen:
         chosen = set(Suite) - {Suite.all}
+    if Suite.scaling in chosen:
+        _scale(axis, quick, out, figures, console)
+    chosen.discard(Suite.scaling)
     results: list[Result] = []
     for suite in Suite:
         if suite in chosen:
@@ -89,10 +102,10 @@ def bench(
                 made = work()
                 _print(console, made)
                 results += made
-    if out is not None:
+    if out is not None and chosen:
         report = Report(
-            shlex.join(["fastcnn", *sys.argv[1:]]), datetime.now(UTC).isoformat("T", "seconds"),
-            environment, results,
+            this_command(), datetime.now(UTC).isoformat("T", "seconds"), environment, results,
+            quick,
         )  # fmt: skip
         written: tuple[Path, ...] = report.write(out)
         if figures:
@@ -100,6 +113,37 @@ def bench(
 
             written = (*written, *write_figures(report, out))
         console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def _scale(
+    axis: list[str] | None, quick: bool, out: Path | None, figures: bool, console: Console
+) -> None:
+    """Measure scaling, and write it as records of its own."""
+    from fastcnn.backends.lanes.engine import default_threads
+    from fastcnn.benchmark.records import Records, this_command
+    from fastcnn.benchmark.scaling import axes, scale
+    from fastcnn.benchmark.scaling_figure import scaling_figure
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.training.curves import save_figure
+
+    known = axes(default_threads())
+    for name in axis or ():
+        if name not in known:
+            raise ConfigurationError(f"no axis named {name!r}: choose of {', '.join(known)}")
+    rounds, seconds = (3, 0.003) if quick else (9, 0.03)
+    results = []
+    for name in axis or known:
+        values = known[name].quick if quick else None
+        results.append(scale(known[name], values=values, rounds=rounds, seconds=seconds))
+        console.print(results[-1].table() + "\n", soft_wrap=True, markup=False)
+    if out is None:
+        return
+    records = [record for result in results for record in result.as_records()]
+    written: tuple[Path, ...] = Records("scaling", this_command(), records, quick=quick).write(out)
+    if figures:
+        written = (*written, out / "scaling.png")
+        save_figure(scaling_figure(results), written[-1])
+    console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
 
 
 def _works(

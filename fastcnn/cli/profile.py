@@ -1,6 +1,5 @@
 """``fastcnn profile``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +25,9 @@ def profile(
     figure: Annotated[
         Path | None, typer.Option(help="Write the roofline picture to this PNG file.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write profile-MODEL.json and .csv into this folder.")
+    ] = None,
 ) -> None:
     """Time of each step of the engine's program, beside the machine's measured peaks.
 
@@ -38,14 +39,14 @@ def profile(
 
       fastcnn profile
 
-      fastcnn profile vgg_small --batch 64 --threads 1 --figure roofline.png
+      fastcnn profile vgg_small --batch 64 --threads 1 --figure roofline.png --out benchmarks
 
       fastcnn profile lenet5 --plan
     """
     import fastcnn
     from fastcnn.benchmark import profile as profiling
+    from fastcnn.benchmark.records import this_command
     from fastcnn.benchmark.roofline import roofline_figure
-    from fastcnn.files import atomic_write
     from fastcnn.training.curves import save_figure
 
     network = _open(model)
@@ -54,14 +55,16 @@ def profile(
         description = fastcnn.plan(network, batch_size, threads=threads).describe()
         console.print(description, soft_wrap=True, markup=False)
         return
-    result = profiling.profile(network, batch_size, threads=threads, name=model, rounds=rounds)
+    result = profiling.profile(
+        network, batch_size, threads=threads, name=Path(model).name, rounds=rounds
+    )
     console.print(result.table(), soft_wrap=True, markup=False)
     if figure is not None:
         save_figure(roofline_figure(result), figure)
         console.print(f"picture: {figure}", soft_wrap=True, markup=False)
     if out is not None:
-        atomic_write(out, (json.dumps(result.as_record(), indent=1) + "\n").encode())
-        console.print(f"numbers: {out}", soft_wrap=True, markup=False)
+        path, _ = result.as_records(this_command()).write(out)
+        console.print(f"numbers: {path}", soft_wrap=True, markup=False)
 
 
 def _open(model: str) -> "Model":

@@ -9,7 +9,15 @@ import pytest
 
 import fastcnn
 from fastcnn.benchmark import scaling
-from fastcnn.benchmark.scaling import Case, ScalingPoint, axes, explain, scale, thread_counts
+from fastcnn.benchmark.scaling import (
+    Case,
+    ScalingPoint,
+    axes,
+    explain,
+    results_of,
+    scale,
+    thread_counts,
+)
 from fastcnn.benchmark.scaling_figure import scaling_figure
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.curves import save_figure
@@ -81,7 +89,7 @@ def test_measurement(backend: str) -> None:
     assert 1 << 18 < result.points[0].memory < result.points[1].memory < 1 << 27
     text = result.table()
     assert text.startswith(f"Batch size, the report's network ({backend})\nbatch")
-    json.dumps(result.as_record())
+    assert results_of(json.loads(json.dumps(result.as_records()))) == [result]
 
 
 def test_memory_of_lanes_is_the_arena() -> None:

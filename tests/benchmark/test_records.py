@@ -1,0 +1,29 @@
+"""Records on disk: JSON that is read again as it was, and CSV of the plain values."""
+
+from pathlib import Path
+
+import pytest
+
+from fastcnn.benchmark.records import Records
+from fastcnn.errors import DataError
+
+
+def test_records_on_disk(tmp_path: Path) -> None:
+    records = [{"name": "a, b", "us": 1.5, "parts": [1, 2]}, {"name": "c", "note": "x"}]
+    written = Records("suite", "fastcnn bench suite", records, {"batch": 4}, quick=True)
+    path, table = written.write(tmp_path / "new")
+    assert Records.read(path) == written
+    assert table.read_text() == 'name,us,note\n"a, b",1.5,\nc,,x\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"format": 99}', '{"format": 1}', '{"format": 1, "suite": "s", "x": 1}'],
+)
+def test_what_is_no_record(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"r\.json: not a benchmark's records"):
+        Records.read(path)
+    with pytest.raises(DataError, match=r"none\.json: not a benchmark's records"):
+        Records.read(tmp_path / "none.json")
