@@ -89,6 +89,49 @@ def conv_arguments(
     return x, weight, arguments, (len(x), len(weight), *sizes)
 
 
+def conv_transpose_arguments(
+    operation: str,
+    x: Any,
+    weight: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
+    x = as_array(operation, "x", x, 4)
+    weight = as_same_type(operation, x, "weight", weight, 4)
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
+        raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
+    if len(weight) != x.shape[1] or len(weight) % groups:
+        raise ShapeError(
+            f"{operation}: weight of shape {weight.shape} takes {len(weight)} input channels in "
+            f"{groups} groups, x of shape {x.shape} has {x.shape[1]}"
+        )
+    arguments: dict[str, Any] = {
+        "stride": geometry.pair(stride, f"{operation}: stride"),
+        "padding": geometry.pair(padding, f"{operation}: padding", minimum=0),
+        "output_padding": geometry.pair(output_padding, f"{operation}: output_padding", minimum=0),
+        "dilation": geometry.pair(dilation, f"{operation}: dilation"),
+        "groups": int(groups),
+    }
+    geometry.check_output_padding(
+        arguments["output_padding"], arguments["stride"], arguments["dilation"]
+    )
+    arguments["padding"] = tuple((size, size) for size in arguments["padding"])
+    try:
+        sizes = [
+            geometry.conv_transpose_output_size(
+                x.shape[2 + a], weight.shape[2 + a], arguments["stride"][a],
+                arguments["padding"][a], arguments["dilation"][a], arguments["output_padding"][a],
+            )
+            for a in (0, 1)
+        ]  # fmt: skip
+    except ShapeError as error:
+        raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
+    return x, weight, arguments, (len(x), weight.shape[1] * int(groups), *sizes)
+
+
 def pool_arguments(
     operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any
 ) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:

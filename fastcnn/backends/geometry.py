@@ -7,6 +7,8 @@ import numpy as np
 from fastcnn.errors import ConfigurationError, ShapeError
 
 Pair = tuple[int, int]
+#: Output size of an adaptive pooling; None keeps the size of the input.
+AdaptiveSize = tuple[int | None, int | None]
 IntOrPair = int | tuple[int, int]
 Padding = tuple[Pair, Pair]
 
@@ -89,6 +91,80 @@ def conv_output_size(size: int, kernel: int, stride: int, padding: Pair, dilatio
             f"the padded input of size {padded}"
         )
     return (padded - extent) // stride + 1
+
+
+def conv_transpose_output_size(
+    size: int, kernel: int, stride: int, padding: Pair, dilation: int, output_padding: int
+) -> int:
+    """Rows (or columns) of a transposed convolution's output.
+
+    ``(size - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``
+
+    Raises
+    ------
+    ShapeError
+        If nothing is left.
+
+    References
+    ----------
+    Dumoulin and Visin, arXiv:1603.07285, relationship 14, solved for the input.
+    """
+    extent = dilation * (kernel - 1) + 1
+    output = (size - 1) * stride - padding[0] - padding[1] + extent + output_padding
+    if output < 1:
+        raise ShapeError(
+            f"padding {padding} leaves nothing of a map of size {size} under a kernel of size "
+            f"{kernel}"
+        )
+    return output
+
+
+def check_output_padding(output_padding: Pair, stride: Pair, dilation: Pair) -> None:
+    """Refuse an output padding that no input size of the transposed convolution explains.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither below the stride nor below the dilation.
+    """
+    limits = [max(step, gap) for step, gap in zip(stride, dilation, strict=True)]
+    if any(extra >= limit for extra, limit in zip(output_padding, limits, strict=True)):
+        raise ConfigurationError(
+            f"output_padding {output_padding} must be below the stride {stride} or the dilation "
+            f"{dilation}"
+        )
+
+
+def adaptive_size(value: Any) -> AdaptiveSize:
+    """Return the output size of an adaptive pooling: numbers, or None for the input's.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no positive integer or None, nor a pair of such.
+    """
+    items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(items) != 2:
+        raise ConfigurationError(f"output_size must be a number or a pair, got {value!r}")
+    rows, columns = (item if item is None else pair(item, "output_size")[0] for item in items)
+    return rows, columns
+
+
+def adaptive_output(size: Any, output_size: AdaptiveSize) -> Pair:
+    """Rows and columns of an adaptive pooling's output for a map of ``size``."""
+    rows, columns = (
+        int(own) if wanted is None else wanted
+        for own, wanted in zip(size, output_size, strict=True)
+    )
+    return rows, columns
+
+
+def adaptive_windows(size: int, output: int) -> list[tuple[int, int]]:
+    """First and behind-the-last row of each window of an adaptive pooling.
+
+    They share the map out over the output's rows; neighbours overlap where it does not divide.
+    """
+    return [(i * size // output, -(-(i + 1) * size // output)) for i in range(output)]
 
 
 def check_pool_padding(kernel_size: Pair, padding: Pair) -> None:

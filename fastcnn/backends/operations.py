@@ -42,9 +42,11 @@ OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
         Operation("conv2d", ("weight", "bias"), ("weight",)),
+        Operation("conv_transpose2d", ("weight", "bias"), ("weight",)),
         Operation("linear", ("weight", "bias"), ("weight",)),
         Operation("max_pool2d"),
         Operation("avg_pool2d"),
+        Operation("adaptive_avg_pool2d"),
         Operation("relu"),
         Operation("sigmoid"),
         Operation("tanh"),
@@ -56,6 +58,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("flatten"),
         Operation("add", inputs=2),
         Operation("dropout", random=True),
+        Operation("dropout2d", random=True),
         Operation("batch_norm", ("weight", "bias"), ("weight",), normalises=True),
     )
 }

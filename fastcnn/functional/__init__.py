@@ -24,7 +24,8 @@ from fastcnn.functional.activation import (
 )
 from fastcnn.functional.add import add, add_backward
 from fastcnn.functional.conv import conv2d, conv2d_backward
-from fastcnn.functional.dropout import dropout, dropout_backward
+from fastcnn.functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
+from fastcnn.functional.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastcnn.functional.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.functional.loss import (
     cross_entropy,
@@ -35,6 +36,8 @@ from fastcnn.functional.loss import (
 )
 from fastcnn.functional.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.functional.pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     max_pool2d,
@@ -42,6 +45,8 @@ from fastcnn.functional.pool import (
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -51,9 +56,13 @@ __all__ = [
     "batch_statistics",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
+    "dropout2d",
+    "dropout2d_backward",
     "dropout_backward",
     "elu",
     "elu_backward",

@@ -30,3 +30,27 @@ def dropout_backward(
     x = as_array("dropout_backward", "x", x)
     grad_output = as_gradient("dropout_backward", grad_output, x, x.shape)
     return get_backend(backend).dropout_backward(grad_output, x, as_rate(p), as_key(key))
+
+
+def dropout2d(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> np.ndarray:
+    """Inverted dropout of whole channels.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    p : float
+        Probability of a channel of a sample to be zeroed, ``0 <= p < 1``.
+    key : int
+        64-bit key of the mask; the same key gives the same mask in every backend.
+    """
+    x = as_array("dropout2d", "x", x, 4)
+    return get_backend(backend).dropout2d(x, as_rate(p), as_key(key))
+
+
+def dropout2d_backward(
+    grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`dropout2d` with the same ``p`` and ``key``."""
+    x = as_array("dropout2d_backward", "x", x, 4)
+    grad_output = as_gradient("dropout2d_backward", grad_output, x, x.shape)
+    return get_backend(backend).dropout2d_backward(grad_output, x, as_rate(p), as_key(key))

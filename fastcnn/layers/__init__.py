@@ -5,23 +5,28 @@ from fastcnn.layers.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU,
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.container import Model, Sequential
 from fastcnn.layers.conv import Conv2d
-from fastcnn.layers.dropout import Dropout
+from fastcnn.layers.conv_transpose import ConvTranspose2d
+from fastcnn.layers.dropout import Dropout, Dropout2d
 from fastcnn.layers.folding import Identity, fold_batch_norm
 from fastcnn.layers.linear import Flatten, Linear
 from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d
-from fastcnn.layers.pool import AvgPool2d, MaxPool2d
+from fastcnn.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastcnn.layers.residual import Add, Residual
 
 __all__ = [
     "ELU",
     "GELU",
+    "AdaptiveAvgPool2d",
     "Add",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
+    "Dropout2d",
     "Flatten",
+    "GlobalAvgPool2d",
     "GraphBuilder",
     "Identity",
     "Layer",

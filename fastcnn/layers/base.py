@@ -77,6 +77,18 @@ class WeightedLayer(Layer):
         """The layer's bias, or None."""
         return self.parameters.get("bias")
 
+    def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        """Multiply each output channel by a factor, then add a summand, for good."""
+        by_row = scale.reshape(-1, *(1,) * (self.weight.ndim - 1))
+        self._set_outputs(self.weight * by_row, scale, shift)
+
+    def _set_outputs(self, weight: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
+        dtype = self.weight.dtype
+        bias = 0.0 if self.bias is None else self.bias
+        self.parameters = {
+            "weight": weight.astype(dtype), "bias": (bias * scale + shift).astype(dtype),
+        }  # fmt: skip
+
 
 class GraphBuilder:
     """Collects the nodes of a model while its layers connect themselves."""

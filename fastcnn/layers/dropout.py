@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar
 
-from fastcnn.errors import ConfigurationError
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
 
 
@@ -27,7 +28,9 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if not 0.0 <= p < 1.0:
-            raise ConfigurationError(f"Dropout: p must be at least 0 and below 1, got {p!r}")
+            raise ConfigurationError(
+                f"{type(self).__name__}: p must be at least 0 and below 1, got {p!r}"
+            )
         self.p = float(p)
 
     @property
@@ -38,3 +41,26 @@ class Dropout(Layer):
     def extra_repr(self) -> str:
         """The arguments shown by ``repr``."""
         return f"p={self.p}"
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole channels: neighbouring pixels of a map say nearly the same.
+
+    Parameters
+    ----------
+    p : float
+        Probability of a channel of a sample to be zeroed, ``0 <= p < 1``.
+
+    References
+    ----------
+    Tompson et al., "Efficient object localization using convolutional networks",
+    arXiv:1411.4280, section 3.2.
+    """
+
+    operation: ClassVar[str] = "dropout2d"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if len(input_shape) != 3:
+            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
+        return tuple(input_shape)

@@ -5,10 +5,8 @@ from copy import deepcopy
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import GraphBuilder, Layer, WeightedLayer
 from fastcnn.layers.container import Model
-from fastcnn.layers.conv import Conv2d
-from fastcnn.layers.linear import Linear
 
 
 class Identity(Layer):
@@ -23,8 +21,8 @@ def fold_batch_norm(model: Model, input_shape: Shape | None = None) -> Model:
     """A copy of a model whose batch normalisations are part of the layers before them.
 
     Outside training ``weight * (x - running_mean) / sqrt(running_var + eps) + bias`` is a factor
-    and a summand for each channel. Where ``x`` comes from a :class:`Conv2d` or :class:`Linear`
-    and goes nowhere else, its weight and bias take them up, and :class:`Identity` stands in the
+    and a summand for each channel. Where ``x`` comes from a convolution or a linear layer and
+    goes nowhere else, its weight and bias take them up, and :class:`Identity` stands in the
     place of the normalisation. All others stay.
 
     Parameters
@@ -58,7 +56,9 @@ def fold_batch_norm(model: Model, input_shape: Shape | None = None) -> Model:
     folded = deepcopy(model)
     leaves = dict(folded.named_leaves())
     for before, norm in pairs:
-        _fold(leaves[before], leaves[norm])
+        layer = leaves[before]
+        assert isinstance(layer, WeightedLayer)
+        _fold(layer, leaves[norm])
         *path, last = norm.split(".")
         parent = folded
         for part in path:
@@ -81,20 +81,14 @@ def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
         layer, norm = leaves.get(before), leaves.get(node.name)
         # A layer that stands in a model twice is one layer with two inputs: not to be changed.
         once = sum(leaf is layer or leaf is norm for leaf in leaves.values()) == 2
-        if isinstance(layer, (Conv2d, Linear)) and len(readers[source]) == 1 and once:
+        if isinstance(layer, WeightedLayer) and len(readers[source]) == 1 and once:
             pairs.append((before, node.name))
     return pairs
 
 
-def _fold(layer: Layer, norm: Layer) -> None:
-    """Multiply the outputs of a layer by the factors of a normalisation, and add its summands."""
-    weight = layer.parameters["weight"]
+def _fold(layer: WeightedLayer, norm: Layer) -> None:
+    """Let a layer do what the normalisation behind it does outside training."""
     values = {key: value.astype(np.float64) for key, value in norm.buffers.items()}
     values |= {key: value.astype(np.float64) for key, value in norm.parameters.items()}
     scale = values.get("weight", 1.0) / np.sqrt(values["running_var"] + norm.arguments["eps"])
-    bias = layer.parameters.get("bias", np.zeros(len(weight)))
-    shift = (bias - values["running_mean"]) * scale + values.get("bias", 0.0)
-    layer.parameters = {
-        "weight": (weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))).astype(weight.dtype),
-        "bias": shift.astype(weight.dtype),
-    }
+    layer.scale_outputs(scale, values.get("bias", 0.0) - values["running_mean"] * scale)

@@ -145,12 +145,16 @@ def draw_weight_and_bias(
     bias_init: Initializer | None,
     seed: "int | np.random.SeedSequence | np.random.Generator | None",
     dtype: Any,
+    outputs: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Draw the parameters of a layer that has a weight and perhaps a bias, in that order."""
+    """Draw the parameters of a layer that has a weight and perhaps a bias, in that order.
+
+    The bias has ``outputs`` elements, by default as many as the weight has rows.
+    """
     generator = np.random.default_rng(seed)
     draw = weight_init or DEFAULT_WEIGHT
     parameters = {"weight": draw(weight_shape, generator).astype(dtype)}
     if bias:
         draw = bias_init or default_bias(weight_shape)
-        parameters["bias"] = draw((weight_shape[0],), generator).astype(dtype)
+        parameters["bias"] = draw((outputs or weight_shape[0],), generator).astype(dtype)
     return parameters

@@ -94,3 +94,66 @@ class AvgPool2d(_Pool2d):
     def arguments(self) -> dict[str, Any]:
         """Window, stride, padding, and what the divisor counts."""
         return {**super().arguments, "count_include_pad": self.count_include_pad}
+
+
+class AdaptiveAvgPool2d(Layer):
+    """Mean over windows that share the map out over an output of a given size.
+
+    Window i of rows reaches from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
+
+    Parameters
+    ----------
+    output_size : int, None, or a pair of such
+        None keeps the size of the input.
+
+    Examples
+    --------
+    >>> AdaptiveAvgPool2d((2, None)).output_shape((4, 7, 5))
+    (4, 2, 5)
+    """
+
+    operation: ClassVar[str] = "adaptive_avg_pool2d"
+
+    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
+        super().__init__()
+        self.output_size = geometry.adaptive_size(output_size)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The output size, with None for that of the input."""
+        return {"output_size": self.output_size}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(C, OH, OW)``."""
+        if len(input_shape) != 3:
+            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
+        return (input_shape[0], *geometry.adaptive_output(input_shape[1:], self.output_size))
+
+    def flops(self, input_shape: Shape) -> int:
+        """One per element of each window."""
+        channels, *output = self.output_shape(input_shape)
+        rows, columns = (
+            sum(end - first for first, end in geometry.adaptive_windows(size, wanted))
+            for size, wanted in zip(input_shape[1:], output, strict=True)
+        )
+        return channels * rows * columns
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"output_size={self.output_size}"
+
+
+class GlobalAvgPool2d(AdaptiveAvgPool2d):
+    """Mean of each channel over the whole map, ``(C, H, W)`` to ``(C, 1, 1)``.
+
+    References
+    ----------
+    Lin, Chen and Yan, "Network in network", arXiv:1312.4400, section 3.2.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def extra_repr(self) -> str:
+        """No arguments."""
+        return ""

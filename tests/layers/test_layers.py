@@ -10,13 +10,17 @@ import fastcnn
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers import (
     GELU,
+    AdaptiveAvgPool2d,
     Add,
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
     Conv2d,
+    ConvTranspose2d,
     Dropout,
+    Dropout2d,
     Flatten,
+    GlobalAvgPool2d,
     Identity,
     Linear,
     MaxPool2d,
@@ -48,6 +52,18 @@ def test_report_network_has_the_reports_sizes() -> None:
 def test_other_networks_run(factory: Callable[..., Any], shape: tuple[int, ...]) -> None:
     model = factory(seed=1)
     assert model.predict_proba(np.zeros((2, *shape))).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_maps_grow_and_shrink() -> None:
+    model = Sequential(
+        ConvTranspose2d(1, 4, 3, stride=2, padding=1, output_padding=1), GlobalAvgPool2d(),
+        input_shape=(1, 7, 7),
+    )  # fmt: skip
+    shapes = [node.output_shape for node in model.graph().nodes]
+    assert shapes == [(4, 14, 14), (4, 1, 1)]
+    assert model.state_dict()["0.weight"].shape == (1, 4, 3, 3)
+    # 2 * 36 products from each of 49 pixels, and a bias on each of 4 x 14 x 14; then the mean.
+    assert model.flops((1, 7, 7)) == 72 * 49 + 784 + 784
 
 
 def test_seed_decides_the_weights() -> None:
@@ -137,6 +153,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: BatchNorm2d(3).output_shape((3,)), ShapeError, r"\(3, H, W\), got \(3,\)"),
     (lambda: BatchNorm1d(3).output_shape((3, 2, 2)), ShapeError, r"of shape \(3,\), got"),
     (lambda: Sequential(Identity()).graph((4,)), ConfigurationError, "computes nothing"),
+    (lambda: ConvTranspose2d(3, 4, 3, groups=2), ConfigurationError, "groups=2 must divide"),
+    (lambda: ConvTranspose2d(3, 4, 3, 2, output_padding=2), ConfigurationError, "must be below"),
+    (lambda: Dropout2d(0.5).output_shape((4,)), ShapeError, r"\(C, H, W\), got \(4,\)"),
+    (lambda: Dropout2d(1.0), ConfigurationError, "Dropout2d: p must be at least 0"),
+    (lambda: AdaptiveAvgPool2d(-1), ConfigurationError, "output_size"),
     (lambda: Sequential(), ConfigurationError, "at least one layer"),
     (lambda: Sequential({"a.b": ReLU()}), ConfigurationError, "without dots"),
     (lambda: Sequential(ReLU), ConfigurationError, "is no layer"),  # type: ignore[arg-type]

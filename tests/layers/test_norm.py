@@ -15,6 +15,7 @@ from fastcnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     Identity,
     Linear,
@@ -188,6 +189,18 @@ def test_folding_gives_the_same_logits() -> None:
         key for key in folded.state_dict() if "block.main.0" in key
     }  # the convolution without a bias has one now
     assert all((before[key] == value).all() for key, value in model.state_dict().items())
+
+
+def test_a_transposed_convolution_takes_up_its_normalisation() -> None:
+    model = Sequential(
+        ConvTranspose2d(4, 6, 3, stride=2, groups=2, seed=0), BatchNorm2d(6), input_shape=(4, 3, 3)
+    ).to(np.float64)
+    model.state_dict()["1.weight"][...] = np.arange(6) - 2.5
+    x = np.random.default_rng(0).normal(1.0, 2.0, (5, 4, 3, 3))
+    forward(model, x, training=True)
+    folded = fold_batch_norm(model)
+    assert len(folded.graph().nodes) == 1
+    assert folded.logits(x) == pytest.approx(model.logits(x), rel=1e-9)
 
 
 def test_what_others_read_is_not_folded() -> None:

@@ -101,6 +101,119 @@ def test_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
     )  # fmt: skip
 
 
+# (N, C, H, W), (C, O / groups, KH, KW), arguments
+TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 3, 4, 5), (3, 2, 3, 3), {}),
+    ((2, 3, 4, 5), (3, 4, 3, 2), {"stride": 2, "padding": 1, "output_padding": 1}),
+    ((1, 4, 3, 3), (4, 2, 2, 3), {"stride": (2, 3), "groups": 2, "output_padding": (0, 2)}),
+    ((2, 3, 4, 3), (3, 1, 3, 3), {"groups": 3, "padding": (1, 2), "dilation": (1, 2)}),
+    ((3, 2, 3, 4), (2, 3, 2, 2), {"dilation": 3, "output_padding": 2}),
+    ((17, 2, 2, 2), (2, 2, 4, 4), {"stride": 2, "padding": 1}),
+    ((2, 5, 3, 3), (5, 2, 1, 1), {}),
+    ((1, 2, 3, 3), (2, 1, 1, 1), {"stride": 3}),
+    ((1, 1, 1, 1), (1, 1, 2, 3), {}),
+]
+
+
+def check_transposed(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    """Compare forward and all three gradients."""
+    channels = w_shape[1] * arguments.get("groups", 1)
+    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array((channels,), 3)
+    y = F.conv_transpose2d(x, w, b, **arguments, backend="reference")
+    dy = random_array(y.shape, 4)
+    expected = (y, *F.conv_transpose2d_backward(dy, x, w, **arguments, backend="reference"))
+    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
+    actual = (
+        F.conv_transpose2d(x, w, b, **arguments, backend=backend),
+        *F.conv_transpose2d_backward(dy, x, w, **arguments, backend=backend),
+    )
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert_close(ours, theirs, dtype)
+    without = F.conv_transpose2d(x, w, **arguments, backend=backend)
+    assert_close(without, expected[0] - b.astype(float)[:, None, None], dtype)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), TRANSPOSED)
+def test_transposed_convolution(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    check_transposed(x_shape, w_shape, arguments, backend, dtype)
+
+
+@given(st.data())
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_transposed_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    groups, stride, dilation = draw(1, 3), (draw(1, 3), draw(1, 3)), (draw(1, 2), draw(1, 2))
+    kernel, size = (draw(1, 3), draw(1, 3)), (draw(1, 4), draw(1, 4))
+    extra = tuple(draw(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
+    largest = (
+        (n - 1) * s + d * (k - 1) + e
+        for n, s, d, k, e in zip(size, stride, dilation, kernel, extra, strict=True)
+    )
+    padding = tuple(draw(0, min(2, most // 2)) for most in largest)
+    channels = draw(1, 2)
+    check_transposed(
+        (draw(1, 3), channels * groups, *size),
+        (channels * groups, draw(1, 2), *kernel),
+        {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+         "output_padding": extra},
+        backend,
+        data.draw(st.sampled_from(["float32", "float64"])),
+    )  # fmt: skip
+
+
+def test_a_transposed_convolution_is_the_gradient_of_a_convolution(backend: str) -> None:
+    x, w = random_array((2, 3, 7, 6)), random_array((4, 3, 3, 2), 1)
+    arguments: dict[str, Any] = {"stride": (3, 2), "padding": 1}
+    y = F.conv2d(x, w, **arguments, backend=backend)
+    dx = F.conv2d_backward(y, x, w, **arguments, backend=backend)[0]
+    ours = F.conv_transpose2d(y, w, **arguments, output_padding=(0, 0), backend=backend)
+    assert ours.shape == dx.shape
+    assert ours == pytest.approx(dx)
+
+
+ADAPTIVE: list[tuple[tuple[int, ...], Any]] = [
+    ((2, 3, 6, 6), 1),
+    ((2, 3, 7, 5), (3, 2)),
+    ((1, 2, 5, 8), (5, 3)),
+    ((3, 1, 4, 6), (None, 4)),
+    ((2, 2, 3, 2), (5, 4)),
+    ((17, 2, 1, 1), 1),
+]
+
+
+@pytest.mark.parametrize(("shape", "output_size"), ADAPTIVE)
+def test_adaptive_pooling(
+    shape: tuple[int, ...], output_size: Any, backend: str, dtype: str
+) -> None:
+    x = random_array(shape)
+    y = F.adaptive_avg_pool2d(x, output_size, backend="reference")
+    dy = random_array(y.shape, 1)
+    dx = F.adaptive_avg_pool2d_backward(dy, x, output_size, backend="reference")
+    x, dy = x.astype(dtype), dy.astype(dtype)
+    assert_close(F.adaptive_avg_pool2d(x, output_size, backend=backend), y, dtype)
+    actual = F.adaptive_avg_pool2d_backward(dy, x, output_size, backend=backend)
+    assert_close(actual, dx, dtype)
+
+
 @pytest.mark.parametrize("count_include_pad", [None, True, False])
 @pytest.mark.parametrize(("shape", "arguments"), POOLINGS)
 def test_pooling(
@@ -221,20 +334,23 @@ def test_linear(backend: str, dtype: str) -> None:
         assert_close(ours, theirs, dtype)
 
 
+@pytest.mark.parametrize("name", ["dropout", "dropout2d"])
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.9])
-def test_dropout_masks_are_the_same(p: float, backend: str, dtype: str) -> None:
+def test_dropout_masks_are_the_same(name: str, p: float, backend: str, dtype: str) -> None:
+    forward, backward = getattr(F, name), getattr(F, f"{name}_backward")
     x, dy = random_array((3, 2, 4, 5)).astype(dtype), random_array((3, 2, 4, 5), 1).astype(dtype)
     key = 0x123456789ABCDEF0
-    assert_close(
-        F.dropout(x, p, key=key, backend=backend),
-        F.dropout(x.astype(float), p, key=key, backend="reference"),
-        dtype,
-    )
-    assert_close(
-        F.dropout_backward(dy, x, p, key=key, backend=backend),
-        F.dropout_backward(dy.astype(float), x.astype(float), p, key=key, backend="reference"),
-        dtype,
-    )
+    y = forward(x, p, key=key, backend=backend)
+    assert_close(y, forward(x.astype(float), p, key=key, backend="reference"), dtype)
+    expected = backward(dy.astype(float), x.astype(float), p, key=key, backend="reference")
+    assert_close(backward(dy, x, p, key=key, backend=backend), expected, dtype)
+
+
+def test_dropout2d_keeps_or_drops_whole_channels(backend: str) -> None:
+    y = F.dropout2d(np.ones((50, 8, 3, 3)), 0.25, key=7, backend=backend)
+    assert set(np.unique(y)) == {0.0, 1 / 0.75}
+    assert (y == y[:, :, :1, :1]).all()
+    assert (y[:, :, 0, 0] == 0).mean() == pytest.approx(0.25, abs=0.07)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

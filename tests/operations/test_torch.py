@@ -8,7 +8,13 @@ import pytest
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
 from tests.operations.conftest import assert_close, random_array
-from tests.operations.test_equivalence import CONVOLUTIONS, ELEMENTWISE, POOLINGS
+from tests.operations.test_equivalence import (
+    ADAPTIVE,
+    CONVOLUTIONS,
+    ELEMENTWISE,
+    POOLINGS,
+    TRANSPOSED,
+)
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test-all installs it)")
 pytestmark = [pytest.mark.torch, pytest.mark.parametrize("name", BACKENDS)]
@@ -37,6 +43,34 @@ def test_convolution(
     ours = F.conv2d_backward(dy, x, w, **arguments, backend=name)
     for actual, expected in zip(ours, grads, strict=True):
         assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), TRANSPOSED)
+def test_transposed_convolution(
+    name: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], arguments: dict[str, Any],
+    dtype: str,
+) -> None:  # fmt: skip
+    channels = w_shape[1] * arguments.get("groups", 1)
+    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array((channels,), 3)
+    y, dy, *grads = differentiate(
+        lambda x, w, b: torch.nn.functional.conv_transpose2d(x, w, b, **arguments), 4, x, w, b
+    )
+    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
+    assert_close(F.conv_transpose2d(x, w, b, **arguments, backend=name), y, dtype)
+    ours = F.conv_transpose2d_backward(dy, x, w, **arguments, backend=name)
+    for actual, expected in zip(ours, grads, strict=True):
+        assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize(("shape", "output_size"), ADAPTIVE)
+def test_adaptive_pooling(name: str, shape: tuple[int, ...], output_size: Any, dtype: str) -> None:
+    x = random_array(shape)
+    reference = torch.nn.functional.adaptive_avg_pool2d
+    y, dy, grad = differentiate(lambda x: reference(x, output_size), 1, x)
+    x, dy = x.astype(dtype), dy.astype(dtype)
+    assert_close(F.adaptive_avg_pool2d(x, output_size, backend=name), y, dtype)
+    ours = F.adaptive_avg_pool2d_backward(dy, x, output_size, backend=name)
+    assert_close(ours, grad, dtype)
 
 
 @pytest.mark.parametrize("kind", ["max_pool2d", "avg_pool2d"])

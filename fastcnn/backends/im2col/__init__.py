@@ -20,9 +20,14 @@ from fastcnn.backends.im2col.activation import (
     tanh,
     tanh_backward,
 )
+from fastcnn.backends.im2col.adaptive_pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+)
 from fastcnn.backends.im2col.add import add, add_backward
 from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
-from fastcnn.backends.im2col.dropout import dropout, dropout_backward
+from fastcnn.backends.im2col.conv_transpose import conv_transpose2d, conv_transpose2d_backward
+from fastcnn.backends.im2col.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastcnn.backends.im2col.linear import linear, linear_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
 from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
@@ -34,6 +39,8 @@ from fastcnn.backends.im2col.pool import (
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -43,9 +50,13 @@ __all__ = [
     "batch_statistics",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
+    "dropout2d",
+    "dropout2d_backward",
     "dropout_backward",
     "elu",
     "elu_backward",

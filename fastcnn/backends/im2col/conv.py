@@ -50,26 +50,60 @@ def conv2d_backward(
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``dW = dy columns^T``, ``dx = col2im(W^T dy)``, ``db`` the sum of dy over all positions."""
-    x = np.ascontiguousarray(x)
+    arguments = (stride, padding, dilation, groups)
+    return (
+        input_gradient(grad_output, weight, x.shape, *arguments),
+        weight_gradient(grad_output, x, weight, *arguments),
+        grad_output.sum(axis=(0, 2, 3)),
+    )
+
+
+def input_gradient(
+    grad_output: np.ndarray,
+    weight: np.ndarray,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """``dx = col2im(W^T dy)`` for an input of ``shape``: the transposed convolution of dy."""
     grad_output = np.ascontiguousarray(grad_output)
     kernel = (weight.shape[2], weight.shape[3])
     output = (grad_output.shape[2], grad_output.shape[3])
-    matrix = _weight_matrix(weight, groups)
-    grad_x = np.empty(x.shape, x.dtype)
-    grad_matrix = np.zeros(matrix.shape, x.dtype)
+    matrix = _weight_matrix(weight, groups).swapaxes(1, 2)
+    grad_x = np.empty(shape, grad_output.dtype)
+    for part in _parts(grad_x, weight, output):
+        grad_columns = np.matmul(matrix, _by_group(grad_output[part], groups))
+        if _is_pointwise(kernel, stride, padding):
+            grad_x[part] = grad_columns.reshape(grad_x[part].shape)
+        else:
+            columns = (len(grad_columns), shape[1], kernel[0] * kernel[1], *output)
+            grad_x[part] = col2im(
+                grad_columns.reshape(columns), grad_x[part].shape, kernel, stride, padding, dilation
+            )
+    return grad_x
+
+
+def weight_gradient(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """``dW = dy columns^T``, in the shape of ``weight``."""
+    x = np.ascontiguousarray(x)
+    grad_output = np.ascontiguousarray(grad_output)
+    output = (grad_output.shape[2], grad_output.shape[3])
+    gradient = np.zeros(_weight_matrix(weight, groups).shape, x.dtype)
     for part in _parts(x, weight, output):
         columns = _columns(x[part], weight, output, stride, padding, dilation, groups)
         dy = _by_group(grad_output[part], groups)
-        grad_matrix += np.matmul(dy, columns.swapaxes(2, 3)).sum(axis=0)
-        grad_columns = np.matmul(matrix.swapaxes(1, 2), dy)
-        if _is_pointwise(kernel, stride, padding):
-            grad_x[part] = grad_columns.reshape(x[part].shape)
-        else:
-            shape = (len(dy), x.shape[1], kernel[0] * kernel[1], *output)
-            grad_x[part] = col2im(
-                grad_columns.reshape(shape), x[part].shape, kernel, stride, padding, dilation
-            )
-    return grad_x, grad_matrix.reshape(weight.shape), grad_output.sum(axis=(0, 2, 3))
+        gradient += np.matmul(dy, columns.swapaxes(2, 3)).sum(axis=0)
+    return gradient.reshape(weight.shape)
 
 
 def _columns(

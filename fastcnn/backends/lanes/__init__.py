@@ -13,6 +13,8 @@ from fastcnn.backends.im2col import (
     cross_entropy,
     cross_entropy_backward,
     dropout,
+    dropout2d,
+    dropout2d_backward,
     dropout_backward,
     flatten,
     flatten_backward,
@@ -20,10 +22,14 @@ from fastcnn.backends.im2col import (
     mse_backward,
 )
 from fastcnn.backends.lanes.functions import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     conv2d,
     conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
     elu,
     elu_backward,
     gelu,
@@ -47,6 +53,8 @@ from fastcnn.backends.lanes.functions import (
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -56,9 +64,13 @@ __all__ = [
     "batch_statistics",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
+    "dropout2d",
+    "dropout2d_backward",
     "dropout_backward",
     "elu",
     "elu_backward",

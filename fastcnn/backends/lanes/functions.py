@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import im2col
-from fastcnn.backends.geometry import Padding, Pair, conv_output_size, pool_output_size
+from fastcnn.backends.geometry import (
+    AdaptiveSize,
+    Padding,
+    Pair,
+    conv_output_size,
+    conv_transpose_output_size,
+    pool_output_size,
+)
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.engine import Engine, default_threads
 
@@ -22,7 +29,7 @@ log = logging.getLogger("fastcnn.lanes")
 #: Multiplications that take as long as starting a thread.
 WORTH_A_THREAD = 10_000_000
 #: Their gradients need nothing of the forward pass but the input.
-LINEAR_IN_INPUT = ("conv2d", "linear")
+LINEAR_IN_INPUT = ("conv2d", "conv_transpose2d", "linear")
 
 
 class Operation:
@@ -131,8 +138,9 @@ def conv2d(
         for a in (0, 1)
     )
     parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
-    run = _convolution(x, weight, parameters, output, stride, padding, dilation, groups, False)
-    return run.forward(x, parameters)
+    shape = (len(weight), *output)
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _convolution("conv2d", x, shape, parameters, False, **arguments).forward(x, parameters)
 
 
 def conv2d_backward(
@@ -148,29 +156,70 @@ def conv2d_backward(
     if not _covered(grad_output, x, weight):
         return im2col.conv2d_backward(grad_output, x, weight, stride, padding, dilation, groups)
     parameters = {"weight": weight, "bias": np.zeros(len(weight), np.float32)}
-    output = grad_output.shape[2:]
-    run = _convolution(x, weight, parameters, output, stride, padding, dilation, groups, True)
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    run = _convolution("conv2d", x, grad_output.shape[1:], parameters, True, **arguments)
+    return run.backward(grad_output, x, parameters)
+
+
+def conv_transpose2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """The input gradient of a convolution, for each stride phase."""
+    geometry = (stride, padding, output_padding, dilation, groups)
+    if not _covered(x, weight):
+        return im2col.conv_transpose2d(x, weight, bias, *geometry)
+    size = [
+        conv_transpose_output_size(
+            x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a],
+            output_padding[a],
+        )
+        for a in (0, 1)
+    ]  # fmt: skip
+    parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
+    shape = (weight.shape[1] * groups, *size)
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    run = _convolution("conv_transpose2d", x, shape, parameters, False, **arguments)
+    return run.forward(x, parameters)
+
+
+def conv_transpose2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> tuple[np.ndarray, ...]:
+    """The input's gradient is the convolution of the output's."""
+    geometry = (stride, padding, output_padding, dilation, groups)
+    if not _covered(grad_output, x, weight):
+        return im2col.conv_transpose2d_backward(grad_output, x, weight, *geometry)
+    parameters = {"weight": weight, "bias": np.zeros(grad_output.shape[1], np.float32)}
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    run = _convolution("conv_transpose2d", x, grad_output.shape[1:], parameters, True, **arguments)
     return run.backward(grad_output, x, parameters)
 
 
 def _convolution(
+    name: str,
     x: np.ndarray,
-    weight: np.ndarray,
+    output_shape: tuple[int, ...],
     parameters: Mapping[str, np.ndarray],
-    output: tuple[int, ...],
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
     backward: bool,
+    **arguments: Any,
 ) -> Operation:
-    arguments = (
-        ("stride", stride), ("padding", padding), ("dilation", dilation), ("groups", groups)
-    )  # fmt: skip
-    return _operation(
-        "conv2d", x.shape[1:], (len(weight), *output), len(x), arguments,
-        tuple((key, value.shape) for key, value in parameters.items()), backward,
-    )  # fmt: skip
+    shapes = tuple((key, value.shape) for key, value in parameters.items())
+    given = tuple(arguments.items())
+    return _operation(name, x.shape[1:], output_shape, len(x), given, shapes, backward)
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -251,6 +300,29 @@ def avg_pool2d_backward(
         )
     arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
     run = _pool(x, True, "avg_pool2d", **arguments, count_include_pad=count_include_pad)
+    return run.backward(grad_output, x, {})[0]
+
+
+def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
+    """Mean of windows that share the map out over the output's pixels."""
+    if not _covered(x):
+        return im2col.adaptive_avg_pool2d(x, output_size)
+    size = tuple(
+        own if new is None else new for own, new in zip(x.shape[2:], output_size, strict=True)
+    )
+    output = (x.shape[1], *size)
+    run = _operation("adaptive_avg_pool2d", x.shape[1:], output, len(x), (), (), False)
+    return run.forward(x, {})
+
+
+def adaptive_avg_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
+) -> np.ndarray:
+    """Each window's gradient is spread over it."""
+    if not _covered(grad_output, x):
+        return im2col.adaptive_avg_pool2d_backward(grad_output, x, output_size)
+    output = grad_output.shape[1:]
+    run = _operation("adaptive_avg_pool2d", x.shape[1:], output, len(x), (), (), True)
     return run.backward(grad_output, x, {})[0]
 
 

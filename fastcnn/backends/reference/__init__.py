@@ -20,9 +20,19 @@ from fastcnn.backends.reference.activation import (
     tanh,
     tanh_backward,
 )
+from fastcnn.backends.reference.adaptive_pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+)
 from fastcnn.backends.reference.add import add, add_backward
 from fastcnn.backends.reference.conv import conv2d, conv2d_backward
-from fastcnn.backends.reference.dropout import dropout, dropout_backward
+from fastcnn.backends.reference.conv_transpose import conv_transpose2d, conv_transpose2d_backward
+from fastcnn.backends.reference.dropout import (
+    dropout,
+    dropout2d,
+    dropout2d_backward,
+    dropout_backward,
+)
 from fastcnn.backends.reference.linear import linear, linear_backward
 from fastcnn.backends.reference.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
 from fastcnn.backends.reference.norm import batch_norm, batch_norm_backward, batch_statistics
@@ -34,6 +44,8 @@ from fastcnn.backends.reference.pool import (
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -43,9 +55,13 @@ __all__ = [
     "batch_statistics",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
+    "dropout2d",
+    "dropout2d_backward",
     "dropout_backward",
     "elu",
     "elu_backward",

@@ -34,7 +34,7 @@ def conv2d(
             for i in range(OH):
                 for j in range(OW):
                     total = 0.0 if bias is None else float(bias[o])
-                    for kh, kw, h, w in _taps(i, j, x, KH, KW, stride, padding, dilation):
+                    for kh, kw, h, w in taps(i, j, x, KH, KW, stride, padding, dilation):
                         for c in range(CG):
                             total += float(weight[o, c, kh, kw]) * float(x[n, first + c, h, w])
                     y[n, o, i, j] = total
@@ -68,7 +68,7 @@ def conv2d_backward(
                 for j in range(OW):
                     dy = float(grad_output[n, o, i, j])
                     grad_bias[o] += dy
-                    for kh, kw, h, w in _taps(i, j, x, KH, KW, stride, padding, dilation):
+                    for kh, kw, h, w in taps(i, j, x, KH, KW, stride, padding, dilation):
                         for c in range(CG):
                             grad_weight[o, c, kh, kw] += dy * float(x[n, first + c, h, w])
                             grad_x[n, first + c, h, w] += dy * float(weight[o, c, kh, kw])
@@ -85,7 +85,7 @@ def _output_size(
     return rows, columns
 
 
-def _taps(
+def taps(
     i: int,
     j: int,
     x: np.ndarray,

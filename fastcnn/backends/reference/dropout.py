@@ -22,3 +22,20 @@ def dropout(x: np.ndarray, p: float, key: int) -> np.ndarray:
 def dropout_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
     """The gradient passes through the same mask, scaled alike."""
     return dropout(grad_output, p, key)
+
+
+def dropout2d(x: np.ndarray, p: float, key: int) -> np.ndarray:
+    """Zero each channel with probability ``p`` and divide the others by ``1 - p``."""
+    y = np.zeros(x.shape, x.dtype)
+    for n in range(len(x)):
+        for c in range(x.shape[1]):
+            bits = int(uniform_bits(key, n * x.shape[1] + c, 1)[0])
+            if bits >= drop_threshold(p):
+                for index in np.ndindex(x.shape[2:]):
+                    y[n, c][index] = float(x[n, c][index]) / (1.0 - p)
+    return y
+
+
+def dropout2d_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
+    """The gradient passes through the same mask, scaled alike."""
+    return dropout2d(grad_output, p, key)

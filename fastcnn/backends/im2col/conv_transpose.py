@@ -1,0 +1,51 @@
+"""Transposed convolution: the input gradient of a convolution as an operation of its own."""
+
+import numpy as np
+
+from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output_size
+from fastcnn.backends.im2col.conv import conv2d, input_gradient, weight_gradient
+
+
+def conv_transpose2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """``y = col2im(W^T x) + b``."""
+    size = [
+        conv_transpose_output_size(
+            x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a],
+            output_padding[a],
+        )
+        for a in (0, 1)
+    ]  # fmt: skip
+    shape = (len(x), weight.shape[1] * groups, *size)
+    y = input_gradient(x, weight, shape, stride, padding, dilation, groups)
+    if bias is not None:
+        y += bias[:, None, None]
+    return y
+
+
+def conv_transpose2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``dx`` is the convolution of dy; ``dw`` that of the convolution with x for its gradient."""
+    arguments = (stride, padding, dilation, groups)
+    # Output rows that only the output padding added are beyond the last window.
+    return (
+        conv2d(grad_output, weight, None, *arguments)[:, :, : x.shape[2], : x.shape[3]],
+        weight_gradient(x, grad_output, weight, *arguments),
+        grad_output.sum(axis=(0, 2, 3)),
+    )

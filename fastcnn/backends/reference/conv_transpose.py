@@ -1,0 +1,81 @@
+"""Transposed convolution in nested loops.
+
+N samples, C input channels, O output channels, (KH, KW) kernel, (H, W) input map. Sums are kept
+in float64, whatever the type of the arrays.
+"""
+
+import numpy as np
+
+from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output_size
+from fastcnn.backends.reference.conv import taps
+
+
+def conv_transpose2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Each input pixel spreads out: ``y[n, o, h, w] += x[n, c, i, j] * w[c, o, kh, kw]``.
+
+    ``h = i * stride + kh * dilation - top`` and ``w`` likewise, where they lie inside the output.
+    """
+    N, C, H, W = x.shape
+    OG, KH, KW = weight.shape[1:]
+    rows, columns = (
+        conv_transpose_output_size(
+            x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a],
+            output_padding[a],
+        )
+        for a in (0, 1)
+    )  # fmt: skip
+    y = np.zeros((N, OG * groups, rows, columns))
+    if bias is not None:
+        y += bias[:, None, None]
+    for n in range(N):
+        for c in range(C):
+            first = (c // (C // groups)) * OG
+            for i in range(H):
+                for j in range(W):
+                    for kh, kw, h, w in taps(i, j, y, KH, KW, stride, padding, dilation):
+                        for o in range(OG):
+                            y[n, first + o, h, w] += float(x[n, c, i, j]) * float(
+                                weight[c, o, kh, kw]
+                            )
+    return y.astype(x.dtype)
+
+
+def conv_transpose2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each product of the forward sum sends its gradient to its two factors.
+
+    ``dw[c, o, kh, kw] += dy[n, o, h, w] * x[n, c, i, j]``,
+    ``dx[n, c, i, j] += dy[n, o, h, w] * w[c, o, kh, kw]``, ``db[o] += dy[n, o, h, w]``.
+    """
+    N, C, H, W = x.shape
+    OG, KH, KW = weight.shape[1:]
+    grad_x, grad_weight = np.zeros(x.shape), np.zeros(weight.shape)
+    for n in range(N):
+        for c in range(C):
+            first = (c // (C // groups)) * OG
+            for i in range(H):
+                for j in range(W):
+                    for kh, kw, h, w in taps(i, j, grad_output, KH, KW, stride, padding, dilation):
+                        for o in range(OG):
+                            dy = float(grad_output[n, first + o, h, w])
+                            grad_weight[c, o, kh, kw] += dy * float(x[n, c, i, j])
+                            grad_x[n, c, i, j] += dy * float(weight[c, o, kh, kw])
+    grad_bias = grad_output.sum(axis=(0, 2, 3), dtype=np.float64)
+    return grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)

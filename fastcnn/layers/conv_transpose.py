@@ -1,0 +1,142 @@
+"""Transposed convolution."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastcnn.backends import geometry
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import WeightedLayer, positive, shown
+from fastcnn.layers.init import Initializer, draw_weight_and_bias
+
+
+class ConvTranspose2d(WeightedLayer):
+    """Transposed convolution: each pixel of the input spreads a kernel over the output.
+
+    It is the gradient of a :class:`Conv2d` of the same arguments with respect to its input, and
+    with a stride it makes maps larger.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or (int, int)
+    stride : int or (int, int)
+    padding : int or (int, int)
+        Rows and columns of the output that are left out on both sides.
+    output_padding : int or (int, int)
+        Rows and columns added at the bottom and right, below the stride or the dilation.
+    groups : int
+        Must divide both channel counts.
+    bias : bool
+    dilation : int or (int, int)
+    weight_init, bias_init : Initializer, optional
+        By default PyTorch's: uniform with bound ``1 / sqrt(out_channels / groups * KH * KW)``.
+    seed : int, SeedSequence or Generator, optional
+        Source of the initial values.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (in_channels, out_channels / groups, KH, KW)
+    bias : ndarray, shape (out_channels,), or None
+
+    References
+    ----------
+    Dumoulin and Visin, arXiv:1603.07285, section 4.
+
+    Examples
+    --------
+    >>> ConvTranspose2d(4, 2, 3, stride=2, padding=1, output_padding=1).output_shape((4, 7, 7))
+    (2, 14, 14)
+    """
+
+    operation: ClassVar[str] = "conv_transpose2d"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, int] = 1,
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        seed: int | np.random.SeedSequence | np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        owner = "ConvTranspose2d"
+        self.in_channels = positive(in_channels, owner, "in_channels")
+        self.out_channels = positive(out_channels, owner, "out_channels")
+        self.groups = positive(groups, owner, "groups")
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ConfigurationError(
+                f"{owner}: groups={groups} must divide in_channels={in_channels} "
+                f"and out_channels={out_channels}"
+            )
+        self.kernel_size = geometry.pair(kernel_size, "kernel_size")
+        self.stride = geometry.pair(stride, "stride")
+        self.padding = geometry.pair(padding, "padding", minimum=0)
+        self.output_padding = geometry.pair(output_padding, "output_padding", minimum=0)
+        self.dilation = geometry.pair(dilation, "dilation")
+        geometry.check_output_padding(self.output_padding, self.stride, self.dilation)
+        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        self.parameters = draw_weight_and_bias(
+            shape, bias, weight_init, bias_init, seed, dtype, self.out_channels
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Stride, padding as ``((top, bottom), (left, right))``, and the others."""
+        rows, columns = self.padding
+        return {
+            "stride": self.stride,
+            "padding": ((rows, rows), (columns, columns)),
+            "output_padding": self.output_padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(out_channels, OH, OW)``."""
+        if len(input_shape) != 3 or input_shape[0] != self.in_channels:
+            raise ShapeError(
+                f"expects samples of shape ({self.in_channels}, H, W), got {tuple(input_shape)}"
+            )
+        rows, columns = (
+            geometry.conv_transpose_output_size(
+                input_shape[1 + a], self.kernel_size[a], self.stride[a],
+                self.arguments["padding"][a], self.dilation[a], self.output_padding[a],
+            )
+            for a in (0, 1)
+        )  # fmt: skip
+        return (self.out_channels, rows, columns)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two per weight and input position, one per bias and output position."""
+        _, rows, columns = self.output_shape(input_shape)
+        bias = self.out_channels * rows * columns if self.bias is not None else 0
+        return 2 * self.weight.size * input_shape[1] * input_shape[2] + bias
+
+    def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        """Multiply each output channel by a factor, then add a summand, for good."""
+        by_group = scale.reshape(self.groups, 1, -1, 1, 1)
+        weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        self._set_outputs((weight * by_group).reshape(self.weight.shape), scale, shift)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        defaults = {
+            "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "groups": 1,
+            "bias": True, "dilation": (1, 1),
+        }  # fmt: skip
+        values = {name: getattr(self, name) for name in defaults} | {"bias": self.bias is not None}
+        start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        return start + shown(values, defaults)
