@@ -15,14 +15,18 @@ from fastcnn.execution.lanes import make_engine
 from fastcnn.layers import (
     ELU,
     GELU,
+    AdaptiveAvgPool2d,
     AvgPool2d,
     Conv2d,
+    ConvTranspose2d,
     Dropout,
+    Dropout2d,
     Flatten,
     LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     SiLU,
@@ -49,7 +53,12 @@ def windows(draw: Any, height: int, width: int, largest: int = 3) -> dict[str, A
 def maps_layer(draw: Any, shape: tuple[int, ...]) -> Any:
     """A layer that reads maps."""
     channels, height, width = shape
-    kind = draw(st.sampled_from(["conv", "conv", "conv", "max", "tile", "avg", "element"]))
+    kind = draw(
+        st.sampled_from(
+            ["conv", "conv", "conv", "max", "tile", "avg", "element", "transposed", "adaptive",
+             "block"]
+        )
+    )  # fmt: skip
     if kind == "conv":
         groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
         arguments = draw(windows(height, width))
@@ -66,7 +75,30 @@ def maps_layer(draw: Any, shape: tuple[int, ...]) -> Any:
         return MaxPool2d(2)
     if kind == "avg":
         return AvgPool2d(**draw(windows(height, width)), count_include_pad=draw(st.booleans()))
-    return draw(element())
+    if kind == "transposed" and max(height, width) < 7:
+        return ConvTranspose2d(
+            channels, draw(st.integers(1, 3)), (draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+            stride=(draw(st.integers(1, 2)), 2), padding=(0, draw(st.integers(0, 1))),
+            output_padding=(0, draw(st.integers(0, 1))), bias=draw(st.booleans()),
+            dilation=draw(st.sampled_from([1, 1, 2])), seed=draw(st.integers(0, 99)),
+        )  # fmt: skip
+    if kind == "adaptive":
+        return AdaptiveAvgPool2d((draw(st.integers(1, 4)), draw(st.sampled_from([None, 1, 3]))))
+    if kind == "block":
+        return draw(block(channels))
+    return Dropout2d(0.3) if draw(st.booleans()) else draw(element())
+
+
+@st.composite
+def block(draw: Any, channels: int) -> Residual:
+    """A residual block, with or without a convolution beside it."""
+    seed, stride = draw(st.integers(0, 99)), draw(st.integers(1, 2))
+    main = Sequential(
+        Conv2d(channels, channels, 3, padding=1, stride=stride, seed=seed), draw(element())
+    )
+    if stride == 1 and draw(st.booleans()):
+        return Residual(main)
+    return Residual(main, Conv2d(channels, channels, 1, stride=stride, seed=seed + 1))
 
 
 def element() -> st.SearchStrategy[Any]:
