@@ -4,13 +4,22 @@ import sys
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from fastcnn.cli.warmup import Kernels
+
+if TYPE_CHECKING:
+    from fastcnn.training.run import Run
+
+#: The source of an option that was given, as click calls it.
+TYPED = "COMMANDLINE"
+#: Options that do not belong to a run.
+UNSAVED = ("resume", "quiet", "out", "overwrite")
 
 
 class ModelName(StrEnum):
@@ -31,6 +40,7 @@ class Activation(StrEnum):
 
 
 def train(
+    context: typer.Context,
     model: Annotated[ModelName, typer.Option(help="Network to train.")] = ModelName.report,
     activation: Annotated[
         Activation, typer.Option(help="After the fully connected layers of the report's network.")
@@ -96,9 +106,19 @@ def train(
         Path | None, typer.Option(help="The run's folder; by default runs/TIME-MODEL.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Use a folder that is not empty.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with this run's folder from its last checkpoint, with the options that it "
+            "was started with; only --epochs and --threads may be given beside."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
 ) -> None:
-    """Train a network and write its run: config, metrics, weights and curves.
+    """Train a network and write its run: config, metrics, weights, checkpoints and curves.
+
+    Ctrl-C, or a signal to terminate, leaves a run that --resume continues as if it had not been
+    stopped.
 
     Examples:
 
@@ -107,65 +127,123 @@ def train(
       fastcnn train --activation sigmoid --epochs 10
 
       fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.05 --batch-size 128
+
+      fastcnn train --resume runs/20260101-120000-report
     """
+    options = {name: _plain(value) for name, value in context.params.items()}
+    run = None
+    if resume is not None:
+        run, options = _resumed(context, resume, options)
+    _train(SimpleNamespace(**options), run)
+
+
+def _plain(value: Any) -> Any:
+    """An option's value as JSON knows it."""
+    return str(value) if isinstance(value, (StrEnum, Path)) else value
+
+
+def _resumed(
+    context: typer.Context, folder: Path, given: dict[str, Any]
+) -> "tuple[Run, dict[str, Any]]":
+    """A run to go on with, and the options that it was started with."""
+    from fastcnn.errors import CheckpointError, ConfigurationError
+    from fastcnn.training.run import Run
+
+    run = Run.open(folder)
+    saved = run.config.get("options")
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{folder} was not started by fastcnn train: resume it from Python")
+    chosen = {
+        name
+        for name in given
+        if name != "resume" and getattr(context.get_parameter_source(name), "name", "") == TYPED
+    }
+    fixed = sorted(chosen - {"epochs", "threads", "quiet"})
+    if fixed:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
+        raise ConfigurationError(f"{names}: a resumed run keeps the options it was started with")
+    options = given | saved | {name: given[name] for name in chosen | {"quiet"}}
+    if run.config.get("status") == "finished" and options["epochs"] <= saved["epochs"]:
+        raise ConfigurationError(
+            f"{folder} finished its {saved['epochs']} epochs: give more with --epochs"
+        )
+    return run, options
+
+
+def _train(o: SimpleNamespace, resumed: "Run | None") -> None:
+    """Train as the options say; goes on with ``resumed`` if there is one."""
     from fastcnn.data import load, load_default
     from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, TensorBoard, fit
+    from fastcnn.training.interrupts import Terminated
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.run import Run, describe_fit
 
-    console = Console(quiet=quiet, highlight=False)
-    kernels = Kernels(backend)
-    if data is None and not validation_split:
-        training, test, message = load_default(data_dir)
+    console = Console(quiet=o.quiet, highlight=False)
+    kernels = Kernels(o.backend)
+    if o.data is None and not o.validation_split:
+        training, test, message = load_default(o.data_dir)
         source = "digits012" if message else "mnist012"
         if message:
             console.print(escape(message), style="yellow", soft_wrap=True)
     else:
-        source = data or "mnist012"
+        source = o.data or "mnist012"
         training, test = load(
-            source, data_dir=data_dir, validation_split=validation_split, progress=not quiet
+            source, data_dir=o.data_dir, validation_split=o.validation_split, progress=not o.quiet
         )
     recipe = Recipe(
-        model=model.value, activation=activation.value, optimizer=optimizer, lr=lr,
-        momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, schedule=schedule,
-        warmup_steps=warmup_steps, clip_norm=clip_norm, label_smoothing=label_smoothing,
-        ema_decay=ema_decay, epochs=epochs, batch_size=batch_size, seed=seed,
+        model=o.model, activation=o.activation, optimizer=o.optimizer, lr=o.lr,
+        momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay,
+        schedule=o.schedule, warmup_steps=o.warmup_steps, clip_norm=o.clip_norm,
+        label_smoothing=o.label_smoothing, ema_decay=o.ema_decay, epochs=o.epochs,
+        batch_size=o.batch_size, seed=o.seed,
     )  # fmt: skip
     network = recipe.make_model(len(training.classes))
     method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
-    folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{model.value}"
     config = describe_fit(
         network, training, loss, method, plan,
-        data_source=source, model_name=model.value,
+        data_source=source, model_name=o.model,
         model_arguments=recipe.model_arguments(len(training.classes)),
-        epochs=epochs, batch_size=batch_size, backend=backend, seed=seed, clip_norm=clip_norm,
-        ema_decay=ema_decay, early_stopping=early_stopping, reduce_on_plateau=reduce_on_plateau,
+        epochs=o.epochs, batch_size=o.batch_size, backend=o.backend, seed=o.seed,
+        clip_norm=o.clip_norm, ema_decay=o.ema_decay, early_stopping=o.early_stopping,
+        reduce_on_plateau=o.reduce_on_plateau,
     )  # fmt: skip
-    run = Run.create(folder, config, overwrite=overwrite)
+    if resumed is None:
+        config["options"] = {key: value for key, value in vars(o).items() if key not in UNSAVED}
+        folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{o.model}")
+        run = Run.create(folder, config, overwrite=o.overwrite)
+    else:
+        run = resumed
+        run.config["options"] |= {"epochs": o.epochs, "threads": o.threads}
     console.print(
-        f"{model.value}: {network.num_parameters:,} parameters, {training.name}: "
+        f"{o.model}: {network.num_parameters:,} parameters, {training.name}: "
         f"{len(training):,} training and {len(test):,} test images of "
         f"{len(training.classes)} classes"
     )
     from fastcnn.cli.progress import PlainLines, ProgressBar
 
     kernels.wait(console)
-    watcher = ProgressBar(console) if console.is_terminal else PlainLines(console)
-    callbacks: list[Callback] = [run.recorder(), watcher]
-    if tensorboard:
-        callbacks.append(TensorBoard(folder))
-    if reduce_on_plateau is not None:
-        callbacks.append(ReduceLROnPlateau(patience=reduce_on_plateau))
-    if early_stopping is not None:
-        callbacks.append(EarlyStopping(patience=early_stopping))
+    callbacks: list[Callback] = [
+        ProgressBar(console) if console.is_terminal else PlainLines(console)
+    ]
+    if o.tensorboard:
+        callbacks.append(TensorBoard(run.folder))
+    if o.reduce_on_plateau is not None:
+        callbacks.append(ReduceLROnPlateau(patience=o.reduce_on_plateau))
+    if o.early_stopping is not None:
+        callbacks.append(EarlyStopping(patience=o.early_stopping))
+    where = escape(str(run.folder))
     try:
         fit(
-            network, training, test, epochs=epochs, batch_size=batch_size, optimizer=method,
-            schedule=plan, backend=backend, loss=loss, seed=seed, threads=threads,
-            clip_norm=clip_norm, ema_decay=ema_decay, callbacks=callbacks,
+            network, training, test, epochs=o.epochs, batch_size=o.batch_size, optimizer=method,
+            schedule=plan, backend=o.backend, loss=loss, seed=o.seed, threads=o.threads,
+            clip_norm=o.clip_norm, ema_decay=o.ema_decay, callbacks=callbacks, out=run,
+            resume=resumed is not None,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        print(f"interrupted: weights and metrics so far are in {folder}", file=sys.stderr)
-        raise SystemExit(130) from None
-    console.print(f"run written to {escape(str(folder))} (curves.png shows it)", soft_wrap=True)
-    console.print(f"next: fastcnn evaluate {escape(str(folder))}", soft_wrap=True)
+    except KeyboardInterrupt as interrupt:
+        print(
+            f"interrupted: weights and metrics so far are in {run.folder}; "
+            f"fastcnn train --resume {run.folder} goes on", file=sys.stderr,
+        )  # fmt: skip
+        raise SystemExit(143 if isinstance(interrupt, Terminated) else 130) from None
+    console.print(f"run written to {where} (curves.png shows it)", soft_wrap=True)
+    console.print(f"next: fastcnn evaluate {where}", soft_wrap=True)

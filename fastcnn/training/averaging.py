@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -54,3 +55,12 @@ class WeightAverage:
             yield
         finally:
             self.vector[...] = parameters
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and the step that it accounts for."""
+        return {"average": self.average, "step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state."""
+        self.average[...] = state["average"]
+        self.step = state["step"]

@@ -1,28 +1,28 @@
 """The training loop."""
 
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.errors import ConfigurationError, NonFiniteError
-from fastcnn.execution import Executor, make_executor
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution import make_executor
 from fastcnn.execution.passes import check_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
-from fastcnn.optim import SGD, Constant, Optimizer, Schedule, learning_rates
-from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
+from fastcnn.optim import SGD, Constant, Optimizer, Schedule
+from fastcnn.training.averaging import WeightAverage
 from fastcnn.training.blas import blas_threads
-from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
+from fastcnn.training.callbacks import Callback
 from fastcnn.training.history import History
-from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
+from fastcnn.training.loop import TrainingLoop
+from fastcnn.training.samples import Data, as_samples, sample_weight_of
+from fastcnn.training.saver import Saver, check_same
 
-#: Seconds of training between returns to Python for progress, callbacks and interrupts.
-CHUNK_SECONDS = 0.1
+if TYPE_CHECKING:
+    from fastcnn.training.run import Run
 
 
 def fit(
@@ -41,7 +41,8 @@ def fit(
     loss: Loss | None = None,
     clip_norm: float | None = None,
     ema_decay: float | None = None,
-    out: str | Path | None = None,
+    out: "str | Path | Run | None" = None,
+    resume: bool = False,
 ) -> History:
     """Train a model in place.
 
@@ -74,8 +75,12 @@ def fit(
         Evaluate, and in the end keep, the exponential moving average of the weights with this
         decay a step (0.999, say) instead of the weights themselves. Running statistics of batch
         normalisation are averages already and stay as they are.
-    out : path, optional
-        Folder to write the run to: config, metrics, weights and the picture of its curves.
+    out : path or Run, optional
+        Folder to write the run to: config, metrics, weights, checkpoints and the picture of its
+        curves.
+    resume : bool
+        Go on with the run in ``out`` from its last checkpoint, as if it had never stopped. The
+        model, the data and all settings but ``threads`` and ``epochs`` must be what they were.
 
     Returns
     -------
@@ -88,8 +93,10 @@ def fit(
     NonFiniteError
         If the loss becomes NaN or infinite; the model then holds the weights of the last epoch
         that ended well.
+    CheckpointError
+        If ``resume`` finds no usable checkpoint, or one of other settings.
     KeyboardInterrupt
-        On Ctrl-C, after the run's files have been written.
+        On Ctrl-C or SIGTERM, after the run's files and a checkpoint have been written.
 
     Examples
     --------
@@ -116,22 +123,36 @@ def fit(
         weighted=any(data is not None and sample_weight_of(data) is not None
                      for data in (training_data, test_data)),
     )  # fmt: skip
-    listeners = list(callbacks)
+    history, listeners, saver = History(), list(callbacks), None
     if out is not None:
-        from fastcnn.training.run import Run, describe_fit
+        from fastcnn.training.run import METRICS, Run, describe_fit
 
         config = describe_fit(
             model, training_data, loss, optimizer, schedule,
             epochs=epochs, batch_size=batch_size, backend=backend, seed=seed, clip_norm=clip_norm,
             ema_decay=ema_decay,
         )  # fmt: skip
-        listeners.insert(0, Run.create(out, config).recorder())
-    history = History()
-    loop = _Loop(
-        model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size, average
-    )
+        if isinstance(out, Run):
+            run = out
+        elif resume:
+            run = Run.open(out)
+        else:
+            run = Run.create(out, config)
+        if resume:
+            check_same(run.config, config, run.folder)
+            run.config["training"]["epochs"] = epochs
+        listeners.insert(0, run.recorder())
+        saver = Saver(run.folder)
+    elif resume:
+        raise ConfigurationError("resume needs the run's folder: out=FOLDER")
+    loop = TrainingLoop(
+        model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size, seed,
+        average, saver,
+    )  # fmt: skip
+    if resume and saver is not None:
+        saver.resume(loop, run.folder / METRICS)
     with blas_threads(threads):
-        loop.run(training_data, test_data, seed)
+        loop.run(training_data, test_data)
     return history
 
 
@@ -159,158 +180,6 @@ def evaluate(
         weighted=weight is not None,
     )  # fmt: skip
     return executor.evaluate(checked.images, checked.labels, checked.normalisation, weight)
-
-
-class _Loop:
-    """The state of one call of :func:`fit`."""
-
-    def __init__(
-        self,
-        model: Model,
-        executor: Executor,
-        history: History,
-        listeners: Iterable[Callback],
-        base_lr: float,
-        schedule: Schedule,
-        epochs: int,
-        batch_size: int,
-        average: WeightAverage | None,
-    ) -> None:
-        self.model = model
-        self.executor = executor
-        self.history = history
-        self.listeners = list(listeners)
-        self.base_lr = base_lr
-        self.schedule = schedule
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.average = average
-        self.control = Control()
-        self.chunk = 1
-
-    def run(self, train: Samples, test: Samples | None, seed: int) -> None:
-        per_epoch = -(-len(train) // self.batch_size)
-        generator = np.random.default_rng(seed)
-        start = TrainingStart(
-            self.model, self.history, self.epochs, per_epoch, len(train),
-            test is not None, self.control,
-        )  # fmt: skip
-        last_good = self.model.copy_state()
-        try:
-            for listener in self.listeners:
-                listener.on_train_begin(start)
-            for epoch in range(1, self.epochs + 1):
-                record = self._epoch(epoch, per_epoch, train, generator.permutation(len(train)))
-                with self._averaged():
-                    record |= self._test(test)
-                    self.history.epochs.append(record)
-                    last_good = self.model.copy_state()
-                    for listener in self.listeners:
-                        listener.on_epoch_end(record, self.model)
-                if self.control.stop_reason is not None:
-                    self.history.stop_reason = self.control.stop_reason
-                    break
-            self.history.status = "finished"
-        except KeyboardInterrupt:
-            self.history.status = "interrupted"
-            raise
-        except NonFiniteError:
-            self.model.load_state_dict(last_good)
-            self.history.status = "failed"
-            raise
-        except BaseException:
-            self.history.status = "failed"
-            raise
-        finally:
-            if self.average is not None and self.history.status != "failed":
-                self.model.parameter_vector[...] = self.average.average
-            for listener in reversed(self.listeners):
-                listener.on_train_end(self.history)
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.average is None else self.average.applied()
-
-    def _epoch(
-        self, epoch: int, per_epoch: int, train: Samples, order: np.ndarray
-    ) -> dict[str, Any]:
-        weight = sample_weight_of(train)
-        seen, correct, done = 0, 0, 0
-        loss_sum, weight_sum, seconds = 0.0, 0.0, 0.0
-        while done < per_epoch:
-            count = min(self.chunk, per_epoch - done)
-            if self.average is not None:
-                count = min(count, EVERY_STEPS - self.executor.step % EVERY_STEPS)
-            rates = learning_rates(
-                self.schedule, self.base_lr, self.executor.step, count,
-                self.epochs * per_epoch, per_epoch,
-            )  # fmt: skip
-            rates *= self.control.lr_factor
-            samples = order[done * self.batch_size : (done + count) * self.batch_size]
-            began = time.perf_counter()
-            # A diverging run overflows before its loss does; the loss check reports it.
-            with np.errstate(over="ignore", invalid="ignore"):
-                results = self.executor.train_steps(
-                    train.images, train.labels, samples, rates, train.normalisation, weight
-                )
-            elapsed = time.perf_counter() - began
-            seconds += elapsed
-            self._record_steps(epoch, results.losses, rates, results.gradient_norms)
-            each = np.ones(len(samples)) if weight is None else weight[samples]
-            sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
-            loss_sum += float(results.losses @ sizes)
-            weight_sum += float(sizes.sum())
-            correct += int(results.correct.sum())
-            seen += len(samples)
-            done += count
-            if self.average is not None and (
-                done == per_epoch or self.executor.step % EVERY_STEPS == 0
-            ):
-                self.average.update(self.executor.step)
-            news = Steps(
-                epoch, self.executor.step, seen, results.losses.tolist(), rates.tolist(),
-                loss_sum / weight_sum, correct / seen, seen / max(seconds, 1e-9),
-            )  # fmt: skip
-            for listener in self.listeners:
-                listener.on_steps(news)
-            self.chunk = int(np.clip(count * CHUNK_SECONDS / max(elapsed, 1e-9), 1, 2 * count + 1))
-        return {
-            "kind": "epoch",
-            "epoch": epoch,
-            "train_loss": loss_sum / weight_sum,
-            "train_accuracy": correct / seen,
-            "test_loss": None,
-            "test_accuracy": None,
-            "seconds": seconds,
-            "samples_per_second": seen / max(seconds, 1e-9),
-        }
-
-    def _record_steps(
-        self, epoch: int, losses: np.ndarray, rates: np.ndarray, norms: np.ndarray
-    ) -> None:
-        first = self.executor.step - len(losses) + 1
-        for index, (loss, lr) in enumerate(zip(losses, rates, strict=True)):
-            if not np.isfinite(loss):
-                raise NonFiniteError(self._explain(epoch, first + index, loss, lr, norms[index]))
-            self.history.steps.append(
-                {"kind": "step", "epoch": epoch, "step": first + index,
-                 "loss": float(loss), "lr": float(lr)}
-            )  # fmt: skip
-
-    def _explain(self, epoch: int, step: int, loss: float, lr: float, norm: float) -> str:
-        before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"
-        return (
-            f"the loss became {loss} at step {step} (epoch {epoch}): learning rate {lr:.3g}, "
-            f"gradient norm {norm:.3g}, loss before {before}. Training has diverged: lower the "
-            "learning rate, clip the gradient (clip_norm), or warm up"
-        )
-
-    def _test(self, test: Samples | None) -> dict[str, Any]:
-        if test is None:
-            return {}
-        loss, accuracy, _ = self.executor.evaluate(
-            test.images, test.labels, test.normalisation, sample_weight_of(test)
-        )
-        return {"test_loss": loss, "test_accuracy": accuracy}
 
 
 def _check_numbers(

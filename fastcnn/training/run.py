@@ -2,6 +2,8 @@
 
 import json
 import platform
+import time
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +18,7 @@ from fastcnn.layers import Model
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History
+from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
@@ -51,7 +54,7 @@ class Run:
                 raise ConfigurationError(
                     f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
                 )
-            for name in (METRICS, EPOCHS, WEIGHTS, CURVES):
+            for name in (METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST):
                 (folder / name).unlink(missing_ok=True)
             run = cls(folder, dict(config))
             run.save_config()
@@ -147,12 +150,14 @@ class _Recorder(Callback):
         self.file: TextIO | None = None
         self.model: Model | None = None
         self.history = History()
+        self.saved = 0.0
 
     def on_train_begin(self, start: TrainingStart) -> None:
-        self.file = (self.run.folder / METRICS).open("w", encoding="utf-8")
+        resumed = bool(start.history.steps)
+        self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
         self.model = start.model
         self.history = start.history
-        self.run.save_weights(start.model)
+        self._save(start.model)
 
     def on_steps(self, steps: Steps) -> None:
         assert self.file is not None
@@ -167,14 +172,19 @@ class _Recorder(Callback):
         assert self.file is not None
         self.file.write(json.dumps(epoch) + "\n")
         self.file.flush()
+        if time.monotonic() - self.saved >= AFTER_EPOCH:
+            self._save(model)
+
+    def _save(self, model: Model) -> None:
         atomic_write(self.run.folder / EPOCHS, self.history.to_csv().encode())
         self.run.save_weights(model)
+        self.saved = time.monotonic()
 
     def on_train_end(self, history: History) -> None:
         if self.file is None or self.model is None:
             return
         self.file.close()
-        self.run.save_weights(self.model)
+        self._save(self.model)
         self.run.config["status"] = history.status
         self.run.save_config()
         from fastcnn.training.curves import curves_figure, save_figure
@@ -211,6 +221,7 @@ def describe_fit(
             "name": data.name,
             "source": data_source,
             "train_samples": len(data),
+            "checksum": checksum(data),
             "classes": list(data.classes),
             "mean": list(data.normalisation.mean),
             "std": list(data.normalisation.std),
@@ -226,3 +237,18 @@ def describe_fit(
             "numba": numba.__version__,
         },
     }
+
+
+#: Images that a checksum reads: all of a large set would take longer than an epoch.
+CHECKED_IMAGES = 2048
+
+
+def checksum(data: Any) -> str:
+    """CRC-32 of evenly spaced images, all labels and all weights, as eight hexadecimal digits."""
+    step = max(1, len(data) // CHECKED_IMAGES)
+    parts = [data.images[::step], data.labels, getattr(data, "sample_weight", None)]
+    value = 0
+    for part in parts:
+        if part is not None:
+            value = zlib.crc32(part.tobytes(), value)
+    return f"{value:08x}"

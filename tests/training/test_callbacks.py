@@ -174,7 +174,7 @@ def average_of(model: Sequential, epochs: int, batch_size: int, decay: float) ->
 
     # The package's name "fit" is the function, not its module.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["fastcnn.training.fit"], "CHUNK_SECONDS", 0.0)
+        patch.setattr(sys.modules["fastcnn.training.loop"], "CHUNK_SECONDS", 0.0)
         fit(model, (x, y), epochs=epochs, batch_size=batch_size, callbacks=[Watch()])
     average, last = vectors[0].astype(np.float64), 0
     per_epoch = -(-30 // batch_size)

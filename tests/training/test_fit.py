@@ -59,7 +59,8 @@ def test_a_run_folder_has_all_its_files(digits: Any, tmp_path: Path) -> None:
     history = fit(model, train, digits[1], epochs=2, batch_size=32, out=tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
-        "config.json", "curves.png", "epochs.csv", "metrics.jsonl", "model.safetensors",
+        "checkpoints", "config.json", "curves.png", "epochs.csv", "metrics.jsonl",
+        "model.safetensors",
     ]  # fmt: skip
     lines = (tmp_path / "epochs.csv").read_text().splitlines()
     assert lines[0].startswith("epoch,train_loss,train_accuracy,test_loss,test_accuracy,seconds")

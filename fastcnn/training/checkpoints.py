@@ -1,0 +1,104 @@
+"""Everything a training run needs to go on as if it had never stopped, in one file.
+
+A checkpoint is a safetensors file: arrays by name, and beside them one JSON text in the file's
+metadata. It is replaced as a whole, so that a run killed at any moment leaves the one before.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import CheckpointError
+from fastcnn.files import atomic_write
+
+FORMAT = "fastcnn-checkpoint-1"
+#: Stands in the JSON text for an array of the file.
+ARRAY = "$array"
+
+
+@dataclass
+class Checkpoint:
+    """A run's state between two steps.
+
+    Attributes
+    ----------
+    state : dict
+        Nested dicts and lists of numbers, text, None and arrays.
+    """
+
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write the file atomically.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what stood there is then untouched.
+        """
+        from safetensors.numpy import save
+
+        arrays: dict[str, np.ndarray] = {}
+        text = json.dumps(_without_arrays(self.state, "", arrays))
+        atomic_write(path, save(arrays, metadata={"format": FORMAT, "state": text}))
+
+    @classmethod
+    def read(cls, path: Path) -> "Checkpoint":
+        """Read a file back.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, cannot be read, is damaged or is no checkpoint.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise CheckpointError(f"{path} is no checkpoint of fastcnn ({FORMAT})")
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                return cls(_with_arrays(json.loads(metadata["state"]), arrays))
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error})") from None
+
+
+def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """The value with each array replaced by its name; collects the arrays."""
+    if isinstance(value, dict):
+        return {key: _without_arrays(v, f"{name}/{key}", arrays) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_arrays(v, f"{name}/{i}", arrays) for i, v in enumerate(value)]
+    if isinstance(value, np.ndarray):
+        # safetensors writes the memory of an array as it lies: only C order is safe.
+        arrays[name] = np.ascontiguousarray(value)
+        return {ARRAY: name}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The inverse of :func:`_without_arrays`."""
+    if isinstance(value, dict):
+        if set(value) == {ARRAY}:
+            return arrays[value[ARRAY]]
+        return {key: _with_arrays(v, arrays) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_with_arrays(v, arrays) for v in value]
+    return value
+
+
+def differences(saved: Any, now: Any, path: str = "") -> list[str]:
+    """What differs between two configs, in words; only keys of both are compared."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        return [
+            line
+            for key in saved.keys() & now.keys()
+            for line in differences(saved[key], now[key], f"{path}.{key}" if path else key)
+        ]
+    return [] if saved == now else [f"{path} was {saved!r} and is now {now!r}"]

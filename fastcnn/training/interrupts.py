@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM, taken between steps instead of anywhere."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM)."""
+
+
+class DeferredInterrupts:
+    """While active, the first SIGINT or SIGTERM is noted, to be raised where the state is whole.
+
+    The second one is raised at once. Outside the main thread, where Python has no signal
+    handlers, nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.pending: type[KeyboardInterrupt] | None = None
+        #: Whether an interrupt was raised by :meth:`check`, where the state is whole.
+        self.raised_between_steps = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "DeferredInterrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # Another handler than Python's own, or none, is the application's choice.
+                if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if self.pending is not None:
+            raise kind
+        self.pending = kind
+
+    def check(self) -> None:
+        """Raise what was noted.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After SIGINT; :class:`Terminated` after SIGTERM.
+        """
+        if self.pending is not None:
+            self.raised_between_steps = True
+            raise self.pending
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if kind is None:
+            self.check()

@@ -1,0 +1,271 @@
+"""The loop over epochs and chunks of steps, and its state."""
+
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import NonFiniteError
+from fastcnn.execution import Executor
+from fastcnn.layers import Model
+from fastcnn.optim import Schedule, learning_rates
+from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
+from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
+from fastcnn.training.history import History
+from fastcnn.training.interrupts import DeferredInterrupts
+from fastcnn.training.samples import Samples, sample_weight_of
+from fastcnn.training.saver import Saver
+
+#: Seconds of training between returns to Python for progress, callbacks and interrupts.
+CHUNK_SECONDS = 0.1
+
+
+@dataclass
+class Progress:
+    """How far an epoch has come.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 1.
+    done, seen, correct : int
+        Steps taken in it, samples seen, and how many of them were classified correctly.
+    loss_sum, weight_sum : float
+        Of the samples' losses, and of the weights that they have in the mean.
+    seconds : float
+        Of training alone.
+    """
+
+    epoch: int
+    done: int = 0
+    seen: int = 0
+    correct: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Samples a second."""
+        return self.seen / max(self.seconds, 1e-9)
+
+
+class TrainingLoop:
+    """The state of one call of :func:`~fastcnn.training.fit`."""
+
+    def __init__(
+        self,
+        model: Model,
+        executor: Executor,
+        history: History,
+        listeners: Iterable[Callback],
+        base_lr: float,
+        schedule: Schedule,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        average: WeightAverage | None,
+        saver: Saver | None = None,
+    ) -> None:
+        self.model = model
+        self.executor = executor
+        self.history = history
+        self.listeners = list(listeners)
+        self.base_lr = base_lr
+        self.schedule = schedule
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.average = average
+        self.saver = saver
+        self.control = Control()
+        self.chunk = 1
+        self.generator = np.random.default_rng(seed)
+        #: The generator's state from which the order of the current epoch is drawn.
+        self.epoch_start: dict[str, Any] = self.generator.bit_generator.state  # type: ignore[assignment]
+        self.progress = Progress(1)
+        self.last_good = model.parameter_vector.copy()
+        self.interrupts = DeferredInterrupts()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            "step": self.executor.step,
+            "progress": asdict(self.progress),
+            "generator": self.epoch_start,
+            "model": self.model.state_dict(),
+            "optimizer": self.executor.optimizer_state(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "last_good": self.last_good,
+            "control": asdict(self.control),
+            "callbacks": [
+                [type(listener).__name__, state]
+                for listener in self.listeners
+                if (state := listener.state_dict())
+            ],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state; the history is the caller's to restore.
+
+        Raises
+        ------
+        CheckpointError
+            If it is another model's or optimiser's.
+        """
+        self.model.load_state_dict(state["model"])
+        self.executor.load_optimizer_state(state["optimizer"])
+        self.executor.step = state["step"]
+        self.progress = Progress(**state["progress"])
+        self.epoch_start = state["generator"]
+        self.generator.bit_generator.state = state["generator"]
+        self.last_good[...] = state["last_good"]
+        self.control = Control(**state["control"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        saved = list(state["callbacks"])
+        for listener in self.listeners:
+            mine = [entry for entry in saved if entry[0] == type(listener).__name__]
+            if mine:
+                listener.load_state_dict(mine[0][1])
+                saved = [entry for entry in saved if entry is not mine[0]]
+
+    def run(self, train: Samples, test: Samples | None) -> None:
+        """Train until the last epoch, or until a callback or a signal ends it."""
+        per_epoch = -(-len(train) // self.batch_size)
+        start = TrainingStart(
+            self.model, self.history, self.epochs, per_epoch, len(train),
+            test is not None, self.control,
+        )  # fmt: skip
+        try:
+            with self.interrupts:
+                for listener in self.listeners:
+                    listener.on_train_begin(start)
+                while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
+                    self._epoch(per_epoch, train, test)
+                self.history.stop_reason = self.control.stop_reason
+            self.history.status = "finished"
+        except KeyboardInterrupt:
+            self.history.status = "interrupted"
+            raise
+        except NonFiniteError:
+            self.model.parameter_vector[...] = self.last_good
+            self.history.status = "failed"
+            raise
+        except BaseException:
+            self.history.status = "failed"
+            raise
+        finally:
+            whole = self.history.status == "finished" or self.interrupts.raised_between_steps
+            if self.saver is not None and whole:
+                self.saver.save(self)
+            if self.average is not None and self.history.status != "failed":
+                self.model.parameter_vector[...] = self.average.average
+            for listener in reversed(self.listeners):
+                listener.on_train_end(self.history)
+
+    def _epoch(self, per_epoch: int, train: Samples, test: Samples | None) -> None:
+        """Train the rest of the current epoch, and close it."""
+        progress = self.progress
+        self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
+        order = self.generator.permutation(len(train))
+        weight = sample_weight_of(train)
+        while progress.done < per_epoch:
+            self._chunk(per_epoch, train, order, weight)
+            if self.saver is not None and progress.done < per_epoch:
+                self.saver.save_within_epoch(self)
+            self.interrupts.check()
+        record = {
+            "kind": "epoch",
+            "epoch": progress.epoch,
+            "train_loss": progress.loss_sum / progress.weight_sum,
+            "train_accuracy": progress.correct / progress.seen,
+            "test_loss": None,
+            "test_accuracy": None,
+            "seconds": progress.seconds,
+            "samples_per_second": progress.rate,
+        }
+        with self._averaged():
+            if test is not None:
+                record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
+                    test.images, test.labels, test.normalisation, sample_weight_of(test)
+                )
+            self.history.epochs.append(record)
+            self.last_good[...] = self.model.parameter_vector
+            for listener in self.listeners:
+                listener.on_epoch_end(record, self.model)
+            if self.saver is not None:
+                self.saver.note_epoch(record, self.model)
+        self.progress = Progress(progress.epoch + 1)
+        self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
+        if self.saver is not None:
+            self.saver.save_after_epoch(self)
+        self.interrupts.check()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def _chunk(
+        self, per_epoch: int, train: Samples, order: np.ndarray, weight: np.ndarray | None
+    ) -> None:
+        """Some steps in one call of the executor."""
+        progress = self.progress
+        count = min(self.chunk, per_epoch - progress.done)
+        if self.average is not None:
+            count = min(count, EVERY_STEPS - self.executor.step % EVERY_STEPS)
+        rates = learning_rates(
+            self.schedule, self.base_lr, self.executor.step, count,
+            self.epochs * per_epoch, per_epoch,
+        )  # fmt: skip
+        rates *= self.control.lr_factor
+        samples = order[progress.done * self.batch_size : (progress.done + count) * self.batch_size]
+        began = time.perf_counter()
+        # A diverging run overflows before its loss does; the loss check reports it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            results = self.executor.train_steps(
+                train.images, train.labels, samples, rates, train.normalisation, weight
+            )
+        elapsed = time.perf_counter() - began
+        progress.seconds += elapsed
+        self._record_steps(results.losses, rates, results.gradient_norms)
+        each = np.ones(len(samples)) if weight is None else weight[samples]
+        sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
+        # One after the other, so that sums do not depend on how steps fall into chunks.
+        for loss, size in zip(results.losses.tolist(), sizes.tolist(), strict=True):
+            progress.loss_sum += loss * size
+            progress.weight_sum += size
+        progress.correct += int(results.correct.sum())
+        progress.seen += len(samples)
+        progress.done += count
+        if self.average is not None and (
+            progress.done == per_epoch or self.executor.step % EVERY_STEPS == 0
+        ):
+            self.average.update(self.executor.step)
+        news = Steps(
+            progress.epoch, self.executor.step, progress.seen, results.losses.tolist(),
+            rates.tolist(), progress.loss_sum / progress.weight_sum,
+            progress.correct / progress.seen, progress.rate,
+        )  # fmt: skip
+        for listener in self.listeners:
+            listener.on_steps(news)
+        self.chunk = int(np.clip(count * CHUNK_SECONDS / max(elapsed, 1e-9), 1, 2 * count + 1))
+
+    def _record_steps(self, losses: np.ndarray, rates: np.ndarray, norms: np.ndarray) -> None:
+        first = self.executor.step - len(losses) + 1
+        for index, (loss, lr) in enumerate(zip(losses, rates, strict=True)):
+            if not np.isfinite(loss):
+                raise NonFiniteError(self._explain(first + index, loss, lr, norms[index]))
+            self.history.steps.append(
+                {"kind": "step", "epoch": self.progress.epoch, "step": first + index,
+                 "loss": float(loss), "lr": float(lr)}
+            )  # fmt: skip
+
+    def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
+        before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"
+        return (
+            f"the loss became {loss} at step {step} (epoch {self.progress.epoch}): learning rate "
+            f"{lr:.3g}, gradient norm {norm:.3g}, loss before {before}. Training has diverged: "
+            "lower the learning rate, clip the gradient (clip_norm), or warm up"
+        )
