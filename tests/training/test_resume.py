@@ -123,12 +123,17 @@ def test_a_checkpoint_that_is_no_good_is_refused(tmp_path: Path, kind: str) -> N
         ({"seed": 6}, "training.seed was 5"),
     ],
 )
-def test_other_settings_are_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_other_settings_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     fit(network(), TRAIN, TEST, **settings(epochs=1), out=tmp_path)
     with pytest.raises(CheckpointError, match=message):
-        fit(network(), TRAIN, TEST, **settings(**{"epochs": 1, **changes}), out=tmp_path, resume=True)
+        fit(
+            network(),
+            TRAIN,
+            TEST,
+            **settings(**{"epochs": 1, **changes}),
+            out=tmp_path,
+            resume=True,
+        )
 
 
 def test_other_data_and_models_are_refused(tmp_path: Path) -> None:
@@ -149,7 +154,14 @@ def test_more_epochs(tmp_path: Path) -> None:
     constant = settings(schedule=None)
     fit(network(), TRAIN, TEST, **constant | {"epochs": 5}, out=tmp_path / "whole")
     fit(network(), TRAIN, TEST, **constant | {"epochs": 2}, out=tmp_path / "parts")
-    fit(network(), TRAIN, TEST, **settings(schedule=None, epochs=5), out=tmp_path / "parts", resume=True)
+    fit(
+        network(),
+        TRAIN,
+        TEST,
+        **settings(schedule=None, epochs=5),
+        out=tmp_path / "parts",
+        resume=True,
+    )
     assert records(tmp_path / "parts")[:2] == records(tmp_path / "whole")[:2]
 
 
@@ -216,9 +228,7 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
         process = train_command(*command, env=often)
         saved = parts / "checkpoints/last.safetensors"
         before = saved.stat().st_mtime_ns if saved.exists() else 0
-        while process.poll() is None and (
-            not saved.exists() or saved.stat().st_mtime_ns == before
-        ):
+        while process.poll() is None and (not saved.exists() or saved.stat().st_mtime_ns == before):
             time.sleep(0.002)
         time.sleep(generator.uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)
