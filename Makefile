@@ -10,7 +10,7 @@ ifneq ($(USABLE),$(CURDIR))
 .PHONY: $(STAMP)
 endif
 
-.PHONY: train test test-all test-processors bench lint docs clean
+.PHONY: train test test-all test-processors bench bench-report lint docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "fastcnn needs Python 3.11 to 3.14: make PYTHON=python3.12")'
@@ -20,6 +20,10 @@ $(STAMP): pyproject.toml
 
 .venv/installed-test: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	touch $@
+
+.venv/installed-peers: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
 	touch $@
 
 .venv/installed-docs: $(STAMP)
@@ -45,6 +49,15 @@ test-processors: .venv/installed-test
 bench: .venv/installed-test
 	$(BIN)/python -m pytest bench -q --benchmark-only
 	$(BIN)/fastcnn bench $(ARGS)
+
+# All figures of docs/benchmarks.md and README, measured anew: about a quarter of an hour.
+# ARGS=--quick tries it out.
+bench-report: .venv/installed-peers
+	$(BIN)/fastcnn bench all --out docs/benchmarks $(ARGS)
+	for model in report lenet5 vgg_small resnet8; do \
+	    $(BIN)/fastcnn profile $$model --out docs/benchmarks $(ARGS) || exit 1; \
+	done
+	$(BIN)/python scripts/benchmark_page.py
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -323,7 +323,8 @@ class _Step:
 
 def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:
     """Seconds of one step in each round, without its share of the call."""
-    call = timings["call"].times
+    # The least: a call that something else interrupted would make a short step negative.
+    call = timings["call"].times.min()
     times = {key: timing.times - call / timing.repeats for key, timing in timings.items()}
     times["update"] = times["update"] - times["nothing"]
     return {key: np.maximum(samples, 1e-9) for key, samples in times.items()}

@@ -16,9 +16,7 @@ def profile(
     ] = "report",
     batch_size: Annotated[int, typer.Option("--batch-size", "--batch", min=1)] = 64,
     threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Interleaved rounds, of which medians are taken.")
-    ] = 15,
+    quick: Annotated[bool, typer.Option("--quick", help="Few rounds: to try it out.")] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show the program alone, and measure nothing.")
     ] = False,
@@ -56,14 +54,14 @@ def profile(
         console.print(description, soft_wrap=True, markup=False)
         return
     result = profiling.profile(
-        network, batch_size, threads=threads, name=Path(model).name, rounds=rounds
+        network, batch_size, threads=threads, name=Path(model).name, rounds=3 if quick else 15
     )
     console.print(result.table(), soft_wrap=True, markup=False)
     if figure is not None:
         save_figure(roofline_figure(result), figure)
         console.print(f"picture: {figure}", soft_wrap=True, markup=False)
     if out is not None:
-        path, _ = result.as_records(this_command()).write(out)
+        path, _ = result.as_records(this_command(), quick).write(out)
         console.print(f"numbers: {path}", soft_wrap=True, markup=False)
 
 
@@ -73,8 +71,9 @@ def _open(model: str) -> "Model":
     from fastcnn.models import MODELS
     from fastcnn.training import Run
 
-    if model in MODELS:
-        return MODELS[model](seed=0)
+    known = MODELS | {make.__name__: make for make in MODELS.values()}
+    if model in known:
+        return known[model](seed=0)
     if Path(model).exists():
         return Run.open(model).load_model()
-    raise ConfigurationError(f"{model!r} is neither a run nor one of {', '.join(sorted(MODELS))}")
+    raise ConfigurationError(f"{model!r} is neither a run nor one of {', '.join(sorted(known))}")

@@ -9,7 +9,7 @@ from tests.cli.test_cli import fastcnn
 def test_profile(tmp_path: Path) -> None:
     out, figure = tmp_path / "out", tmp_path / "p.png"
     output = fastcnn(
-        "profile", "lenet5", "--batch", 20, "--threads", 1, "--rounds", 1,
+        "profile", "lenet5", "--batch", 20, "--threads", 1, "--quick",
         "--out", out, "--figure", figure,
     )  # fmt: skip
     assert "conv1: convolution + ReLU + 2x2 max pooling" in output

@@ -1,0 +1,94 @@
+"""The benchmark page and README's table say what the committed results say."""
+
+import importlib.util
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fastcnn.benchmark.results import Report, read_report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    path = ROOT / "scripts" / "benchmark_page.py"
+    spec = importlib.util.spec_from_file_location("benchmark_page", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return read_report(ROOT / "docs" / "benchmarks" / "bench.json")
+
+
+def table_of(text: str) -> list[list[str]]:
+    """The cells of a Markdown table, without its header."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return rows[2:]
+
+
+def test_readme_is_what_the_results_say(script: ModuleType, report: Report) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == script.with_table(readme, script.render_readme(script.RESULTS))
+    generated = readme[readme.index(script.BEGIN) : readme.index(script.END)]
+    rows = table_of(generated)
+    steps = [r for r in report.results if r.suite == "step" and r.rounds]
+    assert len(rows) == len({(r.work, r.batch) for r in steps})
+    for work, batch, own, peer, times in rows:
+        here = [r for r in steps if (r.work, r.batch) == (work, int(batch))]
+        least = min(r.median for r in here if r.contestant == "lanes")
+        assert number(own) == pytest.approx(least, rel=0.01)
+        theirs = [r.median for r in here if r.contestant.startswith("PyTorch")]
+        if theirs:
+            assert number(peer) == pytest.approx(min(theirs), rel=0.01)
+            assert number(times) == pytest.approx(min(theirs) / least, rel=0.05)
+
+
+def number(text: str) -> float:
+    found = re.match(r"[\d.,]+", text)
+    assert found
+    return float(found[0].replace(",", ""))
+
+
+def test_page_is_what_the_results_say(script: ModuleType) -> None:
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == script.render_page(
+        script.RESULTS
+    )
+
+
+def test_figures_of_the_page_exist(script: ModuleType) -> None:
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", script.render_page(script.RESULTS))
+    assert len(pictures) >= 4
+    for picture in pictures:
+        assert (ROOT / "docs" / picture).is_file()
+
+
+def test_who_is_faster_is_said(script: ModuleType, report: Report) -> None:
+    """Whatever this machine measured: a faster peer is named, in the table and in words."""
+    steps = [r for r in report.results if r.suite == "step" and r.contestant == "lanes"][:1]
+    peer = replace(steps[0], contestant="PyTorch eager", threads=2, median=steps[0].median / 2)
+    made = script._beside_peers(replace(report, results=[*steps, peer]), "step", "{} {}")
+    text = "\n".join(made)
+    assert "**Faster than fastcnn here:** PyTorch eager on 2 threads at " in text
+    assert ", 2.00 times." in text
+    assert text.index("| PyTorch eager") < text.index("| lanes")
+    made = script._beside_peers(replace(report, results=steps), "step", "{} {}")
+    assert "No peer was faster than fastcnn here." in made
+
+
+def test_a_trial_run_says_so(script: ModuleType, report: Report) -> None:
+    assert "trial run" in script._warnings(replace(report, quick=True))[0]
+    assert not script._warnings(replace(report, quick=False))
+
+
+def test_readme_needs_its_markers(script: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"README.md needs the lines"):
+        script.with_table("no markers", "table")
