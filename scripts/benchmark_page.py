@@ -78,8 +78,8 @@ def render_readme(folder: Path) -> str:
     return "\n".join((
         _table(header, rows, left=1), "",
         f"Forward, loss, backward and SGD with momentum; {_machine(report)}{peer}; medians of one "
-        f"{'trial ' if report.quick else ''}run in which all took turns. All contestants and suites, and where fastcnn is not the "
-        "fastest: [docs/benchmarks.md](docs/benchmarks.md).",
+        f"{'trial ' if report.quick else ''}run in which all took turns. All contestants and "
+        "suites, and where fastcnn is not the fastest: [docs/benchmarks.md](docs/benchmarks.md).",
     ))  # fmt: skip
 
 
