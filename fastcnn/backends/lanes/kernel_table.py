@@ -248,16 +248,22 @@ def _clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
     return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
 
 
+#: Positions of a convolution's tile and taps of a weight gradient's by their channels, as in
+#: conv_kernels.py.
+CONV_WIDTHS = {8: 3, 6: 4, 4: 4, 2: 8, 1: 8}
+GRADIENT_WIDTHS = {4: 5, 2: 5, 1: 8}
+
+
 def _conv_tile(r: Row) -> str:
     pooled = r[L.MODE] == L.POOLED
     height = next(height for height in tile_heights(pooled) if height <= r[L.CHANNELS])
     largest = blocking().windows if pooled else blocking().products
-    return _clipped((height, {8: 3, 4: 4}.get(height, 8)), largest)
+    return _clipped((height, CONV_WIDTHS[height]), largest)
 
 
 def _gradient_tile(r: Row) -> str:
-    height = next(height for height in (4, 2, 1) if height <= r[L.CHANNELS])
-    return _clipped((height, 5 if height == 4 else 8), blocking().gradients)
+    height = next(height for height in GRADIENT_WIDTHS if height <= r[L.CHANNELS])
+    return _clipped((height, GRADIENT_WIDTHS[height]), blocking().gradients)
 
 
 def _linear_tile(r: Row) -> str:
