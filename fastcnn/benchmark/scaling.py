@@ -77,8 +77,10 @@ class ScalingPoint:
 
     Attributes
     ----------
-    seconds, low, high : float
-        One training step: median, first and last decile over the rounds.
+    seconds : float
+        One training step: median over the rounds.
+    low, high : float
+        First and last decile.
     per_sample : float
         Seconds of one sample.
     cost : float
