@@ -86,6 +86,7 @@ def largest_difference(
     KeyError
         If a parameter is missing.
     """
-    moved = max(float(np.abs(ours[key] - start[key]).max()) for key in ours)
-    apart = max(float(np.abs(ours[key] - theirs[key]).max()) for key in ours)
+    keys = [key for key, value in ours.items() if value.dtype.kind == "f"]  # no counters
+    moved = max(float(np.abs(ours[key] - start[key]).max()) for key in keys)
+    apart = max(float(np.abs(ours[key] - theirs[key]).max()) for key in keys)
     return apart / max(moved, 1e-30)

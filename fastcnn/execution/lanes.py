@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
 INFERENCE_BATCHES = (16, 64, 256)
 
+#: Buffers of batch normalisation.
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
 log = logging.getLogger("fastcnn.lanes")
 _reported: set[str] = set()
 _engines: "weakref.WeakKeyDictionary[Model, dict[Any, deque[Engine]]]" = weakref.WeakKeyDictionary()
@@ -48,10 +51,14 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
     from fastcnn.backends.lanes.engine import Engine
     from fastcnn.backends.lanes.grouping import Unsupported
 
-    if any(node.buffers for node in graph.nodes):
-        raise Unsupported("running statistics")
+    state, running = model.state_dict(), {}
+    for node in graph.nodes:
+        if node.buffers:
+            if node.arguments["momentum"] is None:
+                raise Unsupported("a plain mean of running statistics")
+            running[node.name] = [state[node.buffers[name]] for name in RUNNING]
     places = parameter_places(model)
-    return Engine(graph, batch, model.parameter_vector, places, threads, **build)
+    return Engine(graph, batch, model.parameter_vector, places, threads, running=running, **build)
 
 
 def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:

@@ -296,7 +296,7 @@ class Backward:
 
     def _batch_norm(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
-        x, output = self.values[group.source], self.values[group.target]
+        x = self.values[group.source]
         block = -(-2 * x.channels // LANES) * LANES
         of_batch = planner.training or not node.arguments["track_running_stats"]
         columns = {
@@ -307,7 +307,7 @@ class Backward:
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }  # fmt: skip
         name = f"{node.name}: gradient of batch normalisation"
-        elements = element_columns(planner, x=x, y=grad, m=output) | columns
+        elements = element_columns(planner, x=x, y=grad) | columns
         statistics = row(
             L.K_NORM_GRADIENT_STATISTICS, channels=x.channels, positions=x.height * x.width,
             **columns,

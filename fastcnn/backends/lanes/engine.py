@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,10 @@ class Engine:
     parameters : ndarray of float32
         The network's flat parameters; updates change it in place.
     places : dict of str to (offset, shape)
+    running : mapping of str to (mean, variance, number of batches), optional
+        Running statistics by name of a batch normalisation; a training run changes them in place.
+    **build
+        Passed to :func:`~fastcnn.backends.lanes.lowering.lower`.
     """
 
     def __init__(
@@ -59,12 +64,15 @@ class Engine:
         parameters: np.ndarray,
         places: dict[str, tuple[int, tuple[int, ...]]],
         threads: int = 1,
+        running: Mapping[str, Sequence[np.ndarray]] | None = None,
         **build: Any,
     ) -> None:
         compiled.start()
         self.graph = graph
         self.threads = threads
         self.parameters = parameters
+        self.running = running or {}
+        self._moves_running = bool(build.get("training"))
         self.gradient = np.zeros_like(parameters)
         self.program: Program = lower(graph, batch, places, threads, **build)
         self.arena = _aligned(self.program.arena_size)
@@ -120,7 +128,16 @@ class Engine:
             labels, targets, outputs, losses, hits, norms,
             self._block_losses, self._block_hits, self._squares, self._owners(threads),
         )  # fmt: skip
+        for name, (offset, channels) in self.program.running.items():
+            mean, variance, _ = self.running[name]
+            self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
         run_threads(threads, arguments)
+        if self._moves_running:
+            for name, (offset, channels) in self.program.running.items():
+                mean, variance, batches = self.running[name]
+                mean[...] = self.arena[offset : offset + channels]
+                variance[...] = self.arena[offset + channels : offset + 2 * channels]
+                batches += steps
         return losses, hits, norms
 
     def _owners(self, threads: int) -> np.ndarray:

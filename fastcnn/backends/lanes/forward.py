@@ -154,15 +154,14 @@ class Forward:
         planner.statistics[group.target] = statistics
         running = -1
         if node.arguments["track_running_stats"]:
-            running = planner.allocate(2 * x.channels + 1)
+            running = planner.allocate(2 * x.channels)
             planner.running[node.name] = running, x.channels
         of_batch = planner.training or running < 0
-        momentum = -1.0 if node.arguments["momentum"] is None else node.arguments["momentum"]
         columns = {
             "channels": x.channels, "positions": x.height * x.width, "batch": statistics,
             "running": running, "w": parameter_offset(planner, group, "weight"),
             "bias": parameter_offset(planner, group, "bias"),
-            "scale": planner.constant([node.arguments["eps"], momentum]),
+            "scale": planner.constant([node.arguments["eps"], node.arguments["momentum"] or 0.0]),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }  # fmt: skip
         name = f"{node.name}: batch normalisation"

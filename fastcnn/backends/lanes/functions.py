@@ -55,7 +55,9 @@ class Operation:
             offset += int(np.prod(shape))
         products = max((int(np.prod(shape[1:])) for _, shape in parameters), default=1)
         work = int(np.prod(output_shape)) * batch * products
-        build = {"backward": True, "input_gradient": True} if backward else {"outputs": True}
+        build: dict[str, Any] = (
+            {"backward": True, "input_gradient": True} if backward else {"outputs": True}
+        )
         self.engine = Engine(
             Graph(input_shape, (node,)), batch, np.zeros(offset, np.float32), places,
             default_threads() if work > WORTH_A_THREAD else 1, **build,

@@ -3,8 +3,7 @@
 Three passes: sums of each block of 16 samples, statistics over all blocks in their order, and the
 normalisation of each block; backward the same. Arrays of one value a channel: BATCH is where
 ``scale, shift, mean, 1 / std`` and the three coefficients of the input's gradient stand; EXTRA,
-with a stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean, the running
-variance and the number of batches.
+with a stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance.
 """
 
 import math
@@ -21,10 +20,6 @@ from fastcnn.backends.lanes.layout import (
     EXTRA,
     EXTRA_BLOCK,
     FROZEN,
-    M_BLOCK,
-    M_CHANNEL,
-    M_SLOT,
-    M_TABLE,
     MODE,
     OF_BATCH,
     POSITIONS,
@@ -43,7 +38,6 @@ from fastcnn.backends.lanes.layout import (
     Z_CHANNEL,
     Z_SLOT,
     Z_TABLE,
-    M,
     W,
     X,
     Y,
@@ -57,50 +51,45 @@ LANES = simd.LANES
 def sums(A, T, r, block, slot, valid, part, parts):
     """Mean of each channel over one block, and the squared deviations from it.
 
-    Squares about the block's own mean lose nothing where the mean is large (Chan, Golub and
-    LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+    One pass over deviations from the first pixel's mean, which is near enough to the channel's for
+    nothing to cancel. Blocks are joined by their means and deviations (Chan, Golub and LeVeque,
+    "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
     positions, xs = r[POSITIONS], T[r[X_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
+    size = np.float32(valid * positions)
     for c in range(first, last):
         x = x0 + c * r[X_CHANNEL]
-        a, b, p = zero, zero, 0
+        near = simd.lane_sum(simd.first_lanes(valid, simd.load(A, x + xs[0]))) / np.float32(valid)
+        level = simd.splat(near)
+        a0, a1, b0, b1, p = zero, zero, zero, zero, 0
         while p + 2 <= positions:
-            a = simd.add(a, simd.load(A, x + xs[p]))
-            b = simd.add(b, simd.load(A, x + xs[p + 1]))
+            one = simd.sub(simd.load(A, x + xs[p]), level)
+            two = simd.sub(simd.load(A, x + xs[p + 1]), level)
+            a0, a1 = simd.add(a0, one), simd.add(a1, two)
+            b0, b1 = simd.fma(one, one, b0), simd.fma(two, two, b1)
             p += 2
         if p < positions:
-            a = simd.add(a, simd.load(A, x + xs[p]))
-        total = simd.lane_sum(simd.first_lanes(valid, simd.add(a, b)))
-        mean = total / np.float32(valid * positions)
-        middle = simd.splat(mean)
-        a, b, p = zero, zero, 0
-        while p + 2 <= positions:
-            one = simd.sub(simd.load(A, x + xs[p]), middle)
-            two = simd.sub(simd.load(A, x + xs[p + 1]), middle)
-            a, b = simd.fma(one, one, a), simd.fma(two, two, b)
-            p += 2
-        if p < positions:
-            one = simd.sub(simd.load(A, x + xs[p]), middle)
-            a = simd.fma(one, one, a)
-        A[out + c] = mean
-        A[out + r[CHANNELS] + c] = simd.lane_sum(simd.first_lanes(valid, simd.add(a, b)))
+            one = simd.sub(simd.load(A, x + xs[p]), level)
+            a0, b0 = simd.add(a0, one), simd.fma(one, one, b0)
+        total = simd.lane_sum(simd.first_lanes(valid, simd.add(a0, a1)))
+        squares = simd.lane_sum(simd.first_lanes(valid, simd.add(b0, b1)))
+        A[out + c] = near + total / size
+        A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
 
 
 @njit(nogil=True)
 def statistics(A, P, r, blocks, count, part, parts):
     """Scale and shift of each channel from the blocks' sums; updates the running statistics.
 
-    SCALE is where eps and the momentum stand; a negative momentum asks for the plain mean over
-    all batches.
+    SCALE is where eps and the momentum stand.
     """
     channels, positions = r[CHANNELS], r[POSITIONS]
     eps, momentum = np.float64(A[r[SCALE]]), np.float64(A[r[SCALE] + 1])
     running, out = r[RUNNING], r[BATCH]
-    tracked = np.float64(A[running + 2 * channels]) if running >= 0 else 0.0
     first, last = share(channels, part, parts)
     for c in range(first, last):
         if r[MODE] == FROZEN:
@@ -118,12 +107,11 @@ def statistics(A, P, r, blocks, count, part, parts):
                 squares += difference * difference * size * (seen - size) / seen
             variance = squares / seen
             if running >= 0:
-                factor = momentum if momentum >= 0.0 else 1.0 / (tracked + 1.0)
                 unbiased = squares / max(seen - 1.0, 1.0)
                 old, at = np.float64(A[running + c]), running + channels + c
-                A[running + c] = np.float32(old + factor * (mean - old))
+                A[running + c] = np.float32(old + momentum * (mean - old))
                 old = np.float64(A[at])
-                A[at] = np.float32(old + factor * (unbiased - old))
+                A[at] = np.float32(old + momentum * (unbiased - old))
         inverse = 1.0 / math.sqrt(variance + eps)
         scale = inverse * P[r[W] + c] if r[W] >= 0 else inverse
         shift = np.float64(P[r[BIAS] + c]) if r[BIAS] >= 0 else 0.0
@@ -156,27 +144,28 @@ def normalise(A, T, r, block, slot, part, parts):
 def gradient_sums(A, T, r, block, slot, part, parts):
     """Sums over one block of the gradient, and of the gradient times the normalised input.
 
-    X is the input, Y the output's gradient, M the output, which masks it with RELU. Idle lanes
-    have no gradient.
+    X is the input, Y the output's gradient, which RELU masks where the output, computed anew, is
+    not positive. Idle lanes have no gradient.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
-    xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
     first, last = share(channels, part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL]
+        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        scale = simd.splat(A[r[BATCH] + c])
+        shift = simd.splat(A[r[BATCH] + channels + c])
         mean = simd.splat(A[r[BATCH] + 2 * channels + c])
         a, b = zero, zero
         for p in range(positions):
-            grad = simd.load(A, y + ys[p])
+            grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
             if relu:
-                grad = simd.keep_positive(simd.load(A, m + ms[p]), grad)
+                grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
             a = simd.add(a, grad)
-            b = simd.fma(grad, simd.sub(simd.load(A, x + xs[p]), mean), b)
+            b = simd.fma(grad, simd.sub(value, mean), b)
         A[out + c] = simd.lane_sum(a)
         A[out + channels + c] = simd.lane_sum(b) * A[r[BATCH] + 3 * channels + c]
 
@@ -212,21 +201,20 @@ def gradient(A, T, r, block, slot, valid, part, parts):
     """The input's gradient, Z = scale * Y + slope * X + level, zero in idle lanes."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
     z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    xs, ys, ms, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :], T[r[Z_TABLE] :]
+    xs, ys, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :]
     first, last = share(channels, part, parts)
     for c in range(first, last):
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL]
+        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
         z = z0 + c * r[Z_CHANNEL]
         scale = simd.splat(A[r[BATCH] + c])
+        shift = simd.splat(A[r[BATCH] + channels + c])
         slope = simd.splat(A[r[BATCH] + 4 * channels + c])
         level = simd.splat(A[r[BATCH] + 5 * channels + c])
         for p in range(positions):
-            grad = simd.load(A, y + ys[p])
+            grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
             if relu:
-                grad = simd.keep_positive(simd.load(A, m + ms[p]), grad)
-            value = simd.fma(simd.load(A, x + xs[p]), slope, level)
-            value = simd.fma(grad, scale, value)
-            simd.store(A, z + zs[p], simd.first_lanes(valid, value))
+                grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
+            made = simd.fma(grad, scale, simd.fma(value, slope, level))
+            simd.store(A, z + zs[p], simd.first_lanes(valid, made))

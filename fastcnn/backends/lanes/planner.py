@@ -10,8 +10,9 @@ from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Buffer, Halo, union
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry
 from fastcnn.backends.lanes.grouping import RENAMES, Group, fuse, number_stages
 
-#: Operations whose gradient's layout is their own choice: no zeros around, no fixed strides.
-ANY_LAYOUT = ("batch_norm", "add", "relu", "sigmoid", "tanh", "dropout", "leaky_relu", "elu",
+#: Operations that read their output's gradient through tables, whatever zeros are around it.
+ANY_LAYOUT = ("conv2d", "conv_transpose2d", "batch_norm", "add", "relu", "sigmoid", "tanh",
+              "dropout", "leaky_relu", "elu",
               "gelu", "silu", "softplus")  # fmt: skip
 
 
@@ -148,7 +149,9 @@ class Planner:
 
     def takes_any_layout(self, index: int) -> bool:
         """Whether the gradient of a node's output may stand in a buffer of another halo."""
-        return index != INPUT and self.makers[index].operation in ANY_LAYOUT
+        if index == INPUT or self.makers[index].pooled:
+            return False
+        return self.makers[index].operation in ANY_LAYOUT
 
     def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
         """Add a row to the current phase of block rows, or as a phase over the whole batch.

@@ -28,7 +28,7 @@ class Program:
         What stands in the arena before the first run, by offset.
     running : dict of str to (offset, channels)
         By name of a batch normalisation: where its running mean stands, behind it the running
-        variance and the number of batches.
+        variance.
     first_backward : int
         The first phase after the loss.
     """
