@@ -114,7 +114,8 @@ def _steps(report: Report) -> list[str]:
     return [
         "## Training steps", "", "![Training steps](benchmarks/step.png)", "",
         "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
-        "the best of PyTorch: above 1 is faster.", "",
+        "the best of PyTorch: above 1 is faster. The difference is that of the parameters after "
+        "three steps, relative to the largest change; who differs is not timed.", "",
         *_beside_peers(report, "step", "fastcnn bench step --network {} --batch-size {}"),
     ]  # fmt: skip
 

@@ -151,7 +151,8 @@ def bench_accuracy(
             times = [math.nan if value == float("inf") else value for value in times]
             results.append(
                 Result(
-                    suite="time-to-accuracy", work=f"{network} on {train.name} to {level:.0%}",
+                    suite="time-to-accuracy",
+                    work=f"{network} on {train.name}, {len(train.classes)} classes, to {level:.0%}",
                     contestant=name, threads=os.cpu_count() or 1, batch=BATCH, unit="s",
                     median=statistics.median(times), low=times[0], high=times[-1],
                     rounds=len(times), note=f"{never} of {len(times)} never" if never else "",

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes.grouping import Unsupported
 from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
 from fastcnn.backends.lanes.layout import KERNEL
 from fastcnn.backends.lanes.program import Program
 from fastcnn.benchmark.measure import Timing, measure
 from fastcnn.benchmark.peaks import Peaks, measure_peaks
 from fastcnn.benchmark.records import Records
+from fastcnn.errors import ConfigurationError
 from fastcnn.execution import plan
 from fastcnn.execution.lanes import loss_key, make_engine
 from fastcnn.layers import Model
@@ -233,7 +235,10 @@ def profile(
     threads = program.workers
     if peaks is None:
         peaks = measure_peaks((threads,))[threads]
-    step = _Step(model, batch_size, threads)
+    try:
+        step = _Step(model, batch_size, threads)
+    except Unsupported as reason:
+        raise ConfigurationError(f"the lanes engine does not cover {reason}") from None
     timings = measure(
         {"call": step.call}
         | {key: step.job(*job) for key, job in _jobs(program).items()},

@@ -92,6 +92,7 @@ def _draw_bars(axes: Any, profile: Profile, longest: list[ProfiledRow]) -> None:
     axes.set_yticks(places, [f"{row.name}  {n}" for n, row in enumerate(longest, start=1)],
                     fontsize=8)  # fmt: skip
     axes.invert_yaxis()
+    axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("us: in the step (full colour), alone (pale)")
     shown = sum(row.in_step for row in longest) / profile.step
     axes.set_title(f"these rows: {100 * shown:.0f} % of the step", fontsize=9, loc="right")
