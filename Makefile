@@ -54,7 +54,7 @@ bench: .venv/installed-test
 # ARGS=--quick tries it out.
 bench-report: .venv/installed-peers
 	$(BIN)/fastcnn bench all --out docs/benchmarks $(ARGS)
-	for model in report lenet5 vgg_small; do \
+	for model in report lenet5 vgg_small resnet8; do \
 	    $(BIN)/fastcnn profile $$model --out docs/benchmarks $(ARGS) || exit 1; \
 	done
 	$(BIN)/python scripts/benchmark_page.py
