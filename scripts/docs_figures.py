@@ -1,10 +1,13 @@
-"""Draw the pictures of docs/engine.md: ``.venv/bin/python scripts/docs_figures.py``."""
+"""Draw pictures of the documentation: ``.venv/bin/python scripts/docs_figures.py``."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import fastcnn
 from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.data import Augment
 from fastcnn.training.curves import new_figure, save_figure
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -87,6 +90,29 @@ def program_figure() -> Any:
     return figure
 
 
+def augment_figure() -> Any:
+    """Drawn digits as they are stored, and changed at random."""
+    images, labels = fastcnn.data.draw_digits(200, seed=3)
+    chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in range(10)]
+    rows: dict[str, Augment] = {
+        "as stored": Augment(),
+        "shift=3": Augment(shift=3),
+        "rotation=20, scale=0.2": Augment(rotation=20, scale=0.2),
+        "elastic=1.2": Augment(elastic=1.2),
+        "cutout=8": Augment(cutout=8),
+        "all of them": Augment(shift=3, rotation=20, scale=0.2, elastic=1.2, cutout=8),
+    }
+    figure = new_figure(8.6, 0.68 * len(rows))
+    axes = figure.subplots(len(rows), 1)
+    for line, (name, augment) in zip(axes, rows.items(), strict=True):
+        strip = np.concatenate(list(augment.apply(images, chosen)[:, 0]), axis=1)
+        line.imshow(strip, cmap="gray", aspect="equal", interpolation="nearest")
+        line.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        line.set_xticks([])
+        line.set_yticks([])
+    return figure
+
+
 def _box(
     axes: Any, x: float, y: float, width: float, height: float, face: str, edge: str = "white"
 ) -> None:
@@ -104,10 +130,11 @@ def _frame(axes: Any, x: tuple[float, float], y: tuple[float, float], equal: boo
 
 
 def main() -> None:
-    """Write the three pictures."""
+    """Write the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name, draw in (
-        ("lanes.png", layout_figure), ("tile.png", tile_figure), ("program.png", program_figure)
+        ("lanes.png", layout_figure), ("tile.png", tile_figure), ("program.png", program_figure),
+        ("augment.png", augment_figure),
     ):  # fmt: skip
         save_figure(draw(), IMAGES / name)
 

@@ -22,7 +22,7 @@ ALLOWED = {
     "functional": {"arguments", "backends"},
     "optim": set(),
     "execution": {"backends", "layers", "losses", "optim"},
-    "data": set(),
+    "data": {"backends"},
     "training": {
         "backends",
         "data",

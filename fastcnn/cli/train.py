@@ -1,6 +1,7 @@
 """``fastcnn train``."""
 
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -83,6 +84,13 @@ def train(
     label_smoothing: Annotated[float, typer.Option(help="Of the cross-entropy.")] = 0.0,
     ema_decay: Annotated[
         float | None, typer.Option(help="Keep the weights' moving average, of this decay a step.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Change training images at random: digits, pictures, or settings such as "
+            "shift=2,rotation=10,scale=0.1,elastic=1,flip,crop=4,cutout=8."
+        ),
     ] = None,
     early_stopping: Annotated[
         int | None,
@@ -194,17 +202,19 @@ def _train(o: SimpleNamespace, resumed: "Run | None") -> None:
         model=o.model, activation=o.activation, optimizer=o.optimizer, lr=o.lr,
         momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay,
         schedule=o.schedule, warmup_steps=o.warmup_steps, clip_norm=o.clip_norm,
-        label_smoothing=o.label_smoothing, ema_decay=o.ema_decay, epochs=o.epochs,
-        batch_size=o.batch_size, seed=o.seed,
+        label_smoothing=o.label_smoothing, ema_decay=o.ema_decay, augment=o.augment,
+        epochs=o.epochs, batch_size=o.batch_size, seed=o.seed,
     )  # fmt: skip
     network = recipe.make_model(len(training.classes))
     method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
+    augment = recipe.make_augment()
     config = describe_fit(
         network, training, loss, method, plan,
         data_source=source, model_name=o.model,
         model_arguments=recipe.model_arguments(len(training.classes)),
         epochs=o.epochs, batch_size=o.batch_size, backend=o.backend, seed=o.seed,
-        clip_norm=o.clip_norm, ema_decay=o.ema_decay, early_stopping=o.early_stopping,
+        clip_norm=o.clip_norm, ema_decay=o.ema_decay,
+        augment=None if augment is None else asdict(augment), early_stopping=o.early_stopping,
         reduce_on_plateau=o.reduce_on_plateau,
     )  # fmt: skip
     if resumed is None:
@@ -236,8 +246,8 @@ def _train(o: SimpleNamespace, resumed: "Run | None") -> None:
         fit(
             network, training, test, epochs=o.epochs, batch_size=o.batch_size, optimizer=method,
             schedule=plan, backend=o.backend, loss=loss, seed=o.seed, threads=o.threads,
-            clip_norm=o.clip_norm, ema_decay=o.ema_decay, callbacks=callbacks, out=run,
-            resume=resumed is not None,
+            clip_norm=o.clip_norm, ema_decay=o.ema_decay, augment=augment, callbacks=callbacks,
+            out=run, resume=resumed is not None,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         print(

@@ -1,6 +1,7 @@
 """Data sets: by name, from files, or drawn by the package itself."""
 
 from fastcnn.data.archive import read_npz, write_npz
+from fastcnn.data.augment import Augment
 from fastcnn.data.cifar import read_cifar10, write_cifar10
 from fastcnn.data.dataset import Dataset, Normalisation
 from fastcnn.data.digits import digits_dataset, draw_digits
@@ -9,6 +10,7 @@ from fastcnn.data.images import read_folder, read_image
 from fastcnn.data.sources import load, load_default
 
 __all__ = [
+    "Augment",
     "Dataset",
     "Normalisation",
     "digits_dataset",

@@ -77,7 +77,7 @@ def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any
         return [_without_arrays(v, f"{name}/{i}", arrays) for i, v in enumerate(value)]
     if isinstance(value, np.ndarray):
         # safetensors writes the memory of an array as it lies: only C order is safe.
-        arrays[name] = np.ascontiguousarray(value)
+        arrays[name] = np.asarray(value, order="C")
         return {ARRAY: name}
     return value.item() if isinstance(value, np.generic) else value
 

@@ -1,12 +1,14 @@
 """The training loop."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends import get_backend
+from fastcnn.data.augment import Augment
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.execution.passes import check_statistics
@@ -16,6 +18,7 @@ from fastcnn.optim import SGD, Constant, Optimizer, Schedule
 from fastcnn.training.averaging import WeightAverage
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.feed import Feed
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.samples import Data, as_samples, sample_weight_of
@@ -41,6 +44,7 @@ def fit(
     loss: Loss | None = None,
     clip_norm: float | None = None,
     ema_decay: float | None = None,
+    augment: Augment | None = None,
     out: "str | Path | Run | None" = None,
     resume: bool = False,
 ) -> History:
@@ -62,8 +66,8 @@ def fit(
         By default constant.
     backend : str, optional
     seed : int
-        Decides the order of samples and dropout masks; with the same seed, data and initial
-        weights a run repeats itself exactly.
+        Decides the order of samples, dropout masks and what ``augment`` does; with the same seed,
+        data and initial weights a run repeats itself exactly.
     threads : int, optional
         Threads of the matrix products; by default all cores.
     callbacks : sequence of Callback
@@ -75,6 +79,8 @@ def fit(
         Evaluate, and in the end keep, the exponential moving average of the weights with this
         decay a step (0.999, say) instead of the weights themselves. Running statistics of batch
         normalisation are averages already and stay as they are.
+    augment : Augment, optional
+        Changes the training images at random, anew in each epoch; the test images stay.
     out : path or Run, optional
         Folder to write the run to: config, metrics, weights, checkpoints and the picture of its
         curves.
@@ -130,7 +136,7 @@ def fit(
         config = describe_fit(
             model, training_data, loss, optimizer, schedule,
             epochs=epochs, batch_size=batch_size, backend=backend, seed=seed, clip_norm=clip_norm,
-            ema_decay=ema_decay,
+            ema_decay=ema_decay, augment=None if augment is None else asdict(augment),
         )  # fmt: skip
         if isinstance(out, Run):
             run = out
@@ -152,7 +158,7 @@ def fit(
     if resume and saver is not None:
         saver.resume(loop, run.folder / METRICS)
     with blas_threads(threads):
-        loop.run(training_data, test_data)
+        loop.run(Feed(training_data, augment, seed, threads), test_data)
     return history
 
 

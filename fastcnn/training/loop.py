@@ -14,6 +14,7 @@ from fastcnn.layers import Model
 from fastcnn.optim import Schedule, learning_rates
 from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
+from fastcnn.training.feed import Feed
 from fastcnn.training.history import History
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.samples import Samples, sample_weight_of
@@ -86,7 +87,7 @@ class TrainingLoop:
         #: The generator's state from which the order of the current epoch is drawn.
         self.epoch_start: dict[str, Any] = self.generator.bit_generator.state  # type: ignore[assignment]
         self.progress = Progress(1)
-        self.last_good = model.parameter_vector.copy()
+        self.last_good = model.copy_state()
         self.interrupts = DeferredInterrupts()
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class TrainingLoop:
         self.progress = Progress(**state["progress"])
         self.epoch_start = state["generator"]
         self.generator.bit_generator.state = state["generator"]
-        self.last_good[...] = state["last_good"]
+        self.last_good = state["last_good"]
         self.control = Control(**state["control"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -132,11 +133,11 @@ class TrainingLoop:
                 listener.load_state_dict(mine[0][1])
                 saved = [entry for entry in saved if entry is not mine[0]]
 
-    def run(self, train: Samples, test: Samples | None) -> None:
+    def run(self, feed: Feed, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
-        per_epoch = -(-len(train) // self.batch_size)
+        per_epoch = -(-len(feed.data) // self.batch_size)
         start = TrainingStart(
-            self.model, self.history, self.epochs, per_epoch, len(train),
+            self.model, self.history, self.epochs, per_epoch, len(feed.data),
             test is not None, self.control,
         )  # fmt: skip
         try:
@@ -144,14 +145,14 @@ class TrainingLoop:
                 for listener in self.listeners:
                     listener.on_train_begin(start)
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
-                    self._epoch(per_epoch, train, test)
+                    self._epoch(per_epoch, feed, test)
                 self.history.stop_reason = self.control.stop_reason
             self.history.status = "finished"
         except KeyboardInterrupt:
             self.history.status = "interrupted"
             raise
         except NonFiniteError:
-            self.model.parameter_vector[...] = self.last_good
+            self.model.load_state_dict(self.last_good)
             self.history.status = "failed"
             raise
         except BaseException:
@@ -166,14 +167,13 @@ class TrainingLoop:
             for listener in reversed(self.listeners):
                 listener.on_train_end(self.history)
 
-    def _epoch(self, per_epoch: int, train: Samples, test: Samples | None) -> None:
+    def _epoch(self, per_epoch: int, feed: Feed, test: Samples | None) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
-        order = self.generator.permutation(len(train))
-        weight = sample_weight_of(train)
+        order = self.generator.permutation(len(feed.data))
         while progress.done < per_epoch:
-            self._chunk(per_epoch, train, order, weight)
+            self._chunk(per_epoch, feed, order)
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
             self.interrupts.check()
@@ -193,7 +193,7 @@ class TrainingLoop:
                     test.images, test.labels, test.normalisation, sample_weight_of(test)
                 )
             self.history.epochs.append(record)
-            self.last_good[...] = self.model.parameter_vector
+            self.last_good = self.model.copy_state()
             for listener in self.listeners:
                 listener.on_epoch_end(record, self.model)
             if self.saver is not None:
@@ -207,12 +207,10 @@ class TrainingLoop:
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _chunk(
-        self, per_epoch: int, train: Samples, order: np.ndarray, weight: np.ndarray | None
-    ) -> None:
+    def _chunk(self, per_epoch: int, feed: Feed, order: np.ndarray) -> None:
         """Some steps in one call of the executor."""
         progress = self.progress
-        count = min(self.chunk, per_epoch - progress.done)
+        count = min(self.chunk, per_epoch - progress.done, feed.most_steps(self.batch_size))
         if self.average is not None:
             count = min(count, EVERY_STEPS - self.executor.step % EVERY_STEPS)
         rates = learning_rates(
@@ -222,15 +220,18 @@ class TrainingLoop:
         rates *= self.control.lr_factor
         samples = order[progress.done * self.batch_size : (progress.done + count) * self.batch_size]
         began = time.perf_counter()
+        batches = feed.take(samples, progress.epoch)
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
             results = self.executor.train_steps(
-                train.images, train.labels, samples, rates, train.normalisation, weight
-            )
+                batches.images, batches.labels, batches.order, rates, feed.data.normalisation,
+                batches.weight,
+            )  # fmt: skip
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
-        each = np.ones(len(samples)) if weight is None else weight[samples]
+        weight = batches.weight
+        each = np.ones(len(samples)) if weight is None else weight[batches.order]
         sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
         # One after the other, so that sums do not depend on how steps fall into chunks.
         for loss, size in zip(results.losses.tolist(), sizes.tolist(), strict=True):

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastcnn.data.augment import Augment
 from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
@@ -35,6 +36,7 @@ class Recipe:
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     ema_decay: float | None = None
+    augment: str | None = None
     epochs: int = 5
     batch_size: int = 64
     seed: int = 0
@@ -91,6 +93,16 @@ class Recipe:
         """The schedule of the learning rate."""
         return make_schedule(self.schedule, self.warmup_steps)
 
+    def make_augment(self) -> Augment | None:
+        """How the training images are changed.
+
+        Raises
+        ------
+        ConfigurationError
+            If the words say nothing that can be done.
+        """
+        return None if self.augment is None else Augment.parse(self.augment)
+
     def make_loss(self) -> CrossEntropyLoss:
         """The loss."""
         return CrossEntropyLoss(self.label_smoothing)
@@ -110,7 +122,8 @@ class Recipe:
         history = fit(
             model, train, test, epochs=self.epochs, batch_size=self.batch_size,
             optimizer=self.make_optimizer(), schedule=self.make_schedule(), loss=self.make_loss(),
-            clip_norm=self.clip_norm, ema_decay=self.ema_decay, seed=self.seed, **options,
+            clip_norm=self.clip_norm, ema_decay=self.ema_decay, augment=self.make_augment(),
+            seed=self.seed, **options,
         )  # fmt: skip
         return model, history
 

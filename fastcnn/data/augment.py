@@ -1,0 +1,221 @@
+"""Augmentation: training images changed at random, anew in each epoch."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.counter_random import dropout_key
+from fastcnn.errors import ConfigurationError, ShapeError
+
+#: Takes the place of a node's index in the key of the random numbers; no node has it.
+STREAM = -1
+#: Images below which starting a thread takes longer than its share of the work.
+FEW_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How images are changed at random.
+
+    What happens to an image depends on the seed, the epoch and its index in the data alone: not
+    on the batch that it is in, nor on the number of threads. Geometry comes first, in one pass
+    between pixels (a shift, crop or flip alone moves whole pixels and blurs nothing), then the
+    cut-out.
+
+    Parameters
+    ----------
+    shift : int
+        Up to so many whole pixels up or down, left or right.
+    rotation : float
+        Up to so many degrees in both directions, about the middle.
+    scale : float
+        By a factor of up to ``1 - scale`` and ``1 + scale``.
+    elastic : float
+        Bends the image: standard deviation in pixels of displacements at 4 x 4 points (and a
+        ring around them), with a smooth surface through them.
+    flip : float or bool
+        Probability of a mirror image, left for right; True is 0.5.
+    crop : int
+        Adds so many pixels on each side and takes a random window of the old size.
+    cutout : int
+        Side of a square that is erased, about a random pixel.
+    fill : float
+        What is outside the image and in the cut-out, as a value of the stored images.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value makes no sense.
+
+    References
+    ----------
+    Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", ICDAR 2003,
+    for elastic distortions; Ronneberger, Fischer and Brox, arXiv:1505.04597, section 3.1, for
+    displacements on a coarse grid; DeVries and Taylor, arXiv:1708.04552, for cut-outs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.arange(9, dtype=np.uint8).reshape(1, 1, 3, 3)
+    >>> Augment(flip=1.0).apply(images)[0, 0].tolist()
+    [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
+    """
+
+    shift: int = 0
+    rotation: float = 0.0
+    scale: float = 0.0
+    elastic: float = 0.0
+    flip: float = 0.0
+    crop: int = 0
+    cutout: int = 0
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.flip is True:
+            object.__setattr__(self, "flip", 0.5)
+        limits = {"rotation": 180.0, "scale": 1.0, "flip": 1.0}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            whole = field.type is int
+            kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+            low = -np.inf if field.name == "fill" else 0
+            high = limits.get(field.name, np.inf)
+            number = isinstance(value, kinds) and not (isinstance(value, bool) and value)
+            if not number or not low <= value <= high or not np.isfinite(value):
+                kind = "a whole number" if whole else "a number"
+                bounds = "" if low < 0 else " of at least 0"
+                bounds += f" and at most {high:g}" if np.isfinite(high) else ""
+                raise ConfigurationError(
+                    f"Augment: {field.name} must be {kind}{bounds}, got {value!r}"
+                )
+            object.__setattr__(self, field.name, int(value) if whole else float(value))
+        if self.scale == 1.0:
+            raise ConfigurationError("Augment: scale must be below 1: a factor of 0 leaves nothing")
+
+    @classmethod
+    def parse(cls, text: str) -> "Augment":
+        """An augmentation from words, as the command line takes it.
+
+        Parameters
+        ----------
+        text : str
+            Settings with commas between them, ``"shift=2,rotation=10,flip"``; the first may be
+            the name of one of :data:`PRESETS`.
+
+        Raises
+        ------
+        ConfigurationError
+            If a name is unknown or a value is no number.
+        """
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        chosen = cls()
+        if words and words[0] in PRESETS:
+            chosen = PRESETS[words.pop(0)]
+        known = {field.name: field.type for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for word in words:
+            name, equals, number = (part.strip() for part in word.partition("="))
+            if name not in known:
+                raise ConfigurationError(
+                    f"augment: no setting named {name!r}: there are {', '.join(known)}, "
+                    f"and first of all one of {', '.join(PRESETS)}"
+                )
+            try:
+                values[name] = _number(number) if equals else {"flip": True}[name]
+            except (KeyError, ValueError):
+                raise ConfigurationError(
+                    f"augment: {name} needs a number, {name}=2 say, got {word!r}"
+                ) from None
+        return replace(chosen, **values)
+
+    def apply(
+        self,
+        images: np.ndarray,
+        indices: Any = None,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        threads: int | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Changed copies of some images.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, float32 or float64, shape (N, C, H, W)
+        indices : array_like of int, shape (M,), optional
+            Which images, in which order; by default all.
+        seed, epoch : int
+            Another seed or epoch changes the images in another way.
+        threads : int, optional
+            By default all cores that this process may use.
+        out : ndarray, optional
+            To be filled and returned: at least M images, contiguous.
+
+        Returns
+        -------
+        ndarray, shape (M, C, H, W), of the type of ``images``
+
+        Raises
+        ------
+        ShapeError
+            If ``images`` are no maps, or there is none of some index.
+        ConfigurationError
+            If the type of the images is another one, or ``fill`` is no value of theirs.
+        """
+        order = self._check(images, indices)
+        shape = (len(order), *images.shape[1:])
+        result = np.empty(shape, images.dtype) if out is None else out[: len(order)]
+        if result.shape != shape or result.dtype != images.dtype or not result.flags.c_contiguous:
+            raise ShapeError(f"augment: out must be contiguous, of shape {shape} and the same type")
+        from fastcnn.data.augment_kernels import transform
+
+        key = np.uint64(dropout_key(seed, epoch, STREAM))
+        settings = np.array([
+            self.shift, np.deg2rad(self.rotation), self.scale, self.elastic, self.flip, self.crop,
+            self.cutout, self.fill,
+        ])  # fmt: skip
+        if threads is None:
+            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        threads = max(1, min(threads, len(order) // FEW_IMAGES))
+        run = partial(transform, images, order, key=key, settings=settings, out=result)
+        bounds = np.linspace(0, len(order), threads + 1).astype(int)
+        if threads == 1:
+            run(first=0, last=len(order))
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                parts = [pool.submit(run, first=a, last=b) for a, b in pairwise(bounds)]
+            for part in parts:
+                part.result()
+        return result
+
+    def _check(self, images: np.ndarray, indices: Any) -> np.ndarray:
+        if images.ndim != 4 or images.size == 0:
+            raise ShapeError(f"augment: images must be (N, C, H, W), got shape {images.shape}")
+        if images.dtype not in (np.uint8, np.float32, np.float64):
+            raise ConfigurationError(f"augment: images must be bytes or floats, got {images.dtype}")
+        if images.dtype == np.uint8 and not 0 <= self.fill <= 255:
+            raise ConfigurationError(f"augment: fill must lie in 0..255 for bytes, got {self.fill}")
+        order = np.arange(len(images)) if indices is None else np.asarray(indices)
+        if order.ndim != 1 or order.dtype.kind not in "iu":
+            raise ShapeError(f"augment: indices must be integers of shape (M,), got {order.dtype}")
+        if order.size and not 0 <= order.min() <= order.max() < len(images):
+            raise ShapeError(f"augment: indices must lie in 0..{len(images) - 1}")
+        return np.ascontiguousarray(order, np.int64)
+
+
+#: Settings that suit a kind of images.
+PRESETS: dict[str, Augment] = {
+    "digits": Augment(shift=2, rotation=10.0, scale=0.1),
+    "pictures": Augment(flip=0.5, crop=4),
+}
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,65 @@
+"""What an executor reads: the training data themselves, or changed copies of the next samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.data.augment import Augment
+from fastcnn.training.samples import Samples, sample_weight_of
+
+#: Bytes of augmented images that are held at a time.
+BUFFER_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Consecutive batches, as :meth:`fastcnn.execution.Executor.train_steps` takes them."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray
+    weight: np.ndarray | None
+
+
+class Feed:
+    """Gives batches to an executor.
+
+    Parameters
+    ----------
+    data : Samples
+    augment : Augment, optional
+        Applied to the samples of the next steps, into a buffer that is used again and again. What
+        becomes of a sample depends on the seed, the epoch and its index alone, so how many steps
+        are taken at a time does not matter.
+    seed : int
+    threads : int, optional
+    """
+
+    def __init__(
+        self, data: Samples, augment: Augment | None, seed: int, threads: int | None
+    ) -> None:
+        self.data = data
+        self.augment = augment
+        self.seed = seed
+        self.threads = threads
+        self._buffer = np.empty((0, *data.images.shape[1:]), data.images.dtype)
+
+    def most_steps(self, batch_size: int) -> int:
+        """Steps whose images fit the buffer, at least one."""
+        if self.augment is None:
+            return np.iinfo(np.int64).max
+        return max(1, BUFFER_BYTES // (batch_size * self.data.images[0].nbytes))
+
+    def take(self, samples: np.ndarray, epoch: int) -> Batches:
+        """The samples of these indices, in this order."""
+        data, weight = self.data, sample_weight_of(self.data)
+        if self.augment is None:
+            return Batches(data.images, data.labels, samples, weight)
+        if len(samples) > len(self._buffer):
+            self._buffer = np.empty((len(samples), *data.images.shape[1:]), data.images.dtype)
+        images = self.augment.apply(
+            data.images, samples, seed=self.seed, epoch=epoch, threads=self.threads,
+            out=self._buffer,
+        )  # fmt: skip
+        chosen = None if weight is None else weight[samples]
+        return Batches(images, data.labels[samples], np.arange(len(samples)), chosen)

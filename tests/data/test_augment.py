@@ -1,0 +1,218 @@
+"""Images changed at random: what comes out, and that only seed, epoch and index decide it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn.backends.counter_random import uniform_bits
+from fastcnn.data import Augment, digits_dataset
+from fastcnn.data.augment import PRESETS
+from fastcnn.data.augment_kernels import random_bits, transform
+from fastcnn.errors import ConfigurationError, ShapeError
+
+EVERYTHING = Augment(
+    shift=2, rotation=20, scale=0.2, elastic=1.0, flip=True, crop=1, cutout=5, fill=7
+)
+
+
+def pictures(count: int = 600, channels: int = 1, size: tuple[int, int] = (9, 12)) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    return generator.integers(1, 256, (count, channels, *size)).astype(np.uint8)
+
+
+def shifted(image: np.ndarray, down: int, right: int, fill: int = 0) -> np.ndarray:
+    """The image moved by whole pixels."""
+    big = np.pad(image, ((0, 0), (9, 9), (9, 9)), constant_values=fill)
+    h, w = image.shape[1:]
+    return big[:, 9 - down : 9 - down + h, 9 - right : 9 - right + w]
+
+
+def between(image: np.ndarray, row: float, column: float, fill: float) -> np.ndarray:
+    """The value of each channel at a place between pixels."""
+    padded = np.pad(image.astype(float), ((0, 0), (60, 60), (60, 60)), constant_values=fill)
+    r, c = int(np.floor(row)) + 60, int(np.floor(column)) + 60
+    y, x = row + 60 - r, column + 60 - c
+    return (
+        (1 - y) * ((1 - x) * padded[:, r, c] + x * padded[:, r, c + 1])
+        + y * ((1 - x) * padded[:, r + 1, c] + x * padded[:, r + 1, c + 1])
+    )  # fmt: skip
+
+
+def test_random_numbers_are_those_of_the_backends() -> None:
+    key = 0xFEDCBA9876543210
+    ours = [random_bits(np.uint64(key), counter) for counter in (0, 1, 77, 2**32 - 1)]
+    theirs = [uniform_bits(key, counter, 1)[0] for counter in (0, 1, 77, 2**32 - 1)]
+    assert ours == theirs
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    images = pictures(channels=3)
+    copy = Augment().apply(images)
+    assert (copy == images).all()
+    assert not np.shares_memory(copy, images)
+
+
+@pytest.mark.parametrize("augment", [Augment(shift=2, fill=9), Augment(crop=2, fill=9)])
+def test_shifts_move_whole_pixels_evenly(augment: Augment) -> None:
+    images = pictures(channels=2)
+    changed = augment.apply(images)
+    moves = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
+    counts = dict.fromkeys(moves, 0)
+    for image, result in zip(images, changed, strict=True):
+        found = [move for move in moves if (shifted(image, *move, fill=9) == result).all()]
+        assert len(found) == 1
+        counts[found[0]] += 1
+    assert min(counts.values()) > 8  # of 24 expected
+    assert max(counts.values()) < 45
+
+
+def test_flips_are_as_frequent_as_asked() -> None:
+    images = pictures(4000)
+    flipped = (Augment(flip=0.3).apply(images) == images[..., ::-1]).all(axis=(1, 2, 3))
+    same = (Augment(flip=0.3).apply(images) == images).all(axis=(1, 2, 3))
+    assert (flipped ^ same).all()
+    assert flipped.mean() == pytest.approx(0.3, abs=0.03)
+    assert (Augment(flip=1.0).apply(images) == images[..., ::-1]).all()
+
+
+def test_cut_outs_are_squares_clipped_at_the_border() -> None:
+    images = pictures(400, channels=2)
+    changed = Augment(cutout=4, fill=0).apply(images)
+    sizes = set()
+    for image, result in zip(images, changed, strict=True):
+        gone = (result == 0).all(axis=0)
+        rows, columns = np.flatnonzero(gone.any(axis=1)), np.flatnonzero(gone.any(axis=0))
+        assert gone[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert (result[:, ~gone] == image[:, ~gone]).all()
+        sizes.add((len(rows), len(columns)))
+    assert max(sizes) == (4, 4)
+    assert min(sizes) == (2, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_rotation_and_scale_interpolate(channels: int, mirror: float) -> None:
+    """Against a loop over pixels, with the angle and the factor found from the draws."""
+    images = pictures(20, channels).astype(np.float32)
+    augment = Augment(shift=1, rotation=30, scale=0.3, flip=mirror, fill=50)
+    changed = augment.apply(images, seed=3, epoch=2)
+    from fastcnn.backends.counter_random import dropout_key
+    from fastcnn.data.augment_kernels import COLUMN_SHIFT, DRAWS, ROTATION, ROW_SHIFT, SCALE
+
+    h, w = images.shape[2:]
+    middle = np.array([(h - 1) / 2, (w - 1) / 2])
+    for index, (image, result) in enumerate(zip(images, changed, strict=True)):
+        draws = uniform_bits(dropout_key(3, 2, -1), index * DRAWS, 16) / 2.0**32
+        angle = np.deg2rad(30) * (2 * draws[ROTATION] - 1)
+        factor = 1 + 0.3 * (2 * draws[SCALE] - 1)
+        move = np.floor(draws[[ROW_SHIFT, COLUMN_SHIFT]] * 3) - 1
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        for pixel in np.ndindex(h, w):
+            place = np.array(pixel) - move - middle
+            place[1] *= 1 - 2 * mirror
+            row, column = middle + turn @ place / factor
+            assert result[:, *pixel] == pytest.approx(between(image, row, column, 50), abs=0.05)
+
+
+def test_elastic_displacements_are_smooth_and_of_the_size_asked_for() -> None:
+    ramp = np.broadcast_to(np.arange(100, 140, dtype=np.float32), (300, 1, 40, 40)).copy()
+    for size in (0.5, 1.5):
+        moved = (Augment(elastic=size).apply(ramp) - ramp)[:, 0, 8:-8, 8:-8]
+        assert moved.std() == pytest.approx(0.8 * size, rel=0.15)  # between points it is smaller
+        assert np.abs(np.diff(moved, axis=1)).max() < 0.8 * size
+        assert np.abs(moved.mean()) < 0.1 * size
+
+
+def test_only_seed_epoch_and_index_matter() -> None:
+    images = pictures(3000)
+    whole = EVERYTHING.apply(images, seed=1, epoch=4, threads=1)
+    for threads in (2, 3, 4):
+        assert (EVERYTHING.apply(images, seed=1, epoch=4, threads=threads) == whole).all()
+    order = np.random.default_rng(1).permutation(len(images))[:1000]
+    assert (EVERYTHING.apply(images, order, seed=1, epoch=4) == whole[order]).all()
+    for other in ({"seed": 2, "epoch": 4}, {"seed": 1, "epoch": 5}):
+        same = (EVERYTHING.apply(images, **other) == whole).all(axis=(1, 2, 3))
+        assert same.mean() < 0.01
+
+
+def test_types_agree() -> None:
+    images = pictures(200, 3)
+    as_bytes = EVERYTHING.apply(images)
+    for kind in (np.float32, np.float64):
+        floats = EVERYTHING.apply(images.astype(kind))
+        assert floats.dtype == kind
+        assert np.abs(floats - as_bytes).max() <= 0.501
+    strided = np.repeat(images, 2, axis=0)[::2]
+    strided.flags.writeable = False
+    assert (EVERYTHING.apply(strided) == as_bytes).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 2), (28, 3)])
+def test_small_images(size: tuple[int, int]) -> None:
+    images = pictures(50, 1, size)
+    changed = EVERYTHING.apply(images)
+    assert changed.shape == images.shape
+    assert (Augment(rotation=0.0, scale=0.0, elastic=1e-6).apply(images) == images).mean() > 0.99
+
+
+def test_a_huge_shift_leaves_nothing() -> None:
+    images = pictures(50)
+    changed = Augment(shift=1000, fill=3).apply(images)
+    assert (changed == 3).mean() > 0.95
+
+
+def test_a_buffer_is_filled() -> None:
+    images, buffer = pictures(50), np.zeros((70, 1, 9, 12), np.uint8)
+    result = EVERYTHING.apply(images, out=buffer)
+    assert np.shares_memory(result, buffer)
+    assert (result == EVERYTHING.apply(images)).all()
+    assert not buffer[50:].any()
+    with pytest.raises(ShapeError, match="out must be contiguous"):
+        EVERYTHING.apply(images, out=np.zeros((3, 1, 9, 12), np.uint8))
+
+
+def test_words() -> None:
+    assert Augment.parse("shift=2, rotation=10,flip") == Augment(shift=2, rotation=10, flip=0.5)
+    assert Augment.parse("digits,cutout=6") == Augment(shift=2, rotation=10, scale=0.1, cutout=6)
+    assert Augment.parse("pictures") == PRESETS["pictures"]
+    assert Augment.parse("") == Augment()
+
+
+BAD: list[tuple[Any, type[Exception], str]] = [
+    (lambda: Augment(shift=1.5), ConfigurationError, "shift must be a whole number of at least 0"),  # type: ignore[arg-type]
+    (lambda: Augment(rotation=-1), ConfigurationError, "rotation must be .* at most 180, got -1"),
+    (lambda: Augment(scale=1.0), ConfigurationError, "scale must be below 1"),
+    (lambda: Augment(elastic=np.nan), ConfigurationError, "elastic must be a number"),
+    (lambda: Augment(flip=1.5), ConfigurationError, "flip must be .* at most 1"),
+    (lambda: Augment(crop=True), ConfigurationError, "crop must be a whole number"),
+    (lambda: Augment(fill="white"), ConfigurationError, "fill must be a number"),  # type: ignore[arg-type]
+    (lambda: Augment.parse("rotate=3"), ConfigurationError, "no setting named 'rotate'"),
+    (lambda: Augment.parse("shift"), ConfigurationError, "shift needs a number, shift=2 say"),
+    (lambda: Augment.parse("shift=two"), ConfigurationError, "shift needs a number"),
+    (lambda: Augment().apply(pictures()[0]), ShapeError, r"must be \(N, C, H, W\)"),
+    (lambda: Augment().apply(pictures().astype(int)), ConfigurationError, "bytes or floats"),
+    (lambda: Augment(fill=256).apply(pictures()), ConfigurationError, r"0\.\.255 for bytes"),
+    (lambda: Augment().apply(pictures(5), [5]), ShapeError, r"indices must lie in 0\.\.4"),
+    (lambda: Augment().apply(pictures(5), [0.5]), ShapeError, "indices must be integers"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD)
+def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_digits_stay_digits() -> None:
+    train, _ = digits_dataset(500, 1)
+    changed = PRESETS["digits"].apply(train.images)
+    ink = changed.astype(float).sum() / train.images.astype(float).sum()
+    assert ink == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_kernel_takes_part_of_the_work() -> None:
+    images, out = pictures(4), np.zeros((4, 1, 9, 12), np.uint8)
+    transform(images, np.arange(4), 1, 3, np.uint64(5), np.zeros(8), out)
+    assert not out[[0, 3]].any()
+    assert (out[1:3] == images[1:3]).all()

@@ -1,0 +1,133 @@
+"""Training on images that are changed at random."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import data
+from fastcnn.data import Augment
+from fastcnn.layers import BatchNorm1d, Flatten, Linear, ReLU, Sequential
+from fastcnn.optim import Adam
+from fastcnn.training import Callback, fit
+from fastcnn.training.feed import Feed
+from fastcnn.training.recipe import Recipe
+from fastcnn.training.run import Run
+
+TRAIN, TEST = data.digits_dataset(500, 200, classes=(0, 1, 2))
+CHANGES = Augment(shift=2, rotation=15, scale=0.1, elastic=0.7, cutout=4)
+
+
+def network(seed: int = 0) -> Sequential:
+    return Sequential(
+        Flatten(), Linear(784, 16, seed=seed), ReLU(), Linear(16, 3, seed=1),
+        input_shape=(1, 28, 28),
+    )  # fmt: skip
+
+
+def trained(**options: Any) -> np.ndarray:
+    model = network()
+    fit(model, TRAIN, epochs=2, batch_size=32, seed=3, augment=CHANGES, **options)
+    return model.parameter_vector.copy()
+
+
+def test_neither_threads_nor_chunks_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = trained(threads=1)
+    assert (trained(threads=2) == expected).all()
+    monkeypatch.setattr(sys.modules["fastcnn.training.loop"], "CHUNK_SECONDS", 0.0)
+    assert (trained(threads=2) == expected).all()
+    monkeypatch.undo()
+    monkeypatch.setattr(sys.modules["fastcnn.training.feed"], "BUFFER_BYTES", 1)
+    assert (trained(threads=2) == expected).all()
+
+
+def test_backends_see_the_same_images() -> None:
+    assert trained(backend="im2col") == pytest.approx(trained(backend="lanes"), abs=1e-3)
+
+
+def test_each_epoch_has_images_of_its_own() -> None:
+    feed = Feed(TRAIN, CHANGES, seed=1, threads=1)
+    order = np.array([4, 9, 2])
+    first = feed.take(order, 1)
+    images = first.images.copy()
+    assert (first.labels == TRAIN.labels[order]).all()
+    assert (images == feed.take(order, 1).images).all()
+    assert (images != feed.take(order, 2).images).any()
+    assert (images == CHANGES.apply(TRAIN.images, order, seed=1, epoch=1)).all()
+
+
+def test_weights_of_samples_go_with_them() -> None:
+    x, y = TRAIN.images[:40].astype(np.float32) / 255, TRAIN.labels[:40]
+    weight = np.linspace(0.1, 2.0, 40)
+    results = []
+    for augment in (None, Augment()):
+        model = network()
+        fit(model, (x, y, weight), epochs=1, batch_size=16, augment=augment)
+        results.append(model.parameter_vector.copy())
+    assert results[0] == pytest.approx(results[1], abs=1e-6)
+
+
+def test_it_helps_where_there_are_few_images() -> None:
+    """Shifted test images: a network that has seen shifts knows them better."""
+    moved = data.Dataset(
+        Augment(shift=4).apply(TEST.images, seed=9), TEST.labels, TEST.classes, TEST.normalisation
+    )
+    accuracy = []
+    for augment in (None, Augment(shift=4)):
+        history = fit(
+            network(), TRAIN, moved, epochs=20, optimizer=Adam(lr=3e-3), augment=augment
+        )  # fmt: skip
+        accuracy.append(history.final["test_accuracy"])
+    assert accuracy[1] > accuracy[0] + 0.02
+
+
+class Stop(Callback):
+    """Sends this process Ctrl-C after some steps."""
+
+    def on_steps(self, steps: Any) -> None:
+        if steps.step == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_running_statistics_and_changes_go_on_where_a_run_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["fastcnn.training.loop"], "CHUNK_SECONDS", 0.0)
+
+    def model() -> Sequential:
+        return Sequential(
+            Flatten(), Linear(784, 12, seed=0), BatchNorm1d(12), ReLU(), Linear(12, 3, seed=1),
+            input_shape=(1, 28, 28),
+        )  # fmt: skip
+
+    settings: dict[str, Any] = {"epochs": 3, "batch_size": 50, "augment": CHANGES, "seed": 2}
+    whole = model()
+    fit(whole, TRAIN, TEST, **settings, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), TRAIN, TEST, **settings, callbacks=[Stop()], out=tmp_path / "parts")
+    resumed = model()
+    fit(resumed, TRAIN, TEST, **settings, out=tmp_path / "parts", resume=True)
+    for key, value in whole.state_dict().items():
+        assert (resumed.state_dict()[key] == value).all(), key
+    assert resumed.state_dict()["2.num_batches_tracked"] == 30
+
+
+def test_a_run_remembers_what_was_changed(tmp_path: Path) -> None:
+    fit(network(), TRAIN, epochs=1, augment=CHANGES, out=tmp_path)
+    assert Run.open(tmp_path).config["training"]["augment"]["elastic"] == 0.7
+    assert json.loads((tmp_path / "config.json").read_text())["training"]["augment"]["shift"] == 2
+
+
+def test_a_recipe_takes_words() -> None:
+    recipe = Recipe(augment="digits,cutout=5", epochs=1)
+    assert recipe.make_augment() == Augment(shift=2, rotation=10, scale=0.1, cutout=5)
+    _, history = recipe.run(TRAIN, TEST)
+    assert history.status == "finished"
+    with pytest.raises(fastcnn.errors.ConfigurationError, match="no setting named 'spin'"):
+        Recipe(augment="spin").make_augment()
