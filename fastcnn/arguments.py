@@ -167,6 +167,14 @@ def classification_arguments(
 ) -> tuple[np.ndarray, np.ndarray]:
     logits = as_array(operation, "logits", logits, 2)
     target = np.asarray(target)
+    if target.ndim == 2 and target.dtype.kind == "f":
+        if target.shape != logits.shape:
+            raise ShapeError(
+                f"{operation}: probabilities have shape {target.shape}, logits {logits.shape}"
+            )
+        if not are_probabilities(target):
+            raise ConfigurationError(f"{operation}: rows of probabilities must sum to 1")
+        return logits, target.astype(logits.dtype, copy=False)
     if target.dtype.kind not in "iu" or target.shape != (len(logits),):
         raise ShapeError(
             f"{operation}: target must be integers of shape ({len(logits)},) for logits of shape "
@@ -178,6 +186,11 @@ def classification_arguments(
             f"got {target.min()}..{target.max()}"
         )
     return logits, target.astype(np.int64, copy=False)
+
+
+def are_probabilities(target: np.ndarray) -> bool:
+    """Whether the rows of an array are probabilities: none negative, with a sum of 1."""
+    return bool(np.all(target >= 0.0) and np.allclose(target.sum(axis=1), 1.0, atol=1e-3))
 
 
 def regression_arguments(

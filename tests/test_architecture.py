@@ -21,7 +21,7 @@ ALLOWED = {
     "arguments": {"backends"},
     "functional": {"arguments", "backends"},
     "optim": set(),
-    "execution": {"backends", "layers", "losses", "optim"},
+    "execution": {"arguments", "backends", "layers", "losses", "optim"},
     "data": {"backends"},
     "training": {
         "backends",

@@ -362,10 +362,12 @@ def _check_losses(backend: str) -> list[GradientRow]:
     classes = generator.integers(0, 5, 4)
     wanted = generator.standard_normal((4, 5))
     weight = generator.uniform(0.1, 2.0, 4)
+    probabilities = generator.dirichlet(np.ones(5), 4)
     cases: tuple[tuple[Any, np.ndarray, np.ndarray | None], ...] = (
         (CrossEntropyLoss(), classes, None),
         (CrossEntropyLoss(label_smoothing=0.1), classes, None),
         (CrossEntropyLoss(label_smoothing=0.1), classes, weight),
+        (CrossEntropyLoss(label_smoothing=0.1), probabilities, weight),
         (MSELoss(), wanted, None),
         (MSELoss(), wanted, weight),
     )

@@ -89,7 +89,7 @@ def train(
         str | None,
         typer.Option(
             help="Change training images at random: digits, pictures, or settings such as "
-            "shift=2,rotation=10,scale=0.1,elastic=1,flip,crop=4,cutout=8."
+            "shift=2,rotation=10,scale=0.1,elastic=1,flip,crop=4,cutout=8,mixup=0.2."
         ),
     ] = None,
     early_stopping: Annotated[

@@ -12,8 +12,9 @@ import numpy as np
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.errors import ConfigurationError, ShapeError
 
-#: Takes the place of a node's index in the key of the random numbers; no node has it.
+#: Take the place of a node's index in the keys of the random numbers; no node has them.
 STREAM = -1
+MIX_STREAM = -2
 #: Images below which starting a thread takes longer than its share of the work.
 FEW_IMAGES = 256
 
@@ -44,6 +45,10 @@ class Augment:
         Adds so many pixels on each side and takes a random window of the old size.
     cutout : int
         Side of a square that is erased, about a random pixel.
+    mixup : float
+        Mixes each image, and its class, with another one of the data; the share of the first is
+        drawn from a Beta distribution of this number twice. 0 mixes nothing, 1 in all shares
+        alike.
     fill : float
         What is outside the image and in the cut-out, as a value of the stored images.
 
@@ -56,7 +61,8 @@ class Augment:
     ----------
     Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", ICDAR 2003,
     for elastic distortions; Ronneberger, Fischer and Brox, arXiv:1505.04597, section 3.1, for
-    displacements on a coarse grid; DeVries and Taylor, arXiv:1708.04552, for cut-outs.
+    displacements on a coarse grid; DeVries and Taylor, arXiv:1708.04552, for cut-outs; Zhang,
+    Cisse, Dauphin and Lopez-Paz, arXiv:1710.09412, for mix-up.
 
     Examples
     --------
@@ -73,12 +79,13 @@ class Augment:
     flip: float = 0.0
     crop: int = 0
     cutout: int = 0
+    mixup: float = 0.0
     fill: float = 0.0
 
     def __post_init__(self) -> None:
         if self.flip is True:
             object.__setattr__(self, "flip", 0.5)
-        limits = {"rotation": 180.0, "scale": 1.0, "flip": 1.0}
+        limits = {"rotation": 180.0, "scale": 1.0, "flip": 1.0, "mixup": 2.0}
         for field in fields(self):
             value = getattr(self, field.name)
             whole = field.type is int
@@ -143,7 +150,7 @@ class Augment:
         threads: int | None = None,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Changed copies of some images.
+        """Changed copies of some images, all but mixed.
 
         Parameters
         ----------
@@ -193,6 +200,51 @@ class Augment:
             for part in parts:
                 part.result()
         return result
+
+    def mix(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        indices: Any = None,
+        *,
+        classes: int,
+        seed: int = 0,
+        epoch: int = 0,
+        threads: int | None = None,
+        out: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Changed copies of some images, each mixed with another one of all of them.
+
+        Parameters
+        ----------
+        images, indices, seed, epoch, threads, out
+            As for :meth:`apply`.
+        labels : ndarray of int, shape (N,)
+        classes : int
+            Number of classes.
+
+        Returns
+        -------
+        images : ndarray, shape (M, C, H, W)
+        probabilities : ndarray of float32, shape (M, classes)
+            The share of each image at its class.
+        """
+        from fastcnn.data.augment_kernels import blend, draw_partners
+
+        order = self._check(images, indices)
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise ShapeError(f"augment: mix-up needs {len(images)} classes, got {labels.shape}")
+        keys: dict[str, Any] = {"seed": seed, "epoch": epoch, "threads": threads}
+        mixed = self.apply(images, order, **keys, out=out)
+        partners, shares = np.empty_like(order), np.ones(len(order), np.float32)
+        key = np.uint64(dropout_key(seed, epoch, MIX_STREAM))
+        draw_partners(order, len(images), key, self.mixup, partners, shares)
+        blend(mixed, self.apply(images, partners, **keys), shares)
+        probabilities = np.zeros((len(order), classes), np.float32)
+        rows = np.arange(len(order))
+        probabilities[rows, labels[order]] += shares
+        probabilities[rows, labels[partners]] += np.float32(1) - shares
+        return mixed, probabilities
 
     def _check(self, images: np.ndarray, indices: Any) -> np.ndarray:
         if images.ndim != 4 or images.size == 0:

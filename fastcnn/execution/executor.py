@@ -176,7 +176,7 @@ class OperationExecutor:
                 backend=self.backend, seed=self.seed, step=self.step,
             )  # fmt: skip
             results.losses[index] = value
-            results.correct[index] = count_correct(logits, y)
+            results.correct[index] = count_correct(logits, y, self.loss)
             results.gradient_norms[index] = clip_gradient_norm(gradient, self.clip_norm)
             self.step += 1
             self.optimizer.update(
@@ -198,7 +198,7 @@ class OperationExecutor:
         target = as_target(self.loss, labels, len(x), graph, logits.dtype)
         operation = getattr(get_backend(self.backend), self.loss.operation)
         value = float(operation(logits, target, **self.loss.arguments, sample_weight=sample_weight))
-        return value, count_correct(logits, labels) / len(x), logits
+        return value, count_correct(logits, labels, self.loss) / len(x), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""
@@ -227,9 +227,11 @@ def copy_slots(slots: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray])
         slot[...] = state[name]
 
 
-def count_correct(logits: np.ndarray, labels: np.ndarray) -> int:
-    """Samples whose largest logit is at their class; 0 where labels are no classes."""
+def count_correct(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> int:
+    """Samples whose largest logit is at their (most probable) class; 0 where there are none."""
     labels = np.asarray(labels)
+    if labels.ndim == 2 and loss.operation == "cross_entropy":
+        labels = labels.argmax(axis=1)
     if logits.ndim != 2 or labels.ndim != 1 or labels.dtype.kind not in "iu":
         return 0
     return int((logits.argmax(axis=1) == labels).sum())

@@ -282,7 +282,7 @@ class LanesExecutor:
         target = as_target(self.loss, labels, len(images), self.graph, logits.dtype)
         operation = getattr(get_backend("im2col"), self.loss.operation)
         value = float(operation(logits, target, **self.loss.arguments, sample_weight=sample_weight))
-        return value, count_correct(logits, labels) / len(images), logits
+        return value, count_correct(logits, labels, self.loss) / len(images), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""
@@ -320,8 +320,8 @@ def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndar
 
 
 def _targets(loss: Loss, target: np.ndarray, labels: np.ndarray | None = None) -> dict[str, Any]:
-    """The interpreter's targets; with a mean squared error also classes to count hits by."""
-    if loss.operation == "cross_entropy":
+    """Classes, or rows of targets; with a mean squared error also classes to count hits by."""
+    if loss.operation == "cross_entropy" and target.ndim == 1:
         return {"labels": np.require(target, np.int64, ["C", "W"])}
     arrays = {"targets": np.require(target, np.float32, ["C", "W"]).reshape(-1)}
     if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import are_probabilities
 from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Graph, Node
@@ -310,12 +311,17 @@ def as_batch(model: Model, x: Any) -> np.ndarray:
 
 
 def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
-    """Check targets against the loss: int64 classes for cross-entropy, an array for MSE."""
+    """Check targets against the loss.
+
+    For cross-entropy int64 classes, or rows of probabilities; for MSE an array like the output.
+    """
     y = np.asarray(y)
     output_shape = graph.output_shape
     if len(y) != count if y.ndim else True:
         raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")
     if loss.operation == "cross_entropy":
+        if y.ndim == 2 and y.dtype.kind == "f":
+            return _as_probabilities(y, output_shape, dtype)
         return _as_classes(y, output_shape)
     if y.ndim == 1 and y.dtype.kind in "iu" and len(output_shape) == 1 and output_shape[0] > 1:
         return np.eye(output_shape[0], dtype=dtype)[_as_classes(y, output_shape)]
@@ -323,6 +329,14 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
         y = y[:, None]
     if y.shape[1:] != output_shape:
         raise ShapeError(f"targets have shape {y.shape}, the output {(count, *output_shape)}")
+    return np.ascontiguousarray(y, dtype=dtype)
+
+
+def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    if y.shape[1:] != output_shape:
+        raise ShapeError(f"probabilities have shape {y.shape}, the output {output_shape} a sample")
+    if not are_probabilities(y):
+        raise DataError("rows of probabilities must not be negative, and sum to 1")
     return np.ascontiguousarray(y, dtype=dtype)
 
 

@@ -34,7 +34,8 @@ def cross_entropy(
     Parameters
     ----------
     logits : array_like, shape (N, classes)
-    target : array_like of int, shape (N,)
+    target : array_like of int, shape (N,), or of float, shape (N, classes)
+        Classes, or a row of probabilities for each sample.
     label_smoothing : float
         ``0 <= label_smoothing < 1``.
     sample_weight : array_like, shape (N,), optional

@@ -1,10 +1,12 @@
 """What an executor reads: the training data themselves, or changed copies of the next samples."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastcnn.data.augment import Augment
+from fastcnn.errors import ConfigurationError
 from fastcnn.training.samples import Samples, sample_weight_of
 
 #: Bytes of augmented images that are held at a time.
@@ -33,12 +35,27 @@ class Feed:
         are taken at a time does not matter.
     seed : int
     threads : int, optional
+    classes : int
+        Outputs of the model, for mix-up.
+
+    Raises
+    ------
+    ConfigurationError
+        If classes are to be mixed and the targets are none.
     """
 
     def __init__(
-        self, data: Samples, augment: Augment | None, seed: int, threads: int | None
+        self,
+        data: Samples,
+        augment: Augment | None,
+        seed: int,
+        threads: int | None,
+        classes: int = 0,
     ) -> None:
+        if augment is not None and augment.mixup and data.labels.dtype.kind not in "iu":
+            raise ConfigurationError("mix-up mixes classes: the targets must be integers")
         self.data = data
+        self.classes = classes
         self.augment = augment
         self.seed = seed
         self.threads = threads
@@ -57,9 +74,15 @@ class Feed:
             return Batches(data.images, data.labels, samples, weight)
         if len(samples) > len(self._buffer):
             self._buffer = np.empty((len(samples), *data.images.shape[1:]), data.images.dtype)
-        images = self.augment.apply(
-            data.images, samples, seed=self.seed, epoch=epoch, threads=self.threads,
-            out=self._buffer,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "seed": self.seed, "epoch": epoch, "threads": self.threads, "out": self._buffer,
+        }  # fmt: skip
+        if self.augment.mixup:
+            images, labels = self.augment.mix(
+                data.images, data.labels, samples, classes=self.classes, **options
+            )
+        else:
+            images = self.augment.apply(data.images, samples, **options)
+            labels = data.labels[samples]
         chosen = None if weight is None else weight[samples]
-        return Batches(images, data.labels[samples], np.arange(len(samples)), chosen)
+        return Batches(images, labels, np.arange(len(samples)), chosen)

@@ -129,6 +129,7 @@ def fit(
         weighted=any(data is not None and sample_weight_of(data) is not None
                      for data in (training_data, test_data)),
     )  # fmt: skip
+    feed = Feed(training_data, augment, seed, threads, model.graph().output_shape[0])
     history, listeners, saver = History(), list(callbacks), None
     if out is not None:
         from fastcnn.training.run import METRICS, Run, describe_fit
@@ -158,7 +159,7 @@ def fit(
     if resume and saver is not None:
         saver.resume(loop, run.folder / METRICS)
     with blas_threads(threads):
-        loop.run(Feed(training_data, augment, seed, threads), test_data)
+        loop.run(feed, test_data)
     return history
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastcnn.backends.counter_random import uniform_bits
 from fastcnn.data import Augment, digits_dataset
 from fastcnn.data.augment import PRESETS
-from fastcnn.data.augment_kernels import random_bits, transform
+from fastcnn.data.augment_kernels import draw_partners, random_bits, transform
 from fastcnn.errors import ConfigurationError, ShapeError
 
 EVERYTHING = Augment(
@@ -172,6 +172,49 @@ def test_a_buffer_is_filled() -> None:
         EVERYTHING.apply(images, out=np.zeros((3, 1, 9, 12), np.uint8))
 
 
+def test_mixed_images_are_sums_of_two() -> None:
+    images = pictures(3000, size=(4, 5)).astype(np.float32)
+    labels = np.arange(3000) % 7
+    augment = Augment(mixup=0.4)
+    mixed, probabilities = augment.mix(images, labels, classes=7, seed=1, epoch=2)
+    assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
+    partners, shares = np.empty(3000, np.int64), np.empty(3000, np.float32)
+    from fastcnn.backends.counter_random import dropout_key
+
+    key = np.uint64(dropout_key(1, 2, -2))
+    draw_partners(np.arange(3000), 3000, key, 0.4, partners, shares)
+    wide = shares[:, None, None, None]
+    assert mixed == pytest.approx(wide * images + (1 - wide) * images[partners], abs=1e-3)
+    own = probabilities[np.arange(3000), labels]
+    assert own == pytest.approx(shares + (1 - shares) * (labels == labels[partners]), abs=1e-6)
+    assert len(np.unique(partners)) > 1500  # of 3000 (1 - 1 / e) expected
+    half = augment.mix(images, labels, np.arange(2999, 0, -2), classes=7, seed=1, epoch=2)
+    assert (half[0] == mixed[2999:0:-2]).all()
+    assert (half[1] == probabilities[2999:0:-2]).all()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 2.0])
+def test_shares_have_their_distribution(alpha: float) -> None:
+    partners, shares = np.empty(20_000, np.int64), np.empty(20_000, np.float32)
+    draw_partners(np.arange(20_000), 50, np.uint64(99), alpha, partners, shares)
+    assert 0.0 <= shares.min() <= shares.max() <= 1.0
+    assert shares.mean() == pytest.approx(0.5, abs=0.01)
+    assert shares.var() == pytest.approx(0.25 / (2 * alpha + 1), rel=0.03)  # of Beta(alpha, alpha)
+    counts = np.bincount(partners, minlength=50)
+    assert counts.min() > 300
+    assert counts.max() < 500
+
+
+def test_nothing_mixed_is_certain() -> None:
+    images = pictures(20)
+    same, probabilities = Augment().mix(images, np.arange(20) % 3, classes=3)
+    assert (same == images).all()
+    assert (probabilities == np.eye(3)[np.arange(20) % 3]).all()
+    blended, _ = Augment(mixup=1.0).mix(images, np.arange(20) % 3, classes=3)
+    floats, _ = Augment(mixup=1.0).mix(images.astype(np.float32), np.arange(20) % 3, classes=3)
+    assert np.abs(blended - floats).max() <= 0.501
+
+
 def test_words() -> None:
     assert Augment.parse("shift=2, rotation=10,flip") == Augment(shift=2, rotation=10, flip=0.5)
     assert Augment.parse("digits,cutout=6") == Augment(shift=2, rotation=10, scale=0.1, cutout=6)
@@ -187,6 +230,8 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: Augment(flip=1.5), ConfigurationError, "flip must be .* at most 1"),
     (lambda: Augment(crop=True), ConfigurationError, "crop must be a whole number"),
     (lambda: Augment(fill="white"), ConfigurationError, "fill must be a number"),  # type: ignore[arg-type]
+    (lambda: Augment(mixup=3), ConfigurationError, "mixup must be .* at most 2"),
+    (lambda: Augment(mixup=1).mix(pictures(5), np.zeros(5), classes=2), ShapeError, "5 classes"),
     (lambda: Augment.parse("rotate=3"), ConfigurationError, "no setting named 'rotate'"),
     (lambda: Augment.parse("shift"), ConfigurationError, "shift needs a number, shift=2 say"),
     (lambda: Augment.parse("shift=two"), ConfigurationError, "shift needs a number"),

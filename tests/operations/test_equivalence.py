@@ -367,6 +367,38 @@ def test_cross_entropy(smoothing: float, scale: float, backend: str, dtype: str)
     )
 
 
+@pytest.mark.parametrize("weight", [None, np.array([0.5, 2.0, 0.0, 3.0, 1.0, 1.5])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_against_probabilities(
+    smoothing: float, weight: np.ndarray | None, backend: str, dtype: str
+) -> None:
+    logits = random_array((6, 4)) * 3
+    target = np.random.default_rng(1).dirichlet(np.ones(4), 6)
+    options: dict[str, Any] = {"label_smoothing": smoothing, "sample_weight": weight}
+    expected = F.cross_entropy(logits, target, **options, backend="reference")
+    grad = F.cross_entropy_backward(2.0, logits, target, **options, backend="reference")
+    logits = logits.astype(dtype)
+    actual = F.cross_entropy(logits, target, **options, backend=backend)
+    assert actual == pytest.approx(expected, rel=1e-5)
+    assert_close(
+        F.cross_entropy_backward(2.0, logits, target, **options, backend=backend), grad, dtype
+    )
+
+
+def test_certain_probabilities_are_classes(backend: str) -> None:
+    logits, classes = random_array((6, 4)), np.array([0, 1, 2, 3, 0, 1])
+    certain = np.eye(4)[classes]
+    for smoothing in (0.0, 0.2):
+        assert F.cross_entropy(logits, certain, smoothing, backend=backend) == pytest.approx(
+            F.cross_entropy(logits, classes, smoothing, backend=backend)
+        )
+        assert F.cross_entropy_backward(
+            1.0, logits, certain, smoothing, backend=backend
+        ) == pytest.approx(
+            F.cross_entropy_backward(1.0, logits, classes, smoothing, backend=backend)
+        )
+
+
 def test_softmax_subtracts_the_maximum_of_each_row() -> None:
     logits = np.array([[1000.0, 999.0], [-1000.0, -1001.0]])
     assert F.softmax(logits)[1] == pytest.approx(F.softmax(logits)[0])

@@ -133,3 +133,19 @@ def test_cross_entropy(name: str, smoothing: float, dtype: str) -> None:
     assert actual == pytest.approx(loss.item(), rel=1e-5 if dtype == "float32" else 1e-12)
     grad = F.cross_entropy_backward(1.0, logits, target, smoothing, backend=name)
     assert_close(grad, tensor.grad.numpy(), dtype)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_against_probabilities(name: str, smoothing: float, dtype: str) -> None:
+    logits = random_array((5, 4)) * 3
+    target = np.random.default_rng(1).dirichlet(np.ones(4), 5)
+    tensor = torch.from_numpy(logits).requires_grad_()
+    loss = torch.nn.functional.cross_entropy(
+        tensor, torch.from_numpy(target), label_smoothing=smoothing
+    )
+    loss.backward()
+    logits = logits.astype(dtype)
+    actual = F.cross_entropy(logits, target, smoothing, backend=name)
+    assert actual == pytest.approx(loss.item(), rel=1e-5 if dtype == "float32" else 1e-12)
+    grad = F.cross_entropy_backward(1.0, logits, target, smoothing, backend=name)
+    assert_close(grad, tensor.grad.numpy(), dtype)

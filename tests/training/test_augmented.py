@@ -12,9 +12,11 @@ import pytest
 
 import fastcnn
 from fastcnn import data
-from fastcnn.data import Augment
+from fastcnn.data import Augment, Normalisation
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.layers import BatchNorm1d, Flatten, Linear, ReLU, Sequential
-from fastcnn.optim import Adam
+from fastcnn.optim import SGD, Adam
 from fastcnn.training import Callback, fit
 from fastcnn.training.feed import Feed
 from fastcnn.training.recipe import Recipe
@@ -85,6 +87,47 @@ def test_it_helps_where_there_are_few_images() -> None:
         )  # fmt: skip
         accuracy.append(history.final["test_accuracy"])
     assert accuracy[1] > accuracy[0] + 0.02
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_backends_agree_on_probabilities(
+    smoothing: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    loss = fastcnn.CrossEntropyLoss(smoothing)
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((21, 1, 28, 28))
+    y = generator.dirichlet(np.ones(3), 21)
+    value, logits, gradient = loss_and_gradients(network(), x, y, loss=loss)
+    expected = loss_and_gradients(network().to(np.float64), x, y, loss=loss, backend="reference")
+    assert not caplog.records  # the engine does it itself
+    assert value == pytest.approx(expected[0], rel=1e-5)
+    assert gradient == pytest.approx(expected[2], abs=1e-5 * np.abs(expected[2]).max())
+    executor = make_executor(network(), loss=loss, optimizer=SGD(lr=0.0), batch_size=21)
+    steps = executor.train_steps(
+        x.astype(np.float32), y, np.arange(21), np.zeros(1), Normalisation.identity(1)
+    )
+    assert steps.losses[0] == pytest.approx(expected[0], rel=1e-5)
+    assert steps.correct[0] == (logits.argmax(axis=1) == y.argmax(axis=1)).sum()
+
+
+def test_mixed_images_train_alike_on_both_backends() -> None:
+    vectors, histories = [], []
+    for backend in ("im2col", "lanes"):
+        model = network()
+        histories.append(
+            fit(model, TRAIN, TEST, epochs=3, augment=Augment(mixup=0.3), backend=backend)
+        )
+        vectors.append(model.parameter_vector)
+    assert vectors[0] == pytest.approx(vectors[1], abs=1e-3)
+    assert histories[0].final["train_accuracy"] == histories[1].final["train_accuracy"]
+    assert histories[1].final["test_accuracy"] > 0.8
+    assert histories[1].final["train_loss"] > histories[1].final["test_loss"]
+
+
+def test_mix_up_needs_classes() -> None:
+    x, y = TRAIN.images[:20], np.zeros((20, 3), np.float32)
+    with pytest.raises(ConfigurationError, match="mix-up mixes classes"):
+        fit(network(), (x, y), loss=fastcnn.MSELoss(), augment=Augment(mixup=1.0))
 
 
 class Stop(Callback):

@@ -12,7 +12,11 @@ def cross_entropy(
     """Mean over samples of the cross-entropy between the smoothed target and the softmax."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1))
-    loss = (1.0 - label_smoothing) * (log_sum - shifted[np.arange(len(logits)), target])
+    if target.ndim == 2:
+        at_target = (target * shifted).sum(axis=1)
+    else:
+        at_target = shifted[np.arange(len(logits)), target]
+    loss = (1.0 - label_smoothing) * (log_sum - at_target)
     if label_smoothing > 0.0:
         loss += label_smoothing * (log_sum - shifted.mean(axis=1))
     return float(np.average(loss, weights=sample_weight))
@@ -29,7 +33,10 @@ def cross_entropy_backward(
     grad = np.exp(logits - logits.max(axis=1, keepdims=True))
     grad /= grad.sum(axis=1, keepdims=True)
     grad -= label_smoothing / logits.shape[1]
-    grad[np.arange(len(logits)), target] -= 1.0 - label_smoothing
+    if target.ndim == 2:
+        grad -= (1.0 - label_smoothing) * target
+    else:
+        grad[np.arange(len(logits)), target] -= 1.0 - label_smoothing
     if sample_weight is None:
         grad *= grad_output / len(logits)
     else:

@@ -11,7 +11,6 @@ from fastcnn.backends.lanes import linear_kernels as dense
 from fastcnn.backends.lanes import norm_kernels as norm
 from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
-from fastcnn.backends.lanes import vector_math as vm
 from fastcnn.backends.lanes.denormals import flush_denormals, restore_denormals
 from fastcnn.backends.lanes.division import share
 from fastcnn.backends.lanes.layout import (
@@ -56,6 +55,7 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
+from fastcnn.backends.lanes.loss_kernels import cross_entropy, mean_squared_error
 from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
@@ -127,86 +127,6 @@ def write_output(A, T, r, block, count, start, outputs):
             outputs[target + k] = A[x0 + T[r[X_TABLE] + k] + lane]
 
 
-@njit(nogil=True)
-def largest_output(A, x, count):
-    """Index of one sample's largest output: the first, or a NaN."""
-    place, largest = 0, A[x]
-    for k in range(1, count):
-        value = A[x + k * LANES]
-        if value > largest or (value != value and largest == largest):
-            place, largest = k, value
-    return place
-
-
-@njit(nogil=True)
-def cross_entropy(A, r, block, count, order, start, labels, losses, hits):
-    """Loss, hits and gradient of the logits of one block; X logits, Y gradient."""
-    classes = r[IN]
-    x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-    smoothing = A[r[SCALE]]
-    best = simd.load(A, x0)
-    for k in range(1, classes):
-        best = simd.maximum(best, simd.load(A, x0 + k * LANES))
-    total = simd.splat(np.float32(0))
-    for k in range(classes):
-        e = vm.exp(simd.sub(simd.load(A, x0 + k * LANES), best))
-        simd.store(A, y0 + k * LANES, e)
-        total = simd.add(total, e)
-    loss, right = 0.0, 0
-    inverse = np.float32(1.0) / np.float32(count)
-    for k in range(classes):
-        at = y0 + k * LANES
-        p = simd.div(simd.load(A, at), total)
-        p = simd.sub(p, simd.splat(smoothing / np.float32(classes)))
-        simd.store(A, at, simd.mul(p, simd.splat(inverse)))
-    for lane in range(LANES):
-        sample = block * LANES + lane
-        if sample >= count:
-            for k in range(classes):
-                A[y0 + k * LANES + lane] = np.float32(0)
-            continue
-        label = labels[order[start + sample]]
-        place = largest_output(A, x0 + lane, classes)
-        largest = A[x0 + place * LANES + lane]
-        exponentials, mean = 0.0, 0.0
-        for k in range(classes):
-            value = np.float64(A[x0 + k * LANES + lane])
-            mean += value
-            exponentials += math.exp(value - largest)
-        log_sum = math.log(exponentials) + largest
-        loss += (1.0 - smoothing) * (log_sum - A[x0 + label * LANES + lane])
-        if smoothing > 0:
-            loss += smoothing * (log_sum - mean / classes)
-        A[y0 + label * LANES + lane] -= (np.float32(1.0) - smoothing) * inverse
-        right += place == label
-    losses[block] = loss / count
-    hits[block] = right
-
-
-@njit(nogil=True)
-def mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits):
-    """Loss and gradient of one block against rows of targets; hits where there are labels."""
-    size = r[IN]
-    x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-    loss, right = 0.0, 0
-    classified = labels.size * size == targets.size
-    factor = np.float32(2.0 / (count * size))
-    for lane in range(LANES):
-        sample = block * LANES + lane
-        if classified and sample < count:
-            right += largest_output(A, x0 + lane, size) == labels[order[start + sample]]
-        for k in range(size):
-            at = k * LANES + lane
-            if sample >= count:
-                A[y0 + at] = np.float32(0)
-                continue
-            difference = A[x0 + at] - targets[order[start + sample] * size + k]
-            loss += np.float64(difference) * difference
-            A[y0 + at] = factor * difference
-    losses[block] = loss / (count * size)
-    hits[block] = right
-
-
 @njit(inline="always")
 def run_block_row(
     A, T, P, r, seed, step, block, slot, worker, part, parts,
@@ -250,7 +170,7 @@ def run_block_row(
     elif kernel == K_DROPOUT:
         elements.dropout(A, T, r, dropout_key(seed, step, r[KEY]), block, slot, part, parts)
     elif part == 0 and kernel == K_CROSS_ENTROPY:
-        cross_entropy(A, r, block, count, order, start, labels, losses, hits)
+        cross_entropy(A, r, block, count, order, start, labels, targets, losses, hits)
     elif part == 0 and kernel == K_OUTPUT:
         write_output(A, T, r, block, count, start, outputs)
     elif part == 0 and kernel == K_MSE:

@@ -13,7 +13,8 @@ def cross_entropy(
 ) -> float:
     """Mean over n of ``-sum over k of q[k] * log softmax(logits[n])[k]``.
 
-    ``q`` is ``label_smoothing / classes`` everywhere, plus ``1 - label_smoothing`` at the target.
+    ``q`` is ``label_smoothing / classes`` everywhere, plus ``1 - label_smoothing`` at the target
+    (or times the target's probabilities, where it has a row of them for each sample).
     With ``sample_weight``, the mean is ``sum over n of w[n] * loss[n] / sum over n of w[n]``.
     """
     N, K = logits.shape
@@ -86,5 +87,6 @@ def _sample_share(n: int, samples: int, sample_weight: np.ndarray | None) -> flo
     return float(sample_weight[n]) / sum(map(float, sample_weight))
 
 
-def _target_share(k: int, target: int, classes: int, label_smoothing: float) -> float:
-    return label_smoothing / classes + (1.0 - label_smoothing if k == target else 0.0)
+def _target_share(k: int, target: int | np.ndarray, classes: int, label_smoothing: float) -> float:
+    share = float(target[k]) if isinstance(target, np.ndarray) else float(k == target)
+    return label_smoothing / classes + (1.0 - label_smoothing) * share
