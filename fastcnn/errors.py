@@ -13,6 +13,10 @@ class ConfigurationError(FastcnnError, ValueError):
     """An option or argument has a value that makes no sense."""
 
 
+class DisagreementError(ConfigurationError):
+    """Processes of one training differ; every process raises it."""
+
+
 class DataError(FastcnnError, ValueError):
     """Data are missing, corrupt, truncated or not what they claim to be."""
 

@@ -26,6 +26,7 @@ ALLOWED = {
     "training": {
         "backends",
         "data",
+        "distributed",
         "execution",
         "extras",
         "layers",
@@ -34,6 +35,7 @@ ALLOWED = {
         "notebook",
         "optim",
     },
+    "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
         "backends",
@@ -69,7 +71,7 @@ EVERYWHERE = {"errors", "files", "text_table", ""}
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {
     "matplotlib", "torch", "PIL", "pooch", "safetensors", "threadpoolctl", "rich", "typer",
-    "sklearn", "tensorboardX",
+    "sklearn", "tensorboardX", "mpi4py",
 }  # fmt: skip
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}

@@ -16,6 +16,7 @@ from fastcnn.cli import (
     info,
     predict,
     profile,
+    scale,
     sweep,
     train,
     warmup,
@@ -60,6 +61,7 @@ app.command("bench")(bench.bench)
 app.command("gradcheck")(gradcheck.gradcheck)
 app.command("compare-backends")(compare.compare)
 app.command("profile")(profile.profile)
+app.command("scale")(scale.scale)
 app.command("warmup")(warmup.warmup)
 app.command("info")(info.info)
 app.add_typer(data.app, name="data")

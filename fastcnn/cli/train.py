@@ -15,12 +15,13 @@ from rich.markup import escape
 from fastcnn.cli.warmup import Kernels
 
 if TYPE_CHECKING:
+    from fastcnn.distributed import World
     from fastcnn.training.run import Run
 
 #: The source of an option that was given, as click calls it.
 TYPED = "COMMANDLINE"
 #: Options that do not belong to a run.
-UNSAVED = ("resume", "quiet", "out", "overwrite")
+UNSAVED = ("resume", "quiet", "out", "overwrite", "threads")
 
 
 class ModelName(StrEnum):
@@ -121,6 +122,18 @@ def train(
             "was started with; only --epochs and --threads may be given beside."
         ),
     ] = None,
+    average_every: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="On several MPI processes: average the weights after so many steps of each, "
+            "instead of the gradients of every step.",
+        ),
+    ] = 1,
+    ordered_sums: Annotated[
+        bool,
+        typer.Option(help="On MPI: the same bits on any number of processes; slower."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
 ) -> None:
     """Train a network and write its run: config, metrics, weights, checkpoints and curves.
@@ -137,12 +150,27 @@ def train(
       fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.05 --batch-size 128
 
       fastcnn train --resume runs/20260101-120000-report
+
+      mpiexec -n 4 python -m mpi4py -m fastcnn train
     """
+    from fastcnn.distributed import World, is_launched
+    from fastcnn.errors import DisagreementError, FastcnnError, NonFiniteError
+
     options = {name: _plain(value) for name, value in context.params.items()}
     run = None
-    if resume is not None:
-        run, options = _resumed(context, resume, options)
-    _train(SimpleNamespace(**options), run)
+    world = World() if is_launched() or ordered_sums else None
+    try:
+        if resume is not None:
+            run, options = _resumed(context, resume, options)
+        _train(SimpleNamespace(**options), run, world)
+    except (DisagreementError, NonFiniteError):
+        if world is not None and not world.is_root:
+            raise SystemExit(2) from None  # every process is here; the root tells
+        raise
+    except (FastcnnError, OSError) as error:
+        if world is not None and world.size > 1:
+            world.abort(error)
+        raise
 
 
 def _plain(value: Any) -> Any:
@@ -178,16 +206,17 @@ def _resumed(
     return run, options
 
 
-def _train(o: SimpleNamespace, resumed: "Run | None") -> None:
-    """Train as the options say; goes on with ``resumed`` if there is one."""
+def _train(o: SimpleNamespace, resumed: "Run | None", world: "World | None") -> None:
+    """Train as the options say, on ``world`` if there is one; goes on with ``resumed``."""
     from fastcnn.data import load, load_default
     from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, TensorBoard, fit
     from fastcnn.training.interrupts import Terminated
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.run import Run, describe_fit
 
-    console = Console(quiet=o.quiet, highlight=False)
-    kernels = Kernels(o.backend)
+    is_root = world is None or world.is_root
+    console = Console(quiet=o.quiet or not is_root, highlight=False)
+    kernels = Kernels(o.backend if world is None else "im2col")
     if o.data is None and not o.validation_split:
         training, test, message = load_default(o.data_dir)
         source = "digits012" if message else "mnist012"
@@ -217,13 +246,15 @@ def _train(o: SimpleNamespace, resumed: "Run | None") -> None:
         augment=None if augment is None else asdict(augment), early_stopping=o.early_stopping,
         reduce_on_plateau=o.reduce_on_plateau,
     )  # fmt: skip
-    if resumed is None:
+    if not is_root:
+        run = Run(Path("."), config)  # the root's alone is written
+    elif resumed is None:
         config["options"] = {key: value for key, value in vars(o).items() if key not in UNSAVED}
         folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{o.model}")
         run = Run.create(folder, config, overwrite=o.overwrite)
     else:
         run = resumed
-        run.config["options"] |= {"epochs": o.epochs, "threads": o.threads}
+        run.config["options"]["epochs"] = o.epochs
     console.print(
         f"{o.model}: {network.num_parameters:,} parameters, {training.name}: "
         f"{len(training):,} training and {len(test):,} test images of "
@@ -232,10 +263,10 @@ def _train(o: SimpleNamespace, resumed: "Run | None") -> None:
     from fastcnn.cli.progress import PlainLines, ProgressBar
 
     kernels.wait(console)
-    callbacks: list[Callback] = [
-        ProgressBar(console) if console.is_terminal else PlainLines(console)
-    ]
-    if o.tensorboard:
+    callbacks: list[Callback] = []
+    if is_root:
+        callbacks.append(ProgressBar(console) if console.is_terminal else PlainLines(console))
+    if o.tensorboard and is_root:
         callbacks.append(TensorBoard(run.folder))
     if o.reduce_on_plateau is not None:
         callbacks.append(ReduceLROnPlateau(patience=o.reduce_on_plateau))
@@ -247,13 +278,15 @@ def _train(o: SimpleNamespace, resumed: "Run | None") -> None:
             network, training, test, epochs=o.epochs, batch_size=o.batch_size, optimizer=method,
             schedule=plan, backend=o.backend, loss=loss, seed=o.seed, threads=o.threads,
             clip_norm=o.clip_norm, ema_decay=o.ema_decay, augment=augment, callbacks=callbacks,
-            out=run, resume=resumed is not None,
+            out=run, resume=resumed is not None, world=world, average_every=o.average_every,
+            ordered_sums=o.ordered_sums,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
-        print(
-            f"interrupted: weights and metrics so far are in {run.folder}; "
-            f"fastcnn train --resume {run.folder} goes on", file=sys.stderr,
-        )  # fmt: skip
+        if is_root:
+            print(
+                f"interrupted: weights and metrics so far are in {run.folder}; "
+                f"fastcnn train --resume {run.folder} goes on", file=sys.stderr,
+            )  # fmt: skip
         raise SystemExit(143 if isinstance(interrupt, Terminated) else 130) from None
     console.print(f"run written to {where} (curves.png shows it)", soft_wrap=True)
     console.print(f"next: fastcnn evaluate {where}", soft_wrap=True)

@@ -135,11 +135,11 @@ def network_output(
         threads = 1  # starting a thread takes longer than a block of a small network
     outputs = np.empty((count, *graph.output_shape), np.float32)
     with Lease(model, graph, batch, threads, outputs=True, training=training) as engine:
-        engine.normalise(*_factors(normalisation, images))
+        engine.normalise(*input_factors(normalisation, images))
         steps = -(-count // batch)
         engine.run(
-            _stored(images), np.arange(count), np.zeros(steps),
-            outputs=outputs.reshape(-1), seed=_signed(seed), first_step=step,
+            stored_images(images), np.arange(count), np.zeros(steps),
+            outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
         )  # fmt: skip
     return outputs
 
@@ -165,10 +165,10 @@ def network_gradients(
     outputs = np.empty((len(x), *graph.output_shape), np.float32)
     build = {"loss": loss_key(loss), "training": training, "outputs": True}
     with Lease(model, graph, len(x), None, **build) as engine:
-        engine.normalise(*_factors(None, x))
+        engine.normalise(*input_factors(None, x))
         losses, _, _ = engine.run(
-            _stored(x), np.arange(len(x)), np.zeros(1), **_targets(loss, target),
-            outputs=outputs.reshape(-1), seed=_signed(seed), first_step=step,
+            stored_images(x), np.arange(len(x)), np.zeros(1), **engine_targets(loss, target),
+            outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
         )  # fmt: skip
         return float(losses[0]), outputs, engine.gradient.copy()
 
@@ -242,11 +242,11 @@ class LanesExecutor:
             graph, loss = self.graph, self.loss
             target = as_target(loss, labels, len(images), graph, np.float32)
             self._source = (images, labels)
-            self._arrays = (_stored(images), _targets(loss, target, labels))
+            self._arrays = (stored_images(images), engine_targets(loss, target, labels))
         if len(order) and not 0 <= np.min(order) <= np.max(order) < len(images):
             raise DataError(f"order must index the {len(images)} images")
         stored, targets = self._arrays
-        engine.normalise(*_factors(normalisation, images))
+        engine.normalise(*input_factors(normalisation, images))
         order = np.ascontiguousarray(order, np.int64)
         rates = np.ascontiguousarray(learning_rates, np.float64)
         parts: list[tuple[np.ndarray, ...]] = []
@@ -259,7 +259,7 @@ class LanesExecutor:
                 stored, samples, rates[done : done + count], **targets, threads=threads,
                 kind=self.optimizer.kind,  # type: ignore[attr-defined]
                 settings=self._settings, slots=tuple(self._slots.values()),
-                seed=_signed(self.seed), first_step=self.step,
+                seed=signed_seed(self.seed), first_step=self.step,
             )  # fmt: skip
             choice.record(threads, max(count, 1), time.perf_counter() - began)
             parts.append(results)
@@ -319,7 +319,9 @@ def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndar
     return np.array([*o.betas, o.eps, o.weight_decay, 0.0, clip])
 
 
-def _targets(loss: Loss, target: np.ndarray, labels: np.ndarray | None = None) -> dict[str, Any]:
+def engine_targets(
+    loss: Loss, target: np.ndarray, labels: np.ndarray | None = None
+) -> dict[str, Any]:
     """Classes, or rows of targets; with a mean squared error also classes to count hits by."""
     if loss.operation == "cross_entropy" and target.ndim == 1:
         return {"labels": np.require(target, np.int64, ["C", "W"])}
@@ -329,13 +331,13 @@ def _targets(loss: Loss, target: np.ndarray, labels: np.ndarray | None = None) -
     return arrays
 
 
-def _stored(images: np.ndarray) -> np.ndarray:
+def stored_images(images: np.ndarray) -> np.ndarray:
     """The images as the engine reads them: bytes or float32, contiguous and writable."""
     kind = np.uint8 if images.dtype == np.uint8 else np.float32
     return np.require(images, kind, ["C", "W"])
 
 
-def _factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, Any]:
+def input_factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, Any]:
     """Factor and summand of each channel."""
     channels = images.shape[1]
     if normalisation is None:
@@ -345,6 +347,6 @@ def _factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, 
     return 1.0 / (unit * std), -mean / std
 
 
-def _signed(seed: int) -> int:
+def signed_seed(seed: int) -> int:
     """The seed's low 64 bits as int64."""
     return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))

@@ -31,6 +31,14 @@ class Checkpoint:
 
     state: dict[str, Any] = field(default_factory=dict)
 
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        from safetensors.numpy import save
+
+        arrays: dict[str, np.ndarray] = {}
+        text = json.dumps(_without_arrays(self.state, "", arrays))
+        return save(arrays, metadata={"format": FORMAT, "state": text})
+
     def write(self, path: Path) -> None:
         """Write the file atomically.
 
@@ -39,11 +47,28 @@ class Checkpoint:
         OSError
             If it cannot be written; what stood there is then untouched.
         """
-        from safetensors.numpy import save
+        atomic_write(path, self.to_bytes())
 
-        arrays: dict[str, np.ndarray] = {}
-        text = json.dumps(_without_arrays(self.state, "", arrays))
-        atomic_write(path, save(arrays, metadata={"format": FORMAT, "state": text}))
+    @classmethod
+    def from_bytes(cls, content: bytes, path: Path) -> "Checkpoint":
+        """The checkpoint in a file's content; ``path`` is for messages.
+
+        Raises
+        ------
+        CheckpointError
+            If the content is damaged or no checkpoint.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            length = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+            if header.get("format") != FORMAT:
+                raise CheckpointError(f"{path} is no checkpoint of fastcnn ({FORMAT})")
+            return cls(_with_arrays(json.loads(header["state"]), load(content)))
+        except (SafetensorError, KeyError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path} is damaged ({error})") from None
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
@@ -54,19 +79,23 @@ class Checkpoint:
         CheckpointError
             If it is missing, cannot be read, is damaged or is no checkpoint.
         """
-        from safetensors import SafetensorError, safe_open
+        return cls.from_bytes(read_file(path), path)
 
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise CheckpointError(f"{path} is no checkpoint of fastcnn ({FORMAT})")
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                return cls(_with_arrays(json.loads(metadata["state"]), arrays))
-        except FileNotFoundError:
-            raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged ({error})") from None
+
+def read_file(path: Path) -> bytes:
+    """A checkpoint file's content.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

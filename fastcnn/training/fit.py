@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.data.augment import Augment
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import make_executor
+from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.passes import check_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
@@ -21,11 +21,15 @@ from fastcnn.training.callbacks import Callback
 from fastcnn.training.feed import Feed
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
+from fastcnn.training.run import METRICS, Run, describe_fit
 from fastcnn.training.samples import Data, as_samples, sample_weight_of
 from fastcnn.training.saver import Saver, check_same
 
 if TYPE_CHECKING:
-    from fastcnn.training.run import Run
+    from fastcnn.distributed import World
+
+#: Parts of a run's config that all processes of one training must share.
+AGREED = ("model", "data", "loss", "optimizer", "schedule", "training")
 
 
 def fit(
@@ -47,6 +51,9 @@ def fit(
     augment: Augment | None = None,
     out: "str | Path | Run | None" = None,
     resume: bool = False,
+    world: "World | None" = None,
+    average_every: int = 1,
+    ordered_sums: bool = False,
 ) -> History:
     """Train a model in place.
 
@@ -88,6 +95,15 @@ def fit(
         Go on with the run in ``out`` from its last checkpoint, as if it had never stopped. The
         model, the data and all settings but ``threads`` and ``epochs`` must be what they were.
 
+    world : World, optional
+        The processes of an MPI job, all of which call this with the same arguments;
+        ``batch_size`` is that of all together. The root alone writes ``out``.
+    average_every : int
+        With ``world``: average parameters after so many steps of each process, instead of the
+        gradients of each step.
+    ordered_sums : bool
+        With ``world``: results that are the same bits on any number of processes; slower.
+
     Returns
     -------
     History
@@ -123,44 +139,60 @@ def fit(
     for size in {min(batch_size, len(training_data)), len(training_data) % batch_size} - {0}:
         check_statistics(model.graph(), size)
     average = None if ema_decay is None else WeightAverage(model.parameter_vector, ema_decay)
-    executor = make_executor(
-        model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size,
-        seed=seed, threads=threads, clip_norm=clip_norm,
-        weighted=any(data is not None and sample_weight_of(data) is not None
-                     for data in (training_data, test_data)),
-    )  # fmt: skip
     feed = Feed(training_data, augment, seed, threads, model.graph().output_shape[0])
-    history, listeners, saver = History(), list(callbacks), None
-    if out is not None:
-        from fastcnn.training.run import METRICS, Run, describe_fit
-
+    history, listeners = History(), list(callbacks)
+    weighted = any(
+        data is not None and sample_weight_of(data) is not None
+        for data in (training_data, test_data)
+    )
+    if resume and out is None:
+        raise ConfigurationError("resume needs the run's folder: out=FOLDER")
+    config = {}
+    if out is not None or world is not None:
         config = describe_fit(
             model, training_data, loss, optimizer, schedule,
             epochs=epochs, batch_size=batch_size, backend=backend, seed=seed, clip_norm=clip_norm,
             ema_decay=ema_decay, augment=None if augment is None else asdict(augment),
         )  # fmt: skip
-        if isinstance(out, Run):
-            run = out
-        elif resume:
-            run = Run.open(out)
-        else:
-            run = Run.create(out, config)
-        if resume:
-            check_same(run.config, config, run.folder)
-            run.config["training"]["epochs"] = epochs
+    if world is None:
+        executor: Executor = make_executor(
+            model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size,
+            seed=seed, threads=threads, clip_norm=clip_norm, weighted=weighted,
+        )  # fmt: skip
+    else:
+        from fastcnn.distributed.executor import make_distributed
+
+        if weighted:
+            raise ConfigurationError("weights of samples are for one process")
+        world.check_agreement(**{key: config[key] for key in AGREED})
+        executor = make_distributed(
+            model, world, loss=loss, optimizer=optimizer, batch_size=batch_size, seed=seed,
+            threads=threads, clip_norm=clip_norm, average_every=average_every,
+            ordered=ordered_sums,
+        )  # fmt: skip
+    run = None
+    if out is not None and (world is None or world.is_root):
+        run = _open_run(out, config, resume)
         listeners.insert(0, run.recorder())
-        saver = Saver(run.folder)
-    elif resume:
-        raise ConfigurationError("resume needs the run's folder: out=FOLDER")
     loop = TrainingLoop(
         model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size, seed,
-        average, saver,
+        average, None if run is None else Saver(run.folder), world,
     )  # fmt: skip
-    if resume and saver is not None:
-        saver.resume(loop, run.folder / METRICS)
+    if resume:
+        loop.resume(None if run is None else run.folder / METRICS)
     with blas_threads(threads):
         loop.run(feed, test_data)
     return history
+
+
+def _open_run(out: "str | Path | Run", config: dict[str, Any], resume: bool) -> Run:
+    """The run to write to: a new one, or one that is resumed under the same settings."""
+    if not isinstance(out, Run):
+        out = Run.open(out) if resume else Run.create(out, config)
+    if resume:
+        check_same(out.config, config, out.folder)
+        out.config["training"]["epochs"] = config["training"]["epochs"]
+    return out
 
 
 def evaluate(

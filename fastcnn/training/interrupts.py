@@ -10,6 +10,9 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM)."""
 
 
+KINDS: tuple[type[KeyboardInterrupt] | None, ...] = (None, KeyboardInterrupt, Terminated)
+
+
 class DeferredInterrupts:
     """While active, the first SIGINT or SIGTERM is noted, to be raised where the state is whole.
 
@@ -36,6 +39,15 @@ class DeferredInterrupts:
         if self.pending is not None:
             raise kind
         self.pending = kind
+
+    @property
+    def code(self) -> int:
+        """0 without an interrupt, 1 after SIGINT, 2 after SIGTERM."""
+        return KINDS.index(self.pending)
+
+    def note(self, code: int) -> None:
+        """Take over another process' interrupt."""
+        self.pending = KINDS[code]
 
     def check(self) -> None:
         """Raise what was noted.

@@ -4,21 +4,26 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.errors import NonFiniteError
+from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
 from fastcnn.optim import Schedule, learning_rates
 from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
+from fastcnn.training.checkpoints import Checkpoint, read_file
 from fastcnn.training.feed import Feed
 from fastcnn.training.history import History
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.samples import Samples, sample_weight_of
-from fastcnn.training.saver import Saver
+from fastcnn.training.saver import LAST, Saver, restore_history
+
+if TYPE_CHECKING:
+    from fastcnn.distributed import World
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -70,6 +75,7 @@ class TrainingLoop:
         seed: int,
         average: WeightAverage | None,
         saver: Saver | None = None,
+        world: "World | None" = None,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -81,6 +87,7 @@ class TrainingLoop:
         self.batch_size = batch_size
         self.average = average
         self.saver = saver
+        self.world = world
         self.control = Control()
         self.chunk = 1
         self.generator = np.random.default_rng(seed)
@@ -133,6 +140,33 @@ class TrainingLoop:
                 listener.load_state_dict(mine[0][1])
                 saved = [entry for entry in saved if entry is not mine[0]]
 
+    def resume(self, metrics: Path | None) -> None:
+        """Bring the loop, and its history from ``metrics``, to where the last checkpoint stood.
+
+        Of several processes the root reads the file, and the others get its content.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is missing, damaged or of another model, or ``metrics`` lacks steps
+            that were taken before it.
+        """
+        path = Path(LAST) if self.saver is None else self.saver.folder / LAST
+        content = None if self.saver is None else read_file(path)
+        if self.world is not None:
+            content = self.world.bytes_from_root(content)
+        assert content is not None
+        state = Checkpoint.from_bytes(content, path).state
+        try:
+            self.load_state_dict(state["loop"])
+            if self.saver is not None:
+                self.saver.load_state(state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not fit this run ({error})") from None
+        if metrics is not None:
+            epochs = self.progress.epoch - 1
+            restore_history(self.history, metrics, self.executor.step, epochs)
+
     def run(self, feed: Feed, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
         per_epoch = -(-len(feed.data) // self.batch_size)
@@ -176,7 +210,7 @@ class TrainingLoop:
             self._chunk(per_epoch, feed, order)
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
-            self.interrupts.check()
+            self._agree()
         record = {
             "kind": "epoch",
             "epoch": progress.epoch,
@@ -202,6 +236,15 @@ class TrainingLoop:
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
         if self.saver is not None:
             self.saver.save_after_epoch(self)
+        self._agree()
+
+    def _agree(self) -> None:
+        """Go on in step with all processes, or stop together."""
+        if self.world is not None:
+            self.interrupts.note(self.world.largest(self.interrupts.code))
+            self.chunk, self.control.lr_factor, self.control.stop_reason = self.world.from_root(
+                [self.chunk, self.control.lr_factor, self.control.stop_reason]
+            )
         self.interrupts.check()
 
     def _averaged(self) -> AbstractContextManager[None]:

@@ -149,7 +149,7 @@ def addition(A, T, r, block, slot, part, parts):
 
 
 @njit(nogil=True)
-def dropout(A, T, r, key, block, slot, part, parts):
+def dropout(A, T, r, key, first_sample, block, slot, part, parts):
     """Zero elements whose hash is below the threshold, scale the rest; forward and backward.
 
     With MODE 1, all elements of a channel share one hash.
@@ -165,7 +165,7 @@ def dropout(A, T, r, key, block, slot, part, parts):
     c, p = first // positions, first % positions
     for unit in range(first, last):
         value = simd.load(A, x0 + c * x_channel + xs[p])
-        counter = block * LANES * hashes + (c if channelwise else unit)
+        counter = (first_sample + block * LANES) * hashes + (c if channelwise else unit)
         value = simd.keep_random(counter, hashes, key, r[THRESHOLD], simd.mul(value, scale))
         simd.store(A, y0 + c * y_channel + ys[p], value)
         p += 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.lanes import compiled, interpreter
+from fastcnn.backends.lanes import compiled, interpreter, optimizer_kernels
 from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.lowering import lower
 from fastcnn.backends.lanes.program import Program
@@ -16,10 +16,10 @@ from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 KINDS = {
-    "sgd": interpreter.SGD,
-    "adam": interpreter.ADAM,
-    "adamw": interpreter.ADAMW,
-    None: interpreter.NONE,
+    "sgd": optimizer_kernels.SGD,
+    "adam": optimizer_kernels.ADAM,
+    "adamw": optimizer_kernels.ADAMW,
+    None: optimizer_kernels.NONE,
 }
 NO_BYTES, NO_FLOATS = np.zeros(1, np.uint8), np.zeros(1, np.float32)
 NO_LABELS = np.full(1, -1, np.int64)
@@ -81,7 +81,7 @@ class Engine:
         self.normalise((1.0,) * graph.input_shape[0], (0.0,) * graph.input_shape[0])
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
-        self._squares = np.zeros(parameters.size // interpreter.UNIT + 1)
+        self._squares = np.zeros(parameters.size // optimizer_kernels.UNIT + 1)
         self._places = places
         self._known_owners: dict[int, np.ndarray] = {}
 
@@ -105,12 +105,14 @@ class Engine:
         slots: tuple[np.ndarray, ...] = (),
         seed: int = 0,
         first_step: int = 0,
+        first_sample: int = 0,
         phases: np.ndarray | None = None,
         threads: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the program once for each rate; returns losses, hits and gradient norms.
 
-        ``threads`` may be less than the engine was planned for.
+        ``threads`` may be less than the engine was planned for. ``first_sample`` is the place of
+        the first sample in a batch that several processes share; dropout depends on it.
         """
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
@@ -123,7 +125,7 @@ class Engine:
             self.program.phases if phases is None else phases, self.program.rows,
             self.arena, self.program.tables, self.parameters, self.gradient, first, second,
             KINDS[kind], np.zeros(6) if settings is None else settings, rates, seed, first_step,
-            self.program.batch, len(order), order,
+            first_sample, self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
             labels, targets, outputs, losses, hits, norms,
             self._block_losses, self._block_hits, self._squares, self._owners(threads),
@@ -147,7 +149,7 @@ class Engine:
         product: what one core wrote and another reads takes longer than the arithmetic.
         """
         if threads not in self._known_owners:
-            size, unit = self.parameters.size, interpreter.UNIT
+            size, unit = self.parameters.size, optimizer_kernels.UNIT
             starts = np.arange(0, size, unit)
             owners = np.zeros(size // unit + 1, np.int64)
             for offset, shape in self._places.values():

@@ -56,13 +56,11 @@ from fastcnn.backends.lanes.layout import (
     Y,
 )
 from fastcnn.backends.lanes.loss_kernels import cross_entropy, mean_squared_error
+from fastcnn.backends.lanes.optimizer_kernels import NONE, UNIT, sum_of_squares, update
 from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
 LANES = simd.LANES
-SGD, ADAM, ADAMW, NONE = 0, 1, 2, 3
-#: Elements of the parameters that an optimiser's unit of work has; also of the norm's partial sums.
-UNIT = 1024
 
 
 @njit(nogil=True)
@@ -129,7 +127,7 @@ def write_output(A, T, r, block, count, start, outputs):
 
 @njit(inline="always")
 def run_block_row(
-    A, T, P, r, seed, step, block, slot, worker, part, parts,
+    A, T, P, r, seed, step, first_sample, block, slot, worker, part, parts,
     count, order, start, bytes_, floats, labels, targets, outputs, losses, hits,
 ):  # fmt: skip
     """Run one row for one block of 16 samples."""
@@ -168,7 +166,9 @@ def run_block_row(
     elif kernel == K_NORM_GRADIENT:
         norm.gradient(A, T, r, block, slot, valid, part, parts)
     elif kernel == K_DROPOUT:
-        elements.dropout(A, T, r, dropout_key(seed, step, r[KEY]), block, slot, part, parts)
+        elements.dropout(
+            A, T, r, dropout_key(seed, step, r[KEY]), first_sample, block, slot, part, parts
+        )
     elif part == 0 and kernel == K_CROSS_ENTROPY:
         cross_entropy(A, r, block, count, order, start, labels, targets, losses, hits)
     elif part == 0 and kernel == K_OUTPUT:
@@ -202,76 +202,15 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
 
 
 @njit(nogil=True)
-def sum_of_squares(G, first, last):
-    """Sum of ``G[i] ** 2`` over a range of at most :data:`UNIT` elements."""
-    a = b = simd.splat(np.float32(0))
-    i = first
-    while i + 2 * LANES <= last:
-        x, y = simd.load(G, i), simd.load(G, i + LANES)
-        a, b = simd.fma(x, x, a), simd.fma(y, y, b)
-        i += 2 * LANES
-    total = np.float64(simd.lane_sum(simd.add(a, b)))
-    while i < last:
-        total += np.float64(G[i]) * G[i]
-        i += 1
-    return total
-
-
-@njit(nogil=True)
-def update(kind, P, G, S1, S2, i, end, scale, settings, lr, step):
-    """An optimiser's step on the parameters ``i`` to ``end``; see optim/optimizers.py.
-
-    ``settings``: momentum or beta1, beta2, eps, weight decay, 1 for Nesterov.
-    """
-    decay, beta = np.float32(settings[3]), np.float32(settings[0])
-    rate = np.float32(lr)
-    if kind == SGD:
-        # With Nesterov's form the step is along g + beta * v, without along v.
-        g_share = np.float32(1) if settings[4] != 0.0 else np.float32(0)
-        v_share = beta if settings[4] != 0.0 else np.float32(1)
-        if beta == np.float32(0):
-            while i < end:
-                P[i] -= rate * (G[i] * scale + decay * P[i])
-                i += 1
-            return
-        scales, decays, betas = simd.splat(scale), simd.splat(decay), simd.splat(beta)
-        g_rate, v_rate = simd.splat(-rate * g_share), simd.splat(-rate * v_share)
-        while i + LANES <= end:
-            p = simd.load(P, i)
-            g = simd.fma(decays, p, simd.mul(simd.load(G, i), scales))
-            v = simd.fma(betas, simd.load(S1, i), g)
-            simd.store(S1, i, v)
-            simd.store(P, i, simd.fma(v_rate, v, simd.fma(g_rate, g, p)))
-            i += LANES
-        while i < end:
-            g = G[i] * scale + decay * P[i]
-            v = beta * S1[i] + g
-            S1[i] = v
-            P[i] -= rate * (g_share * g + v_share * v)
-            i += 1
-        return
-    beta2, eps = np.float32(settings[1]), np.float32(settings[2])
-    one = np.float32(1)
-    shrink = np.float32(1.0 - lr * settings[3]) if kind == ADAMW else one
-    l2 = decay if kind == ADAM else np.float32(0)
-    rate = np.float32(lr / (1.0 - settings[0] ** step))
-    root = np.float32(1.0 / math.sqrt(1.0 - settings[1] ** step))
-    for k in range(i, end):
-        p = P[k] * shrink
-        g = G[k] * scale + l2 * p
-        m = S1[k] + (one - beta) * (g - S1[k])
-        v = beta2 * S2[k] + (one - beta2) * g * g
-        S1[k], S2[k] = m, v
-        P[k] = p - rate * m / (np.float32(math.sqrt(v)) * root + eps)
-
-
-@njit(nogil=True)
 def run(
     thread, threads, sync, phases, program, A, T, P, G, S1, S2, kind, settings, rates, seed,
-    first_step, batch, samples, order, bytes_, floats, labels, targets, outputs,
+    first_step, first_sample, batch, samples, order, bytes_, floats, labels, targets, outputs,
     losses, hits, norms, block_losses, block_hits, squares, owners,
 ):  # fmt: skip
     """Run a program once for each learning rate, on consecutive batches of ``order``.
+
+    ``first_sample`` is where the batches begin in larger ones, of which other processes have the
+    rest.
 
     All threads call this together. A phase of rows over blocks gives each thread whole blocks,
     which it takes through all its rows while they are in its cache; blocks that are left over are
@@ -302,7 +241,8 @@ def run(
                     arrived += turn == rounds
                     for n in range(first, last):
                         run_block_row(
-                            A, T, P, program[n], seed, step, block, slot, thread, part, parts,
+                            A, T, P, program[n], seed, step, first_sample, block, slot, thread,
+                            part, parts,
                             count, order, start, bytes_, floats, labels, targets, outputs,
                             block_losses, block_hits,
                         )  # fmt: skip
@@ -353,6 +293,7 @@ _rows = types.int64[:, ::1]
 SIGNATURE = (
     types.int64, types.int64, _ints, _rows, _rows, _floats, types.int32[::1], _floats, _floats,
     _floats, _floats, types.int64, _doubles, _doubles, types.int64,
-    types.int64, types.int64, types.int64, _ints, types.uint8[::1], _floats, _ints, _floats,
+    types.int64, types.int64, types.int64, types.int64,
+    _ints, types.uint8[::1], _floats, _ints, _floats,
     _floats, _doubles, _ints, _doubles, _doubles, _ints, _doubles, _ints,
 )  # fmt: skip
