@@ -13,7 +13,7 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import DataError
 from fastcnn.execution.executor import Normalise, StepResults, copy_slots, count_correct
-from fastcnn.execution.passes import as_target
+from fastcnn.execution.passes import as_target, check_statistics
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
@@ -245,6 +245,8 @@ class LanesExecutor:
             self._arrays = (stored_images(images), engine_targets(loss, target, labels))
         if len(order) and not 0 <= np.min(order) <= np.max(order) < len(images):
             raise DataError(f"order must index the {len(images)} images")
+        last = len(order) - (len(learning_rates) - 1) * self.batch_size
+        check_statistics(self.graph, min(last, self.batch_size))
         stored, targets = self._arrays
         engine.normalise(*input_factors(normalisation, images))
         order = np.ascontiguousarray(order, np.int64)

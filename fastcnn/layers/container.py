@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,10 @@ class Model(Layer):
         *rows, total = self._summary_cells(None)
         caption = f"{type(self).__name__} for samples of shape {self.input_shape}"
         return html_table(SUMMARY, rows, caption=caption, left=3, footer=total)
+
+    def __repr__(self) -> str:
+        lines = "\n".join(f"({name}): {layer!r}" for name, layer in self.layers.items())
+        return f"{type(self).__name__}(\n{indent(lines, '  ')}\n)"
 
     # -- parameters --------------------------------------------------------------------------
 
@@ -341,7 +346,3 @@ class Sequential(Model):
         for child, layer in self.layers.items():
             source = layer.connect(builder, f"{prefix}{child}", source)
         return source
-
-    def __repr__(self) -> str:
-        lines = "\n".join(f"  ({name}): {layer!r}" for name, layer in self.layers.items())
-        return f"Sequential(\n{lines}\n)"

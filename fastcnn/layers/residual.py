@@ -85,7 +85,3 @@ class Residual(Model):
         ]
         left, right = (*outputs, source)[:2]
         return builder.add(f"{prefix}add", Add(), (left, right))
-
-    def __repr__(self) -> str:
-        lines = (f"({name}): {layer!r}" for name, layer in self.layers.items())
-        return "Residual(\n" + "\n".join(lines).replace("\n", "\n  ") + "\n)"

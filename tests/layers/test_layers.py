@@ -66,6 +66,19 @@ def test_maps_grow_and_shrink() -> None:
     assert model.flops((1, 7, 7)) == 72 * 49 + 784 + 784
 
 
+def test_models_inside_models_are_shown_indented() -> None:
+    model = Sequential({"block": Residual(Sequential(ReLU()))})
+    assert repr(model).splitlines() == [
+        "Sequential(",
+        "  (block): Residual(",
+        "    (main): Sequential(",
+        "      (0): ReLU()",
+        "    )",
+        "  )",
+        ")",
+    ]
+
+
 def test_seed_decides_the_weights() -> None:
     first, same, other = (report_cnn(seed=seed).parameter_vector for seed in (1, 1, 2))
     assert (first == same).all()
