@@ -15,11 +15,19 @@ from fastcnn.backends import BACKENDS
 SAMPLES = 16
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None, dict[str, Any]]] = {
     "conv2d": ((4, 14, 14), (8, 4, 3, 3), {"padding": 1}),
+    "conv_transpose2d": ((8, 7, 7), (8, 4, 3, 3), {"stride": 2, "padding": 1}),
     "max_pool2d": ((8, 14, 14), None, {"kernel_size": 2}),
     "avg_pool2d": ((8, 14, 14), None, {"kernel_size": 2}),
+    "adaptive_avg_pool2d": ((8, 14, 14), None, {"output_size": 4}),
+    "batch_norm": ((8, 14, 14), None, {"training": True}),
     "linear": ((392,), (128, 392), {}),
     "relu": ((8, 14, 14), None, {}),
     "sigmoid": ((128,), None, {}),
+    "leaky_relu": ((8, 14, 14), None, {}),
+    "elu": ((8, 14, 14), None, {}),
+    "gelu": ((8, 14, 14), None, {}),
+    "silu": ((8, 14, 14), None, {}),
+    "softplus": ((8, 14, 14), None, {}),
 }
 
 

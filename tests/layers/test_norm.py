@@ -285,3 +285,49 @@ def test_resnet8_trains_on_every_backend_alike() -> None:
     expected = loss_and_gradients(resnet8(seed=0).to(np.float64), x, y, backend="im2col")
     assert value == pytest.approx(expected[0], rel=1e-4)
     assert gradient == pytest.approx(expected[2], abs=1e-3 * np.abs(expected[2]).max())
+
+
+def test_resnet8_is_what_pytorch_makes_of_the_same_modules() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    nn = torch.nn
+
+    class Block(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+            super().__init__()
+            self.main = nn.Sequential()
+            self.main.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            self.main.bn1 = nn.BatchNorm2d(outputs)
+            self.main.relu1 = nn.ReLU()
+            self.main.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.main.bn2 = nn.BatchNorm2d(outputs)
+            if stride > 1:
+                self.shortcut = nn.Conv2d(inputs, outputs, 1, stride)
+
+        def forward(self, x: Any) -> Any:
+            return self.main(x) + (self.shortcut(x) if hasattr(self, "shortcut") else x)
+
+    theirs = nn.Sequential()
+    theirs.conv1, theirs.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+    theirs.relu1, theirs.block1 = nn.ReLU(), Block(16, 16, 1)
+    theirs.relu2, theirs.block2 = nn.ReLU(), Block(16, 32, 2)
+    theirs.relu3, theirs.block3 = nn.ReLU(), Block(32, 64, 2)
+    theirs.relu4, theirs.pool, theirs.flatten = nn.ReLU(), nn.AvgPool2d(8), nn.Flatten()
+    theirs.fc = nn.Linear(64, 10)
+    theirs.double()
+    model = resnet8(seed=3).to(np.float64)
+    state = {key: torch.from_numpy(value) for key, value in model.copy_state().items()}
+    theirs.load_state_dict(state)
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((5, 3, 32, 32)), generator.integers(0, 10, 5)
+    loss = nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y))
+    loss.backward()
+    value, _, gradient = loss_and_gradients(model, x, y, backend="im2col")
+    assert value == pytest.approx(loss.item(), rel=1e-10)
+    expected = np.concatenate([p.grad.numpy().ravel() for p in theirs.parameters()])
+    assert gradient == pytest.approx(expected, abs=1e-9 * np.abs(expected).max())
+    for key, wanted in theirs.state_dict().items():
+        assert model.state_dict()[key] == pytest.approx(wanted.numpy(), rel=1e-9, abs=1e-12), key
+    theirs.eval()
+    outputs = theirs(torch.from_numpy(x)).detach().numpy()
+    assert model.logits(x) == pytest.approx(outputs, rel=1e-8)
+    assert model.fold_batch_norm().logits(x) == pytest.approx(outputs, rel=1e-7)
