@@ -189,3 +189,14 @@ def pool_output_size(size: int, kernel: int, stride: int, padding: int) -> int:
         If the window is larger than the padded input.
     """
     return conv_output_size(size, kernel, stride, (padding, padding), 1)
+
+
+#: Which gradients of a convolution are wanted: of input, weight and bias.
+Mask = tuple[bool, bool, bool]
+ALL: Mask = (True, True, True)
+
+
+def masked(mask: Mask, *gradients: Any) -> tuple[Any, Any, Any]:
+    """The gradients that are wanted, and None for the others."""
+    x, weight, bias = (g if wanted else None for g, wanted in zip(gradients, mask, strict=True))
+    return x, weight, bias

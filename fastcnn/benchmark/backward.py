@@ -14,6 +14,8 @@ from fastcnn.benchmark.results import Result, result_of
 REFERENCE_SAMPLES = 1
 #: Largest difference from the nested loops, relative to the largest gradient.
 TOLERANCE = 1e-4
+#: A convolution's gradients apart.
+PARTS = {"dx": (True, False, False), "dW": (False, True, False), "db": (False, False, True)}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ def cases() -> Iterator[Case]:
     for channels in (1, 4, 16, 64):
         yield Case("conv2d", "channels", channels, 16, (channels, 7, 7),
                    (channels, channels, 3, 3), {"padding": 1})  # fmt: skip
+    for part, mask in PARTS.items():
+        for channels in (4, 16, 64):
+            yield Case("conv2d", f"{part}, channels", channels, 16, (channels, 7, 7),
+                       (channels, channels, 3, 3), {"padding": 1, "output_mask": mask})  # fmt: skip
     for kernel in (1, 3, 5, 7):
         yield Case("conv2d", "kernel", kernel, 16, (8, 14, 14), (8, 8, kernel, kernel),
                    {"padding": kernel // 2})  # fmt: skip
@@ -102,7 +108,8 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
         weights = [] if case.weight is None else [
             generator.standard_normal(case.weight).astype(np.float32)
         ]  # fmt: skip
-        y = getattr(F, case.operation)(x, *weights, **case.arguments)
+        forward = {key: value for key, value in case.arguments.items() if key != "output_mask"}
+        y = getattr(F, case.operation)(x, *weights, **forward)
         grad = generator.standard_normal(y.shape).astype(np.float32)
         few = (grad[:REFERENCE_SAMPLES], x[:REFERENCE_SAMPLES], *weights)
         many = (grad, x, *weights)
@@ -110,7 +117,8 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
     def run(arrays: tuple[Any, ...], backend: str, times: int = 1) -> tuple[np.ndarray, ...]:
         for _ in range(times):
             made = function(*arrays, **case.arguments, backend=backend)
-        return made if isinstance(made, tuple) else (made,)
+        parts = made if isinstance(made, tuple) else (made,)
+        return tuple(part for part in parts if part is not None)
 
     expected = run(few, "reference")
     differences = {

@@ -41,7 +41,7 @@ def backward_figure(results: list[Result]) -> Any:
     axes.set_yticks(
         range(len(works)), [f"{work}, batch {batch}" for work, batch in works], fontsize=7
     )
-    axes.invert_yaxis()
+    axes.set_ylim(len(works) - 0.5, -0.5)
     axes.set_xscale("log")
     axes.set_xlabel("times faster than nested loops, for one sample")
     axes.grid(alpha=0.25, axis="x")

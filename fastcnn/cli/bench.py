@@ -217,12 +217,30 @@ def _print(console: Console, results: "list[Result]") -> None:
         title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
         tables.setdefault((title, result.unit), []).append(result)
     for (title, unit), rows in tables.items():
-        several = len({row.work for row in rows}) > 1
+        if len({row.work for row in rows}) > 1:
+            _print_list(console, title, unit, rows)
+            continue
         table = Table(
-            *(["work"] if several else []), "contestant", "threads", f"{unit} (spread)", "ratio",
-            "difference", "", title=title, title_justify="left",
+            "contestant", "threads", f"{unit} (spread)", "ratio", "difference", "",
+            title=title, title_justify="left",
         )  # fmt: skip
-        for row, cells in zip(rows, table_rows(rows), strict=True):
-            batch = f", batch {row.batch}" if row.suite == "backward" else ""
-            table.add_row(*([row.work + batch] if several else []), *cells)
+        for cells in table_rows(rows):
+            table.add_row(*cells)
         console.print(table)
+
+
+def _print_list(console: Console, title: str, unit: str, rows: "list[Result]") -> None:
+    """Many works with few contestants each: lines, which fit a narrow terminal."""
+    from fastcnn.benchmark.results import table_rows
+
+    console.print(f"\n{title} ({unit})", style="bold")
+    work = ""
+    for row, (name, _, spread, ratio, difference, note) in zip(rows, table_rows(rows), strict=True):
+        batch = f", batch {row.batch}" if row.suite == "backward" else ""
+        if row.work + batch != work:
+            work = row.work + batch
+            console.print(work, soft_wrap=True)
+        faster = f"{ratio} times the reference" if ratio and row.ratio != 1.0 else ""
+        apart = f"differs by {difference}" if difference else ""
+        parts = "  ".join(part for part in (faster, apart, note) if part)
+        console.print(f"    {name:22s} {spread:24s} {parts}", soft_wrap=True)

@@ -63,8 +63,9 @@ def conv2d_backward(
     dilation: IntOrPair = 1,
     groups: int = 1,
     *,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
     backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Any, Any, Any]:
     """Gradients of :func:`conv2d` with respect to its input, weight and bias.
 
     Parameters
@@ -73,12 +74,14 @@ def conv2d_backward(
         Gradient of the loss with respect to the output.
     x, weight, stride, padding, dilation, groups, backend
         As given to :func:`conv2d`.
+    output_mask : tuple of bool
+        Whether the gradients of input, weight and bias are wanted.
 
     Returns
     -------
-    grad_x : ndarray, shape (N, in_channels, H, W)
-    grad_weight : ndarray, shape (out_channels, in_channels / groups, KH, KW)
-    grad_bias : ndarray, shape (out_channels,)
+    grad_x : ndarray, shape (N, in_channels, H, W), or None
+    grad_weight : ndarray, shape (out_channels, in_channels / groups, KH, KW), or None
+    grad_bias : ndarray, shape (out_channels,), or None
 
     Raises
     ------
@@ -93,4 +96,6 @@ def conv2d_backward(
         "conv2d_backward", x, weight, stride, padding, dilation, groups
     )
     grad_output = as_gradient("conv2d_backward", grad_output, x, output)
-    return get_backend(backend).conv2d_backward(grad_output, x, weight, **arguments)
+    return get_backend(backend).conv2d_backward(
+        grad_output, x, weight, **arguments, output_mask=output_mask
+    )

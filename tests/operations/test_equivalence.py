@@ -491,3 +491,23 @@ def test_columns_are_bounded_without_changing_the_result(monkeypatch: pytest.Mon
     assert (F.conv2d(x, w, backend="im2col") == whole).all()
     for ours, theirs in zip(F.conv2d_backward(whole, x, w, backend="im2col"), grads, strict=True):
         assert ours == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("mask", [(True, False, False), (False, True, False), (False, False, True)])
+def test_gradients_of_a_convolution_apart(
+    mask: tuple[bool, bool, bool], backend: str, dtype: str
+) -> None:
+    x, w = random_array((3, 4, 5, 6), 1), random_array((6, 2, 3, 3), 2)
+    arguments: dict[str, Any] = {"stride": 2, "padding": 1, "groups": 2}
+    dy = random_array(F.conv2d(x, w, **arguments, backend="reference").shape, 3)
+    expected = F.conv2d_backward(dy, x, w, **arguments, backend="reference")
+    apart = F.conv2d_backward(dy, x, w, **arguments, output_mask=mask, backend="reference")
+    x, w, dy = (array.astype(dtype) for array in (x, w, dy))
+    ours = F.conv2d_backward(dy, x, w, **arguments, output_mask=mask, backend=backend)
+    for wanted, part, mine, whole in zip(mask, apart, ours, expected, strict=True):
+        if wanted:
+            assert (part == whole).all()
+            assert_close(mine, whole, dtype)
+        else:
+            assert part is None
+            assert mine is None

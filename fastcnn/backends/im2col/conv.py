@@ -4,10 +4,11 @@ N samples, C input channels, O output channels, G groups, P = OH * OW output pos
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import Padding, Pair, conv_output_size
+from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
 from fastcnn.backends.im2col.columns import col2im, im2col
 
 #: Bytes of columns that are held at a time; larger batches are done in parts.
@@ -48,13 +49,15 @@ def conv2d_backward(
     padding: Padding,
     dilation: Pair,
     groups: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    output_mask: Mask = ALL,
+) -> tuple[Any, Any, Any]:
     """``dW = dy columns^T``, ``dx = col2im(W^T dy)``, ``db`` the sum of dy over all positions."""
     arguments = (stride, padding, dilation, groups)
+    wants_x, wants_weight, wants_bias = output_mask
     return (
-        input_gradient(grad_output, weight, x.shape, *arguments),
-        weight_gradient(grad_output, x, weight, *arguments),
-        grad_output.sum(axis=(0, 2, 3)),
+        input_gradient(grad_output, weight, x.shape, *arguments) if wants_x else None,
+        weight_gradient(grad_output, x, weight, *arguments) if wants_weight else None,
+        grad_output.sum(axis=(0, 2, 3)) if wants_bias else None,
     )
 
 

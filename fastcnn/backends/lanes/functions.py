@@ -14,11 +14,14 @@ import numpy as np
 
 from fastcnn.backends import im2col
 from fastcnn.backends.geometry import (
+    ALL,
     AdaptiveSize,
+    Mask,
     Padding,
     Pair,
     conv_output_size,
     conv_transpose_output_size,
+    masked,
     pool_output_size,
 )
 from fastcnn.backends.graph import INPUT, Graph, Node
@@ -79,16 +82,23 @@ class Operation:
             return y
 
     def backward(
-        self, grad_output: np.ndarray, x: np.ndarray, parameters: Mapping[str, np.ndarray]
+        self,
+        grad_output: np.ndarray,
+        x: np.ndarray,
+        parameters: Mapping[str, np.ndarray],
+        output_mask: Mask = ALL,
     ) -> tuple[np.ndarray, ...]:
-        """Gradients of the input and of each parameter."""
+        """Gradients of the input and of each parameter; those not in the mask are undefined."""
         program = self.engine.program
         assert program.output_gradient is not None
         assert program.input_gradient is not None
         with self.lock:
             self._load(parameters)
             self.engine.write(program.output_gradient, grad_output)
-            self._run(x, self.backward_phases)
+            phases = self.backward_phases
+            if output_mask != ALL:
+                phases = program.only_gradients(phases, *output_mask)
+            self._run(x, phases)
             grad_x = self.engine.read(program.input_gradient, self.batch).reshape(x.shape)
             gradient = self.engine.gradient
             views = [
@@ -153,14 +163,17 @@ def conv2d_backward(
     padding: Padding,
     dilation: Pair,
     groups: int,
-) -> tuple[np.ndarray, ...]:
+    output_mask: Mask = ALL,
+) -> tuple[Any, ...]:
     """The input's gradient is a convolution with the flipped kernel, for each stride phase."""
     if not _covered(grad_output, x, weight):
-        return im2col.conv2d_backward(grad_output, x, weight, stride, padding, dilation, groups)
+        return im2col.conv2d_backward(
+            grad_output, x, weight, stride, padding, dilation, groups, output_mask
+        )
     parameters = {"weight": weight, "bias": np.zeros(len(weight), np.float32)}
     arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     run = _convolution("conv2d", x, grad_output.shape[1:], parameters, True, **arguments)
-    return run.backward(grad_output, x, parameters)
+    return masked(output_mask, *run.backward(grad_output, x, parameters, output_mask))
 
 
 def conv_transpose2d(

@@ -49,6 +49,25 @@ class Program:
     input_gradient: Buffer | None
     normalisation: int
 
+    def only_gradients(
+        self, phases: np.ndarray, wants_x: bool, wants_weight: bool, wants_bias: bool
+    ) -> np.ndarray:
+        """Phases without the rows of a convolution's gradients that are not wanted."""
+        first = self.phases[self.first_backward][0]
+        wanted = {
+            L.K_WEIGHT_GRADIENT: wants_weight,
+            L.K_BIAS_GRADIENT: wants_bias,
+            L.K_REDUCE: wants_weight or wants_bias,
+            L.K_CONV: wants_x,
+        }
+        kept = [
+            [index, index + 1, whole]
+            for start, end, whole in phases
+            for index in range(start, end)
+            if index < first or wanted.get(self.rows[index, L.KERNEL], True)
+        ]
+        return np.array(kept, np.int64).reshape(-1, 3)
+
     def backward_phases(self, skip_forward: bool) -> np.ndarray:
         """The phases of input and backward pass, with or without the forward pass between."""
         if not skip_forward:

@@ -5,10 +5,11 @@ Sums are kept in Python floats (float64), whatever the type of the arrays.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import Padding, Pair, conv_output_size
+from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size, masked
 
 
 def conv2d(
@@ -49,7 +50,8 @@ def conv2d_backward(
     padding: Padding,
     dilation: Pair,
     groups: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    output_mask: Mask = ALL,
+) -> tuple[Any, Any, Any]:
     """Each product of the forward sum sends its gradient to its two factors.
 
     ``dw[o, c, kh, kw] += dy[n, o, i, j] * x[n, c, h, w]``,
@@ -61,18 +63,26 @@ def conv2d_backward(
     grad_x = np.zeros(x.shape)
     grad_weight = np.zeros(weight.shape)
     grad_bias = np.zeros(O)
+    wants_x, wants_weight, wants_bias = output_mask
     for n in range(N):
         for o in range(O):
             first = (o // (O // groups)) * CG
             for i in range(OH):
                 for j in range(OW):
                     dy = float(grad_output[n, o, i, j])
-                    grad_bias[o] += dy
+                    if wants_bias:
+                        grad_bias[o] += dy
+                    if not (wants_x or wants_weight):
+                        continue
                     for kh, kw, h, w in taps(i, j, x, KH, KW, stride, padding, dilation):
                         for c in range(CG):
-                            grad_weight[o, c, kh, kw] += dy * float(x[n, first + c, h, w])
-                            grad_x[n, first + c, h, w] += dy * float(weight[o, c, kh, kw])
-    return grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
+                            if wants_weight:
+                                grad_weight[o, c, kh, kw] += dy * float(x[n, first + c, h, w])
+                            if wants_x:
+                                grad_x[n, first + c, h, w] += dy * float(weight[o, c, kh, kw])
+    return masked(
+        output_mask, grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
+    )
 
 
 def _output_size(
