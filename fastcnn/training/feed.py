@@ -40,8 +40,8 @@ class Feed:
 
     Raises
     ------
-    ConfigurationError
-        If classes are to be mixed and the targets are none.
+    ConfigurationError, ShapeError
+        If the images cannot be changed so, or classes are to be mixed and the targets are none.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Feed:
         threads: int | None,
         classes: int = 0,
     ) -> None:
-        if augment is not None and augment.mixup and data.labels.dtype.kind not in "iu":
-            raise ConfigurationError("mix-up mixes classes: the targets must be integers")
+        if augment is not None:
+            _check(augment, data)
         self.data = data
         self.classes = classes
         self.augment = augment
@@ -86,3 +86,13 @@ class Feed:
             labels = data.labels[samples]
         chosen = None if weight is None else weight[samples]
         return Batches(images, labels, np.arange(len(samples)), chosen)
+
+
+def _check(augment: Augment, data: Samples) -> None:
+    if not isinstance(augment, Augment):
+        raise ConfigurationError(
+            f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
+        )
+    if augment.mixup and data.labels.dtype.kind not in "iu":
+        raise ConfigurationError("mix-up mixes classes: the targets must be integers")
+    augment.apply(data.images, [0])  # says what is wrong before anything has begun

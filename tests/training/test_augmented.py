@@ -13,7 +13,7 @@ import pytest
 import fastcnn
 from fastcnn import data
 from fastcnn.data import Augment, Normalisation
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.layers import BatchNorm1d, Flatten, Linear, ReLU, Sequential
 from fastcnn.optim import SGD, Adam
@@ -122,6 +122,18 @@ def test_mixed_images_train_alike_on_both_backends() -> None:
     assert histories[0].final["train_accuracy"] == histories[1].final["train_accuracy"]
     assert histories[1].final["test_accuracy"] > 0.8
     assert histories[1].final["train_loss"] > histories[1].final["test_loss"]
+
+
+def test_what_cannot_be_changed_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    out, flat = tmp_path / "run", TRAIN.images.reshape(500, -1)[:20].astype(np.float32)
+    model = Sequential(Linear(784, 3))
+    with pytest.raises(ShapeError, match=r"must be \(N, C, H, W\), got shape \(20, 784\)"):
+        fit(model, (flat, TRAIN.labels[:20]), augment=Augment(shift=1), out=out)
+    with pytest.raises(ConfigurationError, match=r"fill must lie in 0\.\.255"):
+        fit(network(), TRAIN, augment=Augment(fill=-1), out=out)
+    with pytest.raises(ConfigurationError, match="must be an Augment, got 'digits'"):
+        fit(network(), TRAIN, augment="digits", out=out)  # type: ignore[arg-type]
+    assert not out.exists()
 
 
 def test_mix_up_needs_classes() -> None:
