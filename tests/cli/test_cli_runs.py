@@ -38,6 +38,19 @@ def test_options_of_training_and_comparison(archive: Path, tmp_path: Path) -> No
     assert "two or more" in fastcnn("compare", tmp_path / "a", code=2)
 
 
+def test_augmentation_from_the_command_line(archive: Path, tmp_path: Path) -> None:
+    words = "digits,elastic=1,mixup=0.2"
+    fastcnn("train", "--data", archive, "--epochs", 2, "--augment", words, "--out", tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["training"]["augment"]["elastic"] == 1.0
+    assert config["options"]["augment"] == words
+    fastcnn("train", "--resume", tmp_path / "a", "--epochs", 3)
+    assert "no setting named 'spin'" in fastcnn(
+        "train", "--data", archive, "--augment", "spin=3", "--out", tmp_path / "b", code=2
+    )
+    assert not (tmp_path / "b").exists()
+
+
 def test_sweep(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     output = fastcnn(
