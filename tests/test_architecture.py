@@ -35,6 +35,7 @@ ALLOWED = {
         "notebook",
         "optim",
     },
+    "interop": {"backends", "extras", "layers"},
     "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
@@ -71,7 +72,7 @@ EVERYWHERE = {"errors", "files", "text_table", ""}
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {
     "matplotlib", "torch", "PIL", "pooch", "safetensors", "threadpoolctl", "rich", "typer",
-    "sklearn", "tensorboardX", "mpi4py",
+    "sklearn", "tensorboardX", "mpi4py", "onnx",
 }  # fmt: skip
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}

@@ -12,6 +12,7 @@ from fastcnn.cli import (
     compare_runs,
     data,
     evaluate,
+    export,
     gradcheck,
     info,
     predict,
@@ -54,6 +55,7 @@ def options(
 
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("compare")(compare_runs.compare_runs)
 app.command("sweep")(sweep.sweep)

@@ -1,0 +1,234 @@
+"""Models as ONNX files, for any runtime that reads them."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastcnn
+from fastcnn.backends.graph import Node
+from fastcnn.errors import ConfigurationError
+from fastcnn.extras import require
+from fastcnn.files import atomic_write
+from fastcnn.layers import Model
+
+#: Old enough for runtimes of some years ago, new enough for every operation here.
+OPSET, IR_VERSION = 17, 8
+INPUT, OUTPUT = "images", "logits"
+
+
+class _Writer:
+    """Collects ONNX nodes and constants."""
+
+    def __init__(self, model: Model) -> None:
+        self.onnx = require("onnx", "onnx")
+        self.state = model.state_dict()
+        self.dtype = model.dtype
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """Add a node with one output; returns the output's name."""
+        output = f"{name}/out" if name else f"v{len(self.nodes)}"
+        self.nodes.append(
+            self.onnx.helper.make_node(kind, inputs, [output], name=name, **attributes)
+        )
+        return output
+
+    def constant(self, name: str, value: Any) -> str:
+        """An initialiser of the model's type."""
+        array = np.asarray(value, self.dtype)
+        self.constants[name] = self.onnx.numpy_helper.from_array(
+            np.ascontiguousarray(array).reshape(array.shape), name
+        )
+        return name
+
+    def parameters(self, node: Node, *names: str) -> list[str]:
+        """Initialisers of a node's parameters that exist."""
+        keys = [node.parameters[name] for name in names if name in node.parameters]
+        return [self.constant(key, self.state[key]) for key in keys]
+
+
+def _pads(padding: Any) -> list[int]:
+    (top, bottom), (left, right) = padding
+    return [top, left, bottom, right]
+
+
+def _conv(w: _Writer, node: Node, x: list[str]) -> str:
+    a = node.arguments
+    return w.add(
+        "Conv", x + w.parameters(node, "weight", "bias"), node.name, strides=list(a["stride"]),
+        pads=_pads(a["padding"]), dilations=list(a["dilation"]), group=a["groups"],
+    )  # fmt: skip
+
+
+def _conv_transpose(w: _Writer, node: Node, x: list[str]) -> str:
+    a = node.arguments
+    return w.add(
+        "ConvTranspose", x + w.parameters(node, "weight", "bias"), node.name,
+        strides=list(a["stride"]), pads=_pads(a["padding"]), dilations=list(a["dilation"]),
+        group=a["groups"], output_padding=list(a["output_padding"]),
+    )  # fmt: skip
+
+
+def _linear(w: _Writer, node: Node, x: list[str]) -> str:
+    return w.add("Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1)
+
+
+def _max_pool(w: _Writer, node: Node, x: list[str]) -> str:
+    a = node.arguments
+    (top, left) = a["padding"]
+    return w.add("MaxPool", x, node.name, kernel_shape=list(a["kernel_size"]),
+                 strides=list(a["stride"]), pads=[top, left, top, left])  # fmt: skip
+
+
+def _avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
+    a = node.arguments
+    (top, left) = a["padding"]
+    return w.add("AveragePool", x, node.name, kernel_shape=list(a["kernel_size"]),
+                 strides=list(a["stride"]), pads=[top, left, top, left],
+                 count_include_pad=int(a["count_include_pad"]))  # fmt: skip
+
+
+def _adaptive_avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
+    size, output = node.input_shapes[0][1:], node.output_shape[1:]
+    if output == (1, 1):
+        return w.add("GlobalAveragePool", x, node.name)
+    if any(a % b for a, b in zip(size, output, strict=True)):
+        raise ConfigurationError(
+            f"layer {node.name!r}: ONNX has no average pooling of {size} to {output}"
+        )
+    window = [a // b for a, b in zip(size, output, strict=True)]
+    return w.add("AveragePool", x, node.name, kernel_shape=window, strides=window)
+
+
+def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
+    if not node.buffers:
+        raise ConfigurationError(
+            f"layer {node.name!r}: ONNX needs running statistics (track_running_stats)"
+        )
+    channels = node.input_shapes[0][0]
+    defaults = {"weight": np.ones(channels), "bias": np.zeros(channels)}
+    affine = [
+        w.parameters(node, name)[0]
+        if name in node.parameters
+        else w.constant(f"{node.name}.{name}", value)
+        for name, value in defaults.items()
+    ]
+    running = [
+        w.constant(node.buffers[name], w.state[node.buffers[name]])
+        for name in ("running_mean", "running_var")
+    ]
+    return w.add(
+        "BatchNormalization", x + affine + running, node.name, epsilon=node.arguments["eps"]
+    )
+
+
+def _gelu(w: _Writer, node: Node, x: list[str]) -> str:
+    """``x * Phi(x)``, in operations that opset 17 has."""
+    half, one = w.constant(f"{node.name}/half", 0.5), w.constant(f"{node.name}/one", 1.0)
+    if node.arguments.get("approximate", "none") == "tanh":
+        scale = w.constant(f"{node.name}/scale", math.sqrt(2.0 / math.pi))
+        cubic = w.constant(f"{node.name}/cubic", 0.044715)
+        square = w.add("Mul", x + x, "")
+        slope = w.add("Add", [w.add("Mul", [square, cubic], ""), one], "")
+        inner = w.add("Mul", [w.add("Mul", [x[0], slope], ""), scale], "")
+        bent = w.add("Tanh", [inner], "")
+    else:
+        root = w.constant(f"{node.name}/root", math.sqrt(2.0))
+        bent = w.add("Erf", [w.add("Div", [x[0], root], "")], "")
+    area = w.add("Mul", [w.add("Add", [bent, one], ""), half], "")
+    return w.add("Mul", [x[0], area], node.name)
+
+
+def _silu(w: _Writer, node: Node, x: list[str]) -> str:
+    return w.add("Mul", [x[0], w.add("Sigmoid", x, "")], node.name)
+
+
+def _softplus(w: _Writer, node: Node, x: list[str]) -> str:
+    beta = node.arguments.get("beta", 1.0)
+    if beta == 1.0:
+        return w.add("Softplus", x, node.name)
+    factor = w.constant(f"{node.name}/beta", beta)
+    bent = w.add("Softplus", [w.add("Mul", [x[0], factor], "")], "")
+    return w.add("Div", [bent, factor], node.name)
+
+
+def _same(kind: str, **renamed: str) -> Callable[[_Writer, Node, list[str]], str]:
+    """An operation that ONNX has under another name, with its arguments' names."""
+
+    def write(w: _Writer, node: Node, x: list[str]) -> str:
+        arguments = {theirs: float(node.arguments[ours]) for ours, theirs in renamed.items()}
+        return w.add(kind, x, node.name, **arguments)
+
+    return write
+
+
+#: How each operation is written; dropout is nothing in inference.
+WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
+    "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
+    "linear": _linear,
+    "max_pool2d": _max_pool,
+    "avg_pool2d": _avg_pool,
+    "adaptive_avg_pool2d": _adaptive_avg_pool,
+    "batch_norm": _batch_norm,
+    "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
+    "add": _same("Add"),
+    "dropout": lambda w, node, x: x[0],
+    "dropout2d": lambda w, node, x: x[0],
+    "relu": _same("Relu"),
+    "sigmoid": _same("Sigmoid"),
+    "tanh": _same("Tanh"),
+    "leaky_relu": _same("LeakyRelu", negative_slope="alpha"),
+    "elu": _same("Elu", alpha="alpha"),
+    "gelu": _gelu,
+    "silu": _silu,
+    "softplus": _softplus,
+}
+
+
+def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
+    """Write a model as an ONNX file (opset 17): images in, logits out, any batch size.
+
+    Parameters
+    ----------
+    model : Model
+    path : path
+    input_shape : tuple of int, optional
+        Shape of one sample where the model does not know it.
+
+    Raises
+    ------
+    ConfigurationError
+        If ONNX cannot express a layer.
+    MissingExtraError
+        If the package onnx is not installed (extra ``onnx``).
+    OSError
+        If the file cannot be written.
+    """
+    w = _Writer(model)
+    helper = w.onnx.helper
+    graph = model.graph(input_shape)
+    values: list[str] = []
+    for node in graph.nodes:
+        if node.operation not in WRITERS:
+            raise ConfigurationError(f"layer {node.name!r}: ONNX export has no {node.operation}")
+        inputs = [INPUT if source < 0 else values[source] for source in node.inputs]
+        values.append(WRITERS[node.operation](w, node, inputs))
+    w.nodes.append(helper.make_node("Identity", [values[-1] if values else INPUT], [OUTPUT]))
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(w.dtype))
+    made = helper.make_model(
+        helper.make_graph(
+            w.nodes, "fastcnn",
+            [helper.make_tensor_value_info(INPUT, kind, ["batch", *graph.input_shape])],
+            [helper.make_tensor_value_info(OUTPUT, kind, ["batch", *graph.output_shape])],
+            list(w.constants.values()),
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fastcnn",
+        producer_version=fastcnn.__version__, ir_version=IR_VERSION,
+    )  # fmt: skip
+    w.onnx.checker.check_model(made, full_check=True)
+    atomic_write(path, made.SerializeToString())

@@ -1,0 +1,203 @@
+"""ONNX files under onnxruntime, and back; weights from and for PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.errors import CheckpointError, ConfigurationError, DataError
+from fastcnn.execution import forward
+from fastcnn.interop import export_onnx, import_onnx, load_state, save_state
+from fastcnn.layers import (
+    ELU,
+    GELU,
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Dropout2d,
+    Flatten,
+    GlobalAvgPool2d,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
+from fastcnn.training.run import Run
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
+
+SHAPE = (4, 9, 8)
+LAYERS: dict[str, Any] = {
+    "conv": lambda: [Conv2d(4, 6, (3, 2), stride=2, padding=(1, 0), groups=2, seed=0)],
+    "conv same": lambda: [Conv2d(4, 3, (4, 3), padding="same", dilation=(1, 2), seed=0)],
+    "conv without bias": lambda: [Conv2d(4, 3, 3, dilation=2, padding=2, bias=False, seed=0)],
+    "transposed": lambda: [
+        ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2, seed=0)
+    ],
+    "max pool": lambda: [MaxPool2d(3, 2, 1)],
+    "average pool": lambda: [AvgPool2d(3, 2, 1)],
+    "average pool inside": lambda: [AvgPool2d((2, 3), 1, 1, count_include_pad=False)],
+    "global": lambda: [GlobalAvgPool2d()],
+    "adaptive": lambda: [AdaptiveAvgPool2d((3, 4))],
+    "batch norm": lambda: [BatchNorm2d(4)],
+    "batch norm without weights": lambda: [BatchNorm2d(4, affine=False, eps=1e-3)],
+    "batch norm of vectors": lambda: [Flatten(), BatchNorm1d(288)],
+    "linear": lambda: [Flatten(), Linear(288, 5, seed=0), Linear(5, 3, bias=False, seed=1)],
+    "residual": lambda: [
+        Residual(Sequential(Conv2d(4, 4, 3, padding=1, seed=0), BatchNorm2d(4), ReLU())),
+        Residual(Sequential(Conv2d(4, 2, 1, seed=1)), Conv2d(4, 2, 1, seed=2)),
+    ],
+    "dropout": lambda: [Dropout(0.5), ReLU(), Dropout2d(0.3)],
+    **{
+        type(layer).__name__: lambda layer=layer: [layer]
+        for layer in (ReLU(), Sigmoid(), Tanh(), LeakyReLU(0.2), ELU(0.7), SiLU(), Softplus())
+    },
+    "Softplus 2": lambda: [Softplus(beta=2.0)],
+    "GELU": lambda: [GELU()],
+    "GELU tanh": lambda: [GELU(approximate="tanh")],
+}  # fmt: skip
+#: Written as several nodes that are not recognised again.
+ONE_WAY = ("GELU", "GELU tanh", "Softplus 2")
+
+
+def make(name: str) -> Sequential:
+    model = Sequential(*LAYERS[name](), input_shape=SHAPE)
+    generator = np.random.default_rng(1)
+    for key, value in model.state_dict().items():
+        if "running" in key or "bias" in key:
+            value[...] = generator.uniform(0.5, 1.5, value.shape)
+    return model
+
+
+def run(path: Path, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_there_and_back(name: str, tmp_path: Path) -> None:
+    model = make(name)
+    export_onnx(model, tmp_path / "m.onnx")
+    for count in (1, 5):
+        x = np.random.default_rng(count).standard_normal((count, *SHAPE)).astype(np.float32)
+        expected = forward(model, x)
+        assert run(tmp_path / "m.onnx", x) == pytest.approx(expected, abs=1e-5)
+    if name in ONE_WAY:
+        with pytest.raises(ConfigurationError, match="no layer for the ONNX node"):
+            import_onnx(tmp_path / "m.onnx")
+        return
+    back = import_onnx(tmp_path / "m.onnx")
+    assert forward(back, x) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["report_cnn", "lenet5", "resnet8"])
+def test_networks(name: str, tmp_path: Path) -> None:
+    model = getattr(fastcnn.models, name)(seed=0)
+    x = np.random.default_rng(0).standard_normal((3, *model.input_shape)).astype(np.float32)
+    export_onnx(model, tmp_path / "m.onnx")
+    expected = model.logits(x)
+    assert run(tmp_path / "m.onnx", x) == pytest.approx(expected, abs=1e-5)
+    back = import_onnx(tmp_path / "m.onnx")
+    assert back.logits(x) == pytest.approx(expected, abs=1e-5)
+    assert back.num_parameters == model.num_parameters
+    fastcnn.fit(back, (x, [0, 1, 2]), epochs=1, batch_size=3)  # goes on training
+
+
+def test_files_that_are_no_good(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"nonsense")
+    for path in (tmp_path / "m.onnx", tmp_path / "none.onnx"):
+        with pytest.raises(DataError, match="not an ONNX file"):
+            import_onnx(path)
+    untracked = Sequential(BatchNorm2d(4, track_running_stats=False), input_shape=SHAPE)
+    with pytest.raises(ConfigurationError, match="layer '0': ONNX needs running statistics"):
+        export_onnx(untracked, tmp_path / "x.onnx")
+    uneven = Sequential(AdaptiveAvgPool2d((2, 3)), input_shape=SHAPE)
+    with pytest.raises(ConfigurationError, match="ONNX has no average pooling"):
+        export_onnx(uneven, tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_weights_by_other_names(tmp_path: Path) -> None:
+    model = fastcnn.models.lenet5(seed=0)
+    save_state(model, tmp_path / "m.safetensors")
+    other = fastcnn.models.lenet5(seed=1)
+    load_state(other, tmp_path / "m.safetensors")
+    assert (other.parameter_vector == model.parameter_vector).all()
+    chain = Sequential({"features": Conv2d(1, 6, 5, seed=3)}, input_shape=(1, 28, 28))
+    save_state(chain, tmp_path / "c.safetensors")
+    renamed = Sequential({"conv1": Conv2d(1, 6, 5, seed=4)}, input_shape=(1, 28, 28))
+    load_state(renamed, tmp_path / "c.safetensors", {"features": "conv1"})
+    assert (renamed.parameter_vector == chain.parameter_vector).all()
+    before = renamed.parameter_vector.copy()
+    with pytest.raises(CheckpointError, match=r"conv1\.weight"):
+        load_state(renamed, tmp_path / "m.safetensors", {"conv1": "nothing"})
+    (tmp_path / "bad.safetensors").write_bytes(b"12345678")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_state(renamed, tmp_path / "bad.safetensors")
+    assert (renamed.parameter_vector == before).all()
+
+
+@pytest.mark.torch
+def test_pytorch_and_back(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from safetensors.torch import load_file, save_file
+
+    ours = fastcnn.models.report_cnn(seed=0)
+    save_state(ours, tmp_path / "m.safetensors")
+    state = load_file(tmp_path / "m.safetensors")
+    x = np.random.default_rng(0).standard_normal((4, 1, 28, 28)).astype(np.float32)
+
+    def theirs(weights: Any) -> np.ndarray:
+        F = torch.nn.functional
+        t = torch.from_numpy(x)
+        for layer, padding in zip(
+            ("conv1", "conv2"), [node.arguments["padding"][0][0] for node in ours.graph().nodes
+                                 if node.operation == "conv2d"], strict=True,
+        ):  # fmt: skip
+            t = F.conv2d(t, weights[f"{layer}.weight"], weights[f"{layer}.bias"], padding=padding)
+            t = F.max_pool2d(F.relu(t), 2)
+        t = t.flatten(1)
+        for layer in ("fc1", "fc2"):
+            t = F.relu(F.linear(t, weights[f"{layer}.weight"], weights[f"{layer}.bias"]))
+        return F.linear(t, weights["fc3.weight"], weights["fc3.bias"]).numpy()
+
+    assert theirs(state) == pytest.approx(ours.logits(x), abs=1e-5)
+    other = {key: torch.randn_like(value) * 0.1 for key, value in state.items()}
+    save_file(other, tmp_path / "t.safetensors")
+    load_state(ours, tmp_path / "t.safetensors")
+    assert ours.logits(x) == pytest.approx(theirs(other), abs=1e-5)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    train, _ = fastcnn.data.digits_dataset(60, 10, classes=(0, 1, 2))
+    archive = tmp_path / "d.npz"
+    fastcnn.data.write_npz(archive, *fastcnn.data.digits_dataset(60, 10, classes=(0, 1, 2)))
+    command = [sys.executable, "-m", "fastcnn"]
+    subprocess.run([*command, "train", "--data", str(archive), "--epochs", "1", "--out",
+                    str(tmp_path / "run")], check=True, capture_output=True)  # fmt: skip
+    for target in ("m.onnx", "m.safetensors"):
+        subprocess.run([*command, "export", str(tmp_path / "run"), "--out",
+                        str(tmp_path / target)], check=True, capture_output=True)  # fmt: skip
+    model = Run.open(tmp_path / "run").load_model()
+    x = train.normalisation.apply(train.images[:4])
+    assert run(tmp_path / "m.onnx", x) == pytest.approx(model.logits(x), abs=1e-5)
+    done = subprocess.run([*command, "export", str(tmp_path / "run"), "--out", "m.txt"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "must end in .onnx or .safetensors" in done.stderr
