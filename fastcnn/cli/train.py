@@ -16,6 +16,7 @@ from fastcnn.cli.warmup import Kernels
 
 if TYPE_CHECKING:
     from fastcnn.distributed import World
+    from fastcnn.layers import Model
     from fastcnn.training.run import Run
 
 #: The source of an option that was given, as click calls it.
@@ -43,7 +44,10 @@ class Activation(StrEnum):
 
 def train(
     context: typer.Context,
-    model: Annotated[ModelName, typer.Option(help="Network to train.")] = ModelName.report,
+    model: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(ModelName)}, or a TOML or JSON file that describes one."),
+    ] = "report",
     activation: Annotated[
         Activation, typer.Option(help="After the fully connected layers of the report's network.")
     ] = Activation.relu,
@@ -149,6 +153,8 @@ def train(
 
       fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.05 --batch-size 128
 
+      fastcnn train --model net.toml --data digits
+
       fastcnn train --resume runs/20260101-120000-report
 
       mpiexec -n 4 python -m mpi4py -m fastcnn train
@@ -209,6 +215,7 @@ def _resumed(
 def _train(o: SimpleNamespace, resumed: "Run | None", world: "World | None") -> None:
     """Train as the options say, on ``world`` if there is one; goes on with ``resumed``."""
     from fastcnn.data import load, load_default
+    from fastcnn.layers.definition import from_definition
     from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, TensorBoard, fit
     from fastcnn.training.interrupts import Terminated
     from fastcnn.training.recipe import Recipe
@@ -234,13 +241,17 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World | None") -> 
         label_smoothing=o.label_smoothing, ema_decay=o.ema_decay, augment=o.augment,
         epochs=o.epochs, batch_size=o.batch_size, seed=o.seed,
     )  # fmt: skip
-    network = recipe.make_model(len(training.classes))
+    if resumed is not None and recipe.is_file:
+        network: Model = from_definition(resumed.config["model"]["definition"], o.seed)
+    else:
+        network = recipe.make_model(len(training.classes))
+    name = Path(o.model).stem
     method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
     augment = recipe.make_augment()
     config = describe_fit(
         network, training, loss, method, plan,
-        data_source=source, model_name=o.model,
-        model_arguments=recipe.model_arguments(len(training.classes)),
+        data_source=source, model_name=None if recipe.is_file else o.model,
+        model_arguments={} if recipe.is_file else recipe.model_arguments(len(training.classes)),
         epochs=o.epochs, batch_size=o.batch_size, backend=o.backend, seed=o.seed,
         clip_norm=o.clip_norm, ema_decay=o.ema_decay,
         augment=None if augment is None else asdict(augment), early_stopping=o.early_stopping,
@@ -250,13 +261,13 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World | None") -> 
         run = Run(Path("."), config)  # the root's alone is written
     elif resumed is None:
         config["options"] = {key: value for key, value in vars(o).items() if key not in UNSAVED}
-        folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{o.model}")
+        folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
         run = Run.create(folder, config, overwrite=o.overwrite)
     else:
         run = resumed
         run.config["options"]["epochs"] = o.epochs
     console.print(
-        f"{o.model}: {network.num_parameters:,} parameters, {training.name}: "
+        f"{name}: {network.num_parameters:,} parameters, {training.name}: "
         f"{len(training):,} training and {len(test):,} test images of "
         f"{len(training.classes)} classes"
     )

@@ -7,6 +7,7 @@ from fastcnn.data.augment import Augment
 from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
+from fastcnn.layers.definition import from_definition, read_definition
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.models import MODELS
 from fastcnn.optim import Optimizer, Schedule, make_optimizer, make_schedule
@@ -58,6 +59,11 @@ class Recipe:
             )
         return cls(**settings)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the network is described by a file."""
+        return self.model.endswith((".toml", ".json"))
+
     def model_arguments(self, num_classes: int) -> dict[str, Any]:
         """Arguments of the model's factory."""
         arguments: dict[str, Any] = {"num_classes": num_classes, "seed": self.seed}
@@ -71,11 +77,14 @@ class Recipe:
         Raises
         ------
         ConfigurationError
-            If there is none of that name.
+            If there is none of that name, or the file of that name describes none.
         """
+        if self.is_file:
+            return from_definition(read_definition(self.model), self.seed)
         if self.model not in MODELS:
             raise ConfigurationError(
-                f"model must be one of {', '.join(MODELS)}, got {self.model!r}"
+                f"model must be one of {', '.join(MODELS)}, or a .toml or .json file, "
+                f"got {self.model!r}"
             )
         return MODELS[self.model](**self.model_arguments(num_classes))
 

@@ -15,6 +15,7 @@ from fastcnn.data.dataset import Normalisation
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
+from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History
@@ -107,14 +108,18 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        name = self.config.get("model", {}).get("name")
-        if name not in MODELS:
+        described = self.config.get("model", {})
+        name, definition = described.get("name"), described.get("definition")
+        if name not in MODELS and definition is None:
             raise CheckpointError(
-                f"{self.folder}: the model is not one of {', '.join(MODELS)}; build it yourself "
-                f"and load {WEIGHTS} with load_state_dict"
+                f"{self.folder}: the model is not one of {', '.join(MODELS)} and has no "
+                f"definition; build it yourself and load {WEIGHTS} with load_state_dict"
             )
         try:
-            model = MODELS[name](**self.config["model"]["arguments"])
+            if name in MODELS:
+                model = MODELS[name](**described["arguments"])
+            else:
+                model = from_definition(definition)
             state = load((self.folder / WEIGHTS).read_bytes())
         except FileNotFoundError:
             raise CheckpointError(f"{self.folder}: {WEIGHTS} is missing") from None
@@ -213,6 +218,7 @@ def describe_fit(
         "model": {
             "name": model_name,
             "arguments": model_arguments or {},
+            "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
@@ -241,6 +247,14 @@ def describe_fit(
 
 #: Images that a checksum reads: all of a large set would take longer than an epoch.
 CHECKED_IMAGES = 2048
+
+
+def _definition(model: Model) -> dict[str, Any] | None:
+    """The model as plain data, where it has such a form."""
+    try:
+        return to_definition(model)
+    except ConfigurationError:
+        return None
 
 
 def checksum(data: Any) -> str:

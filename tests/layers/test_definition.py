@@ -1,0 +1,98 @@
+"""Models as plain data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Conv2d, Flatten, Linear, Residual, Sequential, init
+from fastcnn.layers.definition import TYPES, from_definition, read_definition, to_definition
+from fastcnn.training.run import Run
+
+
+@pytest.mark.parametrize("name", ["report_cnn", "lenet5", "vgg_small", "resnet8"])
+def test_there_and_back(name: str) -> None:
+    model = getattr(fastcnn.models, name)(seed=0)
+    definition = json.loads(json.dumps(to_definition(model)))
+    back = from_definition(definition, seed=1)
+    assert repr(back) == repr(model)
+    assert to_definition(back) == definition
+    back.load_state_dict(model.state_dict())
+    x = np.random.default_rng(0).standard_normal((2, *model.input_shape)).astype(np.float32)
+    assert (back.logits(x) == model.logits(x)).all()
+
+
+def test_every_layer_has_a_definition() -> None:
+    chosen: dict[str, dict[str, Any]] = {
+        "Conv2d": {"in_channels": 2, "out_channels": 4, "kernel_size": [3, 2], "padding": "same",
+                   "groups": 2, "bias": False},
+        "ConvTranspose2d": {"in_channels": 2, "out_channels": 4, "kernel_size": 3, "stride": 2,
+                            "output_padding": 1},
+        "Linear": {"in_features": 3, "out_features": 2}, "MaxPool2d": {"kernel_size": 2},
+        "AvgPool2d": {"kernel_size": [2, 1], "count_include_pad": False},
+        "AdaptiveAvgPool2d": {"output_size": [2, 3]}, "BatchNorm2d": {"num_features": 3},
+        "BatchNorm1d": {"num_features": 3, "affine": False}, "LeakyReLU": {"negative_slope": 0.3},
+        "GELU": {"approximate": "tanh"}, "Dropout": {"p": 0.1},
+    }  # fmt: skip
+    for name in TYPES:
+        entry = {"type": name, **chosen.get(name, {})}
+        model = from_definition({"input_shape": [], "layers": [entry]})
+        again = from_definition(to_definition(model))
+        assert repr(again) == repr(model)
+
+
+def test_seeds_decide_the_weights() -> None:
+    definition = to_definition(fastcnn.models.lenet5(seed=0))
+    vectors = [from_definition(definition, seed).parameter_vector for seed in (0, 0, 1)]
+    assert (vectors[0] == vectors[1]).all()
+    assert (vectors[0] != vectors[2]).any()
+
+
+CONV = {"type": "Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ({"input_shape": [1, 8, 8]}, "layers must be a list"),
+        ({"input_shape": "x", "layers": [CONV]}, "input_shape must be a list of integers"),
+        ({"input_shape": [1], "layers": [CONV], "more": 1}, "has no more"),
+        ({"input_shape": [], "layers": [{"type": "Conv"}]}, r"\[0\]: there is no layer 'Conv'"),
+        ({"input_shape": [], "layers": [{}]}, r"layers\[0\]: expected a table with a type"),
+        ({"input_shape": [], "layers": [{"type": "Linear"}]}, r"layers\[0\].*missing 2 required"),
+        ({"input_shape": [], "layers": [CONV | {"strides": 2}]}, r"unexpected .* 'strides'"),
+        ({"input_shape": [], "layers": [CONV | {"groups": 3}]}, r"layers\[0\]: Conv2d: groups=3"),
+        ({"input_shape": [], "layers": [CONV | {"name": "a"}] * 2}, r"layers\[1\]: the name 'a'"),
+        ({"input_shape": [3, 8, 8], "layers": [CONV]}, r"layer '0', Conv2d\(1, 2"),
+        ({"input_shape": [], "layers": [{"type": "Residual", "main": []}]}, r"layers\[0\]\.main"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(definition: dict[str, Any], message: str) -> None:
+    with pytest.raises((ConfigurationError, fastcnn.errors.ShapeError), match=message):
+        from_definition(definition)
+
+
+def test_files(tmp_path: Path) -> None:
+    text = 'input_shape = [1, 4, 4]\n[[layers]]\ntype = "Flatten"\n'
+    (tmp_path / "net.toml").write_text(text)
+    (tmp_path / "net.json").write_text(json.dumps(read_definition(tmp_path / "net.toml")))
+    assert read_definition(tmp_path / "net.json")["input_shape"] == [1, 4, 4]
+    (tmp_path / "bad.toml").write_text("input_shape = [")
+    for name in ("bad.toml", "none.toml"):
+        with pytest.raises(ConfigurationError, match=f"{name}: no model can be read"):
+            read_definition(tmp_path / name)
+
+
+def test_a_run_rebuilds_a_model_of_ones_own(tmp_path: Path) -> None:
+    model = Sequential(
+        Residual(Sequential(Conv2d(1, 1, 3, padding=1, weight_init=init.Kaiming(), seed=0))),
+        Flatten(), Linear(784, 3, seed=1), input_shape=(1, 28, 28),
+    )  # fmt: skip
+    train, _ = fastcnn.data.digits_dataset(60, 10, classes=(0, 1, 2))
+    fastcnn.fit(model, train, epochs=1, out=tmp_path)
+    again = Run.open(tmp_path).load_model()
+    assert (again.parameter_vector == model.parameter_vector).all()
