@@ -35,6 +35,7 @@ ALLOWED = {
         "notebook",
         "optim",
     },
+    "serve": {"backends", "data", "execution", "layers"},
     "interop": {"backends", "extras", "layers"},
     "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"backends", "data", "execution", "layers", "losses", "training"},

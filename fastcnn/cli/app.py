@@ -18,6 +18,7 @@ from fastcnn.cli import (
     predict,
     profile,
     scale,
+    serve,
     sweep,
     train,
     warmup,
@@ -64,6 +65,7 @@ app.command("gradcheck")(gradcheck.gradcheck)
 app.command("compare-backends")(compare.compare)
 app.command("profile")(profile.profile)
 app.command("scale")(scale.scale)
+app.command("serve")(serve.serve)
 app.command("warmup")(warmup.warmup)
 app.command("info")(info.info)
 app.add_typer(data.app, name="data")

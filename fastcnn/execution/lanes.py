@@ -28,8 +28,15 @@ INFERENCE_BATCHES = (16, 64, 256)
 #: Buffers of batch normalisation.
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
+#: FLOPs of a batch that take longer than starting a thread.
+WORTH_A_THREAD = 100_000_000
+#: FLOPs a second of the engine over full blocks and of im2col over single images, about, and
+#: seconds that im2col's calls take: few images of a large network are im2col's.
+LANES_RATE, IM2COL_RATE, IM2COL_CALLS = 200e9, 50e9, 1e-4
+
 log = logging.getLogger("fastcnn.lanes")
 _reported: set[str] = set()
+_flops: "weakref.WeakKeyDictionary[Model, dict[tuple[int, ...], int]]" = weakref.WeakKeyDictionary()
 _engines: "weakref.WeakKeyDictionary[Model, dict[Any, deque[Engine]]]" = weakref.WeakKeyDictionary()
 
 
@@ -131,8 +138,9 @@ def network_output(
     batch = next((size for size in INFERENCE_BATCHES if count <= size), INFERENCE_BATCHES[-1])
     if training:
         batch = count  # the dropout mask depends on a sample's place in its batch
-    if batch == INFERENCE_BATCHES[0] and not training:
-        threads = 1  # starting a thread takes longer than a block of a small network
+    work = _flops_of(model, graph)
+    if batch == INFERENCE_BATCHES[0] and not training and work * batch < WORTH_A_THREAD:
+        threads = 1
     outputs = np.empty((count, *graph.output_shape), np.float32)
     with Lease(model, graph, batch, threads, outputs=True, training=training) as engine:
         engine.normalise(*input_factors(normalisation, images))
@@ -142,6 +150,22 @@ def network_output(
             outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
         )  # fmt: skip
     return outputs
+
+
+def _flops_of(model: Model, graph: Graph) -> int:
+    """FLOPs of one sample's forward pass; adding them up takes as long as a small network's."""
+    known = _flops.setdefault(model, {})
+    if graph.input_shape not in known:
+        known[graph.input_shape] = model.flops(graph.input_shape)
+    return known[graph.input_shape]
+
+
+def suits_im2col(model: Model, graph: Graph, count: int) -> bool:
+    """Whether so few images are faster one by one: the engine takes 16 at a time, also for one."""
+    work = _flops_of(model, graph)
+    blocks = -(-count // INFERENCE_BATCHES[0])
+    engine = blocks * INFERENCE_BATCHES[0] * work / LANES_RATE
+    return count * work / IM2COL_RATE + IM2COL_CALLS < engine
 
 
 def network_gradients(

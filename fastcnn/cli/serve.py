@@ -1,0 +1,47 @@
+"""``fastcnn serve``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def serve(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Draw a digit in the browser, and see what a trained network makes of it, layer by layer.
+
+    The page and its JSON endpoint are for this machine alone (127.0.0.1):
+
+      curl --data-binary @digit.png -H 'Content-Type: image/png' localhost:8000/api/predict
+
+    Ctrl-C ends it.
+    """
+    import webbrowser
+
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.serve import make_server
+    from fastcnn.serve.answers import Answers
+    from fastcnn.training.run import Run
+
+    opened = Run.open(run)
+    answers = Answers(opened.load_model(), opened.classes, opened.normalisation, run.name)
+    try:
+        server = make_server(answers, port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"port {port} cannot be used ({error.strerror}): choose another with --port"
+        ) from None
+    address = f"http://127.0.0.1:{server.server_port}/"
+    Console(highlight=False).print(f"{run} is at {address} (Ctrl-C ends)", soft_wrap=True)
+    if browser:
+        webbrowser.open(address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()

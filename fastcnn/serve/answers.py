@@ -1,0 +1,93 @@
+"""What the page and the JSON endpoint are told about one picture."""
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.data import Normalisation
+from fastcnn.errors import DataError
+from fastcnn.execution.passes import run_forward
+from fastcnn.layers import Model
+from fastcnn.serve.pictures import decode, prepare
+
+#: Feature maps of a layer that are shown.
+MOST_MAPS = 32
+
+
+class Answers:
+    """A network that answers about pictures.
+
+    Parameters
+    ----------
+    model : Model
+        With images as input.
+    classes : tuple of str
+    normalisation : Normalisation
+    name : str
+        What the page calls it.
+    """
+
+    def __init__(
+        self, model: Model, classes: tuple[str, ...], normalisation: Normalisation, name: str
+    ) -> None:
+        if model.input_shape is None or len(model.input_shape) != 3:
+            raise DataError(f"the network takes {model.input_shape}, not pictures")
+        self.model = model
+        self.shape = model.input_shape
+        self.classes = classes
+        self.normalisation = normalisation
+        self.name = name
+
+    def describe(self) -> dict[str, Any]:
+        """The network in a few words."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "input_shape": list(self.shape),
+            "parameters": self.model.num_parameters,
+        }
+
+    def about(self, content: bytes, maps: bool) -> dict[str, Any]:
+        """Probabilities of a picture's classes, and with ``maps`` the output of every layer.
+
+        Raises
+        ------
+        DataError
+            If the content is no picture.
+        """
+        pixels = prepare(decode(content, self.shape[0]), self.shape)
+        x = self.normalisation.apply(pixels[None])
+        probabilities = self.model.predict_proba(x)[0]
+        best = int(probabilities.argmax())
+        answer: dict[str, Any] = {
+            "class": self.classes[best],
+            "probabilities": {
+                name: float(share) for name, share in zip(self.classes, probabilities, strict=True)
+            },
+            "input": _planes(pixels.astype(np.float32)),
+        }
+        if maps:
+            graph = self.model.graph()
+            state, backend = self.model.state_dict(), get_backend("im2col")
+            outputs = run_forward(graph, state, x, backend, False, 0, 0)
+            answer["layers"] = [
+                {"name": node.name, "operation": node.operation, **_planes(output[0])}
+                for node, output in zip(graph.nodes, outputs, strict=True)
+                if output.ndim == 4 or len(output[0]) <= 512
+            ]
+        return answer
+
+
+def _planes(values: np.ndarray) -> dict[str, Any]:
+    """Channels as grey bytes in base64, each layer over its own range."""
+    maps = values if values.ndim == 3 else values.reshape(1, 1, -1)
+    low, high = float(maps.min()), float(maps.max())
+    grey = np.round(255 * (maps - low) / max(high - low, 1e-12)).astype(np.uint8)[:MOST_MAPS]
+    return {
+        "shape": list(values.shape),
+        "range": [low, high],
+        "maps": [base64.b64encode(plane.tobytes()).decode() for plane in grey],
+        "size": list(maps.shape[1:]),
+    }

@@ -1,0 +1,178 @@
+"""A small HTTP server for this machine alone."""
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+
+from fastcnn.errors import DataError
+from fastcnn.serve.answers import Answers
+
+log = logging.getLogger("fastcnn.serve")
+
+#: Bytes of a request's body, seconds that a connection may last, connections at once.
+MAX_BODY, MAX_SECONDS, MAX_CONNECTIONS = 4_000_000, 10.0, 32
+PAGES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def make_server(answers: Answers, port: int = 0) -> "PageServer":
+    """A server on 127.0.0.1; ``serve_forever`` runs it, ``server_port`` is where it listens.
+
+    Parameters
+    ----------
+    answers : Answers
+    port : int
+        0 for any that is free.
+
+    Raises
+    ------
+    OSError
+        If the port is taken.
+    """
+    return PageServer(answers, port)
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves one network's page; each connection has a thread and a time limit."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, answers: Answers, port: int) -> None:
+        self.answers = answers
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(("127.0.0.1", port), _Handler)
+        # Other names would let a foreign page reach this server (DNS rebinding).
+        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread, or refuse where there are too many."""
+        if not self._places.acquire(blocking=False):
+            request.sendall(b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Handle one connection; whatever it does, it ends after :data:`MAX_SECONDS`."""
+        limit = threading.Timer(MAX_SECONDS, _hang_up, (request,))
+        limit.daemon = True
+        limit.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            limit.cancel()
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no error of ours."""
+        log.debug("connection of %s ended", client_address, exc_info=True)
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it may have ended by itself
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Refused(Exception):
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PageServer
+    timeout = 5.0
+    server_version, sys_version = "fastcnn", ""
+
+    def do_GET(self) -> None:
+        """The page, its parts, and the network's description."""
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        """Predictions."""
+        self._answer(self._post)
+
+    def _answer(self, make: Any) -> None:
+        try:
+            if self.headers.get("Host") not in self.server.hosts:
+                raise _Refused(HTTPStatus.FORBIDDEN, "this server answers its own page alone")
+            origin = self.headers.get("Origin")
+            if origin is not None and origin.removeprefix("http://") not in self.server.hosts:
+                raise _Refused(HTTPStatus.FORBIDDEN, "another page asks")
+            content, kind = make()
+            self._send(HTTPStatus.OK, content, kind)
+        except _Refused as refused:
+            self._send_json(refused.status, {"error": str(refused)})
+        except DataError as error:
+            self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+
+    def _get(self) -> tuple[bytes, str]:
+        path = self.path.partition("?")[0]
+        if path in PAGES:
+            name, kind = PAGES[path]
+            return (files("fastcnn.serve") / "page" / name).read_bytes(), kind
+        if path == "/api/model":
+            return _json(self.server.answers.describe())
+        raise _Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
+
+    def _post(self) -> tuple[bytes, str]:
+        path, _, query = self.path.partition("?")
+        if path != "/api/predict":
+            raise _Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
+        if not (self.headers.get("Content-Type") or "").startswith("image/"):
+            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send a picture (image/png)")
+        began = time.perf_counter()
+        answer = self.server.answers.about(self._body(), "maps=1" in query.split("&"))
+        answer["milliseconds"] = 1e3 * (time.perf_counter() - began)
+        return _json(answer)
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
+        if int(length) > MAX_BODY:
+            message = f"at most {MAX_BODY:,} bytes"
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+        content = self.rfile.read(int(length))
+        if len(content) < int(length):
+            raise _Refused(HTTPStatus.BAD_REQUEST, "the picture ended too early")
+        return content
+
+    def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _send_json(self, status: HTTPStatus, value: Any) -> None:
+        self._send(status, *_json(value))
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Requests are no news."""
+        log.debug(format, *arguments)
+
+
+def _json(value: Any) -> tuple[bytes, str]:
+    return json.dumps(value).encode(), "application/json"
