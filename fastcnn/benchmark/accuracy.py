@@ -94,9 +94,18 @@ def _contestants(peers: bool) -> Iterator[tuple[str, Callable[..., tuple[Train, 
 
 
 def time_to_levels(
-    take: Train, accuracy: Test, samples: int, seed: int, most_epochs: int
+    take: Train,
+    accuracy: Test,
+    samples: int,
+    seed: int,
+    most_epochs: int,
+    patience: float = float("inf"),
 ) -> dict[float, float]:
-    """Seconds of training, tests apart, until each level is first reached; infinite if never."""
+    """Seconds of training, tests apart, until each level is first reached; infinite if never.
+
+    Gives up after ``patience`` seconds, tests included.
+    """
+    started = time.perf_counter()
     generator = np.random.default_rng(seed)
     reached = dict.fromkeys(LEVELS, float("inf"))
     seconds = 0.0
@@ -114,7 +123,7 @@ def time_to_levels(
             for level in LEVELS:
                 if now >= level:
                     reached[level] = min(reached[level], seconds)
-            if now >= LEVELS[-1]:
+            if now >= LEVELS[-1] or time.perf_counter() - started > patience:
                 return reached
     return reached
 
@@ -127,10 +136,12 @@ def bench_accuracy(
     peers: bool = True,
     seeds: Sequence[int] = (0, 1, 2),
     most_epochs: int = 10,
+    patience: float = 45.0,
 ) -> list[Result]:
     """Train every contestant with one recipe from the same weights, in the same order of samples.
 
-    The recipe: SGD, learning rate 0.02, momentum 0.9, batches of 64.
+    The recipe: SGD, learning rate 0.02, momentum 0.9, batches of 64. A contestant that takes
+    longer than ``patience`` seconds for its seeds together has fewer of them.
 
     Returns
     -------
@@ -141,10 +152,14 @@ def bench_accuracy(
     for name, make in _contestants(peers):
         warm, _ = make(network, train, test, 0)
         warm(np.arange(2 * BATCH))
-        reached = [
-            time_to_levels(*make(network, train, test, seed), len(train), seed, most_epochs)
-            for seed in seeds
-        ]
+        reached: list[dict[float, float]] = []
+        began = time.perf_counter()
+        for seed in seeds:
+            left = patience - (time.perf_counter() - began)
+            if reached and left <= 0:
+                break
+            trainer = make(network, train, test, seed)
+            reached.append(time_to_levels(*trainer, len(train), seed, most_epochs, left))
         for level in LEVELS:
             times = sorted(each[level] for each in reached)
             never = times.count(float("inf"))
