@@ -45,6 +45,7 @@ ALLOWED = {
         "execution",
         "extras",
         "functional",
+        "interop",
         "layers",
         "losses",
         "models",
@@ -73,7 +74,7 @@ EVERYWHERE = {"errors", "files", "text_table", ""}
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {
     "matplotlib", "torch", "PIL", "pooch", "safetensors", "threadpoolctl", "rich", "typer",
-    "sklearn", "tensorboardX", "mpi4py", "onnx",
+    "sklearn", "tensorboardX", "mpi4py", "onnx", "onnxruntime",
 }  # fmt: skip
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}

@@ -1,6 +1,8 @@
 """Predictions of one image and of a thousand, checked for equality before they are timed."""
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -48,6 +50,28 @@ def _pytorch(
     return run
 
 
+def _onnxruntime(model: Sequential, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
+    import onnxruntime
+
+    from fastcnn.interop import export_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(model, Path(folder) / "model.onnx")
+        session = onnxruntime.InferenceSession(
+            str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+    name = session.get_inputs()[0].name
+
+    def run(times: int) -> np.ndarray:
+        for _ in range(times):
+            logits = session.run(None, {name: x})[0]
+        return logits
+
+    return run
+
+
 def bench_inference(
     network: str,
     batch: int,
@@ -76,6 +100,9 @@ def bench_inference(
             for channels_last in (False, True):
                 name = "PyTorch channels_last" if channels_last else "PyTorch eager"
                 runs[name, count] = _pytorch(model, x, channels_last, count)
+    if peers and installed("onnxruntime") and installed("onnx"):
+        for count in threads:
+            runs["ONNX Runtime", count] = _onnxruntime(model, x, count)
     expected = runs[BASELINE, most](1)
     scale = float(np.abs(expected).max())
     differences = {key: float(np.abs(run(1) - expected).max()) / scale for key, run in runs.items()}

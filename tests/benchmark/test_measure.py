@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastcnn.benchmark import accuracy, backward, inference, steps
-from fastcnn.benchmark.environment import describe_environment
+from fastcnn.benchmark.environment import describe_environment, installed
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.results import Report, Result, read_report, table_rows
@@ -78,6 +78,9 @@ def test_a_difference_is_relative_to_the_step() -> None:
 def test_inference_and_backward() -> None:
     made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=False, **QUICK)
     assert {r.contestant for r in made} == {"im2col", "lanes"}
+    if installed("onnxruntime") and installed("onnx"):
+        made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=True, **QUICK)
+        assert "ONNX Runtime" in {r.contestant for r in made}
     some = [case for case in backward.cases() if case.value in (1, 4, 32, 10)]
     made = backward.bench_backward(chosen=some, **QUICK)
     assert len(made) == 3 * len(some)
