@@ -13,8 +13,8 @@ class ConfigurationError(FastcnnError, ValueError):
     """An option or argument has a value that makes no sense."""
 
 
-class DisagreementError(ConfigurationError):
-    """Processes of one training differ; every process raises it."""
+class RankError(FastcnnError):
+    """Processes of one training differ, or one of them failed: all raise it, naming the rank."""
 
 
 class DataError(FastcnnError, ValueError):

@@ -12,9 +12,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fastcnn.cli.ranks import one_voice
 from fastcnn.cli.warmup import Kernels
 
 if TYPE_CHECKING:
+    from fastcnn.data.dataset import Dataset
     from fastcnn.distributed import World
     from fastcnn.layers import Model
     from fastcnn.training.run import Run
@@ -131,12 +133,12 @@ def train(
         typer.Option(
             min=1,
             help="On several MPI processes: average the weights after so many steps of each, "
-            "instead of the gradients of every step.",
+            "instead of the gradients after every step.",
         ),
     ] = 1,
-    ordered_sums: Annotated[
+    ordered_reduction: Annotated[
         bool,
-        typer.Option(help="On MPI: the same bits on any number of processes; slower."),
+        typer.Option(help="The same bits on any number of MPI processes, one included; slower."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
 ) -> None:
@@ -159,24 +161,16 @@ def train(
 
       mpiexec -n 4 python -m mpi4py -m fastcnn train
     """
-    from fastcnn.distributed import World, is_launched
-    from fastcnn.errors import DisagreementError, FastcnnError, NonFiniteError
+    from fastcnn.distributed import join
 
     options = {name: _plain(value) for name, value in context.params.items()}
-    run = None
-    world = World() if is_launched() or ordered_sums else None
-    try:
-        if resume is not None:
-            run, options = _resumed(context, resume, options)
-        _train(SimpleNamespace(**options), run, world)
-    except (DisagreementError, NonFiniteError):
-        if world is not None and not world.is_root:
-            raise SystemExit(2) from None  # every process is here; the root tells
-        raise
-    except (FastcnnError, OSError) as error:
-        if world is not None and world.size > 1:
-            world.abort(error)
-        raise
+    world = join()
+    with one_voice(world), world.guard():
+        run = None
+        with world.preparing():
+            if resume is not None and world.is_root:
+                run, options = _resumed(context, resume, options)
+        _train(SimpleNamespace(**world.from_root(options)), run, world)
 
 
 def _plain(value: Any) -> Any:
@@ -212,92 +206,107 @@ def _resumed(
     return run, options
 
 
-def _train(o: SimpleNamespace, resumed: "Run | None", world: "World | None") -> None:
-    """Train as the options say, on ``world`` if there is one; goes on with ``resumed``."""
-    from fastcnn.data import load, load_default
+def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
+    """Train as the options say, on the processes of ``world``; goes on with ``resumed``."""
+    from fastcnn.distributed.agreement import check_agreement
     from fastcnn.layers.definition import from_definition
     from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, TensorBoard, fit
+    from fastcnn.training.fit import agreed_parts
     from fastcnn.training.interrupts import Terminated
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.run import Run, describe_fit
 
-    is_root = world is None or world.is_root
-    console = Console(quiet=o.quiet or not is_root, highlight=False)
-    kernels = Kernels(o.backend if world is None else "im2col")
-    if o.data is None and not o.validation_split:
-        training, test, message = load_default(o.data_dir)
-        source = "digits012" if message else "mnist012"
-        if message:
-            console.print(escape(message), style="yellow", soft_wrap=True)
-    else:
-        source = o.data or "mnist012"
-        training, test = load(
-            source, data_dir=o.data_dir, validation_split=o.validation_split, progress=not o.quiet
-        )
-    recipe = Recipe(
-        model=o.model, activation=o.activation, optimizer=o.optimizer, lr=o.lr,
-        momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay,
-        schedule=o.schedule, warmup_steps=o.warmup_steps, clip_norm=o.clip_norm,
-        label_smoothing=o.label_smoothing, ema_decay=o.ema_decay, augment=o.augment,
-        epochs=o.epochs, batch_size=o.batch_size, seed=o.seed,
-    )  # fmt: skip
-    if resumed is not None and recipe.is_file:
-        network: Model = from_definition(resumed.config["model"]["definition"], o.seed)
-    else:
-        network = recipe.make_model(len(training.classes))
-    name = Path(o.model).stem
-    method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
-    augment = recipe.make_augment()
-    config = describe_fit(
-        network, training, loss, method, plan,
-        data_source=source, model_name=None if recipe.is_file else o.model,
-        model_arguments={} if recipe.is_file else recipe.model_arguments(len(training.classes)),
-        epochs=o.epochs, batch_size=o.batch_size, backend=o.backend, seed=o.seed,
-        clip_norm=o.clip_norm, ema_decay=o.ema_decay,
-        augment=None if augment is None else asdict(augment), early_stopping=o.early_stopping,
-        reduce_on_plateau=o.reduce_on_plateau,
-    )  # fmt: skip
-    if not is_root:
-        run = Run(Path("."), config)  # the root's alone is written
-    elif resumed is None:
-        config["options"] = {key: value for key, value in vars(o).items() if key not in UNSAVED}
-        folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
-        run = Run.create(folder, config, overwrite=o.overwrite)
-    else:
-        run = resumed
-        run.config["options"]["epochs"] = o.epochs
+    console = Console(quiet=o.quiet or not world.is_root, highlight=False)
+    kernels = Kernels(o.backend if world.size == 1 else "im2col")
+    saved = None if resumed is None else resumed.config["model"].get("definition")
+    definition, name = world.from_root(saved), Path(o.model).stem
+    with world.preparing():
+        training, test, source = _load(o, console)
+        recipe = Recipe(
+            model=o.model, activation=o.activation, optimizer=o.optimizer, lr=o.lr,
+            momentum=o.momentum, nesterov=o.nesterov, weight_decay=o.weight_decay,
+            schedule=o.schedule, warmup_steps=o.warmup_steps, clip_norm=o.clip_norm,
+            label_smoothing=o.label_smoothing, ema_decay=o.ema_decay, augment=o.augment,
+            epochs=o.epochs, batch_size=o.batch_size, seed=o.seed,
+        )  # fmt: skip
+        if definition is not None and recipe.is_file:
+            network: Model = from_definition(definition, o.seed)
+        else:
+            network = recipe.make_model(len(training.classes))
+        method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
+        augment = recipe.make_augment()
+        config = describe_fit(
+            network, training, loss, method, plan,
+            data_source=source, model_name=None if recipe.is_file else o.model,
+            model_arguments={} if recipe.is_file else recipe.model_arguments(len(training.classes)),
+            epochs=o.epochs, batch_size=o.batch_size, backend=o.backend, seed=o.seed,
+            clip_norm=o.clip_norm, ema_decay=o.ema_decay,
+            augment=None if augment is None else asdict(augment),
+            early_stopping=o.early_stopping, reduce_on_plateau=o.reduce_on_plateau,
+            average_every=o.average_every, ordered_reduction=o.ordered_reduction,
+        )  # fmt: skip
+    if world.size > 1:
+        check_agreement(world, **agreed_parts(config, test))
+    run = resumed
+    with world.preparing():
+        if run is not None:
+            run.config["options"]["epochs"] = o.epochs
+        elif world.is_root:
+            config["options"] = {key: value for key, value in vars(o).items() if key not in UNSAVED}
+            folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
+            run = Run.create(folder, config, overwrite=o.overwrite)
+    together = f", on {world.size} MPI processes" if world.size > 1 else ""
     console.print(
         f"{name}: {network.num_parameters:,} parameters, {training.name}: "
         f"{len(training):,} training and {len(test):,} test images of "
-        f"{len(training.classes)} classes"
+        f"{len(training.classes)} classes{together}"
     )
     from fastcnn.cli.progress import PlainLines, ProgressBar
 
     kernels.wait(console)
     callbacks: list[Callback] = []
-    if is_root:
+    if run is not None:
         callbacks.append(ProgressBar(console) if console.is_terminal else PlainLines(console))
-    if o.tensorboard and is_root:
-        callbacks.append(TensorBoard(run.folder))
+        if o.tensorboard:
+            callbacks.append(TensorBoard(run.folder))
     if o.reduce_on_plateau is not None:
         callbacks.append(ReduceLROnPlateau(patience=o.reduce_on_plateau))
     if o.early_stopping is not None:
         callbacks.append(EarlyStopping(patience=o.early_stopping))
-    where = escape(str(run.folder))
     try:
         fit(
             network, training, test, epochs=o.epochs, batch_size=o.batch_size, optimizer=method,
             schedule=plan, backend=o.backend, loss=loss, seed=o.seed, threads=o.threads,
             clip_norm=o.clip_norm, ema_decay=o.ema_decay, augment=augment, callbacks=callbacks,
-            out=run, resume=resumed is not None, world=world, average_every=o.average_every,
-            ordered_sums=o.ordered_sums,
+            out=run, resume=o.resume is not None, world=world, average_every=o.average_every,
+            ordered_reduction=o.ordered_reduction,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
-        if is_root:
+        if run is not None:
             print(
                 f"interrupted: weights and metrics so far are in {run.folder}; "
-                f"fastcnn train --resume {run.folder} goes on", file=sys.stderr,
+                f"fastcnn train --resume {run.folder} goes on", file=sys.stderr, flush=True,
             )  # fmt: skip
-        raise SystemExit(143 if isinstance(interrupt, Terminated) else 130) from None
-    console.print(f"run written to {where} (curves.png shows it)", soft_wrap=True)
-    console.print(f"next: fastcnn evaluate {where}", soft_wrap=True)
+        world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
+        raise world.known_error from None
+    if run is not None:
+        where = escape(str(run.folder))
+        console.print(f"run written to {where} (curves.png shows it)", soft_wrap=True)
+        console.print(f"next: fastcnn evaluate {where}", soft_wrap=True)
+
+
+def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, str]":
+    """Training data, test data, and the name under which they are loaded again."""
+    from fastcnn.data import load, load_default
+
+    if o.data is None and not o.validation_split:
+        training, test, message = load_default(o.data_dir)
+        if message:
+            console.print(escape(message), style="yellow", soft_wrap=True)
+        return training, test, "digits012" if message else "mnist012"
+    source = o.data or "mnist012"
+    progress = not console.quiet
+    training, test = load(
+        source, data_dir=o.data_dir, validation_split=o.validation_split, progress=progress
+    )
+    return training, test, source

@@ -1,6 +1,6 @@
 """Training on several processes, over MPI."""
 
-from fastcnn.distributed.launch import is_launched
-from fastcnn.distributed.world import World
+from fastcnn.distributed.launch import launched_size
+from fastcnn.distributed.world import World, join
 
-__all__ = ["World", "is_launched"]
+__all__ = ["World", "join", "launched_size"]

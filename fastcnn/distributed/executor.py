@@ -1,36 +1,59 @@
 """Training steps that several processes take together."""
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
-from fastcnn.distributed.sharding import BLOCK, share
+from fastcnn.backends.operations import OPERATIONS
+from fastcnn.distributed.reduction import ordered_sum
+from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution.executor import Executor, Normalise, StepResults, make_executor
-from fastcnn.execution.gradient_engine import GradientEngine
+from fastcnn.execution.executor import (
+    Executor,
+    Normalise,
+    StepResults,
+    make_executor,
+    mean_score,
+)
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer
 
+#: Samples that stay together in an evaluation; a backend's result may depend on the batch by
+#: rounding, and so does not on the number of processes.
+EVALUATED = 256
+
 
 class DistributedExecutor:
-    """Each process computes the gradient of its share of every batch; the sums are applied by all.
+    """Each process computes the gradient of its share of every batch; all take the same step.
 
     The batch size is that of all processes together, and so are losses, hits and norms. A step is
-    one ``Allreduce`` of the flat gradient, in which shares count by their samples.
+    one ``Allreduce`` of the flat gradient, in which shares count by their samples (or their
+    weights). Batch normalisation takes the statistics of each process' share; the running ones
+    are averaged in the same message.
 
     Parameters
     ----------
     world : World
+    batch_size : int
+        Of all processes together.
+    threads : int, optional
+        Of this process; by default its share of the machine's cores.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
-        optimiser state (local SGD): for networks that are slow beside a step.
+        optimiser state (local SGD): for networks that are slow beside a step. Norms are then means
+        over the processes, and clipping is each process' own.
     ordered : bool
         Sum gradients of blocks of 16 samples one after the other, in the order of the batch:
         results are then the same bits on any number of processes. Slower: the gradient of every
         block travels.
+
+    Raises
+    ------
+    ConfigurationError
+        If the settings exclude each other or do not suit the network or the number of processes.
 
     References
     ----------
@@ -44,35 +67,72 @@ class DistributedExecutor:
         world: World,
         loss: Loss,
         optimizer: Optimizer,
+        backend: str | None = None,
         batch_size: int,
-        seed: int,
-        threads: int | None,
-        clip_norm: float | None,
+        seed: int = 0,
+        threads: int | None = None,
+        clip_norm: float | None = None,
+        weighted: bool = False,
         average_every: int = 1,
         ordered: bool = False,
     ) -> None:
-        if average_every > 1 and ordered:
-            raise ConfigurationError("average_every and ordered sums exclude each other")
         self.world = world
         self.model = model
         self.loss = loss
-        self.optimizer = optimizer
         self.batch_size = batch_size
         self.average_every = average_every
         self.ordered = ordered
-        self.step = 0
-        threads = world.threads() if threads is None else threads
-        shares = [share(batch_size, rank, world.size) for rank in range(world.size)]
-        largest = max(last - first for first, last in shares)
+        self.shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered else 1)
+        self._check()
+        first, end = self.shards.share(batch_size)
+        world.prepare_kernels()
         self._local: Executor = make_executor(
-            model, loss=loss, optimizer=optimizer, batch_size=largest, seed=seed, threads=threads,
-            clip_norm=clip_norm,
+            model, loss=loss, optimizer=optimizer, backend=backend, seed=seed,
+            batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
+            threads=world.threads() if threads is None else threads, weighted=weighted,
         )  # fmt: skip
-        self._engine = GradientEngine(
-            model, loss, optimizer, BLOCK if ordered else largest, seed, threads, clip_norm,
-            self._local.optimizer_state(),
-        )  # fmt: skip
-        world.copy_from_root(model.parameter_vector)
+        self._running = [
+            value
+            for key, value in model.state_dict().items()
+            if key.endswith(("running_mean", "running_var"))
+        ]
+
+    def _check(self) -> None:
+        if self.average_every > 1:
+            if self.ordered:
+                raise ConfigurationError(
+                    "average_every and ordered_reduction exclude each other: one leaves out sums, "
+                    "the other orders them"
+                )
+            if self.batch_size < self.world.size:
+                raise ConfigurationError(
+                    f"average_every needs a sample of each batch for each of {self.world.size} "
+                    f"processes: batch_size must be at least that, got {self.batch_size}"
+                )
+        nodes = self.model.graph().nodes
+        if self.ordered and any(OPERATIONS[node.operation].normalises for node in nodes):
+            raise ConfigurationError(
+                "ordered_reduction computes blocks of 16 samples one by one: batch normalisation "
+                "would take its statistics of each"
+            )
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self._local.step
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self._local.step = value
+
+    @property
+    def first_sample(self) -> int:
+        """Place of the last batch's first sample of this process."""
+        return self._local.first_sample
+
+    @first_sample.setter
+    def first_sample(self, value: int) -> None:
+        self._local.first_sample = value
 
     def train_steps(
         self,
@@ -83,84 +143,152 @@ class DistributedExecutor:
         normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
-        if sample_weight is not None:
-            raise ConfigurationError("weights of samples are for one process")
-        count = len(learning_rates)
-        sums = np.zeros((2, count))
-        norms = np.full(count, np.nan)
-        self._engine.load(images, labels, normalisation)
-        for index, lr in enumerate(learning_rates):
-            batch = order[index * self.batch_size : (index + 1) * self.batch_size]
-            first, last = share(len(batch), self.world.rank, self.world.size)
-            if self.average_every > 1:
-                loss, hits = self._own_step(images, labels, batch[first:last], lr, normalisation)
-            else:
-                loss, hits, norms[index] = self._shared_step(batch, first, last, float(lr))
-            sums[:, index] = loss * (last - first) / len(batch), hits
-            self.step += 1
-            if self.average_every > 1 and self.step % self.average_every == 0:
-                self._average()
-        self.world.add(sums)
-        self._local.step = self.step
-        return StepResults(sums[0], sums[1].astype(np.int64), norms)
+        """Take one step for each learning rate, on consecutive batches of ``order``.
 
-    def _shared_step(
-        self, batch: np.ndarray, first: int, last: int, lr: float
-    ) -> tuple[float, int, float]:
-        """A step by the sum of all processes' gradients; own loss, own hits, common norm."""
-        engine, size = self._engine, len(batch)
-        if not self.ordered:
-            loss, hits = engine.gradient_of(batch[first:last], self.step, first)
-            gradient = engine.gradient
-            gradient *= np.float32((last - first) / size)
-            self.world.add(gradient)
+        With ``average_every``, parameters are averaged after each multiple of it, and at the end.
+        """
+        arrays = (images, labels, normalisation, sample_weight)
+        batches = [
+            order[i * self.batch_size : (i + 1) * self.batch_size]
+            for i in range(len(learning_rates))
+        ]
+        if self.average_every > 1:
+            return self._own_steps(batches, learning_rates, arrays)
+        parts = -(-self.batch_size // BLOCK) if self.ordered else self.world.size
+        # One column for each part of a batch, zero but for the process that has it: their sum is
+        # exact, and the sum over columns is taken by all in the same order.
+        losses, hits = np.zeros((len(batches), parts)), np.zeros((len(batches), parts))
+        norms = np.zeros(len(batches))
+        for index, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True)):
+            step = self._ordered_gradient if self.ordered else self._shared_gradient
+            gradient = step(batch, arrays, losses[index], hits[index])
+            norms[index] = self._local.update(gradient, float(lr))
+        self.world.add(losses)
+        self.world.add(hits)
+        totals = np.zeros(len(batches))
+        for column in losses.T:
+            totals += column
+        return StepResults(totals, hits.sum(axis=1).astype(np.int64), norms)
+
+    def _shared_gradient(
+        self, batch: np.ndarray, arrays: "Arrays", losses: np.ndarray, hits: np.ndarray
+    ) -> np.ndarray:
+        """The gradient of a batch: the weighted sum of all processes' gradients."""
+        images, labels, normalisation, weight = arrays
+        rank = self.world.rank
+        first, end = self.shards.share(len(batch))
+        portion = _portion(batch, first, end, weight)
+        if end > first:
+            self._local.first_sample = first
+            loss, hits[rank], gradient = self._local.gradient(
+                images, labels, batch[first:end], normalisation, weight
+            )
+            losses[rank] = loss * portion
+            gradient *= portion
         else:
-            loss, hits, gradient = self._ordered_gradient(batch, first, last)
-        return loss, hits, engine.update(gradient, lr, self.step)
+            gradient = np.zeros_like(self.model.parameter_vector)
+        return self._sum([gradient, *(portion * value for value in self._running)])
+
+    def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
+        """Sum a gradient, and behind it the running statistics, over all processes at once."""
+        if len(arrays) == 1:
+            self.world.add(arrays[0])
+            return arrays[0]
+        message = np.concatenate([array.reshape(-1) for array in arrays])
+        self.world.add(message)
+        ends = np.cumsum([array.size for array in arrays])
+        for value, (first, end) in zip(self._running, pairwise(ends), strict=True):
+            value[...] = message[first:end].reshape(value.shape)
+        return message[: ends[0]]
 
     def _ordered_gradient(
-        self, batch: np.ndarray, first: int, last: int
-    ) -> tuple[float, int, np.ndarray]:
-        """The batch's gradient as a sum over its blocks in their order."""
-        starts = range(0, len(batch), BLOCK)
-        rows = np.zeros((len(starts), self._engine.gradient.size), np.float32)
-        loss, hits = 0.0, 0
-        for index, start in enumerate(starts):
-            # A block belongs to the process in whose share it begins.
-            if first <= start < last:
-                block = batch[start : start + BLOCK]
-                value, right = self._engine.gradient_of(block, self.step, start)
-                rows[index] = self._engine.gradient * np.float32(len(block) / len(batch))
-                loss += value * len(block)
-                hits += right
-        # Each row is one process' and zero elsewhere, so that this sum is exact.
-        self.world.add(rows)
-        total = rows[0]
-        for row in rows[1:]:
-            total += row
-        return loss / max(last - first, 1), hits, total
+        self, batch: np.ndarray, arrays: "Arrays", losses: np.ndarray, hits: np.ndarray
+    ) -> np.ndarray:
+        """The gradient of a batch: the sum over its blocks, in their order."""
+        images, labels, normalisation, weight = arrays
+        first, end = self.shards.share(len(batch))
+        starts = range(first, end, BLOCK)
+        vector = self.model.parameter_vector
+        rows = np.empty((len(starts), vector.size), vector.dtype)
+        for row, start in zip(rows, starts, strict=True):
+            stop = min(start + BLOCK, len(batch))
+            portion = _portion(batch, start, stop, weight)
+            self._local.first_sample = start
+            loss, hits[start // BLOCK], gradient = self._local.gradient(
+                images, labels, batch[start:stop], normalisation, weight
+            )
+            losses[start // BLOCK] = loss * portion
+            np.multiply(gradient, vector.dtype.type(portion), out=row)
+        shares = [self.shards.share(len(batch), rank) for rank in range(self.world.size)]
+        return ordered_sum(self.world, rows, [-(-(b - a) // BLOCK) for a, b in shares])
 
-    def _own_step(
+    def _own_steps(
+        self, batches: list[np.ndarray], learning_rates: np.ndarray, arrays: "Arrays"
+    ) -> StepResults:
+        """Steps by this process' gradients alone, and averages between them."""
+        images, labels, normalisation, weight = arrays
+        sums = np.zeros((3, len(batches)))
+        self._local.first_sample = self.shards.share(self.batch_size)[0]
+        done = 0
+        while done < len(batches):
+            count = min(self.average_every - self.step % self.average_every, len(batches) - done)
+            span = batches[done : done + count]
+            shares = [self.shards.share(len(batch)) for batch in span]
+            own = np.concatenate([b[i:j] for b, (i, j) in zip(span, shares, strict=True)])
+            # The last batch of an epoch may have less samples than there are processes.
+            steps = sum(j > i for i, j in shares)
+            rates = learning_rates[done : done + steps]
+            step = self.step
+            made = self._local.train_steps(images, labels, own, rates, normalisation, weight)
+            portions = np.array([
+                _portion(b, i, j, weight) for b, (i, j) in zip(span, shares, strict=True)
+            ][:steps])  # fmt: skip
+            place = slice(done, done + steps)
+            sums[:, place] = made.losses * portions, made.correct, made.gradient_norms * portions
+            self.step = step + count
+            self._average(len(own) / sum(map(len, span)))
+            done += count
+        self.world.add(sums)
+        return StepResults(sums[0], sums[1].astype(np.int64), sums[2])
+
+    def _average(self, portion: float) -> None:
+        """Average parameters, optimiser state and running statistics, each process by its part."""
+        slots = self._local.optimizer_state().values()
+        arrays = [self.model.parameter_vector, *slots, *self._running]
+        message = np.concatenate([array.reshape(-1) for array in arrays])
+        message *= portion
+        self.world.add(message)
+        ends = np.cumsum([0, *(array.size for array in arrays)])
+        for array, (first, end) in zip(arrays, pairwise(ends), strict=True):
+            array[...] = message[first:end].reshape(array.shape)
+
+    def gradient(
         self,
         images: np.ndarray,
         labels: np.ndarray,
         samples: np.ndarray,
-        lr: float,
         normalisation: Normalise,
-    ) -> tuple[float, int]:
-        """A step by this process' gradient alone."""
-        if not len(samples):
-            return 0.0, 0
-        self._local.step = self.step
-        made = self._local.train_steps(images, labels, samples, np.array([lr]), normalisation)
-        return float(made.losses[0]), int(made.correct[0])
+        sample_weight: np.ndarray | None = None,
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of one batch of this process alone, without a step."""
+        return self._local.gradient(images, labels, samples, normalisation, sample_weight)
 
-    def _average(self) -> None:
-        """Average parameters and optimiser state over all processes."""
-        for array in (self.model.parameter_vector, *self._local.optimizer_state().values()):
-            self.world.add(array)
-            array /= np.float32(self.world.size)
+    def update(self, gradient: np.ndarray, lr: float) -> float:
+        """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        return self._local.update(gradient, lr)
+
+    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+        """The network's output outside training; each process computes its share."""
+        shards = Shards(self.world.rank, self.world.size, len(images), EVALUATED)
+        shares = [shards.share(len(images), rank) for rank in range(self.world.size)]
+        first, end = shares[self.world.rank]
+        shape = self.model.graph().output_shape
+        own = np.empty(0, self.model.dtype)
+        if end > first:
+            own = self._local.logits(images[first:end], normalisation)
+        size = int(np.prod(shape))
+        whole = self.world.join_parts(own.reshape(-1), [size * (b - a) for a, b in shares])
+        return whole.reshape(len(images), *shape)
 
     def evaluate(
         self,
@@ -169,30 +297,9 @@ class DistributedExecutor:
         normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training; each process evaluates its share."""
-        if self.average_every > 1 and self.step % self.average_every:
-            self._average()
-        self._copy_buffers()
-        first, last = share(len(images), self.world.rank, self.world.size)
-        shape = self.model.output_shape(images.shape[1:])
-        logits = np.zeros((len(images), *shape), np.float32)
-        sums = np.zeros(2)
-        if last > first:
-            part = slice(first, last)
-            loss, accuracy, logits[part] = self._local.evaluate(
-                images[part], labels[part], normalisation
-            )
-            sums[:] = loss * (last - first), round(accuracy * (last - first))
-        self.world.add(sums)
-        self.world.add(logits)
-        return float(sums[0] / len(images)), float(sums[1] / len(images)), logits
-
-    def _copy_buffers(self) -> None:
-        """Give every process the root's running statistics."""
-        parameters = self.model.named_parameters()
-        for key, value in self.model.state_dict().items():
-            if key not in parameters:
-                self.world.copy_from_root(value)
+        """Mean loss, accuracy and logits outside training."""
+        logits = self.logits(images, normalisation)
+        return *mean_score(self.model, self.loss, logits, labels, sample_weight), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""
@@ -203,7 +310,12 @@ class DistributedExecutor:
         self._local.load_optimizer_state(state)
 
 
-def make_distributed(model: Model, world: World, **settings: Any) -> DistributedExecutor:
-    """An executor for all processes of ``world``, with the kernels loaded."""
-    world.prepare_kernels()
-    return DistributedExecutor(model, world=world, **settings)
+#: Images, labels, normalisation and weights of samples.
+Arrays = tuple[np.ndarray, np.ndarray, Normalise, np.ndarray | None]
+
+
+def _portion(batch: np.ndarray, first: int, end: int, weight: np.ndarray | None) -> float:
+    """What a part of a batch counts for in its mean."""
+    if weight is None:
+        return (end - first) / len(batch)
+    return float(weight[batch[first:end]].sum() / weight[batch].sum())

@@ -1,24 +1,13 @@
-"""Whether this process is one of several that an MPI launcher started."""
+"""Whether an MPI launcher started this process beside others, as the environment says."""
 
 import os
-import sys
 
 #: Number of processes, as the launchers of MPICH and Intel MPI, Open MPI, MVAPICH and Slurm say it.
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS")
+#: Slurm's other variables also stand in the environment of a batch script itself.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
-def is_launched() -> bool:
-    """Whether MPI should be started: a launcher started several processes, or MPI runs already.
-
-    It asks the environment alone; an ordinary run never loads MPI. Slurm's variable also stands in
-    the environment of a batch script itself, so that it counts only beside a rank of ``srun``.
-    """
-    if "mpi4py.MPI" in sys.modules:
-        return True
-    for name in SIZES:
-        size = os.environ.get(name, "")
-        if name == "SLURM_NTASKS" and "SLURM_STEP_ID" not in os.environ:
-            continue
-        if size.isdigit() and int(size) > 1:
-            return True
-    return False
+def launched_size() -> int:
+    """Processes that the launcher started, 1 without one; an ordinary run never loads MPI."""
+    sizes = [os.environ.get(name, "") for name in SIZES]
+    return max([int(size) for size in sizes if size.isdigit()], default=1)

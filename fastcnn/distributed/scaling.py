@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution.gradient_engine import GradientEngine
+from fastcnn.execution import make_executor
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
@@ -84,16 +84,17 @@ def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 40)
     x = generator.standard_normal((batch_size, *model.input_shape)).astype(np.float32)
     y = np.zeros(batch_size, np.int64)
     optimizer = SGD(lr=1e-6, momentum=0.9)
-    slots = {name: np.zeros_like(model.parameter_vector) for name in optimizer.slots}
+    same = _Unchanged(model.input_shape[0])
     seconds = {}
     for size in (16, batch_size):
-        engine = GradientEngine(model, CrossEntropyLoss(), optimizer, size, 0, threads, None, slots)
-        engine.load(x, y, _Unchanged(model.input_shape[0]))
+        executor = make_executor(
+            model, loss=CrossEntropyLoss(), optimizer=optimizer, batch_size=size, threads=threads
+        )
         times = []
-        for step in range(repeats):
+        for _ in range(repeats):
             began = time.perf_counter()
-            engine.gradient_of(np.arange(size), step)
-            engine.update(engine.gradient, 1e-6, step)
+            _, _, gradient = executor.gradient(x, y, np.arange(size), same)
+            executor.update(gradient, 1e-6)
             times.append(time.perf_counter() - began)
         seconds[size] = float(np.median(times))
     each = max(seconds[batch_size] - seconds[16], 0.0) / (batch_size - 16)

@@ -1,26 +1,52 @@
 """Which samples of a batch a process has."""
 
-import numpy as np
+from dataclasses import dataclass
 
-#: Samples that the engine takes at once: shares begin at a multiple of it where there are enough.
+#: Samples that the engine takes at once; also those of an ordered sum's parts.
 BLOCK = 16
 
 
-def share(count: int, rank: int, size: int) -> tuple[int, int]:
-    """First and last sample of a process' contiguous share of a batch.
+@dataclass(frozen=True)
+class Shards:
+    """Divides batches into contiguous, disjoint shares, one a process.
 
-    Shares are disjoint and cover the batch; they differ by one block at most, or by one sample
-    where there are less blocks than processes.
+    Shares differ by one unit at most. Equal shares take the engine as long as shares of whole
+    blocks of 16 would: the largest has ``ceil(batch / size / 16)`` blocks either way.
+
+    Attributes
+    ----------
+    rank, size : int
+    batch_size : int
+        Of all processes together.
+    unit : int
+        Samples that stay together.
     """
-    blocks = -(-count // BLOCK)
-    if blocks < size:
-        return count * rank // size, count * (rank + 1) // size
-    first, last = blocks * rank // size, blocks * (rank + 1) // size
-    return first * BLOCK, min(last * BLOCK, count)
 
+    rank: int
+    size: int
+    batch_size: int
+    unit: int = 1
 
-def shares_of_batches(order: np.ndarray, batch_size: int, rank: int, size: int) -> list[np.ndarray]:
-    """A process' samples of each consecutive batch of ``order``."""
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    parts = [share(len(batch), rank, size) for batch in batches]
-    return [batch[first:last] for batch, (first, last) in zip(batches, parts, strict=True)]
+    def share(self, count: int, rank: int | None = None) -> tuple[int, int]:
+        """First sample and end of a process' share of a batch of ``count``; may be empty."""
+        rank = self.rank if rank is None else rank
+        each, left = divmod(-(-count // self.unit), self.size)
+        first = rank * each + min(rank, left)
+        end = first + each + (rank < left)
+        return min(first * self.unit, count), min(end * self.unit, count)
+
+    def smallest(self, count: int) -> int:
+        """Samples of the smallest share of a batch of ``count`` that is not empty."""
+        sizes = [end - first for first, end in (self.share(count, r) for r in range(self.size))]
+        return min(size for size in sizes if size)
+
+    def places(self, count: int) -> list[slice]:
+        """Where this process' shares of consecutive batches stand among ``count`` samples."""
+        if self.size == 1:
+            return [slice(0, count)]
+        slices = []
+        for start in range(0, count, self.batch_size):
+            first, end = self.share(min(self.batch_size, count - start))
+            if end > first:
+                slices.append(slice(start + first, start + end))
+        return slices

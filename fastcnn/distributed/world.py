@@ -1,149 +1,279 @@
 """The processes of one training, and what they tell each other."""
 
-import hashlib
 import json
 import os
 import sys
-from pathlib import Path
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-import fastcnn
-from fastcnn.errors import DisagreementError
+from fastcnn.distributed.launch import launched_size
+from fastcnn.errors import ConfigurationError, FastcnnError, MissingExtraError, RankError
 from fastcnn.extras import require
 
 
 class World:
-    """All processes of an MPI job; this one is ``rank`` of ``size``.
+    """A training of one process, which has nobody to talk to; :func:`join` gives larger ones.
 
-    Every method must be called by all processes in the same order.
+    Every method that talks must be called by all processes, in the same order.
 
-    Parameters
+    Attributes
     ----------
-    communicator : mpi4py.MPI.Comm, optional
-        By default ``COMM_WORLD``.
-
-    Raises
-    ------
-    MissingExtraError
-        If mpi4py is not installed.
+    rank, size : int
+        This process is ``rank`` of ``size``.
+    host : str
+        The machine's name.
+    known_error : BaseException or None
+        The exception that all processes are about to raise, so that no one waits for another.
     """
 
-    def __init__(self, communicator: Any = None) -> None:
-        mpi = require("mpi4py.MPI", "mpi")
-        self._mpi = mpi
-        self._all = communicator or mpi.COMM_WORLD
-        self.rank: int = self._all.rank
-        self.size: int = self._all.size
-        local = self._all.Split_type(mpi.COMM_TYPE_SHARED)
-        self.local_size: int = local.size
-        self._local_rank: int = local.rank
-        self._local = local
+    def __init__(self) -> None:
+        self.rank = 0
+        self.size = 1
+        self.host = os.uname().nodename if hasattr(os, "uname") else "localhost"
+        self.known_error: BaseException | None = None
 
     @property
     def is_root(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def threads(self) -> int:
-        """Threads for this process: ``FASTCNN_NUM_THREADS``, or its share of the machine's cores.
+    @property
+    def name(self) -> str:
+        """How messages call this process."""
+        return f"rank {self.rank} of {self.size} on {self.host}"
 
-        A launcher that binds processes to cores has divided them already.
-        """
-        from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
-
-        cores = default_threads()
-        bound = cores < (os.cpu_count() or 1)
-        if os.environ.get(THREADS_VARIABLE) or bound:
-            return cores
-        return max(1, cores // self.local_size)
+    def threads(self) -> int | None:
+        """Threads of this process; None where it has all cores for itself and may choose."""
+        return None
 
     def prepare_kernels(self) -> None:
         """Load the engine's kernels; one process of each machine compiles them if need be."""
         from fastcnn.backends.lanes import compiled
 
-        if self._local_rank == 0:
+        compiled.start()
+
+    def add(self, array: np.ndarray) -> None:
+        """Replace an array by the sum over all processes."""
+
+    def copy_from_root(self, array: np.ndarray) -> None:
+        """Replace an array by the root's."""
+
+    def largest(self, number: float) -> float:
+        """The largest of all processes' numbers."""
+        return number
+
+    def exchange(
+        self, parts: np.ndarray, sent: Sequence[int], received: Sequence[int]
+    ) -> np.ndarray:
+        """Give each process its part of a flat array; returns those for this one, by rank.
+
+        Parameters
+        ----------
+        sent, received : sequence of int
+            Elements to and from each rank.
+        """
+        return parts
+
+    def join_parts(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        """All processes' flat arrays, of ``counts`` elements, one after the other."""
+        return part
+
+    def bytes_from_root(self, content: bytes) -> bytes:
+        """The root's bytes; those of the others are ignored."""
+        return content
+
+    def everyone(self, value: Any) -> list[Any]:
+        """All processes' values, of what JSON knows, by rank."""
+        return [value]
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+
+    def abort(self, error: BaseException) -> None:
+        """End all processes because this one failed; does not return if there are others."""
+
+    def from_root(self, value: Any) -> Any:
+        """The root's value, of what JSON knows."""
+        if self.size == 1:
+            return value
+        return json.loads(self.bytes_from_root(json.dumps(value).encode()))
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """End all processes where this one alone raises: the others would wait for it forever."""
+        try:
+            yield
+        except BaseException as error:
+            if error is not self.known_error:
+                self.abort(error)
+            raise
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """What each process does by itself before the first step: if one fails, all raise.
+
+        Raises
+        ------
+        RankError
+            Where another process failed; the message names it.
+        """
+        error: FastcnnError | OSError | None = None
+        try:
+            yield
+        except (FastcnnError, OSError) as caught:
+            error = caught
+        failures = self.everyone(None if error is None else str(error))
+        failed = [rank for rank, failure in enumerate(failures) if failure is not None]
+        if not failed:
+            return
+        if len(failed) < self.size and failed != [0]:
+            rank = failed[0]
+            hosts = self.everyone(self.host)
+            error = RankError(f"rank {rank} of {self.size} on {hosts[rank]}: {failures[rank]}")
+        elif error is None:
+            error = RankError(failures[failed[0]])
+        self.known_error = error
+        raise error
+
+
+class MPIWorld(World):
+    """All processes of an MPI job.
+
+    Raises
+    ------
+    MissingExtraError
+        If mpi4py or its MPI library is not installed.
+    ConfigurationError
+        If the launcher belongs to another MPI than the one that mpi4py has loaded.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            mpi: Any = require("mpi4py.MPI", "mpi")
+        except (RuntimeError, ImportError) as error:
+            if isinstance(error, MissingExtraError):
+                raise
+            raise MissingExtraError(
+                f"mpi4py finds no MPI library ({error}): pip install 'fastcnn[mpi]'"
+            ) from None
+        expected = launched_size()
+        if mpi.COMM_WORLD.size == 1 < expected:
+            library = mpi.Get_library_version().split("\n")[0].strip("\0 ")
+            raise ConfigurationError(
+                f"the launcher started {expected} processes, but each is alone in its MPI: mpiexec "
+                f"and mpi4py's library ({library}) belong to different installations"
+            )
+        self._mpi = mpi
+        self._all = mpi.COMM_WORLD.Dup()
+        self._local = self._all.Split_type(mpi.COMM_TYPE_SHARED)
+        self.rank, self.size = self._all.rank, self._all.size
+
+    def threads(self) -> int:
+        """Threads of this process: ``FASTCNN_NUM_THREADS``, or its share of the cores it may use.
+
+        A core counts for all processes of the machine that may use it, so that it does not matter
+        whether the launcher has bound them to cores of their own.
+        """
+        from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
+
+        if os.environ.get(THREADS_VARIABLE) or not hasattr(os, "sched_getaffinity"):
+            mine = list(range(default_threads()))
+        else:
+            mine = sorted(os.sched_getaffinity(0))
+        neighbours = [set(cores) for cores in _gather(self._local, mine)]
+        if os.environ.get(THREADS_VARIABLE):
+            return len(mine)
+        share = sum(Fraction(1, sum(core in other for other in neighbours)) for core in mine)
+        return max(1, int(share))
+
+    def prepare_kernels(self) -> None:
+        """Load the engine's kernels; one process of each machine compiles them if need be."""
+        from fastcnn.backends.lanes import compiled
+
+        if self._local.rank == 0:
             compiled.start()
         self._local.Barrier()
         compiled.start()
 
     def add(self, array: np.ndarray) -> None:
-        """Replace an array by the sum over all processes, which is the same on each."""
-        if self.size > 1:
-            self._all.Allreduce(self._mpi.IN_PLACE, array)
+        """Replace an array by the sum over all processes."""
+        self._all.Allreduce(self._mpi.IN_PLACE, array)
 
     def copy_from_root(self, array: np.ndarray) -> None:
         """Replace an array by the root's."""
-        if self.size > 1:
-            self._all.Bcast(array)
+        self._all.Bcast(array)
 
-    def bytes_from_root(self, content: bytes | None) -> bytes:
-        """The root's bytes, on every process."""
-        length = np.array([len(content or b"")], np.int64)
-        self.copy_from_root(length)
-        buffer = np.zeros(int(length[0]), np.uint8)
-        if self.is_root:
-            buffer[...] = np.frombuffer(content or b"", np.uint8)
-        self.copy_from_root(buffer)
-        return buffer.tobytes()
-
-    def from_root(self, value: Any) -> Any:
-        """The root's value, of what JSON knows, on every process."""
-        if self.size == 1:
-            return value
-        text = json.dumps(value).encode() if self.is_root else None
-        return json.loads(self.bytes_from_root(text))
-
-    def largest(self, number: int) -> int:
+    def largest(self, number: float) -> float:
         """The largest of all processes' numbers."""
-        found = np.array([number], np.int64)
-        if self.size > 1:
-            self._all.Allreduce(self._mpi.IN_PLACE, found, op=self._mpi.MAX)
-        return int(found[0])
+        found = np.array([number], np.float64)
+        self._all.Allreduce(self._mpi.IN_PLACE, found, op=self._mpi.MAX)
+        return float(found[0])
+
+    def exchange(
+        self, parts: np.ndarray, sent: Sequence[int], received: Sequence[int]
+    ) -> np.ndarray:
+        """Give each process its part of a flat array; returns those for this one, by rank."""
+        made = np.empty(sum(received), parts.dtype)
+        self._all.Alltoallv([parts, sent], [made, received])
+        return made
+
+    def join_parts(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        """All processes' flat arrays, of ``counts`` elements, one after the other."""
+        whole = np.empty(sum(counts), part.dtype)
+        self._all.Allgatherv(part, [whole, counts])
+        return whole
+
+    def bytes_from_root(self, content: bytes) -> bytes:
+        """The root's bytes; those of the others are ignored."""
+        length = np.array([len(content)], np.int64)
+        self._all.Bcast(length)
+        buffer = np.frombuffer(content, np.uint8) if self.is_root else np.empty(length, np.uint8)
+        self._all.Bcast(buffer)
+        return buffer.tobytes()
 
     def everyone(self, value: Any) -> list[Any]:
         """All processes' values, of what JSON knows, by rank."""
-        content = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        width = self.largest(content.size)
-        rows = np.full((self.size, width), ord(" "), np.uint8)
-        mine = rows[self.rank].copy()
-        mine[: content.size] = content
-        self._all.Allgather(mine, rows)
-        return [json.loads(row.tobytes()) for row in rows]
+        return _gather(self._all, value)
 
-    def check_agreement(self, **parts: Any) -> None:
-        """Refuse to train if a process has other code, data or settings than the root.
-
-        Raises
-        ------
-        DisagreementError
-            On every process; the message names the first rank that differs, and in what.
-        """
-        known = self.everyone({"code": code_digest(), **parts})
-        for rank, theirs in enumerate(known):
-            different = [name for name in known[0] if theirs.get(name) != known[0][name]]
-            if different:
-                raise DisagreementError(
-                    f"rank {rank} differs from rank 0 in its {', '.join(different)}: "
-                    + "; ".join(f"{n} {theirs.get(n)!r}, not {known[0][n]!r}" for n in different)
-                )
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        self._all.Barrier()
 
     def abort(self, error: BaseException) -> None:
-        """End all processes because this one failed; does not return."""
+        """End all processes because this one failed; does not return if there are others."""
+        if self.size == 1:
+            return
+        if not isinstance(error, (FastcnnError, KeyboardInterrupt)):
+            traceback.print_exception(error)
         sys.stderr.write(
-            f"error: rank {self.rank} of {self.size} failed and ends the job: "
-            f"{type(error).__name__}: {error}\n"
+            f"error: {self.name} failed and ends the job: {type(error).__name__}: {error}\n"
         )
         sys.stderr.flush()
         self._all.Abort(1)
 
 
-def code_digest() -> str:
-    """A digest of the package's sources and of the versions that results depend on."""
-    import numba
+def join() -> World:
+    """All processes that the MPI launcher started with this one, or this one alone."""
+    if launched_size() > 1 or "mpi4py.MPI" in sys.modules:
+        return MPIWorld()
+    return World()
 
-    digest = hashlib.sha256(f"{fastcnn.__version__} {np.__version__} {numba.__version__}".encode())
-    for source in sorted(Path(fastcnn.__file__).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+
+def _gather(communicator: Any, value: Any) -> list[Any]:
+    """All values, of what JSON knows, by rank."""
+    content = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.empty(communicator.size, np.int64)
+    communicator.Allgather(np.array([content.size]), lengths)
+    joined = np.empty(lengths.sum(), np.uint8)
+    communicator.Allgatherv(content, [joined, lengths.tolist()])
+    ends = np.cumsum(lengths)
+    return [
+        json.loads(joined[end - length : end].tobytes())
+        for length, end in zip(lengths, ends, strict=True)
+    ]

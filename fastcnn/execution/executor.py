@@ -52,9 +52,19 @@ class StepResults:
 
 
 class Executor(Protocol):
-    """Runs training steps and evaluations on a model, changing its parameters in place."""
+    """Runs training steps and evaluations on a model, changing its parameters in place.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken.
+    first_sample : int
+        Place of each batch's first sample in a larger batch that several processes share; dropout
+        depends on it.
+    """
 
     step: int
+    first_sample: int
 
     def train_steps(
         self,
@@ -66,6 +76,28 @@ class Executor(Protocol):
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
+        ...
+
+    def gradient(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        samples: np.ndarray,
+        normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of one batch, without a step.
+
+        The caller may change the gradient; the next call overwrites it.
+        """
+        ...
+
+    def update(self, gradient: np.ndarray, lr: float) -> float:
+        """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        ...
+
+    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+        """The network's output outside training."""
         ...
 
     def evaluate(
@@ -151,6 +183,7 @@ class OperationExecutor:
         self.seed = seed
         self.clip_norm = clip_norm
         self.step = 0
+        self.first_sample = 0
         vector = model.parameter_vector
         self._slots = {name: np.zeros_like(vector) for name in optimizer.slots}
 
@@ -167,22 +200,42 @@ class OperationExecutor:
         count = len(learning_rates)
         results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
         for index, lr in enumerate(learning_rates):
-            batch = order[index * self.batch_size : (index + 1) * self.batch_size]
-            x = normalisation.apply(images[batch], dtype=self.model.dtype)
-            y = labels[batch]
-            weight = None if sample_weight is None else sample_weight[batch]
-            value, logits, gradient = loss_and_gradients(
-                self.model, x, y, loss=self.loss, sample_weight=weight,
-                backend=self.backend, seed=self.seed, step=self.step,
-            )  # fmt: skip
-            results.losses[index] = value
-            results.correct[index] = count_correct(logits, y, self.loss)
-            results.gradient_norms[index] = clip_gradient_norm(gradient, self.clip_norm)
-            self.step += 1
-            self.optimizer.update(
-                self.model.parameter_vector, gradient, self._slots, float(lr), self.step
+            samples = order[index * self.batch_size : (index + 1) * self.batch_size]
+            results.losses[index], results.correct[index], gradient = self.gradient(
+                images, labels, samples, normalisation, sample_weight
             )
+            results.gradient_norms[index] = self.update(gradient, float(lr))
         return results
+
+    def gradient(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        samples: np.ndarray,
+        normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of one batch, without a step."""
+        x = normalisation.apply(images[samples], dtype=self.model.dtype)
+        y = labels[samples]
+        value, logits, gradient = loss_and_gradients(
+            self.model, x, y, loss=self.loss, backend=self.backend,
+            sample_weight=None if sample_weight is None else sample_weight[samples],
+            seed=self.seed, step=self.step, first_sample=self.first_sample,
+        )  # fmt: skip
+        return value, count_correct(logits, y, self.loss), gradient
+
+    def update(self, gradient: np.ndarray, lr: float) -> float:
+        """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        norm = clip_gradient_norm(gradient, self.clip_norm)
+        self.step += 1
+        self.optimizer.update(self.model.parameter_vector, gradient, self._slots, lr, self.step)
+        return norm
+
+    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+        """The network's output outside training."""
+        x = as_batch(self.model, normalisation.apply(images, dtype=self.model.dtype))
+        return predict_logits(self.model, x, backend=self.backend)
 
     def evaluate(
         self,
@@ -192,13 +245,9 @@ class OperationExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
-        x = as_batch(self.model, normalisation.apply(images, dtype=self.model.dtype))
-        logits = predict_logits(self.model, x, backend=self.backend)
-        graph = self.model.graph(x.shape[1:])
-        target = as_target(self.loss, labels, len(x), graph, logits.dtype)
-        operation = getattr(get_backend(self.backend), self.loss.operation)
-        value = float(operation(logits, target, **self.loss.arguments, sample_weight=sample_weight))
-        return value, count_correct(logits, labels, self.loss) / len(x), logits
+        logits = self.logits(images, normalisation)
+        score = mean_score(self.model, self.loss, logits, labels, sample_weight, self.backend)
+        return *score, logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""
@@ -225,6 +274,21 @@ def copy_slots(slots: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray])
             )
     for name, slot in slots.items():
         slot[...] = state[name]
+
+
+def mean_score(
+    model: Model,
+    loss: Loss,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    backend: str | None = "im2col",
+) -> tuple[float, float]:
+    """Mean loss and accuracy of a model's output; ``backend`` is one with operations."""
+    target = as_target(loss, labels, len(logits), model.graph(), logits.dtype)
+    operation = getattr(get_backend(backend), loss.operation)
+    value = float(operation(logits, target, **loss.arguments, sample_weight=sample_weight))
+    return value, count_correct(logits, labels, loss) / len(logits)
 
 
 def count_correct(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> int:

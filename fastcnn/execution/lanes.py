@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import DataError
-from fastcnn.execution.executor import Normalise, StepResults, copy_slots, count_correct
+from fastcnn.execution.executor import Normalise, StepResults, copy_slots, mean_score
 from fastcnn.execution.passes import as_target, check_statistics
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.layers import Model
@@ -178,6 +177,7 @@ def network_gradients(
     training: bool,
     seed: int,
     step: int,
+    first_sample: int = 0,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, output and flat gradient of one batch.
 
@@ -193,6 +193,7 @@ def network_gradients(
         losses, _, _ = engine.run(
             stored_images(x), np.arange(len(x)), np.zeros(1), **engine_targets(loss, target),
             outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
+            first_sample=first_sample,
         )  # fmt: skip
         return float(losses[0]), outputs, engine.gradient.copy()
 
@@ -223,6 +224,7 @@ class LanesExecutor:
         self.seed = seed
         self.threads = threads
         self.step = 0
+        self.first_sample = 0
         self.graph = model.graph()
         self._settings = optimizer_settings(optimizer, clip_norm)
         self._build = {"loss": loss_key(loss), "training": True}
@@ -259,21 +261,12 @@ class LanesExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
-        assert sample_weight is None, "make_executor(weighted=True) gives another executor"
         engine, choice = self.engine(), self._choice
         assert choice is not None
-        if self._source[0] is not images or self._source[1] is not labels:
-            graph, loss = self.graph, self.loss
-            target = as_target(loss, labels, len(images), graph, np.float32)
-            self._source = (images, labels)
-            self._arrays = (stored_images(images), engine_targets(loss, target, labels))
-        if len(order) and not 0 <= np.min(order) <= np.max(order) < len(images):
-            raise DataError(f"order must index the {len(images)} images")
+        order = self._take(images, labels, order, normalisation, sample_weight)
         last = len(order) - (len(learning_rates) - 1) * self.batch_size
         check_statistics(self.graph, min(last, self.batch_size))
         stored, targets = self._arrays
-        engine.normalise(*input_factors(normalisation, images))
-        order = np.ascontiguousarray(order, np.int64)
         rates = np.ascontiguousarray(learning_rates, np.float64)
         parts: list[tuple[np.ndarray, ...]] = []
         done = 0
@@ -285,7 +278,7 @@ class LanesExecutor:
                 stored, samples, rates[done : done + count], **targets, threads=threads,
                 kind=self.optimizer.kind,  # type: ignore[attr-defined]
                 settings=self._settings, slots=tuple(self._slots.values()),
-                seed=signed_seed(self.seed), first_step=self.step,
+                seed=signed_seed(self.seed), first_step=self.step, first_sample=self.first_sample,
             )  # fmt: skip
             choice.record(threads, max(count, 1), time.perf_counter() - began)
             parts.append(results)
@@ -293,6 +286,64 @@ class LanesExecutor:
             done += count
         losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
         return StepResults(losses, correct, norms)
+
+    def gradient(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        samples: np.ndarray,
+        normalisation: Normalise,
+        sample_weight: np.ndarray | None = None,
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of one batch, without a step."""
+        engine = self.engine()
+        samples = self._take(images, labels, samples, normalisation, sample_weight)
+        check_statistics(self.graph, len(samples))
+        stored, targets = self._arrays
+        losses, hits, _ = engine.run(
+            stored, samples, np.zeros(1), **targets, seed=signed_seed(self.seed),
+            first_step=self.step, first_sample=self.first_sample,
+        )  # fmt: skip
+        return float(losses[0]), int(hits[0]), engine.gradient
+
+    def update(self, gradient: np.ndarray, lr: float) -> float:
+        """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        engine = self.engine()
+        if gradient is not engine.gradient:
+            engine.gradient[...] = gradient
+        _, _, norms = engine.run(
+            np.zeros(1, np.float32), np.zeros(1, np.int64), np.array([lr]),
+            phases=np.zeros((0, 3), np.int64), threads=1,
+            kind=self.optimizer.kind,  # type: ignore[attr-defined]
+            settings=self._settings, slots=tuple(self._slots.values()), first_step=self.step,
+        )  # fmt: skip
+        self.step += 1
+        return float(norms[0])
+
+    def _take(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        order: np.ndarray,
+        normalisation: Normalise,
+        sample_weight: np.ndarray | None,
+    ) -> np.ndarray:
+        """Give the engine what it reads, converted once for the same arrays; returns the order."""
+        assert sample_weight is None, "make_executor(weighted=True) gives another executor"
+        if self._source[0] is not images or self._source[1] is not labels:
+            target = as_target(self.loss, labels, len(images), self.graph, np.float32)
+            self._source = (images, labels)
+            self._arrays = (stored_images(images), engine_targets(self.loss, target, labels))
+        if len(order) and not 0 <= np.min(order) <= np.max(order) < len(images):
+            raise DataError(f"order must index the {len(images)} images")
+        self.engine().normalise(*input_factors(normalisation, images))
+        return np.ascontiguousarray(order, np.int64)
+
+    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+        """The network's output outside training."""
+        return network_output(
+            self.model, images, self.graph, normalisation=normalisation, threads=self.threads
+        )
 
     def evaluate(
         self,
@@ -302,13 +353,8 @@ class LanesExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
-        logits = network_output(
-            self.model, images, self.graph, normalisation=normalisation, threads=self.threads
-        )
-        target = as_target(self.loss, labels, len(images), self.graph, logits.dtype)
-        operation = getattr(get_backend("im2col"), self.loss.operation)
-        value = float(operation(logits, target, **self.loss.arguments, sample_weight=sample_weight))
-        return value, count_correct(logits, labels, self.loss) / len(images), logits
+        logits = self.logits(images, normalisation)
+        return *mean_score(self.model, self.loss, logits, labels, sample_weight), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""

@@ -99,6 +99,7 @@ def loss_and_gradients(
     training: bool = True,
     seed: int = 0,
     step: int = 0,
+    first_sample: int = 0,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, logits and the gradient with respect to all parameters as one flat array.
 
@@ -109,6 +110,8 @@ def loss_and_gradients(
         Integer classes of shape (N,), or targets in the shape of the output for MSE.
     sample_weight : ndarray of float64, shape (N,), optional
         Weights in the mean over the batch.
+    first_sample : int
+        Place of the first sample in a batch that several processes share; dropout depends on it.
 
     Returns
     -------
@@ -137,14 +140,15 @@ def loss_and_gradients(
             if sample_weight is not None:
                 raise Unsupported("weights of samples")
             return lanes.network_gradients(
-                model, x, target, graph, loss=loss, training=training, seed=seed, step=step
-            )
+                model, x, target, graph, loss=loss, training=training, seed=seed, step=step,
+                first_sample=first_sample,
+            )  # fmt: skip
         except Unsupported as reason:
             lanes.report_fallback(reason)
             backend = "im2col"
     state = model.state_dict()
     operations = get_backend(backend)
-    outputs = run_forward(graph, state, x, operations, training, seed, step)
+    outputs = run_forward(graph, state, x, operations, training, seed, step, first_sample)
     logits = outputs[-1]
     arguments = {**loss.arguments, "sample_weight": sample_weight}
     value = getattr(operations, loss.operation)(logits, target, **arguments)
@@ -153,7 +157,10 @@ def loss_and_gradients(
     )
     gradient = np.zeros_like(model.parameter_vector)
     slots = _views(gradient, model.named_parameters())
-    run_backward(graph, state, x, outputs, grad_logits, operations, slots, training, seed, step)
+    run_backward(
+        graph, state, x, outputs, grad_logits, operations, slots, training, seed, step,
+        first_sample,
+    )  # fmt: skip
     return float(value), logits, gradient
 
 
@@ -224,6 +231,7 @@ def run_forward(
     training: bool,
     seed: int,
     step: int,
+    first_sample: int = 0,
 ) -> list[np.ndarray]:
     """Output of every node of the graph."""
     outputs: list[np.ndarray] = []
@@ -238,7 +246,9 @@ def run_forward(
             run(
                 *inputs,
                 *_parameters(node, state, row.parameters),
-                **call_arguments(node, state, training, dropout_key(seed, step, index)),
+                **call_arguments(
+                    node, state, training, dropout_key(seed, step, index), first_sample
+                ),
             )
         )
         if row.normalises and training and node.buffers:
@@ -257,6 +267,7 @@ def run_backward(
     training: bool,
     seed: int,
     step: int,
+    first_sample: int = 0,
 ) -> np.ndarray:
     """Write the gradient of every parameter, and return that of the input ``x``.
 
@@ -276,7 +287,9 @@ def run_backward(
                 grad,
                 *_inputs(node, x, outputs),
                 *_parameters(node, state, row.backward_reads),
-                **call_arguments(node, state, training, dropout_key(seed, step, index)),
+                **call_arguments(
+                    node, state, training, dropout_key(seed, step, index), first_sample
+                ),
             )
             results = returned if isinstance(returned, tuple) else (returned,)
         for source, grad_x in zip(node.inputs, results, strict=False):
@@ -364,7 +377,9 @@ def _parameters(node: Node, state: State, names: tuple[str, ...]) -> list[np.nda
     return [state[node.parameters[key]] if key in node.parameters else None for key in names]
 
 
-def call_arguments(node: Node, state: State, training: bool, key: int) -> dict[str, Any]:
+def call_arguments(
+    node: Node, state: State, training: bool, key: int, first_sample: int = 0
+) -> dict[str, Any]:
     """Keyword arguments of the backend functions of a node.
 
     Parameters
@@ -373,13 +388,13 @@ def call_arguments(node: Node, state: State, training: bool, key: int) -> dict[s
         Where running statistics stand.
     training : bool
         Whether to normalise by the statistics of the batch.
-    key : int
+    key, first_sample : int
         Of a random operation.
     """
     arguments = dict(node.arguments)
     row = OPERATIONS[node.operation]
     if row.random:
-        arguments["key"] = key
+        arguments |= {"key": key, "first_sample": first_sample}
     if row.normalises:
         frozen = arguments.pop("track_running_stats") and not training
         arguments.pop("momentum")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.augment import Augment
+from fastcnn.distributed.sharding import Shards
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.samples import Samples, sample_weight_of
 
@@ -37,6 +38,8 @@ class Feed:
     threads : int, optional
     classes : int
         Outputs of the model, for mix-up.
+    shards : Shards, optional
+        What this process reads of each batch: only that is changed, and ready to be read.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class Feed:
         seed: int,
         threads: int | None,
         classes: int = 0,
+        shards: Shards | None = None,
     ) -> None:
         if augment is not None:
             _check(augment, data)
@@ -59,6 +63,7 @@ class Feed:
         self.augment = augment
         self.seed = seed
         self.threads = threads
+        self.shards = shards
         self._buffer = np.empty((0, *data.images.shape[1:]), data.images.dtype)
 
     def most_steps(self, batch_size: int) -> int:
@@ -75,17 +80,27 @@ class Feed:
         if len(samples) > len(self._buffer):
             self._buffer = np.empty((len(samples), *data.images.shape[1:]), data.images.dtype)
         options: dict[str, Any] = {
-            "seed": self.seed, "epoch": epoch, "threads": self.threads, "out": self._buffer,
+            "seed": self.seed, "epoch": epoch, "threads": self.threads,
         }  # fmt: skip
-        if self.augment.mixup:
-            images, labels = self.augment.mix(
-                data.images, data.labels, samples, classes=self.classes, **options
-            )
-        else:
-            images = self.augment.apply(data.images, samples, **options)
-            labels = data.labels[samples]
+        count = len(samples)
+        labels = self._no_probabilities(count) if self.augment.mixup else data.labels[samples]
+        for part in [slice(0, count)] if self.shards is None else self.shards.places(count):
+            out = self._buffer[part]
+            if self.augment.mixup:
+                _, labels[part] = self.augment.mix(
+                    data.images, data.labels, samples[part], classes=self.classes, out=out,
+                    **options,
+                )  # fmt: skip
+            else:
+                self.augment.apply(data.images, samples[part], out=out, **options)
         chosen = None if weight is None else weight[samples]
-        return Batches(images, labels, np.arange(len(samples)), chosen)
+        return Batches(self._buffer[:count], labels, np.arange(count), chosen)
+
+    def _no_probabilities(self, count: int) -> np.ndarray:
+        """Rows of probabilities that are valid where nobody reads them."""
+        rows = np.zeros((count, self.classes), np.float32)
+        rows[:, 0] = 1.0
+        return rows
 
 
 def _check(augment: Augment, data: Samples) -> None:

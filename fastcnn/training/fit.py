@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.data.augment import Augment
+from fastcnn.distributed import World
+from fastcnn.distributed.agreement import check_agreement
+from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.passes import check_statistics
@@ -21,12 +24,9 @@ from fastcnn.training.callbacks import Callback
 from fastcnn.training.feed import Feed
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.run import METRICS, Run, describe_fit
-from fastcnn.training.samples import Data, as_samples, sample_weight_of
+from fastcnn.training.run import METRICS, Run, checksum, describe_fit
+from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
 from fastcnn.training.saver import Saver, check_same
-
-if TYPE_CHECKING:
-    from fastcnn.distributed import World
 
 #: Parts of a run's config that all processes of one training must share.
 AGREED = ("model", "data", "loss", "optimizer", "schedule", "training")
@@ -49,11 +49,11 @@ def fit(
     clip_norm: float | None = None,
     ema_decay: float | None = None,
     augment: Augment | None = None,
-    out: "str | Path | Run | None" = None,
+    out: str | Path | Run | None = None,
     resume: bool = False,
-    world: "World | None" = None,
+    world: World | None = None,
     average_every: int = 1,
-    ordered_sums: bool = False,
+    ordered_reduction: bool = False,
 ) -> History:
     """Train a model in place.
 
@@ -94,15 +94,15 @@ def fit(
     resume : bool
         Go on with the run in ``out`` from its last checkpoint, as if it had never stopped. The
         model, the data and all settings but ``threads`` and ``epochs`` must be what they were.
-
     world : World, optional
-        The processes of an MPI job, all of which call this with the same arguments;
-        ``batch_size`` is that of all together. The root alone writes ``out``.
+        The processes of an MPI job, as from :func:`fastcnn.distributed.join`. All of them call
+        this with the same arguments; ``batch_size`` is that of all together. Every process calls
+        its callbacks; the root alone writes ``out``, and what its callbacks decide counts.
     average_every : int
-        With ``world``: average parameters after so many steps of each process, instead of the
-        gradients of each step.
-    ordered_sums : bool
-        With ``world``: results that are the same bits on any number of processes; slower.
+        Average parameters after so many steps of each process instead of gradients after each.
+    ordered_reduction : bool
+        Sum gradients in an order that does not depend on the number of processes, so that results
+        do not either, bit for bit; slower.
 
     Returns
     -------
@@ -117,6 +117,9 @@ def fit(
         that ended well.
     CheckpointError
         If ``resume`` finds no usable checkpoint, or one of other settings.
+    RankError
+        On every process, if processes differ in code, data or settings, or another one fails
+        before the first step.
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the run's files and a checkpoint have been written.
 
@@ -132,66 +135,93 @@ def fit(
     optimizer = optimizer or SGD(lr=0.02, momentum=0.9)
     schedule = schedule or Constant()
     loss = loss or CrossEntropyLoss()
-    _check_numbers(epochs, batch_size, threads, clip_norm)
-    get_backend(backend)
-    training_data = as_samples(train, "train", model, loss)
-    test_data = None if test is None else as_samples(test, "test", model, loss)
-    for size in {min(batch_size, len(training_data)), len(training_data) % batch_size} - {0}:
-        check_statistics(model.graph(), size)
-    average = None if ema_decay is None else WeightAverage(model.parameter_vector, ema_decay)
-    feed = Feed(training_data, augment, seed, threads, model.graph().output_shape[0])
-    history, listeners = History(), list(callbacks)
-    weighted = any(
-        data is not None and sample_weight_of(data) is not None
-        for data in (training_data, test_data)
-    )
-    if resume and out is None:
-        raise ConfigurationError("resume needs the run's folder: out=FOLDER")
-    config = {}
-    if out is not None or world is not None:
-        config = describe_fit(
-            model, training_data, loss, optimizer, schedule,
-            epochs=epochs, batch_size=batch_size, backend=backend, seed=seed, clip_norm=clip_norm,
-            ema_decay=ema_decay, augment=None if augment is None else asdict(augment),
+    world = world or World()
+    with world.guard():
+        with world.preparing():
+            _check_numbers(epochs, batch_size, threads, clip_norm, average_every)
+            get_backend(backend)
+            if resume and out is None and world.is_root:
+                raise ConfigurationError("resume needs the run's folder: out=FOLDER")
+            training_data = as_samples(train, "train", model, loss)
+            test_data = None if test is None else as_samples(test, "test", model, loss)
+            shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered_reduction else 1)
+            for size in {min(batch_size, len(training_data)), len(training_data) % batch_size}:
+                if size:
+                    check_statistics(model.graph(), shards.smallest(size))
+            vector = model.parameter_vector
+            average = None if ema_decay is None else WeightAverage(vector, ema_decay)
+            own_threads = world.threads() if threads is None else threads
+            feed = Feed(
+                training_data, augment, seed, own_threads, model.graph().output_shape[0], shards
+            )
+            config = {}
+            if out is not None or world.size > 1:
+                config = describe_fit(
+                    model, training_data, loss, optimizer, schedule,
+                    epochs=epochs, batch_size=batch_size, backend=backend, seed=seed,
+                    clip_norm=clip_norm, ema_decay=ema_decay,
+                    augment=None if augment is None else asdict(augment),
+                    average_every=average_every, ordered_reduction=ordered_reduction,
+                )  # fmt: skip
+        if world.size > 1:
+            check_agreement(world, **agreed_parts(config, test_data))
+        executor = _executor(
+            model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
+            backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
+            clip_norm=clip_norm,
+            weighted=any(data is not None and sample_weight_of(data) is not None
+                         for data in (training_data, test_data)),
         )  # fmt: skip
-    if world is None:
-        executor: Executor = make_executor(
-            model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size,
-            seed=seed, threads=threads, clip_norm=clip_norm, weighted=weighted,
-        )  # fmt: skip
-    else:
-        from fastcnn.distributed.executor import make_distributed
-
-        if weighted:
-            raise ConfigurationError("weights of samples are for one process")
-        world.check_agreement(**{key: config[key] for key in AGREED})
-        executor = make_distributed(
-            model, world, loss=loss, optimizer=optimizer, batch_size=batch_size, seed=seed,
-            threads=threads, clip_norm=clip_norm, average_every=average_every,
-            ordered=ordered_sums,
-        )  # fmt: skip
-    run = None
-    if out is not None and (world is None or world.is_root):
-        run = _open_run(out, config, resume)
-        listeners.insert(0, run.recorder())
-    loop = TrainingLoop(
-        model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size, seed,
-        average, None if run is None else Saver(run.folder), world,
-    )  # fmt: skip
-    if resume:
-        loop.resume(None if run is None else run.folder / METRICS)
-    with blas_threads(threads):
-        loop.run(feed, test_data)
+        history, listeners, saver = History(), list(callbacks), None
+        with world.preparing():
+            if out is not None and world.is_root:
+                run = _open_run(out, config, resume, world.size)
+                listeners.insert(0, run.recorder())
+                saver = Saver(run.folder)
+            loop = TrainingLoop(
+                model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size,
+                seed, average, saver, world, average_every,
+            )  # fmt: skip
+            if resume and saver is not None:
+                saver.resume(loop, run.folder / METRICS)
+        loop.copy_from_root()
+        # Matrix products of another number of threads are rounded otherwise.
+        with blas_threads(1 if ordered_reduction else own_threads):
+            loop.run(feed, test_data)
     return history
 
 
-def _open_run(out: "str | Path | Run", config: dict[str, Any], resume: bool) -> Run:
+def agreed_parts(config: dict[str, Any], test: Samples | None) -> dict[str, Any]:
+    """What all processes of one training must have in common."""
+    parts = {key: config[key] for key in AGREED}
+    return parts | {"test": None if test is None else checksum(test)}
+
+
+def _executor(
+    model: Model, world: World, average_every: int, ordered: bool, **settings: Any
+) -> Executor:
+    """What takes the steps: the backend's own executor, or one for several processes."""
+    if world.size == 1 and not ordered:
+        return make_executor(model, **settings)
+    from fastcnn.distributed.executor import DistributedExecutor
+
+    try:
+        return DistributedExecutor(
+            model, world=world, average_every=average_every, ordered=ordered, **settings
+        )
+    except ConfigurationError as error:
+        world.known_error = error  # the settings are the same on all processes
+        raise
+
+
+def _open_run(out: str | Path | Run, config: dict[str, Any], resume: bool, ranks: int) -> Run:
     """The run to write to: a new one, or one that is resumed under the same settings."""
     if not isinstance(out, Run):
         out = Run.open(out) if resume else Run.create(out, config)
     if resume:
         check_same(out.config, config, out.folder)
         out.config["training"]["epochs"] = config["training"]["epochs"]
+    out.config["ranks"] = ranks
     return out
 
 
@@ -222,10 +252,15 @@ def evaluate(
 
 
 def _check_numbers(
-    epochs: int, batch_size: int, threads: int | None, clip_norm: float | None
+    epochs: int,
+    batch_size: int,
+    threads: int | None,
+    clip_norm: float | None,
+    average_every: int,
 ) -> None:
     for name, value, least in (
-        ("epochs", epochs, 0), ("batch_size", batch_size, 1), ("threads", threads, 1)
+        ("epochs", epochs, 0), ("batch_size", batch_size, 1), ("threads", threads, 1),
+        ("average_every", average_every, 1),
     ):  # fmt: skip
         if value is None and name == "threads":
             continue

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,9 +19,16 @@ class DeferredInterrupts:
 
     The second one is raised at once. Outside the main thread, where Python has no signal
     handlers, nothing changes.
+
+    Parameters
+    ----------
+    agree : callable, optional
+        Makes 0 (no interrupt), 1 (SIGINT) or 2 (SIGTERM) of this process what several processes
+        act upon together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agree: Callable[[float], float] | None = None) -> None:
+        self._agree = agree
         self.pending: type[KeyboardInterrupt] | None = None
         #: Whether an interrupt was raised by :meth:`check`, where the state is whole.
         self.raised_between_steps = False
@@ -40,15 +48,6 @@ class DeferredInterrupts:
             raise kind
         self.pending = kind
 
-    @property
-    def code(self) -> int:
-        """0 without an interrupt, 1 after SIGINT, 2 after SIGTERM."""
-        return KINDS.index(self.pending)
-
-    def note(self, code: int) -> None:
-        """Take over another process' interrupt."""
-        self.pending = KINDS[code]
-
     def check(self) -> None:
         """Raise what was noted.
 
@@ -57,6 +56,8 @@ class DeferredInterrupts:
         KeyboardInterrupt
             After SIGINT; :class:`Terminated` after SIGTERM.
         """
+        if self._agree is not None:
+            self.pending = KINDS[int(self._agree(KINDS.index(self.pending)))]
         if self.pending is not None:
             self.raised_between_steps = True
             raise self.pending

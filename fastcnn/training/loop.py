@@ -1,29 +1,28 @@
 """The loop over epochs and chunks of steps, and its state."""
 
+import math
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError, NonFiniteError
+from fastcnn.distributed import World
+from fastcnn.errors import NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
 from fastcnn.optim import Schedule, learning_rates
 from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
-from fastcnn.training.checkpoints import Checkpoint, read_file
+from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
 from fastcnn.training.history import History
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.samples import Samples, sample_weight_of
-from fastcnn.training.saver import LAST, Saver, restore_history
-
-if TYPE_CHECKING:
-    from fastcnn.distributed import World
+from fastcnn.training.saver import Saver
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -75,7 +74,8 @@ class TrainingLoop:
         seed: int,
         average: WeightAverage | None,
         saver: Saver | None = None,
-        world: "World | None" = None,
+        world: World | None = None,
+        average_every: int = 1,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -87,7 +87,8 @@ class TrainingLoop:
         self.batch_size = batch_size
         self.average = average
         self.saver = saver
-        self.world = world
+        self.world = world or World()
+        self.average_every = average_every
         self.control = Control()
         self.chunk = 1
         self.generator = np.random.default_rng(seed)
@@ -95,7 +96,7 @@ class TrainingLoop:
         self.epoch_start: dict[str, Any] = self.generator.bit_generator.state  # type: ignore[assignment]
         self.progress = Progress(1)
         self.last_good = model.copy_state()
-        self.interrupts = DeferredInterrupts()
+        self.interrupts = DeferredInterrupts(None if self.world.size == 1 else self.world.largest)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
@@ -140,32 +141,19 @@ class TrainingLoop:
                 listener.load_state_dict(mine[0][1])
                 saved = [entry for entry in saved if entry is not mine[0]]
 
-    def resume(self, metrics: Path | None) -> None:
-        """Bring the loop, and its history from ``metrics``, to where the last checkpoint stood.
-
-        Of several processes the root reads the file, and the others get its content.
-
-        Raises
-        ------
-        CheckpointError
-            If the checkpoint is missing, damaged or of another model, or ``metrics`` lacks steps
-            that were taken before it.
-        """
-        path = Path(LAST) if self.saver is None else self.saver.folder / LAST
-        content = None if self.saver is None else read_file(path)
-        if self.world is not None:
-            content = self.world.bytes_from_root(content)
-        assert content is not None
-        state = Checkpoint.from_bytes(content, path).state
-        try:
+    def copy_from_root(self) -> None:
+        """Take over what the root process knows: its weights, and all else where it resumes."""
+        if self.world.size == 1:
+            return
+        state: dict[str, Any] = {}
+        if self.world.is_root:
+            state = {"loop": self.state_dict(), "history": asdict(self.history)}
+        content = self.world.bytes_from_root(Checkpoint(state).to_bytes())
+        if not self.world.is_root:
+            state = Checkpoint.from_bytes(content, Path("rank 0")).state
             self.load_state_dict(state["loop"])
-            if self.saver is not None:
-                self.saver.load_state(state)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} does not fit this run ({error})") from None
-        if metrics is not None:
-            epochs = self.progress.epoch - 1
-            restore_history(self.history, metrics, self.executor.step, epochs)
+            self.history.epochs[:] = state["history"]["epochs"]
+            self.history.steps[:] = state["history"]["steps"]
 
     def run(self, feed: Feed, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
@@ -178,14 +166,19 @@ class TrainingLoop:
             with self.interrupts:
                 for listener in self.listeners:
                     listener.on_train_begin(start)
+                if self.saver is not None and self.world.size > 1:
+                    self.saver.save(self)  # any process may end the job at any moment
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
                     self._epoch(per_epoch, feed, test)
                 self.history.stop_reason = self.control.stop_reason
             self.history.status = "finished"
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if self.interrupts.raised_between_steps:
+                self.world.known_error = error
             self.history.status = "interrupted"
             raise
-        except NonFiniteError:
+        except NonFiniteError as error:
+            self.world.known_error = error
             self.model.load_state_dict(self.last_good)
             self.history.status = "failed"
             raise
@@ -221,6 +214,10 @@ class TrainingLoop:
             "seconds": progress.seconds,
             "samples_per_second": progress.rate,
         }
+        if self.world.size > 1:
+            # Other processors may round otherwise: no process may drift away.
+            for value in self.model.state_dict().values():
+                self.world.copy_from_root(value)
         with self._averaged():
             if test is not None:
                 record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
@@ -240,11 +237,10 @@ class TrainingLoop:
 
     def _agree(self) -> None:
         """Go on in step with all processes, or stop together."""
-        if self.world is not None:
-            self.interrupts.note(self.world.largest(self.interrupts.code))
-            self.chunk, self.control.lr_factor, self.control.stop_reason = self.world.from_root(
-                [self.chunk, self.control.lr_factor, self.control.stop_reason]
-            )
+        control = self.control
+        self.chunk, control.lr_factor, control.stop_reason = self.world.from_root(
+            [self.chunk, control.lr_factor, control.stop_reason]
+        )
         self.interrupts.check()
 
     def _averaged(self) -> AbstractContextManager[None]:
@@ -253,9 +249,7 @@ class TrainingLoop:
     def _chunk(self, per_epoch: int, feed: Feed, order: np.ndarray) -> None:
         """Some steps in one call of the executor."""
         progress = self.progress
-        count = min(self.chunk, per_epoch - progress.done, feed.most_steps(self.batch_size))
-        if self.average is not None:
-            count = min(count, EVERY_STEPS - self.executor.step % EVERY_STEPS)
+        count = self._steps(per_epoch - progress.done, feed.most_steps(self.batch_size))
         rates = learning_rates(
             self.schedule, self.base_lr, self.executor.step, count,
             self.epochs * per_epoch, per_epoch,
@@ -273,8 +267,8 @@ class TrainingLoop:
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
-        weight = batches.weight
-        each = np.ones(len(samples)) if weight is None else weight[batches.order]
+        weight = sample_weight_of(feed.data)
+        each = np.ones(len(samples)) if weight is None else weight[samples]
         sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
         # One after the other, so that sums do not depend on how steps fall into chunks.
         for loss, size in zip(results.losses.tolist(), sizes.tolist(), strict=True):
@@ -295,6 +289,19 @@ class TrainingLoop:
         for listener in self.listeners:
             listener.on_steps(news)
         self.chunk = int(np.clip(count * CHUNK_SECONDS / max(elapsed, 1e-9), 1, 2 * count + 1))
+
+    def _steps(self, left: int, most: int) -> int:
+        """Steps of the next call: it ends where the weights' average is due, and where processes
+        that go their own ways come together, or with the epoch."""
+        every = self.average_every
+        count = min(self.chunk, left, most)
+        if self.average is not None:
+            every = math.lcm(every, EVERY_STEPS)
+            count = min(count, every - self.executor.step % every)
+        if self.average_every > 1:
+            count -= (self.executor.step + count) % self.average_every
+            count += self.average_every if count <= 0 else 0
+        return min(count, left)
 
     def _record_steps(self, losses: np.ndarray, rates: np.ndarray, norms: np.ndarray) -> None:
         first = self.executor.step - len(losses) + 1

@@ -66,10 +66,24 @@ class Saver:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what a checkpoint knows of the best epoch."""
-        self.best_loss = float(state["best_loss"])
-        self.best = state["best"]
+    def resume(self, loop: "TrainingLoop", metrics: Path) -> None:
+        """Bring a loop and its history to where the last checkpoint was written.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is missing, damaged or of another model, or ``metrics`` lacks steps
+            that were taken before it.
+        """
+        path = self.folder / LAST
+        state = Checkpoint.read(path).state
+        try:
+            loop.load_state_dict(state["loop"])
+            self.best_loss = float(state["best_loss"])
+            self.best = state["best"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not fit this run ({error})") from None
+        restore_history(loop.history, metrics, loop.executor.step, loop.progress.epoch - 1)
 
 
 def restore_history(history: History, metrics: Path, steps: int, epochs: int) -> None:

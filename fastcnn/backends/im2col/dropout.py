@@ -1,28 +1,40 @@
 """Inverted dropout over whole arrays."""
 
+import math
+
 import numpy as np
 
 from fastcnn.backends.counter_random import drop_threshold, uniform_bits
 
 
-def dropout(x: np.ndarray, p: float, key: int) -> np.ndarray:
-    """Zero each element with probability ``p`` and divide the others by ``1 - p``."""
-    kept = uniform_bits(key, 0, x.size).reshape(x.shape) >= np.uint32(drop_threshold(p))
+def dropout(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``.
+
+    ``first_sample`` is the place of ``x`` in a batch that several processes share.
+    """
+    start = first_sample * math.prod(x.shape[1:])
+    kept = uniform_bits(key, start, x.size).reshape(x.shape) >= np.uint32(drop_threshold(p))
     return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
 
 
-def dropout_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout_backward(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
     """The gradient passes through the same mask, scaled alike."""
-    return dropout(grad_output, p, key)
+    return dropout(grad_output, p, key, first_sample)
 
 
-def dropout2d(x: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout2d(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
     """Zero each channel with probability ``p`` and divide the others by ``1 - p``."""
-    bits = uniform_bits(key, 0, x.shape[0] * x.shape[1]).reshape(*x.shape[:2], 1, 1)
+    samples, channels = x.shape[:2]
+    bits = uniform_bits(key, first_sample * channels, samples * channels)
+    bits = bits.reshape(samples, channels, 1, 1)
     kept = bits >= np.uint32(drop_threshold(p))
     return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
 
 
-def dropout2d_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
     """The gradient passes through the same mask, scaled alike."""
-    return dropout2d(grad_output, p, key)
+    return dropout2d(grad_output, p, key, first_sample)

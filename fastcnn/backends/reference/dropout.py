@@ -7,35 +7,42 @@ import numpy as np
 from fastcnn.backends.counter_random import drop_threshold, uniform_bits
 
 
-def dropout(x: np.ndarray, p: float, key: int) -> np.ndarray:
-    """Zero each element with probability ``p`` and divide the others by ``1 - p``."""
+def dropout(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``.
+
+    ``first_sample`` is the place of ``x`` in a batch that several processes share.
+    """
     y = np.zeros(x.shape, x.dtype)
     elements = math.prod(x.shape[1:])
     for n in range(len(x)):
         for e, index in enumerate(np.ndindex(x.shape[1:])):
-            bits = int(uniform_bits(key, n * elements + e, 1)[0])
+            bits = int(uniform_bits(key, (first_sample + n) * elements + e, 1)[0])
             if bits >= drop_threshold(p):
                 y[n][index] = float(x[n][index]) / (1.0 - p)
     return y
 
 
-def dropout_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout_backward(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
     """The gradient passes through the same mask, scaled alike."""
-    return dropout(grad_output, p, key)
+    return dropout(grad_output, p, key, first_sample)
 
 
-def dropout2d(x: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout2d(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
     """Zero each channel with probability ``p`` and divide the others by ``1 - p``."""
     y = np.zeros(x.shape, x.dtype)
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            bits = int(uniform_bits(key, n * x.shape[1] + c, 1)[0])
+            bits = int(uniform_bits(key, (first_sample + n) * x.shape[1] + c, 1)[0])
             if bits >= drop_threshold(p):
                 for index in np.ndindex(x.shape[2:]):
                     y[n, c][index] = float(x[n, c][index]) / (1.0 - p)
     return y
 
 
-def dropout2d_backward(grad_output: np.ndarray, x: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
     """The gradient passes through the same mask, scaled alike."""
-    return dropout2d(grad_output, p, key)
+    return dropout2d(grad_output, p, key, first_sample)
