@@ -14,6 +14,7 @@ from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
     Dropout,
+    Dropout2d,
     Flatten,
     GraphBuilder,
     Linear,
@@ -160,3 +161,35 @@ def test_single_images_of_large_networks_go_through_im2col() -> None:
     assert not suits_im2col(small, small.graph(), 1)
     x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
     assert large.logits(x[:1]) == pytest.approx(large.logits(x)[:1], abs=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [Dropout(0.3), Dropout2d(0.3)])
+def test_dropout_does_nothing_outside_training(dropout: Any) -> None:
+    model = Sequential(
+        Conv2d(1, 4, 3, stride=2, seed=0), ReLU(), dropout, Flatten(), Linear(4 * 9, 3, seed=1),
+        input_shape=(1, 7, 7),
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((70, 1, 7, 7))
+    expected = fastcnn.execution.predict_logits(model, x, backend="im2col")
+    for threads in (1, 2):
+        got = fastcnn.execution.predict_logits(model, x, backend="lanes", threads=threads)
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_share_of_a_batch_has_its_part_of_the_masks(backend: str) -> None:
+    """Loss and gradients of a batch are the means of those of its halves."""
+    model = Sequential(
+        Dropout2d(0.4), Flatten(), Dropout(0.3), Linear(12, 3, seed=1), input_shape=(3, 2, 2)
+    )
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((40, 3, 2, 2)), generator.integers(0, 3, 40)
+    whole = loss_and_gradients(model, x, y, backend=backend, seed=2, step=4)
+    halves = [
+        loss_and_gradients(
+            model, x[i : i + 20], y[i : i + 20], backend=backend, seed=2, step=4, first_sample=i
+        )
+        for i in (0, 20)
+    ]
+    assert np.concatenate([halves[0][1], halves[1][1]]) == pytest.approx(whole[1], abs=1e-5)
+    assert (halves[0][2] + halves[1][2]) / 2 == pytest.approx(whole[2], abs=1e-5)

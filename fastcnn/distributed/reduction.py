@@ -31,7 +31,7 @@ def ordered_sum(world: World, rows: np.ndarray, counts: Sequence[int]) -> np.nda
     mine = widths[world.rank]
     segment = world.exchange(
         parts, [len(rows) * width for width in widths], [count * mine for count in counts]
-    ).reshape(-1, mine)
+    ).reshape(sum(counts), mine)
     total = segment[0].copy()
     for row in segment[1:]:
         total += row

@@ -1,7 +1,6 @@
 """Training on real MPI jobs of two and four processes."""
 
 import importlib.util
-import itertools
 import os
 import shutil
 import signal
@@ -159,19 +158,6 @@ def test_an_interrupt_leaves_a_checkpoint(archive: Path, tmp_path: Path) -> None
     assert process.returncode != 0
     saved = out / "checkpoints/last.safetensors"
     assert saved.exists() or "interrupted" in output
-
-
-def test_shares_are_disjoint_and_cover_the_batch() -> None:
-    from fastcnn.distributed.sharding import share
-
-    for count in (1, 7, 16, 33, 64, 100, 256):
-        for size in (1, 2, 3, 4, 7):
-            parts = [share(count, rank, size) for rank in range(size)]
-            assert parts[0][0] == 0
-            assert parts[-1][1] == count
-            assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
-            if count >= 16 * size:
-                assert all(first % 16 == 0 for first, _ in parts)
 
 
 def test_an_ordinary_run_does_not_start_mpi() -> None:

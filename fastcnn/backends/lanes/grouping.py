@@ -45,7 +45,7 @@ class Group:
 #: Operations behind which a ReLU costs nothing.
 RECTIFIED = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "add")
 #: Operations that may leave their input where it is.
-RENAMES = ("flatten", "dropout")
+RENAMES = ("flatten", "dropout", "dropout2d")
 
 
 def fuse(graph: Graph) -> list[Group]:

@@ -12,7 +12,7 @@ from fastcnn.backends.lanes.grouping import RENAMES, Group, fuse, number_stages
 
 #: Operations that read their output's gradient through tables, whatever zeros are around it.
 ANY_LAYOUT = ("conv2d", "conv_transpose2d", "batch_norm", "add", "relu", "sigmoid", "tanh",
-              "dropout", "leaky_relu", "elu",
+              "dropout", "dropout2d", "leaky_relu", "elu",
               "gelu", "silu", "softplus")  # fmt: skip
 
 
