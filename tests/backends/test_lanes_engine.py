@@ -58,6 +58,12 @@ MODELS = {
         Flatten(), Linear(72, 5, seed=3), Sigmoid(), Linear(5, 4, bias=False, seed=4),
         input_shape=(2, 9, 11),
     ),
+    "winograd": lambda: Sequential(
+        Conv2d(2, 32, 1, seed=0), Sigmoid(), Conv2d(32, 48, 3, padding=1, seed=1), ReLU(),
+        Conv2d(48, 36, 3, padding=2, bias=False, seed=2), ReLU(), MaxPool2d(2),
+        Conv2d(36, 32, 3, padding=(0, 1), seed=3), ReLU(), Flatten(), Linear(32 * 12, 3, seed=4),
+        input_shape=(2, 6, 10),
+    ),
     "convolution last": lambda: Sequential(
         Conv2d(1, 3, 3, padding="same", seed=0), ReLU(), Conv2d(3, 2, 3, padding=1, seed=1),
         ReLU(), Flatten(), Linear(32, 3, seed=2), input_shape=(1, 4, 4),
@@ -74,8 +80,9 @@ def test_loss_and_gradients(name: str, count: int, threads: int) -> None:
     assert np.abs(gradient - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
 
 
-def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    results = [run(MODELS["report"](), 90, threads) for threads in (1, 2, 4, 8)]
+@pytest.mark.parametrize("name", ["report", "winograd"])
+def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
+    results = [run(MODELS[name](), 90, threads) for threads in (1, 2, 4, 8)]
     for other in results[1:]:
         assert other[0] == results[0][0]
         assert (other[2] == results[0][2]).all()

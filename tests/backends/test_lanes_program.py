@@ -23,7 +23,10 @@ def test_every_kernel_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("batch", [1, 16, 50])
 def test_products_are_those_of_the_layers(batch: int) -> None:
-    """A convolution's and a linear layer's FLOPs, forward and for each gradient."""
+    """A convolution's and a linear layer's FLOPs, forward and for each gradient.
+
+    Winograd's convolutions count the 16 products and the additions that they do on each tile.
+    """
     model = fastcnn.models.vgg_small(seed=0)
     found = costs(fastcnn.plan(model, batch, threads=1))
     shapes = {node.name: node.input_shapes[0] for node in model.graph().nodes}
@@ -34,10 +37,20 @@ def test_products_are_those_of_the_layers(batch: int) -> None:
         outputs = int(np.prod(layer.output_shape(shapes[name])))
         kinds = (f"{name}: conv", f"{name}: linear")
         forward = next(cost for key, cost in found.items() if key.startswith(kinds))
-        assert forward.flops == batch * products * outputs
-        assert found[f"{name}: weight gradient"].flops == batch * products * outputs
+        flops = [batch * products * outputs] * 3
+        if isinstance(layer, Conv2d) and name != "conv1":
+            count, channels = layer.weight.shape[:2]
+            tiles = batch * outputs // count // 4
+            products, pixels = 2 * 16 * channels * count, 32 * channels
+            flops = [
+                tiles * (products + pixels + 24 * count),
+                tiles * (products + pixels + 12 * count),
+                tiles * (products + 32 * count + 24 * channels),
+            ]
+        assert forward.flops == flops[0]
+        assert found[f"{name}: weight gradient"].flops == flops[1]
         if name != "conv1":
-            assert found[f"{name}: input gradient"].flops == batch * products * outputs
+            assert found[f"{name}: input gradient"].flops == flops[2]
 
 
 def test_bytes_of_convolutions() -> None:

@@ -1,7 +1,7 @@
 """Rows of each operation's backward pass."""
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes import conv_rows
+from fastcnn.backends.lanes import conv_rows, winograd_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.grouping import Group
@@ -120,14 +120,19 @@ class Backward:
     def _conv2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
         g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
-        partial, bias = self._partial(group, g.out_channels * g.taps, g.out_channels)
+        weights = 0 if winograd_rows.suits_gradient(g) else g.out_channels * g.taps
+        partial, bias = self._partial(group, weights, g.out_channels)
         if group.pooled:
             grad = self._before_pooling(group, grad, bias)
         else:
             grad = self.rectify(group, grad)
             self._bias_gradient(group, grad, bias)
-        conv_rows.weight_gradient(planner, node.name, g, self.values[group.source], grad, partial)
-        self._reduce(group, partial, bias, g.out_channels * g.taps, g.out_channels)
+        x = self.values[group.source]
+        if weights:
+            conv_rows.weight_gradient(planner, node.name, g, x, grad, partial)
+        else:
+            winograd_rows.weight_gradient(planner, node.name, g, weight, x, grad)
+        self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
             conv_rows.transpose(
@@ -191,7 +196,9 @@ class Backward:
         self, group: Group, partial: dict[str, int], bias: dict[str, int], weights: int, biases: int
     ) -> None:
         """Plan the sums over blocks of the gradients."""
-        self._sum_blocks(group, parameter_offset(self.planner, group, "weight"), partial, weights)
+        if weights:
+            target = parameter_offset(self.planner, group, "weight")
+            self._sum_blocks(group, target, partial, weights)
         if "bias" in group.node.parameters:
             self._sum_blocks(group, parameter_offset(self.planner, group, "bias"), bias, biases)
 

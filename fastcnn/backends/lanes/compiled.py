@@ -18,7 +18,7 @@ import numba
 from numba.core import caching
 
 import fastcnn
-from fastcnn.backends.lanes import interpreter
+from fastcnn.backends.lanes import interpreter, late_codegen
 from fastcnn.backends.lanes.target import processor
 from fastcnn.files import cache_folder
 
@@ -80,7 +80,8 @@ def _compile() -> Start:
     except OSError as error:
         log.warning("kernels cannot be kept (%s): every process compiles them anew", error)
         folder, cache = None, None
-    dispatcher.compile(interpreter.SIGNATURE)
+    with late_codegen.only_for(dispatcher.py_func.__qualname__):
+        dispatcher.compile(interpreter.SIGNATURE)
     dispatcher.disable_compile()
     compiled = cache is None or cache.missed
     seconds = time.perf_counter() - began

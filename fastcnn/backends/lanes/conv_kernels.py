@@ -6,7 +6,6 @@ tables, P the parameters, G their gradient, r the program row.
 """
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.conv_tiles import (
@@ -15,6 +14,7 @@ from fastcnn.backends.lanes.conv_tiles import (
     weight_gradient_tile,
 )
 from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
     CHANNELS,
@@ -59,7 +59,7 @@ TAP_BLOCK = 160
 SUM_ROW = (TAP_BLOCK + 16) * LANES
 
 
-@njit(nogil=True)
+@linked
 def pack(A, T, P, r, part, parts):
     """Gather weights into the order in which tiles read them; index -1 is a zero."""
     first, last = share(r[TAPS], part, parts)
@@ -69,7 +69,7 @@ def pack(A, T, P, r, part, parts):
         A[target + i] = P[source] if source >= 0 else np.float32(0)
 
 
-@njit(nogil=True)
+@linked
 def ask_ahead(A, T, r, x, position, count, first, last):
     """Prefetch what some positions read for the first time, of some input channels.
 
@@ -80,7 +80,7 @@ def ask_ahead(A, T, r, x, position, count, first, last):
             simd.prefetch(A, x + T[r[X_TABLE] + p] + T[r[EXTRA] + c])
 
 
-@njit(nogil=True)
+@linked
 def channels_of_tile(left):
     """Channels of the next tile where some are left; conv_geometry.py packs weights alike."""
     if HIGH and left >= 6:
@@ -90,15 +90,101 @@ def channels_of_tile(left):
     return 2 if left >= 2 else 1
 
 
-@njit(nogil=True)
+@linked
+def products(
+    A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias, y, ypix, stride,
+    relu, m, mode,
+):  # fmt: skip
+    """All channels of some positions; with ``ahead``, those behind them are asked for meanwhile."""
+    c = 0
+    while c < channels:
+        rows = channels_of_tile(channels - c)
+        if ahead:
+            near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
+            ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
+        wc, bc = w + c * taps, bias + c if bias >= 0 else -1
+        yc, mc = y + c * stride, m + c * stride
+        if rows == 8:
+            for p in range(p0, end, 3):
+                conv_tile(
+                    8, 3, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
+                    A, yc, ypix, stride, relu, A, mc, mode,
+                )  # fmt: skip
+        elif rows == 6:
+            for p in range(p0, end, 4):
+                conv_tile(
+                    6, 4, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
+                    A, yc, ypix, stride, relu, A, mc, mode,
+                )  # fmt: skip
+        elif rows == 4:
+            for p in range(p0, end, 4):
+                conv_tile(
+                    4, 4, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
+                    A, yc, ypix, stride, relu, A, mc, mode,
+                )  # fmt: skip
+        elif rows == 2:
+            for p in range(p0, end, 8):
+                conv_tile(
+                    2, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
+                    A, yc, ypix, stride, relu, A, mc, mode,
+                )  # fmt: skip
+        else:
+            for p in range(p0, end, 8):
+                conv_tile(
+                    1, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
+                    A, yc, ypix, stride, relu, A, mc, mode,
+                )  # fmt: skip
+        c += rows
+
+
+@linked
+def pooled_products(
+    A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias, y, ypix, stride,
+    relu, m,
+):  # fmt: skip
+    """The same with 2x2 max-pooling.
+
+    Pooled tiles write little: all channels of some positions, whose input stays in cache. Others
+    write more than they read: all positions of some channels.
+    """
+    for p in range(p0, end, 4):
+        if ahead:
+            near, far = share(r[IN], (p - p0) // 4, (end - p0 + 3) // 4)
+            ask_ahead(A, T, r, x, p0 + POOLED_CLUSTER, POOLED_CLUSTER, near, far)
+        for c in range(0, channels - 3, 4):
+            bc = bias + c if bias >= 0 else -1
+            conv_pool_tile(
+                4, 4, A, x, xpix, p, tap_table, 0, taps, A, w + c * taps, P, bc,
+                A, y + c * stride, ypix, stride, relu, A, m + c * stride,
+            )  # fmt: skip
+    c = channels // 4 * 4
+    while c < channels:
+        wc, bc = w + c * taps, bias + c if bias >= 0 else -1
+        yc, mc = y + c * stride, m + c * stride
+        if channels - c >= 2:
+            for p in range(p0, end, 8):
+                conv_pool_tile(
+                    2, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
+                    A, yc, ypix, stride, relu, A, mc,
+                )  # fmt: skip
+            c += 2
+        else:
+            for p in range(p0, end, 8):
+                conv_pool_tile(
+                    1, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
+                    A, yc, ypix, stride, relu, A, mc,
+                )  # fmt: skip
+            c += 1
+
+
+@linked
 def convolution(A, T, P, r, block, slot, part, parts):
     """Convolution forward, or its input gradient: tables and packed weights tell which."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    taps, table, xpix, ypix = r[TAPS], r[TAP_TABLE], r[X_TABLE], r[Y_TABLE]
-    channels, stride, relu, mode = r[CHANNELS], r[Y_CHANNEL], r[RELU], r[MODE]
-    xpix_table, ypix_table, tap_table = T[xpix:], T[ypix:], T[table:]
+    xpix, ypix, tap_table = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[TAP_TABLE] :]
+    taps, channels, stride, mode = r[TAPS], r[CHANNELS], r[Y_CHANNEL], r[MODE]
     step = POOLED_CLUSTER if mode == POOLED else CLUSTER
     clusters = (r[POSITIONS] + step - 1) // step
     first, last = share(r[GROUPS] * clusters, part, parts)
@@ -106,79 +192,23 @@ def convolution(A, T, P, r, block, slot, part, parts):
         group, cluster = unit // clusters, unit % clusters
         p0 = cluster * step
         end = min(p0 + step, r[POSITIONS])
-        xg, wg = x0 + group * r[X_GROUP], r[W] + group * channels * taps
-        ahead = cluster + 1 < clusters
+        ahead = r[IN] > 0 and cluster + 1 < clusters
+        x, w, c = x0 + group * r[X_GROUP], r[W] + group * channels * taps, group * channels
+        bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+        y, m = y0 + c * stride, m0 + c * stride
         if mode == POOLED:
-            # Pooled tiles write little: all channels of some positions, whose input stays in
-            # cache. Others write more than they read: all positions of some channels.
-            for p in range(p0, end, 4):
-                if ahead:
-                    near, far = share(r[IN], (p - p0) // 4, (end - p0 + 3) // 4)
-                    ask_ahead(A, T, r, xg, p0 + step, step, near, far)
-                for c in range(0, channels - 3, 4):
-                    at = group * channels + c
-                    bias = r[BIAS] + at if r[BIAS] >= 0 else -1
-                    conv_pool_tile(
-                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, wg + c * taps, P, bias,
-                        A, y0 + at * stride, ypix_table, stride, relu, A, m0 + at * stride,
-                    )  # fmt: skip
-        c = channels // 4 * 4 if mode == POOLED else 0
-        while c < channels:
-            left = channels - c
-            at = group * channels + c
-            bias = r[BIAS] + at if r[BIAS] >= 0 else -1
-            w, y, m = wg + c * taps, y0 + at * stride, m0 + at * stride
-            rows = channels_of_tile(left)
-            if ahead and mode != POOLED:
-                near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
-                ask_ahead(A, T, r, xg, p0 + step, step, near, far)
-            if mode == POOLED:
-                if rows == 2:
-                    for p in range(p0, end, 8):
-                        conv_pool_tile(
-                            2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, relu, A, m,
-                        )  # fmt: skip
-                else:
-                    for p in range(p0, end, 8):
-                        conv_pool_tile(
-                            1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                            A, y, ypix_table, stride, relu, A, m,
-                        )  # fmt: skip
-            elif rows == 8:
-                for p in range(p0, end, 3):
-                    conv_tile(
-                        8, 3, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, relu, A, m, mode,
-                    )  # fmt: skip
-            elif rows == 6:
-                for p in range(p0, end, 4):
-                    conv_tile(
-                        6, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, relu, A, m, mode,
-                    )  # fmt: skip
-            elif rows == 4:
-                for p in range(p0, end, 4):
-                    conv_tile(
-                        4, 4, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, relu, A, m, mode,
-                    )  # fmt: skip
-            elif rows == 2:
-                for p in range(p0, end, 8):
-                    conv_tile(
-                        2, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, relu, A, m, mode,
-                    )  # fmt: skip
-            else:
-                for p in range(p0, end, 8):
-                    conv_tile(
-                        1, 8, A, xg, xpix_table, p, tap_table, 0, taps, A, w, P, bias,
-                        A, y, ypix_table, stride, relu, A, m, mode,
-                    )  # fmt: skip
-            c += rows
+            pooled_products(
+                A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias,
+                y, ypix, stride, r[RELU], m,
+            )  # fmt: skip
+        else:
+            products(
+                A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias,
+                y, ypix, stride, r[RELU], m, mode,
+            )  # fmt: skip
 
 
-@njit(nogil=True)
+@linked
 def weight_gradient(A, T, r, block, slot, worker, part, parts):
     """One block's share of a convolution's weight gradient, written to its partial buffer.
 
@@ -236,7 +266,7 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
                             A[target + t + i] = A[spare + i]
 
 
-@njit(nogil=True)
+@linked
 def bias_gradient(A, T, r, block, slot, part, parts):
     """One block's sums of the output gradient over positions and samples, for each channel."""
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes import winograd_rows
 from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order, taps_of_phase
 from fastcnn.backends.lanes.conv_kernels import SUM_ROW
@@ -32,6 +33,9 @@ def product(
     **columns: int,
 ) -> None:
     """Add the row of a convolution of X into Y, with the columns of what is fused behind it."""
+    if winograd_rows.suits(g):
+        winograd_rows.product(planner, name, g, weight, x, y, pooled, columns)
+        return
     source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
     h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
     taps = input_taps(g, x)
@@ -55,6 +59,9 @@ def transpose(
     One convolution for each phase of the stride: input rows that are equal modulo the stride see
     the same kernel rows.
     """
+    if winograd_rows.suits(g):
+        winograd_rows.transpose(planner, name, g, weight, grad, grad_x, columns)
+        return
     index = weight + np.arange(g.out_channels * g.taps).reshape(
         g.groups, g.group_outputs, g.group_inputs, *g.kernel
     )

@@ -105,17 +105,26 @@ def conv_tile(
             for i, row in enumerate(sums)
             for value, position in zip(row, positions, strict=True)
         ]
-        with builder.if_else(hidden) as (then, otherwise):
-            with then:
-                for value, inside in places:
-                    mask = emit_load(builder, at.pointer(M, builder.add(m0, inside)))
-                    closed = builder.fcmp_ordered("<=", mask, constant(0.0))
-                    value = builder.select(closed, constant(0.0), value)
-                    emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
-            with otherwise:
-                for value, inside in places:
-                    target = at.pointer(Y, builder.add(y0, inside))
-                    emit_store(builder, at.rectified(value, relu), target)
+        emit_outputs(at, places, Y, y0, relu, M, m0, hidden)
+
+
+def emit_outputs(
+    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any, M: Any, m0: Any,
+    hidden: Any,
+) -> None:  # fmt: skip
+    """Store values at their places, rectified, or if ``hidden`` masked by what ``M`` has there."""
+    builder = at.builder
+    with builder.if_else(hidden) as (then, otherwise):
+        with then:
+            for value, inside in places:
+                mask = emit_load(builder, at.pointer(M, builder.add(m0, inside)))
+                closed = builder.fcmp_ordered("<=", mask, constant(0.0))
+                value = builder.select(closed, constant(0.0), value)
+                emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
+        with otherwise:
+            for value, inside in places:
+                target = at.pointer(Y, builder.add(y0, inside))
+                emit_store(builder, at.rectified(value, relu), target)
 
 
 @tile(2)
@@ -130,26 +139,34 @@ def conv_pool_tile(
     ``Y``, receives the winner's number, 0 to 3, or 4 where the rectifier closed the window.
     """
     builder = at.builder
-    apply = builder.icmp_signed("!=", relu, at.index(0))
     first = builder.sdiv(p0, at.index(4))
     parts = _conv_parts(at, CB, PB, blocking().windows, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
     for c, p, sums in parts:
         for window in range(len(sums[0]) // 4):
             position = at.table(ypix, at.offset(first, p // 4 + window, 1))
             for i, row in enumerate(sums):
-                best, winner = row[4 * window], constant(0.0)
-                for k in range(1, 4):
-                    candidate = row[4 * window + k]
-                    wins = emit_wins(builder, candidate, best)
-                    best = builder.select(wins, candidate, best)
-                    winner = builder.select(wins, constant(float(k)), winner)
-                closed = builder.fcmp_ordered("<=", best, constant(0.0))
-                rectified = builder.select(closed, constant(4.0), winner)
-                winner = builder.select(apply, rectified, winner)
                 inside = at.offset(position, c + i, ystride)
-                value = at.rectified(best, relu)
-                emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
-                emit_store(builder, winner, at.pointer(I, builder.add(i0, inside)))
+                emit_window(
+                    at, row[4 * window : 4 * window + 4], Y, builder.add(y0, inside), relu,
+                    I, builder.add(i0, inside),
+                )  # fmt: skip
+
+
+def emit_window(
+    at: Emitter, values: list[Any], Y: Any, y0: Any, relu: Any, I: Any, i0: Any
+) -> None:
+    """Store the largest of a window's four values, rectified, and its number: 4 if closed."""
+    builder = at.builder
+    best, winner = values[0], constant(0.0)
+    for k, candidate in enumerate(values[1:], start=1):
+        wins = emit_wins(builder, candidate, best)
+        best = builder.select(wins, candidate, best)
+        winner = builder.select(wins, constant(float(k)), winner)
+    closed = builder.fcmp_ordered("<=", best, constant(0.0))
+    rectified = builder.select(closed, constant(4.0), winner)
+    winner = builder.select(builder.icmp_signed("!=", relu, at.index(0)), rectified, winner)
+    emit_store(builder, at.rectified(best, relu), at.pointer(Y, y0))
+    emit_store(builder, winner, at.pointer(I, i0))
 
 
 @tile(2)

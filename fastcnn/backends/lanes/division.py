@@ -1,9 +1,9 @@
 """Dividing work among threads."""
 
-from numba import njit
+from fastcnn.backends.lanes.late_codegen import linked
 
 
-@njit(inline="always")
+@linked
 def share(units, part, parts):
     """First and last unit of a share."""
     return units * part // parts, units * (part + 1) // parts

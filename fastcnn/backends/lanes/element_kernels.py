@@ -5,11 +5,11 @@ tables, r the program row.
 """
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes import vector_math as vm
 from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     ACT_ELU,
     ACT_GELU,
@@ -46,7 +46,7 @@ from fastcnn.backends.lanes.layout import (
 LANES = simd.LANES
 
 
-@njit(nogil=True)
+@linked
 def activation(A, T, r, block, slot, part, parts):
     """Element-wise function by MODE; SCALE is where its two numbers stand."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
@@ -82,7 +82,7 @@ def activation(A, T, r, block, slot, part, parts):
             c, p = c + 1, 0
 
 
-@njit(nogil=True)
+@linked
 def activation_backward(A, T, r, block, slot, part, parts):
     """X is the input's gradient, Y the output's.
 
@@ -125,7 +125,7 @@ def activation_backward(A, T, r, block, slot, part, parts):
             c, p = c + 1, 0
 
 
-@njit(nogil=True)
+@linked
 def addition(A, T, r, block, slot, part, parts):
     """Y = X + M, then rectified with RELU."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
@@ -148,7 +148,7 @@ def addition(A, T, r, block, slot, part, parts):
             c, p = c + 1, 0
 
 
-@njit(nogil=True)
+@linked
 def dropout(A, T, r, key, first_sample, block, slot, part, parts):
     """Zero elements whose hash is below the threshold, scale the rest; forward and backward.
 

@@ -11,8 +11,10 @@ from fastcnn.backends.lanes import linear_kernels as dense
 from fastcnn.backends.lanes import norm_kernels as norm
 from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes import winograd_kernels as winograd
 from fastcnn.backends.lanes.denormals import flush_denormals, restore_denormals
 from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     IN,
     K_ACTIVATION,
@@ -44,6 +46,10 @@ from fastcnn.backends.lanes.layout import (
     K_TRANSPOSE,
     K_UNPOOL,
     K_WEIGHT_GRADIENT,
+    K_WINOGRAD,
+    K_WINOGRAD_GRADIENT,
+    K_WINOGRAD_REDUCE,
+    K_WINOGRAD_WEIGHTS,
     KERNEL,
     KEY,
     OUT,
@@ -63,7 +69,7 @@ from fastcnn.backends.lanes.transpose_tiles import pack_tile
 LANES = simd.LANES
 
 
-@njit(nogil=True)
+@linked
 def splitmix64(value):
     """See counter_random.py."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
@@ -72,7 +78,7 @@ def splitmix64(value):
     return value ^ (value >> np.uint64(31))
 
 
-@njit(nogil=True)
+@linked
 def dropout_key(seed, step, node):
     """See counter_random.py."""
     key = splitmix64(np.uint64(seed))
@@ -80,7 +86,7 @@ def dropout_key(seed, step, node):
     return np.int64(splitmix64(key ^ np.uint64(node)))
 
 
-@njit(nogil=True)
+@linked
 def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part, parts):
     """Normalise one block's images and pack them into lanes; idle lanes are zero."""
     pixels, channels, table = r[IN], r[OUT], r[X_TABLE]
@@ -115,7 +121,7 @@ def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part
                 A[y0 + T[table + k] + lane] = value
 
 
-@njit(nogil=True)
+@linked
 def write_output(A, T, r, block, count, start, outputs):
     """Copy one block's outputs out of lanes to a row for each sample."""
     size, x0 = r[IN], r[X] + block * r[X_BLOCK]
@@ -125,7 +131,7 @@ def write_output(A, T, r, block, count, start, outputs):
             outputs[target + k] = A[x0 + T[r[X_TABLE] + k] + lane]
 
 
-@njit(inline="always")
+@linked
 def run_block_row(
     A, T, P, r, seed, step, first_sample, block, slot, worker, part, parts,
     count, order, start, bytes_, floats, labels, targets, outputs, losses, hits,
@@ -137,6 +143,10 @@ def run_block_row(
         conv.convolution(A, T, P, r, block, slot, part, parts)
     elif kernel == K_WEIGHT_GRADIENT:
         conv.weight_gradient(A, T, r, block, slot, worker, part, parts)
+    elif kernel == K_WINOGRAD:
+        winograd.winograd(A, T, P, r, block, slot, worker, part, parts)
+    elif kernel == K_WINOGRAD_GRADIENT:
+        winograd.winograd_gradient(A, T, r, block, slot, worker, part, parts)
     elif kernel == K_BIAS_GRADIENT:
         conv.bias_gradient(A, T, r, block, slot, part, parts)
     elif kernel == K_UNPOOL:
@@ -177,7 +187,7 @@ def run_block_row(
         mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits)
 
 
-@njit(inline="always")
+@linked
 def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
     """Run a thread's share of a row that takes the whole batch at once."""
     kernel = r[KERNEL]
@@ -193,6 +203,10 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
         dense.linear_bias_gradient(A, G, r, blocks, part, parts)
     elif kernel == K_PACK:
         conv.pack(A, T, P, r, part, parts)
+    elif kernel == K_WINOGRAD_WEIGHTS:
+        winograd.winograd_weights(A, T, P, r, part, parts)
+    elif kernel == K_WINOGRAD_REDUCE:
+        winograd.winograd_reduce(A, G, r, blocks, worker, part, parts)
     elif kernel == K_NORM_STATISTICS:
         norm.statistics(A, P, r, blocks, count, part, parts)
     elif kernel == K_NORM_GRADIENT_STATISTICS:

@@ -148,6 +148,42 @@ def _weight_gradient(r: Row) -> Cost:
     return r.cost(2 * r.elements * r[L.TAPS], read, 0, partial=_weights(r))
 
 
+#: Products and additions of Winograd's F(2x2, 3x3) on a tile: of its input, of its output, of the
+#: output's gradient.
+_PRODUCTS, _TO_INPUT, _TO_OUTPUT, _TO_GRADIENT = 16, 32, 24, 12
+
+
+def _tiles(r: Row) -> tuple[int, int, int]:
+    """Input channels, output channels and tiles of a row of Winograd's."""
+    return r[L.IN], r[L.CHANNELS], r[L.POSITIONS]
+
+
+def _winograd(r: Row) -> Cost:
+    inputs, outputs, tiles = _tiles(r)
+    flops = 2 * _PRODUCTS * inputs * outputs + _TO_INPUT * inputs + _TO_OUTPUT * outputs
+    pooled, masked = r[L.MODE] == L.POOLED, r[L.MODE] == L.MASKED
+    written = outputs * tiles * (2 if pooled else 4)
+    read = 4 * tiles * inputs + (written if masked else 0)
+    return r.cost(tiles * flops, read, written, parameters_read=_PRODUCTS * inputs * outputs)
+
+
+def _winograd_gradient(r: Row) -> Cost:
+    inputs, outputs, tiles = _tiles(r)
+    flops = 2 * _PRODUCTS * inputs * outputs + _TO_INPUT * inputs + _TO_GRADIENT * outputs
+    partial = _PRODUCTS * inputs * outputs
+    return r.cost(tiles * flops, 4 * tiles * (inputs + outputs), 0, partial=partial)
+
+
+def _winograd_reduce(r: Row) -> Cost:
+    read = _PRODUCTS * r[L.IN]
+    return Cost(read * r.blocks + 24 * r[L.IN], FLOAT_BYTES * read * r.blocks, 36 * r[L.IN])
+
+
+def _winograd_sizes(r: Row) -> str:
+    inputs, outputs, tiles = _tiles(r)
+    return f"{inputs} to {outputs}, {tiles} tiles"
+
+
 def _windows(r: Row) -> int:
     """Vectors of a channel that lie in some window of an average pooling."""
     rows = r.table(L.TAP_TABLE, r[L.POSITIONS] * (r[L.TAPS] + 1)).reshape(-1, r[L.TAPS] + 1)
@@ -254,8 +290,12 @@ CONV_WIDTHS = {8: 3, 6: 4, 4: 4, 2: 8, 1: 8}
 GRADIENT_WIDTHS = {4: 5, 2: 5, 1: 8}
 
 
+def _winograd_gradient_tile(r: Row) -> str:
+    return _clipped((8, 2 if r[L.IN] > LANES else 1), blocking().products)
+
+
 def _conv_tile(r: Row) -> str:
-    pooled = r[L.MODE] == L.POOLED
+    pooled = r[L.MODE] == L.POOLED and r[L.KERNEL] == L.K_CONV
     height = next(height for height in tile_heights(pooled) if height <= r[L.CHANNELS])
     largest = blocking().windows if pooled else blocking().products
     return _clipped((height, CONV_WIDTHS[height]), largest)
@@ -286,6 +326,16 @@ KERNELS: dict[int, Kernel] = {
     L.K_PACK: Kernel("pack", _pack, _sizes_of(L.TAPS)),
     L.K_CONV: Kernel("convolution", _convolution, _conv_sizes, _conv_tile),
     L.K_WEIGHT_GRADIENT: Kernel("weight gradient", _weight_gradient, _conv_sizes, _gradient_tile),
+    L.K_WINOGRAD_WEIGHTS: Kernel(
+        "Winograd weights",
+        lambda r: Cost(28 * r[L.IN], 9 * FLOAT_BYTES * r[L.IN], _PRODUCTS * FLOAT_BYTES * r[L.IN]),
+        _sizes_of(L.IN),
+    ),
+    L.K_WINOGRAD: Kernel("Winograd", _winograd, _winograd_sizes, _conv_tile),
+    L.K_WINOGRAD_GRADIENT: Kernel(
+        "Winograd gradient", _winograd_gradient, _winograd_sizes, _winograd_gradient_tile
+    ),
+    L.K_WINOGRAD_REDUCE: Kernel("Winograd sum", _winograd_reduce, _sizes_of(L.IN)),
     L.K_BIAS_GRADIENT: Kernel("bias gradient", _elements(1, 1, 0, 1), _map_sizes),
     L.K_MAX_POOL: Kernel("max pool", _max_pool, _window_sizes),
     L.K_MAX_POOL_BACKWARD: Kernel("max pool gradient", _max_pool_backward, _window_sizes),

@@ -6,10 +6,10 @@ tables, P the parameters, G their gradient, r the program row.
 """
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
     EXTRA,
@@ -34,7 +34,7 @@ from fastcnn.backends.lanes.transpose_tiles import transpose_tile
 LANES = simd.LANES
 
 
-@njit(nogil=True)
+@linked
 def linear(A, P, r, blocks, part, parts, backward):
     """Fully connected layer over all blocks: forward, or the gradient of its input.
 
@@ -98,7 +98,7 @@ def linear(A, P, r, blocks, part, parts, backward):
             b += done
 
 
-@njit(nogil=True)
+@linked
 def transpose(A, r, blocks, part, parts):
     """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart."""
     columns = (r[IN] + LANES - 1) // LANES
@@ -109,7 +109,7 @@ def transpose(A, r, blocks, part, parts):
         transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i * LANES, r[OUT])
 
 
-@njit(nogil=True)
+@linked
 def outer(A, G, r, blocks, worker, part, parts):
     """Weight gradient of a fully connected layer, IN inputs by OUT outputs, into G.
 
@@ -128,21 +128,25 @@ def outer(A, G, r, blocks, worker, part, parts):
         d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
         if i + 64 <= inputs:
             if count == 4:
-                outer_tile(4, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs)
+                outer_tile(4, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
             else:
-                outer_tile(1, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs)
+                outer_tile(1, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
             continue
         for k in range(0, inputs - i, LANES):
             if count == 4:
-                outer_tile(4, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES)
+                outer_tile(
+                    4, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False
+                )
             else:
-                outer_tile(1, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES)
+                outer_tile(
+                    1, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False
+                )
             for row in range(count):
                 for j in range(min(LANES, inputs - i - k)):
                     G[g + row * inputs + k + j] = A[spare + row * LANES + j]
 
 
-@njit(nogil=True)
+@linked
 def linear_bias_gradient(A, G, r, blocks, part, parts):
     """Sum the output's gradient over all samples, in block order."""
     first, last = share(r[OUT], part, parts)
@@ -153,7 +157,7 @@ def linear_bias_gradient(A, G, r, blocks, part, parts):
         G[r[BIAS] + o] = simd.lane_sum(total)
 
 
-@njit(nogil=True)
+@linked
 def reduce_partials(A, G, r, blocks, part, parts):
     """Add the blocks' partial gradients in block order into G."""
     first, last = share(r[OUT], part, parts)

@@ -64,25 +64,30 @@ def _multiply(
 @tile(2)
 def outer_tile(
     at: Emitter, OB: int, IB: int, D: Any, d0: Any, dblock: Any, N: Any,
-    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any,
+    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any, more: Any,
 ) -> None:  # fmt: skip
     """Weight gradient of a fully connected layer: OB outputs by IB vectors of 16 inputs.
 
     ``D`` is in lanes (block, output, 16); ``X`` has one row of inputs a sample, so that the sum
-    over samples needs no reduction across lanes.
+    over samples needs no reduction across lanes. With ``more`` added to what ``G`` has.
     """
     for o, i, rows, columns in split(OB, IB, blocking().products):
         _multiply_samples(
             at, rows, columns, D, at.offset(d0, o, LANES), dblock, N, X, at.offset(x0, i, LANES),
-            xrow, G, at.offset(at.offset(g0, o, grow), i, LANES), grow,
+            xrow, G, at.offset(at.offset(g0, o, grow), i, LANES), grow, more,
         )  # fmt: skip
 
 
 def _multiply_samples(
     at: Emitter, OB: int, IB: int, D: Any, d0: Any, dblock: Any, N: Any,
-    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any,
+    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any, more: Any,
 ) -> None:  # fmt: skip
     builder = at.builder
+    adds = builder.icmp_signed("!=", more, at.index(0))
+    targets = [
+        at.pointer(G, at.offset(at.offset(g0, o, grow), i, LANES))
+        for o in range(OB) for i in range(IB)
+    ]  # fmt: skip
     grads = [at.pointer(D, at.offset(d0, o, LANES)) for o in range(OB)]
     inputs = at.pointer(X, x0)
 
@@ -100,7 +105,7 @@ def _multiply_samples(
         return updated
 
     flat = at.loop(at.index(0), N, [constant(0.0)] * (OB * IB), step)
-    for o in range(OB):
-        for i in range(IB):
-            target = at.pointer(G, at.offset(at.offset(g0, o, grow), i, LANES))
-            emit_store(builder, flat[o * IB + i], target)
+    # Sums of sums: a long one would lose digits.
+    for pointer, value in zip(targets, flat, strict=True):
+        before = builder.select(adds, emit_load(builder, pointer), constant(0.0))
+        emit_store(builder, builder.fadd(before, value), pointer)

@@ -6,16 +6,16 @@ A is the arena, r the program row; ``losses`` and ``hits`` have an element for e
 import math
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes import vector_math as vm
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import IN, SCALE, X_BLOCK, Y_BLOCK, X, Y
 
 LANES = simd.LANES
 
 
-@njit(nogil=True)
+@linked
 def largest_output(A, x, count):
     """Index of one sample's largest output: the first, or a NaN."""
     place, largest = 0, A[x]
@@ -26,7 +26,7 @@ def largest_output(A, x, count):
     return place
 
 
-@njit(nogil=True)
+@linked
 def cross_entropy(A, r, block, count, order, start, labels, targets, losses, hits):
     """Loss, hits and gradient of the logits of one block; X logits, Y gradient.
 
@@ -84,7 +84,7 @@ def cross_entropy(A, r, block, count, order, start, labels, targets, losses, hit
     hits[block] = right
 
 
-@njit(nogil=True)
+@linked
 def mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits):
     """Loss and gradient of one block against rows of targets; hits where there are labels."""
     size = r[IN]

@@ -76,6 +76,7 @@ def lower(
             input_grad = walk.collected(INPUT)
         planner.emit_reductions()
     boundary += planner.put_preparations_first()
+    planner.place_scratch()
     return Program(
         batch=batch,
         workers=workers,

@@ -9,10 +9,10 @@ with a stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean a
 import math
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BATCH,
     BIAS,
@@ -47,7 +47,7 @@ from fastcnn.backends.lanes.layout import (
 LANES = simd.LANES
 
 
-@njit(nogil=True)
+@linked
 def sums(A, T, r, block, slot, valid, part, parts):
     """Mean of each channel over one block, and the squared deviations from it.
 
@@ -81,7 +81,7 @@ def sums(A, T, r, block, slot, valid, part, parts):
         A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
 
 
-@njit(nogil=True)
+@linked
 def statistics(A, P, r, blocks, count, part, parts):
     """Scale and shift of each channel from the blocks' sums; updates the running statistics.
 
@@ -121,7 +121,7 @@ def statistics(A, P, r, blocks, count, part, parts):
         A[out + 3 * channels + c] = np.float32(inverse)
 
 
-@njit(nogil=True)
+@linked
 def normalise(A, T, r, block, slot, part, parts):
     """Y = scale * X + shift for each channel, then rectified with RELU."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
@@ -140,7 +140,7 @@ def normalise(A, T, r, block, slot, part, parts):
             simd.store(A, y + ys[p], value)
 
 
-@njit(nogil=True)
+@linked
 def gradient_sums(A, T, r, block, slot, part, parts):
     """Sums over one block of the gradient, and of the gradient times the normalised input.
 
@@ -170,7 +170,7 @@ def gradient_sums(A, T, r, block, slot, part, parts):
         A[out + channels + c] = simd.lane_sum(b) * A[r[BATCH] + 3 * channels + c]
 
 
-@njit(nogil=True)
+@linked
 def gradient_statistics(A, P, G, r, blocks, count, part, parts):
     """Gradients of weight and bias, and the coefficients of the input's gradient."""
     channels, out = r[CHANNELS], r[BATCH]
@@ -196,7 +196,7 @@ def gradient_statistics(A, P, G, r, blocks, count, part, parts):
         A[out + 5 * channels + c] = np.float32(level)
 
 
-@njit(nogil=True)
+@linked
 def gradient(A, T, r, block, slot, valid, part, parts):
     """The input's gradient, Z = scale * Y + slope * X + level, zero in idle lanes."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]

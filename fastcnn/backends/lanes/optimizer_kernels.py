@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes.late_codegen import linked
 
 LANES = simd.LANES
 SGD, ADAM, ADAMW, NONE = 0, 1, 2, 3
@@ -13,7 +13,7 @@ SGD, ADAM, ADAMW, NONE = 0, 1, 2, 3
 UNIT = 1024
 
 
-@njit(nogil=True)
+@linked
 def sum_of_squares(G, first, last):
     """Sum of ``G[i] ** 2`` over a range of at most :data:`UNIT` elements."""
     a = b = simd.splat(np.float32(0))
@@ -29,7 +29,7 @@ def sum_of_squares(G, first, last):
     return total
 
 
-@njit(nogil=True)
+@linked
 def update(kind, P, G, S1, S2, i, end, scale, settings, lr, step):
     """An optimiser's step on the parameters ``i`` to ``end``; see optim/optimizers.py.
 

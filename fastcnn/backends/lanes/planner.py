@@ -58,6 +58,8 @@ class Planner:
             for source in group.sources:
                 self.readers.setdefault(source, []).append(group)
         self.size = 0
+        self._scratch_rows: list[np.ndarray] = []
+        self._scratch_size = 0
         self.rows: list[np.ndarray] = []
         self.names: list[str] = []
         self.phases: list[tuple[int, int, int]] = []
@@ -82,6 +84,18 @@ class Planner:
         offset = self.size
         self.size += -(-floats // LANES) * LANES
         return offset
+
+    def with_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
+        """A row that gets room for each thread as Z; all rows get the same."""
+        self._scratch_rows.append(values)
+        self._scratch_size = max(self._scratch_size, -(-floats // LANES) * LANES)
+        return values
+
+    def place_scratch(self) -> None:
+        """Reserve the room, when all rows are there."""
+        place = self.allocate(self._scratch_size * self.workers)
+        for values in self._scratch_rows:
+            values[L.Z], values[L.Z_SLOT] = place, self._scratch_size
 
     def constant(self, values: Any) -> int:
         """Put values into the arena for good."""

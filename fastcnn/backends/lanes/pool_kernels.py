@@ -6,10 +6,10 @@ tables, P the parameters, G their gradient, r the program row.
 """
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     CHANNELS,
     EXTRA,
@@ -37,7 +37,7 @@ from fastcnn.backends.lanes.layout import (
 LANES = simd.LANES
 
 
-@njit(nogil=True)
+@linked
 def max_pool(A, T, r, block, slot, part, parts):
     """Maximum over windows; M receives the winner's place in its window."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
@@ -62,7 +62,7 @@ def max_pool(A, T, r, block, slot, part, parts):
             simd.store(A, m + at, winner)
 
 
-@njit(nogil=True)
+@linked
 def max_pool_backward(A, T, r, block, slot, part, parts):
     """Send each window's gradient to its winner. X is the input's gradient, Y the output's."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
@@ -85,7 +85,7 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
                 simd.store(A, target, simd.add(simd.load(A, target), mine))
 
 
-@njit(nogil=True)
+@linked
 def unpool(A, T, r, block, slot, part, parts):
     """The same for 2x2 windows that tile the map and carry winner 4 for a closed rectifier.
 
@@ -115,7 +115,7 @@ def unpool(A, T, r, block, slot, part, parts):
         A[sums + c] = simd.lane_sum(total)
 
 
-@njit(nogil=True)
+@linked
 def avg_pool(A, T, r, block, slot, part, parts, backward):
     """Mean over windows, or its gradient spread over them.
 

@@ -9,10 +9,10 @@ import sys
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
+from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.simd import INT64, data_pointer
 
 #: Spins before a waiting thread lets others run.
@@ -59,7 +59,7 @@ def sched_yield(typing: Any) -> Any:
     return types.int64(), generate
 
 
-@njit(nogil=True)
+@linked
 def barrier(sync, arrived, threads):
     """Wait until all threads have come here; ``arrived`` counts this thread's barriers.
 
