@@ -16,6 +16,7 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core import caching
+from numba.core.runtime import rtsys
 
 import fastcnn
 from fastcnn.backends.lanes import interpreter, late_codegen
@@ -127,7 +128,10 @@ class KernelCache(caching.FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None."""
         try:
-            found = super().load_overload(sig, target_context)
+            # Without what numba loads to compile with, which takes five times as long.
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
         except Exception as error:  # whatever a damaged file makes unpickling raise
             log.warning("%s: damaged (%r), compiling anew", self.cache_path, error)
             self.flush()
