@@ -1,5 +1,7 @@
 """Sizes of convolutions, the zeros that they read, and the order of their weights."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from fastcnn.backends.graph import Node
@@ -84,9 +86,52 @@ def pack_order(
     return np.concatenate(parts)
 
 
-def taps_of_phase(g: ConvGeometry, axis: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel indices that reach input rows ``first + m * stride``, and their output row minus m."""
+@dataclass(frozen=True)
+class Stretch:
+    """Rows ``first + m * stride`` of a convolution's input, for m in a range; or columns.
+
+    Attributes
+    ----------
+    steps : ndarray of int
+        The range of m.
+    kernel : ndarray of int
+        Kernel rows through which any of them reaches the output.
+    shift : ndarray of int
+        For each of these: output row minus m.
+    """
+
+    steps: np.ndarray
+    kernel: np.ndarray
+    shift: np.ndarray
+
+
+def stretch(g: ConvGeometry, axis: int, first: int) -> Stretch:
+    """The input rows of one phase of the stride: they see the same kernel rows."""
     k = np.arange(g.kernel[axis])
     distance = first + g.padding[axis] - k * g.dilation[axis]
     fits = distance % g.stride[axis] == 0
-    return k[fits], distance[fits] // g.stride[axis]
+    steps = np.arange(-(-(g.input[axis] - first) // g.stride[axis]))
+    return Stretch(steps, k[fits], distance[fits] // g.stride[axis])
+
+
+#: Share of the products that must be with zeros around the output for border rows to go apart.
+WORTH_APART = 0.1
+
+
+def without_zeros(whole: Stretch, output: int) -> list[Stretch]:
+    """The same rows, those at the borders apart if they meet many zeros around the output.
+
+    They go in pairs, so that a register tile finds enough pixels.
+    """
+    outputs = whole.steps[:, None] + whole.shift
+    meets = (outputs >= 0) & (outputs < output)
+    if not meets.size or 1 - meets.mean() < WORTH_APART:
+        return [whole]
+    found: list[Stretch] = []
+    for i in range(0, len(whole.steps), 2):
+        seen = meets[i : i + 2].any(axis=0)
+        pair = Stretch(whole.steps[i : i + 2], whole.kernel[seen], whole.shift[seen])
+        if found and np.array_equal(found[-1].kernel, pair.kernel):
+            pair = replace(pair, steps=np.concatenate([found.pop().steps, pair.steps]))
+        found.append(pair)
+    return found

@@ -4,6 +4,7 @@ A convolution's forward pass is the product, its input's gradient the transpose;
 convolution has the two exchanged.
 """
 
+from itertools import product as product_of
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes import winograd_rows
 from fastcnn.backends.lanes.buffers import LANES, Buffer
-from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order, taps_of_phase
+from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order, stretch, without_zeros
 from fastcnn.backends.lanes.conv_kernels import SUM_ROW
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
@@ -57,7 +58,7 @@ def transpose(
     """Add the rows that carry a convolution's output side back to its input side.
 
     One convolution for each phase of the stride: input rows that are equal modulo the stride see
-    the same kernel rows.
+    the same kernel rows. Rows at the borders may go apart.
     """
     if winograd_rows.suits(g):
         winograd_rows.transpose(planner, name, g, weight, grad, grad_x, columns)
@@ -65,21 +66,18 @@ def transpose(
     index = weight + np.arange(g.out_channels * g.taps).reshape(
         g.groups, g.group_outputs, g.group_inputs, *g.kernel
     )
-    for first_h in range(min(g.stride[0], g.input[0])):
-        for first_w in range(min(g.stride[1], g.input[1])):
-            rows, shift_h = taps_of_phase(g, 0, first_h)
-            kernel_columns, shift_w = taps_of_phase(g, 1, first_w)
+    phases = [range(min(g.stride[axis], g.input[axis])) for axis in (0, 1)]
+    for first_h, first_w in product_of(*phases):
+        across = stretch(g, 1, first_w)
+        for down in without_zeros(stretch(g, 0, first_h), g.output[0]):
             taps = (
                 np.arange(g.group_outputs)[:, None, None] * grad.channel
-                + shift_h[:, None] * grad.row
-                + shift_w * LANES
+                + down.shift[:, None] * grad.row
+                + across.shift * LANES
             ).ravel()
-            source = index[:, :, :, rows][..., kernel_columns]
+            source = index[:, :, :, down.kernel][..., across.kernel]
             source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
-            h, w = grid(
-                -(-(g.input[0] - first_h) // g.stride[0]),
-                -(-(g.input[1] - first_w) // g.stride[1]),
-            )
+            h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
             target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
             _emit(
                 planner, name, g, grad, grad_x, taps, source, grad.at(h, w), target,
