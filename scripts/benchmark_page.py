@@ -98,8 +98,8 @@ def render_page(folder: Path) -> str:
         "the last decile in parentheses.", "",
         f"Made {report.date[:10]} on {_machine(report)}: " + _environment(report) + ".", "",
         *_warnings(report),
-        *_steps(report), *_inference(report), *_backward(report), *_accuracy(report),
-        *_processes(report), *_scaling(scaling), *_profiles(profiles),
+        *_steps(report), *_inference(report), *_layers(report), *_backward(report),
+        *_accuracy(report), *_processes(report), *_scaling(scaling), *_profiles(profiles),
     ]  # fmt: skip
     return "\n".join(parts).rstrip("\n") + "\n"
 
@@ -148,6 +148,34 @@ def _beside_peers(report: Report, suite: str, command: str) -> list[str]:
     if not faster:
         return [*lines, "No peer was faster than fastcnn here.", ""]
     return [*lines, "**Faster than fastcnn here:** " + "; ".join(faster) + ".", ""]
+
+
+def _layers(report: Report) -> list[str]:
+    """A line for each layer and direction: the best of each contestant."""
+    rows, faster = [], []
+    for (work, _), group in _groups(report.results, "layer"):
+        inside = [row for row in group if row.contestant == "lanes"]
+        alone = [row for row in group if row.contestant == "lanes, called alone"]
+        own, peer = _best(inside, "lanes"), _best(group, "PyTorch")
+        cells = [_threads(row) for row in (own, _best(alone, "lanes"), _best(group, "im2col"))]
+        theirs, ratio = "-", ""
+        if own and peer:
+            theirs = f"{_number(peer.median)} ({peer.contestant[8:]}, {_threads_of(peer)})"
+            ratio = f"{peer.median / own.median:.2f}"
+            if peer.median < own.median:
+                faster.append(f"{work} ({own.median / peer.median:.2f} times)")
+        rows.append((work, *cells, theirs, ratio, own.note if own else ""))
+    header = ("layer, batch 64, µs a sample", "lanes, in a network", "lanes, alone", "im2col",
+              "PyTorch's best", "ratio", "lanes' rate")  # fmt: skip
+    note = "**Faster than fastcnn here:** PyTorch at " + "; ".join(faster) + "." if faster else ""
+    return [
+        "## Single layers", "", _command("fastcnn bench layer"), "",
+        "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
+        "lanes already; a single call brings them there and back. Rates count operations by "
+        "definition, so that Winograd's convolutions, which need fewer, may pass the processor's "
+        "peak. PyTorch's convolutions are those of oneDNN.", "",
+        _table(header, rows, left=1), "", note, "",
+    ]  # fmt: skip
 
 
 def _backward(report: Report) -> list[str]:

@@ -74,7 +74,8 @@ EVERYWHERE = {"errors", "files", "text_table", ""}
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {
     "matplotlib", "torch", "PIL", "pooch", "safetensors", "threadpoolctl", "rich", "typer",
-    "sklearn", "tensorboardX", "mpi4py", "onnx", "onnxruntime",
+    "sklearn", "tensorboardX", "mpi4py", "onnx", "onnxruntime", "jax",
+    "tensorflow", "tinygrad",
 }  # fmt: skip
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnxruntime", "tensorflow",
+            "tensorflow-cpu",
             "tinygrad")  # fmt: skip
 
 

@@ -42,6 +42,18 @@ def contestants(
         from fastcnn.benchmark.peers.jax import JaxTrainer
 
         yield "JAX jit", most, lambda: JaxTrainer(work)
+    if peers and (installed("tensorflow") or installed("tensorflow-cpu")):
+        from fastcnn.benchmark.peers import tensorflow
+
+        for variant in tensorflow.VARIANTS:
+            yield (
+                f"TensorFlow {variant}", most,
+                lambda v=variant: tensorflow.TensorFlowTrainer(work, v),  # type: ignore[misc]
+            )  # fmt: skip
+    if peers and installed("tinygrad"):
+        from fastcnn.benchmark.peers.tinygrad import TinygradTrainer
+
+        yield "tinygrad", most, lambda: TinygradTrainer(work)
 
 
 def bench_steps(

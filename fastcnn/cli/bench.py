@@ -20,6 +20,7 @@ class Suite(StrEnum):
 
     step = "step"
     inference = "inference"
+    layer = "layer"
     backward = "backward"
     accuracy = "accuracy"
     startup = "startup"
@@ -39,7 +40,8 @@ def bench(
         list[int] | None, typer.Option(min=1, help="Batch of step; may be repeated.")
     ] = None,
     peers: Annotated[
-        bool, typer.Option(help="Measure PyTorch and JAX too, where they are installed.")
+        bool,
+        typer.Option(help="Measure PyTorch, JAX, TensorFlow and tinygrad too, where installed."),
     ] = True,
     axis: Annotated[
         list[str] | None,
@@ -55,23 +57,25 @@ def bench(
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures into the folder of --out.")] = False,
 ) -> None:
-    """Measure fastcnn's backends and, where installed, PyTorch and JAX, side by side in one run.
+    """Measure fastcnn's backends and, where installed, PyTorch and others, side by side in one run.
 
     All contestants of a table do the same work from the same weights on the same samples; what
     they compute is compared before anything is timed, and who computes something else is not
     timed. They take turns, round after round; figures are medians with first and last decile.
 
     Suites: step (a training step: forward, loss, backward, SGD with momentum), inference (one
-    image, a thousand images), backward (naive against fast gradients of each operation), accuracy
-    (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes), process (a
-    whole `fastcnn train`), scaling (cost and memory along batch, threads, image size, channels and
-    depth; a cost that rises is flagged).
+    image, a thousand images), layer (single layers, forward and backward), backward (naive against
+    fast gradients of each operation), accuracy (seconds to 95, 98, 99 %), startup (import and first
+    gradient of fresh processes), process (a whole `fastcnn train`), scaling (cost and memory along
+    batch, threads, image size, channels and depth; a cost that rises is flagged).
 
     Examples:
 
       fastcnn bench
 
       fastcnn bench step --network lenet5 --batch-size 64 --out results
+
+      fastcnn bench layer --no-peers
 
       fastcnn bench backward --figures --out results
 
@@ -156,7 +160,7 @@ def _works(
 ) -> "list[Callable[[], list[Result]]]":
     """The tables of a suite, each as a function that measures it."""
     from fastcnn.backends.lanes.engine import default_threads
-    from fastcnn.benchmark import accuracy, backward, inference, processes, steps
+    from fastcnn.benchmark import accuracy, backward, inference, layers, processes, steps
     from fastcnn.benchmark.work import networks
 
     most = default_threads()
@@ -181,6 +185,13 @@ def _works(
             for name in names
             for batch in (1, 1000)
         ]
+    if suite is Suite.layer:
+        cases = list(layers.cases())[:: 5 if quick else 1]
+        return [
+            partial(layers.bench_layers, threads=threads, peers=peers, chosen=[case],
+                    rounds=2 if quick else 5)
+            for case in cases
+        ]  # fmt: skip
     if suite is Suite.backward:
         some = list(backward.cases())[:: 8 if quick else 1]
         return [partial(backward.bench_backward, chosen=some, rounds=2 if quick else 5)]
@@ -213,7 +224,7 @@ def _print(console: Console, results: "list[Result]") -> None:
 
     tables: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        alone = result.suite in ("step", "inference")
+        alone = result.suite in ("step", "inference", "layer")
         title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
         tables.setdefault((title, result.unit), []).append(result)
     for (title, unit), rows in tables.items():

@@ -36,7 +36,10 @@ LINEAR_IN_INPUT = ("conv2d", "conv_transpose2d", "linear")
 
 
 class Operation:
-    """One operation on the engine, forward and backward, for fixed shapes."""
+    """One operation on the engine, forward and backward, for fixed shapes.
+
+    On one thread unless there is much to do; ``threads`` decides otherwise.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Operation:
         arguments: tuple[tuple[str, Any], ...],
         parameters: tuple[tuple[str, tuple[int, ...]], ...],
         backward: bool,
+        threads: int | None = None,
     ) -> None:
         keys = {key: key for key, _ in parameters}
         node = Node(
@@ -63,7 +67,7 @@ class Operation:
         )
         self.engine = Engine(
             Graph(input_shape, (node,)), batch, np.zeros(offset, np.float32), places,
-            default_threads() if work > WORTH_A_THREAD else 1, **build,
+            threads or (default_threads() if work > WORTH_A_THREAD else 1), **build,
         )  # fmt: skip
         self.places = places
         self.batch = batch

@@ -1,5 +1,6 @@
 """PyTorch as a contestant: eager, channels_last and torch.compile."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,49 @@ def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -
             return outputs[-1]
 
     return Module()
+
+
+def layer_run(
+    operation: str,
+    arguments: Mapping[str, Any],
+    x: np.ndarray,
+    weights: Sequence[np.ndarray],
+    grad: np.ndarray,
+    backward: bool,
+    channels_last: bool,
+    threads: int,
+) -> Callable[[int], tuple[np.ndarray, ...]]:
+    """One layer forward, or the gradients of its input and weights."""
+    import torch
+
+    def tensor(array: np.ndarray) -> Any:
+        made = torch.from_numpy(array.copy())
+        if channels_last and made.ndim == 4:
+            made = made.contiguous(memory_format=torch.channels_last)
+        return made
+
+    names = [f"weight{index}" for index in range(len(weights))]
+    parameters = {name: tensor(value) for name, value in zip(names, weights, strict=True)}
+    node = Node(operation, operation, (-1,), dict(arguments),
+                {"weight": names[0]} if names else {}, (x.shape[1:],), grad.shape[1:])  # fmt: skip
+    inputs = [tensor(x), *parameters.values()]
+    if backward:
+        for value in inputs:
+            value.requires_grad_()
+        output, wanted = _apply(node, inputs[:1], parameters, False), tensor(grad)
+
+    def run(times: int) -> tuple[np.ndarray, ...]:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        for _ in range(times):
+            if backward:
+                made = torch.autograd.grad(output, inputs, wanted, retain_graph=True)
+            else:
+                with torch.inference_mode():
+                    made = (_apply(node, inputs[:1], parameters, False),)
+        return tuple(value.contiguous().numpy() for value in made)
+
+    return run
 
 
 class TorchTrainer:
