@@ -189,7 +189,7 @@ def _works(
         cases = list(layers.cases())[:: 5 if quick else 1]
         return [
             partial(layers.bench_layers, threads=threads, peers=peers, chosen=[case],
-                    rounds=2 if quick else 5)
+                    rounds=2 if quick else 3)
             for case in cases
         ]  # fmt: skip
     if suite is Suite.backward:
