@@ -8,8 +8,10 @@ import numpy as np
 
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.extras import require
+from fastcnn.interop.onnx_patterns import Patterns
 from fastcnn.layers import (
     ELU,
+    GELU,
     Add,
     AvgPool2d,
     BatchNorm1d,
@@ -171,6 +173,7 @@ READERS: dict[str, Callable[[_Reader, Any], Layer]] = {
     "LeakyRelu": lambda r, node: LeakyReLU(r.attributes(node).get("alpha", 0.01)),
     "Elu": lambda r, node: ELU(r.attributes(node).get("alpha", 1.0)),
     "Softplus": lambda r, node: Softplus(),
+    "Gelu": lambda r, node: GELU(r.attributes(node).get("approximate", b"none").decode()),
 }
 #: Nodes that do nothing in inference.
 NOTHING = ("Identity", "Dropout")
@@ -214,21 +217,28 @@ def import_onnx(path: str | Path) -> Model:
         value.name: len(value.type.tensor_type.shape.dim) - 1
         for value in [*graph.value_info, *graph.input]
     }
+    layer: Layer
     layers: dict[str, Layer] = {}
     wires: dict[str, tuple[str, ...]] = {}
     makers = {inputs[0].name: ""}
     sigmoids = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Sigmoid"}
-    readers_of: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers_of[name] = readers_of.get(name, 0) + 1
+    patterns = Patterns(graph, reader.constants)
+    formulas = {o: found for n in graph.node for o in n.output if (found := patterns.find(o))}
+    inner = set[str]().union(
+        *(patterns.between(output, source) for output, (_, source) in formulas.items())
+    )
     for index, node in enumerate(graph.node):
+        if node.output[0] in inner:
+            continue
         if node.op_type in NOTHING:
             makers[node.output[0]] = makers[node.input[0]]
             continue
         sources = node.input[:1]
-        if node.op_type == "Add" and all(name in makers for name in node.input):
-            layer: Layer = Add()
+        if node.output[0] in formulas:
+            layer, source = formulas[node.output[0]]
+            sources = [source]
+        elif node.op_type == "Add" and all(name in makers for name in node.input):
+            layer = Add()
             sources = node.input
         elif node.op_type == "BatchNormalization":
             layer = _batch_norm(reader, node, ranks.get(node.input[0], 3))
@@ -243,6 +253,10 @@ def import_onnx(path: str | Path) -> Model:
         name = node.name if node.name and node.name not in layers else f"{node.op_type}{index}"
         name = name.replace("/", "_").replace(".", "_").strip("_") or f"layer{index}"
         layers[name] = layer
+        missing = [source for source in sources if source not in makers]
+        if missing:
+            raise ConfigurationError(f"{path}: ONNX node {node.name!r} reads {missing[0]!r}, which "
+                                     "is a constant or a part of another layer")  # fmt: skip
         wires[name] = tuple(makers[source] for source in sources)
         makers[node.output[0]] = name
     _drop_unread(layers, wires, makers[graph.output[0].name])

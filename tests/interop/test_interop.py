@@ -37,7 +37,7 @@ from fastcnn.layers import (
 from fastcnn.training.run import Run
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-pytest.importorskip("onnx", reason="onnx is not installed")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 SHAPE = (4, 9, 8)
 LAYERS: dict[str, Any] = {
@@ -69,8 +69,6 @@ LAYERS: dict[str, Any] = {
     "GELU": lambda: [GELU()],
     "GELU tanh": lambda: [GELU(approximate="tanh")],
 }  # fmt: skip
-#: Written as several nodes that are not recognised again.
-ONE_WAY = ("GELU", "GELU tanh", "Softplus 2")
 
 
 def make(name: str) -> Sequential:
@@ -95,12 +93,56 @@ def test_every_layer_there_and_back(name: str, tmp_path: Path) -> None:
         x = np.random.default_rng(count).standard_normal((count, *SHAPE)).astype(np.float32)
         expected = forward(model, x)
         assert run(tmp_path / "m.onnx", x) == pytest.approx(expected, abs=1e-5)
-    if name in ONE_WAY:
+    back = import_onnx(tmp_path / "m.onnx")
+    assert forward(back, x) == pytest.approx(expected, abs=1e-5)
+    kinds = [type(layer) for _, layer in model.named_leaves()]
+    if name not in ("adaptive", "dropout", "residual"):
+        assert [type(layer) for _, layer in back.named_leaves()] == kinds
+
+
+#: GELU as PyTorch writes it, node by node: kind, inputs, output; numbers are constants.
+GELU_OF_OTHERS: dict[str, list[tuple[str, list[Any], str]]] = {
+    "none": [
+        ("Div", ["x", 2**0.5], "a"), ("Erf", ["a"], "b"), ("Add", ["b", 1.0], "c"),
+        ("Mul", ["x", "c"], "d"), ("Mul", ["d", 0.5], "y"),
+    ],
+    "tanh": [
+        ("Pow", ["x", 3.0], "a"), ("Mul", [0.044715, "a"], "b"), ("Add", ["x", "b"], "c"),
+        ("Mul", [(2 / np.pi) ** 0.5, "c"], "d"), ("Tanh", ["d"], "e"), ("Add", [1.0, "e"], "f"),
+        ("Mul", [0.5, "x"], "g"), ("Mul", ["g", "f"], "y"),
+    ],
+    "wrong": [
+        ("Div", ["x", 1.5], "a"), ("Erf", ["a"], "b"), ("Add", ["b", 1.0], "c"),
+        ("Mul", ["x", "c"], "d"), ("Mul", ["d", 0.5], "y"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GELU_OF_OTHERS)
+def test_formulas_of_other_programs(name: str, tmp_path: Path) -> None:
+    helper, nodes, constants = onnx.helper, [], []
+    for kind, given, output in GELU_OF_OTHERS[name]:
+        inputs = [value if isinstance(value, str) else f"{output}{value}" for value in given]
+        for value, constant in zip(given, inputs, strict=True):
+            if not isinstance(value, str):
+                array = np.array(value, np.float32)
+                constants.append(onnx.numpy_helper.from_array(array, constant))
+        nodes.append(helper.make_node(kind, inputs, [output]))
+    sides = [
+        helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
+        for side in ("x", "y")
+    ]
+    graph = helper.make_graph(nodes, "g", sides[:1], sides[1:], constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, tmp_path / "m.onnx")
+    if name == "wrong":
         with pytest.raises(ConfigurationError, match="no layer for the ONNX node"):
             import_onnx(tmp_path / "m.onnx")
         return
     back = import_onnx(tmp_path / "m.onnx")
-    assert forward(back, x) == pytest.approx(expected, abs=1e-5)
+    assert [type(layer) for _, layer in back.named_leaves()] == [GELU]
+    x = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
+    assert forward(back, x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["report_cnn", "lenet5", "resnet8"])
