@@ -24,7 +24,8 @@ def test_train_and_deploy(tmp_path: Path) -> None:
     assert (tmp_path / "report.safetensors").exists()
     if "not installed" not in printed:
         apart = re.search(r"ONNX Runtime differs by (\S+)", printed)
-        assert apart and float(apart[1]) < 1e-4
+        assert apart is not None
+        assert float(apart[1]) < 1e-4
 
 
 def test_naive_and_wrong() -> None:
