@@ -1,11 +1,7 @@
 """Many small trainings at once, one on each core: grid and random search."""
 
 import itertools
-import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +10,7 @@ import numpy as np
 from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.training.callbacks import Callback, Steps
+from fastcnn.training.pool import cores, is_over, run_jobs
 from fastcnn.training.recipe import Recipe
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -194,7 +191,7 @@ def sweep(
         recipe = Recipe.of({**base.changes(), **chosen})
         _check(recipe, len(train.classes))
         trials.append(Trial(number, dict(chosen), recipe))
-    count = min(workers or _cores(), len(trials))
+    count = min(workers or cores(), len(trials))
     return _run(trials, train, test, count, backend)
 
 
@@ -208,45 +205,28 @@ def _check(recipe: Recipe, num_classes: int) -> None:
 def _run(
     trials: list[Trial], train: Dataset, test: Dataset, workers: int, backend: str | None
 ) -> Iterator[Trial]:
-    if workers <= 1:
-        for trial in trials:
-            yield _train(trial, train, test, backend, [])
-        return
-    # The first training compiles what is not on disk yet: once, not once in every worker.
-    Recipe(model=trials[0].recipe.model, epochs=1).run(
-        train.subset(slice(0, 64)), None, backend=backend, threads=1
-    )
-    # Started afresh, because a process forked from one with running threads may hang.
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _receive, (train, test, backend, stop))
-    try:
-        futures: dict[Future[Trial], Trial] = {
-            pool.submit(_train_here, trial): trial for trial in trials
-        }
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                trial = futures[future]
-                trial.status, trial.error = "failed", "its process ended unexpectedly"
-                yield trial
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+    if workers > 1:
+        # The first training compiles what is not on disk yet: once, not once in every worker.
+        Recipe(model=trials[0].recipe.model, epochs=1).run(
+            train.subset(slice(0, 64)), None, backend=backend, threads=1
+        )
+    for index, trained in run_jobs(_train, trials, (train, test, backend), workers=workers):
+        trial = trained or trials[index]
+        if trained is None:
+            trial.status, trial.error = "failed", "its process ended unexpectedly"
+        yield trial
 
 
-def _train(
-    trial: Trial, train: Dataset, test: Dataset, backend: str | None, callbacks: list[Callback]
-) -> Trial:
-    keeper = _Keeper(trial)
+def _train(trial: Trial, train: Dataset, test: Dataset, backend: str | None) -> Trial:
     try:
         _, history = trial.recipe.run(
-            train, test, backend=backend, threads=1, callbacks=[keeper, *callbacks]
+            train, test, backend=backend, threads=1, callbacks=[_Keeper(trial), _Stopper()]
         )
         trial.status = history.status
     except FastcnnError as error:
         trial.status, trial.error = "failed", str(error)
+    except _NotWanted:
+        pass
     return trial
 
 
@@ -260,40 +240,13 @@ class _Keeper(Callback):
         self.trial.epochs.append(epoch)
 
 
+class _NotWanted(Exception):
+    """The sweep is over."""
+
+
 class _Stopper(Callback):
     """Ends a training in a worker when the sweep is over."""
 
-    def __init__(self, stop: Any) -> None:
-        self.stop = stop
-
     def on_steps(self, steps: Steps) -> None:
-        if self.stop.is_set():
-            raise KeyboardInterrupt
-
-
-#: What a worker process holds: training data, test data, backend, and the event of the end.
-_held: tuple[Dataset, Dataset, str | None, Any] | None = None
-
-
-def _receive(train: Dataset, test: Dataset, backend: str | None, stop: Any) -> None:
-    global _held
-    import signal
-
-    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _held = (train, test, backend, stop)
-
-
-def _train_here(trial: Trial) -> Trial:
-    assert _held is not None
-    train, test, backend, stop = _held
-    try:
-        return _train(trial, train, test, backend, [_Stopper(stop)])
-    except KeyboardInterrupt:
-        return trial
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        if is_over():
+            raise _NotWanted

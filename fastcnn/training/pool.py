@@ -1,0 +1,98 @@
+"""Many jobs at once, each in one of several worker processes that hold the same data."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_jobs(
+    task: Callable[..., Result],
+    jobs: Sequence[Job],
+    held: tuple[Any, ...] = (),
+    *,
+    workers: int | None = None,
+) -> Iterator[tuple[int, Result | None]]:
+    """Call ``task(job, *held)`` for each job; yield the results as they come.
+
+    Workers are new processes: in a script of one's own, call this under
+    ``if __name__ == "__main__":``. Leaving the iteration early stops them.
+
+    Parameters
+    ----------
+    task : callable
+        A function of a module; long ones ask :func:`is_over` now and then.
+    jobs : sequence
+    held : tuple
+        Further arguments, the same for all jobs: sent to each process once.
+    workers : int, optional
+        Processes; by default one for each core, and never more than jobs. With 1 the jobs are
+        done in this process, in their order.
+
+    Yields
+    ------
+    index : int
+        Of the job in ``jobs``.
+    result
+        What the task returned, or None if its process died.
+
+    Raises
+    ------
+    Exception
+        What a task raised.
+    """
+    workers = min(workers or cores(), len(jobs))
+    if workers <= 1:
+        for index, job in enumerate(jobs):
+            yield index, task(job, *held)
+        return
+    # Started afresh, because a process forked from one with running threads may hang.
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, _receive, (task, held, stop))
+    try:
+        futures = {pool.submit(_work, job): index for index, job in enumerate(jobs)}
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except BrokenProcessPool:
+                yield futures[future], None
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def is_over() -> bool:
+    """Whether the results of this worker process are no longer wanted."""
+    return _held is not None and bool(_held[2].is_set())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+#: What a worker process holds: the task, its further arguments, and the event of the end.
+_held: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
+
+
+def _receive(task: Callable[..., Any], held: tuple[Any, ...], stop: Any) -> None:
+    global _held
+    import signal
+
+    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _held = (task, held, stop)
+
+
+def _work(job: Any) -> Any:
+    assert _held is not None
+    task, held, _ = _held
+    return task(job, *held)

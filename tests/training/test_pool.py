@@ -1,0 +1,36 @@
+import os
+
+import pytest
+
+from fastcnn.training.pool import is_over, run_jobs
+
+
+def describe(job: int, factor: int) -> tuple[int, int]:
+    if job == 13:
+        raise ValueError("thirteen")
+    if job == 99:
+        os._exit(1)
+    return job * factor, os.getpid()
+
+
+def test_in_this_process() -> None:
+    results = list(run_jobs(describe, [1, 2, 3], (10,), workers=1))
+    assert results == [(index, (10 * (index + 1), os.getpid())) for index in range(3)]
+    assert not is_over()
+
+
+def test_in_other_processes() -> None:
+    results = dict(run_jobs(describe, [1, 2, 3, 4], (10,), workers=2))
+    assert {index: result[0] for index, result in results.items() if result} == {
+        0: 10, 1: 20, 2: 30, 3: 40,
+    }  # fmt: skip
+    assert os.getpid() not in {result[1] for result in results.values() if result}
+
+
+def test_errors_come_through() -> None:
+    with pytest.raises(ValueError, match="thirteen"):
+        list(run_jobs(describe, [1, 13], (1,), workers=2))
+
+
+def test_a_dead_process_gives_none() -> None:
+    assert dict(run_jobs(describe, [99, 99], (1,), workers=2)) == {0: None, 1: None}
