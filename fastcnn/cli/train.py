@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: The source of an option that was given, as click calls it.
 TYPED = "COMMANDLINE"
 #: Options that do not belong to a run.
-UNSAVED = ("resume", "quiet", "out", "overwrite", "threads")
+UNSAVED = ("resume", "quiet", "out", "overwrite", "threads", "diagnose")
 
 
 class ModelName(StrEnum):
@@ -140,6 +140,9 @@ def train(
         bool,
         typer.Option(help="The same bits on any number of MPI processes, one included; slower."),
     ] = False,
+    diagnose: Annotated[
+        bool, typer.Option(help="Say what ails the run, such as dead units or overfitting.")
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
 ) -> None:
     """Train a network and write its run: config, metrics, weights, checkpoints and curves.
@@ -194,7 +197,7 @@ def _resumed(
         for name in given
         if name != "resume" and getattr(context.get_parameter_source(name), "name", "") == TYPED
     }
-    fixed = sorted(chosen - {"epochs", "threads", "quiet"})
+    fixed = sorted(chosen - {"epochs", "threads", "quiet", "diagnose"})
     if fixed:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
         raise ConfigurationError(f"{names}: a resumed run keeps the options it was started with")
@@ -279,7 +282,7 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
             schedule=plan, backend=o.backend, loss=loss, seed=o.seed, threads=o.threads,
             clip_norm=o.clip_norm, ema_decay=o.ema_decay, augment=augment, callbacks=callbacks,
             out=run, resume=o.resume is not None, world=world, average_every=o.average_every,
-            ordered_reduction=o.ordered_reduction,
+            ordered_reduction=o.ordered_reduction, diagnose=o.diagnose,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         if run is not None:

@@ -1,6 +1,8 @@
 """Training: ``fit``, what it records, what can listen, and the folder a run leaves."""
 
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.diagnosis import Diagnosis
+from fastcnn.training.finding import Finding
 from fastcnn.training.fit import evaluate, fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
@@ -9,7 +11,9 @@ from fastcnn.training.tensorboard import TensorBoard
 
 __all__ = [
     "Callback",
+    "Diagnosis",
     "EarlyStopping",
+    "Finding",
     "History",
     "ReduceLROnPlateau",
     "Run",

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +22,16 @@ from fastcnn.optim import SGD, Constant, Optimizer, Schedule
 from fastcnn.training.averaging import WeightAverage
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
+from fastcnn.training.finding import Finding
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.run import METRICS, Run, checksum, describe_fit
 from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
 from fastcnn.training.saver import Saver, check_same
+
+log = logging.getLogger("fastcnn.training")
 
 #: Parts of a run's config that all processes of one training must share.
 AGREED = ("model", "data", "loss", "optimizer", "schedule", "training")
@@ -54,6 +59,7 @@ def fit(
     world: World | None = None,
     average_every: int = 1,
     ordered_reduction: bool = False,
+    diagnose: bool = True,
 ) -> History:
     """Train a model in place.
 
@@ -103,6 +109,9 @@ def fit(
     ordered_reduction : bool
         Sum gradients in an order that does not depend on the number of processes, so that results
         do not either, bit for bit; slower.
+    diagnose : bool
+        Look for what ails the run (a loss at chance, weights that stand still, dead or saturated
+        units, divergence, overfitting), and log each finding once, with what to change.
 
     Returns
     -------
@@ -178,6 +187,8 @@ def fit(
                 run = _open_run(out, config, resume, world.size)
                 listeners.insert(0, run.recorder())
                 saver = Saver(run.folder)
+            if diagnose and world.is_root:
+                listeners.append(Diagnosis(training_data, loss, _warn))
             loop = TrainingLoop(
                 model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size,
                 seed, average, saver, world, average_every,
@@ -189,6 +200,10 @@ def fit(
         with blas_threads(1 if ordered_reduction else own_threads):
             loop.run(feed, test_data)
     return history
+
+
+def _warn(finding: Finding) -> None:
+    log.warning("%s", finding)
 
 
 def agreed_parts(config: dict[str, Any], test: Samples | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastcnn.notebook import html_table
+from fastcnn.training.finding import Finding
 
 #: Columns and rows that Jupyter shows.
 COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -29,12 +30,15 @@ class History:
         "running", "finished", "interrupted" or "failed".
     stop_reason : str or None
         Why a callback ended the training before its last epoch.
+    findings : list of Finding
+        What seems to be wrong with the run, see :mod:`fastcnn.training.diagnosis`.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     status: str = "running"
     stop_reason: str | None = None
+    findings: list[Finding] = field(default_factory=list)
 
     def column(self, name: str) -> list[Any]:
         """One field of all epochs, such as ``"test_accuracy"``."""

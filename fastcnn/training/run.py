@@ -191,6 +191,7 @@ class _Recorder(Callback):
         self.file.close()
         self._save(self.model)
         self.run.config["status"] = history.status
+        self.run.config["findings"] = [asdict(finding) for finding in history.findings]
         self.run.save_config()
         from fastcnn.training.curves import curves_figure, save_figure
 

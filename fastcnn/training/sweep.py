@@ -208,7 +208,7 @@ def _run(
     if workers > 1:
         # The first training compiles what is not on disk yet: once, not once in every worker.
         Recipe(model=trials[0].recipe.model, epochs=1).run(
-            train.subset(slice(0, 64)), None, backend=backend, threads=1
+            train.subset(slice(0, 64)), None, backend=backend, threads=1, diagnose=False
         )
     for index, trained in run_jobs(_train, trials, (train, test, backend), workers=workers):
         trial = trained or trials[index]
@@ -220,7 +220,12 @@ def _run(
 def _train(trial: Trial, train: Dataset, test: Dataset, backend: str | None) -> Trial:
     try:
         _, history = trial.recipe.run(
-            train, test, backend=backend, threads=1, callbacks=[_Keeper(trial), _Stopper()]
+            train,
+            test,
+            backend=backend,
+            threads=1,
+            callbacks=[_Keeper(trial), _Stopper()],
+            diagnose=False,
         )
         trial.status = history.status
     except FastcnnError as error:

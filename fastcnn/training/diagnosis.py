@@ -1,0 +1,210 @@
+"""Watches a training run and says in plain words what ails it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import im2col
+from fastcnn.execution.passes import as_batch, run_forward
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+from fastcnn.training.blas import blas_threads
+from fastcnn.training.callbacks import Callback, Steps, TrainingStart
+from fastcnn.training.finding import Finding
+from fastcnn.training.samples import Samples
+
+#: Samples whose activations are looked at.
+PROBE = 64
+#: The loss is at chance within this share of it.
+AT_CHANCE = 0.02
+#: Weights that move less than this share of their size in an epoch stand still.
+STILL = 1e-3
+#: Share of a layer's units from which dead or saturated ones are an illness.
+MANY_DEAD, MANY_SATURATED = 0.5, 0.9
+#: A loss this many times the lowest epoch's, or chance, diverges.
+DIVERGED, ABOVE_CHANCE = 3.0, 1.5
+#: A test loss that has been above its best by this factor, and by this share of chance, for so many
+#: epochs while the training loss fell.
+TURNED, LEAST_TURN, EPOCHS_TURNED = 1.1, 0.05, 3
+#: Outputs between which a squashing function still has a slope.
+OPEN = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}
+
+
+class Diagnosis(Callback):
+    """Looks at a run after each epoch; every finding is made once.
+
+    The loss is looked at after every epoch, weights and activations after the first, second,
+    fourth, eighth and so on, so that the cost does not count.
+
+    Parameters
+    ----------
+    train : Samples
+        The training data, of which the first samples are the probe.
+    loss : Loss, optional
+        By default cross-entropy.
+    tell : callable, optional
+        Called with each new :class:`Finding`.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    """
+
+    def __init__(
+        self,
+        train: Samples,
+        loss: Loss | None = None,
+        tell: Callable[[Finding], None] | None = None,
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._tell = tell
+        self._probe = train.normalisation.apply(train.images[:PROBE])
+        is_entropy = loss is None or loss.operation == "cross_entropy"
+        self._chance = _chance(train.labels) if is_entropy else None
+        self._first = math.inf
+        self._before: dict[str, np.ndarray] = {}
+        self._epochs: list[dict[str, Any]] = []
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        """Remember the initial weights."""
+        start.history.findings[:] = self.findings
+        self.findings = start.history.findings
+        self._remember(start.model)
+        self._epochs = [epoch for epoch in start.history.epochs if epoch["train_loss"] is not None]
+
+    def on_steps(self, steps: Steps) -> None:
+        """Remember the first loss."""
+        if steps.step == len(steps.losses):
+            self._first = steps.losses[0]
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
+        """Look at the epoch."""
+        self._epochs.append(epoch)
+        number = epoch["epoch"]
+        self._look_at_losses(number)
+        # A run that goes well is looked into ever more seldom.
+        if number & (number - 1) == 0:
+            with np.errstate(over="ignore", invalid="ignore"):  # as a diverging run has them
+                self._look_at_weights(number, model)
+                self._look_at_activations(number, model)
+        if (number + 1) & number == 0:
+            self._remember(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The findings, so that a resumed run does not repeat them."""
+        findings = [asdict(finding) for finding in self.findings]
+        return {"findings": findings, "first": self._first}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the findings of an interrupted run."""
+        self.findings = [Finding(**values) for values in state["findings"]]
+        self._first = state["first"]
+
+    def _remember(self, model: Model) -> None:
+        self._before = {key: value.copy() for key, value in model.named_parameters().items()}
+
+    def _find(self, kind: str, epoch: int, message: str, advice: str, layer: str = "") -> None:
+        if any((known.kind, known.layer) == (kind, layer) for known in self.findings):
+            return
+        finding = Finding(kind, epoch, layer, message, advice)
+        self.findings.append(finding)
+        if self._tell is not None:
+            self._tell(finding)
+
+    def _look_at_losses(self, number: int) -> None:
+        losses = [epoch["train_loss"] for epoch in self._epochs]
+        chance = self._chance
+        two = losses[-2:]
+        if chance is not None and len(two) == 2 and np.ptp([*two, chance]) < AT_CHANCE * chance:
+            self._find(
+                "chance", number,
+                f"the loss is {losses[-1]:.4f}, that of guessing ({chance:.4f})",
+                "raise the learning rate or the variance of the initial weights, and look for a "
+                "layer that passes no gradient",
+            )  # fmt: skip
+        lowest = min(losses)
+        far = losses[-1] > DIVERGED * lowest and losses[-1] - lowest > 0.1 * (chance or lowest)
+        first = self._first
+        above = chance is not None and losses[-1] > ABOVE_CHANCE * max(chance, first)
+        if far or above:
+            before = f"{lowest:.3g} before" if far else f"{first:.3g} in the first step"
+            self._find(
+                "diverging", number, f"the loss has risen to {losses[-1]:.3g}, from {before}",
+                "lower the learning rate, or limit the gradient's norm (clip_norm)",
+            )  # fmt: skip
+        tests = [epoch["test_loss"] for epoch in self._epochs]
+        if None in tests:
+            return
+        best = int(np.argmin(tests))
+        least = TURNED * tests[best] + LEAST_TURN * (chance or 0.0)
+        turned = len(tests) - 1 - best >= EPOCHS_TURNED and min(tests[-EPOCHS_TURNED:]) > least
+        if turned and losses[-1] < losses[best]:
+            self._find(
+                "overfitting", number,
+                f"the test loss rose from {tests[best]:.4f} in epoch {best + 1} to "
+                f"{tests[-1]:.4f} while the training loss fell to {losses[-1]:.4f}",
+                "stop earlier (EarlyStopping), or add dropout, weight decay or augmentation",
+            )  # fmt: skip
+
+    def _look_at_weights(self, number: int, model: Model) -> None:
+        chance = self._chance
+        if chance is not None and self._epochs[-1]["train_loss"] < 0.5 * chance:
+            return  # what has learned may rest
+        moved = {
+            key.rpartition(".")[0]: float(np.linalg.norm(value - self._before[key]))
+            / max(float(np.linalg.norm(value)), 1e-30)
+            for key, value in model.named_parameters().items()
+            if key.endswith("weight") and value.any()
+        }
+        still = {layer: share for layer, share in moved.items() if share < STILL}
+        if still:
+            shares = ", ".join(f"{layer} by {share:.1e}" for layer, share in still.items())
+            self._find(
+                "still", number,
+                f"in an epoch weights hardly moved, in shares of their size: {shares}",
+                "raise the learning rate, or the variance of the initial weights",
+            )  # fmt: skip
+
+    def _look_at_activations(self, number: int, model: Model) -> None:
+        x = as_batch(model, self._probe)
+        graph = model.graph(x.shape[1:])
+        # On one thread: idle threads of the matrix library would spin beside the engine's.
+        with blas_threads(1):
+            outputs = run_forward(graph, model.state_dict(), x, im2col, False, 0, 0)
+        for node, values in zip(graph.nodes, outputs, strict=True):
+            if node.operation == "relu":
+                # A unit is a feature, or a channel of a map.
+                alive = (values > 0).any(axis=(0, *range(2, values.ndim)))
+                dead = 1.0 - float(alive.mean())
+                if dead >= MANY_DEAD:
+                    self._find(
+                        "dead", number,
+                        f"{dead:.0%} of the units of {node.name} are 0 for all of {len(x)} samples",
+                        "lower the learning rate, or use LeakyReLU or other initial weights",
+                        node.name,
+                    )  # fmt: skip
+            elif node.operation in OPEN:
+                low, high = OPEN[node.operation]
+                shut = float(((values < low) | (values > high)).mean())
+                if shut >= MANY_SATURATED:
+                    self._find(
+                        "saturated", number,
+                        f"{shut:.0%} of the outputs of {node.name} are at the ends of "
+                        f"{node.operation}, where it has no slope",
+                        "lower the variance of the initial weights or the learning rate, or use "
+                        "batch normalisation",
+                        node.name,
+                    )  # fmt: skip
+
+
+def _chance(labels: np.ndarray) -> float | None:
+    """The cross-entropy of guessing by the classes' shares; None where targets are no classes."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        return None
+    shares = np.bincount(labels) / len(labels)
+    entropy = -sum(share * math.log(share) for share in shares if share > 0)
+    return entropy or None

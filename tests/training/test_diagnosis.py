@@ -1,0 +1,128 @@
+"""Each diagnosis is made on a run that has the illness, and not on one that is well."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.data import Dataset
+from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential, Sigmoid, Tanh
+from fastcnn.losses import MSELoss
+from fastcnn.optim import SGD
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Dataset, Dataset]:
+    return fastcnn.data.digits_dataset(600, 200, classes=(0, 1, 2))
+
+
+def findings(model: Any, train: Any, test: Any = None, **options: Any) -> dict[str, Any]:
+    history = fastcnn.fit(model, train, test, **({"epochs": 2, "batch_size": 32} | options))
+    return {finding.kind: finding for finding in history.findings}
+
+
+def scaled(factor: float, activation: str = "relu") -> Sequential:
+    model = fastcnn.models.report_cnn(activation, seed=0)
+    model.parameter_vector[...] *= factor
+    return model
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+def test_a_run_that_is_well(data: tuple[Dataset, Dataset], activation: str) -> None:
+    model = fastcnn.models.report_cnn(activation, seed=0)
+    assert not findings(model, *data, epochs=8)
+
+
+def test_a_run_with_batch_normalisation_is_well(data: tuple[Dataset, Dataset]) -> None:
+    model = Sequential(
+        Conv2d(1, 8, 5, stride=4, bias=False, seed=0), BatchNorm2d(8), ReLU(), Flatten(),
+        Linear(8 * 36, 3, seed=1), input_shape=(1, 28, 28),
+    )  # fmt: skip
+    assert not findings(model, *data, epochs=4)
+
+
+def test_a_regression_is_well(data: tuple[Dataset, Dataset]) -> None:
+    train = data[0]
+    model = Sequential(Flatten(), Linear(784, 1, seed=0), input_shape=(1, 28, 28))
+    target = train.images.mean(axis=(1, 2, 3))[:, None] / 255.0
+    images = train.images / np.float32(255)
+    assert not findings(model, (images, target), loss=MSELoss(), optimizer=SGD(0.01))
+
+
+def test_small_weights_stay_at_chance(data: tuple[Dataset, Dataset]) -> None:
+    """The report's first observation: the loss stays near ln 3."""
+    found = findings(scaled(1e-3), *data, optimizer=SGD(5e-4))
+    assert "1.09" in found["chance"].message
+    assert "guessing (1.09" in found["chance"].message
+    assert "raise the learning rate" in found["chance"].advice
+
+
+def test_a_small_learning_rate_moves_nothing(data: tuple[Dataset, Dataset]) -> None:
+    found = findings(fastcnn.models.report_cnn(seed=0), *data, optimizer=SGD(1e-6))
+    assert set(found) == {"still"}
+    assert "fc1 by " in found["still"].message
+
+
+def test_dead_units(data: tuple[Dataset, Dataset]) -> None:
+    model = fastcnn.models.report_cnn(seed=0)
+    model.state_dict()["fc1.bias"][:100] = -100.0
+    found = findings(model, *data)
+    assert found["dead"].layer == "relu3"
+    assert found["dead"].message.startswith(("78%", "79%", "8"))
+
+
+@pytest.mark.parametrize("layer", [Sigmoid, Tanh])
+def test_saturated_units(data: tuple[Dataset, Dataset], layer: Any) -> None:
+    def make(scale: float) -> Sequential:
+        model = Sequential(
+            Flatten(), Linear(784, 32, seed=0), layer(), Linear(32, 3, seed=1),
+            input_shape=(1, 28, 28),
+        )  # fmt: skip
+        model.parameter_vector[...] *= scale
+        return model
+
+    found = findings(make(300.0), *data, optimizer=SGD(1e-4))
+    assert found["saturated"].layer == "2"
+    assert "where it has no slope" in found["saturated"].message
+    assert "saturated" not in findings(make(1.0), *data)
+
+
+def test_divergence_before_the_loss_is_not_finite(data: tuple[Dataset, Dataset]) -> None:
+    model = Sequential(Flatten(), Linear(784, 3, seed=0), input_shape=(1, 28, 28))
+    found = findings(model, *data, optimizer=SGD(30.0))
+    assert "lower the learning rate" in found["diverging"].advice
+
+
+def test_overfitting(data: tuple[Dataset, Dataset]) -> None:
+    generator = np.random.default_rng(0)
+    train, test = data[0].subset(slice(0, 60)), data[1]
+    noisy = Dataset(
+        train.images, generator.integers(0, 3, len(train)), train.classes, train.normalisation
+    )  # fmt: skip
+    options = {"epochs": 40, "optimizer": SGD(0.05, momentum=0.9)}
+    found = findings(fastcnn.models.report_cnn(seed=0), noisy, test, **options)
+    assert "while the training loss fell" in found["overfitting"].message
+    found = findings(fastcnn.models.report_cnn(seed=0), *data, **options)
+    assert "overfitting" not in found
+
+
+def test_findings_are_logged_once_and_kept(
+    data: tuple[Dataset, Dataset], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "fastcnn.training"):
+        model = fastcnn.models.report_cnn(seed=0)
+        history = fastcnn.fit(model, *data, epochs=4, optimizer=SGD(1e-6), out=tmp_path / "run")
+    assert [record.getMessage() for record in caplog.records] == [str(history.findings[0])]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert [finding["kind"] for finding in config["findings"]] == ["still"]
+    caplog.clear()
+    history = fastcnn.fit(
+        model, *data, epochs=6, optimizer=SGD(1e-6), out=tmp_path / "run", resume=True
+    )  # fmt: skip
+    assert len(history.findings) == 1
+    assert not caplog.records
+    assert not fastcnn.fit(model, *data, epochs=1, optimizer=SGD(1e-6), diagnose=False).findings
