@@ -72,7 +72,6 @@ class DistributedExecutor:
         seed: int = 0,
         threads: int | None = None,
         clip_norm: float | None = None,
-        weighted: bool = False,
         average_every: int = 1,
         ordered: bool = False,
     ) -> None:
@@ -89,7 +88,7 @@ class DistributedExecutor:
         self._local: Executor = make_executor(
             model, loss=loss, optimizer=optimizer, backend=backend, seed=seed,
             batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
-            threads=world.threads() if threads is None else threads, weighted=weighted,
+            threads=world.threads() if threads is None else threads,
         )  # fmt: skip
         self._running = [
             value

@@ -89,7 +89,6 @@ class NetworkEstimator(BaseEstimator):
         executor = make_executor(
             self.model_, loss=self._loss(), optimizer=optimizer, backend=self.backend,
             batch_size=self.batch_size, seed=self._seed, threads=self._threads(),
-            weighted=weight is not None,
         )  # fmt: skip
         if progress["slots"]:
             executor.load_optimizer_state(progress["slots"])

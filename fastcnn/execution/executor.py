@@ -129,7 +129,6 @@ def make_executor(
     seed: int = 0,
     threads: int | None = None,
     clip_norm: float | None = None,
-    weighted: bool = False,
 ) -> Executor:
     """The executor of a backend for one model, loss and optimiser.
 
@@ -143,8 +142,6 @@ def make_executor(
         Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
     clip_norm : float, optional
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
-    weighted : bool
-        Whether samples will have weights, which the lanes engine leaves to im2col.
     """
     backend = DEFAULT_BACKEND if backend is None else backend
     get_backend(backend)
@@ -153,8 +150,6 @@ def make_executor(
         from fastcnn.execution.lanes import LanesExecutor, report_fallback
 
         try:
-            if weighted:
-                raise Unsupported("weights of samples")
             return LanesExecutor(model, loss, optimizer, batch_size, seed, threads, clip_norm)
         except Unsupported as reason:
             report_fallback(reason)

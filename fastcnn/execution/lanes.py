@@ -11,6 +11,16 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import DataError
+from fastcnn.execution.engine_arguments import (
+    engine_slots,
+    engine_targets,
+    engine_weights,
+    input_factors,
+    loss_key,
+    optimizer_settings,
+    signed_seed,
+    stored_images,
+)
 from fastcnn.execution.executor import Normalise, StepResults, copy_slots, mean_score
 from fastcnn.execution.passes import as_target, check_statistics
 from fastcnn.execution.thread_choice import ThreadChoice
@@ -174,6 +184,7 @@ def network_gradients(
     graph: Graph,
     *,
     loss: Loss,
+    sample_weight: np.ndarray | None,
     training: bool,
     seed: int,
     step: int,
@@ -192,8 +203,8 @@ def network_gradients(
         engine.normalise(*input_factors(None, x))
         losses, _, _ = engine.run(
             stored_images(x), np.arange(len(x)), np.zeros(1), **engine_targets(loss, target),
-            outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
-            first_sample=first_sample,
+            weights=engine_weights(sample_weight, len(x)), outputs=outputs.reshape(-1),
+            seed=signed_seed(seed), first_step=step, first_sample=first_sample,
         )  # fmt: skip
         return float(losses[0]), outputs, engine.gradient.copy()
 
@@ -229,7 +240,7 @@ class LanesExecutor:
         self._settings = optimizer_settings(optimizer, clip_norm)
         self._build = {"loss": loss_key(loss), "training": True}
         self._engine: Engine | None = None
-        self._slots = {name: np.zeros_like(model.parameter_vector) for name in optimizer.slots}
+        self._slots, self._state = engine_slots(optimizer, model.parameter_vector)
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = (None, None)
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
@@ -263,10 +274,11 @@ class LanesExecutor:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         engine, choice = self.engine(), self._choice
         assert choice is not None
-        order = self._take(images, labels, order, normalisation, sample_weight)
+        order = self._take(images, labels, order, normalisation)
         last = len(order) - (len(learning_rates) - 1) * self.batch_size
         check_statistics(self.graph, min(last, self.batch_size))
         stored, targets = self._arrays
+        weights = engine_weights(sample_weight, len(images))
         rates = np.ascontiguousarray(learning_rates, np.float64)
         parts: list[tuple[np.ndarray, ...]] = []
         done = 0
@@ -275,9 +287,9 @@ class LanesExecutor:
             samples = order[done * self.batch_size : (done + count) * self.batch_size]
             began = time.perf_counter()
             results = engine.run(
-                stored, samples, rates[done : done + count], **targets, threads=threads,
-                kind=self.optimizer.kind,  # type: ignore[attr-defined]
-                settings=self._settings, slots=tuple(self._slots.values()),
+                stored, samples, rates[done : done + count], **targets, weights=weights,
+                threads=threads, kind=self.optimizer.kind,  # type: ignore[attr-defined]
+                settings=self._settings, slots=self._state,
                 seed=signed_seed(self.seed), first_step=self.step, first_sample=self.first_sample,
             )  # fmt: skip
             choice.record(threads, max(count, 1), time.perf_counter() - began)
@@ -297,11 +309,12 @@ class LanesExecutor:
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
         engine = self.engine()
-        samples = self._take(images, labels, samples, normalisation, sample_weight)
+        samples = self._take(images, labels, samples, normalisation)
         check_statistics(self.graph, len(samples))
         stored, targets = self._arrays
         losses, hits, _ = engine.run(
-            stored, samples, np.zeros(1), **targets, seed=signed_seed(self.seed),
+            stored, samples, np.zeros(1), **targets,
+            weights=engine_weights(sample_weight, len(images)), seed=signed_seed(self.seed),
             first_step=self.step, first_sample=self.first_sample,
         )  # fmt: skip
         return float(losses[0]), int(hits[0]), engine.gradient
@@ -315,7 +328,7 @@ class LanesExecutor:
             np.zeros(1, np.float32), np.zeros(1, np.int64), np.array([lr]),
             phases=np.zeros((0, 3), np.int64), threads=1,
             kind=self.optimizer.kind,  # type: ignore[attr-defined]
-            settings=self._settings, slots=tuple(self._slots.values()), first_step=self.step,
+            settings=self._settings, slots=self._state, first_step=self.step,
         )  # fmt: skip
         self.step += 1
         return float(norms[0])
@@ -326,10 +339,8 @@ class LanesExecutor:
         labels: np.ndarray,
         order: np.ndarray,
         normalisation: Normalise,
-        sample_weight: np.ndarray | None,
     ) -> np.ndarray:
         """Give the engine what it reads, converted once for the same arrays; returns the order."""
-        assert sample_weight is None, "make_executor(weighted=True) gives another executor"
         if self._source[0] is not images or self._source[1] is not labels:
             target = as_target(self.loss, labels, len(images), self.graph, np.float32)
             self._source = (images, labels)
@@ -363,62 +374,3 @@ class LanesExecutor:
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy the optimiser's arrays from ``state``."""
         copy_slots(self._slots, state)
-
-
-def loss_key(loss: Loss) -> tuple[str, float]:
-    """What the planner needs of a loss."""
-    from fastcnn.backends.lanes.grouping import Unsupported
-
-    arguments = dict(loss.arguments)
-    smoothing = float(arguments.pop("label_smoothing", 0.0))
-    if loss.operation not in ("cross_entropy", "mse") or arguments:
-        raise Unsupported(f"the loss {loss!r}")
-    return loss.operation, smoothing
-
-
-def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
-    """The numbers that the interpreter's update reads."""
-    from fastcnn.backends.lanes.engine import KINDS
-    from fastcnn.backends.lanes.grouping import Unsupported
-
-    o: Any = optimizer
-    kind = getattr(optimizer, "kind", None)
-    if kind not in KINDS or kind is None:
-        raise Unsupported(f"the optimiser {type(optimizer).__name__}")
-    clip = 0.0 if clip_norm is None else clip_norm
-    if kind == "sgd":
-        return np.array([o.momentum, 0.0, 0.0, o.weight_decay, float(o.nesterov), clip])
-    return np.array([*o.betas, o.eps, o.weight_decay, 0.0, clip])
-
-
-def engine_targets(
-    loss: Loss, target: np.ndarray, labels: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Classes, or rows of targets; with a mean squared error also classes to count hits by."""
-    if loss.operation == "cross_entropy" and target.ndim == 1:
-        return {"labels": np.require(target, np.int64, ["C", "W"])}
-    arrays = {"targets": np.require(target, np.float32, ["C", "W"]).reshape(-1)}
-    if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
-        arrays["labels"] = np.require(labels, np.int64, ["C", "W"])
-    return arrays
-
-
-def stored_images(images: np.ndarray) -> np.ndarray:
-    """The images as the engine reads them: bytes or float32, contiguous and writable."""
-    kind = np.uint8 if images.dtype == np.uint8 else np.float32
-    return np.require(images, kind, ["C", "W"])
-
-
-def input_factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, Any]:
-    """Factor and summand of each channel."""
-    channels = images.shape[1]
-    if normalisation is None:
-        return np.ones(channels), np.zeros(channels)
-    unit = 255.0 if images.dtype == np.uint8 else 1.0
-    mean, std = np.array(normalisation.mean), np.array(normalisation.std)
-    return 1.0 / (unit * std), -mean / std
-
-
-def signed_seed(seed: int) -> int:
-    """The seed's low 64 bits as int64."""
-    return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))

@@ -137,11 +137,9 @@ def loss_and_gradients(
         from fastcnn.execution import lanes
 
         try:
-            if sample_weight is not None:
-                raise Unsupported("weights of samples")
             return lanes.network_gradients(
-                model, x, target, graph, loss=loss, training=training, seed=seed, step=step,
-                first_sample=first_sample,
+                model, x, target, graph, loss=loss, sample_weight=sample_weight,
+                training=training, seed=seed, step=step, first_sample=first_sample,
             )  # fmt: skip
         except Unsupported as reason:
             lanes.report_fallback(reason)

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution.lanes import loss_key, parameter_places
+from fastcnn.execution.engine_arguments import loss_key
+from fastcnn.execution.lanes import parameter_places
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 

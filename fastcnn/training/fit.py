@@ -178,8 +178,6 @@ def fit(
             model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
             backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
             clip_norm=clip_norm,
-            weighted=any(data is not None and sample_weight_of(data) is not None
-                         for data in (training_data, test_data)),
         )  # fmt: skip
         history, listeners, saver = History(), list(callbacks), None
         with world.preparing():
@@ -259,10 +257,7 @@ def evaluate(
     loss = loss or CrossEntropyLoss()
     checked = as_samples(data, "data", model, loss)
     weight = sample_weight_of(checked)
-    executor = make_executor(
-        model, loss=loss, optimizer=SGD(), backend=backend, batch_size=256,
-        weighted=weight is not None,
-    )  # fmt: skip
+    executor = make_executor(model, loss=loss, optimizer=SGD(), backend=backend, batch_size=256)
     return executor.evaluate(checked.images, checked.labels, checked.normalisation, weight)
 
 

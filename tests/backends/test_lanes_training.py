@@ -9,7 +9,7 @@ import fastcnn
 from fastcnn.execution import make_executor
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
-from fastcnn.optim import SGD, Adam, AdamW
+from fastcnn.optim import SGD, Adam, AdamW, RMSprop
 
 BYTES = fastcnn.data.Normalisation((0.3, 0.6), (0.5, 0.7))
 
@@ -30,11 +30,13 @@ def train(
     threads: int | None = None,
     clip_norm: float | None = None,
     batch_size: int = 21,
+    weighted: bool = False,
 ) -> tuple[Any, ...]:
     """Some steps over bytes, the last batch short: parameters, slots, losses, hits and norms."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (90, 2, 7, 6), dtype=np.uint8)
     labels = generator.integers(0, 3, 90)
+    weights = generator.uniform(0.1, 5.0, 90) if weighted else None
     model = network()
     executor = make_executor(
         model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size, seed=4,
@@ -43,7 +45,7 @@ def train(
     assert isinstance(executor, LanesExecutor) == (backend == "lanes")
     rates = np.linspace(1.0, 0.5, -(-90 // batch_size)) * optimizer.lr
     results = [
-        executor.train_steps(images, labels, generator.permutation(90), rates, BYTES)
+        executor.train_steps(images, labels, generator.permutation(90), rates, BYTES, weights)
         for _ in range(3)
     ]
     slots = [value.copy() for value in executor.optimizer_state().values()]
@@ -61,11 +63,18 @@ def train(
         (SGD(lr=0.05, momentum=0.9, nesterov=True), None),
         (Adam(lr=0.01, weight_decay=0.01), None),
         (AdamW(lr=0.01, betas=(0.8, 0.99), weight_decay=0.1), 0.1),
+        (RMSprop(lr=0.001, eps=1e-3), None),
+        (RMSprop(lr=0.001, alpha=0.9, eps=1e-3, momentum=0.8, weight_decay=0.01), 0.1),
+        (RMSprop(lr=0.001, eps=1e-3, centered=True), None),
+        (RMSprop(lr=0.001, eps=1e-3, centered=True, momentum=0.5), None),
     ],
 )
-def test_the_steps_of_im2col(optimizer: Any, clip_norm: float | None, loss: Any) -> None:
-    ours = train("lanes", optimizer, loss, clip_norm=clip_norm)
-    theirs = train("im2col", optimizer, loss, clip_norm=clip_norm)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_steps_of_im2col(
+    optimizer: Any, clip_norm: float | None, loss: Any, weighted: bool
+) -> None:
+    ours = train("lanes", optimizer, loss, clip_norm=clip_norm, weighted=weighted)
+    theirs = train("im2col", optimizer, loss, clip_norm=clip_norm, weighted=weighted)
     assert ours[0] == pytest.approx(theirs[0], abs=2e-4)
     for mine, other in zip(ours[1], theirs[1], strict=True):
         assert mine == pytest.approx(other, abs=2e-4)
@@ -74,18 +83,92 @@ def test_the_steps_of_im2col(optimizer: Any, clip_norm: float | None, loss: Any)
     assert (ours[4] == theirs[4]).mean() > 0.9  # a sample may stand on the boundary
 
 
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.1, momentum=0.9), RMSprop(1e-3, momentum=0.9)])
 @pytest.mark.parametrize("batch_size", [90, 21, 5])
-def test_results_do_not_depend_on_the_number_of_threads(batch_size: int) -> None:
-    """Momentum, clipping and dropout included, bit for bit."""
+def test_results_do_not_depend_on_the_number_of_threads(batch_size: int, optimizer: Any) -> None:
+    """Momentum, clipping, dropout and weights of samples included, bit for bit."""
     results = [
-        train("lanes", SGD(lr=0.1, momentum=0.9), fastcnn.CrossEntropyLoss(), clip_norm=0.1,
-              threads=threads, batch_size=batch_size)
+        train("lanes", optimizer, fastcnn.CrossEntropyLoss(), clip_norm=0.1,
+              threads=threads, batch_size=batch_size, weighted=True)
         for threads in (1, 2, 4, 8)
     ]  # fmt: skip
     for other in results[1:]:
         assert (other[0] == results[0][0]).all()
         assert (other[2] == results[0][2]).all()
         assert (other[3] == results[0][3]).all()
+
+
+@pytest.mark.parametrize("kind", ["classes", "probabilities", "values"])
+@pytest.mark.parametrize("count", [1, 16, 21])
+def test_weighted_gradients(kind: str, count: int) -> None:
+    generator = np.random.default_rng(count)
+    x = generator.standard_normal((count, 2, 7, 6)).astype(np.float32)
+    weight = generator.uniform(0.01, 10.0, count)
+    loss = fastcnn.MSELoss() if kind == "values" else fastcnn.CrossEntropyLoss(0.1)
+    y = (
+        generator.integers(0, 3, count)
+        if kind == "classes"
+        else generator.dirichlet([1] * 3, count)
+    )
+    ours, theirs, plain = (
+        fastcnn.execution.loss_and_gradients(
+            network(), x, y, loss=loss, sample_weight=given, backend=backend, seed=3
+        )
+        for backend, given in (("lanes", weight), ("im2col", weight), ("lanes", None))
+    )
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+    assert ours[2] == pytest.approx(theirs[2], abs=1e-5)
+    assert (count == 1) == np.allclose(ours[2], plain[2])
+
+
+def test_as_many_weights_as_samples() -> None:
+    x, y = np.zeros((3, 2, 7, 6)), np.zeros(3, int)
+    with pytest.raises(
+        fastcnn.errors.DataError, match=r"3 samples need as many weights, got \(2,\)"
+    ):
+        fastcnn.execution.loss_and_gradients(network(), x, y, sample_weight=np.ones(2))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"momentum": 0.8, "weight_decay": 0.01}, {"centered": True, "momentum": 0.5}],
+)
+def test_rmsprop_and_weights_against_torch(arguments: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((40, 1, 6, 6)).astype(np.float32)
+    y, weight = generator.integers(0, 3, 40), generator.uniform(0.1, 5.0, 40)
+    model = Sequential(
+        Conv2d(1, 4, 3, seed=0), Sigmoid(), Flatten(), Linear(64, 3, seed=1), input_shape=(1, 6, 6)
+    )
+    theirs = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.Sigmoid(), torch.nn.Flatten(), torch.nn.Linear(64, 3)
+    )
+    theirs.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in model.state_dict().items()})
+    ours = RMSprop(lr=0.002, eps=1e-4, **arguments)
+    executor = make_executor(model, loss=fastcnn.CrossEntropyLoss(), optimizer=ours, batch_size=20)
+    assert isinstance(executor, LanesExecutor)
+    plain = fastcnn.data.Normalisation((0.0,), (1.0,))
+    results = executor.train_steps(
+        x, y, np.tile(np.arange(40), 5), np.full(10, ours.lr), plain, weight
+    )
+    optimizer = torch.optim.RMSprop(theirs.parameters(), lr=ours.lr, eps=ours.eps, **arguments)
+    losses = []
+    for step in range(10):
+        part = slice(20 * (step % 2), 20 * (step % 2) + 20)
+        each = torch.nn.functional.cross_entropy(
+            theirs(torch.from_numpy(x[part])), torch.from_numpy(y[part]), reduction="none"
+        )
+        w = torch.from_numpy(weight[part]).float()
+        loss = (w * each).sum() / w.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert results.losses == pytest.approx(losses, rel=1e-4)
+    for key, value in theirs.state_dict().items():
+        assert model.state_dict()[key] == pytest.approx(value.numpy(), abs=1e-4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

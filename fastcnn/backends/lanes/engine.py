@@ -19,10 +19,12 @@ KINDS = {
     "sgd": optimizer_kernels.SGD,
     "adam": optimizer_kernels.ADAM,
     "adamw": optimizer_kernels.ADAMW,
+    "rmsprop": optimizer_kernels.RMSPROP,
     None: optimizer_kernels.NONE,
 }
 NO_BYTES, NO_FLOATS = np.zeros(1, np.uint8), np.zeros(1, np.float32)
 NO_LABELS = np.full(1, -1, np.int64)
+NO_WEIGHTS = np.ones(1)
 
 
 def default_threads() -> int:
@@ -99,6 +101,7 @@ class Engine:
         *,
         labels: np.ndarray = NO_LABELS,
         targets: np.ndarray = NO_FLOATS,
+        weights: np.ndarray = NO_WEIGHTS,
         outputs: np.ndarray = NO_FLOATS,
         kind: str | None = None,
         settings: np.ndarray | None = None,
@@ -127,7 +130,7 @@ class Engine:
             KINDS[kind], np.zeros(6) if settings is None else settings, rates, seed, first_step,
             first_sample, self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
-            labels, targets, outputs, losses, hits, norms,
+            labels, targets, weights, outputs, losses, hits, norms,
             self._block_losses, self._block_hits, self._squares, self._owners(threads),
         )  # fmt: skip
         for name, (offset, channels) in self.program.running.items():

@@ -61,7 +61,7 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
-from fastcnn.backends.lanes.loss_kernels import cross_entropy, mean_squared_error
+from fastcnn.backends.lanes.loss_kernels import batch_weight, cross_entropy, mean_squared_error
 from fastcnn.backends.lanes.optimizer_kernels import NONE, UNIT, sum_of_squares, update
 from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
@@ -134,7 +134,8 @@ def write_output(A, T, r, block, count, start, outputs):
 @linked
 def run_block_row(
     A, T, P, r, seed, step, first_sample, block, slot, worker, part, parts,
-    count, order, start, bytes_, floats, labels, targets, outputs, losses, hits,
+    count, order, start, bytes_, floats, labels, targets, weights, mean_weight,
+    outputs, losses, hits,
 ):  # fmt: skip
     """Run one row for one block of 16 samples."""
     kernel = r[KERNEL]
@@ -180,11 +181,15 @@ def run_block_row(
             A, T, r, dropout_key(seed, step, r[KEY]), first_sample, block, slot, part, parts
         )
     elif part == 0 and kernel == K_CROSS_ENTROPY:
-        cross_entropy(A, r, block, count, order, start, labels, targets, losses, hits)
+        cross_entropy(
+            A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
+        )
     elif part == 0 and kernel == K_OUTPUT:
         write_output(A, T, r, block, count, start, outputs)
     elif part == 0 and kernel == K_MSE:
-        mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits)
+        mean_squared_error(
+            A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
+        )
 
 
 @linked
@@ -218,8 +223,8 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
 @njit(nogil=True)
 def run(
     thread, threads, sync, phases, program, A, T, P, G, S1, S2, kind, settings, rates, seed,
-    first_step, first_sample, batch, samples, order, bytes_, floats, labels, targets, outputs,
-    losses, hits, norms, block_losses, block_hits, squares, owners,
+    first_step, first_sample, batch, samples, order, bytes_, floats, labels, targets, weights,
+    outputs, losses, hits, norms, block_losses, block_hits, squares, owners,
 ):  # fmt: skip
     """Run a program once for each learning rate, on consecutive batches of ``order``.
 
@@ -238,6 +243,7 @@ def run(
         count = min(batch, samples - start)
         blocks = (count + LANES - 1) // LANES
         step = first_step + s
+        mean_weight = batch_weight(weights, order, start, count)
         for f in range(phases.shape[0]):
             first, last = phases[f, 0], phases[f, 1]
             if phases[f, 2]:
@@ -257,8 +263,8 @@ def run(
                         run_block_row(
                             A, T, P, program[n], seed, step, first_sample, block, slot, thread,
                             part, parts,
-                            count, order, start, bytes_, floats, labels, targets, outputs,
-                            block_losses, block_hits,
+                            count, order, start, bytes_, floats, labels, targets, weights,
+                            mean_weight, outputs, block_losses, block_hits,
                         )  # fmt: skip
                         if shared and not barrier(sync, arrived, threads):
                             return restore_denormals(state)
@@ -308,6 +314,6 @@ SIGNATURE = (
     types.int64, types.int64, _ints, _rows, _rows, _floats, types.int32[::1], _floats, _floats,
     _floats, _floats, types.int64, _doubles, _doubles, types.int64,
     types.int64, types.int64, types.int64, types.int64,
-    _ints, types.uint8[::1], _floats, _ints, _floats,
+    _ints, types.uint8[::1], _floats, _ints, _floats, _doubles,
     _floats, _doubles, _ints, _doubles, _doubles, _ints, _doubles, _ints,
 )  # fmt: skip

@@ -16,6 +16,17 @@ LANES = simd.LANES
 
 
 @linked
+def batch_weight(weights, order, start, count):
+    """Mean weight of one batch's samples; 1 where samples have none."""
+    if weights.size <= 1:
+        return 1.0
+    total = 0.0
+    for sample in range(start, start + count):
+        total += weights[order[sample]]
+    return total / count
+
+
+@linked
 def largest_output(A, x, count):
     """Index of one sample's largest output: the first, or a NaN."""
     place, largest = 0, A[x]
@@ -27,7 +38,9 @@ def largest_output(A, x, count):
 
 
 @linked
-def cross_entropy(A, r, block, count, order, start, labels, targets, losses, hits):
+def cross_entropy(
+    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
+):  # fmt: skip
     """Loss, hits and gradient of the logits of one block; X logits, Y gradient.
 
     Against classes, or against rows of probabilities where there are targets.
@@ -59,7 +72,7 @@ def cross_entropy(A, r, block, count, order, start, labels, targets, losses, hit
         row = order[start + sample]
         place = largest_output(A, x0 + lane, classes)
         largest = A[x0 + place * LANES + lane]
-        exponentials, mean = 0.0, 0.0
+        exponentials, mean, own = 0.0, 0.0, 0.0
         for k in range(classes):
             value = np.float64(A[x0 + k * LANES + lane])
             mean += value
@@ -71,21 +84,29 @@ def cross_entropy(A, r, block, count, order, start, labels, targets, losses, hit
                 share = targets[row * classes + k]
                 if share > probable:
                     label, probable = k, share
-                loss += (1.0 - smoothing) * share * (log_sum - A[x0 + k * LANES + lane])
+                own += (1.0 - smoothing) * share * (log_sum - A[x0 + k * LANES + lane])
                 A[y0 + k * LANES + lane] -= (np.float32(1.0) - smoothing) * inverse * share
         else:
             label = labels[row]
-            loss += (1.0 - smoothing) * (log_sum - A[x0 + label * LANES + lane])
+            own += (1.0 - smoothing) * (log_sum - A[x0 + label * LANES + lane])
             A[y0 + label * LANES + lane] -= (np.float32(1.0) - smoothing) * inverse
         if smoothing > 0:
-            loss += smoothing * (log_sum - mean / classes)
+            own += smoothing * (log_sum - mean / classes)
+        if weights.size > 1:
+            weight = weights[row] / mean_weight
+            own *= weight
+            for k in range(classes):
+                A[y0 + k * LANES + lane] *= np.float32(weight)
+        loss += own
         right += place == label
     losses[block] = loss / count
     hits[block] = right
 
 
 @linked
-def mean_squared_error(A, r, block, count, order, start, labels, targets, losses, hits):
+def mean_squared_error(
+    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
+):  # fmt: skip
     """Loss and gradient of one block against rows of targets; hits where there are labels."""
     size = r[IN]
     x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
@@ -93,16 +114,18 @@ def mean_squared_error(A, r, block, count, order, start, labels, targets, losses
     classified = labels.size * size == targets.size
     factor = np.float32(2.0 / (count * size))
     for lane in range(LANES):
-        sample = block * LANES + lane
+        sample, weight = block * LANES + lane, 1.0
         if classified and sample < count:
             right += largest_output(A, x0 + lane, size) == labels[order[start + sample]]
+        if weights.size > 1 and sample < count:
+            weight = weights[order[start + sample]] / mean_weight
         for k in range(size):
             at = k * LANES + lane
             if sample >= count:
                 A[y0 + at] = np.float32(0)
                 continue
             difference = A[x0 + at] - targets[order[start + sample] * size + k]
-            loss += np.float64(difference) * difference
-            A[y0 + at] = factor * difference
+            loss += weight * difference * difference
+            A[y0 + at] = factor * np.float32(weight) * difference
     losses[block] = loss / (count * size)
     hits[block] = right

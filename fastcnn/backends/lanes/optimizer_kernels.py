@@ -8,7 +8,7 @@ from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.late_codegen import linked
 
 LANES = simd.LANES
-SGD, ADAM, ADAMW, NONE = 0, 1, 2, 3
+SGD, ADAM, ADAMW, RMSPROP, NONE = 0, 1, 2, 3, 4
 #: Elements of the parameters that an optimiser's unit of work has; also of the norm's partial sums.
 UNIT = 1024
 
@@ -33,7 +33,9 @@ def sum_of_squares(G, first, last):
 def update(kind, P, G, S1, S2, i, end, scale, settings, lr, step):
     """An optimiser's step on the parameters ``i`` to ``end``; see optim/optimizers.py.
 
-    ``settings``: momentum or beta1, beta2, eps, weight decay, 1 for Nesterov.
+    ``settings``: momentum or beta1, beta2, eps, weight decay, 1 for Nesterov; of RMSprop alpha,
+    momentum, eps, weight decay, 1 for the centred form. RMSprop's S2 has the velocity of every
+    parameter, then its gradient's mean.
     """
     decay, beta = np.float32(settings[3]), np.float32(settings[0])
     rate = np.float32(lr)
@@ -64,6 +66,18 @@ def update(kind, P, G, S1, S2, i, end, scale, settings, lr, step):
         return
     beta2, eps = np.float32(settings[1]), np.float32(settings[2])
     one = np.float32(1)
+    if kind == RMSPROP:
+        # One loop for all forms: what a form has not got is multiplied by zero.
+        centred, means = np.float32(settings[4]), P.size
+        for k in range(i, end):
+            g = G[k] * scale + decay * P[k]
+            s = beta * S1[k] + (one - beta) * g * g
+            m = S2[means + k] + (one - beta) * (g - S2[means + k])
+            variance = max(s - centred * m * m, np.float32(0))
+            v = beta2 * S2[k] + g / (np.float32(math.sqrt(variance)) + eps)
+            S1[k], S2[k], S2[means + k] = s, v, m
+            P[k] -= rate * v
+        return
     shrink = np.float32(1.0 - lr * settings[3]) if kind == ADAMW else one
     l2 = decay if kind == ADAM else np.float32(0)
     rate = np.float32(lr / (1.0 - settings[0] ** step))

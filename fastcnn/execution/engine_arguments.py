@@ -1,0 +1,96 @@
+"""Losses, optimisers, samples and their weights in the form in which the engine reads them."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import DataError
+from fastcnn.execution.executor import Normalise
+from fastcnn.losses import Loss
+from fastcnn.optim import Optimizer
+
+#: Arrays of RMSprop as its kernel wants them, whichever of them a form has.
+RMSPROP_SLOTS = ("square_avg", "momentum_buffer", "grad_avg")
+
+
+def loss_key(loss: Loss) -> tuple[str, float]:
+    """What the planner needs of a loss."""
+    from fastcnn.backends.lanes.grouping import Unsupported
+
+    arguments = dict(loss.arguments)
+    smoothing = float(arguments.pop("label_smoothing", 0.0))
+    if loss.operation not in ("cross_entropy", "mse") or arguments:
+        raise Unsupported(f"the loss {loss!r}")
+    return loss.operation, smoothing
+
+
+def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
+    """The numbers that the interpreter's update reads."""
+    from fastcnn.backends.lanes.engine import KINDS
+    from fastcnn.backends.lanes.grouping import Unsupported
+
+    o: Any = optimizer
+    kind = getattr(optimizer, "kind", None)
+    if kind not in KINDS or kind is None:
+        raise Unsupported(f"the optimiser {type(optimizer).__name__}")
+    clip = 0.0 if clip_norm is None else clip_norm
+    if kind == "sgd":
+        return np.array([o.momentum, 0.0, 0.0, o.weight_decay, float(o.nesterov), clip])
+    if kind == "rmsprop":
+        return np.array([o.alpha, o.momentum, o.eps, o.weight_decay, float(o.centered), clip])
+    return np.array([*o.betas, o.eps, o.weight_decay, 0.0, clip])
+
+
+def engine_slots(
+    optimizer: Optimizer, parameters: np.ndarray
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+    """The optimiser's arrays by name, and the same memory as the update's two arrays."""
+    rmsprop = getattr(optimizer, "kind", None) == "rmsprop"
+    names = RMSPROP_SLOTS if rmsprop else tuple(optimizer.slots)
+    state = np.zeros((len(names), parameters.size), parameters.dtype)
+    slots = {name: state[names.index(name)] for name in optimizer.slots}
+    return slots, (state[0], state[1:].reshape(-1)) if names else ()
+
+
+def engine_weights(sample_weight: np.ndarray | None, count: int) -> np.ndarray:
+    """Weights of samples as the losses read them."""
+    from fastcnn.backends.lanes.engine import NO_WEIGHTS
+
+    if sample_weight is None:
+        return NO_WEIGHTS
+    if np.shape(sample_weight) != (count,):
+        raise DataError(f"{count} samples need as many weights, got {np.shape(sample_weight)}")
+    return np.require(sample_weight, np.float64, ["C", "W"])
+
+
+def engine_targets(
+    loss: Loss, target: np.ndarray, labels: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Classes, or rows of targets; with a mean squared error also classes to count hits by."""
+    if loss.operation == "cross_entropy" and target.ndim == 1:
+        return {"labels": np.require(target, np.int64, ["C", "W"])}
+    arrays = {"targets": np.require(target, np.float32, ["C", "W"]).reshape(-1)}
+    if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
+        arrays["labels"] = np.require(labels, np.int64, ["C", "W"])
+    return arrays
+
+
+def stored_images(images: np.ndarray) -> np.ndarray:
+    """The images as the engine reads them: bytes or float32, contiguous and writable."""
+    kind = np.uint8 if images.dtype == np.uint8 else np.float32
+    return np.require(images, kind, ["C", "W"])
+
+
+def input_factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, Any]:
+    """Factor and summand of each channel."""
+    channels = images.shape[1]
+    if normalisation is None:
+        return np.ones(channels), np.zeros(channels)
+    unit = 255.0 if images.dtype == np.uint8 else 1.0
+    mean, std = np.array(normalisation.mean), np.array(normalisation.std)
+    return 1.0 / (unit * std), -mean / std
+
+
+def signed_seed(seed: int) -> int:
+    """The seed's low 64 bits as int64."""
+    return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))
