@@ -67,7 +67,8 @@ def step_figure(results: list[Result]) -> Any:
                   color=[COLOURS.get(name, ORANGE) for name in names])  # fmt: skip
         axes.invert_yaxis()
         for place, name in enumerate(names):
-            axes.text(best[name], place, f" {best[name]:.3g}", va="center", fontsize=8)
+            number = f"{best[name]:,.0f}" if best[name] >= 100 else f"{best[name]:.3g}"
+            axes.text(best[name], place, f" {number}", va="center", fontsize=8)
         axes.set_title(
             f"{work}, batch {batch}: us a sample of a training step", fontsize=9, loc="left"
         )
