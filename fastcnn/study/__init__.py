@@ -1,0 +1,1 @@
+"""The report's questions, answered by experiment."""

@@ -1,0 +1,110 @@
+"""A study as one HTML page that needs nothing else, and its figures as files."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from fastcnn.files import atomic_write
+from fastcnn.study.section import Figure, Section, Table, Text
+from fastcnn.training.curves import png
+
+#: Colours of figures on a light and on a dark page.
+LIGHT = {"ground": "#ffffff", "ink": "#1b1f24"}
+DARK = {"ground": "#16191d", "ink": "#e3e6ea"}
+
+
+def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) -> Path:
+    """Write ``index.html`` and ``figures/``; returns the page.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+    out : Path
+        The folder.
+    facts : sequence of Text
+        On what the study was made.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    links = "".join(
+        f'<li><a href="#{section.name}">{_both(section.title)}</a></li>' for section in sections
+    )
+    body = "".join(_section(section, out / "figures") for section in sections)
+    template = Template((files("fastcnn.study") / "page.html").read_text(encoding="utf-8"))
+    page = template.substitute(
+        links=links, sections=body, facts="".join(f"<p>{_both(fact)}</p>" for fact in facts)
+    )
+    atomic_write(out / "index.html", page.encode())
+    return out / "index.html"
+
+
+def _section(section: Section, folder: Path) -> str:
+    findings = "".join(f"<li>{_lines(finding)}</li>" for finding in section.findings)
+    return (
+        f'<section id="{section.name}"><h2>{_both(section.title)}</h2><ul>{findings}</ul>'
+        + "".join(map(_table, section.tables))
+        + "".join(_figure(figure, folder) for figure in section.figures)
+        + "</section>"
+    )
+
+
+def _table(table: Table) -> str:
+    header = "".join(f"<th>{_both(cell)}</th>" for cell in table.header)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    return (
+        f'<figure><div class="scroll"><table><thead><tr>{header}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+        f"<figcaption>{_lines(table.caption)}</figcaption></figure>"
+    )
+
+
+def _figure(figure: Figure, folder: Path) -> str:
+    images = ""
+    for theme, colours in (("light", LIGHT), ("dark", DARK)):
+        content = draw(figure, colours)
+        atomic_write(folder / f"{figure.name}-{theme}.png", content)
+        images += (
+            f'<img class="{theme}" alt="{escape(figure.caption.en, quote=True)}" '
+            f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+        )
+    return (
+        f'<figure><div class="scroll">{images}</div>'
+        f"<figcaption>{_lines(figure.caption)}</figcaption></figure>"
+    )
+
+
+def draw(figure: Figure, colours: dict[str, str]) -> bytes:
+    """A figure as PNG in the colours of a page."""
+    import matplotlib as mpl
+
+    ground, ink = colours["ground"], colours["ink"]
+    style: dict[str, Any] = {
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), ground),
+        **dict.fromkeys(
+            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink
+        ),
+    }
+    with mpl.rc_context(style):
+        return png(figure.draw())
+
+
+def _both(text: Text) -> str:
+    """Both languages in one line."""
+    if text.en == text.zh:
+        return escape(text.en)
+    return f'{escape(text.en)} <span lang="zh">{escape(text.zh)}</span>'
+
+
+def _lines(text: Text) -> str:
+    """Both languages, one under the other."""
+    return f'{escape(text.en)}<br><span lang="zh">{escape(text.zh)}</span>'

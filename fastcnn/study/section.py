@@ -1,0 +1,62 @@
+"""What an experiment says: words in English and Chinese, figures and tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Text:
+    """The same in two languages; the report's readers read Chinese."""
+
+    en: str
+    zh: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its caption.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    draw : callable
+        Makes a matplotlib figure in the current style; called once for light and once for dark.
+    caption : Text
+    """
+
+    name: str
+    draw: Callable[[], Any]
+    caption: Text
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption; the first column is text, the others are numbers."""
+
+    header: Sequence[Text]
+    rows: Sequence[Sequence[str]]
+    caption: Text
+
+
+@dataclass(frozen=True)
+class Section:
+    """One experiment.
+
+    Attributes
+    ----------
+    name : str
+        The anchor in the page.
+    title : Text
+    findings : sequence of Text
+        Sentences made of what was measured.
+    tables : sequence of Table
+    figures : sequence of Figure
+    """
+
+    name: str
+    title: Text
+    findings: Sequence[Text]
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
