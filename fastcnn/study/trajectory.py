@@ -1,0 +1,255 @@
+"""Trainings that are looked into at fixed steps: losses, scores, and what happens in each layer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.data.augment import Augment
+from fastcnn.data.dataset import Dataset
+from fastcnn.errors import FastcnnError
+from fastcnn.execution import make_executor
+from fastcnn.execution.executor import Executor
+from fastcnn.execution.passes import gradients, run_forward
+from fastcnn.layers import Model, Sequential
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+from fastcnn.study.networks import Network
+from fastcnn.training.blas import blas_threads
+from fastcnn.training.feed import Feed
+from fastcnn.training.pool import run_jobs
+
+#: Images on which gradients and activations are measured, always the same ones.
+PROBE_IMAGES = 128
+#: Training images of an evaluation, at most.
+EVALUATED_IMAGES = 2048
+#: Share of its largest slope under which an activation counts as blocking the gradient.
+BLOCKED_SLOPE = 0.05
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training with plain steps on full batches.
+
+    Attributes
+    ----------
+    network : Network
+    lr : float
+    steps : int
+    images : int, optional
+        Training images, drawn by ``seed``; by default all.
+    batch_size : int
+        Or as many images as there are. An epoch's last batch is left out if it is not full.
+    momentum, weight_decay : float
+    augment : Augment, optional
+    seed : int
+        Of the images' choice and order, the initial weights and dropout.
+    evaluated_at, probed_at : tuple of int
+        Steps after which the loss and accuracy, or gradients and activations, are measured; the
+        last step is always evaluated.
+    """
+
+    network: Network
+    lr: float
+    steps: int
+    images: int | None = None
+    batch_size: int = 64
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    augment: Augment | None = None
+    seed: int = 0
+    evaluated_at: tuple[int, ...] = ()
+    probed_at: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Loss in nats and accuracy as a fraction, without dropout and augmentation."""
+
+    step: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What some images do in the network.
+
+    Attributes
+    ----------
+    step : int
+    gradient, weight : dict of str to float
+        Euclidean norm of each layer's weight gradient, and of its weight.
+    zeros : dict of str to float
+        Share of zeros behind each activation.
+    blocked : dict of str to float
+        Share of values behind each activation where its slope is below a twentieth of its
+        largest: zeros of ReLU, saturated ones of sigmoid and tanh.
+    """
+
+    step: int
+    gradient: dict[str, float]
+    weight: dict[str, float]
+    zeros: dict[str, float]
+    blocked: dict[str, float]
+
+
+@dataclass
+class Trajectory:
+    """What was seen of a training.
+
+    Attributes
+    ----------
+    training : Training
+    losses : ndarray of float64, shape (steps taken,)
+        Mean loss of each batch, before its update.
+    scores : list of Scores
+        The last one is of the end; empty if the training diverged before the first.
+    probes : list of Probe
+    diverged : bool
+        Whether the loss became NaN or infinite; nothing was measured from there on.
+    """
+
+    training: Training
+    losses: np.ndarray
+    scores: list[Scores] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    diverged: bool = False
+
+
+def log_steps(last: int, count: int) -> tuple[int, ...]:
+    """About ``count`` steps from 0 to ``last``, evenly on a logarithmic scale from 1 on."""
+    return (0, *np.unique(np.geomspace(1, last, count).round().astype(int)).tolist())
+
+
+def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
+    """Run one training on one thread."""
+    generator = np.random.default_rng(training.seed)
+    data = train.subset(generator.permutation(len(train))[: training.images])
+    model = training.network.build(len(train.classes), training.seed)
+    batch = min(training.batch_size, len(data))
+    executor = make_executor(
+        model,
+        loss=CrossEntropyLoss(),
+        optimizer=SGD(training.lr, training.momentum, training.weight_decay),
+        batch_size=batch,
+        seed=training.seed,
+        threads=1,
+    )
+    feed = Feed(data, training.augment, training.seed, 1, len(train.classes))
+    trajectory = Trajectory(training, np.empty(0))
+    with blas_threads(1), np.errstate(all="ignore"):
+        # Diverging trainings overflow; their losses say so.
+        _measure(trajectory, 0, model, executor, data, test)
+        parts: list[np.ndarray] = []
+        for first, last, epoch, samples in _pieces(training, len(data), batch, generator):
+            batches = feed.take(samples, epoch)
+            rates = np.full(last - first, training.lr)
+            losses = executor.train_steps(
+                batches.images, batches.labels, batches.order, rates, data.normalisation
+            ).losses
+            parts.append(losses)
+            if not np.isfinite(losses).all():
+                trajectory.diverged = True
+                break
+            _measure(trajectory, last, model, executor, data, test)
+    trajectory.losses = np.concatenate(parts)
+    return trajectory
+
+
+def follow_all(
+    trainings: Sequence[Training], train: Dataset, test: Dataset, *, workers: int | None = None
+) -> list[Trajectory]:
+    """Run trainings, one on each core; their trajectories in the order given.
+
+    Raises
+    ------
+    FastcnnError
+        If a worker process dies.
+    """
+    found: dict[int, Trajectory] = {}
+    for index, trajectory in run_jobs(follow, trainings, (train, test), workers=workers):
+        if trajectory is None:
+            raise FastcnnError(f"the process of {trainings[index]} ended unexpectedly")
+        found[index] = trajectory
+    return [found[index] for index in range(len(trainings))]
+
+
+def _pieces(
+    training: Training, count: int, batch: int, generator: np.random.Generator
+) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """First and last step, epoch and samples of the parts between two measurements.
+
+    Without augmentation, which needs its epoch, a part may span several epochs.
+    """
+    per_epoch = count // batch
+    epochs = -(-training.steps // per_epoch)
+    order = np.concatenate(
+        [generator.permutation(count)[: per_epoch * batch] for _ in range(epochs)]
+    )
+    ends = {*training.evaluated_at, *training.probed_at, training.steps}
+    if training.augment is not None:
+        ends |= set(range(per_epoch, training.steps, per_epoch))
+    first = 0
+    for last in sorted(end for end in ends if 0 < end <= training.steps):
+        yield first, last, 1 + first // per_epoch, order[first * batch : last * batch]
+        first = last
+
+
+def _measure(
+    trajectory: Trajectory,
+    step: int,
+    model: Sequential,
+    executor: Executor,
+    data: Dataset,
+    test: Dataset,
+) -> None:
+    """Evaluate and probe, if it is time to."""
+    training = trajectory.training
+    if step in training.evaluated_at or step == training.steps:
+        some = data.subset(slice(0, EVALUATED_IMAGES))
+        seen = executor.evaluate(some.images, some.labels, data.normalisation)
+        unseen = executor.evaluate(test.images, test.labels, test.normalisation)
+        trajectory.scores.append(Scores(step, *seen[:2], *unseen[:2]))
+    if step in training.probed_at:
+        trajectory.probes.append(probe(model, data.subset(slice(0, PROBE_IMAGES)), step))
+
+
+def probe(model: Model, data: Dataset, step: int = 0) -> Probe:
+    """Measure gradients and activations of a model on some images."""
+    x = data.normalisation.apply(data.images, dtype=model.dtype)
+    _, slopes = gradients(model, x, data.labels, backend="im2col")
+    values = {
+        name: value for name, value in model.named_parameters().items() if name.endswith("weight")
+    }
+    zeros, blocked = {}, {}
+    graph, operations = model.graph(), get_backend("im2col")
+    outputs = run_forward(graph, model.state_dict(), x, operations, training=False, seed=0, step=0)
+    for node, output in zip(graph.nodes, outputs, strict=True):
+        if node.operation in _SLOPES:
+            zeros[node.name] = float(np.mean(output == 0.0))
+            blocked[node.name] = float(np.mean(_SLOPES[node.operation](output) < BLOCKED_SLOPE))
+    return Probe(
+        step,
+        {name.removesuffix(".weight"): _norm(slopes[name]) for name in values},
+        {name.removesuffix(".weight"): _norm(value) for name, value in values.items()},
+        zeros,
+        blocked,
+    )
+
+
+#: Slope of an activation as a share of its largest, from its output.
+_SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda y: (y > 0.0).astype(y.dtype),
+    "leaky_relu": lambda y: np.where(y > 0.0, 1.0, 0.1),
+    "tanh": lambda y: 1.0 - y * y,
+    "sigmoid": lambda y: 4.0 * y * (1.0 - y),
+}
+
+
+def _norm(values: np.ndarray) -> float:
+    # In double precision: the squares of 1e-25 are zero in single.
+    return float(np.linalg.norm(values.astype(np.float64)))
