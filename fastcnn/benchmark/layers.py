@@ -11,6 +11,7 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.functions import Operation
 from fastcnn.benchmark.environment import installed
 from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.peaks import measure_flops
 from fastcnn.benchmark.results import Result, result_of
 from fastcnn.training.blas import blas_threads
 
@@ -98,7 +99,8 @@ def bench_layers(
     -------
     list of Result
         In microseconds a sample; the ratio is to the best of PyTorch, or without it to im2col.
-        The note of a layer with weights has its rate, of operations by definition.
+        The note of a layer with weights has its rate, of operations by definition, and its share
+        of the rate of fused multiply-adds that the same threads reached just before.
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
@@ -118,6 +120,7 @@ def _bench(
     y = _forward(case, x, given, "im2col")
     grad = generator.standard_normal(y.shape).astype(np.float32)
     most = max(threads)
+    peak = measure_flops(threads, seconds=min(seconds, 0.01)) if case.weight else {}
     results: list[Result] = []
     for direction in ("forward", "backward"):
         backward = direction == "backward"
@@ -153,10 +156,14 @@ def _bench(
                                       note=note, **names))  # type: ignore[arg-type]  # fmt: skip
                 continue
             timing = timings[key]
-            rate = f"{flops / timing.median / 1e9:.0f} GFLOP/s" if flops else ""
+            rate = _rate(flops / timing.median, peak[key[1]]) if flops else ""
             results.append(result_of(timing, 1e6 / BATCH, ratio=base / timing.median,
                                      difference=apart[key], note=rate, **names))  # fmt: skip
     return results
+
+
+def _rate(flops: float, peak: float) -> str:
+    return f"{flops / 1e9:.0f} GFLOP/s, {flops / peak:.0%} of peak"
 
 
 def _difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:

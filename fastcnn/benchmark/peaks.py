@@ -7,7 +7,7 @@ the engine itself is made of.
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -89,6 +89,22 @@ def measure_peaks(
         )
         for count in threads
     }
+
+
+def measure_flops(
+    threads: Sequence[int], *, rounds: int = 3, seconds: float = 0.01
+) -> dict[int, float]:
+    """The rate of fused multiply-adds alone, by number of threads; see :class:`Peaks`."""
+    runs = {
+        (count, chains): _repeated(_multiply_adds(chains), count, seconds)
+        for count in threads
+        for chains in CHAINS
+    }
+    rates: dict[int, float] = dict.fromkeys(threads, 0.0)
+    for _ in range(rounds):
+        for (count, _), run in runs.items():
+            rates[count] = max(rates[count], run())
+    return rates
 
 
 def cache_sizes() -> dict[str, int]:

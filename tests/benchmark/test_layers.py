@@ -1,5 +1,7 @@
 """Single layers: every contestant computes the same before it is timed."""
 
+import re
+
 import pytest
 
 from fastcnn.benchmark import layers
@@ -22,7 +24,16 @@ def test_contestants_agree(case: layers.LayerCase) -> None:
     assert {result.work for result in results} == {
         f"{case.work}, {d}" for d in ("forward", "backward")
     }
-    assert all(bool(result.note) == bool(case.weight) for result in results)
+    wanted = r"\d+ GFLOP/s, \d+% of peak" if case.weight else ""
+    assert all(re.fullmatch(wanted, result.note) for result in results)
+
+
+def test_the_share_of_the_peak() -> None:
+    (result, *_) = bench(next(layers.cases()), (1,))
+    rate, share = map(int, re.findall(r"\d+", result.note))
+    flops = 2 * 9 * 4 * 28 * 28 / (result.median * 1e-6)
+    assert rate == pytest.approx(flops / 1e9, abs=0.51)
+    assert 0 <= share < 100  # im2col's
 
 
 def test_who_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
