@@ -1,0 +1,224 @@
+"""Experiment: fewer training images, remedies, and a network without convolutions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.data.augment import PRESETS
+from fastcnn.study.networks import Network
+from fastcnn.study.section import Figure, Section, Table, Text
+from fastcnn.study.setting import Setting
+from fastcnn.study.trajectory import Training, Trajectory, follow_all, log_steps
+
+#: Steps of each training, however few its images are: all take as many updates.
+STEPS = 500
+SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
+SEEDS = (0, 1, 2)
+LR, MOMENTUM = 0.02, 0.9
+DROPOUT, WEIGHT_DECAY = 0.5, 0.005
+#: The variants; all but "dense" are the report's network with ReLU.
+VARIANTS = {
+    "cnn": Text("CNN", "CNN"),
+    "dropout": Text("CNN, dropout", "CNN，dropout"),
+    "decay": Text("CNN, weight decay", "CNN，权重衰减"),
+    "augment": Text("CNN, augmentation", "CNN，数据增强"),
+    "dense": Text("fully connected", "全连接"),
+}
+#: Images up to which remedies are judged.
+FEW = 500
+
+
+@dataclass(frozen=True)
+class OverfittingResult:
+    """What the trainings gave.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Numbers of training images.
+    parameters : dict
+        Numbers of parameters of "cnn" and "dense".
+    runs : dict
+        Trajectories, one for each seed, by variant and number of images.
+    """
+
+    sizes: tuple[int, ...]
+    parameters: dict[str, int]
+    runs: dict[tuple[str, int], list[Trajectory]]
+
+    def final(self, variant: str, name: str) -> np.ndarray:
+        """One of the last :class:`~fastcnn.study.trajectory.Scores`, shape (sizes, seeds).
+
+        NaN where the training diverged.
+        """
+        return np.array([
+            [np.nan if one.diverged else getattr(one.scores[-1], name)
+             for one in self.runs[variant, size]]
+            for size in self.sizes
+        ])  # fmt: skip
+
+    def gap(self, variant: str) -> np.ndarray:
+        """Test loss less training loss in nats, shape (sizes, seeds)."""
+        return self.final(variant, "test_loss") - self.final(variant, "train_loss")
+
+    def errors(self, variant: str) -> np.ndarray:
+        """Test errors in per cent, shape (sizes, seeds)."""
+        return 100.0 * (1.0 - self.final(variant, "test_accuracy"))
+
+
+def run(setting: Setting) -> OverfittingResult:
+    """Train each variant on each number of images with each seed."""
+    steps = setting.steps(STEPS)
+    everything = len(setting.train)
+    sizes = (*(size for size in SIZES if size < everything), everything)
+    keys = [(variant, size) for variant in VARIANTS for size in sizes]
+    found = follow_all(
+        [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS],
+        setting.train,
+        setting.test,
+    )
+    count = len(SEEDS)
+    runs = {key: found[index * count : (index + 1) * count] for index, key in enumerate(keys)}
+    parameters = {
+        name: _network(name).build(len(setting.train.classes), 0).parameter_vector.size
+        for name in ("cnn", "dense")
+    }
+    return OverfittingResult(sizes, parameters, runs)
+
+
+def _network(variant: str) -> Network:
+    return Network(
+        dropout=DROPOUT if variant == "dropout" else 0.0, convolutions=variant != "dense"
+    )
+
+
+def _training(variant: str, images: int, steps: int, seed: int) -> Training:
+    return Training(
+        _network(variant), LR, steps, images, momentum=MOMENTUM, seed=seed,
+        weight_decay=WEIGHT_DECAY if variant == "decay" else 0.0,
+        augment=PRESETS["digits"] if variant == "augment" else None,
+        evaluated_at=log_steps(steps, 8),
+    )  # fmt: skip
+
+
+def section(result: OverfittingResult) -> Section:
+    """The experiment in words, a table and a figure."""
+    from fastcnn.study.fitting_figures import gap_figure
+
+    sizes = [f"{size:,}" for size in result.sizes]
+    return Section(
+        name="overfitting",
+        title=Text("Overfitting", "过拟合"),
+        findings=[_on_size(result), *_on_remedies(result), *_on_convolutions(result)],
+        tables=[
+            Table(
+                header=[Text("test errors (%)", "测试错误率（%）"),
+                        *(Text(size, size) for size in sizes)],
+                rows=[
+                    (VARIANTS[variant].en, *(f"{value:.2f}" for value in
+                                             result.errors(variant).mean(axis=1)))
+                    for variant in VARIANTS
+                ],
+                caption=Text(
+                    f"Mean of {len(SEEDS)} seeds by number of training images.",
+                    f"按训练图像数量，{len(SEEDS)} 个种子的平均。",
+                ),
+            )
+        ],
+        figures=[
+            Figure(
+                "overfitting-gap",
+                lambda: gap_figure(result),
+                Text(
+                    f"Loss after {STEPS} steps, mean and range of {len(SEEDS)} seeds, and the test "
+                    "errors. Each seed draws its own images; all trainings take the same number "
+                    "of steps. Both axes are logarithmic.",
+                    f"训练 {STEPS} 步后的损失（{len(SEEDS)} 个种子的平均与范围）以及测试错误率。"
+                    "每个种子抽取不同的图像，所有训练的步数相同。两轴均为对数刻度。",
+                ),
+            )
+        ],
+    )  # fmt: skip
+
+
+def _on_size(result: OverfittingResult) -> Text:
+    few, many = result.sizes[0], result.sizes[-1]
+    gap, errors = result.gap("cnn").mean(axis=1), result.errors("cnn").mean(axis=1)
+    turned = [
+        size for size in result.sizes
+        if np.mean([one.scores[-1].test_loss > 1.2 * min(s.test_loss for s in one.scores)
+                    for one in result.runs["cnn", size] if one.scores]) > 0.5
+    ]  # fmt: skip
+    en = f"the test loss has turned up again for {', '.join(f'{size:,}' for size in turned)} images"
+    zh = f"图像数为 {'、'.join(f'{size:,}' for size in turned)} 时又回升"
+    return Text(
+        f"The report's network on {few:,} images: {errors[0]:.2f} % test errors, and a test loss "
+        f"{gap[0]:.3f} nats above the training loss; on {many:,}: {errors[-1]:.2f} % and "
+        f"{gap[-1]:.3f}. By the end of the training "
+        + (f"{en}, by more than a fifth of its least." if turned else "the test loss has not "
+           "turned up by a fifth at any size."),
+        f"报告的网络在 {few:,} 张图像上：测试错误率 {errors[0]:.2f} %，测试损失比训练损失高 "
+        f"{gap[0]:.3f} nat；在 {many:,} 张图像上：{errors[-1]:.2f} % 和 {gap[-1]:.3f}。训练结束时，"
+        + (f"测试损失在{zh}，超过其最小值的五分之一。" if turned
+           else "任何图像数下测试损失的回升都不超过五分之一。"),
+    )  # fmt: skip
+
+
+def _on_remedies(result: OverfittingResult) -> list[Text]:
+    few = [index for index, size in enumerate(result.sizes) if size <= FEW]
+    plain = result.errors("cnn")
+    found = []
+    for remedy in ("dropout", "decay", "augment"):
+        with_it = result.errors(remedy)
+        a, b = float(plain[few].mean()), float(with_it[few].mean())
+        better = int((with_it[few] < plain[few]).sum())
+        last, first = float(with_it[-1].mean()), float(plain[-1].mean())
+        gap, without = float(result.gap(remedy)[few].mean()), float(result.gap("cnn")[few].mean())
+        name = VARIANTS[remedy]
+        found.append(
+            Text(
+                f"{name.en}: {b:.2f} % test errors instead of {a:.2f} % on up to {FEW} images "
+                f"(fewer in {better} of {plain[few].size} pairs of runs), gap {gap:.3f} instead of "
+                f"{without:.3f} nats; on all images {last:.2f} % instead of {first:.2f} %.",
+                f"{name.zh}：不超过 {FEW} 张图像时测试错误率为 {b:.2f} %，原为 {a:.2f} %"
+                f"（{plain[few].size} 对训练中有 {better} 对更低），损失差距 {gap:.3f} nat，原为 "
+                f"{without:.3f}；使用全部图像时为 {last:.2f} %，原为 {first:.2f} %。",
+            )
+        )
+    return found
+
+
+def _on_convolutions(result: OverfittingResult) -> list[Text]:
+    """The report: locality and pooling keep a CNN from overfitting."""
+    fewer = result.errors("cnn") < result.errors("dense")
+    smaller = result.gap("cnn") < result.gap("dense")
+    errors = [float(result.errors(name).mean()) for name in ("cnn", "dense")]
+    worse = [f"{size:,}" for size, row in zip(result.sizes, smaller, strict=True)
+             if row.mean() < 0.5]  # fmt: skip
+    share_errors, share_gap = float(fewer.mean()), float(smaller.mean())
+    if min(share_errors, share_gap) >= 0.9:
+        en, zh = "The claim that a CNN overfits less holds here", "CNN 更不易过拟合的说法在此成立"
+    elif share_errors >= 0.7 and share_gap >= 0.5:
+        en = "The claim that a CNN overfits less holds for most sizes, not for all"
+        zh = "CNN 更不易过拟合的说法在大多数情况下成立，但并非全部"
+    else:
+        en, zh = (
+            "The claim that a CNN overfits less is not borne out",
+            "CNN 更不易过拟合的说法未得到证实",
+        )
+    where = f" (the gap is no smaller for {', '.join(worse)} images)" if worse else ""
+    ort = f"（图像数为 {'、'.join(worse)} 时差距并不更小）" if worse else ""
+    return [
+        Text(
+            f"{en}: against a fully connected network of {result.parameters['dense']:,} parameters "
+            f"(the CNN has {result.parameters['cnn']:,}), on the same images, the CNN makes fewer "
+            f"test errors in {fewer.sum()} of {fewer.size} pairs of runs ({errors[0]:.2f} % "
+            f"instead of {errors[1]:.2f} % on average) and has the smaller gap in "
+            f"{smaller.sum()}{where}.",
+            f"{zh}：与参数量为 {result.parameters['dense']:,} 的全连接网络相比（CNN 为 "
+            f"{result.parameters['cnn']:,}），在相同图像上，{fewer.size} 对训练中 CNN 有 "
+            f"{fewer.sum()} 对测试错误更少（平均 {errors[0]:.2f} %，"
+            f"全连接网络 {errors[1]:.2f} %），有"
+            f" {smaller.sum()} 对损失差距更小{ort}。",
+        )
+    ]
