@@ -12,6 +12,7 @@ from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.passes import run_backward, run_forward
 from fastcnn.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dropout,
     Dropout2d,
@@ -26,6 +27,7 @@ from fastcnn.layers import (
     Sigmoid,
     Tanh,
 )
+from fastcnn.optim import SGD, RMSprop
 
 
 def small_model() -> Sequential:
@@ -161,6 +163,60 @@ def test_single_images_of_large_networks_go_through_im2col() -> None:
     assert not suits_im2col(small, small.graph(), 1)
     x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
     assert large.logits(x[:1]) == pytest.approx(large.logits(x)[:1], abs=1e-5)
+
+
+class OwnOptimizer:
+    """Plain descent, of a kind that no engine knows."""
+
+    lr, slots = 0.1, ()
+
+    def update(self, parameters: Any, gradient: Any, slots: Any, lr: float, step: int) -> None:
+        parameters -= lr * gradient
+
+
+def small_network(*layers: Any) -> Sequential:
+    return Sequential(Conv2d(1, 2, 3, seed=0), *layers, Flatten(), Linear(8, 3, seed=1),
+                      input_shape=(1, 4, 4))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "reason"),
+    [
+        (small_network().to(np.float64), SGD(), "parameters of type float64"),
+        (small_network(), OwnOptimizer(), "the optimiser OwnOptimizer"),
+        (small_network(BatchNorm2d(2, momentum=None)), SGD(), "a plain mean of running statistics"),
+    ],
+)
+def test_what_the_engine_leaves_to_im2col_is_logged_once(
+    model: Model,
+    optimizer: Any,
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastcnn.execution.lanes._reported", set())
+    x, y = np.random.default_rng(0).random((6, 1, 4, 4)), np.array([0, 1, 2, 0, 1, 2])
+    before = model.parameter_vector.copy()
+    for _ in range(2):
+        fastcnn.fit(model, (x, y), epochs=2, optimizer=optimizer, backend="lanes")
+        fastcnn.execution.forward(model, x, training=True)
+        fastcnn.gradients(model, x, y)
+    assert (model.parameter_vector != before).any()
+    assert [record.getMessage() for record in caplog.records if record.name == "fastcnn.lanes"] == [
+        f"the lanes engine does not cover {reason}: im2col computes it"
+    ]
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), RMSprop(centered=True)])
+def test_what_the_engine_covers_is_not_logged(
+    optimizer: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastcnn.execution.lanes._reported", set())
+    x, y = np.random.default_rng(0).random((6, 1, 4, 4)), np.array([0, 1, 2, 0, 1, 2])
+    data = (x, y, np.arange(1.0, 7.0))
+    fastcnn.fit(small_network(), data, data, epochs=1, optimizer=optimizer, clip_norm=1.0)
+    fastcnn.models.vgg_small(seed=0).logits(np.zeros((1, 3, 32, 32)))
+    assert not [record for record in caplog.records if record.name == "fastcnn.lanes"]
 
 
 @pytest.mark.parametrize("dropout", [Dropout(0.3), Dropout2d(0.3)])

@@ -11,7 +11,7 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.functions import Operation
 from fastcnn.benchmark.environment import installed
 from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.peaks import measure_flops
+from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.results import Result, result_of
 from fastcnn.training.blas import blas_threads
 
@@ -100,7 +100,7 @@ def bench_layers(
     list of Result
         In microseconds a sample; the ratio is to the best of PyTorch, or without it to im2col.
         The note of a layer with weights has its rate, of operations by definition, and its share
-        of the rate of fused multiply-adds that the same threads reached just before.
+        of the rate of fused multiply-adds that as many threads reached in this process.
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
@@ -120,7 +120,7 @@ def _bench(
     y = _forward(case, x, given, "im2col")
     grad = generator.standard_normal(y.shape).astype(np.float32)
     most = max(threads)
-    peak = measure_flops(threads, seconds=min(seconds, 0.01)) if case.weight else {}
+    peak = measured_flops(tuple(threads)) if case.weight else {}
     results: list[Result] = []
     for direction in ("forward", "backward"):
         backward = direction == "backward"

@@ -7,7 +7,7 @@ the engine itself is made of.
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,10 +91,13 @@ def measure_peaks(
     }
 
 
-def measure_flops(
-    threads: Sequence[int], *, rounds: int = 3, seconds: float = 0.01
-) -> dict[int, float]:
-    """The rate of fused multiply-adds alone, by number of threads; see :class:`Peaks`."""
+@cache
+def measured_flops(threads: tuple[int, ...]) -> dict[int, float]:
+    """The rate of fused multiply-adds alone, by number of threads, measured once in a process.
+
+    In many short rounds, of which the best counts: on a busy machine few of them are undisturbed.
+    """
+    rounds, seconds = 20, 0.01
     runs = {
         (count, chains): _repeated(_multiply_adds(chains), count, seconds)
         for count in threads

@@ -66,9 +66,9 @@ def bench(
     Suites: step (a training step: forward, loss, backward, SGD with momentum), inference (one
     image, a thousand images), layer (single layers, forward and backward, with their share of the
     processor's rate of multiply-adds), backward (naive against fast gradients of each operation),
-    accuracy (seconds to 95, 98, 99 %), startup (import and first
-    gradient of fresh processes), process (a whole `fastcnn train`), scaling (cost and memory along
-    batch, threads, image size, channels and depth; a cost that rises is flagged).
+    accuracy (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes),
+    process (a whole `fastcnn train`), scaling (cost and memory along batch, threads, image size,
+    channels and depth; a cost that rises is flagged).
 
     Examples:
 
