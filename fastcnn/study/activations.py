@@ -78,6 +78,11 @@ class ActivationResult:
         """The learning rates."""
         return sorted({lr for _, _, lr in self.grid})
 
+    @property
+    def steps(self) -> int:
+        """Steps of each training."""
+        return next(iter(self.grid.values())).training.steps
+
     def converged(self, pair: Pair) -> int:
         """Cells of a pair that reached :data:`CONVERGED` on the test images."""
         return sum(
@@ -173,11 +178,11 @@ def section(result: ActivationResult) -> Section:
                 "activations-accuracy",
                 lambda: accuracy_figure(result),
                 Text(
-                    f"Test accuracy after {STEPS} steps of plain SGD. Rows: standard deviation of "
-                    "the initial weights (scaled: Kaiming before a ReLU, Xavier elsewhere). "
-                    "×: the loss became infinite.",
-                    f"普通 SGD 训练 {STEPS} 步后的测试准确率。各行为初始权重的标准差（scaled："
-                    "ReLU 之前用 Kaiming，其余用 Xavier）。×：损失变为无穷大。",
+                    f"Test accuracy after {result.steps} steps of plain SGD. Rows: standard "
+                    "deviation of the initial weights (scaled: Kaiming before a ReLU, Xavier "
+                    "elsewhere). ×: the loss became infinite.",
+                    f"普通 SGD 训练 {result.steps} 步后的测试准确率。各行为初始权重的标准差"
+                    "（scaled：ReLU 之前用 Kaiming，其余用 Xavier）。×：损失变为无穷大。",
                 ),
             ),
             Figure(

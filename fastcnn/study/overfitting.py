@@ -46,6 +46,11 @@ class OverfittingResult:
     parameters: dict[str, int]
     runs: dict[tuple[str, int], list[Trajectory]]
 
+    @property
+    def steps(self) -> int:
+        """Steps of each training."""
+        return next(iter(self.runs.values()))[0].training.steps
+
     def final(self, variant: str, name: str) -> np.ndarray:
         """One of the last :class:`~fastcnn.study.trajectory.Scores`, shape (sizes, seeds).
 
@@ -130,11 +135,12 @@ def section(result: OverfittingResult) -> Section:
                 "overfitting-gap",
                 lambda: gap_figure(result),
                 Text(
-                    f"Loss after {STEPS} steps, mean and range of {len(SEEDS)} seeds, and the test "
-                    "errors. Each seed draws its own images; all trainings take the same number "
-                    "of steps. Both axes are logarithmic.",
-                    f"训练 {STEPS} 步后的损失（{len(SEEDS)} 个种子的平均与范围）以及测试错误率。"
-                    "每个种子抽取不同的图像，所有训练的步数相同。两轴均为对数刻度。",
+                    f"Loss after {result.steps} steps, mean and range of {len(SEEDS)} seeds, "
+                    "and the test errors. Each seed draws its own images; all trainings take "
+                    "the same number of steps. Both axes are logarithmic.",
+                    f"训练 {result.steps} 步后的损失（{len(SEEDS)} 个种子的平均与范围）"
+                    "以及测试错误率。每个种子抽取不同的图像，所有训练的步数相同。"
+                    "两轴均为对数刻度。",
                 ),
             )
         ],

@@ -14,7 +14,7 @@ from fastcnn.study.trajectory import Training, Trajectory, follow_all
 STEPS = 536
 #: Standard deviations of the initial weights and biases, two a decade.
 DEVIATIONS = tuple(float(f"{10**exponent:.1e}") for exponent in np.arange(-5.0, 0.1, 0.5))
-LEARNING_RATES = (0.0005, 0.005, 0.05, 0.2, 0.5)
+LEARNING_RATES = (0.0005, 0.005, 0.05, 0.5)
 ACTIVATIONS = ("relu", "sigmoid")
 #: Share of the plateau's loss under which it counts as left, for the mean of so many batches.
 LEFT, WINDOW = 0.9, 25
@@ -146,10 +146,10 @@ def _on_plateau(result: UnderfittingResult) -> Text:
     ]  # fmt: skip
     chance = float(np.log(result.classes))
     low, high = min(stuck), max(stuck)
-    if low < LEFT * result.entropy:
+    if low < LEFT * result.entropy or high > chance / LEFT:
         return Text(
             f"From a standard deviation of {result.deviations[0]:g} the loss ends between "
-            f"{low:.4f} and {high:.4f}: not all of these trainings stay on a plateau.",
+            f"{low:.4f} and {high:.4f}: not all of these trainings are on a plateau.",
             f"标准差为 {result.deviations[0]:g} 时，最终损失在 {low:.4f} 与 {high:.4f} 之间："
             "并非所有训练都停在平台上。",
         )
