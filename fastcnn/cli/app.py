@@ -19,6 +19,7 @@ from fastcnn.cli import (
     profile,
     scale,
     serve,
+    study,
     sweep,
     train,
     warmup,
@@ -56,6 +57,7 @@ def options(
 
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("compare")(compare_runs.compare_runs)

@@ -1,0 +1,67 @@
+"""``fastcnn study``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def study(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="Experiments; by default all.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the page and the figures.")] = Path("study"),
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few steps: to try it out.")] = False,
+) -> None:
+    """Answer the report's questions by experiment, and write one page about it.
+
+    OUT/index.html has words in English and Chinese, tables and figures for a light and a dark
+    page, and needs nothing else; OUT/figures has the figures. The page is written anew after each
+    experiment, so that Ctrl-C keeps what was measured. Without MNIST the digits that fastcnn draws
+    are used.
+
+    Examples:
+
+      fastcnn study
+
+      fastcnn study reproduction --out reproduction
+
+      fastcnn study --quick
+    """
+    from fastcnn.data import load, load_default
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.study.run import EXPERIMENTS, run_study
+    from fastcnn.study.setting import Setting
+
+    console = Console(highlight=False)
+    chosen = tuple(experiments or EXPERIMENTS)
+    unknown = [name for name in chosen if name not in EXPERIMENTS]
+    if unknown:
+        raise ConfigurationError(
+            f"no experiment {unknown[0]!r}: there are {', '.join(EXPERIMENTS)}"
+        )
+    train, test, missing = load_default(data_dir)
+    if missing:
+        console.print(missing, style="yellow", soft_wrap=True)
+    else:
+        whole, test = load("mnist", data_dir=data_dir)
+        digits = ("0", "1", "2")
+        # The report's: without the 5,000 images that its reader held out for validation.
+        train = whole.subset(slice(5000, None)).select_classes(digits)
+        test = test.select_classes(digits)
+    progress = console.status("")
+    with progress:
+        left = list(chosen)
+
+        def tell(name: str, seconds: float) -> None:
+            console.print(f"{name}: {seconds:.0f} s")
+            left.remove(name)
+            progress.update(f"{left[0]} ..." if left else "")
+
+        progress.update(f"{left[0]} ...")
+        page = run_study(Setting(train, test, quick), out, chosen=chosen, tell=tell)
+    console.print(f"written: {page}", soft_wrap=True)

@@ -1,0 +1,199 @@
+"""Experiment: the report's network as the report trains it, over several seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.study.section import Figure, Section, Table, Text
+from fastcnn.study.setting import Setting
+from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from fastcnn.training.recipe import Recipe
+from fastcnn.training.sweep import sweep
+
+SEEDS, EPOCHS, BATCH = 10, 5, 64
+ACTIVATIONS = ("sigmoid", "relu")
+#: Learning rate and momentum by name: what the report mentions, and what suits the network.
+RATES = {"report": (0.0005, 0.0), "fair": (0.02, 0.9)}
+#: Training and test accuracy that the report states, in per cent.
+STATED = {"sigmoid": (91.94, 94.73), "relu": (94.40, 95.55)}
+COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Curves of all trainings.
+
+    Attributes
+    ----------
+    curves : dict
+        By activation and rate, then by column: ndarray of shape (seeds, epochs).
+    images : int
+        Training images.
+    """
+
+    curves: dict[tuple[str, str], dict[str, np.ndarray]]
+    images: int
+
+    def epochs_to(self, key: tuple[str, str], accuracy: float) -> list[int | None]:
+        """For each seed, the first epoch whose test accuracy reaches a fraction."""
+        reached = self.curves[key]["test_accuracy"] >= accuracy
+        return [int(row.argmax()) + 1 if row.any() else None for row in reached]
+
+
+def run(setting: Setting) -> Reproduction:
+    """Train with each activation, rate and seed."""
+    seeds = range(2 if setting.quick else SEEDS)
+    epochs = 1 if setting.quick else EPOCHS
+    settings = [
+        {"activation": activation, "lr": lr, "momentum": momentum, "seed": seed}
+        for activation in ACTIVATIONS
+        for lr, momentum in RATES.values()
+        for seed in seeds
+    ]
+    base = Recipe(epochs=epochs, batch_size=BATCH)
+    trials = sorted(
+        sweep(setting.train, setting.test, settings, base=base), key=lambda trial: trial.number
+    )
+    curves = {}
+    for index, key in enumerate((a, rate) for a in ACTIVATIONS for rate in RATES):
+        own = trials[index * len(seeds) : (index + 1) * len(seeds)]
+        curves[key] = {
+            name: np.array([_column(trial.epochs, name, epochs) for trial in own])
+            for name in (*COLUMNS, "seconds")
+        }
+    return Reproduction(curves, len(setting.train))
+
+
+def _column(records: Sequence[dict[str, Any]], name: str, epochs: int) -> list[float]:
+    """A column of a training; NaN from where it diverged."""
+    values = [float(record[name]) for record in records]
+    return values + [float("nan")] * (epochs - len(values))
+
+
+def section(result: Reproduction) -> Section:
+    """The experiment in words, a table and a figure."""
+    rows, findings = [], []
+    for activation in ACTIVATIONS:
+        for rate, (lr, momentum) in RATES.items():
+            key = (activation, rate)
+            final = {name: 100 * result.curves[key][name][:, -1] for name in COLUMNS}
+            rows.append((
+                _name(activation), f"{lr:g}" + (f", {momentum:g}" if momentum else ""),
+                f"{_spread(final['train_accuracy'])} / {STATED[activation][0]:.2f}",
+                f"{_spread(final['test_accuracy'])} / {STATED[activation][1]:.2f}",
+                *(_epochs(result.epochs_to(key, share)) for share in (0.95, 0.99)),
+            ))  # fmt: skip
+        findings.append(_finding(result, activation))
+    seconds = np.concatenate([curve["seconds"].ravel() for curve in result.curves.values()])
+    findings.append(
+        Text(
+            f"An epoch of {result.images:,} images takes {np.nanmedian(seconds):.2f} s on one core "
+            "beside another training; the report's loops took about 12 minutes.",
+            f"{result.images:,} 张图像的一个 epoch 在单核上（同时另一核也在训练）需 "
+            f"{np.nanmedian(seconds):.2f} 秒；报告的循环实现约需 12 分钟。",
+        )
+    )
+    return Section(
+        name="reproduction",
+        title=Text("The report's network, reproduced", "报告网络的复现"),
+        findings=findings,
+        tables=[
+            Table(
+                header=[
+                    Text("FC activation", "全连接层激活函数"),
+                    Text("learning rate, momentum", "学习率，动量"),
+                    Text("train accuracy / report's, %", "训练准确率 / 报告，%"),
+                    Text("test accuracy / report's, %", "测试准确率 / 报告，%"),
+                    Text("epochs to 95 %", "达到 95 % 的 epoch"),
+                    Text("epochs to 99 %", "达到 99 % 的 epoch"),
+                ],
+                rows=rows,
+                caption=Text(
+                    f"After {result.curves['relu', 'fair']['seconds'].shape[1]} epochs of batches "
+                    f"of {BATCH}: mean over seeds (least to largest). Training accuracy is that "
+                    "of the epoch's batches, each before its update.",
+                    f"每批 {BATCH} 张，训练 {result.curves['relu', 'fair']['seconds'].shape[1]} 个 "
+                    "epoch 之后：各种子的平均值（最小到最大）。"
+                    "训练准确率为该 epoch 各批更新前的平均。",
+                ),
+            )
+        ],
+        figures=[
+            Figure(
+                "reproduction-curves", lambda: curves_figure(result),
+                Text(
+                    "The four curves: mean over seeds, and the range of all of them. Dashed: the "
+                    "report's learning rate without momentum; full: a fair one. Dotted: the "
+                    "report's final accuracies.",
+                    "四条曲线：各种子的平均值及其范围。虚线为报告的学习率（无动量），"
+                    "实线为合适的学习率，点线为报告给出的最终准确率。",
+                ),
+            )
+        ],
+    )  # fmt: skip
+
+
+def _finding(result: Reproduction, activation: str) -> Text:
+    """What correct gradients reach beside what the report states."""
+    stated = STATED[activation][1]
+    values = {rate: 100 * result.curves[activation, rate]["test_accuracy"][:, -1] for rate in RATES}
+    report, fair = (float(np.nanmean(values[rate])) for rate in RATES)
+    name = _name(activation)
+    verdict = ("above", "高于") if np.nanmin(values["fair"]) > stated else ("not above", "不高于")
+    return Text(
+        f"{name}: {report:.2f} % of the test images at the report's learning rate, {fair:.2f} % at "
+        f"a fair one; the worst seed of these is {verdict[0]} the report's {stated:.2f} %.",
+        f"{name}：报告的学习率下测试准确率 {report:.2f} %，合适的学习率下 {fair:.2f} %；"
+        f"其中最差的种子{verdict[1]}报告的 {stated:.2f} %。",
+    )
+
+
+def _name(activation: str) -> str:
+    return {"relu": "ReLU"}.get(activation, activation)
+
+
+def _spread(values: np.ndarray) -> str:
+    """Mean, least and largest; trainings that diverged are left out."""
+    return f"{np.nanmean(values):.2f} ({np.nanmin(values):.2f}-{np.nanmax(values):.2f})"
+
+
+def _epochs(reached: Sequence[int | None]) -> str:
+    """The median epoch, and how many seeds get there if not all do."""
+    known = [epoch for epoch in reached if epoch is not None]
+    if not known:
+        return "-"
+    some = f" ({len(known)} of {len(reached)})" if len(known) < len(reached) else ""
+    return f"{float(np.median(known)):g}{some}"
+
+
+def curves_figure(result: Reproduction) -> Any:
+    """Training and test loss and accuracy, one row an activation."""
+    figure = new_figure(9.0, 5.2)
+    panels = figure.subplots(len(ACTIVATIONS), 4, sharex=True)
+    for row, activation in zip(panels, ACTIVATIONS, strict=True):
+        for axes, column in zip(row, COLUMNS, strict=True):
+            part, kind = column.split("_")
+            scale = 100.0 if kind == "accuracy" else 1.0
+            colour = TRAIN_COLOUR if part == "train" else TEST_COLOUR
+            for rate, line in (("report", "--"), ("fair", "-")):
+                values = scale * result.curves[activation, rate][column]
+                epochs = range(1, values.shape[1] + 1)
+                axes.plot(epochs, np.nanmean(values, axis=0), line, color=colour, marker="o",
+                          markersize=3, linewidth=1.4)  # fmt: skip
+                axes.fill_between(epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0),
+                                  color=colour, alpha=0.2, linewidth=0)  # fmt: skip
+            if kind == "accuracy":
+                axes.axhline(STATED[activation][part == "test"], color="grey", linestyle=":")
+                axes.set_ylim(top=100.5)
+            axes.set_title(f"{_name(activation)}: {part} {kind}", loc="left", fontsize=9)
+            axes.set_ylabel("accuracy (%)" if kind == "accuracy" else "cross-entropy (nats)",
+                            fontsize=8)  # fmt: skip
+            axes.tick_params(labelsize=8)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch", fontsize=8)
+    return figure

@@ -1,0 +1,92 @@
+"""The study's page: whole, readable without a network, and written after each experiment."""
+
+import base64
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import fastcnn
+from fastcnn.cli.app import app
+from fastcnn.study import reproduction
+from fastcnn.study.page import DARK, LIGHT, draw, write_page
+from fastcnn.study.reproduction import Reproduction
+from fastcnn.study.run import EXPERIMENTS, run_study
+from fastcnn.study.section import Figure, Section, Table, Text
+from fastcnn.study.setting import Setting
+from fastcnn.training.curves import new_figure
+
+
+def a_figure() -> Figure:
+    def make() -> object:
+        figure = new_figure(2.0, 1.0)
+        figure.subplots().plot([0, 1])
+        return figure
+
+    return Figure("line", make, Text('A "line" & more', "线"))
+
+
+def test_page_has_everything_and_asks_for_nothing(tmp_path: Path) -> None:
+    table = Table([Text("a", "甲"), Text("b", "乙")], [("<x>", "1")], Text("Numbers", "数字"))
+    section = Section("one", Text("Title", "标题"), [Text("Found", "发现")], [table], [a_figure()])
+    page = write_page([section], tmp_path / "out", [Text("Fact", "事实")]).read_text("utf-8")
+    for text in ("Title", "标题", "Found", "发现", "&lt;x&gt;", "甲", "数字", "Fact", "事实"):
+        assert text in page
+    assert 'alt="A &quot;line&quot; &amp; more"' in page
+    assert not re.search(r"https?://|<script src|<link rel=.stylesheet", page)
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    files = [tmp_path / "out" / "figures" / f"line-{theme}.png" for theme in ("light", "dark")]
+    assert [base64.b64decode(picture) for picture in pictures] == [f.read_bytes() for f in files]
+
+
+def test_figures_are_drawn_for_each_page() -> None:
+    assert draw(a_figure(), LIGHT) != draw(a_figure(), DARK)
+
+
+def test_wording_follows_the_numbers() -> None:
+    def made(accuracy: float) -> Reproduction:
+        curves = {
+            (activation, rate): {
+                name: np.full((2, 3), accuracy)
+                for name in (*reproduction.COLUMNS, "seconds")
+            }
+            for activation in reproduction.ACTIVATIONS
+            for rate in reproduction.RATES
+        }  # fmt: skip
+        return Reproduction(curves, 100)
+
+    good, bad = (reproduction.section(made(value)).findings[0].en for value in (0.99, 0.5))
+    assert "99.00 % at a fair one; the worst seed of these is above the report's 94.73 %" in good
+    assert "is not above the report's" in bad
+    assert reproduction.section(made(0.99)).tables[0].rows[0][-2:] == ("1", "1")
+    assert reproduction.section(made(0.5)).tables[0].rows[0][-2:] == ("-", "-")
+
+
+def test_a_study_on_drawn_digits(tmp_path: Path) -> None:
+    train, test = fastcnn.data.digits_dataset(300, 60, classes=(0, 1, 2))
+    told: list[str] = []
+    page = run_study(
+        Setting(train, test, quick=True), tmp_path, chosen=["reproduction"],
+        tell=lambda name, seconds: told.append(name),
+    )  # fmt: skip
+    assert told == ["reproduction"]
+    assert "300 training and 60 test images" in page.read_text("utf-8")
+    assert "its results mean little" in page.read_text("utf-8")
+
+
+def test_every_experiment_can_be_imported() -> None:
+    from importlib import import_module
+
+    for name in EXPERIMENTS:
+        module = import_module(f"fastcnn.study.{name}")
+        assert callable(module.run)
+        assert callable(module.section)
+
+
+def test_an_unknown_experiment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(fastcnn.errors.ConfigurationError, match="no experiment 'magic'"):
+        CliRunner().invoke(
+            app, ["study", "magic", "--out", str(tmp_path)], catch_exceptions=False
+        )  # fmt: skip
