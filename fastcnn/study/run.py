@@ -11,7 +11,7 @@ from fastcnn.study.section import Section, Text
 from fastcnn.study.setting import Setting
 
 #: Modules of this package with ``run(setting)`` and ``section(result)``.
-EXPERIMENTS = ("reproduction", "activations", "underfitting", "overfitting")
+EXPERIMENTS = ("reproduction", "wrong_gradients", "activations", "underfitting", "overfitting")
 
 
 def run_study(
