@@ -11,7 +11,14 @@ from fastcnn.study.section import Section, Text
 from fastcnn.study.setting import Setting
 
 #: Modules of this package with ``run(setting)`` and ``section(result)``.
-EXPERIMENTS = ("reproduction", "wrong_gradients", "activations", "underfitting", "overfitting")
+EXPERIMENTS = (
+    "reproduction",
+    "gallery",
+    "wrong_gradients",
+    "activations",
+    "underfitting",
+    "overfitting",
+)
 
 
 def run_study(

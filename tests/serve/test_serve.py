@@ -25,7 +25,7 @@ from fastcnn.serve import make_server
 from fastcnn.serve import server as server_module
 from fastcnn.serve.answers import Answers
 from fastcnn.serve.pictures import decode, prepare
-from tests.serve.browser import CHROMIUM, Browser
+from tests.browser import CHROMIUM, Browser
 
 
 @pytest.fixture(scope="module")

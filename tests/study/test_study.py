@@ -1,6 +1,7 @@
 """The study's page: whole, readable without a network, and written after each experiment."""
 
 import base64
+import importlib.util
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fastcnn.study.run import EXPERIMENTS, run_study
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.training.curves import new_figure
+from tests.browser import CHROMIUM, Browser
 
 
 def a_figure() -> Figure:
@@ -90,3 +92,28 @@ def test_an_unknown_experiment_is_named(tmp_path: Path) -> None:
         CliRunner().invoke(
             app, ["study", "magic", "--out", str(tmp_path)], catch_exceptions=False
         )  # fmt: skip
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("websockets") is None, reason="websockets is not installed"
+)
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    table = Table([Text("a", "甲")] * 6, [("0.123456 / 0.123456",) * 6], Text("Numbers", "数字"))
+    section = Section("one", Text("Title", "标题"), [Text("Found", "发现")], [table], [a_figure()])
+    address = write_page([section], tmp_path / "out", [Text("Fact", "事实")]).as_uri()
+    browser = Browser(tmp_path / "profile")
+    shown = "[...document.images].filter(i => i.offsetWidth).map(i => i.className).join()"
+    try:
+        browser.call("Page.navigate", url=address)
+        browser.wait_for("document.images.length === 2 && document.readyState === 'complete'")
+        for name, width in (("phone", 390), ("light", 1000)):
+            browser.screenshot(tmp_path / f"{name}.png", width)
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(shown) == "light"
+        browser.evaluate("document.getElementById('theme').click()")
+        assert browser.evaluate(shown) == "dark"
+        assert browser.problems() == []
+        assert all(url.startswith((address, "data:")) for url in browser.requests())
+    finally:
+        browser.close()

@@ -1,0 +1,153 @@
+"""What one trained network does: its mistakes, its filters, and an image on its way through."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.analysis.figures import confusion_figure, mistakes_figure
+from fastcnn.analysis.metrics import confusion_matrix
+from fastcnn.backends import im2col
+from fastcnn.data.dataset import Dataset
+from fastcnn.execution.passes import run_forward
+from fastcnn.models import report_cnn
+from fastcnn.study.section import Figure, Section, Text
+from fastcnn.study.setting import Setting
+from fastcnn.training.curves import new_figure
+from fastcnn.training.fit import fit
+
+EPOCHS = 5
+#: Nodes whose maps are shown.
+SHOWN = ("relu1", "pool1", "relu2", "pool2")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A trained network's outputs.
+
+    Attributes
+    ----------
+    test : Dataset
+    probabilities : ndarray, shape (N, classes)
+    filters : ndarray, shape (channels, 3, 3)
+        Of the first convolution.
+    image : ndarray, shape (H, W)
+    maps : dict of str to ndarray, shape (channels, H, W)
+        Outputs of :data:`SHOWN` for the image.
+    """
+
+    test: Dataset
+    probabilities: np.ndarray
+    filters: np.ndarray
+    image: np.ndarray
+    maps: dict[str, np.ndarray]
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts by true and predicted class."""
+        found = self.probabilities.argmax(axis=1)
+        return confusion_matrix(self.test.labels, found, len(self.test.classes))
+
+
+def run(setting: Setting) -> Gallery:
+    """Train the report's network with ReLU, and look into it."""
+    train, test = setting.train, setting.test
+    model = report_cnn(seed=0)
+    fit(model, train, None, epochs=1 if setting.quick else EPOCHS, diagnose=False)
+    x = test.normalisation.apply(test.images)
+    first = int(np.flatnonzero(test.labels == 2)[0])
+    graph = model.graph()
+    outputs = run_forward(
+        graph, model.state_dict(), x[first : first + 1], im2col, training=False, seed=0, step=0
+    )
+    maps = {
+        node.name: output[0]
+        for node, output in zip(graph.nodes, outputs, strict=True)
+        if node.name in SHOWN
+    }
+    filters = model.state_dict()["conv1.weight"][:, 0].copy()
+    return Gallery(test, model.predict_proba(x), filters, test.images[first, 0], maps)
+
+
+def section(result: Gallery) -> Section:
+    """The network in words and figures."""
+    confusion = result.confusion
+    wrong = int(confusion.sum() - np.trace(confusion))
+    off = confusion - np.diag(np.diag(confusion))
+    true, found = np.unravel_index(int(off.argmax()), off.shape)
+    names = result.test.classes
+    zeros = ", ".join(f"{name} {100 * np.mean(m == 0):.0f} %" for name, m in result.maps.items())
+    return Section(
+        name="gallery",
+        title=Text("Inside a trained network", "训练好的网络内部"),
+        findings=[
+            Text(
+                f"{wrong} of {len(result.test):,} test images are wrong; the most frequent mistake "
+                f"is a {names[true]} taken for a {names[found]} ({off.max()} times).",
+                f"{len(result.test):,} 张测试图像中有 {wrong} 张识别错误；最常见的错误是把 "
+                f"{names[true]} 认作 {names[found]}（{off.max()} 次）。",
+            ),
+            Text(
+                f"Zeros in the maps of the image shown: {zeros}.",
+                f"所示图像的特征图中零的比例：{zeros}。",
+            ),
+        ],
+        figures=[
+            Figure(
+                "gallery-confusion", lambda: confusion_figure(confusion, names),
+                Text("Test images by true and predicted digit.", "测试图像的混淆矩阵。"),
+            ),
+            Figure(
+                "gallery-filters", lambda: filters_figure(result.filters),
+                Text(
+                    "The four 3x3 filters of the first convolution; purple is positive, orange "
+                    "negative.",
+                    "第一个卷积层的四个 3x3 滤波器；紫色为正，橙色为负。",
+                ),
+            ),
+            Figure(
+                "gallery-maps", lambda: maps_figure(result),
+                Text(
+                    "One test image through the layers: after each rectifier and each pooling, "
+                    "every map on its own scale from 0.",
+                    "一张测试图像经过各层的特征图：每个 ReLU 和每个池化之后，"
+                    "各图从 0 起按自身范围显示。",
+                ),
+            ),
+            Figure(
+                "gallery-mistakes", lambda: mistakes_figure(result.test, result.probabilities),
+                Text("The test images that are most wrongly judged.", "判断错误最严重的测试图像。"),
+            ),
+        ],
+    )  # fmt: skip
+
+
+def filters_figure(filters: np.ndarray) -> Any:
+    """The filters side by side, with their weights."""
+    figure = new_figure(2.0 * len(filters), 2.2)
+    most = float(np.abs(filters).max())
+    for index, (axes, weights) in enumerate(
+        zip(figure.subplots(1, len(filters)), filters, strict=True)
+    ):
+        axes.imshow(weights, cmap="PuOr", vmin=-most, vmax=most)
+        for (row, column), weight in np.ndenumerate(weights):
+            ink = "white" if abs(weight) > 0.6 * most else "black"
+            axes.text(column, row, f"{weight:.2f}", ha="center", va="center", fontsize=8, color=ink)
+        axes.set_title(f"filter {index + 1}", fontsize=9)
+        axes.set_axis_off()
+    return figure
+
+
+def maps_figure(result: Gallery) -> Any:
+    """A row for each layer, a column for each channel."""
+    columns = max(len(maps) for maps in result.maps.values())
+    figure = new_figure(9.0, 6.0)
+    panels = figure.subplots(1 + len(result.maps), columns)
+    rows = [("image", result.image[None]), *result.maps.items()]
+    for line, (name, maps) in zip(panels, rows, strict=True):
+        for axes in line:
+            axes.set_axis_off()
+        for axes, values in zip(line, maps, strict=False):
+            axes.imshow(values, cmap="cividis", vmin=0)
+        line[0].set_title(f"{name}, {maps.shape[1]}x{maps.shape[2]}", fontsize=9, loc="left")
+    return figure
