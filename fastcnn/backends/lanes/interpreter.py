@@ -9,6 +9,7 @@ from fastcnn.backends.lanes import conv_kernels as conv
 from fastcnn.backends.lanes import element_kernels as elements
 from fastcnn.backends.lanes import linear_kernels as dense
 from fastcnn.backends.lanes import norm_kernels as norm
+from fastcnn.backends.lanes import pixel_kernels as single
 from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes import winograd_kernels as winograd
@@ -23,13 +24,17 @@ from fastcnn.backends.lanes.layout import (
     K_AVG_POOL,
     K_AVG_POOL_BACKWARD,
     K_BIAS_GRADIENT,
+    K_CLEAR,
     K_CONV,
     K_CROSS_ENTROPY,
     K_DROPOUT,
+    K_GATHER,
+    K_IMAGE,
     K_INPUT,
     K_LINEAR,
     K_LINEAR_BACKWARD,
     K_LINEAR_BIAS_GRADIENT,
+    K_MATRIX_VECTOR,
     K_MAX_POOL,
     K_MAX_POOL_BACKWARD,
     K_MSE,
@@ -180,6 +185,14 @@ def run_block_row(
         elements.dropout(
             A, T, r, dropout_key(seed, step, r[KEY]), first_sample, block, slot, part, parts
         )
+    elif kernel == K_IMAGE:
+        single.image(A, T, r, order[start], bytes_, floats)
+    elif kernel == K_GATHER:
+        single.gather(A, T, r)
+    elif kernel == K_CLEAR:
+        single.clear(A, T, r)
+    elif kernel == K_MATRIX_VECTOR:
+        single.matrix_vector(A, P, r)
     elif part == 0 and kernel == K_CROSS_ENTROPY:
         cross_entropy(
             A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
