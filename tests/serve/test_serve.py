@@ -1,5 +1,7 @@
 """The drawing page: its answers, hostile input, many clients, and a real browser."""
 
+import base64
+import contextlib
 import importlib.util
 import io
 import json
@@ -21,9 +23,8 @@ from PIL import Image
 import fastcnn
 from fastcnn import data
 from fastcnn.errors import DataError
-from fastcnn.serve import make_server
+from fastcnn.serve import Answers, make_server
 from fastcnn.serve import server as server_module
-from fastcnn.serve.answers import Answers
 from fastcnn.serve.pictures import decode, prepare
 from tests.browser import CHROMIUM, Browser
 
@@ -36,8 +37,8 @@ def answers() -> Answers:
     return Answers(model, train.classes, train.normalisation, "report")
 
 
-@pytest.fixture
-def server(answers: Answers) -> Iterator[Any]:
+@contextlib.contextmanager
+def running(answers: Answers) -> Iterator[Any]:
     made = make_server(answers)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -45,6 +46,12 @@ def server(answers: Answers) -> Iterator[Any]:
     made.shutdown()
     made.server_close()
     thread.join()
+
+
+@pytest.fixture
+def server(answers: Answers) -> Iterator[Any]:
+    with running(answers) as made:
+        yield made
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -127,19 +134,144 @@ def test_hostile_pictures(server: Any) -> None:
     assert ask(server, good)[0] == 200
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_pictures_are_refused_and_nothing_else() -> None:
+    generator = np.random.default_rng(0)
+    picture = Image.fromarray(generator.integers(0, 256, (20, 24), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
+        ("PNG", "L", {}), ("PNG", "P", {}), ("JPEG", "RGB", {"exif": turned}), ("JPEG", "CMYK", {}),
+        ("WEBP", "RGB", {}), ("GIF", "P", {}), ("BMP", "RGB", {}),
+    ]  # fmt: skip
+    for kind, mode, options in kinds:
+        buffer = io.BytesIO()
+        picture.convert(mode).save(buffer, kind, **options)
+        for _ in range(80):
+            content = bytearray(buffer.getvalue())
+            for _ in range(int(generator.integers(1, 6))):
+                content[int(generator.integers(len(content)))] = int(generator.integers(256))
+            with contextlib.suppress(DataError):
+                assert decode(bytes(content), 1).dtype == np.uint8
+
+
+def test_sixteen_bits_are_scaled_and_photographs_turned() -> None:
+    bright = np.linspace(0, 65535, 48).reshape(6, 8).astype(np.uint16)
+    assert decode(png(bright), 1)[0] == pytest.approx(bright / 257, abs=1)
+    pixels = np.zeros((8, 16), np.uint8)
+    pixels[:, :8] = 255
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    Image.fromarray(pixels).save(buffer, "JPEG", exif=exif)
+    turned = decode(buffer.getvalue(), 1)[0]
+    assert turned.shape == (16, 8)
+    assert turned[:7].min() > 200
+    assert turned[9:].max() < 50
+
+
+def test_large_and_long_pictures() -> None:
+    assert decode(png(np.zeros((3000, 2000), np.uint8)), 1).shape == (1, 1024, 683)
+    long = np.zeros((1, 5000), np.uint8)
+    long[0, ::2] = 255
+    for channels, shape in ((1, (1, 28, 28)), (3, (3, 32, 32))):
+        assert prepare(decode(png(long), channels), shape).shape == shape
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 255  # the middle is what is taken
+    assert prepare(decode(png(wide), 3), (3, 32, 32)).min() > 200
+
+
+def test_networks_that_cannot_be_asked(answers: Answers) -> None:
+    model, identity = fastcnn.models.report_cnn(seed=0), answers.normalisation
+    with pytest.raises(DataError, match=r"gives \(3,\), not one number for each class"):
+        Answers(model, ("0", "1"), identity, "")
+    flat = fastcnn.Sequential(fastcnn.Linear(4, 2), input_shape=(4,))
+    with pytest.raises(DataError, match=r"takes \(4,\), not pictures"):
+        Answers(flat, ("0", "1"), identity, "")
+    model.parameter_vector[7] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        Answers(model, ("0", "1", "2"), identity, "")
+
+
 def test_hostile_requests(server: Any) -> None:
     good = png(digit(1))
     assert ask(server, good, **{"Content-Type": "text/plain"})[0] == 415
+    assert ask(server, b'{"pixels": ', **{"Content-Type": "application/json"})[0] == 415
     assert ask(server, good, "/api/other")[0] == 404
-    assert ask(server, None, "/../server.py")[0] == 404
-    assert ask(server, good, Host="evil.example")[0] == 403
-    assert ask(server, good, Origin="http://evil.example")[0] == 403
-    host = f"Host: 127.0.0.1:{server.server_port}\r\nContent-Type: image/png\r\n"
-    for length, status in (("", b" 411 "), ("Content-Length: 5000000\r\n", b" 413 ")):
-        with socket.create_connection(("127.0.0.1", server.server_port)) as raw:
-            raw.sendall(f"POST /api/predict HTTP/1.0\r\n{host}{length}\r\n".encode())
-            assert status in raw.recv(100)
+    for path in ("/../server.py", "//server.py", "/%2e%2e/server.py", "/style.css/../../server.py"):
+        assert ask(server, None, path)[0] == 404
+    for host in ("evil.example", "evil.example:80", f"localhost.evil.example:{server.server_port}"):
+        assert ask(server, good, Host=host)[0] == 403
+        assert ask(server, None, "/", Host=host)[0] == 403
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{server.server_port}@evil.ex"):
+        assert ask(server, good, Origin=origin)[0] == 403
+    status, answer = ask(server, bytes(20_000_000))
+    assert (status, answer["error"]) == (413, "at most 4,000,000 bytes")
     assert ask(server, good)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "length", ["", "Content-Length: -1", "Content-Length: x", "Content-Length: \xb2",
+               "Content-Length: 1e3", "Content-Length: " + "9" * 5000,
+               "Transfer-Encoding: chunked"],
+    ids=["none", "negative", "letter", "superscript", "float", "endless", "chunked"],
+)  # fmt: skip
+def test_bodies_of_unknown_length(server: Any, length: str) -> None:
+    answer = raw(server, "POST /api/predict", "Content-Type: image/png", length)
+    assert answer.startswith(b"HTTP/1.0 411 ")
+    assert b"Content-Length is missing, or no number" in answer
+
+
+@pytest.mark.parametrize("line", ["DELETE /", "PUT /api/predict"])
+def test_what_is_no_request(server: Any, line: str) -> None:
+    answer = raw(server, line)
+    assert answer.startswith(b"HTTP/1.0 501 ")
+    assert b"Content-Security-Policy" in answer
+    assert b'{"error"' in answer
+    for nonsense in ("nonsense", "GET / HTTP/9.9"):
+        assert raw(server, nonsense).startswith(b'{"error"')
+
+
+def test_a_mistake_of_ours_is_answered(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server.answers, "about", fail)
+    status, answer = ask(server, png(digit(1)))
+    assert status == 500
+    assert answer["error"].startswith("something went wrong")
+    monkeypatch.undo()
+    assert ask(server, png(digit(1)))[0] == 200
+
+
+def raw(server: Any, line: str, *headers: str) -> bytes:
+    """All that comes back for some lines."""
+    words = line if "HTTP/" in line or " " not in line else f"{line} HTTP/1.0"
+    lines = [words, f"Host: 127.0.0.1:{server.server_port}", *filter(None, headers), "", ""]
+    answer = b""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        connection.sendall("\r\n".join(lines).encode("latin-1"))
+        while part := connection.recv(4096):
+            answer += part
+    return answer
+
+
+def test_only_this_machine_is_listened_to(server: Any) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_too_many_connections_are_refused(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    with running(answers) as server:
+        place = ("127.0.0.1", server.server_port)
+        waiting = [socket.create_connection(place) for _ in range(2)]
+        for connection in waiting:
+            connection.sendall(b"GET / HT")
+        with socket.create_connection(place, timeout=10) as third:
+            assert third.recv(100).startswith(b"HTTP/1.0 503 ")
+        for connection in waiting:
+            connection.close()
 
 
 def test_slow_clients_are_hung_up(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,38 +304,100 @@ def test_clients_at_once(server: Any) -> None:
     assert found == [True] * 45
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.skipif(
-    importlib.util.find_spec("websockets") is None, reason="websockets is not installed"
-)
-def test_drawing_in_a_browser(server: Any, tmp_path: Path) -> None:
-    browser = Browser(tmp_path / "profile")
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    if CHROMIUM is None or importlib.util.find_spec("websockets") is None:
+        pytest.skip("Chromium or websockets is not installed")
+    made = Browser(tmp_path / "profile")
+    yield made
+    made.close()
+
+
+def open_page(browser: Browser, server: Any) -> str:
     address = f"http://127.0.0.1:{server.server_port}/"
-    try:
-        browser.call("Page.navigate", url=address)
-        browser.wait_for("document.getElementById('model').textContent.includes('parameters')")
-        box = browser.evaluate(
-            "JSON.stringify(document.getElementById('paper').getBoundingClientRect())"
+    browser.call("Page.navigate", url=address)
+    browser.wait_for("document.getElementById('model').textContent.includes('parameters')")
+    return address
+
+
+def says(text: str) -> str:
+    return f"document.getElementById('answer').textContent === {json.dumps(text)}"
+
+
+def test_drawing_in_a_browser(server: Any, browser: Browser, tmp_path: Path) -> None:
+    address = open_page(browser, server)
+    assert browser.evaluate("document.querySelectorAll('#bars .bar').length") == 3
+    box = browser.evaluate(
+        "JSON.stringify(document.getElementById('paper').getBoundingClientRect())"
+    )
+    left, top = json.loads(box)["left"], json.loads(box)["top"]
+    browser.mouse("mousePressed", left + 140, top + 40)
+    for step in range(1, 21):
+        browser.mouse("mouseMoved", left + 140, top + 40 + 10 * step)
+    browser.mouse("mouseReleased", left + 140, top + 240)
+    browser.wait_for(says("It is 1"))
+    assert browser.evaluate("document.querySelector('.bar.best span').textContent") == "1"
+    assert browser.evaluate("document.querySelectorAll('#layers canvas').length") > 20
+    for name, width, dark in (("light", 1000, False), ("dark", 1000, True), ("phone", 390, False)):
+        browser.screenshot(tmp_path / f"{name}.png", width, dark=dark)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    browser.evaluate("document.getElementById('clear').click()")
+    browser.wait_for(says("Nothing drawn yet"))
+    assert browser.evaluate("document.querySelectorAll('#layers canvas').length") == 0
+    assert browser.problems() == []
+    assert all(url.startswith((address, "data:")) for url in browser.requests())
+
+
+def drop(browser: Browser, content: bytes, kind: str = "image/png") -> None:
+    """Drop a file on the page."""
+    text = base64.b64encode(content).decode()
+    browser.evaluate(
+        f"""{{
+        const bytes = Uint8Array.from(atob("{text}"), (letter) => letter.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], "picture", {{type: "{kind}"}}));
+        document.dispatchEvent(new DragEvent("drop", {{dataTransfer, cancelable: true}}));
+        }}"""
+    )
+
+
+def test_dropping_and_choosing_pictures_in_a_browser(
+    server: Any, browser: Browser, tmp_path: Path
+) -> None:
+    open_page(browser, server)
+    drop(browser, png(digit(0)))
+    browser.wait_for(says("It is 0"))
+    drop(browser, b"no picture at all", "text/plain")
+    browser.wait_for(says("That is no picture that this browser can read"))
+    # A photograph larger than the server takes: the page makes it smaller.
+    noise = np.random.default_rng(0).integers(190, 256, (2800, 2100), dtype=np.uint8)
+    photograph = png(np.minimum(np.kron(digit(2), np.ones((7, 7), np.uint8)), noise))
+    assert len(photograph) > server_module.MAX_BODY
+    drop(browser, photograph)
+    browser.wait_for(says("It is 2"))
+    (tmp_path / "one.png").write_bytes(png(digit(1)))
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    node = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "one.png")])
+    browser.wait_for(says("It is 1"))
+    assert browser.problems() == []
+
+
+def test_coloured_pictures_in_a_browser(browser: Browser) -> None:
+    model = fastcnn.models.resnet8(seed=0)
+    classes = tuple(f"kind {number}" for number in range(10))
+    red = np.zeros((40, 60, 3), np.uint8)
+    red[..., 0] = 250
+    with running(Answers(model, classes, data.Normalisation.identity(3), "colours")) as server:
+        open_page(browser, server)
+        assert browser.evaluate("document.getElementById('title').textContent") == (
+            "Draw or drop a picture"
         )
-        left, top = json.loads(box)["left"], json.loads(box)["top"]
-        browser.mouse("mousePressed", left + 140, top + 40)
-        for step in range(1, 21):
-            browser.mouse("mouseMoved", left + 140, top + 40 + 10 * step)
-        browser.mouse("mouseReleased", left + 140, top + 240)
-        browser.wait_for("document.getElementById('answer').textContent === 'It is 1'")
-        assert browser.evaluate("document.querySelectorAll('#bars .bar').length") == 3
-        assert browser.evaluate("document.querySelectorAll('#layers canvas').length") > 20
-        for name, width, dark in (
-            ("light", 1000, False),
-            ("dark", 1000, True),
-            ("phone", 390, False),
-        ):
-            browser.screenshot(tmp_path / f"{name}.png", width, dark=dark)
-            wide = browser.evaluate("document.documentElement.scrollWidth")
-            assert wide <= width
-        browser.evaluate("document.getElementById('clear').click()")
-        browser.wait_for("document.getElementById('answer').textContent === 'Nothing drawn yet'")
+        drop(browser, png(red))
+        browser.wait_for("document.getElementById('answer').textContent.startsWith('It is kind')")
+        seen = browser.evaluate(
+            "{const seen = document.getElementById('seen'); [seen.width, seen.height, "
+            "...seen.getContext('2d').getImageData(16, 16, 1, 1).data].join()}"
+        )
+        assert seen == "32,32,250,0,0,255"
         assert browser.problems() == []
-        assert all(url.startswith((address, "data:")) for url in browser.requests())
-    finally:
-        browser.close()
