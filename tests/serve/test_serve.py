@@ -337,6 +337,9 @@ def test_drawing_in_a_browser(server: Any, browser: Browser, tmp_path: Path) -> 
     browser.mouse("mouseReleased", left + 140, top + 240)
     browser.wait_for(says("It is 1"))
     assert browser.evaluate("document.querySelector('.bar.best span').textContent") == "1"
+    shown = "document.querySelector('.bar.best b').getBoundingClientRect()"
+    assert browser.evaluate(f"{shown}.width") > 100
+    assert browser.evaluate(f"{shown}.height") > 5
     assert browser.evaluate("document.querySelectorAll('#layers canvas').length") > 20
     for name, width, dark in (("light", 1000, False), ("dark", 1000, True), ("phone", 390, False)):
         browser.screenshot(tmp_path / f"{name}.png", width, dark=dark)
