@@ -258,6 +258,7 @@ class LanesExecutor:
         self._source: tuple[Any, ...] = (None, None)
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
+        running_statistics(model, self.graph, training=True)
         with Lease(model, self.graph, INFERENCE_BATCHES[-1], self.threads, outputs=True):
             pass
 
