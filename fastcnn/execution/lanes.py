@@ -65,16 +65,29 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
         If the engine does not cover the model.
     """
     from fastcnn.backends.lanes.engine import Engine
+
+    running = running_statistics(model, graph, bool(build.get("training")))
+    places = parameter_places(model)
+    return Engine(graph, batch, model.parameter_vector, places, threads, running=running, **build)
+
+
+def running_statistics(model: Model, graph: Graph, training: bool) -> dict[str, list[np.ndarray]]:
+    """The buffers of each batch normalisation, by its name.
+
+    Raises
+    ------
+    Unsupported
+        If they are to be moved in a way that the engine has not.
+    """
     from fastcnn.backends.lanes.grouping import Unsupported
 
     state, running = model.state_dict(), {}
     for node in graph.nodes:
         if node.buffers:
-            if node.arguments["momentum"] is None:
+            if training and node.arguments["momentum"] is None:
                 raise Unsupported("a plain mean of running statistics")
             running[node.name] = [state[node.buffers[name]] for name in RUNNING]
-    places = parameter_places(model)
-    return Engine(graph, batch, model.parameter_vector, places, threads, running=running, **build)
+    return running
 
 
 def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -251,6 +264,7 @@ class LanesExecutor:
         self._source: tuple[Any, ...] = (None, None)
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
+        running_statistics(model, self.graph, training=True)
         with Lease(model, self.graph, INFERENCE_BATCHES[-1], self.threads, outputs=True):
             pass
 
