@@ -80,7 +80,9 @@ class Engine:
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
-        self.normalise((1.0,) * graph.input_shape[0], (0.0,) * graph.input_shape[0])
+        maps = len(graph.input_shape) == 3
+        factors = graph.input_shape[0] if maps else int(np.prod(graph.input_shape))
+        self.normalise((1.0,) * factors, (0.0,) * factors)
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
         self._squares = np.zeros(parameters.size // optimizer_kernels.UNIT + 1)

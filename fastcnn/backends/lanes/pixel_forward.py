@@ -151,7 +151,8 @@ class PixelForward(Forward):
         else:
             taps, start, length = conv_rows.input_taps(g, x), int(x.at(*_corner(g))), x.row
         if group.pooled:
-            target = self._buffer(g.out_channels, *g.output, NO_HALO, length)
+            height, width = g.output
+            target = self._buffer(g.out_channels, height, width, NO_HALO, length)
         source = parameter_offset(planner, group, "weight") + np.arange(g.out_channels * g.taps)
         to = target.vectors()
         conv_rows.emit(

@@ -2,7 +2,7 @@
 
 Convolutions, pooling and element-wise functions are those of 16 samples, with tables whose vectors
 are neighbouring pixels; these do what comes between. A is the arena, T the tables, P the
-parameters, r the program row. One thread runs them: a second one costs more to start than they take.
+parameters, r the program row. One thread runs them: another costs more to start than they take.
 """
 
 import numpy as np
