@@ -79,8 +79,7 @@ def run(setting: Setting) -> OverfittingResult:
     keys = [(variant, size) for variant in VARIANTS for size in sizes]
     found = follow_all(
         [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS],
-        setting.train,
-        setting.test,
+        setting,
     )
     count = len(SEEDS)
     runs = {key: found[index * count : (index + 1) * count] for index, key in enumerate(keys)}

@@ -53,9 +53,8 @@ def run(setting: Setting) -> Reproduction:
         for seed in seeds
     ]
     base = Recipe(epochs=epochs, batch_size=BATCH)
-    trials = sorted(
-        sweep(setting.train, setting.test, settings, base=base), key=lambda trial: trial.number
-    )
+    results = sweep(setting.train, setting.test, settings, base=base)
+    trials = sorted(setting.counted(results, len(settings)), key=lambda trial: trial.number)
     curves = {}
     for index, key in enumerate((a, rate) for a in ACTIVATIONS for rate in RATES):
         own = trials[index * len(seeds) : (index + 1) * len(seeds)]
