@@ -144,8 +144,10 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
 
 
 def formulas_name(wrong: Formulas) -> str:
-    """Wrong formulas in words."""
-    return " + ".join(wrong) or "none"
+    """Wrong formulas in a word or two."""
+    if len(wrong) > 1:
+        return "all three" if "sigmoid" in wrong else "conv. + relu"
+    return wrong[0] if wrong else "none"
 
 
 def run(setting: Setting) -> WrongGradients:
@@ -237,7 +239,7 @@ def _table(result: WrongGradients) -> Table:
         header=[
             Text("training", "训练"), Text("wrong", "错误的公式"), Text("steps", "步数"),
             Text("test accuracy, %", "测试准确率，%"), Text("loss at the end", "最终损失"),
-            Text("collapses", "崩溃"), Text("steps with overflow", "溢出的步数"),
+            Text("collapses", "崩溃"), Text("overflows", "溢出"),
         ],
         rows=rows,
         caption=Text(
@@ -245,8 +247,8 @@ def _table(result: WrongGradients) -> Table:
             "all formulas. Accuracy: mean over seeds (range); 0 where the loss became infinite "
             f"(×). A collapse: the loss (mean of {SMOOTH} steps), once below {LEARNED:g}, rises by "
             f"{RISE:g} and more; from its least to the highest of a single step, the worst seed. "
-            "Overflow: the report's 1 / (1 + exp(-x)) would have been infinite inside, in double "
-            "precision; of all seeds.",
+            "Overflows: steps in which the report's 1 / (1 + exp(-x)) would have been infinite "
+            "inside, in double precision; of all seeds.",
             "普通 SGD，每批 64 张；同一种子下各公式的初始权重和图像顺序相同。准确率为各种子的平均"
             f"（范围），损失变为无穷大（×）时记为 0。崩溃：损失（{SMOOTH} 步平均）低于 {LEARNED:g} "
             f"之后又上升 {RISE:g} 以上；所列为最严重的种子，从最小值到单步最大值。溢出：报告的 "
@@ -283,8 +285,8 @@ def _on_the_sigmoid(result: WrongGradients) -> Text:
         f"{result.steps('sigmoid'):,} steps at the report's {REPORT_LR:g}: the loss falls to "
         f"{least[0]:.2f} / {least[1]:.2f} and ends at {last[0]:.2f} / {last[1]:.2f}; at "
         f"{FAIR_LR:g} {fair[0]:.2f} / {fair[1]:.2f} % of the test images are right. The wrong one "
-        "passes the gradient on nearly unscaled, where the right one takes at most a quarter: it acts as a "
-        "larger learning rate, and goes on to push units that are saturated.",
+        "passes the gradient on nearly unscaled, where the right one takes at most a quarter: it "
+        "acts as a larger learning rate, and goes on to push units that are saturated.",
         f"全连接层使用 sigmoid，正确 / 错误的梯度，在报告的学习率 {REPORT_LR:g} 下训练 "
         f"{result.steps('sigmoid'):,} 步：损失最低降到 {least[0]:.2f} / {least[1]:.2f}，最终为 "
         f"{last[0]:.2f} / {last[1]:.2f}；学习率 {FAIR_LR:g} 时测试准确率为 {fair[0]:.2f} / "
@@ -309,6 +311,7 @@ def _on_the_jump(result: WrongGradients) -> Text:
     """Does the wrong sigmoid gradient explain the jump from 0.2 to 4.4?"""
     with_it, without = _groups(result)
     found = [[one.collapse for one in group if one.collapse] for group in (with_it, without)]
+    seen = {one.collapse: PLANS[case.plan].name for case, one in result.outcomes.items()}
     low, high = REPORTED
     stated = f"{low:g} to {high:g}", f"{low:g} 升到 {high:g}"
     highest = max(found[0], key=lambda pair: pair[1], default=None)
@@ -319,25 +322,27 @@ def _on_the_jump(result: WrongGradients) -> Text:
         )
     elif highest[0] <= 2 * low and highest[1] >= 0.75 * high:
         verdict = Text(
-            f"So it explains the report's jump from {stated[0]}: the highest here goes from "
-            f"{highest[0]:.2f} to {highest[1]:.2f}.",
+            f"So it can explain the report's jump from {stated[0]}: the highest here goes from "
+            f"{highest[0]:.2f} to {highest[1]:.2f} ({seen[highest]}).",
             f"因此它可以解释报告中损失从{stated[1]}的跳变：此处最大的一次从 {highest[0]:.2f} "
-            f"升到 {highest[1]:.2f}。",
+            f"升到 {highest[1]:.2f}（{seen[highest]}）。",
         )
     else:
         verdict = Text(
-            f"So it explains a loss that rises late, but not as far as the report's, from "
-            f"{stated[0]}: the highest here goes from {highest[0]:.2f} to {highest[1]:.2f}.",
+            f"So it can explain a loss that rises late, but not as far as the report's, from "
+            f"{stated[0]}: the highest here goes from {highest[0]:.2f} to {highest[1]:.2f} "
+            f"({seen[highest]}).",
             f"因此它可以解释损失的后期上升，但达不到报告中从{stated[1]}的程度：此处最大的一次从 "
             f"{highest[0]:.2f} 升到 {highest[1]:.2f}。",
         )
     return Text(
         f"Of the networks with sigmoids, the loss collapses after it had fallen in {len(found[0])} "
         f"of {len(with_it)} trainings with the wrong sigmoid gradient and in {len(found[1])} of "
-        f"{len(without)} with the right one, of the same steps and seeds. {verdict.en}",
+        f"{len(without)} with the right one, from the same weights and for as many steps. "
+        f"{verdict.en}",
         "使用 sigmoid 的网络中，损失下降之后又崩溃的："
         f"错误 sigmoid 梯度的 {len(with_it)} 次训练中有 {len(found[0])} 次，"
-        f"正确梯度的 {len(without)} 次中有 {len(found[1])} 次（步数和种子相同）。"
+        f"正确梯度的 {len(without)} 次中有 {len(found[1])} 次（初始权重和步数相同）。"
         f"{verdict.zh}",
     )
 
@@ -347,7 +352,7 @@ def _on_overflows(result: WrongGradients) -> Text:
     counts = [sum(one.overflows > 0 for one in group) for group in _groups(result)]
     with_it, without = map(len, _groups(result))
     verdict = (
-        Text("so it explains the report's warnings", "因此它可以解释报告中的警告")
+        Text("so it can explain the report's warnings", "因此它可以解释报告中的警告")
         if counts[0] > 0 and counts[1] == 0
         else Text("so it does not explain the report's warnings", "因此它不能解释报告中的警告")
     )
@@ -385,8 +390,8 @@ def _on_convolution(result: WrongGradients) -> Text:
     listed = "; ".join(parts)
     return Text(
         "Test accuracy with the right / the wrong gradient of the convolution, mean of the seeds: "
-        f"{listed}. At most it costs {max(costs):.2f} points; the fully connected layers learn "
-        "whatever the first convolution has become.",
+        f"{listed}. At most it costs {max(costs):.2f} points: of all weights, only those of the "
+        "first convolution get a wrong gradient by it.",
         f"卷积梯度正确 / 错误时的测试准确率（各种子平均）：{listed}。最多损失 {max(costs):.2f} "
-        "个百分点；无论第一个卷积层变成什么，全连接层都能学习。",
+        "个百分点：所有权重中，只有第一个卷积层的权重因此得到错误的梯度。",
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: Okabe-Ito colours and widths by the wrong formulas. Lines that coincide with an earlier one leave
 #: its edges to be seen.
 LINES: dict[tuple[str, ...], tuple[str, float]] = {
-    (): ("#0072B2", 5.0),
+    (): ("#56B4E9", 5.0),
     ("relu",): ("#E69F00", 2.6),
     ("convolution",): ("#009E73", 1.2),
     ("sigmoid",): ("#D55E00", 1.2),
@@ -48,7 +48,7 @@ def loss_figure(result: "WrongGradients") -> Any:
             smooth = smoothed(losses)
             axes.plot(
                 np.arange(len(smooth)) + len(losses[np.isfinite(losses)]) - len(smooth), smooth,
-                color=colour, linewidth=width, alpha=1.0 if wrong else 0.4,
+                color=colour, linewidth=width, alpha=1.0 if wrong else 0.6,
             )  # fmt: skip
         axes.set_title(plan.name, loc="left", fontsize=9)
         axes.set_yscale("log")
@@ -58,7 +58,7 @@ def loss_figure(result: "WrongGradients") -> Any:
     figure.supxlabel("step", fontsize=9)
     lines = [
         Line2D([], [], color=LINES[key][0], linewidth=LINES[key][1], label=label,
-               alpha=1.0 if key else 0.4)
+               alpha=1.0 if key else 0.6)
         for key, label in NAMES.items()
     ]  # fmt: skip
     figure.legend(
