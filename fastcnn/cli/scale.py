@@ -79,7 +79,8 @@ def scale(
         name, link, made = network or "10gbit", NETWORKS[network or "10gbit"], None
         if world.size > 1:
             found, seconds = measure_network(world, cost.gradient_bytes)
-            made = measure_together(trained, world, total, count), seconds
+            steps = measure_together(trained, world, total, count, every=average_every)
+            made = steps, seconds
             if network is None:
                 name, link = f"{world.size} processes here", found
         if not world.is_root:
@@ -111,12 +112,12 @@ def scale(
     console.print(table)
     if made is not None:
         step, seconds = made
-        here = predict(cost, found, batch_size, world.size, weak)
+        here = predict(cost, found, batch_size, world.size, weak, average_every)
         expected = here.step + here.communication
         gained = cost.alone / step * (world.size if weak else 1)
         console.print(
             f"measured on {world.size} processes: a step takes {1e6 * step:.0f} us (predicted "
-            f"{1e6 * expected:.0f}), {1e6 * seconds:.0f} of them the sum; speed-up {gained:.2f} "
+            f"{1e6 * expected:.0f}), a sum of gradients {1e6 * seconds:.0f}; speed-up {gained:.2f} "
             f"(predicted {here.speedup:.2f})",
             soft_wrap=True,
         )

@@ -131,14 +131,16 @@ class _Steps:
 
         return _seconds(step, repeats)
 
-    def together(self, world: World, threads: int, repeats: int, count: int = 10) -> float:
+    def together(self, world: World, threads: int, repeats: int, every: int = 1) -> float:
         """Seconds of a step of the whole batch, many in one call, as training takes them."""
-        size = len(self.images)
+        size, count = len(self.images), every * math.ceil(10 / every)
         settings = self.settings | {"batch_size": size, "threads": threads}
         if world.size == 1:
             executor = make_executor(self.model, **settings)  # type: ignore[arg-type]
         else:
-            executor = DistributedExecutor(self.model, world=world, **settings)  # type: ignore[arg-type]
+            executor = DistributedExecutor(
+                self.model, world=world, average_every=every, **settings,  # type: ignore[arg-type]
+            )  # fmt: skip
         order, rates = np.tile(np.arange(size), count), np.full(count, 1e-6)
 
         def steps() -> None:
@@ -168,13 +170,13 @@ def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 60)
 
 
 def measure_together(
-    model: Model, world: World, batch_size: int, threads: int, repeats: int = 60
+    model: Model, world: World, batch_size: int, threads: int, repeats: int = 60, every: int = 1
 ) -> float:
     """Seconds of a step that all processes take together, the slowest's; all must call this.
 
-    ``batch_size`` is that of all processes together.
+    ``batch_size`` is that of all processes together, ``every`` the steps between two sums.
     """
-    return world.largest(_Steps(model, batch_size).together(world, threads, repeats))
+    return world.largest(_Steps(model, batch_size).together(world, threads, repeats, every))
 
 
 def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Network, float]:
