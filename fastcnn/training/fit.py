@@ -129,6 +129,8 @@ def fit(
     RankError
         On every process, if processes differ in code, data or settings, or another one fails
         before the first step.
+    RunWriteError
+        If ``out`` cannot be written any more; a checkpoint written before is whole.
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the run's files and a checkpoint have been written.
 
@@ -173,7 +175,7 @@ def fit(
                     average_every=average_every, ordered_reduction=ordered_reduction,
                 )  # fmt: skip
         if world.size > 1:
-            check_agreement(world, **agreed_parts(config, test_data))
+            check_agreement(world, **agreed_parts(config, training_data, test_data))
         executor = _executor(
             model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
             backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
@@ -204,10 +206,11 @@ def _warn(finding: Finding) -> None:
     log.warning("%s", finding)
 
 
-def agreed_parts(config: dict[str, Any], test: Samples | None) -> dict[str, Any]:
-    """What all processes of one training must have in common."""
+def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -> dict[str, Any]:
+    """What all processes of one training must have in common: every byte of the data counts."""
     parts = {key: config[key] for key in AGREED}
-    return parts | {"test": None if test is None else checksum(test)}
+    parts["data"] = config["data"] | {"checksum": checksum(train, None)}
+    return parts | {"test": None if test is None else checksum(test, None)}
 
 
 def _executor(

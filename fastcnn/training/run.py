@@ -4,6 +4,7 @@ import json
 import platform
 import time
 import zlib
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,14 +13,14 @@ import numpy as np
 
 import fastcnn
 from fastcnn.data.dataset import Normalisation
-from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History
-from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST
+from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
@@ -159,26 +160,32 @@ class _Recorder(Callback):
 
     def on_train_begin(self, start: TrainingStart) -> None:
         resumed = bool(start.history.steps)
-        self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
         self.model = start.model
         self.history = start.history
-        self._save(start.model)
+        with writing(self.run.folder):
+            self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
+            self._save(start.model)
 
     def on_steps(self, steps: Steps) -> None:
-        assert self.file is not None
         first = steps.step - len(steps.losses) + 1
+        records = []
         for index, (loss, lr) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
             record = {"kind": "step", "epoch": steps.epoch, "step": first + index,
                       "loss": loss, "lr": lr}  # fmt: skip
-            self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+            records.append(record)
+        self._append(records)
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
-        assert self.file is not None
-        self.file.write(json.dumps(epoch) + "\n")
-        self.file.flush()
+        self._append([epoch])
         if time.monotonic() - self.saved >= AFTER_EPOCH:
-            self._save(model)
+            with writing(self.run.folder):
+                self._save(model)
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
+        assert self.file is not None
+        with writing(self.run.folder):
+            self.file.writelines(json.dumps(record) + "\n" for record in records)
+            self.file.flush()
 
     def _save(self, model: Model) -> None:
         atomic_write(self.run.folder / EPOCHS, self.history.to_csv().encode())
@@ -188,6 +195,14 @@ class _Recorder(Callback):
     def on_train_end(self, history: History) -> None:
         if self.file is None or self.model is None:
             return
+        # The disk that is full now may be what has ended the training: that error counts.
+        failed = history.status == "failed"
+        with suppress(RunWriteError) if failed else nullcontext(), writing(self.run.folder):
+            self._finish(history)
+
+    def _finish(self, history: History) -> None:
+        assert self.file is not None
+        assert self.model is not None
         self.file.close()
         self._save(self.model)
         self.run.config["status"] = history.status
@@ -258,12 +273,18 @@ def _definition(model: Model) -> dict[str, Any] | None:
         return None
 
 
-def checksum(data: Any) -> str:
-    """CRC-32 of evenly spaced images, all labels and all weights, as eight hexadecimal digits."""
-    step = max(1, len(data) // CHECKED_IMAGES)
+def checksum(data: Any, images: int | None = CHECKED_IMAGES) -> str:
+    """CRC-32 of evenly spaced images, all labels and all weights, as eight hexadecimal digits.
+
+    Parameters
+    ----------
+    images : int or None
+        About how many images to read; None for all.
+    """
+    step = 1 if images is None else max(1, len(data) // images)
     parts = [data.images[::step], data.labels, getattr(data, "sample_weight", None)]
     value = 0
     for part in parts:
         if part is not None:
-            value = zlib.crc32(part.tobytes(), value)
+            value = zlib.crc32(np.ascontiguousarray(part).data, value)
     return f"{value:08x}"

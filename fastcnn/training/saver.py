@@ -3,12 +3,14 @@
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.training.checkpoints import Checkpoint, differences
@@ -21,6 +23,24 @@ LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 #: Seconds between checkpoints at ends of epochs, and within them. An epoch of the report's network
 #: takes 0.05 s, writing its checkpoint 5 ms.
 AFTER_EPOCH, WITHIN_EPOCH = 1.0, 10.0
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Let a failure to write say which run it ends, and that the run may go on.
+
+    Raises
+    ------
+    RunWriteError
+        Instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunWriteError(
+            f"{folder} cannot be written ({error.strerror or error}): a checkpoint "
+            "written before is whole; resume the run when it can be"
+        ) from None
 
 
 class Saver:
@@ -48,15 +68,22 @@ class Saver:
             self.save(loop)
 
     def save(self, loop: "TrainingLoop") -> None:
-        """Write a checkpoint, and the best weights where they are new."""
-        Checkpoint(
-            {"loop": loop.state_dict(), "best_loss": self.best_loss, "best": self.best}
-        ).write(self.folder / LAST)
-        if self._best_is_new and self.best is not None:
-            from safetensors.numpy import save
+        """Write a checkpoint, and the best weights where they are new.
 
-            atomic_write(self.folder / BEST, save(self.best))
-            self._best_is_new = False
+        Raises
+        ------
+        RunWriteError
+            If they cannot be written; the checkpoint before is then untouched.
+        """
+        with writing(self.folder):
+            Checkpoint(
+                {"loop": loop.state_dict(), "best_loss": self.best_loss, "best": self.best}
+            ).write(self.folder / LAST)
+            if self._best_is_new and self.best is not None:
+                from safetensors.numpy import save
+
+                atomic_write(self.folder / BEST, save(self.best))
+                self._best_is_new = False
         self.written = time.monotonic()
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:

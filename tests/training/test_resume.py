@@ -14,7 +14,7 @@ import pytest
 
 import fastcnn
 from fastcnn import data
-from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
 from fastcnn.layers import Dropout, Flatten, Linear, ReLU, Sequential
 from fastcnn.optim import SGD, Adam, Cosine
 from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, fit
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         atomic_write(path, content)
 
     monkeypatch.setattr(sys.modules["fastcnn.training.checkpoints"], "atomic_write", fails)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunWriteError, match=r"written \(No space left.*before is whole"):
         fit(network(), TRAIN, TEST, **settings(), out=tmp_path)
     monkeypatch.undo()
     state = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state
