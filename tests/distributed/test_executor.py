@@ -313,7 +313,7 @@ def test_disagreement_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> No
     message = on_ranks(2, work)[0]
     assert "rank 1 on " in message
     named = {"data": "data.checksum", "settings": "clip_norm 2.0 instead of 1.0",
-             "test": "test ", "code": "model.b.c True instead of False"}  # fmt: skip
+             "test": "data.test_checksum ", "code": "model.b.c True instead of False"}  # fmt: skip
     assert named[what] in message
 
 
