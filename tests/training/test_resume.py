@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -329,8 +331,17 @@ def test_one_training_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
     fit(network(), TRAIN, TEST, **again, out=link, resume=True)  # and is free afterwards
 
 
-def test_a_folder_that_becomes_unwritable(tmp_path: Path) -> None:
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A folder that another user can reach."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place) / "run"
+
+
+def test_a_folder_that_becomes_unwritable(public_path: Path) -> None:
     """Root writes everywhere, so that root becomes somebody else for a while."""
+    tmp_path = public_path
     fit(network(), TRAIN, TEST, **settings(epochs=1, schedule=None), out=tmp_path)
     checkpoints = tmp_path / "checkpoints"
     before = (checkpoints / "last.safetensors").read_bytes()
@@ -338,8 +349,6 @@ def test_a_folder_that_becomes_unwritable(tmp_path: Path) -> None:
     checkpoints.chmod(0o555)
     try:
         if root:
-            for path in (tmp_path, *tmp_path.parents[:2]):
-                path.chmod(0o755)
             for path in (tmp_path, *tmp_path.iterdir()):
                 os.chown(path, 65534, 65534)
             os.seteuid(65534)
