@@ -19,7 +19,7 @@ def main() -> None:
 
     try:
         app()
-    except FastcnnError as error:
+    except (FastcnnError, OSError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)

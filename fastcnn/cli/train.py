@@ -239,7 +239,7 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
         method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
         augment = recipe.make_augment()
         config = describe_fit(
-            network, training, loss, method, plan,
+            network, training, loss, method, plan, test=test,
             data_source=source, model_name=None if recipe.is_file else o.model,
             model_arguments={} if recipe.is_file else recipe.model_arguments(len(training.classes)),
             epochs=o.epochs, batch_size=o.batch_size, backend=o.backend, seed=o.seed,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def fit(
     schedule = schedule or Constant()
     loss = loss or CrossEntropyLoss()
     world = world or World()
-    with world.guard():
+    with world.guard(), ExitStack() as held:
         with world.preparing():
             _check_numbers(epochs, batch_size, threads, clip_norm, average_every)
             get_backend(backend)
@@ -168,7 +169,7 @@ def fit(
             config = {}
             if out is not None or world.size > 1:
                 config = describe_fit(
-                    model, training_data, loss, optimizer, schedule,
+                    model, training_data, loss, optimizer, schedule, test=test_data,
                     epochs=epochs, batch_size=batch_size, backend=backend, seed=seed,
                     clip_norm=clip_norm, ema_decay=ema_decay,
                     augment=None if augment is None else asdict(augment),
@@ -185,8 +186,9 @@ def fit(
         with world.preparing():
             if out is not None and world.is_root:
                 run = _open_run(out, config, resume, world.size)
+                held.callback(run.unlock)
                 listeners.insert(0, run.recorder())
-                saver = Saver(run.folder)
+                saver = Saver(run.folder, run.folder / METRICS)
             if diagnose and world.is_root:
                 listeners.append(Diagnosis(training_data, loss, _warn))
             loop = TrainingLoop(
@@ -194,7 +196,7 @@ def fit(
                 seed, average, saver, world, average_every,
             )  # fmt: skip
             if resume and saver is not None:
-                saver.resume(loop, run.folder / METRICS)
+                saver.resume(loop)
         loop.copy_from_root()
         # Matrix products of another number of threads are rounded otherwise.
         with blas_threads(1 if ordered_reduction else own_threads):
@@ -209,8 +211,11 @@ def _warn(finding: Finding) -> None:
 def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -> dict[str, Any]:
     """What all processes of one training must have in common: every byte of the data counts."""
     parts = {key: config[key] for key in AGREED}
-    parts["data"] = config["data"] | {"checksum": checksum(train, None)}
-    return parts | {"test": None if test is None else checksum(test, None)}
+    checksums = {
+        "checksum": checksum(train, None),
+        "test_checksum": None if test is None else checksum(test, None),
+    }
+    return parts | {"data": config["data"] | checksums}
 
 
 def _executor(
@@ -238,6 +243,7 @@ def _open_run(out: str | Path | Run, config: dict[str, Any], resume: bool, ranks
         check_same(out.config, config, out.folder)
         out.config["training"]["epochs"] = config["training"]["epochs"]
     out.config["ranks"] = ranks
+    out.lock()
     return out
 
 

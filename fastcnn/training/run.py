@@ -14,16 +14,19 @@ import numpy as np
 import fastcnn
 from fastcnn.data.dataset import Normalisation
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import atomic_write
+from fastcnn.files import FolderLock, atomic_write, remove_unfinished
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
-from fastcnn.training.history import History
+from fastcnn.training.history import History, read_records
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
+FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
+#: What a run's config holds, beside its versions and its status.
+PARTS = ("model", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -39,6 +42,7 @@ class Run:
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
         self.config = config
+        self._lock: FolderLock | None = None
 
     @classmethod
     def create(cls, folder: str | Path, config: dict[str, Any], overwrite: bool = False) -> "Run":
@@ -47,18 +51,21 @@ class Run:
         Raises
         ------
         ConfigurationError
-            If the folder holds something already (and not ``overwrite``) or cannot be written.
+            If the folder holds something already (and not ``overwrite``), cannot be written, or
+            another training writes to it.
         """
         folder = Path(folder)
+        run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()) and not overwrite:
                 raise ConfigurationError(
                     f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
                 )
-            for name in (METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST):
+            run.lock()
+            # The config goes first: until the new one is there, the folder holds no run.
+            for name in FILES:
                 (folder / name).unlink(missing_ok=True)
-            run = cls(folder, dict(config))
             run.save_config()
         except OSError as error:
             raise ConfigurationError(f"{folder} cannot be written ({error.strerror})") from None
@@ -82,7 +89,37 @@ class Run:
             raise CheckpointError(f"{folder / CONFIG} cannot be read ({error})") from None
         if not isinstance(config, dict) or config.get("format") != "fastcnn-run-1":
             raise CheckpointError(f"{folder / CONFIG} is not the config of a fastcnn run")
+        bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
+        if bad:
+            raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
         return cls(folder, config)
+
+    def lock(self) -> None:
+        """Keep the folder for this process, and clean up after one that was killed.
+
+        Raises
+        ------
+        ConfigurationError
+            If another process writes to the folder.
+        OSError
+            If it cannot be read or written.
+        """
+        if self._lock is not None:
+            return
+        try:
+            self._lock = FolderLock(self.folder)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"{self.folder} belongs to a training that is still going on"
+            ) from None
+        for name in FILES:
+            remove_unfinished(self.folder / name)
+
+    def unlock(self) -> None:
+        """Let others write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def save_config(self) -> None:
         """Write the config."""
@@ -142,8 +179,8 @@ class Run:
 
     def metrics(self, kind: str = "epoch") -> list[dict[str, Any]]:
         """The records of one kind, ``epoch`` or ``step``."""
-        lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
-        return [record for record in map(json.loads, lines) if record["kind"] == kind]
+        records = read_records(self.folder / METRICS)
+        return [record for record in records if record["kind"] == kind]
 
     def recorder(self) -> Callback:
         """The callback that fills the folder while training goes on."""
@@ -220,6 +257,7 @@ def describe_fit(
     optimizer: Any,
     schedule: Any,
     *,
+    test: Any = None,
     data_source: str | None = None,
     model_name: str | None = None,
     model_arguments: dict[str, Any] | None = None,
@@ -244,6 +282,7 @@ def describe_fit(
             "source": data_source,
             "train_samples": len(data),
             "checksum": checksum(data),
+            "test_checksum": None if test is None else checksum(test),
             "classes": list(data.classes),
             "mean": list(data.normalisation.mean),
             "std": list(data.normalisation.std),

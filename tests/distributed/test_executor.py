@@ -318,7 +318,7 @@ def test_disagreement_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert "rank 1 on " in message
     named = {"data": "data.checksum", "pixel": "data.checksum",
              "settings": "clip_norm 2.0 instead of 1.0",
-             "test": "test ", "code": "model.b.c True instead of False"}  # fmt: skip
+             "test": "data.test_checksum ", "code": "model.b.c True instead of False"}  # fmt: skip
     assert named[what] in message
 
 
