@@ -28,7 +28,7 @@ AFTER_EPOCH, WITHIN_EPOCH = 1.0, 10.0
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Let a failure to write say which run it ends, and that the run may go on.
+    """Let a failure to write say what it was of, and that the run may go on.
 
     Raises
     ------
@@ -41,8 +41,8 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunWriteError(
-            f"{folder} cannot be written ({error.strerror or error}): a checkpoint "
-            "written before is whole; resume the run when it can be"
+            f"{error.filename or folder} cannot be written ({error.strerror or error}): a "
+            "checkpoint written before is whole; resume the run when it can be"
         ) from None
 
 
