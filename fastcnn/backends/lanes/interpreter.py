@@ -1,7 +1,5 @@
 """One compiled function that runs any program: whole training steps without Python."""
 
-import math
-
 import numpy as np
 from numba import njit, types
 
@@ -67,7 +65,13 @@ from fastcnn.backends.lanes.layout import (
     Y,
 )
 from fastcnn.backends.lanes.loss_kernels import batch_weight, cross_entropy, mean_squared_error
-from fastcnn.backends.lanes.optimizer_kernels import NONE, UNIT, sum_of_squares, update
+from fastcnn.backends.lanes.optimizer_kernels import (
+    NONE,
+    UNIT,
+    sum_of_squares,
+    total_norm,
+    update,
+)
 from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
@@ -295,28 +299,30 @@ def run(
             continue
         scale = np.float32(1)
         limit = settings[5]
-        for unit in range(units):
-            if owners[unit] != thread:
-                continue
-            squares[unit] = sum_of_squares(G, unit * UNIT, min(unit * UNIT + UNIT, P.size))
-        if not barrier(sync, arrived, threads):
-            return restore_denormals(state)
-        arrived += 1
-        total = 0.0
-        for unit in range(units):
-            total += squares[unit]
-        norm = math.sqrt(total)
-        if limit > 0.0 and norm > limit:
-            scale = np.float32(limit / norm)
-        if thread == 0:
-            norms[s] = norm
+        # A norm that clips nothing is known behind the update, which then reads the gradient once.
+        if limit > 0.0:
+            for unit in range(units):
+                if owners[unit] == thread:
+                    end = min(unit * UNIT + UNIT, P.size)
+                    squares[unit] = sum_of_squares(G, unit * UNIT, end)
+            if not barrier(sync, arrived, threads):
+                return restore_denormals(state)
+            arrived += 1
+            norm = total_norm(squares, units)
+            if norm > limit:
+                scale = np.float32(limit / norm)
         for unit in range(units):
             if owners[unit] == thread:
-                i, j = unit * UNIT, min(unit * UNIT + UNIT, P.size)
-                update(kind, P, G, S1, S2, i, j, scale, settings, rates[s], step + 1)
+                i, end = unit * UNIT, min(unit * UNIT + UNIT, P.size)
+                if limit <= 0.0:
+                    squares[unit] = sum_of_squares(G, i, end)
+                update(kind, P, G, S1, S2, i, end, scale, settings, rates[s], step + 1)
         if not barrier(sync, arrived, threads):
             return restore_denormals(state)
         arrived += 1
+        # The others change the squares behind many more barriers.
+        if thread == 0:
+            norms[s] = total_norm(squares, units)
     return restore_denormals(state)
 
 
