@@ -119,6 +119,15 @@ def test_errors_are_one_line(tmp_path: Path, run: Path) -> None:
         assert output.strip().splitlines()[-1].startswith("error: ")
 
 
+def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> None:
+    """The process ends at once: torn down beside a thread in LLVM, one in three crashed."""
+    for _ in range(4):
+        output = fastcnn("train", "--data", archive, "--out", run, code=2)
+        assert output.endswith(
+            "is not empty: choose another folder or overwrite it (--overwrite)\n"
+        )
+
+
 def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(
