@@ -4,7 +4,7 @@ import logging
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,23 +188,27 @@ def _inference_engine(
     return Lease(model, graph, batch, threads, outputs=True)
 
 
-def network_values(model: Model, x: np.ndarray, graph: Graph) -> list[np.ndarray]:
-    """Output of each node outside training; of nodes that run as one, that of the last.
+def network_values(
+    model: Model, x: np.ndarray, graph: Graph, nodes: Sequence[int]
+) -> Iterator[list[np.ndarray]]:
+    """Outputs of some nodes outside training; of nodes that run as one, that of the last.
+
+    A few samples at a time: together they may be large.
 
     Raises
     ------
     Unsupported
         If the engine does not cover the model.
     """
-    with Lease(model, graph, len(x), 1, backward=True) as engine:
+    images, size = stored_images(x), INFERENCE_BATCHES[0]
+    with Lease(model, graph, size, 1, backward=True) as engine:
         program = engine.program
         engine.normalise(*input_factors(None, x))
-        engine.run(
-            stored_images(x), np.arange(len(x)), np.zeros(1),
-            phases=program.phases[: program.first_backward],
-        )  # fmt: skip
-        buffers = (program.values[index] for index in range(len(graph.nodes)))
-        return [engine.read(buffer, len(x)) for buffer in buffers]
+        for start in range(0, len(x), size):
+            order = np.arange(start, min(start + size, len(x)))
+            phases = program.phases[: program.first_backward]
+            engine.run(images, order, np.zeros(1), phases=phases)
+            yield [engine.read(program.values[index], len(order)) for index in nodes]
 
 
 def _flops_of(model: Model, graph: Graph) -> int:

@@ -1,5 +1,6 @@
-"""What every node of a network puts out, for those who look inside."""
+"""What nodes of a network put out, for those who look inside."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,16 +9,27 @@ from fastcnn.backends import get_backend
 from fastcnn.execution.passes import as_batch, is_lanes, run_forward
 from fastcnn.layers import Model
 
+#: Samples whose outputs are in memory together.
+CHUNK = 16
 
-def node_outputs(model: Model, x: Any, backend: str | None = None) -> list[np.ndarray]:
-    """Output of every node of a model's graph outside training.
+
+def node_outputs(
+    model: Model, x: Any, nodes: Sequence[int], backend: str | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Outputs of some nodes of a model's graph outside training, a few samples at a time.
 
     The engine runs some nodes as one, such as a convolution, its ReLU and the pooling behind it:
     each of them then has the output of the last.
 
-    Returns
-    -------
-    list of ndarray, the first axis of each that of the samples
+    Parameters
+    ----------
+    nodes : sequence of int
+        Their places in the graph.
+
+    Yields
+    ------
+    list of ndarray
+        One for each of ``nodes``; the first axis is that of the samples.
     """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
@@ -26,7 +38,12 @@ def node_outputs(model: Model, x: Any, backend: str | None = None) -> list[np.nd
         from fastcnn.execution import lanes
 
         try:
-            return lanes.network_values(model, x, graph)
+            yield from lanes.network_values(model, x, graph, nodes)
+            return
         except Unsupported:
             backend = "im2col"
-    return run_forward(graph, model.state_dict(), x, get_backend(backend), False, 0, 0)
+    operations, state = get_backend(backend), model.state_dict()
+    for start in range(0, len(x), CHUNK):
+        part = x[start : start + CHUNK]
+        outputs = run_forward(graph, state, part, operations, False, 0, 0)
+        yield [outputs[index] for index in nodes]

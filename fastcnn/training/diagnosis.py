@@ -172,34 +172,45 @@ class Diagnosis(Callback):
             )  # fmt: skip
 
     def _look_at_activations(self, number: int, model: Model) -> None:
+        count, graph = len(self._probe), model.graph(self._probe.shape[1:])
+        places = [
+            index for index, node in enumerate(graph.nodes)
+            if node.operation == "relu" or node.operation in OPEN
+        ]  # fmt: skip
+        nodes = [graph.nodes[index] for index in places]
+        alive: dict[str, Any] = {}
+        closed = dict.fromkeys((node.name for node in nodes), 0.0)
         # On one thread: idle threads of the matrix library would spin beside the engine's.
         with blas_threads(1):
-            outputs = node_outputs(model, self._probe, self._backend)
-        for node, values in zip(model.graph().nodes, outputs, strict=True):
+            for outputs in node_outputs(model, self._probe, places, self._backend):
+                for node, values in zip(nodes, outputs, strict=True):
+                    if node.operation == "relu":
+                        # A unit is a feature, or a channel of a map.
+                        live = (values > 0).any(axis=(0, *range(2, values.ndim)))
+                        alive[node.name] = alive.get(node.name, False) | live
+                    else:
+                        low, high = OPEN[node.operation]
+                        ends = (values < low) | (values > high)
+                        closed[node.name] += float(ends.mean()) * len(values) / count
+        for node in nodes:
             if node.operation == "relu":
-                # A unit is a feature, or a channel of a map.
-                alive = (values > 0).any(axis=(0, *range(2, values.ndim)))
-                dead = 1.0 - float(alive.mean())
+                dead = 1.0 - float(alive[node.name].mean())
                 if dead >= MANY_DEAD:
                     self._find(
                         "dead", number,
-                        f"{dead:.0%} of the units of {node.name} are 0 for all of {len(values)} "
-                        "samples",
+                        f"{dead:.0%} of the units of {node.name} are 0 for all of {count} samples",
                         "lower the learning rate, or use LeakyReLU or other initial weights",
                         node.name,
                     )  # fmt: skip
-            elif node.operation in OPEN:
-                low, high = OPEN[node.operation]
-                shut = float(((values < low) | (values > high)).mean())
-                if shut >= MANY_SATURATED:
-                    self._find(
-                        "saturated", number,
-                        f"{shut:.0%} of the outputs of {node.name} are at the ends of "
-                        f"{node.operation}, where it has no slope",
-                        "lower the variance of the initial weights or the learning rate, or use "
-                        "batch normalisation",
-                        node.name,
-                    )  # fmt: skip
+            elif (shut := closed[node.name]) >= MANY_SATURATED:
+                self._find(
+                    "saturated", number,
+                    f"{shut:.0%} of the outputs of {node.name} are at the ends of "
+                    f"{node.operation}, where it has no slope",
+                    "lower the variance of the initial weights or the learning rate, or use "
+                    "batch normalisation",
+                    node.name,
+                )  # fmt: skip
 
 
 def _chance(labels: np.ndarray) -> float | None:

@@ -169,7 +169,10 @@ class Engine:
     def read(self, buffer: Buffer, count: int) -> np.ndarray:
         """Copy a buffer out of lanes: shape (count, channels, height, width)."""
         view = self._view(buffer)
-        return view.transpose(0, 4, 1, 2, 3).reshape(-1, *view.shape[1:4])[:count].copy()
+        blocks = view[: -(-count // LANES)].transpose(0, 4, 1, 2, 3)
+        samples = np.empty(blocks.shape, np.float32)
+        samples[...] = blocks
+        return samples.reshape(-1, *view.shape[1:4])[:count]
 
     def write(self, buffer: Buffer, values: np.ndarray) -> None:
         """Copy an array of samples into lanes; idle lanes become zero."""
