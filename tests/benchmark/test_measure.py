@@ -14,9 +14,12 @@ from fastcnn.benchmark.environment import describe_environment, installed
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.results import Report, Result, read_report, table_rows
-from fastcnn.benchmark.work import largest_difference
+from fastcnn.benchmark.work import LEARNING_RATE, largest_difference
 from fastcnn.data import digits_dataset
 from fastcnn.errors import DataError
+from fastcnn.execution import make_executor
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
 
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 0.002}
 
@@ -42,27 +45,56 @@ def test_contestants_take_turns_and_slower_is_slower() -> None:
 
 
 def test_steps_compare_before_they_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(OwnTrainer):
+    class Ahead(OwnTrainer):
         def train(self, steps: int) -> None:
             super().train(steps + 1)
 
-    def some(work: Any, threads: Any, peers: bool, reference: bool) -> Iterator[Any]:
+    class WithoutMomentum(OwnTrainer):
+        def __init__(self, work: Any, backend: str, threads: int) -> None:
+            super().__init__(work, backend, threads)
+            self.executor = make_executor(
+                self.model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE),
+                backend=backend, batch_size=work.batch, threads=threads,
+            )  # fmt: skip
+
+    class OtherLoss(OwnTrainer):
+        def loss(self) -> float:
+            return 1.01 * super().loss()
+
+    class Stuck(OwnTrainer):
+        """Leaves one layer as it is, as a compiler did whose step lost a gradient."""
+
+        def train(self, steps: int) -> None:
+            before = self.model.state_dict()["conv1.bias"].copy()
+            super().train(steps)
+            self.model.state_dict()["conv1.bias"][...] = before
+
+    def some(work: Any, threads: Any, peers: bool) -> Iterator[Any]:
         yield "im2col", 1, lambda: OwnTrainer(work, "im2col", 1)
         yield "lanes", 1, lambda: OwnTrainer(work, "lanes", 1)
-        yield "wrong", 1, lambda: Wrong(work, "im2col", 1)
+        yield "ahead", 1, lambda: Ahead(work, "im2col", 1)
+        yield "without momentum", 1, lambda: WithoutMomentum(work, "im2col", 1)
+        yield "other loss", 1, lambda: OtherLoss(work, "im2col", 1)
+        yield "stuck", 1, lambda: Stuck(work, "im2col", 1)
         yield "broken", 1, lambda: 1 / 0
 
     monkeypatch.setattr(steps, "contestants", some)
-    made = {r.contestant: r for r in steps.bench_steps("report_cnn", 4, threads=(1,), **QUICK)}
+    made = {r.contestant: r for r in steps.bench_steps("report_cnn", 1, threads=(1,), **QUICK)}
     assert made["lanes"].median > 0
     assert made["lanes"].ratio is not None
     assert made["im2col"].difference == 0
-    assert "parameters differ" in made["wrong"].note
-    assert made["wrong"].rounds == 0
+    assert made["reference"].median > made["im2col"].median
+    assert made["reference"].rounds == steps.CHECKED_STEPS
+    assert made["ahead"].note.startswith("not timed: gradients differ by")
+    assert made["other loss"].note == "not timed: loss differs by 1.0e-02"
+    assert "differ" in made["without momentum"].note
+    assert made["stuck"].note == "not timed: gradients differ by 1.0e+00"
+    assert made["stuck"].rounds == 0
     assert "division by zero" in made["broken"].note
 
 
-def test_backends_are_contestants() -> None:
+def test_backends_are_contestants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "REFERENCE_FLOPS", 0)
     made = steps.bench_steps("report_cnn", 16, threads=(1, 2), peers=False, **QUICK)
     assert {(r.contestant, r.threads) for r in made} == {
         ("im2col", 1), ("im2col", 2), ("lanes", 1), ("lanes", 2)
@@ -73,6 +105,13 @@ def test_backends_are_contestants() -> None:
 def test_a_difference_is_relative_to_the_step() -> None:
     start = {"w": np.zeros(3)}
     assert largest_difference({"w": np.ones(3)}, {"w": np.full(3, 1.5)}, start) == 0.5
+    # A tensor that moves far hides none that moves little, and counters are left out.
+    start = {"w": np.zeros(3), "running_var": np.ones(3), "batches": np.array(0)}
+    ours = {"w": np.full(3, 1e-3), "running_var": np.full(3, 9.0), "batches": np.array(1)}
+    assert largest_difference(ours, {**ours, "w": np.zeros(3)}, start) == 1.0
+    # What rounds to nothing is no difference.
+    start = {"w": np.ones(3)}
+    assert largest_difference(start, {"w": np.full(3, 1 + 1e-8)}, start) < 2e-3
 
 
 def test_inference_and_backward() -> None:
