@@ -1,4 +1,4 @@
-"""Records of measurements: tables on the terminal, JSON and CSV on disk."""
+"""Records of measurements: plain tables, JSON and CSV on disk."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from fastcnn.benchmark.measure import Timing
 from fastcnn.benchmark.records import Records
 from fastcnn.errors import DataError
+from fastcnn.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,20 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
         )
         for result in results
     ]
+
+
+def contestants_table(title: str, unit: str, results: Iterable[Result]) -> str:
+    """A table of one line a contestant, the fastest first; who was not timed stands below."""
+    timed = sorted((row for row in results if row.rounds), key=lambda row: row.median)
+    lines = table_rows(timed)
+    header = ["contestant", "threads", unit, "ratio", "differs by", ""]
+    width = 6 if any(line[5] for line in lines) else 5
+    notes = dict.fromkeys(
+        f"{row.contestant}: {row.note}" for row in results if not row.rounds and row.note
+    )
+    return "\n".join([
+        title, text_table(header[:width], [line[:width] for line in lines], left=1), *notes,
+    ])  # fmt: skip
 
 
 def _spread(result: Result) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from fastcnn.benchmark.results import Result
@@ -221,7 +220,7 @@ def _works(
 
 
 def _print(console: Console, results: "list[Result]") -> None:
-    from fastcnn.benchmark.results import table_rows
+    from fastcnn.benchmark.results import contestants_table
 
     tables: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
@@ -232,13 +231,8 @@ def _print(console: Console, results: "list[Result]") -> None:
         if len({row.work for row in rows}) > 1:
             _print_list(console, title, unit, rows)
             continue
-        table = Table(
-            "contestant", "threads", f"{unit} (spread)", "ratio", "difference", "",
-            title=title, title_justify="left",
-        )  # fmt: skip
-        for cells in table_rows(rows):
-            table.add_row(*cells)
-        console.print(table)
+        text = contestants_table(title, unit, rows)
+        console.print(f"\n{text}", soft_wrap=True, markup=False)
 
 
 def _print_list(console: Console, title: str, unit: str, rows: "list[Result]") -> None:
