@@ -12,7 +12,7 @@ from fastcnn.backends.lanes.functions import Operation
 from fastcnn.benchmark.environment import installed
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.peaks import measured_flops
-from fastcnn.benchmark.results import Result, result_of
+from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.training.blas import blas_threads
 
 BATCH = 64
@@ -150,10 +150,7 @@ def _bench(
             names = {"suite": "layer", "work": f"{case.work}, {direction}", "contestant": key[0],
                      "threads": key[1], "batch": BATCH, "unit": "us/sample"}  # fmt: skip
             if key not in right:
-                nothing = float("nan")
-                note = f"not timed: differs by {apart[key]:.1e}"
-                results.append(Result(median=nothing, low=nothing, high=nothing, rounds=0,
-                                      note=note, **names))  # type: ignore[arg-type]  # fmt: skip
+                results.append(not_timed(f"not timed: differs by {apart[key]:.1e}", **names))
                 continue
             timing = timings[key]
             rate = _rate(flops / timing.median, peak[key[1]]) if flops else ""

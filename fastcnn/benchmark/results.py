@@ -58,6 +58,12 @@ def result_of(timing: Timing, scale: float, **names: Any) -> Result:
     )  # fmt: skip
 
 
+def not_timed(note: str, **names: Any) -> Result:
+    """A record of what was not measured, and why."""
+    nothing = float("nan")
+    return Result(median=nothing, low=nothing, high=nothing, rounds=0, note=note, **names)
+
+
 @dataclass(frozen=True)
 class Report:
     """All results of one run, and what it was made on."""

@@ -204,7 +204,7 @@ def _works(
         console.print(f"{missing} (figures are of that data)", style="yellow", soft_wrap=True)
     if suite is Suite.process:
         source = "digits012" if missing else "mnist012"
-        return [partial(processes.bench_process, source, rounds=1 if quick else 5)]
+        return [partial(processes.bench_process, source, peers=peers, rounds=1 if quick else 5)]
     sources = ("digits012", "digits") if missing else ("mnist012", "mnist")
     trained = [(sources[0], "report_cnn"), (sources[1], "lenet5")]
     return [
@@ -224,7 +224,7 @@ def _print(console: Console, results: "list[Result]") -> None:
 
     tables: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        alone = result.suite in ("step", "inference", "layer")
+        alone = result.suite in ("step", "inference", "layer", "process")
         title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
         tables.setdefault((title, result.unit), []).append(result)
     for (title, unit), rows in tables.items():

@@ -13,7 +13,13 @@ from fastcnn.benchmark import accuracy, backward, inference, steps
 from fastcnn.benchmark.environment import describe_environment, installed
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.own import OwnTrainer
-from fastcnn.benchmark.results import Report, Result, read_report, table_rows
+from fastcnn.benchmark.results import (
+    Report,
+    Result,
+    contestants_table,
+    read_report,
+    table_rows,
+)
 from fastcnn.benchmark.work import LEARNING_RATE, largest_difference
 from fastcnn.data import digits_dataset
 from fastcnn.errors import DataError
@@ -114,10 +120,12 @@ def test_a_difference_is_relative_to_the_step() -> None:
     assert largest_difference(start, {"w": np.full(3, 1 + 1e-8)}, start) < 2e-3
 
 
-def test_inference_and_backward() -> None:
+def test_inference_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=False, **QUICK)
     assert {r.contestant for r in made} == {"im2col", "lanes"}
     if installed("onnxruntime") and installed("onnx"):
+        without = {"torch": None}  # compiling takes seconds, see below
+        monkeypatch.setattr(inference, "installed", lambda name: without.get(name, name))
         made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=True, **QUICK)
         assert "ONNX Runtime" in {r.contestant for r in made}
     some = [case for case in backward.cases() if case.value in (1, 4, 32, 10)]
@@ -128,6 +136,40 @@ def test_inference_and_backward() -> None:
         if result.contestant != "reference":
             assert result.difference is not None
             assert result.difference < 1e-5
+
+
+def test_wrong_logits_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "TOLERANCE", 0.0)
+    made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=False, **QUICK)
+    notes = {r.contestant: r.note for r in made}
+    assert notes["im2col"] == ""
+    assert notes["lanes"].startswith("not timed: logits differ by")
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_inference_of_compiled_modules() -> None:
+    pytest.importorskip("torch")
+    made = inference.bench_inference("report_cnn", 2, threads=(1, 2), **QUICK)
+    assert {(r.contestant, r.threads) for r in made if r.rounds} >= {
+        (f"PyTorch {variant}", threads)
+        for variant in ("eager", "channels_last", "compile")
+        for threads in (1, 2)
+    }
+
+
+def test_a_table_has_a_line_for_each() -> None:
+    rows = [
+        make_result(contestant="slow", median=90.0),
+        make_result(contestant="broken", median=float("nan"), rounds=0, note="failed: " + "x" * 80),
+        make_result(contestant="fast", median=8.5, threads=2),
+    ]
+    lines = contestants_table("step: w", "us/sample", rows).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "step:", "contestant", "-" * len(lines[2]), "fast", "slow", "broken:"
+    ]  # fmt: skip
+    assert all(len(line) <= 80 for line in lines[:-1])
+    assert lines[-1] == "broken: failed: " + "x" * 80
 
 
 def test_time_to_accuracy_counts_training_alone() -> None:

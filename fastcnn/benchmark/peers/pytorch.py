@@ -131,6 +131,7 @@ def compiled(module: Any) -> Any:
     # Scatters of the gradients of max pooling were scheduled behind the convolution that reads
     # them, which left the weights before it as they were (pytorch/pytorch#185509, in 2.13).
     order = {"reorder_for_peak_memory": False}
+    torch._dynamo.reset()  # modules share their code, of which eight versions are compiled at most
     known = order.keys() <= set(torch._inductor.list_options())
     return torch.compile(module, dynamic=False, options=dict(order) if known else None)
 
@@ -169,7 +170,6 @@ class TorchTrainer:
         self.criterion = torch.nn.CrossEntropyLoss()
         self.run = self.module
         if variant == "compile":
-            torch._dynamo.reset()
             self.run = compiled(self.module)
         self.at = 0
 
