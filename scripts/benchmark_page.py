@@ -96,7 +96,8 @@ def render_page(folder: Path) -> str:
         "from the same weights on the same samples; what they compute is compared before anything "
         "is timed, and they take turns, round after round. Times are medians, with the first and "
         "the last decile in parentheses.", "",
-        f"Made {report.date[:10]} on {_machine(report)}: " + _environment(report) + ".", "",
+        f"Made {report.date[:10]} on {_machine(report)}: {_environment(report)}."
+        + _duration(report), "",
         *_warnings(report),
         *_steps(report), *_inference(report), *_layers(report), *_backward(report),
         *_accuracy(report), *_processes(report), *_scaling(scaling), *_profiles(profiles),
@@ -110,12 +111,21 @@ def _warnings(report: Report) -> list[str]:
     return ["**A trial run (`--quick`): few short rounds, whose figures mean little.**", ""]
 
 
+def _duration(report: Report) -> str:
+    if not report.seconds:
+        return ""
+    return f" `{report.command}` took {report.seconds / 60:.0f} minutes."
+
+
 def _steps(report: Report) -> list[str]:
     return [
         "## Training steps", "", "![Training steps](benchmarks/step.png)", "",
         "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
-        "the best of PyTorch: above 1 is faster. The difference is that of the parameters after "
-        "three steps, relative to the largest change; who differs is not timed.", "",
+        "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
+        "gradients, relative to the largest of its tensor; whose gradients, losses or parameters "
+        "after three steps differ is not timed. The nested loops take part where a step of theirs "
+        "is a matter of seconds. PyTorch's SGD is the fused one, and its compiled modules are in "
+        "channels_last.", "",
         *_beside_peers(report, "step", "fastcnn bench step --network {} --batch-size {}"),
     ]  # fmt: skip
 
@@ -221,22 +231,28 @@ def _accuracy(report: Report) -> list[str]:
     return [
         "## Time to accuracy", "", _command("fastcnn bench accuracy"), "",
         "Seconds of training, tests apart, until the test accuracy is first reached, with one "
-        "recipe: SGD, learning rate 0.02, momentum 0.9, batches of 64, the same initial weights "
-        "and order of samples. Median over three seeds.", "", _table(header, rows, left=2), "",
+        "recipe: SGD with momentum 0.9, batches of 64, one cycle of the learning rate up to 0.02 "
+        "within five epochs, the same initial weights and order of samples. Median over the seeds "
+        "0, 1 and 2; a contestant whose time is up has fewer.", "",
+        _table(header, rows, left=2), "",
     ]  # fmt: skip
 
 
 def _processes(report: Report) -> list[str]:
-    rows = [
-        (row.work, row.contestant, f"{_spread(row)} {row.unit}", row.note)
-        for row in report.results
-        if row.suite in ("startup", "process")
-    ]
-    header = ("process", "contestant", "from start to end", "")
+    """A line for each process and contestant: seconds, and the memory beside them."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in report.results:
+        if row.suite in ("startup", "process"):
+            found.setdefault((row.work, row.contestant), {})[row.unit.partition(" ")[0]] = (
+                _spread(row) if row.unit == "s" else _number(row.median)
+            )
+    rows = [(*key, values.get("s", ""), values.get("MiB", "")) for key, values in found.items()]
+    header = ("process", "contestant", "seconds from start to end", "MiB at most")
     return [
         "## Start-up and whole processes", "", _command("fastcnn bench startup process"), "",
         "Importing fastcnn loads next to nothing, the rest comes with the first use: compare first "
-        "gradients. Cold is the first ever on a machine, which compiles the kernels.", "",
+        "gradients, of the report's network. Cold is the first ever on a machine, which compiles; "
+        "PyTorch's eager mode has nothing to compile. Memory is the most that was resident.", "",
         _table(header, rows, left=2), "",
     ]  # fmt: skip
 
@@ -244,8 +260,8 @@ def _processes(report: Report) -> list[str]:
 def _scaling(results: list[ScalingResult]) -> list[str]:
     lines = ["## Scaling", "", "![Scaling](benchmarks/scaling.png)", "",
              "The cost of a unit of work should stay flat or fall along each axis. What rises by "
-             "more than a tenth above the lowest before it is marked, and explained below the "
-             "table by what changed in the program. Memory is the most that was allocated at a "
+             "more than a tenth above the lowest before it, twice, is marked, and explained below "
+             "the table by what changed in the program. Memory is the most that was allocated at a "
              "time for the engine and one step, beyond the data.", ""]  # fmt: skip
     for result in results:
         rows = [

@@ -66,13 +66,14 @@ def not_timed(note: str, **names: Any) -> Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All results of one run, and what it was made on."""
+    """All results of one run, what it was made on, and how many seconds it took."""
 
     command: str
     date: str
     environment: dict[str, str]
     results: list[Result]
     quick: bool = False
+    seconds: float = 0.0
 
     def write(self, folder: Path, name: str = "bench") -> tuple[Path, Path]:
         """Write ``NAME.json`` and ``NAME.csv`` into a folder; returns their paths.
@@ -88,8 +89,8 @@ class Report:
             for result in self.results
         ]
         return Records(
-            name, self.command, records, date=self.date, environment=self.environment,
-            quick=self.quick,
+            name, self.command, records, {"seconds": round(self.seconds, 1)}, date=self.date,
+            environment=self.environment, quick=self.quick,
         ).write(folder)  # fmt: skip
 
 
@@ -109,7 +110,8 @@ def read_report(path: Path) -> Report:
         results = [Result(**record) for record in read.records]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not a benchmark report ({error})") from None
-    return Report(read.command, read.date, read.environment, results, read.quick)
+    seconds = read.summary.get("seconds", 0.0)
+    return Report(read.command, read.date, read.environment, results, read.quick, seconds)
 
 
 def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:

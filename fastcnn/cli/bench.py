@@ -1,5 +1,6 @@
 """``fastcnn bench``."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -65,9 +66,9 @@ def bench(
     Suites: step (a training step: forward, loss, backward, SGD with momentum), inference (one
     image, a thousand images), layer (single layers, forward and backward, with their share of the
     processor's rate of multiply-adds), backward (naive against fast gradients of each operation),
-    accuracy (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes),
-    process (a whole `fastcnn train`), scaling (cost and memory along batch, threads, image size,
-    channels and depth; a cost that rises is flagged).
+    accuracy (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes, cold
+    and warm, and their memory), process (a whole `fastcnn train`), scaling (cost and memory along
+    batch, threads, image size, channels and depth; a cost that rises is flagged).
 
     Examples:
 
@@ -88,6 +89,7 @@ def bench(
     from fastcnn.benchmark.results import Report
     from fastcnn.errors import ConfigurationError
 
+    began = time.perf_counter()
     if figures and out is None:
         raise ConfigurationError("--figures needs a folder: --out FOLDER")
     console = Console(highlight=False)
@@ -109,7 +111,7 @@ def bench(
     if out is not None and chosen:
         report = Report(
             this_command(), datetime.now(UTC).isoformat("T", "seconds"), environment, results,
-            quick,
+            quick, time.perf_counter() - began,
         )  # fmt: skip
         written: tuple[Path, ...] = report.write(out)
         if figures:

@@ -175,17 +175,46 @@ def test_a_table_has_a_line_for_each() -> None:
 def test_time_to_accuracy_counts_training_alone() -> None:
     hits = iter([0.5, 0.96, 0.96, 0.985, 0.995])
 
-    def take(order: np.ndarray) -> None:
+    seen: list[float] = []
+
+    def take(order: np.ndarray, rates: np.ndarray) -> None:
+        assert len(order) == 64 * len(rates)
+        seen.extend(rates)
         time.sleep(0.002)
 
     def test() -> float:
         time.sleep(0.01)
         return next(hits)
 
-    reached = accuracy.time_to_levels(take, test, 6400, seed=0, most_epochs=1)
+    reached = accuracy.time_to_levels(take, test, 6400, seed=0, epochs=1)
     assert 0.004 <= reached[0.95] < reached[0.98] < reached[0.99] < 0.04
-    never = accuracy.time_to_levels(take, lambda: 0.1, 64, seed=0, most_epochs=1)
+    never = accuracy.time_to_levels(take, lambda: 0.1, 64, seed=0, epochs=1)
     assert never[0.95] == float("inf")
+    assert len(seen) == 50 + 1
+    # One cycle: the rate rises to its highest, and falls.
+    assert accuracy.LEARNING_RATE >= max(seen[:50]) > 0.99 * accuracy.LEARNING_RATE
+    assert seen[0] < seen[49] < max(seen[:50])
+
+
+def test_levels_that_are_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = digits_dataset(128, 10, classes=(0, 1, 2))
+    hits = {0: [0.96, 0.99], 1: [0.5, 0.97], 2: [0.5, 0.5]}
+
+    def make(network: str, train: Any, test: Any, seed: int) -> Any:
+        left = iter(hits[seed])
+        return (lambda order, rates: None), (lambda: next(left))
+
+    monkeypatch.setattr(accuracy, "_contestants", lambda peers: [("c", make)])
+    made = accuracy.bench_accuracy("n", train, test, seeds=(0, 1, 2), epochs=1)
+    assert [r.rounds for r in made] == [2, 1, 1]
+    assert made[0].work == "n on digits012, classes 0, 1, 2, to 95%"
+    assert made[0].low <= made[0].median == made[0].high
+    assert made[1].median != made[1].median
+    assert [r.note for r in made] == [
+        f"{missed} of 3 not within 5 epochs" for missed in (1, 2, 2)
+    ]  # fmt: skip
+    made = accuracy.bench_accuracy("n", train, test, seeds=(2, 0), epochs=1, patience=0.0)
+    assert made[0].note == "1 of 1 stopped after 0 s; 1 of 2 seeds"
 
 
 def test_time_to_accuracy_of_a_backend() -> None:
@@ -206,7 +235,8 @@ def make_result(**changes: Any) -> Result:
 
 
 def test_reports_survive_the_disk(tmp_path: Path) -> None:
-    report = Report("fastcnn bench", "2026-01-01", describe_environment(), [make_result()])
+    report = Report("fastcnn bench", "2026-01-01", describe_environment(), [make_result()],
+                    seconds=12.5)  # fmt: skip
     path, table = report.write(tmp_path)
     assert read_report(path) == report
     assert table.read_text().splitlines()[1].startswith("step,w,c,1,2,us/sample,1234.5")

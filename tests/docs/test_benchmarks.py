@@ -84,6 +84,20 @@ def test_who_is_faster_is_said(script: ModuleType, report: Report) -> None:
     assert "No peer was faster than fastcnn here." in made
 
 
+def test_processes_have_their_memory(script: ModuleType, report: Report) -> None:
+    row = replace(report.results[0], suite="startup", work="import", contestant="JAX", unit="s",
+                  median=0.4, low=0.39, high=0.5)  # fmt: skip
+    memory = replace(row, unit="MiB at most", median=150.4)
+    text = "\n".join(script._processes(replace(report, results=[row, memory])))
+    assert "| import | JAX | 0.4 (0.39 to 0.5) | 150 |" in text
+
+
+def test_how_long_it_took(script: ModuleType, report: Report) -> None:
+    made = replace(report, seconds=840.0, command="fastcnn bench all")
+    assert script._duration(made) == " `fastcnn bench all` took 14 minutes."
+    assert script._duration(replace(report, seconds=0.0)) == ""
+
+
 def test_a_trial_run_says_so(script: ModuleType, report: Report) -> None:
     assert "trial run" in script._warnings(replace(report, quick=True))[0]
     assert not script._warnings(replace(report, quick=False))
