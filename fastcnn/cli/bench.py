@@ -208,7 +208,7 @@ def _works(
         source = "digits012" if missing else "mnist012"
         return [partial(processes.bench_process, source, peers=peers, rounds=1 if quick else 5)]
     sources = ("digits012", "digits") if missing else ("mnist012", "mnist")
-    trained = [(sources[0], "report_cnn"), (sources[1], "lenet5")]
+    trained = [(sources[0], "report_cnn", 2), (sources[1], "lenet5", 5)]
     return [
         partial(
             accuracy.bench_accuracy,
@@ -216,8 +216,9 @@ def _works(
             *load(data),
             peers=peers,
             seeds=(0,) if quick else (0, 1, 2),
+            epochs=epochs,
         )
-        for data, name in trained[: 1 if quick else 2]
+        for data, name, epochs in trained[: 1 if quick else 2]
     ]
 
 
