@@ -23,11 +23,14 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None, dict[str, Any]]]
     "linear": ((392,), (128, 392), {}),
     "relu": ((8, 14, 14), None, {}),
     "sigmoid": ((128,), None, {}),
+    "tanh": ((8, 14, 14), None, {}),
     "leaky_relu": ((8, 14, 14), None, {}),
     "elu": ((8, 14, 14), None, {}),
     "gelu": ((8, 14, 14), None, {}),
     "silu": ((8, 14, 14), None, {}),
     "softplus": ((8, 14, 14), None, {}),
+    "dropout": ((8, 14, 14), None, {"p": 0.5, "key": 7}),
+    "dropout2d": ((8, 14, 14), None, {"p": 0.25, "key": 7}),
 }
 
 

@@ -29,6 +29,10 @@ class CheckpointError(FastcnnError):
     """A saved run or state cannot be read, or does not belong to this model."""
 
 
+class RunWriteError(FastcnnError, OSError):
+    """A run's folder cannot be written any more, such as on a full disk; what is there is whole."""
+
+
 class NonFiniteError(FastcnnError, ArithmeticError):
     """Training produced a loss that is NaN or infinite."""
 

@@ -1,7 +1,9 @@
-"""Writing files so that a reader sees the old content or the new; where the cache is."""
+"""Writing files so that a reader sees the old content or the new, and one writer at a time."""
 
+import glob
 import os
 import tempfile
+import weakref
 from pathlib import Path
 
 
@@ -22,9 +24,10 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         If the folder cannot be written; the old file is then untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -34,6 +37,49 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # A full disk names no file, and others the temporary one.
+            raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def remove_unfinished(path: str | Path) -> None:
+    """Remove what a process left that was killed within :func:`atomic_write` of this file."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        temporary.unlink(missing_ok=True)
+
+
+class FolderLock:
+    """Keeps a folder for one writer, until it is released or the process ends, however it ends.
+
+    Where the system or the file system knows no such locks, everyone gets one.
+
+    Raises
+    ------
+    BlockingIOError
+        If another one holds the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        self._release = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise
+        except OSError:
+            self.release()
+
+    def release(self) -> None:
+        """Let the next one in."""
+        if hasattr(self, "_release"):
+            self._release()

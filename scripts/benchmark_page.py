@@ -168,6 +168,8 @@ def _layers(report: Report) -> list[str]:
         alone = [row for row in group if row.contestant == "lanes, called alone"]
         own, peer = _best(inside, "lanes"), _best(group, "PyTorch")
         cells = [_threads(row) for row in (own, _best(alone, "lanes"), _best(group, "im2col"))]
+        loops = _best(group, "reference")
+        cells.append(_number(loops.median) if loops else "-")
         theirs, ratio = "-", ""
         if own and peer:
             theirs = f"{_number(peer.median)} ({peer.contestant[8:]}, {_threads_of(peer)})"
@@ -176,14 +178,15 @@ def _layers(report: Report) -> list[str]:
                 faster.append(f"{work} ({own.median / peer.median:.2f} times)")
         rows.append((work, *cells, theirs, ratio, own.note if own else ""))
     header = ("layer, batch 64, µs a sample", "lanes, in a network", "lanes, alone", "im2col",
-              "PyTorch's best", "ratio", "lanes' rate")  # fmt: skip
+              "loops", "PyTorch's best", "ratio", "lanes' rate")  # fmt: skip
     note = "**Faster than fastcnn here:** PyTorch at " + "; ".join(faster) + "." if faster else ""
     return [
         "## Single layers", "", _command("fastcnn bench layer"), "",
         "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
-        "lanes already; a single call brings them there and back. Rates count operations by "
-        "definition, so that Winograd's convolutions, which need fewer, may pass the processor's "
-        "peak. PyTorch's convolutions are those of oneDNN.", "",
+        "lanes already; a single call brings them there and back. Sums, normalisation and dropout "
+        "are im2col's when called alone; PyTorch's dropout draws a mask of its own. Rates "
+        "count operations by definition, so that Winograd's convolutions, which need fewer, may "
+        "pass the processor's peak. PyTorch's convolutions are those of oneDNN.", "",
         _table(header, rows, left=1), "", note, "",
     ]  # fmt: skip
 

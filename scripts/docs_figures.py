@@ -24,7 +24,7 @@ def layout_figure() -> Any:
             _box(left, x + pixel % 3, y - pixel // 3, 0.94, 0.94, BLUE if pixel == 4 else GREY)
         left.text(x + 1.47, y - 0.53, str(sample), color="white", fontsize=7, ha="center",
                   va="center")  # fmt: skip
-    left.set_title("as stored: 16 images, one after the other", fontsize=10, loc="left")
+    left.text(-0.2, 2.1, "as stored: 16 images, one after the other", fontsize=10)
     for row in range(3):
         for lane in range(LANES):
             filled = row == 1
@@ -36,7 +36,7 @@ def layout_figure() -> Any:
     right.set_title("in lanes: a pixel of 16 samples is one vector", fontsize=10, loc="left")
     right.text(8, -4.2, "one AVX-512 register, two of AVX2, or four of NEON", ha="center",
                fontsize=9)  # fmt: skip
-    _frame(left, (-0.3, 14.6), (-13.8, 1.4))
+    _frame(left, (-0.3, 14.6), (-13.8, 3.4))
     _frame(right, (-3, 16.5), (-4.8, 1.6))
     return figure
 

@@ -154,17 +154,6 @@ def test_the_input_of_a_residual_block_has_the_gradient_of_both_branches() -> No
     assert grad.tolist() == [[1.0, 2.0]]
 
 
-def test_single_images_of_large_networks_go_through_im2col() -> None:
-    from fastcnn.execution.lanes import suits_im2col
-
-    small, large = fastcnn.models.report_cnn(seed=0), fastcnn.models.vgg_small(seed=0)
-    chosen = [suits_im2col(large, large.graph(), count) for count in (1, 16, 64)]
-    assert chosen == [True, False, False]
-    assert not suits_im2col(small, small.graph(), 1)
-    x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
-    assert large.logits(x[:1]) == pytest.approx(large.logits(x)[:1], abs=1e-5)
-
-
 class OwnOptimizer:
     """Plain descent, of a kind that no engine knows."""
 

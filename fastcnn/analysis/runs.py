@@ -12,8 +12,8 @@ from fastcnn.training.run import Run
 
 #: Parts of a run's config that can explain a result.
 SECTIONS = ("model", "data", "loss", "optimizer", "schedule", "training")
-#: Of these, what follows from other settings.
-DERIVED = {"model.layers", "model.input_shape", "data.mean", "data.std", "data.classes"}
+#: Of these, what follows from other settings; layers do where a network has a name.
+DERIVED = {"model.definition", "model.input_shape", "data.mean", "data.std", "data.classes"}
 # Okabe and Ito's palette, which colour-blind readers can tell apart; then again with dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")
@@ -162,9 +162,10 @@ def compare_runs(folders: Sequence[str | Path]) -> RunComparison:
 def _flat(config: dict[str, Any]) -> dict[str, str]:
     """The settings of a config by dotted names, as text."""
     settings: dict[str, str] = {}
+    derived = DERIVED | ({"model.layers"} if config.get("model", {}).get("name") else set())
 
     def add(prefix: str, value: Any) -> None:
-        if prefix in DERIVED:
+        if prefix in derived:
             return
         if isinstance(value, dict):
             for key, item in value.items():

@@ -6,14 +6,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fastcnn.cli.ranks import one_voice
 from fastcnn.cli.train import ModelName
 
 
 def scale(
     ranks: Annotated[int, typer.Option(min=1, help="Most processes to predict for.")] = 64,
     network: Annotated[
-        str, typer.Option(help="1gbit, 10gbit, 25gbit, 100gbit or infiniband.")
-    ] = "10gbit",
+        str | None,
+        typer.Option(
+            help="1gbit, 10gbit, 25gbit, 100gbit or infiniband; by default 10gbit, and under "
+            "mpiexec what is measured between its processes."
+        ),
+    ] = None,
     latency: Annotated[
         float | None, typer.Option(help="Microseconds of a message, instead of the network's.")
     ] = None,
@@ -28,37 +33,68 @@ def scale(
         bool, typer.Option(help="A batch for each process, instead of one for all.")
     ] = False,
     average_every: Annotated[int, typer.Option(min=1, help="As in fastcnn train.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each process: 1, and its share of the cores under mpiexec."),
+    ] = None,
 ) -> None:
     """Predict how training would scale over MPI, from steps that are measured here.
 
     The time of a step on one process is measured now; what the sum of gradients takes on the
-    network is computed from latency and bandwidth (docs/scaling.md has the arithmetic).
+    network is computed from latency and bandwidth (docs/scaling.md has the arithmetic). Under
+    mpiexec, both are measured on all its processes at once, and steps that they take together
+    are set beside the prediction.
 
     Examples:
 
       fastcnn scale --ranks 64 --network 10gbit
 
       fastcnn scale --model vgg_small --batch-size 256 --weak
+
+      mpiexec -n 4 python -m mpi4py -m fastcnn scale
     """
-    from fastcnn.distributed.scaling import NETWORKS, Network, measure_step, predict
+    from fastcnn.distributed import join
+    from fastcnn.distributed.scaling import (
+        NETWORKS,
+        Network,
+        measure_network,
+        measure_step,
+        measure_together,
+        predict,
+    )
     from fastcnn.errors import ConfigurationError
     from fastcnn.models import MODELS
 
-    if network not in NETWORKS:
-        raise ConfigurationError(f"--network must be one of {', '.join(NETWORKS)}, got {network!r}")
-    known = NETWORKS[network]
+    world = join()
+    with one_voice(world), world.guard():
+        with world.preparing():
+            if network is not None and network not in NETWORKS:
+                known = ", ".join(NETWORKS)
+                raise ConfigurationError(f"--network must be one of {known}, got {network!r}")
+        world.prepare_kernels()
+        trained = MODELS[model.value](seed=0)
+        count = threads or world.threads() or 1
+        cost = measure_step(trained, batch_size, count)
+        total = batch_size * (world.size if weak else 1)
+        name, link, made = network or "10gbit", NETWORKS[network or "10gbit"], None
+        if world.size > 1:
+            found, seconds = measure_network(world, cost.gradient_bytes)
+            steps = measure_together(trained, world, total, count, every=average_every)
+            made = steps, seconds
+            if network is None:
+                name, link = f"{world.size} processes here", found
+        if not world.is_root:
+            return
     link = Network(
-        known.latency if latency is None else latency * 1e-6,
-        known.bandwidth if bandwidth is None else bandwidth * 1e9,
+        link.latency if latency is None else latency * 1e-6,
+        link.bandwidth if bandwidth is None else bandwidth * 1e9,
     )
-    trained = MODELS[model.value](seed=0)
-    cost = measure_step(trained, batch_size, threads)
     console = Console(highlight=False)
     console.print(
         f"{model.value}: a step takes {1e6 * cost.fixed:.0f} us and {1e6 * cost.each:.2f} us a "
-        f"sample on {threads} thread{'s' if threads > 1 else ''}; its gradient has "
-        f"{cost.gradient_bytes / 1e6:.2f} MB; {network}: {1e6 * link.latency:.1f} us a message, "
+        f"sample on {count} thread{'s' if count > 1 else ''}, {1e6 * cost.alone:.0f} us for "
+        f"{batch_size} on one process alone; its gradient has "
+        f"{cost.gradient_bytes / 1e6:.2f} MB; {name}: {1e6 * link.latency:.1f} us a message, "
         f"{link.bandwidth / 1e9:.2f} GB/s",
         soft_wrap=True,
     )
@@ -74,3 +110,14 @@ def scale(
         )  # fmt: skip
         count *= 2
     console.print(table)
+    if made is not None:
+        step, seconds = made
+        here = predict(cost, found, batch_size, world.size, weak, average_every)
+        expected = here.step + here.communication
+        gained = cost.alone / step * (world.size if weak else 1)
+        console.print(
+            f"measured on {world.size} processes: a step takes {1e6 * step:.0f} us (predicted "
+            f"{1e6 * expected:.0f}), a sum of gradients {1e6 * seconds:.0f}; speed-up {gained:.2f} "
+            f"(predicted {here.speedup:.2f})",
+            soft_wrap=True,
+        )

@@ -23,8 +23,7 @@ def serve(
     import webbrowser
 
     from fastcnn.errors import ConfigurationError
-    from fastcnn.serve import make_server
-    from fastcnn.serve.answers import Answers
+    from fastcnn.serve import Answers, make_server
     from fastcnn.training.run import Run
 
     opened = Run.open(run)

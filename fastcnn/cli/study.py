@@ -62,6 +62,14 @@ def study(
             left.remove(name)
             progress.update(f"{left[0]} ..." if left else "")
 
+        def tell_of_trainings(done: int, total: int) -> None:
+            words = f"{left[0]}: {done} of {total} trainings"
+            if console.is_terminal:
+                progress.update(words)
+            elif 4 * done // total > 4 * (done - 1) // total:
+                console.print(words)
+
         progress.update(f"{left[0]} ...")
-        page = run_study(Setting(train, test, quick), out, chosen=chosen, tell=tell)
+        setting = Setting(train, test, quick, tell_of_trainings)
+        page = run_study(setting, out, chosen=chosen, tell=tell)
     console.print(f"written: {page}", soft_wrap=True)

@@ -239,7 +239,7 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
         method, plan, loss = recipe.make_optimizer(), recipe.make_schedule(), recipe.make_loss()
         augment = recipe.make_augment()
         config = describe_fit(
-            network, training, loss, method, plan,
+            network, training, loss, method, plan, test=test,
             data_source=source, model_name=None if recipe.is_file else o.model,
             model_arguments={} if recipe.is_file else recipe.model_arguments(len(training.classes)),
             epochs=o.epochs, batch_size=o.batch_size, backend=o.backend, seed=o.seed,
@@ -249,7 +249,7 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
             average_every=o.average_every, ordered_reduction=o.ordered_reduction,
         )  # fmt: skip
     if world.size > 1:
-        check_agreement(world, **agreed_parts(config, test))
+        check_agreement(world, **agreed_parts(config, training, test))
     run = resumed
     with world.preparing():
         if run is not None:
@@ -262,8 +262,15 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
     console.print(
         f"{name}: {network.num_parameters:,} parameters, {training.name}: "
         f"{len(training):,} training and {len(test):,} test images of "
-        f"{len(training.classes)} classes{together}"
+        f"{len(training.classes)} classes{together}",
+        soft_wrap=True,
     )
+    if run is not None and world.size > 1:
+        # The launcher, who has the last word where a process dies, does not know this.
+        console.print(
+            f"if the job is cut short: fastcnn train --resume {escape(str(run.folder))}, on any "
+            "number of processes", soft_wrap=True,
+        )  # fmt: skip
     from fastcnn.cli.progress import PlainLines, ProgressBar
 
     kernels.wait(console)

@@ -1,6 +1,7 @@
 """``fastcnn warmup``, and the same in the background of other commands."""
 
 import threading
+from typing import ClassVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,13 +10,19 @@ from rich.markup import escape
 class Kernels:
     """Loads the lanes kernels, or compiles them, while a command prepares something else."""
 
+    thread: ClassVar[threading.Thread | None] = None
+
     def __init__(self, backend: str | None) -> None:
         from fastcnn.backends import DEFAULT_BACKEND
 
-        self.thread: threading.Thread | None = None
         if (backend or DEFAULT_BACKEND) == "lanes":
-            self.thread = threading.Thread(target=_start, daemon=True)
-            self.thread.start()
+            Kernels.thread = threading.Thread(target=_start, daemon=True)
+            Kernels.thread.start()
+
+    @classmethod
+    def are_on_their_way(cls) -> bool:
+        """Whether a thread of this process is still loading or compiling them."""
+        return cls.thread is not None and cls.thread.is_alive()
 
     def wait(self, console: Console) -> None:
         """Return when the kernels are there; on a terminal, show that it is going on."""

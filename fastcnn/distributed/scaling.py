@@ -5,10 +5,15 @@ The arithmetic stands in docs/scaling.md.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
+from fastcnn.distributed.executor import DistributedExecutor
+from fastcnn.distributed.sharding import BLOCK
+from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.layers import Model
@@ -32,18 +37,30 @@ class Network:
     bandwidth: float
 
     def allreduce(self, size: float, ranks: int) -> float:
-        """Seconds of a sum of ``size`` bytes over all ranks: the better of two algorithms.
+        """Seconds of a sum of ``size`` bytes over all ranks: the best of three algorithms.
 
-        Recursive doubling sends everything ``log2(n)`` times; a ring sends ``2 (n - 1)`` messages
-        of an ``n``-th each (Thakur, Rabenseifner and Gropp, "Optimization of collective
-        communication operations in MPICH", 2005).
+        Recursive doubling sends everything ``log2(n)`` times; recursive halving and doubling
+        sends ``2 log2(n)`` messages and twice the content in all; a ring as much in ``2 (n - 1)``
+        messages. The first two need a power of two: ranks above it hand over what they have,
+        and get the sum back.
+
+        References
+        ----------
+        Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in
+        MPICH", 2005.
         """
         if ranks == 1:
             return 0.0
-        rounds = math.ceil(math.log2(ranks))
-        doubling = rounds * (self.latency + size / self.bandwidth)
+        whole = self.latency + size / self.bandwidth
+        rounds = int(math.log2(ranks))
+        pairs = 2**rounds
+        handed_over = 0.0 if pairs == ranks else 2 * whole
+        doubling = rounds * whole + handed_over
+        halving = (
+            2 * rounds * self.latency + 2 * (pairs - 1) / pairs * size / self.bandwidth
+        ) + handed_over
         ring = 2 * (ranks - 1) * (self.latency + size / ranks / self.bandwidth)
-        return min(doubling, ring)
+        return min(doubling, halving, ring)
 
 
 #: Usual figures of latency between two programs, and of what a link carries of its nominal rate.
@@ -58,47 +75,26 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of a step on one rank: ``fixed + each * samples``, and bytes of the gradient."""
+    """What a step takes on one rank.
+
+    Attributes
+    ----------
+    fixed, each : float
+        Seconds of a gradient and an update: ``fixed + each * samples``, in whole blocks of 16.
+    alone : float
+        Seconds of a step of the whole batch on a process that has nobody to wait for: the engine
+        takes many steps in one call.
+    gradient_bytes : int
+    """
 
     fixed: float
     each: float
+    alone: float
     gradient_bytes: int
 
     def step(self, samples: float) -> float:
         """Seconds of a step on some samples, without communication."""
-        return self.fixed + self.each * samples
-
-
-def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 40) -> StepCost:
-    """Measure gradient and update of batches of one block and of ``batch_size``.
-
-    Raises
-    ------
-    ConfigurationError
-        If the batch size is not above 16.
-    """
-    if batch_size <= 16:
-        raise ConfigurationError(f"batch_size must be above 16, got {batch_size}")
-    assert model.input_shape is not None
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((batch_size, *model.input_shape)).astype(np.float32)
-    y = np.zeros(batch_size, np.int64)
-    optimizer = SGD(lr=1e-6, momentum=0.9)
-    same = _Unchanged(model.input_shape[0])
-    seconds = {}
-    for size in (16, batch_size):
-        executor = make_executor(
-            model, loss=CrossEntropyLoss(), optimizer=optimizer, batch_size=size, threads=threads
-        )
-        times = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            _, _, gradient = executor.gradient(x, y, np.arange(size), same)
-            executor.update(gradient, 1e-6)
-            times.append(time.perf_counter() - began)
-        seconds[size] = float(np.median(times))
-    each = max(seconds[batch_size] - seconds[16], 0.0) / (batch_size - 16)
-    return StepCost(max(seconds[16] - 16 * each, 0.0), each, model.parameter_vector.nbytes)
+        return self.fixed + self.each * BLOCK * math.ceil(samples / BLOCK)
 
 
 class _Unchanged:
@@ -110,6 +106,121 @@ class _Unchanged:
     def apply(self, images: np.ndarray, dtype: np.dtype | type = np.float32) -> np.ndarray:
         """The images in another type."""
         return np.asarray(images, dtype)
+
+
+class _Steps:
+    """Steps to be timed: a model, and a batch of noise for it."""
+
+    def __init__(self, model: Model, batch_size: int) -> None:
+        assert model.input_shape is not None
+        generator = np.random.default_rng(0)
+        self.model = model
+        self.images = generator.standard_normal((batch_size, *model.input_shape), np.float32)
+        self.labels = np.zeros(batch_size, np.int64)
+        self.same = _Unchanged(model.input_shape[0])
+        self.settings = {"loss": CrossEntropyLoss(), "optimizer": SGD(lr=1e-6, momentum=0.9)}
+
+    def parted(self, size: int, threads: int, repeats: int) -> float:
+        """Seconds of a gradient and an update as two calls, as they are around a sum."""
+        executor = make_executor(self.model, **self.settings, batch_size=size, threads=threads)  # type: ignore[arg-type]
+        chosen = np.arange(size)
+
+        def step() -> None:
+            _, _, gradient = executor.gradient(self.images, self.labels, chosen, self.same)
+            executor.update(gradient, 1e-6)
+
+        return _seconds(step, repeats)
+
+    def together(self, world: World, threads: int, repeats: int, every: int = 1) -> float:
+        """Seconds of a step of the whole batch, many in one call, as training takes them."""
+        size, count = len(self.images), every * math.ceil(10 / every)
+        settings = self.settings | {"batch_size": size, "threads": threads}
+        if world.size == 1:
+            executor = make_executor(self.model, **settings)  # type: ignore[arg-type]
+        else:
+            executor = DistributedExecutor(
+                self.model, world=world, average_every=every, **settings,  # type: ignore[arg-type]
+            )  # fmt: skip
+        order, rates = np.tile(np.arange(size), count), np.full(count, 1e-6)
+
+        def steps() -> None:
+            executor.train_steps(self.images, self.labels, order, rates, self.same)
+
+        return _seconds(steps, max(repeats // count, 3)) / count
+
+
+def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 60) -> StepCost:
+    """Measure steps of one block and of ``batch_size`` samples.
+
+    Raises
+    ------
+    ConfigurationError
+        If the batch size is not above 16.
+    """
+    if batch_size <= BLOCK:
+        raise ConfigurationError(f"batch_size must be above {BLOCK}, got {batch_size}")
+    steps = _Steps(model, batch_size)
+    blocks = -(-batch_size // BLOCK)
+    one, many = (steps.parted(size, threads, repeats) for size in (BLOCK, batch_size))
+    each = max(many - one, 0.0) / (BLOCK * (blocks - 1))
+    return StepCost(
+        max(one - BLOCK * each, 0.0), each, steps.together(World(), threads, repeats),
+        model.parameter_vector.nbytes,
+    )  # fmt: skip
+
+
+def measure_together(
+    model: Model, world: World, batch_size: int, threads: int, repeats: int = 60, every: int = 1
+) -> float:
+    """Seconds of a step that all processes take together, the slowest's; all must call this.
+
+    ``batch_size`` is that of all processes together, ``every`` the steps between two sums.
+    """
+    return world.largest(_Steps(model, batch_size).together(world, threads, repeats, every))
+
+
+def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Network, float]:
+    """Latency and bandwidth as sums of a few bytes and of ``size`` bytes show them.
+
+    All processes must call this.
+
+    Returns
+    -------
+    Network
+    seconds : float
+        Of a sum of ``size`` bytes.
+
+    Raises
+    ------
+    ConfigurationError
+        If this process is alone.
+    """
+    if world.size == 1:
+        raise ConfigurationError("a network is measured between processes: start some by mpiexec")
+    small, large = (
+        world.largest(_seconds(lambda a=array: world.add(a), repeats))  # type: ignore[misc]
+        for array in (np.zeros(2, np.float32), np.zeros(size // 4, np.float32))
+    )
+    unit = Network(1.0, math.inf).allreduce(1, world.size)
+    latency = small / unit
+    # The bandwidth under which the model gives what was measured: it falls as bandwidth grows.
+    low, high = 1e3, 1e13
+    for _ in range(100):
+        middle = math.sqrt(low * high)
+        slower = Network(latency, middle).allreduce(size, world.size) > large
+        low, high = (middle, high) if slower else (low, middle)
+    return Network(latency, high), large
+
+
+def _seconds(work: Callable[[], None], repeats: int) -> float:
+    """The median over some calls, after one that warms up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return median(times)
 
 
 @dataclass(frozen=True)
@@ -147,12 +258,15 @@ def predict(
     batch_size : int
         Of all ranks together; with ``weak``, of each.
     every : int
-        Steps between sums (local SGD, which sums parameters and momentum: twice the bytes).
+        Steps between sums (local SGD, which sums parameters and momentum: twice the bytes, and
+        takes the steps between in one call).
     """
-    samples = batch_size if weak else batch_size / ranks
+    if ranks == 1:
+        return Prediction(1, cost.alone, 0.0, 1.0)
     size = cost.gradient_bytes * (1 if every == 1 else 2)
     communication = network.allreduce(size, ranks) / every
-    step = cost.step(samples)
-    alone = cost.step(batch_size)
-    speedup = alone / (step + communication) * (ranks if weak else 1)
+    calls = max(cost.step(batch_size) - cost.alone, 0.0)
+    step = cost.step(batch_size if weak else batch_size / ranks)
+    step = max(step - calls * (1 - 1 / every), 0.0)
+    speedup = cost.alone / (step + communication) * (ranks if weak else 1)
     return Prediction(ranks, step, communication, speedup)

@@ -94,7 +94,7 @@ class NetworkEstimator(BaseEstimator):
             executor.load_optimizer_state(progress["slots"])
         executor.step = progress["step"]
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
-        rates = np.full(-(-len(x) // self.batch_size), optimizer.lr)
+        rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
         before, samples = self.model_.copy_state(), self._as_input(x)
         with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
             losses = executor.train_steps(
@@ -118,12 +118,8 @@ class NetworkEstimator(BaseEstimator):
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise ConfigurationError(f"{name} must be an integer >= {least}, got {value!r}")
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        shape = self.input_shape
-        if shape is None:
-            shape = infer_input_shape(x.shape)
-        elif len(shape) == 2:
-            shape = (1, *shape)
-        self.input_shape_ = tuple(int(size) for size in shape)
+        self._sample_shape = x.shape[1:]
+        self.input_shape_ = self._given_shape() or infer_input_shape(x.shape)
         x = self._shaped(x)
         if self._is_image():
             axes, kept = (0, 2, 3), (-1, 1, 1)
@@ -179,7 +175,27 @@ class NetworkEstimator(BaseEstimator):
             raise ConfigurationError("sample weights must contain at least one non-zero number")
         return x[kept], y[kept], weight[kept]
 
+    def _given_shape(self) -> tuple[int, ...] | None:
+        """The parameter ``input_shape``, with one channel where it has none."""
+        shape = self.input_shape
+        if shape is None:
+            return None
+        whole = isinstance(shape, (tuple, list, np.ndarray)) and all(
+            isinstance(size, (int, np.integer)) and size > 0 for size in shape
+        )
+        if not whole or len(shape) not in (1, 2, 3):
+            raise ConfigurationError(
+                f"input_shape must be (C, H, W), (H, W) or (features,), got {shape!r}"
+            )
+        sizes = tuple(int(size) for size in shape)
+        return (1, *sizes) if len(sizes) == 2 else sizes
+
     def _shaped(self, x: np.ndarray) -> np.ndarray:
+        if x.shape[1:] != self._sample_shape:
+            raise ShapeError(
+                f"samples have shape {x.shape[1:]}, not {self._sample_shape} as when the estimator "
+                "was fitted"
+            )
         if math.prod(x.shape[1:]) != math.prod(self.input_shape_):
             raise ShapeError(f"samples of shape {x.shape[1:]} do not fit {self.input_shape_}")
         return x.reshape(len(x), *self.input_shape_)

@@ -140,6 +140,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         x, y, weight = self._without_zero_weights(x, y, sample_weight)
         self.classes_, target = np.unique(y, return_inverse=True)
         weight = self._with_class_weight(y, weight)
+        x, target, weight = self._without_zero_weights(x, target, weight)
         return self._fit(x, target.astype(np.int64), weight, stratify=target)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -171,6 +172,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         x, y, weight = self._without_zero_weights(x, y, sample_weight)
         self.classes_ = known
         weight = self._with_class_weight(y, weight)
+        x, y, weight = self._without_zero_weights(x, y, weight)
         return self._partial_fit(x, np.searchsorted(known, y), weight)
 
     def decision_function(self, X: Any) -> np.ndarray:

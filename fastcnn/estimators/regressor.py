@@ -136,7 +136,8 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
             y = column_or_1d(y, warn=True)
         if reset:
             self._flat_target = y.ndim == 1
-        return self._without_zero_weights(x, y.reshape(len(y), -1), sample_weight)
+        y = y.reshape(len(y), -1).astype(np.float64)  # text raises a ValueError
+        return self._without_zero_weights(x, y, sample_weight)
 
     def _measure(self, target: np.ndarray, weight: np.ndarray | None) -> None:
         self.target_mean_ = np.average(target, axis=0, weights=weight)

@@ -82,13 +82,18 @@ def stored_images(images: np.ndarray) -> np.ndarray:
 
 
 def input_factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, Any]:
-    """Factor and summand of each channel."""
+    """Factor and summand of each channel; samples that are no maps have a channel an element."""
     channels = images.shape[1]
     if normalisation is None:
-        return np.ones(channels), np.zeros(channels)
-    unit = 255.0 if images.dtype == np.uint8 else 1.0
-    mean, std = np.array(normalisation.mean), np.array(normalisation.std)
-    return 1.0 / (unit * std), -mean / std
+        scale, shift = np.ones(channels), np.zeros(channels)
+    else:
+        unit = 255.0 if images.dtype == np.uint8 else 1.0
+        mean, std = np.array(normalisation.mean), np.array(normalisation.std)
+        scale, shift = 1.0 / (unit * std), -mean / std
+    if images.ndim == 4:
+        return scale, shift
+    times = int(np.prod(images.shape[2:]))
+    return np.repeat(scale, times), np.repeat(shift, times)
 
 
 def signed_seed(seed: int) -> int:

@@ -37,14 +37,14 @@ INFERENCE_BATCHES = (16, 64, 256)
 #: Buffers of batch normalisation.
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
+#: Samples that take less time one by one, with pixels in the lanes, than as a block of 16.
+FEW = 3
 #: FLOPs of a batch that take longer than starting a thread.
 WORTH_A_THREAD = 100_000_000
-#: FLOPs a second of the engine over full blocks and of im2col over single images, about, and
-#: seconds that im2col's calls take: few images of a large network are im2col's.
-LANES_RATE, IM2COL_RATE, IM2COL_CALLS = 200e9, 50e9, 1e-4
 
 log = logging.getLogger("fastcnn.lanes")
 _reported: set[str] = set()
+_block_only: "weakref.WeakKeyDictionary[Model, set[tuple[int, ...]]]" = weakref.WeakKeyDictionary()
 _flops: "weakref.WeakKeyDictionary[Model, dict[tuple[int, ...], int]]" = weakref.WeakKeyDictionary()
 _engines: "weakref.WeakKeyDictionary[Model, dict[Any, deque[Engine]]]" = weakref.WeakKeyDictionary()
 
@@ -65,16 +65,29 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
         If the engine does not cover the model.
     """
     from fastcnn.backends.lanes.engine import Engine
+
+    running = running_statistics(model, graph, bool(build.get("training")))
+    places = parameter_places(model)
+    return Engine(graph, batch, model.parameter_vector, places, threads, running=running, **build)
+
+
+def running_statistics(model: Model, graph: Graph, training: bool) -> dict[str, list[np.ndarray]]:
+    """The buffers of each batch normalisation, by its name.
+
+    Raises
+    ------
+    Unsupported
+        If they are to be moved in a way that the engine has not.
+    """
     from fastcnn.backends.lanes.grouping import Unsupported
 
     state, running = model.state_dict(), {}
     for node in graph.nodes:
         if node.buffers:
-            if node.arguments["momentum"] is None:
+            if training and node.arguments["momentum"] is None:
                 raise Unsupported("a plain mean of running statistics")
             running[node.name] = [state[node.buffers[name]] for name in RUNNING]
-    places = parameter_places(model)
-    return Engine(graph, batch, model.parameter_vector, places, threads, running=running, **build)
+    return running
 
 
 def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -144,21 +157,35 @@ def network_output(
         If the engine does not cover the model.
     """
     count = len(images)
-    batch = next((size for size in INFERENCE_BATCHES if count <= size), INFERENCE_BATCHES[-1])
-    if training:
-        batch = count  # the dropout mask depends on a sample's place in its batch
-    work = _flops_of(model, graph)
-    if batch == INFERENCE_BATCHES[0] and not training and work * batch < WORTH_A_THREAD:
-        threads = 1
     outputs = np.empty((count, *graph.output_shape), np.float32)
-    with Lease(model, graph, batch, threads, outputs=True, training=training) as engine:
+    with _inference_engine(model, graph, count, training, threads) as engine:
         engine.normalise(*input_factors(normalisation, images))
-        steps = -(-count // batch)
+        steps = -(-count // engine.program.batch)
         engine.run(
             stored_images(images), np.arange(count), np.zeros(steps),
             outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
         )  # fmt: skip
     return outputs
+
+
+def _inference_engine(
+    model: Model, graph: Graph, count: int, training: bool, threads: int | None
+) -> Lease:
+    """An engine whose batch suits so many samples."""
+    from fastcnn.backends.lanes.grouping import Unsupported
+
+    if training:
+        # The dropout mask depends on a sample's place in its batch.
+        return Lease(model, graph, count, threads, outputs=True, training=True)
+    if count <= FEW and graph.input_shape not in _block_only.get(model, ()):
+        try:
+            return Lease(model, graph, 1, 1, outputs=True, pixels=True)
+        except Unsupported:
+            _block_only.setdefault(model, set()).add(graph.input_shape)
+    batch = next((size for size in INFERENCE_BATCHES if count <= size), INFERENCE_BATCHES[-1])
+    if batch == INFERENCE_BATCHES[0] and _flops_of(model, graph) * batch < WORTH_A_THREAD:
+        threads = 1
+    return Lease(model, graph, batch, threads, outputs=True)
 
 
 def _flops_of(model: Model, graph: Graph) -> int:
@@ -167,14 +194,6 @@ def _flops_of(model: Model, graph: Graph) -> int:
     if graph.input_shape not in known:
         known[graph.input_shape] = model.flops(graph.input_shape)
     return known[graph.input_shape]
-
-
-def suits_im2col(model: Model, graph: Graph, count: int) -> bool:
-    """Whether so few images are faster one by one: the engine takes 16 at a time, also for one."""
-    work = _flops_of(model, graph)
-    blocks = -(-count // INFERENCE_BATCHES[0])
-    engine = blocks * INFERENCE_BATCHES[0] * work / LANES_RATE
-    return count * work / IM2COL_RATE + IM2COL_CALLS < engine
 
 
 def network_gradients(
@@ -245,6 +264,7 @@ class LanesExecutor:
         self._source: tuple[Any, ...] = (None, None)
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
+        running_statistics(model, self.graph, training=True)
         with Lease(model, self.graph, INFERENCE_BATCHES[-1], self.threads, outputs=True):
             pass
 

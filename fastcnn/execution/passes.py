@@ -70,10 +70,6 @@ def _forward(
         from fastcnn.execution import lanes
 
         try:
-            if not training and lanes.suits_im2col(model, graph, len(x)):
-                return run_forward(
-                    graph, model.state_dict(), x, get_backend("im2col"), False, seed, step
-                )[-1]
             return lanes.network_output(
                 model, x, graph, training=training, seed=seed, step=step, threads=threads
             )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution.engine_arguments import loss_key
-from fastcnn.execution.lanes import parameter_places
+from fastcnn.execution.lanes import parameter_places, running_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 
@@ -66,6 +66,7 @@ def plan(
     graph = model.graph(input_shape)
     try:
         places = parameter_places(model)
+        running_statistics(model, graph, training)
         if not training:
             return lower(graph, batch_size, places, threads, outputs=True)
         key = loss_key(loss or CrossEntropyLoss())

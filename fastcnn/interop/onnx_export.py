@@ -12,6 +12,7 @@ from fastcnn.backends.graph import Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.files import atomic_write
+from fastcnn.interop.onnx_patterns import mean_matrix
 from fastcnn.layers import Model
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
@@ -25,7 +26,6 @@ class _Writer:
     def __init__(self, model: Model) -> None:
         self.onnx = require("onnx", "onnx")
         self.state = model.state_dict()
-        self.dtype = model.dtype
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
@@ -38,8 +38,8 @@ class _Writer:
         return output
 
     def constant(self, name: str, value: Any) -> str:
-        """An initialiser of the model's type."""
-        array = np.asarray(value, self.dtype)
+        """An initialiser in float32: runtimes have no convolution of doubles."""
+        array = np.asarray(value, np.float32)
         self.constants[name] = self.onnx.numpy_helper.from_array(
             np.ascontiguousarray(array).reshape(array.shape), name
         )
@@ -97,9 +97,10 @@ def _adaptive_avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
     if output == (1, 1):
         return w.add("GlobalAveragePool", x, node.name)
     if any(a % b for a, b in zip(size, output, strict=True)):
-        raise ConfigurationError(
-            f"layer {node.name!r}: ONNX has no average pooling of {size} to {output}"
-        )
+        # ONNX has no pooling of windows that differ, but means are products with matrices.
+        rows, columns = (mean_matrix(a, b) for a, b in zip(size, output, strict=True))
+        across = w.add("MatMul", [*x, w.constant(f"{node.name}/columns", columns.T)], "")
+        return w.add("MatMul", [w.constant(f"{node.name}/rows", rows), across], node.name)
     window = [a // b for a, b in zip(size, output, strict=True)]
     return w.add("AveragePool", x, node.name, kernel_shape=window, strides=window)
 
@@ -191,7 +192,7 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
 
 
 def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
-    """Write a model as an ONNX file (opset 17): images in, logits out, any batch size.
+    """Write a model as an ONNX file (opset 17): images in, logits out, any batch size, float32.
 
     Parameters
     ----------
@@ -219,7 +220,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         inputs = [INPUT if source < 0 else values[source] for source in node.inputs]
         values.append(WRITERS[node.operation](w, node, inputs))
     w.nodes.append(helper.make_node("Identity", [values[-1] if values else INPUT], [OUTPUT]))
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(w.dtype))
+    kind = w.onnx.TensorProto.FLOAT
     made = helper.make_model(
         helper.make_graph(
             w.nodes, "fastcnn",

@@ -34,7 +34,8 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
     model : Model
     path : path
     names : mapping of str to str, optional
-        Prefixes of the file's keys to those of the model, such as ``{"features.0": "conv1"}``.
+        Prefixes of the file's keys to those of the model, such as ``{"features.0": "conv1"}``, or
+        ``{"module": ""}`` to take one away. Of several that fit the longest counts.
 
     Raises
     ------
@@ -46,16 +47,34 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
     from safetensors.numpy import load
 
     try:
-        state = load(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        state = load(content)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from None
-    for prefix, other in (names or {}).items():
-        state = {_renamed(key, prefix, other): value for key, value in state.items()}
-    model.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} {_what_ails(error)}") from None
+    renamed: dict[str, np.ndarray] = {}
+    for key, value in state.items():
+        name = _renamed(key, names or {})
+        if name in renamed:
+            raise CheckpointError(f"{path}: two arrays would be called {name!r}")
+        renamed[name] = value
+    model.load_state_dict(renamed)
 
 
-def _renamed(key: str, prefix: str, other: str) -> str:
-    belongs = key == prefix or key.startswith(f"{prefix}.")
-    return other + key[len(prefix) :] if belongs else key
+def _what_ails(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    return (
+        f"is damaged, or no safetensors file of types that numpy has ({error}); of PyTorch's own "
+        ".pt and .pth files safetensors.torch.save_file(module.state_dict(), path) makes one"
+    )
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    """The key under the longest prefix's other name; an empty one takes the prefix away."""
+    found = [prefix for prefix in names if key == prefix or key.startswith(f"{prefix}.")]
+    if not found:
+        return key
+    prefix = max(found, key=len)
+    return (names[prefix] + key[len(prefix) :]).removeprefix(".")

@@ -122,7 +122,8 @@ def learning_rates(
         [
             schedule.lr(step, total_steps, steps_per_epoch, base_lr)
             for step in range(first_step, first_step + count)
-        ]
+        ],
+        np.float64,
     )
 
 

@@ -1,5 +1,6 @@
 """A local page where one draws a digit and sees what a trained network makes of it."""
 
+from fastcnn.serve.answers import Answers
 from fastcnn.serve.server import make_server
 
-__all__ = ["make_server"]
+__all__ = ["Answers", "make_server"]

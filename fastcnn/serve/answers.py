@@ -1,6 +1,7 @@
 """What the page and the JSON endpoint are told about one picture."""
 
 import base64
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fastcnn.serve.pictures import decode, prepare
 
 #: Feature maps of a layer that are shown.
 MOST_MAPS = 32
+#: Pictures worked on at once: large ones take hundreds of megabytes each.
+AT_ONCE = 2
 
 
 class Answers:
@@ -27,6 +30,12 @@ class Answers:
     normalisation : Normalisation
     name : str
         What the page calls it.
+
+    Raises
+    ------
+    DataError
+        If the network takes no pictures, has not as many outputs as there are classes, or
+        holds weights that are not finite.
     """
 
     def __init__(
@@ -34,11 +43,17 @@ class Answers:
     ) -> None:
         if model.input_shape is None or len(model.input_shape) != 3:
             raise DataError(f"the network takes {model.input_shape}, not pictures")
+        outputs = model.graph().output_shape
+        if outputs != (len(classes),):
+            raise DataError(f"the network gives {outputs}, not one number for each class")
+        if not np.isfinite(model.parameter_vector).all():
+            raise DataError("the network's weights are not finite: its training diverged")
         self.model = model
         self.shape = model.input_shape
         self.classes = classes
         self.normalisation = normalisation
         self.name = name
+        self._turn = threading.BoundedSemaphore(AT_ONCE)
 
     def describe(self) -> dict[str, Any]:
         """The network in a few words."""
@@ -57,34 +72,39 @@ class Answers:
         DataError
             If the content is no picture.
         """
-        pixels = prepare(decode(content, self.shape[0]), self.shape)
-        x = self.normalisation.apply(pixels[None])
-        probabilities = self.model.predict_proba(x)[0]
-        best = int(probabilities.argmax())
+        with self._turn:
+            pixels = prepare(decode(content, self.shape[0]), self.shape)
+            x = self.normalisation.apply(pixels[None])
+            probabilities = self.model.predict_proba(x)[0]
+            layers = self._layers(x) if maps else None
+        if not np.isfinite(probabilities).all():
+            raise DataError("the network's answer to this picture is not finite")
         answer: dict[str, Any] = {
-            "class": self.classes[best],
+            "class": self.classes[int(probabilities.argmax())],
             "probabilities": {
                 name: float(share) for name, share in zip(self.classes, probabilities, strict=True)
             },
-            "input": _planes(pixels.astype(np.float32)),
+            "input": _planes(pixels, (0.0, 255.0)),
         }
-        if maps:
-            graph = self.model.graph()
-            state, backend = self.model.state_dict(), get_backend("im2col")
-            outputs = run_forward(graph, state, x, backend, False, 0, 0)
-            answer["layers"] = [
-                {"name": node.name, "operation": node.operation, **_planes(output[0])}
-                for node, output in zip(graph.nodes, outputs, strict=True)
-                if output.ndim == 4 or len(output[0]) <= 512
-            ]
-        return answer
+        return answer if layers is None else {**answer, "layers": layers}
+
+    def _layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+        """What comes out of every layer, but for long vectors."""
+        graph = self.model.graph()
+        state, backend = self.model.state_dict(), get_backend("im2col")
+        outputs = run_forward(graph, state, x, backend, False, 0, 0)
+        return [
+            {"name": node.name, "operation": node.operation, **_planes(output[0])}
+            for node, output in zip(graph.nodes, outputs, strict=True)
+            if output.ndim == 4 or len(output[0]) <= 512
+        ]
 
 
-def _planes(values: np.ndarray) -> dict[str, Any]:
-    """Channels as grey bytes in base64, each layer over its own range."""
+def _planes(values: np.ndarray, bounds: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Channels as grey bytes in base64, from black to white over all of them."""
     maps = values if values.ndim == 3 else values.reshape(1, 1, -1)
-    low, high = float(maps.min()), float(maps.max())
-    grey = np.round(255 * (maps - low) / max(high - low, 1e-12)).astype(np.uint8)[:MOST_MAPS]
+    low, high = bounds or (float(maps.min()), float(maps.max()))
+    grey = np.round(255 * (maps[:MOST_MAPS] - low) / max(high - low, 1e-12)).astype(np.uint8)
     return {
         "shape": list(values.shape),
         "range": [low, high],

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,8 @@ log = logging.getLogger("fastcnn.serve")
 
 #: Bytes of a request's body, seconds that a connection may last, connections at once.
 MAX_BODY, MAX_SECONDS, MAX_CONNECTIONS = 4_000_000, 10.0, 32
+#: Bytes of a refused body that are read all the same: who still sends does not hear the answer.
+MAX_IGNORED = 64_000_000
 PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
@@ -29,6 +32,7 @@ HEADERS = {
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
@@ -55,13 +59,17 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 64  # more than five pages may open at the same moment
 
     def __init__(self, answers: Answers, port: int) -> None:
         self.answers = answers
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(("127.0.0.1", port), _Handler)
         # Other names would let a foreign page reach this server (DNS rebinding).
-        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+        names = ("127.0.0.1", "localhost")
+        self.hosts = {f"{name}:{self.server_port}" for name in names}
+        if self.server_port == 80:  # which browsers leave out
+            self.hosts.update(names)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread, or refuse where there are too many."""
@@ -112,6 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def _answer(self, make: Any) -> None:
+        self._is_read = False
         try:
             if self.headers.get("Host") not in self.server.hosts:
                 raise _Refused(HTTPStatus.FORBIDDEN, "this server answers its own page alone")
@@ -124,6 +133,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(refused.status, {"error": str(refused)})
         except DataError as error:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+        except OSError:  # the client is gone
+            raise
+        except Exception:
+            log.exception("no answer to %s", self.requestline)
+            message = "something went wrong: see the server's log"
+            self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": message})
+        self._ignore_body()
 
     def _get(self) -> tuple[bytes, str]:
         path = self.path.partition("?")[0]
@@ -146,16 +162,34 @@ class _Handler(BaseHTTPRequestHandler):
         return _json(answer)
 
     def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
-            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
-        if int(length) > MAX_BODY:
+        length = self._length()
+        if length is None:
+            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing, or no number")
+        if length > MAX_BODY:
             message = f"at most {MAX_BODY:,} bytes"
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-        content = self.rfile.read(int(length))
-        if len(content) < int(length):
+        content = self.rfile.read(length)
+        self._is_read = True
+        if len(content) < length:
             raise _Refused(HTTPStatus.BAD_REQUEST, "the picture ended too early")
         return content
+
+    def _length(self) -> int | None:
+        """Bytes of the body, if the request says so in as many digits as make sense."""
+        text = self.headers.get("Content-Length", "")
+        # Other digits than these, such as a superscript two, are none for int().
+        return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+    def _ignore_body(self) -> None:
+        """Read what a refused client still sends, up to a limit."""
+        rest = 0 if self._is_read else min(self._length() or 0, MAX_IGNORED)
+        self.wfile.flush()
+        with contextlib.suppress(OSError):  # it may be gone, or too slow
+            while rest > 0:
+                part = self.rfile.read(min(rest, 1 << 16))
+                if not part:
+                    break
+                rest -= len(part)
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
         self.send_response(status)
@@ -168,6 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_json(self, status: HTTPStatus, value: Any) -> None:
         self._send(status, *_json(value))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class finds wrong: a method or a request that is none."""
+        self._send_json(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Requests are no news."""

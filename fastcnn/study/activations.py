@@ -116,7 +116,7 @@ def run(setting: Setting) -> ActivationResult:
         )
         for pair, name, lr in keys
     ]  # fmt: skip
-    grid = dict(zip(keys, follow_all(trainings, setting.train, setting.test), strict=True))
+    grid = dict(zip(keys, follow_all(trainings, setting), strict=True))
     best = {}
     for pair in PAIRS:
         own = [key for key in keys if key[0] == pair]
@@ -124,8 +124,7 @@ def run(setting: Setting) -> ActivationResult:
         best[pair] = (name, lr)
     again = follow_all(
         [_training(pair, *best[pair], steps, seed=s) for pair in PAIRS for s in REPEATED_SEEDS],
-        setting.train,
-        setting.test,
+        setting,
     )
     repeated = {}
     for index, pair in enumerate(PAIRS):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Where weights usually move well: about a thousandth of themselves a step.
 HEALTHY_RATIO = 1e-3
+#: Losses below this, of single precision's last digits, are drawn here.
+LEAST_LOSS = 2e-7
 VARIANT_NAMES = {
     "cnn": "CNN",
     "dropout": "CNN, dropout",
@@ -91,10 +93,11 @@ def gap_figure(result: "OverfittingResult") -> Any:
     panels = figure.subplots(2, 3).ravel()
     for axes, (variant, name) in zip(panels, VARIANT_NAMES.items(), strict=False):
         for split, colour in (("train", TRAIN_COLOUR), ("test", TEST_COLOUR)):
-            draw_spread(axes, result.sizes, result.final(variant, f"{split}_loss"), colour)
+            losses = np.maximum(result.final(variant, f"{split}_loss"), LEAST_LOSS)
+            draw_spread(axes, result.sizes, losses, colour)
         axes.set_title(name, loc="left", fontsize=9)
         axes.set_yscale("log")
-        axes.set_ylim(1e-6, 2.0)
+        axes.set_ylim(1e-7, 2.0)
     errors = panels[5]
     for variant, colour in VARIANT_COLOURS.items():
         draw_spread(errors, result.sizes, result.errors(variant), colour, band=False)

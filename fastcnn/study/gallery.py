@@ -5,18 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.analysis.figures import confusion_figure, mistakes_figure
+from fastcnn.analysis.figures import mistakes_figure
 from fastcnn.analysis.metrics import confusion_matrix
 from fastcnn.backends import im2col
 from fastcnn.data.dataset import Dataset
 from fastcnn.execution.passes import run_forward
 from fastcnn.models import report_cnn
+from fastcnn.study.heat_map import draw_heat_map
+from fastcnn.study.networks import NAMES
 from fastcnn.study.section import Figure, Section, Text
 from fastcnn.study.setting import Setting
 from fastcnn.training.curves import new_figure
 from fastcnn.training.fit import fit
 
 EPOCHS = 5
+#: The last one is looked into.
+ACTIVATIONS = ("sigmoid", "relu")
 #: Nodes whose maps are shown.
 SHOWN = ("relu1", "pool1", "relu2", "pool2")
 
@@ -29,6 +33,8 @@ class Gallery:
     ----------
     test : Dataset
     probabilities : ndarray, shape (N, classes)
+    confusions : dict of str to ndarray, shape (classes, classes)
+        Counts by true and predicted class, of the network with each activation.
     filters : ndarray, shape (channels, 3, 3)
         Of the first convolution.
     image : ndarray, shape (H, W)
@@ -38,23 +44,26 @@ class Gallery:
 
     test: Dataset
     probabilities: np.ndarray
+    confusions: dict[str, np.ndarray]
     filters: np.ndarray
     image: np.ndarray
     maps: dict[str, np.ndarray]
 
-    @property
-    def confusion(self) -> np.ndarray:
-        """Counts by true and predicted class."""
-        found = self.probabilities.argmax(axis=1)
-        return confusion_matrix(self.test.labels, found, len(self.test.classes))
-
 
 def run(setting: Setting) -> Gallery:
-    """Train the report's network with ReLU, and look into it."""
+    """Train the report's networks, and look into that with ReLU."""
     train, test = setting.train, setting.test
-    model = report_cnn(seed=0)
-    fit(model, train, None, epochs=1 if setting.quick else EPOCHS, diagnose=False)
     x = test.normalisation.apply(test.images)
+    epochs = 1 if setting.quick else EPOCHS
+    classes = len(train.classes)
+    confusions = {}
+    for activation in ACTIVATIONS:
+        model = report_cnn(activation, seed=0, num_classes=classes)
+        fit(model, train, None, epochs=epochs, diagnose=False)
+        probabilities = model.predict_proba(x)
+        confusions[activation] = confusion_matrix(
+            test.labels, probabilities.argmax(axis=1), classes
+        )
     first = int(np.flatnonzero(test.labels == 2)[0])
     graph = model.graph()
     outputs = run_forward(
@@ -66,12 +75,12 @@ def run(setting: Setting) -> Gallery:
         if node.name in SHOWN
     }
     filters = model.state_dict()["conv1.weight"][:, 0].copy()
-    return Gallery(test, model.predict_proba(x), filters, test.images[first, 0], maps)
+    return Gallery(test, probabilities, confusions, filters, test.images[first, 0], maps)
 
 
 def section(result: Gallery) -> Section:
     """The network in words and figures."""
-    confusion = result.confusion
+    confusion = result.confusions["relu"]
     wrong = int(confusion.sum() - np.trace(confusion))
     off = confusion - np.diag(np.diag(confusion))
     true, found = np.unravel_index(int(off.argmax()), off.shape)
@@ -82,10 +91,11 @@ def section(result: Gallery) -> Section:
         title=Text("Inside a trained network", "训练好的网络内部"),
         findings=[
             Text(
-                f"{wrong} of {len(result.test):,} test images are wrong; the most frequent mistake "
-                f"is a {names[true]} taken for a {names[found]} ({off.max()} times).",
-                f"{len(result.test):,} 张测试图像中有 {wrong} 张识别错误；最常见的错误是把 "
-                f"{names[true]} 认作 {names[found]}（{off.max()} 次）。",
+                f"With ReLU, {wrong} of {len(result.test):,} test images are wrong; the most "
+                f"frequent mistake is a {names[true]} taken for a {names[found]} ({off.max()} "
+                "times).",
+                f"使用 ReLU 时，{len(result.test):,} 张测试图像中有 {wrong} 张识别错误；"
+                f"最常见的错误是把 {names[true]} 认作 {names[found]}（{off.max()} 次）。",
             ),
             Text(
                 f"Zeros in the maps of the image shown: {zeros}.",
@@ -94,15 +104,19 @@ def section(result: Gallery) -> Section:
         ],
         figures=[
             Figure(
-                "gallery-confusion", lambda: confusion_figure(confusion, names),
-                Text("Test images by true and predicted digit.", "测试图像的混淆矩阵。"),
+                "gallery-confusion", lambda: confusions_figure(result),
+                Text(
+                    f"Test images by true and predicted digit, after {EPOCHS} epochs, by the "
+                    "activation of the fully connected layers.",
+                    f"训练 {EPOCHS} 个 epoch 后测试图像的混淆矩阵，按全连接层的激活函数。",
+                ),
             ),
             Figure(
                 "gallery-filters", lambda: filters_figure(result.filters),
                 Text(
-                    "The four 3x3 filters of the first convolution; purple is positive, orange "
-                    "negative.",
-                    "第一个卷积层的四个 3x3 滤波器；紫色为正，橙色为负。",
+                    "The four 3x3 filters of the first convolution with their weights; purple is "
+                    "positive, orange negative.",
+                    "第一个卷积层的四个 3x3 滤波器及其权重；紫色为正，橙色为负。",
                 ),
             ),
             Figure(
@@ -116,15 +130,39 @@ def section(result: Gallery) -> Section:
             ),
             Figure(
                 "gallery-mistakes", lambda: mistakes_figure(result.test, result.probabilities),
-                Text("The test images that are most wrongly judged.", "判断错误最严重的测试图像。"),
+                Text(
+                    "The worst mistakes of the network with ReLU, in per cent its confidence.",
+                    "使用 ReLU 的网络最严重的错误，百分数为其置信度。",
+                ),
             ),
         ],
     )  # fmt: skip
 
 
+def confusions_figure(result: Gallery) -> Any:
+    """A confusion matrix for each activation: colour is the share of the true class."""
+    figure = new_figure(9.0, 3.6)
+    panels = figure.subplots(1, len(result.confusions), sharey=True)
+    for axes, (activation, confusion) in zip(panels, result.confusions.items(), strict=True):
+        share = 100.0 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        picture = draw_heat_map(
+            axes, share, [[f"{count:,}" for count in row] for row in confusion],
+            result.test.classes, result.test.classes, low=0.0, high=100.0, fontsize=9.0,
+        )  # fmt: skip
+        wrong = int(confusion.sum() - np.trace(confusion))
+        axes.set_title(f"FC {NAMES[activation]}: {wrong} wrong", loc="left", fontsize=9)
+        axes.set_xlabel("predicted digit", fontsize=9)
+    panels[0].set_ylabel("true digit", fontsize=9)
+    bar = figure.colorbar(picture, ax=panels)
+    bar.set_label("share of the true digit (%)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    return figure
+
+
 def filters_figure(filters: np.ndarray) -> Any:
     """The filters side by side, with their weights."""
-    figure = new_figure(2.0 * len(filters), 2.2)
+    figure = new_figure(9.0, 2.5)
     most = float(np.abs(filters).max())
     for index, (axes, weights) in enumerate(
         zip(figure.subplots(1, len(filters)), filters, strict=True)

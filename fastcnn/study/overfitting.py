@@ -79,8 +79,7 @@ def run(setting: Setting) -> OverfittingResult:
     keys = [(variant, size) for variant in VARIANTS for size in sizes]
     found = follow_all(
         [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS],
-        setting.train,
-        setting.test,
+        setting,
     )
     count = len(SEEDS)
     runs = {key: found[index * count : (index + 1) * count] for index, key in enumerate(keys)}
@@ -137,10 +136,11 @@ def section(result: OverfittingResult) -> Section:
                 Text(
                     f"Loss after {result.steps} steps, mean and range of {len(SEEDS)} seeds, "
                     "and the test errors. Each seed draws its own images; all trainings take "
-                    "the same number of steps. Both axes are logarithmic.",
+                    "the same number of steps. Both axes are logarithmic; losses below 2e-7 "
+                    "are drawn there.",
                     f"训练 {result.steps} 步后的损失（{len(SEEDS)} 个种子的平均与范围）"
                     "以及测试错误率。每个种子抽取不同的图像，所有训练的步数相同。"
-                    "两轴均为对数刻度。",
+                    "两轴均为对数刻度；小于 2e-7 的损失画在该处。",
                 ),
             )
         ],

@@ -1,11 +1,14 @@
 """What all experiments of a study share."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fastcnn.data.dataset import Dataset
 
 #: How many times fewer steps a quick study takes.
 QUICK = 20
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,22 @@ class Setting:
         Digits 0, 1 and 2.
     quick : bool
         A trial: few steps, whose results mean little.
+    tell : callable, optional
+        Called with the trainings of an experiment that are done, and with all there will be.
     """
 
     train: Dataset
     test: Dataset
     quick: bool = False
+    tell: Callable[[int, int], object] | None = None
 
     def steps(self, count: int) -> int:
         """Steps of a training that takes ``count`` in a whole study."""
         return max(2, count // QUICK) if self.quick else count
+
+    def counted(self, results: Iterable[Result], total: int) -> Iterator[Result]:
+        """The results of trainings as they come; each is told of."""
+        for done, result in enumerate(results, start=1):
+            if self.tell is not None:
+                self.tell(done, total)
+            yield result

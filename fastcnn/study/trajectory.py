@@ -16,6 +16,7 @@ from fastcnn.layers import Model, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
 from fastcnn.study.networks import Network
+from fastcnn.study.setting import Setting
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.feed import Feed
 from fastcnn.training.pool import run_jobs
@@ -160,9 +161,7 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
     return trajectory
 
 
-def follow_all(
-    trainings: Sequence[Training], train: Dataset, test: Dataset, *, workers: int | None = None
-) -> list[Trajectory]:
+def follow_all(trainings: Sequence[Training], setting: Setting) -> list[Trajectory]:
     """Run trainings, one on each core; their trajectories in the order given.
 
     Raises
@@ -171,7 +170,8 @@ def follow_all(
         If a worker process dies.
     """
     found: dict[int, Trajectory] = {}
-    for index, trajectory in run_jobs(follow, trainings, (train, test), workers=workers):
+    results = run_jobs(follow, trainings, (setting.train, setting.test))
+    for index, trajectory in setting.counted(results, len(trainings)):
         if trajectory is None:
             raise FastcnnError(f"the process of {trainings[index]} ended unexpectedly")
         found[index] = trajectory

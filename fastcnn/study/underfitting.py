@@ -96,7 +96,7 @@ def run(setting: Setting) -> UnderfittingResult:
         )
         for name, std, lr in keys
     ]  # fmt: skip
-    grid = dict(zip(keys, follow_all(trainings, setting.train, setting.test), strict=True))
+    grid = dict(zip(keys, follow_all(trainings, setting), strict=True))
     share = np.bincount(setting.train.labels) / len(setting.train)
     share = share[share > 0]
     entropy = float(-(share * np.log(share)).sum())

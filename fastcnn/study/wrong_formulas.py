@@ -1,22 +1,26 @@
 """Backward passes as the report prints them, for the study alone.
 
-They stand in for the im2col backend's and are registered nowhere: no model and no setting of a
-training leads here.
+They stand in for a backend's and are registered nowhere: no model and no setting of a training
+leads here.
 """
 
-import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastcnn.analysis.gradcheck import check_gradient
-from fastcnn.backends import im2col
+from fastcnn.backends import get_backend, im2col
 from fastcnn.execution.passes import run_backward, run_forward
 from fastcnn.layers import Sequential
 
 #: The report's section on derivations; see docs/derivations.md for what is right.
 NAMES = ("sigmoid", "convolution", "relu")
 UNIT = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+#: exp of more than this is infinite in double precision, which is numpy's and the report's.
+LARGEST_EXPONENT = float(np.log(np.finfo(np.float64).max))
+#: Right operations that take most of the time are those of lanes, several times faster.
+FAST = {"conv2d", "max_pool2d", "max_pool2d_backward"}
 
 
 class PrintedOperations:
@@ -26,13 +30,26 @@ class PrintedOperations:
     ----------
     wrong : tuple of str
         Of :data:`NAMES`.
+
+    Attributes
+    ----------
+    exponent : float
+        The largest number whose exponential the report's forward pass ``1 / (1 + exp(-x))`` would
+        have asked for.
     """
 
     def __init__(self, wrong: tuple[str, ...]) -> None:
         self._wrong = wrong
+        self._lanes = get_backend("lanes")
+        self.exponent = -np.inf
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(im2col, name)
+        return getattr(self._lanes if name in FAST else im2col, name)
+
+    def sigmoid(self, x: np.ndarray) -> np.ndarray:
+        """The right value, which does not overflow; what the report's would do is noted."""
+        self.exponent = max(self.exponent, -float(x.min()))
+        return im2col.sigmoid(x)
 
     def sigmoid_backward(self, grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The report's code: ``dy * (1 - dy)``, which knows nothing of x."""
@@ -61,13 +78,13 @@ class PrintedOperations:
         geometry = (stride, padding, dilation, groups)
         first = x.shape[1] == 1  # nobody asks for the gradient of the images
         mask = (not first and "convolution" not in self._wrong, True, True)
-        grad_x, *rest = im2col.conv2d_backward(grad_output, x, weight, *geometry, mask)
+        grad_x, *rest = self._lanes.conv2d_backward(grad_output, x, weight, *geometry, mask)
         if first:
             grad_x = np.zeros_like(x)
         elif "convolution" in self._wrong:
             turned = weight[:, ::-1, :, ::-1]
-            grad_x = im2col.conv2d_backward(
-                grad_output, x, turned, *geometry, (True, False, False)
+            grad_x = self._lanes.conv2d_backward(
+                grad_output, x, np.ascontiguousarray(turned), *geometry, (True, False, False)
             )[0]
         return grad_x, *rest
 
@@ -94,40 +111,53 @@ def gradient_errors() -> dict[str, float]:
     return errors | {"relu": float(np.abs(apart).max())}
 
 
+@dataclass(frozen=True)
+class Steps:
+    """What was seen of each step of a training.
+
+    Attributes
+    ----------
+    losses : ndarray, shape (steps,)
+        NaN from where they stopped being finite.
+    exponents : ndarray, shape (steps,)
+        :attr:`PrintedOperations.exponent` of each step that was taken, else -inf.
+    """
+
+    losses: np.ndarray
+    exponents: np.ndarray
+
+    @property
+    def overflows(self) -> int:
+        """Steps in which the report's sigmoid would have warned of an overflow in exp."""
+        return int((self.exponents > LARGEST_EXPONENT).sum())
+
+
 def train_with(
     model: Sequential, wrong: tuple[str, ...], images: np.ndarray, labels: np.ndarray, lr: float
-) -> tuple[np.ndarray, int]:
-    """Plain SGD on consecutive batches, in place.
+) -> Steps:
+    """Plain SGD on consecutive batches, in place, until the loss is not finite.
 
     Parameters
     ----------
     images : ndarray, shape (steps, batch, C, H, W)
     labels : ndarray, shape (steps, batch)
-
-    Returns
-    -------
-    losses : ndarray, shape (steps,)
-        NaN from where it stopped being finite.
-    overflows : int
-        Steps in which numpy would have warned of an overflow.
     """
     from fastcnn import functional as F
 
-    operations: Any = PrintedOperations(wrong)
     graph, state, vector = model.graph(), model.state_dict(), model.parameter_vector
     gradient = {key: np.empty_like(value) for key, value in model.named_parameters().items()}
-    losses, overflows = np.full(len(images), np.nan), 0
+    seen = Steps(np.full(len(images), np.nan), np.full(len(images), -np.inf))
     for step, (x, y) in enumerate(zip(images, labels, strict=True)):
-        with warnings.catch_warnings(record=True) as warned, np.errstate(over="warn"):
-            warnings.simplefilter("always")
+        operations: Any = PrintedOperations(wrong)
+        with np.errstate(all="ignore"):
             outputs = run_forward(graph, state, x, operations, True, 0, step)
             loss = F.cross_entropy(outputs[-1], y, backend="im2col")
+            seen.exponents[step] = operations.exponent
             if not np.isfinite(loss):
-                return losses, overflows + 1
+                return seen
             slope = F.cross_entropy_backward(1.0, outputs[-1], y, backend="im2col")
             run_backward(graph, state, x, outputs, slope, operations, gradient, True, 0, step)
             for key, value in model.named_parameters().items():
                 value -= vector.dtype.type(lr) * gradient[key]
-        losses[step] = loss
-        overflows += any("overflow" in str(warning.message) for warning in warned)
-    return losses, overflows
+        seen.losses[step] = loss
+    return seen

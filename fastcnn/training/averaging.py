@@ -50,11 +50,15 @@ class WeightAverage:
     def applied(self) -> Iterator[None]:
         """Put the average into the model, and the parameters back at the end."""
         parameters = self.vector.copy()
-        self.vector[...] = self.average
+        self.replace()
         try:
             yield
         finally:
             self.vector[...] = parameters
+
+    def replace(self) -> None:
+        """Put the average into the model for good."""
+        self.vector[...] = self.average
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the step that it accounts for."""

@@ -1,10 +1,13 @@
 """Everything a training run needs to go on as if it had never stopped, in one file.
 
-A checkpoint is a safetensors file: arrays by name, and beside them one JSON text in the file's
-metadata. It is replaced as a whole, so that a run killed at any moment leaves the one before.
+A checkpoint is a safetensors file: arrays by name, and beside them one JSON text and a checksum in
+the file's metadata. It is replaced as a whole, so that a run killed at any moment leaves the one
+before.
 """
 
 import json
+import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import numpy as np
 from fastcnn.errors import CheckpointError
 from fastcnn.files import atomic_write
 
-FORMAT = "fastcnn-checkpoint-1"
+FORMAT = "fastcnn-checkpoint-2"
 #: Stands in the JSON text for an array of the file.
 ARRAY = "$array"
 
@@ -37,7 +40,8 @@ class Checkpoint:
 
         arrays: dict[str, np.ndarray] = {}
         text = json.dumps(_without_arrays(self.state, "", arrays))
-        return save(arrays, metadata={"format": FORMAT, "state": text})
+        checksum = _checksum(text, arrays)
+        return save(arrays, metadata={"format": FORMAT, "checksum": checksum, "state": text})
 
     def write(self, path: Path) -> None:
         """Write the file atomically.
@@ -66,8 +70,13 @@ class Checkpoint:
             header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
             if header.get("format") != FORMAT:
                 raise CheckpointError(f"{path} is no checkpoint of fastcnn ({FORMAT})")
-            return cls(_with_arrays(json.loads(header["state"]), load(content)))
-        except (SafetensorError, KeyError, ValueError, AttributeError) as error:
+            arrays = load(content)
+            if header["checksum"] != _checksum(header["state"], arrays):
+                raise CheckpointError(f"{path} is damaged (its checksum does not fit)")
+            return cls(_with_arrays(json.loads(header["state"]), arrays))
+        except (
+            SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError
+        ) as error:  # fmt: skip
             raise CheckpointError(f"{path} is damaged ({error})") from None
 
     @classmethod
@@ -91,11 +100,29 @@ def read_file(path: Path) -> bytes:
         If it is missing or cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) == 8 and length > os.fstat(file.fileno()).st_size:
+                # A file of another kind, perhaps a huge one: its first bytes say so.
+                raise CheckpointError(f"{path} is damaged, or no checkpoint of fastcnn")
+            return start + file.read()
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
+    """CRC-32 of the text and the arrays, as eight hexadecimal digits.
+
+    safetensors finds a file of a wrong length damaged, but not one of other bits.
+    """
+    value = zlib.crc32(text.encode())
+    for name, array in sorted(arrays.items()):
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
+        value = zlib.crc32(array.tobytes(), value)
+    return f"{value:08x}"
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,8 @@ def fit(
     RankError
         On every process, if processes differ in code, data or settings, or another one fails
         before the first step.
+    RunWriteError
+        If ``out`` cannot be written any more; a checkpoint written before is whole.
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the run's files and a checkpoint have been written.
 
@@ -145,7 +148,7 @@ def fit(
     schedule = schedule or Constant()
     loss = loss or CrossEntropyLoss()
     world = world or World()
-    with world.guard():
+    with world.guard(), ExitStack() as held:
         with world.preparing():
             _check_numbers(epochs, batch_size, threads, clip_norm, average_every)
             get_backend(backend)
@@ -166,14 +169,14 @@ def fit(
             config = {}
             if out is not None or world.size > 1:
                 config = describe_fit(
-                    model, training_data, loss, optimizer, schedule,
+                    model, training_data, loss, optimizer, schedule, test=test_data,
                     epochs=epochs, batch_size=batch_size, backend=backend, seed=seed,
                     clip_norm=clip_norm, ema_decay=ema_decay,
                     augment=None if augment is None else asdict(augment),
                     average_every=average_every, ordered_reduction=ordered_reduction,
                 )  # fmt: skip
         if world.size > 1:
-            check_agreement(world, **agreed_parts(config, test_data))
+            check_agreement(world, **agreed_parts(config, training_data, test_data))
         executor = _executor(
             model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
             backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
@@ -183,8 +186,9 @@ def fit(
         with world.preparing():
             if out is not None and world.is_root:
                 run = _open_run(out, config, resume, world.size)
+                held.callback(run.unlock)
                 listeners.insert(0, run.recorder())
-                saver = Saver(run.folder)
+                saver = Saver(run.folder, run.folder / METRICS)
             if diagnose and world.is_root:
                 listeners.append(Diagnosis(training_data, loss, _warn))
             loop = TrainingLoop(
@@ -192,7 +196,7 @@ def fit(
                 seed, average, saver, world, average_every,
             )  # fmt: skip
             if resume and saver is not None:
-                saver.resume(loop, run.folder / METRICS)
+                saver.resume(loop)
         loop.copy_from_root()
         # Matrix products of another number of threads are rounded otherwise.
         with blas_threads(1 if ordered_reduction else own_threads):
@@ -204,10 +208,14 @@ def _warn(finding: Finding) -> None:
     log.warning("%s", finding)
 
 
-def agreed_parts(config: dict[str, Any], test: Samples | None) -> dict[str, Any]:
-    """What all processes of one training must have in common."""
+def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -> dict[str, Any]:
+    """What all processes of one training must have in common: every byte of the data counts."""
     parts = {key: config[key] for key in AGREED}
-    return parts | {"test": None if test is None else checksum(test)}
+    checksums = {
+        "checksum": checksum(train, None),
+        "test_checksum": None if test is None else checksum(test, None),
+    }
+    return parts | {"data": config["data"] | checksums}
 
 
 def _executor(
@@ -235,6 +243,7 @@ def _open_run(out: str | Path | Run, config: dict[str, Any], resume: bool, ranks
         check_same(out.config, config, out.folder)
         out.config["training"]["epochs"] = config["training"]["epochs"]
     out.config["ranks"] = ranks
+    out.lock()
     return out
 
 

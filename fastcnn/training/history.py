@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastcnn.notebook import html_table
@@ -95,6 +97,27 @@ class History:
             if self.final[name] is not None
         )
         return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a ``metrics.jsonl``, up to the line that a killed process was writing.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    records: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+            number = record[record["kind"]]
+        except (ValueError, KeyError, TypeError):
+            break
+        if not isinstance(number, int) or not isinstance(record.get("epoch"), int):
+            break
+        records.append(record)
+    return records
 
 
 def _cell(value: float | None, name: str) -> str:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,8 @@ class TrainingLoop:
             with self.interrupts:
                 for listener in self.listeners:
                     listener.on_train_begin(start)
-                if self.saver is not None and self.world.size > 1:
-                    self.saver.save(self)  # any process may end the job at any moment
+                if self.saver is not None:
+                    self.saver.save(self)  # what is killed before its first epoch is resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
                     self._epoch(per_epoch, feed, test)
                 self.history.stop_reason = self.control.stop_reason
@@ -187,12 +187,13 @@ class TrainingLoop:
             raise
         finally:
             whole = self.history.status == "finished" or self.interrupts.raised_between_steps
-            if self.saver is not None and whole:
-                self.saver.save(self)
-            if self.average is not None and self.history.status != "failed":
-                self.model.parameter_vector[...] = self.average.average
-            for listener in reversed(self.listeners):
-                listener.on_train_end(self.history)
+            with ExitStack() as ending:  # from the last to the first, whatever one of them raises
+                for listener in self.listeners:
+                    ending.callback(listener.on_train_end, self.history)
+                if self.average is not None and self.history.status != "failed":
+                    ending.callback(self.average.replace)
+                if self.saver is not None:
+                    ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
     def _epoch(self, per_epoch: int, feed: Feed, test: Samples | None) -> None:
         """Train the rest of the current epoch, and close it."""

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 import zlib
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,17 +13,20 @@ import numpy as np
 
 import fastcnn
 from fastcnn.data.dataset import Normalisation
-from fastcnn.errors import CheckpointError, ConfigurationError
-from fastcnn.files import atomic_write
+from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
+from fastcnn.files import FolderLock, atomic_write, remove_unfinished
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
-from fastcnn.training.history import History
-from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST
+from fastcnn.training.history import History, read_records
+from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
+FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
+#: What a run's config holds, beside its versions and its status.
+PARTS = ("model", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -38,6 +42,7 @@ class Run:
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
         self.config = config
+        self._lock: FolderLock | None = None
 
     @classmethod
     def create(cls, folder: str | Path, config: dict[str, Any], overwrite: bool = False) -> "Run":
@@ -46,18 +51,21 @@ class Run:
         Raises
         ------
         ConfigurationError
-            If the folder holds something already (and not ``overwrite``) or cannot be written.
+            If the folder holds something already (and not ``overwrite``), cannot be written, or
+            another training writes to it.
         """
         folder = Path(folder)
+        run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()) and not overwrite:
                 raise ConfigurationError(
                     f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
                 )
-            for name in (METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST):
+            run.lock()
+            # The config goes first: until the new one is there, the folder holds no run.
+            for name in FILES:
                 (folder / name).unlink(missing_ok=True)
-            run = cls(folder, dict(config))
             run.save_config()
         except OSError as error:
             raise ConfigurationError(f"{folder} cannot be written ({error.strerror})") from None
@@ -81,7 +89,37 @@ class Run:
             raise CheckpointError(f"{folder / CONFIG} cannot be read ({error})") from None
         if not isinstance(config, dict) or config.get("format") != "fastcnn-run-1":
             raise CheckpointError(f"{folder / CONFIG} is not the config of a fastcnn run")
+        bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
+        if bad:
+            raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
         return cls(folder, config)
+
+    def lock(self) -> None:
+        """Keep the folder for this process, and clean up after one that was killed.
+
+        Raises
+        ------
+        ConfigurationError
+            If another process writes to the folder.
+        OSError
+            If it cannot be read or written.
+        """
+        if self._lock is not None:
+            return
+        try:
+            self._lock = FolderLock(self.folder)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"{self.folder} belongs to a training that is still going on"
+            ) from None
+        for name in FILES:
+            remove_unfinished(self.folder / name)
+
+    def unlock(self) -> None:
+        """Let others write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def save_config(self) -> None:
         """Write the config."""
@@ -141,8 +179,8 @@ class Run:
 
     def metrics(self, kind: str = "epoch") -> list[dict[str, Any]]:
         """The records of one kind, ``epoch`` or ``step``."""
-        lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
-        return [record for record in map(json.loads, lines) if record["kind"] == kind]
+        records = read_records(self.folder / METRICS)
+        return [record for record in records if record["kind"] == kind]
 
     def recorder(self) -> Callback:
         """The callback that fills the folder while training goes on."""
@@ -159,26 +197,32 @@ class _Recorder(Callback):
 
     def on_train_begin(self, start: TrainingStart) -> None:
         resumed = bool(start.history.steps)
-        self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
         self.model = start.model
         self.history = start.history
-        self._save(start.model)
+        with writing(self.run.folder):
+            self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
+            self._save(start.model)
 
     def on_steps(self, steps: Steps) -> None:
-        assert self.file is not None
         first = steps.step - len(steps.losses) + 1
+        records = []
         for index, (loss, lr) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
             record = {"kind": "step", "epoch": steps.epoch, "step": first + index,
                       "loss": loss, "lr": lr}  # fmt: skip
-            self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+            records.append(record)
+        self._append(records)
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
-        assert self.file is not None
-        self.file.write(json.dumps(epoch) + "\n")
-        self.file.flush()
+        self._append([epoch])
         if time.monotonic() - self.saved >= AFTER_EPOCH:
-            self._save(model)
+            with writing(self.run.folder):
+                self._save(model)
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
+        assert self.file is not None
+        with writing(self.run.folder):
+            self.file.writelines(json.dumps(record) + "\n" for record in records)
+            self.file.flush()
 
     def _save(self, model: Model) -> None:
         atomic_write(self.run.folder / EPOCHS, self.history.to_csv().encode())
@@ -188,6 +232,14 @@ class _Recorder(Callback):
     def on_train_end(self, history: History) -> None:
         if self.file is None or self.model is None:
             return
+        # The disk that is full now may be what has ended the training: that error counts.
+        failed = history.status == "failed"
+        with suppress(RunWriteError) if failed else nullcontext(), writing(self.run.folder):
+            self._finish(history)
+
+    def _finish(self, history: History) -> None:
+        assert self.file is not None
+        assert self.model is not None
         self.file.close()
         self._save(self.model)
         self.run.config["status"] = history.status
@@ -205,6 +257,7 @@ def describe_fit(
     optimizer: Any,
     schedule: Any,
     *,
+    test: Any = None,
     data_source: str | None = None,
     model_name: str | None = None,
     model_arguments: dict[str, Any] | None = None,
@@ -229,6 +282,7 @@ def describe_fit(
             "source": data_source,
             "train_samples": len(data),
             "checksum": checksum(data),
+            "test_checksum": None if test is None else checksum(test),
             "classes": list(data.classes),
             "mean": list(data.normalisation.mean),
             "std": list(data.normalisation.std),
@@ -258,12 +312,18 @@ def _definition(model: Model) -> dict[str, Any] | None:
         return None
 
 
-def checksum(data: Any) -> str:
-    """CRC-32 of evenly spaced images, all labels and all weights, as eight hexadecimal digits."""
-    step = max(1, len(data) // CHECKED_IMAGES)
+def checksum(data: Any, images: int | None = CHECKED_IMAGES) -> str:
+    """CRC-32 of evenly spaced images, all labels and all weights, as eight hexadecimal digits.
+
+    Parameters
+    ----------
+    images : int or None
+        About how many images to read; None for all.
+    """
+    step = 1 if images is None else max(1, len(data) // images)
     parts = [data.images[::step], data.labels, getattr(data, "sample_weight", None)]
     value = 0
     for part in parts:
         if part is not None:
-            value = zlib.crc32(part.tobytes(), value)
+            value = zlib.crc32(np.ascontiguousarray(part).data, value)
     return f"{value:08x}"

@@ -2,17 +2,20 @@
 
 import json
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.training.checkpoints import Checkpoint, differences
-from fastcnn.training.history import History
+from fastcnn.training.history import History, read_records
 
 if TYPE_CHECKING:
     from fastcnn.training.loop import TrainingLoop
@@ -23,15 +26,43 @@ LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 AFTER_EPOCH, WITHIN_EPOCH = 1.0, 10.0
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Let a failure to write say what it was of, and that the run may go on.
+
+    Raises
+    ------
+    RunWriteError
+        Instead of any OSError.
+    """
+    try:
+        yield
+    except RunWriteError:
+        raise
+    except OSError as error:
+        raise RunWriteError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}): a "
+            "checkpoint written before is whole; resume the run when it can be"
+        ) from None
+
+
 class Saver:
     """Writes the checkpoints of one run: the last state, and the weights of the best epoch.
 
     The best epoch is that of the smallest test loss, without test data of the smallest training
     loss.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    metrics : Path
+        Where the run's records are.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metrics: Path) -> None:
         self.folder = folder
+        self.metrics = metrics
         self.written = time.monotonic()
         self.best_loss = math.inf
         self.best: dict[str, np.ndarray] | None = None
@@ -48,16 +79,31 @@ class Saver:
             self.save(loop)
 
     def save(self, loop: "TrainingLoop") -> None:
-        """Write a checkpoint, and the best weights where they are new."""
-        Checkpoint(
-            {"loop": loop.state_dict(), "best_loss": self.best_loss, "best": self.best}
-        ).write(self.folder / LAST)
+        """Write a checkpoint, and the best weights where they are new.
+
+        Raises
+        ------
+        RunWriteError
+            If they cannot be written; the checkpoint before is then untouched.
+        """
+        with writing(self.folder):
+            # A checkpoint is worth nothing without the records of the steps before it.
+            with self.metrics.open("rb+") as file:
+                os.fsync(file.fileno())
+            Checkpoint(
+                {"loop": loop.state_dict(), "best_loss": self.best_loss, "best": self.best}
+            ).write(self.folder / LAST)
+            self.save_best()
+        self.written = time.monotonic()
+
+    def save_best(self) -> None:
+        """Write the best weights where they are new."""
         if self._best_is_new and self.best is not None:
             from safetensors.numpy import save
 
-            atomic_write(self.folder / BEST, save(self.best))
+            with writing(self.folder):
+                atomic_write(self.folder / BEST, save(self.best))
             self._best_is_new = False
-        self.written = time.monotonic()
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:
         """Remember the weights of the best epoch."""
@@ -66,24 +112,41 @@ class Saver:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
 
-    def resume(self, loop: "TrainingLoop", metrics: Path) -> None:
+    def resume(self, loop: "TrainingLoop") -> None:
         """Bring a loop and its history to where the last checkpoint was written.
 
         Raises
         ------
         CheckpointError
-            If the checkpoint is missing, damaged or of another model, or ``metrics`` lacks steps
-            that were taken before it.
+            If the checkpoint is damaged, of another model, or missing though steps were taken, or
+            the records lack steps that were taken before it. The model is then unchanged.
         """
         path = self.folder / LAST
+        if not path.exists() and not _has_records(self.metrics):
+            return  # killed before its first step
         state = Checkpoint.read(path).state
+        before = loop.model.copy_state()
         try:
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
-        except (KeyError, TypeError, ValueError) as error:
+            steps, epochs = loop.executor.step, loop.progress.epoch - 1
+            restore_history(loop.history, self.metrics, steps, epochs)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            loop.model.load_state_dict(before)
             raise CheckpointError(f"{path} does not fit this run ({error})") from None
-        restore_history(loop.history, metrics, loop.executor.step, loop.progress.epoch - 1)
+        except CheckpointError:
+            loop.model.load_state_dict(before)
+            raise
+        # The run may have been killed after the one file was written and before the other.
+        self._best_is_new = self.best is not None
+
+
+def _has_records(metrics: Path) -> bool:
+    try:
+        return metrics.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def restore_history(history: History, metrics: Path, steps: int, epochs: int) -> None:
@@ -94,28 +157,24 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
     CheckpointError
         If records are missing.
     """
-    kept: list[dict[str, Any]] = []
     try:
-        lines = metrics.read_text(encoding="utf-8").splitlines()
+        records = read_records(metrics)
     except OSError as error:
         raise CheckpointError(f"{metrics} cannot be read ({error.strerror})") from None
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break  # the line that was being written when the run was killed
-        if record["kind"] == "step" and record["step"] > steps:
-            continue
-        if record["epoch"] > epochs + (record["kind"] == "step"):
-            continue
-        kept.append(record)
+    kept = [
+        record
+        for record in records
+        if record["epoch"] <= epochs + (record["kind"] == "step")
+        and (record["kind"] != "step" or record["step"] <= steps)
+    ]
     history.steps[:] = [record for record in kept if record["kind"] == "step"]
     history.epochs[:] = [record for record in kept if record["kind"] == "epoch"]
-    if len(history.steps) != steps or len(history.epochs) != epochs:
-        raise CheckpointError(
-            f"{metrics} has {len(history.steps)} of the {steps} steps and {len(history.epochs)} of "
-            f"the {epochs} epochs before the checkpoint"
-        )
+    for kind, found, count in (("step", history.steps, steps), ("epoch", history.epochs, epochs)):
+        if [record[kind] for record in found] != list(range(1, count + 1)):
+            raise CheckpointError(
+                f"{metrics} has {len(found)} of the {count} {kind}s before the checkpoint, or in "
+                "another order"
+            )
     text = "".join(json.dumps(record) + "\n" for record in kept)
     atomic_write(metrics, text.encode())
 
@@ -139,15 +198,16 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
     found = [
         line
         for line in differences(
-            {key: saved.get(key) for key in parts}, {key: now.get(key) for key in parts}
+            {key: saved[key] for key in parts}, {key: now[key] for key in parts}
         )
         if not line.startswith(FREE)
     ]
     before, after = saved["training"].get("epochs"), now["training"].get("epochs")
-    if before != after and saved["schedule"]["name"] not in OPEN_ENDED:
+    schedule = now["schedule"]["name"]  # one that differs is among the differences
+    if before != after and schedule not in OPEN_ENDED:
         found.append(
             f"training.epochs was {before} and is now {after}, on which the schedule "
-            f"{saved['schedule']['name']} depends"
+            f"{schedule} depends"
         )
     if found:
         raise CheckpointError(f"{folder} was trained otherwise: {'; '.join(sorted(found))}")

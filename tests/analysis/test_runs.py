@@ -43,6 +43,34 @@ def test_differences_are_named(runs: list[Path], tmp_path: Path) -> None:
     assert (tmp_path / "compare.png").stat().st_size > 1000
 
 
+def test_networks_differ_by_their_names_or_else_by_their_layers(tmp_path: Path) -> None:
+    train, _ = fastcnn.data.digits_dataset(60, 1, classes=(0, 1, 2))
+    models: dict[str, fastcnn.Model] = {
+        f"own{size}": fastcnn.Sequential(
+            fastcnn.Flatten(), fastcnn.Linear(784, size, seed=0), fastcnn.Linear(size, 3, seed=1),
+            input_shape=(1, 28, 28),
+        )
+        for size in (4, 6)
+    }  # fmt: skip
+    for name, model in models.items():
+        fit(model, train, epochs=1, out=tmp_path / name)
+    for name in ("relu", "tanh"):
+        fit(
+            fastcnn.models.report_cnn(seed=0, activation=name), train, epochs=1, out=tmp_path / name
+        )
+        config = tmp_path / name / "config.json"
+        described = json.loads(config.read_text())
+        described["model"] |= {"name": "report", "arguments": {"activation": name}}
+        config.write_text(json.dumps(described))
+    assert compare_runs([tmp_path / "own4", tmp_path / "own6"]).differences == [
+        "own4: parameters=3155, 1=Linear(784, 4), 2=Linear(4, 3)",
+        "own6: parameters=4731, 1=Linear(784, 6), 2=Linear(6, 3)",
+    ]
+    assert compare_runs([tmp_path / "relu", tmp_path / "tanh"]).differences == [
+        "relu: activation=relu", "tanh: activation=tanh",
+    ]  # fmt: skip
+
+
 def test_runs_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path) -> None:
     for parent in ("x", "y"):
         (tmp_path / parent / "run").mkdir(parents=True)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from fastcnn.backends.operations import OPERATIONS
 from fastcnn.benchmark import layers
 from fastcnn.benchmark.results import Result
 
@@ -19,13 +20,35 @@ def test_contestants_agree(case: layers.LayerCase) -> None:
     results = layers.bench_layers(
         threads=(1, 2), peers=False, chosen=[case], rounds=1, seconds=1e-6, pause=0.0
     )
-    assert len(results) == 8
+    kinds = {("im2col", 2), ("lanes", 1), ("lanes", 2)}
+    if case.stands_alone:
+        kinds.add(("lanes, called alone", 2))
+    if case.flops(case.arrays().y.size) <= layers.REFERENCE_FLOPS * layers.BATCH:
+        kinds.add(("reference", 1))
+    assert {(result.contestant, result.threads) for result in results} == kinds
+    assert len(results) == len(kinds) * len(case.directions)
     assert all(result.median > 0 and result.difference is not None for result in results)
-    assert {result.work for result in results} == {
-        f"{case.work}, {d}" for d in ("forward", "backward")
-    }
+    assert {result.work for result in results} == {f"{case.work}, {d}" for d in case.directions}
     wanted = r"\d+ GFLOP/s, \d+% of peak" if case.weight else ""
-    assert all(re.fullmatch(wanted, result.note) for result in results)
+    assert all(
+        re.fullmatch(wanted, result.note) for result in results if result.contestant != "reference"
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("case", list(layers.cases()), ids=lambda case: case.work)
+def test_pytorch_agrees(case: layers.LayerCase) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    results = layers.bench_layers(
+        threads=(1,), chosen=[case], rounds=1, seconds=1e-6, pause=0.0
+    )  # fmt: skip
+    theirs = [result for result in results if result.contestant.startswith("PyTorch")]
+    assert len(theirs) == len(case.directions) * (2 if len(case.shape) == 3 else 1)
+    assert all(result.difference is not None and result.median > 0 for result in theirs)
+
+
+def test_every_kind_of_layer_is_measured() -> None:
+    assert {case.operation for case in layers.cases()} == set(OPERATIONS) - {"flatten"}
 
 
 def test_the_share_of_the_peak() -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,15 @@ def test_errors_are_one_line(tmp_path: Path, run: Path) -> None:
         assert output.strip().splitlines()[-1].startswith("error: ")
 
 
+def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> None:
+    """The process ends at once: torn down beside a thread in LLVM, one in three crashed."""
+    for _ in range(4):
+        output = fastcnn("train", "--data", archive, "--out", run, code=2)
+        assert output.endswith(
+            "is not empty: choose another folder or overwrite it (--overwrite)\n"
+        )
+
+
 def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(
@@ -134,3 +145,24 @@ def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
     assert "interrupted: weights and metrics so far are in" in errors
     assert json.loads((folder / "config.json").read_text())["status"] == "interrupted"
     assert "accuracy" in fastcnn("evaluate", folder)
+
+
+def test_serve(run: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastcnn", "serve", str(run), "--port", "0", "--no-browser"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        assert address is not None
+        with urllib.request.urlopen(f"{address[0]}api/model", timeout=30) as reply:
+            assert json.load(reply)["classes"] == ["0", "1", "2"]
+        port = address[0].rstrip("/").rsplit(":", 1)[1]
+        assert f"port {port} cannot be used" in fastcnn("serve", run, "--port", port, code=2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors

@@ -198,6 +198,7 @@ def test_running_statistics_are_averaged() -> None:
     fit(alone, TRAIN, epochs=1, batch_size=40)
     for key, value in states[0].items():
         assert (states[1][key] == value).all()
+    assert states[0]["1.num_batches_tracked"] == alone.state_dict()["1.num_batches_tracked"] == 6
     mean, expected = (s["1.running_mean"] for s in (states[0], alone.state_dict()))
     assert mean == pytest.approx(expected, rel=0.2, abs=0.05)
     assert not (mean == expected).all()
@@ -292,17 +293,20 @@ def test_a_failure_before_the_first_step_is_raised_by_all() -> None:
     assert len(set(messages)) == 1
 
 
-@pytest.mark.parametrize("what", ["data", "settings", "test", "code"])
+@pytest.mark.parametrize("what", ["data", "pixel", "settings", "test", "code"])
 def test_disagreement_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(world: World) -> str:
         odd = world.rank == 1
         labels = TRAIN.labels.copy()
         labels[7] = (labels[7] + (odd and what == "data")) % 3
+        # More images than a run's own checksum reads: this pixel is of one that it leaves out.
+        images = np.concatenate([TRAIN.images] * 21)
+        images[1, 0, 0, 0] += odd and what == "pixel"
         tested = 40 - (odd and what == "test")
         clip = 2.0 if odd and what == "settings" else 1.0
         run = partial(
-            fit, network(), (TRAIN.images, labels), (TEST.images[:tested], TEST.labels[:tested]),
-            clip_norm=clip,
+            fit, network(), (images, np.tile(labels, 21)),
+            (TEST.images[:tested], TEST.labels[:tested]), clip_norm=clip,
         )  # fmt: skip
         if what == "code":
             run = partial(check_agreement, model={"a": 1, "b": {"c": odd}})
@@ -312,8 +316,9 @@ def test_disagreement_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     message = on_ranks(2, work)[0]
     assert "rank 1 on " in message
-    named = {"data": "data.checksum", "settings": "clip_norm 2.0 instead of 1.0",
-             "test": "test ", "code": "model.b.c True instead of False"}  # fmt: skip
+    named = {"data": "data.checksum", "pixel": "data.checksum",
+             "settings": "clip_norm 2.0 instead of 1.0",
+             "test": "data.test_checksum ", "code": "model.b.c True instead of False"}  # fmt: skip
     assert named[what] in message
 
 

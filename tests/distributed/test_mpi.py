@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastcnn
 from fastcnn import data
 from fastcnn.training.run import Run
 
@@ -26,8 +28,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+#: Open MPI starts no more processes than cores, and none for root, unless it is told to.
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}  # fmt: skip
+
+
 def start(ranks: int, *command: object, **options: Any) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "FASTCNN_NUM_THREADS": "1", **options.pop("env", {})}
+    environment = {**os.environ, "FASTCNN_NUM_THREADS": "1", **OPEN_MPI}
     return subprocess.Popen(
         [str(MPIEXEC), "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, command)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **options,
@@ -53,7 +62,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(ranks: int, archive: Path, out: Path, *options: object, **others: Any) -> Run:
     command = ["-m", "fastcnn", "train", "--data", archive, "--epochs", 2, "--out", out]
-    run(ranks, *command, *options, **others)
+    output = run(ranks, *command, *options, **others)
+    assert output.count("epoch 1/") == output.count("next: fastcnn evaluate") == 1
     return Run.open(out)
 
 
@@ -77,9 +87,25 @@ def test_the_trajectory_of_one_process(ranks: int, archive: Path, tmp_path: Path
     assert weights(again) == weights(several)
 
 
+NETWORK = """
+input_shape = [1, 28, 28]
+layers = [
+  {type = "Conv2d", in_channels = 1, out_channels = 4, kernel_size = 3, stride = 2},
+  {type = "ReLU"},
+  {type = "Flatten"},
+  {type = "Dropout", p = 0.3},
+  {type = "Linear", in_features = 676, out_features = 3},
+]
+"""
+
+
 def test_ordered_sums_are_the_same_bits_on_any_number(archive: Path, tmp_path: Path) -> None:
+    """With dropout, augmentation, averaged weights and batches that neither 2 nor 4 divides."""
+    (tmp_path / "net.toml").write_text(NETWORK)
+    options = ["--model", tmp_path / "net.toml", "--augment", "digits", "--ema-decay", 0.9,
+               "--clip-norm", 0.5, "--batch-size", 37, "--optimizer", "adam"]  # fmt: skip
     made = [
-        train(ranks, archive, tmp_path / str(ranks), "--ordered-reduction", "--epochs", 1)
+        train(ranks, archive, tmp_path / str(ranks), "--ordered-reduction", *options)
         for ranks in (1, 2, 4)
     ]
     assert weights(made[0]) == weights(made[1]) == weights(made[2])
@@ -112,7 +138,7 @@ model = fastcnn.models.report_cnn(seed=0)
 
 class Breaks(Callback):
     def on_steps(self, steps):
-        if world.rank == 1 and steps.step >= 12:
+        if world.rank == {rank} and steps.step >= 12:
             {what}
 
 fastcnn.fit(model, train, test, epochs=50, batch_size=32, out={out!r}, world=world,
@@ -120,21 +146,42 @@ fastcnn.fit(model, train, test, epochs=50, batch_size=32, out={out!r}, world=wor
 """
 
 
-def script(tmp_path: Path, what: str = "pass", seed: str = "0") -> Path:
-    path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(SCRIPT).format(what=what, seed=seed, out=str(tmp_path / "run")))
+def script(tmp_path: Path, what: str = "pass", rank: int = 1, seed: str = "0") -> Path:
+    path, out = tmp_path / "script.py", str(tmp_path / "run")
+    path.write_text(textwrap.dedent(SCRIPT).format(what=what, rank=rank, seed=seed, out=out))
     return path
 
 
-@pytest.mark.parametrize("what", ["os.kill(os.getpid(), 9)", "raise ValueError('broken')"])
-def test_a_rank_that_dies_ends_the_job(tmp_path: Path, what: str) -> None:
-    began = time.monotonic()
-    output = run(2, script(tmp_path, what), code=None)
-    assert time.monotonic() - began < 60
-    assert "ValueError: broken" in output or "KILLED" in output or "signal" in output.lower()
+NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+
+
+@pytest.mark.parametrize(
+    ("rank", "what", "message"),
+    [
+        (1, "os.kill(os.getpid(), 9)", "signal 9"),
+        (1, "raise ValueError('broken')", "rank 1 of 2 on .*: ValueError: broken"),
+        (0, "raise ValueError('broken')", "rank 0 of 2 on .*: ValueError: broken"),
+        (0, NO_ROOM, r"rank 0 of 2 on .*/best.safetensors cannot be written \(File too large\)"),
+    ],
+    ids=["killed", "raises", "root raises", "disk full"],
+)
+def test_a_rank_that_fails_ends_the_job(tmp_path: Path, rank: int, what: str, message: str) -> None:
+    """The launcher or the rank says why, and one process takes the run up where it was saved."""
+    output = run(2, script(tmp_path, what, rank), code=None)
+    assert re.search(message, output), output
+    assert ("Traceback" in output) == ("ValueError" in what)
     made = Run.open(tmp_path / "run")
     assert made.config["status"] != "finished"
-    assert len(made.metrics("epoch")) >= 1
+    done = len(made.metrics("epoch"))
+    assert done >= 1
+    train, test = data.digits_dataset(320, 40, classes=(0, 1, 2))
+    history = fastcnn.fit(
+        fastcnn.models.report_cnn(seed=0), train, test, epochs=done + 1, batch_size=32,
+        out=tmp_path / "run", resume=True,
+    )  # fmt: skip
+    assert history.status == "finished"
+    assert [epoch["epoch"] for epoch in history.epochs] == list(range(1, done + 2))
+    assert np.isfinite([step["loss"] for step in history.steps]).all()
 
 
 def test_a_rank_with_other_data_is_named(tmp_path: Path) -> None:
@@ -144,20 +191,57 @@ def test_a_rank_with_other_data_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupt_leaves_a_checkpoint(archive: Path, tmp_path: Path) -> None:
+OTHER_CODE = """
+import os, sys
+if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+    sys.path.insert(0, {other!r})
+from fastcnn.cli import main
+main()
+"""
+
+
+def test_a_rank_with_other_code_is_named(archive: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(
+        Path(fastcnn.__file__).parent, tmp_path / "other" / "fastcnn",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )  # fmt: skip
+    with (other / "optim" / "optimizers.py").open("a") as file:
+        file.write("\n")
+    (tmp_path / "start.py").write_text(OTHER_CODE.format(other=str(tmp_path / "other")))
+    out = tmp_path / "run"
+    output = run(2, tmp_path / "start.py", "train", "--data", archive, "--out", out, code=None)
+    assert re.search("processes differ, compared with rank 0: rank 1 on .* has code '", output)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_checkpoint(number: int, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(2, "-m", "fastcnn", "train", "--data", archive, "--epochs", 5000, "--out", out)
     metrics = out / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > 5000):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     try:
         output = process.communicate(timeout=60)[0]
     finally:
         process.kill()
     assert process.returncode != 0
-    saved = out / "checkpoints/last.safetensors"
-    assert saved.exists() or "interrupted" in output
+    assert f"if the job is cut short: fastcnn train --resume {out}" in output
+    made = Run.open(out)
+    assert made.config["status"] == "interrupted"
+    epochs = len(made.metrics("epoch")) + 1
+    run(1, "-m", "fastcnn", "train", "--resume", out, "--epochs", epochs)
+    assert [r["epoch"] for r in Run.open(out).metrics()] == list(range(1, epochs + 1))
+    assert Run.open(out).config["status"] == "finished"
+
+
+def test_what_is_predicted_stands_beside_what_is_measured() -> None:
+    output = run(2, "-m", "fastcnn", "scale", "--ranks", 4, "--average-every", 4)
+    assert output.count("batch 64 for all") == 1
+    found = re.search(r"on 2 processes: a step takes (\d+) us \(predicted (\d+)\), a sum", output)
+    assert found
+    assert all(int(number) > 0 for number in found.groups())
 
 
 def test_an_ordinary_run_does_not_start_mpi() -> None:

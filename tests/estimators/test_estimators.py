@@ -256,6 +256,44 @@ def test_bad_parameters(arguments: dict[str, Any], error: type[Exception], messa
         CNNClassifier(**arguments).fit(X8, Y8)
 
 
+def test_a_class_of_weight_zero_is_left_out(small: Any) -> None:
+    X, y = small[0][:200], small[1][:200]
+    first = CNNClassifier(class_weight={3: 0.0}, random_state=0)
+    second = CNNClassifier(random_state=0)
+    first.partial_fit(X, y, np.arange(10))
+    second.partial_fit(X, y, np.arange(10), (y != 3).astype(float))
+    assert (first.predict_proba(X) == second.predict_proba(X)).all()
+    fitted = CNNClassifier(class_weight={3: 0.0}, epochs=10, random_state=0).fit(X, y)
+    assert (fitted.predict(X) != 3).all()
+    with pytest.raises(ValueError, match="Negative values"):
+        CNNClassifier(class_weight={3: -1.0}).fit(X, y)
+
+
+def test_a_learning_rate_may_be_an_integer(small: Any) -> None:
+    for lr in (0, 1):
+        CNNClassifier(optimizer="sgd", lr=lr, epochs=1, architecture="mlp").fit(
+            small[0] / 16, small[1]
+        )
+        CNNRegressor(lr=lr).partial_fit(*small)
+
+
+def test_samples_keep_their_shape(small: Any) -> None:
+    images = small[0].reshape(-1, 1, 8, 8)
+    classifier = CNNClassifier(epochs=1).fit(images, small[1])
+    for shape in ((-1, 1, 4, 16), (-1, 1, 64)):
+        with pytest.raises(ShapeError, match="as when the estimator was fitted"):
+            classifier.predict(images.reshape(shape))
+    for shape in (5, (1, 8.5, 8), (-1, 64), ()):
+        with pytest.raises(ConfigurationError, match="input_shape must be"):
+            CNNClassifier(input_shape=shape).fit(X8, Y8)
+
+
+def test_targets_of_text() -> None:
+    CNNRegressor(epochs=1).fit(X8, Y8.astype(str))
+    with pytest.raises(ValueError, match="could not convert"):
+        CNNRegressor(epochs=1).fit(X8, np.array(["a", "b"])[Y8])
+
+
 def test_bad_partial_fits() -> None:
     with pytest.raises(ConfigurationError, match="classes must be passed"):
         CNNClassifier().partial_fit(X8, Y8)

@@ -10,7 +10,7 @@ import pytest
 import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.data import Normalisation
-from fastcnn.errors import CheckpointError, ShapeError
+from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.execution import forward, loss_and_gradients, make_executor
 from fastcnn.layers import (
     BatchNorm1d,
@@ -137,6 +137,18 @@ def test_the_engine_normalises_as_im2col_does(count: int, caplog: pytest.LogCapt
         assert single.state_dict()[key] == pytest.approx(wanted, rel=1e-5, abs=1e-5)
     assert single.logits(x) == pytest.approx(double.logits(x, backend="im2col"), abs=1e-4)
     assert not caplog.records  # the engine covers all of it
+
+
+def test_the_engine_infers_with_a_plain_mean_and_leaves_its_training_to_im2col(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model, (x, _) = small_model(None), batch(21)
+    expected = model.logits(x, backend="im2col")
+    assert model.logits(x) == pytest.approx(expected, abs=1e-4)
+    assert not caplog.records
+    fastcnn.plan(model, 16, training=False)
+    with pytest.raises(ConfigurationError, match="does not cover a plain mean of running"):
+        fastcnn.plan(model, 16)
 
 
 def test_training_moves_running_statistics_alike() -> None:

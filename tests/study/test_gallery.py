@@ -17,10 +17,14 @@ def test_maps_filters_and_mistakes() -> None:
     pooled = result.maps["relu1"].reshape(4, 14, 2, 14, 2).max(axis=(2, 4))
     assert result.maps["pool1"] == pytest.approx(pooled)
     assert result.filters.shape == (4, 3, 3)
-    assert result.confusion.sum() == 60
+    assert {name: counts.sum() for name, counts in result.confusions.items()} == {
+        "sigmoid": 60, "relu": 60,
+    }  # fmt: skip
     wrong = (result.probabilities.argmax(axis=1) != test.labels).sum()
+    confusion = result.confusions["relu"]
+    assert confusion.sum() - np.trace(confusion) == wrong
     made = gallery.section(result)
-    assert made.findings[0].en.startswith(f"{wrong} of 60 test images")
+    assert made.findings[0].en.startswith(f"With ReLU, {wrong} of 60 test images")
     for figure in made.figures:
         assert figure.draw().axes
     assert np.isfinite(result.probabilities).all()

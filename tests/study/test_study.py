@@ -57,13 +57,17 @@ def test_wording_follows_the_numbers() -> None:
             for activation in reproduction.ACTIVATIONS
             for rate in reproduction.RATES
         }  # fmt: skip
-        return Reproduction(curves, 100)
+        return Reproduction(curves, 100, 0.6)
 
     good, bad = (reproduction.section(made(value)).findings[0].en for value in (0.99, 0.5))
     assert "99.00 % at a fair one; the worst seed of these is above the report's 94.73 %" in good
     assert "is not above the report's" in bad
-    assert reproduction.section(made(0.99)).tables[0].rows[0][-2:] == ("1", "1")
-    assert reproduction.section(made(0.5)).tables[0].rows[0][-2:] == ("-", "-")
+    times = reproduction.section(made(0.99)).findings[-1].en
+    assert "takes 0.990 s with sigmoid" in times
+    assert "would take 1 minutes (computed from 600 ms" in times
+    assert reproduction.curves_figure(made(0.99)).legends
+    assert reproduction.section(made(0.99)).tables[0].rows[0][-3:] == ("1", "1", "0.990")
+    assert reproduction.section(made(0.5)).tables[0].rows[0][-3:-1] == ("-", "-")
 
 
 def test_a_study_on_drawn_digits(tmp_path: Path) -> None:

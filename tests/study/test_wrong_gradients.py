@@ -1,15 +1,27 @@
 """The report's formulas: as wrong as it prints them, and out of the reach of ordinary training."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends import im2col
+from fastcnn.backends import BACKENDS, get_backend, im2col
 from fastcnn.execution import loss_and_gradients
 from fastcnn.study import wrong_gradients
 from fastcnn.study.section import Section
 from fastcnn.study.setting import Setting
-from fastcnn.study.wrong_formulas import UNIT, PrintedOperations, gradient_errors, train_with
+from fastcnn.study.wrong_formulas import (
+    LARGEST_EXPONENT,
+    UNIT,
+    PrintedOperations,
+    Steps,
+    gradient_errors,
+    train_with,
+)
 from fastcnn.study.wrong_gradients import Case, Outcome, WrongGradients
 
 
@@ -46,10 +58,45 @@ def test_without_wrong_formulas_it_is_ordinary_training() -> None:
     model = fastcnn.models.report_cnn("sigmoid", seed=0)
     loss, _, gradient = loss_and_gradients(model, x, y)
     expected = model.parameter_vector - 0.1 * gradient
-    losses, overflows = train_with(model, (), x[None], y[None], 0.1)
-    assert losses[0] == pytest.approx(loss, rel=1e-5)
+    seen = train_with(model, (), x[None], y[None], 0.1)
+    assert seen.losses[0] == pytest.approx(loss, rel=1e-5)
     assert model.parameter_vector == pytest.approx(expected, abs=1e-5)
-    assert overflows == 0
+    assert 0 < seen.exponents[0] < 100
+    assert seen.overflows == 0
+
+
+def test_overflows_are_those_of_the_report_s_sigmoid() -> None:
+    operations = PrintedOperations(())
+    x = np.array([[3.0, -700.0]])
+    assert (operations.sigmoid(x) == im2col.sigmoid(x)).all()
+    assert operations.exponent == 700.0 < LARGEST_EXPONENT
+    assert Steps(np.zeros(3), np.array([700.0, 710.0, -np.inf])).overflows == 1
+    with np.errstate(over="raise"):
+        np.exp(709.0)
+        with pytest.raises(FloatingPointError, match="overflow"):
+            np.exp(np.float64(710.0))
+
+
+def test_ordinary_training_cannot_reach_them() -> None:
+    """No other part of the package imports them, and no name leads to them."""
+    package = Path(fastcnn.__file__).parent
+    users = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"wrong_formulas|PrintedOperations", path.read_text(encoding="utf-8"))
+    }
+    assert users == {"study/wrong_formulas.py", "study/wrong_gradients.py"}
+    code = (
+        "import sys, fastcnn.cli.train; "
+        "train, _ = fastcnn.data.digits_dataset(64, 10, classes=(0, 1, 2)); "
+        "fastcnn.fit(fastcnn.models.report_cnn('sigmoid'), train, epochs=1); "
+        "print([name for name in sys.modules if name.startswith('fastcnn.study')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    for backend in BACKENDS:
+        gradient = get_backend(backend).sigmoid_backward(np.full((1, 4), 0.5), np.zeros((1, 4)))
+        assert gradient == pytest.approx(np.full((1, 4), 0.125))
 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
@@ -57,21 +104,23 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     x = np.repeat(train.normalisation.apply(train.images)[None], 20, axis=0)
     y = np.repeat(train.labels[None], 20, axis=0)
     model = fastcnn.models.report_cnn(seed=0)
-    losses, overflows = train_with(model, (), x, y, 1e9)
+    losses = train_with(model, (), x, y, 1e9).losses
+    assert np.isfinite(losses[0])
     assert np.isnan(losses[-1])
-    assert overflows > 0
 
 
-def outcomes(collapsing: bool) -> WrongGradients:
-    calm = np.linspace(1.1, 0.2, 100)
+def outcomes(peak: float, anywhere: bool = False) -> WrongGradients:
+    """A loss that falls to 0.2 and, with the wrong sigmoid gradient, rises to ``peak``."""
     made = {}
-    for activation, sets in wrong_gradients.SETS.items():
-        for wrong in sets:
-            for lr in (wrong_gradients.REPORT_LR, wrong_gradients.FAIR_LR):
-                losses = calm.copy()
-                if collapsing and "sigmoid" in wrong:
-                    losses[60:] = 4.4
-                made[Case(activation, wrong, lr, 100)] = Outcome(losses, 0, 0.9)
+    for name, plan in wrong_gradients.PLANS.items():
+        for wrong in plan.sets:
+            for seed in plan.seeds:
+                losses = np.concatenate([np.linspace(1.1, 0.2, 60), np.full(40, 0.2)])
+                risen = anywhere or "sigmoid" in wrong
+                if risen:
+                    losses[70:] = peak
+                case = Case(name, wrong, seed, 100)
+                made[case] = Outcome(losses, int(risen and peak > 1), 0.9)
     return WrongGradients(gradient_errors(), made)
 
 
@@ -80,16 +129,28 @@ def words(section: Section) -> str:
 
 
 def test_the_verdict_follows_the_numbers() -> None:
-    explained = words(wrong_gradients.section(outcomes(True)))
-    assert "in 4 of 4 trainings with the wrong sigmoid gradient (from 0.6" in explained
-    assert "it explains a loss that rises late" in explained
-    assert "does not explain a loss" in words(wrong_gradients.section(outcomes(False)))
+    explained = words(wrong_gradients.section(outcomes(4.4)))
+    assert "in 16 of 16 trainings with the wrong sigmoid gradient and in 0 of 17" in explained
+    assert (
+        "can explain the report's jump from 0.2 to 4.4: the highest here goes from 0." in explained
+    )
+    assert "so it can explain the report's warnings" in explained
+    lower = words(wrong_gradients.section(outcomes(1.2)))
+    assert "but not as far as the report's" in lower
+    for calm in (outcomes(0.2), outcomes(4.4, anywhere=True)):
+        said = words(wrong_gradients.section(calm))
+        assert "does not explain the report's jump" in said
+        assert "does not explain the report's warnings" in said
 
 
 def test_the_experiment_on_drawn_digits() -> None:
     train, test = fastcnn.data.digits_dataset(300, 60, classes=(0, 1, 2))
-    result = wrong_gradients.run(Setting(train, test, quick=True))
-    assert len(result.outcomes) == 20
+    told: list[int] = []
+    setting = Setting(train, test, quick=True, tell=lambda done, total: told.append(done))
+    result = wrong_gradients.run(setting)
+    assert len(result.outcomes) == sum(len(plan.sets) for plan in wrong_gradients.PLANS.values())
+    assert told == list(range(1, 1 + len(result.outcomes)))
     assert all(np.isfinite(outcome.losses).all() for outcome in result.outcomes.values())
-    wrong_gradients.loss_figure(result)
-    assert wrong_gradients.section(result).tables[0].rows
+    made = wrong_gradients.section(result)
+    assert len(made.tables[0].rows) == len(result.outcomes)
+    assert made.figures[0].draw().axes

@@ -24,9 +24,14 @@ class Buffer:
     slot: int = 0
 
     @property
+    def pixel(self) -> int:
+        """Floats between neighbours in a row."""
+        return LANES
+
+    @property
     def row(self) -> int:
         """Floats between rows."""
-        return (self.width + self.halo[2] + self.halo[3]) * LANES
+        return (self.width + self.halo[2] + self.halo[3]) * self.pixel
 
     @property
     def channel(self) -> int:
@@ -40,12 +45,17 @@ class Buffer:
 
     def at(self, h: Any, w: Any) -> Any:
         """Offset of a pixel within its channel; may lie in the halo."""
-        return (np.asarray(h) + self.halo[0]) * self.row + (np.asarray(w) + self.halo[2]) * LANES
+        down, along = np.asarray(h) + self.halo[0], np.asarray(w) + self.halo[2]
+        return down * self.row + along * self.pixel
 
     def pixels(self) -> np.ndarray:
         """Offsets of all pixels within a channel, in row-major order."""
         h, w = np.mgrid[: self.height, : self.width]
         return self.at(h, w).ravel()
+
+    def vectors(self) -> np.ndarray:
+        """Offsets within a channel of the vectors that hold all of its pixels."""
+        return self.pixels()
 
     def reshaped(self, channels: int, height: int, width: int) -> "Buffer":
         """The same memory under another shape of as many elements, where there is no halo."""
@@ -58,6 +68,43 @@ class Buffer:
     def columns(self, name: str) -> dict[str, int]:
         """The program columns that address this buffer as X, Y or M."""
         return {name: self.offset, f"{name}_block": self.block, f"{name}_slot": self.slot}
+
+
+@dataclass
+class PixelBuffer(Buffer):
+    """One sample's output with a pixel in each lane: [channel][plane][row][column].
+
+    Rows follow each other with the zeros between them, so that any 16 floats in a row are a vector:
+    the last pixels of one row, the zeros, the first pixels of the next.
+    """
+
+    planes: int = 1
+
+    @property
+    def pixel(self) -> int:
+        """Floats between neighbours in a row."""
+        return 1
+
+    @property
+    def plane(self) -> int:
+        """Floats of a plane, with room for a vector that begins at its last pixel."""
+        rows = self.height + self.halo[0] + self.halo[1]
+        return -(-(rows * self.row + LANES) // LANES) * LANES
+
+    @property
+    def channel(self) -> int:
+        """Floats between channels."""
+        return self.planes * self.plane
+
+    def vectors(self) -> np.ndarray:
+        """Offsets within a plane of the vectors that hold all of its pixels."""
+        first, last = int(self.at(0, 0)), int(self.at(self.height - 1, self.width - 1))
+        return np.arange(first, last + 1, LANES)
+
+    def between(self) -> np.ndarray:
+        """Offsets within a plane of what is no pixel and still lies in those vectors."""
+        touched = (self.vectors()[:, None] + np.arange(LANES)).ravel()
+        return np.setdiff1d(touched, self.pixels())
 
 
 def union(a: Halo, b: Halo) -> Halo:

@@ -40,7 +40,7 @@ def product(
     source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
     h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
     taps = input_taps(g, x)
-    _emit(
+    emit(
         planner, name, g, x, y, taps, source, x.at(*g.first_pixels(h, w)), y.pixels(),
         g.group_inputs, 4 if pooled else 1, columns,
     )  # fmt: skip
@@ -73,19 +73,19 @@ def transpose(
             taps = (
                 np.arange(g.group_outputs)[:, None, None] * grad.channel
                 + down.shift[:, None] * grad.row
-                + across.shift * LANES
+                + across.shift * grad.pixel
             ).ravel()
             source = index[:, :, :, down.kernel][..., across.kernel]
             source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
             h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
             target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
-            _emit(
+            emit(
                 planner, name, g, grad, grad_x, taps, source, grad.at(h, w), target,
                 g.group_outputs, 1, columns,
             )  # fmt: skip
 
 
-def _emit(
+def emit(
     planner: Planner,
     name: str,
     g: ConvGeometry,
@@ -142,5 +142,5 @@ def weight_gradient(
 def input_taps(g: ConvGeometry, x: Buffer) -> np.ndarray:
     """Offsets of a convolution's taps in its input, in the order of the weights."""
     c, kh, kw = np.mgrid[: g.group_inputs, : g.kernel[0], : g.kernel[1]]
-    taps: Any = c * x.channel + kh * g.dilation[0] * x.row + kw * g.dilation[1] * LANES
+    taps: Any = c * x.channel + kh * g.dilation[0] * x.row + kw * g.dilation[1] * x.pixel
     return taps.ravel()

@@ -95,9 +95,22 @@ class Emitter:
         counter.add_incoming(builder.add(counter, self.index(1)), builder.block)
         for phi, value in zip(state, updated, strict=True):
             phi.add_incoming(value, builder.block)
-        builder.branch(head)
+        builder.branch(head).set_metadata("llvm.loop", _as_written(builder.module))
         builder.position_at_end(after)
         return state
+
+
+def _as_written(module: Any) -> Any:
+    """Metadata that keep LLVM from unrolling a loop.
+
+    A tile fills the registers. Unrolled, some of its sums go to memory and back in each round: a
+    weight gradient ran at 55 % of a Zen 5's peak instead of 81 %.
+    """
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.MDValue(module, [rule], name=str(len(module.metadata)))
+    # LLVM knows a loop by a node that names itself first.
+    loop.operands = (loop, rule)
+    return loop
 
 
 def tile(sizes: int) -> Any:

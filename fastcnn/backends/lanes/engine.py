@@ -80,7 +80,9 @@ class Engine:
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
-        self.normalise((1.0,) * graph.input_shape[0], (0.0,) * graph.input_shape[0])
+        maps = len(graph.input_shape) == 3
+        factors = graph.input_shape[0] if maps else int(np.prod(graph.input_shape))
+        self.normalise((1.0,) * factors, (0.0,) * factors)
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
         self._squares = np.zeros(parameters.size // optimizer_kernels.UNIT + 1)
@@ -120,13 +122,14 @@ class Engine:
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
         steps = len(rates)
+        phases = self.program.phases if phases is None else phases
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
         arguments = (
-            self.program.phases if phases is None else phases, self.program.rows,
-            self.arena, self.program.tables, self.parameters, self.gradient, first, second,
+            phases, self.program.rows, self.arena, self.program.tables, self.parameters,
+            self.gradient, first, second,
             KINDS[kind], np.zeros(6) if settings is None else settings, rates, seed, first_step,
             first_sample, self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
@@ -137,7 +140,7 @@ class Engine:
             mean, variance, _ = self.running[name]
             self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
         run_threads(threads, arguments)
-        if self._moves_running:
+        if self._moves_running and len(phases):
             for name, (offset, channels) in self.program.running.items():
                 mean, variance, batches = self.running[name]
                 mean[...] = self.arena[offset : offset + channels]

@@ -37,6 +37,10 @@ class Forward:
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
 
+    def add_group(self, group: Group) -> None:
+        """Add a group's rows."""
+        getattr(self, group.operation)(group)
+
     def input_row(self) -> int:
         """Gather, normalise and pack the images; returns the place of factors and summands."""
         planner = self.planner
@@ -158,7 +162,7 @@ class Forward:
             planner.running[node.name] = running, x.channels
         of_batch = planner.training or running < 0
         columns = {
-            "channels": x.channels, "positions": x.height * x.width, "batch": statistics,
+            "channels": x.channels, "positions": len(x.vectors()), "batch": statistics,
             "running": running, "w": parameter_offset(planner, group, "weight"),
             "bias": parameter_offset(planner, group, "bias"),
             "scale": planner.constant([node.arguments["eps"], node.arguments["momentum"] or 0.0]),

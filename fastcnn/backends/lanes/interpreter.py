@@ -1,7 +1,5 @@
 """One compiled function that runs any program: whole training steps without Python."""
 
-import math
-
 import numpy as np
 from numba import njit, types
 
@@ -9,6 +7,7 @@ from fastcnn.backends.lanes import conv_kernels as conv
 from fastcnn.backends.lanes import element_kernels as elements
 from fastcnn.backends.lanes import linear_kernels as dense
 from fastcnn.backends.lanes import norm_kernels as norm
+from fastcnn.backends.lanes import pixel_kernels as single
 from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes import winograd_kernels as winograd
@@ -23,13 +22,17 @@ from fastcnn.backends.lanes.layout import (
     K_AVG_POOL,
     K_AVG_POOL_BACKWARD,
     K_BIAS_GRADIENT,
+    K_CLEAR,
     K_CONV,
     K_CROSS_ENTROPY,
     K_DROPOUT,
+    K_GATHER,
+    K_IMAGE,
     K_INPUT,
     K_LINEAR,
     K_LINEAR_BACKWARD,
     K_LINEAR_BIAS_GRADIENT,
+    K_MATRIX_VECTOR,
     K_MAX_POOL,
     K_MAX_POOL_BACKWARD,
     K_MSE,
@@ -62,7 +65,13 @@ from fastcnn.backends.lanes.layout import (
     Y,
 )
 from fastcnn.backends.lanes.loss_kernels import batch_weight, cross_entropy, mean_squared_error
-from fastcnn.backends.lanes.optimizer_kernels import NONE, UNIT, sum_of_squares, update
+from fastcnn.backends.lanes.optimizer_kernels import (
+    NONE,
+    UNIT,
+    sum_of_squares,
+    total_norm,
+    update,
+)
 from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
@@ -180,6 +189,14 @@ def run_block_row(
         elements.dropout(
             A, T, r, dropout_key(seed, step, r[KEY]), first_sample, block, slot, part, parts
         )
+    elif kernel == K_IMAGE:
+        single.image(A, T, r, order[start], bytes_, floats)
+    elif kernel == K_GATHER:
+        single.gather(A, T, r)
+    elif kernel == K_CLEAR:
+        single.clear(A, T, r)
+    elif kernel == K_MATRIX_VECTOR:
+        single.matrix_vector(A, P, r)
     elif part == 0 and kernel == K_CROSS_ENTROPY:
         cross_entropy(
             A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
@@ -282,28 +299,30 @@ def run(
             continue
         scale = np.float32(1)
         limit = settings[5]
-        for unit in range(units):
-            if owners[unit] != thread:
-                continue
-            squares[unit] = sum_of_squares(G, unit * UNIT, min(unit * UNIT + UNIT, P.size))
-        if not barrier(sync, arrived, threads):
-            return restore_denormals(state)
-        arrived += 1
-        total = 0.0
-        for unit in range(units):
-            total += squares[unit]
-        norm = math.sqrt(total)
-        if limit > 0.0 and norm > limit:
-            scale = np.float32(limit / norm)
-        if thread == 0:
-            norms[s] = norm
+        # A norm that clips nothing is known behind the update, which then reads the gradient once.
+        if limit > 0.0:
+            for unit in range(units):
+                if owners[unit] == thread:
+                    end = min(unit * UNIT + UNIT, P.size)
+                    squares[unit] = sum_of_squares(G, unit * UNIT, end)
+            if not barrier(sync, arrived, threads):
+                return restore_denormals(state)
+            arrived += 1
+            norm = total_norm(squares, units)
+            if norm > limit:
+                scale = np.float32(limit / norm)
         for unit in range(units):
             if owners[unit] == thread:
-                i, j = unit * UNIT, min(unit * UNIT + UNIT, P.size)
-                update(kind, P, G, S1, S2, i, j, scale, settings, rates[s], step + 1)
+                i, end = unit * UNIT, min(unit * UNIT + UNIT, P.size)
+                if limit <= 0.0:
+                    squares[unit] = sum_of_squares(G, i, end)
+                update(kind, P, G, S1, S2, i, end, scale, settings, rates[s], step + 1)
         if not barrier(sync, arrived, threads):
             return restore_denormals(state)
         arrived += 1
+        # The others change the squares behind many more barriers.
+        if thread == 0:
+            norms[s] = total_norm(squares, units)
     return restore_denormals(state)
 
 

@@ -257,6 +257,16 @@ def _vector(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
     return lambda r: r.cost(flops * r[L.IN], read * r[L.IN], written * r[L.IN])
 
 
+def _single(read: int, written: int) -> Callable[[Row], Cost]:
+    """Floats of one sample that are copied, or set."""
+    return lambda r: Cost(0, FLOAT_BYTES * read * r.elements, FLOAT_BYTES * written * r.elements)
+
+
+def _matrix_vector(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    return Cost(2 * weights, FLOAT_BYTES * (weights + r[L.IN]), FLOAT_BYTES * r[L.OUT])
+
+
 def _map_sizes(r: Row) -> str:
     return f"{r[L.CHANNELS]} x {r[L.POSITIONS]}"
 
@@ -358,6 +368,14 @@ KERNELS: dict[int, Kernel] = {
     L.K_MSE: Kernel("squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
     L.K_REDUCE: Kernel("sum over blocks", _reduce, _sizes_of(L.OUT)),
     L.K_OUTPUT: Kernel("output", _vector(0, 1, 1), _sizes_of(L.IN)),
+    L.K_IMAGE: Kernel(
+        "normalise image",
+        lambda r: Cost(2 * r[L.IN], r[L.IN], FLOAT_BYTES * r[L.IN]),
+        _sizes_of(L.IN),
+    ),
+    L.K_GATHER: Kernel("gather", _single(1, 1), _map_sizes),
+    L.K_CLEAR: Kernel("clear", _single(0, 1), _map_sizes),
+    L.K_MATRIX_VECTOR: Kernel("matrix-vector product", _matrix_vector, _matrix_sizes),
     L.K_ADD: Kernel("add", _elements(1, 2, 1), _map_sizes),
     L.K_NORM_SUMS: Kernel("normalisation sums", _elements(4, 1, 0, 2), _map_sizes),
     L.K_NORM_STATISTICS: Kernel("normalisation statistics", _statistics(2, 4), _map_sizes),

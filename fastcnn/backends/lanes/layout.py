@@ -64,7 +64,11 @@ X_ROW, Y_ROW = 40, 41
     K_WINOGRAD,
     K_WINOGRAD_GRADIENT,
     K_WINOGRAD_REDUCE,
-) = range(33)
+    K_IMAGE,
+    K_GATHER,
+    K_CLEAR,
+    K_MATRIX_VECTOR,
+) = range(37)
 
 # Modes of K_CONV and K_ACTIVATION.
 PLAIN, MASKED, POOLED = 0, 1, 2

@@ -9,6 +9,7 @@ from fastcnn.backends.lanes.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.forward import Forward
 from fastcnn.backends.lanes.grouping import Unsupported
 from fastcnn.backends.lanes.layout import row
+from fastcnn.backends.lanes.pixel_forward import PixelForward
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.program import Program
 from fastcnn.backends.lanes.rows import copy
@@ -25,6 +26,7 @@ def lower(
     training: bool = False,
     input_gradient: bool = False,
     outputs: bool = False,
+    pixels: bool = False,
 ) -> Program:
     """Lower a network for one batch size: forward, and if wanted the loss and all gradients.
 
@@ -41,6 +43,9 @@ def lower(
         Whether dropout is active and batch normalisation takes the batch's statistics.
     outputs : bool
         Whether the network's output is copied out of the arena.
+    pixels : bool
+        Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
+        with a batch of 1 on one thread.
 
     Raises
     ------
@@ -51,11 +56,12 @@ def lower(
     for node in graph.nodes:
         if not hasattr(Forward, node.operation):
             raise Unsupported(f"the operation {node.operation}")
+    assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
     planner = Planner(graph, batch, parameters, workers, backward=backward, training=training)
-    forward = Forward(planner)
+    forward = PixelForward(planner) if pixels else Forward(planner)
     normalisation = forward.input_row()
     for group in planner.groups:
-        getattr(forward, group.operation)(group)
+        forward.add_group(group)
     output = forward.values[len(graph.nodes) - 1]
     gradient, input_grad = None, None
     if outputs:

@@ -30,6 +30,15 @@ def sum_of_squares(G, first, last):
 
 
 @linked
+def total_norm(squares, units):
+    """The norm from the units' sums of squares, in their order."""
+    total = 0.0
+    for unit in range(units):
+        total += squares[unit]
+    return math.sqrt(total)
+
+
+@linked
 def update(kind, P, G, S1, S2, i, end, scale, settings, lr, step):
     """An optimiser's step on the parameters ``i`` to ``end``; see optim/optimizers.py.
 

@@ -1,11 +1,12 @@
 """PyTorch as a contestant: eager, channels_last and torch.compile."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -26,6 +27,12 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             if (top, left) != (bottom, right):
                 x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
             return F.conv2d(x, weight, bias, a["stride"], (top, left), a["dilation"], a["groups"])
+        case "conv_transpose2d":
+            (top, _), (left, _) = a["padding"]
+            return F.conv_transpose2d(
+                x, weight, bias, a["stride"], (top, left), a["output_padding"], a["groups"],
+                a["dilation"],
+            )  # fmt: skip
         case "linear":
             return F.linear(x, weight, bias)
         case "max_pool2d":
@@ -43,10 +50,12 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             return x + inputs[1]
         case "dropout":
             return F.dropout(x, a["p"], training)
+        case "dropout2d":
+            return F.dropout2d(x, a["p"], training)
         case "relu" | "sigmoid" | "tanh":
             return getattr(torch, node.operation)(x)
         case "batch_norm":
-            mean, var = (parameters[f"{node.name}.running_{what}"] for what in ("mean", "var"))
+            mean, var = (parameters.get(f"{node.name}.running_{what}") for what in ("mean", "var"))
             return F.batch_norm(x, mean, var, weight, bias, training, a["momentum"], a["eps"])
         case "leaky_relu" | "elu" | "gelu" | "silu" | "softplus":
             return getattr(F, node.operation)(x, **a)
@@ -81,16 +90,9 @@ def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -
 
 
 def layer_run(
-    operation: str,
-    arguments: Mapping[str, Any],
-    x: np.ndarray,
-    weights: Sequence[np.ndarray],
-    grad: np.ndarray,
-    backward: bool,
-    channels_last: bool,
-    threads: int,
+    case: LayerCase, arrays: Arrays, backward: bool, channels_last: bool, threads: int
 ) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """One layer forward, or the gradients of its input and weights."""
+    """One layer forward, or the gradients of its input and parameters."""
     import torch
 
     def tensor(array: np.ndarray) -> Any:
@@ -99,25 +101,24 @@ def layer_run(
             made = made.contiguous(memory_format=torch.channels_last)
         return made
 
-    names = [f"weight{index}" for index in range(len(weights))]
-    parameters = {name: tensor(value) for name, value in zip(names, weights, strict=True)}
-    node = Node(operation, operation, (-1,), dict(arguments),
-                {"weight": names[0]} if names else {}, (x.shape[1:],), grad.shape[1:])  # fmt: skip
-    inputs = [tensor(x), *parameters.values()]
+    node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
+    parameters = {name: tensor(value) for name, value in arrays.parameters.items()}
+    inputs = [tensor(value) for value in (arrays.x, *arrays.other)]
+    wanted = [*inputs[:1], *parameters.values()]
     if backward:
-        for value in inputs:
+        for value in wanted:
             value.requires_grad_()
-        output, wanted = _apply(node, inputs[:1], parameters, False), tensor(grad)
+        output, grad = _apply(node, inputs, parameters, True), tensor(arrays.grad)
 
     def run(times: int) -> tuple[np.ndarray, ...]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         for _ in range(times):
             if backward:
-                made = torch.autograd.grad(output, inputs, wanted, retain_graph=True)
+                made = torch.autograd.grad(output, wanted, grad, retain_graph=True)
             else:
                 with torch.inference_mode():
-                    made = (_apply(node, inputs[:1], parameters, False),)
+                    made = (_apply(node, inputs, parameters, True),)
         return tuple(value.contiguous().numpy() for value in made)
 
     return run

@@ -1,0 +1,158 @@
+"""A layer of the benchmark: its node, and the arrays that every contestant gets."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastcnn import functional as F
+from fastcnn.backends import get_backend, im2col
+from fastcnn.backends.counter_random import dropout_key
+from fastcnn.backends.graph import INPUT, Node
+from fastcnn.backends.operations import OPERATIONS
+
+BATCH = 64
+#: The first node of a network, at the first step of a training with seed 0.
+MASK = dropout_key(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What goes into a layer, what comes out, and what comes back.
+
+    Attributes
+    ----------
+    x, y, grad : ndarray
+        Input, output, and the gradient of the output.
+    other : tuple of ndarray
+        The second map, of a sum.
+    parameters : dict of str to ndarray
+    """
+
+    x: np.ndarray
+    other: tuple[np.ndarray, ...]
+    parameters: dict[str, np.ndarray]
+    y: np.ndarray
+    grad: np.ndarray
+
+    def first(self, samples: int) -> "Arrays":
+        """The same of a few samples."""
+        other = tuple(array[:samples] for array in self.other)
+        return Arrays(
+            self.x[:samples], other, self.parameters, self.y[:samples], self.grad[:samples]
+        )
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """One layer on a batch.
+
+    Attributes
+    ----------
+    operation : str
+        A function of :mod:`fastcnn.functional`.
+    shape : tuple of int
+        Of one sample.
+    weight : tuple of int, optional
+        Shape of the weight of a convolution or a linear layer.
+    arguments : dict
+        As the backends take them, after the weight.
+    """
+
+    operation: str
+    shape: tuple[int, ...]
+    weight: tuple[int, ...] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def work(self) -> str:
+        """The layer in words."""
+        size = " x ".join(map(str, self.shape))
+        kernel = f", weight {' x '.join(map(str, self.weight))}" if self.weight else ""
+        return f"{self.operation} {size}{kernel}"
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """What there is to compute: a sum hands its gradient on as it is."""
+        return ("forward",) if self.operation == "add" else ("forward", "backward")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the layer draws a mask."""
+        return OPERATIONS[self.operation].random
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether the engine has the operation outside networks; im2col does the others."""
+        lanes = get_backend("lanes")
+        return getattr(lanes, self.operation) is not getattr(im2col, self.operation)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments as :mod:`fastcnn.functional` takes them: equal padding on both sides."""
+        settings = dict(self.arguments)
+        padding = settings.get("padding")
+        if padding and isinstance(padding[0], tuple):
+            settings["padding"] = tuple(before for before, _ in padding)
+        if self.operation == "batch_norm":
+            settings["training"] = True
+        return settings | ({"key": MASK} if self.is_random else {})
+
+    def flops(self, outputs: int) -> int:
+        """Floating-point operations of a forward pass by definition; 0 where none are counted."""
+        if not self.weight:
+            return 0
+        if self.operation == "conv_transpose2d":  # every input pixel meets the whole kernel
+            return 2 * int(np.prod(self.weight[1:])) * BATCH * int(np.prod(self.shape))
+        return 2 * int(np.prod(self.weight[1:])) * outputs
+
+    def arrays(self) -> Arrays:
+        """Random arrays, the same for every contestant."""
+        generator = np.random.default_rng(0)
+
+        def normal(shape: tuple[int, ...]) -> np.ndarray:
+            return generator.standard_normal(shape).astype(np.float32)
+
+        x = normal((BATCH, *self.shape))
+        other: tuple[np.ndarray, ...] = ()
+        parameters: dict[str, np.ndarray] = {}
+        if self.weight is not None:
+            parameters["weight"] = normal(self.weight) / np.float32(
+                np.sqrt(np.prod(self.weight[1:]))
+            )
+        elif self.operation == "batch_norm":
+            parameters = {"weight": 1 + normal(self.shape[:1]) / 4, "bias": normal(self.shape[:1])}
+        elif self.operation == "add":
+            # A map that the engine can make of the input: sums of one map with itself read less.
+            other = (np.maximum(x, np.float32(0.0)),)
+        y = self.forward(x, other, parameters, "im2col")
+        return Arrays(x, other, parameters, y, normal(y.shape))
+
+    def forward(
+        self, x: np.ndarray, other: tuple[np.ndarray, ...], parameters: dict[str, np.ndarray],
+        backend: str,
+    ) -> np.ndarray:  # fmt: skip
+        """The functional call."""
+        function: Any = getattr(F, self.operation)
+        return function(x, *other, **parameters, **self.settings, backend=backend)
+
+    def backward(self, arrays: Arrays, backend: str) -> tuple[np.ndarray, ...]:
+        """Gradients of the input and of the parameters that are given."""
+        function: Any = getattr(F, f"{self.operation}_backward")
+        read = {key: arrays.parameters[key] for key in OPERATIONS[self.operation].backward_reads
+                if key in arrays.parameters}  # fmt: skip
+        made = function(arrays.grad, arrays.x, **read, **self.settings, backend=backend)
+        return made[: 1 + len(arrays.parameters)] if isinstance(made, tuple) else (made,)
+
+    def node(self, shape: tuple[int, ...], output: tuple[int, ...], index: int = 0) -> Node:
+        """The layer as part of a network, on samples of some shape."""
+        arguments = dict(self.arguments)
+        names = ["weight"] if self.weight else []
+        if self.operation == "batch_norm":
+            arguments |= {"momentum": 0.1, "track_running_stats": False}
+            names = ["weight", "bias"]
+        sources = (INPUT, *range(index))
+        return Node(
+            "layer", self.operation, sources, arguments, {name: name for name in names},
+            (shape,) * len(sources), output,
+        )  # fmt: skip

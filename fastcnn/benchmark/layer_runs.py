@@ -1,0 +1,102 @@
+"""One layer of the benchmark, run by fastcnn's backends."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes.engine import Engine
+from fastcnn.backends.lanes.functions import LINEAR_IN_INPUT
+from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase
+from fastcnn.training.blas import blas_threads
+
+#: Rows that bring a batch into lanes and results out of them.
+OUTSIDE = (L.K_INPUT, L.K_OUTPUT)
+#: Their inputs lie in memory as maps.
+OF_MAPS = ("batch_norm", "dropout", "dropout2d", "add", "flatten")
+Run = Callable[[int], tuple[np.ndarray, ...]]
+
+
+def alone_run(case: LayerCase, arrays: Arrays, backend: str, backward: bool, threads: int) -> Run:
+    """The functional call, some times over."""
+
+    def run(times: int) -> tuple[np.ndarray, ...]:
+        with blas_threads(threads):
+            for _ in range(times):
+                made = (
+                    case.backward(arrays, backend)
+                    if backward
+                    else (case.forward(arrays.x, arrays.other, arrays.parameters, backend),)
+                )
+        return made
+
+    return run
+
+
+def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> Run:
+    """The rows of the engine's program between two layers of a network, some times over."""
+    parameters = arrays.parameters
+    is_flat = not case.weight and "pool" not in case.operation and case.operation not in OF_MAPS
+    shape = (int(np.prod(case.shape)),) if is_flat else case.shape
+    output = (arrays.y[0].size,) if is_flat else arrays.y.shape[1:]
+    before = [Node("before", "relu", (INPUT,), {}, {}, (shape,), shape) for _ in arrays.other]
+    graph = Graph(shape, (*before, case.node(shape, output, len(before))))
+    places, flat, offset = {}, [np.zeros(0, np.float32)], 0
+    for key, value in parameters.items():
+        places[key] = (offset, value.shape)
+        flat.append(value.ravel())
+        offset += value.size
+    build: dict[str, bool] = (
+        {"backward": True, "input_gradient": True} if backward else {"outputs": True}
+    )
+    engine = Engine(
+        graph, BATCH, np.concatenate(flat), places, threads, None, training=True, **build
+    )
+    program, order = engine.program, np.arange(BATCH)
+    if backward:
+        assert program.output_gradient is not None
+        engine.write(program.output_gradient, arrays.grad.reshape(BATCH, *output))
+    y = np.empty((BATCH, *output), np.float32)
+    engine.run(arrays.x, order, np.zeros(1), outputs=y.reshape(-1))
+    chosen = program.phases
+    if backward:
+        # Others stand behind a forward pass, whose outputs are where it left them.
+        linear = case.operation in LINEAR_IN_INPUT
+        chosen = (
+            program.backward_phases(skip_forward=True)
+            if linear
+            else program.phases[program.first_backward :]
+        )
+    inside = [
+        [index, index + 1, whole]
+        for first, last, whole in chosen
+        for index in range(first, last)
+        if program.rows[index, L.KERNEL] not in OUTSIDE
+        and not program.names[index].startswith("before:")
+    ]
+    phases = np.array(_joined(inside), np.int64).reshape(-1, 3)
+
+    def run(times: int) -> tuple[np.ndarray, ...]:
+        engine.run(arrays.x, np.tile(order, times), np.zeros(times), phases=phases)
+        if not backward:
+            return (y.reshape(arrays.y.shape),)
+        assert program.input_gradient is not None
+        grad_x = engine.read(program.input_gradient, BATCH).reshape(arrays.x.shape)
+        return grad_x, *(
+            engine.gradient[place : place + value.size].reshape(value.shape).copy()
+            for (place, _), value in zip(places.values(), parameters.values(), strict=True)
+        )
+
+    return run
+
+
+def _joined(rows: list[list[int]]) -> list[list[int]]:
+    """Neighbouring rows of one kind as one phase: blocks pass through them without a barrier."""
+    phases: list[list[int]] = []
+    for first, last, whole in rows:
+        if phases and phases[-1][1] == first and phases[-1][2] == whole == 0:
+            phases[-1][1] = last
+        else:
+            phases.append([first, last, whole])
+    return phases

@@ -1,0 +1,68 @@
+"""Figure of the report's wrong gradients."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.study.layer_lines import style_axes
+from fastcnn.training.curves import new_figure
+
+if TYPE_CHECKING:
+    from fastcnn.study.wrong_gradients import WrongGradients
+
+#: Okabe-Ito colours and widths by the wrong formulas. Lines that coincide with an earlier one leave
+#: its edges to be seen.
+LINES: dict[tuple[str, ...], tuple[str, float]] = {
+    (): ("#56B4E9", 5.0),
+    ("relu",): ("#E69F00", 2.6),
+    ("convolution",): ("#009E73", 1.2),
+    ("sigmoid",): ("#D55E00", 1.2),
+    ("convolution", "relu"): ("#CC79A7", 1.2),
+    ("sigmoid", "convolution", "relu"): ("#CC79A7", 1.2),
+}
+NAMES = {
+    (): "none: right",
+    ("relu",): "relu",
+    ("convolution",): "convolution",
+    ("sigmoid",): "sigmoid",
+    ("convolution", "relu"): "all together",
+}
+
+
+def loss_figure(result: "WrongGradients") -> Any:
+    """Training loss over the steps, one panel a plan."""
+    from matplotlib.lines import Line2D
+
+    from fastcnn.study.wrong_gradients import PLANS, smoothed
+
+    figure = new_figure(9.0, 5.6)
+    panels = figure.subplots(2, 3, sharey=True)
+    for axes, (name, plan) in zip(panels.ravel(), PLANS.items(), strict=True):
+        axes.axhline(np.log(3), color="grey", linestyle=":", linewidth=1)
+        for wrong, (colour, width) in LINES.items():
+            if wrong not in plan.sets:
+                continue
+            losses = result.of(name, wrong)[0].losses
+            if wrong:
+                axes.plot(losses, color=colour, linewidth=0.5, alpha=0.3)
+            smooth = smoothed(losses)
+            axes.plot(
+                np.arange(len(smooth)) + len(losses[np.isfinite(losses)]) - len(smooth), smooth,
+                color=colour, linewidth=width, alpha=1.0 if wrong else 0.6,
+            )  # fmt: skip
+        axes.set_title(plan.name, loc="left", fontsize=9)
+        axes.set_yscale("log")
+        style_axes(axes)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("cross-entropy (nats)", fontsize=9)
+    figure.supxlabel("step", fontsize=9)
+    lines = [
+        Line2D([], [], color=LINES[key][0], linewidth=LINES[key][1], label=label,
+               alpha=1.0 if key else 0.6)
+        for key, label in NAMES.items()
+    ]  # fmt: skip
+    figure.legend(
+        handles=lines, loc="outside upper center", ncols=len(lines), frameon=False, fontsize=8,
+        title="wrong gradients", title_fontsize=8,
+    )  # fmt: skip
+    return figure

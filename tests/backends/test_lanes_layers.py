@@ -1,0 +1,73 @@
+"""Every kind of layer runs on the engine itself: planned, trained and asked, never by im2col."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.backends.operations import OPERATIONS
+from fastcnn.execution import loss_and_gradients
+from fastcnn.layers import Add, Flatten, Layer, Linear, Residual, Sequential, Sigmoid
+
+
+def network(layer: Layer, shape: tuple[int, ...]) -> Sequential:
+    """The layer between a sigmoid and a linear layer; a sum as a block of its own."""
+    tested = Residual(Sigmoid()) if isinstance(layer, Add) else deepcopy(layer)
+    features = int(np.prod(tested.output_shape(shape)))
+    return Sequential(
+        {
+            "first": Sigmoid(),
+            "tested": tested,
+            "flat": Flatten(),
+            "fc": Linear(features, 3, seed=7),
+        },
+        input_shape=shape,
+    )
+
+
+@pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: repr(value)[:40])
+def test_a_layer_is_the_engines(
+    layer: Layer, shape: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    single = network(layer, shape)
+    double = deepcopy(single).to(np.float64)
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(0.0, 2.0, (21, *shape)), generator.integers(0, 3, 21)
+    for training in (True, False):
+        program = fastcnn.plan(single, 21, training=training, threads=2)
+        passes = training or not OPERATIONS.get(getattr(layer, "operation", ""), _PLAIN).random
+        if passes and not isinstance(layer, Flatten):
+            assert any(name.startswith("tested") for name in program.names)
+        value, _, gradient = loss_and_gradients(single, x, y, seed=5, step=2, training=training)
+        expected = loss_and_gradients(
+            double, x, y, backend="im2col", seed=5, step=2, training=training
+        )
+        assert value == pytest.approx(expected[0], rel=1e-5)
+        assert gradient == pytest.approx(expected[2], abs=2e-5 * np.abs(expected[2]).max())
+    assert not caplog.records
+
+
+_PLAIN = OPERATIONS["relu"]
+
+
+def test_every_operation_is_among_them() -> None:
+    covered = {node.operation for layer, shape in CASES
+               for node in network(layer, shape).graph().nodes}  # fmt: skip
+    assert covered == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (3, 4), (2, 3, 4, 5)])
+def test_samples_of_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((70, *shape)).astype(np.float32), np.arange(70) % 3
+    found = []
+    for backend in ("im2col", "lanes"):
+        model = Sequential(
+            Sigmoid(), Flatten(), Linear(int(np.prod(shape)), 3, seed=1), input_shape=shape
+        )
+        history = fastcnn.fit(model, (x, y), epochs=2, batch_size=30, backend=backend)
+        found.append((history.final["train_loss"], model.logits(x, backend=backend)))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    assert found[1][1] == pytest.approx(found[0][1], abs=1e-4)

@@ -1,0 +1,147 @@
+"""The engine's forward pass of one sample, with a pixel in each lane."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from hypothesis import given, note, settings
+
+import fastcnn
+from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.backends.lanes.grouping import Unsupported
+from fastcnn.execution.lanes import make_engine
+from fastcnn.layers import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    Conv2d,
+    ConvTranspose2d,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
+from tests.backends.test_lanes_fuzz import networks
+from tests.backends.test_lanes_layers import network
+
+NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
+
+
+def alone(model: Sequential, x: np.ndarray) -> np.ndarray:
+    """Outputs of samples one after the other by one engine with a pixel in each lane."""
+    graph = model.graph()
+    engine = make_engine(model, graph, 1, 1, outputs=True, pixels=True)
+    outputs = np.empty((len(x), *graph.output_shape), np.float32)
+    engine.run(
+        np.ascontiguousarray(x, np.float32), np.arange(len(x)), np.zeros(len(x)),
+        outputs=outputs.reshape(-1),
+    )  # fmt: skip
+    return outputs
+
+
+def exact(model: Sequential, x: np.ndarray) -> np.ndarray:
+    """The same by im2col in float64."""
+    return deepcopy(model).to(np.float64).logits(x, backend="im2col")
+
+
+def check(model: Sequential, x: np.ndarray) -> None:
+    """Compare both; the first sample again at the end, when the others have left their traces."""
+    x = np.concatenate([x, x[:1]])
+    expected = exact(model, x)
+    found = alone(model, x)
+    assert found == pytest.approx(expected, abs=1e-5 * max(1.0, np.abs(expected).max()))
+    assert (found[0] == found[-1]).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str) -> None:
+    model = getattr(fastcnn.models, name)(seed=0)
+    generator = np.random.default_rng(0)
+    for key, value in model.state_dict().items():
+        if "running" in key:
+            value[...] = generator.uniform(0.5, 1.5, value.shape)
+    x = generator.standard_normal((3, *model.input_shape)).astype(np.float32)
+    check(model, x)
+    images = generator.integers(0, 256, x.shape).astype(np.uint8)
+    assert model.logits(images[:2]) == pytest.approx(exact(model, images[:2]), rel=1e-4, abs=1e-2)
+
+
+@pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: repr(value)[:40])
+def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
+    model = network(layer, shape)
+    x = np.random.default_rng(0).normal(0.0, 2.0, (3, *shape)).astype(np.float32)
+    try:
+        check(model, x)
+    except Unsupported:
+        assert isinstance(layer, (ConvTranspose2d, AdaptiveAvgPool2d, BatchNorm1d, AvgPool2d))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (MaxPool2d(3, 2, padding=1), Conv2d(2, 3, 3, padding=1, seed=1)),
+        (AvgPool2d(3, 2, padding=1), Conv2d(2, 3, 3, padding=1, seed=1)),
+        (Conv2d(2, 4, 3, padding=1, seed=1), Conv2d(4, 4, 5, padding=4, dilation=2, seed=2)),
+        (Conv2d(2, 4, 3, stride=3, seed=1), ReLU(), MaxPool2d(2), Conv2d(4, 2, 1, seed=2)),
+        (Conv2d(2, 4, (1, 5), stride=(2, 1), padding=(0, 2), seed=1), ReLU(), MaxPool2d(2)),
+        (Conv2d(2, 4, 3, padding=1, groups=2, seed=1), Conv2d(4, 4, 3, stride=2, groups=4, seed=2)),
+        (Conv2d(2, 17, 3, seed=1), ReLU(), Conv2d(17, 1, 3, padding="same", seed=2)),
+    ],
+    ids=lambda layers: repr(layers[0])[:40],
+)
+@pytest.mark.parametrize("size", [(13, 17), (18, 7), (9, 40)])
+def test_geometries(layers: tuple[Layer, ...], size: tuple[int, int]) -> None:
+    features = int(np.prod(Sequential(*deepcopy(layers)).output_shape((2, *size))))
+    model = Sequential(
+        *deepcopy(layers), Flatten(), Linear(features, 5, seed=3), input_shape=(2, *size)
+    )
+    check(model, np.random.default_rng(1).standard_normal((2, 2, *size)).astype(np.float32))
+
+
+@given(model=networks())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_random_networks(model: Sequential) -> None:
+    note(repr(model))
+    x = np.random.default_rng(0).standard_normal((2, *model.input_shape)).astype(np.float32)
+    expected = exact(model, x)
+    for found in (model.logits(x), model.logits(x[:1])):
+        largest = max(1e-3, float(np.abs(expected).max()))
+        assert np.abs(found - expected[: len(found)]).max() <= 1e-4 * largest
+
+
+def test_nan_goes_where_it_is_read() -> None:
+    model = Sequential(
+        Conv2d(1, 2, 3, padding=1, seed=1), Conv2d(2, 1, 3, padding=1, seed=2),
+        input_shape=(1, 12, 20),
+    )  # fmt: skip
+    x = np.zeros((1, 1, 12, 20), np.float32)
+    x[0, 0, 5, 19] = np.nan
+    assert (np.isnan(alone(model, x)) == np.isnan(exact(model, x))).all()
+    assert not np.isnan(alone(model, x)[0, 0, :, :15]).any()
+
+
+def test_few_samples_are_taken_one_by_one_and_many_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fastcnn.execution import lanes
+
+    batches = []
+    make = lanes.make_engine
+
+    def spy(model, graph, batch, threads, **build):  # type: ignore[no-untyped-def]
+        batches.append(batch)
+        return make(model, graph, batch, threads, **build)
+
+    monkeypatch.setattr(lanes, "make_engine", spy)
+    model = fastcnn.models.report_cnn(seed=0)
+    x = np.random.default_rng(0).standard_normal((40, 1, 28, 28)).astype(np.float32)
+    whole = model.logits(x)
+    for count in (1, 3, 4, 16):
+        assert model.logits(x[:count]) == pytest.approx(whole[:count], abs=1e-5)
+    assert batches == [64, 1, 16]
+    # Without kernels for single samples, blocks take them; nothing is computed by im2col.
+    up = Sequential(ConvTranspose2d(1, 1, 2, seed=0), input_shape=(1, 4, 4))
+    up.logits(np.zeros((1, 1, 4, 4)))
+    assert batches[3:] == [1, 16]

@@ -1,0 +1,183 @@
+"""ONNX files of other programs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution import forward
+from fastcnn.interop import import_onnx
+from fastcnn.layers import GELU, Sequential
+from tests.interop.test_interop import SHAPE, onnx, run
+
+#: GELU as PyTorch writes it, node by node: kind, inputs, output; numbers are constants.
+GELU_OF_OTHERS: dict[str, list[tuple[str, list[Any], str]]] = {
+    "none": [
+        ("Div", ["x", 2**0.5], "a"), ("Erf", ["a"], "b"), ("Add", ["b", 1.0], "c"),
+        ("Mul", ["x", "c"], "d"), ("Mul", ["d", 0.5], "y"),
+    ],
+    "tanh": [
+        ("Pow", ["x", 3.0], "a"), ("Mul", [0.044715, "a"], "b"), ("Add", ["x", "b"], "c"),
+        ("Mul", [(2 / np.pi) ** 0.5, "c"], "d"), ("Tanh", ["d"], "e"), ("Add", [1.0, "e"], "f"),
+        ("Mul", [0.5, "x"], "g"), ("Mul", ["g", "f"], "y"),
+    ],
+    "wrong": [
+        ("Div", ["x", 1.5], "a"), ("Erf", ["a"], "b"), ("Add", ["b", 1.0], "c"),
+        ("Mul", ["x", "c"], "d"), ("Mul", ["d", 0.5], "y"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GELU_OF_OTHERS)
+def test_formulas_of_other_programs(name: str, tmp_path: Path) -> None:
+    helper, nodes, constants = onnx.helper, [], []
+    for kind, given, output in GELU_OF_OTHERS[name]:
+        inputs = [value if isinstance(value, str) else f"{output}{value}" for value in given]
+        for value, constant in zip(given, inputs, strict=True):
+            if not isinstance(value, str):
+                array = np.array(value, np.float32)
+                constants.append(onnx.numpy_helper.from_array(array, constant))
+        nodes.append(helper.make_node(kind, inputs, [output]))
+    sides = [
+        helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
+        for side in ("x", "y")
+    ]
+    graph = helper.make_graph(nodes, "g", sides[:1], sides[1:], constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, tmp_path / "m.onnx")
+    if name == "wrong":
+        with pytest.raises(ConfigurationError, match="no layer for the ONNX node"):
+            import_onnx(tmp_path / "m.onnx")
+        return
+    back = import_onnx(tmp_path / "m.onnx")
+    assert [type(layer) for _, layer in back.named_leaves()] == [GELU]
+    x = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
+    assert forward(back, x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-5)
+
+
+def _exported_by_pytorch(torch: Any) -> dict[str, Any]:
+    nn = torch.nn
+
+    class Viewed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 6, 3, padding=1)
+            self.norm = nn.BatchNorm1d(432)
+            self.fc = nn.Linear(432, 5, bias=False)
+            self.last = nn.BatchNorm1d(5, affine=False)
+
+        def forward(self, x: Any) -> Any:
+            x = nn.functional.silu(self.conv(x))
+            return self.last(self.fc(self.norm(x.view(x.shape[0], -1))))
+
+    class Branched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(4, 6, 1, 2)
+            self.norm, self.fc = nn.BatchNorm2d(6), nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            x = nn.functional.gelu(self.norm(self.left(x)) + self.right(x))
+            return self.fc(x.mean((2, 3)))
+
+    return {
+        "viewed": Viewed(),
+        "branched": Branched(),
+        "chain": nn.Sequential(
+            nn.ConvTranspose2d(4, 4, 3, 2, 1, output_padding=1), nn.ELU(0.7), nn.AvgPool2d(3, 2, 1),
+            nn.Softplus(beta=2.0), nn.GELU(approximate="tanh"), nn.AvgPool2d(2, 1, 1),
+            nn.MaxPool2d((2, 3), ceil_mode=True), nn.LeakyReLU(0.2), nn.Dropout2d(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_files_that_pytorch_exports(dynamo: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    torch.manual_seed(0)
+    x = torch.randn(3, *SHAPE)
+    for name, module in _exported_by_pytorch(torch).items():
+        for part in module.modules():
+            if getattr(part, "running_mean", None) is not None:
+                part.running_mean.normal_()
+                part.running_var.uniform_(0.5, 1.5)
+        path = tmp_path / f"{name}.onnx"
+        options = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}} if not dynamo else {
+            "dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},), "verbose": False}  # fmt: skip
+        torch.onnx.export(module.eval(), (x,), path, dynamo=dynamo, **options)
+        with torch.no_grad():
+            expected = module(x).numpy()
+        back = import_onnx(path)
+        assert back.logits(x.numpy()) == pytest.approx(expected, abs=1e-5), name
+        assert isinstance(back, Sequential) == (name != "branched")
+
+
+def write_onnx(path: Path, nodes: list[Any], constants: dict[str, Any], shape: Any = SHAPE) -> None:
+    """A file of these nodes from ``x`` to ``y``, whose shape is not told."""
+    helper = onnx.helper
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", *shape])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", "a", "b", "c"])],
+        [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, path)
+
+
+def node(kind: str, inputs: str, output: str = "y", **attributes: Any) -> Any:
+    return onnx.helper.make_node(kind, inputs.split(), [output], **attributes)
+
+
+KERNEL = np.random.default_rng(0).standard_normal((3, 4, 4, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_by_words(mode: str, stride: int, tmp_path: Path) -> None:
+    made = node("Conv", "x w", auto_pad=mode, strides=[stride, stride])
+    write_onnx(tmp_path / "m.onnx", [made], {"w": KERNEL})
+    x = np.random.default_rng(1).standard_normal((2, *SHAPE)).astype(np.float32)
+    back = import_onnx(tmp_path / "m.onnx")
+    assert back.logits(x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (lambda: [node("Flatten", "x", axis=2)], "a Flatten of axis 2"),
+        (lambda: [node("Clip", "x")], "Clip.*no layer"),
+        (lambda: [node("Add", "x one")], "adds a constant"),
+        (lambda: [node("Reshape", "x two")], "a Reshape of samples"),
+        (lambda: [node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], "ceil"),
+        (lambda: [node("MaxPool", "x", kernel_shape=[2, 2], dilations=[2, 2])], "dilations"),
+        (lambda: [node("AveragePool", "x", kernel_shape=[2, 2], pads=[0, 0, 1, 1])], "symmetric"),
+        (lambda: [node("ConvTranspose", "x t", output_shape=[20, 20])], "output's shape"),
+        (lambda: [node("ReduceMean", "x", axes=[1])], "a mean over axes"),
+        (lambda: [node("Conv", "x one")], r"ONNX node 'y' \(Conv\)"),
+        (lambda: [node("BatchNormalization", "x v v v v", training_mode=1)], "of the batch"),
+        (lambda: [node("Identity", "x")], "computes nothing"),
+        (lambda: [node("Constant", "", value_float=1.0)], "is no layer's"),
+    ],
+)  # fmt: skip
+def test_nodes_that_would_be_another_network(nodes: Any, message: str, tmp_path: Path) -> None:
+    constants = {
+        "one": np.ones(1, np.float32), "two": np.array([-1, 8]), "v": np.ones(4, np.float32),
+        "t": KERNEL.swapaxes(0, 1),
+    }  # fmt: skip
+    write_onnx(tmp_path / "m.onnx", nodes(), constants)
+    with pytest.raises(ConfigurationError, match=message):
+        import_onnx(tmp_path / "m.onnx")
+
+
+def test_an_unknown_sample_shape_is_refused(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "m.onnx", [node("Relu", "x")], {}, (4, "h", "w"))
+    with pytest.raises(ConfigurationError, match="what shape a sample has"):
+        import_onnx(tmp_path / "m.onnx")

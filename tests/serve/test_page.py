@@ -1,0 +1,118 @@
+"""The drawing page in a real browser."""
+
+import base64
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import data
+from fastcnn.serve import Answers
+from fastcnn.serve import server as server_module
+from tests.browser import CHROMIUM, Browser
+from tests.serve.conftest import digit, png, running
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    if CHROMIUM is None or importlib.util.find_spec("websockets") is None:
+        pytest.skip("Chromium or websockets is not installed")
+    made = Browser(tmp_path / "profile")
+    yield made
+    made.close()
+
+
+def open_page(browser: Browser, server: Any) -> str:
+    address = f"http://127.0.0.1:{server.server_port}/"
+    browser.call("Page.navigate", url=address)
+    browser.wait_for("document.getElementById('model').textContent.includes('parameters')")
+    return address
+
+
+def says(text: str) -> str:
+    return f"document.getElementById('answer').textContent === {json.dumps(text)}"
+
+
+def test_drawing(server: Any, browser: Browser, tmp_path: Path) -> None:
+    address = open_page(browser, server)
+    assert browser.evaluate("document.querySelectorAll('#bars .bar').length") == 3
+    box = browser.evaluate(
+        "JSON.stringify(document.getElementById('paper').getBoundingClientRect())"
+    )
+    left, top = json.loads(box)["left"], json.loads(box)["top"]
+    browser.mouse("mousePressed", left + 140, top + 40)
+    for step in range(1, 21):
+        browser.mouse("mouseMoved", left + 140, top + 40 + 10 * step)
+    browser.mouse("mouseReleased", left + 140, top + 240)
+    browser.wait_for(says("It is 1"))
+    assert browser.evaluate("document.querySelector('.bar.best span').textContent") == "1"
+    shown = "document.querySelector('.bar.best b').getBoundingClientRect()"
+    assert browser.evaluate(f"{shown}.width") > 100
+    assert browser.evaluate(f"{shown}.height") > 5
+    assert browser.evaluate("document.querySelectorAll('#layers canvas').length") > 20
+    for name, width, dark in (("light", 1000, False), ("dark", 1000, True), ("phone", 390, False)):
+        browser.screenshot(tmp_path / f"{name}.png", width, dark=dark)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    browser.evaluate("document.getElementById('clear').click()")
+    browser.wait_for(says("Nothing drawn yet"))
+    assert browser.evaluate("document.querySelectorAll('#layers canvas').length") == 0
+    assert browser.problems() == []
+    assert all(url.startswith((address, "data:")) for url in browser.requests())
+
+
+def drop(browser: Browser, content: bytes, kind: str = "image/png") -> None:
+    """Drop a file on the page."""
+    text = base64.b64encode(content).decode()
+    browser.evaluate(
+        f"""{{
+        const bytes = Uint8Array.from(atob("{text}"), (letter) => letter.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], "picture", {{type: "{kind}"}}));
+        document.dispatchEvent(new DragEvent("drop", {{dataTransfer, cancelable: true}}));
+        }}"""
+    )
+
+
+def test_dropping_and_choosing_pictures(server: Any, browser: Browser, tmp_path: Path) -> None:
+    open_page(browser, server)
+    drop(browser, png(digit(0)))
+    browser.wait_for(says("It is 0"))
+    drop(browser, b"no picture at all", "text/plain")
+    browser.wait_for(says("That is no picture that this browser can read"))
+    # A photograph larger than the server takes: the page makes it smaller.
+    noise = np.random.default_rng(0).integers(190, 256, (2800, 2100), dtype=np.uint8)
+    photograph = png(np.minimum(np.kron(digit(2), np.ones((7, 7), np.uint8)), noise))
+    assert len(photograph) > server_module.MAX_BODY
+    drop(browser, photograph)
+    browser.wait_for(says("It is 2"))
+    (tmp_path / "one.png").write_bytes(png(digit(1)))
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    node = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "one.png")])
+    browser.wait_for(says("It is 1"))
+    assert browser.problems() == []
+
+
+def test_coloured_pictures(browser: Browser) -> None:
+    model = fastcnn.models.resnet8(seed=0)
+    classes = tuple(f"kind {number}" for number in range(10))
+    red = np.zeros((40, 60, 3), np.uint8)
+    red[..., 0] = 250
+    with running(Answers(model, classes, data.Normalisation.identity(3), "colours")) as server:
+        open_page(browser, server)
+        assert browser.evaluate("document.getElementById('title').textContent") == (
+            "Draw or drop a picture"
+        )
+        drop(browser, png(red))
+        browser.wait_for("document.getElementById('answer').textContent.startsWith('It is kind')")
+        seen = browser.evaluate(
+            "{const seen = document.getElementById('seen'); [seen.width, seen.height, "
+            "...seen.getContext('2d').getImageData(16, 16, 1, 1).data].join()}"
+        )
+        assert seen == "32,32,250,0,0,255"
+        assert browser.problems() == []

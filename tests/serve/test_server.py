@@ -1,0 +1,199 @@
+"""The server: its answers, hostile input, and many clients."""
+
+import json
+import socket
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.errors import DataError
+from fastcnn.serve import Answers
+from fastcnn.serve import server as server_module
+from fastcnn.serve.pictures import decode
+from tests.serve.conftest import digit, png, running
+
+
+def ask(
+    server: Any, content: bytes | None, path: str = "/api/predict", **headers: str
+) -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.server_port}{path}", content,
+        {"Content-Type": "image/png", **headers},
+    )  # fmt: skip
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_predictions(server: Any, label: int) -> None:
+    status, answer = ask(server, png(digit(label)))
+    assert status == 200
+    assert answer["class"] == str(label)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert "layers" not in answer
+    _, answer = ask(server, png(digit(label)), "/api/predict?maps=1")
+    assert [layer["operation"] for layer in answer["layers"]][:3] == [
+        "conv2d",
+        "relu",
+        "max_pool2d",
+    ]
+    assert answer["layers"][0]["shape"] == [4, 28, 28]
+    assert ask(server, None, "/api/model")[1]["classes"] == ["0", "1", "2"]
+
+
+def bomb() -> bytes:
+    """A small PNG that claims to have 10 billion pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
+
+
+def test_hostile_pictures(server: Any) -> None:
+    good = png(digit(1))
+    for content in (b"", b"nonsense", good[: len(good) // 2], bomb(), b"<svg/>" * 100):
+        status, answer = ask(server, content)
+        assert status == 400, content[:20]
+        assert answer["error"]
+    with pytest.raises(DataError, match="too many"):
+        decode(png(np.zeros((4001, 4001), np.uint8)), 1)
+    assert ask(server, good)[0] == 200
+
+
+def test_networks_that_cannot_be_asked(answers: Answers) -> None:
+    model, identity = fastcnn.models.report_cnn(seed=0), answers.normalisation
+    with pytest.raises(DataError, match=r"gives \(3,\), not one number for each class"):
+        Answers(model, ("0", "1"), identity, "")
+    flat = fastcnn.Sequential(fastcnn.Linear(4, 2), input_shape=(4,))
+    with pytest.raises(DataError, match=r"takes \(4,\), not pictures"):
+        Answers(flat, ("0", "1"), identity, "")
+    model.parameter_vector[7] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        Answers(model, ("0", "1", "2"), identity, "")
+
+
+def test_hostile_requests(server: Any) -> None:
+    good = png(digit(1))
+    assert ask(server, good, **{"Content-Type": "text/plain"})[0] == 415
+    assert ask(server, b'{"pixels": ', **{"Content-Type": "application/json"})[0] == 415
+    assert ask(server, good, "/api/other")[0] == 404
+    for path in ("/../server.py", "//server.py", "/%2e%2e/server.py", "/style.css/../../server.py"):
+        assert ask(server, None, path)[0] == 404
+    for host in ("evil.example", "evil.example:80", f"localhost.evil.example:{server.server_port}"):
+        assert ask(server, good, Host=host)[0] == 403
+        assert ask(server, None, "/", Host=host)[0] == 403
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{server.server_port}@evil.ex"):
+        assert ask(server, good, Origin=origin)[0] == 403
+    status, answer = ask(server, bytes(20_000_000))
+    assert (status, answer["error"]) == (413, "at most 4,000,000 bytes")
+    assert ask(server, good)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "length", ["", "Content-Length: -1", "Content-Length: x", "Content-Length: \xb2",
+               "Content-Length: 1e3", "Content-Length: " + "9" * 5000,
+               "Transfer-Encoding: chunked"],
+    ids=["none", "negative", "letter", "superscript", "float", "endless", "chunked"],
+)  # fmt: skip
+def test_bodies_of_unknown_length(server: Any, length: str) -> None:
+    answer = raw(server, "POST /api/predict", "Content-Type: image/png", length)
+    assert answer.startswith(b"HTTP/1.0 411 ")
+    assert b"Content-Length is missing, or no number" in answer
+
+
+@pytest.mark.parametrize("line", ["DELETE /", "PUT /api/predict"])
+def test_what_is_no_request(server: Any, line: str) -> None:
+    answer = raw(server, line)
+    assert answer.startswith(b"HTTP/1.0 501 ")
+    assert b"Content-Security-Policy" in answer
+    assert b'{"error"' in answer
+    for nonsense in ("nonsense", "GET / HTTP/9.9"):
+        assert raw(server, nonsense).startswith(b'{"error"')
+
+
+def test_a_mistake_of_ours_is_answered(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server.answers, "about", fail)
+    status, answer = ask(server, png(digit(1)))
+    assert status == 500
+    assert answer["error"].startswith("something went wrong")
+    monkeypatch.undo()
+    assert ask(server, png(digit(1)))[0] == 200
+
+
+def raw(server: Any, line: str, *headers: str) -> bytes:
+    """All that comes back for some lines."""
+    words = line if "HTTP/" in line or " " not in line else f"{line} HTTP/1.0"
+    lines = [words, f"Host: 127.0.0.1:{server.server_port}", *filter(None, headers), "", ""]
+    answer = b""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        connection.sendall("\r\n".join(lines).encode("latin-1"))
+        while part := connection.recv(4096):
+            answer += part
+    return answer
+
+
+def test_only_this_machine_is_listened_to(server: Any) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_too_many_connections_are_refused(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    with running(answers) as server:
+        place = ("127.0.0.1", server.server_port)
+        waiting = [socket.create_connection(place) for _ in range(2)]
+        for connection in waiting:
+            connection.sendall(b"GET / HT")
+        with socket.create_connection(place, timeout=10) as third:
+            assert third.recv(100).startswith(b"HTTP/1.0 503 ")
+        for connection in waiting:
+            connection.close()
+
+
+def test_slow_clients_are_hung_up(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_SECONDS", 0.3)
+    began = time.monotonic()
+    slow = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(5)]
+    for connection in slow:
+        connection.sendall(b"GET / HT")
+    for connection in slow:
+        connection.settimeout(5)
+        assert connection.recv(10) == b""
+        connection.close()
+    assert time.monotonic() - began < 4
+    monkeypatch.undo()
+    assert ask(server, png(digit(2)))[0] == 200
+
+
+def test_clients_at_once(server: Any) -> None:
+    pictures = {label: png(digit(label)) for label in (0, 1, 2)}
+    found: list[bool] = []
+
+    def work(label: int) -> None:
+        found.extend(ask(server, pictures[label])[1].get("class") == str(label) for _ in range(5))
+
+    threads = [threading.Thread(target=work, args=(i % 3,)) for i in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 45
