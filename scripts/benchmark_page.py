@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fastcnn.benchmark.figures import write_figures
+from fastcnn.benchmark.processes import SLOW
 from fastcnn.benchmark.profile import Profile
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
@@ -20,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
 PAGE, README = ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+LOOPS_BEGIN, LOOPS_END = "<!-- loops: begin -->", "<!-- loops: end -->"
+#: Images of digits 0, 1, 2 in MNIST's training set.
+IMAGES = 18_623
 OWN = ("reference", "im2col", "lanes")
 #: Rows of a profile that the page shows; the CSV has all.
 LONGEST = 12
@@ -34,7 +38,7 @@ def main() -> None:
         save_figure(roofline_figure(profile), RESULTS / f"profile-{profile.model}.png")
     PAGE.write_text(render_page(RESULTS), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
-    README.write_text(with_table(readme, render_readme(RESULTS)), encoding="utf-8")
+    README.write_text(with_tables(readme, RESULTS), encoding="utf-8")
 
 
 def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profile]]:
@@ -46,19 +50,72 @@ def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profil
     return read_report(folder / "bench.json"), scaling, profiles
 
 
-def with_table(readme: str, table: str) -> str:
-    """README with its generated part replaced.
+def with_tables(readme: str, folder: Path) -> str:
+    """README with its generated parts replaced; that of the loops, where they were measured.
 
     Raises
     ------
     ValueError
-        If it has no place for it.
+        If it has no place for them.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    readme = _replaced(readme, render_readme(folder), BEGIN, END)
+    loops = render_loops(folder)
+    return readme if loops is None else _replaced(readme, loops, LOOPS_BEGIN, LOOPS_END)
+
+
+def _replaced(readme: str, table: str, begin: str, end: str) -> str:
+    before, first, rest = readme.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"README.md needs the lines {begin} and {end}")
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def render_loops(folder: Path) -> str | None:
+    """README's table of the three backends; None where the loops were not measured."""
+    report = read_report(folder / "bench.json")
+    steps = [row for row in report.results if (row.suite, row.work) == ("step", "report_cnn")]
+    best = [_best([r for r in steps if r.batch == 64], name) for name in ("im2col", "lanes")]
+    loops = _best(steps, "reference")
+    if loops is None or best[0] is None or best[1] is None:
+        return None
+    fast = [row.median for row in best if row]
+    epochs = [f"{1e-6 * IMAGES * value:.2g} s" for value in fast]
+    rows = [
+        ("a training step, one sample", f"{loops.median:,.0f} µs", f"{_number(fast[0])} µs",
+         f"{_number(fast[1])} µs ({_rounded(loops.median / fast[1])} times faster)"),
+        (f"one epoch of {IMAGES:,} images, from the row above",
+         f"{1e-6 * IMAGES * loops.median / 60:.0f} minutes", *epochs),
+    ]  # fmt: skip
+    for unit, what, form in (
+        ("s", "`fastcnn train`, from start to end", "{:.2g} s"),
+        ("% correct", "its test accuracy, after 5 epochs", "{:.2f} %"),
+    ):
+        found = {r.contestant: r.median for r in report.results
+                 if r.suite == "process" and r.unit == unit and "mnist012" in r.work}  # fmt: skip
+        if SLOW in found and "fastcnn" in found:
+            rows.append((what, "", form.format(found[SLOW]), form.format(found["fastcnn"])))
+    header = ("the report's network, batch 64", "nested loops", "im2col", "lanes")
+    return (_table(header, rows, left=1) + "\n" + _levels(report)).rstrip()
+
+
+def _rounded(ratio: float) -> str:
+    """Two digits."""
+    digits = len(f"{ratio:.0f}") - 2
+    return f"{round(ratio, -digits):,.0f}" if digits > 0 else f"{ratio:.2g}"
+
+
+def _levels(report: Report) -> str:
+    """A sentence on the highest accuracy of lenet5, beside PyTorch's."""
+    found = [r for r in report.results
+             if r.suite == "time-to-accuracy" and r.work.startswith("lenet5 on mnist")
+             and r.work.endswith("99%")]  # fmt: skip
+    own, peer = _best(found, "lanes"), _best(found, "PyTorch")
+    if own is None:
+        return ""
+    beside = f" ({peer.contestant}: {_number(peer.median)} s)" if peer else ""
+    return (f"\n`lenet5` reaches 99 % of all of MNIST's test images after "
+            f"{_number(own.median)} s of training{beside}.")  # fmt: skip
 
 
 def render_readme(folder: Path) -> str:
@@ -248,10 +305,11 @@ def _processes(report: Report) -> list[str]:
     for row in report.results:
         if row.suite in ("startup", "process"):
             found.setdefault((row.work, row.contestant), {})[row.unit.partition(" ")[0]] = (
-                _spread(row) if row.unit == "s" else _number(row.median)
+                _spread(row) if row.unit == "s" else f"{row.median:.4g}"
             )
-    rows = [(*key, values.get("s", ""), values.get("MiB", "")) for key, values in found.items()]
-    header = ("process", "contestant", "seconds from start to end", "MiB at most")
+    units = ("s", "MiB", "%")
+    rows = [(*key, *(values.get(unit, "") for unit in units)) for key, values in found.items()]
+    header = ("process", "contestant", "seconds from start to end", "MiB at most", "% correct")
     return [
         "## Start-up and whole processes", "", _command("fastcnn bench startup process"), "",
         "Importing fastcnn loads next to nothing, the rest comes with the first use: compare first "

@@ -1,5 +1,6 @@
 """Costs of whole processes: import, first call, a training from start to end, memory."""
 
+import csv
 import json
 import os
 import statistics
@@ -18,6 +19,8 @@ from fastcnn.errors import FastcnnError
 #: Packages that contestants need.
 PACKAGES = {"PyTorch": "torch", "PyTorch compile": "torch", "JAX jit": "jax", "JAX": "jax"}
 IMPORTS = {"fastcnn": "import fastcnn", "PyTorch": "import torch", "JAX": "import jax.numpy"}
+#: Epochs of a whole training, and the contestant that runs once.
+PROCESS_EPOCHS, SLOW = 5, "fastcnn, im2col"
 #: Peak memory of a child starts at that of its parent, which a benchmark's process makes large:
 #: a small process in between starts, times and measures it.
 _LAUNCHER = """
@@ -126,7 +129,8 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
 
 
 def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Result]:
-    """Time ``fastcnn train`` from start to end: load, five epochs, write the run; and its memory.
+    """Time ``fastcnn train`` from start to end: load, five epochs, write the run; its memory, and
+    the test accuracy it ends with. The backend im2col, which takes longer, runs once.
 
     PyTorch beside it: a script that loads, trains and tests as much, and writes the weights.
 
@@ -135,19 +139,42 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
     data : str
         Name of a data set, such as ``mnist012``.
     """
-    runs: dict[str, list[Run]] = {"fastcnn": []}
+    epochs = str(PROCESS_EPOCHS)
+    own = ["-m", "fastcnn", "train", "--quiet", "--data", data, "--epochs", epochs, "--out"]
+    jobs = {"fastcnn": own}
     if peers and installed("torch"):
-        runs["PyTorch channels_last"] = []
+        jobs["PyTorch channels_last"] = ["-c", programs.TORCH_TRAINING, data, epochs]
+    runs: dict[str, list[Run]] = {name: [] for name in [*jobs, SLOW]}
+    accuracies: dict[str, float] = {}
+
+    def take(name: str, job: list[str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "run"
+            runs[name].append(run_process([*job, str(target)]))
+            if job[0] == "-m":
+                accuracies[name] = _last_accuracy(target / "epochs.csv")
+
     for _ in range(rounds + 1):
-        for name, made in runs.items():
-            with tempfile.TemporaryDirectory() as folder:
-                target = str(Path(folder) / "run")
-                made.append(run_process(
-                    ["-m", "fastcnn", "train", "--quiet", "--data", data, "--epochs", "5",
-                     "--out", target]
-                    if name == "fastcnn"
-                    else ["-c", programs.TORCH_TRAINING, data, "5", target]
-                ))  # fmt: skip
-    work = f"train report_cnn on {data}, 5 epochs"
-    # The first one may have compiled.
-    return [row for name, made in runs.items() for row in _results("process", work, name, made[1:])]
+        for name, job in jobs.items():
+            take(name, job)
+    take(SLOW, [*own[:-1], "--backend", "im2col", own[-1]])
+    work = f"train report_cnn on {data}, {PROCESS_EPOCHS} epochs"
+    results = []
+    for name, made in runs.items():
+        # The first one may have compiled.
+        results += _results("process", work, name, made[1:] if name in jobs else made)
+    for name, percent in accuracies.items():
+        results.append(
+            Result(
+                suite="process", work=work, contestant=name, threads=os.cpu_count() or 1, batch=64,
+                unit="% correct", median=percent, low=percent, high=percent, rounds=1,
+            )
+        )  # fmt: skip
+    return results
+
+
+def _last_accuracy(path: Path) -> float:
+    """Test accuracy after the last epoch of a run, in per cent."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        *_, last = csv.DictReader(stream)
+    return 100 * float(last["test_accuracy"])
