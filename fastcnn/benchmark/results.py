@@ -121,7 +121,7 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
             result.contestant,
             str(result.threads or ""),
             _spread(result),
-            "" if result.ratio is None else f"{_short(result.ratio)}",
+            "" if result.ratio is None else _short(result.ratio),
             "" if result.difference is None else f"{result.difference:.0e}",
             result.note,
         )
@@ -132,15 +132,14 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
 def contestants_table(title: str, unit: str, results: Iterable[Result]) -> str:
     """A table of one line a contestant, the fastest first; who was not timed stands below."""
     timed = sorted((row for row in results if row.rounds), key=lambda row: row.median)
+    header = ("contestant", "threads", unit, "ratio", "apart", "")
     lines = table_rows(timed)
-    header = ["contestant", "threads", unit, "ratio", "differs by", ""]
-    width = 6 if any(line[5] for line in lines) else 5
+    kept = [k for k in range(len(header)) if any(line[k] for line in lines)]
+    cells = [[line[k] for k in kept] for line in lines]
     notes = dict.fromkeys(
         f"{row.contestant}: {row.note}" for row in results if not row.rounds and row.note
     )
-    return "\n".join([
-        title, text_table(header[:width], [line[:width] for line in lines], left=1), *notes,
-    ])  # fmt: skip
+    return "\n".join([title, text_table([header[k] for k in kept], cells, left=1), *notes])
 
 
 def _spread(result: Result) -> str:
@@ -154,4 +153,4 @@ def _short(value: float) -> str:
     """Three digits, without an exponent."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.3g}" if value >= 0.01 else f"{value:.2g}"

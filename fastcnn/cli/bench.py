@@ -168,7 +168,7 @@ def _works(
     most = default_threads()
     threads = (1,) if most == 1 else (1, most)
     names = network or (["report_cnn"] if quick else list(networks()))
-    rounds, seconds = (2, 0.02) if quick else (7, 0.15)
+    rounds, seconds = (2, 0.02) if quick else (5, 0.12)
     measured: dict[str, Any] = {
         "threads": threads,
         "peers": peers,
@@ -183,22 +183,22 @@ def _works(
         ]  # fmt: skip
     if suite is Suite.inference:
         return [
-            partial(inference.bench_inference, name, batch, **measured)
+            partial(inference.bench_inference, name, batch, **measured | {"rounds": most_rounds})
             for name in names
-            for batch in (1, 1000)
+            for batch, most_rounds in ((1, rounds), (1000, min(rounds, 3)))
         ]
     if suite is Suite.layer:
         cases = list(layers.cases())[:: 5 if quick else 1]
         return [
             partial(layers.bench_layers, threads=threads, peers=peers, chosen=[case],
-                    rounds=2 if quick else 3)
+                    rounds=2 if quick else 3, seconds=0.03)
             for case in cases
         ]  # fmt: skip
     if suite is Suite.backward:
         some = list(backward.cases())[:: 8 if quick else 1]
         return [partial(backward.bench_backward, chosen=some, rounds=2 if quick else 5)]
     if suite is Suite.startup:
-        return [partial(processes.bench_startup, peers=peers, rounds=1 if quick else 5)]
+        return [partial(processes.bench_startup, peers=peers, rounds=1 if quick else 3)]
     from fastcnn.data import load, load_default
 
     *_, missing = load_default()
@@ -206,7 +206,7 @@ def _works(
         console.print(f"{missing} (figures are of that data)", style="yellow", soft_wrap=True)
     if suite is Suite.process:
         source = "digits012" if missing else "mnist012"
-        return [partial(processes.bench_process, source, peers=peers, rounds=1 if quick else 5)]
+        return [partial(processes.bench_process, source, peers=peers, rounds=1 if quick else 3)]
     sources = ("digits012", "digits") if missing else ("mnist012", "mnist")
     trained = [(sources[0], "report_cnn", 2), (sources[1], "lenet5", 5)]
     return [
