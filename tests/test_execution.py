@@ -9,6 +9,7 @@ import fastcnn
 from fastcnn.analysis.gradcheck import check_model
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.execution import loss_and_gradients
+from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.passes import run_backward, run_forward
 from fastcnn.layers import (
     AvgPool2d,
@@ -238,3 +239,24 @@ def test_a_share_of_a_batch_has_its_part_of_the_masks(backend: str) -> None:
     ]
     assert np.concatenate([halves[0][1], halves[1][1]]) == pytest.approx(whole[1], abs=1e-5)
     assert (halves[0][2] + halves[1][2]) / 2 == pytest.approx(whole[2], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["report_cnn", "resnet8"])
+def test_outputs_of_all_nodes(name: str) -> None:
+    """Nodes that the engine runs as one have the output of the last, and all others their own."""
+    model = getattr(fastcnn.models, name)(seed=0)
+    x = np.random.default_rng(0).standard_normal((20, *model.input_shape)).astype(np.float32)
+    graph = model.graph()
+    found, expected = (node_outputs(model, x, backend) for backend in ("lanes", "im2col"))
+    same = 0
+    for node, one, other in zip(graph.nodes, found, expected, strict=True):
+        if node.output_shape == other.shape[1:] and np.prod(one.shape) == other.size:
+            values = one.reshape(other.shape)
+            if np.allclose(values, other, atol=1e-4):
+                same += 1
+                continue
+        # The output of a node behind it.
+        behind = [later for later in expected if later.size == one.size]
+        assert any(np.allclose(one.reshape(b.shape), b, atol=1e-4) for b in behind), node.name
+    assert same >= len(graph.nodes) / 2
+    assert found[-1].reshape(20, -1) == pytest.approx(model.logits(x), abs=1e-5)

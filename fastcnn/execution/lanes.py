@@ -188,6 +188,25 @@ def _inference_engine(
     return Lease(model, graph, batch, threads, outputs=True)
 
 
+def network_values(model: Model, x: np.ndarray, graph: Graph) -> list[np.ndarray]:
+    """Output of each node outside training; of nodes that run as one, that of the last.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not cover the model.
+    """
+    with Lease(model, graph, len(x), 1, backward=True) as engine:
+        program = engine.program
+        engine.normalise(*input_factors(None, x))
+        engine.run(
+            stored_images(x), np.arange(len(x)), np.zeros(1),
+            phases=program.phases[: program.first_backward],
+        )  # fmt: skip
+        buffers = (program.values[index] for index in range(len(graph.nodes)))
+        return [engine.read(buffer, len(x)) for buffer in buffers]
+
+
 def _flops_of(model: Model, graph: Graph) -> int:
     """FLOPs of one sample's forward pass; adding them up takes as long as a small network's."""
     known = _flops.setdefault(model, {})

@@ -65,7 +65,7 @@ def _forward(
     step: int = 0,
     threads: int | None = None,
 ) -> np.ndarray:
-    if _is_lanes(backend):
+    if is_lanes(backend):
         from fastcnn.backends.lanes.grouping import Unsupported
         from fastcnn.execution import lanes
 
@@ -79,7 +79,8 @@ def _forward(
     return run_forward(graph, model.state_dict(), x, get_backend(backend), training, seed, step)[-1]
 
 
-def _is_lanes(backend: str | None) -> bool:
+def is_lanes(backend: str | None) -> bool:
+    """Whether a backend by its name, or the default one, is the engine."""
     get_backend(backend)
     return (DEFAULT_BACKEND if backend is None else backend) == "lanes"
 
@@ -128,7 +129,7 @@ def loss_and_gradients(
     target = as_target(loss, y, len(x), graph, x.dtype)
     if training:
         check_statistics(graph, len(x))
-    if _is_lanes(backend):
+    if is_lanes(backend):
         from fastcnn.backends.lanes.grouping import Unsupported
         from fastcnn.execution import lanes
 
@@ -211,7 +212,7 @@ def predict_logits(
     """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
-    if _is_lanes(backend):
+    if is_lanes(backend):
         return _forward(model, graph, x, backend, threads=threads)
     parts = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
     return np.concatenate([_forward(model, graph, part, backend) for part in parts])

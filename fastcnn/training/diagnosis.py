@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends import im2col
-from fastcnn.execution.passes import as_batch, run_forward
+from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.training.blas import blas_threads
@@ -47,6 +46,8 @@ class Diagnosis(Callback):
         By default cross-entropy.
     tell : callable, optional
         Called with each new :class:`Finding`.
+    backend : str, optional
+        What computes the activations.
 
     Attributes
     ----------
@@ -58,8 +59,10 @@ class Diagnosis(Callback):
         train: Samples,
         loss: Loss | None = None,
         tell: Callable[[Finding], None] | None = None,
+        backend: str | None = None,
     ) -> None:
         self.findings: list[Finding] = []
+        self._backend = backend
         self._tell = tell
         self._probe = train.normalisation.apply(train.images[:PROBE])
         is_entropy = loss is None or loss.operation == "cross_entropy"
@@ -169,12 +172,10 @@ class Diagnosis(Callback):
             )  # fmt: skip
 
     def _look_at_activations(self, number: int, model: Model) -> None:
-        x = as_batch(model, self._probe)
-        graph = model.graph(x.shape[1:])
         # On one thread: idle threads of the matrix library would spin beside the engine's.
         with blas_threads(1):
-            outputs = run_forward(graph, model.state_dict(), x, im2col, False, 0, 0)
-        for node, values in zip(graph.nodes, outputs, strict=True):
+            outputs = node_outputs(model, self._probe, self._backend)
+        for node, values in zip(model.graph().nodes, outputs, strict=True):
             if node.operation == "relu":
                 # A unit is a feature, or a channel of a map.
                 alive = (values > 0).any(axis=(0, *range(2, values.ndim)))
@@ -182,7 +183,8 @@ class Diagnosis(Callback):
                 if dead >= MANY_DEAD:
                     self._find(
                         "dead", number,
-                        f"{dead:.0%} of the units of {node.name} are 0 for all of {len(x)} samples",
+                        f"{dead:.0%} of the units of {node.name} are 0 for all of {len(values)} "
+                        "samples",
                         "lower the learning rate, or use LeakyReLU or other initial weights",
                         node.name,
                     )  # fmt: skip

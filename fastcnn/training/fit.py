@@ -190,7 +190,7 @@ def fit(
                 listeners.insert(0, run.recorder())
                 saver = Saver(run.folder, run.folder / METRICS)
             if diagnose and world.is_root:
-                listeners.append(Diagnosis(training_data, loss, _warn))
+                listeners.append(Diagnosis(training_data, loss, _warn, backend))
             loop = TrainingLoop(
                 model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size,
                 seed, average, saver, world, average_every,

@@ -1,7 +1,7 @@
 """Which nodes of a network run together, and which stages of a pass they belong to."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastcnn.backends.graph import Graph, Node
 
@@ -20,6 +20,8 @@ class Group:
         The nodes whose outputs are read.
     target : int
         The last node, whose output is what the others see.
+    members : list of int
+        All nodes of the group.
     relu, pooled : bool
         Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused behind the operation.
     reads, writes : int
@@ -35,6 +37,7 @@ class Group:
     pooled: bool = False
     reads: int = 0
     writes: int = 0
+    members: list[int] = field(default_factory=list)
 
     @property
     def source(self) -> int:
@@ -63,6 +66,7 @@ def fuse(graph: Graph) -> list[Group]:
         else:
             last = Group(node.operation, node, node.inputs, index)
             groups.append(last)
+        last.members.append(index)
         makers[index] = last
     return groups
 

@@ -96,6 +96,11 @@ def lower(
         first_backward=boundary,
         input=forward.values[INPUT],
         output=output,
+        values={
+            index: forward.values[group.target]
+            for group in planner.groups
+            for index in group.members
+        },
         output_gradient=gradient,
         input_gradient=input_grad,
         normalisation=normalisation,

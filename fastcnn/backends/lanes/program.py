@@ -31,6 +31,9 @@ class Program:
         variance.
     first_backward : int
         The first phase after the loss.
+    values : dict of int to Buffer
+        By node where its output stands, or of nodes that run as one that of the last; only a
+        program with a backward pass keeps them all.
     """
 
     batch: int
@@ -45,6 +48,7 @@ class Program:
     first_backward: int
     input: Buffer
     output: Buffer
+    values: dict[int, Buffer]
     output_gradient: Buffer | None
     input_gradient: Buffer | None
     normalisation: int
