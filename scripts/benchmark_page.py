@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fastcnn.benchmark.figures import write_figures
+from fastcnn.benchmark.processes import SLOW
 from fastcnn.benchmark.profile import Profile
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
@@ -20,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
 PAGE, README = ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+LOOPS_BEGIN, LOOPS_END = "<!-- loops: begin -->", "<!-- loops: end -->"
+#: Images of digits 0, 1, 2 in MNIST's training set.
+IMAGES = 18_623
 OWN = ("reference", "im2col", "lanes")
 #: Rows of a profile that the page shows; the CSV has all.
 LONGEST = 12
@@ -34,7 +38,7 @@ def main() -> None:
         save_figure(roofline_figure(profile), RESULTS / f"profile-{profile.model}.png")
     PAGE.write_text(render_page(RESULTS), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
-    README.write_text(with_table(readme, render_readme(RESULTS)), encoding="utf-8")
+    README.write_text(with_tables(readme, RESULTS), encoding="utf-8")
 
 
 def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profile]]:
@@ -46,19 +50,72 @@ def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profil
     return read_report(folder / "bench.json"), scaling, profiles
 
 
-def with_table(readme: str, table: str) -> str:
-    """README with its generated part replaced.
+def with_tables(readme: str, folder: Path) -> str:
+    """README with its generated parts replaced; that of the loops, where they were measured.
 
     Raises
     ------
     ValueError
-        If it has no place for it.
+        If it has no place for them.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    readme = _replaced(readme, render_readme(folder), BEGIN, END)
+    loops = render_loops(folder)
+    return readme if loops is None else _replaced(readme, loops, LOOPS_BEGIN, LOOPS_END)
+
+
+def _replaced(readme: str, table: str, begin: str, end: str) -> str:
+    before, first, rest = readme.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"README.md needs the lines {begin} and {end}")
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def render_loops(folder: Path) -> str | None:
+    """README's table of the three backends; None where the loops were not measured."""
+    report = read_report(folder / "bench.json")
+    steps = [row for row in report.results if (row.suite, row.work) == ("step", "report_cnn")]
+    best = [_best([r for r in steps if r.batch == 64], name) for name in ("im2col", "lanes")]
+    loops = _best(steps, "reference")
+    if loops is None or best[0] is None or best[1] is None:
+        return None
+    fast = [row.median for row in best if row]
+    epochs = [f"{1e-6 * IMAGES * value:.2g} s" for value in fast]
+    rows = [
+        ("a training step, one sample", f"{loops.median:,.0f} µs", f"{_number(fast[0])} µs",
+         f"{_number(fast[1])} µs ({_rounded(loops.median / fast[1])} times faster)"),
+        (f"one epoch of {IMAGES:,} images, from the row above",
+         f"{1e-6 * IMAGES * loops.median / 60:.0f} minutes", *epochs),
+    ]  # fmt: skip
+    for unit, what, form in (
+        ("s", "`fastcnn train`, from start to end", "{:.2g} s"),
+        ("% correct", "its test accuracy, after 5 epochs", "{:.2f} %"),
+    ):
+        found = {r.contestant: r.median for r in report.results
+                 if r.suite == "process" and r.unit == unit and "mnist012" in r.work}  # fmt: skip
+        if SLOW in found and "fastcnn" in found:
+            rows.append((what, "", form.format(found[SLOW]), form.format(found["fastcnn"])))
+    header = ("the report's network, batch 64", "nested loops", "im2col", "lanes")
+    return (_table(header, rows, left=1) + "\n" + _levels(report)).rstrip()
+
+
+def _rounded(ratio: float) -> str:
+    """Two digits."""
+    digits = len(f"{ratio:.0f}") - 2
+    return f"{round(ratio, -digits):,.0f}" if digits > 0 else f"{ratio:.2g}"
+
+
+def _levels(report: Report) -> str:
+    """A sentence on the highest accuracy of lenet5, beside PyTorch's."""
+    found = [r for r in report.results
+             if r.suite == "time-to-accuracy" and r.work.startswith("lenet5 on mnist")
+             and r.work.endswith("99%")]  # fmt: skip
+    own, peer = _best(found, "lanes"), _best(found, "PyTorch")
+    if own is None:
+        return ""
+    beside = f" ({peer.contestant}: {_number(peer.median)} s)" if peer else ""
+    return (f"\n`lenet5` reaches 99 % of all of MNIST's test images after "
+            f"{_number(own.median)} s of training{beside}.")  # fmt: skip
 
 
 def render_readme(folder: Path) -> str:
@@ -96,7 +153,8 @@ def render_page(folder: Path) -> str:
         "from the same weights on the same samples; what they compute is compared before anything "
         "is timed, and they take turns, round after round. Times are medians, with the first and "
         "the last decile in parentheses.", "",
-        f"Made {report.date[:10]} on {_machine(report)}: " + _environment(report) + ".", "",
+        f"Made {report.date[:10]} on {_machine(report)}: {_environment(report)}."
+        + _duration(report), "",
         *_warnings(report),
         *_steps(report), *_inference(report), *_layers(report), *_backward(report),
         *_accuracy(report), *_processes(report), *_scaling(scaling), *_profiles(profiles),
@@ -110,12 +168,21 @@ def _warnings(report: Report) -> list[str]:
     return ["**A trial run (`--quick`): few short rounds, whose figures mean little.**", ""]
 
 
+def _duration(report: Report) -> str:
+    if not report.seconds:
+        return ""
+    return f" `{report.command}` took {report.seconds / 60:.0f} minutes."
+
+
 def _steps(report: Report) -> list[str]:
     return [
         "## Training steps", "", "![Training steps](benchmarks/step.png)", "",
         "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
-        "the best of PyTorch: above 1 is faster. The difference is that of the parameters after "
-        "three steps, relative to the largest change; who differs is not timed.", "",
+        "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
+        "gradients, relative to the largest of its tensor; whose gradients, losses or parameters "
+        "after three steps differ is not timed. The nested loops take part where a step of theirs "
+        "is a matter of seconds. PyTorch's SGD is the fused one, and its compiled modules are in "
+        "channels_last.", "",
         *_beside_peers(report, "step", "fastcnn bench step --network {} --batch-size {}"),
     ]  # fmt: skip
 
@@ -158,6 +225,8 @@ def _layers(report: Report) -> list[str]:
         alone = [row for row in group if row.contestant == "lanes, called alone"]
         own, peer = _best(inside, "lanes"), _best(group, "PyTorch")
         cells = [_threads(row) for row in (own, _best(alone, "lanes"), _best(group, "im2col"))]
+        loops = _best(group, "reference")
+        cells.append(_number(loops.median) if loops else "-")
         theirs, ratio = "-", ""
         if own and peer:
             theirs = f"{_number(peer.median)} ({peer.contestant[8:]}, {_threads_of(peer)})"
@@ -166,7 +235,7 @@ def _layers(report: Report) -> list[str]:
                 faster.append(f"{work} ({own.median / peer.median:.2f} times)")
         rows.append((work, *cells, theirs, ratio, own.note if own else ""))
     header = ("layer, batch 64, µs a sample", "lanes, in a network", "lanes, alone", "im2col",
-              "PyTorch's best", "ratio", "lanes' rate")  # fmt: skip
+              "loops", "PyTorch's best", "ratio", "lanes' rate")  # fmt: skip
     note = "**Faster than fastcnn here:** PyTorch at " + "; ".join(faster) + "." if faster else ""
     return [
         "## Single layers", "", _command("fastcnn bench layer"), "",
@@ -222,22 +291,30 @@ def _accuracy(report: Report) -> list[str]:
     return [
         "## Time to accuracy", "", _command("fastcnn bench accuracy"), "",
         "Seconds of training, tests apart, until the test accuracy is first reached, with one "
-        "recipe: SGD, learning rate 0.02, momentum 0.9, batches of 64, the same initial weights "
-        "and order of samples. Median over three seeds.", "", _table(header, rows, left=2), "",
+        "recipe: SGD with momentum 0.9, batches of 64, one cycle of the learning rate up to 0.02 "
+        "within two epochs (digits 0, 1, 2) or five (all ten), the same initial weights and order "
+        "of samples. Median over the seeds "
+        "0, 1 and 2; a contestant whose time is up has fewer.", "",
+        _table(header, rows, left=2), "",
     ]  # fmt: skip
 
 
 def _processes(report: Report) -> list[str]:
-    rows = [
-        (row.work, row.contestant, f"{_spread(row)} {row.unit}", row.note)
-        for row in report.results
-        if row.suite in ("startup", "process")
-    ]
-    header = ("process", "contestant", "from start to end", "")
+    """A line for each process and contestant: seconds, and the memory beside them."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in report.results:
+        if row.suite in ("startup", "process"):
+            found.setdefault((row.work, row.contestant), {})[row.unit.partition(" ")[0]] = (
+                _spread(row) if row.unit == "s" else f"{row.median:.4g}"
+            )
+    units = ("s", "MiB", "%")
+    rows = [(*key, *(values.get(unit, "") for unit in units)) for key, values in found.items()]
+    header = ("process", "contestant", "seconds from start to end", "MiB at most", "% correct")
     return [
         "## Start-up and whole processes", "", _command("fastcnn bench startup process"), "",
         "Importing fastcnn loads next to nothing, the rest comes with the first use: compare first "
-        "gradients. Cold is the first ever on a machine, which compiles the kernels.", "",
+        "gradients, of the report's network. Cold is the first ever on a machine, which compiles; "
+        "PyTorch's eager mode has nothing to compile. Memory is the most that was resident.", "",
         _table(header, rows, left=2), "",
     ]  # fmt: skip
 
@@ -245,8 +322,8 @@ def _processes(report: Report) -> list[str]:
 def _scaling(results: list[ScalingResult]) -> list[str]:
     lines = ["## Scaling", "", "![Scaling](benchmarks/scaling.png)", "",
              "The cost of a unit of work should stay flat or fall along each axis. What rises by "
-             "more than a tenth above the lowest before it is marked, and explained below the "
-             "table by what changed in the program. Memory is the most that was allocated at a "
+             "more than a tenth above the lowest before it, twice, is marked, and explained below "
+             "the table by what changed in the program. Memory is the most that was allocated at a "
              "time for the engine and one step, beyond the data.", ""]  # fmt: skip
     for result in results:
         rows = [

@@ -15,15 +15,20 @@ from fastcnn.benchmark.results import Result
 from fastcnn.data import Dataset
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
-from fastcnn.optim import SGD
+from fastcnn.optim import SGD, OneCycle
+from fastcnn.optim.schedules import learning_rates
 
 LEVELS = (0.95, 0.98, 0.99)
+#: The recipe, with one cycle of the rate: from each of five seeds report_cnn reached 99 % of digits
+#: 0, 1, 2 within two epochs, and lenet5 99 % of all ten within five. With a constant rate lenet5
+#: did so from two of three seeds, within ten.
 LEARNING_RATE, MOMENTUM, BATCH = 0.02, 0.9, 64
+SCHEDULE = OneCycle()
 #: Tests in an epoch: a level that is reached between two is counted at the second.
 TESTS_PER_EPOCH = 10
 
-#: Takes the next samples' indices and trains on them.
-Train = Callable[[np.ndarray], object]
+#: Takes the next samples' indices, and a learning rate for each batch of them, and trains.
+Train = Callable[[np.ndarray, np.ndarray], object]
 Test = Callable[[], float]
 
 
@@ -36,8 +41,7 @@ def _own(
         backend=backend, batch_size=BATCH, seed=seed,
     )  # fmt: skip
 
-    def take(order: np.ndarray) -> None:
-        rates = np.full(-(-len(order) // BATCH), LEARNING_RATE)
+    def take(order: np.ndarray, rates: np.ndarray) -> None:
         executor.train_steps(train.images, train.labels, order, rates, train.normalisation)
 
     def accuracy() -> float:
@@ -49,12 +53,12 @@ def _own(
 def _pytorch(network: str, train: Dataset, test: Dataset, seed: int) -> tuple[Train, Test]:
     import torch
 
-    from fastcnn.benchmark.peers.pytorch import make_module
+    from fastcnn.benchmark.peers.pytorch import make_module, sgd
 
     model = _initial(network, train, seed)
     state = dict(model.state_dict())
     module = make_module(model.graph(), state, set(state)).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(module.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+    optimizer = sgd(module, LEARNING_RATE, MOMENTUM)
     loss = torch.nn.CrossEntropyLoss()
     # All images are normalised beforehand, which PyTorch is not charged for.
     x, tests = (
@@ -65,8 +69,9 @@ def _pytorch(network: str, train: Dataset, test: Dataset, seed: int) -> tuple[Tr
     )
     y, expected = torch.from_numpy(train.labels), torch.from_numpy(test.labels)
 
-    def take(order: np.ndarray) -> None:
-        for indices in torch.from_numpy(order).split(BATCH):
+    def take(order: np.ndarray, rates: np.ndarray) -> None:
+        for indices, rate in zip(torch.from_numpy(order).split(BATCH), rates, strict=True):
+            optimizer.param_groups[0]["lr"] = float(rate)
             optimizer.zero_grad(set_to_none=True)
             loss(module(x[indices]), y[indices]).backward()
             optimizer.step()
@@ -98,7 +103,7 @@ def time_to_levels(
     accuracy: Test,
     samples: int,
     seed: int,
-    most_epochs: int,
+    epochs: int,
     patience: float = float("inf"),
 ) -> dict[float, float]:
     """Seconds of training, tests apart, until each level is first reached; infinite if never.
@@ -109,15 +114,14 @@ def time_to_levels(
     generator = np.random.default_rng(seed)
     reached = dict.fromkeys(LEVELS, float("inf"))
     seconds = 0.0
-    for _ in range(most_epochs):
-        batches = np.array_split(
-            np.arange(-(-samples // BATCH)), min(TESTS_PER_EPOCH, -(-samples // BATCH))
-        )
+    steps = -(-samples // BATCH)
+    rates = learning_rates(SCHEDULE, LEARNING_RATE, 0, epochs * steps, epochs * steps, steps)
+    for epoch in range(epochs):
         order = generator.permutation(samples)
-        for part in batches:
+        for part in np.array_split(np.arange(steps), min(TESTS_PER_EPOCH, steps)):
             indices = order[part[0] * BATCH : (part[-1] + 1) * BATCH]
             began = time.perf_counter()
-            take(indices)
+            take(indices, rates[epoch * steps + part])
             seconds += time.perf_counter() - began
             now = accuracy()
             for level in LEVELS:
@@ -135,13 +139,14 @@ def bench_accuracy(
     *,
     peers: bool = True,
     seeds: Sequence[int] = (0, 1, 2),
-    most_epochs: int = 10,
-    patience: float = 45.0,
+    epochs: int = 5,
+    patience: float = 50.0,
 ) -> list[Result]:
     """Train every contestant with one recipe from the same weights, in the same order of samples.
 
-    The recipe: SGD, learning rate 0.02, momentum 0.9, batches of 64. A contestant that takes
-    longer than ``patience`` seconds for its seeds together has fewer of them.
+    The recipe: SGD with momentum 0.9 and batches of 64; the learning rate rises to 0.02 and falls
+    again in one cycle of some epochs. A contestant that takes longer than ``patience`` seconds for
+    its seeds together, tests included, has fewer of them, and its record says so.
 
     Returns
     -------
@@ -151,7 +156,7 @@ def bench_accuracy(
     results = []
     for name, make in _contestants(peers):
         warm, _ = make(network, train, test, 0)
-        warm(np.arange(2 * BATCH))
+        warm(np.arange(2 * BATCH), np.zeros(2))
         reached: list[dict[float, float]] = []
         began = time.perf_counter()
         for seed in seeds:
@@ -159,18 +164,36 @@ def bench_accuracy(
             if reached and left <= 0:
                 break
             trainer = make(network, train, test, seed)
-            reached.append(time_to_levels(*trainer, len(train), seed, most_epochs, left))
-        for level in LEVELS:
-            times = sorted(each[level] for each in reached)
-            never = times.count(float("inf"))
-            times = [math.nan if value == float("inf") else value for value in times]
-            results.append(
-                Result(
-                    suite="time-to-accuracy",
-                    work=f"{network} on {train.name}, {len(train.classes)} classes, to {level:.0%}",
-                    contestant=name, threads=os.cpu_count() or 1, batch=BATCH, unit="s",
-                    median=statistics.median(times), low=times[0], high=times[-1],
-                    rounds=len(times), note=f"{never} of {len(times)} never" if never else "",
-                )
-            )  # fmt: skip
+            reached.append(time_to_levels(*trainer, len(train), seed, epochs, left))
+        stopped = time.perf_counter() - began > patience
+        results += [
+            _result(network, train, name, level, [each[level] for each in reached],
+                    len(seeds), epochs, f"stopped after {patience:.0f} s" if stopped else "")
+            for level in LEVELS
+        ]  # fmt: skip
     return results
+
+
+def _result(
+    network: str, train: Dataset, name: str, level: float, seconds: Sequence[float], seeds: int,
+    epochs: int, stopped: str,
+) -> Result:  # fmt: skip
+    """One level's record: spread over the seeds that reached it, and how many did not."""
+    times = [value for value in seconds if math.isfinite(value)]
+    median = statistics.median(seconds)
+    missed = len(seconds) - len(times)
+    notes = [
+        f"{missed} of {len(seconds)} not within {epochs} epochs" if missed and not stopped else "",
+        f"{missed} of {len(seconds)} {stopped}" if missed and stopped else "",
+        f"{len(seconds)} of {seeds} seeds" if len(seconds) < seeds else "",
+    ]
+    count = len(train.classes)
+    classes = f"classes {', '.join(train.classes)}" if count <= 3 else f"all {count} classes"
+    return Result(
+        suite="time-to-accuracy",
+        work=f"{network} on {train.name}, {classes}, to {level:.0%}",
+        contestant=name, threads=os.cpu_count() or 1, batch=BATCH, unit="s",
+        median=median if math.isfinite(median) else math.nan,
+        low=min(times, default=math.nan), high=max(times, default=math.nan), rounds=len(times),
+        note="; ".join(filter(None, notes)),
+    )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.benchmark.environment import installed
 from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.results import Result, result_of
+from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import make_model
 from fastcnn.execution import forward
 from fastcnn.layers import Sequential
@@ -27,17 +27,19 @@ def _own(model: Sequential, x: np.ndarray, backend: str) -> Callable[[int], np.n
 
 
 def _pytorch(
-    model: Sequential, x: np.ndarray, channels_last: bool, threads: int
+    model: Sequential, x: np.ndarray, variant: str, threads: int
 ) -> Callable[[int], np.ndarray]:
     import torch
 
-    from fastcnn.benchmark.peers.pytorch import make_module
+    from fastcnn.benchmark.peers.pytorch import compiled, make_module
 
     module = make_module(model.graph(), dict(model.state_dict()), set()).eval()
     tensor = torch.from_numpy(x)
-    if channels_last:
+    if variant != "eager":
         module = module.to(memory_format=torch.channels_last)
         tensor = tensor.contiguous(memory_format=torch.channels_last)
+    if variant == "compile":
+        module = compiled(module)
 
     def run(times: int) -> np.ndarray:
         if torch.get_num_threads() != threads:
@@ -96,30 +98,28 @@ def bench_inference(
         (BASELINE, most): _own(model, x, BASELINE), ("lanes", most): _own(model, x, "lanes")
     }  # fmt: skip
     if peers and installed("torch"):
-        for count in threads:
-            for channels_last in (False, True):
-                name = "PyTorch channels_last" if channels_last else "PyTorch eager"
-                runs[name, count] = _pytorch(model, x, channels_last, count)
+        from fastcnn.benchmark.peers.pytorch import VARIANTS
+
+        for variant in VARIANTS:
+            for count in threads:
+                runs[f"PyTorch {variant}", count] = _pytorch(model, x, variant, count)
     if peers and installed("onnxruntime") and installed("onnx"):
         for count in threads:
             runs["ONNX Runtime", count] = _onnxruntime(model, x, count)
     expected = runs[BASELINE, most](1)
     scale = float(np.abs(expected).max())
-    differences = {key: float(np.abs(run(1) - expected).max()) / scale for key, run in runs.items()}
-    wrong = {key for key, difference in differences.items() if not difference <= TOLERANCE}
-    timings = measure(
-        {f"{n}/{c}": run for (n, c), run in runs.items() if (n, c) not in wrong},
-        rounds=rounds, seconds=seconds,
-    )  # fmt: skip
-    base = min(
-        timings[f"{n}/{c}"].median for n, c in runs if n.startswith("PyTorch") or n == BASELINE
-    )
+    apart = {key: float(np.abs(run(1) - expected).max()) / scale for key, run in runs.items()}
+    right = {key: run for key, run in runs.items() if apart[key] <= TOLERANCE}
+    timings = measure(right, rounds=rounds, seconds=seconds)
+    base = min(timings[key].median for key in right if key[0].startswith(("PyTorch", BASELINE)))
+    names = {"suite": "inference", "work": network, "batch": batch, "unit": "us/batch"}
     return [
         result_of(
-            timings[f"{n}/{c}"], 1e6, suite="inference", work=network, contestant=n, threads=c,
-            batch=batch, unit="us/batch", ratio=base / timings[f"{n}/{c}"].median,
-            difference=differences[n, c],
+            timings[key], 1e6, contestant=key[0], threads=key[1],
+            ratio=base / timings[key].median, difference=apart[key], **names,
         )
-        for n, c in runs
-        if (n, c) not in wrong
+        if key in right
+        else not_timed(f"not timed: logits differ by {apart[key]:.1e}",
+                       contestant=key[0], threads=key[1], **names)
+        for key in runs
     ]  # fmt: skip

@@ -35,6 +35,13 @@ class Arrays:
     y: np.ndarray
     grad: np.ndarray
 
+    def first(self, samples: int) -> "Arrays":
+        """The same of a few samples."""
+        other = tuple(array[:samples] for array in self.other)
+        return Arrays(
+            self.x[:samples], other, self.parameters, self.y[:samples], self.grad[:samples]
+        )
+
 
 @dataclass(frozen=True)
 class LayerCase:

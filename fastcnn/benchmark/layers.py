@@ -1,4 +1,4 @@
-"""Single layers, forward and backward, of fastcnn's fast backends and of PyTorch."""
+"""Single layers, forward and backward, of fastcnn's backends and of PyTorch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 
 from fastcnn.benchmark.environment import installed
-from fastcnn.benchmark.layer_cases import BATCH, LayerCase
+from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase
 from fastcnn.benchmark.layer_runs import Run, alone_run, lanes_run
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.peaks import measured_flops
-from fastcnn.benchmark.results import Result, result_of
+from fastcnn.benchmark.results import Result, not_timed, result_of
 
 #: Largest difference from im2col's results, relative to the largest of them.
 TOLERANCE = 1e-4
+#: Samples that the nested loops take, and FLOPs of one up to which they take part: some 0.1 s.
+REFERENCE_SAMPLES, REFERENCE_FLOPS = 2, 600_000
 
 
 def _conv(shape: tuple[int, ...], outputs: int, kernel: int, padding: int) -> LayerCase:
@@ -78,7 +80,8 @@ def bench_layers(
     list of Result
         In microseconds a sample; the ratio is to the best of PyTorch, or without it to im2col.
         The note of a layer with weights has its rate, of operations by definition, and its share
-        of the rate of fused multiply-adds that as many threads reached in this process.
+        of the rate of fused multiply-adds that as many threads reached in this process. The nested
+        loops take part in small layers, on few samples.
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
@@ -126,16 +129,33 @@ def _bench(
             names = {"suite": "layer", "work": f"{case.work}, {direction}", "contestant": key[0],
                      "threads": key[1], "batch": BATCH, "unit": "us/sample"}  # fmt: skip
             if key not in right:
-                nothing = float("nan")
-                note = f"not timed: differs by {apart[key]:.1e}"
-                results.append(Result(median=nothing, low=nothing, high=nothing, rounds=0,
-                                      note=note, **names))  # type: ignore[arg-type]  # fmt: skip
+                results.append(not_timed(f"not timed: differs by {apart[key]:.1e}", **names))
                 continue
             timing = timings[key]
             rate = _rate(flops / timing.median, peak[key[1]]) if flops else ""
             results.append(result_of(timing, 1e6 / BATCH, ratio=base / timing.median,
                                      difference=apart[key], note=rate, **names))  # fmt: skip
+        if case.flops(arrays.y.size) <= REFERENCE_FLOPS * BATCH:
+            results.append(_reference(case, arrays, direction, base * 1e6 / BATCH))
     return results
+
+
+def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> Result:
+    """The nested loops on few samples, once; compared with im2col on the same."""
+    few = arrays.first(REFERENCE_SAMPLES)
+    run, other = (
+        alone_run(case, few, backend, direction == "backward", 1)
+        for backend in ("reference", "im2col")
+    )
+    apart = _difference(run(1), other(1))
+    names = {"suite": "layer", "work": f"{case.work}, {direction}", "contestant": "reference",
+             "threads": 1, "batch": BATCH, "unit": "us/sample"}  # fmt: skip
+    if not apart <= TOLERANCE:
+        return not_timed(f"not timed: differs by {apart:.1e}", **names)
+    timing = measure({"reference": run}, rounds=1, seconds=1e-9, pause=0.0)["reference"]
+    per_sample = 1e6 / REFERENCE_SAMPLES
+    return result_of(timing, per_sample, ratio=base / (timing.median * per_sample),
+                     difference=apart, **names)  # fmt: skip
 
 
 def _rate(flops: float, peak: float) -> str:

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -91,7 +91,7 @@ def measure(
             times[name].append(elapsed / counts[name])
             cpu[name].append((_cpu_seconds() - busy) / elapsed)
         order = order[1:] + order[:1]
-    return {name: _summary(times[name], cpu[name], counts[name]) for name in contestants}
+    return {name: timing_of(times[name], cpu[name], counts[name]) for name in contestants}
 
 
 def _repeats(run: Callable[[int], object], seconds: float, most: int) -> int:
@@ -112,7 +112,8 @@ def _cpu_seconds() -> float:
     return usage.user + usage.system
 
 
-def _summary(times: list[float], cpu: list[float], repeats: int) -> Timing:
+def timing_of(times: list[float], cpu: Sequence[float] = (1.0,), repeats: int = 1) -> Timing:
+    """The timing of a call's seconds in each round, and of its CPU seconds for each of them."""
     low, median, high = np.quantile(times, (0.1, 0.5, 0.9))
     return Timing(
         float(median), float(low), float(high), len(times), float(np.median(cpu)),

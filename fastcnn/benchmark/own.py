@@ -24,17 +24,23 @@ class OwnTrainer:
         channels = work.x.shape[1]
         self.unchanged = Normalisation((0.0,) * channels, (1.0,) * channels)
         self.at = 0
+        self.last = float("nan")
 
     def train(self, steps: int) -> None:
         """Take steps on consecutive batches, round and round, in one call."""
         batch, count = self.work.batch, len(self.work.x)
         order = (np.arange(self.at * batch, (self.at + steps) * batch)) % count
         with blas_threads(self.threads):
-            self.executor.train_steps(
+            results = self.executor.train_steps(
                 self.work.x, self.work.y, order, np.full(steps, LEARNING_RATE), self.unchanged
             )
+        self.last = float(results.losses[-1])
         self.at += steps
 
+    def loss(self) -> float:
+        """Loss of the last step's batch."""
+        return self.last
+
     def parameters(self) -> dict[str, np.ndarray]:
-        """Copies of the parameters."""
+        """Copies of parameters and buffers."""
         return {key: value.copy() for key, value in self.model.state_dict().items()}

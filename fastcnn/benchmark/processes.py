@@ -1,115 +1,180 @@
 """Costs of whole processes: import, first call, a training from start to end, memory."""
 
+import csv
+import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.peers import programs
 from fastcnn.benchmark.results import Result
 from fastcnn.errors import FastcnnError
 
-IMPORTS = {
-    "fastcnn": "import fastcnn",
-    "PyTorch": "import torch",
-    "JAX": "import jax.numpy",
-}
-_OWN_STEP = """
-import numpy as np, fastcnn
-model = fastcnn.models.report_cnn(seed=0)
-fastcnn.gradients(model, np.ones((64, 1, 28, 28), np.float32), np.zeros(64, np.int64))
-"""
-_TORCH_STEP = """
-import torch
-from torch import nn
-model = nn.Sequential(
-    nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(),
-    nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
-    nn.Linear(84, 3))
-logits = model(torch.ones(64, 1, 28, 28))
-nn.CrossEntropyLoss()(logits, torch.zeros(64, dtype=torch.long)).backward()
+#: Packages that contestants need.
+PACKAGES = {"PyTorch": "torch", "PyTorch compile": "torch", "JAX jit": "jax", "JAX": "jax"}
+IMPORTS = {"fastcnn": "import fastcnn", "PyTorch": "import torch", "JAX": "import jax.numpy"}
+#: Epochs of a whole training, and the contestant that runs once.
+PROCESS_EPOCHS, SLOW = 5, "fastcnn, im2col"
+#: Peak memory of a child starts at that of its parent, which a benchmark's process makes large:
+#: a small process in between starts, times and measures it.
+_LAUNCHER = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.DEVNULL)
+if hasattr(os, "wait4"):
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+else:
+    child.wait()
+    peak = None
+print(json.dumps([time.perf_counter() - began, peak, child.returncode]))
 """
 
 
-def _run(code: list[str], environment: Mapping[str, str]) -> tuple[float, float]:
-    """Seconds of a process, and its peak memory in MiB."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class Run:
+    """One process from start to end.
+
+    Attributes
+    ----------
+    seconds : float
+    peak : float or None
+        Most resident memory in MiB; None where the system does not tell.
+    """
+
+    seconds: float
+    peak: float | None
+
+
+def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Run:
+    """Run this Python with some arguments.
+
+    Raises
+    ------
+    FastcnnError
+        If it fails; the message ends with its own.
+    """
     done = subprocess.run(
-        [sys.executable, *code], env={**os.environ, **environment}, capture_output=True,
-        text=True, check=False, timeout=600,
+        [sys.executable, "-c", _LAUNCHER, *arguments], env={**os.environ, **(environment or {})},
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
-    seconds = time.perf_counter() - began
-    if done.returncode:
+    seconds, peak, code = json.loads(done.stdout) if done.returncode == 0 else (0.0, None, 1)
+    if code:
         raise FastcnnError(f"a benchmark's process failed: {done.stderr[-500:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return seconds, (after if after > before else float("nan")) / 1024
+    return Run(seconds, None if peak is None else peak / 2**20)
 
 
-def _seconds(
-    work: str, contestant: str, code: list[str], rounds: int, environment: Mapping[str, str]
-) -> Result:
-    times = sorted(_run(code, environment)[0] for _ in range(rounds))
-    return Result(
-        suite="startup", work=work, contestant=contestant, threads=os.cpu_count() or 1, batch=64,
-        unit="s", median=statistics.median(times), low=times[0], high=times[-1], rounds=rounds,
-    )  # fmt: skip
+def _results(suite: str, work: str, contestant: str, runs: Sequence[Run]) -> list[Result]:
+    """Seconds, and where it is known peak memory, over some runs."""
+    measured = {"s": [run.seconds for run in runs],
+                "MiB at most": [run.peak for run in runs if run.peak is not None]}  # fmt: skip
+    return [
+        Result(
+            suite=suite, work=work, contestant=contestant, threads=os.cpu_count() or 1, batch=64,
+            unit=unit, median=statistics.median(values), low=min(values), high=max(values),
+            rounds=len(values),
+        )
+        for unit, values in measured.items()
+        if values
+    ]  # fmt: skip
 
 
 def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
     """Time fresh processes that import, and that take a first gradient, cold and warm.
 
-    Cold means that no kernel is kept on the disk. Each process' own start (Python's) is part of
-    the time.
+    Cold means that nothing compiled is kept on the disk. Each process' own start (Python's) is
+    part of the time. Contestants take turns.
     """
-    own = {"fastcnn": "fastcnn", "PyTorch": "torch", "JAX": "jax"}
-    results = [_seconds("python itself", "python", ["-c", "pass"], rounds, {})]
-    for name, code in IMPORTS.items():
-        if name == "fastcnn" or (peers and installed(own[name])):
-            results.append(_seconds("import", name, ["-c", code], rounds, {}))
-    with tempfile.TemporaryDirectory() as folder:
-        empty = {"FASTCNN_CACHE_DIR": folder}
-        results.append(_seconds("first gradient, cold", "fastcnn", ["-c", _OWN_STEP], 1, empty))
-        results.append(
-            _seconds("first gradient, warm", "fastcnn", ["-c", _OWN_STEP], rounds, empty)
+
+    def takes_part(name: str) -> bool:
+        return name not in PACKAGES or (peers and installed(PACKAGES[name]) is not None)
+
+    results = []
+    imports = {"python": "pass"} | IMPORTS
+    imports = {name: code for name, code in imports.items() if takes_part(name)}
+    runs: dict[str, list[Run]] = {name: [] for name in imports}
+    for _ in range(rounds):
+        for name, code in imports.items():
+            runs[name].append(run_process(["-c", code]))
+    for name, made in runs.items():
+        results += _results(
+            "startup", "python itself" if name == "python" else "import", name, made
         )
-    if peers and installed("torch"):
-        results.append(_seconds("first gradient", "PyTorch", ["-c", _TORCH_STEP], rounds, {}))
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {
+            "fastcnn": (["-c", programs.FASTCNN], {"FASTCNN_CACHE_DIR": f"{folder}/fastcnn"}),
+            "PyTorch": (["-c", programs.TORCH], {}),
+            "PyTorch compile": (
+                ["-c", programs.TORCH_COMPILE], {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"}
+            ),
+            "JAX jit": (["-c", programs.JAX, f"{folder}/jax"], {}),
+        }  # fmt: skip
+        jobs = {name: job for name, job in jobs.items() if takes_part(name)}
+        cold = {name: [run_process(*job)] for name, job in jobs.items()}
+        warm: dict[str, list[Run]] = {name: [] for name in jobs}
+        for _ in range(rounds):
+            for name, job in jobs.items():
+                warm[name].append(run_process(*job))
+    for work, found in (("first gradient, cold", cold), ("first gradient, warm", warm)):
+        for name, made in found.items():
+            results += _results("startup", work, name, made)
     return results
 
 
-def bench_process(data: str, *, rounds: int = 5) -> list[Result]:
-    """Time ``fastcnn train`` from start to end: load, five epochs, write the run; and its memory.
+def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Result]:
+    """Time ``fastcnn train`` from start to end: load, five epochs, write the run; its memory, and
+    the test accuracy it ends with. The backend im2col, which takes longer, runs once.
+
+    PyTorch beside it: a script that loads, trains and tests as much, and writes the weights.
 
     Parameters
     ----------
     data : str
         Name of a data set, such as ``mnist012``.
     """
-    times, memory = [], []
-    for _ in range(rounds + 1):
+    epochs = str(PROCESS_EPOCHS)
+    own = ["-m", "fastcnn", "train", "--quiet", "--data", data, "--epochs", epochs, "--out"]
+    jobs = {"fastcnn": own}
+    if peers and installed("torch"):
+        jobs["PyTorch channels_last"] = ["-c", programs.TORCH_TRAINING, data, epochs]
+    runs: dict[str, list[Run]] = {name: [] for name in [*jobs, SLOW]}
+    accuracies: dict[str, float] = {}
+
+    def take(name: str, job: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            code = ["-m", "fastcnn", "train", "--quiet", "--data", data, "--epochs", "5",
-                    "--out", str(Path(folder) / "run")]  # fmt: skip
-            seconds, peak = _run(code, {})
-        times.append(seconds)
-        memory.append(peak)
-    times = sorted(times[1:])  # the first one may have compiled
-    shared = {"suite": "process", "contestant": "fastcnn", "threads": os.cpu_count() or 1,
-              "batch": 64, "work": f"train report_cnn on {data}, 5 epochs"}  # fmt: skip
-    results = [
-        Result(unit="s", median=statistics.median(times), low=times[0], high=times[-1],
-               rounds=rounds, **shared)  # type: ignore[arg-type]
-    ]  # fmt: skip
-    known = [value for value in memory if value == value]
-    if known:
+            target = Path(folder) / "run"
+            runs[name].append(run_process([*job, str(target)]))
+            if job[0] == "-m":
+                accuracies[name] = _last_accuracy(target / "epochs.csv")
+
+    for _ in range(rounds + 1):
+        for name, job in jobs.items():
+            take(name, job)
+    take(SLOW, [*own[:-1], "--backend", "im2col", own[-1]])
+    work = f"train report_cnn on {data}, {PROCESS_EPOCHS} epochs"
+    results = []
+    for name, made in runs.items():
+        # The first one may have compiled.
+        results += _results("process", work, name, made[1:] if name in jobs else made)
+    for name, percent in accuracies.items():
         results.append(
-            Result(unit="MiB", median=known[0], low=known[0], high=known[0], rounds=1,
-                   note="peak resident memory", **shared)  # type: ignore[arg-type]
+            Result(
+                suite="process", work=work, contestant=name, threads=os.cpu_count() or 1, batch=64,
+                unit="% correct", median=percent, low=percent, high=percent, rounds=1,
+            )
         )  # fmt: skip
     return results
+
+
+def _last_accuracy(path: Path) -> float:
+    """Test accuracy after the last epoch of a run, in per cent."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        *_, last = csv.DictReader(stream)
+    return 100 * float(last["test_accuracy"])

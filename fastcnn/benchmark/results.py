@@ -1,4 +1,4 @@
-"""Records of measurements: tables on the terminal, JSON and CSV on disk."""
+"""Records of measurements: plain tables, JSON and CSV on disk."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from fastcnn.benchmark.measure import Timing
 from fastcnn.benchmark.records import Records
 from fastcnn.errors import DataError
+from fastcnn.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,22 @@ def result_of(timing: Timing, scale: float, **names: Any) -> Result:
     )  # fmt: skip
 
 
+def not_timed(note: str, **names: Any) -> Result:
+    """A record of what was not measured, and why."""
+    nothing = float("nan")
+    return Result(median=nothing, low=nothing, high=nothing, rounds=0, note=note, **names)
+
+
 @dataclass(frozen=True)
 class Report:
-    """All results of one run, and what it was made on."""
+    """All results of one run, what it was made on, and how many seconds it took."""
 
     command: str
     date: str
     environment: dict[str, str]
     results: list[Result]
     quick: bool = False
+    seconds: float = 0.0
 
     def write(self, folder: Path, name: str = "bench") -> tuple[Path, Path]:
         """Write ``NAME.json`` and ``NAME.csv`` into a folder; returns their paths.
@@ -81,8 +89,8 @@ class Report:
             for result in self.results
         ]
         return Records(
-            name, self.command, records, date=self.date, environment=self.environment,
-            quick=self.quick,
+            name, self.command, records, {"seconds": round(self.seconds, 1)}, date=self.date,
+            environment=self.environment, quick=self.quick,
         ).write(folder)  # fmt: skip
 
 
@@ -102,7 +110,8 @@ def read_report(path: Path) -> Report:
         results = [Result(**record) for record in read.records]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not a benchmark report ({error})") from None
-    return Report(read.command, read.date, read.environment, results, read.quick)
+    seconds = read.summary.get("seconds", 0.0)
+    return Report(read.command, read.date, read.environment, results, read.quick, seconds)
 
 
 def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
@@ -112,12 +121,25 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
             result.contestant,
             str(result.threads or ""),
             _spread(result),
-            "" if result.ratio is None else f"{_short(result.ratio)}",
+            "" if result.ratio is None else _short(result.ratio),
             "" if result.difference is None else f"{result.difference:.0e}",
             result.note,
         )
         for result in results
     ]
+
+
+def contestants_table(title: str, unit: str, results: Iterable[Result]) -> str:
+    """A table of one line a contestant, the fastest first; who was not timed stands below."""
+    timed = sorted((row for row in results if row.rounds), key=lambda row: row.median)
+    header = ("contestant", "threads", unit, "ratio", "apart", "")
+    lines = table_rows(timed)
+    kept = [k for k in range(len(header)) if any(line[k] for line in lines)]
+    cells = [[line[k] for k in kept] for line in lines]
+    notes = dict.fromkeys(
+        f"{row.contestant}: {row.note}" for row in results if not row.rounds and row.note
+    )
+    return "\n".join([title, text_table([header[k] for k in kept], cells, left=1), *notes])
 
 
 def _spread(result: Result) -> str:
@@ -131,4 +153,4 @@ def _short(value: float) -> str:
     """Three digits, without an exponent."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.3g}" if value >= 0.01 else f"{value:.2g}"

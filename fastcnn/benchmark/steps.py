@@ -1,31 +1,37 @@
 """Whole training steps of every contestant, checked for equality before they are timed."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from fastcnn.benchmark.environment import installed
-from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.measure import measure, timing_of
 from fastcnn.benchmark.own import OwnTrainer
-from fastcnn.benchmark.results import Result, result_of
+from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import Trainer, Work, largest_difference, make_work
 from fastcnn.errors import ConfigurationError
 
 log = logging.getLogger("fastcnn.bench")
 
-#: Steps that contestants take from one start before their parameters are compared.
+#: Steps that contestants take from one start before anything is timed.
 CHECKED_STEPS = 3
-#: Largest difference of the parameters, relative to the largest step: float32's rounding.
+#: Largest difference of a gradient, relative to the largest of its tensor, and of a loss.
 TOLERANCE = 2e-3
+#: Largest difference of the parameters after all checked steps. Rounding turns a few ReLUs and
+#: maxima the other way, from step to step more: 5e-3 was seen, a wrong momentum gives 0.3.
+DRIFT = 5e-2
 BASELINE = "im2col"
+#: FLOPs of a forward pass up to which the nested loops take part: some seconds a step.
+REFERENCE_FLOPS = 6_000_000
 
 
 def contestants(
-    work: Work, threads: Sequence[int], peers: bool = True, reference: bool = False
+    work: Work, threads: Sequence[int], peers: bool = True
 ) -> Iterator[tuple[str, int, Callable[[], Trainer]]]:
     """Name, threads and maker of each contestant that is installed."""
     most = max(threads)
-    if reference:
-        yield "reference", 1, lambda: OwnTrainer(work, "reference", 1)
     for count in threads:
         for backend in ("im2col", "lanes"):
             yield backend, count, lambda b=backend, t=count: OwnTrainer(work, b, t)  # type: ignore[misc]
@@ -62,68 +68,115 @@ def bench_steps(
     *,
     threads: Sequence[int],
     peers: bool = True,
-    reference: bool = False,
     rounds: int = 7,
     seconds: float = 0.15,
 ) -> list[Result]:
     """Time training steps (forward, loss, backward, SGD with momentum) of one network.
 
-    A contestant whose parameters differ from im2col's after three steps is not timed; its record
-    says so.
+    A contestant whose losses, gradients or parameters after three steps differ from im2col's is
+    not timed; its record says so. The nested loops take part where a step of theirs takes some
+    seconds at most; their time is that of the compared steps.
 
     Returns
     -------
     list of Result
-        In microseconds a sample.
+        In microseconds a sample; ``difference`` is the largest of the first step's gradients.
     """
     work = make_work(network, batch)
-    start = {key: value.copy() for key, value in work.model().state_dict().items()}
-    baseline = OwnTrainer(work, BASELINE, 1)
-    baseline.train(CHECKED_STEPS)
-    expected = baseline.parameters()
+    expected = _Expected(work)
     names = {"suite": "step", "work": network, "batch": batch, "unit": "us/sample"}
     ready: dict[tuple[str, int], Trainer] = {}
     difference: dict[tuple[str, int], float] = {}
     refused: list[Result] = []
-    for name, count, make in contestants(work, threads, peers, reference):
+    for name, count, make in contestants(work, threads, peers):
         key = (name, count)
         try:
             trainer = make()
-            trainer.train(CHECKED_STEPS)
-            difference[key] = largest_difference(expected, trainer.parameters(), start)
+            difference[key], note = expected.compare(trainer)
         except Exception as error:  # a peer's failure is a result, not the benchmark's end
-            refused.append(_refused(names, name, count, f"failed: {str(error)[:80]}"))
+            note = f"failed: {' '.join(str(error).split())[:80]}"
             log.warning("%s: %s", name, error)
-            continue
-        if not difference[key] <= TOLERANCE:
-            note = f"not timed: parameters differ by {difference[key]:.1e}"
-            refused.append(_refused(names, name, count, note))
+        if note:
+            refused.append(not_timed(note, contestant=name, threads=count, **names))
             continue
         ready[key] = trainer
     if not ready:
         raise ConfigurationError(f"{network}: no contestant")
-    labels = {f"{name}/{count}": trainer for (name, count), trainer in ready.items()}
     timings = measure(
-        {label: trainer.train for label, trainer in labels.items()},
-        rounds=rounds, seconds=seconds,
-    )  # fmt: skip
-    peers_best = min(
-        (timings[f"{n}/{c}"].median for n, c in ready if n.startswith("PyTorch")), default=None
+        {key: trainer.train for key, trainer in ready.items()}, rounds=rounds, seconds=seconds
     )
-    base = peers_best or min(timings[f"{n}/{c}"].median for n, c in ready if n == BASELINE)
+    if _flops(work) <= REFERENCE_FLOPS:
+        key = ("reference", 1)
+        loops = _Stopwatch(work)
+        difference[key], note = expected.compare(loops)
+        if note:
+            refused.append(not_timed(note, contestant=key[0], threads=1, **names))
+        else:
+            timings[key] = timing_of(loops.times)
+    best = min((timings[k].median for k in timings if k[0].startswith("PyTorch")), default=None)
+    base = best or min(timings[key].median for key in timings if key[0] == BASELINE)
     return [
         result_of(
-            timings[f"{name}/{count}"], 1e6 / batch, contestant=name, threads=count,
-            ratio=base / timings[f"{name}/{count}"].median, difference=difference[name, count],
-            **names,
+            timing, 1e6 / batch, contestant=name, threads=count, ratio=base / timing.median,
+            difference=difference[name, count], **names,
         )
-        for name, count in ready
+        for (name, count), timing in timings.items()
     ] + refused  # fmt: skip
 
 
-def _refused(names: dict[str, object], contestant: str, threads: int, note: str) -> Result:
-    nothing = float("nan")
-    return Result(
-        contestant=contestant, threads=threads, median=nothing, low=nothing, high=nothing,
-        rounds=0, note=note, **names,  # type: ignore[arg-type]
-    )  # fmt: skip
+class _Expected:
+    """The baseline's losses and states, which contestants are compared with."""
+
+    def __init__(self, work: Work) -> None:
+        self.start = {key: value.copy() for key, value in work.model().state_dict().items()}
+        self.first, self.last, self.losses = _take_steps(OwnTrainer(work, BASELINE, 1))
+
+    def compare(self, trainer: Trainer) -> tuple[float, str]:
+        """Largest difference of the gradients; why the contestant is refused, or nothing."""
+        first, last, losses = _take_steps(trainer)
+        gradients = largest_difference(self.first, first, self.start)
+        drift = largest_difference(self.last, last, self.start)
+        loss = max(
+            abs(theirs - ours) / abs(ours) for ours, theirs in zip(self.losses, losses, strict=True)
+        )
+        for what, found, limit in (
+            ("gradients differ", gradients, TOLERANCE),
+            ("loss differs", loss, TOLERANCE),
+            (f"parameters differ after {CHECKED_STEPS} steps", drift, DRIFT),
+        ):
+            if not found <= limit:
+                return gradients, f"not timed: {what} by {found:.1e}"
+        return gradients, ""
+
+
+def _take_steps(
+    trainer: Trainer,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[float]]:
+    """States after the first and the last of the compared steps, and all losses."""
+    losses = []
+    for step in range(CHECKED_STEPS):
+        trainer.train(1)
+        losses.append(trainer.loss())
+        if step == 0:
+            first = trainer.parameters()
+    return first, trainer.parameters(), losses
+
+
+class _Stopwatch(OwnTrainer):
+    """The nested loops, which keep the time of each of their steps: they take too long for more."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work, "reference", 1)
+        self.times: list[float] = []
+
+    def train(self, steps: int) -> None:
+        began = time.perf_counter()
+        super().train(steps)
+        self.times.append((time.perf_counter() - began) / steps)
+
+
+def _flops(work: Work) -> int:
+    """FLOPs of one forward pass of a batch."""
+    model = work.model()
+    assert model.input_shape is not None
+    return work.batch * model.flops(model.input_shape)

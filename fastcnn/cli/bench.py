@@ -1,5 +1,6 @@
 """``fastcnn bench``."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from fastcnn.benchmark.results import Result
@@ -66,9 +66,9 @@ def bench(
     Suites: step (a training step: forward, loss, backward, SGD with momentum), inference (one
     image, a thousand images), layer (single layers, forward and backward, with their share of the
     processor's rate of multiply-adds), backward (naive against fast gradients of each operation),
-    accuracy (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes),
-    process (a whole `fastcnn train`), scaling (cost and memory along batch, threads, image size,
-    channels and depth; a cost that rises is flagged).
+    accuracy (seconds to 95, 98, 99 %), startup (import and first gradient of fresh processes, cold
+    and warm, and their memory), process (a whole `fastcnn train`), scaling (cost and memory along
+    batch, threads, image size, channels and depth; a cost that rises is flagged).
 
     Examples:
 
@@ -89,6 +89,7 @@ def bench(
     from fastcnn.benchmark.results import Report
     from fastcnn.errors import ConfigurationError
 
+    began = time.perf_counter()
     if figures and out is None:
         raise ConfigurationError("--figures needs a folder: --out FOLDER")
     console = Console(highlight=False)
@@ -110,7 +111,7 @@ def bench(
     if out is not None and chosen:
         report = Report(
             this_command(), datetime.now(UTC).isoformat("T", "seconds"), environment, results,
-            quick,
+            quick, time.perf_counter() - began,
         )  # fmt: skip
         written: tuple[Path, ...] = report.write(out)
         if figures:
@@ -167,7 +168,7 @@ def _works(
     most = default_threads()
     threads = (1,) if most == 1 else (1, most)
     names = network or (["report_cnn"] if quick else list(networks()))
-    rounds, seconds = (2, 0.02) if quick else (7, 0.15)
+    rounds, seconds = (2, 0.02) if quick else (5, 0.12)
     measured: dict[str, Any] = {
         "threads": threads,
         "peers": peers,
@@ -182,22 +183,22 @@ def _works(
         ]  # fmt: skip
     if suite is Suite.inference:
         return [
-            partial(inference.bench_inference, name, batch, **measured)
+            partial(inference.bench_inference, name, batch, **measured | {"rounds": most_rounds})
             for name in names
-            for batch in (1, 1000)
+            for batch, most_rounds in ((1, rounds), (1000, min(rounds, 3)))
         ]
     if suite is Suite.layer:
         cases = list(layers.cases())[:: 5 if quick else 1]
         return [
             partial(layers.bench_layers, threads=threads, peers=peers, chosen=[case],
-                    rounds=2 if quick else 3)
+                    rounds=2 if quick else 3, seconds=0.03)
             for case in cases
         ]  # fmt: skip
     if suite is Suite.backward:
         some = list(backward.cases())[:: 8 if quick else 1]
         return [partial(backward.bench_backward, chosen=some, rounds=2 if quick else 5)]
     if suite is Suite.startup:
-        return [partial(processes.bench_startup, peers=peers, rounds=1 if quick else 5)]
+        return [partial(processes.bench_startup, peers=peers, rounds=1 if quick else 3)]
     from fastcnn.data import load, load_default
 
     *_, missing = load_default()
@@ -205,9 +206,9 @@ def _works(
         console.print(f"{missing} (figures are of that data)", style="yellow", soft_wrap=True)
     if suite is Suite.process:
         source = "digits012" if missing else "mnist012"
-        return [partial(processes.bench_process, source, rounds=1 if quick else 5)]
+        return [partial(processes.bench_process, source, peers=peers, rounds=1 if quick else 3)]
     sources = ("digits012", "digits") if missing else ("mnist012", "mnist")
-    trained = [(sources[0], "report_cnn"), (sources[1], "lenet5")]
+    trained = [(sources[0], "report_cnn", 2), (sources[1], "lenet5", 5)]
     return [
         partial(
             accuracy.bench_accuracy,
@@ -215,30 +216,26 @@ def _works(
             *load(data),
             peers=peers,
             seeds=(0,) if quick else (0, 1, 2),
+            epochs=epochs,
         )
-        for data, name in trained[: 1 if quick else 2]
+        for data, name, epochs in trained[: 1 if quick else 2]
     ]
 
 
 def _print(console: Console, results: "list[Result]") -> None:
-    from fastcnn.benchmark.results import table_rows
+    from fastcnn.benchmark.results import contestants_table
 
     tables: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        alone = result.suite in ("step", "inference", "layer")
+        alone = result.suite in ("step", "inference", "layer", "process")
         title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
         tables.setdefault((title, result.unit), []).append(result)
     for (title, unit), rows in tables.items():
         if len({row.work for row in rows}) > 1:
             _print_list(console, title, unit, rows)
             continue
-        table = Table(
-            "contestant", "threads", f"{unit} (spread)", "ratio", "difference", "",
-            title=title, title_justify="left",
-        )  # fmt: skip
-        for cells in table_rows(rows):
-            table.add_row(*cells)
-        console.print(table)
+        text = contestants_table(title, unit, rows)
+        console.print(f"\n{text}", soft_wrap=True, markup=False)
 
 
 def _print_list(console: Console, title: str, unit: str, rows: "list[Result]") -> None:

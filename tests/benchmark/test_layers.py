@@ -20,12 +20,19 @@ def test_contestants_agree(case: layers.LayerCase) -> None:
     results = layers.bench_layers(
         threads=(1, 2), peers=False, chosen=[case], rounds=1, seconds=1e-6, pause=0.0
     )
-    kinds = 4 if case.stands_alone else 3
-    assert len(results) == kinds * len(case.directions)
+    kinds = {("im2col", 2), ("lanes", 1), ("lanes", 2)}
+    if case.stands_alone:
+        kinds.add(("lanes, called alone", 2))
+    if case.flops(case.arrays().y.size) <= layers.REFERENCE_FLOPS * layers.BATCH:
+        kinds.add(("reference", 1))
+    assert {(result.contestant, result.threads) for result in results} == kinds
+    assert len(results) == len(kinds) * len(case.directions)
     assert all(result.median > 0 and result.difference is not None for result in results)
     assert {result.work for result in results} == {f"{case.work}, {d}" for d in case.directions}
     wanted = r"\d+ GFLOP/s, \d+% of peak" if case.weight else ""
-    assert all(re.fullmatch(wanted, result.note) for result in results)
+    assert all(
+        re.fullmatch(wanted, result.note) for result in results if result.contestant != "reference"
+    )
 
 
 @pytest.mark.torch

@@ -13,10 +13,19 @@ from fastcnn.benchmark import accuracy, backward, inference, steps
 from fastcnn.benchmark.environment import describe_environment, installed
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.own import OwnTrainer
-from fastcnn.benchmark.results import Report, Result, read_report, table_rows
-from fastcnn.benchmark.work import largest_difference
+from fastcnn.benchmark.results import (
+    Report,
+    Result,
+    contestants_table,
+    read_report,
+    table_rows,
+)
+from fastcnn.benchmark.work import LEARNING_RATE, largest_difference
 from fastcnn.data import digits_dataset
 from fastcnn.errors import DataError
+from fastcnn.execution import make_executor
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
 
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 0.002}
 
@@ -42,27 +51,56 @@ def test_contestants_take_turns_and_slower_is_slower() -> None:
 
 
 def test_steps_compare_before_they_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(OwnTrainer):
+    class Ahead(OwnTrainer):
         def train(self, steps: int) -> None:
             super().train(steps + 1)
 
-    def some(work: Any, threads: Any, peers: bool, reference: bool) -> Iterator[Any]:
+    class WithoutMomentum(OwnTrainer):
+        def __init__(self, work: Any, backend: str, threads: int) -> None:
+            super().__init__(work, backend, threads)
+            self.executor = make_executor(
+                self.model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE),
+                backend=backend, batch_size=work.batch, threads=threads,
+            )  # fmt: skip
+
+    class OtherLoss(OwnTrainer):
+        def loss(self) -> float:
+            return 1.01 * super().loss()
+
+    class Stuck(OwnTrainer):
+        """Leaves one layer as it is, as a compiler did whose step lost a gradient."""
+
+        def train(self, steps: int) -> None:
+            before = self.model.state_dict()["conv1.bias"].copy()
+            super().train(steps)
+            self.model.state_dict()["conv1.bias"][...] = before
+
+    def some(work: Any, threads: Any, peers: bool) -> Iterator[Any]:
         yield "im2col", 1, lambda: OwnTrainer(work, "im2col", 1)
         yield "lanes", 1, lambda: OwnTrainer(work, "lanes", 1)
-        yield "wrong", 1, lambda: Wrong(work, "im2col", 1)
+        yield "ahead", 1, lambda: Ahead(work, "im2col", 1)
+        yield "without momentum", 1, lambda: WithoutMomentum(work, "im2col", 1)
+        yield "other loss", 1, lambda: OtherLoss(work, "im2col", 1)
+        yield "stuck", 1, lambda: Stuck(work, "im2col", 1)
         yield "broken", 1, lambda: 1 / 0
 
     monkeypatch.setattr(steps, "contestants", some)
-    made = {r.contestant: r for r in steps.bench_steps("report_cnn", 4, threads=(1,), **QUICK)}
+    made = {r.contestant: r for r in steps.bench_steps("report_cnn", 1, threads=(1,), **QUICK)}
     assert made["lanes"].median > 0
     assert made["lanes"].ratio is not None
     assert made["im2col"].difference == 0
-    assert "parameters differ" in made["wrong"].note
-    assert made["wrong"].rounds == 0
+    assert made["reference"].median > made["im2col"].median
+    assert made["reference"].rounds == steps.CHECKED_STEPS
+    assert made["ahead"].note.startswith("not timed: gradients differ by")
+    assert made["other loss"].note == "not timed: loss differs by 1.0e-02"
+    assert "differ" in made["without momentum"].note
+    assert made["stuck"].note == "not timed: gradients differ by 1.0e+00"
+    assert made["stuck"].rounds == 0
     assert "division by zero" in made["broken"].note
 
 
-def test_backends_are_contestants() -> None:
+def test_backends_are_contestants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "REFERENCE_FLOPS", 0)
     made = steps.bench_steps("report_cnn", 16, threads=(1, 2), peers=False, **QUICK)
     assert {(r.contestant, r.threads) for r in made} == {
         ("im2col", 1), ("im2col", 2), ("lanes", 1), ("lanes", 2)
@@ -73,12 +111,21 @@ def test_backends_are_contestants() -> None:
 def test_a_difference_is_relative_to_the_step() -> None:
     start = {"w": np.zeros(3)}
     assert largest_difference({"w": np.ones(3)}, {"w": np.full(3, 1.5)}, start) == 0.5
+    # A tensor that moves far hides none that moves little, and counters are left out.
+    start = {"w": np.zeros(3), "running_var": np.ones(3), "batches": np.array(0)}
+    ours = {"w": np.full(3, 1e-3), "running_var": np.full(3, 9.0), "batches": np.array(1)}
+    assert largest_difference(ours, {**ours, "w": np.zeros(3)}, start) == 1.0
+    # What rounds to nothing is no difference.
+    start = {"w": np.ones(3)}
+    assert largest_difference(start, {"w": np.full(3, 1 + 1e-8)}, start) < 2e-3
 
 
-def test_inference_and_backward() -> None:
+def test_inference_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=False, **QUICK)
     assert {r.contestant for r in made} == {"im2col", "lanes"}
     if installed("onnxruntime") and installed("onnx"):
+        without = {"torch": None}  # compiling takes seconds, see below
+        monkeypatch.setattr(inference, "installed", lambda name: without.get(name, name))
         made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=True, **QUICK)
         assert "ONNX Runtime" in {r.contestant for r in made}
     some = [case for case in backward.cases() if case.value in (1, 4, 32, 10)]
@@ -91,20 +138,83 @@ def test_inference_and_backward() -> None:
             assert result.difference < 1e-5
 
 
+def test_wrong_logits_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "TOLERANCE", 0.0)
+    made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=False, **QUICK)
+    notes = {r.contestant: r.note for r in made}
+    assert notes["im2col"] == ""
+    assert notes["lanes"].startswith("not timed: logits differ by")
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_inference_of_compiled_modules() -> None:
+    pytest.importorskip("torch")
+    made = inference.bench_inference("report_cnn", 2, threads=(1, 2), **QUICK)
+    assert {(r.contestant, r.threads) for r in made if r.rounds} >= {
+        (f"PyTorch {variant}", threads)
+        for variant in ("eager", "channels_last", "compile")
+        for threads in (1, 2)
+    }
+
+
+def test_a_table_has_a_line_for_each() -> None:
+    rows = [
+        make_result(contestant="slow", median=90.0),
+        make_result(contestant="broken", median=float("nan"), rounds=0, note="failed: " + "x" * 80),
+        make_result(contestant="fast", median=8.5, threads=2),
+    ]
+    lines = contestants_table("step: w", "us/sample", rows).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "step:", "contestant", "-" * len(lines[2]), "fast", "slow", "broken:"
+    ]  # fmt: skip
+    assert all(len(line) <= 80 for line in lines[:-1])
+    assert lines[-1] == "broken: failed: " + "x" * 80
+
+
 def test_time_to_accuracy_counts_training_alone() -> None:
     hits = iter([0.5, 0.96, 0.96, 0.985, 0.995])
 
-    def take(order: np.ndarray) -> None:
+    seen: list[float] = []
+
+    def take(order: np.ndarray, rates: np.ndarray) -> None:
+        assert len(order) == 64 * len(rates)
+        seen.extend(rates)
         time.sleep(0.002)
 
     def test() -> float:
         time.sleep(0.01)
         return next(hits)
 
-    reached = accuracy.time_to_levels(take, test, 6400, seed=0, most_epochs=1)
+    reached = accuracy.time_to_levels(take, test, 6400, seed=0, epochs=1)
     assert 0.004 <= reached[0.95] < reached[0.98] < reached[0.99] < 0.04
-    never = accuracy.time_to_levels(take, lambda: 0.1, 64, seed=0, most_epochs=1)
+    never = accuracy.time_to_levels(take, lambda: 0.1, 64, seed=0, epochs=1)
     assert never[0.95] == float("inf")
+    assert len(seen) == 50 + 1
+    # One cycle: the rate rises to its highest, and falls.
+    assert accuracy.LEARNING_RATE >= max(seen[:50]) > 0.99 * accuracy.LEARNING_RATE
+    assert seen[0] < seen[49] < max(seen[:50])
+
+
+def test_levels_that_are_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = digits_dataset(128, 10, classes=(0, 1, 2))
+    hits = {0: [0.96, 0.99], 1: [0.5, 0.97], 2: [0.5, 0.5]}
+
+    def make(network: str, train: Any, test: Any, seed: int) -> Any:
+        left = iter(hits[seed])
+        return (lambda order, rates: None), (lambda: next(left))
+
+    monkeypatch.setattr(accuracy, "_contestants", lambda peers: [("c", make)])
+    made = accuracy.bench_accuracy("n", train, test, seeds=(0, 1, 2), epochs=1)
+    assert [r.rounds for r in made] == [2, 1, 1]
+    assert made[0].work == "n on digits012, classes 0, 1, 2, to 95%"
+    assert made[0].low <= made[0].median == made[0].high
+    assert made[1].median != made[1].median
+    assert [r.note for r in made] == [
+        f"{missed} of 3 not within 1 epochs" for missed in (1, 2, 2)
+    ]  # fmt: skip
+    made = accuracy.bench_accuracy("n", train, test, seeds=(2, 0), epochs=1, patience=0.0)
+    assert made[0].note == "1 of 1 stopped after 0 s; 1 of 2 seeds"
 
 
 def test_time_to_accuracy_of_a_backend() -> None:
@@ -125,7 +235,8 @@ def make_result(**changes: Any) -> Result:
 
 
 def test_reports_survive_the_disk(tmp_path: Path) -> None:
-    report = Report("fastcnn bench", "2026-01-01", describe_environment(), [make_result()])
+    report = Report("fastcnn bench", "2026-01-01", describe_environment(), [make_result()],
+                    seconds=12.5)  # fmt: skip
     path, table = report.write(tmp_path)
     assert read_report(path) == report
     assert table.read_text().splitlines()[1].startswith("step,w,c,1,2,us/sample,1234.5")

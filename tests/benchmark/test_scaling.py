@@ -9,6 +9,7 @@ import pytest
 
 import fastcnn
 from fastcnn.benchmark import scaling
+from fastcnn.benchmark.measure import Timing, timing_of
 from fastcnn.benchmark.scaling import (
     Case,
     ScalingPoint,
@@ -44,7 +45,7 @@ def test_flags() -> None:
 
 def test_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "_load", lambda: 0.0)
-    monkeypatch.setattr(scaling, "cache_sizes", lambda: {"L2": 1 << 20})
+    monkeypatch.setattr(scaling, "cache_sizes", lambda: {"L2": 1 << 20, "L3": 8 << 20})
     report = fastcnn.models.report_cnn(seed=0)
     best = Case(report, 16, threads=1)
     text = explain(Case(report, 17, threads=1), best, "lanes")
@@ -55,6 +56,8 @@ def test_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
     text = explain(Case(fastcnn.models.vgg_small(seed=0), 16, threads=1), best, "lanes")
     assert "what a row touches for a block: 6." in text
     assert "the parameters: 2.5 MiB (before 0.3), beyond the second-level cache of 1.0" in text
+    assert "all that a step touches: " in text
+    assert "beyond the last cache of 8.0 MiB" in text
     assert explain(best, best, "lanes").startswith("nothing in the program's shape says why")
     monkeypatch.setattr(scaling, "_load", lambda: 100.0)
     assert "other programs were running (a load of 100.0" in explain(best, best, "lanes")
@@ -72,6 +75,23 @@ def test_axes() -> None:
     assert 3.5 < large / small < 4.0
     case = found["threads"].case(4)
     assert (case.threads, case.work) == (4, 0.25)
+
+
+def test_what_rises_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = iter([{16: 1.0, 32: 4.0, 64: 9.0}, {32: 1.9, 64: 8.0}])
+    asked = []
+
+    def measure(runs: dict[int, object], **settings: object) -> dict[int, Timing]:
+        asked.append(list(runs))
+        return {value: timing_of([cost]) for value, cost in next(costs).items()}
+
+    monkeypatch.setattr(scaling, "measure", measure)
+    model = fastcnn.models.report_cnn(seed=0)
+    axis = replace(axes(1)["batch"], case=lambda n: Case(model, n, threads=1))
+    result = scale(axis, backend="im2col", values=(16, 32, 64))
+    assert asked == [[16, 32, 64], [32, 64]]
+    assert [p.seconds for p in result.points] == [1.0, 1.9, 8.0]
+    assert [p.flagged for p in result.points] == [False, False, True]
 
 
 @pytest.mark.parametrize("backend", ["lanes", "im2col"])

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from fastcnn.benchmark.results import Report, read_report
+from fastcnn.benchmark.results import Report, Result, read_report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,7 @@ def table_of(text: str) -> list[list[str]]:
 
 def test_readme_is_what_the_results_say(script: ModuleType, report: Report) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == script.with_table(readme, script.render_readme(script.RESULTS))
+    assert readme == script.with_tables(readme, script.RESULTS)
     generated = readme[readme.index(script.BEGIN) : readme.index(script.END)]
     rows = table_of(generated)
     steps = [r for r in report.results if r.suite == "step" and r.rounds]
@@ -84,6 +84,20 @@ def test_who_is_faster_is_said(script: ModuleType, report: Report) -> None:
     assert "No peer was faster than fastcnn here." in made
 
 
+def test_processes_have_their_memory(script: ModuleType, report: Report) -> None:
+    row = replace(report.results[0], suite="startup", work="import", contestant="JAX", unit="s",
+                  median=0.4, low=0.39, high=0.5)  # fmt: skip
+    memory = replace(row, unit="MiB at most", median=150.4)
+    text = "\n".join(script._processes(replace(report, results=[row, memory])))
+    assert "| import | JAX | 0.4 (0.39 to 0.5) | 150.4 |  |" in text
+
+
+def test_how_long_it_took(script: ModuleType, report: Report) -> None:
+    made = replace(report, seconds=840.0, command="fastcnn bench all")
+    assert script._duration(made) == " `fastcnn bench all` took 14 minutes."
+    assert script._duration(replace(report, seconds=0.0)) == ""
+
+
 def test_a_trial_run_says_so(script: ModuleType, report: Report) -> None:
     assert "trial run" in script._warnings(replace(report, quick=True))[0]
     assert not script._warnings(replace(report, quick=False))
@@ -91,4 +105,33 @@ def test_a_trial_run_says_so(script: ModuleType, report: Report) -> None:
 
 def test_readme_needs_its_markers(script: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"README.md needs the lines"):
-        script.with_table("no markers", "table")
+        script.with_tables("no markers", script.RESULTS)
+
+
+def test_the_three_backends_in_readme(script: ModuleType, tmp_path: Path) -> None:
+    def row(suite: str, work: str, name: str, median: float, unit: str, batch: int) -> Result:
+        return Result(suite, work, name, 2, batch, unit, median, median, median, 3)
+
+    training = "train report_cnn on mnist012, 5 epochs"
+    results = [
+        row("step", "report_cnn", "reference", 140_000.4, "us/sample", 16),
+        row("step", "report_cnn", "im2col", 99.0, "us/sample", 16),
+        row("step", "report_cnn", "im2col", 118.2, "us/sample", 64),
+        row("step", "report_cnn", "lanes", 4.0, "us/sample", 64),
+        row("process", training, "fastcnn", 1.43, "s", 64),
+        row("process", training, "fastcnn, im2col", 9.8, "s", 64),
+        row("process", training, "fastcnn", 99.71, "% correct", 64),
+        row("process", training, "fastcnn, im2col", 99.68, "% correct", 64),
+        row("time-to-accuracy", "lenet5 on mnist, all 10 classes, to 99%", "lanes", 1.75, "s", 64),
+    ]  # fmt: skip
+    Report("", "2026-01-01", {}, results).write(tmp_path)
+    text = script.render_loops(tmp_path)
+    assert table_of(text) == [
+        ["a training step, one sample", "140,000 µs", "118 µs", "4 µs (35,000 times faster)"],
+        ["one epoch of 18,623 images, from the row above", "43 minutes", "2.2 s", "0.074 s"],
+        ["`fastcnn train`, from start to end", "", "9.8 s", "1.4 s"],
+        ["its test accuracy, after 5 epochs", "", "99.68 %", "99.71 %"],
+    ]
+    assert "99 % of all of MNIST's test images after 1.75 s of training." in text
+    Report("", "2026-01-01", {}, results[1:]).write(tmp_path)
+    assert script.render_loops(tmp_path) is None

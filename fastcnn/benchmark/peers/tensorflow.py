@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Node
-from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
 VARIANTS = ("function", "XLA")
@@ -29,6 +29,17 @@ def _apply(tf: Any, node: Node, inputs: list[Any], parameters: dict[str, Any]) -
             return y if bias is None else y + bias
         case "max_pool2d" if tuple(a["padding"]) == (0, 0):
             return tf.nn.max_pool2d(x, a["kernel_size"], a["stride"], "VALID")
+        case "avg_pool2d" if tuple(a["padding"]) == (0, 0):
+            return tf.nn.avg_pool2d(x, a["kernel_size"], a["stride"], "VALID")
+        case "batch_norm":
+            mean, variance = (parameters[f"{node.name}.running_{key}"] for key in ("mean", "var"))
+            y, new_mean, new_variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x, scale=weight, offset=bias, mean=mean, variance=variance, epsilon=a["eps"],
+                exponential_avg_factor=a["momentum"], is_training=True,
+            )  # fmt: skip
+            mean.assign(new_mean)
+            variance.assign(new_variance)
+            return y
         case "flatten":
             return tf.reshape(tf.transpose(x, (0, 3, 1, 2)), (x.shape[0], -1))
         case "add":
@@ -47,7 +58,8 @@ class TensorFlowTrainer:
         model = work.model()
         graph = model.graph()
         self.state = {key: tf.Variable(value) for key, value in model.state_dict().items()}
-        variables = list(self.state.values())
+        learned = learned_keys(model)
+        variables = [value for key, value in self.state.items() if key in learned]
         velocity = [tf.Variable(tf.zeros_like(value)) for value in variables]
 
         @tf.function(autograph=False, jit_compile=variant == "XLA")
@@ -78,10 +90,14 @@ class TensorFlowTrainer:
     def train(self, steps: int) -> None:
         """Take steps on consecutive batches, round and round, and wait for the last."""
         for _ in range(steps):
-            loss = self.step(*self.batches[self.at % len(self.batches)])
+            self.last = self.step(*self.batches[self.at % len(self.batches)])
             self.at += 1
-        loss.numpy()
+        self.last.numpy()
+
+    def loss(self) -> float:
+        """Loss of the last step's batch."""
+        return float(self.last)
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Copies of the parameters."""
-        return {key: value.numpy().copy() for key, value in self.state.items()}
+        """Copies of parameters and buffers."""
+        return {key: np.array(value) for key, value in self.state.items()}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Node
-from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
 
@@ -26,6 +26,13 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
             return y if bias is None else y + bias
         case "max_pool2d":
             return x.max_pool2d(a["kernel_size"], a["stride"], padding=a["padding"])
+        case "avg_pool2d":
+            return x.avg_pool2d(
+                a["kernel_size"], a["stride"], padding=a["padding"],
+                count_include_pad=a["count_include_pad"],
+            )  # fmt: skip
+        case "batch_norm":
+            return _batch_norm(node, x, weight, bias, parameters)
         case "flatten":
             return x.flatten(1)
         case "add":
@@ -33,6 +40,20 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
         case "relu" | "sigmoid" | "tanh":
             return getattr(x, node.operation)()
     raise ConfigurationError(f"the tinygrad contestant has no {node.operation}")
+
+
+def _batch_norm(node: Node, x: Any, weight: Any, bias: Any, state: dict[str, Any]) -> Any:
+    """Training mode, as tinygrad's own layer has it; sets the running statistics."""
+    a = dict(node.arguments)
+    mean = x.mean((0, 2, 3))
+    centred = x - mean.detach().reshape(1, -1, 1, 1)  # the variance has no slope by the mean
+    variance = (centred * centred).mean((0, 2, 3))
+    count = x.numel() // x.shape[1]
+    moved = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
+    for key, value in moved.items():
+        running = state[f"{node.name}.{key}"]
+        running.assign((1 - a["momentum"]) * running + a["momentum"] * value.detach())
+    return x.batchnorm(weight, bias, mean, (variance + a["eps"]).rsqrt())
 
 
 class TinygradTrainer:
@@ -45,7 +66,10 @@ class TinygradTrainer:
         model = work.model()
         graph = model.graph()
         self.state = {key: Tensor(value.copy()) for key, value in model.state_dict().items()}
-        optimizer = SGD(list(self.state.values()), lr=LEARNING_RATE, momentum=MOMENTUM)
+        learned = learned_keys(model)
+        parameters = [value for key, value in self.state.items() if key in learned]
+        buffers = [value for key, value in self.state.items() if key not in learned]
+        optimizer = SGD(parameters, lr=LEARNING_RATE, momentum=MOMENTUM)
 
         def step(x: Any, y: Any) -> Any:
             outputs: list[Any] = []
@@ -54,7 +78,7 @@ class TinygradTrainer:
                 outputs.append(_apply(node, inputs, self.state))
             optimizer.zero_grad()
             loss = outputs[-1].sparse_categorical_crossentropy(y).backward()
-            return loss.realize(*optimizer.schedule_step())
+            return loss.realize(*optimizer.schedule_step(), *buffers)
 
         self.training = Context
         self.step = TinyJit(step)
@@ -72,10 +96,14 @@ class TinygradTrainer:
         """Take steps on consecutive batches, round and round, and wait for the last."""
         with self.training(TRAINING=1):
             for _ in range(steps):
-                loss = self.step(*self.batches[self.at % len(self.batches)])
+                self.last = self.step(*self.batches[self.at % len(self.batches)])
                 self.at += 1
-        loss.item()
+        self.last.item()
+
+    def loss(self) -> float:
+        """Loss of the last step's batch."""
+        return float(self.last.item())
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Copies of the parameters."""
+        """Copies of parameters and buffers."""
         return {key: value.numpy().copy() for key, value in self.state.items()}
