@@ -76,12 +76,12 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     assert "0.png" in fastcnn("predict", run, paths[0])
 
 
-def test_data_commands(tmp_path: Path) -> None:
+def test_data_commands(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "d.npz"
     fastcnn("data", "prepare", "--data", "digits", "--classes", 4, 7, "--out", out)
     with np.load(out) as file:
         assert sorted(file.files) == ["test_x47", "test_y47", "train_x47", "train_y47"]
-    fastcnn("data", "prepare", "--data", "digits", "--out", out, "--classes", "0,1")
+    fastcnn("data", "prepare", "--data", archive, "--out", out, "--classes", "0,1")
     with np.load(out) as file:
         assert "train_x01" in file.files
     assert "all" in fastcnn("data", "show", out, "--out", tmp_path / "d.png")
@@ -101,18 +101,18 @@ def test_info() -> None:
         assert part in output
 
 
-def test_errors_are_one_line(tmp_path: Path, run: Path) -> None:
+def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
     for arguments, message in (
         (("train", "--data", "nope"), "no data set named 'nope'"),
-        (("train", "--data", "digits", "--optimizer", "lion"), "optimizer must be one of"),
-        (("train", "--data", "digits", "--schedule", "x"), "schedule must be one of"),
-        (("train", "--data", "digits", "--model", "vgg_small", "--out", tmp_path / "v"),
+        (("train", "--data", archive, "--optimizer", "lion"), "optimizer must be one of"),
+        (("train", "--data", archive, "--schedule", "x"), "schedule must be one of"),
+        (("train", "--data", archive, "--model", "vgg_small", "--out", tmp_path / "v"),
          "samples have shape (1, 28, 28), the model takes (3, 32, 32)"),
-        (("train", "--data", "digits", "--out", run), "is not empty"),
-        (("train", "--data", "digits", "--lr", "-1"), "lr must be at least"),
+        (("train", "--data", archive, "--out", run), "is not empty"),
+        (("train", "--data", archive, "--lr", "-1"), "lr must be at least"),
         (("evaluate", tmp_path), "holds no run"),
         (("predict", run, tmp_path / "no.png"), "no such file"),
-        (("data", "prepare", "--data", "digits", "--out", "/proc/x.npz"), "cannot be written"),
+        (("data", "prepare", "--data", archive, "--out", "/proc/x.npz"), "cannot be written"),
     ):  # fmt: skip
         output = fastcnn(*arguments, code=2)
         assert message in output.replace("\n", " ")
