@@ -10,6 +10,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     kept = Path(__file__).parents[1] / ".pytest_cache" / "numba" / os.environ["PYTEST_XDIST_WORKER"]
     os.environ["NUMBA_CACHE_DIR"] = str(kept)
+    # Pools of other libraries would take all cores in each worker; the engine's threads are tested.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 from fastcnn.data.sources import SOURCES, find_folder
 
