@@ -33,12 +33,17 @@ $(STAMP): pyproject.toml
 train: $(STAMP)
 	$(BIN)/fastcnn train $(ARGS)
 
+# Two processes share the tests, and take the compiled kernels from the disk. ARGS=-n0: one process.
+PARALLEL := -n 2 --dist worksteal
+
 test: .venv/installed-test
-	$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
+	$(BIN)/fastcnn warmup
+	$(BIN)/python -m pytest -q -m 'not slow' $(PARALLEL) $(ARGS)
 
 test-all: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/fastcnn warmup
+	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 # The engine as other processors would run it: 8 floats a register, and 4.
 test-processors: .venv/installed-test

@@ -63,6 +63,8 @@ class Network:
         return min(doubling, halving, ring)
 
 
+#: Seconds after which one measurement of steps ends, where steps are long.
+LONGEST = 1.0
 #: Usual figures of latency between two programs, and of what a link carries of its nominal rate.
 NETWORKS = {
     "1gbit": Network(50e-6, 0.115e9),
@@ -129,7 +131,7 @@ class _Steps:
             _, _, gradient = executor.gradient(self.images, self.labels, chosen, self.same)
             executor.update(gradient, 1e-6)
 
-        return _seconds(step, repeats)
+        return _seconds(step, repeats, LONGEST)
 
     def together(self, world: World, threads: int, repeats: int, every: int = 1) -> float:
         """Seconds of a step of the whole batch, many in one call, as training takes them."""
@@ -146,7 +148,9 @@ class _Steps:
         def steps() -> None:
             executor.train_steps(self.images, self.labels, order, rates, self.same)
 
-        return _seconds(steps, max(repeats // count, 3)) / count
+        # All processes take the same number of steps, so that none waits for one that has ended.
+        longest = LONGEST if world.size == 1 else math.inf
+        return _seconds(steps, max(repeats // count, 3), longest) / count
 
 
 def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 60) -> StepCost:
@@ -212,11 +216,14 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
     return Network(latency, high), large
 
 
-def _seconds(work: Callable[[], None], repeats: int) -> float:
-    """The median over some calls, after one that warms up."""
+def _seconds(work: Callable[[], None], repeats: int, longest: float = math.inf) -> float:
+    """The median over some calls, after one that warms up.
+
+    No more are begun after ``longest`` seconds, if there were three.
+    """
     work()
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    while len(times) < repeats and (len(times) < 3 or sum(times) < longest):
         began = time.perf_counter()
         work()
         times.append(time.perf_counter() - began)

@@ -9,17 +9,20 @@ from fastcnn.benchmark import layers
 from fastcnn.benchmark.results import Result
 
 
-def bench(case: layers.LayerCase, threads: tuple[int, ...]) -> list[Result]:
+@pytest.fixture(autouse=True)
+def one_peak(peak: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "measured_flops", lambda threads: peak)
+
+
+def bench(case: layers.LayerCase, *threads: int, peers: bool = False) -> list[Result]:
     return layers.bench_layers(
-        threads=threads, peers=False, chosen=[case], rounds=1, seconds=1e-6, pause=0.0
+        threads=threads, peers=peers, chosen=[case], rounds=1, seconds=1e-6
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", list(layers.cases()), ids=lambda case: case.work)
 def test_contestants_agree(case: layers.LayerCase) -> None:
-    results = layers.bench_layers(
-        threads=(1, 2), peers=False, chosen=[case], rounds=1, seconds=1e-6, pause=0.0
-    )
+    results = bench(case, 1, 2)
     kinds = {("im2col", 2), ("lanes", 1), ("lanes", 2)}
     if case.stands_alone:
         kinds.add(("lanes, called alone", 2))
@@ -39,9 +42,7 @@ def test_contestants_agree(case: layers.LayerCase) -> None:
 @pytest.mark.parametrize("case", list(layers.cases()), ids=lambda case: case.work)
 def test_pytorch_agrees(case: layers.LayerCase) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    results = layers.bench_layers(
-        threads=(1,), chosen=[case], rounds=1, seconds=1e-6, pause=0.0
-    )  # fmt: skip
+    results = bench(case, 1, peers=True)
     theirs = [result for result in results if result.contestant.startswith("PyTorch")]
     assert len(theirs) == len(case.directions) * (2 if len(case.shape) == 3 else 1)
     assert all(result.difference is not None and result.median > 0 for result in theirs)
@@ -51,18 +52,19 @@ def test_every_kind_of_layer_is_measured() -> None:
     assert {case.operation for case in layers.cases()} == set(OPERATIONS) - {"flatten"}
 
 
-def test_the_share_of_the_peak() -> None:
-    (result, *_) = bench(next(layers.cases()), (1,))
+def test_the_share_of_the_peak(peak: dict[int, float]) -> None:
+    result = next(r for r in bench(next(layers.cases()), 1, 2) if r.contestant == "lanes")
+    assert (result.threads, result.work[-9:]) == (1, ", forward")
     rate, share = map(int, re.findall(r"\d+", result.note))
     flops = 2 * 9 * 4 * 28 * 28 / (result.median * 1e-6)
     assert rate == pytest.approx(flops / 1e9, abs=0.51)
-    assert 0 <= share < 100  # im2col's
+    assert share == pytest.approx(100 * flops / peak[1], abs=0.51)
 
 
 def test_who_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     case = layers.LayerCase("tanh", (4, 4, 4))
     monkeypatch.setattr(layers, "TOLERANCE", 0.0)
-    results = layers.bench_layers(threads=(1,), peers=False, chosen=[case], rounds=1, seconds=1e-6)
+    results = bench(case, 1)
     notes = {
         result.contestant: result.note for result in results if result.work.endswith("forward")
     }

@@ -1,7 +1,6 @@
 """Measuring: fair turns, honest records, contestants that are wrong are refused."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,28 +25,41 @@ from fastcnn.errors import DataError
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
+from tests.benchmark.conftest import Clock
 
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 0.002}
 
 
-def test_contestants_take_turns_and_slower_is_slower() -> None:
+def test_contestants_take_turns(clock: Clock) -> None:
     calls: list[str] = []
 
-    def waits(name: str, seconds: float) -> Callable[[int], None]:
+    def works(name: str, seconds: float, waits: float = 0.0) -> Callable[[int], None]:
         def run(times: int) -> None:
             calls.append(name)
-            time.sleep(seconds * times)
+            clock.compute(times * seconds)
+            clock.sleep(times * waits)
 
         return run
 
+    # Powers of two: the clock's sums are exact.
     timings = measure(
-        {"fast": waits("fast", 0.001), "slow": waits("slow", 0.004)},
-        rounds=3, seconds=0.004, pause=0.0,
+        {"fast": works("fast", 2**-10), "slow": works("slow", 2**-10, waits=3 * 2**-10)},
+        rounds=3, seconds=2**-8, pause=64.0,
     )  # fmt: skip
     assert calls[-6:] == ["fast", "slow", "slow", "fast", "fast", "slow"]
-    assert timings["slow"].median > 2 * timings["fast"].median > 0.001
-    assert timings["fast"].low <= timings["fast"].median <= timings["fast"].high
-    assert timings["slow"].cores < 0.9
+    fast, slow = timings["fast"], timings["slow"]
+    assert (fast.median, fast.rounds, fast.repeats, fast.cores) == (2**-10, 3, 4, 1.0)
+    assert (slow.median, slow.rounds, slow.repeats, slow.cores) == (2**-8, 3, 1, 0.25)
+
+
+def test_a_round_that_was_disturbed_is_in_the_spread(clock: Clock) -> None:
+    rounds = iter([1.0, 1.0, 1.0, 9.0, 1.0, 2.0, 1.0])
+    timing = measure(
+        {"one": lambda times: clock.compute(times * next(rounds))}, rounds=5, seconds=1
+    )
+    assert timing["one"].times.tolist() == [1.0, 9.0, 1.0, 2.0, 1.0]
+    assert (timing["one"].low, timing["one"].median) == (1.0, 1.0)
+    assert timing["one"].high == pytest.approx(6.2)  # the decile lies between the two largest
 
 
 def test_steps_compare_before_they_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +184,7 @@ def test_a_table_has_a_line_for_each() -> None:
     assert lines[-1] == "broken: failed: " + "x" * 80
 
 
-def test_time_to_accuracy_counts_training_alone() -> None:
+def test_time_to_accuracy_counts_training_alone(clock: Clock) -> None:
     hits = iter([0.5, 0.96, 0.96, 0.985, 0.995])
 
     seen: list[float] = []
@@ -180,14 +192,14 @@ def test_time_to_accuracy_counts_training_alone() -> None:
     def take(order: np.ndarray, rates: np.ndarray) -> None:
         assert len(order) == 64 * len(rates)
         seen.extend(rates)
-        time.sleep(0.002)
+        clock.compute(2.0)
 
     def test() -> float:
-        time.sleep(0.01)
+        clock.compute(100.0)
         return next(hits)
 
     reached = accuracy.time_to_levels(take, test, 6400, seed=0, epochs=1)
-    assert 0.004 <= reached[0.95] < reached[0.98] < reached[0.99] < 0.04
+    assert reached == {0.95: 4.0, 0.98: 8.0, 0.99: 10.0}
     never = accuracy.time_to_levels(take, lambda: 0.1, 64, seed=0, epochs=1)
     assert never[0.95] == float("inf")
     assert len(seen) == 50 + 1

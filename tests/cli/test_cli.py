@@ -1,7 +1,6 @@
 """The command line as a user runs it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,20 +12,7 @@ import numpy as np
 import pytest
 
 from fastcnn import data
-
-ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100"}
-
-
-def fastcnn(*arguments: object, code: int = 0) -> str:
-    """Run a command, check its exit code, and return all that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fastcnn", *map(str, arguments)],
-        capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120,
-    )  # fmt: skip
-    output = done.stdout + done.stderr
-    assert done.returncode == code, output
-    assert "Traceback" not in output
-    return output
+from tests.command import ENVIRONMENT, fastcnn, process
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +25,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    output = fastcnn("train", "--data", archive, "--epochs", 3, "--out", folder)
+    output = process("train", "--data", archive, "--epochs", 3, "--out", folder)
     assert "epoch 3/3" in output
     assert "67,539 parameters" in output
     return folder
@@ -50,7 +36,7 @@ def test_help_teaches() -> None:
     for command in ("train", "evaluate", "predict", "gradcheck", "compare-backends", "data"):
         assert command in text
     assert "fastcnn train --activation sigmoid" in fastcnn("train", "--help")
-    assert fastcnn("--version").startswith("fastcnn 0.")
+    assert process("--version").startswith("fastcnn 0.")
 
 
 def test_evaluate(run: Path) -> None:
@@ -68,7 +54,7 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     paths = [tmp_path / f"{index}.png" for index in range(12)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(255 - image[0]).resize((56, 56)).save(path)
-    lines = fastcnn("predict", run, "--json", *paths).splitlines()
+    lines = process("predict", run, "--json", *paths).splitlines()
     found = [json.loads(line) for line in lines]
     right = sum(row["class"] == str(label) for row, label in zip(found, labels, strict=True))
     assert right >= 10
@@ -76,12 +62,12 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     assert "0.png" in fastcnn("predict", run, paths[0])
 
 
-def test_data_commands(tmp_path: Path) -> None:
+def test_data_commands(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "d.npz"
     fastcnn("data", "prepare", "--data", "digits", "--classes", 4, 7, "--out", out)
     with np.load(out) as file:
         assert sorted(file.files) == ["test_x47", "test_y47", "train_x47", "train_y47"]
-    fastcnn("data", "prepare", "--data", "digits", "--out", out, "--classes", "0,1")
+    fastcnn("data", "prepare", "--data", archive, "--out", out, "--classes", "0,1")
     with np.load(out) as file:
         assert "train_x01" in file.files
     assert "all" in fastcnn("data", "show", out, "--out", tmp_path / "d.png")
@@ -101,18 +87,18 @@ def test_info() -> None:
         assert part in output
 
 
-def test_errors_are_one_line(tmp_path: Path, run: Path) -> None:
+def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
     for arguments, message in (
         (("train", "--data", "nope"), "no data set named 'nope'"),
-        (("train", "--data", "digits", "--optimizer", "lion"), "optimizer must be one of"),
-        (("train", "--data", "digits", "--schedule", "x"), "schedule must be one of"),
-        (("train", "--data", "digits", "--model", "vgg_small", "--out", tmp_path / "v"),
+        (("train", "--data", archive, "--optimizer", "lion"), "optimizer must be one of"),
+        (("train", "--data", archive, "--schedule", "x"), "schedule must be one of"),
+        (("train", "--data", archive, "--model", "vgg_small", "--out", tmp_path / "v"),
          "samples have shape (1, 28, 28), the model takes (3, 32, 32)"),
-        (("train", "--data", "digits", "--out", run), "is not empty"),
-        (("train", "--data", "digits", "--lr", "-1"), "lr must be at least"),
+        (("train", "--data", archive, "--out", run), "is not empty"),
+        (("train", "--data", archive, "--lr", "-1"), "lr must be at least"),
         (("evaluate", tmp_path), "holds no run"),
         (("predict", run, tmp_path / "no.png"), "no such file"),
-        (("data", "prepare", "--data", "digits", "--out", "/proc/x.npz"), "cannot be written"),
+        (("data", "prepare", "--data", archive, "--out", "/proc/x.npz"), "cannot be written"),
     ):  # fmt: skip
         output = fastcnn(*arguments, code=2)
         assert message in output.replace("\n", " ")
@@ -122,7 +108,7 @@ def test_errors_are_one_line(tmp_path: Path, run: Path) -> None:
 def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> None:
     """The process ends at once: torn down beside a thread in LLVM, one in three crashed."""
     for _ in range(4):
-        output = fastcnn("train", "--data", archive, "--out", run, code=2)
+        output = process("train", "--data", archive, "--out", run, code=2)
         assert output.endswith(
             "is not empty: choose another folder or overwrite it (--overwrite)\n"
         )
@@ -130,39 +116,39 @@ def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> Non
 
 def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
     folder = tmp_path / "run"
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", "fastcnn", "train", "--data", str(archive), "--epochs", "100000",
          "--out", str(folder)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
+    assert started.stdout is not None
+    for line in started.stdout:
         if line.startswith("epoch 1/"):
             break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 130
     assert "interrupted: weights and metrics so far are in" in errors
     assert json.loads((folder / "config.json").read_text())["status"] == "interrupted"
     assert "accuracy" in fastcnn("evaluate", folder)
 
 
 def test_serve(run: Path) -> None:
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", "fastcnn", "serve", str(run), "--port", "0", "--no-browser"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
-    assert process.stdout is not None
+    assert started.stdout is not None
     try:
-        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        address = re.search(r"http://127\.0\.0\.1:\d+/", started.stdout.readline())
         assert address is not None
         with urllib.request.urlopen(f"{address[0]}api/model", timeout=30) as reply:
             assert json.load(reply)["classes"] == ["0", "1", "2"]
         port = address[0].rstrip("/").rsplit(":", 1)[1]
         assert f"port {port} cannot be used" in fastcnn("serve", run, "--port", port, code=2)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        started.send_signal(signal.SIGINT)
+        _, errors = started.communicate(timeout=60)
     finally:
-        process.kill()
-    assert process.returncode == 0, errors
+        started.kill()
+    assert started.returncode == 0, errors
     assert "Traceback" not in errors

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.cli.test_cli import fastcnn
+from tests.command import fastcnn
 
 
 def test_profile(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastcnn import data
-from tests.cli.test_cli import ENVIRONMENT, fastcnn
+from tests.command import ENVIRONMENT, fastcnn, process
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_augmentation_from_the_command_line(archive: Path, tmp_path: Path) -> No
 
 def test_sweep(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
-    output = fastcnn(
+    output = process(
         "sweep", "lr=0.0,0.02", "batch-size=32,64", "epochs=1", "--data", archive, "--out", out
     )
     assert "4 of 4 trials" in output
@@ -85,16 +85,16 @@ def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:
 
 
 def test_control_c_ends_a_sweep_with_its_results(archive: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", "fastcnn", "sweep", "epochs=1,100000,100001", "--workers", "2",
          "--data", str(archive), "--out", str(tmp_path / "s")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("1 of 3 trials")
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert started.stdout is not None
+    assert started.stdout.readline().startswith("1 of 3 trials")
+    started.send_signal(signal.SIGINT)
+    output, errors = started.communicate(timeout=60)
+    assert started.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert "best: fastcnn train" in output

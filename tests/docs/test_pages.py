@@ -3,11 +3,8 @@
 import contextlib
 import doctest
 import io
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from tests.command import fastcnn as run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -55,13 +53,10 @@ def run_page(page: Path, names: dict[str, Any]) -> int:
 def run_command(command: str, place: str) -> str:
     program, *arguments = shlex.split(command)
     assert program == "fastcnn", f"{place}: {command}"
-    done = subprocess.run(
-        [sys.executable, "-m", "fastcnn", *arguments],
-        capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "NO_COLOR": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, f"{place}: {command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    try:
+        return run(*arguments)
+    except AssertionError as error:
+        raise AssertionError(f"{place}: {command}\n{error}") from None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

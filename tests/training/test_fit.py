@@ -47,9 +47,10 @@ def test_drawn_digits_are_learned(digits: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.mnist
-def test_real_digits_reach_99_5_percent(mnist: None) -> None:
+@pytest.mark.parametrize("backend", ["lanes", pytest.param("im2col", marks=pytest.mark.slow)])
+def test_real_digits_reach_99_5_percent(backend: str, mnist: None) -> None:
     train, test = fastcnn.data.load("mnist012")
-    history = fit(fastcnn.models.report_cnn(seed=0), train, test, epochs=5, backend="im2col")
+    history = fit(fastcnn.models.report_cnn(seed=0), train, test, epochs=5, backend=backend)
     assert history.final["test_accuracy"] >= 0.995
 
 

@@ -1,0 +1,49 @@
+"""What tests of measurements share: a clock that they set, and the peak, measured once."""
+
+import sys
+
+import pytest
+
+from fastcnn.benchmark import accuracy, layers
+from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.peaks import measured_flops
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contestants do not rest before their turn: what is tested is no time."""
+    for function in (measure, layers.bench_layers):
+        monkeypatch.setitem(function.__kwdefaults__, "pause", 0.0)
+
+
+@pytest.fixture(scope="session")
+def peak() -> dict[int, float]:
+    """The rates of one and of two threads."""
+    return measured_flops((1, 2))
+
+
+class Clock:
+    """Stands for the module ``time`` where a test decides what time passes."""
+
+    def __init__(self) -> None:
+        self.now = self.busy = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def compute(self, seconds: float) -> None:
+        self.now += seconds
+        self.busy += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    measuring = sys.modules[measure.__module__]
+    monkeypatch.setattr(measuring, "time", made)
+    monkeypatch.setattr(measuring, "_cpu_seconds", lambda: made.busy)
+    monkeypatch.setattr(accuracy, "time", made)
+    return made

@@ -1,0 +1,44 @@
+"""The command line as a user runs it, with or without a start of Python."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from unittest import mock
+
+from fastcnn import cli
+
+SETTINGS = {"NO_COLOR": "1", "COLUMNS": "100"}
+ENVIRONMENT = {**os.environ, **SETTINGS}
+
+
+def process(*arguments: object, code: int = 0) -> str:
+    """Run a command in a process of its own; return all that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcnn", *map(str, arguments)],
+        capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120,
+    )  # fmt: skip
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    assert "Traceback" not in output
+    return output
+
+
+def fastcnn(*arguments: object, code: int = 0) -> str:
+    """The same in this process, which spares the imports: what a command does and says."""
+    printed, warned = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["fastcnn", *map(str, arguments)]),
+        mock.patch.dict(os.environ, SETTINGS),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(warned),
+    ):
+        try:
+            cli._run()
+            left: object = 0
+        except SystemExit as leaving:
+            left = leaving.code or 0
+    output = printed.getvalue() + warned.getvalue()
+    assert left == code, output
+    return output
