@@ -342,8 +342,6 @@ class LanesExecutor:
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
         engine = self.engine()
-        for _, _, batches in engine.running.values():
-            batches -= 1  # the engine counts every run; this one has no batch
         if gradient is not engine.gradient:
             engine.gradient[...] = gradient
         _, _, norms = engine.run(

@@ -122,13 +122,13 @@ class Engine:
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
         steps = len(rates)
+        phases = self.program.phases if phases is None else phases
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
         arguments = (
-            self.program.phases if phases is None else phases, self.program.rows,
-            self.arena, self.program.tables, self.parameters, self.gradient, first, second,
+            phases, self.program.rows, self.arena, self.program.tables, self.parameters, self.gradient, first, second,
             KINDS[kind], np.zeros(6) if settings is None else settings, rates, seed, first_step,
             first_sample, self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
@@ -139,7 +139,7 @@ class Engine:
             mean, variance, _ = self.running[name]
             self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
         run_threads(threads, arguments)
-        if self._moves_running:
+        if self._moves_running and len(phases):
             for name, (offset, channels) in self.program.running.items():
                 mean, variance, batches = self.running[name]
                 mean[...] = self.arena[offset : offset + channels]
