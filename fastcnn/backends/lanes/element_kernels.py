@@ -7,19 +7,10 @@ tables, r the program row.
 import numpy as np
 
 from fastcnn.backends.lanes import simd
-from fastcnn.backends.lanes import vector_math as vm
 from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.element_tiles import activation_run, gradient_run
 from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
-    ACT_ELU,
-    ACT_GELU,
-    ACT_GELU_TANH,
-    ACT_LEAKY_RELU,
-    ACT_RELU,
-    ACT_SIGMOID,
-    ACT_SILU,
-    ACT_SOFTPLUS,
-    ACT_TANH,
     CHANNELS,
     M_BLOCK,
     M_CHANNEL,
@@ -47,37 +38,47 @@ LANES = simd.LANES
 
 
 @linked
+def following(T, table, positions):
+    """Positions of a table that follow each other in memory: those of a row, or all."""
+    first = T[table]
+    if T[table + positions - 1] - first == (positions - 1) * LANES:
+        return positions
+    count = 1
+    while T[table + count] - first == count * LANES:
+        count += 1
+    return count
+
+
+@linked
+def run_length(T, r, third):
+    """Elements that follow each other in X and Y, and with ``third`` in M: a row's, or more.
+
+    Runs begin at multiples of their length.
+    """
+    positions = r[POSITIONS]
+    size = positions * LANES
+    length = min(following(T, r[X_TABLE], positions), following(T, r[Y_TABLE], positions))
+    joined = r[X_CHANNEL] == size and r[Y_CHANNEL] == size
+    if third:
+        length = min(length, following(T, r[M_TABLE], positions))
+        joined = joined and r[M_CHANNEL] == size
+    return length * r[CHANNELS] if joined and length == positions else length
+
+
+@linked
 def activation(A, T, r, block, slot, part, parts):
     """Element-wise function by MODE; SCALE is where its two numbers stand."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    positions, mode = r[POSITIONS], r[MODE]
-    a, b = A[r[SCALE]], A[r[SCALE] + 1]
-    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
-    first, last = share(r[CHANNELS] * positions, part, parts)
-    c, p = first // positions, first % positions
-    for _ in range(first, last):
-        value = simd.load(A, x0 + c * x_channel + xs[p])
-        if mode == ACT_RELU:
-            value = simd.relu(value)
-        elif mode == ACT_SIGMOID:
-            value = vm.sigmoid(value)
-        elif mode == ACT_TANH:
-            value = vm.tanh(value)
-        elif mode == ACT_LEAKY_RELU:
-            value = vm.leaky(value, a, value)
-        elif mode == ACT_ELU:
-            value = vm.elu(value, a)
-        elif mode == ACT_GELU:
-            value = vm.gelu(value)
-        elif mode == ACT_GELU_TANH:
-            value = vm.gelu_tanh(value)
-        elif mode == ACT_SILU:
-            value = vm.silu(value)
-        elif mode == ACT_SOFTPLUS:
-            value = vm.softplus(value, a, b)
-        simd.store(A, y0 + c * y_channel + ys[p], value)
-        p += 1
+    positions, run = r[POSITIONS], run_length(T, r, False)
+    e, last = share(r[CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        activation_run(r[MODE], A, x, y, count, r[SCALE])
+        e, p, count = e + count, p + count, run
         if p == positions:
             c, p = c + 1, 0
 
@@ -91,36 +92,16 @@ def activation_backward(A, T, r, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, mode = r[POSITIONS], r[MODE]
-    a, b = A[r[SCALE]], A[r[SCALE] + 1]
-    one = simd.splat(np.float32(1))
-    xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    x_channel, y_channel, m_channel = r[X_CHANNEL], r[Y_CHANNEL], r[M_CHANNEL]
-    first, last = share(r[CHANNELS] * positions, part, parts)
-    c, p = first // positions, first % positions
-    for _ in range(first, last):
-        grad = simd.load(A, y0 + c * y_channel + ys[p])
-        value = simd.load(A, m0 + c * m_channel + ms[p])
-        if mode == ACT_RELU:
-            grad = simd.keep_positive(value, grad)
-        elif mode == ACT_SIGMOID:
-            grad = simd.mul(grad, simd.mul(value, simd.sub(one, value)))
-        elif mode == ACT_TANH:
-            grad = simd.mul(grad, simd.sub(one, simd.mul(value, value)))
-        elif mode == ACT_LEAKY_RELU:
-            grad = vm.leaky(value, a, grad)
-        elif mode == ACT_ELU:
-            grad = vm.elu_gradient(value, a, grad)
-        elif mode == ACT_GELU:
-            grad = vm.gelu_gradient(value, grad)
-        elif mode == ACT_GELU_TANH:
-            grad = vm.gelu_tanh_gradient(value, grad)
-        elif mode == ACT_SILU:
-            grad = vm.silu_gradient(value, grad)
-        elif mode == ACT_SOFTPLUS:
-            grad = vm.softplus_gradient(value, a, b, grad)
-        simd.store(A, x0 + c * x_channel + xs[p], grad)
-        p += 1
+    positions, run = r[POSITIONS], run_length(T, r, True)
+    e, last = share(r[CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
+        gradient_run(r[MODE], A, m, y, x, count, r[SCALE])
+        e, p, count = e + count, p + count, run
         if p == positions:
             c, p = c + 1, 0
 
@@ -131,19 +112,20 @@ def addition(A, T, r, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, relu = r[POSITIONS], r[RELU]
-    xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    x_channel, y_channel, m_channel = r[X_CHANNEL], r[Y_CHANNEL], r[M_CHANNEL]
-    first, last = share(r[CHANNELS] * positions, part, parts)
-    c, p = first // positions, first % positions
-    for _ in range(first, last):
-        value = simd.add(
-            simd.load(A, x0 + c * x_channel + xs[p]), simd.load(A, m0 + c * m_channel + ms[p])
-        )
-        if relu:
-            value = simd.relu(value)
-        simd.store(A, y0 + c * y_channel + ys[p], value)
-        p += 1
+    positions, relu, run = r[POSITIONS], r[RELU], run_length(T, r, True)
+    e, last = share(r[CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
+        for i in range(0, count * LANES, LANES):
+            value = simd.add(simd.load(A, x + i), simd.load(A, m + i))
+            if relu:
+                value = simd.relu(value)
+            simd.store(A, y + i, value)
+        e, p, count = e + count, p + count, run
         if p == positions:
             c, p = c + 1, 0
 
@@ -157,17 +139,27 @@ def dropout(A, T, r, key, first_sample, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     positions, channelwise = r[POSITIONS], r[MODE] == 1
-    elements = r[CHANNELS] * positions
-    hashes = r[CHANNELS] if channelwise else elements
-    scale = simd.splat(A[r[SCALE]])
-    xs, ys, x_channel, y_channel = T[r[X_TABLE] :], T[r[Y_TABLE] :], r[X_CHANNEL], r[Y_CHANNEL]
-    first, last = share(elements, part, parts)
-    c, p = first // positions, first % positions
-    for unit in range(first, last):
-        value = simd.load(A, x0 + c * x_channel + xs[p])
-        counter = (first_sample + block * LANES) * hashes + (c if channelwise else unit)
-        value = simd.keep_random(counter, hashes, key, r[THRESHOLD], simd.mul(value, scale))
-        simd.store(A, y0 + c * y_channel + ys[p], value)
-        p += 1
+    run = run_length(T, r, False)
+    run = min(run, positions) if channelwise else run
+    hashes = r[CHANNELS] if channelwise else r[CHANNELS] * positions
+    counter = (first_sample + block * LANES) * hashes
+    one, scale, threshold = simd.splat(np.float32(1)), simd.splat(A[r[SCALE]]), r[THRESHOLD]
+    e, last = share(r[CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        if channelwise:
+            kept = simd.keep_random(counter + c, hashes, key, threshold, one)
+            for i in range(0, count * LANES, LANES):
+                value = simd.mul(simd.load(A, x + i), scale)
+                simd.store(A, y + i, simd.keep_positive(kept, value))
+        else:
+            for i in range(count):
+                value = simd.mul(simd.load(A, x + i * LANES), scale)
+                value = simd.keep_random(counter + e + i, hashes, key, threshold, value)
+                simd.store(A, y + i * LANES, value)
+        e, p, count = e + count, p + count, run
         if p == positions:
             c, p = c + 1, 0

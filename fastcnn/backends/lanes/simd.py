@@ -107,6 +107,12 @@ def emit_relu(builder: Any, x: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<=", x, zero), zero, x)
 
 
+def emit_keep_positive(builder: Any, mask: Any, x: Any) -> Any:
+    """``x`` where ``mask > 0`` or NaN, else 0."""
+    zero = constant(0.0)
+    return builder.select(builder.fcmp_ordered("<=", mask, zero), zero, x)
+
+
 def emit_wins(builder: Any, candidate: Any, best: Any) -> Any:
     """Lanes in which ``candidate`` replaces ``best`` as maximum: larger, or NaN."""
     return builder.or_(
@@ -217,15 +223,7 @@ mul = define(vector, lambda builder, x, y: builder.fmul(x, y), vector, vector)
 div = define(vector, lambda builder, x, y: builder.fdiv(x, y), vector, vector)
 fma = define(vector, emit_fma, vector, vector, vector)
 relu = define(vector, emit_relu, vector)
-#: ``x`` where ``mask > 0`` or NaN, else 0.
-keep_positive = define(
-    vector,
-    lambda builder, mask, x: builder.select(
-        builder.fcmp_ordered("<=", mask, constant(0.0)), constant(0.0), x
-    ),
-    vector,
-    vector,
-)
+keep_positive = define(vector, emit_keep_positive, vector, vector)
 #: ``x`` where ``a == b``, else 0.
 keep_equal = define(
     vector,

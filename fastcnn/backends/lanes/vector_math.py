@@ -7,9 +7,10 @@ import math
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils
 
 from fastcnn.backends.lanes.simd import (
+    FLOAT,
     INT_VECTOR,
     VECTOR,
     constant,
@@ -20,84 +21,135 @@ from fastcnn.backends.lanes.simd import (
     vector,
 )
 
+#: ``e^r - 1 = r + r^2 h(r)`` for ``|r| <= ln(2) / 2``: h from its highest power on, a minimax fit
+#: with a relative error of 1e-8.
+_EXP = (1.388255158e-3, 8.366547525e-3, 4.166720062e-2, 1.666654348e-1, 4.999999702e-1)
+#: ``log(1 + x) = z (2 + z^2 h(z^2))`` with ``z = x / (2 + x) <= 1/3``: h likewise, 5e-9.
+_LOG1P = (0.280158162, 0.280009717, 0.400215805, 0.666664183)
+#: Coefficients of the normal distribution's tail.
+_NORMAL_TAIL = tuple(
+    0.5 * a for a in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+)
+#: Adding it rounds to a whole number, which then stands in the lowest bits with 127 added to it.
+_ROUNDER = 1.5 * 2.0**23 + 127.0
+#: From here on down the exponential counts as zero, which its power of two then is.
+_LOWEST = -88.0
 
-def emit_exp(builder: Any, x: Any) -> Any:
-    """``exp(x)`` with a relative error below 2e-7; 0 and infinity beyond float32, NaN for NaN.
 
-    ``exp(x) = 2^n exp(r)`` with ``|r| <= ln(2) / 2`` and the polynomial of Cephes' expf
-    (Moshier, "Methods and programs for mathematical functions", 1989).
+def _call(builder: Any, name: str, *vectors: Any) -> Any:
+    kind = ir.FunctionType(VECTOR, [VECTOR] * len(vectors))
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v16f32")
+    return builder.call(function, vectors)
+
+
+def _magnitude(builder: Any, x: Any) -> Any:
+    return _call(builder, "fabs", x)
+
+
+def _not_below(builder: Any, x: Any, bound: float) -> Any:
+    """The larger of ``x`` and a constant; NaN stays."""
+    low = constant(bound)
+    return builder.select(builder.fcmp_ordered("<", x, low), low, x)
+
+
+def _not_above(builder: Any, x: Any, bound: float) -> Any:
+    """The smaller of ``x`` and a constant; NaN stays."""
+    high = constant(bound)
+    return builder.select(builder.fcmp_ordered(">", x, high), high, x)
+
+
+def _horner(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
+    value = constant(coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = emit_fma(builder, value, x, constant(coefficient))
+    return value
+
+
+def _power_and_rest(builder: Any, x: Any, factor: float) -> tuple[Any, Any]:
+    """``2^n`` and ``e^r - 1`` with ``factor * x = n ln(2) + r`` from -88 to 89, or NaN.
+
+    The factor, a power of two with either sign, goes into the constants.
     """
-    floor = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(VECTOR, [VECTOR]), "llvm.rint.v16f32"
+    shifted = emit_fma(builder, x, constant(factor * 1.44269504088896341), constant(_ROUNDER))
+    n = builder.fsub(shifted, constant(_ROUNDER))
+    r = emit_fma(builder, n, constant(-0.693359375 / factor), x)
+    r = emit_fma(builder, n, constant(2.12194440e-4 / factor), r)
+    # Pairs of terms by themselves: half as many steps that wait for each other as Horner's rule.
+    a4, a3, a2, a1, a0 = (
+        constant(a * factor**i) for a, i in zip(_EXP, range(6, 1, -1), strict=True)
     )
-    low, high = constant(-87.33654), constant(88.72283)
-    small, large = builder.fcmp_ordered("<", x, low), builder.fcmp_ordered(">", x, high)
-    inside = builder.select(small, low, builder.select(large, high, x))
-    n = builder.call(floor, (builder.fmul(inside, constant(1.44269504088896341)),))
-    r = emit_fma(builder, n, constant(-0.693359375), inside)
-    r = emit_fma(builder, n, constant(2.12194440e-4), r)
-    value = constant(1.9875691500e-4)
-    for coefficient in (
-        1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
-    ):  # fmt: skip
-        value = emit_fma(builder, value, r, constant(coefficient))
-    value = emit_fma(builder, builder.fmul(value, r), r, builder.fadd(r, constant(1.0)))
-    # 2^n in two factors: n = 128 alone has no exponent field.
-    whole = builder.fptosi(n, INT_VECTOR)
-    half = builder.ashr(whole, int_constant(1))
-    for part in (half, builder.sub(whole, half)):
-        bits = builder.shl(builder.add(part, int_constant(127)), int_constant(23))
-        value = builder.fmul(value, builder.bitcast(bits, VECTOR))
-    value = builder.select(small, constant(0.0), value)
-    value = builder.select(large, constant(float("inf")), value)
-    return builder.select(builder.fcmp_unordered("uno", x, x), x, value)
+    square = builder.fmul(r, r)
+    high = emit_fma(builder, a4, square, emit_fma(builder, a3, r, a2))
+    h = emit_fma(builder, high, square, emit_fma(builder, a1, r, a0))
+    if factor == 1.0:
+        linear = r
+    else:
+        linear = builder.fneg(r) if factor == -1.0 else builder.fmul(r, constant(factor))
+    rest = emit_fma(builder, h, square, linear)
+    power = builder.shl(builder.bitcast(shifted, INT_VECTOR), int_constant(23))
+    return builder.bitcast(power, VECTOR), rest
+
+
+def _with_floor(builder: Any, x: Any, factor: float) -> Any:
+    """``x``, or where ``factor * x`` is lower the number that makes it -88; NaN stays."""
+    bound = _LOWEST / factor
+    return (_not_below if factor > 0.0 else _not_above)(builder, x, bound)
+
+
+def emit_exp(builder: Any, x: Any, factor: float = 1.0) -> Any:
+    """``exp(factor * x)`` up to 88 with a relative error below 2e-7.
+
+    0 below -88, NaN for NaN. The factor is a power of two with either sign.
+    """
+    power, rest = _power_and_rest(builder, _with_floor(builder, x, factor), factor)
+    return emit_fma(builder, power, rest, power)
+
+
+def emit_expm1(builder: Any, x: Any, factor: float = 1.0) -> Any:
+    """``exp(factor * x) - 1`` up to 88 with a relative error below 3e-7; NaN for NaN."""
+    power, rest = _power_and_rest(builder, _with_floor(builder, x, factor), factor)
+    return emit_fma(builder, power, rest, builder.fsub(power, constant(1.0)))
+
+
+def _one_and_exp_of_minus(builder: Any, x: Any) -> Any:
+    """``1 + exp(-x)``; infinity where ``1 / (1 + exp(-x))`` would be denormal."""
+    one = constant(1.0)
+    inside = _not_above(builder, _not_below(builder, x, -89.0), 88.0)
+    power, rest = _power_and_rest(builder, inside, -1.0)
+    # Not power + power * rest: both may be infinite.
+    return emit_fma(builder, power, builder.fadd(one, rest), one)
 
 
 def emit_sigmoid(builder: Any, x: Any) -> Any:
-    """``1 / (1 + exp(-x))``; the exponential's argument is never positive."""
-    one = constant(1.0)
-    positive = builder.fcmp_ordered(">=", x, constant(0.0))
-    e = emit_exp(builder, builder.select(positive, builder.fsub(constant(0.0), x), x))
-    return builder.fdiv(builder.select(positive, one, e), builder.fadd(one, e))
+    """``1 / (1 + exp(-x))``."""
+    return builder.fdiv(constant(1.0), _one_and_exp_of_minus(builder, x))
+
+
+def emit_sigmoid_gradient(builder: Any, y: Any, grad: Any) -> Any:
+    """``grad * y * (1 - y)`` with the sigmoid's output ``y``."""
+    return builder.fmul(grad, builder.fmul(y, builder.fsub(constant(1.0), y)))
 
 
 def emit_tanh(builder: Any, x: Any) -> Any:
-    """Hyperbolic tangent: a polynomial below 0.625, else by ``exp`` (Cephes' tanhf)."""
-    negative = builder.fcmp_ordered("<", x, constant(0.0))
-    magnitude = builder.select(negative, builder.fsub(constant(0.0), x), x)
-    square = builder.fmul(x, x)
-    value = constant(-5.70498872745e-3)
-    for coefficient in (
-        2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1,
-    ):  # fmt: skip
-        value = emit_fma(builder, value, square, constant(coefficient))
-    near = emit_fma(builder, builder.fmul(value, square), x, x)
-    e = emit_exp(builder, builder.fmul(magnitude, constant(-2.0)))
-    one = constant(1.0)
-    far = builder.fdiv(builder.fsub(one, e), builder.fadd(one, e))
-    far = builder.select(negative, builder.fsub(constant(0.0), far), far)
-    return builder.select(builder.fcmp_ordered("<", magnitude, constant(0.625)), near, far)
+    """Hyperbolic tangent: ``-m / (2 + m)`` with ``m = exp(-2|x|) - 1``, and the sign of ``x``."""
+    m = emit_expm1(builder, _magnitude(builder, x), -2.0)
+    value = builder.fdiv(m, builder.fadd(constant(2.0), m))
+    return _call(builder, "copysign", value, x)
+
+
+def emit_tanh_gradient(builder: Any, y: Any, grad: Any) -> Any:
+    """``grad * (1 - y**2)`` with the output ``y``."""
+    return builder.fmul(grad, builder.fsub(constant(1.0), builder.fmul(y, y)))
 
 
 def emit_log1p(builder: Any, x: Any) -> Any:
-    """``log(1 + x)`` for ``0 <= x <= 1`` with a relative error below 3e-7.
-
-    ``2 atanh(z)`` with ``z = x / (2 + x)``, by its series.
-    """
+    """``log(1 + x)`` for ``0 <= x <= 1`` with a relative error below 3e-7."""
     z = builder.fdiv(x, builder.fadd(constant(2.0), x))
-    square = builder.fmul(z, z)
-    value = constant(2.0 / 15.0)
-    for odd in (13, 11, 9, 7, 5, 3, 1):
-        value = emit_fma(builder, value, square, constant(2.0 / odd))
-    return builder.fmul(value, z)
+    return builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
 
 
 def _negative(builder: Any, x: Any) -> Any:
     return builder.fcmp_ordered("<=", x, constant(0.0))
-
-
-def _magnitude(builder: Any, x: Any) -> Any:
-    return builder.select(_negative(builder, x), builder.fsub(constant(0.0), x), x)
 
 
 def emit_leaky(builder: Any, x: Any, slope: Any, value: Any) -> Any:
@@ -108,24 +160,19 @@ def emit_leaky(builder: Any, x: Any, slope: Any, value: Any) -> Any:
 
 def emit_elu(builder: Any, x: Any, alpha: Any) -> Any:
     """``x``, or ``alpha * (exp(x) - 1)`` where ``x <= 0``."""
-    negative = _negative(builder, x)
-    # The exponential of what is not selected must not overflow.
-    e = emit_exp(builder, builder.select(negative, x, constant(0.0)))
-    below = builder.fmul(emit_splat(builder, alpha), builder.fsub(e, constant(1.0)))
-    return builder.select(negative, below, x)
+    below = builder.fmul(emit_splat(builder, alpha), emit_expm1(builder, x))
+    return builder.select(_negative(builder, x), below, x)
 
 
 def emit_elu_gradient(builder: Any, x: Any, alpha: Any, grad: Any) -> Any:
     """``grad``, times ``alpha * exp(x)`` where ``x <= 0``."""
-    negative = _negative(builder, x)
-    e = emit_exp(builder, builder.select(negative, x, constant(0.0)))
-    below = builder.fmul(grad, builder.fmul(emit_splat(builder, alpha), e))
-    return builder.select(negative, below, grad)
+    slope = builder.fmul(emit_splat(builder, alpha), emit_exp(builder, x))
+    return builder.select(_negative(builder, x), builder.fmul(grad, slope), grad)
 
 
 def emit_silu(builder: Any, x: Any) -> Any:
     """``x * sigmoid(x)``."""
-    return builder.fmul(x, emit_sigmoid(builder, x))
+    return builder.fdiv(x, _one_and_exp_of_minus(builder, x))
 
 
 def emit_silu_gradient(builder: Any, x: Any, grad: Any) -> Any:
@@ -136,20 +183,17 @@ def emit_silu_gradient(builder: Any, x: Any, grad: Any) -> Any:
 
 
 def _emit_normal(builder: Any, x: Any) -> tuple[Any, Any]:
-    """Distribution function and density of the standard normal, to 1e-7.
+    """Distribution function of the standard normal to 3e-7, and ``exp(-x**2 / 2)``.
 
     Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
     """
     one = constant(1.0)
-    z = builder.fmul(_magnitude(builder, x), constant(math.sqrt(0.5)))
-    t = builder.fdiv(one, emit_fma(builder, z, constant(0.3275911), one))
-    e = emit_exp(builder, builder.fmul(z, builder.fsub(constant(0.0), z)))
-    value = constant(1.061405429)
-    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        value = emit_fma(builder, value, t, constant(coefficient))
-    tail = builder.fmul(constant(0.5), builder.fmul(builder.fmul(value, t), e))
-    area = builder.select(_negative(builder, x), tail, builder.fsub(one, tail))
-    return area, builder.fmul(e, constant(1.0 / math.sqrt(2.0 * math.pi)))
+    step = constant(0.3275911 * math.sqrt(0.5))
+    t = builder.fdiv(one, emit_fma(builder, _magnitude(builder, x), step, one))
+    e = emit_exp(builder, builder.fmul(x, x), -0.5)
+    tail = _horner(builder, t, _NORMAL_TAIL)
+    tail = builder.fmul(builder.fmul(tail, t), e)
+    return builder.select(_negative(builder, x), tail, builder.fsub(one, tail)), e
 
 
 def emit_gelu(builder: Any, x: Any) -> Any:
@@ -159,7 +203,8 @@ def emit_gelu(builder: Any, x: Any) -> Any:
 
 def emit_gelu_gradient(builder: Any, x: Any, grad: Any) -> Any:
     """``grad * (Phi(x) + x * phi(x))``."""
-    area, density = _emit_normal(builder, x)
+    area, e = _emit_normal(builder, x)
+    density = builder.fmul(e, constant(1.0 / math.sqrt(2.0 * math.pi)))
     return builder.fmul(grad, emit_fma(builder, x, density, area))
 
 
@@ -186,11 +231,11 @@ def emit_gelu_tanh_gradient(builder: Any, x: Any, grad: Any) -> Any:
 
 def emit_softplus(builder: Any, x: Any, beta: Any, threshold: Any) -> Any:
     """``log(1 + exp(beta * x)) / beta``, or ``x`` where ``beta * x > threshold``."""
-    factor = emit_splat(builder, beta)
-    scaled = builder.fmul(x, factor)
-    e = emit_exp(builder, builder.fsub(constant(0.0), _magnitude(builder, scaled)))
+    scaled = builder.fmul(x, emit_splat(builder, beta))
+    e = emit_exp(builder, _magnitude(builder, scaled), -1.0)
     positive = builder.select(_negative(builder, scaled), constant(0.0), scaled)
-    value = builder.fdiv(builder.fadd(positive, emit_log1p(builder, e)), factor)
+    inverse = emit_splat(builder, builder.fdiv(ir.Constant(FLOAT, 1.0), beta))
+    value = builder.fmul(builder.fadd(positive, emit_log1p(builder, e)), inverse)
     linear = builder.fcmp_ordered(">", scaled, emit_splat(builder, threshold))
     return builder.select(linear, x, value)
 
@@ -203,19 +248,3 @@ def emit_softplus_gradient(builder: Any, x: Any, beta: Any, threshold: Any, grad
 
 
 exp = define(vector, emit_exp, vector)
-log1p = define(vector, emit_log1p, vector)
-sigmoid = define(vector, emit_sigmoid, vector)
-tanh = define(vector, emit_tanh, vector)
-leaky = define(vector, emit_leaky, vector, types.float32, vector)
-elu = define(vector, emit_elu, vector, types.float32)
-elu_gradient = define(vector, emit_elu_gradient, vector, types.float32, vector)
-silu = define(vector, emit_silu, vector)
-silu_gradient = define(vector, emit_silu_gradient, vector, vector)
-gelu = define(vector, emit_gelu, vector)
-gelu_gradient = define(vector, emit_gelu_gradient, vector, vector)
-gelu_tanh = define(vector, emit_gelu_tanh, vector)
-gelu_tanh_gradient = define(vector, emit_gelu_tanh_gradient, vector, vector)
-softplus = define(vector, emit_softplus, vector, types.float32, types.float32)
-softplus_gradient = define(
-    vector, emit_softplus_gradient, vector, types.float32, types.float32, vector
-)
