@@ -51,7 +51,11 @@ def backward_figure(results: list[Result]) -> Any:
 
 
 def step_figure(results: list[Result]) -> Any:
-    """Time of a training step: the best of each contestant, network by network."""
+    """Time of a training step: the best of each contestant, network by network.
+
+    Without the loops, beside which all others would have no length.
+    """
+    results = [result for result in results if result.contestant != "reference"]
     panels = list(dict.fromkeys((result.work, result.batch) for result in results))
     figure = new_figure(9.0, 1.5 * len(panels) + 0.6)
     for axes, (work, batch) in zip(
