@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -54,9 +57,11 @@ def run_jobs(
     # Started afresh, because a process forked from one with running threads may hang.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _receive, (task, held, stop))
+    pool = None
     try:
-        futures = {pool.submit(_work, job): index for index, job in enumerate(jobs)}
+        with _undisturbed():
+            pool = ProcessPoolExecutor(workers, context, _receive, (task, held, stop))
+            futures = {pool.submit(_work, job): index for index, job in enumerate(jobs)}
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
@@ -64,7 +69,24 @@ def run_jobs(
                 yield futures[future], None
     finally:
         stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait: an interrupt amid the start of processes leaves some that nobody stops."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def is_over() -> bool:
@@ -85,8 +107,6 @@ _held: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
 
 def _receive(task: Callable[..., Any], held: tuple[Any, ...], stop: Any) -> None:
     global _held
-    import signal
-
     # Ctrl-C reaches every process of a terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _held = (task, held, stop)
