@@ -15,7 +15,6 @@ from fastcnn.backends.lanes.layout import (
     EXTRA,
     EXTRA_BLOCK,
     IN,
-    M_BLOCK,
     M_SLOT,
     MASKED,
     MODE,
@@ -38,13 +37,13 @@ LANES = simd.LANES
 def linear(A, P, r, blocks, part, parts, backward):
     """Fully connected layer over all blocks: forward, or the gradient of its input.
 
-    IN inputs and OUT outputs of this product; with MODE 1 outputs are zero where M is not positive.
+    IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
     A unit is 16 outputs: with few blocks they fill the registers.
     """
     inner, outer = r[IN], r[OUT]
     wout, win = (1, outer) if backward else (inner, 1)
     biased = not backward and r[BIAS] >= 0
-    x_block, y_block, relu = r[X_BLOCK], r[Y_BLOCK], r[RELU]
+    x_block, y_block, relu, masked = r[X_BLOCK], r[Y_BLOCK], r[RELU], r[MODE] == MASKED
     first, last = share((outer + 15) // 16, part, parts)
     for unit in range(first, last):
         end = min(unit * 16 + 16, outer)
@@ -61,40 +60,130 @@ def linear(A, P, r, blocks, part, parts, backward):
                 bias = r[BIAS] + o if biased else -1
                 if done == 4 and end - o >= 4:
                     linear_tile(
-                        4, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        4,
+                        4,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 4
                 elif done == 4:
                     linear_tile(
-                        1, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        1,
+                        4,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 1
                 elif done == 2:
                     linear_tile(
-                        8, 2, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        8,
+                        2,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 8
                 elif end - o == 16:
                     linear_tile(
-                        16, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        16,
+                        1,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 16
                 elif end - o >= 4:
                     linear_tile(
-                        4, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        4,
+                        1,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 4
                 else:
                     linear_tile(
-                        1, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        1,
+                        1,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 1
-            if r[MODE] == MASKED:
-                for n in range(b, b + done):
-                    for k in range(unit * 16, end):
-                        at = r[Y] + n * y_block + k * LANES
-                        mask = simd.load(A, r[M] + n * r[M_BLOCK] + k * LANES)
-                        simd.store(A, at, simd.keep_positive(mask, simd.load(A, at)))
             b += done
 
 
