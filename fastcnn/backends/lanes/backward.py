@@ -244,23 +244,22 @@ class Backward:
         width, transposed = planner.transposed[group.target]
         sizes: dict[str, int] = {"in": inputs, "out": outputs}
         scratch = planner.allocate(64 * planner.workers)
-        planner.emit(
+        gradients = [(
             f"{node.name}: weight gradient",
             row(
                 L.K_OUTER, x=transposed, extra=width, **grad.columns("y"), w=offset, m=scratch,
                 m_slot=64, **sizes,
             ),
-            whole=True,
-        )  # fmt: skip
+        )]  # fmt: skip
         if "bias" in node.parameters:
-            planner.emit(
-                f"{node.name}: bias gradient",
-                row(
-                    L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"),
-                    bias=parameter_offset(planner, group, "bias"), **sizes,
-                ),
-                whole=True, apart=False,
-            )  # fmt: skip
+            bias = parameter_offset(planner, group, "bias")
+            values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
+            gradients.append((f"{node.name}: bias gradient", values))
+        if group.whole:
+            for index, (name, values) in enumerate(gradients):
+                planner.emit(name, values, whole=True, apart=index == 0)
+        else:
+            planner.reductions += gradients
         grad_x = self.wanted(group)
         if grad_x is not None:
             sizes = {"in": outputs, "out": inputs}
@@ -270,7 +269,7 @@ class Backward:
                     L.K_LINEAR_BACKWARD, **grad.columns("x"), **grad_x.columns("y"), w=offset,
                     bias=-1, **self.mask(group), **sizes,
                 ),
-                whole=True, apart=False,
+                group.whole, apart=False,
             )  # fmt: skip
 
     def _renamed(self, group: Group, grad: Buffer) -> None:
