@@ -201,14 +201,13 @@ def network_values(
         If the engine does not cover the model.
     """
     images, size = stored_images(x), INFERENCE_BATCHES[0]
-    with Lease(model, graph, size, 1, backward=True) as engine:
-        program = engine.program
+    with Lease(model, graph, size, 1, values=True) as engine:
+        values = engine.program.values
         engine.normalise(*input_factors(None, x))
         for start in range(0, len(x), size):
             order = np.arange(start, min(start + size, len(x)))
-            phases = program.phases[: program.first_backward]
-            engine.run(images, order, np.zeros(1), phases=phases)
-            yield [engine.read(program.values[index], len(order)) for index in nodes]
+            engine.run(images, order, np.zeros(1))
+            yield [engine.read(values[index], len(order)) for index in nodes]
 
 
 def _flops_of(model: Model, graph: Graph) -> int:

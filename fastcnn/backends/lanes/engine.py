@@ -75,8 +75,9 @@ class Engine:
         self.parameters = parameters
         self.running = running or {}
         self._moves_running = bool(build.get("training"))
-        self.gradient = np.zeros_like(parameters)
         self.program: Program = lower(graph, batch, places, threads, **build)
+        has_gradient = self.program.output_gradient is not None
+        self.gradient = np.zeros_like(parameters) if has_gradient else NO_FLOATS
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values

@@ -26,6 +26,7 @@ def lower(
     training: bool = False,
     input_gradient: bool = False,
     outputs: bool = False,
+    values: bool = False,
     pixels: bool = False,
 ) -> Program:
     """Lower a network for one batch size: forward, and if wanted the loss and all gradients.
@@ -43,6 +44,8 @@ def lower(
         Whether dropout is active and batch normalisation takes the batch's statistics.
     outputs : bool
         Whether the network's output is copied out of the arena.
+    values : bool
+        Whether every node's output is kept, as it is with a backward pass.
     pixels : bool
         Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
         with a batch of 1 on one thread.
@@ -57,7 +60,9 @@ def lower(
         if not hasattr(Forward, node.operation):
             raise Unsupported(f"the operation {node.operation}")
     assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
-    planner = Planner(graph, batch, parameters, workers, backward=backward, training=training)
+    planner = Planner(
+        graph, batch, parameters, workers, backward=backward, training=training, keep=values
+    )
     forward = PixelForward(planner) if pixels else Forward(planner)
     normalisation = forward.input_row()
     for group in planner.groups:

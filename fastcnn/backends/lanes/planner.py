@@ -32,6 +32,8 @@ class Planner:
         Threads, each of which has a block in hand.
     backward : bool
         Whether gradients are wanted, so that all outputs are kept.
+    keep : bool
+        Whether all outputs are kept in any case.
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
     """
@@ -45,6 +47,7 @@ class Planner:
         *,
         backward: bool,
         training: bool,
+        keep: bool = False,
     ) -> None:
         self.graph = graph
         self.blocks = -(-batch // LANES)
@@ -53,6 +56,7 @@ class Planner:
         self.workers = workers
         self.backward = backward
         self.training = training
+        self.keep = keep or backward
         self.groups = fuse(graph)
         for group in self.groups:
             group.whole = group.operation == "linear" and self._shares_batch(group.node)
@@ -145,7 +149,7 @@ class Planner:
     def value_passes(self, index: int) -> bool:
         """Whether a node's output is read in the stage in which it is written, and never again."""
         readers = self.readers.get(index, [])
-        if self.backward or not readers:
+        if self.keep or not readers:
             return False
         stage = self._written(index)
         return all(

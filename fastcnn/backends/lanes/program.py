@@ -32,8 +32,8 @@ class Program:
     first_backward : int
         The first phase after the loss.
     values : dict of int to Buffer
-        By node where its output stands, or of nodes that run as one that of the last; only a
-        program with a backward pass keeps them all.
+        By node where its output stands, or of nodes that run as one that of the last; a program
+        keeps them all if it has a backward pass or was asked to.
     """
 
     batch: int

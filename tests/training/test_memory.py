@@ -1,0 +1,25 @@
+"""What a training run allocates beyond its data."""
+
+import tracemalloc
+
+import numpy as np
+
+import fastcnn
+
+
+def test_a_run_of_vgg_small_needs_less_than_100_megabytes() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (80, 3, 32, 32)).astype(np.uint8)
+    y = np.arange(80) % 10
+    model = fastcnn.models.vgg_small(seed=0)
+    first = fastcnn.models.report_cnn(seed=0)
+    # Loads the kernels.
+    fastcnn.fit(first, (x[:16, :1, :28, :28], y[:16] % 3), epochs=1)
+    tracemalloc.start()
+    try:
+        # With passes over test samples and a look at the activations.
+        fastcnn.fit(model, (x, y), (x, y), epochs=1, batch_size=64, threads=2)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # No im2col buffer: that of the second convolution alone would have 64 * 1024 * 288 floats.
+    assert most < 100e6
