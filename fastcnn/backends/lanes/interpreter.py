@@ -231,7 +231,7 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
     if takes_many(r):
         run_linear_row(A, P, r, 0, blocks, part, parts)
     elif kernel == K_OUTER:
-        dense.outer(A, G, r, blocks, worker, part, parts)
+        dense.outer(A, P, G, r, blocks, worker, part, parts)
     elif kernel == K_LINEAR_BIAS_GRADIENT:
         dense.linear_bias_gradient(A, G, r, blocks, part, parts)
     elif kernel == K_PACK:

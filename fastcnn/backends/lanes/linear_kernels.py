@@ -200,7 +200,7 @@ def transpose(A, r, block, blocks, part, parts):
 
 
 @linked
-def outer(A, G, r, blocks, worker, part, parts):
+def outer(A, P, G, r, blocks, worker, part, parts):
     """Weight gradient of a fully connected layer, IN inputs by OUT outputs, into G.
 
     X has rows of inputs (EXTRA floats apart), Y the output's gradient in lanes, M scratch.
@@ -220,6 +220,10 @@ def outer(A, G, r, blocks, worker, part, parts):
             o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
             count = 4 if tile < outputs // 4 else 1
             d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
+            # The update will write there what other cores have read.
+            for row in range(count if parts > 1 else 0):
+                for k in range(g + row * inputs, g + row * inputs + 64, LANES):
+                    simd.prefetch_write(P, k)
             if i + 64 > inputs:
                 narrow_outer(A, G, r, samples, d, x, g, min(64, inputs - i), count, spare)
             elif count == 4:

@@ -222,6 +222,12 @@ store = define(
     vector,
 )
 prefetch = define(types.void, _at(emit_prefetch), None, types.intp)
+prefetch_write = define(
+    types.void,
+    _at(lambda builder, pointer: emit_prefetch(builder, pointer, True)),
+    None,
+    types.intp,
+)
 splat = define(vector, emit_splat, types.float32)
 add = define(vector, lambda builder, x, y: builder.fadd(x, y), vector, vector)
 sub = define(vector, lambda builder, x, y: builder.fsub(x, y), vector, vector)
