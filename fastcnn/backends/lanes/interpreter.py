@@ -76,6 +76,8 @@ from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
 LANES = simd.LANES
+#: Numbers that numba takes for any others: a function is compiled again for each literal.
+NOUGHT, ONE = np.int64(0), np.int64(1)
 
 
 @linked
@@ -167,10 +169,8 @@ def run_block_row(
         pooling.max_pool(A, T, r, block, slot, part, parts)
     elif kernel == K_MAX_POOL_BACKWARD:
         pooling.max_pool_backward(A, T, r, block, slot, part, parts)
-    elif kernel == K_AVG_POOL:
-        pooling.avg_pool(A, T, r, block, slot, part, parts, False)
-    elif kernel == K_AVG_POOL_BACKWARD:
-        pooling.avg_pool(A, T, r, block, slot, part, parts, True)
+    elif kernel in (K_AVG_POOL, K_AVG_POOL_BACKWARD):
+        pooling.avg_pool(A, T, r, block, slot, part, parts, kernel == K_AVG_POOL_BACKWARD)
     elif kernel == K_ACTIVATION:
         elements.activation(A, T, r, block, slot, part, parts)
     elif kernel == K_ACTIVATION_BACKWARD:
@@ -229,7 +229,7 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
     """Run a thread's share of a row that takes the whole batch at once."""
     kernel = r[KERNEL]
     if takes_many(r):
-        run_linear_row(A, P, r, 0, blocks, part, parts)
+        run_linear_row(A, P, r, NOUGHT, blocks, part, parts)
     elif kernel == K_OUTER:
         dense.outer(A, P, G, r, blocks, worker, part, parts)
     elif kernel == K_LINEAR_BIAS_GRADIENT:
@@ -284,7 +284,7 @@ def run(
                 while n < last:
                     end = n + 1
                     if takes_many(program[n]):
-                        run_linear_row(A, P, program[n], mine, rounds, 0, 1)
+                        run_linear_row(A, P, program[n], mine, rounds, NOUGHT, ONE)
                     else:
                         while end < last and not takes_many(program[end]):
                             end += 1
@@ -292,7 +292,7 @@ def run(
                             for i in range(n, end):
                                 run_block_row(
                                     A, T, P, program[i], seed, step, first_sample, block, thread,
-                                    thread, 0, 1,
+                                    thread, NOUGHT, ONE,
                                     count, order, start, bytes_, floats, labels, targets, weights,
                                     mean_weight, outputs, block_losses, block_hits,
                                 )  # fmt: skip
@@ -305,11 +305,11 @@ def run(
                 for block in range(rounds * threads, blocks):
                     for n in range(first, last):
                         if takes_many(program[n]):
-                            run_linear_row(A, P, program[n], block, 1, thread, threads)
+                            run_linear_row(A, P, program[n], block, ONE, thread, threads)
                         else:
                             run_block_row(
-                                A, T, P, program[n], seed, step, first_sample, block, 0, thread,
-                                thread, threads,
+                                A, T, P, program[n], seed, step, first_sample, block, NOUGHT,
+                                thread, thread, threads,
                                 count, order, start, bytes_, floats, labels, targets, weights,
                                 mean_weight, outputs, block_losses, block_hits,
                             )  # fmt: skip
