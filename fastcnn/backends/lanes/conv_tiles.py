@@ -159,10 +159,13 @@ def emit_window(
         wins = emit_wins(builder, candidate, best)
         best = builder.select(wins, candidate, best)
         winner = builder.select(wins, constant(float(k)), winner)
-    closed = builder.fcmp_ordered("<=", best, constant(0.0))
-    rectified = builder.select(closed, constant(4.0), winner)
-    winner = builder.select(builder.icmp_signed("!=", relu, at.index(0)), rectified, winner)
-    emit_store(builder, at.rectified(best, relu), at.pointer(Y, y0))
+    # Nothing is below or equal NaN: without a rectifier no window is closed.
+    floor = builder.select(
+        builder.icmp_signed("!=", relu, at.index(0)), constant(0.0), constant(float("nan"))
+    )
+    closed = builder.fcmp_ordered("<=", best, floor)
+    winner = builder.select(closed, constant(4.0), winner)
+    emit_store(builder, builder.select(closed, constant(0.0), best), at.pointer(Y, y0))
     emit_store(builder, winner, at.pointer(I, i0))
 
 
