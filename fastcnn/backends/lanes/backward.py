@@ -144,12 +144,20 @@ class Backward:
         g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
         weights = 0 if winograd_rows.suits_gradient(g) else g.out_channels * g.taps
         partial, bias = self._partial(group, weights, g.out_channels)
+        x = self.values[group.source]
+        if group.pooled and weights and group.source == INPUT and not self.input_gradient:
+            # Nobody else needs the gradient before pooling.
+            conv_rows.pooled_weight_gradient(
+                planner, node.name, g, x, grad, self.winners[group.target], partial,
+                weights if "bias" in node.parameters else -1,
+            )  # fmt: skip
+            self._reduce(group, partial, bias, weights, g.out_channels)
+            return
         if group.pooled:
             grad = self._before_pooling(group, grad, bias)
         else:
             grad = self.rectify(group, grad)
             self._bias_gradient(group, grad, bias)
-        x = self.values[group.source]
         if weights:
             conv_rows.weight_gradient(planner, node.name, g, x, grad, partial)
         else:

@@ -24,6 +24,7 @@ from fastcnn.backends.lanes.layout import (
     IN,
     M_BLOCK,
     M_SLOT,
+    M_TABLE,
     MODE,
     POOLED,
     POSITIONS,
@@ -38,11 +39,15 @@ from fastcnn.backends.lanes.layout import (
     Y_CHANNEL,
     Y_SLOT,
     Y_TABLE,
+    Z_BLOCK,
+    Z_SLOT,
     M,
     W,
     X,
     Y,
+    Z,
 )
+from fastcnn.backends.lanes.pool_kernels import send_to_winners
 from fastcnn.backends.lanes.target import tile_heights
 from fastcnn.backends.lanes.transpose_tiles import lane_sums
 
@@ -57,6 +62,8 @@ CHUNK = 64
 TAP_BLOCK = 160
 #: Floats of a row of sums; a tile may overshoot its taps by 16.
 SUM_ROW = (TAP_BLOCK + 16) * LANES
+#: Floats of scratch: a tile row's sums, a spare vector, a chunk of gradients, their sums.
+SCRATCH = 4 * SUM_ROW + LANES + 4 * CHUNK * LANES + 4 * LANES
 
 
 @linked
@@ -212,14 +219,23 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
     """One block's share of a convolution's weight gradient, written to its partial buffer.
 
     X is the input, Y the output gradient, M scratch for the sums of one tile row.
+
+    POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners. The
+    output's gradient is made in scratch, a chunk at a time, where M_TABLE has its positions; its
+    sums go BIAS behind the weights' gradient.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     sums = r[M] + worker * r[M_SLOT]
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
     taps, channels, positions = r[TAPS], r[CHANNELS], r[POSITIONS]
-    tap_table, xpix, dpix = T[r[TAP_TABLE] :], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    pooled = r[MODE] == POOLED
+    tap_table, xpix, places = T[r[TAP_TABLE] :], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    dpix, stride = (T[r[M_TABLE] :], CHUNK * LANES) if pooled else (places, r[Y_CHANNEL])
+    winners = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
     spare = sums + 4 * SUM_ROW
+    chunk = spare + LANES
+    totals = chunk + 4 * CHUNK * LANES
     tiles = channels // 4 + (channels % 4) // 2 + channels % 2
     first, last = share(r[GROUPS] * tiles, part, parts)
     for unit in range(first, last):
@@ -231,27 +247,32 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
         rows = rows if rows != 3 else 2
         xg = x0 + group * r[X_GROUP]
         at = group * channels + c
-        d = d0 + at * r[Y_CHANNEL]
+        d = chunk if pooled else d0 + at * stride
         for tap in range(0, taps, TAP_BLOCK):
             tap_end = min(tap + TAP_BLOCK, taps)
             for p in range(0, positions, CHUNK):
                 end = min(p + CHUNK, positions)
+                if pooled:
+                    y, m = d0 + at * r[Y_CHANNEL], winners + at * r[Y_CHANNEL]
+                    unpool_chunk(
+                        A, y, m, r[Y_CHANNEL], places, p // 4, end // 4, rows, chunk, dpix, totals
+                    )
                 if rows == 4:
                     for t in range(tap, tap_end, 5):
                         weight_gradient_tile(
-                            4, 5, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                            4, 5, A, d, dpix, stride, A, xg, xpix, p, end, tap_table, t,
                             A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
                         )  # fmt: skip
                 elif rows == 2:
                     for t in range(tap, tap_end, 5):
                         weight_gradient_tile(
-                            2, 5, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                            2, 5, A, d, dpix, stride, A, xg, xpix, p, end, tap_table, t,
                             A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
                         )  # fmt: skip
                 else:
                     for t in range(tap, tap_end, 8):
                         weight_gradient_tile(
-                            1, 8, A, d, dpix, r[Y_CHANNEL], A, xg, xpix, p, end, tap_table, t,
+                            1, 8, A, d, dpix, stride, A, xg, xpix, p, end, tap_table, t,
                             A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
                         )  # fmt: skip
             for k in range(rows):
@@ -263,6 +284,19 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
                     if not whole:
                         for i in range(tap_end - t):
                             A[target + t + i] = A[spare + i]
+        if pooled and r[BIAS] >= 0:
+            for k in range(rows):
+                total = simd.load(A, totals + k * LANES)
+                A[out + r[BIAS] + at + k] = simd.lane_sum(total)
+
+
+@linked
+def unpool_chunk(A, y, m, stride, places, first, last, rows, chunk, targets, totals):
+    """The gradient before 2x2 max-pooling of some windows of ROWS channels, and its sums."""
+    for k in range(rows):
+        x, total = chunk + k * CHUNK * LANES, totals + k * LANES
+        sent = send_to_winners(A, y + k * stride, m + k * stride, places, first, last, x, targets)
+        simd.store(A, total, sent if first == 0 else simd.add(simd.load(A, total), sent))
 
 
 @linked

@@ -13,7 +13,7 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes import winograd_rows
 from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order, stretch, without_zeros
-from fastcnn.backends.lanes.conv_kernels import SUM_ROW
+from fastcnn.backends.lanes.conv_kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import grid, windows_of_two
@@ -125,16 +125,41 @@ def weight_gradient(
 ) -> None:
     """Add the row of the weights' gradient; ``partial`` addresses each block's share of it."""
     h, w = grid(*g.output)
-    scratch = 4 * SUM_ROW + LANES
+    columns = partial | {"y_table": planner.table(grad.at(h, w))}
+    _emit_gradient(planner, f"{name}: weight gradient", g, x, grad, (h, w), columns)
+
+
+def pooled_weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, x: Buffer, pooled: Buffer, winners: Buffer,
+    partial: dict[str, int], bias: int,
+) -> None:  # fmt: skip
+    """The same from the gradient of what 2x2 max-pooling made of the output.
+
+    The sums of the output's gradient go ``bias`` behind the weights' gradient, unless that is -1.
+    """
+    h, w = windows_of_two(*g.output)
+    columns = {
+        **partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias,
+        "y_table": planner.table(pooled.pixels()),
+        "m_table": planner.table(np.arange(len(h)) % CHUNK * LANES),
+    }  # fmt: skip
+    name = f"{name}: weight gradient through pooling"
+    _emit_gradient(planner, name, g, x, pooled, (h, w), columns)
+
+
+def _emit_gradient(
+    planner: Planner, name: str, g: ConvGeometry, x: Buffer, grad: Buffer,
+    positions: tuple[np.ndarray, np.ndarray], columns: dict[str, int],
+) -> None:  # fmt: skip
     planner.emit(
-        f"{name}: weight gradient",
+        name,
         row(
             L.K_WEIGHT_GRADIENT, **x.columns("x"), **grad.columns("y"),
-            m=planner.allocate(scratch * planner.workers), m_slot=scratch, taps=g.taps,
-            tap_table=planner.table(input_taps(g, x), 1), positions=len(h),
-            x_table=planner.table(x.at(*g.first_pixels(h, w))),
-            y_table=planner.table(grad.at(h, w)), groups=g.groups, channels=g.group_outputs,
-            x_group=g.group_inputs * x.channel, y_channel=grad.channel, **partial,
+            m=planner.allocate(SCRATCH * planner.workers), m_slot=SCRATCH, taps=g.taps,
+            tap_table=planner.table(input_taps(g, x), 1), positions=len(positions[0]),
+            x_table=planner.table(x.at(*g.first_pixels(*positions))),
+            groups=g.groups, channels=g.group_outputs,
+            x_group=g.group_inputs * x.channel, y_channel=grad.channel, **columns,
         ),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes import winograd_kernels as winograd
 from fastcnn.backends.lanes.denormals import flush_denormals, restore_denormals
-from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.division import NOUGHT, ONE, share
 from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     IN,
@@ -76,8 +76,6 @@ from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
 LANES = simd.LANES
-#: Numbers that numba takes for any others: a function is compiled again for each literal.
-NOUGHT, ONE = np.int64(0), np.int64(1)
 
 
 @linked

@@ -148,8 +148,10 @@ def _convolution(r: Row) -> Cost:
 
 
 def _weight_gradient(r: Row) -> Cost:
-    read = _input_vectors(r) + r.elements
-    return r.cost(2 * r.elements * r[L.TAPS], read, 0, partial=_weights(r))
+    pooled = r[L.MODE] == L.POOLED
+    read = _input_vectors(r) + r.elements // (2 if pooled else 1)
+    flops = r.elements * (2 * r[L.TAPS] + (1 if pooled else 0))
+    return r.cost(flops, read, 0, partial=_weights(r))
 
 
 #: Products and additions of Winograd's F(2x2, 3x3) on a tile: of its input, of its output, of the

@@ -8,7 +8,7 @@ tables, P the parameters, G their gradient, r the program row.
 import numpy as np
 
 from fastcnn.backends.lanes import simd
-from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.division import NOUGHT, share
 from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     CHANNELS,
@@ -86,6 +86,28 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
 
 
 @linked
+def send_to_winners(A, y, m, places, first, last, x, targets):
+    """Gradients of some 2x2 windows to their winners, 4 meaning none; returns their sum.
+
+    ``targets`` has four pixels of X for each window.
+    """
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    two, three = simd.splat(np.float32(2)), simd.splat(np.float32(3))
+    total = zero
+    for p in range(first, last):
+        at = places[p]
+        grad, winner = simd.load(A, y + at), simd.load(A, m + at)
+        g0, g1 = simd.keep_equal(winner, zero, grad), simd.keep_equal(winner, one, grad)
+        g2, g3 = simd.keep_equal(winner, two, grad), simd.keep_equal(winner, three, grad)
+        simd.store(A, x + targets[4 * p], g0)
+        simd.store(A, x + targets[4 * p + 1], g1)
+        simd.store(A, x + targets[4 * p + 2], g2)
+        simd.store(A, x + targets[4 * p + 3], g3)
+        total = simd.add(total, simd.add(simd.add(g0, g1), simd.add(g2, g3)))
+    return total
+
+
+@linked
 def unpool(A, T, r, block, slot, part, parts):
     """The same for 2x2 windows that tile the map and carry winner 4 for a closed rectifier.
 
@@ -96,22 +118,10 @@ def unpool(A, T, r, block, slot, part, parts):
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     sums = r[EXTRA] + block * r[EXTRA_BLOCK]
     positions, targets, places = r[POSITIONS], T[r[X_TABLE] :], T[r[Y_TABLE] :]
-    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
-    two, three = simd.splat(np.float32(2)), simd.splat(np.float32(3))
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
-        total = zero
-        for p in range(positions):
-            at = places[p]
-            grad, winner = simd.load(A, y + at), simd.load(A, m + at)
-            g0, g1 = simd.keep_equal(winner, zero, grad), simd.keep_equal(winner, one, grad)
-            g2, g3 = simd.keep_equal(winner, two, grad), simd.keep_equal(winner, three, grad)
-            simd.store(A, x + targets[4 * p], g0)
-            simd.store(A, x + targets[4 * p + 1], g1)
-            simd.store(A, x + targets[4 * p + 2], g2)
-            simd.store(A, x + targets[4 * p + 3], g3)
-            total = simd.add(total, simd.add(simd.add(g0, g1), simd.add(g2, g3)))
+        total = send_to_winners(A, y, m, places, NOUGHT, positions, x, targets)
         A[sums + c] = simd.lane_sum(total)
 
 
