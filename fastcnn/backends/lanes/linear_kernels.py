@@ -61,129 +61,39 @@ def linear(A, P, r, block, blocks, part, parts, backward):
                 bias = r[BIAS] + o if biased else -1
                 if done == 4 and end - o >= 4:
                     linear_tile(
-                        4,
-                        4,
-                        A,
-                        x,
-                        x_block,
-                        inner,
-                        P,
-                        w,
-                        wout,
-                        win,
-                        P,
-                        bias,
-                        A,
-                        y,
-                        y_block,
-                        relu,
+                        4, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
                         masked,
-                    )
+                    )  # fmt: skip
                     o += 4
                 elif done == 4:
                     linear_tile(
-                        1,
-                        4,
-                        A,
-                        x,
-                        x_block,
-                        inner,
-                        P,
-                        w,
-                        wout,
-                        win,
-                        P,
-                        bias,
-                        A,
-                        y,
-                        y_block,
-                        relu,
+                        1, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
                         masked,
-                    )
+                    )  # fmt: skip
                     o += 1
                 elif done == 2:
                     linear_tile(
-                        8,
-                        2,
-                        A,
-                        x,
-                        x_block,
-                        inner,
-                        P,
-                        w,
-                        wout,
-                        win,
-                        P,
-                        bias,
-                        A,
-                        y,
-                        y_block,
-                        relu,
+                        8, 2, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
                         masked,
-                    )
+                    )  # fmt: skip
                     o += 8
                 elif end - o == 16:
                     linear_tile(
-                        16,
-                        1,
-                        A,
-                        x,
-                        x_block,
-                        inner,
-                        P,
-                        w,
-                        wout,
-                        win,
-                        P,
-                        bias,
-                        A,
-                        y,
-                        y_block,
-                        relu,
+                        16, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
                         masked,
-                    )
+                    )  # fmt: skip
                     o += 16
                 elif end - o >= 4:
                     linear_tile(
-                        4,
-                        1,
-                        A,
-                        x,
-                        x_block,
-                        inner,
-                        P,
-                        w,
-                        wout,
-                        win,
-                        P,
-                        bias,
-                        A,
-                        y,
-                        y_block,
-                        relu,
+                        4, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
                         masked,
-                    )
+                    )  # fmt: skip
                     o += 4
                 else:
                     linear_tile(
-                        1,
-                        1,
-                        A,
-                        x,
-                        x_block,
-                        inner,
-                        P,
-                        w,
-                        wout,
-                        win,
-                        P,
-                        bias,
-                        A,
-                        y,
-                        y_block,
-                        relu,
+                        1, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
                         masked,
-                    )
+                    )  # fmt: skip
                     o += 1
             b += done
 
@@ -214,9 +124,8 @@ def outer(A, P, G, r, blocks, worker, part, parts):
     # A strip of inputs stays in the first-level cache for all outputs.
     for strip in range(strips):
         i = strip * 64
-        for tile in range(
-            (first - strip + strips - 1) // strips, (last - strip + strips - 1) // strips
-        ):
+        begin, end = (first - strip + strips - 1) // strips, (last - strip + strips - 1) // strips
+        for tile in range(begin, end):
             o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
             count = 4 if tile < outputs // 4 else 1
             d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
