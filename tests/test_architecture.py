@@ -12,7 +12,7 @@ import fastcnn
 PACKAGE = Path(fastcnn.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-#: A room may import itself, the rooms here, and errors, files and the version.
+#: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
     "backends": set(),
     "layers": {"arguments", "backends", "notebook"},
@@ -80,8 +80,9 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "text_table": set(),
+    "cores": set(),
 }
-EVERYWHERE = {"errors", "files", "text_table", ""}
+EVERYWHERE = {"cores", "errors", "files", "text_table", ""}
 #: layers offer ``predict``; the runner is imported inside that method alone.
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {

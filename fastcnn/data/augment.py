@@ -1,6 +1,5 @@
 """Augmentation: training images changed at random, anew in each epoch."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.counter_random import dropout_key
+from fastcnn.cores import available_cores
 from fastcnn.errors import ConfigurationError, ShapeError
 
 #: Take the place of a node's index in the keys of the random numbers; no node has them.
@@ -188,7 +188,7 @@ class Augment:
             self.cutout, self.fill,
         ])  # fmt: skip
         if threads is None:
-            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+            threads = available_cores()
         threads = max(1, min(threads, len(order) // FEW_IMAGES))
         run = partial(transform, images, order, key=key, settings=settings, out=result)
         bounds = np.linspace(0, len(order), threads + 1).astype(int)

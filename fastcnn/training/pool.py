@@ -1,7 +1,6 @@
 """Many jobs at once, each in one of several worker processes that hold the same data."""
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from fastcnn.cores import available_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -49,7 +50,7 @@ def run_jobs(
     Exception
         What a task raised.
     """
-    workers = min(workers or cores(), len(jobs))
+    workers = min(workers or available_cores(), len(jobs))
     if workers <= 1:
         for index, job in enumerate(jobs):
             yield index, task(job, *held)
@@ -92,13 +93,6 @@ def _undisturbed() -> Iterator[None]:
 def is_over() -> bool:
     """Whether the results of this worker process are no longer wanted."""
     return _held is not None and bool(_held[2].is_set())
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 #: What a worker process holds: the task, its further arguments, and the event of the end.

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.cores import available_cores
 from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.training.callbacks import Callback, Steps
-from fastcnn.training.pool import cores, is_over, run_jobs
+from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -191,7 +192,7 @@ def sweep(
         recipe = Recipe.of({**base.changes(), **chosen})
         _check(recipe, len(train.classes))
         trials.append(Trial(number, dict(chosen), recipe))
-    count = min(workers or cores(), len(trials))
+    count = min(workers or available_cores(), len(trials))
     return _run(trials, train, test, count, backend)
 
 

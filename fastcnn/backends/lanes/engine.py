@@ -12,6 +12,8 @@ from fastcnn.backends.lanes import compiled, interpreter, optimizer_kernels
 from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.lowering import lower
 from fastcnn.backends.lanes.program import Program
+from fastcnn.backends.lanes.threads import FAILED, PATIENCE, SPINS
+from fastcnn.cores import available_cores
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
@@ -40,9 +42,7 @@ def default_threads() -> int:
         if not chosen.isdigit() or int(chosen) < 1:
             raise ConfigurationError(f"{THREADS_VARIABLE} must be at least 1, got {chosen!r}")
         return int(chosen)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return available_cores()
 
 
 class Engine:
@@ -195,6 +195,8 @@ class Engine:
 def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
     """Call the interpreter on this thread and ``threads - 1`` others, and wait for all."""
     sync = np.zeros(16, np.int64)
+    # Who spins where threads outnumber cores keeps the one it waits for from running.
+    sync[PATIENCE] = SPINS if threads <= available_cores() else 0
     if threads == 1:
         interpreter.run(0, 1, sync, *arguments)
         return
@@ -209,7 +211,7 @@ def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
             started.append(helper)
         interpreter.run(0, threads, sync, *arguments)
     except BaseException:
-        sync[1] = 1
+        sync[FAILED] = 1
         raise
     finally:
         for helper in started:

@@ -15,8 +15,10 @@ from numba.core.extending import intrinsic
 from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.simd import INT64, data_pointer
 
-#: Spins before a waiting thread lets others run.
+#: Spins before a waiting thread lets others run, where each has a core.
 SPINS = 20_000
+#: Places in the array by which threads meet: arrivals, failure, spins before a thread yields.
+ARRIVED, FAILED, PATIENCE = 0, 1, 2
 
 if sys.platform == "win32":
     binding.add_symbol(
@@ -63,18 +65,17 @@ def sched_yield(typing: Any) -> Any:
 def barrier(sync, arrived, threads):
     """Wait until all threads have come here; ``arrived`` counts this thread's barriers.
 
-    ``sync[0]`` counts arrivals, ``sync[1]`` is set when a thread could not be started. Returns
-    False in that case.
+    Returns False when one of them could not be started.
     """
     if threads == 1:
         return True
-    atomic_add(sync, 0, 1)
+    atomic_add(sync, ARRIVED, 1)
     target = (arrived + 1) * threads
-    spins = 0
-    while atomic_load(sync, 0) < target:
+    spins, patience = 0, sync[PATIENCE]
+    while atomic_load(sync, ARRIVED) < target:
         spins += 1
-        if spins >= SPINS:
-            if atomic_load(sync, 1):
+        if spins >= patience:
+            if atomic_load(sync, FAILED):
                 return False
             sched_yield()
     return True
