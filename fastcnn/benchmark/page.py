@@ -78,8 +78,8 @@ def _steps(report: Report) -> list[str]:
         "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
         "gradients, relative to the largest of its tensor; whose gradients, losses or parameters "
         "after three steps differ is not timed. The nested loops take part where a step of theirs "
-        "is a matter of seconds. PyTorch's SGD is the fused one, and its compiled modules are in "
-        "channels_last.", "",
+        "is a matter of seconds, tinygrad in the small networks. PyTorch's SGD is the fused one, "
+        "and its compiled modules are in channels_last.", "",
         *_beside_peers(report, "step", "fastcnn bench step --network {} --batch-size {}"),
     ]  # fmt: skip
 
