@@ -2,10 +2,12 @@
 
     .venv/bin/python scripts/compare_commits.py main~5 main
     .venv/bin/python scripts/compare_commits.py v0.1.0 HEAD --network vgg_small --rounds 9
+    .venv/bin/python scripts/compare_commits.py main HEAD --program mine.py
 
 Stored timings of another day say little on a shared machine. Here each round times a training step
 of one commit and then of the other, in processes of their own with this interpreter, so that what
-slows the machine down meets both.
+slows the machine down meets both. A program of one's own in place of the step imports what it needs
+of the commit, and prints seconds as a JSON list, of which the least counts.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -48,16 +51,54 @@ print(json.dumps([steps(count) for _ in range(3)]))
 """
 
 
-def time_commit(folder: Path, network: str, batch: int, backend: str) -> float:
-    """Seconds of a training step of a checked-out commit."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git on the repository."""
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def check(commits: Sequence[str]) -> None:
+    """Stop before anything is timed if a commit does not exist."""
+    for name in commits:
+        if git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode:
+            raise SystemExit(f"no commit {name!r} in {ROOT}")
+    if git("status", "--porcelain", "--untracked-files=no").stdout:
+        print("changes that are not committed take no part", file=sys.stderr)
+
+
+def time_commit(folder: Path, commit: str, program: Sequence[str]) -> float:
+    """Least of the seconds that a program prints in a checkout."""
     done = subprocess.run(
-        [sys.executable, "-c", JOB, network, str(batch), backend],
-        capture_output=True, text=True, env=environment, cwd=folder, check=False,
+        [sys.executable, *program], capture_output=True, text=True, cwd=folder, check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"{folder.name} failed:\n{done.stderr[-2000:]}")
-    return min(json.loads(done.stdout.splitlines()[-1]))
+        raise SystemExit(f"{commit} failed:\n{done.stderr[-2000:]}")
+    try:
+        return float(min(json.loads(done.stdout.splitlines()[-1])))
+    except (ValueError, TypeError, IndexError):
+        raise SystemExit(f"{commit}: no JSON list of seconds in {done.stdout[-200:]!r}") from None
+
+
+def time_both(commits: Sequence[str], program: Sequence[str], rounds: int) -> list[list[float]]:
+    """Seconds of each commit in each round; the one that begins changes from round to round."""
+    times: list[list[float]] = [[], []]
+    with tempfile.TemporaryDirectory() as parent:
+        folders = [Path(parent) / "old", Path(parent) / "new"]
+        try:
+            for folder, commit in zip(folders, commits, strict=True):
+                made = git("worktree", "add", "--quiet", "--detach", str(folder), commit)
+                if made.returncode:
+                    raise SystemExit(f"{commit} cannot be checked out:\n{made.stderr}")
+                time_commit(folder, commit, program)
+            for turn in range(rounds):
+                for side in (0, 1) if turn % 2 == 0 else (1, 0):
+                    times[side].append(time_commit(folders[side], commits[side], program))
+        finally:
+            for folder in folders:
+                git("worktree", "remove", "--force", str(folder))
+    return times
 
 
 def main() -> None:
@@ -69,31 +110,19 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--backend", default="lanes")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--program", type=Path, help="a Python file instead of the training step")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as parent:
-        folders = [Path(parent) / "old", Path(parent) / "new"]
-        try:
-            for folder, commit in zip(folders, (chosen.old, chosen.new), strict=True):
-                subprocess.run(
-                    ["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach",
-                     str(folder), commit], check=True,
-                )  # fmt: skip
-                time_commit(folder, chosen.network, chosen.batch_size, chosen.backend)
-            times: list[list[float]] = [[], []]
-            for turn in range(chosen.rounds):
-                for side in (0, 1) if turn % 2 == 0 else (1, 0):
-                    times[side].append(
-                        time_commit(
-                            folders[side], chosen.network, chosen.batch_size, chosen.backend
-                        )
-                    )
-        finally:
-            for folder in folders:
-                subprocess.run(
-                    ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(folder)],
-                    check=False, capture_output=True,
-                )  # fmt: skip
-    for name, values in zip((chosen.old, chosen.new), times, strict=True):
+    if chosen.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {chosen.rounds}")
+    if chosen.program and not chosen.program.is_file():
+        parser.error(f"--program: no file {chosen.program}")
+    program = ["-c", JOB, chosen.network, str(chosen.batch_size), chosen.backend]
+    if chosen.program:
+        program = [str(chosen.program.resolve())]
+    commits = chosen.old, chosen.new
+    check(commits)
+    times = time_both(commits, program, chosen.rounds)
+    for name, values in zip(commits, times, strict=True):
         spread = f"{1e6 * min(values):,.0f} to {1e6 * max(values):,.0f}"
         print(f"{name:20s} {1e6 * median(values):10,.0f} us a step ({spread})")
     ratios = [old / new for old, new in zip(*times, strict=True)]

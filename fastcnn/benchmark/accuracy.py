@@ -140,7 +140,7 @@ def bench_accuracy(
     peers: bool = True,
     seeds: Sequence[int] = (0, 1, 2),
     epochs: int = 5,
-    patience: float = 50.0,
+    patience: float = 30.0,
 ) -> list[Result]:
     """Train every contestant with one recipe from the same weights, in the same order of samples.
 

@@ -10,17 +10,23 @@ from fastcnn.benchmark.environment import installed
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import make_model
-from fastcnn.execution import forward
+from fastcnn.execution import predict_logits
 from fastcnn.layers import Sequential
+from fastcnn.training.blas import blas_threads
 
 TOLERANCE = 1e-4
 BASELINE = "im2col"
 
 
-def _own(model: Sequential, x: np.ndarray, backend: str) -> Callable[[int], np.ndarray]:
+def _own(
+    model: Sequential, x: np.ndarray, backend: str, threads: int
+) -> Callable[[int], np.ndarray]:
     def run(times: int) -> np.ndarray:
-        for _ in range(times):
-            logits = forward(model, x, backend=backend)
+        with blas_threads(threads):
+            for _ in range(times):
+                logits = predict_logits(
+                    model, x, backend=backend, batch_size=len(x), threads=threads
+                )
         return logits
 
     return run
@@ -83,7 +89,7 @@ def bench_inference(
     rounds: int = 7,
     seconds: float = 0.15,
 ) -> list[Result]:
-    """Time the logits of one batch; lanes takes as many threads as suit it.
+    """Time the logits of one batch; lanes takes one thread for a few images, whatever it may.
 
     Returns
     -------
@@ -95,8 +101,9 @@ def bench_inference(
     x = np.random.default_rng(0).standard_normal((batch, *model.input_shape)).astype(np.float32)
     most = max(threads)
     runs: dict[tuple[str, int], Callable[[int], np.ndarray]] = {
-        (BASELINE, most): _own(model, x, BASELINE), ("lanes", most): _own(model, x, "lanes")
-    }  # fmt: skip
+        (BASELINE, most): _own(model, x, BASELINE, most),
+        **{("lanes", count): _own(model, x, "lanes", count) for count in threads},
+    }
     if peers and installed("torch"):
         from fastcnn.benchmark.peers.pytorch import VARIANTS
 

@@ -1,5 +1,6 @@
-"""A layer of the benchmark: its node, and the arrays that every contestant gets."""
+"""A layer of the benchmark: its node, the arrays that every contestant gets, and its run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,34 @@ class Arrays:
         return Arrays(
             self.x[:samples], other, self.parameters, self.y[:samples], self.grad[:samples]
         )
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """One layer of one contestant, ready to be timed.
+
+    Attributes
+    ----------
+    repeat : function of int
+        Does the work some times over, and waits until it is done; no result leaves the layout in
+        which the contestant keeps it.
+    results : function
+        What the work makes, as fastcnn's arrays: the output, or the gradients of the input and of
+        the parameters. It is not timed.
+    """
+
+    repeat: Callable[[int], object]
+    results: Callable[[], tuple[np.ndarray, ...]]
+
+
+def run_of(step: Callable[[], Any], read: Callable[[Any], tuple[np.ndarray, ...]]) -> LayerRun:
+    """A run that takes a step at a time; ``read`` makes fastcnn's arrays of what it returns."""
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            step()
+
+    return LayerRun(repeat, lambda: read(step()))
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,40 @@
 """One layer of the benchmark, run by fastcnn's backends."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.engine import Engine
 from fastcnn.backends.lanes.functions import LINEAR_IN_INPUT
-from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase
+from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
 from fastcnn.training.blas import blas_threads
 
 #: Rows that bring a batch into lanes and results out of them.
 OUTSIDE = (L.K_INPUT, L.K_OUTPUT)
 #: Their inputs lie in memory as maps.
 OF_MAPS = ("batch_norm", "dropout", "dropout2d", "add", "flatten")
-Run = Callable[[int], tuple[np.ndarray, ...]]
 
 
-def alone_run(case: LayerCase, arrays: Arrays, backend: str, backward: bool, threads: int) -> Run:
+def alone_run(
+    case: LayerCase, arrays: Arrays, backend: str, backward: bool, threads: int
+) -> LayerRun:
     """The functional call, some times over."""
 
-    def run(times: int) -> tuple[np.ndarray, ...]:
+    def call() -> tuple[np.ndarray, ...]:
+        if backward:
+            return case.backward(arrays, backend)
+        return (case.forward(arrays.x, arrays.other, arrays.parameters, backend),)
+
+    def repeat(times: int) -> tuple[np.ndarray, ...]:
         with blas_threads(threads):
             for _ in range(times):
-                made = (
-                    case.backward(arrays, backend)
-                    if backward
-                    else (case.forward(arrays.x, arrays.other, arrays.parameters, backend),)
-                )
+                made = call()
         return made
 
-    return run
+    return LayerRun(repeat, lambda: repeat(1))
 
 
-def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> Run:
+def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
     """The rows of the engine's program between two layers of a network, some times over."""
     parameters = arrays.parameters
     is_flat = not case.weight and "pool" not in case.operation and case.operation not in OF_MAPS
@@ -77,10 +77,13 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     ]
     phases = np.array(_joined(inside), np.int64).reshape(-1, 3)
 
-    def run(times: int) -> tuple[np.ndarray, ...]:
+    def repeat(times: int) -> None:
         engine.run(arrays.x, np.tile(order, times), np.zeros(times), phases=phases)
+
+    def results() -> tuple[np.ndarray, ...]:
         if not backward:
             return (y.reshape(arrays.y.shape),)
+        repeat(1)
         assert program.input_gradient is not None
         grad_x = engine.read(program.input_gradient, BATCH).reshape(arrays.x.shape)
         return grad_x, *(
@@ -88,7 +91,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
             for (place, _), value in zip(places.values(), parameters.values(), strict=True)
         )
 
-    return run
+    return LayerRun(repeat, results)
 
 
 def _joined(rows: list[list[int]]) -> list[list[int]]:

@@ -1,19 +1,25 @@
-"""Single layers, forward and backward, of fastcnn's backends and of PyTorch."""
+"""Single layers, forward and backward, of fastcnn's backends and of other libraries."""
 
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.environment import installed
-from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase
-from fastcnn.benchmark.layer_runs import Run, alone_run, lanes_run
-from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.layer_peers import PEERS, LayerPeer
+from fastcnn.benchmark.layer_runs import alone_run, lanes_run
+from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.results import Result, not_timed, result_of
 
+log = logging.getLogger("fastcnn.bench")
+
 #: Largest difference from im2col's results, relative to the largest of them.
 TOLERANCE = 1e-4
+BASELINE = "im2col"
 #: Samples that the nested loops take, and FLOPs of one up to which they take part: some 0.1 s.
 REFERENCE_SAMPLES, REFERENCE_FLOPS = 2, 600_000
 
@@ -64,16 +70,17 @@ def cases() -> Iterator[LayerCase]:
 def bench_layers(
     *,
     threads: Sequence[int],
-    peers: bool = True,
+    libraries: Sequence[LayerPeer] = PEERS,
     chosen: Sequence[LayerCase] | None = None,
     rounds: int = 5,
     seconds: float = 0.05,
-    pause: float = 0.1,
+    pause: float = PAUSE,
 ) -> list[Result]:
     """Time layers on a batch that lies in memory as each contestant likes it.
 
     For ``lanes`` that is in lanes, as it lies between two layers of a network; "lanes, called
-    alone" brings the batch into lanes and the result out of them.
+    alone" brings the batch into lanes and the result out of them. Those of ``libraries`` that are
+    installed take part.
 
     Returns
     -------
@@ -85,12 +92,17 @@ def bench_layers(
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
-        results += _bench(case, threads, peers, rounds, seconds, pause)
+        results += _bench(case, threads, libraries, rounds, seconds, pause)
     return results
 
 
 def _bench(
-    case: LayerCase, threads: Sequence[int], peers: bool, rounds: int, seconds: float, pause: float
+    case: LayerCase,
+    threads: Sequence[int],
+    libraries: Sequence[LayerPeer],
+    rounds: int,
+    seconds: float,
+    pause: float,
 ) -> list[Result]:
     arrays = case.arrays()
     most = max(threads)
@@ -98,46 +110,66 @@ def _bench(
     results: list[Result] = []
     for direction in case.directions:
         backward = direction == "backward"
-        runs: dict[tuple[str, int], Run] = {
-            ("im2col", most): alone_run(case, arrays, "im2col", backward, most)
-        }
-        if case.stands_alone:
-            runs["lanes, called alone", most] = alone_run(case, arrays, "lanes", backward, most)
-        expected = runs["im2col", most](1)
-        for count in threads:
-            runs["lanes", count] = lanes_run(case, arrays, backward, count)
-            if peers and installed("torch"):
-                from fastcnn.benchmark.peers.pytorch import layer_run
-
-                for channels_last in (False, True) if len(case.shape) == 3 else (False,):
-                    name = "PyTorch channels_last" if channels_last else "PyTorch eager"
-                    runs[name, count] = layer_run(case, arrays, backward, channels_last, count)
-        apart = {}
-        for key, run in runs.items():
-            made, wanted = run(1), expected
-            if case.is_random and key[0].startswith("PyTorch"):
-                # Its mask is another one: what it keeps must have the right value.
-                kept = (arrays.grad if backward else arrays.x) / (1.0 - case.arguments["p"])
-                wanted = (np.where(made[0] == 0.0, 0.0, kept),)
-            apart[key] = _difference(made, wanted)
-        right = {key: run for key, run in runs.items() if apart[key] <= TOLERANCE}
-        timings = measure(right, rounds=rounds, seconds=seconds, pause=pause)
-        peer = [timings[key].median for key in right if key[0].startswith("PyTorch")]
-        base = min(peer, default=timings["im2col", most].median)
-        flops = case.flops(arrays.y.size) * (2 if backward else 1)
-        for key in runs:
-            names = {"suite": "layer", "work": f"{case.work}, {direction}", "contestant": key[0],
-                     "threads": key[1], "batch": BATCH, "unit": "us/sample"}  # fmt: skip
-            if key not in right:
-                results.append(not_timed(f"not timed: differs by {apart[key]:.1e}", **names))
+        names = {"suite": "layer", "work": f"{case.work}, {direction}", "batch": BATCH,
+                 "unit": "us/sample"}  # fmt: skip
+        expected = alone_run(case, arrays, BASELINE, backward, most).results()
+        runs: dict[tuple[str, int], LayerRun] = {}
+        apart: dict[tuple[str, int], float] = {}
+        refused: list[Result] = []
+        for name, count, make in _contestants(case, arrays, backward, threads, libraries):
+            try:
+                run = make()
+                made = run.results()
+            except Exception as error:  # a peer's failure is a result, not the benchmark's end
+                note = f"failed: {' '.join(str(error).split())[:80]}"
+                log.warning("%s: %s", name, error)
+                refused.append(not_timed(note, contestant=name, threads=count, **names))
                 continue
-            timing = timings[key]
+            is_peer = name in {peer.name for peer in libraries}
+            difference = difference_of(case, arrays, backward, made, expected, is_peer)
+            if not difference <= TOLERANCE:
+                note = f"not timed: differs by {difference:.1e}"
+                refused.append(not_timed(note, contestant=name, threads=count, **names))
+                continue
+            runs[name, count], apart[name, count] = run, difference
+        timings = measure(
+            {key: run.repeat for key, run in runs.items()},
+            rounds=rounds, seconds=seconds, pause=pause,
+        )  # fmt: skip
+        peer = [timing.median for key, timing in timings.items() if key[0].startswith("PyTorch")]
+        base = min(peer, default=timings[BASELINE, most].median)
+        flops = case.flops(arrays.y.size) * (2 if backward else 1)
+        for key, timing in timings.items():
             rate = _rate(flops / timing.median, peak[key[1]]) if flops else ""
-            results.append(result_of(timing, 1e6 / BATCH, ratio=base / timing.median,
-                                     difference=apart[key], note=rate, **names))  # fmt: skip
+            results.append(result_of(
+                timing, 1e6 / BATCH, contestant=key[0], threads=key[1],
+                ratio=base / timing.median, difference=apart[key], note=rate, **names,
+            ))  # fmt: skip
+        results += refused
         if case.flops(arrays.y.size) <= REFERENCE_FLOPS * BATCH:
             results.append(_reference(case, arrays, direction, base * 1e6 / BATCH))
     return results
+
+
+def _contestants(
+    case: LayerCase,
+    arrays: Arrays,
+    backward: bool,
+    threads: Sequence[int],
+    libraries: Sequence[LayerPeer],
+) -> Iterator[tuple[str, int, Callable[[], LayerRun]]]:
+    """Name, threads and maker of each that takes part."""
+    most = max(threads)
+    yield BASELINE, most, partial(alone_run, case, arrays, BASELINE, backward, most)
+    if case.stands_alone:
+        alone = partial(alone_run, case, arrays, "lanes", backward, most)
+        yield "lanes, called alone", most, alone
+    for count in threads:
+        yield "lanes", count, partial(lanes_run, case, arrays, backward, count)
+    for peer in libraries:
+        if peer.is_installed and peer.takes(case, backward):
+            for count in threads if peer.on_each else (most,):
+                yield peer.name, count, partial(peer.make, case, arrays, backward, count)
 
 
 def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> Result:
@@ -147,12 +179,14 @@ def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> 
         alone_run(case, few, backend, direction == "backward", 1)
         for backend in ("reference", "im2col")
     )
-    apart = _difference(run(1), other(1))
+    began = time.perf_counter()
+    made = run.results()
+    timing = timing_of([time.perf_counter() - began])
+    apart = _difference(made, other.results())
     names = {"suite": "layer", "work": f"{case.work}, {direction}", "contestant": "reference",
              "threads": 1, "batch": BATCH, "unit": "us/sample"}  # fmt: skip
     if not apart <= TOLERANCE:
         return not_timed(f"not timed: differs by {apart:.1e}", **names)
-    timing = measure({"reference": run}, rounds=1, seconds=1e-9, pause=0.0)["reference"]
     per_sample = 1e6 / REFERENCE_SAMPLES
     return result_of(timing, per_sample, ratio=base / (timing.median * per_sample),
                      difference=apart, **names)  # fmt: skip
@@ -160,6 +194,21 @@ def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> 
 
 def _rate(flops: float, peak: float) -> str:
     return f"{flops / 1e9:.0f} GFLOP/s, {flops / peak:.0%} of peak"
+
+
+def difference_of(
+    case: LayerCase, arrays: Arrays, backward: bool, made: tuple[np.ndarray, ...],
+    expected: tuple[np.ndarray, ...], own_mask: bool,
+) -> float:  # fmt: skip
+    """Largest difference from what is expected, relative to the largest of it.
+
+    Of a layer that draws a mask, where that is another one, what it keeps must have the right
+    value.
+    """
+    if case.is_random and own_mask:
+        kept = (arrays.grad if backward else arrays.x) / (1.0 - case.arguments["p"])
+        expected = (np.where(made[0] == 0.0, 0.0, kept),)
+    return _difference(made, expected)
 
 
 def _difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:

@@ -1,7 +1,6 @@
 """Timing of several contestants in one run: interleaved rounds, medians with spread."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 
-#: Seconds before each contestant: pools of threads of the one before spin on after its work. With
-#: 0.02 s the engine on two threads measured 7.1 us a sample beside PyTorch, with 0.3 s 4.6.
+#: Most seconds of rest before each contestant: pools of threads of the one before spin on after its
+#: work, PyTorch's for a millisecond, OpenBLAS' for a tenth of a second. After 0.02 s of rest the
+#: engine on two threads measured 7.1 us a sample beside PyTorch, after 0.3 s 4.6.
 PAUSE = 0.25
+#: Seconds between two looks at whether anything spins, and the share of them that says so.
+REST, SPINS = 0.01, 0.1
 #: Most calls in one round.
 MOST = 1 << 20
 Key = TypeVar("Key", bound=Hashable)
@@ -64,7 +66,7 @@ def measure(
     seconds : float
         About how long one round of one contestant takes, if a single call is not longer.
     pause : float
-        Seconds of rest before each contestant.
+        Most seconds of rest before each contestant: until no thread of this process computes.
     before : callable
         Called before each contestant is warmed up and before each round, untimed.
     most : int
@@ -84,7 +86,7 @@ def measure(
     for _ in range(rounds):
         before()
         for name in order:
-            time.sleep(pause)
+            _rest(pause)
             began, busy = time.perf_counter(), _cpu_seconds()
             contestants[name](counts[name])
             elapsed = time.perf_counter() - began
@@ -92,6 +94,16 @@ def measure(
             cpu[name].append((_cpu_seconds() - busy) / elapsed)
         order = order[1:] + order[:1]
     return {name: timing_of(times[name], cpu[name], counts[name]) for name in contestants}
+
+
+def _rest(most: float) -> None:
+    """Wait until no thread of this process computes any longer."""
+    end = time.perf_counter() + most
+    while time.perf_counter() < end:
+        busy = _cpu_seconds()
+        time.sleep(REST)
+        if _cpu_seconds() - busy < SPINS * REST:
+            return
 
 
 def _repeats(run: Callable[[int], object], seconds: float, most: int) -> int:
@@ -108,8 +120,7 @@ def _repeats(run: Callable[[int], object], seconds: float, most: int) -> int:
 
 
 def _cpu_seconds() -> float:
-    usage = os.times()
-    return usage.user + usage.system
+    return time.process_time()
 
 
 def timing_of(times: list[float], cpu: Sequence[float] = (1.0,), repeats: int = 1) -> Timing:

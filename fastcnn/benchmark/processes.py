@@ -16,9 +16,13 @@ from fastcnn.benchmark.peers import programs
 from fastcnn.benchmark.results import Result
 from fastcnn.errors import FastcnnError
 
-#: Packages that contestants need.
-PACKAGES = {"PyTorch": "torch", "PyTorch compile": "torch", "JAX jit": "jax", "JAX": "jax"}
-IMPORTS = {"fastcnn": "import fastcnn", "PyTorch": "import torch", "JAX": "import jax.numpy"}
+#: Packages of which contestants need one.
+PACKAGES = {"PyTorch": ("torch",), "PyTorch compile": ("torch",), "JAX": ("jax",),
+            "JAX jit": ("jax",), "TensorFlow": ("tensorflow", "tensorflow-cpu"),
+            "TensorFlow function": ("tensorflow", "tensorflow-cpu"),
+            "tinygrad": ("tinygrad",)}  # fmt: skip
+IMPORTS = {"fastcnn": "import fastcnn", "PyTorch": "import torch", "JAX": "import jax.numpy",
+           "TensorFlow": "import tensorflow", "tinygrad": "import tinygrad"}  # fmt: skip
 #: Epochs of a whole training, and the contestant that runs once.
 PROCESS_EPOCHS, SLOW = 5, "fastcnn, im2col"
 #: Peak memory of a child starts at that of its parent, which a benchmark's process makes large:
@@ -94,7 +98,7 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
     """
 
     def takes_part(name: str) -> bool:
-        return name not in PACKAGES or (peers and installed(PACKAGES[name]) is not None)
+        return name not in PACKAGES or (peers and any(map(installed, PACKAGES[name])))
 
     results = []
     imports = {"python": "pass"} | IMPORTS
@@ -115,6 +119,8 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
                 ["-c", programs.TORCH_COMPILE], {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"}
             ),
             "JAX jit": (["-c", programs.JAX, f"{folder}/jax"], {}),
+            "TensorFlow function": (["-c", programs.TENSORFLOW], {}),
+            "tinygrad": (["-c", programs.TINYGRAD], {"CACHEDB": f"{folder}/tinygrad.db"}),
         }  # fmt: skip
         jobs = {name: job for name, job in jobs.items() if takes_part(name)}
         cold = {name: [run_process(*job)] for name, job in jobs.items()}

@@ -1,12 +1,11 @@
 """How cost grows along batch size, threads, image size, channels and depth.
 
 For each axis a training step is timed and its cost is divided by the work, so that the curve should
-stay flat or fall; a point that rises, also when it is measured again, is flagged and set beside
-what changed in the program's shape. Memory is the largest amount that was allocated at a time for
-the engine and one step.
+stay flat or fall; a point that rises, also when it is measured again, twice, is flagged and set
+beside what changed in the program's shape. Memory is the largest amount that was allocated at a
+time for the engine and one step.
 """
 
-import os
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -15,13 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.buffers import LANES
-from fastcnn.backends.lanes.engine import default_threads
 from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.peaks import cache_sizes
+from fastcnn.benchmark.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.data import Normalisation
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import Executor, make_executor, plan
+from fastcnn.execution import Executor, make_executor
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.models import report_cnn, vgg_small
@@ -30,26 +27,10 @@ from fastcnn.text_table import text_table
 
 #: A cost may be so much above the lowest before it until it counts as rising.
 TOLERANCE = 0.1
+#: How often what rises is measured again.
+AGAIN = 2
 #: Steps after which an executor has found how many threads suit the network.
 SETTLED = 128
-
-
-@dataclass(frozen=True)
-class Case:
-    """One point of an axis, to be measured.
-
-    Attributes
-    ----------
-    work : float
-        What the cost of one sample is divided by.
-    threads : int or None
-        None lets training find the number that suits.
-    """
-
-    model: Model
-    batch: int
-    work: float = 1.0
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -231,6 +212,7 @@ def scale(
     for trial in trials:
         trial.settle()
     runs = {value: trial.run for value, trial in zip(chosen, trials, strict=True)}
+    others = OtherPrograms()
     timings = measure(runs, rounds=rounds, seconds=seconds, pause=0.0)
 
     def points() -> list[ScalingPoint]:
@@ -241,12 +223,13 @@ def scale(
                 value, timing.median, timing.low, timing.high, sample, sample / case.work,
                 trial.memory,
             ))  # fmt: skip
-        return _flag(found, cases, backend)
+        return _flag(found, cases, backend, others.cores())
 
-    # What rises is measured once more: other programs make a point dearer, never cheaper.
-    rising = {point.value: runs[point.value] for point in points() if point.flagged}
-    for value, again in measure(rising, rounds=rounds, seconds=seconds, pause=0.0).items():
-        timings[value] = min(timings[value], again, key=lambda timing: timing.median)
+    # What rises is measured again: other programs make a point dearer, never cheaper.
+    for _ in range(AGAIN):
+        rising = {point.value: runs[point.value] for point in points() if point.flagged}
+        for value, again in measure(rising, rounds=rounds, seconds=seconds, pause=0.0).items():
+            timings[value] = min(timings[value], again, key=lambda timing: timing.median)
     return ScalingResult(axis.name, axis.title, axis.unit, backend, points())
 
 
@@ -289,101 +272,17 @@ class _Trial:
         )
 
 
-def _flag(points: list[ScalingPoint], cases: list[Case], backend: str) -> list[ScalingPoint]:
+def _flag(
+    points: list[ScalingPoint], cases: list[Case], backend: str, others: float
+) -> list[ScalingPoint]:
     """Mark the points whose cost rises, and say what changed since the lowest before."""
     flagged = []
     best = 0
     for index, point in enumerate(points):
         least = point.cost * point.low / point.seconds
         rises = least > (1 + TOLERANCE) * points[best].cost
-        text = explain(cases[index], cases[best], backend) if rises else ""
+        text = explain(cases[index], cases[best], backend, others) if rises else ""
         flagged.append(ScalingPoint(**{**asdict(point), "flagged": rises, "explanation": text}))
         if point.cost < points[best].cost:
             best = index
     return flagged
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a case's program may make it dearer than another.
-
-    Attributes
-    ----------
-    lanes : float
-        Share of lanes that hold a sample.
-    block : int
-        Most bytes that a row reads and writes for one block of samples.
-    parameters : int
-        Bytes of the parameters.
-    program : int
-        Bytes of all that a step touches.
-    rest : int
-        Blocks that are left over when each thread has as many as the others.
-    phases : int
-        Waits of all threads for each other, a step.
-    """
-
-    lanes: float
-    block: int
-    parameters: int
-    program: int
-    rest: int
-    phases: int
-    threads: int
-
-
-def shape_of(case: Case) -> Shape:
-    """The facts of a case's program."""
-    program = plan(case.model, case.batch, threads=case.threads)
-    blocks = -(-case.batch // LANES)
-    largest = max(cost.bytes for cost in program.costs())
-    return Shape(
-        case.batch / (blocks * LANES), largest // blocks, 4 * case.model.num_parameters,
-        program.bytes, blocks % program.workers, len(program.phases), program.workers,
-    )  # fmt: skip
-
-
-def explain(case: Case, best: Case, backend: str) -> str:
-    """What changed from the cheapest case before to one that is dearer."""
-    reasons = []
-    if backend == "lanes":
-        now, then = shape_of(case), shape_of(best)
-        caches = cache_sizes()
-        if now.lanes < then.lanes - 0.02:
-            reasons.append(f"{100 * now.lanes:.0f} % of the lanes hold a sample, before it "
-                           f"{100 * then.lanes:.0f} %")  # fmt: skip
-        second, last = ("L2", "second-level"), ("L3", "last")
-        for name, size, earlier, (level, word) in (
-            ("what a row touches for a block", now.block, then.block, second),
-            ("the parameters", now.parameters, then.parameters, second),
-            ("all that a step touches", now.program, then.program, last),
-        ):
-            if size > caches[level] > earlier:
-                reasons.append(
-                    f"{name}: {size / 2**20:.1f} MiB (before {earlier / 2**20:.1f}), beyond "
-                    f"the {word} cache of {caches[level] / 2**20:.1f} MiB"
-                )
-        if now.threads > then.threads:
-            reasons.append(
-                f"{now.threads} threads wait for each other {now.phases} times a step and fetch "
-                "from each other's caches what the others wrote"
-            )
-        if now.rest and not then.rest and now.threads > 1:
-            reasons.append(
-                f"{now.rest} of the blocks cannot be given to a thread of its own: all threads "
-                "share it row by row"
-            )
-    load, cores = _load(), default_threads()
-    if load > cores + 0.5:
-        reasons.append(f"other programs were running (a load of {load:.1f} on {cores} cores)")
-    return "; ".join(reasons) or (
-        "nothing in the program's shape says why; fastcnn profile shows which rows"
-    )
-
-
-def _load() -> float:
-    """Programs that ran at a time in the last minute; 0 where that cannot be told."""
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return 0.0

@@ -23,6 +23,9 @@ TOLERANCE = 2e-3
 #: maxima the other way, from step to step more: 5e-3 was seen, a wrong momentum gives 0.3.
 DRIFT = 5e-2
 BASELINE = "im2col"
+#: FLOPs of one sample up to which tinygrad takes part: vgg_small took it 12 ms a sample, twenty
+#: times as long as TensorFlow, and 20 s to compile.
+TINYGRAD_FLOPS = 4_000_000
 #: FLOPs of a forward pass up to which the nested loops take part: some seconds a step.
 REFERENCE_FLOPS = 6_000_000
 
@@ -56,7 +59,7 @@ def contestants(
                 f"TensorFlow {variant}", most,
                 lambda v=variant: tensorflow.TensorFlowTrainer(work, v),  # type: ignore[misc]
             )  # fmt: skip
-    if peers and installed("tinygrad"):
+    if peers and installed("tinygrad") and _flops(work) <= TINYGRAD_FLOPS * work.batch:
         from fastcnn.benchmark.peers.tinygrad import TinygradTrainer
 
         yield "tinygrad", most, lambda: TinygradTrainer(work)

@@ -190,8 +190,9 @@ def _works(
     if suite is Suite.layer:
         cases = list(layers.cases())[:: 5 if quick else 1]
         return [
-            partial(layers.bench_layers, threads=threads, peers=peers, chosen=[case],
-                    rounds=2 if quick else 3, seconds=0.03)
+            partial(layers.bench_layers, threads=threads, chosen=[case],
+                    libraries=layers.PEERS if peers else (), rounds=2 if quick else 3,
+                    seconds=0.03)
             for case in cases
         ]  # fmt: skip
     if suite is Suite.backward:

@@ -45,5 +45,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     measuring = sys.modules[measure.__module__]
     monkeypatch.setattr(measuring, "time", made)
     monkeypatch.setattr(measuring, "_cpu_seconds", lambda: made.busy)
+    monkeypatch.setattr(measuring, "REST", 2**-7)  # a sum of these is exact
     monkeypatch.setattr(accuracy, "time", made)
     return made

@@ -1,12 +1,20 @@
 """Single layers: every contestant computes the same before it is timed."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fastcnn.backends.operations import OPERATIONS
 from fastcnn.benchmark import layers
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.layer_peers import PEERS, LayerPeer
+from fastcnn.benchmark.layer_runs import alone_run
 from fastcnn.benchmark.results import Result
+
+PEER_NAMES = {peer.name for peer in PEERS}
 
 
 @pytest.fixture(autouse=True)
@@ -14,14 +22,14 @@ def one_peak(peak: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "measured_flops", lambda threads: peak)
 
 
-def bench(case: layers.LayerCase, *threads: int, peers: bool = False) -> list[Result]:
+def bench(case: LayerCase, *threads: int, libraries: Sequence[LayerPeer] = ()) -> list[Result]:
     return layers.bench_layers(
-        threads=threads, peers=peers, chosen=[case], rounds=1, seconds=1e-6
-    )  # fmt: skip
+        threads=threads, libraries=libraries, chosen=[case], rounds=1, seconds=1e-6
+    )
 
 
 @pytest.mark.parametrize("case", list(layers.cases()), ids=lambda case: case.work)
-def test_contestants_agree(case: layers.LayerCase) -> None:
+def test_contestants_agree(case: LayerCase) -> None:
     results = bench(case, 1, 2)
     kinds = {("im2col", 2), ("lanes", 1), ("lanes", 2)}
     if case.stands_alone:
@@ -38,14 +46,113 @@ def test_contestants_agree(case: layers.LayerCase) -> None:
     )
 
 
+PADDING = ((1, 1), (1, 1))
+POOL = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+CONV = {"stride": (1, 1), "padding": PADDING, "dilation": (1, 1), "groups": 1}
+UNEVEN = CONV | {"stride": (2, 1), "padding": ((1, 1), (0, 0))}
+SMALL = [
+    LayerCase("conv2d", (2, 5, 7), (3, 2, 3, 3), CONV),
+    LayerCase("conv2d", (2, 5, 7), (3, 2, 3, 2), UNEVEN),
+    LayerCase("conv_transpose2d", (2, 3, 4), (2, 3, 4, 4),
+              CONV | {"stride": (2, 2), "output_padding": (0, 0)}),
+    LayerCase("linear", (9,), (5, 9)),
+    LayerCase("max_pool2d", (2, 4, 6), None, POOL),
+    LayerCase("avg_pool2d", (2, 4, 6), None, POOL | {"count_include_pad": True}),
+    LayerCase("adaptive_avg_pool2d", (2, 4, 6), None, {"output_size": (2, 2)}),
+    LayerCase("batch_norm", (2, 3, 5), None, {"eps": 1e-5}),
+    LayerCase("batch_norm", (5,), None, {"eps": 1e-5}),
+    *(replace(case, shape=(2, 3, 5)) for case in layers.cases() if len(case.shape) == 3
+      and not case.weight and "pool" not in case.operation and case.operation != "batch_norm"),
+]  # fmt: skip
+
+
+#: What is tested at once; the rest takes some libraries ten seconds to compile.
+FEW = ("linear", "max_pool2d", "dropout")
+
+
+def test_every_kind_of_layer_is_tested_with_peers() -> None:
+    assert {case.operation for case in SMALL} == {case.operation for case in layers.cases()}
+
+
 @pytest.mark.torch
-@pytest.mark.parametrize("case", list(layers.cases()), ids=lambda case: case.work)
-def test_pytorch_agrees(case: layers.LayerCase) -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    results = bench(case, 1, peers=True)
-    theirs = [result for result in results if result.contestant.startswith("PyTorch")]
-    assert len(theirs) == len(case.directions) * (2 if len(case.shape) == 3 else 1)
-    assert all(result.difference is not None and result.median > 0 for result in theirs)
+@pytest.mark.parametrize("cases", [
+    pytest.param([case for case in SMALL if case.operation in FEW], id="few"),
+    pytest.param(SMALL, id="all", marks=pytest.mark.slow),
+])  # fmt: skip
+@pytest.mark.parametrize("peer", [
+    pytest.param(peer, id=peer.name, marks=[pytest.mark.slow] if "compile" in peer.name else [])
+    for peer in PEERS
+])  # fmt: skip
+def test_a_peer_computes_the_same(peer: LayerPeer, cases: list[LayerCase]) -> None:
+    if not peer.is_installed:
+        pytest.skip(f"{peer.name} is not installed")
+    for case in cases:
+        arrays = case.arrays()
+        for direction in case.directions:
+            backward = direction == "backward"
+            if not peer.takes(case, backward):
+                continue
+            run = peer.make(case, arrays, backward, 1)
+            run.repeat(2)
+            expected = alone_run(case, arrays, "im2col", backward, 1).results()
+            difference = layers.difference_of(case, arrays, backward, run.results(), expected, True)
+            assert difference < layers.TOLERANCE, f"{case.work}, {direction}"
+
+
+@pytest.mark.torch
+def test_peers_stand_beside_the_backends() -> None:
+    quick = [peer for peer in PEERS if peer.is_installed and "compile" not in peer.name]
+    if not quick:
+        pytest.skip("no other library is installed")
+    case = SMALL[0]
+    results = bench(case, 1, 2, libraries=quick)
+    found = {(r.contestant, r.threads) for r in results if r.contestant in PEER_NAMES}
+    assert found == {(peer.name, n) for peer in quick for n in ((1, 2) if peer.on_each else (2,))}
+    assert all(r.median > 0 and r.difference is not None and not r.note.startswith("not")
+               for r in results)  # fmt: skip
+
+
+def test_a_peer_that_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
+        raise RuntimeError("no compiler\nwas found")
+
+    def differs(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
+        return LayerRun(lambda times: None, lambda: (1.5 * arrays.x,))
+
+    libraries = [LayerPeer("fails", (), fails), LayerPeer("differs", (), differs),
+                 LayerPeer("takes none", (), fails, lambda case, backward: False)]  # fmt: skip
+    monkeypatch.setattr(LayerPeer, "is_installed", True)
+    for case in (LayerCase("relu", (2, 2, 2)), LayerCase("dropout", (2, 2, 2), None, {"p": 0.5})):
+        results = bench(case, 1, libraries=libraries)
+        forward = {r.contestant: r for r in results if r.work.endswith("forward")}
+        assert forward["fails"].note == "failed: no compiler was found"
+        assert forward["differs"].note.startswith("not timed: differs by")
+        assert forward["differs"].rounds == 0
+        assert "takes none" not in forward
+        assert forward["lanes"].rounds == 1
+
+
+def test_gradients_of_jax_take_no_forward_pass() -> None:
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    from fastcnn.benchmark.peers.jax import gradients_of
+
+    x = jax.numpy.ones((2, 3))
+    gradients, kept = gradients_of(jax.numpy.tanh, [x])
+    assert "tanh" not in str(jax.make_jaxpr(gradients)(kept, x))
+    assert "tanh" in str(jax.make_jaxpr(jax.grad(lambda x: jax.numpy.tanh(x).sum()))(x))
+
+
+@pytest.mark.torch
+def test_gradients_of_tensorflow_take_no_forward_pass() -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    from fastcnn.benchmark.peers import tensorflow
+
+    tf = tensorflow._tensorflow()
+    x = tf.constant([[0.5, -1.0]])
+    for keeps in (True, False):
+        run, values = tensorflow._gradients(tf, tf.tanh, [x], x, keeps)
+        assert len(values) == 2 + keeps
+        np.testing.assert_allclose(run(*values)[0], x * (1 - np.tanh(x) ** 2), rtol=1e-5)
 
 
 def test_every_kind_of_layer_is_measured() -> None:
@@ -62,7 +169,7 @@ def test_the_share_of_the_peak(peak: dict[int, float]) -> None:
 
 
 def test_who_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = layers.LayerCase("tanh", (4, 4, 4))
+    case = LayerCase("tanh", (4, 4, 4))
     monkeypatch.setattr(layers, "TOLERANCE", 0.0)
     results = bench(case, 1)
     notes = {

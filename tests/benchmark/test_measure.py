@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastcnn.benchmark.measure as measuring
 from fastcnn.benchmark import accuracy, backward, inference, steps
 from fastcnn.benchmark.environment import describe_environment, installed
 from fastcnn.benchmark.measure import measure
@@ -50,6 +51,23 @@ def test_contestants_take_turns(clock: Clock) -> None:
     fast, slow = timings["fast"], timings["slow"]
     assert (fast.median, fast.rounds, fast.repeats, fast.cores) == (2**-10, 3, 4, 1.0)
     assert (slow.median, slow.rounds, slow.repeats, slow.cores) == (2**-8, 3, 1, 0.25)
+
+
+def test_rest_until_nothing_spins(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    spinning = [1.0]
+
+    def spin(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now < spinning[0]:
+            clock.busy += seconds
+
+    monkeypatch.setattr(clock, "sleep", spin)
+    measuring._rest(64.0)
+    assert clock.now == 1.0
+    # A thread that never ends is waited for as long as was asked.
+    spinning[0] = 1e9
+    measuring._rest(0.5)
+    assert clock.now == 1.5
 
 
 def test_a_round_that_was_disturbed_is_in_the_spread(clock: Clock) -> None:
@@ -133,8 +151,8 @@ def test_a_difference_is_relative_to_the_step() -> None:
 
 
 def test_inference_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=False, **QUICK)
-    assert {r.contestant for r in made} == {"im2col", "lanes"}
+    made = inference.bench_inference("report_cnn", 3, threads=(1, 2), peers=False, **QUICK)
+    assert {(r.contestant, r.threads) for r in made} == {("im2col", 2), ("lanes", 1), ("lanes", 2)}
     if installed("onnxruntime") and installed("onnx"):
         without = {"torch": None}  # compiling takes seconds, see below
         monkeypatch.setattr(inference, "installed", lambda name: without.get(name, name))

@@ -18,7 +18,7 @@ from fastcnn import (
 )
 from fastcnn.benchmark import steps
 from fastcnn.benchmark.own import OwnTrainer
-from fastcnn.benchmark.work import Work, learned_keys
+from fastcnn.benchmark.work import Work, learned_keys, make_work, networks
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,22 @@ def test_a_peer_computes_the_same(name: str, work: SmallWork) -> None:
     assert trainer.parameters().keys() == work.model().state_dict().keys()
 
 
+def test_tinygrad_takes_part_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "installed", lambda name: "1" if name == "tinygrad" else None)
+    found = {
+        network: [name for name, *_ in steps.contestants(make_work(network, 1), (1,))]
+        for network in networks()
+    }
+    part = [network for network, names in found.items() if "tinygrad" in names]
+    assert part == ["report_cnn", "lenet5"]
+
+
 @pytest.mark.torch
 @pytest.mark.slow
 def test_compiled_pooling_loses_no_gradient() -> None:
     """PyTorch 2.13 compiles this network, at this batch, to wrong gradients if it may reorder."""
     pytest.importorskip("torch")
     from fastcnn.benchmark.peers.pytorch import TorchTrainer
-    from fastcnn.benchmark.work import make_work
 
     work = make_work("report_cnn", 16)
     _, note = steps._Expected(work).compare(TorchTrainer(work, "compile", 1))

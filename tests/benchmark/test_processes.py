@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,9 +79,12 @@ def test_whole_trainings() -> None:
 
 @pytest.mark.torch
 @pytest.mark.slow
-def test_programs_of_others_run(tmp_path: object) -> None:
-    pytest.importorskip("jax")
-    assert run_process(["-c", programs.JAX, str(tmp_path)]).seconds > 0
-    pytest.importorskip("torch")
-    environment = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    assert run_process(["-c", programs.TORCH_COMPILE], environment).seconds > 0
+@pytest.mark.parametrize("name", ["JAX", "TORCH_COMPILE", "TENSORFLOW", "TINYGRAD"])
+def test_programs_of_others_run(name: str, tmp_path: Path) -> None:
+    package = {"JAX": "jax", "TORCH_COMPILE": "torch"}.get(name, name.lower())
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    program = getattr(programs, name)
+    if name in ("TENSORFLOW", "TINYGRAD"):
+        program += "import math; assert sum(math.prod(g.shape) for g in gradients) == 67539\n"
+    environment = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "CACHEDB": str(tmp_path / "db")}
+    assert run_process(["-c", program, str(tmp_path)], environment).seconds > 0

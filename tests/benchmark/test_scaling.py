@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.benchmark import scaling
+from fastcnn.benchmark import scaling, scaling_causes
 from fastcnn.benchmark.measure import Timing, timing_of
-from fastcnn.benchmark.scaling import (
-    Case,
-    ScalingPoint,
-    axes,
-    explain,
-    results_of,
-    scale,
-    thread_counts,
-)
+from fastcnn.benchmark.scaling import ScalingPoint, axes, results_of, scale, thread_counts
+from fastcnn.benchmark.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.benchmark.scaling_figure import scaling_figure
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.curves import save_figure
@@ -31,7 +24,7 @@ def point(value: int, cost: float, spread: float = 0.0) -> ScalingPoint:
 def flags(costs: list[float], spread: float = 0.0) -> list[bool]:
     case = Case(fastcnn.models.report_cnn(seed=0), 16, threads=1)
     points = [point(index + 1, cost, spread) for index, cost in enumerate(costs)]
-    return [p.flagged for p in scaling._flag(points, [case] * len(points), "lanes")]
+    return [p.flagged for p in scaling._flag(points, [case] * len(points), "lanes", 0.0)]
 
 
 def test_flags() -> None:
@@ -44,8 +37,8 @@ def test_flags() -> None:
 
 
 def test_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "_load", lambda: 0.0)
-    monkeypatch.setattr(scaling, "cache_sizes", lambda: {"L2": 1 << 20, "L3": 8 << 20})
+    monkeypatch.setattr(scaling_causes, "default_threads", lambda: 2)
+    monkeypatch.setattr(scaling_causes, "cache_sizes", lambda: {"L2": 1 << 20, "L3": 8 << 20})
     report = fastcnn.models.report_cnn(seed=0)
     best = Case(report, 16, threads=1)
     text = explain(Case(report, 17, threads=1), best, "lanes")
@@ -58,9 +51,32 @@ def test_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the parameters: 2.5 MiB (before 0.3), beyond the second-level cache of 1.0" in text
     assert "all that a step touches: " in text
     assert "beyond the last cache of 8.0 MiB" in text
-    assert explain(best, best, "lanes").startswith("nothing in the program's shape says why")
-    monkeypatch.setattr(scaling, "_load", lambda: 100.0)
-    assert "other programs were running (a load of 100.0" in explain(best, best, "lanes")
+    text = explain(Case(report, 32, threads=1), best, "lanes")
+    assert text.startswith("it rose in each measurement without passing a limit")
+    assert "; all that a step touches: 1.2 MiB (before 0.9), 15% of the last cache of 8.0" in text
+    assert text.endswith("; other programs took 0.0 of 2 cores meanwhile")
+    assert explain(best, best, "lanes", 0.6) == "other programs took 0.6 of 2 cores meanwhile"
+
+
+def test_other_programs_are_not_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"perf_counter": 10.0, "process_time": 5.0}
+    for name in clocks:
+        monkeypatch.setattr(scaling_causes.time, name, lambda name=name: clocks[name])
+    monkeypatch.setattr(scaling_causes.os, "sysconf", lambda name: 100)
+    stat = iter(["cpu 100 0 50 9000 7 1 2 3 0 0\ncpu0", "cpu 400 10 150 9999 9 1 2 13 0 0\ncpu0"])
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: next(stat))
+    others = OtherPrograms()
+    clocks.update(perf_counter=12.0, process_time=7.0)
+    # 4.2 s of all processors in 2 s, of which this process had 2 s.
+    assert others.cores() == pytest.approx(1.1)
+
+
+def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: Path, encoding: str) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert OtherPrograms().cores() == 0.0
 
 
 def test_axes() -> None:
@@ -78,7 +94,7 @@ def test_axes() -> None:
 
 
 def test_what_rises_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = iter([{16: 1.0, 32: 4.0, 64: 9.0}, {32: 1.9, 64: 8.0}])
+    costs = iter([{16: 1.0, 32: 4.0, 64: 9.0}, {32: 1.9, 64: 8.0}, {64: 8.5}])
     asked = []
 
     def measure(runs: dict[int, object], **settings: object) -> dict[int, Timing]:
@@ -89,7 +105,7 @@ def test_what_rises_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fastcnn.models.report_cnn(seed=0)
     axis = replace(axes(1)["batch"], case=lambda n: Case(model, n, threads=1))
     result = scale(axis, backend="im2col", values=(16, 32, 64))
-    assert asked == [[16, 32, 64], [32, 64]]
+    assert asked == [[16, 32, 64], [32, 64], [64]]
     assert [p.seconds for p in result.points] == [1.0, 1.9, 8.0]
     assert [p.flagged for p in result.points] == [False, False, True]
 

@@ -1,32 +1,21 @@
 """The benchmark page and README's table say what the committed results say."""
 
-import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from fastcnn.benchmark import page, readme_tables
 from fastcnn.benchmark.results import Report, Result, read_report
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = ROOT / "scripts" / "benchmark_page.py"
-    spec = importlib.util.spec_from_file_location("benchmark_page", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+RESULTS = ROOT / "docs" / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return read_report(ROOT / "docs" / "benchmarks" / "bench.json")
+    return read_report(RESULTS / "bench.json")
 
 
 def table_of(text: str) -> list[list[str]]:
@@ -35,10 +24,10 @@ def table_of(text: str) -> list[list[str]]:
     return rows[2:]
 
 
-def test_readme_is_what_the_results_say(script: ModuleType, report: Report) -> None:
+def test_readme_is_what_the_results_say(report: Report) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == script.with_tables(readme, script.RESULTS)
-    generated = readme[readme.index(script.BEGIN) : readme.index(script.END)]
+    assert readme == readme_tables.with_tables(readme, RESULTS)
+    generated = readme[readme.index(readme_tables.BEGIN) : readme.index(readme_tables.END)]
     rows = table_of(generated)
     steps = [r for r in report.results if r.suite == "step" and r.rounds]
     assert len(rows) == len({(r.work, r.batch) for r in steps})
@@ -58,57 +47,77 @@ def number(text: str) -> float:
     return float(found[0].replace(",", ""))
 
 
-def test_page_is_what_the_results_say(script: ModuleType) -> None:
-    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == script.render_page(
-        script.RESULTS
+def test_page_is_what_the_results_say() -> None:
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == page.render_page(
+        RESULTS
     )
 
 
-def test_figures_of_the_page_exist(script: ModuleType) -> None:
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", script.render_page(script.RESULTS))
+def test_figures_of_the_page_exist() -> None:
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", page.render_page(RESULTS))
     assert len(pictures) >= 4
     for picture in pictures:
         assert (ROOT / "docs" / picture).is_file()
 
 
-def test_who_is_faster_is_said(script: ModuleType, report: Report) -> None:
+def test_who_is_faster_is_said(report: Report) -> None:
     """Whatever this machine measured: a faster peer is named, in the table and in words."""
     steps = [r for r in report.results if r.suite == "step" and r.contestant == "lanes"][:1]
     peer = replace(steps[0], contestant="PyTorch eager", threads=2, median=steps[0].median / 2)
-    made = script._beside_peers(replace(report, results=[*steps, peer]), "step", "{} {}")
+    made = page._beside_peers(replace(report, results=[*steps, peer]), "step", "{} {}")
     text = "\n".join(made)
     assert "**Faster than fastcnn here:** PyTorch eager on 2 threads at " in text
     assert ", 2.00 times." in text
     assert text.index("| PyTorch eager") < text.index("| lanes")
-    made = script._beside_peers(replace(report, results=steps), "step", "{} {}")
+    made = page._beside_peers(replace(report, results=steps), "step", "{} {}")
     assert "No peer was faster than fastcnn here." in made
 
 
-def test_processes_have_their_memory(script: ModuleType, report: Report) -> None:
+def test_layers_have_all_peers(report: Report) -> None:
+    def row(name: str, threads: int, median: float, note: str = "") -> Result:
+        rounds = 0 if note else 3
+        return Result("layer", "tanh 2 x 2, forward", name, threads, 64, "us/sample", median,
+                      median, median, rounds, note=note)  # fmt: skip
+
+    own = [row("im2col", 2, 4.0), row("lanes", 1, 2.0), row("lanes, called alone", 2, 3.0)]
+    peers = [row("PyTorch eager", 1, 9.0), row("PyTorch compile", 2, 8.0), row("JAX jit", 2, 1.5),
+             row("tinygrad", 2, float("nan"), "not timed: differs by 1.0e+00")]  # fmt: skip
+    text = "\n".join(page._layers(replace(report, results=own + peers)))
+    line = ("| tanh 2 x 2, forward | 2 (1 thread) | 3 (2 threads) | 4 (2 threads) | - | "
+            "8 (compile, 2 threads) | 1.5 | - | - | 0.75 |  |")  # fmt: skip
+    assert line in text
+    assert "**Faster than fastcnn here:** JAX jit at tanh 2 x 2, forward (1.33 times)." in text
+    assert "**Not timed:** tinygrad at tanh 2 x 2, forward (differs by 1.0e+00)" in text
+    text = "\n".join(page._layers(replace(report, results=own)))
+    assert page.NOBODY in text
+    assert "Not timed" not in text
+
+
+def test_processes_have_their_memory(report: Report) -> None:
     row = replace(report.results[0], suite="startup", work="import", contestant="JAX", unit="s",
                   median=0.4, low=0.39, high=0.5)  # fmt: skip
     memory = replace(row, unit="MiB at most", median=150.4)
-    text = "\n".join(script._processes(replace(report, results=[row, memory])))
+    text = "\n".join(page._processes(replace(report, results=[row, memory])))
     assert "| import | JAX | 0.4 (0.39 to 0.5) | 150.4 |  |" in text
 
 
-def test_how_long_it_took(script: ModuleType, report: Report) -> None:
+def test_how_long_it_took(report: Report) -> None:
     made = replace(report, seconds=840.0, command="fastcnn bench all")
-    assert script._duration(made) == " `fastcnn bench all` took 14 minutes."
-    assert script._duration(replace(report, seconds=0.0)) == ""
+    assert page._duration(made) == " `fastcnn bench all` took 14 minutes."
+    assert page._duration(replace(report, seconds=0.0)) == ""
 
 
-def test_a_trial_run_says_so(script: ModuleType, report: Report) -> None:
-    assert "trial run" in script._warnings(replace(report, quick=True))[0]
-    assert not script._warnings(replace(report, quick=False))
+def test_a_trial_run_says_so(report: Report) -> None:
+    assert "trial run" in page._warnings(replace(report, quick=True))[0]
+    assert not page._warnings(replace(report, quick=False))
 
 
-def test_readme_needs_its_markers(script: ModuleType) -> None:
+def test_readme_needs_its_markers() -> None:
     with pytest.raises(ValueError, match=r"README.md needs the lines"):
-        script.with_tables("no markers", script.RESULTS)
+        readme_tables.with_tables("no markers", RESULTS)
 
 
-def test_the_three_backends_in_readme(script: ModuleType, tmp_path: Path) -> None:
+def test_the_three_backends_in_readme(tmp_path: Path) -> None:
     def row(suite: str, work: str, name: str, median: float, unit: str, batch: int) -> Result:
         return Result(suite, work, name, 2, batch, unit, median, median, median, 3)
 
@@ -125,7 +134,7 @@ def test_the_three_backends_in_readme(script: ModuleType, tmp_path: Path) -> Non
         row("time-to-accuracy", "lenet5 on mnist, all 10 classes, to 99%", "lanes", 1.75, "s", 64),
     ]  # fmt: skip
     Report("", "2026-01-01", {}, results).write(tmp_path)
-    text = script.render_loops(tmp_path)
+    text = readme_tables.render_loops(tmp_path)
     assert table_of(text) == [
         ["a training step, one sample", "140,000 µs", "118 µs", "4 µs (35,000 times faster)"],
         ["one epoch of 18,623 images, from the row above", "43 minutes", "2.2 s", "0.074 s"],
@@ -134,4 +143,4 @@ def test_the_three_backends_in_readme(script: ModuleType, tmp_path: Path) -> Non
     ]
     assert "99 % of all of MNIST's test images after 1.75 s of training." in text
     Report("", "2026-01-01", {}, results[1:]).write(tmp_path)
-    assert script.render_loops(tmp_path) is None
+    assert readme_tables.render_loops(tmp_path) is None

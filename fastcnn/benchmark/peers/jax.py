@@ -1,10 +1,14 @@
-"""JAX as a contestant: one jitted training step, all cores."""
+"""JAX as a contestant, jitted, on all cores: training steps and single layers."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
+from fastcnn.benchmark.peers.windows import even_windows
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -15,13 +19,26 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
     import jax.numpy as jnp
 
     x, a = inputs[0], dict(node.arguments)
-    weight = parameters.get(node.parameters.get("weight", ""))
+    weight: Any = parameters.get(node.parameters.get("weight", ""))
     bias = parameters.get(node.parameters.get("bias", ""))
     match node.operation:
         case "conv2d":
             y = jax.lax.conv_general_dilated(
                 x, weight, a["stride"], a["padding"], rhs_dilation=a["dilation"],
                 dimension_numbers=("NCHW", "OIHW", "NCHW"), feature_group_count=a["groups"],
+            )  # fmt: skip
+            return y if bias is None else y + bias[:, None, None]
+        case "conv_transpose2d" if a["groups"] == 1:
+            # The input with zeros between its pixels, under the flipped kernel.
+            around = [
+                (d * (k - 1) - low, d * (k - 1) - high + extra)
+                for k, d, (low, high), extra in zip(
+                    weight.shape[2:], a["dilation"], a["padding"], a["output_padding"], strict=True
+                )
+            ]
+            y = jax.lax.conv_general_dilated(
+                x, jnp.flip(weight, (2, 3)), (1, 1), around, lhs_dilation=a["stride"],
+                rhs_dilation=a["dilation"], dimension_numbers=("NCHW", "IOHW", "NCHW"),
             )  # fmt: skip
             return y if bias is None else y + bias[:, None, None]
         case "linear":
@@ -33,36 +50,64 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
                 x, -jnp.inf, jax.lax.max, (1, 1, *a["kernel_size"]), (1, 1, *a["stride"]), pads
             )
         case "avg_pool2d" if tuple(a["padding"]) == (0, 0):
-            window, stride = (1, 1, *a["kernel_size"]), (1, 1, *a["stride"])
-            sums = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, stride, "VALID")
-            return sums / (a["kernel_size"][0] * a["kernel_size"][1])
+            return _means(x, a["kernel_size"], a["stride"])
+        case "adaptive_avg_pool2d" if size := even_windows(node):
+            return _means(x, size, size)
         case "flatten":
             return x.reshape(len(x), -1)
         case "add":
             return x + inputs[1]
         case "relu":
             return jnp.maximum(x, 0)
-        case "sigmoid":
-            return jax.nn.sigmoid(x)
         case "tanh":
             return jnp.tanh(x)
+        case "sigmoid" | "silu" | "elu" | "leaky_relu":
+            return getattr(jax.nn, node.operation)(x, **a)
+        case "gelu":
+            return jax.nn.gelu(x, approximate=a["approximate"] == "tanh")
+        case "softplus":
+            return jax.nn.softplus(a["beta"] * x) / a["beta"]
     raise ConfigurationError(f"the JAX contestant has no {node.operation}")
+
+
+def _means(x: Any, window: tuple[int, int], stride: tuple[int, int]) -> Any:
+    import jax
+
+    sums = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 1, *window), (1, 1, *stride), "VALID")
+    return sums / (window[0] * window[1])
+
+
+def _dropout(node: Node, x: Any, key: Any) -> Any:
+    """As Flax has it; dropout2d drops whole maps."""
+    import jax
+    import jax.numpy as jnp
+
+    kept = 1.0 - node.arguments["p"]
+    shape = x.shape if node.operation == "dropout" else (*x.shape[:2], 1, 1)
+    return jnp.where(jax.random.bernoulli(key, kept, shape), x / kept, 0)
+
+
+def _normalised(node: Node, x: Any, parameters: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Batch normalisation in training mode: output, mean and variance."""
+    import jax
+    import jax.numpy as jnp
+
+    axes = (0, *range(2, x.ndim))
+    wide = (slice(None), *(None for _ in axes[1:]))
+    weight, bias = (parameters[node.parameters[key]] for key in ("weight", "bias"))
+    # The variance as Flax takes it: both sums in one pass over the input.
+    mean = jnp.mean(x, axes)
+    variance = jnp.maximum(jnp.mean(jnp.square(x), axes) - jnp.square(mean), 0)
+    scale = weight * jax.lax.rsqrt(variance + node.arguments["eps"])
+    return (x - mean[wide]) * scale[wide] + bias[wide], mean, variance
 
 
 def _batch_norm(
     node: Node, x: Any, parameters: dict[str, Any], buffers: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Output in training mode, and the running statistics after it."""
-    import jax
-    import jax.numpy as jnp
-
     a = dict(node.arguments)
-    weight, bias = (parameters[node.parameters[key]] for key in ("weight", "bias"))
-    # The variance as Flax takes it: both sums in one pass over the input.
-    mean = jnp.mean(x, (0, 2, 3))
-    variance = jnp.maximum(jnp.mean(jnp.square(x), (0, 2, 3)) - jnp.square(mean), 0)
-    scale = weight * jax.lax.rsqrt(variance + a["eps"])
-    y = (x - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]
+    y, mean, variance = _normalised(node, x, parameters)
     count = x.size // x.shape[1]
     keys = (f"{node.name}.running_mean", f"{node.name}.running_var")
     moved = dict(zip(keys, (mean, variance * (count / (count - 1))), strict=True))
@@ -83,6 +128,48 @@ def _forward(
             y = _apply(node, inputs, parameters)
         outputs.append(y)
     return outputs[-1], buffers
+
+
+def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
+    """One layer forward, or its gradients by what its forward pass kept for them."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_platforms", "cpu")
+    node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
+    names = list(arrays.parameters)
+
+    def layer(key: Any, *tensors: Any) -> Any:
+        inputs = len(tensors) - len(names)
+        parameters = dict(zip(names, tensors[inputs:], strict=True))
+        if node.operation == "batch_norm":
+            return _normalised(node, tensors[0], parameters)[0]
+        if case.is_random:
+            return _dropout(node, tensors[0], key)
+        return _apply(node, list(tensors[:inputs]), parameters)
+
+    tensors = [jnp.asarray(v) for v in (arrays.x, *arrays.other, *arrays.parameters.values())]
+    key, grad = jax.random.key(0), jnp.asarray(arrays.grad)
+    forward = jax.jit(layer)
+    if backward:
+        gradients, kept = gradients_of(partial(layer, key), tensors)
+        return run_of(lambda: jax.block_until_ready(gradients(kept, grad)), _read)
+    return run_of(lambda: (forward(key, *tensors).block_until_ready(),), _read)
+
+
+def gradients_of(function: Any, tensors: Sequence[Any]) -> tuple[Any, Any]:
+    """The gradients as a jitted function of what the forward pass kept and ``grad``; and the kept.
+
+    As an argument it is not computed again.
+    """
+    import jax
+
+    _, kept = jax.vjp(function, *tensors)
+    return jax.jit(lambda kept, grad: kept(grad)), kept
+
+
+def _read(values: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(value) for value in values)
 
 
 class JaxTrainer:

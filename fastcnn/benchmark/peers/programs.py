@@ -76,6 +76,43 @@ step = jax.jit(jax.grad(loss))
 jax.block_until_ready(step(parameters, jnp.ones((64, 1, 28, 28)), jnp.zeros(64, int)))
 """
 
+TENSORFLOW = """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+import tensorflow as tf
+from tensorflow.keras.layers import Conv2D, Dense, Flatten, MaxPool2D
+
+model = tf.keras.Sequential([
+    Conv2D(4, 3, padding="same", activation="relu"), MaxPool2D(),
+    Conv2D(8, 3, padding="same", activation="relu"), MaxPool2D(), Flatten(),
+    Dense(128, activation="relu"), Dense(128, activation="relu"), Dense(3)])
+model.build((None, 28, 28, 1))
+criterion = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+@tf.function
+def step(x, labels):
+    with tf.GradientTape() as tape:
+        loss = criterion(labels, model(x, training=True))
+    return tape.gradient(loss, model.trainable_variables)
+
+gradients = step(tf.ones((64, 28, 28, 1)), tf.zeros(64, tf.int32))
+"""
+
+TINYGRAD = """
+from tinygrad import Tensor, dtypes, nn
+
+layers = [
+    nn.Conv2d(1, 4, 3, padding=1), Tensor.relu, Tensor.max_pool2d,
+    nn.Conv2d(4, 8, 3, padding=1), Tensor.relu, Tensor.max_pool2d, lambda x: x.flatten(1),
+    nn.Linear(392, 128), Tensor.relu, nn.Linear(128, 128), Tensor.relu, nn.Linear(128, 3)]
+x = Tensor.ones(64, 1, 28, 28).contiguous()
+logits = x.sequential(layers)
+loss = logits.sparse_categorical_crossentropy(Tensor.zeros(64, dtype=dtypes.int32).contiguous())
+gradients = loss.gradient(*nn.state.get_parameters(layers))
+gradients[0].realize(*gradients[1:])
+gradients = [gradient.numpy() for gradient in gradients]
+"""
+
 TORCH_TRAINING = (
     _TORCH_NETWORK
     + """

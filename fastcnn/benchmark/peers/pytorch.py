@@ -1,12 +1,11 @@
 """PyTorch as a contestant: eager, channels_last and torch.compile."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
-from fastcnn.benchmark.layer_cases import Arrays, LayerCase
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -90,38 +89,57 @@ def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -
 
 
 def layer_run(
-    case: LayerCase, arrays: Arrays, backward: bool, channels_last: bool, threads: int
-) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """One layer forward, or the gradients of its input and parameters."""
+    variant: str, case: LayerCase, arrays: Arrays, backward: bool, threads: int
+) -> LayerRun:
+    """One layer forward, or its gradients by what its forward pass kept for them."""
     import torch
+    import torch._functorch.config as functorch
 
     def tensor(array: np.ndarray) -> Any:
         made = torch.from_numpy(array.copy())
-        if channels_last and made.ndim == 4:
+        if variant != "eager" and made.ndim == 4:
             made = made.contiguous(memory_format=torch.channels_last)
         return made
 
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
-    parameters = {name: tensor(value) for name, value in arrays.parameters.items()}
-    inputs = [tensor(value) for value in (arrays.x, *arrays.other)]
-    wanted = [*inputs[:1], *parameters.values()]
+    names = list(arrays.parameters)
+
+    def layer(*tensors: Any) -> Any:
+        inputs = len(tensors) - len(names)
+        parameters = dict(zip(names, tensors[inputs:], strict=True))
+        return _apply(node, list(tensors[:inputs]), parameters, True)
+
+    wanted = [tensor(value) for value in (arrays.x, *arrays.other, *arrays.parameters.values())]
+    grad = tensor(arrays.grad)
+    run = compiled(layer) if variant == "compile" else layer
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return (run(*wanted),)
+
+    def gradients() -> Any:
+        return torch.autograd.grad(output, wanted, grad, retain_graph=True)
+
+    step = gradients if backward else forward
+    torch.set_num_threads(threads)
     if backward:
         for value in wanted:
             value.requires_grad_()
-        output, grad = _apply(node, inputs, parameters, True), tensor(arrays.grad)
+        # A compiled backward pass may otherwise write over what the forward pass kept.
+        with functorch.patch(donated_buffer=False):
+            output = run(*wanted)
+            gradients()
 
-    def run(times: int) -> tuple[np.ndarray, ...]:
+    def repeat(times: int) -> Any:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         for _ in range(times):
-            if backward:
-                made = torch.autograd.grad(output, wanted, grad, retain_graph=True)
-            else:
-                with torch.inference_mode():
-                    made = (_apply(node, inputs, parameters, True),)
-        return tuple(value.contiguous().numpy() for value in made)
+            made = step()
+        return made
 
-    return run
+    return LayerRun(
+        repeat, lambda: tuple(value.detach().contiguous().numpy() for value in repeat(1))
+    )
 
 
 def compiled(module: Any) -> Any:

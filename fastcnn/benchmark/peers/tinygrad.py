@@ -1,12 +1,17 @@
-"""tinygrad as a contestant: one jitted training step, on its CPU device."""
+"""tinygrad as a contestant, jitted, on its CPU device: training steps and single layers."""
 
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Node
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
+from fastcnn.benchmark.peers.windows import even_windows
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
+
+#: Their gradients need what the forward pass made, which tinygrad does not keep but makes again.
+NEEDS_OUTPUT = ("max_pool2d", "batch_norm", "sigmoid", "tanh", "elu", "dropout")
 
 
 def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
@@ -21,6 +26,12 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
                 weight, bias, groups=a["groups"], stride=a["stride"], dilation=a["dilation"],
                 padding=(left, right, top, bottom),
             )  # fmt: skip
+        case "conv_transpose2d":
+            (top, bottom), (left, right) = a["padding"]
+            return x.conv_transpose2d(
+                weight, bias, groups=a["groups"], stride=a["stride"], dilation=a["dilation"],
+                padding=(left, right, top, bottom), output_padding=a["output_padding"],
+            )  # fmt: skip
         case "linear":
             y = x.matmul(parameters[node.parameters["weight"]].transpose())
             return y if bias is None else y + bias
@@ -31,6 +42,8 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
                 a["kernel_size"], a["stride"], padding=a["padding"],
                 count_include_pad=a["count_include_pad"],
             )  # fmt: skip
+        case "adaptive_avg_pool2d" if size := even_windows(node):
+            return x.avg_pool2d(size, size)
         case "batch_norm":
             return _batch_norm(node, x, weight, bias, parameters)
         case "flatten":
@@ -39,21 +52,78 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
             return x + inputs[1]
         case "relu" | "sigmoid" | "tanh":
             return getattr(x, node.operation)()
+        case "silu":
+            return x.silu()
+        case "leaky_relu":
+            return x.leaky_relu(a["negative_slope"])
+        case "elu":
+            return x.elu(a["alpha"])
+        case "gelu" if a["approximate"] == "none":  # its own is the approximation
+            return 0.5 * x * (1.0 + (x * 0.5**0.5).erf())
+        case "softplus":
+            return x.softplus(a["beta"])
+        case "dropout":
+            return x.dropout(a["p"])
     raise ConfigurationError(f"the tinygrad contestant has no {node.operation}")
 
 
 def _batch_norm(node: Node, x: Any, weight: Any, bias: Any, state: dict[str, Any]) -> Any:
     """Training mode, as tinygrad's own layer has it; sets the running statistics."""
     a = dict(node.arguments)
-    mean = x.mean((0, 2, 3))
-    centred = x - mean.detach().reshape(1, -1, 1, 1)  # the variance has no slope by the mean
-    variance = (centred * centred).mean((0, 2, 3))
+    axes = (0, *range(2, x.ndim))
+    mean = x.mean(axes)
+    # The variance has no slope by the mean.
+    centred = x - mean.detach().reshape(1, -1, *(1 for _ in axes[1:]))
+    variance = (centred * centred).mean(axes)
     count = x.numel() // x.shape[1]
     moved = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
     for key, value in moved.items():
-        running = state[f"{node.name}.{key}"]
-        running.assign((1 - a["momentum"]) * running + a["momentum"] * value.detach())
+        running = state.get(f"{node.name}.{key}")
+        if running is not None:
+            running.assign((1 - a["momentum"]) * running + a["momentum"] * value.detach())
     return x.batchnorm(weight, bias, mean, (variance + a["eps"]).rsqrt())
+
+
+def takes(case: LayerCase, backward: bool) -> bool:
+    """Whether it has the layer, and would do the work of the others."""
+    if case.operation == "dropout2d":
+        return False
+    return not backward or case.operation not in NEEDS_OUTPUT
+
+
+def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
+    """One layer forward, or the gradients of a layer that need nothing of the forward pass."""
+    from tinygrad import Context, Device, Tensor, TinyJit
+
+    node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
+    names = list(arrays.parameters)
+    values = (arrays.x, *arrays.other, *arrays.parameters.values(), arrays.grad)
+    *tensors, grad = (Tensor(value.copy()).realize() for value in values)
+
+    def layer(*tensors: Any) -> Any:
+        inputs = len(tensors) - len(names)
+        parameters = dict(zip(names, tensors[inputs:], strict=True))
+        return _apply(node, list(tensors[:inputs]), parameters)
+
+    def forward(grad: Any, *tensors: Any) -> Any:
+        return (layer(*tensors).realize(),)
+
+    def gradients(grad: Any, *tensors: Any) -> Any:
+        first, *others = layer(*tensors).gradient(*tensors, gradient=grad)
+        first.realize(*others)
+        return first, *others
+
+    jitted = TinyJit(gradients if backward else forward)
+
+    def step() -> Any:
+        with Context(TRAINING=1):
+            made = jitted(grad, *tensors)
+        Device[Device.DEFAULT].synchronize()
+        return made
+
+    for _ in range(3):  # one call traces, the second records, the third runs what was recorded
+        step()
+    return run_of(step, lambda made: tuple(value.numpy() for value in made))
 
 
 class TinygradTrainer:

@@ -1,0 +1,69 @@
+"""Cells and tables of the benchmark page and of README, in Markdown."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from fastcnn.benchmark.results import Report, Result
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
+    """A table in Markdown; the first columns are aligned left, the others right."""
+    rule = ["---" if column < left else "---:" for column in range(len(header))]
+    lines = (header, rule, *rows)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def contestants(group: Sequence[Result]) -> str:
+    rows = [
+        (row.contestant, str(row.threads), spread(row),
+         "" if row.ratio is None else number(row.ratio),
+         "" if row.difference is None else f"{row.difference:.0e}", row.note)
+        for row in sorted(group, key=lambda row: (row.median != row.median, row.median))
+    ]  # fmt: skip
+    return table(("contestant", "threads", "time", "ratio", "difference", ""), rows, left=1)
+
+
+def groups(results: Iterable[Result], suite: str) -> Iterator[tuple[tuple[str, int], list[Result]]]:
+    """The results of a suite by work and batch, in order of appearance."""
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        if result.suite == suite:
+            groups.setdefault((result.work, result.batch), []).append(result)
+    yield from groups.items()
+
+
+def best(group: Iterable[Result], name: str) -> Result | None:
+    """The fastest of those contestants whose name begins so."""
+    timed = [r for r in group if r.contestant.startswith(name) and r.median == r.median]
+    return min(timed, key=lambda row: row.median, default=None)
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def spread(row: Result) -> str:
+    if row.median != row.median:
+        return ""
+    middle = number(row.median)
+    if row.rounds < 2:
+        return middle
+    return f"{middle} ({number(row.low)} to {number(row.high)})"
+
+
+def threads(row: Result | None) -> str:
+    return f"{number(row.median)} ({threads_of(row)})" if row else "-"
+
+
+def threads_of(row: Result) -> str:
+    return f"{row.threads} thread{'s' if row.threads > 1 else ''}"
+
+
+def command(text: str) -> str:
+    return f"```sh\n{text}\n```"
+
+
+def machine(report: Report) -> str:
+    environment = report.environment
+    return (f"{environment['cores']} cores of {environment['processor']}, "
+            f"{environment['instruction set']}")  # fmt: skip
