@@ -3,8 +3,10 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from unittest import mock
 
 from fastcnn import cli
@@ -23,6 +25,21 @@ def process(*arguments: object, code: int = 0) -> str:
     assert done.returncode == code, output
     assert "Traceback" not in output
     return output
+
+
+@contextlib.contextmanager
+def started(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """A command that goes on; it and its workers are gone afterwards, whatever the test found."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastcnn", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        start_new_session=True,
+    ) as begun:  # fmt: skip
+        try:
+            yield begun
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(begun.pid, signal.SIGKILL)
 
 
 def fastcnn(*arguments: object, code: int = 0) -> str:
