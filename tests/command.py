@@ -13,6 +13,7 @@ from fastcnn import cli
 
 SETTINGS = {"NO_COLOR": "1", "COLUMNS": "100"}
 ENVIRONMENT = {**os.environ, **SETTINGS}
+ENVIRONMENT.pop("FASTCNN_NUM_THREADS", None)
 
 
 def process(*arguments: object, code: int = 0) -> str:
