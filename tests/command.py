@@ -7,13 +7,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
 from unittest import mock
 
 from fastcnn import cli
+from fastcnn.data import digits_dataset
 
 SETTINGS = {"NO_COLOR": "1", "COLUMNS": "100"}
 ENVIRONMENT = {**os.environ, **SETTINGS}
 ENVIRONMENT.pop("FASTCNN_NUM_THREADS", None)
+
+digits_drawn_once = cache(digits_dataset)
+
+
+def drawn_once() -> AbstractContextManager[Any]:
+    """Within it, data sets that the package draws are drawn once a process, not once a command."""
+    return mock.patch("fastcnn.data.sources.digits_dataset", digits_drawn_once)
 
 
 def process(*arguments: object, code: int = 0) -> str:
@@ -49,6 +60,7 @@ def fastcnn(*arguments: object, code: int = 0) -> str:
     with (
         mock.patch.object(sys, "argv", ["fastcnn", *map(str, arguments)]),
         mock.patch.dict(os.environ, SETTINGS),
+        drawn_once(),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(warned),
     ):

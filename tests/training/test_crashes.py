@@ -131,7 +131,7 @@ def train_command(*arguments: object, **options: Any) -> "subprocess.Popen[str]"
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kills_wanted", [4, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills_wanted", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
     """SIGKILL several times, mid-epoch and mid-write; the rest equals a run that was left alone."""
     archive = tmp_path / "digits.npz"
