@@ -41,7 +41,7 @@ test: .venv/installed-test
 	$(BIN)/python -m pytest -q -m 'not slow' $(PARALLEL) $(ARGS)
 
 test-all: .venv/installed-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]' torch==2.13.0
 	$(BIN)/fastcnn warmup
 	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 

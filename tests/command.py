@@ -3,14 +3,28 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
 from unittest import mock
 
 from fastcnn import cli
+from fastcnn.data import digits_dataset
 
 SETTINGS = {"NO_COLOR": "1", "COLUMNS": "100"}
 ENVIRONMENT = {**os.environ, **SETTINGS}
+ENVIRONMENT.pop("FASTCNN_NUM_THREADS", None)
+
+digits_drawn_once = cache(digits_dataset)
+
+
+def drawn_once() -> AbstractContextManager[Any]:
+    """Within it, data sets that the package draws are drawn once a process, not once a command."""
+    return mock.patch("fastcnn.data.sources.digits_dataset", digits_drawn_once)
 
 
 def process(*arguments: object, code: int = 0) -> str:
@@ -25,12 +39,28 @@ def process(*arguments: object, code: int = 0) -> str:
     return output
 
 
+@contextlib.contextmanager
+def started(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """A command that goes on; it and its workers are gone afterwards, whatever the test found."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastcnn", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        start_new_session=True,
+    ) as begun:  # fmt: skip
+        try:
+            yield begun
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(begun.pid, signal.SIGKILL)
+
+
 def fastcnn(*arguments: object, code: int = 0) -> str:
     """The same in this process, which spares the imports: what a command does and says."""
     printed, warned = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["fastcnn", *map(str, arguments)]),
         mock.patch.dict(os.environ, SETTINGS),
+        drawn_once(),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(warned),
     ):

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     kept = Path(__file__).parents[1] / ".pytest_cache" / "numba" / os.environ["PYTEST_XDIST_WORKER"]
     os.environ["NUMBA_CACHE_DIR"] = str(kept)
-    # Pools of other libraries would take all cores in each worker; the engine's threads are tested.
+    # Threads of one worker would wait for cores that the other has; the engine's spin meanwhile.
+    # Tests of the engine and of commands take all cores all the same: see all_cores.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    os.environ.setdefault("FASTCNN_NUM_THREADS", "1")
 
 from fastcnn.data.sources import SOURCES, find_folder
 
@@ -21,6 +24,14 @@ def pytest_configure() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def all_cores() -> Iterator[None]:
+    """Training without a number of threads takes what a user's would: the machine's cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FASTCNN_NUM_THREADS", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -56,7 +56,9 @@ def read_npz(path: str | Path) -> tuple[Dataset, Dataset]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: cannot be read as .npz ({error})") from None
+        # Numpy takes a file of another kind for a pickled one, and says how to load it.
+        reason = error if zipfile.is_zipfile(path) else "it is no zip archive"
+        raise DataError(f"{path}: cannot be read as .npz ({reason})") from None
     train_y = _as_labels(arrays["trainy"], path)
     test_y = _as_labels(arrays["testy"], path)
     count = int(max(train_y.max(), test_y.max())) + 1

@@ -8,7 +8,8 @@ import numpy as np
 
 from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.errors import CheckpointError
-from fastcnn.execution.passes import as_batch, as_target, loss_and_gradients, predict_logits
+from fastcnn.execution.checks import as_batch, as_target
+from fastcnn.execution.passes import loss_and_gradients, predict_logits
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, clip_gradient_norm

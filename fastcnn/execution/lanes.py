@@ -11,6 +11,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import DataError
+from fastcnn.execution.checks import as_target, check_statistics
 from fastcnn.execution.engine_arguments import (
     engine_slots,
     engine_targets,
@@ -22,7 +23,6 @@ from fastcnn.execution.engine_arguments import (
     stored_images,
 )
 from fastcnn.execution.executor import Normalise, StepResults, copy_slots, mean_score
-from fastcnn.execution.passes import as_target, check_statistics
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.layers import Model
 from fastcnn.losses import Loss

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.execution.passes import as_batch, is_lanes, run_forward
+from fastcnn.execution.checks import as_batch
+from fastcnn.execution.passes import is_lanes, run_forward
 from fastcnn.layers import Model
 
 #: Samples whose outputs are in memory together.

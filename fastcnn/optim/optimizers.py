@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -41,6 +42,8 @@ class Optimizer(Protocol):
 
 def _check(owner: str, **values: tuple[float, float, float]) -> None:
     for name, (value, low, high) in values.items():
+        if not isinstance(value, Real):
+            raise ConfigurationError(f"{owner}: {name} must be a number, got {value!r}")
         if not low <= value < high:
             raise ConfigurationError(
                 f"{owner}: {name} must be at least {low} and below {high}, got {value!r}"

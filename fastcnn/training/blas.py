@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 _lock = threading.Lock()
@@ -21,11 +22,9 @@ def blas_threads(threads: int | None) -> Iterator[None]:
     if threads is None:
         yield
         return
-    from threadpoolctl import threadpool_limits
-
     with _lock:
         if _inside == 0:
-            _limits = threadpool_limits(limits=threads, user_api="blas")
+            _limits = _libraries().limit(limits=threads, user_api="blas")
         _inside += 1
     try:
         yield
@@ -34,6 +33,14 @@ def blas_threads(threads: int | None) -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _restore(_limits)
+
+
+@cache
+def _libraries() -> Any:
+    """Numpy's libraries, looked for once: that takes 0.6 ms, more where many others are loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _restore(limits: Any) -> None:

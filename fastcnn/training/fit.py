@@ -16,7 +16,7 @@ from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import Executor, make_executor
-from fastcnn.execution.passes import check_statistics
+from fastcnn.execution.checks import check_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.optim import SGD, Constant, Optimizer, Schedule

@@ -58,10 +58,16 @@ def run_jobs(
     # Started afresh, because a process forked from one with running threads may hang.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
+    # Not as the initialiser's arguments: the start of a process writes those into a pipe, and
+    # waits for ever if they are many and the process ends before it reads them, as it does where a
+    # script lacks its ``if __name__``. A queue is filled by a thread of its own.
+    supply = context.Queue()
     pool = None
     try:
         with _undisturbed():
-            pool = ProcessPoolExecutor(workers, context, _receive, (task, held, stop))
+            pool = ProcessPoolExecutor(workers, context, _receive, (supply, stop))
+            for _ in range(workers):
+                supply.put((task, held))
             futures = {pool.submit(_work, job): index for index, job in enumerate(jobs)}
         for future in as_completed(futures):
             try:
@@ -72,6 +78,8 @@ def run_jobs(
         stop.set()
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+        supply.cancel_join_thread()  # what nobody took is not waited for
+        supply.close()
 
 
 @contextmanager
@@ -99,11 +107,11 @@ def is_over() -> bool:
 _held: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
 
 
-def _receive(task: Callable[..., Any], held: tuple[Any, ...], stop: Any) -> None:
+def _receive(supply: Any, stop: Any) -> None:
     global _held
     # Ctrl-C reaches every process of a terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _held = (task, held, stop)
+    _held = (*supply.get(), stop)
 
 
 def _work(job: Any) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.data.dataset import Dataset, Normalisation
 from fastcnn.errors import DataError, ShapeError
-from fastcnn.execution.passes import as_target
+from fastcnn.execution.checks import as_target
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 

@@ -1,8 +1,9 @@
 """Single layers: every contestant computes the same before it is timed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +23,22 @@ def one_peak(peak: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "measured_flops", lambda threads: peak)
 
 
+def one_of_each() -> Iterator[Any]:
+    """The cases; all but the first of each operation in the slow set."""
+    seen: set[str] = set()
+    for case in layers.cases():
+        slow = [pytest.mark.slow] if case.operation in seen else []
+        seen.add(case.operation)
+        yield pytest.param(case, id=case.work, marks=slow)
+
+
 def bench(case: LayerCase, *threads: int, libraries: Sequence[LayerPeer] = ()) -> list[Result]:
     return layers.bench_layers(
         threads=threads, libraries=libraries, chosen=[case], rounds=1, seconds=1e-6
     )
 
 
-@pytest.mark.parametrize("case", list(layers.cases()), ids=lambda case: case.work)
+@pytest.mark.parametrize("case", list(one_of_each()))
 def test_contestants_agree(case: LayerCase) -> None:
     results = bench(case, 1, 2)
     kinds = {("im2col", 2), ("lanes", 1), ("lanes", 2)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.benchmark.peaks import Peaks, cache_sizes, measure_peaks, working_sets
+from fastcnn.benchmark.peaks import Peaks, cache_sizes, measure_peaks, measured_flops, working_sets
 from fastcnn.benchmark.profile import PARTS, Profile, profile
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.roofline import roofline_figure
@@ -35,6 +35,7 @@ def test_peaks() -> None:
         assert list(peaks.bandwidth) == ["L1", "L2", "L3", "memory"]
         assert min(peaks.bandwidth.values()) > 0
         assert threads * peaks.working_set["memory"] <= 8 << 20
+    assert measured_flops((1,))[1] > 0
 
 
 def test_roofs() -> None:

@@ -3,8 +3,6 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastcnn import data
-from tests.command import ENVIRONMENT, fastcnn, process
+from tests.command import fastcnn, process, started
 
 
 @pytest.fixture(scope="module")
@@ -116,39 +114,29 @@ def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> Non
 
 def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
     folder = tmp_path / "run"
-    started = subprocess.Popen(
-        [sys.executable, "-m", "fastcnn", "train", "--data", str(archive), "--epochs", "100000",
-         "--out", str(folder)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    assert started.stdout is not None
-    for line in started.stdout:
-        if line.startswith("epoch 1/"):
-            break
-    started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=60)
-    assert started.returncode == 130
+    with started("train", "--data", archive, "--epochs", 100000, "--out", folder) as going:
+        assert going.stdout is not None
+        for line in going.stdout:
+            if line.startswith("epoch 1/"):
+                break
+        going.send_signal(signal.SIGINT)
+        _, errors = going.communicate(timeout=60)
+    assert going.returncode == 130
     assert "interrupted: weights and metrics so far are in" in errors
     assert json.loads((folder / "config.json").read_text())["status"] == "interrupted"
     assert "accuracy" in fastcnn("evaluate", folder)
 
 
 def test_serve(run: Path) -> None:
-    started = subprocess.Popen(
-        [sys.executable, "-m", "fastcnn", "serve", str(run), "--port", "0", "--no-browser"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    assert started.stdout is not None
-    try:
-        address = re.search(r"http://127\.0\.0\.1:\d+/", started.stdout.readline())
+    with started("serve", run, "--port", 0, "--no-browser") as going:
+        assert going.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+/", going.stdout.readline())
         assert address is not None
         with urllib.request.urlopen(f"{address[0]}api/model", timeout=30) as reply:
             assert json.load(reply)["classes"] == ["0", "1", "2"]
         port = address[0].rstrip("/").rsplit(":", 1)[1]
         assert f"port {port} cannot be used" in fastcnn("serve", run, "--port", port, code=2)
-        started.send_signal(signal.SIGINT)
-        _, errors = started.communicate(timeout=60)
-    finally:
-        started.kill()
-    assert started.returncode == 0, errors
+        going.send_signal(signal.SIGINT)
+        _, errors = going.communicate(timeout=60)
+    assert going.returncode == 0, errors
     assert "Traceback" not in errors

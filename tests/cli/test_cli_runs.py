@@ -2,14 +2,12 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fastcnn import data
-from tests.command import ENVIRONMENT, fastcnn, process
+from tests.command import fastcnn, process, started
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +73,7 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
         (["lr"], "write NAME=VALUE"),
         (["lr=a..b"], "a range needs two numbers"),
         (["lr=0.1..0.2"], "ranges need a number of random trials"),
+        (["lr=fast"], "lr must be a number, got 'fast'"),
         (["speed=1"], "no setting named speed"),
         (["lr=0.1", "--metric", "f1"], "metric must be one of"),
     ],
@@ -85,17 +84,16 @@ def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:
 
 
 def test_control_c_ends_a_sweep_with_its_results(archive: Path, tmp_path: Path) -> None:
-    started = subprocess.Popen(
-        [sys.executable, "-m", "fastcnn", "sweep", "epochs=1,100000,100001", "--workers", "2",
-         "--data", str(archive), "--out", str(tmp_path / "s")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    assert started.stdout is not None
-    assert started.stdout.readline().startswith("1 of 3 trials")
-    started.send_signal(signal.SIGINT)
-    output, errors = started.communicate(timeout=60)
-    assert started.returncode == 130
+    out = tmp_path / "s"
+    with started(
+        "sweep", "epochs=1,100000,100001", "--workers", 2, "--data", archive, "--out", out
+    ) as going:
+        assert going.stdout is not None
+        assert going.stdout.readline().startswith("1 of 3 trials")
+        going.send_signal(signal.SIGINT)
+        output, errors = going.communicate(timeout=60)
+    assert going.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert "best: fastcnn train" in output
-    assert len((tmp_path / "s" / "sweep.jsonl").read_text().splitlines()) == 1
+    assert len((out / "sweep.jsonl").read_text().splitlines()) == 1

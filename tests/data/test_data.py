@@ -126,6 +126,9 @@ def test_bad_npz(tmp_path: Path) -> None:
         data.read_npz(path)
     with pytest.raises(DataError, match="no such file"):
         data.read_npz(tmp_path / "none.npz")
+    path.write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match=r"cannot be read as \.npz \(it is no zip archive\)"):
+        data.read_npz(path)
 
 
 def test_dataset_checks_and_selects() -> None:

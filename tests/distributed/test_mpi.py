@@ -18,6 +18,7 @@ import pytest
 import fastcnn
 from fastcnn import data
 from fastcnn.training.run import Run
+from tests.command import fastcnn as command
 
 MPIEXEC = shutil.which(
     "mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -107,22 +108,31 @@ layers = [
 """
 
 
-def test_ordered_sums_are_the_same_bits_on_any_number(archive: Path, tmp_path: Path) -> None:
-    """With dropout, augmentation, averaged weights and batches that neither 2 nor 4 divides.
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """Dropout, augmentation, averaged weights and batches that neither 2 nor 4 divides."""
+    network = tmp_path_factory.mktemp("network") / "net.toml"
+    network.write_text(NETWORK)
+    return ["--model", network, "--augment", "digits", "--ema-decay", 0.9, "--clip-norm", 0.5,
+            "--batch-size", 37, "--optimizer", "adam", "--ordered-reduction"]  # fmt: skip
 
-    A run may go on with another number of ranks.
-    """
-    (tmp_path / "net.toml").write_text(NETWORK)
-    options = ["--model", tmp_path / "net.toml", "--augment", "digits", "--ema-decay", 0.9,
-               "--clip-norm", 0.5, "--batch-size", 37, "--optimizer", "adam",
-               "--ordered-reduction"]  # fmt: skip
-    one, two, four = (train(ranks, archive, tmp_path / str(ranks), *options) for ranks in (1, 2, 4))
-    assert weights(one) == weights(two) == weights(four)
-    train(2, archive, tmp_path / "parts", *options, "--epochs", 1)
-    run(4, "-m", "fastcnn", "train", "--resume", tmp_path / "parts", "--epochs", 2)
+
+def test_ordered_sums_are_the_same_bits_on_any_number(
+    ordered: list[object], archive: Path, tmp_path: Path
+) -> None:
+    """An epoch on four ranks and then one on two: a run may go on with another number."""
+    one = train(1, archive, tmp_path / "1", *ordered)
+    train(4, archive, tmp_path / "parts", *ordered, "--epochs", 1)
+    run(2, "-m", "fastcnn", "train", "--resume", tmp_path / "parts", "--epochs", 2)
     resumed = Run.open(tmp_path / "parts")
     assert weights(resumed) == weights(one)
     assert resumed.metrics("step") == one.metrics("step")
+
+
+@pytest.mark.slow
+def test_whole_runs_with_ordered_sums(ordered: list[object], archive: Path, tmp_path: Path) -> None:
+    one, two, four = (train(ranks, archive, tmp_path / str(ranks), *ordered) for ranks in (1, 2, 4))
+    assert weights(one) == weights(two) == weights(four)
 
 
 def test_averaging_every_few_steps(archive: Path, tmp_path: Path) -> None:
@@ -237,7 +247,7 @@ def test_an_interrupt_leaves_a_checkpoint(number: int, archive: Path, tmp_path: 
     made = Run.open(out)
     assert made.config["status"] == "interrupted"
     epochs = len(made.metrics("epoch")) + 1
-    run(1, "-m", "fastcnn", "train", "--resume", out, "--epochs", epochs)
+    command("train", "--resume", out, "--epochs", epochs)
     assert [r["epoch"] for r in Run.open(out).metrics()] == list(range(1, epochs + 1))
     assert Run.open(out).config["status"] == "finished"
 

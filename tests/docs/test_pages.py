@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.distributed import scaling
+from tests.command import drawn_once
 from tests.command import fastcnn as run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +67,9 @@ def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    run_page(page, {"__name__": "__main__"})
+    monkeypatch.setattr(scaling, "LONGEST", 0.05)  # what is measured is not looked at
+    with drawn_once():
+        run_page(page, {"__name__": "__main__"})
 
 
 def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,8 @@ import pytest
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
 from tests.operations.conftest import assert_close, random_array
-from tests.operations.test_equivalence import (
-    ADAPTIVE,
-    CONVOLUTIONS,
-    ELEMENTWISE,
-    POOLINGS,
-    TRANSPOSED,
-)
+from tests.operations.test_convolutions import CONVOLUTIONS, TRANSPOSED
+from tests.operations.test_equivalence import ADAPTIVE, ELEMENTWISE, POOLINGS
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test-all installs it)")
 pytestmark = [pytest.mark.torch, pytest.mark.parametrize("name", BACKENDS)]

@@ -19,6 +19,8 @@ from fastcnn.layers import Flatten, Linear, Sequential, init
 from fastcnn.optim import SGD, Cosine
 from fastcnn.training import Callback, Run, evaluate, fit
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[fastcnn.Dataset, fastcnn.Dataset]:

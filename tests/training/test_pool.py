@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +37,20 @@ def test_errors_come_through() -> None:
 
 def test_a_dead_process_gives_none() -> None:
     assert dict(run_jobs(describe, [99, 99], (1,), workers=2)) == {0: None, 1: None}
+
+
+UNGUARDED = """
+from fastcnn.training.pool import run_jobs
+print(dict(run_jobs(divmod, [7, 8], (b"x" * 1_000_000,), workers=2)))
+"""
+
+
+def test_a_script_that_lacks_its_guard_ends_and_says_why(tmp_path: Path) -> None:
+    """Processes that end before they have read anything, not even what a pipe cannot hold."""
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["{0: None, 1: None}"]
+    assert "if __name__ == '__main__':" in done.stderr

@@ -1,0 +1,96 @@
+"""What a pass over a network wants of its samples and targets, checked before it begins."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import are_probabilities
+from fastcnn.backends.graph import Graph
+from fastcnn.backends.operations import OPERATIONS
+from fastcnn.errors import DataError, ShapeError
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+
+
+def as_batch(model: Model, x: Any) -> np.ndarray:
+    """Check samples against the model and convert them to its type; remember their shape.
+
+    Raises
+    ------
+    ShapeError
+        If there are none, or their shape is not the model's.
+    """
+    x = np.asarray(x)
+    expected = model.input_shape
+    if x.ndim < 2 or (expected is not None and x.shape[1:] != expected):
+        wanted = "(N, C, H, W)" if expected is None else f"(N, {', '.join(map(str, expected))})"
+        hint = ""
+        if expected is not None and x.shape == expected:
+            hint = "; a single sample needs a batch dimension: x[None]"
+        raise ShapeError(f"the model takes samples of shape {wanted}, got {x.shape}{hint}")
+    if len(x) == 0:
+        raise ShapeError(f"a batch needs at least one sample, got shape {x.shape}")
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"samples must be real numbers, got dtype {x.dtype}")
+    if expected is None:
+        model.graph(x.shape[1:])
+        model.input_shape = x.shape[1:]
+    return np.ascontiguousarray(x, dtype=model.dtype)
+
+
+def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
+    """Check targets against the loss.
+
+    For cross-entropy int64 classes, or rows of probabilities; for MSE an array like the output.
+    """
+    y = np.asarray(y)
+    output_shape = graph.output_shape
+    if len(y) != count if y.ndim else True:
+        raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")
+    if loss.operation == "cross_entropy":
+        if y.ndim == 2 and y.dtype.kind == "f":
+            return _as_probabilities(y, output_shape, dtype)
+        return _as_classes(y, output_shape)
+    if y.ndim == 1 and y.dtype.kind in "iu" and len(output_shape) == 1 and output_shape[0] > 1:
+        return np.eye(output_shape[0], dtype=dtype)[_as_classes(y, output_shape)]
+    if y.ndim == 1 and output_shape == (1,):
+        y = y[:, None]
+    if y.shape[1:] != output_shape:
+        raise ShapeError(f"targets have shape {y.shape}, the output {(count, *output_shape)}")
+    return np.ascontiguousarray(y, dtype=dtype)
+
+
+def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    if y.shape[1:] != output_shape:
+        raise ShapeError(f"probabilities have shape {y.shape}, the output {output_shape} a sample")
+    if not are_probabilities(y):
+        raise DataError("rows of probabilities must not be negative, and sum to 1")
+    return np.ascontiguousarray(y, dtype=dtype)
+
+
+def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
+    if len(output_shape) != 1:
+        raise ShapeError(f"cross-entropy needs logits of shape (N, classes), got {output_shape}")
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DataError(
+            f"classes must be a 1-D array of integers, got {y.dtype} of shape {y.shape}"
+        )
+    if y.min() < 0 or y.max() >= output_shape[0]:
+        raise DataError(f"classes must lie in 0..{output_shape[0] - 1}, got {y.min()}..{y.max()}")
+    return y.astype(np.int64, copy=False)
+
+
+def check_statistics(graph: Graph, count: int) -> None:
+    """Refuse a batch that has one value a channel where its variance is asked for.
+
+    Raises
+    ------
+    ShapeError
+    """
+    for node in graph.nodes:
+        if OPERATIONS[node.operation].normalises and count * prod(node.output_shape[1:]) == 1:
+            raise ShapeError(
+                f"layer {node.name!r}: batch normalisation in training needs more than one value "
+                f"a channel, got a batch of one sample of shape {node.output_shape}"
+            )

@@ -1,0 +1,8 @@
+"""The engine is tested with as many threads as the machine has cores."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads_of_the_machine(all_cores: None) -> None:
+    """For every test of this folder."""

@@ -1,0 +1,211 @@
+"""Convolutions of every backend against the nested loops in float64, over awkward geometries."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastcnn import functional as F
+from tests.operations.conftest import assert_close, random_array
+
+# (N, C, H, W), (O, C / groups, KH, KW), arguments
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 1, 6, 6), (4, 1, 3, 3), {"padding": 1}),
+    ((3, 3, 5, 7), (2, 3, 3, 2), {"stride": (2, 1), "padding": (1, 0)}),
+    ((1, 2, 7, 6), (3, 2, 3, 3), {"dilation": 2, "padding": 2}),
+    ((2, 4, 5, 5), (6, 2, 3, 3), {"groups": 2, "stride": 2, "padding": 1}),
+    ((2, 3, 6, 5), (3, 1, 3, 3), {"groups": 3, "padding": "same"}),
+    ((2, 3, 6, 5), (6, 1, 2, 2), {"groups": 3, "stride": 3}),
+    ((2, 3, 4, 4), (5, 3, 1, 1), {}),
+    ((2, 3, 5, 4), (5, 3, 1, 1), {"stride": 2, "padding": 1}),
+    ((1, 2, 4, 3), (2, 2, 4, 3), {"padding": "valid"}),
+    ((1, 1, 5, 8), (2, 1, 2, 4), {"padding": "same", "dilation": (2, 1)}),
+    ((1, 1, 9, 9), (1, 1, 2, 3), {"stride": (3, 4), "dilation": (3, 2)}),
+    ((17, 2, 3, 3), (2, 2, 3, 3), {"padding": 1}),
+    ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+]
+
+
+def check_convolution(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    """Compare forward and all three gradients."""
+    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array(w_shape[:1], 3)
+    y = F.conv2d(x, w, b, **arguments, backend="reference")
+    dy = random_array(y.shape, 4)
+    expected = (y, *F.conv2d_backward(dy, x, w, **arguments, backend="reference"))
+    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
+    actual = (
+        F.conv2d(x, w, b, **arguments, backend=backend),
+        *F.conv2d_backward(dy, x, w, **arguments, backend=backend),
+    )
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert_close(ours, theirs, dtype)
+    without = F.conv2d(x, w, **arguments, backend=backend)
+    assert_close(without, expected[0] - b.astype(float)[:, None, None], dtype)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), CONVOLUTIONS)
+def test_convolution(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    check_convolution(x_shape, w_shape, arguments, backend, dtype)
+
+
+@given(st.data())
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    groups = draw(1, 3)
+    kernel, dilation = (draw(1, 3), draw(1, 3)), (draw(1, 2), draw(1, 2))
+    padding = (draw(0, 2), draw(0, 2))
+    size = tuple(
+        max(1, d * (k - 1) + 1 - 2 * p) + draw(0, 3)
+        for k, d, p in zip(kernel, dilation, padding, strict=True)
+    )
+    channels = draw(1, 2)
+    check_convolution(
+        (draw(1, 3), channels * groups, *size),
+        (draw(1, 2) * groups, channels, *kernel),
+        {"stride": (draw(1, 3), draw(1, 3)), "padding": padding, "dilation": dilation,
+         "groups": groups},
+        backend,
+        data.draw(st.sampled_from(["float32", "float64"])),
+    )  # fmt: skip
+
+
+# (N, C, H, W), (C, O / groups, KH, KW), arguments
+TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 3, 4, 5), (3, 2, 3, 3), {}),
+    ((2, 3, 4, 5), (3, 4, 3, 2), {"stride": 2, "padding": 1, "output_padding": 1}),
+    ((1, 4, 3, 3), (4, 2, 2, 3), {"stride": (2, 3), "groups": 2, "output_padding": (0, 2)}),
+    ((2, 3, 4, 3), (3, 1, 3, 3), {"groups": 3, "padding": (1, 2), "dilation": (1, 2)}),
+    ((3, 2, 3, 4), (2, 3, 2, 2), {"dilation": 3, "output_padding": 2}),
+    ((17, 2, 2, 2), (2, 2, 4, 4), {"stride": 2, "padding": 1}),
+    ((2, 5, 3, 3), (5, 2, 1, 1), {}),
+    ((1, 2, 3, 3), (2, 1, 1, 1), {"stride": 3}),
+    ((1, 1, 1, 1), (1, 1, 2, 3), {}),
+]
+
+
+def check_transposed(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    """Compare forward and all three gradients."""
+    channels = w_shape[1] * arguments.get("groups", 1)
+    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array((channels,), 3)
+    y = F.conv_transpose2d(x, w, b, **arguments, backend="reference")
+    dy = random_array(y.shape, 4)
+    expected = (y, *F.conv_transpose2d_backward(dy, x, w, **arguments, backend="reference"))
+    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
+    actual = (
+        F.conv_transpose2d(x, w, b, **arguments, backend=backend),
+        *F.conv_transpose2d_backward(dy, x, w, **arguments, backend=backend),
+    )
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert_close(ours, theirs, dtype)
+    without = F.conv_transpose2d(x, w, **arguments, backend=backend)
+    assert_close(without, expected[0] - b.astype(float)[:, None, None], dtype)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), TRANSPOSED)
+def test_transposed_convolution(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    arguments: dict[str, Any],
+    backend: str,
+    dtype: str,
+) -> None:
+    check_transposed(x_shape, w_shape, arguments, backend, dtype)
+
+
+@given(st.data())
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_transposed_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    groups, stride, dilation = draw(1, 3), (draw(1, 3), draw(1, 3)), (draw(1, 2), draw(1, 2))
+    kernel, size = (draw(1, 3), draw(1, 3)), (draw(1, 4), draw(1, 4))
+    extra = tuple(draw(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
+    largest = (
+        (n - 1) * s + d * (k - 1) + e
+        for n, s, d, k, e in zip(size, stride, dilation, kernel, extra, strict=True)
+    )
+    padding = tuple(draw(0, min(2, most // 2)) for most in largest)
+    channels = draw(1, 2)
+    check_transposed(
+        (draw(1, 3), channels * groups, *size),
+        (channels * groups, draw(1, 2), *kernel),
+        {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+         "output_padding": extra},
+        backend,
+        data.draw(st.sampled_from(["float32", "float64"])),
+    )  # fmt: skip
+
+
+def test_a_transposed_convolution_is_the_gradient_of_a_convolution(backend: str) -> None:
+    x, w = random_array((2, 3, 7, 6)), random_array((4, 3, 3, 2), 1)
+    arguments: dict[str, Any] = {"stride": (3, 2), "padding": 1}
+    y = F.conv2d(x, w, **arguments, backend=backend)
+    dx = F.conv2d_backward(y, x, w, **arguments, backend=backend)[0]
+    ours = F.conv_transpose2d(y, w, **arguments, output_padding=(0, 0), backend=backend)
+    assert ours.shape == dx.shape
+    assert ours == pytest.approx(dx)
+
+
+def test_columns_are_bounded_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastcnn.backends.im2col import conv
+
+    x, w = random_array((5, 2, 6, 6)), random_array((3, 2, 3, 3), 1)
+    whole = F.conv2d(x, w, backend="im2col")
+    grads = F.conv2d_backward(whole, x, w, backend="im2col")
+    monkeypatch.setattr(conv, "COLUMN_BYTES", 1)
+    assert (F.conv2d(x, w, backend="im2col") == whole).all()
+    for ours, theirs in zip(F.conv2d_backward(whole, x, w, backend="im2col"), grads, strict=True):
+        assert ours == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("mask", [(True, False, False), (False, True, False), (False, False, True)])
+def test_gradients_of_a_convolution_apart(
+    mask: tuple[bool, bool, bool], backend: str, dtype: str
+) -> None:
+    x, w = random_array((3, 4, 5, 6), 1), random_array((6, 2, 3, 3), 2)
+    arguments: dict[str, Any] = {"stride": 2, "padding": 1, "groups": 2}
+    dy = random_array(F.conv2d(x, w, **arguments, backend="reference").shape, 3)
+    expected = F.conv2d_backward(dy, x, w, **arguments, backend="reference")
+    apart = F.conv2d_backward(dy, x, w, **arguments, output_mask=mask, backend="reference")
+    x, w, dy = (array.astype(dtype) for array in (x, w, dy))
+    ours = F.conv2d_backward(dy, x, w, **arguments, output_mask=mask, backend=backend)
+    for wanted, part, mine, whole in zip(mask, apart, ours, expected, strict=True):
+        if wanted:
+            assert (part == whole).all()
+            assert_close(mine, whole, dtype)
+        else:
+            assert part is None
+            assert mine is None

@@ -1,0 +1,108 @@
+"""Losses of every backend against the nested loops in float64."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn import functional as F
+from tests.operations.conftest import assert_close, random_array
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_cross_entropy(smoothing: float, scale: float, backend: str, dtype: str) -> None:
+    logits, target = random_array((6, 4)) * scale, np.array([0, 1, 2, 3, 0, 1])
+    expected = F.cross_entropy(logits, target, smoothing, backend="reference")
+    grad = F.cross_entropy_backward(2.0, logits, target, smoothing, backend="reference")
+    logits = logits.astype(dtype)
+    actual = F.cross_entropy(logits, target, smoothing, backend=backend)
+    assert actual == pytest.approx(expected, rel=1e-5)
+    assert_close(
+        F.cross_entropy_backward(2.0, logits, target, smoothing, backend=backend), grad, dtype
+    )
+
+
+@pytest.mark.parametrize("weight", [None, np.array([0.5, 2.0, 0.0, 3.0, 1.0, 1.5])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_against_probabilities(
+    smoothing: float, weight: np.ndarray | None, backend: str, dtype: str
+) -> None:
+    logits = random_array((6, 4)) * 3
+    target = np.random.default_rng(1).dirichlet(np.ones(4), 6)
+    options: dict[str, Any] = {"label_smoothing": smoothing, "sample_weight": weight}
+    expected = F.cross_entropy(logits, target, **options, backend="reference")
+    grad = F.cross_entropy_backward(2.0, logits, target, **options, backend="reference")
+    logits = logits.astype(dtype)
+    actual = F.cross_entropy(logits, target, **options, backend=backend)
+    assert actual == pytest.approx(expected, rel=1e-5)
+    assert_close(
+        F.cross_entropy_backward(2.0, logits, target, **options, backend=backend), grad, dtype
+    )
+
+
+def test_certain_probabilities_are_classes(backend: str) -> None:
+    logits, classes = random_array((6, 4)), np.array([0, 1, 2, 3, 0, 1])
+    certain = np.eye(4)[classes]
+    for smoothing in (0.0, 0.2):
+        assert F.cross_entropy(logits, certain, smoothing, backend=backend) == pytest.approx(
+            F.cross_entropy(logits, classes, smoothing, backend=backend)
+        )
+        assert F.cross_entropy_backward(
+            1.0, logits, certain, smoothing, backend=backend
+        ) == pytest.approx(
+            F.cross_entropy_backward(1.0, logits, classes, smoothing, backend=backend)
+        )
+
+
+def test_softmax_subtracts_the_maximum_of_each_row() -> None:
+    logits = np.array([[1000.0, 999.0], [-1000.0, -1001.0]])
+    assert F.softmax(logits)[1] == pytest.approx(F.softmax(logits)[0])
+
+
+def test_mse(backend: str, dtype: str) -> None:
+    a, b = random_array((4, 3)), random_array((4, 3), 1)
+    expected = F.mse_backward(1.0, a, b, backend="reference")
+    assert F.mse(a, b, backend=backend) == pytest.approx(F.mse(a, b, backend="reference"))
+    a, b = a.astype(dtype), b.astype(dtype)
+    assert_close(F.mse_backward(1.0, a, b, backend=backend), expected, dtype)
+
+
+WEIGHT = np.array([0.5, 2.0, 0.0, 3.0, 1.0, 1.5])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_cross_entropy(smoothing: float, backend: str, dtype: str) -> None:
+    logits, target = random_array((6, 4)), np.array([0, 1, 2, 3, 0, 1])
+    arguments = {"label_smoothing": smoothing, "sample_weight": WEIGHT}
+    expected = F.cross_entropy(logits, target, **arguments, backend="reference")
+    grad = F.cross_entropy_backward(2.0, logits, target, **arguments, backend="reference")
+    logits = logits.astype(dtype)
+    actual = F.cross_entropy(logits, target, **arguments, backend=backend)
+    assert actual == pytest.approx(expected, rel=1e-5)
+    assert_close(
+        F.cross_entropy_backward(2.0, logits, target, **arguments, backend=backend), grad, dtype
+    )
+
+
+def test_weighted_mse(backend: str, dtype: str) -> None:
+    a, b = random_array((6, 2, 3)), random_array((6, 2, 3), 1)
+    expected = F.mse(a, b, sample_weight=WEIGHT, backend="reference")
+    grad = F.mse_backward(1.0, a, b, sample_weight=WEIGHT, backend="reference")
+    assert F.mse(a, b, sample_weight=WEIGHT, backend=backend) == pytest.approx(expected)
+    a, b = a.astype(dtype), b.astype(dtype)
+    assert_close(F.mse_backward(1.0, a, b, sample_weight=WEIGHT, backend=backend), grad, dtype)
+
+
+@pytest.mark.parametrize("name", ["reference", "im2col"])
+def test_whole_weights_count_repetitions(name: str) -> None:
+    logits, target, weight = random_array((3, 4)), np.array([0, 3, 1]), np.array([1, 2, 3])
+    weighted = F.cross_entropy(logits, target, 0.1, sample_weight=weight, backend=name)
+    repeated = F.cross_entropy(
+        logits.repeat(weight, axis=0), target.repeat(weight), 0.1, backend=name
+    )
+    assert weighted == pytest.approx(repeated, rel=1e-12)
+    values = random_array((3, 4), 1)
+    assert F.mse(logits, values, sample_weight=weight, backend=name) == pytest.approx(
+        F.mse(logits.repeat(weight, axis=0), values.repeat(weight, axis=0), backend=name)
+    )

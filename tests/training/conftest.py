@@ -1,0 +1,11 @@
+"""What tests of training share."""
+
+import pytest
+
+from fastcnn.training import curves
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves, which takes longer than their training."""
+    monkeypatch.setattr(curves, "png", lambda figure: b"")

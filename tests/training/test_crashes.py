@@ -1,0 +1,199 @@
+"""Runs that are killed or cannot write, at any moment and in any way, and what is left of them."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastcnn import data
+from fastcnn.errors import RunWriteError
+from fastcnn.training import Callback, fit
+from fastcnn.training import saver as saver_module
+from fastcnn.training.checkpoints import Checkpoint
+from tests.command import fastcnn as command
+from tests.training.resuming import TEST, TRAIN, network, records, settings
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+class DieAt(Callback):
+    """Raises what no handler expects, after some steps or epochs: nothing more is written."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder, self.step = folder, step
+
+    def on_steps(self, steps: Any) -> None:
+        if steps.step >= self.step:
+            raise RuntimeError("killed")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saver_module, "AFTER_EPOCH", 0.0)
+    written = []
+
+    def fails(path: Path, content: bytes) -> None:
+        written.append(path)
+        if len(written) > 3:  # the first one is written before the first step
+            raise OSError(28, "No space left on device")
+        from fastcnn.files import atomic_write
+
+        atomic_write(path, content)
+
+    monkeypatch.setattr(sys.modules["fastcnn.training.checkpoints"], "atomic_write", fails)
+    with pytest.raises(RunWriteError, match=r"written \(No space left.*before is whole"):
+        fit(network(), TRAIN, TEST, **settings(), out=tmp_path)
+    monkeypatch.undo()
+    state = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state
+    assert state["loop"]["progress"]["epoch"] == 3
+    fit(network(), TRAIN, TEST, **settings(), out=tmp_path, resume=True)
+    fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "whole")
+    assert records(tmp_path)[:2] == records(tmp_path / "whole")[:2]
+
+
+@pytest.mark.parametrize("step", [1, 20])
+def test_killed_before_the_first_timed_checkpoint(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["fastcnn.training.loop"], "CHUNK_SECONDS", 0.0)
+    killed = settings()
+    killed["callbacks"].append(DieAt(tmp_path, step))
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(network(), TRAIN, TEST, **killed, out=tmp_path / "parts")
+    fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "parts", resume=True)
+    fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "whole")
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+def test_killed_between_its_folder_and_its_first_step(tmp_path: Path) -> None:
+    fit(network(), TRAIN, TEST, **settings(epochs=1), out=tmp_path)
+    expected = records(tmp_path)
+    for path in [*tmp_path.glob("checkpoints/*"), *tmp_path.glob("m*"), tmp_path / "epochs.csv"]:
+        path.unlink()
+    fit(network(), TRAIN, TEST, **settings(epochs=1), out=tmp_path, resume=True)
+    assert records(tmp_path) == expected
+
+
+def test_a_run_that_fails_keeps_its_best_weights(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(network(), TRAIN, TEST, **settings(callbacks=[DieAt(tmp_path, 20)]), out=tmp_path)
+    from safetensors.numpy import load
+
+    network().load_state_dict(load((tmp_path / "checkpoints/best.safetensors").read_bytes()))
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A folder that another user can reach."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place) / "run"
+
+
+def test_a_folder_that_becomes_unwritable(public_path: Path) -> None:
+    """Root writes everywhere, so that root becomes somebody else for a while."""
+    tmp_path = public_path
+    fit(network(), TRAIN, TEST, **settings(epochs=1, schedule=None), out=tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+    before = (checkpoints / "last.safetensors").read_bytes()
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    checkpoints.chmod(0o555)
+    try:
+        if root:
+            for path in (tmp_path, *tmp_path.iterdir()):
+                os.chown(path, 65534, 65534)
+            os.seteuid(65534)
+        changed = settings(epochs=2, schedule=None)
+        with pytest.raises(RunWriteError, match=r"checkpoints/best\.safetensors"):
+            fit(network(), TRAIN, TEST, **changed, out=tmp_path, resume=True)
+    finally:
+        if root:
+            os.seteuid(0)
+        checkpoints.chmod(0o755)
+    assert (checkpoints / "last.safetensors").read_bytes() == before
+    assert [path.name for path in checkpoints.iterdir() if path.name.startswith(".")] == []
+    fit(network(), TRAIN, TEST, **settings(epochs=2, schedule=None), out=tmp_path, resume=True)
+
+
+def train_command(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastcnn", "train", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kills_wanted", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
+    """SIGKILL several times, mid-epoch and mid-write; the rest equals a run that was left alone."""
+    archive = tmp_path / "digits.npz"
+    data.write_npz(archive, *data.digits_dataset(6000, 300, classes=(0, 1, 2)))
+    options = ["--data", archive, "--epochs", 30, "--activation", "sigmoid", "--ema-decay", 0.99]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train_command(*options, "--out", whole).wait(timeout=120) == 0
+    often = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+    }
+    # Every epoch and every chunk writes a checkpoint, so that kills meet writes.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import fastcnn.training.saver as s\ns.AFTER_EPOCH = s.WITHIN_EPOCH = 0.0\n"
+    )
+    generator = random.Random(0)
+    command: list[object] = [*options, "--out", parts]
+    kills = 0
+    for _ in range(25):
+        process = train_command(*command, env=often)
+        saved = parts / "checkpoints/last.safetensors"
+        before = saved.stat().st_mtime_ns if saved.exists() else 0
+        while process.poll() is None and (not saved.exists() or saved.stat().st_mtime_ns == before):
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0.0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        output = process.communicate(timeout=60)[0]
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, output
+        kills += 1
+        command = ["--resume", parts]
+        if kills == kills_wanted:
+            often.pop("PYTHONPATH")
+            often["PYTHONPATH"] = os.pathsep.join(sys.path)
+            process = train_command(*command, env=often)
+            assert process.wait(timeout=120) == 0
+            break
+    assert kills >= 3
+    assert records(parts)[:2] == records(whole)[:2]
+    assert records(parts)[2] == records(whole)[2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """Writes really fail in the midst of a file: files may not grow beyond a limit."""
+    import resource
+
+    archive, run = tmp_path / "digits.npz", tmp_path / "run"
+    data.write_npz(archive, *data.digits_dataset(300, 60, classes=(0, 1, 2)))
+    command("train", "--data", archive, "--epochs", 1, "--out", run)
+    saved = run / "checkpoints/last.safetensors"
+    before = saved.read_bytes()
+    limit = len(before) // 2
+    process = train_command(
+        "--resume", run, "--epochs", 2,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2, output
+    assert "last.safetensors" in output
+    assert "Traceback" not in output
+    assert saved.read_bytes() == before
+    assert list(run.rglob(".*")) == []
+    command("train", "--resume", run, "--epochs", 2)
