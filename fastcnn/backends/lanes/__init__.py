@@ -1,7 +1,8 @@
 """Blocks of 16 samples, one a SIMD lane: register tiles, compiled once, run as flat programs.
 
-``add``, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of their own are
-im2col's; inside a network the engine has its own.
+``add``, ``batch_norm``, ``flatten``, ``linear``, ``dropout`` and the losses as functions of their
+own are im2col's; inside a network the engine has its own. A linear layer between arrays in rows is
+best left to BLAS: bringing them into lanes and back takes longer than the product gains.
 """
 
 from fastcnn.backends.im2col import (
@@ -18,28 +19,18 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
+    linear,
+    linear_backward,
     mse,
     mse_backward,
 )
-from fastcnn.backends.lanes.functions import (
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    conv2d,
-    conv2d_backward,
-    conv_transpose2d,
-    conv_transpose2d_backward,
+from fastcnn.backends.lanes.elementwise import (
     elu,
     elu_backward,
     gelu,
     gelu_backward,
     leaky_relu,
     leaky_relu_backward,
-    linear,
-    linear_backward,
-    max_pool2d,
-    max_pool2d_backward,
     relu,
     relu_backward,
     sigmoid,
@@ -50,6 +41,18 @@ from fastcnn.backends.lanes.functions import (
     softplus_backward,
     tanh,
     tanh_backward,
+)
+from fastcnn.backends.lanes.functions import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    conv2d,
+    conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
 )
 
 __all__ = [

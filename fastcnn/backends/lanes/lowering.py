@@ -26,6 +26,7 @@ def lower(
     training: bool = False,
     input_gradient: bool = False,
     outputs: bool = False,
+    arrays: bool = False,
     pixels: bool = False,
 ) -> Program:
     """Lower a network for one batch size: forward, and if wanted the loss and all gradients.
@@ -43,6 +44,9 @@ def lower(
         Whether dropout is active and batch normalisation takes the batch's statistics.
     outputs : bool
         Whether the network's output is copied out of the arena.
+    arrays : bool
+        Whether the output's gradient is read from an array, ``targets``, and the input's gradient
+        copied to one, ``outputs``.
     pixels : bool
         Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
         with a batch of 1 on one thread.
@@ -75,11 +79,15 @@ def lower(
     boundary = len(planner.phases)
     if backward:
         assert gradient is not None
+        if arrays:
+            forward.gradient_row(gradient)
         walk = Backward(planner, forward.values, forward.winners, gradient, input_gradient)
         for group in reversed(planner.groups):
             walk.add(group)
         if input_gradient:
             input_grad = walk.collected(INPUT)
+            if arrays:
+                forward.output_row(input_grad)
         planner.emit_reductions()
     boundary += planner.put_preparations_first()
     planner.place_scratch()
