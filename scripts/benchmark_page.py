@@ -240,9 +240,9 @@ def _layers(report: Report) -> list[str]:
     return [
         "## Single layers", "", _command("fastcnn bench layer"), "",
         "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
-        "lanes already; a single call of a convolution or a pooling brings them there and back. "
-        "Linear layers, sums, normalisation and dropout are im2col's when called alone; "
-        "PyTorch's dropout draws a mask of its own. Rates "
+        "lanes already; a single call brings them there and back, but for functions of single "
+        "elements. Sums, normalisation and dropout are im2col's when called alone; PyTorch's "
+        "dropout draws a mask of its own. Rates "
         "count operations by definition, so that Winograd's convolutions, which need fewer, may "
         "pass the processor's peak. PyTorch's convolutions are those of oneDNN.", "",
         _table(header, rows, left=1), "", note, "",

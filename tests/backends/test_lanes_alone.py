@@ -148,6 +148,7 @@ OPERATIONS: list[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any], bo
      {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}, True),
     ("conv2d", (32, 4, 4), (32, 4, 4),
      {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}, True),
+    ("linear", (45,), (18,), {}, True),
     ("max_pool2d", (3, 7, 6), (3, 3, 3),
      {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}, False),
     ("avg_pool2d", (3, 7, 6), (3, 3, 3),
@@ -169,7 +170,8 @@ def test_results_alone_do_not_depend_on_the_number_of_threads(
 ) -> None:
     generator = np.random.default_rng(0)
     x, grad = (generator.normal(size=(batch, *size)).astype(np.float32) for size in (shape, output))
-    sizes = {"weight": (output[0], shape[0], 3, 3), "bias": (output[0],)} if weighted else {}
+    kernel = (3, 3) if len(shape) == 3 else ()
+    sizes = {"weight": (output[0], shape[0], *kernel), "bias": (output[0],)} if weighted else {}
     parameters = {
         key: generator.normal(size=size).astype(np.float32) for key, size in sizes.items()
     }

@@ -1,8 +1,7 @@
 """Blocks of 16 samples, one a SIMD lane: register tiles, compiled once, run as flat programs.
 
-``add``, ``batch_norm``, ``flatten``, ``linear``, ``dropout`` and the losses as functions of their
-own are im2col's; inside a network the engine has its own. A linear layer between arrays in rows is
-best left to BLAS: bringing them into lanes and back takes longer than the product gains.
+``add``, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of their own are
+im2col's; inside a network the engine has its own.
 """
 
 from fastcnn.backends.im2col import (
@@ -19,8 +18,6 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
-    linear,
-    linear_backward,
     mse,
     mse_backward,
 )
@@ -51,6 +48,8 @@ from fastcnn.backends.lanes.functions import (
     conv2d_backward,
     conv_transpose2d,
     conv_transpose2d_backward,
+    linear,
+    linear_backward,
     max_pool2d,
     max_pool2d_backward,
 )

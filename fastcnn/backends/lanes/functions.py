@@ -1,4 +1,4 @@
-"""Convolutions and poolings: each call runs a network of one node on the engine.
+"""Convolutions, linear layers and poolings: each call runs a network of one node on the engine.
 
 Into lanes and back costs more than a small operation saves; training and inference keep whole
 networks in lanes. Arrays of float64 are im2col's.
@@ -127,6 +127,28 @@ def _convolution(
     shapes = tuple((key, value.shape) for key, value in parameters.items())
     given = tuple(arguments.items())
     return operation(name, x.shape[1:], output_shape, len(x), given, shapes, backward)
+
+
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """``y = x W^T + b`` in register tiles; of one sample by BLAS, which copies no weights."""
+    if not covered(x, weight) or len(x) == 1:
+        return im2col.linear(x, weight, bias)
+    parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
+    shapes = tuple((key, value.shape) for key, value in parameters.items())
+    run = operation("linear", x.shape[1:], weight.shape[:1], len(x), (), shapes, False)
+    return run.forward(x, parameters)
+
+
+def linear_backward(
+    grad_output: np.ndarray, x: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """``dx = dy W``, ``dW = dy^T x``, ``db`` the sum of dy over samples."""
+    if not covered(grad_output, x, weight):
+        return im2col.linear_backward(grad_output, x, weight)
+    parameters = {"weight": weight, "bias": np.zeros(len(weight), np.float32)}
+    shapes = tuple((key, value.shape) for key, value in parameters.items())
+    run = operation("linear", x.shape[1:], weight.shape[:1], len(x), (), shapes, True)
+    return run.backward(grad_output, x, parameters)
 
 
 def _pool(x: np.ndarray, backward: bool, name: str, **arguments: Any) -> Operation:

@@ -9,10 +9,11 @@ import numpy as np
 
 from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.engine import Engine, default_threads
 
-#: Multiplications that take twice as long as starting a thread.
-WORTH_A_THREAD = 20_000_000
+#: Multiplications that take four times as long as starting a thread.
+WORTH_A_THREAD = 40_000_000
 #: Multiplications that take as long as bringing a number into lanes, or out of them.
 MOVE = 15
 #: Their gradients need nothing of the forward pass but the input.
@@ -58,6 +59,10 @@ class Operation:
             Graph(input_shape, (node,)), batch, np.zeros(offset, np.float32), places,
             threads or min(default_threads(), 1 + work // WORTH_A_THREAD), **build,
         )  # fmt: skip
+        # Nothing is normalised: all numbers of a sample are one channel, packed in whole tiles.
+        rows = self.engine.program.rows
+        rows[rows[:, L.KERNEL] == L.K_INPUT, L.OUT] = 1
+        self.engine.normalise((1.0,), (0.0,))
         self.places = places
         self.batch = batch
         self.output_shape = output_shape
