@@ -93,6 +93,22 @@ def test_description() -> None:
     assert program.bytes > 4 * program.arena_size
 
 
+def test_small_linear_layers_wait_for_no_other_thread() -> None:
+    phases = {
+        (hidden, threads): len(
+            fastcnn.plan(
+                Sequential({"a": Linear(64, hidden), "b": Linear(hidden, 3)}, input_shape=(64,)),
+                64, threads=threads,
+            ).phases
+        )
+        for hidden, threads in ((16, 1), (16, 2), (16, 4), (2048, 2))
+    }  # fmt: skip
+    # A pass over the blocks and one over the gradients; otherwise one for each layer and direction.
+    assert phases[16, 1] == phases[16, 2] == 2
+    assert phases[16, 4] > 4
+    assert 2 < phases[2048, 2] < phases[16, 4]
+
+
 def test_bad_plans() -> None:
     model = fastcnn.models.report_cnn(seed=0)
     with pytest.raises(ConfigurationError, match="batch_size must be at least 1, got 0"):

@@ -4,7 +4,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes import conv_rows, winograd_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer, union
-from fastcnn.backends.lanes.grouping import Group
+from fastcnn.backends.lanes.grouping import RENAMES, Group
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
@@ -18,6 +18,9 @@ from fastcnn.backends.lanes.rows import (
     pool_row,
     windows_of_two,
 )
+
+#: Operations whose input gradient can be masked by the input's rectifier as it is written.
+MASKING = ("conv2d", "conv_transpose2d", "linear")
 
 
 class Backward:
@@ -93,9 +96,29 @@ class Backward:
         source = group.source
         if source == INPUT and not self.input_gradient:
             return None
-        made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
+        if self._takes_place(group):
+            made = self.values[source]
+        else:
+            made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
         self.contributions.setdefault(source, []).append(made)
         return made
+
+    def _takes_place(self, group: Group) -> bool:
+        """Whether the input's gradient may overwrite the input, which nobody reads any more."""
+        if group.operation not in (*MASKING, "batch_norm"):
+            return False
+        source = group.source
+        while len(self.planner.readers[source]) == 1:
+            maker = self.planner.makers.get(source)
+            if maker is None:
+                return True
+            if maker.operation not in RENAMES or self.values[maker.source].offset != (
+                self.values[source].offset
+            ):
+                masks = source not in self.rectified or group.operation in MASKING
+                return masks and maker.operation not in BY_OUTPUT
+            source = maker.source
+        return False
 
     def rectify(self, group: Group, grad: Buffer) -> Buffer:
         """The gradient before the group's fused ReLU."""
@@ -110,12 +133,11 @@ class Backward:
         return target
 
     def mask(self, group: Group) -> dict[str, int]:
-        """Columns that mask the input's gradient where the input was rectified."""
-        source = group.source
-        if source not in self.rectified or len(self.planner.readers[source]) > 1:
+        """Columns that mask the input's gradient by the rectified input in whose place it comes."""
+        if group.source not in self.rectified or not self._takes_place(group):
             return {}
-        self.masked.add(source)
-        return self.values[source].columns("m") | {"mode": L.MASKED}
+        self.masked.add(group.source)
+        return {"mode": L.MASKED}
 
     def _conv2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
@@ -222,23 +244,22 @@ class Backward:
         width, transposed = planner.transposed[group.target]
         sizes: dict[str, int] = {"in": inputs, "out": outputs}
         scratch = planner.allocate(64 * planner.workers)
-        planner.emit(
+        gradients = [(
             f"{node.name}: weight gradient",
             row(
                 L.K_OUTER, x=transposed, extra=width, **grad.columns("y"), w=offset, m=scratch,
                 m_slot=64, **sizes,
             ),
-            whole=True,
-        )  # fmt: skip
+        )]  # fmt: skip
         if "bias" in node.parameters:
-            planner.emit(
-                f"{node.name}: bias gradient",
-                row(
-                    L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"),
-                    bias=parameter_offset(planner, group, "bias"), **sizes,
-                ),
-                whole=True, apart=False,
-            )  # fmt: skip
+            bias = parameter_offset(planner, group, "bias")
+            values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
+            gradients.append((f"{node.name}: bias gradient", values))
+        if group.whole:
+            for index, (name, values) in enumerate(gradients):
+                planner.emit(name, values, whole=True, apart=index == 0)
+        else:
+            planner.reductions += gradients
         grad_x = self.wanted(group)
         if grad_x is not None:
             sizes = {"in": outputs, "out": inputs}
@@ -248,7 +269,7 @@ class Backward:
                     L.K_LINEAR_BACKWARD, **grad.columns("x"), **grad_x.columns("y"), w=offset,
                     bias=-1, **self.mask(group), **sizes,
                 ),
-                whole=True, apart=False,
+                group.whole, apart=False,
             )  # fmt: skip
 
     def _renamed(self, group: Group, grad: Buffer) -> None:
@@ -279,7 +300,7 @@ class Backward:
         grad_x = self.wanted(group)
         if grad_x is not None:
             columns = activation_mode(self.planner, group)
-            seen = self.values[group.target if columns["mode"] in BY_OUTPUT else group.source]
+            seen = self.values[group.target if group.operation in BY_OUTPUT else group.source]
             columns |= element_columns(self.planner, x=grad_x, y=grad, m=seen)
             self.planner.emit(
                 f"{group.node.name}: gradient of {group.operation}",

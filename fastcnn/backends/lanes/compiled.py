@@ -5,10 +5,13 @@ versions of fastcnn, numba and llvmlite, and the processor, so that it never ser
 one home folder serves different machines.
 """
 
+import gc
 import hashlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +84,7 @@ def _compile() -> Start:
     except OSError as error:
         log.warning("kernels cannot be kept (%s): every process compiles them anew", error)
         folder, cache = None, None
-    with late_codegen.only_for(dispatcher.py_func.__qualname__):
+    with late_codegen.only_for(dispatcher.py_func.__qualname__), _uncollected():
         dispatcher.compile(interpreter.SIGNATURE)
     dispatcher.disable_compile()
     compiled = cache is None or cache.missed
@@ -89,6 +92,18 @@ def _compile() -> Start:
     if compiled:
         log.warning("the kernels are ready after %.1f s", seconds)
     return Start(seconds, compiled, folder)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: compilation drops little, and looking for it took a tenth."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class _Locator(caching._CacheLocator):

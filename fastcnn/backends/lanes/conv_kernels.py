@@ -93,7 +93,7 @@ def channels_of_tile(left):
 @linked
 def products(
     A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias, y, ypix, stride,
-    relu, m, mode,
+    relu, mode,
 ):  # fmt: skip
     """All channels of some positions; with ``ahead``, those behind them are asked for meanwhile."""
     c = 0
@@ -102,37 +102,36 @@ def products(
         if ahead:
             near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
             ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
-        wc, bc = w + c * taps, bias + c if bias >= 0 else -1
-        yc, mc = y + c * stride, m + c * stride
+        wc, bc, yc = w + c * taps, bias + c if bias >= 0 else -1, y + c * stride
         if rows == 8:
             for p in range(p0, end, 3):
                 conv_tile(
                     8, 3, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, A, mc, mode,
+                    A, yc, ypix, stride, relu, mode,
                 )  # fmt: skip
         elif rows == 6:
             for p in range(p0, end, 4):
                 conv_tile(
                     6, 4, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, A, mc, mode,
+                    A, yc, ypix, stride, relu, mode,
                 )  # fmt: skip
         elif rows == 4:
             for p in range(p0, end, 4):
                 conv_tile(
                     4, 4, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, A, mc, mode,
+                    A, yc, ypix, stride, relu, mode,
                 )  # fmt: skip
         elif rows == 2:
             for p in range(p0, end, 8):
                 conv_tile(
                     2, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, A, mc, mode,
+                    A, yc, ypix, stride, relu, mode,
                 )  # fmt: skip
         else:
             for p in range(p0, end, 8):
                 conv_tile(
                     1, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, A, mc, mode,
+                    A, yc, ypix, stride, relu, mode,
                 )  # fmt: skip
         c += rows
 
@@ -204,7 +203,7 @@ def convolution(A, T, P, r, block, slot, part, parts):
         else:
             products(
                 A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias,
-                y, ypix, stride, r[RELU], m, mode,
+                y, ypix, stride, r[RELU], mode,
             )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.simd import (
     LANES,
     constant,
     emit_fma,
+    emit_keep_open,
     emit_load,
     emit_prefetch,
     emit_splat,
@@ -54,19 +55,16 @@ MANY_TAPS = 64
 
 
 def _prefetch_targets(
-    at: Emitter, CB: int, PB: int, T: Any, ypix: Any, p0: Any, ystride: Any,
-    targets: list[tuple[Any, Any, bool]],
+    at: Emitter, CB: int, PB: int, T: Any, ypix: Any, p0: Any, ystride: Any, Y: Any, y0: Any
 ) -> None:  # fmt: skip
-    """Ask for what a tile touches after its sums: arrays, offsets, whether they are written."""
+    """Ask for what a tile touches after its sums."""
     builder = at.builder
     with builder.if_then(builder.icmp_signed(">", T, at.index(MANY_TAPS))):
         for p in range(PB):
             position = at.table(ypix, at.offset(p0, p, 1))
             for c in range(CB):
                 inside = at.offset(position, c, ystride)
-                for array, first, written in targets:
-                    pointer = at.pointer(array, builder.add(first, inside))
-                    emit_prefetch(builder, pointer, written)
+                emit_prefetch(builder, at.pointer(Y, builder.add(y0, inside)), write=True)
 
 
 def _conv_parts(
@@ -86,17 +84,13 @@ def _conv_parts(
 def conv_tile(
     at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
     taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any, M: Any, m0: Any, masked: Any,
+    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any, masked: Any,
 ) -> None:  # fmt: skip
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-    If ``masked``, zero wherever ``M``, laid out as ``Y``, is not positive.
+    If ``masked``, zero wherever ``Y`` was zero.
     """
-    builder = at.builder
-    hidden = builder.icmp_signed("!=", masked, at.index(0))
-    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(Y, y0, True)])
-    with builder.if_then(hidden):
-        _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, [(M, m0, False)])
+    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, Y, y0)
     parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
     for c, p, sums in parts:
         positions = [at.table(ypix, at.offset(p0, p + j, 1)) for j in range(len(sums[0]))]
@@ -105,22 +99,25 @@ def conv_tile(
             for i, row in enumerate(sums)
             for value, position in zip(row, positions, strict=True)
         ]
-        emit_outputs(at, places, Y, y0, relu, M, m0, hidden)
+        emit_outputs(at, places, Y, y0, relu, masked)
 
 
 def emit_outputs(
-    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any, M: Any, m0: Any,
-    hidden: Any,
-) -> None:  # fmt: skip
-    """Store values at their places, rectified, or if ``hidden`` masked by what ``M`` has there."""
+    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any, masked: Any
+) -> None:
+    """Store values at their places, rectified, or if ``masked`` zero where a zero stood.
+
+    A rectifier's output is a mask for its gradient, which takes its place. Another pass over a
+    place, as at the end of a tile, finds a gradient there that is open or zero already.
+    """
     builder = at.builder
-    with builder.if_else(hidden) as (then, otherwise):
+    with builder.if_else(builder.icmp_signed("!=", masked, at.index(0))) as (then, otherwise):
         with then:
             for value, inside in places:
-                mask = emit_load(builder, at.pointer(M, builder.add(m0, inside)))
-                closed = builder.fcmp_ordered("<=", mask, constant(0.0))
-                value = builder.select(closed, constant(0.0), value)
-                emit_store(builder, value, at.pointer(Y, builder.add(y0, inside)))
+                target = at.pointer(Y, builder.add(y0, inside))
+                emit_store(
+                    builder, emit_keep_open(builder, emit_load(builder, target), value), target
+                )
         with otherwise:
             for value, inside in places:
                 target = at.pointer(Y, builder.add(y0, inside))

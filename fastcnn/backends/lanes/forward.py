@@ -111,7 +111,7 @@ class Forward:
         )  # fmt: skip
 
     def linear(self, group: Group) -> None:
-        """Fully connected layer over the whole batch."""
+        """Fully connected layer."""
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         if x.halo != NO_HALO or y.halo != NO_HALO:
             raise Unsupported("a linear layer on a padded map")
@@ -124,7 +124,7 @@ class Forward:
                 w=parameter_offset(planner, group, "weight"),
                 bias=parameter_offset(planner, group, "bias"), relu=int(group.relu), **columns,
             ),
-            whole=True,
+            group.whole,
         )  # fmt: skip
         if planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
@@ -135,7 +135,7 @@ class Forward:
             planner.emit(
                 f"{group.node.name}: transpose input",
                 row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
-                whole=True, apart=False,
+                group.whole, apart=False,
             )  # fmt: skip
 
     def flatten(self, group: Group) -> None:

@@ -24,6 +24,8 @@ class Group:
         All nodes of the group.
     relu, pooled : bool
         Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused behind the operation.
+    whole : bool
+        Whether all threads share the whole batch out among them; otherwise each has its blocks.
     reads, writes : int
         Stages of the forward pass. Between two stages every thread has finished all blocks; what
         is written in one stage and read in the same one may be forgotten behind each block.
@@ -35,6 +37,7 @@ class Group:
     target: int
     relu: bool = False
     pooled: bool = False
+    whole: bool = False
     reads: int = 0
     writes: int = 0
     members: list[int] = field(default_factory=list)
@@ -83,8 +86,8 @@ def _fuses(last: Group, node: Node) -> bool:
 def number_stages(groups: list[Group], batch_statistics: bool) -> None:
     """Set each group's stages.
 
-    A linear layer takes the whole batch at once, in a stage of its own; batch normalisation by
-    the batch's statistics ends a stage between its sums and what it makes of them.
+    A linear layer takes many blocks at once, in a stage of its own; batch normalisation by the
+    batch's statistics ends a stage between its sums and what it makes of them.
     """
     stage = 0
     for group in groups:

@@ -202,17 +202,28 @@ def run_block_row(
 
 
 @linked
+def takes_many(r):
+    """Whether a row had better take many blocks at once."""
+    return r[KERNEL] == K_LINEAR or r[KERNEL] == K_LINEAR_BACKWARD or r[KERNEL] == K_TRANSPOSE
+
+
+@linked
+def run_linear_row(A, P, r, block, blocks, part, parts):
+    """Run a thread's share of a row for some blocks from ``block`` on."""
+    if r[KERNEL] == K_TRANSPOSE:
+        dense.transpose(A, r, block, blocks, part, parts)
+    else:
+        dense.linear(A, P, r, block, blocks, part, parts, r[KERNEL] == K_LINEAR_BACKWARD)
+
+
+@linked
 def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
     """Run a thread's share of a row that takes the whole batch at once."""
     kernel = r[KERNEL]
-    if kernel == K_LINEAR:
-        dense.linear(A, P, r, blocks, part, parts, False)
-    elif kernel == K_LINEAR_BACKWARD:
-        dense.linear(A, P, r, blocks, part, parts, True)
+    if takes_many(r):
+        run_linear_row(A, P, r, 0, blocks, part, parts)
     elif kernel == K_OUTER:
         dense.outer(A, G, r, blocks, worker, part, parts)
-    elif kernel == K_TRANSPOSE:
-        dense.transpose(A, r, blocks, part, parts)
     elif kernel == K_LINEAR_BIAS_GRADIENT:
         dense.linear_bias_gradient(A, G, r, blocks, part, parts)
     elif kernel == K_PACK:
@@ -241,8 +252,8 @@ def run(
     rest.
 
     All threads call this together. A phase of rows over blocks gives each thread whole blocks,
-    which it takes through all its rows while they are in its cache; blocks that are left over are
-    done by all threads together, row by row.
+    which it takes through all its rows while they are in its cache, one after the other but for
+    linear layers; blocks that are left over are done by all threads together, row by row.
     """
     state = flush_denormals()
     arrived = 0
@@ -259,25 +270,44 @@ def run(
                 for n in range(first, last):
                     run_batch_row(A, T, P, G, program[n], blocks, count, thread, thread, threads)
             else:
-                rounds, rest = blocks // threads, blocks % threads
-                for turn in range(rounds + rest):
-                    shared = turn >= rounds
-                    block = rounds * (threads - 1) + turn if shared else thread * rounds + turn
-                    slot, part, parts = (0, thread, threads) if shared else (thread, 0, 1)
+                rounds = blocks // threads
+                mine = thread * rounds
+                n = first
+                while n < last:
+                    end = n + 1
+                    if takes_many(program[n]):
+                        run_linear_row(A, P, program[n], mine, rounds, 0, 1)
+                    else:
+                        while end < last and not takes_many(program[end]):
+                            end += 1
+                        for block in range(mine, mine + rounds):
+                            for i in range(n, end):
+                                run_block_row(
+                                    A, T, P, program[i], seed, step, first_sample, block, thread,
+                                    thread, 0, 1,
+                                    count, order, start, bytes_, floats, labels, targets, weights,
+                                    mean_weight, outputs, block_losses, block_hits,
+                                )  # fmt: skip
+                    n = end
+                if blocks % threads:
                     # Another thread's slot is about to be used.
-                    if turn == rounds and not barrier(sync, arrived, threads):
+                    if not barrier(sync, arrived, threads):
                         return restore_denormals(state)
-                    arrived += turn == rounds
+                    arrived += 1
+                for block in range(rounds * threads, blocks):
                     for n in range(first, last):
-                        run_block_row(
-                            A, T, P, program[n], seed, step, first_sample, block, slot, thread,
-                            part, parts,
-                            count, order, start, bytes_, floats, labels, targets, weights,
-                            mean_weight, outputs, block_losses, block_hits,
-                        )  # fmt: skip
-                        if shared and not barrier(sync, arrived, threads):
+                        if takes_many(program[n]):
+                            run_linear_row(A, P, program[n], block, 1, thread, threads)
+                        else:
+                            run_block_row(
+                                A, T, P, program[n], seed, step, first_sample, block, 0, thread,
+                                thread, threads,
+                                count, order, start, bytes_, floats, labels, targets, weights,
+                                mean_weight, outputs, block_losses, block_hits,
+                            )  # fmt: skip
+                        if not barrier(sync, arrived, threads):
                             return restore_denormals(state)
-                        arrived += shared
+                        arrived += 1
             if not barrier(sync, arrived, threads):
                 return restore_denormals(state)
             arrived += 1

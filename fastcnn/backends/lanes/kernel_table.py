@@ -47,11 +47,15 @@ class Cost:
 class Row:
     """A program row with the tables that it refers to."""
 
-    def __init__(self, values: np.ndarray, tables: np.ndarray, batch: int) -> None:
+    def __init__(
+        self, values: np.ndarray, tables: np.ndarray, batch: int, threads: int = 1
+    ) -> None:
         self._values = values
         self._tables = tables
         self.batch = batch
         self.blocks = -(-batch // LANES)
+        #: Blocks that a thread has in hand.
+        self.own_blocks = max(1, self.blocks // threads)
 
     def __getitem__(self, column: int) -> int:
         return int(self._values[column])
@@ -317,9 +321,9 @@ def _gradient_tile(r: Row) -> str:
 
 
 def _linear_tile(r: Row) -> str:
-    if r.blocks >= 4:
+    if r.own_blocks >= 4:
         tile = (4 if r[L.OUT] >= 4 else 1, 4)
-    elif r.blocks >= 2 and r[L.OUT] >= 16:
+    elif r.own_blocks >= 2 and r[L.OUT] >= 16:
         tile = (8, 2)
     else:
         tile = (16 if r[L.OUT] >= 16 else 4 if r[L.OUT] >= 4 else 1, 1)

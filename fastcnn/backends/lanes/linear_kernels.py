@@ -1,4 +1,4 @@
-"""Kernels of fully connected layers and gradient sums, over the whole batch.
+"""Kernels of fully connected layers and gradient sums, over some blocks or the whole batch.
 
 A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads. A is the arena, T the
@@ -15,7 +15,6 @@ from fastcnn.backends.lanes.layout import (
     EXTRA,
     EXTRA_BLOCK,
     IN,
-    M_BLOCK,
     M_SLOT,
     MASKED,
     MODE,
@@ -35,16 +34,17 @@ LANES = simd.LANES
 
 
 @linked
-def linear(A, P, r, blocks, part, parts, backward):
-    """Fully connected layer over all blocks: forward, or the gradient of its input.
+def linear(A, P, r, block, blocks, part, parts, backward):
+    """Fully connected layer over some blocks: forward, or the gradient of its input.
 
-    IN inputs and OUT outputs of this product; with MODE 1 outputs are zero where M is not positive.
+    IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
     A unit is 16 outputs: with few blocks they fill the registers.
     """
     inner, outer = r[IN], r[OUT]
     wout, win = (1, outer) if backward else (inner, 1)
     biased = not backward and r[BIAS] >= 0
-    x_block, y_block, relu = r[X_BLOCK], r[Y_BLOCK], r[RELU]
+    x_block, y_block, relu, masked = r[X_BLOCK], r[Y_BLOCK], r[RELU], r[MODE] == MASKED
+    x0, y0 = r[X] + block * x_block, r[Y] + block * y_block
     first, last = share((outer + 15) // 16, part, parts)
     for unit in range(first, last):
         end = min(unit * 16 + 16, outer)
@@ -55,56 +55,146 @@ def linear(A, P, r, blocks, part, parts, backward):
             o = unit * 16
             if left in (2, 3) and end - o == 16:
                 done = 2
-            x = r[X] + b * x_block
+            x = x0 + b * x_block
             while o < end:
-                w, y = r[W] + o * wout, r[Y] + b * y_block + o * LANES
+                w, y = r[W] + o * wout, y0 + b * y_block + o * LANES
                 bias = r[BIAS] + o if biased else -1
                 if done == 4 and end - o >= 4:
                     linear_tile(
-                        4, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        4,
+                        4,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 4
                 elif done == 4:
                     linear_tile(
-                        1, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        1,
+                        4,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 1
                 elif done == 2:
                     linear_tile(
-                        8, 2, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        8,
+                        2,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 8
                 elif end - o == 16:
                     linear_tile(
-                        16, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        16,
+                        1,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 16
                 elif end - o >= 4:
                     linear_tile(
-                        4, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        4,
+                        1,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 4
                 else:
                     linear_tile(
-                        1, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu
+                        1,
+                        1,
+                        A,
+                        x,
+                        x_block,
+                        inner,
+                        P,
+                        w,
+                        wout,
+                        win,
+                        P,
+                        bias,
+                        A,
+                        y,
+                        y_block,
+                        relu,
+                        masked,
                     )
                     o += 1
-            if r[MODE] == MASKED:
-                for n in range(b, b + done):
-                    for k in range(unit * 16, end):
-                        at = r[Y] + n * y_block + k * LANES
-                        mask = simd.load(A, r[M] + n * r[M_BLOCK] + k * LANES)
-                        simd.store(A, at, simd.keep_positive(mask, simd.load(A, at)))
             b += done
 
 
 @linked
-def transpose(A, r, blocks, part, parts):
+def transpose(A, r, block, blocks, part, parts):
     """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart."""
     columns = (r[IN] + LANES - 1) // LANES
     first, last = share(blocks * columns, part, parts)
     for unit in range(first, last):
-        b, i = unit // columns, unit % columns
+        b, i = block + unit // columns, unit % columns
         x = r[X] + b * r[X_BLOCK] + i * LANES * LANES
         transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i * LANES, r[OUT])
 
@@ -121,29 +211,34 @@ def outer(A, G, r, blocks, worker, part, parts):
     samples = blocks * LANES
     first, last = share(tiles * strips, part, parts)
     spare = r[M] + worker * r[M_SLOT]
-    for unit in range(first, last):
-        tile, i = unit // strips, (unit % strips) * 64
-        o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
-        count = 4 if tile < outputs // 4 else 1
-        d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
-        if i + 64 <= inputs:
-            if count == 4:
+    # A strip of inputs stays in the first-level cache for all outputs.
+    for strip in range(strips):
+        i = strip * 64
+        for tile in range(
+            (first - strip + strips - 1) // strips, (last - strip + strips - 1) // strips
+        ):
+            o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
+            count = 4 if tile < outputs // 4 else 1
+            d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
+            if i + 64 > inputs:
+                narrow_outer(A, G, r, samples, d, x, g, min(64, inputs - i), count, spare)
+            elif count == 4:
                 outer_tile(4, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
             else:
                 outer_tile(1, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
-            continue
-        for k in range(0, inputs - i, LANES):
-            if count == 4:
-                outer_tile(
-                    4, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False
-                )
-            else:
-                outer_tile(
-                    1, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False
-                )
-            for row in range(count):
-                for j in range(min(LANES, inputs - i - k)):
-                    G[g + row * inputs + k + j] = A[spare + row * LANES + j]
+
+
+@linked
+def narrow_outer(A, G, r, samples, d, x, g, width, count, spare):
+    """The same for the last inputs, fewer than a tile's, of COUNT outputs."""
+    for k in range(0, width, LANES):
+        if count == 4:
+            outer_tile(4, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
+        else:
+            outer_tile(1, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
+        for row in range(count):
+            for j in range(min(LANES, width - k)):
+                G[g + row * r[IN] + k + j] = A[spare + row * LANES + j]
 
 
 @linked

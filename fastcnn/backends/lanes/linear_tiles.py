@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastcnn.backends.lanes.conv_tiles import emit_outputs
 from fastcnn.backends.lanes.emitter import Emitter, tile
 from fastcnn.backends.lanes.simd import (
     LANES,
@@ -18,9 +19,9 @@ from fastcnn.backends.lanes.target import blocking, split
 def linear_tile(
     at: Emitter, OB: int, NB: int, X: Any, x0: Any, xblock: Any, K: Any,
     W: Any, w0: Any, wout: Any, win: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, yblock: Any, relu: Any,
+    Y: Any, y0: Any, yblock: Any, relu: Any, masked: Any,
 ) -> None:  # fmt: skip
-    """OB outputs of NB blocks of a matrix product, with bias and, if ``relu``, a rectifier.
+    """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
 
     The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input
     gradient differ in these two strides.
@@ -29,14 +30,14 @@ def linear_tile(
         _multiply(
             at, rows, columns, X, at.offset(x0, n, xblock), xblock, K,
             W, at.offset(w0, o, wout), wout, win, B, at.optional(b0, o),
-            Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock, relu,
+            Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock, relu, masked,
         )  # fmt: skip
 
 
 def _multiply(
     at: Emitter, OB: int, NB: int, X: Any, x0: Any, xblock: Any, K: Any,
     W: Any, w0: Any, wout: Any, win: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, yblock: Any, relu: Any,
+    Y: Any, y0: Any, yblock: Any, relu: Any, masked: Any,
 ) -> None:  # fmt: skip
     builder = at.builder
     rows = [at.pointer(X, at.offset(x0, n, xblock)) for n in range(NB)]
@@ -55,10 +56,12 @@ def _multiply(
         return updated
 
     flat = at.loop(at.index(0), K, initial, step)
-    for o in range(OB):
-        for n in range(NB):
-            target = at.pointer(Y, at.offset(at.offset(y0, n, yblock), o, LANES))
-            emit_store(builder, at.rectified(flat[o * NB + n], relu), target)
+    places = [
+        (flat[o * NB + n], at.offset(at.offset(at.index(0), n, yblock), o, LANES))
+        for o in range(OB)
+        for n in range(NB)
+    ]
+    emit_outputs(at, places, Y, y0, relu, masked)
 
 
 @tile(2)

@@ -15,6 +15,9 @@ ANY_LAYOUT = ("conv2d", "conv_transpose2d", "batch_norm", "add", "relu", "sigmoi
               "dropout", "dropout2d", "leaky_relu", "elu",
               "gelu", "silu", "softplus")  # fmt: skip
 
+#: Weights of a linear layer that stay in the second-level cache while blocks pass.
+FITS_BESIDE = 64 * 1024
+
 
 class Planner:
     """Reserves memory and collects rows.
@@ -51,6 +54,8 @@ class Planner:
         self.backward = backward
         self.training = training
         self.groups = fuse(graph)
+        for group in self.groups:
+            group.whole = group.operation == "linear" and self._shares_batch(group.node)
         number_stages(self.groups, training)
         self.makers = {group.target: group for group in self.groups}
         self.readers: dict[int, list[Group]] = {}
@@ -157,6 +162,15 @@ class Planner:
         if any(reader.writes != maker.writes for reader in self.readers.get(index, [])):
             return False
         return maker.operation not in RENAMES or self.gradient_passes(maker.source)
+
+    def _shares_batch(self, node: Node) -> bool:
+        """Whether threads had better have a part of a linear layer's weights each than all of them.
+
+        With its own blocks a thread waits for none and fetches no other's activations, but all of
+        the weights.
+        """
+        weights = int(np.prod(self.parameters[node.parameters["weight"]][1]))
+        return weights > FITS_BESIDE or self.blocks < 2 * self.workers
 
     def _written(self, index: int) -> int:
         return 0 if index == INPUT else self.makers[index].writes

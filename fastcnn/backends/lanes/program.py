@@ -107,7 +107,8 @@ class Program:
         """The program as a table: each row's kernel, sizes, register tile, bytes and FLOPs.
 
         Rows of a block phase take one block of 16 samples after the other through all of the
-        phase; rows of a batch phase share the whole batch out among the threads.
+        phase, but linear layers all that a thread has; rows of a batch phase share the whole batch
+        out among the threads.
         """
         costs = self.costs()
         lines = []
@@ -117,7 +118,7 @@ class Program:
                 lines.append((
                     f"{number} {'batch' if whole else 'block'}" if index == first else "",
                     self.names[index], kernel.name, self.sizes(index),
-                    kernel.tile(self._row(self.rows[index])),
+                    kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
                     *_cells(costs[index]),
                 ))  # fmt: skip
         header = ("phase", "step", "kernel", "sizes", "tile", "read", "written", "FLOPs")
@@ -131,8 +132,8 @@ class Program:
         )
         return f"{title}\n\n{text_table(header, lines, left=5, footer=total)}"
 
-    def _row(self, values: np.ndarray) -> Row:
-        return Row(values, self.tables, self.batch)
+    def _row(self, values: np.ndarray, threads: int = 1) -> Row:
+        return Row(values, self.tables, self.batch, threads)
 
 
 def _cells(cost: Cost) -> tuple[str, str, str]:

@@ -12,8 +12,8 @@ from fastcnn.backends.lanes.grouping import Group
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 
-#: Modes of activations whose gradient needs the output; that of all others needs the input.
-BY_OUTPUT = (L.ACT_RELU, L.ACT_SIGMOID, L.ACT_TANH)
+#: Activations whose gradient needs the output; that of all others needs the input.
+BY_OUTPUT = ("relu", "sigmoid", "tanh")
 
 
 def grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

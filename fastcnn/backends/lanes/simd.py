@@ -113,6 +113,12 @@ def emit_keep_positive(builder: Any, mask: Any, x: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<=", mask, zero), zero, x)
 
 
+def emit_keep_open(builder: Any, mask: Any, x: Any) -> Any:
+    """``x`` where ``mask`` is not 0, else 0."""
+    zero = constant(0.0)
+    return builder.select(builder.fcmp_ordered("==", mask, zero), zero, x)
+
+
 def emit_wins(builder: Any, candidate: Any, best: Any) -> Any:
     """Lanes in which ``candidate`` replaces ``best`` as maximum: larger, or NaN."""
     return builder.or_(

@@ -19,7 +19,6 @@ from fastcnn.backends.lanes.layout import (
     M_BLOCK,
     M_SLOT,
     M_TABLE,
-    MASKED,
     MODE,
     OUT,
     PLAIN,
@@ -119,12 +118,10 @@ def winograd(A, T, P, r, block, slot, worker, part, parts):
             near, far = share(outputs, i, PRODUCTS)
             if r[MODE] != POOLED:
                 prefetch_tiles(A, y0, ypix, p0, p0 + count, r[Y_ROW], r[Y_CHANNEL], near, far)
-            if r[MODE] == MASKED:
-                prefetch_tiles(A, m0, ypix, p0, p0 + count, r[Y_ROW], r[Y_CHANNEL], near, far)
             products(
                 A, T, P, r, False, transformed + i * from_step, pixels, 0, count, channels,
                 inputs, outputs, r[W] + i * r[OUT], -1, sums + i * to_step, pixels, each,
-                0, 0, PLAIN,
+                0, PLAIN,
             )  # fmt: skip
         for c in range(outputs):
             bias = r[BIAS] + c if r[BIAS] >= 0 else -1
@@ -136,8 +133,7 @@ def winograd(A, T, P, r, block, slot, worker, part, parts):
                     )
                 else:
                     output_tile(
-                        A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], r[RELU],
-                        A, m0 + inside, r[MODE],
+                        A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], r[RELU], r[MODE]
                     )  # fmt: skip
 
 

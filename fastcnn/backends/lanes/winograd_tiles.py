@@ -85,18 +85,16 @@ def _outputs(at: Emitter, S: Any, s0: Any, sstep: Any, bias: Any) -> list[list[A
 @tile(0)
 def output_tile(
     at: Emitter, S: Any, s0: Any, sstep: Any, B: Any, b0: Any, Y: Any, y0: Any, yrow: Any,
-    relu: Any, M: Any, m0: Any, masked: Any,
+    relu: Any, masked: Any,
 ) -> None:  # fmt: skip
     """2x2 outputs, with bias and rectifier or mask as those of ``conv_tile``."""
-    builder = at.builder
-    hidden = builder.icmp_signed("!=", masked, at.index(0))
     rows = _outputs(at, S, s0, sstep, at.bias(B, b0, 1)[0])
     places = [
         (value, at.offset(at.offset(at.index(0), i, yrow), j, LANES))
         for i, row in enumerate(rows)
         for j, value in enumerate(row)
     ]
-    emit_outputs(at, places, Y, y0, relu, M, m0, hidden)
+    emit_outputs(at, places, Y, y0, relu, masked)
 
 
 @tile(0)
