@@ -48,7 +48,7 @@ def _apply_backward(
         return getattr(im2col, f"{name}_backward")(grad_output, x, **arguments)
     mode, numbers = activation_function(name, arguments)
     # A rectifier's output is positive where its input is.
-    by_output = mode in BY_OUTPUT and mode != L.ACT_RELU
+    by_output = name in BY_OUTPUT and name != "relu"
     return run_steps(FROM_OUTPUT if by_output else FROM_INPUT, mode, numbers, x, grad_output)
 
 
