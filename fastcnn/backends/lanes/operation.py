@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.engine import Engine, default_threads
 #: Multiplications that take four times as long as starting a thread.
 WORTH_A_THREAD = 40_000_000
 #: Multiplications that take as long as bringing a number into lanes, or out of them.
-MOVE = 15
+MOVE = 20
 #: Their gradients need nothing of the forward pass but the input.
 LINEAR_IN_INPUT = ("conv2d", "conv_transpose2d", "linear")
 #: Theirs need nothing but the gradient of the output.
@@ -49,7 +49,7 @@ class Operation:
             offset += int(np.prod(shape))
         inputs, outputs = (batch * int(np.prod(shape)) for shape in (input_shape, output_shape))
         products = max((int(np.prod(shape[1:])) for _, shape in parameters), default=1)
-        work = (outputs * products + MOVE * (inputs + outputs)) * (2 if backward else 1)
+        work = outputs * products + MOVE * (inputs + outputs)
         build: dict[str, Any] = (
             {"backward": True, "input_gradient": True, "arrays": True}
             if backward
