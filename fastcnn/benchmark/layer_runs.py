@@ -5,7 +5,7 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.engine import Engine
-from fastcnn.backends.lanes.functions import LINEAR_IN_INPUT
+from fastcnn.backends.lanes.operation import LINEAR_IN_INPUT
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
 from fastcnn.training.blas import blas_threads
 

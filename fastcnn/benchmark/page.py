@@ -145,8 +145,8 @@ def _layers(report: Report) -> list[str]:
     return [
         "## Single layers", "", command("fastcnn bench layer"), "",
         "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
-        "lanes already; a single call brings them there and back. Sums, normalisation and dropout "
-        "are im2col's when called alone; the dropout of others draws a mask of its own. Rates "
+        "lanes already; a single call brings them there and back, but for functions of single "
+        "elements. Sums, normalisation and dropout are im2col's when called alone; the dropout of others draws a mask of its own. Rates "
         "count operations by definition, so that Winograd's convolutions, which need fewer, may "
         "pass the processor's peak.", "",
         "PyTorch is the best of eager, channels_last (of maps) and torch.compile (in channels_last "

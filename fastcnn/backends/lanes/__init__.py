@@ -21,25 +21,13 @@ from fastcnn.backends.im2col import (
     mse,
     mse_backward,
 )
-from fastcnn.backends.lanes.functions import (
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    conv2d,
-    conv2d_backward,
-    conv_transpose2d,
-    conv_transpose2d_backward,
+from fastcnn.backends.lanes.elementwise import (
     elu,
     elu_backward,
     gelu,
     gelu_backward,
     leaky_relu,
     leaky_relu_backward,
-    linear,
-    linear_backward,
-    max_pool2d,
-    max_pool2d_backward,
     relu,
     relu_backward,
     sigmoid,
@@ -50,6 +38,20 @@ from fastcnn.backends.lanes.functions import (
     softplus_backward,
     tanh,
     tanh_backward,
+)
+from fastcnn.backends.lanes.functions import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    conv2d,
+    conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    linear,
+    linear_backward,
+    max_pool2d,
+    max_pool2d_backward,
 )
 
 __all__ = [

@@ -192,6 +192,19 @@ class Engine:
         return padded[:, :, top : top + buffer.height, left : left + buffer.width]
 
 
+def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
+    """Run rows over one block, of kernels that need no table but one of a single position 0."""
+    compiled.start()
+    nothing, one, none = np.zeros(1), np.zeros(1, np.int64), NO_FLOATS
+    phases = np.array([[0, len(rows), 0]])
+    run_threads(threads, (
+        phases, rows, arena, np.zeros(1, np.int32), none, none, none, none,
+        KINDS[None], np.zeros(6), nothing, 0, 0, 0, LANES, LANES, one,
+        NO_BYTES, none, NO_LABELS, none, NO_WEIGHTS, none,
+        np.zeros(1), one.copy(), np.zeros(1), np.zeros(1), one.copy(), np.zeros(1), one,
+    ))  # fmt: skip
+
+
 def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
     """Call the interpreter on this thread and ``threads - 1`` others, and wait for all."""
     sync = np.zeros(16, np.int64)

@@ -58,8 +58,22 @@ class Forward:
         planner.emit("input", row(L.K_INPUT, **buffer.columns("y"), **columns))
         return normalisation
 
+    def gradient_row(self, buffer: Buffer) -> None:
+        """Pack the gradient of the network's output from an array into a buffer."""
+        channel = np.arange(buffer.channels)[:, None] * buffer.channel
+        # One channel, as they all have the same factor 1.
+        columns: dict[str, int] = {
+            "in": buffer.channels * buffer.height * buffer.width,
+            "out": 1,
+            "x_table": self.planner.table(channel + buffer.pixels()),
+            "scale": self.planner.constant([1.0, 0.0]),
+        }
+        self.planner.emit(
+            "output gradient", row(L.K_OUTPUT_GRADIENT, **buffer.columns("y"), **columns)
+        )
+
     def output_row(self, buffer: Buffer) -> None:
-        """Copy the network's output to a row for each sample."""
+        """Copy a buffer, such as the network's output, to a row for each sample."""
         channel = np.arange(buffer.channels)[:, None] * buffer.channel
         table = self.planner.table(channel + buffer.pixels())
         size: dict[str, int] = {"in": buffer.channels * buffer.height * buffer.width}

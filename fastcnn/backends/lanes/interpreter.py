@@ -44,6 +44,7 @@ from fastcnn.backends.lanes.layout import (
     K_NORM_SUMS,
     K_OUTER,
     K_OUTPUT,
+    K_OUTPUT_GRADIENT,
     K_PACK,
     K_REDUCE,
     K_TRANSPOSE,
@@ -57,11 +58,9 @@ from fastcnn.backends.lanes.layout import (
     KEY,
     OUT,
     SCALE,
-    X_BLOCK,
     X_TABLE,
     Y_BLOCK,
     Y_SLOT,
-    X,
     Y,
 )
 from fastcnn.backends.lanes.loss_kernels import batch_weight, cross_entropy, mean_squared_error
@@ -72,6 +71,7 @@ from fastcnn.backends.lanes.optimizer_kernels import (
     total_norm,
     update,
 )
+from fastcnn.backends.lanes.output_kernels import write_output
 from fastcnn.backends.lanes.threads import barrier
 from fastcnn.backends.lanes.transpose_tiles import pack_tile
 
@@ -131,16 +131,6 @@ def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part
 
 
 @linked
-def write_output(A, T, r, block, count, start, outputs):
-    """Copy one block's outputs out of lanes to a row for each sample."""
-    size, x0 = r[IN], r[X] + block * r[X_BLOCK]
-    for lane in range(min(LANES, count - block * LANES)):
-        target = (start + block * LANES + lane) * size
-        for k in range(size):
-            outputs[target + k] = A[x0 + T[r[X_TABLE] + k] + lane]
-
-
-@linked
 def run_block_row(
     A, T, P, r, seed, step, first_sample, block, slot, worker, part, parts,
     count, order, start, bytes_, floats, labels, targets, weights, mean_weight,
@@ -187,6 +177,10 @@ def run_block_row(
         elements.dropout(
             A, T, r, dropout_key(seed, step, r[KEY]), first_sample, block, slot, part, parts
         )
+    elif kernel == K_OUTPUT:
+        write_output(A, T, r, block, count, start, outputs, part, parts)
+    elif kernel == K_OUTPUT_GRADIENT:
+        gather_input(A, T, r, block, slot, count, order, start, bytes_[:0], targets, part, parts)
     elif kernel == K_IMAGE:
         single.image(A, T, r, order[start], bytes_, floats)
     elif kernel == K_GATHER:
@@ -199,8 +193,6 @@ def run_block_row(
         cross_entropy(
             A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
         )
-    elif part == 0 and kernel == K_OUTPUT:
-        write_output(A, T, r, block, count, start, outputs)
     elif part == 0 and kernel == K_MSE:
         mean_squared_error(
             A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits

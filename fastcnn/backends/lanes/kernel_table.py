@@ -374,6 +374,7 @@ KERNELS: dict[int, Kernel] = {
     L.K_MSE: Kernel("squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
     L.K_REDUCE: Kernel("sum over blocks", _reduce, _sizes_of(L.OUT)),
     L.K_OUTPUT: Kernel("output", _vector(0, 1, 1), _sizes_of(L.IN)),
+    L.K_OUTPUT_GRADIENT: Kernel("gather gradient", _vector(0, 1, 1), _sizes_of(L.IN)),
     L.K_IMAGE: Kernel(
         "normalise image",
         lambda r: Cost(2 * r[L.IN], r[L.IN], FLOAT_BYTES * r[L.IN]),

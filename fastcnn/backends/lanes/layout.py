@@ -68,7 +68,8 @@ X_ROW, Y_ROW = 40, 41
     K_GATHER,
     K_CLEAR,
     K_MATRIX_VECTOR,
-) = range(37)
+    K_OUTPUT_GRADIENT,
+) = range(38)
 
 # Modes of K_CONV and K_ACTIVATION.
 PLAIN, MASKED, POOLED = 0, 1, 2

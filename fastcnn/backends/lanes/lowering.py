@@ -27,6 +27,7 @@ def lower(
     input_gradient: bool = False,
     outputs: bool = False,
     values: bool = False,
+    arrays: bool = False,
     pixels: bool = False,
 ) -> Program:
     """Lower a network for one batch size: forward, and if wanted the loss and all gradients.
@@ -46,6 +47,9 @@ def lower(
         Whether the network's output is copied out of the arena.
     values : bool
         Whether every node's output is kept, as it is with a backward pass.
+    arrays : bool
+        Whether the output's gradient is read from an array, ``targets``, and the input's gradient
+        copied to one, ``outputs``.
     pixels : bool
         Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
         with a batch of 1 on one thread.
@@ -80,11 +84,15 @@ def lower(
     boundary = len(planner.phases)
     if backward:
         assert gradient is not None
+        if arrays:
+            forward.gradient_row(gradient)
         walk = Backward(planner, forward.values, forward.winners, gradient, input_gradient)
         for group in reversed(planner.groups):
             walk.add(group)
         if input_gradient:
             input_grad = walk.collected(INPUT)
+            if arrays:
+                forward.output_row(input_grad)
         planner.emit_reductions()
     boundary += planner.put_preparations_first()
     planner.place_scratch()

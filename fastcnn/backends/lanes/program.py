@@ -56,22 +56,25 @@ class Program:
     def only_gradients(
         self, phases: np.ndarray, wants_x: bool, wants_weight: bool, wants_bias: bool
     ) -> np.ndarray:
-        """Phases without the rows of a convolution's gradients that are not wanted."""
-        first = self.phases[self.first_backward][0]
+        """A convolution's backward phases without the rows of gradients that are not wanted."""
         wanted = {
+            L.K_INPUT: wants_weight,
             L.K_WEIGHT_GRADIENT: wants_weight,
             L.K_BIAS_GRADIENT: wants_bias,
             L.K_REDUCE: wants_weight or wants_bias,
+            L.K_PACK: wants_x,
+            L.K_WINOGRAD_WEIGHTS: wants_x,
             L.K_CONV: wants_x,
             L.K_WINOGRAD: wants_x,
             L.K_WINOGRAD_GRADIENT: wants_weight,
             L.K_WINOGRAD_REDUCE: wants_weight,
+            L.K_OUTPUT: wants_x,
         }
         kept = [
             [index, index + 1, whole]
             for start, end, whole in phases
             for index in range(start, end)
-            if index < first or wanted.get(self.rows[index, L.KERNEL], True)
+            if wanted.get(self.rows[index, L.KERNEL], True)
         ]
         return np.array(kept, np.int64).reshape(-1, 3)
 

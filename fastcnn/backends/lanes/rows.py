@@ -1,5 +1,6 @@
 """Pieces of program rows that forward and backward share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,15 +57,19 @@ def copy(planner: Planner, name: str, x: Buffer, y: Buffer) -> None:
     planner.emit(f"{name}: copy", row(L.K_ACTIVATION, **columns, mode=L.ACT_COPY))
 
 
-def activation_mode(planner: Planner, group: Group) -> dict[str, int]:
-    """Columns that tell an activation: which, and its numbers."""
-    arguments = dict(group.node.arguments)
-    if group.operation == "gelu":
+def activation_function(operation: str, arguments: Mapping[str, Any]) -> tuple[int, list[float]]:
+    """The mode of an activation, and its numbers."""
+    if operation == "gelu":
         exact = arguments.get("approximate", "none") == "none"
-        return {"mode": L.ACT_GELU if exact else L.ACT_GELU_TANH}
-    mode = getattr(L, f"ACT_{group.operation.upper()}")
+        return L.ACT_GELU if exact else L.ACT_GELU_TANH, []
     numbers = [arguments[key] for key in ("negative_slope", "alpha", "beta", "threshold")
                if key in arguments]  # fmt: skip
+    return getattr(L, f"ACT_{operation.upper()}"), numbers
+
+
+def activation_mode(planner: Planner, group: Group) -> dict[str, int]:
+    """Columns that tell an activation: which, and its numbers."""
+    mode, numbers = activation_function(group.operation, group.node.arguments)
     return {"mode": mode, "scale": planner.constant([*numbers, 0.0])}
 
 

@@ -80,3 +80,21 @@ def pack_tile(
         value = emit_fma(builder, column, factor, summand)
         target = builder.add(y0, at.table(places, at.offset(place, i, 1)))
         emit_store(builder, builder.select(used, value, constant(0.0)), at.pointer(Y, target))
+
+
+@tile(0)
+def unpack_tile(
+    at: Emitter, X: Any, x0: Any, places: Any, place: Any, valid: Any, Y: Any, y0: Any, size: Any
+) -> None:
+    """Transpose 16 vectors and store 16 elements of each of the first ``valid`` samples.
+
+    The vectors stand at places of a table, the samples' rows in ``Y``, ``size`` floats apart.
+    """
+    builder = at.builder
+    vectors = []
+    for i in range(LANES):
+        source = builder.add(x0, at.table(places, at.offset(place, i, 1)))
+        vectors.append(emit_load(builder, at.pointer(X, source)))
+    for lane, elements in enumerate(emit_transpose(builder, vectors)):
+        with builder.if_then(builder.icmp_signed("<", at.index(lane), valid)):
+            emit_store(builder, elements, at.pointer(Y, at.offset(y0, lane, size)))
