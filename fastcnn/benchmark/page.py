@@ -146,9 +146,9 @@ def _layers(report: Report) -> list[str]:
         "## Single layers", "", command("fastcnn bench layer"), "",
         "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
         "lanes already; a single call brings them there and back, but for functions of single "
-        "elements. Sums, normalisation and dropout are im2col's when called alone; the dropout of others draws a mask of its own. Rates "
-        "count operations by definition, so that Winograd's convolutions, which need fewer, may "
-        "pass the processor's peak.", "",
+        "elements. Sums, normalisation and dropout are im2col's when called alone; the dropout of "
+        "others draws a mask of its own. Rates count operations by definition, so that Winograd's "
+        "convolutions, which need fewer, may pass the processor's peak.", "",
         "PyTorch is the best of eager, channels_last (of maps) and torch.compile (in channels_last "
         "too), each on one thread and on all. JAX (jitted), TensorFlow (a `tf.function`, NHWC) and "
         "tinygrad (jitted) take all cores. A backward pass is the gradients alone, by what a "
