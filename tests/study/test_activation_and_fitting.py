@@ -24,7 +24,7 @@ def draw(figure: Any) -> Any:
 
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(pool, "cores", lambda: 1)
+    monkeypatch.setattr(pool, "available_cores", lambda: 1)
     return make_setting(*digits_dataset(240, 90, classes=(0, 1, 2)))
 
 
