@@ -21,6 +21,9 @@ from fastcnn.backends.lanes.rows import (
 
 #: Operations whose input gradient can be masked by the input's rectifier as it is written.
 MASKING = ("conv2d", "conv_transpose2d", "linear")
+#: Operations whose input gradient is written when nothing needs the input at other places any more.
+DONE_WITH_INPUT = (*MASKING, "batch_norm", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
+                   "dropout", "dropout2d")  # fmt: skip
 
 
 class Backward:
@@ -105,7 +108,7 @@ class Backward:
 
     def _takes_place(self, group: Group) -> bool:
         """Whether the input's gradient may overwrite the input, which nobody reads any more."""
-        if group.operation not in (*MASKING, "batch_norm"):
+        if group.operation not in DONE_WITH_INPUT:
             return False
         source = group.source
         while len(self.planner.readers[source]) == 1:
