@@ -31,9 +31,9 @@ def groups(results: Iterable[Result], suite: str) -> Iterator[tuple[tuple[str, i
     yield from groups.items()
 
 
-def best(group: Iterable[Result], name: str) -> Result | None:
-    """The fastest of those contestants whose name begins so."""
-    timed = [r for r in group if r.contestant.startswith(name) and r.median == r.median]
+def best(group: Iterable[Result], *names: str) -> Result | None:
+    """The fastest of those contestants whose name begins with one of these."""
+    timed = [r for r in group if r.contestant.startswith(names) and r.median == r.median]
     return min(timed, key=lambda row: row.median, default=None)
 
 

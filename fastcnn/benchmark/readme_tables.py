@@ -8,6 +8,9 @@ from fastcnn.benchmark.results import Report, read_report
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 LOOPS_BEGIN, LOOPS_END = "<!-- loops: begin -->", "<!-- loops: end -->"
+#: Other libraries, as contestants' names begin, and their packages.
+LIBRARIES = {"PyTorch": "torch", "JAX": "jax", "TensorFlow": "tensorflow-cpu",
+             "tinygrad": "tinygrad"}  # fmt: skip
 #: Images of digits 0, 1, 2 in MNIST's training set.
 IMAGES = 18_623
 
@@ -34,19 +37,20 @@ def _replaced(readme: str, made: str, begin: str, end: str) -> str:
 
 
 def render_readme(folder: Path) -> str:
-    """README's table: training steps beside PyTorch's best."""
+    """README's table: training steps beside the fastest of the other libraries."""
     report = read_report(folder / "bench.json")
     rows = []
     for (work, batch), group in groups(report.results, "step"):
-        own, peer = best(group, "lanes"), best(group, "PyTorch")
+        own, peer = best(group, "lanes"), best(group, *LIBRARIES)
         rows.append((
             work, str(batch), threads(own),
             f"{number(peer.median)} ({peer.contestant}, {threads_of(peer)})" if peer else "-",
             f"{peer.median / own.median:.1f}" if peer and own else "-",
         ))  # fmt: skip
-    header = ("training step, µs a sample", "batch", "fastcnn", "PyTorch's best", "times faster")
+    header = ("training step, µs a sample", "batch", "fastcnn", "fastest other", "times faster")
     environment = report.environment
-    version = f", PyTorch {environment['torch']}" if "torch" in environment else ""
+    found = {name: environment[p] for name, p in LIBRARIES.items() if p in environment}
+    version = "".join(f", {name} {version}" for name, version in found.items())
     return "\n".join((
         table(header, rows, left=1), "",
         f"Forward, loss, backward and SGD with momentum; {machine(report)}{version}; medians of "
