@@ -13,7 +13,7 @@ from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.lowering import lower
 from fastcnn.backends.lanes.program import Program
 from fastcnn.backends.lanes.threads import FAILED, PATIENCE, SPINS
-from fastcnn.cores import available_cores
+from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
@@ -208,21 +208,25 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
 def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
     """Call the interpreter on this thread and ``threads - 1`` others, and wait for all."""
     sync = np.zeros(16, np.int64)
-    # Who spins where threads outnumber cores keeps the one it waits for from running.
-    sync[PATIENCE] = SPINS if threads <= available_cores() else 0
     if threads == 1:
         interpreter.run(0, 1, sync, *arguments)
         return
-    helpers = [
-        threading.Thread(target=interpreter.run, args=(index, threads, sync, *arguments))
-        for index in range(1, threads)
-    ]
+    has_cores = threads <= available_cores()
+    # Who spins where threads outnumber cores keeps the one it waits for from running.
+    sync[PATIENCE] = SPINS if has_cores else 0
+
+    def run(index: int) -> None:
+        if has_cores:
+            take_core(index)
+        interpreter.run(index, threads, sync, *arguments)
+
+    helpers = [threading.Thread(target=run, args=(index,)) for index in range(1, threads)]
     started: list[threading.Thread] = []
     try:
         for helper in helpers:
             helper.start()
             started.append(helper)
-        interpreter.run(0, threads, sync, *arguments)
+        run(0)
     except BaseException:
         sync[FAILED] = 1
         raise
