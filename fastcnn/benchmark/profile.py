@@ -258,8 +258,8 @@ def profile(
     costs = program.costs()
     rows, before = [], np.zeros(rounds)
     for number, (first, last, whole) in enumerate(program.phases):
-        part = PARTS[number >= program.first_backward]
         for row in range(first, last):
+            part = PARTS[row >= program.forward_rows]
             until = times["until", row]
             rows.append(ProfiledRow(
                 program.names[row], KERNELS[program.rows[row, KERNEL]].name, program.sizes(row),

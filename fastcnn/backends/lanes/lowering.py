@@ -81,7 +81,7 @@ def lower(
             planner.seal()
         else:
             _add_loss(planner, loss, output, gradient)
-    boundary = len(planner.phases)
+    boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
         assert gradient is not None
         if arrays:
@@ -107,6 +107,7 @@ def lower(
         constants=planner.constants,
         running=planner.running,
         first_backward=boundary,
+        forward_rows=forward_rows + len(planner.preparations),
         input=forward.values[INPUT],
         output=output,
         values={

@@ -30,7 +30,9 @@ class Program:
         By name of a batch normalisation: where its running mean stands, behind it the running
         variance.
     first_backward : int
-        The first phase after the loss.
+        The first phase after the loss; rows of the backward pass may join that of the loss.
+    forward_rows : int
+        Rows before the backward pass.
     values : dict of int to Buffer
         By node where its output stands, or of nodes that run as one that of the last; a program
         keeps them all if it has a backward pass or was asked to.
@@ -46,6 +48,7 @@ class Program:
     constants: dict[int, np.ndarray]
     running: dict[str, tuple[int, int]]
     first_backward: int
+    forward_rows: int
     input: Buffer
     output: Buffer
     values: dict[int, Buffer]
