@@ -9,6 +9,9 @@ from pathlib import Path
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnxruntime", "tensorflow",
             "tensorflow-cpu",
             "tinygrad")  # fmt: skip
+#: Other libraries, as the names of their contestants begin, and packages of which one is enough.
+LIBRARIES = {"PyTorch": ("torch",), "JAX": ("jax",),
+             "TensorFlow": ("tensorflow", "tensorflow-cpu"), "tinygrad": ("tinygrad",)}  # fmt: skip
 
 
 def describe_environment() -> dict[str, str]:
@@ -69,3 +72,13 @@ def installed(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def library_installed(contestant: str) -> bool:
+    """Whether the library is there that a contestant of :data:`LIBRARIES` is from."""
+    return any(
+        installed(package)
+        for name, packages in LIBRARIES.items()
+        if contestant.startswith(name)
+        for package in packages
+    )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.environment import library_installed
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.peers import jax, pytorch, tensorflow, tinygrad
 
@@ -16,8 +16,6 @@ class LayerPeer:
     Attributes
     ----------
     name : str
-    packages : tuple of str
-        Of which one must be installed.
     make : function of LayerCase, Arrays, bool, int
         The run of a layer, forward or backward, on some threads.
     takes : function of LayerCase, bool
@@ -27,15 +25,14 @@ class LayerPeer:
     """
 
     name: str
-    packages: tuple[str, ...]
     make: Callable[[LayerCase, Arrays, bool, int], LayerRun]
     takes: Callable[[LayerCase, bool], bool] = lambda case, backward: True
     on_each: bool = False
 
     @property
     def is_installed(self) -> bool:
-        """Whether one of its packages is there."""
-        return any(installed(package) for package in self.packages)
+        """Whether its library is there."""
+        return library_installed(self.name)
 
 
 def _is_of_maps(case: LayerCase, backward: bool) -> bool:
@@ -43,11 +40,11 @@ def _is_of_maps(case: LayerCase, backward: bool) -> bool:
 
 
 PEERS = (
-    LayerPeer("PyTorch eager", ("torch",), partial(pytorch.layer_run, "eager"), on_each=True),
-    LayerPeer("PyTorch channels_last", ("torch",), partial(pytorch.layer_run, "channels_last"),
+    LayerPeer("PyTorch eager", partial(pytorch.layer_run, "eager"), on_each=True),
+    LayerPeer("PyTorch channels_last", partial(pytorch.layer_run, "channels_last"),
               _is_of_maps, on_each=True),
-    LayerPeer("PyTorch compile", ("torch",), partial(pytorch.layer_run, "compile"), on_each=True),
-    LayerPeer("JAX jit", ("jax",), jax.layer_run),
-    LayerPeer("TensorFlow function", ("tensorflow", "tensorflow-cpu"), tensorflow.layer_run),
-    LayerPeer("tinygrad", ("tinygrad",), tinygrad.layer_run, tinygrad.takes),
+    LayerPeer("PyTorch compile", partial(pytorch.layer_run, "compile"), on_each=True),
+    LayerPeer("JAX jit", jax.layer_run),
+    LayerPeer("TensorFlow function", tensorflow.layer_run),
+    LayerPeer("tinygrad", tinygrad.layer_run, tinygrad.takes),
 )  # fmt: skip

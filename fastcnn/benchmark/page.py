@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastcnn.benchmark.environment import LIBRARIES
 from fastcnn.benchmark.markdown import (
     best,
     command,
@@ -21,8 +22,8 @@ from fastcnn.benchmark.results import Report, Result, read_report
 from fastcnn.benchmark.scaling import ScalingResult, results_of
 
 OWN = ("reference", "im2col", "lanes")
-#: How the names of other libraries' contestants begin.
-LIBRARIES = ("PyTorch", "JAX", "TensorFlow", "tinygrad")
+#: The libraries that have a column of their own beside PyTorch's.
+FURTHER = [name for name in LIBRARIES if name != "PyTorch"]
 NOBODY = "No peer was faster than fastcnn here."
 #: Rows of a profile that the page shows; the CSV has all.
 LONGEST = 12
@@ -125,7 +126,7 @@ def _layers(report: Report) -> list[str]:
         cells = [threads(row) for row in (own, best(alone, "lanes"), best(group, "im2col"))]
         rows.append((
             work, *cells, _median(best(group, "reference")), _variant(peers["PyTorch"]),
-            *(_median(peers[name]) for name in LIBRARIES[1:]),
+            *(_median(peers[name]) for name in FURTHER),
             f"{min(row.median for row in timed) / own.median:.2f}" if own and timed else "",
             own.note if own else "",
         ))  # fmt: skip
@@ -140,7 +141,7 @@ def _layers(report: Report) -> list[str]:
             if not row.rounds
         ]
     header = ("layer, batch 64, µs a sample", "lanes, in a network", "lanes, alone", "im2col",
-              "loops", "PyTorch's best", *LIBRARIES[1:], "fastest of these / lanes",
+              "loops", "PyTorch's best", *FURTHER, "fastest of these / lanes",
               "lanes' rate")  # fmt: skip
     return [
         "## Single layers", "", command("fastcnn bench layer"), "",

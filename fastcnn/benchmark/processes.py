@@ -11,16 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.environment import LIBRARIES, installed, library_installed
 from fastcnn.benchmark.peers import programs
 from fastcnn.benchmark.results import Result
 from fastcnn.errors import FastcnnError
 
-#: Packages of which contestants need one.
-PACKAGES = {"PyTorch": ("torch",), "PyTorch compile": ("torch",), "JAX": ("jax",),
-            "JAX jit": ("jax",), "TensorFlow": ("tensorflow", "tensorflow-cpu"),
-            "TensorFlow function": ("tensorflow", "tensorflow-cpu"),
-            "tinygrad": ("tinygrad",)}  # fmt: skip
 IMPORTS = {"fastcnn": "import fastcnn", "PyTorch": "import torch", "JAX": "import jax.numpy",
            "TensorFlow": "import tensorflow", "tinygrad": "import tinygrad"}  # fmt: skip
 #: Epochs of a whole training, and the contestant that runs once.
@@ -98,7 +93,7 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
     """
 
     def takes_part(name: str) -> bool:
-        return name not in PACKAGES or (peers and any(map(installed, PACKAGES[name])))
+        return not name.startswith(tuple(LIBRARIES)) or (peers and library_installed(name))
 
     results = []
     imports = {"python": "pass"} | IMPORTS

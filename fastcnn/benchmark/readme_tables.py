@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
+from fastcnn.benchmark.environment import LIBRARIES
 from fastcnn.benchmark.markdown import best, groups, machine, number, table, threads, threads_of
 from fastcnn.benchmark.processes import SLOW
 from fastcnn.benchmark.results import Report, read_report
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 LOOPS_BEGIN, LOOPS_END = "<!-- loops: begin -->", "<!-- loops: end -->"
-#: Other libraries, as contestants' names begin, and their packages.
-LIBRARIES = {"PyTorch": "torch", "JAX": "jax", "TensorFlow": "tensorflow-cpu",
-             "tinygrad": "tinygrad"}  # fmt: skip
 #: Images of digits 0, 1, 2 in MNIST's training set.
 IMAGES = 18_623
 
@@ -49,7 +47,8 @@ def render_readme(folder: Path) -> str:
         ))  # fmt: skip
     header = ("training step, µs a sample", "batch", "fastcnn", "fastest other", "times faster")
     environment = report.environment
-    found = {name: environment[p] for name, p in LIBRARIES.items() if p in environment}
+    found = {name: environment[package] for name, packages in LIBRARIES.items()
+             for package in packages if package in environment}  # fmt: skip
     version = "".join(f", {name} {version}" for name, version in found.items())
     return "\n".join((
         table(header, rows, left=1), "",

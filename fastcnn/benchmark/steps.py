@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.environment import installed, library_installed
 from fastcnn.benchmark.measure import measure, timing_of
 from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.results import Result, not_timed, result_of
@@ -51,7 +51,7 @@ def contestants(
         from fastcnn.benchmark.peers.jax import JaxTrainer
 
         yield "JAX jit", most, lambda: JaxTrainer(work)
-    if peers and (installed("tensorflow") or installed("tensorflow-cpu")):
+    if peers and (library_installed("TensorFlow")):
         from fastcnn.benchmark.peers import tensorflow
 
         for variant in tensorflow.VARIANTS:

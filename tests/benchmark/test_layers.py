@@ -129,8 +129,8 @@ def test_a_peer_that_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     def differs(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
         return LayerRun(lambda times: None, lambda: (1.5 * arrays.x,))
 
-    libraries = [LayerPeer("fails", (), fails), LayerPeer("differs", (), differs),
-                 LayerPeer("takes none", (), fails, lambda case, backward: False)]  # fmt: skip
+    libraries = [LayerPeer("fails", fails), LayerPeer("differs", differs),
+                 LayerPeer("takes none", fails, lambda case, backward: False)]  # fmt: skip
     monkeypatch.setattr(LayerPeer, "is_installed", True)
     for case in (LayerCase("relu", (2, 2, 2)), LayerCase("dropout", (2, 2, 2), None, {"p": 0.5})):
         results = bench(case, 1, libraries=libraries)
