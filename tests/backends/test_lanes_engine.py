@@ -64,6 +64,13 @@ MODELS = {
         Conv2d(36, 32, 3, padding=(0, 1), seed=3), ReLU(), Flatten(), Linear(32 * 12, 3, seed=4),
         input_shape=(2, 6, 10),
     ),
+    "winograd along rows": lambda: Sequential(
+        Conv2d(2, 9, 5, padding=2, seed=0), ReLU(), MaxPool2d(2),
+        Conv2d(9, 13, 3, padding=1, bias=False, seed=1), ReLU(),
+        Conv2d(13, 8, (2, 3), padding=(0, 2), seed=2), ReLU(), Sigmoid(),
+        Conv2d(8, 10, (1, 5), padding=(2, 0), seed=3), MaxPool2d(2), Flatten(),
+        Linear(150, 3, seed=4), input_shape=(2, 15, 17),
+    ),
     "convolution last": lambda: Sequential(
         Conv2d(1, 3, 3, padding="same", seed=0), ReLU(), Conv2d(3, 2, 3, padding=1, seed=1),
         ReLU(), Flatten(), Linear(32, 3, seed=2), input_shape=(1, 4, 4),
@@ -80,7 +87,7 @@ def test_loss_and_gradients(name: str, count: int, threads: int) -> None:
     assert np.abs(gradient - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", ["report", "winograd"])
+@pytest.mark.parametrize("name", ["report", "winograd", "winograd along rows"])
 def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
     results = [run(MODELS[name](), 90, threads) for threads in (1, 2, 4, 8)]
     for other in results[1:]:

@@ -44,7 +44,7 @@ BOUND = 1e-4
 @st.composite
 def windows(draw: Any, height: int, width: int, largest: int = 3) -> dict[str, Any]:
     """Kernel size, stride and padding of a window that fits a map."""
-    kernel = (draw(st.integers(1, min(largest, height))), draw(st.integers(1, min(3, width))))
+    kernel = tuple(draw(st.integers(1, min(largest, size))) for size in (height, width))
     stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     padding = (draw(st.integers(0, kernel[0] // 2)), draw(st.integers(0, kernel[1] // 2)))
     return {"kernel_size": kernel, "stride": stride, "padding": padding}
@@ -62,7 +62,7 @@ def maps_layer(draw: Any, shape: tuple[int, ...]) -> Any:
     )  # fmt: skip
     if kind == "conv":
         groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
-        arguments = draw(windows(height, width))
+        arguments = draw(windows(height, width, 5))
         if draw(st.booleans()):
             arguments |= {"stride": 1, "padding": "same"}
         return Conv2d(

@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_program(profiled: Profile) -> None:
     assert {row.part for row in profiled.rows} == set(PARTS)
     parts = {row.name: row.part for row in profiled.rows}
     assert parts["loss cross_entropy"] == "forward"
-    assert parts["conv2: pack weights"] == "forward"
+    assert parts["conv2: transform weights"] == "forward"
     assert parts["fc3: weight gradient"] == "backward"
     # Of the phase in which the loss is.
     assert parts["fc3: input gradient"] == parts["conv2: weight gradient"] == "backward"

@@ -53,7 +53,7 @@ def test_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "beyond the last cache of 8.0 MiB" in text
     text = explain(Case(report, 32, threads=1), best, "lanes")
     assert text.startswith("it rose in each measurement without passing a limit")
-    assert "; all that a step touches: 0.9 MiB (before 0.6), 11% of the last cache of 8.0" in text
+    assert "; all that a step touches: 1.3 MiB (before 1.0), 16% of the last cache of 8.0" in text
     assert text.endswith("; other programs took 0.0 of 2 cores meanwhile")
     assert explain(best, best, "lanes", 0.6) == "other programs took 0.6 of 2 cores meanwhile"
 

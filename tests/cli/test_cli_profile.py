@@ -24,7 +24,7 @@ def test_profile(tmp_path: Path) -> None:
 def test_plan() -> None:
     output = fastcnn("profile", "--plan", "--batch-size", 64, "--threads", 2)
     assert output.startswith("batch 64: 4 blocks of 16 samples, 2 threads, ")
-    assert "conv2: pack weights" in output
+    assert "conv2: transform weights" in output
 
 
 def test_unknown_model() -> None:

@@ -1,9 +1,10 @@
 """Rows of each operation's backward pass."""
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes import conv_rows, winograd_rows
+from fastcnn.backends.lanes import conv_rows, direct_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer, union
+from fastcnn.backends.lanes.conv_method import gradient_halo
 from fastcnn.backends.lanes.grouping import RENAMES, Group
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
@@ -145,12 +146,12 @@ class Backward:
     def _conv2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
         g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
-        weights = 0 if winograd_rows.suits_gradient(g) else g.out_channels * g.taps
+        weights = 0 if conv_rows.sums_transforms(g) else g.out_channels * g.taps
         partial, bias = self._partial(group, weights, g.out_channels)
         x = self.values[group.source]
         if group.pooled and weights and group.source == INPUT and not self.input_gradient:
             # Nobody else needs the gradient before pooling.
-            conv_rows.pooled_weight_gradient(
+            direct_rows.pooled_weight_gradient(
                 planner, node.name, g, x, grad, self.winners[group.target], partial,
                 weights if "bias" in node.parameters else -1,
             )  # fmt: skip
@@ -162,9 +163,9 @@ class Backward:
             grad = self.rectify(group, grad)
             self._bias_gradient(group, grad, bias)
         if weights:
-            conv_rows.weight_gradient(planner, node.name, g, x, grad, partial)
+            direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
         else:
-            winograd_rows.weight_gradient(planner, node.name, g, weight, x, grad)
+            conv_rows.transformed_weight_gradient(planner, node.name, g, weight, x, grad)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
@@ -180,7 +181,7 @@ class Backward:
         partial, bias = self._partial(group, count, channels)
         grad = self.rectify(group, grad)
         self._bias_gradient(group, grad, bias)
-        conv_rows.weight_gradient(planner, node.name, g, grad, self.values[group.source], partial)
+        direct_rows.weight_gradient(planner, node.name, g, grad, self.values[group.source], partial)
         self._reduce(group, partial, bias, count, channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
@@ -210,7 +211,7 @@ class Backward:
     def _before_pooling(self, group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:
         """The gradient of a convolution's own output, from that of what is pooled behind it."""
         planner, node = self.planner, group.node
-        halo = planner.geometry(node).gradient_halo()
+        halo = gradient_halo(planner.geometry(node))
         grad = planner.buffer(node.output_shape, halo, passing=True)
         h, w = windows_of_two(*node.output_shape[1:])
         planner.emit(

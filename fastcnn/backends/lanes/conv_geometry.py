@@ -20,7 +20,8 @@ class ConvGeometry:
         self.groups = node.arguments["groups"]
         self.group_outputs = self.out_channels // self.groups
         self.input, self.output = node.input_shapes[0][1:], node.output_shape[1:]
-        if node.operation == "conv_transpose2d":
+        self.transposed = node.operation == "conv_transpose2d"
+        if self.transposed:
             self.input, self.output = self.output, self.input
 
     @property

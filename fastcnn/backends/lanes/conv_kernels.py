@@ -13,7 +13,7 @@ from fastcnn.backends.lanes.conv_tiles import (
     conv_tile,
     weight_gradient_tile,
 )
-from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.division import NO, NOUGHT, share
 from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
@@ -54,6 +54,7 @@ from fastcnn.backends.lanes.transpose_tiles import lane_sums
 LANES = simd.LANES
 #: Positions that are done together by all channels; their inputs come from the second-level cache.
 CLUSTER, POOLED_CLUSTER = 12, 16
+ZERO = np.float32(0)
 #: Whether the sums of eight or six channels fit the registers.
 HIGH = 8 in tile_heights(pooled=False)
 #: Positions whose products are summed in registers before the sums go back to memory.
@@ -99,17 +100,21 @@ def channels_of_tile(left):
 
 @linked
 def products(
-    A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias, y, ypix, stride,
-    relu, mode,
+    A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, first, every, bias, y, ypix,
+    stride, relu, mode,
 ):  # fmt: skip
-    """All channels of some positions; with ``ahead``, those behind them are asked for meanwhile."""
+    """All channels of some positions; with ``ahead``, those behind them are asked for meanwhile.
+
+    Of the ``every`` packed weights of a channel those of ``taps`` taps from ``first`` on are meant.
+    """
     c = 0
     while c < channels:
         rows = channels_of_tile(channels - c)
         if ahead:
             near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
             ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
-        wc, bc, yc = w + c * taps, bias + c if bias >= 0 else -1, y + c * stride
+        wc = w + c * every + rows * first
+        bc, yc = bias + c if bias >= 0 else -1, y + c * stride
         if rows == 8:
             for p in range(p0, end, 3):
                 conv_tile(
@@ -209,8 +214,8 @@ def convolution(A, T, P, r, block, slot, part, parts):
             )  # fmt: skip
         else:
             products(
-                A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias,
-                y, ypix, stride, r[RELU], mode,
+                A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, NOUGHT, taps,
+                bias, y, ypix, stride, r[RELU], mode,
             )  # fmt: skip
 
 
@@ -236,15 +241,11 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
     spare = sums + 4 * SUM_ROW
     chunk = spare + LANES
     totals = chunk + 4 * CHUNK * LANES
-    tiles = channels // 4 + (channels % 4) // 2 + channels % 2
+    tiles = tiles_of_gradient(channels)
     first, last = share(r[GROUPS] * tiles, part, parts)
     for unit in range(first, last):
         group, tile = unit // tiles, unit % tiles
-        c = min(tile, channels // 4) * 4 + max(0, tile - channels // 4) * 2
-        if tile == tiles - 1 and channels % 2:
-            c = channels - 1
-        rows = min(4, channels - c)
-        rows = rows if rows != 3 else 2
+        c, rows = channels_of_gradient(channels, tile)
         xg = x0 + group * r[X_GROUP]
         at = group * channels + c
         d = chunk if pooled else d0 + at * stride
@@ -257,37 +258,74 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
                     unpool_chunk(
                         A, y, m, r[Y_CHANNEL], places, p // 4, end // 4, rows, chunk, dpix, totals
                     )
-                if rows == 4:
-                    for t in range(tap, tap_end, 5):
-                        weight_gradient_tile(
-                            4, 5, A, d, dpix, stride, A, xg, xpix, p, end, tap_table, t,
-                            A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
-                        )  # fmt: skip
-                elif rows == 2:
-                    for t in range(tap, tap_end, 5):
-                        weight_gradient_tile(
-                            2, 5, A, d, dpix, stride, A, xg, xpix, p, end, tap_table, t,
-                            A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
-                        )  # fmt: skip
-                else:
-                    for t in range(tap, tap_end, 8):
-                        weight_gradient_tile(
-                            1, 8, A, d, dpix, stride, A, xg, xpix, p, end, tap_table, t,
-                            A, sums + (t - tap) * LANES, SUM_ROW, p == 0,
-                        )  # fmt: skip
-            for k in range(rows):
-                target = out + (at + k) * taps
-                for t in range(tap, tap_end, LANES):
-                    whole = tap_end - t >= LANES
-                    row = sums + k * SUM_ROW + (t - tap) * LANES
-                    lane_sums(A, row, A, target + t if whole else spare)
-                    if not whole:
-                        for i in range(tap_end - t):
-                            A[target + t + i] = A[spare + i]
+                add_products(
+                    A, rows, d, dpix, stride, xg, xpix, p, end, tap_table, tap, tap_end, sums,
+                    p == 0,
+                )  # fmt: skip
+            write_sums(A, rows, sums, tap, tap_end, out + at * taps, taps, spare, NO)
         if pooled and r[BIAS] >= 0:
             for k in range(rows):
                 total = simd.load(A, totals + k * LANES)
                 A[out + r[BIAS] + at + k] = simd.lane_sum(total)
+
+
+@linked
+def add_products(
+    A, rows, d, dpix, stride, x, xpix, p, end, tap_table, tap, tap_end, sums, fresh
+):  # fmt: skip
+    """Add products over some positions to the sums of some taps and ROWS channels, 1, 2 or 4."""
+    if rows == 4:
+        for t in range(tap, tap_end, 5):
+            weight_gradient_tile(
+                4, 5, A, d, dpix, stride, A, x, xpix, p, end, tap_table, t,
+                A, sums + (t - tap) * LANES, SUM_ROW, fresh,
+            )  # fmt: skip
+    elif rows == 2:
+        for t in range(tap, tap_end, 5):
+            weight_gradient_tile(
+                2, 5, A, d, dpix, stride, A, x, xpix, p, end, tap_table, t,
+                A, sums + (t - tap) * LANES, SUM_ROW, fresh,
+            )  # fmt: skip
+    else:
+        for t in range(tap, tap_end, 8):
+            weight_gradient_tile(
+                1, 8, A, d, dpix, stride, A, x, xpix, p, end, tap_table, t,
+                A, sums + (t - tap) * LANES, SUM_ROW, fresh,
+            )  # fmt: skip
+
+
+@linked
+def write_sums(A, rows, sums, tap, tap_end, out, taps, spare, add):
+    """Write the sums over lanes of some taps and ROWS channels, or add them to what is there."""
+    for k in range(rows):
+        target = out + k * taps
+        for t in range(tap, tap_end, LANES):
+            whole = tap_end - t >= LANES
+            row = sums + k * SUM_ROW + (t - tap) * LANES
+            lane_sums(A, row, A, target + t if whole and not add else spare)
+            if whole and add:
+                total = simd.add(simd.load(A, target + t), simd.load(A, spare))
+                simd.store(A, target + t, total)
+            elif not whole:
+                for i in range(tap_end - t):
+                    A[target + t + i] = A[spare + i] + (A[target + t + i] if add else ZERO)
+
+
+@linked
+def tiles_of_gradient(channels):
+    """Tiles of a weight gradient that cover some channels."""
+    return channels // 4 + (channels % 4) // 2 + channels % 2
+
+
+@linked
+def channels_of_gradient(channels, tile):
+    """First channel and channels of a weight gradient's tile: fours, then what is left."""
+    fours = channels // 4
+    if tile < fours:
+        return tile * 4, 4
+    if tile == fours and channels % 4 >= 2:
+        return fours * 4, 2
+    return channels - 1, 1
 
 
 @linked

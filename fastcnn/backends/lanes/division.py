@@ -4,8 +4,9 @@ import numpy as np
 
 from fastcnn.backends.lanes.late_codegen import linked
 
-#: Numbers that numba takes for any others: a function is compiled again for each literal.
-NOUGHT, ONE = np.int64(0), np.int64(1)
+#: Arguments that numba takes for any others: a function is compiled again for each literal.
+NOUGHT, ONE, MISSING = np.int64(0), np.int64(1), np.int64(-1)
+NO, YES = np.bool_(False), np.bool_(True)
 
 
 @linked

@@ -10,6 +10,7 @@ from fastcnn.backends.lanes import norm_kernels as norm
 from fastcnn.backends.lanes import pixel_kernels as single
 from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
+from fastcnn.backends.lanes import winograd1d_kernels as winograd1d
 from fastcnn.backends.lanes import winograd_kernels as winograd
 from fastcnn.backends.lanes.denormals import flush_denormals, restore_denormals
 from fastcnn.backends.lanes.division import NOUGHT, ONE, share
@@ -51,6 +52,11 @@ from fastcnn.backends.lanes.layout import (
     K_UNPOOL,
     K_WEIGHT_GRADIENT,
     K_WINOGRAD,
+    K_WINOGRAD1D,
+    K_WINOGRAD1D_GRADIENT,
+    K_WINOGRAD1D_REDUCE,
+    K_WINOGRAD1D_TRANSPOSED,
+    K_WINOGRAD1D_WEIGHTS,
     K_WINOGRAD_GRADIENT,
     K_WINOGRAD_REDUCE,
     K_WINOGRAD_WEIGHTS,
@@ -147,6 +153,12 @@ def run_block_row(
         winograd.winograd(A, T, P, r, block, slot, worker, part, parts)
     elif kernel == K_WINOGRAD_GRADIENT:
         winograd.winograd_gradient(A, T, r, block, slot, worker, part, parts)
+    elif kernel in (K_WINOGRAD1D, K_WINOGRAD1D_TRANSPOSED):
+        winograd1d.winograd1d(
+            A, T, P, r, block, slot, worker, part, parts, kernel == K_WINOGRAD1D_TRANSPOSED
+        )
+    elif kernel == K_WINOGRAD1D_GRADIENT:
+        winograd1d.winograd1d_gradient(A, T, r, block, slot, worker, part, parts)
     elif kernel == K_BIAS_GRADIENT:
         conv.bias_gradient(A, T, r, block, slot, part, parts)
     elif kernel == K_UNPOOL:
@@ -230,6 +242,10 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
         winograd.winograd_weights(A, T, P, r, part, parts)
     elif kernel == K_WINOGRAD_REDUCE:
         winograd.winograd_reduce(A, G, r, blocks, worker, part, parts)
+    elif kernel == K_WINOGRAD1D_WEIGHTS:
+        winograd1d.winograd1d_weights(A, T, P, r, part, parts)
+    elif kernel == K_WINOGRAD1D_REDUCE:
+        winograd1d.winograd1d_reduce(A, G, r, blocks, worker, part, parts)
     elif kernel == K_NORM_STATISTICS:
         norm.statistics(A, P, r, blocks, count, part, parts)
     elif kernel == K_NORM_GRADIENT_STATISTICS:

@@ -1,11 +1,4 @@
-"""The table of kernels: for each, its name and what a row asks of it: sizes, tile, work.
-
-Work is counted from a row's own columns and tables. FLOPs are those of the samples, without idle
-lanes and without the overshoot of tiles; a multiply-add is two, also with a zero around a map, an
-element of a function such as the sigmoid one. Bytes are the distinct ones that a row must touch:
-each block's activations, and parameters once for a batch. What is read again from a cache or a
-register is not counted again.
-"""
+"""The table of kernels: for each, its name and what a row asks of it: sizes, tile, work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,79 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes import winograd_costs as winograd
 from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.target import blocking, tile_heights
-
-FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Work of one row for one batch.
-
-    Attributes
-    ----------
-    flops : int
-        Floating-point operations.
-    read, written : int
-        Bytes.
-    """
-
-    flops: int = 0
-    read: int = 0
-    written: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes read and written."""
-        return self.read + self.written
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.flops + other.flops, self.read + other.read, self.written + other.written)
-
-
-class Row:
-    """A program row with the tables that it refers to."""
-
-    def __init__(
-        self, values: np.ndarray, tables: np.ndarray, batch: int, threads: int = 1
-    ) -> None:
-        self._values = values
-        self._tables = tables
-        self.batch = batch
-        self.blocks = -(-batch // LANES)
-        #: Blocks that a thread has in hand.
-        self.own_blocks = max(1, self.blocks // threads)
-
-    def __getitem__(self, column: int) -> int:
-        return int(self._values[column])
-
-    @property
-    def elements(self) -> int:
-        """Channels by positions, over all groups."""
-        return max(1, self[L.GROUPS]) * self[L.CHANNELS] * self[L.POSITIONS]
-
-    def table(self, column: int, count: int) -> np.ndarray:
-        """The first entries of the table that a column places."""
-        return self._tables[self[column] : self[column] + count]
-
-    def cost(
-        self,
-        flops: int,
-        read: int,
-        written: int,
-        *,
-        partial: int = 0,
-        parameters_read: int = 0,
-        parameters_written: int = 0,
-    ) -> Cost:
-        """The cost of a batch from FLOPs a sample, vectors and partial sums a block."""
-        vectors = FLOAT_BYTES * LANES * self.blocks
-        return Cost(
-            flops * self.batch,
-            vectors * read + FLOAT_BYTES * parameters_read,
-            vectors * written + FLOAT_BYTES * (partial * self.blocks + parameters_written),
-        )
 
 
 def _no_tile(r: Row) -> str:
@@ -152,42 +76,6 @@ def _weight_gradient(r: Row) -> Cost:
     read = _input_vectors(r) + r.elements // (2 if pooled else 1)
     flops = r.elements * (2 * r[L.TAPS] + (1 if pooled else 0))
     return r.cost(flops, read, 0, partial=_weights(r))
-
-
-#: Products and additions of Winograd's F(2x2, 3x3) on a tile: of its input, of its output, of the
-#: output's gradient.
-_PRODUCTS, _TO_INPUT, _TO_OUTPUT, _TO_GRADIENT = 16, 32, 24, 12
-
-
-def _tiles(r: Row) -> tuple[int, int, int]:
-    """Input channels, output channels and tiles of a row of Winograd's."""
-    return r[L.IN], r[L.CHANNELS], r[L.POSITIONS]
-
-
-def _winograd(r: Row) -> Cost:
-    inputs, outputs, tiles = _tiles(r)
-    flops = 2 * _PRODUCTS * inputs * outputs + _TO_INPUT * inputs + _TO_OUTPUT * outputs
-    pooled, masked = r[L.MODE] == L.POOLED, r[L.MODE] == L.MASKED
-    written = outputs * tiles * (2 if pooled else 4)
-    read = 4 * tiles * inputs + (written if masked else 0)
-    return r.cost(tiles * flops, read, written, parameters_read=_PRODUCTS * inputs * outputs)
-
-
-def _winograd_gradient(r: Row) -> Cost:
-    inputs, outputs, tiles = _tiles(r)
-    flops = 2 * _PRODUCTS * inputs * outputs + _TO_INPUT * inputs + _TO_GRADIENT * outputs
-    partial = _PRODUCTS * inputs * outputs
-    return r.cost(tiles * flops, 4 * tiles * (inputs + outputs), 0, partial=partial)
-
-
-def _winograd_reduce(r: Row) -> Cost:
-    read = _PRODUCTS * r[L.IN]
-    return Cost(read * r.blocks + 24 * r[L.IN], FLOAT_BYTES * read * r.blocks, 36 * r[L.IN])
-
-
-def _winograd_sizes(r: Row) -> str:
-    inputs, outputs, tiles = _tiles(r)
-    return f"{inputs} to {outputs}, {tiles} tiles"
 
 
 def _windows(r: Row) -> int:
@@ -342,16 +230,21 @@ KERNELS: dict[int, Kernel] = {
     L.K_PACK: Kernel("pack", _pack, _sizes_of(L.TAPS)),
     L.K_CONV: Kernel("convolution", _convolution, _conv_sizes, _conv_tile),
     L.K_WEIGHT_GRADIENT: Kernel("weight gradient", _weight_gradient, _conv_sizes, _gradient_tile),
-    L.K_WINOGRAD_WEIGHTS: Kernel(
-        "Winograd weights",
-        lambda r: Cost(28 * r[L.IN], 9 * FLOAT_BYTES * r[L.IN], _PRODUCTS * FLOAT_BYTES * r[L.IN]),
-        _sizes_of(L.IN),
-    ),
-    L.K_WINOGRAD: Kernel("Winograd", _winograd, _winograd_sizes, _conv_tile),
+    L.K_WINOGRAD_WEIGHTS: Kernel("Winograd weights", winograd.weights, _sizes_of(L.IN)),
+    L.K_WINOGRAD: Kernel("Winograd", winograd.product, winograd.sizes, _conv_tile),
     L.K_WINOGRAD_GRADIENT: Kernel(
-        "Winograd gradient", _winograd_gradient, _winograd_sizes, _winograd_gradient_tile
+        "Winograd gradient", winograd.gradient, winograd.sizes, _winograd_gradient_tile
     ),
-    L.K_WINOGRAD_REDUCE: Kernel("Winograd sum", _winograd_reduce, _sizes_of(L.IN)),
+    L.K_WINOGRAD_REDUCE: Kernel("Winograd sum", winograd.reduction, _sizes_of(L.IN)),
+    L.K_WINOGRAD1D_WEIGHTS: Kernel("Winograd 1-D weights", winograd.weights_1d, _sizes_of(L.IN)),
+    L.K_WINOGRAD1D: Kernel("Winograd 1-D", winograd.product_1d, winograd.sizes_1d, _conv_tile),
+    L.K_WINOGRAD1D_TRANSPOSED: Kernel(
+        "Winograd 1-D transposed", winograd.product_1d, winograd.sizes_1d, _conv_tile
+    ),
+    L.K_WINOGRAD1D_GRADIENT: Kernel(
+        "Winograd 1-D gradient", winograd.gradient_1d, winograd.sizes_1d, _gradient_tile
+    ),
+    L.K_WINOGRAD1D_REDUCE: Kernel("Winograd 1-D sum", winograd.reduction_1d, _sizes_of(L.IN)),
     L.K_BIAS_GRADIENT: Kernel("bias gradient", _elements(1, 1, 0, 1), _map_sizes),
     L.K_MAX_POOL: Kernel("max pool", _max_pool, _window_sizes),
     L.K_MAX_POOL_BACKWARD: Kernel("max pool gradient", _max_pool_backward, _window_sizes),

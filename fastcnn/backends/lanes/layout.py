@@ -7,7 +7,7 @@ that do not have a slot for each thread.
 
 import numpy as np
 
-WIDTH = 48
+WIDTH = 56
 
 # Columns that all kernels share.
 KERNEL = 0
@@ -28,6 +28,12 @@ M_TABLE, M_CHANNEL = 31, 32
 Z, Z_BLOCK, Z_SLOT, Z_TABLE, Z_CHANNEL = 33, 34, 35, 36, 37
 BATCH, RUNNING = 38, 39
 X_ROW, Y_ROW = 40, 41
+#: Of maps that are taken in strips of rows: rows of X, pixels in a row of Y, zeros of padding.
+X_ROWS, Y_WIDTH, TOP, LEFT = 42, 43, 44, 45
+#: Rows of the highest strip; where the table of strips stands.
+STRIP_ROWS, STRIP_TABLE = 46, 47
+#: Rows of a convolution's kernel.
+KERNEL_ROWS = 48
 
 # Kernels.
 (
@@ -64,12 +70,17 @@ X_ROW, Y_ROW = 40, 41
     K_WINOGRAD,
     K_WINOGRAD_GRADIENT,
     K_WINOGRAD_REDUCE,
+    K_WINOGRAD1D_WEIGHTS,
+    K_WINOGRAD1D,
+    K_WINOGRAD1D_TRANSPOSED,
+    K_WINOGRAD1D_GRADIENT,
+    K_WINOGRAD1D_REDUCE,
     K_IMAGE,
     K_GATHER,
     K_CLEAR,
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
-) = range(38)
+) = range(43)
 
 # Modes of K_CONV and K_ACTIVATION.
 PLAIN, MASKED, POOLED = 0, 1, 2

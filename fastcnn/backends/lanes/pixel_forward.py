@@ -10,7 +10,7 @@ and written at the same places have rows of one length.
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Node
-from fastcnn.backends.lanes import conv_rows
+from fastcnn.backends.lanes import direct_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import NO_HALO, Halo, PixelBuffer, union
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry
@@ -149,13 +149,13 @@ class PixelForward(Forward):
             x, taps = self._phases(name, g, x, length)
             start = 0
         else:
-            taps, start, length = conv_rows.input_taps(g, x), int(x.at(*_corner(g))), x.row
+            taps, start, length = direct_rows.input_taps(g, x), int(x.at(*_corner(g))), x.row
         if group.pooled:
             height, width = g.output
             target = self._buffer(g.out_channels, height, width, NO_HALO, length)
         source = parameter_offset(planner, group, "weight") + np.arange(g.out_channels * g.taps)
         to = target.vectors()
-        conv_rows.emit(
+        direct_rows.emit(
             planner, f"{name}: convolution" + (" + ReLU" if group.relu else ""), g, x, target,
             taps, source.reshape(g.groups, -1, g.taps), start + to - to[0], to, g.group_inputs, 1,
             {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")},

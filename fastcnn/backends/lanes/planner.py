@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.lanes import conv_method
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Buffer, Halo, union
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry
@@ -231,7 +232,7 @@ class Planner:
         halo = NO_HALO
         for reader in self.readers.get(index, []):
             if reader.operation == "conv2d":
-                halo = union(halo, self.geometry(reader.node).input_halo())
+                halo = union(halo, conv_method.input_halo(self.geometry(reader.node)))
             elif reader.operation == "conv_transpose2d":
                 halo = union(halo, self.geometry(reader.node).gradient_halo())
         return union(halo, self.gradient_halo(index)) if self.backward else halo
@@ -242,7 +243,7 @@ class Planner:
         if maker is None or maker.pooled:
             return NO_HALO
         if maker.operation == "conv2d":
-            return self.geometry(maker.node).gradient_halo()
+            return conv_method.gradient_halo(self.geometry(maker.node))
         if maker.operation == "conv_transpose2d":
             return self.geometry(maker.node).input_halo()
         return NO_HALO

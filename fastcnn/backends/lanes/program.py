@@ -71,6 +71,10 @@ class Program:
             L.K_WINOGRAD: wants_x,
             L.K_WINOGRAD_GRADIENT: wants_weight,
             L.K_WINOGRAD_REDUCE: wants_weight,
+            L.K_WINOGRAD1D_WEIGHTS: wants_x,
+            L.K_WINOGRAD1D_TRANSPOSED: wants_x,
+            L.K_WINOGRAD1D_GRADIENT: wants_weight,
+            L.K_WINOGRAD1D_REDUCE: wants_weight,
             L.K_OUTPUT: wants_x,
         }
         kept = [
@@ -85,7 +89,10 @@ class Program:
         """The phases of input and backward pass, with or without the forward pass between."""
         if not skip_forward:
             return self.phases
-        needed = {L.K_PACK: 1, L.K_WINOGRAD_WEIGHTS: 1, L.K_INPUT: 0, L.K_TRANSPOSE: 1}
+        needed = {
+            L.K_PACK: 1, L.K_WINOGRAD_WEIGHTS: 1, L.K_WINOGRAD1D_WEIGHTS: 1, L.K_INPUT: 0,
+            L.K_TRANSPOSE: 1,
+        }  # fmt: skip
         last = self.phases[self.first_backward][0]
         kernels = enumerate(self.rows[:last, L.KERNEL])
         before = [[index, index + 1, needed[k]] for index, k in kernels if k in needed]

@@ -8,7 +8,7 @@ transforms stay in the second-level cache.
 
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.conv_kernels import products
-from fastcnn.backends.lanes.division import share
+from fastcnn.backends.lanes.division import MISSING, NO, NOUGHT, share
 from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
@@ -21,7 +21,6 @@ from fastcnn.backends.lanes.layout import (
     M_TABLE,
     MODE,
     OUT,
-    PLAIN,
     POOLED,
     POSITIONS,
     RELU,
@@ -119,9 +118,9 @@ def winograd(A, T, P, r, block, slot, worker, part, parts):
             if r[MODE] != POOLED:
                 prefetch_tiles(A, y0, ypix, p0, p0 + count, r[Y_ROW], r[Y_CHANNEL], near, far)
             products(
-                A, T, P, r, False, transformed + i * from_step, pixels, 0, count, channels,
-                inputs, outputs, r[W] + i * r[OUT], -1, sums + i * to_step, pixels, each,
-                0, PLAIN,
+                A, T, P, r, NO, transformed + i * from_step, pixels, NOUGHT, count, channels,
+                inputs, outputs, r[W] + i * r[OUT], NOUGHT, inputs, MISSING,
+                sums + i * to_step, pixels, each, NOUGHT, NOUGHT,
             )  # fmt: skip
         for c in range(outputs):
             bias = r[BIAS] + c if r[BIAS] >= 0 else -1

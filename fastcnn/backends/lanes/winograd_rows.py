@@ -11,26 +11,8 @@ from fastcnn.backends.lanes.rows import grid
 from fastcnn.backends.lanes.target import instruction_set, tile_heights
 from fastcnn.backends.lanes.winograd_kernels import PRODUCTS, STAGGER
 
-#: Channels on either side from which the transforms pay.
-FEWEST_CHANNELS = 32
 #: Floats of a strip's transforms, which stay in the second-level cache.
 STRIP = 64 * 1024
-
-
-def suits(g: ConvGeometry) -> bool:
-    """Whether a convolution is one for these rows."""
-    return (
-        g.kernel == (3, 3)
-        and g.stride == g.dilation == (1, 1)
-        and g.groups == 1
-        and min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
-        and all(size % 2 == 0 for size in (*g.input, *g.output))
-    )
-
-
-def suits_gradient(g: ConvGeometry) -> bool:
-    """Whether its weights' gradient is."""
-    return suits(g) and g.group_inputs % LANES == 0 and g.out_channels % 8 == 0
 
 
 def product(

@@ -32,10 +32,10 @@ WEIGHT_GRADIENT: Matrix = tuple(zip(*WEIGHT, strict=True))
 PRODUCTS = 16
 
 
-def _combine(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
+def emit_combination(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
     """A linear combination of vectors; terms of factor 1 come first, so that none is negated."""
     total = None
-    for factor, value in sorted(zip(factors, values, strict=True), key=lambda pair: -pair[0]):
+    for factor, value in sorted(zip(factors, values, strict=True), key=lambda pair: pair[0] != 1):
         if factor == 0:
             continue
         if total is None:
@@ -52,11 +52,11 @@ def _combine(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> A
 def emit_transform(builder: Any, matrix: Matrix, tile_: list[list[Any]]) -> list[list[Any]]:
     """``matrix @ tile @ matrix.T`` of a tile of vectors."""
     columns = [
-        [_combine(builder, factors, column) for factors in matrix]
+        [emit_combination(builder, factors, column) for factors in matrix]
         for column in zip(*tile_, strict=True)
     ]
     rows = zip(*columns, strict=True)
-    return [[_combine(builder, factors, row) for factors in matrix] for row in rows]
+    return [[emit_combination(builder, factors, row) for factors in matrix] for row in rows]
 
 
 @tile(0)
@@ -125,7 +125,7 @@ def input_row_tile(
     ]
     for j, factors in enumerate(INPUT):
         target = at.pointer(V, at.offset(v0, j, vstep))
-        emit_store(builder, _combine(builder, factors, sums), target)
+        emit_store(builder, emit_combination(builder, factors, sums), target)
 
 
 @tile(0)
@@ -147,7 +147,7 @@ def gradient_row_tile(
         sums.append(emit_fma(builder, below, factors[1], product))
     for j, column in enumerate(zip(*OUTPUT, strict=True)):
         target = at.pointer(E, at.offset(e0, j, estep))
-        emit_store(builder, _combine(builder, column, sums), target)
+        emit_store(builder, emit_combination(builder, column, sums), target)
 
 
 @tile(0)
