@@ -1,79 +1,247 @@
-"""Winograd's convolution: exact on small whole numbers, and only where it applies."""
+"""Winograd's convolutions: their matrices, their rounding errors, and where they are used."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastcnn
-from fastcnn import functional as F
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes import layout as L
-from fastcnn.layers import Conv2d, Sequential
+from fastcnn.backends.lanes.winograd import (
+    EXACT,
+    OUTPUTS,
+    PAIRED,
+    Transforms,
+    factors,
+    operations,
+    points,
+    transforms,
+)
+from fastcnn.backends.lanes.winograd1d import Strip, strips
+from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
-WINOGRAD = (L.K_WINOGRAD, L.K_WINOGRAD_GRADIENT)
+FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
+BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
+MATRICES = [transforms(3, PAIRED), transforms(5, PAIRED), transforms(3, EXACT)]
+#: Unit roundoff of float32.
+ROUNDOFF = 2.0**-24
+
+
+@pytest.mark.parametrize("t", MATRICES)
+def test_matrices_make_a_correlation(t: Transforms) -> None:
+    generator = np.random.default_rng(0)
+    size, width = t.weight.shape
+    weights, pixels = generator.standard_normal(width), generator.standard_normal(size)
+    found = t.output @ ((t.weight @ weights) * (t.input @ pixels))
+    np.testing.assert_allclose(found, np.correlate(pixels, weights), atol=1e-13)
+
+
+@pytest.mark.parametrize("t", MATRICES)
+def test_factors_of_a_matrix(t: Transforms) -> None:
+    """Their product is the matrix, and what they save is counted."""
+    for matrix in t:
+        for either in (matrix, matrix.T):
+            second, first = factors(either)
+            np.testing.assert_array_equal(second @ first, either)
+            without = (either != 0).sum() + (~np.isin(either, (-1, 0, 1))).sum() - len(either)
+            assert operations(either) <= without
+    assert [operations(m) for m in transforms(3)] == [13, 20, 13]
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(1, 5), st.integers(0, 4),
+    st.integers(1, 10), st.integers(1, 4),
+)  # fmt: skip
+def test_strips_cover_all_rows(
+    rows: int, inputs: int, kernel: int, before: int, pairs: int, parts: int
+) -> None:
+    most = 2 * pairs
+    found = strips(rows, inputs, kernel, before, most, parts)
+    assert [s.first for s in found] == np.cumsum([0, *(s.rows for s in found)])[:-1].tolist()
+    assert sum(s.rows for s in found) == rows
+    windows: dict[int, list[Strip]] = {}
+    for strip in found:
+        assert 1 <= strip.rows <= most
+        windows.setdefault(strip.window, []).append(strip)
+        for y in range(strip.first, strip.first + strip.rows):
+            seen = [k for k in range(kernel) if 0 <= y + k - before < inputs]
+            assert all(strip.low <= k < strip.high for k in seen)
+    for window in windows.values():
+        start = window[0].first + window[0].low
+        stops = [s.first + s.rows + s.high - 1 for s in window]
+        assert max(stops) <= start + most + kernel - 1
+        assert all(s.first + s.low >= start for s in window)
+
+
+SHAPES = [
+    # samples, inputs, outputs, height and width, kernel, padding: along rows ...
+    (16, 6, 16, (14, 14), (5, 5), (0, 0)),
+    (37, 12, 12, (9, 13), (3, 3), (1, 1)),
+    (5, 5, 14, (7, 8), (4, 5), (2, 1)),
+    (16, 8, 8, (6, 6), (1, 5), (0, 2)),
+    (1, 9, 7, (3, 4), (3, 3), (2, 3)),
+    (16, 8, 8, (11, 8), (5, 5), (3, 2)),
+    (4, 8, 8, (2, 9), (2, 3), (3, 1)),
+    (18, 14, 31, (23, 30), (3, 3), (0, 1)),
+    (2, 1, 4, (28, 28), (5, 5), (4, 4)),
+    # ... and both ways.
+    (16, 32, 32, (8, 8), (3, 3), (1, 1)),
+    (21, 16, 56, (12, 9), (3, 3), (1, 1)),
+    (5, 48, 32, (10, 14), (3, 3), (0, 2)),
+    (33, 64, 40, (4, 2), (3, 3), (2, 3)),
+    (1, 33, 35, (7, 7), (3, 3), (1, 1)),
+]
+
+
+@pytest.mark.parametrize(("count", "inputs", "outputs", "size", "kernel", "padding"), SHAPES)
+def test_rounding_errors(
+    count: int, inputs: int, outputs: int, size: tuple[int, int], kernel: tuple[int, int],
+    padding: tuple[int, int],
+) -> None:  # fmt: skip
+    """Forward, within the bound that each rounding gives; all within a few times im2col's errors.
+
+    A sum of n products of rounded factors differs from the exact one by at most about n + k units
+    of roundoff of the sum of absolute products, where k counts the roundings of either factor and
+    of the sum's way through the transform behind it (Higham, 2002, section 3.1).
+    """
+    generator = np.random.default_rng(0)
+    x = np.maximum(generator.standard_normal((count, inputs, *size)), 0).astype(np.float32)
+    weight = generator.standard_normal((outputs, inputs, *kernel)).astype(np.float32)
+    bias = generator.standard_normal(outputs).astype(np.float32)
+    down, along = padding
+    geometry = ((1, 1), ((down, down), (along, along)), (1, 1), 1)
+    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
+    y = lanes.conv2d(x, weight, bias, *geometry)
+    both = kernel == (3, 3) and min(inputs, outputs) >= 16
+    absolute = _both_ways(x, weight, padding) if both else _along_rows(x, weight, padding)
+    roundings = 8 * points(3) + inputs if both else 4 * points(kernel[1]) + inputs * kernel[0]
+    bound = ROUNDOFF * roundings * (absolute + np.abs(bias)[:, None, None])
+    assert (np.abs(y - exact) <= bound[:, :, : y.shape[2], : y.shape[3]]).all()
+    dy = generator.standard_normal(y.shape).astype(np.float32)
+    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
+    ours = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
+    direct = (im2col.conv2d(x, weight, bias, *geometry),
+              *im2col.conv2d_backward(dy, x, weight, *geometry))  # fmt: skip
+    for got, other, right in zip(ours, direct, (exact, *wanted), strict=True):
+        assert _error(got, right) <= max(12 * _error(other, right), 1.5e-6)
+
+
+def _error(found: np.ndarray, exact: np.ndarray) -> float:
+    """Root of the mean square, as a share of the values'."""
+    return float(np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()))
+
+
+def _magnitudes(t: Transforms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Transforms whose every term is positive: of weights, inputs and outputs."""
+    weight, inputs, output = (np.abs(second) @ np.abs(first) for second, first in map(factors, t))
+    return weight, inputs, output
+
+
+def _along_rows(x: np.ndarray, weight: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
+    """The convolution with the absolute value of every term, in whole tiles of a row."""
+    down, along = padding
+    kh, width = weight.shape[2:]
+    g, b, a = _magnitudes(transforms(width))
+    padded = np.pad(np.abs(x), ((0, 0), (0, 0), (down, down), (along, along + OUTPUTS)))
+    rows = padded.shape[2] - kh + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, points(width), axis=3)
+    pixels = windows[:, :, :, ::OUTPUTS] @ b.T
+    weights = np.abs(weight) @ g.T
+    sums = sum(
+        np.einsum("ncytp,ocp->noytp", pixels[:, :, k : k + rows], weights[:, :, k])
+        for k in range(kh)
+    )
+    return (sums @ a.T).reshape(*sums.shape[:3], -1)
+
+
+def _both_ways(x: np.ndarray, weight: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
+    """The same in tiles of 4x4."""
+    down, along = padding
+    g, b, a = _magnitudes(transforms(3, EXACT))
+    padded = np.pad(
+        np.abs(x), ((0, 0), (0, 0), (down, down + OUTPUTS), (along, along + OUTPUTS))
+    )  # fmt: skip
+    shape = (points(3), points(3))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, shape, axis=(2, 3))
+    pixels = b @ windows[:, :, ::OUTPUTS, ::OUTPUTS] @ b.T
+    weights = g @ np.abs(weight) @ g.T
+    sums = np.einsum("ncyxpq,ocpq->noyxpq", pixels, weights)
+    tiles = (a @ sums @ a.T).transpose(0, 1, 2, 4, 3, 5)
+    return tiles.reshape(*tiles.shape[:2], tiles.shape[2] * OUTPUTS, -1)
 
 
 def kernels(layer: Conv2d, input_shape: tuple[int, ...]) -> set[int]:
     """Numbers of the kernels in a training program of a layer behind another."""
     first = Conv2d(1, input_shape[0], 1, seed=0)
     model = Sequential(first, layer, input_shape=(1, *input_shape[1:]))
-    return set(fastcnn.plan(model, 16).rows[:, L.KERNEL].tolist())
+    rows = fastcnn.plan(model, 16).rows[:, L.KERNEL].tolist()
+    return {FORWARD, INPUT, WEIGHT, BOTH_WAYS, BOTH_WAYS_WEIGHT} & set(rows)
 
 
-@pytest.mark.parametrize(
-    ("count", "inputs", "outputs", "size", "padding"),
-    [
-        (16, 32, 32, (8, 8), 1),
-        (21, 32, 56, (12, 6), 1),
-        (5, 48, 32, (10, 14), 0),
-        (33, 64, 40, (4, 2), 2),
-        (1, 33, 35, (6, 6), 1),
-    ],
-)
-def test_whole_numbers_are_exact(
-    count: int, inputs: int, outputs: int, size: tuple[int, int], padding: int
-) -> None:
-    """Transforms halve twice at most, so that nothing is rounded and the order does not matter."""
-    generator = np.random.default_rng(0)
-    x = generator.integers(-3, 4, (count, inputs, *size)).astype(np.float32)
-    weight = generator.integers(-3, 4, (outputs, inputs, 3, 3)).astype(np.float32)
-    bias = generator.integers(-3, 4, outputs).astype(np.float32)
-    geometry = ((1, 1), ((padding, padding), (padding, padding)), (1, 1), 1)
-    y = lanes.conv2d(x, weight, bias, *geometry)
-    assert (y == im2col.conv2d(x, weight, bias, *geometry)).all()
-    dy = generator.integers(-3, 4, y.shape).astype(np.float32)
-    expected = im2col.conv2d_backward(dy, x, weight, *geometry)
-    got = lanes.conv2d_backward(dy, x, weight, *geometry)
-    for mine, wanted in zip(got, expected, strict=True):
-        assert (mine == wanted).all()
-
-
-def test_it_is_used_where_it_applies() -> None:
-    assert set(WINOGRAD) <= kernels(Conv2d(32, 64, 3, padding=1), (32, 8, 8))
-    # The gradient of the weights needs channels in whole vectors.
-    assert kernels(Conv2d(40, 64, 3, padding=1), (40, 8, 8)) & set(WINOGRAD) == {L.K_WINOGRAD}
+def test_they_are_used_where_they_apply() -> None:
+    assert kernels(Conv2d(6, 16, 5), (6, 14, 14)) == {FORWARD, INPUT, WEIGHT}
+    assert kernels(Conv2d(12, 16, 3, padding=1), (12, 9, 9)) == {FORWARD, INPUT, WEIGHT}
+    # Where few products are saved, the gradient of the weights is a direct sum ...
+    assert kernels(Conv2d(4, 8, 3, padding=1), (4, 14, 14)) == {FORWARD, INPUT}
+    # ... and so are many outputs of few inputs.
+    assert kernels(Conv2d(1, 16, 3, padding=1), (1, 28, 28)) == {INPUT}
+    # With more channels both ways; the gradient of the weights needs them in whole vectors.
+    assert kernels(Conv2d(16, 24, 3, padding=1), (16, 8, 8)) == {BOTH_WAYS, BOTH_WAYS_WEIGHT}
+    assert kernels(Conv2d(40, 64, 3, padding=1), (40, 8, 8)) == {BOTH_WAYS, WEIGHT}
     for layer, shape in (
-        (Conv2d(16, 64, 3, padding=1), (16, 8, 8)),
-        (Conv2d(32, 64, 3, padding=1), (32, 7, 8)),
-        (Conv2d(32, 64, 3, padding=1, stride=2), (32, 8, 8)),
-        (Conv2d(32, 64, 3, padding=2, dilation=2), (32, 8, 8)),
-        (Conv2d(64, 64, 3, padding=1, groups=2), (64, 8, 8)),
-        (Conv2d(32, 64, 5, padding=2), (32, 8, 8)),
+        (Conv2d(16, 16, 3, padding=1, stride=2), (16, 8, 8)),
+        (Conv2d(16, 16, 3, padding=2, dilation=2), (16, 8, 8)),
+        (Conv2d(16, 16, 3, padding=1, groups=2), (16, 8, 8)),
+        (Conv2d(16, 16, (3, 7), padding=(1, 3)), (16, 8, 8)),
+        (Conv2d(16, 16, (3, 1)), (16, 8, 8)),
+        # Tiles of four for rows of five.
+        (Conv2d(16, 16, 3, padding=1), (16, 5, 5)),
     ):
-        assert not kernels(layer, shape) & set(WINOGRAD)
+        assert not kernels(layer, shape)
 
 
-def test_it_is_no_less_exact_than_the_direct_sum() -> None:
-    """Against float64: within the error of a sum of products in float32, term after term."""
-    generator = np.random.default_rng(1)
-    x = np.maximum(generator.standard_normal((16, 64, 16, 16)), 0).astype(np.float32)
-    weight = (generator.standard_normal((64, 64, 3, 3)) / 17).astype(np.float32)
-    exact = F.conv2d(x.astype(np.float64), weight.astype(np.float64), padding=1, backend="im2col")
-    error = np.abs(F.conv2d(x, weight, padding=1, backend="lanes") - exact).max()
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    direct = np.zeros(exact.shape, np.float32)
-    for c in range(64):
-        for i in range(3):
-            for j in range(3):
-                pixels = padded[:, c, i : i + 16, j : j + 16]
-                direct += pixels[:, None] * weight[:, c, i, j][:, None, None]
-    assert error <= np.abs(direct - exact).max()
+def test_flops_are_those_that_are_done() -> None:
+    layers = {
+        "a": Conv2d(1, 8, 1), "c": Conv2d(8, 12, 3, padding=1), "r": ReLU(), "p": MaxPool2d(2),
+        "f": Flatten(), "l": Linear(12 * 48, 2),
+    }  # fmt: skip
+    program = fastcnn.plan(Sequential(layers, input_shape=(1, 16, 12)), 32, threads=1)
+    found = dict(zip(program.names, program.costs(), strict=True))
+    tiles, pairs = 16 * 3, 8 * 12
+    products = 2 * points(3) * tiles * 3 * pairs
+    forward = products + tiles * (8 * 20 + 12 * (13 + 4))
+    assert found["c: convolution + ReLU + 2x2 max pooling"].flops == 32 * forward
+    assert found["c: weight gradient"].flops == 32 * (products + tiles * (8 * 20 + 12 * 11))
+    assert found["c: input gradient"].flops == 32 * (products + tiles * (12 * 11 + 8 * (20 + 2)))
+    assert found["c: weight gradient"].written == 2 * 4 * points(3) * 3 * pairs
+    assert program.sizes(program.names.index("c: input gradient")) == "12 to 8, 48 tiles"
+
+
+def test_flops_both_ways() -> None:
+    """Of a transform both ways, and of one that is made row by row."""
+    layers = {
+        "a": Conv2d(1, 16, 1), "c": Conv2d(16, 24, 3, padding=1), "r": ReLU(), "p": MaxPool2d(2),
+        "f": Flatten(), "l": Linear(24 * 35, 2),
+    }  # fmt: skip
+    program = fastcnn.plan(Sequential(layers, input_shape=(1, 14, 10)), 32, threads=1)
+    found = dict(zip(program.names, program.costs(), strict=True))
+    t = transforms(3, EXACT)
+    weight, pixels, outputs = (operations(m) for m in t)
+    gradient = operations(t.output.T)
+    tiles, products = 4 * 3, 2 * 36 * 16 * 24
+    back = products + 24 * 12 * pixels + 16 * (10 * outputs + 16)
+    assert found["c: input gradient"].flops == 32 * tiles * back
+    # Pooled windows of seven by five lie in tiles of two by two.
+    forward = products + 16 * 12 * pixels + 24 * (10 * outputs + 16)
+    assert found["c: convolution + ReLU + 2x2 max pooling"].flops == 32 * tiles * forward
+    assert found["c: convolution + ReLU + 2x2 max pooling"].written == 2 * 64 * 24 * 35 * 2
+    # Rows of B^T and A with 5, 4, 4, 4, 4, 5 and 1, 4, 4, 4, 4, 1 factors, some of them 1 or -1.
+    rows = 6 * (2 * 26 - 12 - 6) + 6 * pixels, 4 * (2 * 18 - 12 - 6) + 6 * gradient
+    assert found["c: weight gradient"].flops == 32 * tiles * (
+        products + 16 * rows[0] + 24 * rows[1]
+    )
+    assert found["c: weight gradient, transformed back"].flops == 2 * 16 * 24 * 9 * (
+        operations(t.weight.T)
+    )
+    assert weight == 16

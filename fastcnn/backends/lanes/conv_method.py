@@ -8,16 +8,18 @@ from typing import NamedTuple
 
 from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Halo, union
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry
-from fastcnn.backends.lanes.winograd1d import OUTPUTS, WIDTHS, points, strip_rows, tiles
+from fastcnn.backends.lanes.winograd import OUTPUTS, points, tiles
+from fastcnn.backends.lanes.winograd1d import WIDTHS, strip_rows
 
-#: Channels on either side from which the transforms of F(2x2, 3x3) pay.
-FEWEST_CHANNELS = 32
-#: Share of the direct sum's products up to which those of F(4, r) do.
+#: Channels on either side from which the transforms of F(4x4, 3x3) pay.
+FEWEST_CHANNELS = 16
+#: Share of the direct sum's products up to which those of F(4, r) do, and of their products up to
+#: which those of F(4x4, 3x3) do.
 MOST_PRODUCTS = 0.7
-#: Products of a sum, in one column of the kernel, from which they do also for more than
+#: Products of a sum, in one column of the kernel, from which F(4, r) pays also for more than
 #: ``FEW_SUMS`` sums of a pixel.
 FEWEST_TAPS, FEW_SUMS = 5, 4
-#: For the weights' gradient: pairs of channels, and tiles of a strip, from which they do.
+#: For the weights' gradient: pairs of channels, and tiles of a strip, from which it pays.
 FEWEST_PAIRS, FEWEST_TILES = 64, 8
 
 
@@ -26,7 +28,7 @@ class Way(Enum):
 
     DIRECT = "sum over taps"
     WINOGRAD_1D = "F(4, r) along rows"
-    WINOGRAD_2D = "F(2x2, 3x3)"
+    WINOGRAD_2D = "F(4x4, 3x3)"
 
 
 class Method(NamedTuple):
@@ -48,44 +50,58 @@ def method(g: ConvGeometry) -> Method:
     if not (g.stride == g.dilation == (1, 1) and g.groups == 1):
         return Method(Way.DIRECT, Way.DIRECT, Way.DIRECT)
     inputs, outputs = g.group_inputs, g.out_channels
-    even = all(size % 2 == 0 for size in (*g.input, *g.output))
-    if g.kernel == (3, 3) and even and min(inputs, outputs) >= FEWEST_CHANNELS:
-        whole = inputs % LANES == 0 and outputs % 8 == 0
-        gradient = Way.WINOGRAD_2D if whole else Way.DIRECT
-        return Method(Way.WINOGRAD_2D, Way.WINOGRAD_2D, gradient)
-    few = g.kernel[1] in WIDTHS and (
-        tiles(g) * points(g.kernel[1]) <= MOST_PRODUCTS * g.output[1] * g.kernel[1]
-    )
+    along = tiles(g.output[1]) * points(g.kernel[1]) / (g.output[1] * g.kernel[1])
+    down = tiles(g.output[0]) * points(3) / (g.output[0] * 3)
     rows = strip_rows(g, inputs, outputs)
-    if not few or rows == 0 or g.transposed:
-        return Method(Way.DIRECT, Way.DIRECT, Way.DIRECT)
+    few = g.kernel[1] in WIDTHS and along <= MOST_PRODUCTS and rows > 0 and not g.transposed
 
-    def product(sums: int, summands: int) -> Way:
+    def one_way(sums: int, summands: int) -> Way:
         pays = summands * g.kernel[0] >= FEWEST_TAPS or sums <= FEW_SUMS
-        return Way.WINOGRAD_1D if pays else Way.DIRECT
+        return Way.WINOGRAD_1D if few and pays else Way.DIRECT
 
-    pays = inputs * outputs >= FEWEST_PAIRS and rows * tiles(g) >= FEWEST_TILES
-    gradient = Way.WINOGRAD_1D if pays else Way.DIRECT
-    return Method(product(outputs, inputs), product(inputs, outputs), gradient)
+    pays = inputs * outputs >= FEWEST_PAIRS and rows * tiles(g.output[1]) >= FEWEST_TILES
+    gradient = Way.WINOGRAD_1D if few and pays else Way.DIRECT
+    if g.kernel == (3, 3) and down <= MOST_PRODUCTS and min(inputs, outputs) >= FEWEST_CHANNELS:
+        if inputs % LANES == 0 and outputs % 8 == 0:
+            gradient = Way.WINOGRAD_2D
+        return Method(Way.WINOGRAD_2D, Way.WINOGRAD_2D, gradient)
+    return Method(one_way(outputs, inputs), one_way(inputs, outputs), gradient)
 
 
 def input_halo(g: ConvGeometry) -> Halo:
     """Zeros that a convolution and its weights' gradient read around its input."""
-    ways = method(g)
-    halo = NO_HALO
+    ways, halo = method(g), NO_HALO
     for way in (ways.product, ways.gradient):
-        if way == Way.WINOGRAD_1D:
-            last = OUTPUTS * tiles(g) + g.kernel[1] - 2 - g.padding[1]
-            halo = union(halo, (0, 0, g.padding[1], max(0, last - g.input[1] + 1)))
-        else:
+        if way == Way.DIRECT:
             halo = union(halo, g.input_halo())
+        else:
+            down = _sides(g, 0) if way == Way.WINOGRAD_2D else (0, 0)
+            halo = union(halo, (*down, *_sides(g, 1)))
     return halo
 
 
 def gradient_halo(g: ConvGeometry) -> Halo:
     """Zeros that the input's gradient and the weights' read around that of the output."""
     ways = method(g)
-    halo = NO_HALO
-    if Way.WINOGRAD_1D in (ways.transpose, ways.gradient):
-        halo = (0, 0, 0, OUTPUTS * tiles(g) - g.output[1])
-    return halo if ways.transpose == Way.WINOGRAD_1D else union(halo, g.gradient_halo())
+    beyond = [OUTPUTS * tiles(size) - size for size in g.output]
+    halo = {
+        Way.DIRECT: NO_HALO, Way.WINOGRAD_1D: (0, 0, 0, beyond[1]),
+        Way.WINOGRAD_2D: (0, beyond[0], 0, beyond[1]),
+    }[ways.gradient]  # fmt: skip
+    if ways.transpose == Way.DIRECT:
+        return union(halo, g.gradient_halo())
+    if ways.transpose == Way.WINOGRAD_1D:
+        return union(halo, (0, 0, 0, beyond[1]))
+    # The convolution with the turned kernel, of the output by the input.
+    sides = [_tile_sides(g.input[i], g.output[i], 2 - g.padding[i], 3) for i in (0, 1)]
+    return union(halo, (*sides[0], *sides[1]))
+
+
+def _sides(g: ConvGeometry, axis: int) -> tuple[int, int]:
+    """Zeros that whole tiles read before and behind the input."""
+    return _tile_sides(g.output[axis], g.input[axis], g.padding[axis], g.kernel[axis])
+
+
+def _tile_sides(outputs: int, inputs: int, padding: int, kernel: int) -> tuple[int, int]:
+    last = OUTPUTS * tiles(outputs) + kernel - 2 - padding
+    return max(0, padding), max(0, last - inputs + 1)

@@ -4,14 +4,14 @@ A convolution's forward pass is the product, its input's gradient the transpose;
 convolution has the two exchanged.
 """
 
-from fastcnn.backends.lanes import direct_rows, winograd1d_rows, winograd_rows
+from fastcnn.backends.lanes import direct_rows, winograd1d_rows, winograd2d_rows
 from fastcnn.backends.lanes.buffers import Buffer
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry
 from fastcnn.backends.lanes.conv_method import Way, method
 from fastcnn.backends.lanes.planner import Planner
 
 _ROWS = {
-    Way.DIRECT: direct_rows, Way.WINOGRAD_1D: winograd1d_rows, Way.WINOGRAD_2D: winograd_rows
+    Way.DIRECT: direct_rows, Way.WINOGRAD_1D: winograd1d_rows, Way.WINOGRAD_2D: winograd2d_rows
 }  # fmt: skip
 
 
@@ -40,5 +40,5 @@ def transformed_weight_gradient(
     planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
 ) -> None:
     """Add the rows of such a gradient, its sum over blocks among them."""
-    rows = winograd1d_rows if method(g).gradient == Way.WINOGRAD_1D else winograd_rows
+    rows = winograd1d_rows if method(g).gradient == Way.WINOGRAD_1D else winograd2d_rows
     rows.weight_gradient(planner, name, g, weight, x, grad)

@@ -5,6 +5,7 @@ over a shape that is fixed when it is emitted. All tiles work on flat arrays; of
 """
 
 import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -73,6 +74,12 @@ class Emitter:
     def table(self, array: Any, index: Any) -> Any:
         """Entry of an int32 table, as int64."""
         return self.builder.sext(self.builder.load(self.pointer(array, index)), INT64)
+
+    def cases(self, value: Any, known: Iterable[int], emit: Callable[[int], None]) -> None:
+        """Emit code for each of some numbers; that of ``value`` runs."""
+        for number in known:
+            with self.builder.if_then(self.builder.icmp_signed("==", value, self.index(number))):
+                emit(number)
 
     def loop(self, start: Any, stop: Any, initial: list[Any], body: Any) -> list[Any]:
         """``for i in range(start, stop): state = body(i, state)``; returns the last state."""

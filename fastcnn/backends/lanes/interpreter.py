@@ -11,7 +11,7 @@ from fastcnn.backends.lanes import pixel_kernels as single
 from fastcnn.backends.lanes import pool_kernels as pooling
 from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes import winograd1d_kernels as winograd1d
-from fastcnn.backends.lanes import winograd_kernels as winograd
+from fastcnn.backends.lanes import winograd2d_kernels as winograd2d
 from fastcnn.backends.lanes.denormals import flush_denormals, restore_denormals
 from fastcnn.backends.lanes.division import NOUGHT, ONE, share
 from fastcnn.backends.lanes.late_codegen import linked
@@ -51,15 +51,16 @@ from fastcnn.backends.lanes.layout import (
     K_TRANSPOSE,
     K_UNPOOL,
     K_WEIGHT_GRADIENT,
-    K_WINOGRAD,
     K_WINOGRAD1D,
     K_WINOGRAD1D_GRADIENT,
     K_WINOGRAD1D_REDUCE,
     K_WINOGRAD1D_TRANSPOSED,
     K_WINOGRAD1D_WEIGHTS,
-    K_WINOGRAD_GRADIENT,
-    K_WINOGRAD_REDUCE,
-    K_WINOGRAD_WEIGHTS,
+    K_WINOGRAD2D,
+    K_WINOGRAD2D_GRADIENT,
+    K_WINOGRAD2D_REDUCE,
+    K_WINOGRAD2D_WEIGHT_GRADIENT,
+    K_WINOGRAD2D_WEIGHTS,
     KERNEL,
     KEY,
     OUT,
@@ -149,10 +150,12 @@ def run_block_row(
         conv.convolution(A, T, P, r, block, slot, part, parts)
     elif kernel == K_WEIGHT_GRADIENT:
         conv.weight_gradient(A, T, r, block, slot, worker, part, parts)
-    elif kernel == K_WINOGRAD:
-        winograd.winograd(A, T, P, r, block, slot, worker, part, parts)
-    elif kernel == K_WINOGRAD_GRADIENT:
-        winograd.winograd_gradient(A, T, r, block, slot, worker, part, parts)
+    elif kernel == K_WINOGRAD2D:
+        winograd2d.winograd2d(A, T, P, r, block, slot, worker, part, parts)
+    elif kernel == K_WINOGRAD2D_GRADIENT:
+        winograd2d.winograd2d_gradient(A, T, r, block, slot, worker, part, parts)
+    elif kernel == K_WINOGRAD2D_WEIGHT_GRADIENT:
+        winograd2d.winograd2d_weight_gradient(A, r, block, slot, part, parts)
     elif kernel in (K_WINOGRAD1D, K_WINOGRAD1D_TRANSPOSED):
         winograd1d.winograd1d(
             A, T, P, r, block, slot, worker, part, parts, kernel == K_WINOGRAD1D_TRANSPOSED
@@ -238,10 +241,10 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
         dense.linear_bias_gradient(A, G, r, blocks, part, parts)
     elif kernel == K_PACK:
         conv.pack(A, T, P, r, part, parts)
-    elif kernel == K_WINOGRAD_WEIGHTS:
-        winograd.winograd_weights(A, T, P, r, part, parts)
-    elif kernel == K_WINOGRAD_REDUCE:
-        winograd.winograd_reduce(A, G, r, blocks, worker, part, parts)
+    elif kernel == K_WINOGRAD2D_WEIGHTS:
+        winograd2d.winograd2d_weights(A, T, P, r, part, parts)
+    elif kernel == K_WINOGRAD2D_REDUCE:
+        winograd2d.winograd2d_reduce(A, G, r, blocks, worker, part, parts)
     elif kernel == K_WINOGRAD1D_WEIGHTS:
         winograd1d.winograd1d_weights(A, T, P, r, part, parts)
     elif kernel == K_WINOGRAD1D_REDUCE:

@@ -194,7 +194,7 @@ CONV_WIDTHS = {8: 3, 6: 4, 4: 4, 2: 8, 1: 8}
 GRADIENT_WIDTHS = {4: 5, 2: 5, 1: 8}
 
 
-def _winograd_gradient_tile(r: Row) -> str:
+def _winograd2d_gradient_tile(r: Row) -> str:
     return _clipped((8, 2 if r[L.IN] > LANES else 1), blocking().products)
 
 
@@ -230,12 +230,15 @@ KERNELS: dict[int, Kernel] = {
     L.K_PACK: Kernel("pack", _pack, _sizes_of(L.TAPS)),
     L.K_CONV: Kernel("convolution", _convolution, _conv_sizes, _conv_tile),
     L.K_WEIGHT_GRADIENT: Kernel("weight gradient", _weight_gradient, _conv_sizes, _gradient_tile),
-    L.K_WINOGRAD_WEIGHTS: Kernel("Winograd weights", winograd.weights, _sizes_of(L.IN)),
-    L.K_WINOGRAD: Kernel("Winograd", winograd.product, winograd.sizes, _conv_tile),
-    L.K_WINOGRAD_GRADIENT: Kernel(
-        "Winograd gradient", winograd.gradient, winograd.sizes, _winograd_gradient_tile
+    L.K_WINOGRAD2D_WEIGHTS: Kernel("Winograd 2-D weights", winograd.weights, _sizes_of(L.IN)),
+    L.K_WINOGRAD2D: Kernel("Winograd 2-D", winograd.product, winograd.sizes, _conv_tile),
+    L.K_WINOGRAD2D_GRADIENT: Kernel(
+        "Winograd 2-D gradient", winograd.gradient, winograd.sizes, _winograd2d_gradient_tile
     ),
-    L.K_WINOGRAD_REDUCE: Kernel("Winograd sum", winograd.reduction, _sizes_of(L.IN)),
+    L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
+        "Winograd 2-D weights", winograd.weight_gradient, _sizes_of(L.IN)
+    ),
+    L.K_WINOGRAD2D_REDUCE: Kernel("Winograd 2-D sum", winograd.reduction, _sizes_of(L.IN)),
     L.K_WINOGRAD1D_WEIGHTS: Kernel("Winograd 1-D weights", winograd.weights_1d, _sizes_of(L.IN)),
     L.K_WINOGRAD1D: Kernel("Winograd 1-D", winograd.product_1d, winograd.sizes_1d, _conv_tile),
     L.K_WINOGRAD1D_TRANSPOSED: Kernel(

@@ -234,7 +234,7 @@ class Planner:
             if reader.operation == "conv2d":
                 halo = union(halo, conv_method.input_halo(self.geometry(reader.node)))
             elif reader.operation == "conv_transpose2d":
-                halo = union(halo, self.geometry(reader.node).gradient_halo())
+                halo = union(halo, conv_method.gradient_halo(self.geometry(reader.node)))
         return union(halo, self.gradient_halo(index)) if self.backward else halo
 
     def gradient_halo(self, index: int) -> Halo:
@@ -245,5 +245,5 @@ class Planner:
         if maker.operation == "conv2d":
             return conv_method.gradient_halo(self.geometry(maker.node))
         if maker.operation == "conv_transpose2d":
-            return self.geometry(maker.node).input_halo()
+            return conv_method.input_halo(self.geometry(maker.node))
         return NO_HALO

@@ -66,11 +66,12 @@ class Program:
             L.K_BIAS_GRADIENT: wants_bias,
             L.K_REDUCE: wants_weight or wants_bias,
             L.K_PACK: wants_x,
-            L.K_WINOGRAD_WEIGHTS: wants_x,
+            L.K_WINOGRAD2D_WEIGHTS: wants_x,
             L.K_CONV: wants_x,
-            L.K_WINOGRAD: wants_x,
-            L.K_WINOGRAD_GRADIENT: wants_weight,
-            L.K_WINOGRAD_REDUCE: wants_weight,
+            L.K_WINOGRAD2D: wants_x,
+            L.K_WINOGRAD2D_GRADIENT: wants_weight,
+            L.K_WINOGRAD2D_WEIGHT_GRADIENT: wants_weight,
+            L.K_WINOGRAD2D_REDUCE: wants_weight,
             L.K_WINOGRAD1D_WEIGHTS: wants_x,
             L.K_WINOGRAD1D_TRANSPOSED: wants_x,
             L.K_WINOGRAD1D_GRADIENT: wants_weight,
@@ -90,7 +91,7 @@ class Program:
         if not skip_forward:
             return self.phases
         needed = {
-            L.K_PACK: 1, L.K_WINOGRAD_WEIGHTS: 1, L.K_WINOGRAD1D_WEIGHTS: 1, L.K_INPUT: 0,
+            L.K_PACK: 1, L.K_WINOGRAD2D_WEIGHTS: 1, L.K_WINOGRAD1D_WEIGHTS: 1, L.K_INPUT: 0,
             L.K_TRANSPOSE: 1,
         }  # fmt: skip
         last = self.phases[self.first_backward][0]

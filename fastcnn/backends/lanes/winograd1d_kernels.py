@@ -62,7 +62,8 @@ from fastcnn.backends.lanes.layout import (
     Y,
     Z,
 )
-from fastcnn.backends.lanes.winograd1d import OUTPUTS, Strip
+from fastcnn.backends.lanes.winograd import OUTPUTS
+from fastcnn.backends.lanes.winograd1d import Strip
 from fastcnn.backends.lanes.winograd1d_tiles import (
     input_gradient_row,
     outputs_row,

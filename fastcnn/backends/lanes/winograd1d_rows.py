@@ -9,7 +9,8 @@ from fastcnn.backends.lanes.conv_kernels import SUM_ROW
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.target import tile_heights
-from fastcnn.backends.lanes.winograd1d import Strip, points, strip_rows, strips, tiles
+from fastcnn.backends.lanes.winograd import points, tiles
+from fastcnn.backends.lanes.winograd1d import Strip, strip_rows, strips
 from fastcnn.backends.lanes.winograd1d_kernels import OVERSHOOT
 
 
@@ -54,18 +55,18 @@ def weight_gradient(
     partial = {"extra": planner.allocate(block * planner.blocks + LANES), "extra_block": block}
     most = strip_rows(g, inputs, channels)
     c, kh = np.mgrid[:inputs, : g.kernel[0]]
-    each = (most + g.kernel[0] - 1) * tiles(g)
+    each = (most + g.kernel[0] - 1) * tiles(g.output[1])
     values = row(
         L.K_WINOGRAD1D_GRADIENT, **x.columns("x"), **grad.columns("y"), **partial,
         x_channel=x.channel, x_row=x.row, x_rows=x.height, y_channel=grad.channel, y_row=grad.row,
         channels=channels, top=g.padding[0],
-        tap_table=planner.table((c * each + kh * tiles(g)) * LANES, 1),
+        tap_table=planner.table((c * each + kh * tiles(g.output[1])) * LANES, 1),
         **_strip_columns(planner, g, most, strips(g.output[0], g.output[0], 1, 0, most)),
         **{"in": inputs},
     )  # fmt: skip
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))
-    room = products * (inputs * each + channels * most * tiles(g) + 2) * LANES
+    room = products * (inputs * each + channels * most * tiles(g.output[1]) + 2) * LANES
     room += 4 * SUM_ROW + LANES
     planner.emit(f"{name}: weight gradient", planner.with_scratch(values, room))
     sizes: dict[str, int] = {"in": count, "taps": g.kernel[1]}
@@ -97,19 +98,19 @@ def _emit(
     # Threads that have no block of their own left share the strips of one.
     parts = planner.workers if planner.blocks % planner.workers else 1
     found = strips(rows, x.height, height, columns["top"], most, parts)
-    each = (most + height - 1) * tiles(g)
+    each = (most + height - 1) * tiles(g.output[1])
     kh, c = np.mgrid[:height, :inputs]
     sizes = {"in": inputs, "out": padded}
     values = row(
         kernel, **x.columns("x"), **y.columns("y"), **({"bias": -1} | columns), w=packed,
         x_channel=x.channel, x_row=x.row, x_rows=x.height, y_channel=y.channel, y_row=y.row,
-        channels=outputs, tap_table=planner.table((c * each + kh * tiles(g)) * LANES, 1),
+        channels=outputs, tap_table=planner.table((c * each + kh * tiles(g.output[1])) * LANES, 1),
         **_strip_columns(planner, g, most, found), **sizes,
     )  # fmt: skip
     values[L.X] += x_first
     values[L.Y] += int(y.at(0, 0))
     values[L.M] += int(y.at(0, 0))
-    room = inputs * each + 1 + outputs * (most * tiles(g) + OVERSHOOT) + 1
+    room = inputs * each + 1 + outputs * (most * tiles(g.output[1]) + OVERSHOOT) + 1
     planner.emit(name, planner.with_scratch(values, (products * room + 1) * LANES))
 
 
@@ -117,8 +118,9 @@ def _strip_columns(
     planner: Planner, g: ConvGeometry, most: int, found: list[Strip]
 ) -> dict[str, int]:
     """Columns that tell of strips of at most some rows."""
+    along = tiles(g.output[1])
     return {
-        "taps": g.kernel[1], "kernel_rows": g.kernel[0], "groups": tiles(g), "strip_rows": most,
+        "taps": g.kernel[1], "kernel_rows": g.kernel[0], "groups": along, "strip_rows": most,
         "positions": len(found), "strip_table": planner.table(found),
-        "m_table": planner.table(np.arange(most * tiles(g)) * LANES, 1),
+        "m_table": planner.table(np.arange(most * along) * LANES, 1),
     }  # fmt: skip

@@ -9,39 +9,10 @@ from typing import Any
 
 from fastcnn.backends.lanes.conv_tiles import emit_outputs, emit_window
 from fastcnn.backends.lanes.emitter import Emitter, tile
-from fastcnn.backends.lanes.simd import LANES, constant, emit_load, emit_store
-from fastcnn.backends.lanes.winograd1d import (
-    OUTPUTS,
-    WIDTHS,
-    Matrix,
-    factors,
-    points,
-    transforms,
-)
-from fastcnn.backends.lanes.winograd_tiles import emit_combination
-
-
-def _for_width(at: Emitter, width: Any, emit: Callable[[int], None]) -> None:
-    """Emit code for each width, of which that of ``width`` runs."""
-    for r in WIDTHS:
-        with at.builder.if_then(at.builder.icmp_signed("==", width, at.index(r))):
-            emit(r)
-
-
-def _emit_product(builder: Any, matrix: Matrix, values: list[Any]) -> list[Any]:
-    """A matrix times a column of vectors."""
-    for factor in reversed(factors(matrix)):
-        values = [emit_combination(builder, row, values) for row in factor.tolist()]
-    return values
-
-
-def _load_all(at: Emitter, count: int, X: Any, x0: Any, step: Any) -> list[Any]:
-    return [emit_load(at.builder, at.pointer(X, at.offset(x0, i, step))) for i in range(count)]
-
-
-def _store_all(at: Emitter, values: list[Any], Y: Any, y0: Any, step: Any) -> None:
-    for i, value in enumerate(values):
-        emit_store(at.builder, value, at.pointer(Y, at.offset(y0, i, step)))
+from fastcnn.backends.lanes.simd import LANES, constant
+from fastcnn.backends.lanes.winograd import OUTPUTS, Matrix, points, transforms
+from fastcnn.backends.lanes.winograd1d import WIDTHS
+from fastcnn.backends.lanes.winograd_tiles import emit_product, load_all, store_all
 
 
 def _for_tiles(at: Emitter, tiles: Any, emit: Callable[[Any], None]) -> None:
@@ -65,9 +36,9 @@ def points_row(
 
     def emit(matrix: Matrix) -> None:
         def one(t: Any) -> None:
-            pixels = _load_all(at, matrix.shape[1], X, at.offset(x0, t, OUTPUTS * LANES), LANES)
-            values = _emit_product(at.builder, matrix, pixels)
-            _store_all(at, values, V, at.offset(v0, t, LANES), step)
+            pixels = load_all(at, matrix.shape[1], X, at.offset(x0, t, OUTPUTS * LANES), LANES)
+            values = emit_product(at.builder, matrix, pixels)
+            store_all(at, values, V, at.offset(v0, t, LANES), step)
 
         _for_tiles(at, tiles, one)
 
@@ -79,13 +50,13 @@ def points_row(
             with otherwise:
                 emit(transforms(r).input)
 
-    _for_width(at, width, for_width)
+    at.cases(width, WIDTHS, for_width)
 
 
 def _outputs(at: Emitter, r: int, S: Any, s0: Any, step: Any, bias: Any) -> list[Any]:
     """The four outputs of a tile."""
-    sums = _load_all(at, points(r), S, s0, step)
-    products = _emit_product(at.builder, transforms(r).output, sums)
+    sums = load_all(at, points(r), S, s0, step)
+    products = emit_product(at.builder, transforms(r).output, sums)
     return [at.builder.fadd(value, bias) for value in products]
 
 
@@ -108,7 +79,7 @@ def outputs_row(
 
         _for_tiles(at, tiles, one)
 
-    _for_width(at, width, for_width)
+    at.cases(width, WIDTHS, for_width)
 
 
 def _store_inside(
@@ -152,7 +123,7 @@ def pooled_outputs_row(
 
         _for_tiles(at, tiles, one)
 
-    _for_width(at, width, for_width)
+    at.cases(width, WIDTHS, for_width)
 
 
 @tile(0)
@@ -168,8 +139,8 @@ def input_gradient_row(
 
     def for_width(r: int) -> None:
         def one(t: Any, carried: list[Any]) -> list[Any]:
-            sums = _load_all(at, points(r), E, at.offset(e0, t, LANES), step)
-            values = _emit_product(builder, transforms(r).input.T, sums)
+            sums = load_all(at, points(r), E, at.offset(e0, t, LANES), step)
+            values = emit_product(builder, transforms(r).input.T, sums)
             for i, value in enumerate(carried):
                 values[i] = builder.fadd(values[i], value)
             first = builder.sub(at.offset(none, t, OUTPUTS), before)
@@ -180,7 +151,7 @@ def input_gradient_row(
         first = builder.sub(at.offset(none, tiles, OUTPUTS), before)
         _store_inside(at, carried, X, x0, first, size, spare, none, masked)
 
-    _for_width(at, width, for_width)
+    at.cases(width, WIDTHS, for_width)
 
 
 @tile(0)
@@ -197,9 +168,9 @@ def points_of_weights(
             for k in range(r):
                 weight = builder.load(at.pointer(P, at.offset(first, k, 1)))
                 weights[k] = builder.insert_element(weights[k], weight, at.index(lane))
-        _store_all(at, _emit_product(builder, transforms(r).weight, weights), U, u0, step)
+        store_all(at, emit_product(builder, transforms(r).weight, weights), U, u0, step)
 
-    _for_width(at, width, for_width)
+    at.cases(width, WIDTHS, for_width)
 
 
 @tile(0)
@@ -211,10 +182,10 @@ def weight_gradient_of_points(
 
     def for_width(r: int) -> None:
         def add_block(b: Any, state: list[Any]) -> list[Any]:
-            values = _load_all(at, points(r), E, builder.add(e0, builder.mul(b, eblock)), step)
+            values = load_all(at, points(r), E, builder.add(e0, builder.mul(b, eblock)), step)
             return [builder.fadd(x, y) for x, y in zip(state, values, strict=True)]
 
         sums = at.loop(at.index(0), blocks, [constant(0.0)] * points(r), add_block)
-        _store_all(at, _emit_product(builder, transforms(r).weight.T, sums), S, s0, LANES)
+        store_all(at, emit_product(builder, transforms(r).weight.T, sums), S, s0, LANES)
 
-    _for_width(at, width, for_width)
+    at.cases(width, WIDTHS, for_width)

@@ -2,42 +2,68 @@
 
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.winograd1d import OUTPUTS, Transforms, operations, points, transforms
+from fastcnn.backends.lanes.winograd import (
+    OUTPUTS,
+    Matrix,
+    Transforms,
+    operations,
+    points,
+    transforms,
+)
 from fastcnn.backends.lanes.winograd1d_kernels import STRIP_WIDTH
-from fastcnn.backends.lanes.winograd_tiles import PRODUCTS
+from fastcnn.backends.lanes.winograd2d_tiles import MATRICES, PRODUCTS
 
-#: Products and additions of Winograd's F(2x2, 3x3) on a tile: of its input, of its output, of the
-#: output's gradient.
-_TO_INPUT, _TO_OUTPUT, _TO_GRADIENT = 32, 24, 12
+
+def _both_ways(matrix: Matrix) -> int:
+    """Additions and multiplications of ``matrix @ tile @ matrix.T``."""
+    return sum(matrix.shape) * operations(matrix)
 
 
 def _tiles(r: Row) -> tuple[int, int, int]:
-    """Input channels, output channels and tiles of a row of Winograd's."""
+    """Input channels, output channels and tiles of a row of F(4x4, 3x3)."""
     return r[L.IN], r[L.CHANNELS], r[L.POSITIONS]
 
 
 def product(r: Row) -> Cost:
-    """Of F(2x2, 3x3) forward, or backward to the input."""
+    """Of F(4x4, 3x3) forward, or backward to the input."""
     inputs, outputs, tiles = _tiles(r)
-    flops = 2 * PRODUCTS * inputs * outputs + _TO_INPUT * inputs + _TO_OUTPUT * outputs
-    pooled, masked = r[L.MODE] == L.POOLED, r[L.MODE] == L.MASKED
-    written = outputs * tiles * (2 if pooled else 4)
-    read = 4 * tiles * inputs + (written if masked else 0)
+    side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
+    left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
+    pixels = outputs * int(left.prod(axis=1).sum())
+    flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
+    flops += (_both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * outputs
+    written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
+    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
     return r.cost(tiles * flops, read, written, parameters_read=PRODUCTS * inputs * outputs)
+
+
+def _row_by_row(matrix: Matrix) -> int:
+    """The same where each row of the result combines rows of the tile anew."""
+    nonzero = matrix != 0
+    combinations = int(nonzero.sum() + (nonzero & (abs(matrix) != 1)).sum()) - len(matrix)
+    return matrix.shape[1] * combinations + len(matrix) * operations(matrix)
 
 
 def gradient(r: Row) -> Cost:
     """Of one block's gradient of transformed weights."""
     inputs, outputs, tiles = _tiles(r)
-    flops = 2 * PRODUCTS * inputs * outputs + _TO_INPUT * inputs + _TO_GRADIENT * outputs
+    flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
+    flops += _row_by_row(MATRICES.output.T) * outputs
     partial = PRODUCTS * inputs * outputs
-    return r.cost(tiles * flops, 4 * tiles * (inputs + outputs), 0, partial=partial)
+    pixels = OUTPUTS * OUTPUTS * tiles
+    return r.cost(tiles * flops, pixels * (inputs + outputs), 0, partial=partial)
+
+
+def weight_gradient(r: Row) -> Cost:
+    """Of one block's gradient of kernels from that of their transforms."""
+    flops, count = _both_ways(MATRICES.weight.T), r[L.IN] * r.blocks
+    return Cost(flops * count, FLOAT_BYTES * PRODUCTS * count, FLOAT_BYTES * 9 * count)
 
 
 def reduction(r: Row) -> Cost:
-    """Of the sum over blocks, and its transform to weights."""
-    read = PRODUCTS * r[L.IN]
-    return Cost(read * r.blocks + 24 * r[L.IN], FLOAT_BYTES * read * r.blocks, 36 * r[L.IN])
+    """Of the sum over blocks."""
+    read = 9 * r[L.IN] * r.blocks
+    return Cost(read - 9 * r[L.IN], FLOAT_BYTES * read, FLOAT_BYTES * 9 * r[L.IN])
 
 
 def sizes(r: Row) -> str:
@@ -48,7 +74,8 @@ def sizes(r: Row) -> str:
 
 def weights(r: Row) -> Cost:
     """Of transforming kernels."""
-    return Cost(28 * r[L.IN], 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
+    flops = _both_ways(MATRICES.weight) * r[L.IN]
+    return Cost(flops, 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
 
 
 def _of_width(r: Row) -> tuple[int, Transforms]:

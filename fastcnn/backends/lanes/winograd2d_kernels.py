@@ -1,9 +1,9 @@
-"""Kernels of 3x3 convolutions by Winograd's F(2x2, 3x3); see winograd_tiles.py.
+"""Kernels of 3x3 convolutions by Winograd's F(4x4, 3x3); see winograd2d_tiles.py.
 
 A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads. A is the arena, T the
 tables, P the parameters, G their gradient, r the program row. Tiles are taken in strips whose
-transforms stay in the second-level cache.
+transforms stay in the second-level cache, and of these one of the six rows of products at a time.
 """
 
 from fastcnn.backends.lanes import simd
@@ -15,6 +15,7 @@ from fastcnn.backends.lanes.layout import (
     CHANNELS,
     EXTRA,
     EXTRA_BLOCK,
+    GROUPS,
     IN,
     M_BLOCK,
     M_SLOT,
@@ -24,6 +25,7 @@ from fastcnn.backends.lanes.layout import (
     POOLED,
     POSITIONS,
     RELU,
+    STRIP_TABLE,
     TAP_TABLE,
     TAPS,
     X_BLOCK,
@@ -45,28 +47,27 @@ from fastcnn.backends.lanes.layout import (
 )
 from fastcnn.backends.lanes.linear_tiles import outer_tile
 from fastcnn.backends.lanes.transpose_tiles import transpose_tile
-from fastcnn.backends.lanes.winograd_tiles import (
+from fastcnn.backends.lanes.winograd2d_tiles import (
     PRODUCTS,
+    SIDE,
     gradient_row_tile,
     input_row_tile,
     input_tile,
-    output_pool_tile,
     output_tile,
-    weight_gradient_sum_tile,
+    pooled_output_tile,
+    weight_gradient_tile,
     weight_tile,
 )
 
 LANES = simd.LANES
 #: Floats between equal parts of a strip's room, so that they do not meet in one set of the cache.
 STAGGER = LANES
-#: Rows of the 4x4 products of a tile: input rows ``first + sign * second`` ...
-FIRST, SECOND, SIGN = (0, 1, 2, 1), (2, 2, 1, 3), (-1, 1, -1, -1)
-#: ... and factors of the two rows of an output's gradient.
-UPPER, LOWER = (1, 1, 1, 0), (0, 1, -1, -1)
+#: Output channels that are taken through all products together: whole register tiles.
+SOME = 16
 
 
 @linked
-def winograd_weights(A, T, P, r, part, parts):
+def winograd2d_weights(A, T, P, r, part, parts):
     """Transformed weights of IN kernels in the order in which tiles read them, OUT apart."""
     first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
     places = T[r[TAP_TABLE] :]
@@ -76,34 +77,25 @@ def winograd_weights(A, T, P, r, part, parts):
 
 
 @linked
-def prefetch_tiles(A, x, pixels, first, last, row, channel, near, far):
-    """Ask for the 2x2 pixels of some tiles, of some channels."""
-    for c in range(near, far):
-        for t in range(first, last):
-            at = x + c * channel + pixels[t]
-            simd.prefetch(A, at)
-            simd.prefetch(A, at + LANES)
-            simd.prefetch(A, at + row)
-            simd.prefetch(A, at + row + LANES)
-
-
-@linked
-def winograd(A, T, P, r, block, slot, worker, part, parts):
+def winograd2d(A, T, P, r, block, slot, worker, part, parts):
     """Convolution forward, or its input gradient; a unit is a strip of TAPS tiles.
 
-    X is the input with IN channels, Y the output; POSITIONS tiles. Z is room for transforms, of
-    which TAP_TABLE has the channels' offsets and M_TABLE the tiles'.
+    X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
+    many rows and columns lie inside. Z is room for transforms, of which TAP_TABLE has the
+    channels' offsets and M_TABLE the tiles'. Some output channels at a time are taken through all
+    products, so that those stay in cache until they are transformed back.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix, ypix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    xpix, ypix, sizes = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
     channels, pixels = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
+    from_step, to_step = inputs * each + STAGGER, SOME * each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + PRODUCTS * from_step
+    spare = sums + PRODUCTS * to_step
     first, last = share((tiles + strip - 1) // strip, part, parts)
     for unit in range(first, last):
         p0 = unit * strip
@@ -111,65 +103,64 @@ def winograd(A, T, P, r, block, slot, worker, part, parts):
         for c in range(inputs):
             for t in range(count):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
-                v = transformed + c * each + t * LANES
-                input_tile(A, x, r[X_ROW], A, v, from_step)
-        for i in range(PRODUCTS):
-            near, far = share(outputs, i, PRODUCTS)
-            if r[MODE] != POOLED:
-                prefetch_tiles(A, y0, ypix, p0, p0 + count, r[Y_ROW], r[Y_CHANNEL], near, far)
-            products(
-                A, T, P, r, NO, transformed + i * from_step, pixels, NOUGHT, count, channels,
-                inputs, outputs, r[W] + i * r[OUT], NOUGHT, inputs, MISSING,
-                sums + i * to_step, pixels, each, NOUGHT, NOUGHT,
-            )  # fmt: skip
-        for c in range(outputs):
-            bias = r[BIAS] + c if r[BIAS] >= 0 else -1
-            for t in range(count):
-                s, inside = sums + c * each + t * LANES, c * r[Y_CHANNEL] + ypix[p0 + t]
-                if r[MODE] == POOLED:
-                    output_pool_tile(
-                        A, s, to_step, P, bias, A, y0 + inside, r[RELU], A, m0 + inside
-                    )
-                else:
-                    output_tile(
-                        A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], r[RELU], r[MODE]
-                    )  # fmt: skip
+                input_tile(A, x, r[X_ROW], A, transformed + c * each + t * LANES, from_step)
+        for some in range(0, outputs, SOME):
+            end = min(some + SOME, outputs)
+            for k in range(PRODUCTS):
+                products(
+                    A, T, P, r, NO, transformed + k * from_step, pixels, NOUGHT, count, channels,
+                    inputs, end - some, r[W] + k * r[OUT] + some * inputs, NOUGHT, inputs, MISSING,
+                    sums + k * to_step, pixels, each, NOUGHT, NOUGHT,
+                )  # fmt: skip
+            for c in range(some, end):
+                bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+                for t in range(count):
+                    p = p0 + t
+                    s, inside = sums + (c - some) * each + t * LANES, c * r[Y_CHANNEL] + ypix[p]
+                    rows, columns = sizes[2 * p], sizes[2 * p + 1]
+                    if r[MODE] == POOLED:
+                        pooled_output_tile(
+                            A, s, to_step, P, bias, A, y0 + inside, A, m0 + inside, r[Y_ROW],
+                            rows, columns, spare, r[RELU],
+                        )  # fmt: skip
+                    else:
+                        output_tile(
+                            A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], rows, columns,
+                            spare, r[RELU], r[MODE],
+                        )  # fmt: skip
 
 
 @linked
-def winograd_gradient(A, T, r, block, slot, worker, part, parts):
-    """One block's gradient of the transformed weights; a unit is one of their four rows.
+def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
+    """One block's gradient of the transformed weights; a unit is one of their six rows.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS. Inputs are transposed
-    to one row a sample, so that the sums over samples need no reduction across lanes.
+    to one row a sample, so that the sums over samples need no reduction across lanes. GROUPS rows
+    of products are made from the same pixels while these are in the first-level cache.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
     xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
     rows = r[Z] + worker * r[Z_SLOT]
     row_step, grad_step = strip * LANES * inputs + STAGGER, strip * LANES * outputs + STAGGER
-    grads = rows + 4 * row_step
-    spare = grads + 4 * grad_step
-    # A tile's last two rows and columns are read for the first time.
-    new = x0 + 2 * r[X_ROW] + 2 * LANES
-    first, last = share(4, part, parts)
+    grads = rows + SIDE * r[GROUPS] * row_step
+    spare = grads + SIDE * r[GROUPS] * grad_step
+    first, last = share(SIDE, part, parts)
     for p0 in range(0, tiles, strip):
         count = min(strip, tiles - p0)
-        end = min(p0 + 2 * strip, tiles)
-        for i in range(first, last):
-            upper, lower = FIRST[i] * r[X_ROW], SECOND[i] * r[X_ROW]
+        for i0 in range(first, last, r[GROUPS]):
+            made = min(r[GROUPS], last - i0)
             for c in range(0, inputs, LANES):
                 for t in range(count):
                     x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                     for k in range(LANES):
-                        at = x + k * r[X_CHANNEL]
-                        input_row_tile(
-                            A, at + upper, at + lower, SIGN[i], A, spare + k * LANES,
-                            LANES * LANES,
-                        )  # fmt: skip
-                    for j in range(4):
+                        for i in range(made):
+                            input_row_tile(
+                                i0 + i, A, x + k * r[X_CHANNEL], r[X_ROW],
+                                A, spare + (i * SIDE * LANES + k) * LANES, LANES * LANES,
+                            )  # fmt: skip
+                    for j in range(made * SIDE):
                         transpose_tile(
                             A, spare + j * LANES * LANES, LANES,
                             A, rows + j * row_step + t * LANES * inputs + c, inputs,
@@ -178,13 +169,12 @@ def winograd_gradient(A, T, r, block, slot, worker, part, parts):
                 for o in range(outputs):
                     d = d0 + o * r[Y_CHANNEL] + dpix[p0 + t]
                     e = grads + (t * outputs + o) * LANES
-                    gradient_row_tile(A, d, r[Y_ROW], UPPER[i], LOWER[i], A, e, grad_step)
-            for j in range(4):
-                near, far = share(inputs, 4 * (i - first) + j, 4 * (last - first))
-                prefetch_tiles(
-                    A, new, xpix, p0 + strip, end, r[X_ROW], r[X_CHANNEL], near, far
-                )  # fmt: skip
-                weights = out + (4 * i + j) * outputs * inputs
+                    for i in range(made):
+                        gradient_row_tile(
+                            i0 + i, A, d, r[Y_ROW], A, e + i * SIDE * grad_step, grad_step
+                        )
+            for j in range(made * SIDE):
+                weights = r[EXTRA] + slot * r[EXTRA_BLOCK] + (SIDE * i0 + j) * r[OUT]
                 for o in range(0, outputs, 8):
                     d, g = grads + j * grad_step + o * LANES, weights + o * inputs
                     for c in range(0, inputs - LANES, 2 * LANES):
@@ -201,13 +191,29 @@ def winograd_gradient(A, T, r, block, slot, worker, part, parts):
 
 
 @linked
-def winograd_reduce(A, G, r, blocks, worker, part, parts):
-    """Gradients of IN kernels from those of their transforms, summed over blocks in order."""
+def winograd2d_weight_gradient(A, r, block, slot, part, parts):
+    """One block's gradient of IN kernels, weight by weight, from that of their transforms X."""
+    first, last = share(r[IN] // LANES, part, parts)
+    for unit in range(first, last):
+        i = unit * LANES
+        weight_gradient_tile(
+            A, r[X] + slot * r[X_SLOT] + i, r[OUT], A, r[EXTRA] + block * r[EXTRA_BLOCK] + i, r[IN]
+        )
+
+
+@linked
+def winograd2d_reduce(A, G, r, blocks, worker, part, parts):
+    """Gradients of IN kernels, summed over blocks in order."""
     first, last = share(r[IN] // LANES, part, parts)
     spare = r[Z] + worker * r[Z_SLOT]
     for unit in range(first, last):
         i = unit * LANES
-        weight_gradient_sum_tile(A, r[EXTRA] + i, r[IN], blocks, r[EXTRA_BLOCK], A, spare)
+        for k in range(9):
+            total = simd.load(A, r[EXTRA] + k * r[IN] + i)
+            for b in range(1, blocks):
+                source = r[EXTRA] + b * r[EXTRA_BLOCK] + k * r[IN] + i
+                total = simd.add(total, simd.load(A, source))
+            simd.store(A, spare + k * LANES, total)
         for lane in range(LANES):
             target = r[W] + (i + lane) * 9
             for k in range(9):
