@@ -16,6 +16,8 @@ ANY_LAYOUT = ("conv2d", "conv_transpose2d", "batch_norm", "add", "relu", "sigmoi
               "dropout", "dropout2d", "leaky_relu", "elu",
               "gelu", "silu", "softplus")  # fmt: skip
 
+#: Rooms of each thread: what a row needs for itself, and what it leaves to the next.
+SCRATCH, PASSED = 0, 1
 #: Weights of a linear layer that stay in the second-level cache while blocks pass.
 FITS_BESIDE = 64 * 1024
 
@@ -68,8 +70,9 @@ class Planner:
             for source in group.sources:
                 self.readers.setdefault(source, []).append(group)
         self.size = 0
-        self._scratch_rows: list[np.ndarray] = []
-        self._scratch_size = 0
+        # Rows that get room for each thread, and the columns of its place and of a thread's step.
+        self._rooms: tuple[list[tuple[np.ndarray, tuple[int, int]]], ...] = ([], [])
+        self._room_sizes = [0, 0]
         self.rows: list[np.ndarray] = []
         self.names: list[str] = []
         self.phases: list[tuple[int, int, int]] = []
@@ -97,15 +100,30 @@ class Planner:
 
     def with_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
         """A row that gets room for each thread as Z; all rows get the same."""
-        self._scratch_rows.append(values)
-        self._scratch_size = max(self._scratch_size, -(-floats // LANES) * LANES)
+        self._reserve(values, (L.Z, L.Z_SLOT), SCRATCH, floats)
         return values
 
+    def pass_on(self, writer: np.ndarray, reader: np.ndarray, floats: int) -> None:
+        """Let a row leave floats of a block, as EXTRA, to the next one, which has them as X.
+
+        All such pairs get the same room.
+        """
+        self._reserve(writer, (L.EXTRA, L.EXTRA_BLOCK), PASSED, floats)
+        self._reserve(reader, (L.X, L.X_SLOT), PASSED, floats)
+
+    def _reserve(
+        self, values: np.ndarray, columns: tuple[int, int], room: int, floats: int
+    ) -> None:
+        self._rooms[room].append((values, columns))
+        size = -(-floats // LANES) * LANES
+        self._room_sizes[room] = max(self._room_sizes[room], size)
+
     def place_scratch(self) -> None:
-        """Reserve the room, when all rows are there."""
-        place = self.allocate(self._scratch_size * self.workers)
-        for values in self._scratch_rows:
-            values[L.Z], values[L.Z_SLOT] = place, self._scratch_size
+        """Reserve the rooms, when all rows are there."""
+        for rows, size in zip(self._rooms, self._room_sizes, strict=True):
+            place = self.allocate(size * self.workers)
+            for values, (first, step) in rows:
+                values[first], values[step] = place, size
 
     def constant(self, values: Any) -> int:
         """Put values into the arena for good."""

@@ -62,8 +62,6 @@ from fastcnn.backends.lanes.winograd2d_tiles import (
 LANES = simd.LANES
 #: Floats between equal parts of a strip's room, so that they do not meet in one set of the cache.
 STAGGER = LANES
-#: Output channels that are taken through all products together: whole register tiles.
-SOME = 16
 
 
 @linked
@@ -82,8 +80,7 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of which TAP_TABLE has the
-    channels' offsets and M_TABLE the tiles'. Some output channels at a time are taken through all
-    products, so that those stay in cache until they are transformed back.
+    channels' offsets and M_TABLE the tiles'.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -92,7 +89,7 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
     xpix, ypix, sizes = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
     channels, pixels = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, SOME * each + STAGGER
+    from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + PRODUCTS * from_step
     spare = sums + PRODUCTS * to_step
@@ -104,30 +101,27 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
             for t in range(count):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                 input_tile(A, x, r[X_ROW], A, transformed + c * each + t * LANES, from_step)
-        for some in range(0, outputs, SOME):
-            end = min(some + SOME, outputs)
-            for k in range(PRODUCTS):
-                products(
-                    A, T, P, r, NO, transformed + k * from_step, pixels, NOUGHT, count, channels,
-                    inputs, end - some, r[W] + k * r[OUT] + some * inputs, NOUGHT, inputs, MISSING,
-                    sums + k * to_step, pixels, each, NOUGHT, NOUGHT,
-                )  # fmt: skip
-            for c in range(some, end):
-                bias = r[BIAS] + c if r[BIAS] >= 0 else -1
-                for t in range(count):
-                    p = p0 + t
-                    s, inside = sums + (c - some) * each + t * LANES, c * r[Y_CHANNEL] + ypix[p]
-                    rows, columns = sizes[2 * p], sizes[2 * p + 1]
-                    if r[MODE] == POOLED:
-                        pooled_output_tile(
-                            A, s, to_step, P, bias, A, y0 + inside, A, m0 + inside, r[Y_ROW],
-                            rows, columns, spare, r[RELU],
-                        )  # fmt: skip
-                    else:
-                        output_tile(
-                            A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], rows, columns,
-                            spare, r[RELU], r[MODE],
-                        )  # fmt: skip
+        for k in range(PRODUCTS):
+            products(
+                A, T, P, r, NO, transformed + k * from_step, pixels, NOUGHT, count, channels,
+                inputs, outputs, r[W] + k * r[OUT], NOUGHT, inputs, MISSING,
+                sums + k * to_step, pixels, each, NOUGHT, NOUGHT,
+            )  # fmt: skip
+        for c in range(outputs):
+            bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+            for t in range(count):
+                s, inside = sums + c * each + t * LANES, c * r[Y_CHANNEL] + ypix[p0 + t]
+                rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
+                if r[MODE] == POOLED:
+                    pooled_output_tile(
+                        A, s, to_step, P, bias, A, y0 + inside, A, m0 + inside, r[Y_ROW], rows,
+                        columns, spare, r[RELU],
+                    )  # fmt: skip
+                else:
+                    output_tile(
+                        A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], rows, columns, spare,
+                        r[RELU], r[MODE],
+                    )  # fmt: skip
 
 
 @linked

@@ -10,12 +10,12 @@ from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import grid
 from fastcnn.backends.lanes.target import instruction_set, tile_heights
 from fastcnn.backends.lanes.winograd import OUTPUTS, tiles
-from fastcnn.backends.lanes.winograd2d_kernels import PRODUCTS, SIDE, SOME, STAGGER
+from fastcnn.backends.lanes.winograd2d_kernels import PRODUCTS, SIDE, STAGGER
 
 #: Vectors of a strip's transforms, which stay in the second-level cache.
-STRIP = 6 * 1024
+STRIP = 10 * 1024
 #: The same of a weights' gradient, which had better have some tiles at once.
-GRADIENT_STRIP, FEW_TILES = 12 * 1024, 8
+GRADIENT_STRIP, FEW_TILES = 8 * 1024, 8
 
 
 def product(
@@ -58,7 +58,7 @@ def _emit(
     weights = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=planner.table(order, LANES), **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", weights))
     h, w = grid(-(-size[0] // step), -(-size[1] // step))
-    strip = _strip(PRODUCTS * (inputs + SOME), len(h))
+    strip = _strip(PRODUCTS * (inputs + outputs), len(h))
     left = np.stack([size[0] - step * h, size[1] - step * w], axis=1)
     sizes = {"in": inputs, "out": padded, "channels": outputs}
     values = row(
@@ -70,7 +70,7 @@ def _emit(
         strip_table=planner.table(left), x_channel=x.channel, x_row=x.row, y_channel=y.channel,
         y_row=y.row, **sizes,
     )  # fmt: skip
-    room = PRODUCTS * ((inputs + SOME) * strip * LANES + 2 * STAGGER)
+    room = PRODUCTS * ((inputs + outputs) * strip * LANES + 2 * STAGGER)
     planner.emit(name, planner.with_scratch(values, room + LANES))
 
 
@@ -83,28 +83,25 @@ def weight_gradient(
     count = outputs * inputs
     # Products of one weight must not all meet in one set of the cache.
     step = count + STAGGER
-    sums = PRODUCTS * step
-    transformed = planner.allocate(sums * planner.workers)
     # As many rows of products at a time as leave room for some tiles.
     vectors = SIDE * (inputs + outputs)
     rows = next(n for n in (6, 3, 2, 1) if n * vectors * FEW_TILES <= GRADIENT_STRIP or n == 1)
     strip = max(1, min(GRADIENT_STRIP // (rows * vectors), len(h)))
-    values = row(
+    gradient = row(
         L.K_WINOGRAD2D_GRADIENT, **x.columns("x"), **grad.columns("y"), taps=strip, groups=rows,
-        positions=len(h), channels=outputs, extra=transformed, extra_block=sums,
+        positions=len(h), channels=outputs,
         x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
         y_table=planner.table(grad.at(OUTPUTS * h, OUTPUTS * w)), x_channel=x.channel,
         x_row=x.row, y_channel=grad.channel, y_row=grad.row, **{"in": inputs, "out": step},
     )  # fmt: skip
     room = rows * (vectors * strip * LANES + SIDE * (2 * STAGGER + LANES * LANES))
-    planner.emit(f"{name}: weight gradient", planner.with_scratch(values, room))
+    planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, room))
     partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
     sizes: dict[str, int] = {"in": count}
-    values = row(
-        L.K_WINOGRAD2D_WEIGHT_GRADIENT, x=transformed, x_slot=sums, **partial,
-        **(sizes | {"out": step}),
-    )  # fmt: skip
+    columns = partial | sizes | {"out": step}
+    values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
     planner.emit(f"{name}: weight gradient, transformed back", values)
+    planner.pass_on(gradient, values, PRODUCTS * step)
     values = row(L.K_WINOGRAD2D_REDUCE, w=weight, **partial, **sizes)
     reduction = planner.with_scratch(values, 9 * LANES)
     planner.reductions.append((f"{name}: sum gradients", reduction))
