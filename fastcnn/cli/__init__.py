@@ -30,7 +30,10 @@ def _run() -> None:
     except (FastcnnError, OSError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
+        print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -273,7 +273,11 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
         )  # fmt: skip
     from fastcnn.cli.progress import PlainLines, ProgressBar
 
-    kernels.wait(console)
+    try:
+        kernels.wait(console)
+    except KeyboardInterrupt:
+        print("interrupted before the first step: nothing was trained", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
     callbacks: list[Callback] = []
     if run is not None:
         callbacks.append(ProgressBar(console) if console.is_terminal else PlainLines(console))

@@ -1,6 +1,7 @@
 """``fastcnn warmup``, and the same in the background of other commands."""
 
 import threading
+import time
 from typing import ClassVar
 
 from rich.console import Console
@@ -40,11 +41,27 @@ def _start() -> None:
     compiled.start()
 
 
+def _compile_others() -> None:
+    """Use each of the smaller kernels once: of augmentation, of drawn digits, of im2col."""
+    import numpy as np
+
+    from fastcnn import models
+    from fastcnn.data import Augment, draw_digits
+    from fastcnn.execution.passes import loss_and_gradients
+
+    images, labels = draw_digits(1)
+    Augment(mixup=1.0).mix(images, labels, classes=10, threads=1)
+    for activation in ("relu", "sigmoid"):
+        model = models.report_cnn(activation, seed=0, num_classes=10)
+        loss_and_gradients(model, images.astype(np.float32), labels, backend="im2col")
+
+
 def warmup() -> None:
     """Compile the kernels for this machine and keep them, so that nothing else has to wait.
 
-    Training does the same at its first start. The kernels are kept in the user's cache, or where
-    FASTCNN_CACHE_DIR says; another processor, numba or fastcnn has its own.
+    Training does the same at its first start, but for the kernels of augmentation and of drawn
+    digits, which it compiles when they are needed. The kernels are kept in the user's cache, or
+    where FASTCNN_CACHE_DIR says; another processor, numba or fastcnn has its own.
     """
     from fastcnn.backends.lanes import compiled
 
@@ -54,3 +71,10 @@ def warmup() -> None:
     did = "compiled" if start.compiled else "loaded"
     where = f"kept in {start.folder}" if start.folder else "not kept: no folder can be written"
     console.print(f"kernels {did} in {start.seconds:.1f} s, {escape(where)}", soft_wrap=True)
+    began = time.perf_counter()
+    with console.status("compiling the kernels of augmentation, drawn digits and im2col"):
+        _compile_others()
+    console.print(
+        f"kernels of augmentation, drawn digits and im2col ready in "
+        f"{time.perf_counter() - began:.1f} s"
+    )

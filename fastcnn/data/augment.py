@@ -1,8 +1,10 @@
 """Augmentation: training images changed at random, anew in each epoch."""
 
+import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,11 +14,14 @@ from fastcnn.backends.counter_random import dropout_key
 from fastcnn.cores import available_cores
 from fastcnn.errors import ConfigurationError, ShapeError
 
+log = logging.getLogger("fastcnn.data")
 #: Take the place of a node's index in the keys of the random numbers; no node has them.
 STREAM = -1
 MIX_STREAM = -2
 #: Images below which starting a thread takes longer than its share of the work.
 FEW_IMAGES = 256
+#: Seconds that only a compilation takes.
+LONG_TO_LOAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,7 @@ class Augment:
         if threads is None:
             threads = available_cores()
         threads = max(1, min(threads, len(order) // FEW_IMAGES))
+        _load(images.dtype.str)
         run = partial(transform, images, order, key=key, settings=settings, out=result)
         bounds = np.linspace(0, len(order), threads + 1).astype(int)
         if threads == 1:
@@ -266,6 +272,19 @@ PRESETS: dict[str, Augment] = {
     "digits": Augment(shift=2, rotation=10.0, scale=0.1),
     "pictures": Augment(flip=0.5, crop=4),
 }
+
+
+@cache
+def _load(kind: str) -> None:
+    """Load the kernels for images of some type; if they had to be compiled, say so."""
+    from fastcnn.data.augment_kernels import transform
+
+    began = time.perf_counter()
+    nothing = np.zeros((0, 1, 1, 1), kind)
+    transform(nothing, np.zeros(0, np.int64), 0, 0, np.uint64(0), np.zeros(8), nothing)
+    seconds = time.perf_counter() - began
+    if seconds > LONG_TO_LOAD:
+        log.warning("the kernels of augmentation are ready after %.1f s, once", seconds)
 
 
 def _number(text: str) -> int | float:

@@ -1,8 +1,10 @@
 """How compiled kernels are kept: a small function stands for the interpreter."""
 
 import logging
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +66,28 @@ def test_another_processor_compiles_its_own(start: Any, monkeypatch: pytest.Monk
     old = start().folder
     monkeypatch.setattr(compiled, "processor", lambda: ("x86_64", "haswell", ""))
     assert compiled.kernel_folder() != old
+
+
+def test_kernels_that_nobody_uses_are_removed(start: Any) -> None:
+    """Only long ago, and never where another fastcnn still loads them."""
+    used = start().folder
+    unused, recent = used.with_name("kernels-unused"), used.with_name("kernels-recent")
+    downloads = used.with_name("mnist")
+    for folder in (unused, recent, downloads):
+        folder.mkdir()
+        (folder / "run.nbi").write_text("")
+    long_ago = time.time() - compiled.UNUSED - 60
+    for folder in (used, unused, downloads):
+        os.utime(folder, (long_ago, long_ago))
+    assert not start().compiled
+    assert time.time() - used.stat().st_mtime < 60
+    assert unused.exists()
+    for path in used.glob("*.nb?"):
+        path.unlink()
+    assert start().compiled
+    assert not unused.exists()
+    assert recent.exists()
+    assert downloads.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a kernel", None])

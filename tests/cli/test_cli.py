@@ -37,6 +37,17 @@ def test_help_teaches() -> None:
     assert process("--version").startswith("fastcnn 0.")
 
 
+def test_warmup_compiles_what_training_may_need() -> None:
+    text = fastcnn("warmup")
+    assert re.search(r"kernels (loaded|compiled) in \d+\.\d s, kept in ", text)
+    assert re.search(r"augmentation, drawn digits and im2col ready in \d+\.\d s", text)
+
+
+def test_a_file_that_cannot_be_written() -> None:
+    output = process("data", "show", "digits", "--out", "/proc/x.png", code=2)
+    assert output.rstrip().endswith("error: /proc/x.png: No such file or directory")
+
+
 def test_evaluate(run: Path) -> None:
     output = fastcnn("evaluate", run)
     assert "accuracy 9" in output

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastcnn.backends.counter_random import uniform_bits
-from fastcnn.data import Augment, digits_dataset
+from fastcnn.data import Augment, augment, digits_dataset
 from fastcnn.data.augment import PRESETS
 from fastcnn.data.augment_kernels import draw_partners, random_bits, transform
 from fastcnn.errors import ConfigurationError, ShapeError
@@ -261,3 +261,13 @@ def test_the_kernel_takes_part_of_the_work() -> None:
     transform(images, np.arange(4), 1, 3, np.uint64(5), np.zeros(8), out)
     assert not out[[0, 3]].any()
     assert (out[1:3] == images[1:3]).all()
+
+
+def test_a_compilation_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(augment, "LONG_TO_LOAD", -1.0)
+    augment._load.cache_clear()
+    for _ in range(2):
+        Augment(shift=1).apply(pictures(2))
+    assert caplog.text.count("the kernels of augmentation are ready after") == 1

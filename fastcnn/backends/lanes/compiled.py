@@ -8,10 +8,12 @@ one home folder serves different machines.
 import gc
 import hashlib
 import logging
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from fastcnn.files import cache_folder
 
 log = logging.getLogger("fastcnn.lanes")
 _lock = threading.Lock()
+#: Seconds after which kernels that no process has loaded are removed: 90 days.
+UNUSED = 90 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,18 @@ def _compile() -> Start:
     seconds = time.perf_counter() - began
     if compiled:
         log.warning("the kernels are ready after %.1f s", seconds)
+    if folder is not None:
+        _forget_unused(folder, compiled)
     return Start(seconds, compiled, folder)
+
+
+def _forget_unused(used: Path, compiled: bool) -> None:
+    """Note that a folder is used, and behind a compilation remove those that long were not."""
+    with suppress(OSError):
+        os.utime(used)
+        for folder in used.parent.glob("kernels-*") if compiled else ():
+            if time.time() - folder.stat().st_mtime > UNUSED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
