@@ -52,14 +52,15 @@ def method(g: ConvGeometry) -> Method:
     inputs, outputs = g.group_inputs, g.out_channels
     along = tiles(g.output[1]) * points(g.kernel[1]) / (g.output[1] * g.kernel[1])
     down = tiles(g.output[0]) * points(3) / (g.output[0] * 3)
-    rows = strip_rows(g, inputs, outputs)
-    few = g.kernel[1] in WIDTHS and along <= MOST_PRODUCTS and rows > 0 and not g.transposed
+    few = g.kernel[1] in WIDTHS and along <= MOST_PRODUCTS and not g.transposed
 
     def one_way(sums: int, summands: int) -> Way:
         pays = summands * g.kernel[0] >= FEWEST_TAPS or sums <= FEW_SUMS
-        return Way.WINOGRAD_1D if few and pays else Way.DIRECT
+        fits = strip_rows(g, summands, sums) > 0
+        return Way.WINOGRAD_1D if few and pays and fits else Way.DIRECT
 
-    pays = inputs * outputs >= FEWEST_PAIRS and rows * tiles(g.output[1]) >= FEWEST_TILES
+    strip = strip_rows(g, inputs, outputs) * tiles(g.output[1])
+    pays = inputs * outputs >= FEWEST_PAIRS and strip >= FEWEST_TILES
     gradient = Way.WINOGRAD_1D if few and pays else Way.DIRECT
     if g.kernel == (3, 3) and down <= MOST_PRODUCTS and min(inputs, outputs) >= FEWEST_CHANNELS:
         if inputs % LANES == 0 and outputs % 8 == 0:
