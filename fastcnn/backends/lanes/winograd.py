@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastcnn.backends.lanes.buffers import LANES
+
 #: Outputs of a tile, in each direction.
 OUTPUTS = 4
 HALF = Fraction(1, 2)
@@ -22,6 +24,9 @@ HALF = Fraction(1, 2)
 PAIRED = (0, 1, -1, 2, -2, HALF, -HALF)
 #: Points for r = 3 in two directions, where rounding errors multiply: these make smaller ones.
 EXACT = (0, 1, -1, HALF, -2)
+
+#: Floats between equal parts of transforms, so that they do not meet in one set of the cache.
+STAGGER = LANES
 
 Matrix = np.ndarray
 

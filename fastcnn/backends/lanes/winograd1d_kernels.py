@@ -62,7 +62,7 @@ from fastcnn.backends.lanes.layout import (
     Y,
     Z,
 )
-from fastcnn.backends.lanes.winograd import OUTPUTS
+from fastcnn.backends.lanes.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.winograd1d import Strip
 from fastcnn.backends.lanes.winograd1d_tiles import (
     input_gradient_row,
@@ -74,8 +74,6 @@ from fastcnn.backends.lanes.winograd1d_tiles import (
 )
 
 LANES = simd.LANES
-#: Floats between equal parts of a strip's room, so that they do not meet in one set of the cache.
-STAGGER = LANES
 #: Tiles behind a strip's last that a register tile may touch.
 OVERSHOOT = 8
 #: Numbers of a strip in the table.

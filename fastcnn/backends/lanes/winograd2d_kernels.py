@@ -47,6 +47,7 @@ from fastcnn.backends.lanes.layout import (
 )
 from fastcnn.backends.lanes.linear_tiles import outer_tile
 from fastcnn.backends.lanes.transpose_tiles import transpose_tile
+from fastcnn.backends.lanes.winograd import STAGGER
 from fastcnn.backends.lanes.winograd2d_tiles import (
     PRODUCTS,
     SIDE,
@@ -60,8 +61,6 @@ from fastcnn.backends.lanes.winograd2d_tiles import (
 )
 
 LANES = simd.LANES
-#: Floats between equal parts of a strip's room, so that they do not meet in one set of the cache.
-STAGGER = LANES
 
 
 @linked

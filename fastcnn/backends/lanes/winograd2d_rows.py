@@ -9,8 +9,8 @@ from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import grid
 from fastcnn.backends.lanes.target import instruction_set, tile_heights
-from fastcnn.backends.lanes.winograd import OUTPUTS, tiles
-from fastcnn.backends.lanes.winograd2d_kernels import PRODUCTS, SIDE, STAGGER
+from fastcnn.backends.lanes.winograd import OUTPUTS, STAGGER, tiles
+from fastcnn.backends.lanes.winograd2d_kernels import PRODUCTS, SIDE
 
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 10 * 1024
