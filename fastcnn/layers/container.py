@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from textwrap import indent
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,17 @@ import numpy as np
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.changes import Watched, latest_change
 from fastcnn.layers.init import Initializer
+from fastcnn.layers.structure import Structure
 from fastcnn.notebook import html_table
 from fastcnn.text_table import text_table
 
 #: Columns of :meth:`Model.summary`.
 SUMMARY = ("layer", "", "output shape", "parameters", "FLOPs")
+
+
+_refreshing = RLock()
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,37 @@ class SummaryRow:
     flops: int
 
 
+class NamedArrays(Mapping[str, np.ndarray]):
+    """A model's parameters or buffers by state key; called, a list of the arrays."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = dict(arrays)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._arrays[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __call__(self) -> list[np.ndarray]:
+        """The arrays as a list."""
+        return list(self._arrays.values())
+
+
 class Model(Layer):
     """A layer made of named layers; subclasses say how they are connected.
 
+    Layers can be replaced, added and removed at any time, through :attr:`layers` or
+    :meth:`replace`; the model notices. A layer that is used at several places is one layer: its
+    parameters count once, and its gradient is the sum over its places. Two layers whose weight is
+    the same array share that array.
+
     Attributes
     ----------
-    layers : dict of str to Layer
+    layers : mapping of str to Layer
         The direct children by name; a name is the first part of its parameters' state keys.
     input_shape : tuple of int or None
         Shape of one sample, ``(C, H, W)`` for images; None until it is given or first seen.
@@ -42,33 +73,64 @@ class Model(Layer):
 
     def __init__(self, layers: Mapping[str, Layer], input_shape: Shape | None = None) -> None:
         super().__init__()
-        for name, layer in layers.items():
-            if not isinstance(layer, Layer):
-                raise ConfigurationError(f"layer {name!r} is {layer!r}, which is no layer")
-            if not name or "." in name:
-                raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
-        self.layers = dict(layers)
-        self._graphs: dict[Shape, Graph] = {}
-        self._vector: np.ndarray | None = None
-        self._slots: list[tuple[Layer, str]] = []
+        self._structure = Structure()
+        self._empty_dtype = np.dtype(np.float32)
+        self.layers = layers
         self.input_shape: Shape | None = None
         if input_shape is not None:
-            self.input_shape = tuple(input_shape)
-            self.graph(self.input_shape)
+            self.input_shape = input_shape
+            self.graph()
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes its own vector: views of one array become arrays of their own.
-        return {**self.__dict__, "_graphs": {}, "_vector": None}
+        return {**self.__dict__, "_structure": Structure()}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "layers":
+            children: Watched[Layer] = Watched(owner=type(self).__name__, check=_check_child)
+            children.update(value)
+            value = children
+        elif name == "input_shape" and value is not None:
+            value = _as_shape(value)
+        super().__setattr__(name, value)
+
+    def _set_argument(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
 
     # -- structure ---------------------------------------------------------------------------
 
+    @property
+    def version(self) -> int:
+        """Number of the latest change of the model or of any layer in it."""
+        children: Watched[Layer] = self.__dict__["layers"]
+        own = max(super().version, children.version)
+        return max((own, *(layer.version for layer in children.values())))
+
     def named_leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """Every layer that is no model itself, with its path, in order of definition."""
+        """Every layer that is not a model itself, with its path, in order of definition.
+
+        A layer that is used at several places comes once for each of them.
+        """
         for name, layer in self.layers.items():
             if isinstance(layer, Model):
                 yield from layer.named_leaves(f"{prefix}{name}.")
             else:
                 yield f"{prefix}{name}", layer
+
+    def _current(self) -> "Structure":
+        """What is known of the present structure, made again if any layer has changed."""
+        known = self._structure
+        if known.seen != latest_change():
+            with _refreshing:
+                seen = latest_change()
+                try:
+                    version = self.version
+                except RecursionError:
+                    raise ConfigurationError("the model contains itself") from None
+                if known.version != version:
+                    known.collect(self, version)
+                known.seen = seen
+        return known
 
     def graph(self, input_shape: Shape | None = None) -> Graph:
         """Nodes of this model for samples of ``input_shape`` (default: the model's own).
@@ -79,13 +141,19 @@ class Model(Layer):
             If a layer cannot take what comes before it; the message names the layer.
         """
         shape = self._known_shape(input_shape)
-        if shape not in self._graphs:
-            builder = GraphBuilder(shape)
-            self.connect(builder, "", -1)
+        known = self._current()
+        graph = known.graphs.get(shape)
+        if graph is None:
+            builder = self._builder(shape)
             if not builder.nodes:
                 raise ConfigurationError("the model computes nothing: all of it is the identity")
-            self._graphs[shape] = builder.build()
-        return self._graphs[shape]
+            graph = known.keep_graph(shape, builder.build())
+        return graph
+
+    def _builder(self, input_shape: Shape | None) -> GraphBuilder:
+        builder = GraphBuilder(self._known_shape(input_shape), self._current().keys)
+        self.connect(builder, "", -1)
+        return builder
 
     def _known_shape(self, input_shape: Shape | None) -> Shape:
         shape = self.input_shape if input_shape is None else tuple(input_shape)
@@ -102,18 +170,28 @@ class Model(Layer):
         return sum(row.flops for row in self._rows(input_shape))
 
     def _rows(self, input_shape: Shape | None) -> list[SummaryRow]:
-        builder = GraphBuilder(self._known_shape(input_shape))
-        self.connect(builder, "", -1)
-        return [
-            SummaryRow(
-                node.name,
-                repr(layer),
-                node.output_shape,
-                sum(value.size for value in layer.parameters.values()),
-                layer.flops(node.input_shapes[0]),
+        builder = self._builder(input_shape)
+        counted: dict[str, str] = {}
+        rows = []
+        for node, layer in zip(builder.nodes, builder.layers, strict=True):
+            first = [counted.get(key) for key in node.parameters.values()]
+            owners = dict.fromkeys(name for name in first if name is not None)
+            rows.append(
+                SummaryRow(
+                    node.name,
+                    repr(layer) + (f", shared with {', '.join(owners)}" if owners else ""),
+                    node.output_shape,
+                    sum(
+                        layer.parameters[name].size
+                        for name, key in node.parameters.items()
+                        if key not in counted
+                    ),
+                    layer.flops(node.input_shapes[0]),
+                )
             )
-            for node, layer in zip(builder.nodes, builder.layers, strict=True)
-        ]
+            for key in node.parameters.values():
+                counted.setdefault(key, node.name)
+        return rows
 
     def _summary_cells(self, input_shape: Shape | None) -> list[tuple[str, ...]]:
         """The lines of a summary, the totals last."""
@@ -130,7 +208,10 @@ class Model(Layer):
         return [*cells, total]
 
     def summary(self, input_shape: Shape | None = None) -> str:
-        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass."""
+        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
+
+        Parameters that are used at several places are counted at the first.
+        """
         *rows, total = self._summary_cells(input_shape)
         return text_table(SUMMARY, rows, left=3, footer=total)
 
@@ -147,24 +228,98 @@ class Model(Layer):
         lines = "\n".join(f"({name}): {layer!r}" for name, layer in self.layers.items())
         return f"{type(self).__name__}(\n{indent(lines, '  ')}\n)"
 
+    # -- layers ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers.values())
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.layers or any(item is layer for layer in self)
+
+    def __getitem__(self, name: str | int) -> Layer:
+        """A layer by its name, its path (``"block1.main.conv1"``), or its place (``-1``)."""
+        if isinstance(name, (int, np.integer)):
+            try:
+                return list(self)[name]
+            except IndexError:
+                raise IndexError(f"{name}: the model has {len(self)} layers") from None
+        parent, child = self._parent(name)
+        return parent.layers[child]
+
+    def replace(self, name: str, layer: Layer) -> None:
+        """Put another layer in the place of one.
+
+        Parameters
+        ----------
+        name : str
+            Its name, or its path inside models of the model, such as ``"block1.main.conv1"``.
+        layer : Layer
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no layer of that name, or the new one is not a layer.
+        """
+        parent, child = self._parent(name)
+        parent.layers[child] = layer
+
+    def _parent(self, path: str) -> "tuple[Model, str]":
+        """The model that has the last layer of a path, and the layer's name in it."""
+        *parents, last = str(path).split(".")
+        model: Layer = self
+        for name in [*parents, last]:
+            parent = model
+            if not isinstance(parent, Model) or name not in parent.layers:
+                names = ", ".join(parent.layers) if isinstance(parent, Model) else "no layers"
+                raise ConfigurationError(f"there is no layer {path!r}: at {name!r} there are {names}")
+            model = parent.layers[name]
+        assert isinstance(parent, Model)
+        return parent, last
+
     # -- parameters --------------------------------------------------------------------------
 
+    @property
+    def parameters(self) -> NamedArrays:  # type: ignore[override]
+        """All parameters by state key; ``parameters()`` is a list of them."""
+        return NamedArrays(self.named_parameters())
+
+    @property
+    def buffers(self) -> NamedArrays:  # type: ignore[override]
+        """All buffers, such as running statistics, by state key; called, a list of them."""
+        state, learned = self.state_dict(), self._current().aliases
+        return NamedArrays({key: value for key, value in state.items() if key not in learned})
+
+    @property
+    def requires_grad(self) -> bool:  # type: ignore[override]
+        """Whether any layer's parameters are trained; set it to freeze or thaw all of them."""
+        return any(layer.requires_grad for _, layer in self.named_leaves())
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        for _, layer in self.named_leaves():
+            layer.requires_grad = value
+
     def named_parameters(self) -> dict[str, np.ndarray]:
-        """All parameters by PyTorch's keys (``"0.weight"``, ``"fc1.bias"``), as live views."""
+        """All parameters by PyTorch's keys (``"0.weight"``, ``"fc1.bias"``), as live views.
+
+        Of a layer that is used at several places, the key of the first.
+        """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
-        return {
-            f"{name}.{key}": value
-            for name, layer in self.named_leaves()
-            for key, value in layer.parameters.items()
-        }
+        return {slot.key: slot.array for slot in self._current().slots}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All parameters and buffers (running statistics) by PyTorch's keys, as live arrays."""
+        """All parameters and buffers (running statistics) by PyTorch's keys, as live arrays.
+
+        A layer that is used at several places has its arrays under each of its names.
+        """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         return {
             f"{name}.{key}": value
             for name, layer in self.named_leaves()
-            for key, value in (layer.parameters | layer.buffers).items()
+            for key, value in (*layer.parameters.items(), *layer.buffers.items())
         }
 
     def copy_state(self) -> dict[str, np.ndarray]:
@@ -186,44 +341,71 @@ class Model(Layer):
             If keys are missing or unexpected (``strict``), or a shape differs.
         """
         own = self.state_dict()
-        missing = [key for key in own if key not in state]
+        groups: dict[str, list[str]] = {}
+        for key, first in self._current().aliases_of_state().items():
+            groups.setdefault(first, []).append(key)
+        given = {first: [key for key in keys if key in state] for first, keys in groups.items()}
+        missing = [first for first, keys in given.items() if not keys]
         unexpected = [key for key in state if key not in own]
         if strict and (missing or unexpected):
             raise CheckpointError(
                 f"state does not fit the model: missing {missing}, unexpected {unexpected}"
             )
-        values = {key: np.asarray(state[key]) for key in own if key in state}
-        for key, value in values.items():
-            if value.shape != own[key].shape:
-                raise CheckpointError(
-                    f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
-                )
-        for key, value in values.items():
-            own[key][...] = value
+        values: dict[str, np.ndarray] = {}
+        for first, keys in given.items():
+            for key in keys:
+                value = np.asarray(state[key])
+                if value.shape != own[key].shape:
+                    raise CheckpointError(
+                        f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
+                    )
+                if not np.array_equal(value, values.setdefault(first, value), equal_nan=True):
+                    raise CheckpointError(
+                        f"{keys[0]} and {key} are one array in the model, "
+                        "but two different ones in the state"
+                    )
+        for first, value in values.items():
+            own[first][...] = value
 
     @property
     def parameter_vector(self) -> np.ndarray:
         """All parameters as one contiguous array, of which every layer's array is a view.
 
         Optimisers, checkpoints and the reduction between machines work on this one array.
+
+        Raises
+        ------
+        ConfigurationError
+            If parameters have different types, or share memory in another way than as one array.
         """
-        vector = self._vector
-        if vector is not None and all(
-            layer.parameters[key].base is vector for layer, key in self._slots
-        ):
-            return vector
-        self._slots = [(leaf, key) for _, leaf in self.named_leaves() for key in leaf.parameters]
-        arrays = [layer.parameters[key] for layer, key in self._slots]
-        dtype = np.result_type(*arrays) if arrays else np.float32
-        vector = np.empty(sum(array.size for array in arrays), dtype)
-        offset = 0
-        for (layer, key), array in zip(self._slots, arrays, strict=True):
-            part = vector[offset : offset + array.size].reshape(array.shape)
-            part[...] = array
-            layer.parameters[key] = part
-            offset += array.size
-        self._vector = vector
-        return vector
+        known = self._current()
+        if not known.in_vector:
+            with _refreshing:
+                known.move_to_vector(self)
+        return known.vector
+
+    def trainable_ranges(self) -> list[tuple[int, int]]:
+        """First and last + 1 of each run of elements of the vector that training changes.
+
+        All but the parameters of layers with ``requires_grad = False``.
+
+        Raises
+        ------
+        ConfigurationError
+            If layers that share an array differ in ``requires_grad``.
+        """
+        self.parameter_vector  # noqa: B018  (numbers the slots)
+        ranges: list[tuple[int, int]] = []
+        for slot in self._current().slots:
+            trained = {layer.requires_grad for layer, _ in slot.users}
+            if len(trained) > 1:
+                raise ConfigurationError(
+                    f"{slot.key}: layers that share this array differ in requires_grad"
+                )
+            if trained == {True}:
+                start = ranges.pop()[0] if ranges and ranges[-1][1] == slot.offset else slot.offset
+                ranges.append((start, slot.offset + slot.array.size))
+        return ranges
 
     @property
     def num_parameters(self) -> int:
@@ -232,19 +414,26 @@ class Model(Layer):
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the parameters."""
-        return self.parameter_vector.dtype
+        """Type of the parameters, or of a model without any that of its samples."""
+        vector = self.parameter_vector
+        return vector.dtype if vector.size else self._empty_dtype
 
     def to(self, dtype: Any) -> "Model":
         """Convert parameters and statistics to float32 or float64 in place; returns the model."""
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"parameters are float32 or float64, not {dtype}")
+        # The old array is kept with the new one: its id must not become another's.
+        converted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for _, layer in self.named_leaves():
-            layer.parameters = {key: value.astype(dtype) for key, value in layer.parameters.items()}
-            for key, value in layer.buffers.items():
-                if value.dtype.kind == "f":
-                    layer.buffers[key] = value.astype(dtype)
+            for arrays in (layer.parameters, layer.buffers):
+                for key, value in arrays.items():
+                    if value.dtype.kind != "f" or value.dtype == dtype:
+                        continue
+                    if id(value) not in converted:
+                        converted[id(value)] = value, value.astype(dtype)
+                    arrays.move(key, converted[id(value)][1])
+        self._empty_dtype = dtype
         return self
 
     def initialize(
@@ -253,15 +442,17 @@ class Model(Layer):
         bias: Initializer | None = None,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
     ) -> "Model":
-        """Draw all weights anew (and biases, where ``bias`` is given), and return the model.
+        """Draw all weights again (and biases, where ``bias`` is given), and return the model.
 
         Batch normalisation, whose weight is a factor for each channel, is left as it is.
         """
         generator = np.random.default_rng(seed)
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
+        drawn: set[int] = set()
         for _, layer in self.named_leaves():
-            if "weight" not in layer.parameters or layer.parameters["weight"].ndim < 2:
+            if id(layer) in drawn or np.ndim(layer.parameters.get("weight")) < 2:
                 continue
+            drawn.add(id(layer))
             for key, value in layer.parameters.items():
                 draw = bias if key == "bias" else weight
                 if draw is not None:
@@ -346,3 +537,46 @@ class Sequential(Model):
         for child, layer in self.layers.items():
             source = layer.connect(builder, f"{prefix}{child}", source)
         return source
+
+    def append(self, layer: Layer, name: str | None = None) -> "Sequential":
+        """Add a layer at the end; returns the model.
+
+        Parameters
+        ----------
+        layer : Layer
+        name : str, optional
+            By default its place, as in PyTorch.
+
+        Raises
+        ------
+        ConfigurationError
+            If the name is taken.
+        """
+        name = str(len(self)) if name is None else name
+        if name in self.layers:
+            raise ConfigurationError(f"there is a layer {name!r} already")
+        self.layers[name] = layer
+        return self
+
+
+def _check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) -> Layer:
+    """Accept a layer under a name."""
+    if not isinstance(layer, Layer):
+        raise ConfigurationError(f"{owner}: layer {name!r} must be a Layer, got {layer!r}")
+    if not isinstance(name, str) or not name or "." in name:
+        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
+    return layer
+
+
+def _as_shape(value: Any) -> Shape:
+    """The shape of a sample as a tuple of positive integers."""
+    try:
+        shape = tuple(value)
+    except TypeError:
+        shape = ()
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+    if not shape or not whole or min(shape) < 1:
+        raise ConfigurationError(
+            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
+        )
+    return tuple(int(size) for size in shape)

@@ -15,6 +15,7 @@ from fastcnn.backends.lanes.rows import (
     copy,
     dropout_row,
     element_columns,
+    gradient_offset,
     parameter_offset,
     pool_row,
     windows_of_two,
@@ -165,7 +166,8 @@ class Backward:
         if weights:
             direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
         else:
-            conv_rows.transformed_weight_gradient(planner, node.name, g, weight, x, grad)
+            target = gradient_offset(planner, group, "weight")
+            conv_rows.transformed_weight_gradient(planner, node.name, g, target, x, grad)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
@@ -231,10 +233,10 @@ class Backward:
     ) -> None:
         """Plan the sums over blocks of the gradients."""
         if weights:
-            target = parameter_offset(self.planner, group, "weight")
+            target = gradient_offset(self.planner, group, "weight")
             self._sum_blocks(group, target, partial, weights)
         if "bias" in group.node.parameters:
-            self._sum_blocks(group, parameter_offset(self.planner, group, "bias"), bias, biases)
+            self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
 
     def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
         """Plan one sum over blocks; neighbours are summed by one row."""
@@ -259,12 +261,12 @@ class Backward:
         gradients = [(
             f"{node.name}: weight gradient",
             row(
-                L.K_OUTER, x=transposed, extra=width, **grad.columns("y"), w=offset, m=scratch,
-                m_slot=64, **sizes,
+                L.K_OUTER, x=transposed, extra=width, **grad.columns("y"),
+                w=gradient_offset(planner, group, "weight"), m=scratch, m_slot=64, **sizes,
             ),
         )]  # fmt: skip
         if "bias" in node.parameters:
-            bias = parameter_offset(planner, group, "bias")
+            bias = gradient_offset(planner, group, "bias")
             values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
             gradients.append((f"{node.name}: bias gradient", values))
         if group.whole:
@@ -342,8 +344,8 @@ class Backward:
         columns = {
             "batch": planner.statistics[group.target], "relu": int(group.relu),
             "extra": planner.allocate(block * planner.blocks), "extra_block": block,
-            "w": parameter_offset(planner, group, "weight"),
-            "bias": parameter_offset(planner, group, "bias"),
+            "w": gradient_offset(planner, group, "weight"),
+            "bias": gradient_offset(planner, group, "bias"),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }  # fmt: skip
         name = f"{node.name}: gradient of batch normalisation"

@@ -54,7 +54,9 @@ class Engine:
         The network's flat parameters; updates change it in place.
     places : dict of str to (offset, shape)
     running : mapping of str to (mean, variance, number of batches), optional
-        Running statistics by name of a batch normalisation; a training run changes them in place.
+        Running statistics by the state key of the mean; a training run changes them in place.
+    trainable : sequence of (int, int), optional
+        First and last + 1 of the runs of parameters that an update changes; by default all.
     **build
         Passed to :func:`~fastcnn.backends.lanes.lowering.lower`.
     """
@@ -67,6 +69,7 @@ class Engine:
         places: dict[str, tuple[int, tuple[int, ...]]],
         threads: int = 1,
         running: Mapping[str, Sequence[np.ndarray]] | None = None,
+        trainable: Sequence[tuple[int, int]] | None = None,
         **build: Any,
     ) -> None:
         compiled.start()
@@ -77,7 +80,10 @@ class Engine:
         self._moves_running = bool(build.get("training"))
         self.program: Program = lower(graph, batch, places, threads, **build)
         has_gradient = self.program.output_gradient is not None
-        self.gradient = np.zeros_like(parameters) if has_gradient else NO_FLOATS
+        size = self.program.gradient_size if has_gradient else 1
+        self._gradients = np.zeros(size, np.float32)
+        #: In the order of the parameters.
+        self.gradient = self._gradients[: parameters.size]
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
@@ -86,9 +92,12 @@ class Engine:
         self.normalise((1.0,) * factors, (0.0,) * factors)
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
-        self._squares = np.zeros(parameters.size // optimizer_kernels.UNIT + 1)
+        self._trainable = [(0, parameters.size)] if trainable is None else list(trainable)
         self._places = places
-        self._known_owners: dict[int, np.ndarray] = {}
+        self._known_spans: dict[int, np.ndarray] = {}
+        self._squares = np.zeros(len(self._spans(1)) + 1)
+        uses = [node.buffers.get("running_mean") for node in graph.nodes]
+        self._uses = {name: uses.count(name) for name in self.program.running}
 
     def normalise(self, scale: Any, shift: Any) -> None:
         """Set the factor and the summand of each input channel."""
@@ -130,12 +139,12 @@ class Engine:
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
         arguments = (
             phases, self.program.rows, self.arena, self.program.tables, self.parameters,
-            self.gradient, first, second,
+            self._gradients, first, second,
             KINDS[kind], np.zeros(6) if settings is None else settings, rates, seed, first_step,
             first_sample, self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
             labels, targets, weights, outputs, losses, hits, norms,
-            self._block_losses, self._block_hits, self._squares, self._owners(threads),
+            self._block_losses, self._block_hits, self._squares, self._spans(threads),
         )  # fmt: skip
         for name, (offset, channels) in self.program.running.items():
             mean, variance, _ = self.running[name]
@@ -146,26 +155,32 @@ class Engine:
                 mean, variance, batches = self.running[name]
                 mean[...] = self.arena[offset : offset + channels]
                 variance[...] = self.arena[offset + channels : offset + 2 * channels]
-                batches += steps
+                batches += steps * self._uses[name]
         return losses, hits, norms
 
-    def _owners(self, threads: int) -> np.ndarray:
-        """The thread that updates each unit of the parameters.
+    def _spans(self, threads: int) -> np.ndarray:
+        """Units of the update: first and last + 1 parameter, and the thread that updates them.
 
         Of each parameter a thread has the same share as in its gradient and in the forward
         product: what one core wrote and another reads takes longer than the arithmetic.
         """
-        if threads not in self._known_owners:
+        if threads not in self._known_spans:
             size, unit = self.parameters.size, optimizer_kernels.UNIT
             starts = np.arange(0, size, unit)
-            owners = np.zeros(size // unit + 1, np.int64)
+            owners = np.zeros(len(starts), np.int64)
             for offset, shape in self._places.values():
                 count = int(np.prod(shape))
                 inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
                 middle = np.minimum(starts[inside] + unit // 2, offset + count - 1) - offset
                 owners[inside] = middle * threads // count
-            self._known_owners[threads] = owners
-        return self._known_owners[threads]
+            spans = [
+                (max(start, first), min(start + unit, end), owner)
+                for start, owner in zip(starts, owners, strict=True)
+                for first, end in self._trainable
+                if start < end and first < start + unit
+            ]
+            self._known_spans[threads] = np.array(spans, np.int64).reshape(-1, 3)
+        return self._known_spans[threads]
 
     def read(self, buffer: Buffer, count: int) -> np.ndarray:
         """Copy a buffer out of lanes: shape (count, channels, height, width)."""
@@ -201,7 +216,8 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
         phases, rows, arena, np.zeros(1, np.int32), none, none, none, none,
         KINDS[None], np.zeros(6), nothing, 0, 0, 0, LANES, LANES, one,
         NO_BYTES, none, NO_LABELS, none, NO_WEIGHTS, none,
-        np.zeros(1), one.copy(), np.zeros(1), np.zeros(1), one.copy(), np.zeros(1), one,
+        np.zeros(1), one.copy(), np.zeros(1), np.zeros(1), one.copy(), np.zeros(1),
+        np.zeros((0, 3), np.int64),
     ))  # fmt: skip
 
 

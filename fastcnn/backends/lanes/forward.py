@@ -172,8 +172,10 @@ class Forward:
         planner.statistics[group.target] = statistics
         running = -1
         if node.arguments["track_running_stats"]:
-            running = planner.allocate(2 * x.channels)
-            planner.running[node.name] = running, x.channels
+            key = node.buffers["running_mean"]
+            if key not in planner.running:
+                planner.running[key] = planner.allocate(2 * x.channels), x.channels
+            running = planner.running[key][0]
         of_batch = planner.training or running < 0
         columns = {
             "channels": x.channels, "positions": len(x.vectors()), "batch": statistics,

@@ -48,6 +48,7 @@ from fastcnn.backends.lanes.layout import (
     K_OUTPUT_GRADIENT,
     K_PACK,
     K_REDUCE,
+    K_SUM_PLACES,
     K_TRANSPOSE,
     K_UNPOOL,
     K_WEIGHT_GRADIENT,
@@ -73,7 +74,6 @@ from fastcnn.backends.lanes.layout import (
 from fastcnn.backends.lanes.loss_kernels import batch_weight, cross_entropy, mean_squared_error
 from fastcnn.backends.lanes.optimizer_kernels import (
     NONE,
-    UNIT,
     sum_of_squares,
     total_norm,
     update,
@@ -255,18 +255,21 @@ def run_batch_row(A, T, P, G, r, blocks, count, worker, part, parts):
         norm.gradient_statistics(A, P, G, r, blocks, count, part, parts)
     elif kernel == K_REDUCE:
         dense.reduce_partials(A, G, r, blocks, part, parts)
+    elif kernel == K_SUM_PLACES:
+        dense.sum_places(G, r, part, parts)
 
 
 @njit(nogil=True)
 def run(
     thread, threads, sync, phases, program, A, T, P, G, S1, S2, kind, settings, rates, seed,
     first_step, first_sample, batch, samples, order, bytes_, floats, labels, targets, weights,
-    outputs, losses, hits, norms, block_losses, block_hits, squares, owners,
+    outputs, losses, hits, norms, block_losses, block_hits, squares, spans,
 ):  # fmt: skip
     """Run a program once for each learning rate, on consecutive batches of ``order``.
 
     ``first_sample`` is where the batches begin in larger ones, of which other processes have the
-    rest.
+    rest. ``spans`` are the first and the last + 1 parameter of each unit of the update, and the
+    thread that has it; parameters in none of them stay as they are.
 
     All threads call this together. A phase of rows over blocks gives each thread whole blocks,
     which it takes through all its rows while they are in its cache, one after the other but for
@@ -274,7 +277,7 @@ def run(
     """
     state = flush_denormals()
     arrived = 0
-    units = (P.size + UNIT - 1) // UNIT
+    units = spans.shape[0]
     for s in range(rates.size):
         start = s * batch
         count = min(batch, samples - start)
@@ -341,9 +344,8 @@ def run(
         # A norm that clips nothing is known behind the update, which then reads the gradient once.
         if limit > 0.0:
             for unit in range(units):
-                if owners[unit] == thread:
-                    end = min(unit * UNIT + UNIT, P.size)
-                    squares[unit] = sum_of_squares(G, unit * UNIT, end)
+                if spans[unit, 2] == thread:
+                    squares[unit] = sum_of_squares(G, spans[unit, 0], spans[unit, 1])
             if not barrier(sync, arrived, threads):
                 return restore_denormals(state)
             arrived += 1
@@ -351,8 +353,8 @@ def run(
             if norm > limit:
                 scale = np.float32(limit / norm)
         for unit in range(units):
-            if owners[unit] == thread:
-                i, end = unit * UNIT, min(unit * UNIT + UNIT, P.size)
+            if spans[unit, 2] == thread:
+                i, end = spans[unit, 0], spans[unit, 1]
                 if limit <= 0.0:
                     squares[unit] = sum_of_squares(G, i, end)
                 update(kind, P, G, S1, S2, i, end, scale, settings, rates[s], step + 1)
@@ -373,5 +375,5 @@ SIGNATURE = (
     _floats, _floats, types.int64, _doubles, _doubles, types.int64,
     types.int64, types.int64, types.int64, types.int64,
     _ints, types.uint8[::1], _floats, _ints, _floats, _doubles,
-    _floats, _doubles, _ints, _doubles, _doubles, _ints, _doubles, _ints,
+    _floats, _doubles, _ints, _doubles, _doubles, _ints, _doubles, _rows,
 )  # fmt: skip

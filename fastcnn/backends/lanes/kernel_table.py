@@ -122,6 +122,10 @@ def _reduce(r: Row) -> Cost:
     return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
 
 
+def _sum_places(r: Row) -> Cost:
+    return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
+
+
 def _statistics(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
     """Work over channels: floats read of each block, and written for each channel."""
 
@@ -269,6 +273,7 @@ KERNELS: dict[int, Kernel] = {
     L.K_CROSS_ENTROPY: Kernel("cross-entropy", _vector(6, 1, 1), _sizes_of(L.IN)),
     L.K_MSE: Kernel("squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
     L.K_REDUCE: Kernel("sum over blocks", _reduce, _sizes_of(L.OUT)),
+    L.K_SUM_PLACES: Kernel("sum over places", _sum_places, _sizes_of(L.OUT)),
     L.K_OUTPUT: Kernel("output", _vector(0, 1, 1), _sizes_of(L.IN)),
     L.K_OUTPUT_GRADIENT: Kernel("gather gradient", _vector(0, 1, 1), _sizes_of(L.IN)),
     L.K_IMAGE: Kernel(

@@ -81,7 +81,8 @@ KERNEL_ROWS = 48
     K_CLEAR,
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
-) = range(44)
+    K_SUM_PLACES,
+) = range(45)
 
 # Modes of K_CONV and K_ACTIVATION.
 PLAIN, MASKED, POOLED = 0, 1, 2
