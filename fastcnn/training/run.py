@@ -14,7 +14,7 @@ import numpy as np
 import fastcnn
 from fastcnn.data.dataset import Normalisation
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import FolderLock, atomic_write, remove_unfinished
+from fastcnn.files import FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
@@ -54,7 +54,7 @@ class Run:
             If the folder holds something already (and not ``overwrite``), cannot be written, or
             another training writes to it.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class Run:
         CheckpointError
             If the folder holds no run, or its config is corrupt.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         except FileNotFoundError:
