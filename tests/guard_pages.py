@@ -170,9 +170,8 @@ def main() -> None:
     faulthandler.enable()
     logging.disable(logging.WARNING)
     total: Counter[str] = Counter()
-    for at_end in [
-        place == "end" for place in ("end", "begin") if options.place in (place, "both")
-    ]:
+    places = ["end", "begin"] if options.place == "both" else [options.place]
+    for place in places:
         for seed in range(options.first, options.first + options.count):
             case = random_case(seed, options.budget)
             print(f"{place}: {case}", flush=True)
