@@ -140,7 +140,8 @@ class Layer(metaclass=_LayerType):
             return
         arguments = arguments_of(self, kind)
         assert arguments is not None
-        made = kind(**(arguments | {name: value}))
+        maker = type(self) if type(self).__init__ is kind.__init__ else kind
+        made = maker(**(arguments | {name: value}))
         for arrays in ("parameters", "buffers"):
             here, there = (_shapes(layer.__dict__[arrays]) for layer in (self, made))
             if here != there:
@@ -341,3 +342,26 @@ def shown(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
         for key, value in arguments.items()
         if value != defaults.get(key, missing)
     )
+
+
+def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) -> Layer:
+    """Accept a layer under a name."""
+    if not isinstance(layer, Layer):
+        raise ConfigurationError(f"{owner}: layer {name!r} must be a Layer, got {layer!r}")
+    if not isinstance(name, str) or not name or "." in name:
+        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
+    return layer
+
+
+def as_sample_shape(value: Any) -> Shape:
+    """The shape of a sample as a tuple of positive integers."""
+    try:
+        shape = tuple(value)
+    except TypeError:
+        shape = ()
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+    if not shape or not whole or min(shape) < 1:
+        raise ConfigurationError(
+            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
+        )
+    return tuple(int(size) for size in shape)

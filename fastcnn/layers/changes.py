@@ -77,7 +77,7 @@ class Watched(UserDict[str, T]):
         del self.data[key]
         self.version = next_change()
 
-    def __ior__(self, other: Any) -> "Watched[T]":
+    def __ior__(self, other: Any) -> "Watched[T]":  # type: ignore[override, misc]
         self.update(other)
         return self
 
@@ -103,7 +103,9 @@ def check_array(owner: str, arrays: Mapping[str, np.ndarray], key: str, value: A
     old, new = arrays[key], np.asarray(value)
     if old.dtype.kind == "i" and new.dtype.kind in "iu":
         new = new.astype(old.dtype)
-    if new.shape != old.shape or (new.dtype not in (np.float32, np.float64) and new.dtype != old.dtype):
+    if new.shape != old.shape or (
+        new.dtype not in (np.float32, np.float64) and new.dtype != old.dtype
+    ):
         raise ConfigurationError(
             f"{owner}: {key} must be an array of shape {old.shape} and of type float32 or float64, "
             f"got shape {new.shape} and type {new.dtype}"

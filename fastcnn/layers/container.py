@@ -1,58 +1,23 @@
 """Models: layers put together, with their parameters, shapes, state and predictions."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from textwrap import indent
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
-from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
 from fastcnn.layers.changes import Watched, latest_change
 from fastcnn.layers.init import Initializer
+from fastcnn.layers.state import NamedArrays, matched
 from fastcnn.layers.structure import Structure
+from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.notebook import html_table
-from fastcnn.text_table import text_table
-
-#: Columns of :meth:`Model.summary`.
-SUMMARY = ("layer", "", "output shape", "parameters", "FLOPs")
-
 
 _refreshing = RLock()
-
-
-@dataclass(frozen=True)
-class SummaryRow:
-    """One line of :meth:`Model.summary`."""
-
-    name: str
-    description: str
-    output_shape: Shape
-    parameters: int
-    flops: int
-
-
-class NamedArrays(Mapping[str, np.ndarray]):
-    """A model's parameters or buffers by state key; called, a list of the arrays."""
-
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._arrays = dict(arrays)
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        return self._arrays[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __call__(self) -> list[np.ndarray]:
-        """The arrays as a list."""
-        return list(self._arrays.values())
 
 
 class Model(Layer):
@@ -71,6 +36,14 @@ class Model(Layer):
         Shape of one sample, ``(C, H, W)`` for images; None until it is given or first seen.
     """
 
+    if TYPE_CHECKING:
+
+        @property
+        def layers(self) -> Watched[Layer]: ...
+
+        @layers.setter
+        def layers(self, layers: Mapping[str, Layer]) -> None: ...
+
     def __init__(self, layers: Mapping[str, Layer], input_shape: Shape | None = None) -> None:
         super().__init__()
         self._structure = Structure()
@@ -87,11 +60,11 @@ class Model(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "layers":
-            children: Watched[Layer] = Watched(owner=type(self).__name__, check=_check_child)
+            children: Watched[Layer] = Watched(owner=type(self).__name__, check=check_child)
             children.update(value)
             value = children
         elif name == "input_shape" and value is not None:
-            value = _as_shape(value)
+            value = as_sample_shape(value)
         super().__setattr__(name, value)
 
     def _set_argument(self, name: str, value: Any) -> None:
@@ -144,13 +117,14 @@ class Model(Layer):
         known = self._current()
         graph = known.graphs.get(shape)
         if graph is None:
-            builder = self._builder(shape)
+            builder = self.builder(shape)
             if not builder.nodes:
                 raise ConfigurationError("the model computes nothing: all of it is the identity")
             graph = known.keep_graph(shape, builder.build())
         return graph
 
-    def _builder(self, input_shape: Shape | None) -> GraphBuilder:
+    def builder(self, input_shape: Shape | None = None) -> GraphBuilder:
+        """The nodes of :meth:`graph` with the layers that they come from."""
         builder = GraphBuilder(self._known_shape(input_shape), self._current().keys)
         self.connect(builder, "", -1)
         return builder
@@ -167,62 +141,22 @@ class Model(Layer):
 
     def flops(self, input_shape: Shape) -> int:
         """Floating-point operations of one sample's forward pass."""
-        return sum(row.flops for row in self._rows(input_shape))
-
-    def _rows(self, input_shape: Shape | None) -> list[SummaryRow]:
-        builder = self._builder(input_shape)
-        counted: dict[str, str] = {}
-        rows = []
-        for node, layer in zip(builder.nodes, builder.layers, strict=True):
-            first = [counted.get(key) for key in node.parameters.values()]
-            owners = dict.fromkeys(name for name in first if name is not None)
-            rows.append(
-                SummaryRow(
-                    node.name,
-                    repr(layer) + (f", shared with {', '.join(owners)}" if owners else ""),
-                    node.output_shape,
-                    sum(
-                        layer.parameters[name].size
-                        for name, key in node.parameters.items()
-                        if key not in counted
-                    ),
-                    layer.flops(node.input_shapes[0]),
-                )
-            )
-            for key in node.parameters.values():
-                counted.setdefault(key, node.name)
-        return rows
-
-    def _summary_cells(self, input_shape: Shape | None) -> list[tuple[str, ...]]:
-        """The lines of a summary, the totals last."""
-        rows = self._rows(input_shape)
-        cells = [
-            (row.name, row.description, str(row.output_shape),
-             f"{row.parameters:,}", f"{row.flops:,}")
-            for row in rows
-        ]  # fmt: skip
-        total = (
-            "total", "", "",
-            f"{sum(row.parameters for row in rows):,}", f"{sum(row.flops for row in rows):,}",
-        )  # fmt: skip
-        return [*cells, total]
+        return sum(row.flops for row in summary_rows(self.builder(input_shape)))
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
 
         Parameters that are used at several places are counted at the first.
         """
-        *rows, total = self._summary_cells(input_shape)
-        return text_table(SUMMARY, rows, left=3, footer=total)
+        return text_summary(self.builder(input_shape))
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""
+        kind = type(self).__name__
         if self.input_shape is None:
             leaves = [(name, repr(layer)) for name, layer in self.named_leaves()]
-            return html_table(("layer", ""), leaves, caption=type(self).__name__, left=2)
-        *rows, total = self._summary_cells(None)
-        caption = f"{type(self).__name__} for samples of shape {self.input_shape}"
-        return html_table(SUMMARY, rows, caption=caption, left=3, footer=total)
+            return html_table(("layer", ""), leaves, caption=kind, left=2)
+        return html_summary(self.builder(), f"{kind} for samples of shape {self.input_shape}")
 
     def __repr__(self) -> str:
         lines = "\n".join(f"({name}): {layer!r}" for name, layer in self.layers.items())
@@ -274,7 +208,9 @@ class Model(Layer):
             parent = model
             if not isinstance(parent, Model) or name not in parent.layers:
                 names = ", ".join(parent.layers) if isinstance(parent, Model) else "no layers"
-                raise ConfigurationError(f"there is no layer {path!r}: at {name!r} there are {names}")
+                raise ConfigurationError(
+                    f"there is no layer {path!r}: at {name!r} there are {names}"
+                )
             model = parent.layers[name]
         assert isinstance(parent, Model)
         return parent, last
@@ -293,7 +229,7 @@ class Model(Layer):
         return NamedArrays({key: value for key, value in state.items() if key not in learned})
 
     @property
-    def requires_grad(self) -> bool:  # type: ignore[override]
+    def requires_grad(self) -> bool:
         """Whether any layer's parameters are trained; set it to freeze or thaw all of them."""
         return any(layer.requires_grad for _, layer in self.named_leaves())
 
@@ -341,29 +277,7 @@ class Model(Layer):
             If keys are missing or unexpected (``strict``), or a shape differs.
         """
         own = self.state_dict()
-        groups: dict[str, list[str]] = {}
-        for key, first in self._current().aliases_of_state().items():
-            groups.setdefault(first, []).append(key)
-        given = {first: [key for key in keys if key in state] for first, keys in groups.items()}
-        missing = [first for first, keys in given.items() if not keys]
-        unexpected = [key for key in state if key not in own]
-        if strict and (missing or unexpected):
-            raise CheckpointError(
-                f"state does not fit the model: missing {missing}, unexpected {unexpected}"
-            )
-        values: dict[str, np.ndarray] = {}
-        for first, keys in given.items():
-            for key in keys:
-                value = np.asarray(state[key])
-                if value.shape != own[key].shape:
-                    raise CheckpointError(
-                        f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
-                    )
-                if not np.array_equal(value, values.setdefault(first, value), equal_nan=True):
-                    raise CheckpointError(
-                        f"{keys[0]} and {key} are one array in the model, "
-                        "but two different ones in the state"
-                    )
+        values = matched(own, state, self._current().aliases_of_state(), strict)
         for first, value in values.items():
             own[first][...] = value
 
@@ -383,6 +297,14 @@ class Model(Layer):
             with _refreshing:
                 known.move_to_vector(self)
         return known.vector
+
+    def parameter_layout(self) -> tuple[tuple[str, Shape, np.dtype, tuple[Layer, ...]], ...]:
+        """Key, shape, type and layers of each parameter, in the order of the vector."""
+        dtype = self.parameter_vector.dtype
+        return tuple(
+            (slot.key, slot.array.shape, dtype, tuple(layer for layer, _ in slot.users))
+            for slot in self._current().slots
+        )
 
     def trainable_ranges(self) -> list[tuple[int, int]]:
         """First and last + 1 of each run of elements of the vector that training changes.
@@ -450,7 +372,9 @@ class Model(Layer):
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         drawn: set[int] = set()
         for _, layer in self.named_leaves():
-            if id(layer) in drawn or np.ndim(layer.parameters.get("weight")) < 2:
+            if id(layer) in drawn or "weight" not in layer.parameters:
+                continue
+            if layer.parameters["weight"].ndim < 2:
                 continue
             drawn.add(id(layer))
             for key, value in layer.parameters.items():
@@ -470,7 +394,15 @@ class Model(Layer):
 
     # -- running -----------------------------------------------------------------------------
 
-    def logits(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
+    def __call__(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """The same as :meth:`logits`."""
+        return self.logits(x, backend=backend, batch_size=batch_size)
+
+    def logits(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
         """Output of the last layer for samples ``x``, outside training.
 
         Parameters
@@ -478,105 +410,33 @@ class Model(Layer):
         x : array_like, shape (N, ...)
             Normalised as in training; a single sample without the batch dimension is not taken.
         backend : str, optional
-        batch_size : int
+        batch_size : int, optional
             Samples that are run at a time; bounds the memory, does not change the result.
 
         Returns
         -------
         ndarray, shape (N, ...)
+
+        Raises
+        ------
+        ConfigurationError
+            If ``batch_size`` would change the result: batch normalisation without running
+            statistics takes those of all samples.
         """
         from fastcnn.execution import predict_logits
 
         return predict_logits(self, x, backend=backend, batch_size=batch_size)
 
     def predict_proba(
-        self, x: Any, *, backend: str | None = None, batch_size: int = 256
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
         """Class probabilities, shape (N, classes): the softmax of :meth:`logits`."""
         logits = self.logits(x, backend=backend, batch_size=batch_size)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
-    def predict(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
+    def predict(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
         """Most probable class of each sample, int64, shape (N,)."""
         return self.logits(x, backend=backend, batch_size=batch_size).argmax(axis=1)
-
-
-class Sequential(Model):
-    """A chain of layers.
-
-    Parameters
-    ----------
-    *layers : Layer, or one mapping of str to Layer
-        In order; without names they are called "0", "1", ... as in PyTorch.
-    input_shape : tuple of int, optional
-        Shape of one sample, ``(C, H, W)``; when given, all shapes are checked at once.
-
-    Examples
-    --------
-    >>> from fastcnn.layers import Conv2d, Flatten, Linear, ReLU
-    >>> model = Sequential(Conv2d(1, 4, 3), ReLU(), Flatten(), Linear(4 * 26 * 26, 10))
-    >>> model.output_shape((1, 28, 28))
-    (10,)
-    """
-
-    def __init__(
-        self, *layers: Layer | Mapping[str, Layer], input_shape: Shape | None = None
-    ) -> None:
-        if len(layers) == 1 and isinstance(layers[0], Mapping):
-            named = dict(layers[0])
-        else:
-            named = {str(index): layer for index, layer in enumerate(layers)}  # type: ignore[misc]
-        if not named:
-            raise ConfigurationError("Sequential: a model needs at least one layer")
-        super().__init__(named, input_shape)
-
-    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect the layers one after the other."""
-        prefix = f"{name}." if name else ""
-        for child, layer in self.layers.items():
-            source = layer.connect(builder, f"{prefix}{child}", source)
-        return source
-
-    def append(self, layer: Layer, name: str | None = None) -> "Sequential":
-        """Add a layer at the end; returns the model.
-
-        Parameters
-        ----------
-        layer : Layer
-        name : str, optional
-            By default its place, as in PyTorch.
-
-        Raises
-        ------
-        ConfigurationError
-            If the name is taken.
-        """
-        name = str(len(self)) if name is None else name
-        if name in self.layers:
-            raise ConfigurationError(f"there is a layer {name!r} already")
-        self.layers[name] = layer
-        return self
-
-
-def _check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) -> Layer:
-    """Accept a layer under a name."""
-    if not isinstance(layer, Layer):
-        raise ConfigurationError(f"{owner}: layer {name!r} must be a Layer, got {layer!r}")
-    if not isinstance(name, str) or not name or "." in name:
-        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
-    return layer
-
-
-def _as_shape(value: Any) -> Shape:
-    """The shape of a sample as a tuple of positive integers."""
-    try:
-        shape = tuple(value)
-    except TypeError:
-        shape = ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
-    if not shape or not whole or min(shape) < 1:
-        raise ConfigurationError(
-            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
-        )
-    return tuple(int(size) for size in shape)

@@ -119,7 +119,9 @@ class Structure:
     def move_to_vector(self, model: "Model") -> None:
         """Make all parameters views of one vector, the old one where it has the right size."""
         arrays = [slot.array for slot in self.slots]
-        types = {array.dtype: slot.key for slot, array in zip(self.slots, arrays, strict=True)}
+        types: dict[np.dtype, str] = {}
+        for slot in self.slots:
+            types.setdefault(slot.array.dtype, slot.key)
         if len(types) > 1:
             raise ConfigurationError(
                 "parameters have different types: "

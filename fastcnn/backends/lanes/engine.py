@@ -99,6 +99,11 @@ class Engine:
         uses = [node.buffers.get("running_mean") for node in graph.nodes]
         self._uses = {name: uses.count(name) for name in self.program.running}
 
+    @property
+    def bytes(self) -> int:
+        """Memory of the engine, without the parameters."""
+        return self.program.bytes + self._gradients.nbytes
+
     def normalise(self, scale: Any, shift: Any) -> None:
         """Set the factor and the summand of each input channel."""
         first = self.program.normalisation
