@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write
 
@@ -65,23 +66,11 @@ def read_npz(path: str | Path) -> tuple[Dataset, Dataset]:
     suffix = _suffix(path, arrays)
     classes = tuple(suffix) if len(suffix) == count else tuple(map(str, range(count)))
     images = [_as_images(arrays[part + "x"], path) for part in ("train", "test")]
-    normalisation = measure_normalisation(images[0])
+    preprocessing = Preprocessing.measure(images[0])
     name = path.stem
     return (
-        Dataset(images[0], train_y, classes, normalisation, name),
-        Dataset(images[1], test_y, classes, normalisation, name),
-    )
-
-
-def measure_normalisation(images: np.ndarray) -> Normalisation:
-    """Mean and standard deviation of each channel, rounded to four digits."""
-    unit = 255.0 if images.dtype == np.uint8 else 1.0
-    axes = (0, 2, 3)
-    mean = images.mean(axis=axes, dtype=np.float64) / unit
-    std = images.std(axis=axes, dtype=np.float64) / unit
-    return Normalisation(
-        tuple(round(float(value), 4) for value in mean),
-        tuple(round(float(value), 4) or 1.0 for value in std),
+        Dataset(images[0], train_y, classes, preprocessing, name),
+        Dataset(images[1], test_y, classes, preprocessing, name),
     )
 
 

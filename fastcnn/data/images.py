@@ -72,8 +72,8 @@ def read_folder(folder: str | Path, seed: int = 0) -> Any:
     DataError
         If there are no classes, no pictures, or one cannot be read.
     """
-    from fastcnn.data.archive import measure_normalisation
     from fastcnn.data.dataset import Dataset
+    from fastcnn.data.preprocessing import Preprocessing
 
     folder = Path(folder)
     has_split = (folder / "train").is_dir() and (folder / "test").is_dir()
@@ -92,8 +92,8 @@ def read_folder(folder: str | Path, seed: int = 0) -> Any:
             (images[order[held:]], labels[order[held:]]),
             (images[order[:held]], labels[order[:held]]),
         )
-    normalisation = measure_normalisation(parts[0][0])
-    train, test = (Dataset(*part, classes, normalisation, folder.name) for part in parts)
+    preprocessing = Preprocessing.measure(parts[0][0])
+    train, test = (Dataset(*part, classes, preprocessing, folder.name) for part in parts)
     return train, test
 
 

@@ -222,7 +222,7 @@ class TrainingLoop:
         with self._averaged():
             if test is not None:
                 record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
-                    test.images, test.labels, test.normalisation, sample_weight_of(test)
+                    test.images, test.labels, sample_weight_of(test)
                 )
             self.history.epochs.append(record)
             self.last_good = self.model.copy_state()
@@ -262,9 +262,8 @@ class TrainingLoop:
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
             results = self.executor.train_steps(
-                batches.images, batches.labels, batches.order, rates, feed.data.normalisation,
-                batches.weight,
-            )  # fmt: skip
+                batches.images, batches.labels, batches.order, rates, batches.weight
+            )
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
