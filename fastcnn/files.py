@@ -1,10 +1,12 @@
 """Writing files so that a reader sees the old content or the new, and one writer at a time."""
 
+import errno
 import glob
 import os
 import secrets
+import tempfile
 import time
-import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from fastcnn.errors import ConfigurationError
@@ -35,11 +37,24 @@ def expanded(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads and compiled kernels are kept: ``FASTCNN_CACHE_DIR``, or the user's cache."""
+    """Where downloads and compiled kernels are kept: ``FASTCNN_CACHE_DIR``, or the user's cache.
+
+    The user's cache is where the system keeps caches: ``~/.cache/fastcnn`` on Linux (or within
+    ``XDG_CACHE_HOME``), ``~/Library/Caches/fastcnn`` on macOS, ``AppData\\Local\\fastcnn\\Cache``
+    on Windows. A user without a home folder gets a folder among the temporary files.
+    """
     chosen = os.environ.get("FASTCNN_CACHE_DIR")
     if chosen:
         return expanded(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastcnn"
+    from platformdirs import user_cache_path
+
+    # Without a home folder, some versions raise and others return a path that begins with ~.
+    with suppress(RuntimeError):
+        folder = user_cache_path("fastcnn", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"fastcnn-{user}"
 
 
 def atomic_write(path: str | Path, content: bytes) -> None:
@@ -90,33 +105,40 @@ def remove_unfinished(path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+#: The file in a folder that its writer keeps locked. It stays when the lock is released: the next
+#: writer may have opened it already.
+LOCK_FILE = ".lock"
+
+
 class FolderLock:
     """Keeps a folder for one writer, until it is released or the process ends, however it ends.
 
-    Where the system or the file system knows no such locks, everyone gets one.
+    A child process that is forked meanwhile does not hold the lock. On a file system that has no
+    locks every writer gets one.
 
     Raises
     ------
     BlockingIOError
-        If another one holds the folder.
+        If another writer holds the folder, in this process or in another one.
+    OSError
+        If the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
+        from filelock import FileLock, Timeout
+
+        path = folder / LOCK_FILE
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)  # with the umask's permissions; FileLock would narrow them
+        self._lock = FileLock(path, timeout=0, thread_local=False)
         try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        descriptor = os.open(folder, os.O_RDONLY)
-        self._release = weakref.finalize(self, os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise
-        except OSError:
-            self.release()
+            self._lock.acquire()
+        except Timeout:
+            raise BlockingIOError(errno.EWOULDBLOCK, "is locked", str(folder)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise
 
     def release(self) -> None:
-        """Let the next one in."""
-        if hasattr(self, "_release"):
-            self._release()
+        """Let the next writer in."""
+        self._lock.release()

@@ -260,13 +260,13 @@ class Preprocessing:
 
         Returns
         -------
-        ndarray of ``dtype``, contiguous
+        ndarray of ``dtype``, contiguous and aligned
             ``samples`` themselves where nothing has to be changed.
         """
         samples = np.asarray(samples)
         is_bytes = samples.dtype == np.uint8
         if self.is_identity and not is_bytes:
-            return np.ascontiguousarray(samples, dtype)
+            return np.require(samples, dtype, ["C", "A"])
         made = np.empty(samples.shape, dtype)
         if is_bytes:
             scale, shift = (

@@ -14,7 +14,7 @@ import numpy as np
 import fastcnn
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import FolderLock, atomic_write, expanded, remove_unfinished
+from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
@@ -59,7 +59,7 @@ class Run:
         run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()) and not overwrite:
+            if {path.name for path in folder.iterdir()} - {LOCK_FILE} and not overwrite:
                 raise ConfigurationError(
                     f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
                 )

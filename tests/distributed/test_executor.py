@@ -100,7 +100,7 @@ def test_the_same_with_other_settings(settings: dict[str, Any]) -> None:
 
 def test_weights_of_samples() -> None:
     generator = np.random.default_rng(0)
-    x = TRAIN.preprocessing.apply(TRAIN.images)
+    x = TRAIN.images / 255
     weighted = (x, TRAIN.labels, generator.uniform(0.2, 3.0, len(x)))
     for settings in ({}, {"augment": Augment(shift=1, fill=0)}):
         assert_near(trained(1, weighted, **settings), trained(3, weighted, **settings))
