@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import models
-from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.results import Result
 from fastcnn.data import Dataset
 from fastcnn.execution import make_executor
@@ -95,7 +95,7 @@ def _initial(network: str, train: Dataset, seed: int) -> Any:
 def _contestants(peers: bool) -> Iterator[tuple[str, Callable[..., tuple[Train, Test]]]]:
     yield "lanes", lambda n, *rest: _own(n, "lanes", *rest)
     yield "im2col", lambda n, *rest: _own(n, "im2col", *rest)
-    if peers and installed("torch"):
+    if peers and can_run("PyTorch"):
         yield "PyTorch channels_last", _pytorch
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import make_model
@@ -104,13 +104,13 @@ def bench_inference(
         (BASELINE, most): _own(model, x, BASELINE, most),
         **{("lanes", count): _own(model, x, "lanes", count) for count in threads},
     }
-    if peers and installed("torch"):
+    if peers and can_run("PyTorch"):
         from fastcnn.benchmark.peers.pytorch import VARIANTS
 
         for variant in VARIANTS:
             for count in threads:
                 runs[f"PyTorch {variant}", count] = _pytorch(model, x, variant, count)
-    if peers and installed("onnxruntime") and installed("onnx"):
+    if peers and can_run("ONNX Runtime"):
         for count in threads:
             runs["ONNX Runtime", count] = _onnxruntime(model, x, count)
     expected = runs[BASELINE, most](1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from fastcnn.benchmark.environment import library_installed
+from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.peers import jax, pytorch, tensorflow, tinygrad
 
@@ -30,9 +30,9 @@ class LayerPeer:
     on_each: bool = False
 
     @property
-    def is_installed(self) -> bool:
-        """Whether its library is there."""
-        return library_installed(self.name)
+    def can_run(self) -> bool:
+        """Whether its library works on this machine."""
+        return can_run(self.name)
 
 
 def _is_of_maps(case: LayerCase, backward: bool) -> bool:

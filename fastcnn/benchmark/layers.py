@@ -167,7 +167,7 @@ def _contestants(
     for count in threads:
         yield "lanes", count, partial(lanes_run, case, arrays, backward, count)
     for peer in libraries:
-        if peer.is_installed and peer.takes(case, backward):
+        if peer.can_run and peer.takes(case, backward):
             for count in threads if peer.on_each else (most,):
                 yield peer.name, count, partial(peer.make, case, arrays, backward, count)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fastcnn.benchmark.environment import installed, library_installed
+from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.measure import measure, timing_of
 from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.results import Result, not_timed, result_of
@@ -38,7 +38,7 @@ def contestants(
     for count in threads:
         for backend in ("im2col", "lanes"):
             yield backend, count, lambda b=backend, t=count: OwnTrainer(work, b, t)  # type: ignore[misc]
-    if peers and installed("torch"):
+    if peers and can_run("PyTorch"):
         from fastcnn.benchmark.peers.pytorch import VARIANTS, TorchTrainer
 
         for variant in VARIANTS:
@@ -47,11 +47,11 @@ def contestants(
                     f"PyTorch {variant}", count,
                     lambda v=variant, t=count: TorchTrainer(work, v, t),  # type: ignore[misc]
                 )  # fmt: skip
-    if peers and installed("jax"):
+    if peers and can_run("JAX"):
         from fastcnn.benchmark.peers.jax import JaxTrainer
 
         yield "JAX jit", most, lambda: JaxTrainer(work)
-    if peers and (library_installed("TensorFlow")):
+    if peers and can_run("TensorFlow"):
         from fastcnn.benchmark.peers import tensorflow
 
         for variant in tensorflow.VARIANTS:
@@ -59,7 +59,7 @@ def contestants(
                 f"TensorFlow {variant}", most,
                 lambda v=variant: tensorflow.TensorFlowTrainer(work, v),  # type: ignore[misc]
             )  # fmt: skip
-    if peers and installed("tinygrad") and _flops(work) <= TINYGRAD_FLOPS * work.batch:
+    if peers and _flops(work) <= TINYGRAD_FLOPS * work.batch and can_run("tinygrad"):
         from fastcnn.benchmark.peers.tinygrad import TinygradTrainer
 
         yield "tinygrad", most, lambda: TinygradTrainer(work)

@@ -25,6 +25,8 @@ class Dataset:
     preprocessing : Preprocessing
         What ``fit`` gives the model that it trains on these images.
     name : str
+    files : tuple of str
+        For pictures, the path of each one's file within the data set's folder; else empty.
 
     Raises
     ------
@@ -37,6 +39,7 @@ class Dataset:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     name: str = "data"
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -72,7 +75,8 @@ class Dataset:
 
     def subset(self, indices: Any) -> "Dataset":
         """The images at ``indices`` (integers, booleans or a slice)."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        files = tuple(np.array(self.files, object)[indices]) if self.files else ()
+        return replace(self, images=self.images[indices], labels=self.labels[indices], files=files)
 
     def select_classes(self, names: Sequence[Any]) -> "Dataset":
         """Only the classes of these names, relabelled 0, 1, ... in the order given.
@@ -95,4 +99,4 @@ class Dataset:
         kept = labels >= 0
         if not kept.any():
             raise DataError(f"{self.name} has no image of classes {wanted}")
-        return replace(self, images=self.images[kept], labels=labels[kept], classes=wanted)
+        return replace(self.subset(kept), labels=labels[kept], classes=wanted)

@@ -14,8 +14,8 @@ from fastcnn.data import cifar
 from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset
+from fastcnn.data.folders import read_folder
 from fastcnn.data.idx import read_idx
-from fastcnn.data.images import read_folder
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, DataUnavailableError
 from fastcnn.files import cache_folder

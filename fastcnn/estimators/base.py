@@ -16,6 +16,7 @@ from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, make_optimizer, make_schedule
 from fastcnn.training.blas import blas_threads
+from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping
@@ -104,6 +105,13 @@ class NetworkEstimator(BaseEstimator):
                 f"{optimizer.lr:.3g}; the weights are those before this call"
             )
         slots = {key: value.copy() for key, value in executor.optimizer_state().items()}
+        problem = not_finite(self.model_.state_dict() | slots)
+        if problem is not None:
+            self.model_.load_state_dict(before)
+            raise NonFiniteError(
+                f"{problem} became NaN or infinite at learning rate {optimizer.lr:.3g}; the "
+                "weights are those before this call"
+            )
         self._progress = {"step": executor.step, "passes": progress["passes"] + 1, "slots": slots}
         self.n_iter_ = getattr(self, "n_iter_", 0) + 1
         return self

@@ -14,7 +14,7 @@ from fastcnn.data.augment import Augment
 from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.checks import check_statistics
 from fastcnn.layers import Model
@@ -26,6 +26,7 @@ from fastcnn.training.callbacks import Callback
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
+from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.run import METRICS, Run, checksum, describe_fit
@@ -132,8 +133,9 @@ def fit(
     ShapeError, DataError, ConfigurationError
         Before training, if something does not fit.
     NonFiniteError
-        If the loss becomes NaN or infinite; the model then holds the weights of the last epoch
-        that ended well.
+        If a loss, a gradient, the weights, running statistics or the optimiser's state become NaN
+        or infinite; the model then holds the weights of the last epoch that ended well. Also
+        before the first step, if the model's own weights are not finite.
     CheckpointError
         If ``resume`` finds no usable checkpoint, or one of other settings.
     RankError
@@ -172,6 +174,9 @@ def fit(
             for size in {min(batch_size, len(training_data)), len(training_data) % batch_size}:
                 if size:
                     check_statistics(model.graph(), shards.smallest(size))
+            problem = not_finite(model.state_dict())
+            if problem is not None:
+                raise NonFiniteError(f"the model is not finite before training: {problem}")
             vector = model.parameter_vector
             average = None if ema_decay is None else WeightAverage(vector, ema_decay)
             own_threads = world.threads() if threads is None else threads

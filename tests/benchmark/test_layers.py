@@ -14,6 +14,7 @@ from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.layer_peers import PEERS, LayerPeer
 from fastcnn.benchmark.layer_runs import alone_run
 from fastcnn.benchmark.results import Result
+from tests.benchmark.absent import skip_absent
 
 PEER_NAMES = {peer.name for peer in PEERS}
 
@@ -94,8 +95,7 @@ def test_every_kind_of_layer_is_tested_with_peers() -> None:
     for peer in PEERS
 ])  # fmt: skip
 def test_a_peer_computes_the_same(peer: LayerPeer, cases: list[LayerCase]) -> None:
-    if not peer.is_installed:
-        pytest.skip(f"{peer.name} is not installed")
+    skip_absent(peer.name)
     for case in cases:
         arrays = case.arrays()
         for direction in case.directions:
@@ -111,9 +111,9 @@ def test_a_peer_computes_the_same(peer: LayerPeer, cases: list[LayerCase]) -> No
 
 @pytest.mark.torch
 def test_peers_stand_beside_the_backends() -> None:
-    quick = [peer for peer in PEERS if peer.is_installed and "compile" not in peer.name]
+    quick = [peer for peer in PEERS if peer.can_run and "compile" not in peer.name]
     if not quick:
-        pytest.skip("no other library is installed")
+        pytest.skip("no other library works here")
     case = SMALL[0]
     results = bench(case, 1, 2, libraries=quick)
     found = {(r.contestant, r.threads) for r in results if r.contestant in PEER_NAMES}
@@ -131,7 +131,7 @@ def test_a_peer_that_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     libraries = [LayerPeer("fails", fails), LayerPeer("differs", differs),
                  LayerPeer("takes none", fails, lambda case, backward: False)]  # fmt: skip
-    monkeypatch.setattr(LayerPeer, "is_installed", True)
+    monkeypatch.setattr(LayerPeer, "can_run", True)
     for case in (LayerCase("relu", (2, 2, 2)), LayerCase("dropout", (2, 2, 2), None, {"p": 0.5})):
         results = bench(case, 1, libraries=libraries)
         forward = {r.contestant: r for r in results if r.work.endswith("forward")}
@@ -143,7 +143,8 @@ def test_a_peer_that_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gradients_of_jax_take_no_forward_pass() -> None:
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    skip_absent("JAX")
+    jax = pytest.importorskip("jax")
     from fastcnn.benchmark.peers.jax import gradients_of
 
     x = jax.numpy.ones((2, 3))
@@ -154,7 +155,7 @@ def test_gradients_of_jax_take_no_forward_pass() -> None:
 
 @pytest.mark.torch
 def test_gradients_of_tensorflow_take_no_forward_pass() -> None:
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    skip_absent("TensorFlow")
     from fastcnn.benchmark.peers import tensorflow
 
     tf = tensorflow._tensorflow()

@@ -10,7 +10,7 @@ import pytest
 
 import fastcnn.benchmark.measure as measuring
 from fastcnn.benchmark import accuracy, backward, inference, steps
-from fastcnn.benchmark.environment import describe_environment, installed
+from fastcnn.benchmark.environment import can_run, describe_environment
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.results import (
@@ -153,9 +153,9 @@ def test_a_difference_is_relative_to_the_step() -> None:
 def test_inference_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     made = inference.bench_inference("report_cnn", 3, threads=(1, 2), peers=False, **QUICK)
     assert {(r.contestant, r.threads) for r in made} == {("im2col", 2), ("lanes", 1), ("lanes", 2)}
-    if installed("onnxruntime") and installed("onnx"):
-        without = {"torch": None}  # compiling takes seconds, see below
-        monkeypatch.setattr(inference, "installed", lambda name: without.get(name, name))
+    if can_run("ONNX Runtime"):
+        # torch.compile takes seconds.
+        monkeypatch.setattr(inference, "can_run", lambda name: name == "ONNX Runtime")
         made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=True, **QUICK)
         assert "ONNX Runtime" in {r.contestant for r in made}
     some = [case for case in backward.cases() if case.value in (1, 4, 32, 10)]

@@ -19,6 +19,7 @@ from fastcnn import (
 from fastcnn.benchmark import steps
 from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.work import Work, learned_keys, make_work, networks
+from tests.benchmark.absent import skip_absent
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,8 @@ NAMES = ["PyTorch eager", "PyTorch channels_last", "JAX jit", "TensorFlow functi
 @pytest.mark.torch
 @pytest.mark.parametrize("name", NAMES)
 def test_a_peer_computes_the_same(name: str, work: SmallWork) -> None:
+    skip_absent(name)
     makers = {found: make for found, _, make in steps.contestants(work, (1,))}
-    if name not in makers:
-        pytest.skip(f"{name} is not installed")
     trainer = makers[name]()
     difference, note = steps._Expected(work).compare(trainer)
     assert note == ""
@@ -61,7 +61,7 @@ def test_a_peer_computes_the_same(name: str, work: SmallWork) -> None:
 
 
 def test_tinygrad_takes_part_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "installed", lambda name: "1" if name == "tinygrad" else None)
+    monkeypatch.setattr(steps, "can_run", lambda name: name == "tinygrad")
     found = {
         network: [name for name, *_ in steps.contestants(make_work(network, 1), (1,))]
         for network in networks()
@@ -74,7 +74,7 @@ def test_tinygrad_takes_part_in_small_networks(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 def test_compiled_pooling_loses_no_gradient() -> None:
     """PyTorch 2.13 compiles this network, at this batch, to wrong gradients if it may reorder."""
-    pytest.importorskip("torch")
+    skip_absent("PyTorch")
     from fastcnn.benchmark.peers.pytorch import TorchTrainer
 
     work = make_work("report_cnn", 16)
