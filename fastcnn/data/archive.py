@@ -1,20 +1,18 @@
 """Data sets in ``.npz`` files: the report's four arrays, and layouts that others use."""
 
 import io
-import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastcnn.data.arrays import as_image_sets, as_label_sets, blocks
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.arrays import as_image_sets, as_label_sets
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.npy import Archive
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
-
-log = logging.getLogger("fastcnn.data")
 
 #: Names of the four arrays as Keras, MedMNIST and this package write them; a digit sequence, the
 #: names of the classes, may follow those of this package.
@@ -83,31 +81,21 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
         arrays["train_y"], arrays["test_y"],
         (f"{path}: {keys['train_y']}", f"{path}: {keys['test_y']}"),
     )  # fmt: skip
-    classes = _named(classes, names, keys["train_x"].removeprefix("train_x"), path)
-    train_x, test_x, notes = as_image_sets(
+    train_x, test_x = as_image_sets(
         arrays["train_x"], arrays["test_x"],
         (f"{path}: {keys['train_x']}", f"{path}: {keys['test_x']}"), layout,
     )  # fmt: skip
-    for note in notes:
-        log.warning("%s", note)
     preprocessing = measure_normalisation(train_x)
+    classes = _named(classes, names, keys["train_x"].removeprefix("train_x"), path)
     return (
         Dataset(train_x, train_y, classes, preprocessing, path.stem),
         Dataset(test_x, test_y, classes, preprocessing, path.stem),
     )
 
 
-def measure_normalisation(images: np.ndarray) -> Normalisation:
-    """Mean and standard deviation of each channel."""
-    unit = 255.0 if images.dtype == np.uint8 else 1.0
-    axes, count = (0, 2, 3), images.size // images.shape[1]
-    mean = sum(block.sum(axis=axes, dtype=np.float64) for block in blocks(images)) / count
-    kept = mean[:, None, None]
-    square = sum(((block - kept) ** 2).sum(axis=axes) for block in blocks(images)) / count
-    std = np.sqrt(square)
-    return Normalisation(
-        tuple((mean / unit).tolist()), tuple((np.where(std > 0.0, std, unit) / unit).tolist())
-    )
+def measure_normalisation(images: np.ndarray) -> Preprocessing:
+    """The conversion that gives each channel of training images mean 0 and deviation 1."""
+    return Preprocessing.measure(images)
 
 
 def _named(

@@ -13,8 +13,9 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.pickled import read_pickled
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.reading import (
     GZIP_MAGIC,
     Bounded,
@@ -84,9 +85,9 @@ FORMS = {
     ),
 }  # fmt: skip
 #: Mean and deviation of each channel of the training images.
-NORMALISATION = {
-    "cifar10": Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": Normalisation((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+PREPROCESSING = {
+    "cifar10": Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Preprocessing((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 
 
@@ -157,8 +158,8 @@ def _read(path: str | Path, name: str) -> tuple[Dataset, Dataset]:
     images = np.concatenate([parts[file][0] for file in form.train])
     labels = np.concatenate([parts[file][1] for file in form.train])
     return (
-        Dataset(images, labels, classes, NORMALISATION[name], name),
-        Dataset(*parts[form.test], classes, NORMALISATION[name], name),
+        Dataset(images, labels, classes, PREPROCESSING[name], name),
+        Dataset(*parts[form.test], classes, PREPROCESSING[name], name),
     )
 
 

@@ -93,7 +93,8 @@ def read_pickled(content: bytes, name: str) -> dict[str, Any]:
 
 def _run(content: bytes) -> Any:
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
+    argument: Any
     for operation, argument, _ in pickletools.genops(content):
         code = operation.name
         if code == "STOP":

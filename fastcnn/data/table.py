@@ -8,7 +8,8 @@ from typing import TextIO
 
 import numpy as np
 
-from fastcnn.data.archive import data_sets
+from fastcnn.data.archive import measure_normalisation
+from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
@@ -54,14 +55,16 @@ def read_csv(path: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
         row.tobytes() + label.encode() for row, label in zip(pixels, labels.tolist(), strict=True)
     ]
     held = held_out(rows, seed)
-    targets = labels
-    if all(label.isascii() and label.isdigit() and len(label) < 10 for label in labels.tolist()):
-        targets = labels.astype(np.int64)
+    numbers = all(one.isascii() and one.isdigit() and len(one) < 10 for one in labels.tolist())
+    targets = labels.astype(np.int64) if numbers else labels
     names = (f"{path}: training rows", f"{path}: test rows")
-    return data_sets(
-        (pixels[~held], pixels[held]), (targets[~held], targets[held]), path.stem,
-        (names, names),
-    )  # fmt: skip
+    labels, _, classes = as_label_sets(targets, targets[held], (str(path), names[1]))
+    train_x, test_x = as_image_sets(pixels[~held], pixels[held], names)
+    preprocessing = measure_normalisation(train_x)
+    return (
+        Dataset(train_x, labels[~held], classes, preprocessing, path.stem),
+        Dataset(test_x, labels[held], classes, preprocessing, path.stem),
+    )
 
 
 def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -75,18 +78,19 @@ def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray]:
     count, place = len(columns) - 1, columns.index(LABEL)
     if count == 0 or math.isqrt(count) ** 2 != count:
         raise DataError(f"{name}: {count} columns of pixels are not those of a square image")
-    blocks, labels, first = [], [], 2
-    lines = _lines(file, name)
+    blocks, labels = [], []
+    lines = _numbered_lines(file, name)
     while block := list(islice(lines, max(1, BLOCK_VALUES // count))):
-        rows = [line.split(",") for line in block]
-        for index, row in enumerate(rows):
-            if len(row) != count + 1:
+        rows = []
+        for number, line in block:
+            values = line.split(",")
+            if len(values) != count + 1:
                 raise DataError(
-                    f"{name}: line {first + index} has {len(row)} values, the first {count + 1}"
+                    f"{name}: line {number} has {len(values)} values, the first {count + 1}"
                 )
-            labels.append(row.pop(place).strip().strip('"'))
-        blocks.append(_values(rows, f"{name}: lines {first} to {first + len(rows) - 1}"))
-        first += len(rows)
+            labels.append(values.pop(place).strip().strip('"'))
+            rows.append(",".join(values))
+        blocks.append(_values(rows, f"{name}: lines {block[0][0]} to {block[-1][0]}"))
     if not blocks:
         raise DataError(f"{name}: has no rows")
     whole = all(part.dtype == np.uint8 for part in blocks)
@@ -94,9 +98,9 @@ def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array(labels)
 
 
-def _values(rows: list[list[str]], name: str) -> np.ndarray:
+def _values(rows: list[str], name: str) -> np.ndarray:
     try:
-        values = np.array(rows, np.float64)
+        values = np.loadtxt(rows, np.float64, delimiter=",", comments=None, ndmin=2)
     except ValueError as error:
         raise DataError(f"{name}: pixels must be numbers ({error})") from None
     if not ((values >= 0.0) & (values <= 255.0)).all():
@@ -105,13 +109,17 @@ def _values(rows: list[list[str]], name: str) -> np.ndarray:
     return made if (made == values).all() else values.astype(np.float32)
 
 
-def _lines(file: TextIO, name: str) -> Iterator[str]:
+def _numbered_lines(file: TextIO, name: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, from the second on."""
+    number = 1
     while line := _line(file, name):
-        yield line
+        number += 1
+        if line.strip():
+            yield number, line.strip()
 
 
 def _line(file: TextIO, name: str) -> str:
     line = file.readline(LONGEST_ROW)
     if len(line) == LONGEST_ROW:
         raise DataError(f"{name}: has a line of more than {LONGEST_ROW:,} characters, not CSV")
-    return line.strip()
+    return line
