@@ -217,7 +217,7 @@ class TrainingLoop:
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
             self._agree()
-        record = {
+        record: dict[str, Any] = {
             "kind": "epoch",
             "epoch": progress.epoch,
             "train_loss": progress.loss_sum / progress.weight_sum,
@@ -355,7 +355,9 @@ class TrainingLoop:
         """Raise on all processes if one of them has an array that is not finite."""
         problem = not_finite(arrays)
         if self.world.largest(float(problem is not None)):
+            rate = self.history.steps[-1]["lr"] if self.history.steps else math.nan
             raise NonFiniteError(
                 f"{problem or 'numbers of another process'} became NaN or infinite at or before "
-                f"step {self.executor.step} (epoch {self.progress.epoch}). {DIVERGED}"
+                f"step {self.executor.step} (epoch {self.progress.epoch}), learning rate "
+                f"{rate:.3g}. {DIVERGED}"
             )
