@@ -172,10 +172,11 @@ class TrainingLoop:
         )  # fmt: skip
         try:
             with self.interrupts:
-                for listener in self.listeners:
-                    listener.on_train_begin(start)
-                if self.saver is not None:
-                    self.saver.save(self)  # what is killed before its first epoch is resumed too
+                with self.world.preparing():
+                    for listener in self.listeners:
+                        listener.on_train_begin(start)
+                    if self.saver is not None:
+                        self.saver.save(self)  # what is killed in its first epoch is resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
                     self._epoch(per_epoch, feed, test)
                 self._check_finite()  # callbacks may have written to the model
