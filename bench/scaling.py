@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.data import Normalisation
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import Executor, make_executor
