@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.data.arrays import as_image_sets, as_label_sets, blocks
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.arrays import as_image_sets, as_label_sets
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.npy import Archive
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
 
@@ -90,23 +91,10 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
     )  # fmt: skip
     for note in notes:
         log.warning("%s", note)
-    preprocessing = measure_normalisation(train_x)
+    preprocessing = Preprocessing.measure(train_x)
     return (
         Dataset(train_x, train_y, classes, preprocessing, path.stem),
         Dataset(test_x, test_y, classes, preprocessing, path.stem),
-    )
-
-
-def measure_normalisation(images: np.ndarray) -> Normalisation:
-    """Mean and standard deviation of each channel."""
-    unit = 255.0 if images.dtype == np.uint8 else 1.0
-    axes, count = (0, 2, 3), images.size // images.shape[1]
-    mean = sum(block.sum(axis=axes, dtype=np.float64) for block in blocks(images)) / count
-    kept = mean[:, None, None]
-    square = sum(((block - kept) ** 2).sum(axis=axes) for block in blocks(images)) / count
-    std = np.sqrt(square)
-    return Normalisation(
-        tuple((mean / unit).tolist()), tuple((np.where(std > 0.0, std, unit) / unit).tolist())
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.data.archive import measure_normalisation
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.images import SUFFIXES, picture_shape, read_image
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.reading import check_memory
 from fastcnn.data.split import held_out, normalised_name
 from fastcnn.errors import DataError
@@ -80,7 +80,7 @@ def read_folder(folder: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
         listed = [[everything[index] for index in np.flatnonzero(part)] for part in (~held, held)]
     _report(folder, found, classes, listed)
     images = [_read(folder, part, shape) for part in listed]
-    preprocessing = measure_normalisation(images[0])
+    preprocessing = Preprocessing.measure(images[0])
     train, test = (
         Dataset(
             pixels, np.array([label for _, label, _ in part], np.int64), classes, preprocessing,

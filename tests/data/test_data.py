@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fastcnn import data
-from fastcnn.data import sources
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data import Preprocessing, sources
+from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError, DataError, DataUnavailableError
 
 
@@ -98,7 +98,7 @@ def test_npz_layouts(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> 
     train, _ = data.read_npz(path)
     assert train.images.shape == (3, 1, 4, 4)
     assert train.labels.tolist() == [0, 1, 2]
-    assert Normalisation.identity(1).apply(train.images).max() == 1.0
+    assert Preprocessing().apply(train.images).max() == 1.0
 
 
 def test_bad_npz(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_bad_npz(tmp_path: Path) -> None:
 
 def test_dataset_checks_and_selects() -> None:
     images, labels = np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 2, 1])
-    base = Dataset(images, labels, ("a", "b", "c"), Normalisation.identity(1))
+    base = Dataset(images, labels, ("a", "b", "c"), Preprocessing())
     kept = base.select_classes(["c", "b"])
     assert kept.labels.tolist() == [1, 0, 1]
     assert kept.classes == ("c", "b")
@@ -143,21 +143,12 @@ def test_dataset_checks_and_selects() -> None:
         ({"labels": labels + 1}, "do not index"),
         ({"images": images[:0]}, "images must be"),
         ({"images": images.astype(float)}, "uint8 or float32"),
-        ({"normalisation": Normalisation.identity(3)}, "3 channels"),
+        ({"preprocessing": Preprocessing((0.0,) * 3, (1.0,) * 3)}, "3 channels"),
     ):
         with pytest.raises(DataError, match=message):
             replace(base, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="cannot select"):
         base.select_classes(["d"])
-
-
-def test_normalisation() -> None:
-    images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
-    values = Normalisation((0.5,), (0.25,)).apply(images)
-    assert values.ravel().tolist() == [-2.0, 2.0]
-    assert values.dtype == np.float32
-    with pytest.raises(DataError, match="positive std"):
-        Normalisation((0.0,), (0.0,))
 
 
 def test_drawn_digits() -> None:
