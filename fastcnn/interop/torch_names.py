@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write, expanded
+from fastcnn.files import atomic_write
 from fastcnn.layers import Model
+from fastcnn.weights import read_weights, weights_to_bytes
 
 
 def save_state(model: Model, path: str | Path) -> None:
@@ -18,12 +19,7 @@ def save_state(model: Model, path: str | Path) -> None:
     OSError
         If the file cannot be written.
     """
-    from safetensors.numpy import save
-
-    # safetensors writes the memory of an array as it lies: only C order is safe.
-    state = {key: np.ascontiguousarray(value).reshape(value.shape)
-             for key, value in model.state_dict().items()}  # fmt: skip
-    atomic_write(path, save(state))
+    atomic_write(path, weights_to_bytes(model.state_dict()))
 
 
 def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None = None) -> None:
@@ -43,17 +39,7 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
         If the file is missing or damaged, a key is missing or unexpected, or a shape differs; the
         model is then unchanged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    path = expanded(path)
-    try:
-        content = path.read_bytes()
-        state = load(content)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} {_what_ails(error)}") from None
+    state, _ = read_weights(path)
     renamed: dict[str, np.ndarray] = {}
     for key, value in state.items():
         name = _renamed(key, names or {})
@@ -61,15 +47,6 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
             raise CheckpointError(f"{path}: two arrays would be called {name!r}")
         renamed[name] = value
     model.load_state_dict(renamed)
-
-
-def _what_ails(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return (
-        f"is damaged, or no safetensors file of types that numpy has ({error}); of PyTorch's own "
-        ".pt and .pth files safetensors.torch.save_file(module.state_dict(), path) makes one"
-    )
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:
