@@ -33,7 +33,6 @@ from statistics import median
 from time import perf_counter
 import numpy as np
 import fastcnn
-from fastcnn.data import Normalisation
 from fastcnn.distributed import join
 from fastcnn.distributed.scaling import measure_network, measure_step, measure_together
 from fastcnn.execution import make_executor
@@ -51,18 +50,17 @@ if world.size > 1:
     network, made["sum"] = measure_network(world, cost.gradient_bytes)
     made |= {"cost": asdict(cost), "network": asdict(network)}
 
-    channels, share = model.input_shape[0], batch // world.size
+    share = batch // world.size
     executor = make_executor(
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=fastcnn.optim.SGD(1e-6, momentum=0.9),
         batch_size=share, threads=threads,
     )
     x = np.random.default_rng(0).standard_normal((share, *model.input_shape), np.float32)
     y, chosen = np.zeros(share, np.int64), np.arange(share)
-    same = Normalisation((0.0,) * channels, (1.0,) * channels)
     other = np.ones_like(model.parameter_vector)
 
     def compute():
-        return executor.gradient(x, y, chosen, same)[2]
+        return executor.gradient(x, y, chosen)[2]
 
     def after():
         gradient = compute()

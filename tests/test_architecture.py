@@ -15,13 +15,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
     "backends": set(),
-    "layers": {"arguments", "backends", "notebook", "weights"},
+    "layers": {"arguments", "backends", "data", "notebook", "weights"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},
     "functional": {"arguments", "backends"},
     "optim": set(),
-    "execution": {"arguments", "backends", "layers", "losses", "optim"},
+    "execution": {"arguments", "backends", "data", "layers", "losses", "optim"},
     "data": {"backends"},
     "training": {
         "backends",
@@ -49,7 +49,7 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "extras", "layers", "weights"},
+    "interop": {"backends", "data", "extras", "layers", "weights"},
     "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
@@ -12,18 +13,21 @@ from fastcnn.weights import read_weights, weights_to_bytes
 
 
 def save_state(model: Model, path: str | Path) -> None:
-    """Write a model's state under PyTorch's keys and layouts.
+    """Write a model's state under PyTorch's keys and layouts, and its preprocessing as metadata.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    atomic_write(path, weights_to_bytes(model.state_dict()))
+    atomic_write(path, weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata()))
 
 
 def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None = None) -> None:
     """Load a safetensors file, such as PyTorch's ``save_file(module.state_dict(), path)`` writes.
+
+    The model takes over the preprocessing of a file that fastcnn wrote; PyTorch's files have none,
+    and leave the model's as it is.
 
     Parameters
     ----------
@@ -39,7 +43,11 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
         If the file is missing or damaged, a key is missing or unexpected, or a shape differs; the
         model is then unchanged.
     """
-    state, _ = read_weights(path)
+    state, metadata = read_weights(path)
+    try:
+        preprocessing = Preprocessing.from_metadata(metadata)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None
     renamed: dict[str, np.ndarray] = {}
     for key, value in state.items():
         name = _renamed(key, names or {})
@@ -47,6 +55,8 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
             raise CheckpointError(f"{path}: two arrays would be called {name!r}")
         renamed[name] = value
     model.load_state_dict(renamed)
+    if preprocessing is not None:
+        model.preprocessing = preprocessing
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:
