@@ -62,7 +62,7 @@ def test_a_run_folder_has_all_its_files(digits: Any, tmp_path: Path) -> None:
     history = fit(model, train, digits[1], epochs=2, batch_size=32, out=tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
-        "checkpoints", "config.json", "curves.png", "epochs.csv", "metrics.jsonl",
+        ".lock", "checkpoints", "config.json", "curves.png", "epochs.csv", "metrics.jsonl",
         "model.safetensors",
     ]  # fmt: skip
     lines = (tmp_path / "epochs.csv").read_text().splitlines()
