@@ -54,7 +54,7 @@ def _own(
 def _pytorch(network: str, train: Dataset, test: Dataset, seed: int) -> tuple[Train, Test]:
     import torch
 
-    from fastcnn.benchmark.peers.pytorch import make_module, sgd
+    from fastcnn.benchmark.pytorch import make_module, sgd
 
     model = _initial(network, train, seed)
     state = dict(model.state_dict())

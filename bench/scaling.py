@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential
