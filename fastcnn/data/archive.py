@@ -4,6 +4,7 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +20,13 @@ def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
     channel, else (N, C, H, W).
     """
     suffix = "".join(train.classes)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, data in (("train", train), ("test", test)):
         images = data.images[:, 0] if data.images.shape[1] == 1 else data.images
         arrays[f"{part}_x{suffix}"] = images
         arrays[f"{part}_y{suffix}"] = data.labels
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     atomic_write(path, buffer.getvalue())
 
 

@@ -36,7 +36,7 @@ def as_batch(model: Model, x: Any) -> np.ndarray:
     if expected is None:
         model.graph(x.shape[1:])
         model.input_shape = x.shape[1:]
-    return np.ascontiguousarray(x, dtype=model.dtype)
+    return np.require(x, model.dtype, ["C", "A"])
 
 
 def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
@@ -58,7 +58,7 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
         y = y[:, None]
     if y.shape[1:] != output_shape:
         raise ShapeError(f"targets have shape {y.shape}, the output {(count, *output_shape)}")
-    return np.ascontiguousarray(y, dtype=dtype)
+    return np.require(y, dtype, ["C", "A"])
 
 
 def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -66,7 +66,7 @@ def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) 
         raise ShapeError(f"probabilities have shape {y.shape}, the output {output_shape} a sample")
     if not are_probabilities(y):
         raise DataError("rows of probabilities must not be negative, and sum to 1")
-    return np.ascontiguousarray(y, dtype=dtype)
+    return np.require(y, dtype, ["C", "A"])
 
 
 def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:

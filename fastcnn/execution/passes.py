@@ -341,7 +341,9 @@ def _track(
     unbiased = variance * (count / (count - 1))
     for name, value in (("running_mean", mean), ("running_var", unbiased)):
         running = state[node.buffers[name]]
-        running += factor * (value - running)
+        # Not running + factor * (value - running): where one of them is far larger, the
+        # difference cancels. In float64, as PyTorch does.
+        running[...] = factor * value.astype(np.float64) + (1.0 - factor) * running
 
 
 def _views(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 from fastcnn.layers import Model
 
 
@@ -46,8 +46,9 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    path = expanded(path)
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
         state = load(content)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import ConfigurationError, FastcnnError
+from fastcnn.files import expanded
 from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
 from fastcnn.layers.base import Layer
 from fastcnn.layers.container import Model, Sequential
@@ -79,7 +80,7 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     ConfigurationError
         If the file cannot be read or is neither.
     """
-    path = Path(path)
+    path = expanded(path)
     try:
         text = path.read_text(encoding="utf-8")
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)

@@ -14,7 +14,7 @@ import numpy as np
 import fastcnn
 from fastcnn.data.dataset import Normalisation
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import FolderLock, atomic_write, remove_unfinished
+from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
@@ -54,11 +54,11 @@ class Run:
             If the folder holds something already (and not ``overwrite``), cannot be written, or
             another training writes to it.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()) and not overwrite:
+            if {path.name for path in folder.iterdir()} - {LOCK_FILE} and not overwrite:
                 raise ConfigurationError(
                     f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
                 )
@@ -80,7 +80,7 @@ class Run:
         CheckpointError
             If the folder holds no run, or its config is corrupt.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         except FileNotFoundError:

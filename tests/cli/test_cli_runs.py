@@ -83,6 +83,7 @@ def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:
     assert message in output.replace("\n", " ")
 
 
+@pytest.mark.posix
 def test_control_c_ends_a_sweep_with_its_results(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
     with started(

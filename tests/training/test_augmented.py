@@ -1,7 +1,6 @@
 """Training on images that are changed at random."""
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -147,7 +146,7 @@ class Stop(Callback):
 
     def on_steps(self, steps: Any) -> None:
         if steps.step == 17:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_running_statistics_and_changes_go_on_where_a_run_was_interrupted(

@@ -59,16 +59,9 @@ def _max_backward(
 
 
 @njit(cache=True, nogil=True)
-def _average(
-    y: np.ndarray,
-    x: np.ndarray,
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
-    count_include_pad: bool,
-    forward: bool,
+def _average_forward(
+    x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
 ) -> None:
-    """Forward: ``y`` from ``x``; backward: add the gradient ``y`` onto ``x``."""
     N, C, H, W = x.shape
     for n in range(N):
         for c in range(C):
@@ -81,17 +74,38 @@ def _average(
                     divisor = kernel[0] * kernel[1]
                     if not count_include_pad:
                         divisor = (h1 - h0) * (w1 - w0)
-                    if forward:
-                        total = x.dtype.type(0)
-                        for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                total += x[n, c, h, w]
-                        y[n, c, i, j] = total / divisor
-                    else:
-                        share = y[n, c, i, j] / divisor
-                        for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                x[n, c, h, w] += share
+                    total = x.dtype.type(0)
+                    for h in range(h0, h1):
+                        for w in range(w0, w1):
+                            total += x[n, c, h, w]
+                    y[n, c, i, j] = total / divisor
+
+
+@njit(cache=True, nogil=True)
+def _average_backward(
+    dy: np.ndarray,
+    dx: np.ndarray,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+) -> None:
+    N, C, H, W = dx.shape
+    for n in range(N):
+        for c in range(C):
+            for i in range(dy.shape[2]):
+                start = i * stride[0] - padding[0]
+                h0, h1 = max(start, 0), min(start + kernel[0], H)
+                for j in range(dy.shape[3]):
+                    start = j * stride[1] - padding[1]
+                    w0, w1 = max(start, 0), min(start + kernel[1], W)
+                    divisor = kernel[0] * kernel[1]
+                    if not count_include_pad:
+                        divisor = (h1 - h0) * (w1 - w0)
+                    share = dy[n, c, i, j] / divisor
+                    for h in range(h0, h1):
+                        for w in range(w0, w1):
+                            dx[n, c, h, w] += share
 
 
 def max_pool2d(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
@@ -116,7 +130,7 @@ def avg_pool2d(
 ) -> np.ndarray:
     """Mean over each window."""
     y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
-    _average(y, np.ascontiguousarray(x), kernel_size, stride, padding, count_include_pad, True)
+    _average_forward(np.ascontiguousarray(x), y, kernel_size, stride, padding, count_include_pad)
     return y
 
 
@@ -131,7 +145,7 @@ def avg_pool2d_backward(
     """The gradient of each window is spread evenly over its pixels."""
     grad_x = np.zeros(x.shape, x.dtype)
     dy = np.ascontiguousarray(grad_output)
-    _average(dy, grad_x, kernel_size, stride, padding, count_include_pad, False)
+    _average_backward(dy, grad_x, kernel_size, stride, padding, count_include_pad)
     return grad_x
 
 
