@@ -1,8 +1,8 @@
 """The functions that the formula of an element-wise operation may call.
 
-A formula is a plain function of ``x`` and a few numbers, written with operators, comparisons and the
-functions here. Whoever evaluates it hands over what it computes with: numpy arrays, plain floats, or
-the engine's vectors, which bring methods of the same names.
+A formula is a plain function of ``x`` and a few numbers, written with operators, comparisons and
+the functions here. Whoever evaluates it hands over what it computes with: numpy arrays, plain
+floats, or the engine's vectors, which bring methods of the same names.
 """
 
 import math

@@ -3,12 +3,14 @@
 At a kink the derivative is PyTorch's, and NaN passes through, unless the docstring says otherwise.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from fastcnn.errors import ConfigurationError
 from fastcnn.operations.formulas import Value, exp, expm1, maximum, minimum, where
-from fastcnn.operations.record import Elementwise, Formula, Number
+from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number
 
 __all__ = [
     "celu",
@@ -203,12 +205,20 @@ def _hardtanh_gradient(grad: Value, x: Value, min_val: float, max_val: float) ->
     return where(x <= min_val, 0.0, where(x >= max_val, 0.0, grad))
 
 
+def _check_interval(owner: str, arguments: Mapping[str, Any]) -> None:
+    if not arguments["min_val"] < arguments["max_val"]:
+        raise ConfigurationError(
+            f"{owner}: min_val must be below max_val, got {arguments['min_val']:g} and "
+            f"{arguments['max_val']:g}"
+        )
+
+
 HARDTANH = Elementwise(
     "hardtanh",
     formula=Formula(_hardtanh, _hardtanh_gradient, _hardtanh_gradient),
     arguments=(Number("min_val", -1.0), Number("max_val", 1.0)),
     cases=({}, {"min_val": -0.5, "max_val": 2.0}),
-    check=check_interval,
+    check=_check_interval,
 )
 
 
@@ -324,6 +334,7 @@ PRELU = Elementwise(
     "prelu",
     parameters=("weight",),
     backward_reads=("weight",),
+    cases=({}, {"num_parameters": CASE_CHANNELS}),
     formula=Formula(
         _leaky_relu, _leaky_relu_gradient, parameter_gradients=(_prelu_weight_gradient,)
     ),

@@ -94,6 +94,10 @@ class Formula:
     parameter_gradients: tuple[Callable[..., Value], ...] = ()
 
 
+#: Channels of the inputs that :attr:`Elementwise.cases` are tested on.
+CASE_CHANNELS = 3
+
+
 @dataclass(frozen=True)
 class Elementwise(Operation):
     """An operation that computes each element of its output from that element of its input.
@@ -105,13 +109,16 @@ class Elementwise(Operation):
     arguments : tuple of Number or Choice
         In the order of the functional form, the layer and the formula.
     cases : tuple of dict
-        Arguments that the operation is tested with: its gradient, its equivalence on all backends,
-        PyTorch and ONNX.
+        Arguments of the layer that the operation is tested with: its gradient, its equivalence on
+        all backends, PyTorch and ONNX. Inputs have :data:`CASE_CHANNELS` channels.
+    check : function, optional
+        ``check(owner, arguments)`` raises a ConfigurationError if the arguments do not go together.
     """
 
     formula: Formula | Mapping[str, Formula] = Formula(abs, abs)
     arguments: tuple[Number | Choice, ...] = ()
     cases: tuple[Mapping[str, Any], ...] = ({},)
+    check: Callable[[str, Mapping[str, Any]], None] | None = None
 
     def checked(self, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments with defaults for those that are not given, all of them checked.
@@ -121,10 +128,13 @@ class Elementwise(Operation):
         ConfigurationError
             If one of them makes no sense; the message names ``owner``.
         """
-        return {
+        checked = {
             argument.name: argument.check(owner, given.get(argument.name, argument.default))
             for argument in self.arguments
         }
+        if self.check is not None:
+            self.check(owner, checked)
+        return checked
 
     def formula_of(self, arguments: Mapping[str, Any]) -> tuple[Formula, tuple[float, ...]]:
         """The formula for some arguments, and its numbers."""
@@ -139,7 +149,9 @@ class Elementwise(Operation):
         assert isinstance(formula, Formula)
         return formula, tuple(numbers)
 
-    def forward(self, x: Any, *parameters: Any, backend: str | None, **arguments: Any) -> np.ndarray:
+    def forward(
+        self, x: Any, *parameters: Any, backend: str | None, **arguments: Any
+    ) -> np.ndarray:
         """The functional form: check what is given, and let a backend compute.
 
         Raises

@@ -7,9 +7,9 @@ import pytest
 
 import fastcnn
 from fastcnn.analysis.gradient_cases import CASES
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.execution import loss_and_gradients
 from fastcnn.layers import Add, Flatten, Layer, Linear, Residual, Sequential, Sigmoid
+from fastcnn.operations import OPERATIONS
 
 
 def network(layer: Layer, shape: tuple[int, ...]) -> Sequential:

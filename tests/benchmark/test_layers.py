@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.benchmark import layers
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.layer_peers import PEERS, LayerPeer
 from fastcnn.benchmark.layer_runs import alone_run
 from fastcnn.benchmark.results import Result
+from fastcnn.operations import OPERATIONS
 
 PEER_NAMES = {peer.name for peer in PEERS}
 
