@@ -43,6 +43,12 @@ def all_cores() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of files and folders mean nothing that happens to lie where the tests were started."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def mnist() -> None:
     """Skip a test where MNIST is in no local folder."""

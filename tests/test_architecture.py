@@ -14,14 +14,15 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
-    "backends": set(),
-    "layers": {"arguments", "backends", "notebook"},
+    "backends": {"operations"},
+    "operations": {"arguments", "backends"},
+    "layers": {"arguments", "backends", "operations", "data", "notebook"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},
-    "functional": {"arguments", "backends"},
+    "functional": {"arguments", "backends", "operations"},
     "optim": set(),
-    "execution": {"arguments", "backends", "layers", "losses", "optim"},
+    "execution": {"arguments", "backends", "data", "layers", "losses", "optim"},
     "data": {"backends"},
     "training": {
         "backends",
@@ -48,9 +49,9 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "extras", "layers"},
-    "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
-    "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
+    "interop": {"backends", "data", "extras", "layers"},
+    "distributed": {"backends", "execution", "extras", "layers", "losses", "operations", "optim"},
+    "analysis": {"backends", "data", "execution", "layers", "losses", "operations", "training"},
     "benchmark": {
         "backends",
         "data",
@@ -61,6 +62,7 @@ ALLOWED = {
         "layers",
         "losses",
         "models",
+        "operations",
         "optim",
         "training",
     },
@@ -136,6 +138,13 @@ def test_module(path: Path) -> None:
     heavy = {name.split(".")[0] for node in top for name in imports(node)} & HEAVY
     heavy -= BUILT_ON.get(here, set())
     assert not heavy, f"import {heavy} in the function that needs it"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) == "operations"], ids=str)
+def test_operations_know_only_the_door_of_backends(path: Path) -> None:
+    names = imports(ast.parse(path.read_text(encoding="utf-8")))
+    inside = {name for name in names if name.startswith("fastcnn.backends.")}
+    assert inside <= {"fastcnn.backends.get_backend"}
 
 
 def test_import_is_cheap() -> None:

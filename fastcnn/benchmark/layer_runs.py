@@ -13,6 +13,7 @@ from fastcnn.training.blas import blas_threads
 #: Rows that bring a batch into lanes and results out of them.
 OUTSIDE = (L.K_INPUT, L.K_OUTPUT)
 
+
 def alone_run(
     case: LayerCase, arrays: Arrays, backend: str, backward: bool, threads: int
 ) -> LayerRun:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 import fastcnn
-from fastcnn.data.dataset import Normalisation
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
 from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
@@ -20,13 +20,14 @@ from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
+from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
 #: What a run's config holds, beside its versions and its status.
-PARTS = ("model", "data", "loss", "optimizer", "schedule", "training")
+PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -127,12 +128,16 @@ class Run:
         atomic_write(self.folder / CONFIG, content.encode())
 
     def save_weights(self, model: Model) -> None:
-        """Write the model's parameters and buffers as safetensors, under PyTorch's keys."""
+        """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
+
+        Its preprocessing is in the file's metadata.
+        """
         from safetensors.numpy import save
 
         # safetensors writes the memory of an array as it lies: only C order is safe.
         state = {key: np.asarray(value, order="C") for key, value in model.state_dict().items()}
-        atomic_write(self.folder / WEIGHTS, save(state))
+        metadata = model.preprocessing.to_metadata()
+        atomic_write(self.folder / WEIGHTS, save(state, metadata))
 
     def load_model(self) -> Model:
         """The trained model.
@@ -164,6 +169,7 @@ class Run:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
         model.load_state_dict(state)
+        model.preprocessing = self.preprocessing
         return model
 
     @property
@@ -172,10 +178,18 @@ class Run:
         return tuple(self.config["data"]["classes"])
 
     @property
-    def normalisation(self) -> Normalisation:
-        """How images become input."""
-        data = self.config["data"]
-        return Normalisation(tuple(data["mean"]), tuple(data["std"]))
+    def preprocessing(self) -> Preprocessing:
+        """How samples become the network's input.
+
+        Raises
+        ------
+        CheckpointError
+            If the config does not say so.
+        """
+        try:
+            return Preprocessing.from_dict(self.config["preprocessing"])
+        except ConfigurationError as error:
+            raise CheckpointError(f"{self.folder / CONFIG} is damaged: {error}") from None
 
     def metrics(self, kind: str = "epoch") -> list[dict[str, Any]]:
         """The records of one kind, ``epoch`` or ``step``."""
@@ -277,6 +291,7 @@ def describe_fit(
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
+        "preprocessing": training_preprocessing(model, data).to_dict(),
         "data": {
             "name": data.name,
             "source": data_source,
@@ -284,8 +299,6 @@ def describe_fit(
             "checksum": checksum(data),
             "test_checksum": None if test is None else checksum(test),
             "classes": list(data.classes),
-            "mean": list(data.normalisation.mean),
-            "std": list(data.normalisation.std),
         },
         "loss": {"name": loss.operation, **loss.arguments},
         "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
@@ -305,11 +318,13 @@ CHECKED_IMAGES = 2048
 
 
 def _definition(model: Model) -> dict[str, Any] | None:
-    """The model as plain data, where it has such a form."""
+    """The model as plain data, where it has such a form; its preprocessing is a part of its own."""
     try:
-        return to_definition(model)
+        definition = to_definition(model)
     except ConfigurationError:
         return None
+    definition.pop("preprocessing", None)
+    return definition
 
 
 def checksum(data: Any, images: int | None = CHECKED_IMAGES) -> str:

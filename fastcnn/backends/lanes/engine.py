@@ -24,9 +24,9 @@ KINDS = {
     "rmsprop": optimizer_kernels.RMSPROP,
     None: optimizer_kernels.NONE,
 }
-NO_BYTES, NO_FLOATS = np.zeros(1, np.uint8), np.zeros(1, np.float32)
-NO_LABELS = np.full(1, -1, np.int64)
-NO_WEIGHTS = np.ones(1)
+# Kernels take what is empty for what is not there.
+NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+NO_LABELS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0)
 
 
 def default_threads() -> int:

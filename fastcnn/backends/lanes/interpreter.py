@@ -118,7 +118,7 @@ def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part
         i = channel * size + strip * LANES
         end = min(i + LANES, (channel + 1) * size)
         if end - i == LANES:
-            if bytes_.size > 1:
+            if bytes_.size > 0:
                 pack_tile(
                     bytes_, order, sample, valid, pixels, i, A, scale, shift, T, table + i, A, y0
                 )
@@ -132,7 +132,7 @@ def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part
             for k in range(i, end):
                 value = np.float32(0)
                 if lane < valid:
-                    value = np.float32(bytes_[base + k]) if bytes_.size > 1 else floats[base + k]
+                    value = np.float32(bytes_[base + k]) if bytes_.size > 0 else floats[base + k]
                     value = value * A[scale] + A[shift]
                 A[y0 + T[table + k] + lane] = value
 

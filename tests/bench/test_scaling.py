@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.benchmark import scaling, scaling_causes
+from bench import scaling, scaling_causes
+from bench.scaling import ScalingPoint, axes, results_of, scale, thread_counts
+from bench.scaling_causes import Case, OtherPrograms, explain
+from bench.scaling_figure import scaling_figure
 from fastcnn.benchmark.measure import Timing, timing_of
-from fastcnn.benchmark.scaling import ScalingPoint, axes, results_of, scale, thread_counts
-from fastcnn.benchmark.scaling_causes import Case, OtherPrograms, explain
-from fastcnn.benchmark.scaling_figure import scaling_figure
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.curves import save_figure
 

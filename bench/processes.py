@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcnn.benchmark.environment import LIBRARIES, installed, library_installed
-from fastcnn.benchmark.peers import programs
+from bench import programs
+from fastcnn.benchmark.environment import LIBRARIES, can_run
 from fastcnn.benchmark.results import Result
 from fastcnn.errors import FastcnnError
 
@@ -93,7 +93,7 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
     """
 
     def takes_part(name: str) -> bool:
-        return not name.startswith(tuple(LIBRARIES)) or (peers and library_installed(name))
+        return not name.startswith(tuple(LIBRARIES)) or (peers and can_run(name))
 
     results = []
     imports = {"python": "pass"} | IMPORTS
@@ -143,7 +143,7 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
     epochs = str(PROCESS_EPOCHS)
     own = ["-m", "fastcnn", "train", "--quiet", "--data", data, "--epochs", epochs, "--out"]
     jobs = {"fastcnn": own}
-    if peers and installed("torch"):
+    if peers and can_run("PyTorch"):
         jobs["PyTorch channels_last"] = ["-c", programs.TORCH_TRAINING, data, epochs]
     runs: dict[str, list[Run]] = {name: [] for name in [*jobs, SLOW]}
     accuracies: dict[str, float] = {}

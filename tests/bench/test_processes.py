@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.benchmark import processes
-from fastcnn.benchmark.peers import programs
-from fastcnn.benchmark.processes import bench_startup, run_process
+from bench import processes, programs
+from bench.processes import bench_startup, run_process
 from fastcnn.errors import FastcnnError
+from tests.absent import skip_absent
 
 
 def test_memory_is_that_of_the_process() -> None:
@@ -79,10 +79,12 @@ def test_whole_trainings() -> None:
 
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["JAX", "TORCH_COMPILE", "TENSORFLOW", "TINYGRAD"])
-def test_programs_of_others_run(name: str, tmp_path: Path) -> None:
-    package = {"JAX": "jax", "TORCH_COMPILE": "torch"}.get(name, name.lower())
-    pytest.importorskip(package, reason=f"{package} is not installed")
+@pytest.mark.parametrize(("library", "name"), [
+    ("JAX", "JAX"), ("PyTorch", "TORCH_COMPILE"), ("TensorFlow", "TENSORFLOW"),
+    ("tinygrad", "TINYGRAD"),
+])  # fmt: skip
+def test_programs_of_others_run(library: str, name: str, tmp_path: Path) -> None:
+    skip_absent(library)
     program = getattr(programs, name)
     if name in ("TENSORFLOW", "TINYGRAD"):
         program += "import math; assert sum(math.prod(g.shape) for g in gradients) == 67539\n"
