@@ -16,13 +16,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "backends": {"operations"},
     "operations": {"arguments", "backends"},
-    "layers": {"arguments", "backends", "operations", "data", "notebook"},
+    "layers": {"operations", "arguments", "backends", "data", "notebook", "weights"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},
     "functional": {"arguments", "backends", "operations"},
     "optim": set(),
-    "execution": {"arguments", "backends", "data", "layers", "losses", "optim"},
+    "execution": {"arguments", "backends", "data", "layers", "losses", "operations", "optim"},
     "data": {"backends"},
     "training": {
         "backends",
@@ -35,6 +35,7 @@ ALLOWED = {
         "models",
         "notebook",
         "optim",
+        "weights",
     },
     "study": {
         "analysis",
@@ -49,9 +50,9 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "data", "extras", "layers"},
-    "distributed": {"backends", "execution", "extras", "layers", "losses", "operations", "optim"},
-    "analysis": {"backends", "data", "execution", "layers", "losses", "operations", "training"},
+    "interop": {"backends", "data", "extras", "layers", "weights"},
+    "distributed": {"operations", "backends", "execution", "extras", "layers", "losses", "optim"},
+    "analysis": {"operations", "backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
         "backends",
         "data",
@@ -81,6 +82,7 @@ ALLOWED = {
     "notebook": set(),
     "errors": set(),
     "files": set(),
+    "weights": set(),
     "text_table": set(),
     "cores": set(),
 }

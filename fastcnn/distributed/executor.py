@@ -28,6 +28,8 @@ EVALUATED = 256
 class DistributedExecutor:
     """Each process computes the gradient of its share of every batch; all take the same step.
 
+    Making one talks to nobody; ``world.prepare_kernels()`` comes before it.
+
     The batch size is that of all processes together, and so are losses, hits and norms. A step is
     one ``Allreduce`` of the flat gradient, in which shares count by their samples (or their
     weights). Batch normalisation takes the statistics of each process' share; the running ones
@@ -39,7 +41,7 @@ class DistributedExecutor:
     batch_size : int
         Of all processes together.
     threads : int, optional
-        Of this process; by default its share of the machine's cores.
+        Of this process, such as ``world.threads()``.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
         optimiser state (local SGD): for networks that are slow beside a step. Norms are then means
@@ -83,11 +85,10 @@ class DistributedExecutor:
         self.shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered else 1)
         self._check()
         first, end = self.shards.share(batch_size)
-        world.prepare_kernels()
         self._local: Executor = make_executor(
             model, loss=loss, optimizer=optimizer, backend=backend, seed=seed,
             batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
-            threads=world.threads() if threads is None else threads,
+            threads=threads,
         )  # fmt: skip
         self._running = [
             value
