@@ -25,22 +25,14 @@ def predict(
     """
     import numpy as np
 
-    from fastcnn.data import read_image
+    from fastcnn.data import read_picture
     from fastcnn.training import Run
 
     opened = Run.open(run)
     model = opened.load_model()
-    assert model.input_shape is not None
-    pixels = np.stack([read_image(path, model.input_shape, invert=invert) for path in images])
-    probabilities = model.predict_proba(pixels, backend=backend)
+    rule = opened.normalisation.rule_for_pictures(model.input_shape)
+    read = [read_picture(expanded(path), rule, invert=invert) for path in images]
+    pixels = np.stack([picture.pixels for picture in read])
     if as_json:
-        for path, row in zip(images, probabilities, strict=True):
-            shares = dict(zip(opened.classes, map(float, row), strict=True))
-            best = opened.classes[int(row.argmax())]
-            typer.echo(json.dumps({"image": str(path), "class": best, "probabilities": shares}))
+        _print_json(images, read, probabilities, opened.classes)
         return
-    table = Table("image", "class", *opened.classes)
-    for path, row in zip(images, probabilities, strict=True):
-        best = opened.classes[int(row.argmax())]
-        table.add_row(str(path), best, *(f"{100 * share:.1f} %" for share in row))
-    Console(highlight=False).print(table)

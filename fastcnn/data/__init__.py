@@ -7,13 +7,15 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset, draw_digits
 from fastcnn.data.folders import read_folder
 from fastcnn.data.idx import read_idx, write_idx
-from fastcnn.data.images import read_image
+from fastcnn.data.images import read_image, read_picture
+from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.sources import load, load_default
 
 __all__ = [
     "Augment",
     "Dataset",
+    "Pictures",
     "Preprocessing",
     "digits_dataset",
     "draw_digits",
@@ -23,6 +25,7 @@ __all__ = [
     "read_folder",
     "read_idx",
     "read_image",
+    "read_picture",
     "read_npz",
     "write_cifar10",
     "write_idx",

@@ -11,7 +11,7 @@ import numpy as np
 from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.npy import Archive
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
 
@@ -91,7 +91,7 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
     )  # fmt: skip
     for note in notes:
         log.warning("%s", note)
-    preprocessing = Preprocessing.measure(train_x)
+    preprocessing = measure_normalisation(train_x)
     return (
         Dataset(train_x, train_y, classes, preprocessing, path.stem),
         Dataset(test_x, test_y, classes, preprocessing, path.stem),

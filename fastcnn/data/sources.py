@@ -16,6 +16,7 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset
 from fastcnn.data.folders import read_folder
 from fastcnn.data.idx import read_idx
+from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, DataUnavailableError
 from fastcnn.files import cache_folder
@@ -105,6 +106,7 @@ def load(
     validation_split: bool = False,
     seed: int = 0,
     progress: bool = False,
+    pictures: Pictures | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Training and test sets by name or from a path.
 
@@ -125,6 +127,8 @@ def load(
         For drawn digits and for splitting a folder.
     progress : bool
         Show a bar while downloading.
+    pictures : Pictures, optional
+        The rule by which the pictures of a folder are read: that of a trained model, say.
 
     Raises
     ------
@@ -148,7 +152,7 @@ def load(
     elif cifar.is_cifar10(text):
         train, test = cifar.read_cifar10(text)
     elif Path(text).is_dir():
-        train, test = read_folder(text, seed)
+        train, test = read_folder(text, seed, pictures=pictures)
     elif text.endswith(".npz") or Path(text).is_file():
         train, test = read_npz(text)
     else:

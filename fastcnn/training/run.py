@@ -169,7 +169,7 @@ class Run:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
         state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
-        model.preprocessing = self.preprocessing
+        model.preprocessing = self.normalisation
         return model
 
     @property
@@ -178,8 +178,8 @@ class Run:
         return tuple(self.config["data"]["classes"])
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """How samples become the network's input.
+    def normalisation(self) -> Preprocessing:
+        """How samples, and pictures, become the network's input.
 
         Raises
         ------

@@ -16,7 +16,7 @@ import fastcnn
 from fastcnn.errors import DataError
 from fastcnn.serve import Answers
 from fastcnn.serve import server as server_module
-from fastcnn.serve.pictures import decode
+from fastcnn.serve import answers as answers_module
 from tests.serve.conftest import digit, png, running
 
 
@@ -75,15 +75,15 @@ def test_hostile_pictures(server: Any) -> None:
 
 
 def test_networks_that_cannot_be_asked(answers: Answers) -> None:
-    model = fastcnn.models.report_cnn(seed=0)
+    model, rule = fastcnn.models.report_cnn(seed=0), answers.model.preprocessing
     with pytest.raises(DataError, match=r"gives \(3,\), not one number for each class"):
-        Answers(model, ("0", "1"), "")
+        Answers(model, ("0", "1"), rule, "")
     flat = fastcnn.Sequential(fastcnn.Linear(4, 2), input_shape=(4,))
-    with pytest.raises(DataError, match=r"takes \(4,\), not pictures"):
-        Answers(flat, ("0", "1"), "")
+    with pytest.raises(DataError, match=r"shape \(4,\), which are not pictures"):
+        Answers(flat, ("0", "1"), flat.preprocessing, "")
     model.parameter_vector[7] = np.nan
     with pytest.raises(DataError, match="not finite"):
-        Answers(model, ("0", "1", "2"), "")
+        Answers(model, ("0", "1", "2"), rule, "")
 
 
 def test_hostile_requests(server: Any) -> None:
