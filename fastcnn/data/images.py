@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.pictures import Pictures
-from fastcnn.data.reading import regular_file
+from fastcnn.data.reading import read_bytes, regular_file
 from fastcnn.errors import DataError
 
 #: What Pillow may take a file for, whatever its name is: it knows others, such as PostScript, which
@@ -17,6 +17,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 #: Pixels of a picture, and of one of its sides, at most: small files unpack to gigabytes.
 MAX_PIXELS, MAX_SIDE = 64_000_000, 2**15
+#: Bytes of a file at most: those of so many pixels that are not compressed.
+MAX_BYTES = 8 * MAX_PIXELS
 #: Sides longer than this are made shorter before anything else is done with a picture.
 LARGE = 1024
 #: What a pixel of each of Pillow's modes of one deep channel is at most.
@@ -181,13 +183,10 @@ def _opened(source: str | Path | bytes, most_pixels: int) -> tuple[Any, list[str
     """An upright Pillow image of mode L, LA, RGB or RGBA, and notes."""
     from PIL import Image, UnidentifiedImageError
 
-    name, file = "the picture", source
-    if not isinstance(source, bytes):
-        file = regular_file(source)
-        name = str(file)
+    # By its path Pillow would map a TIFF into memory, and then turn it wrongly.
+    name, content = ("the picture", source) if isinstance(source, bytes) else _content(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else file,
-                        formats=FORMATS) as opened:  # fmt: skip
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             _check(opened, name, most_pixels)
             frames = getattr(opened, "n_frames", 1)
             opened.load()
@@ -200,6 +199,14 @@ def _opened(source: str | Path | bytes, most_pixels: int) -> tuple[Any, list[str
         reason = str(error) or type(error).__name__
         raise DataError(f"{name}: damaged, cannot be read as a picture ({reason})") from None
     return picture, [f"the first of {frames} frames"] if frames > 1 else []
+
+
+def _content(path: str | Path) -> tuple[str, bytes]:
+    """A file's name and content."""
+    file = regular_file(path)
+    if file.stat().st_size > MAX_BYTES:
+        raise DataError(f"{file}: has more than {MAX_BYTES:,} bytes, too many for a picture")
+    return str(file), read_bytes(file)
 
 
 def _check(opened: Any, name: str, most_pixels: int) -> None:

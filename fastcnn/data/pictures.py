@@ -55,7 +55,7 @@ class Pictures:
     def __post_init__(self) -> None:
         shape = self.shape
         whole = isinstance(shape, (tuple, list)) and all(type(size) is int for size in shape)
-        if not whole or len(shape) != 3 or shape[0] not in (1, 3) or not 1 <= min(shape) <= 2**15:
+        if not whole or not self.fits(tuple(shape)):
             raise ConfigurationError(
                 f"pictures: shape must be (1, H, W) for grey or (3, H, W) for colour, got {shape!r}"
             )
@@ -75,7 +75,7 @@ class Pictures:
     @staticmethod
     def fits(shape: tuple[int, ...]) -> bool:
         """Whether pictures can be samples of this shape."""
-        return len(shape) == 3 and shape[0] in (1, 3) and max(shape) <= 2**15
+        return len(shape) == 3 and shape[0] in (1, 3) and 1 <= min(shape) <= max(shape) <= 2**15
 
     @classmethod
     def like(cls, samples: np.ndarray, *, from_files: bool = False) -> "Pictures":
