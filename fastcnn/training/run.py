@@ -290,7 +290,7 @@ def describe_fit(
             "arguments": model_arguments or {},
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
-            "output_shape": list(model.output_shape(data.images.shape[1:])),
+            "output_shape": list(model.output_shape(model.input_shape or data.images.shape[1:])),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },

@@ -15,6 +15,7 @@ import fastcnn
 from fastcnn.data import read_picture
 from fastcnn.errors import DataError
 from fastcnn.serve import Answers
+from fastcnn.serve import answers as answers_module
 from fastcnn.serve import server as server_module
 from tests.data.test_pictures import REFUSED
 from tests.serve.conftest import digit, png, running
