@@ -7,7 +7,6 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import BACKENDS
-from fastcnn.data import Normalisation
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Residual, Sequential
@@ -87,9 +86,7 @@ def test_steps_are_pytorchs(
     )  # fmt: skip
 
     def steps(count: int) -> None:
-        made = executor.train_steps(
-            X, Y, np.tile(np.arange(COUNT), count), np.full(count, 0.1), Normalisation.identity(2)
-        )
+        made = executor.train_steps(X, Y, np.tile(np.arange(COUNT), count), np.full(count, 0.1))
         for index in range(count):
             theirs.zero_grad()
             loss = torch.nn.functional.cross_entropy(
@@ -115,7 +112,7 @@ def test_steps_are_pytorchs(
     # Thawed, they are trained again, with the optimiser's state of before.
     for layer in frozen:
         model[layer].requires_grad = True
-    executor.train_steps(X, Y, np.arange(COUNT), np.full(1, 0.1), Normalisation.identity(2))
+    executor.train_steps(X, Y, np.arange(COUNT), np.full(1, 0.1))
     changed = {k.split(".")[0] for k, v in model.state_dict().items() if (v != before[k]).any()}
     assert changed >= set(frozen)
 

@@ -1,4 +1,4 @@
-"""Single layers, forward and backward, of fastcnn's backends and of other libraries."""
+"""Single layers, forward and backward, of fastcnn's backends and of other peers."""
 
 import logging
 import time
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
-from fastcnn.benchmark.layer_peers import PEERS, LayerPeer
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
+from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, result_of
+from fastcnn.operations import elementwise_operations
 
 log = logging.getLogger("fastcnn.bench")
 
@@ -54,23 +56,16 @@ def cases() -> Iterator[LayerCase]:
         yield LayerCase("adaptive_avg_pool2d", (64, size, size), None, {"output_size": output})
     yield LayerCase("batch_norm", (16, 32, 32), None, {"eps": 1e-5})
     yield LayerCase("batch_norm", (256,), None, {"eps": 1e-5})
-    own: dict[str, dict[str, Any]] = {
-        "leaky_relu": {"negative_slope": 0.01},
-        "elu": {"alpha": 1.0},
-        "gelu": {"approximate": "none"},
-        "softplus": {"beta": 1.0, "threshold": 20.0},
-        "dropout": {"p": 0.5},
-        "dropout2d": {"p": 0.25},
-    }
-    for operation in ("relu", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "silu", "softplus",
-                      "dropout", "dropout2d", "add"):  # fmt: skip
-        yield LayerCase(operation, (32, 16, 16), None, own.get(operation, {}))
+    own: dict[str, dict[str, Any]] = {"dropout": {"p": 0.5}, "dropout2d": {"p": 0.25}, "add": {}}
+    own |= {record.name: record.checked(record.name, {}) for record in elementwise_operations()}
+    for operation, arguments in own.items():
+        yield LayerCase(operation, (32, 16, 16), None, arguments)
 
 
 def bench_layers(
     *,
     threads: Sequence[int],
-    libraries: Sequence[LayerPeer] = PEERS,
+    peers: Sequence[Peer] = PEERS,
     chosen: Sequence[LayerCase] | None = None,
     rounds: int = 5,
     seconds: float = 0.05,
@@ -79,7 +74,7 @@ def bench_layers(
     """Time layers on a batch that lies in memory as each contestant likes it.
 
     For ``lanes`` that is in lanes, as it lies between two layers of a network; "lanes, called
-    alone" brings the batch into lanes and the result out of them. Those of ``libraries`` that are
+    alone" brings the batch into lanes and the result out of them. Those of ``peers`` that are
     installed take part.
 
     Returns
@@ -92,14 +87,14 @@ def bench_layers(
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
-        results += _bench(case, threads, libraries, rounds, seconds, pause)
+        results += _bench(case, threads, peers, rounds, seconds, pause)
     return results
 
 
 def _bench(
     case: LayerCase,
     threads: Sequence[int],
-    libraries: Sequence[LayerPeer],
+    peers: Sequence[Peer],
     rounds: int,
     seconds: float,
     pause: float,
@@ -116,7 +111,7 @@ def _bench(
         runs: dict[tuple[str, int], LayerRun] = {}
         apart: dict[tuple[str, int], float] = {}
         refused: list[Result] = []
-        for name, count, make in _contestants(case, arrays, backward, threads, libraries):
+        for name, count, make in _contestants(case, arrays, backward, threads, peers):
             try:
                 run = make()
                 made = run.results()
@@ -125,7 +120,7 @@ def _bench(
                 log.warning("%s: %s", name, error)
                 refused.append(not_timed(note, contestant=name, threads=count, **names))
                 continue
-            is_peer = name in {peer.name for peer in libraries}
+            is_peer = name in {peer.name for peer in peers}
             difference = difference_of(case, arrays, backward, made, expected, is_peer)
             if not difference <= TOLERANCE:
                 note = f"not timed: differs by {difference:.1e}"
@@ -156,7 +151,7 @@ def _contestants(
     arrays: Arrays,
     backward: bool,
     threads: Sequence[int],
-    libraries: Sequence[LayerPeer],
+    peers: Sequence[Peer],
 ) -> Iterator[tuple[str, int, Callable[[], LayerRun]]]:
     """Name, threads and maker of each that takes part."""
     most = max(threads)
@@ -166,10 +161,10 @@ def _contestants(
         yield "lanes, called alone", most, alone
     for count in threads:
         yield "lanes", count, partial(lanes_run, case, arrays, backward, count)
-    for peer in libraries:
-        if peer.can_run and peer.takes(case, backward):
+    for peer in peers:
+        if peer.layer is not None and peer.takes_layer(case, backward) and peer.can_run:
             for count in threads if peer.on_each else (most,):
-                yield peer.name, count, partial(peer.make, case, arrays, backward, count)
+                yield peer.name, count, partial(peer.layer, case, arrays, backward, count)
 
 
 def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> Result:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.execution.checks import as_batch, check_statistics
+from fastcnn.execution.checks import as_batch, as_input, check_statistics
 from fastcnn.execution.passes import is_lanes, run_forward
 from fastcnn.layers import Model
 
@@ -47,6 +47,6 @@ def node_outputs(
     operations, state = get_backend(backend), model.state_dict()
     size = len(x) if graph.batch_statistics(training=False) else CHUNK
     for start in range(0, len(x), size):
-        part = x[start : start + size]
+        part = as_input(model, x[start : start + size])
         outputs = run_forward(graph, state, part, operations, False, 0, 0)
         yield [outputs[index] for index in nodes]

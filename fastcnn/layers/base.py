@@ -3,11 +3,12 @@
 import inspect
 from abc import ABCMeta
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node, Shape
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
 
@@ -31,7 +32,7 @@ class Layer(metaclass=_LayerType):
     Attributes
     ----------
     operation : str
-        The layer's row in :data:`fastcnn.backends.operations.OPERATIONS`.
+        The layer's row in :data:`fastcnn.operations.OPERATIONS`.
     parameters : mapping of str to ndarray
         The layer's own parameters by PyTorch's names, ``weight`` and ``bias``; an array is replaced
         by one of the same shape. ``parameters()`` is a list of them.
@@ -47,11 +48,23 @@ class Layer(metaclass=_LayerType):
     """
 
     operation: ClassVar[str] = ""
-    parameters: Watched[np.ndarray]
-    buffers: Watched[np.ndarray]
     requires_grad: bool
     _sealed: bool = False
     _changed: int = 0
+
+    if TYPE_CHECKING:
+
+        @property
+        def parameters(self) -> Watched[np.ndarray]: ...
+
+        @parameters.setter
+        def parameters(self, arrays: Mapping[str, np.ndarray]) -> None: ...
+
+        @property
+        def buffers(self) -> Watched[np.ndarray]: ...
+
+        @buffers.setter
+        def buffers(self, arrays: Mapping[str, np.ndarray]) -> None: ...
 
     def __init__(self) -> None:
         self._set_arrays("parameters", {})
@@ -79,10 +92,10 @@ class Layer(metaclass=_LayerType):
                 self._replace_arrays(name, value)
             else:
                 self._set_arrays(name, value)
-        elif not self._sealed:
-            own[name] = value
         elif isinstance(prop := getattr(type(self), name, None), property) and prop.fset:
             object.__setattr__(self, name, value)
+        elif not self._sealed:
+            own[name] = value
         elif name in own["parameters"] or name in own["buffers"]:
             own["parameters" if name in own["parameters"] else "buffers"][name] = value
         elif name == "requires_grad":
@@ -351,6 +364,17 @@ def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) 
     if not isinstance(name, str) or not name or "." in name:
         raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
     return layer
+
+
+def check_preprocessing(value: Any, input_shape: Shape | None) -> None:
+    """Refuse what is not a Preprocessing, or has another number of channels than the samples."""
+    if not isinstance(value, Preprocessing):
+        raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
+    channels = len(value.mean)
+    if channels and input_shape is not None and channels != input_shape[0]:
+        raise ConfigurationError(
+            f"the preprocessing has {channels} channels, the model takes {input_shape}"
+        )
 
 
 def as_sample_shape(value: Any) -> Shape:

@@ -2,22 +2,26 @@
 
 from collections.abc import Iterator, Mapping
 from textwrap import indent
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
-from fastcnn.layers.changes import Watched, latest_change
+from fastcnn.layers.base import (
+    GraphBuilder,
+    Layer,
+    as_sample_shape,
+    check_child,
+    check_preprocessing,
+)
+from fastcnn.layers.changes import Watched
 from fastcnn.layers.init import Initializer
 from fastcnn.layers.state import NamedArrays, matched
 from fastcnn.layers.structure import Structure
 from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.notebook import html_table
-
-_refreshing = RLock()
 
 
 class Model(Layer):
@@ -34,6 +38,10 @@ class Model(Layer):
         The direct children by name; a name is the first part of its parameters' state keys.
     input_shape : tuple of int or None
         Shape of one sample, ``(C, H, W)`` for images; None until it is given or first seen.
+    preprocessing : Preprocessing
+        How samples become what the first layer reads. At first bytes are divided by 255 and other
+        numbers stay as they are; ``fit`` sets it from its training data. Of a model inside
+        another one it has no effect.
     """
 
     if TYPE_CHECKING:
@@ -50,6 +58,7 @@ class Model(Layer):
         self._empty_dtype = np.dtype(np.float32)
         self.layers = layers
         self.input_shape: Shape | None = None
+        self.preprocessing = Preprocessing()
         if input_shape is not None:
             self.input_shape = input_shape
             self.graph()
@@ -65,6 +74,8 @@ class Model(Layer):
             value = children
         elif name == "input_shape" and value is not None:
             value = as_sample_shape(value)
+        elif name == "preprocessing":
+            check_preprocessing(value, self.input_shape)
         super().__setattr__(name, value)
 
     def _set_argument(self, name: str, value: Any) -> None:
@@ -92,18 +103,8 @@ class Model(Layer):
 
     def _current(self) -> "Structure":
         """What is known of the present structure, made again if any layer has changed."""
-        known = self._structure
-        if known.seen != latest_change():
-            with _refreshing:
-                seen = latest_change()
-                try:
-                    version = self.version
-                except RecursionError:
-                    raise ConfigurationError("the model contains itself") from None
-                if known.version != version:
-                    known.collect(self, version)
-                known.seen = seen
-        return known
+        self._structure.refresh(self)
+        return self._structure
 
     def graph(self, input_shape: Shape | None = None) -> Graph:
         """Nodes of this model for samples of ``input_shape`` (default: the model's own).
@@ -202,27 +203,23 @@ class Model(Layer):
 
     def _parent(self, path: str) -> "tuple[Model, str]":
         """The model that has the last layer of a path, and the layer's name in it."""
-        *parents, last = str(path).split(".")
-        model: Layer = self
-        for name in [*parents, last]:
-            parent = model
-            if not isinstance(parent, Model) or name not in parent.layers:
-                names = ", ".join(parent.layers) if isinstance(parent, Model) else "no layers"
-                raise ConfigurationError(
-                    f"there is no layer {path!r}: at {name!r} there are {names}"
-                )
-            model = parent.layers[name]
-        assert isinstance(parent, Model)
+        parent: Layer | None = self
+        *models, last = str(path).split(".")
+        for name in models:
+            parent = parent.layers.get(name) if isinstance(parent, Model) else None
+        if not isinstance(parent, Model) or last not in parent.layers:
+            known = ", ".join(name for name, _ in self.named_leaves())
+            raise ConfigurationError(f"there is no layer {path!r}; there are {known}")
         return parent, last
 
     # -- parameters --------------------------------------------------------------------------
 
-    @property
+    @property  # type: ignore[misc]
     def parameters(self) -> NamedArrays:  # type: ignore[override]
         """All parameters by state key; ``parameters()`` is a list of them."""
         return NamedArrays(self.named_parameters())
 
-    @property
+    @property  # type: ignore[misc]
     def buffers(self) -> NamedArrays:  # type: ignore[override]
         """All buffers, such as running statistics, by state key; called, a list of them."""
         state, learned = self.state_dict(), self._current().aliases
@@ -274,7 +271,8 @@ class Model(Layer):
         Raises
         ------
         CheckpointError
-            If keys are missing or unexpected (``strict``), or a shape differs.
+            If keys are missing or unexpected (``strict``), a shape differs, or values do not fit
+            the type of the model's array.
         """
         own = self.state_dict()
         values = matched(own, state, self._current().aliases_of_state(), strict)
@@ -294,8 +292,7 @@ class Model(Layer):
         """
         known = self._current()
         if not known.in_vector:
-            with _refreshing:
-                known.move_to_vector(self)
+            known.move_to_vector(self)
         return known.vector
 
     def parameter_layout(self) -> tuple[tuple[str, Shape, np.dtype, tuple[Layer, ...]], ...]:
@@ -408,7 +405,8 @@ class Model(Layer):
         Parameters
         ----------
         x : array_like, shape (N, ...)
-            Normalised as in training; a single sample without the batch dimension is not taken.
+            As in training, bytes or floating-point: :attr:`preprocessing` is applied to them. A
+            single sample without the batch dimension is not taken.
         backend : str, optional
         batch_size : int, optional
             Samples that are run at a time; bounds the memory, does not change the result.

@@ -49,8 +49,8 @@ def matched(
     Raises
     ------
     CheckpointError
-        If keys are missing or unexpected (``strict``), a shape differs, or the state has different
-        values for one array.
+        If keys are missing or unexpected (``strict``), a shape differs, values do not fit the type
+        of the model's array, or the state has different values for one array.
     """
     users: dict[str, list[str]] = {}
     for key, first in aliases.items():
@@ -70,8 +70,19 @@ def matched(
                 raise CheckpointError(
                     f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
                 )
+            value = _cast(key, value, own[key].dtype)
             if not np.array_equal(value, values.setdefault(first, value), equal_nan=True):
                 raise CheckpointError(
                     f"{keys[0]} and {key} are one array in the model, but two in the state"
                 )
     return values
+
+
+def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            return value.astype(dtype, casting="same_kind", copy=False)
+    except (TypeError, FloatingPointError):
+        raise CheckpointError(
+            f"{key}: values of type {value.dtype} do not fit the model's {dtype}"
+        ) from None

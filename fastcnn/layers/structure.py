@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import Layer
-from fastcnn.layers.changes import Watched
+from fastcnn.layers.changes import Watched, latest_change
 
 if TYPE_CHECKING:
     from fastcnn.layers.container import Model
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Input shapes whose graphs a model keeps.
 KEPT_GRAPHS = 16
+#: One thread at a time looks at a model's layers.
+_looking = RLock()
 
 
 @dataclass
@@ -83,6 +86,20 @@ class Structure:
         """Every state key, to that of the array's first user."""
         return self.aliases | self.buffer_aliases
 
+    def refresh(self, model: "Model") -> None:
+        """Look at the layers again if any layer anywhere has changed since the last look."""
+        if self.seen == latest_change():
+            return
+        with _looking:
+            seen = latest_change()
+            try:
+                version = model.version
+            except RecursionError:
+                raise ConfigurationError("the model contains itself") from None
+            if self.version != version:
+                self.collect(model, version)
+            self.seen = seen
+
     def collect(self, model: "Model", version: int) -> None:
         """Find the arrays of a model's layers.
 
@@ -118,6 +135,11 @@ class Structure:
 
     def move_to_vector(self, model: "Model") -> None:
         """Make all parameters views of one vector, the old one where it has the right size."""
+        with _looking:
+            if not self.in_vector:
+                self._move(model)
+
+    def _move(self, model: "Model") -> None:
         arrays = [slot.array for slot in self.slots]
         types: dict[np.dtype, str] = {}
         for slot in self.slots:
