@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, input_geometry
 from fastcnn.execution import make_executor, predict_logits
@@ -141,7 +141,7 @@ class NetworkEstimator(BaseEstimator):
         if self._is_image():
             self._of_bytes = x.dtype == np.uint8
             if self.model_.preprocessing == Preprocessing():
-                self.model_.preprocessing = Preprocessing.measure(x)
+                self.model_.preprocessing = measure_normalisation(x)
             self.model_.preprocessing = self.model_.preprocessing.trained(x)
             scale, shift = self.model_.preprocessing.factors(self._of_bytes, x.shape[1])
             self.input_mean_ = (-shift / scale).reshape(-1, 1, 1)
