@@ -56,6 +56,6 @@ def export(
         )
     Console(highlight=False).print(
         f"written: {escape(str(target))}; its input is what preprocessing makes of images: "
-        f"{saved.preprocessing.describe()}",
+        f"{saved.normalisation.describe()}",
         soft_wrap=True,
     )
