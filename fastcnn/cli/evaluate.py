@@ -36,7 +36,7 @@ def evaluate(
     opened = Run.open(run)
     model = opened.load_model()
     name = data or source_name(opened.config["data"])
-    _, test = load(name, data_dir=data_dir)
+    _, test = load(name, data_dir=data_dir, pictures=opened.normalisation.pictures)
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
     loss, accuracy, logits = run_evaluation(model, test, backend=backend)

@@ -42,6 +42,6 @@ def export(
         raise ConfigurationError(f"--out must end in .onnx or .safetensors, got {target.name!r}")
     Console(highlight=False).print(
         f"written: {escape(str(target))}; its input is what preprocessing makes of images: "
-        f"{saved.preprocessing.describe()}",
+        f"{saved.normalisation.describe()}",
         soft_wrap=True,
     )

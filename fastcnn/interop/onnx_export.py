@@ -13,9 +13,11 @@ from fastcnn.backends.graph import Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.files import atomic_write
+from fastcnn.interop import onnx_elementwise
 from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_patterns import mean_matrix
 from fastcnn.layers import Model
+from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
@@ -197,10 +199,6 @@ def _gelu(w: _Writer, node: Node, x: list[str]) -> str:
     return w.add("Mul", [x[0], area], node.name)
 
 
-def _silu(w: _Writer, node: Node, x: list[str]) -> str:
-    return w.add("Mul", [x[0], w.add("Sigmoid", x, "")], node.name)
-
-
 def _softplus(w: _Writer, node: Node, x: list[str]) -> str:
     beta, threshold = (node.arguments[name] for name in ("beta", "threshold"))
     # Above the default threshold the formula gives x itself in float32.
@@ -218,14 +216,10 @@ def _softplus(w: _Writer, node: Node, x: list[str]) -> str:
     return w.add("Where", [above, x[0], bent], node.name)
 
 
-def _same(kind: str, **renamed: str) -> Callable[[_Writer, Node, list[str]], str]:
-    """An operation that ONNX has under another name, with its arguments' names."""
-
-    def write(w: _Writer, node: Node, x: list[str]) -> str:
-        arguments = {theirs: float(node.arguments[ours]) for ours, theirs in renamed.items()}
-        return w.add(kind, x, node.name, **arguments)
-
-    return write
+def _elementwise(w: _Writer, node: Node, x: list[str]) -> str:
+    record = OPERATIONS[node.operation]
+    assert isinstance(record, Elementwise)
+    return onnx_elementwise.write(w, node, x, record.onnx[0])
 
 
 #: How each operation is written.
@@ -238,16 +232,11 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
     "adaptive_avg_pool2d": _adaptive_avg_pool,
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
-    "add": _same("Add"),
+    "add": lambda w, node, x: w.add("Add", x, node.name),
     "dropout": _dropout,
     "dropout2d": _dropout,
-    "relu": _same("Relu"),
-    "sigmoid": _same("Sigmoid"),
-    "tanh": _same("Tanh"),
-    "leaky_relu": _same("LeakyRelu", negative_slope="alpha"),
-    "elu": _same("Elu", alpha="alpha"),
+    **{record.name: _elementwise for record in elementwise_operations() if record.onnx},
     "gelu": _gelu,
-    "silu": _silu,
     "softplus": _softplus,
 }
 

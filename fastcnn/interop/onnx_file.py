@@ -46,7 +46,7 @@ class OnnxFile:
 
     Attributes
     ----------
-    nodes : list of OnnxNode
+    nodes : list of FileNode
         In an order in which each comes after those that feed it.
     input, output : str
         Names of values.
@@ -91,7 +91,7 @@ class OnnxFile:
         self.element_type, self.batch, self.sample = self._sample(given[0])
         if len(graph.node) > MOST_NODES:
             raise ConfigurationError(f"it has {len(graph.node)} nodes, more than {MOST_NODES}")
-        self.nodes = [OnnxNode(self, proto) for proto in graph.node]
+        self.nodes = [FileNode(self, proto) for proto in graph.node]
         #: How many nodes read each value; the model's output counts as one more.
         self.readers = Counter(name for node in self.nodes for name in set(node.inputs))
         self.readers[self.output] += 1
@@ -270,7 +270,7 @@ class OnnxFile:
 LAYERS = "fastcnn.layers"
 
 
-class OnnxNode:
+class FileNode:
     """A node of a file, with its attributes and constants.
 
     Attributes
@@ -288,7 +288,10 @@ class OnnxNode:
         self.name: str = proto.name
         self.inputs: tuple[str, ...] = tuple(proto.input)
         self.outputs: tuple[str, ...] = tuple(proto.output)
+        #: The attributes that the node has, by name.
+        self.given: dict[str, Any] = {}
         self._attributes: dict[str, Any] = {}
+        self._known: Any = {}
 
     @property
     def output(self) -> str:
@@ -321,15 +324,23 @@ class OnnxNode:
             raise ConfigurationError(f"it has {len(self.inputs)} inputs")
         if not 1 <= len(self.outputs) <= schema.max_output or not self.outputs[0]:
             raise ConfigurationError(f"it has {len(self.outputs)} outputs")
-        self._attributes = {}
+        self._known = schema.attributes
         for attribute in self.proto.attribute:
             name = attribute.name
-            known = schema.attributes.get(name)
-            if known is None or name in self._attributes or attribute.ref_attr_name:
+            known = self._known.get(name)
+            if known is None or name in self.given or attribute.ref_attr_name:
                 raise ConfigurationError(f"the attribute {name!r} is unknown")
             if attribute.type not in ATTRIBUTES or attribute.type != int(known.type):
                 raise ConfigurationError(f"the attribute {name!r} has another type")
-            self._attributes[name] = getattr(attribute, ATTRIBUTES[attribute.type])
+            self.given[name] = getattr(attribute, ATTRIBUTES[attribute.type])
+        self._attributes = dict(self.given)
+
+    def given_or_default(self, name: str) -> Any:
+        """An attribute, or ONNX's default of it; None if there is neither."""
+        if name in self.given or name not in self._known:
+            return self.given.get(name)
+        default = self._known[name].default_value
+        return getattr(default, ATTRIBUTES[default.type]) if default.name else None
 
     # -- attributes: each one that is read is ticked off -------------------------------------
 

@@ -10,7 +10,8 @@ import numpy as np
 from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
-from fastcnn.interop.onnx_file import DOMAINS, OnnxFile, OnnxNode
+from fastcnn.interop.onnx_elementwise import ElementwiseNodes, known_kinds
+from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_patterns import FORMULAS, Patterns
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED, linear, restored
 from fastcnn.interop.onnx_shapes import ARITHMETIC, Numbers, reshaped, shape_of, squeezed
@@ -109,7 +110,7 @@ class _Samples:
 class _Entry:
     layer: Layer
     sources: tuple[int, ...]
-    node: OnnxNode
+    node: FileNode
     shape: Shape
 
 
@@ -126,7 +127,10 @@ class _Wiring:
         self.samples = {file.input: _Samples(-1, file.sample)}
         self.numbers: dict[str, Numbers] = {}
         self.failures: dict[str, ConfigurationError] = {}
-        self.patterns = Patterns(file)
+        #: The nodes that were checked, by their first outputs.
+        self.nodes: dict[str, FileNode] = {}
+        self.patterns = Patterns(file, self.nodes)
+        self.elementwise = ElementwiseNodes(file, self.nodes)
         self.notes = file.notes()
         #: Layers by the constants that they hold: nodes of the same ones are one layer, used twice.
         self.shared: dict[object, Layer] = {}
@@ -146,7 +150,7 @@ class _Wiring:
             raise ConfigurationError(f"the output {output!r} does not depend on the input")
         return self._model(self._layer(output))
 
-    def _take(self, node: OnnxNode) -> None:
+    def _take(self, node: FileNode) -> None:
         """Take a node in.
 
         Raises
@@ -157,7 +161,7 @@ class _Wiring:
         if node.kind not in _KNOWN and node.proto.domain in DOMAINS:
             raise ConfigurationError("fastcnn has no layer for it")
         node.check()
-        self.patterns.add(node)
+        self.nodes[node.output] = node
         for output in node.outputs[1:]:
             self.failures[output] = node.error(f"fastcnn makes no second output, {output!r}")
         if all(map(self.file.is_constant, node.inputs)) and self._fold(node):
@@ -165,9 +169,10 @@ class _Wiring:
         source = node.inputs[0] if node.inputs else ""
         failed = [name for name in node.inputs if name in self.failures]
         # Nodes within a formula are nothing by themselves.
-        if found := self.patterns.find(node, self._shape):
+        if found := self._formula(node):
             layer, source = found
             self._append(node, self._described(node, layer, source), source)
+            node.forget()
         elif failed:
             self.failures[node.output] = self.failures[failed[0]]
             return
@@ -181,9 +186,17 @@ class _Wiring:
             raise ConfigurationError("fastcnn has no layer for it")
         node.finish()
 
+    def _formula(self, node: FileNode) -> tuple[Layer, str] | None:
+        """The layer that this node is the last of, perhaps the only one, and its input."""
+        found = self.patterns.find(node, self._shape)
+        if found is None and (match := self.elementwise.find(node)):
+            shape = self._shape(match.source)
+            found = None if shape is None else (match.layer(shape), match.source)
+        return found
+
     # -- constants and shapes ----------------------------------------------------------------
 
-    def _fold(self, node: OnnxNode) -> bool:
+    def _fold(self, node: FileNode) -> bool:
         """Whether a node of constants made another one."""
         if node.kind == "Constant":
             value = node.tensor("value")
@@ -221,7 +234,7 @@ class _Wiring:
             return None
         return Numbers(tuple(int(value) for value in array.reshape(-1)[:99]), array.ndim == 0)
 
-    def _compute(self, node: OnnxNode) -> None:
+    def _compute(self, node: FileNode) -> None:
         if node.kind == "Shape":
             shape = self._shape(node.inputs[0])
             if shape is None:
@@ -243,7 +256,7 @@ class _Wiring:
         """Shape of a sample of a value; None if it holds no samples."""
         return self.samples[name].shape if name in self.samples else None
 
-    def _read(self, node: OnnxNode, source: str) -> None:
+    def _read(self, node: FileNode, source: str) -> None:
         """The layers that a node is by itself."""
         shape = self._shape(source)
         if shape is None:
@@ -262,18 +275,18 @@ class _Wiring:
             self._append(node, layer, source)
             source = node.output
 
-    def _described(self, node: OnnxNode, layer: Layer, source: str) -> Layer:
+    def _described(self, node: FileNode, layer: Layer, source: str) -> Layer:
         """The layer with what the file's metadata say of it."""
         described, shape = self.notes.get(node.name), self._shape(source)
         if described is None or shape is None:
             return layer
         return restored(layer, described, shape)
 
-    def _append(self, node: OnnxNode, layer: Layer, *sources: str) -> None:
+    def _append(self, node: FileNode, layer: Layer, *sources: str) -> None:
         """Add a layer, which makes the node's output."""
         self._add_entry(node, layer, tuple(self._layer(source) for source in sources))
 
-    def _add_entry(self, node: OnnxNode, layer: Layer, sources: tuple[int, ...]) -> int:
+    def _add_entry(self, node: FileNode, layer: Layer, sources: tuple[int, ...]) -> int:
         shape = layer.output_shape(*map(self._output_shape, sources))
         self.entries.append(_Entry(layer, sources, node, shape))
         self.samples[node.output] = _Samples(len(self.entries) - 1, shape)
@@ -295,7 +308,7 @@ class _Wiring:
             )
         return value.layer
 
-    def _view(self, node: OnnxNode, shape: Shape) -> None:
+    def _view(self, node: FileNode, shape: Shape) -> None:
         """Look at a value under another shape: a vector needs a Flatten, others may pass."""
         value = self.samples[node.inputs[0]]
         own = self._output_shape(value.layer)
@@ -304,7 +317,7 @@ class _Wiring:
         else:
             self.samples[node.output] = _Samples(value.layer, shape)
 
-    def _take_view(self, node: OnnxNode) -> None:
+    def _take_view(self, node: FileNode) -> None:
         shape = self._shape(node.inputs[0])
         if shape is None:
             raise ConfigurationError(f"its input {node.inputs[0]!r} must be samples")
@@ -316,17 +329,17 @@ class _Wiring:
             raise ConfigurationError("its shape must be numbers that are known beforehand")
         self._view(node, reshaped(node, shape, wanted, self.file.batch))
 
-    def _take_identity(self, node: OnnxNode) -> None:
+    def _take_identity(self, node: FileNode) -> None:
         if node.inputs[0] not in self.samples:
             raise ConfigurationError(f"its input {node.inputs[0]!r} must be samples")
         self.samples[node.output] = self.samples[node.inputs[0]]
 
-    def _take_cast(self, node: OnnxNode) -> None:
+    def _take_cast(self, node: FileNode) -> None:
         if node.integer("to", 0) != self.file.element_type:
             raise ConfigurationError("a Cast of samples to another type is not supported")
         self._take_identity(node)
 
-    def _take_sum(self, node: OnnxNode) -> None:
+    def _take_sum(self, node: FileNode) -> None:
         constants = [name for name in node.inputs if self.file.is_constant(name)]
         if not constants:
             self._append(node, Add(), *node.inputs)
@@ -383,7 +396,7 @@ class _Wiring:
         return ImportedModel(layers, wires, self.file.sample)
 
 
-def _name(node: OnnxNode) -> str:
+def _name(node: FileNode) -> str:
     """A layer's name: what its weight is called in PyTorch's way, else the node's."""
     name = node.name
     for value in node.inputs[1:2]:
@@ -392,11 +405,12 @@ def _name(node: OnnxNode) -> str:
 
 
 #: Nodes that change what is known of a value, or are layers in some cases only.
-_TAKERS: dict[str, Callable[[_Wiring, OnnxNode], None]] = {
+_TAKERS: dict[str, Callable[[_Wiring, FileNode], None]] = {
     "Add": _Wiring._take_sum,
     "Cast": _Wiring._take_cast,
     "Identity": _Wiring._take_identity,
     "Reshape": _Wiring._take_view,
     "Squeeze": _Wiring._take_view,
 }
-_KNOWN = {*READERS, *ARITHMETIC, *_TAKERS, *FORMULAS, "Constant", "Shape", "Transpose"}
+_KNOWN = {*READERS, *ARITHMETIC, *_TAKERS, *FORMULAS, *known_kinds()}
+_KNOWN |= {"Constant", "Shape", "Transpose"}

@@ -1,42 +1,44 @@
 """Layers that an ONNX file writes as several nodes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from fastcnn.backends.geometry import adaptive_windows
 from fastcnn.backends.graph import Shape
-from fastcnn.interop.onnx_file import OnnxFile, OnnxNode
-from fastcnn.layers import GELU, AdaptiveAvgPool2d, Layer, SiLU, Softplus
+from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.layers import GELU, AdaptiveAvgPool2d, Layer, Softplus
 
 #: Relative error that a constant of a formula may have.
 CLOSE = 1e-4
 #: Nodes of a product that are looked at: formulas have fewer, files may have any number.
 MOST_FACTORS = 12
 #: Operators that only mean something within a formula.
-FORMULAS = ("Div", "Erf", "Greater", "Mul", "Pow", "Where")
+FORMULAS = ("Add", "Div", "Erf", "Greater", "Mul", "Pow", "Tanh", "Where")
 Found = tuple[Layer, str]
 
 
 class Patterns:
-    """Finds formulas in a file, of the nodes that were added."""
+    """Finds formulas in a file.
 
-    def __init__(self, file: OnnxFile) -> None:
-        self._file = file
-        self._makers: dict[str, OnnxNode] = {}
+    Parameters
+    ----------
+    file : OnnxFile
+    nodes : mapping of str to FileNode
+        The node that makes each value; they must have been checked.
+    """
+
+    def __init__(self, file: OnnxFile, nodes: Mapping[str, FileNode]) -> None:
+        self._file, self._makers = file, nodes
         self._means: dict[tuple[str, bool], bool] = {}
 
-    def add(self, node: OnnxNode) -> None:
-        """Let a node be part of formulas; it must have been checked."""
-        self._makers[node.output] = node
-
-    def find(self, node: OnnxNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
+    def find(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
         """The layer whose output a node makes, and its input; None if it is no known formula.
 
         Parameters
         ----------
-        node : OnnxNode
+        node : FileNode
         shape_of : function of str
             Shape of a sample of a value, or None.
         """
@@ -46,9 +48,6 @@ class Patterns:
             return self._bounded_softplus(node)
         if node.kind not in ("Mul", "Div"):
             return None
-        silu = self._silu(node)
-        if silu is not None:
-            return silu
         factor, terms = self._product(node.output, inner=False)
         return self._gelu(factor, terms) if len(terms) == 2 else self._softplus(factor, terms)
 
@@ -103,7 +102,7 @@ class Patterns:
                 terms.append(value)
         return 1.0, [name]
 
-    def _made_by(self, name: str, kind: str) -> OnnxNode | None:
+    def _made_by(self, name: str, kind: str) -> FileNode | None:
         node = self._makers.get(name)
         return node if node is not None and node.kind == kind else None
 
@@ -116,14 +115,6 @@ class Patterns:
         parts = self._sum(name)
         rest = [part for part in parts if not _close(self._number(part), 1.0)]
         return rest[0] if len(parts) == 2 and len(rest) == 1 else None
-
-    def _silu(self, node: OnnxNode) -> Found | None:
-        """``x sigmoid(x)``."""
-        for x, gate in (node.inputs, node.inputs[::-1]):
-            sigmoid = self._made_by(gate, "Sigmoid")
-            if sigmoid is not None and sigmoid.inputs == (x,):
-                return SiLU(), x
-        return None
 
     def _gelu(self, factor: float, terms: list[str]) -> Found | None:
         """``0.5 x (1 + erf(x / sqrt(2)))``, or with a tanh in the error function's place."""
@@ -167,7 +158,7 @@ class Patterns:
         beta, x = self._scaled(node.inputs[0])
         return (Softplus(beta=beta), x) if beta > 0.0 and _close(factor * beta, 1.0) else None
 
-    def _bounded_softplus(self, node: OnnxNode) -> Found | None:
+    def _bounded_softplus(self, node: FileNode) -> Found | None:
         """``x`` where ``b x`` is above a threshold, else ``softplus(b x) / b``."""
         condition, x, bent = node.inputs
         test = self._made_by(condition, "Greater")
@@ -186,7 +177,7 @@ class Patterns:
         return (Softplus(beta, threshold), x) if same else None
 
     def _adaptive_mean(
-        self, node: OnnxNode, shape_of: Callable[[str], Shape | None]
+        self, node: FileNode, shape_of: Callable[[str], Shape | None]
     ) -> Found | None:
         """``A (x B)``, where the rows of A and the columns of B take means."""
         rows, product = node.inputs

@@ -8,9 +8,8 @@ import numpy as np
 from fastcnn.backends.geometry import check_output_padding
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_file import OnnxNode, as_pairs
+from fastcnn.interop.onnx_file import FileNode, as_pairs
 from fastcnn.layers import (
-    ELU,
     GELU,
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -23,13 +22,9 @@ from fastcnn.layers import (
     Flatten,
     GlobalAvgPool2d,
     Layer,
-    LeakyReLU,
     Linear,
     MaxPool2d,
-    ReLU,
-    Sigmoid,
     Softplus,
-    Tanh,
 )
 from fastcnn.layers.init import Initializer
 
@@ -62,7 +57,7 @@ def _maps(shape: Shape) -> tuple[int, int, int]:
     return shape
 
 
-def _pads(node: OnnxNode, shape: Shape, kernel: tuple[int, ...], stride: tuple[int, ...],
+def _pads(node: FileNode, shape: Shape, kernel: tuple[int, ...], stride: tuple[int, ...],
           dilation: tuple[int, ...]) -> Pads:  # fmt: skip
     """Padding as ``((top, bottom), (left, right))``, for a map of ``shape``."""
     has_pads = node.has("pads")
@@ -82,7 +77,7 @@ def _pads(node: OnnxNode, shape: Shape, kernel: tuple[int, ...], stride: tuple[i
     return sides[0], sides[1]
 
 
-def _kernel(node: OnnxNode, weight: np.ndarray) -> tuple[int, int]:
+def _kernel(node: FileNode, weight: np.ndarray) -> tuple[int, int]:
     if weight.ndim != 4:
         raise ConfigurationError(
             f"its weight has shape {weight.shape}; fastcnn's convolutions have two dimensions"
@@ -93,7 +88,7 @@ def _kernel(node: OnnxNode, weight: np.ndarray) -> tuple[int, int]:
     return kernel
 
 
-def _bias(node: OnnxNode, size: int) -> dict[str, Any]:
+def _bias(node: FileNode, size: int) -> dict[str, Any]:
     """Arguments of a layer for the bias that is a node's third input, if there is one."""
     if len(node.inputs) < 3 or not node.inputs[2]:
         return {"bias": False}
@@ -103,7 +98,7 @@ def _bias(node: OnnxNode, size: int) -> dict[str, Any]:
     return {"bias": True, "bias_init": _given(bias)}
 
 
-def _conv(node: OnnxNode, shape: Shape) -> Layer:
+def _conv(node: FileNode, shape: Shape) -> Layer:
     channels, *_ = _maps(shape)
     weight = node.weight(1)
     kernel = _kernel(node, weight)
@@ -122,7 +117,7 @@ def _conv(node: OnnxNode, shape: Shape) -> Layer:
     )  # fmt: skip
 
 
-def _groups(node: OnnxNode, channels: int, of_weight: int) -> int:
+def _groups(node: FileNode, channels: int, of_weight: int) -> int:
     groups = node.integer("group", 1)
     if groups < 1 or of_weight * groups != channels:
         raise ConfigurationError(
@@ -131,7 +126,7 @@ def _groups(node: OnnxNode, channels: int, of_weight: int) -> int:
     return groups
 
 
-def _conv_transpose(node: OnnxNode, shape: Shape) -> Layer:
+def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
     channels, *_ = _maps(shape)
     weight = node.weight(1)
     kernel = _kernel(node, weight)
@@ -160,7 +155,7 @@ def _conv_transpose(node: OnnxNode, shape: Shape) -> Layer:
     )  # fmt: skip
 
 
-def _gemm(node: OnnxNode, shape: Shape) -> Layer:
+def _gemm(node: FileNode, shape: Shape) -> Layer:
     weight = node.weight(1)
     node.expect(alpha=1.0, beta=1.0, transA=0)
     if weight.ndim != 2:
@@ -186,15 +181,15 @@ def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
     return Linear(columns, rows, weight_init=_given(weight), bias_init=_given(values))
 
 
-def _mat_mul(node: OnnxNode, shape: Shape) -> Layer:
+def _mat_mul(node: FileNode, shape: Shape) -> Layer:
     weight = node.weight(1)
     if weight.ndim != 2 or len(shape) != 1:
         raise ConfigurationError(f"a product of {('N', *shape)} and {weight.shape}")
     return linear(weight.T, None)
 
 
-def _pool(kind: Callable[..., Layer]) -> Callable[[OnnxNode, Shape], Layer]:
-    def read(node: OnnxNode, shape: Shape) -> Layer:
+def _pool(kind: Callable[..., Layer]) -> Callable[[FileNode, Shape], Layer]:
+    def read(node: FileNode, shape: Shape) -> Layer:
         _maps(shape)
         node.expect(dilations=[1, 1], storage_order=0)
         kernel = as_pairs(node.integers("kernel_shape", None, least=1))
@@ -218,12 +213,12 @@ def _pool(kind: Callable[..., Layer]) -> Callable[[OnnxNode, Shape], Layer]:
     return read
 
 
-def _global_average_pool(node: OnnxNode, shape: Shape) -> Layer:
+def _global_average_pool(node: FileNode, shape: Shape) -> Layer:
     _maps(shape)
     return GlobalAvgPool2d()
 
 
-def _batch_norm(node: OnnxNode, shape: Shape) -> Layer:
+def _batch_norm(node: FileNode, shape: Shape) -> Layer:
     if node.integer("training_mode", 0) or not node.integer("spatial", 1):
         raise ConfigurationError("statistics of the batch, or of each pixel, are not supported")
     if len(shape) not in (1, 3):
@@ -239,7 +234,7 @@ def _batch_norm(node: OnnxNode, shape: Shape) -> Layer:
     return _fill(layer, **dict(zip(names, arrays, strict=True)))
 
 
-def _dropout(node: OnnxNode, shape: Shape) -> Layer:
+def _dropout(node: FileNode, shape: Shape) -> Layer:
     ratio = node.number("ratio", 0.5)
     if len(node.inputs) > 1 and node.inputs[1]:
         given = node.constant(1)
@@ -254,14 +249,14 @@ def _dropout(node: OnnxNode, shape: Shape) -> Layer:
     return Dropout(ratio)
 
 
-def _flatten(node: OnnxNode, shape: Shape) -> Layer:
+def _flatten(node: FileNode, shape: Shape) -> Layer:
     axis = node.integer("axis", 1)
     if axis not in (1, -len(shape)):
         raise ConfigurationError(f"a Flatten of axis {axis}")
     return Flatten()
 
 
-def _reduce_mean(node: OnnxNode, shape: Shape) -> list[Layer]:
+def _reduce_mean(node: FileNode, shape: Shape) -> list[Layer]:
     axes = node.whole_numbers("axes", 1)
     keep = node.integer("keepdims", 1)
     node.expect(noop_with_empty_axes=0)
@@ -272,21 +267,12 @@ def _reduce_mean(node: OnnxNode, shape: Shape) -> list[Layer]:
     return [GlobalAvgPool2d()] if keep else [GlobalAvgPool2d(), Flatten()]
 
 
-def _gelu(node: OnnxNode, shape: Shape) -> Layer:
+def _gelu(node: FileNode, shape: Shape) -> Layer:
     return GELU(node.text("approximate", "none"))
 
 
-def _plain(kind: Callable[..., Layer], **numbers: tuple[str, float]) -> Any:
-    """An operator that is one layer: the layer's arguments by ONNX's names and defaults."""
-
-    def read(node: OnnxNode, shape: Shape) -> Layer:
-        return kind(**{ours: node.number(*theirs) for ours, theirs in numbers.items()})
-
-    return read
-
-
 #: How each node is read, with the shape of the samples that enter it.
-READERS: dict[str, Callable[[OnnxNode, Shape], Layer | list[Layer]]] = {
+READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
@@ -298,12 +284,7 @@ READERS: dict[str, Callable[[OnnxNode, Shape], Layer | list[Layer]]] = {
     "Dropout": _dropout,
     "Flatten": _flatten,
     "ReduceMean": _reduce_mean,
-    "Relu": _plain(ReLU),
-    "Sigmoid": _plain(Sigmoid),
-    "Tanh": _plain(Tanh),
-    "LeakyRelu": _plain(LeakyReLU, negative_slope=("alpha", 0.01)),
-    "Elu": _plain(ELU, alpha=("alpha", 1.0)),
-    "Softplus": _plain(Softplus),
+    "Softplus": lambda node, shape: Softplus(),
     "Gelu": _gelu,
 }
 #: Nodes whose inputs after the first one are a layer's parameters.

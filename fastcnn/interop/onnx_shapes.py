@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_file import MOST_DIMENSIONS, OnnxNode
+from fastcnn.interop.onnx_file import MOST_DIMENSIONS, FileNode
 
 #: Numbers of a shape beyond which it is of no tensor.
 LARGEST = 2**40
@@ -32,14 +32,14 @@ class Numbers:
             raise ConfigurationError("it makes a shape that no tensor has")
 
 
-def shape_of(node: OnnxNode, sample: Shape) -> Numbers:
+def shape_of(node: FileNode, sample: Shape) -> Numbers:
     """``Shape`` of a batch of samples."""
     whole = (None, *sample)
     end = node.integer("end", len(whole))
     return Numbers(whole[node.integer("start", 0) : end])
 
 
-def _gather(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _gather(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     numbers, index = given
     node.expect(axis=0)
     places = [_known(value) for value in index.values]
@@ -48,7 +48,7 @@ def _gather(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
     return Numbers(tuple(numbers.values[place] for place in places), index.is_scalar)
 
 
-def _slice(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _slice(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     names = ("starts", "ends", "axes", "steps")
     parts = [[_known(value) for value in numbers.values] for numbers in given[1:]]
     parts += [list(node.integers(name, (0,), least=-(2**63))) for name in names if node.has(name)]
@@ -58,40 +58,40 @@ def _slice(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
     return Numbers(given[0].values[starts[0] : ends[0] : steps[0]])
 
 
-def _unsqueeze(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _unsqueeze(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     if not given[0].is_scalar or _axes(node, given) not in ((0,), (-1,)):
         raise ConfigurationError("it makes a shape with two dimensions")
     return Numbers(given[0].values)
 
 
-def _squeeze(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _squeeze(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     if len(given[0].values) != 1 or _axes(node, given) not in ((0,), (-1,), ()):
         raise ConfigurationError("it removes a dimension that a shape has not")
     return Numbers(given[0].values, is_scalar=True)
 
 
-def _axes(node: OnnxNode, given: Sequence[Numbers]) -> tuple[int, ...]:
+def _axes(node: FileNode, given: Sequence[Numbers]) -> tuple[int, ...]:
     if node.has("axes"):
         return node.integers("axes", (0,), least=-1)
     return tuple(_known(value) for value in given[1].values) if len(given) > 1 else ()
 
 
-def _concat(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _concat(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     node.expect(axis=0)
     return Numbers(tuple(value for numbers in given for value in numbers.values))
 
 
-def _cast(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _cast(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     if node.integer("to", 0) not in (6, 7):
         raise ConfigurationError("it turns a shape into other numbers than whole ones")
     return given[0]
 
 
-def _identity(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _identity(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     return given[0]
 
 
-def _product(node: OnnxNode, given: Sequence[Numbers]) -> Numbers:
+def _product(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     a, b = given
     if len(a.values) != 1 or len(b.values) != 1:
         raise ConfigurationError("it multiplies more than two numbers of a shape")
@@ -106,7 +106,7 @@ def _known(value: int | None) -> int:
 
 
 #: How each node computes with numbers of shapes.
-ARITHMETIC: dict[str, Callable[[OnnxNode, Sequence[Numbers]], Numbers]] = {
+ARITHMETIC: dict[str, Callable[[FileNode, Sequence[Numbers]], Numbers]] = {
     "Gather": _gather,
     "Slice": _slice,
     "Unsqueeze": _unsqueeze,
@@ -118,7 +118,7 @@ ARITHMETIC: dict[str, Callable[[OnnxNode, Sequence[Numbers]], Numbers]] = {
 }
 
 
-def reshaped(node: OnnxNode, sample: Shape, wanted: Numbers, batch: int | None) -> Shape:
+def reshaped(node: FileNode, sample: Shape, wanted: Numbers, batch: int | None) -> Shape:
     """Shape of a sample after a ``Reshape``.
 
     Parameters
@@ -156,7 +156,7 @@ def _words(numbers: Numbers) -> str:
     return f"({', '.join('N' if value is None else str(value) for value in numbers.values)})"
 
 
-def squeezed(node: OnnxNode, sample: Shape) -> Shape:
+def squeezed(node: FileNode, sample: Shape) -> Shape:
     """Shape of a sample after a ``Squeeze`` of some of its dimensions."""
     axes = node.whole_numbers("axes", 1)
     rank = len(sample) + 1

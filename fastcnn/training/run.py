@@ -169,17 +169,19 @@ class Run:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
         state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
-        model.preprocessing = self.preprocessing
+        model.preprocessing = self.normalisation
         return model
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return tuple(self.config["data"]["classes"])
+        """Names of the classes; numbers from 0 on where the training data had no names."""
+        names = tuple(self.config["data"]["classes"])
+        outputs = self.config["model"].get("output_shape", ())
+        return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """How samples become the network's input.
+    def normalisation(self) -> Preprocessing:
+        """How samples, and pictures, become the network's input.
 
         Raises
         ------
@@ -288,6 +290,7 @@ def describe_fit(
             "arguments": model_arguments or {},
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
+            "output_shape": list(model.output_shape(model.input_shape or data.images.shape[1:])),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
