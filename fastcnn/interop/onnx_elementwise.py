@@ -106,7 +106,7 @@ class ElementwiseNodes:
 
     def _match(self, form: OnnxNode | str | float, name: str, found: Match) -> Match | None:
         if form == "x":
-            if found.source in ("", name) and name and not self._file.is_constant(name):
+            if found.source in ("", name) and name and name not in self._file.constants:
                 return replace(found, source=name)
             return None
         if not isinstance(form, OnnxNode):
@@ -133,10 +133,10 @@ class ElementwiseNodes:
 
     def _constant(self, name: str) -> np.ndarray | None:
         """A constant of the model's type."""
-        if not name or not self._file.is_constant(name):
+        if not name or name not in self._file.constants:
             return None
-        value = self._file.constant(name)
-        return value if self._file.constant_type(name) == self._file.element_type else None
+        value = self._file.constants[name]
+        return value if self._file.constants.type_of(name) == self._file.element_type else None
 
 
 def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match | None:

@@ -5,8 +5,6 @@ the type or the number of a node's attributes. What is not known is refused by n
 """
 
 import json
-import math
-import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,24 +16,12 @@ from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.extras import require
 from fastcnn.files import expanded, read_bytes
+from fastcnn.interop.onnx_constants import MOST_DIMENSIONS, Constants, type_name
 
 #: Versions of the operator set whose operators were compared with ONNX Runtime.
 OPSETS = (7, 25)
 DOMAINS = ("", "ai.onnx")
-MOST_DIMENSIONS, MOST_NODES = 8, 20_000
-#: Layers may hold so much more than the file: constants that several of them share are copied.
-MOST_COPIES, FREE_BYTES = 4, 1 << 24
-#: ONNX's numbers of types: their name, numpy's type, and the field of a tensor that holds values
-#: which are not raw bytes.
-TYPES: dict[int, tuple[str, Any, str]] = {
-    1: ("FLOAT", np.float32, "float_data"),
-    6: ("INT32", np.int32, "int32_data"),
-    7: ("INT64", np.int64, "int64_data"),
-    9: ("BOOL", np.bool_, "int32_data"),
-    10: ("FLOAT16", np.float16, "int32_data"),
-    11: ("DOUBLE", np.float64, "double_data"),
-    16: ("BFLOAT16", np.uint16, "int32_data"),
-}
+MOST_NODES = 20_000
 FLOATING = (1, 10, 11, 16)
 #: Fields of an attribute by the number of its type.
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
@@ -78,13 +64,8 @@ class OnnxFile:
             raise ConfigurationError(f"the model must have one output, it has {len(graph.output)}")
         self.output = graph.output[0].name
         self.metadata = {entry.key: entry.value for entry in model.metadata_props}
-        self._tensors: dict[str, Any] = {}
-        self._arrays: dict[str, np.ndarray] = {}
-        for tensor in graph.initializer:
-            if tensor.name in self._tensors:
-                raise ConfigurationError(f"two constants are called {tensor.name!r}")
-            self._tensors[tensor.name] = tensor
-        given = [value for value in graph.input if value.name not in self._tensors]
+        self.constants = Constants(graph.initializer, self.path.parent, self._size)
+        given = [value for value in graph.input if value.name not in self.constants]
         if len(given) != 1:
             raise ConfigurationError(f"the model must have one input, it has {len(given)}")
         self.input = given[0].name
@@ -104,8 +85,7 @@ class OnnxFile:
             raise DataError("no such file") from None
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from None
-        #: Bytes that layers may still take for their parameters.
-        self.room = MOST_COPIES * len(content) + FREE_BYTES
+        self._size = len(content)
         try:
             model = self.onnx.ModelProto.FromString(content)
         except Exception as error:  # protobuf's errors have no common base across its versions
@@ -127,7 +107,7 @@ class OnnxFile:
         if not value.type.HasField("tensor_type") or kind.elem_type not in FLOATING:
             raise ConfigurationError(
                 f"the input {value.name!r} must hold floating-point numbers, it holds "
-                f"{_type_name(kind.elem_type)}"
+                f"{type_name(kind.elem_type)}"
             )
         sizes = [size.dim_value for size in kind.shape.dim]
         if not 2 <= len(sizes) <= MOST_DIMENSIONS or min(sizes[1:]) < 1:
@@ -140,7 +120,7 @@ class OnnxFile:
 
     def _check_order(self) -> None:
         """Each value must be made once, before it is read."""
-        known = {self.input, *self._tensors, ""}
+        known = {self.input, "", *self.constants.names()}
         for node in self.nodes:
             missing = [name for name in node.inputs if name not in known]
             if missing:
@@ -151,106 +131,6 @@ class OnnxFile:
             known.update(node.outputs)
         if self.output not in known:
             raise ConfigurationError(f"nothing makes the output {self.output!r}")
-
-    # -- constants ---------------------------------------------------------------------------
-
-    def is_constant(self, name: str) -> bool:
-        """Whether a value does not depend on the input."""
-        return name in self._tensors or name in self._arrays
-
-    def constant(self, name: str) -> np.ndarray:
-        """A constant; bfloat16 becomes float32.
-
-        Raises
-        ------
-        ConfigurationError
-            If there is none of that name, or its bytes are not those of its shape and type.
-        """
-        if name not in self._arrays:
-            if name not in self._tensors:
-                raise ConfigurationError(f"{name!r} must be a constant")
-            try:
-                self._arrays[name] = self.decode(self._tensors[name])
-            except ConfigurationError as error:
-                raise ConfigurationError(f"constant {name!r}: {error}") from None
-        return self._arrays[name]
-
-    def set_constant(self, name: str, value: np.ndarray) -> None:
-        """Note what a node that depends on constants alone makes."""
-        self._arrays[name] = value
-
-    def constant_type(self, name: str) -> int:
-        """ONNX's number of a constant's type."""
-        if name in self._tensors:
-            return int(self._tensors[name].data_type)
-        dtype = self._arrays[name].dtype
-        return next((number for number, (_, kind, _) in TYPES.items() if dtype == kind), 0)
-
-    def decode(self, tensor: Any) -> np.ndarray:
-        """The array in a tensor of the file, whose size is checked first."""
-        sizes = tuple(tensor.dims)
-        if tensor.data_type not in TYPES:
-            raise ConfigurationError(f"it holds {_type_name(tensor.data_type)}, which is unknown")
-        _, dtype, field = TYPES[tensor.data_type]
-        if len(sizes) > MOST_DIMENSIONS or any(size < 0 for size in sizes):
-            raise ConfigurationError(f"it has the shape {sizes[:MOST_DIMENSIONS]}")
-        count = math.prod(sizes)
-        if count == 0 and len(sizes) > 1:
-            raise ConfigurationError(f"it is empty, shape {sizes}")
-        wanted = count * np.dtype(dtype).itemsize
-        if tensor.data_location == tensor.EXTERNAL:
-            array = np.frombuffer(self._read_external(tensor, wanted), dtype)
-        elif tensor.HasField("raw_data"):
-            if len(tensor.raw_data) != wanted:
-                raise ConfigurationError(
-                    f"its shape {sizes} takes {wanted} bytes, it has {len(tensor.raw_data)}"
-                )
-            array = np.frombuffer(tensor.raw_data, dtype)
-        else:
-            values = getattr(tensor, field)
-            if len(values) != count:
-                raise ConfigurationError(
-                    f"its shape {sizes} takes {count} values, it has {len(values)}"
-                )
-            array = np.array(values)
-            if tensor.data_type in (10, 16):
-                array = array.astype(np.uint16).view(dtype)
-        if tensor.data_type == 16:
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-            dtype = np.float32
-        return array.astype(dtype, copy=False).reshape(sizes)
-
-    def _read_external(self, tensor: Any, wanted: int) -> bytes:
-        """Bytes of a file of weights, which must lie in the ONNX file's folder."""
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "")
-        folder = self.path.parent.resolve()
-        try:
-            path = (folder / location).resolve()
-            offset, length = (int(entries.get(key, value)) for key, value in
-                              (("offset", "0"), ("length", str(wanted))))  # fmt: skip
-        except (OSError, ValueError, RuntimeError):
-            raise ConfigurationError(f"it is in another file, {location!r}") from None
-        if not location or path.parent != folder:
-            raise ConfigurationError(f"its weight file {location!r} is not in the same folder")
-        try:
-            information = path.stat()
-            if not stat.S_ISREG(information.st_mode):
-                raise ConfigurationError(f"its weight file {location!r} is not a regular file")
-            if length != wanted or not 0 <= offset <= information.st_size - wanted:
-                raise ConfigurationError(
-                    f"it takes {wanted} bytes, {length} from {offset} on in {location!r}, which "
-                    f"has {information.st_size}"
-                )
-            with path.open("rb") as file:
-                file.seek(offset)
-                content = file.read(wanted)
-        except OSError as error:
-            raise ConfigurationError(
-                f"its weight file {location!r} cannot be read ({error.strerror})"
-            ) from None
-        self.room += MOST_COPIES * wanted
-        return content
 
     def notes(self) -> dict[str, dict[str, Any]]:
         """What fastcnn's export notes of layers that ONNX cannot tell, by node's name."""
@@ -380,7 +260,7 @@ class FileNode:
     def tensor(self, name: str) -> np.ndarray | None:
         """An attribute that is an array."""
         found = self._take(name, None)
-        return None if found is None else self.file.decode(found)
+        return None if found is None else self.file.constants.decode(found)
 
     def expect(self, **values: Any) -> None:
         """Refuse attributes of other values than these, which are the only ones that are known."""
@@ -415,7 +295,7 @@ class FileNode:
     def constant(self, index: int) -> np.ndarray | None:
         """The constant that is an input; None where the node leaves it out."""
         name = self.inputs[index] if index < len(self.inputs) else ""
-        return self.file.constant(name) if name else None
+        return self.file.constants[name] if name else None
 
     def weight(self, index: int) -> np.ndarray:
         """A constant of the model's type, as float32.
@@ -427,15 +307,13 @@ class FileNode:
             more than the file.
         """
         name = self.inputs[index] if index < len(self.inputs) else ""
-        array = self.file.constant(name)
-        kind, own = self.file.constant_type(name), self.file.element_type
+        array = self.file.constants[name]
+        kind, own = self.file.constants.type_of(name), self.file.element_type
         if kind != own:
             raise ConfigurationError(
-                f"constant {name!r} holds {_type_name(kind)}, the model's input {_type_name(own)}"
+                f"constant {name!r} holds {type_name(kind)}, the model's input {type_name(own)}"
             )
-        self.file.room -= array.size * 4
-        if self.file.room < 0:
-            raise ConfigurationError("its layers would hold much more than the file")
+        self.file.constants.claim(4 * array.size)
         try:
             with np.errstate(over="raise"):
                 return array.astype(np.float32)
@@ -452,10 +330,6 @@ class FileNode:
         if array.dtype.kind != "i" or array.ndim > 1 or array.size > MOST_DIMENSIONS:
             raise ConfigurationError(f"{name} must be a few whole numbers, got {array.shape}")
         return tuple(int(value) for value in array.reshape(-1))
-
-
-def _type_name(number: int) -> str:
-    return TYPES[number][0] if number in TYPES else f"type {number}"
 
 
 def as_pairs(values: Iterable[int]) -> tuple[int, int]:

@@ -164,7 +164,7 @@ class _Wiring:
         self.nodes[node.output] = node
         for output in node.outputs[1:]:
             self.failures[output] = node.error(f"fastcnn makes no second output, {output!r}")
-        if all(map(self.file.is_constant, node.inputs)) and self._fold(node):
+        if all(name in self.file.constants for name in node.inputs) and self._fold(node):
             return
         source = node.inputs[0] if node.inputs else ""
         failed = [name for name in node.inputs if name in self.failures]
@@ -222,14 +222,14 @@ class _Wiring:
         if value is None:
             raise ConfigurationError("it holds other values than numbers")
         node.finish()
-        self.file.set_constant(node.output, value)
+        self.file.constants[node.output] = value
         return True
 
     def _numbers(self, name: str) -> Numbers | None:
         """A value as numbers of a shape; None if it is something else."""
-        if name in self.numbers or not self.file.is_constant(name):
+        if name in self.numbers or name not in self.file.constants:
             return self.numbers.get(name)
-        array = self.file.constant(name)
+        array = self.file.constants[name]
         if array.dtype.kind != "i" or array.ndim > 1:
             return None
         return Numbers(tuple(int(value) for value in array.reshape(-1)[:99]), array.ndim == 0)
@@ -340,7 +340,7 @@ class _Wiring:
         self._take_identity(node)
 
     def _take_sum(self, node: FileNode) -> None:
-        constants = [name for name in node.inputs if self.file.is_constant(name)]
+        constants = [name for name in node.inputs if name in self.file.constants]
         if not constants:
             self._append(node, Add(), *node.inputs)
             return

@@ -53,13 +53,13 @@ class Patterns:
 
     def _number(self, name: str, of_data: bool = True) -> float | None:
         """A constant that is one number; ``of_data`` if it is computed with samples."""
-        if not name or not self._file.is_constant(name):
+        if not name or name not in self._file.constants:
             return None
-        array = self._file.constant(name)
+        array = self._file.constants[name]
         # More dimensions than samples have would be passed on to the result.
         if array.shape not in ((), (1,)) or array.dtype.kind not in "if":
             return None
-        if of_data and self._file.constant_type(name) != self._file.element_type:
+        if of_data and self._file.constants.type_of(name) != self._file.element_type:
             return None
         return float(array.item())
 
@@ -187,7 +187,7 @@ class Patterns:
         x, columns = inner.inputs
         if not self._is_mean(columns, True):
             return None
-        left, right = self._file.constant(rows), self._file.constant(columns)
+        left, right = self._file.constants[rows], self._file.constants[columns]
         shape = shape_of(x)
         if shape is None or shape[1:] != (left.shape[1], right.shape[0]):
             return None
@@ -196,13 +196,13 @@ class Patterns:
     def _is_mean(self, name: str, turned: bool) -> bool:
         """Whether a constant takes the means of an adaptive pooling."""
         if (name, turned) not in self._means:
-            known = self._file.is_constant(name)
-            matrix = self._file.constant(name) if known else np.zeros(())
+            known = name in self._file.constants
+            matrix = self._file.constants[name] if known else np.zeros(())
             matrix = matrix.T if turned else matrix
             self._means[name, turned] = (
                 matrix.ndim == 2
                 and matrix.dtype.kind == "f"
-                and self._file.constant_type(name) == self._file.element_type
+                and self._file.constants.type_of(name) == self._file.element_type
                 and all(
                     np.allclose(row, wanted, rtol=CLOSE, atol=0.0)
                     for row, wanted in zip(matrix, _mean_rows(*matrix.shape[::-1]), strict=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_file import MOST_DIMENSIONS, FileNode
+from fastcnn.interop.onnx_constants import MOST_DIMENSIONS
+from fastcnn.interop.onnx_file import FileNode
 
 #: Numbers of a shape beyond which it is of no tensor.
 LARGEST = 2**40
