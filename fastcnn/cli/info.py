@@ -18,7 +18,7 @@ def info() -> None:
     from fastcnn.backends import BACKENDS, DEFAULT_BACKEND
     from fastcnn.backends.lanes import compiled
     from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
-    from fastcnn.backends.lanes.target import blocking, instruction_set, processor
+    from fastcnn.codegen.target import blocking, instruction_set, processor
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
 
     tile = blocking()
