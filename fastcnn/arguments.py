@@ -14,6 +14,9 @@ APPROXIMATIONS = ("none", "tanh")
 
 def as_array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
     array = np.asarray(value)
+    # Memory of another byte order, or of addresses that no number can start at, is copied here:
+    # compiled loops read neither.
+    array = np.require(array, array.dtype.newbyteorder("="), ["ALIGNED"])
     if array.dtype not in (np.float32, np.float64):
         raise ConfigurationError(
             f"{operation}: {name} must be float32 or float64, got {array.dtype}"

@@ -34,7 +34,7 @@ class RunWriteError(FastcnnError, OSError):
 
 
 class NonFiniteError(FastcnnError, ArithmeticError):
-    """Training produced a loss that is NaN or infinite."""
+    """Training produced a loss, a gradient or weights that are NaN or infinite."""
 
 
 class GradientError(FastcnnError, AssertionError):

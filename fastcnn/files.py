@@ -1,85 +1,144 @@
 """Writing files so that a reader sees the old content or the new, and one writer at a time."""
 
+import errno
 import glob
 import os
+import secrets
 import tempfile
-import weakref
+import time
+from contextlib import suppress
 from pathlib import Path
+
+from fastcnn.errors import ConfigurationError
+
+#: Times that a finished file is put in place, and seconds between. On Windows another program, such
+#: as a virus scanner, may hold the old file open for a moment.
+REPLACE_ATTEMPTS = 20 if os.name == "nt" else 1
+REPLACE_PAUSE = 0.05
+
+
+def expanded(path: str | Path) -> Path:
+    """A path as a user gives it, with ``~`` and ``~user`` replaced by the home folder.
+
+    Every function that takes a path from outside passes it through here. A ``~`` that names no
+    known user stays, as in a shell.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither text nor a path, or holds a NUL character.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigurationError(f"a path must be a str or a Path, got {path!r}")
+    text = os.fspath(path)
+    if not isinstance(text, str) or "\0" in text:
+        raise ConfigurationError(f"{path!r} cannot be a path")
+    return Path(os.path.expanduser(text))
 
 
 def cache_folder() -> Path:
-    """Where downloads and compiled kernels are kept: ``FASTCNN_CACHE_DIR``, or the user's cache."""
+    """Where downloads and compiled kernels are kept: ``FASTCNN_CACHE_DIR``, or the user's cache.
+
+    The user's cache is where the system keeps caches: ``~/.cache/fastcnn`` on Linux (or within
+    ``XDG_CACHE_HOME``), ``~/Library/Caches/fastcnn`` on macOS, ``AppData\\Local\\fastcnn\\Cache``
+    on Windows. A user without a home folder gets a folder among the temporary files.
+    """
     chosen = os.environ.get("FASTCNN_CACHE_DIR")
     if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastcnn"
+        return expanded(chosen)
+    from platformdirs import user_cache_path
+
+    # Without a home folder, some versions raise and others return a path that begins with ~.
+    with suppress(RuntimeError):
+        folder = user_cache_path("fastcnn", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"fastcnn-{user}"
 
 
 def atomic_write(path: str | Path, content: bytes) -> None:
     """Replace a file's content: temporary file in the same folder, fsync, rename.
+
+    The file's permissions are those of any new file: what the process's umask leaves.
 
     Raises
     ------
     OSError
         If the folder cannot be written; the old file is then untouched.
     """
-    path = Path(path)
+    path = expanded(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with open(unfinished, "xb") as file:
+            temporary = unfinished
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; a saved result has the usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             # A full disk names no file, and others the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 
 
+def _replace(source: Path, target: Path) -> None:
+    for attempt in range(1, REPLACE_ATTEMPTS + 1):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == REPLACE_ATTEMPTS:
+                raise
+            time.sleep(REPLACE_PAUSE)
+
+
 def remove_unfinished(path: str | Path) -> None:
     """Remove what a process left that was killed within :func:`atomic_write` of this file."""
-    path = Path(path)
+    path = expanded(path)
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
         temporary.unlink(missing_ok=True)
+
+
+#: The file in a folder that its writer keeps locked. It stays when the lock is released: the next
+#: writer may have opened it already.
+LOCK_FILE = ".lock"
 
 
 class FolderLock:
     """Keeps a folder for one writer, until it is released or the process ends, however it ends.
 
-    Where the system or the file system knows no such locks, everyone gets one.
+    A child process that is forked meanwhile does not hold the lock. On a file system that has no
+    locks every writer gets one.
 
     Raises
     ------
     BlockingIOError
-        If another one holds the folder.
+        If another writer holds the folder, in this process or in another one.
+    OSError
+        If the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
+        from filelock import FileLock, Timeout
+
+        path = folder / LOCK_FILE
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)  # with the umask's permissions; FileLock would narrow them
+        self._lock = FileLock(path, timeout=0, thread_local=False)
         try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        descriptor = os.open(folder, os.O_RDONLY)
-        self._release = weakref.finalize(self, os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise
-        except OSError:
-            self.release()
+            self._lock.acquire()
+        except Timeout:
+            raise BlockingIOError(errno.EWOULDBLOCK, "is locked", str(folder)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise
 
     def release(self) -> None:
-        """Let the next one in."""
-        if hasattr(self, "_release"):
-            self._release()
+        """Let the next writer in."""
+        self._lock.release()

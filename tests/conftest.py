@@ -26,12 +26,27 @@ def pytest_configure() -> None:
     matplotlib.use("Agg")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked ``posix`` on other systems."""
+    if os.name == "posix":
+        return
+    for item in items:
+        if item.get_closest_marker("posix"):
+            item.add_marker(pytest.mark.skip(reason="needs a POSIX system"))
+
+
 @pytest.fixture(scope="module")
 def all_cores() -> Iterator[None]:
     """Training without a number of threads takes what a user's would: the machine's cores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FASTCNN_NUM_THREADS", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of files and folders mean nothing that happens to lie where the tests were started."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -14,15 +14,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
-    "backends": set(),
-    "layers": {"arguments", "backends", "notebook"},
+    "codegen": set(),
+    "backends": {"codegen"},
+    "layers": {"arguments", "backends", "data", "notebook"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},
     "functional": {"arguments", "backends"},
     "optim": set(),
-    "execution": {"arguments", "backends", "layers", "losses", "optim"},
-    "data": {"backends"},
+    "execution": {"arguments", "backends", "data", "layers", "losses", "optim"},
+    "data": {"backends", "codegen"},
     "training": {
         "backends",
         "data",
@@ -48,11 +49,12 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "extras", "layers"},
+    "interop": {"backends", "data", "extras", "layers"},
     "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
         "backends",
+        "codegen",
         "data",
         "execution",
         "extras",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.files import expanded
 from fastcnn.text_table import text_table
 from fastcnn.training.curves import new_figure
 from fastcnn.training.run import Run
@@ -142,7 +143,7 @@ def compare_runs(folders: Sequence[str | Path]) -> RunComparison:
     ConfigurationError
         If there are fewer than two, or one is given twice.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [expanded(folder) for folder in folders]
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         raise ConfigurationError("a comparison needs two or more different runs")
     runs = [Run.open(path) for path in paths]

@@ -1,17 +1,36 @@
 """What a measurement was made on."""
 
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
+import sys
+from functools import cache
 from pathlib import Path
+
+log = logging.getLogger("fastcnn.bench")
 
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnxruntime", "tensorflow",
             "tensorflow-cpu",
             "tinygrad")  # fmt: skip
-#: Other libraries, as the names of their contestants begin, and packages of which one is enough.
-LIBRARIES = {"PyTorch": ("torch",), "JAX": ("jax",),
-             "TensorFlow": ("tensorflow", "tensorflow-cpu"), "tinygrad": ("tinygrad",)}  # fmt: skip
+#: Other libraries that train, as the names of their contestants begin, and packages of which one
+#: is enough.
+LIBRARIES = {
+    "PyTorch": ("torch",),
+    "JAX": ("jax",),
+    "TensorFlow": ("tensorflow", "tensorflow-cpu"),
+    "tinygrad": ("tinygrad",),
+}
+#: A program that adds two numbers by each: a library may be installed and yet not work, such as
+#: tinygrad without clang.
+TRIALS = {
+    "PyTorch": "import torch; torch.ones(1) + 1",
+    "JAX": "import jax.numpy; jax.numpy.ones(1) + 1",
+    "TensorFlow": "import tensorflow; tensorflow.ones(1) + 1",
+    "tinygrad": "import tinygrad; (tinygrad.Tensor([1.0]) + 1).numpy()",
+    "ONNX Runtime": "import onnx, onnxruntime",
+}
 
 
 def describe_environment() -> dict[str, str]:
@@ -74,11 +93,26 @@ def installed(package: str) -> str | None:
         return None
 
 
-def library_installed(contestant: str) -> bool:
-    """Whether the library is there that a contestant of :data:`LIBRARIES` is from."""
-    return any(
-        installed(package)
-        for name, packages in LIBRARIES.items()
-        if contestant.startswith(name)
-        for package in packages
+@cache
+def why_absent(library: str) -> str | None:
+    """Why a library of :data:`TRIALS` cannot take part on this machine; None if it can.
+
+    Tried once, in a process of its own, which a library that aborts cannot harm.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", TRIALS[library]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
+    if done.returncode == 0:
+        return None
+    *_, reason = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    log.warning("%s takes no part: %s", library, reason)
+    return reason
+
+
+def can_run(contestant: str) -> bool:
+    """Whether a contestant's library works here; the log says why not, once a library."""
+    return all(why_absent(name) is None for name in TRIALS if contestant.startswith(name))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcnn.benchmark.environment import installed
+from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import make_model
@@ -37,7 +37,7 @@ def _pytorch(
 ) -> Callable[[int], np.ndarray]:
     import torch
 
-    from fastcnn.benchmark.peers.pytorch import compiled, make_module
+    from fastcnn.benchmark.pytorch import compiled, make_module
 
     module = make_module(model.graph(), dict(model.state_dict()), set()).eval()
     tensor = torch.from_numpy(x)
@@ -104,13 +104,13 @@ def bench_inference(
         (BASELINE, most): _own(model, x, BASELINE, most),
         **{("lanes", count): _own(model, x, "lanes", count) for count in threads},
     }
-    if peers and installed("torch"):
-        from fastcnn.benchmark.peers.pytorch import VARIANTS
+    if peers and can_run("PyTorch"):
+        from fastcnn.benchmark.pytorch import VARIANTS
 
         for variant in VARIANTS:
             for count in threads:
                 runs[f"PyTorch {variant}", count] = _pytorch(model, x, variant, count)
-    if peers and installed("onnxruntime") and installed("onnx"):
+    if peers and can_run("ONNX Runtime"):
         for count in threads:
             runs["ONNX Runtime", count] = _onnxruntime(model, x, count)
     expected = runs[BASELINE, most](1)

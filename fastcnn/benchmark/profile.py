@@ -39,6 +39,10 @@ MOMENTUM = 0.9
 #: Sum of the rows alone over the whole step that only other programs can cause; quiet machines
 #: gave 0.6 to 1.1.
 DISTURBED = 1.5
+#: By how much a share may miss 0..1 through noise alone: of the peak, and of the step, where it is
+#: the difference of two times (quiet machines gave down to -0.04).
+PEAK_NOISE, STEP_NOISE = 0.02, 0.06
+BUSY = "these times contradict each other: the machine is busy; measure again when it is quiet"
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,18 @@ class Profile:
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether a rate is above the peak, or the rows alone take far longer than the step."""
-        above = any(row.rate > 1.02 * self.peaks.flops for row in self.rows)
-        return above or self.total() > DISTURBED * self.step
+        """Whether a share is impossible, or the rows alone take far longer than the step."""
+        shares = [share for row in self.rows for share in (self.of_step(row), self.of_peak(row))]
+        return None in shares or self.total() > DISTURBED * self.step
+
+    def of_step(self, *rows: ProfiledRow) -> float | None:
+        """Share of the step that some rows take; None if other programs made it impossible."""
+        return _possible(sum(row.in_step for row in rows) / self.step, STEP_NOISE)
+
+    def of_peak(self, *rows: ProfiledRow) -> float | None:
+        """Share of the peak that some rows alone reach; None if it is impossible."""
+        seconds = sum(row.seconds for row in rows)
+        return _possible(sum(row.flops for row in rows) / seconds / self.peaks.flops, PEAK_NOISE)
 
     def table(self) -> str:
         """All rows as text, with totals and what they say."""
@@ -149,20 +162,18 @@ class Profile:
         rate = self.flops / self.step
         bandwidth = ", ".join(f"{level} {v / 1e9:.0f}" for level, v in peaks.bandwidth.items())
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        of_peak = _possible(rate / peaks.flops, PEAK_NOISE)
+        share = "" if of_peak is None else f", {100 * of_peak:.0f} % of the peak"
         sentences = [
             f"{self.model}, batch {self.batch}, {threads}; whole step: {1e6 * self.step:,.1f} us, "
-            f"{1e6 * self.step / self.batch:.2f} us a sample, {rate / 1e9:.1f} GFLOP/s, "
-            f"{100 * rate / peaks.flops:.0f} % of the peak",
+            f"{1e6 * self.step / self.batch:.2f} us a sample, {rate / 1e9:.1f} GFLOP/s{share}",
             f"rows alone: {1e6 * self.total():,.1f} us, {self.total() / self.step:.2f} of the "
             "whole step; rates are of rows alone, whose data are where they left them, while in "
             "the step a row fetches what other rows and cores wrote",
             f"measured peak of {threads}: {peaks.flops / 1e9:.0f} GFLOP/s; GB/s: {bandwidth}",
         ]
         if self.is_disturbed:
-            sentences.append(
-                "these times contradict each other: other programs were running; measure again on "
-                "a quiet machine"
-            )
+            sentences.append(f"{BUSY} (-: a share below 0 or above 1)")
         return "\n".join(sentences)
 
     def _rows(self, part: str | None) -> list[ProfiledRow]:
@@ -172,10 +183,10 @@ class Profile:
         has_flops = row.flops > 0
         return (
             row.name, row.sizes, f"{1e6 * row.in_step:,.1f}",
-            f"{100 * row.in_step / self.step:.1f} %", f"{1e6 * row.seconds:,.1f}",
+            _percent(self.of_step(row)), f"{1e6 * row.seconds:,.1f}",
             f"{5e5 * (row.high - row.low):,.1f}",
             f"{row.rate / 1e9:.1f}" if has_flops else "",
-            f"{100 * row.rate / self.peaks.flops:.1f} %" if has_flops else "",
+            _percent(self.of_peak(row)) if has_flops else "",
             f"{row.bandwidth / 1e9:.1f}", f"{row.intensity:.2f}" if has_flops else "",
         )  # fmt: skip
 
@@ -184,9 +195,9 @@ class Profile:
         flops, size = sum(row.flops for row in rows), sum(row.bytes for row in rows)
         in_step = sum(row.in_step for row in rows)
         return (
-            name, "", f"{1e6 * in_step:,.1f}", f"{100 * in_step / self.step:.1f} %",
+            name, "", f"{1e6 * in_step:,.1f}", _percent(self.of_step(*rows)),
             f"{1e6 * seconds:,.1f}", "", f"{flops / seconds / 1e9:.1f}",
-            f"{100 * flops / seconds / self.peaks.flops:.1f} %", f"{size / seconds / 1e9:.1f}",
+            _percent(self.of_peak(*rows)), f"{size / seconds / 1e9:.1f}",
             f"{flops / size:.2f}",
         )  # fmt: skip
 
@@ -343,6 +354,15 @@ def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:
     times = {key: timing.times - call / timing.repeats for key, timing in timings.items()}
     times["update"] = times["update"] - times["nothing"]
     return {key: np.maximum(samples, 1e-9) for key, samples in times.items()}
+
+
+def _possible(share: float, noise: float) -> float | None:
+    """A share within 0..1, which noise may miss by a little; None if it is impossible."""
+    return min(max(share, 0.0), 1.0) if -noise <= share <= 1 + noise else None
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _spread(values: np.ndarray) -> tuple[float, float, float]:

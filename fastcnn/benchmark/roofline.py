@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.profile import PARTS, Profile, ProfiledRow
+from fastcnn.benchmark.profile import BUSY, PARTS, Profile, ProfiledRow
 from fastcnn.training.curves import new_figure
 
 #: Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
@@ -17,19 +17,22 @@ def roofline_figure(profile: Profile) -> Any:
     """Left: each row's rate against its FLOPs a byte, under the measured roofs. Right: the rows
     that cost most, in the step and alone.
 
-    The area of a point is the row's share of the step.
+    The area of a point is the row's share of the step. Rows whose share is impossible, because
+    other programs took the cores, are left out, and the figure says so.
     """
+    rows = [row for row in profile.rows if None not in (profile.of_step(row), profile.of_peak(row))]
     # A stable order: the longest first, at equal times the earlier.
-    longest = sorted(profile.rows, key=lambda row: -row.in_step)[:NAMED]
+    longest = sorted(rows, key=lambda row: -row.in_step)[:NAMED]
     figure = new_figure(12.0, 5.2)
+    warning = f"\n{BUSY}" if profile.is_disturbed else ""
     figure.suptitle(
         f"{profile.model}, batch {profile.batch}, {profile.threads} "
-        f"thread{'s' if profile.threads > 1 else ''}: {1e6 * profile.step:,.0f} us a step",
+        f"thread{'s' if profile.threads > 1 else ''}: {1e6 * profile.step:,.0f} us a step{warning}",
         fontsize=11,
     )
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     _draw_roofs(left, profile)
-    _draw_points(left, profile, longest)
+    _draw_points(left, profile, rows, longest)
     _draw_bars(right, profile, longest)
     return figure
 
@@ -54,13 +57,15 @@ def _draw_roofs(axes: Any, profile: Profile) -> None:
         )  # fmt: skip
 
 
-def _draw_points(axes: Any, profile: Profile, longest: list[ProfiledRow]) -> None:
+def _draw_points(
+    axes: Any, profile: Profile, shown: list[ProfiledRow], longest: list[ProfiledRow]
+) -> None:
     slowest = min(row.rate for row in profile.rows if row.flops) / 1e9
     axes.set_ylim(max(slowest / 2, profile.peaks.flops / 1e9 / 3000), profile.peaks.flops / 4e8)
     axes.set_xscale("log")
     axes.set_yscale("log")
     for part in PARTS:
-        rows = [row for row in profile.rows if row.part == part and row.flops]
+        rows = [row for row in shown if row.part == part and row.flops]
         axes.scatter(
             [row.intensity for row in rows], [row.rate / 1e9 for row in rows],
             s=[8 + 900 * max(row.in_step, 0.0) / profile.step for row in rows],
@@ -94,8 +99,9 @@ def _draw_bars(axes: Any, profile: Profile, longest: list[ProfiledRow]) -> None:
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("us: in the step (full colour), alone (pale)")
-    shown = sum(row.in_step for row in longest) / profile.step
-    axes.set_title(f"these rows: {100 * shown:.0f} % of the step", fontsize=9, loc="right")
+    shown = profile.of_step(*longest)
+    if shown is not None:
+        axes.set_title(f"these rows: {100 * shown:.0f} % of the step", fontsize=9, loc="right")
     axes.grid(alpha=0.2, axis="x", linewidth=0.5)
     _without_frame(axes)
 

@@ -15,14 +15,6 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
 
-    try:
-        _run()
-    except SystemExit as leaving:
-        _leave(leaving.code)
-        raise
-
-
-def _run() -> None:
     from fastcnn.cli.app import app
 
     try:
@@ -35,16 +27,3 @@ def _run() -> None:
             text = f"{error.filename}: {error.strerror}"
         print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def _leave(code: object) -> None:
-    """End the process at once if kernels are still being loaded or compiled beside.
-
-    Python would tear down what that thread is working in, which ends in a crash.
-    """
-    from fastcnn.cli.warmup import Kernels
-
-    if Kernels.are_on_their_way():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))

@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastcnn.codegen import objects, store
 from fastcnn.codegen.entry import Entry
 from fastcnn.codegen.identity import function_digest, versions
+from fastcnn.codegen.processor import processor
 from fastcnn.cores import available_cores
 
 log = logging.getLogger("fastcnn.codegen")
@@ -93,12 +95,12 @@ def addresses(sources: Sequence[Source]) -> list[int]:
     return [_addresses[source.name] for source in sources]
 
 
-def are_kept(sources: Sequence[Source]) -> bool:
-    """Whether a new process would find all of them in the cache."""
+def kept(sources: Sequence[Source]) -> int:
+    """How many of them a new process would find in the cache."""
     folder = store.object_folder()
-    return folder is not None and all(
-        store.read(folder, source.name, source.key()) is not None for source in sources
-    )
+    if folder is None:
+        return 0
+    return sum(store.read(folder, source.name, source.key()) is not None for source in sources)
 
 
 def _prepare(sources: Sequence[Source]) -> None:
@@ -107,29 +109,43 @@ def _prepare(sources: Sequence[Source]) -> None:
     folder = store.object_folder()
     keys = {name: source.key() for name, source in unique.items()} if folder else {}
     found: dict[str, bytes] = {}
-    for name in unique:
-        content = store.read(folder, name, keys[name]) if folder else None
-        if content is not None:
-            found[name] = content
-    missing = [source for name, source in unique.items() if name not in found]
-    report.loaded += found
-    if missing:
 
-        def keep(source: Source, content: bytes) -> None:
-            found[source.name] = content
-            if folder:
-                store.write(folder, source.name, keys[source.name], content)
+    def missing() -> list[Source]:
+        for name in unique.keys() - found.keys():
+            content = store.read(folder, name, keys[name]) if folder else None
+            if content is not None:
+                found[name] = content
+        return [source for name, source in unique.items() if name not in found]
 
-        _compile(missing, keep)
-        report.compiled += [source.name for source in missing]
-        seconds = time.perf_counter() - began
-        where = f"; kept in {folder}" if folder else ""
-        log.info("compiled %d functions in %.1f s%s", len(missing), seconds, where)
+    def keep(source: Source, content: bytes) -> None:
+        found[source.name] = content
         if folder:
-            store.remove_unused(folder)
+            store.write(folder, source.name, keys[source.name], content)
+
+    if missing():
+        # Of processes that start at once, one compiles what all of them need.
+        with store.one_at_a_time(folder):
+            left = missing()
+            report.loaded += found
+            if left:
+                _announce(left, folder)
+                _compile(left, keep)
+                report.compiled += [source.name for source in left]
+                log.info("compiled in %.1f s", time.perf_counter() - began)
+                if folder:
+                    store.remove_unused(folder)
+    else:
+        report.loaded += found
     for name, content in found.items():
         _addresses[name] = objects.load(name, content)
     report.seconds += time.perf_counter() - began
+
+
+def _announce(sources: list[Source], folder: Path | None) -> None:
+    count = f"{len(sources)} functions" if len(sources) > 1 else sources[0].name
+    where = f", once; they are kept in {folder}" if folder else ""
+    level = logging.WARNING if len(sources) > 1 else logging.INFO
+    log.log(level, "compiling %s for this processor (%s)%s", count, processor()[1], where)
 
 
 def _compile(sources: list[Source], keep: Callable[[Source, bytes], None]) -> None:
@@ -140,7 +156,8 @@ def _compile(sources: list[Source], keep: Callable[[Source, bytes], None]) -> No
     if workers < 2 or not sys.executable:
         left += elsewhere
     else:
-        waiting, failed = list(reversed(elsewhere)), []
+        waiting: list[Source] = list(reversed(elsewhere))
+        failed: list[Source] = []
         threads = [
             threading.Thread(target=_Worker(waiting, keep, failed).run) for _ in range(workers)
         ]

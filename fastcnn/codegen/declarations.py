@@ -3,9 +3,9 @@
 numba reads these objects when something is compiled; a process that finds all it needs in the
 cache never imports it.
 
-Kinds of values are written as text: ``"int64"``, ``"int32"``, ``"uint8"``, ``"uint64"``,
-``"float32"``, ``"float64"``, ``"bool"``, ``"void"``, ``"vector"`` (16 float32), and for C-contiguous
-arrays the kind of their elements with their dimensions, as in ``"float32[:]"`` or
+Kinds of values are written as text: ``"int64"``, ``"int32"``, ``"uint8"``, ``"uint32"``,
+``"uint64"``, ``"float32"``, ``"float64"``, ``"bool"``, ``"void"``, ``"vector"`` (16 float32), and
+for C-contiguous arrays the kind of their elements with their dimensions, as in ``"float32[:]"`` or
 ``"int64[:,:]"``.
 """
 

@@ -11,6 +11,7 @@ LLVM = {
     "int64": INT64,
     "uint64": INT64,
     "int32": ir.IntType(32),
+    "uint32": ir.IntType(32),
     "uint8": ir.IntType(8),
     "bool": ir.IntType(1),
     "float32": ir.FloatType(),

@@ -96,7 +96,7 @@ class Compiled:
                 flags = value.flags
                 if str(value.dtype) != element or not (flags.carray):
                     raise TypeError(
-                        f"{self.__name__} writes to a C-contiguous array of {element}, "
+                        f"{self.function.__name__} writes to a C-contiguous array of {element}, "
                         f"got {value.dtype} with strides {value.strides}"
                     )
                 values.append(value)

@@ -11,7 +11,8 @@ from typing import Any
 
 import llvmlite.binding as ll
 from llvmlite import ir
-from numba.core import cgutils, codegen, compiler, types, typing
+from numba.core import cgutils, codegen, types, typing
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
 from numba.core.extending import intrinsic, lower_builtin, models, register_model
 from numba.core.registry import CPUDispatcher, CPUTarget
@@ -214,6 +215,10 @@ def emitted_type(declared: Emitted) -> Any:
     return _intrinsic_type(typed, names, **({"prefer_literal": True} if sizes else {}))
 
 
+def _unliteral(kind: Any) -> Any:
+    return getattr(kind, "literal_type", kind)
+
+
 def _is_number(kind: Any) -> bool:
     return isinstance(kind, types.Number | types.Boolean)
 
@@ -230,7 +235,7 @@ def elementary_type(declared: Elementary) -> Any:
     scalar = _dispatcher(declared.scalar)
 
     def typed(typing_context: Any, *given: Any) -> Any:
-        given = tuple(types.unliteral(kind) for kind in given)
+        given = tuple(_unliteral(kind) for kind in given)
         if vector in given:
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -262,7 +267,7 @@ def _operator(symbol: Any, emit: Any, arity: int, result: Any) -> None:
     @infer_global(symbol)
     class Template(AbstractTemplate):
         def generic(self, args: Any, keywords: Any) -> Any:
-            args = tuple(types.unliteral(kind) for kind in args)
+            args = tuple(_unliteral(kind) for kind in args)
             if len(args) != arity or vector not in args:
                 return None
             if not all(kind is vector or _is_number(kind) for kind in args):
@@ -326,19 +331,12 @@ def lower(function: Any, entry: Entry) -> Any:
     function = getattr(function, "function", function)
     kinds = tuple(numba_type(kind) for kind in entry.kinds)
     dispatcher = _dispatcher(function)
-    # Not dispatcher.compile(): that also prepares calls from Python.
-    with compiler.global_compiler_lock if hasattr(compiler, "global_compiler_lock") else _lock():
+    with global_compiler_lock:
         dispatcher.compile(kinds)
         result = dispatcher.overloads[kinds]
         whole = result.library.linked_module()
         whole.link_in(_entry_module(entry, kinds, result, whole))
     return whole
-
-
-def _lock() -> Any:
-    from numba.core.compiler_lock import global_compiler_lock
-
-    return global_compiler_lock
 
 
 def _entry_module(entry: Entry, kinds: Any, result: Any, whole: Any) -> Any:
@@ -357,11 +355,7 @@ def _entry_module(entry: Entry, kinds: Any, result: Any, whole: Any) -> Any:
     values = []
     for kind, raw in zip(kinds, entry.read(builder, function.args), strict=True):
         if not isinstance(kind, types.Array):
-            values.append(
-                context.get_value_from_raw(builder, kind, raw)
-                if hasattr(context, "get_value_from_raw")
-                else raw
-            )
+            values.append(raw)
             continue
         array = arrayobj.make_array(kind)(context, builder)
         pointer, shape = raw

@@ -10,7 +10,8 @@ import os
 import stat
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastcnn.files import cache_folder
@@ -20,6 +21,8 @@ log = logging.getLogger("fastcnn.codegen")
 MAGIC = b"fastcnn object 1\n"
 #: Seconds after which what no process has loaded is removed: 90 days.
 UNUSED = 90 * 24 * 3600
+#: Seconds for which a process waits for another one that compiles.
+PATIENCE = 120
 #: Seconds after which a use is noted once more.
 NOTED = 24 * 3600
 _said: set[str] = set()
@@ -100,6 +103,26 @@ def write(folder: Path, name: str, key: str, content: bytes) -> bool:
         _say(f"compiled functions cannot be kept ({error}); every process compiles its own")
         return False
     return True
+
+
+@contextmanager
+def one_at_a_time(folder: Path | None) -> Iterator[None]:
+    """Wait while another process compiles for the same folder, but not for ever."""
+    lock = None
+    if folder:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(folder / ".lock", timeout=PATIENCE)
+        try:
+            lock.acquire()
+        except (Timeout, OSError, NotImplementedError) as error:
+            log.debug("compiling without a lock: %s", error)
+            lock = None
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()
 
 
 def remove_unused(folder: Path) -> None:

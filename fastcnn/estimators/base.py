@@ -9,7 +9,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastcnn.data.dataset import Normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, infer_input_shape
 from fastcnn.execution import make_executor, predict_logits
@@ -17,6 +16,7 @@ from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, make_optimizer, make_schedule
 from fastcnn.training.blas import blas_threads
+from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping
@@ -97,9 +97,7 @@ class NetworkEstimator(BaseEstimator):
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
         before, samples = self.model_.copy_state(), self._as_input(x)
         with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
-            losses = executor.train_steps(
-                samples, target, order, rates, Normalisation.identity(samples.shape[1]), weight
-            ).losses
+            losses = executor.train_steps(samples, target, order, rates, weight).losses
         if not np.isfinite(losses).all():
             self.model_.load_state_dict(before)
             raise NonFiniteError(
@@ -107,6 +105,13 @@ class NetworkEstimator(BaseEstimator):
                 f"{optimizer.lr:.3g}; the weights are those before this call"
             )
         slots = {key: value.copy() for key, value in executor.optimizer_state().items()}
+        problem = not_finite(self.model_.state_dict() | slots)
+        if problem is not None:
+            self.model_.load_state_dict(before)
+            raise NonFiniteError(
+                f"{problem} became NaN or infinite at learning rate {optimizer.lr:.3g}; the "
+                "weights are those before this call"
+            )
         self._progress = {"step": executor.step, "passes": progress["passes"] + 1, "slots": slots}
         self.n_iter_ = getattr(self, "n_iter_", 0) + 1
         return self

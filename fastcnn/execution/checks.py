@@ -14,12 +14,16 @@ from fastcnn.losses import Loss
 
 
 def as_batch(model: Model, x: Any) -> np.ndarray:
-    """Check samples against the model and convert them to its type; remember their shape.
+    """Check samples against the model; remember their shape.
+
+    They are returned as they are: :func:`as_input` converts them, or the engine does.
 
     Raises
     ------
     ShapeError
         If there are none, or their shape is not the model's.
+    DataError
+        If the model's preprocessing does not take them.
     """
     x = np.asarray(x)
     expected = model.input_shape
@@ -31,12 +35,16 @@ def as_batch(model: Model, x: Any) -> np.ndarray:
         raise ShapeError(f"the model takes samples of shape {wanted}, got {x.shape}{hint}")
     if len(x) == 0:
         raise ShapeError(f"a batch needs at least one sample, got shape {x.shape}")
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"samples must be real numbers, got dtype {x.dtype}")
+    model.preprocessing.check(x)
     if expected is None:
         model.graph(x.shape[1:])
         model.input_shape = x.shape[1:]
-    return np.ascontiguousarray(x, dtype=model.dtype)
+    return x
+
+
+def as_input(model: Model, x: np.ndarray) -> np.ndarray:
+    """What the model's first layer reads for checked samples, in the type of its parameters."""
+    return model.preprocessing.apply(x, model.dtype)
 
 
 def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
@@ -58,7 +66,7 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
         y = y[:, None]
     if y.shape[1:] != output_shape:
         raise ShapeError(f"targets have shape {y.shape}, the output {(count, *output_shape)}")
-    return np.ascontiguousarray(y, dtype=dtype)
+    return np.require(y, dtype, ["C", "A"])
 
 
 def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -66,7 +74,7 @@ def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) 
         raise ShapeError(f"probabilities have shape {y.shape}, the output {output_shape} a sample")
     if not are_probabilities(y):
         raise DataError("rows of probabilities must not be negative, and sum to 1")
-    return np.ascontiguousarray(y, dtype=dtype)
+    return np.require(y, dtype, ["C", "A"])
 
 
 def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
 from fastcnn.extras import require
+from fastcnn.files import expanded
 from fastcnn.interop.onnx_patterns import Patterns
 from fastcnn.interop.onnx_readers import READERS, Reader, linear
 from fastcnn.layers import Add, GraphBuilder, Layer, Linear, Model, Sequential, SiLU
@@ -77,6 +78,7 @@ def import_onnx(path: str | Path) -> Model:
         If the package onnx is not installed (extra ``onnx``).
     """
     onnx = require("onnx", "onnx")
+    path = expanded(path)
     try:
         loaded = onnx.load(str(path))
         onnx.checker.check_model(loaded)

@@ -1,17 +1,19 @@
 """Weights from and for PyTorch: a state_dict in a safetensors file, without PyTorch."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 from fastcnn.layers import Model
 
 
 def save_state(model: Model, path: str | Path) -> None:
-    """Write a model's state under PyTorch's keys and layouts.
+    """Write a model's state under PyTorch's keys and layouts, and its preprocessing as metadata.
 
     Raises
     ------
@@ -23,11 +25,14 @@ def save_state(model: Model, path: str | Path) -> None:
     # safetensors writes the memory of an array as it lies: only C order is safe.
     state = {key: np.ascontiguousarray(value).reshape(value.shape)
              for key, value in model.state_dict().items()}  # fmt: skip
-    atomic_write(path, save(state))
+    atomic_write(path, save(state, model.preprocessing.to_metadata()))
 
 
 def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None = None) -> None:
     """Load a safetensors file, such as PyTorch's ``save_file(module.state_dict(), path)`` writes.
+
+    The model takes over the preprocessing of a file that fastcnn wrote; PyTorch's files have none,
+    and leave the model's as it is.
 
     Parameters
     ----------
@@ -46,9 +51,13 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    path = expanded(path)
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
         state = load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        preprocessing = Preprocessing.from_metadata(metadata)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -60,6 +69,8 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
             raise CheckpointError(f"{path}: two arrays would be called {name!r}")
         renamed[name] = value
     model.load_state_dict(renamed)
+    if preprocessing is not None:
+        model.preprocessing = preprocessing
 
 
 def _what_ails(error: Exception) -> str:

@@ -247,6 +247,8 @@ def make_optimizer(name: str, **arguments: Any) -> Optimizer:
 def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
     """Scale a gradient in place so that its Euclidean norm is at most ``max_norm``.
 
+    A gradient that is not finite stays as it is: no factor makes it finite.
+
     Returns
     -------
     float
@@ -256,7 +258,13 @@ def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
     ----------
     Pascanu, Mikolov and Bengio, arXiv:1211.5063, section 3.2.
     """
-    norm = math.sqrt(float(np.sum(np.square(gradient, dtype=np.float64))))
-    if max_norm is not None and norm > max_norm:
+    with np.errstate(over="ignore"):
+        norm = math.sqrt(float(np.sum(np.square(gradient, dtype=np.float64))))
+    if math.isinf(norm):  # perhaps of the squares alone
+        largest = float(np.abs(gradient).max())
+        if math.isfinite(largest):
+            scaled = gradient / largest
+            norm = largest * math.sqrt(float(np.sum(np.square(scaled, dtype=np.float64))))
+    if max_norm is not None and max_norm < norm < math.inf:
         gradient *= max_norm / norm
     return norm

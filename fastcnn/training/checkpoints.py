@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 
 FORMAT = "fastcnn-checkpoint-2"
 #: Stands in the JSON text for an array of the file.
@@ -100,7 +100,7 @@ def read_file(path: Path) -> bytes:
         If it is missing or cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
+        with expanded(path).open("rb") as file:
             start = file.read(8)
             length = int.from_bytes(start, "little")
             if len(start) == 8 and length > os.fstat(file.fileno()).st_size:

@@ -14,7 +14,7 @@ from fastcnn.data.augment import Augment
 from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.checks import check_statistics
 from fastcnn.layers import Model
@@ -26,16 +26,24 @@ from fastcnn.training.callbacks import Callback
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
+from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.run import METRICS, Run, checksum, describe_fit
-from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
+from fastcnn.training.samples import (
+    Data,
+    Samples,
+    as_samples,
+    sample_weight_of,
+    say_unused,
+    training_preprocessing,
+)
 from fastcnn.training.saver import Saver, check_same
 
 log = logging.getLogger("fastcnn.training")
 
 #: Parts of a run's config that all processes of one training must share.
-AGREED = ("model", "data", "loss", "optimizer", "schedule", "training")
+AGREED = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 def fit(
@@ -68,8 +76,10 @@ def fit(
     ----------
     model : Model
     train, test : Dataset, or (x, y), or (x, y, sample_weight)
-        ``x`` of shape (N, C, H, W), already normalised if it is floating-point; bytes are divided
-        by 255. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
+        ``x`` of shape (N, C, H, W): bytes, which are divided by 255, or floating-point numbers,
+        which are taken as they are; a Dataset's preprocessing also normalises them. The model
+        keeps this as ``model.preprocessing``, and it is applied to all that the model is given
+        from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
         ``test`` is evaluated after every epoch.
     epochs : int
     batch_size : int
@@ -123,8 +133,9 @@ def fit(
     ShapeError, DataError, ConfigurationError
         Before training, if something does not fit.
     NonFiniteError
-        If the loss becomes NaN or infinite; the model then holds the weights of the last epoch
-        that ended well.
+        If a loss, a gradient, the weights, running statistics or the optimiser's state become NaN
+        or infinite; the model then holds the weights of the last epoch that ended well. Also
+        before the first step, if the model's own weights are not finite.
     CheckpointError
         If ``resume`` finds no usable checkpoint, or one of other settings.
     RankError
@@ -155,11 +166,17 @@ def fit(
             if resume and out is None and world.is_root:
                 raise ConfigurationError("resume needs the run's folder: out=FOLDER")
             training_data = as_samples(train, "train", model, loss)
-            test_data = None if test is None else as_samples(test, "test", model, loss)
+            preprocessing = training_preprocessing(model, training_data)
+            test_data = None
+            if test is not None:
+                test_data = as_samples(test, "test", model, loss, preprocessing)
             shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered_reduction else 1)
             for size in {min(batch_size, len(training_data)), len(training_data) % batch_size}:
                 if size:
                     check_statistics(model.graph(), shards.smallest(size))
+            problem = not_finite(model.state_dict())
+            if problem is not None:
+                raise NonFiniteError(f"the model is not finite before training: {problem}")
             vector = model.parameter_vector
             average = None if ema_decay is None else WeightAverage(vector, ema_decay)
             own_threads = world.threads() if threads is None else threads
@@ -175,6 +192,9 @@ def fit(
                     augment=None if augment is None else asdict(augment),
                     average_every=average_every, ordered_reduction=ordered_reduction,
                 )  # fmt: skip
+            if world.is_root:
+                say_unused(preprocessing, training_data)
+            model.preprocessing = preprocessing
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
         executor = _executor(
@@ -265,9 +285,11 @@ def evaluate(
     """
     loss = loss or CrossEntropyLoss()
     checked = as_samples(data, "data", model, loss)
+    if model.preprocessing.trained_on is None:
+        say_unused(model.preprocessing, checked)
     weight = sample_weight_of(checked)
     executor = make_executor(model, loss=loss, optimizer=SGD(), backend=backend, batch_size=256)
-    return executor.evaluate(checked.images, checked.labels, checked.normalisation, weight)
+    return executor.evaluate(checked.images, checked.labels, weight)
 
 
 def _check_numbers(

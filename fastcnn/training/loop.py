@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.distributed import World
-from fastcnn.errors import NonFiniteError
+from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
 from fastcnn.optim import Schedule, learning_rates
@@ -19,6 +19,7 @@ from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
+from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.samples import Samples, sample_weight_of
@@ -26,6 +27,9 @@ from fastcnn.training.saver import Saver
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
+DIVERGED = (
+    "Training has diverged: lower the learning rate, clip the gradient (clip_norm), or warm up"
+)
 
 
 @dataclass
@@ -122,8 +126,12 @@ class TrainingLoop:
         Raises
         ------
         CheckpointError
-            If it is another model's or optimiser's.
+            If it is another model's or optimiser's, or holds weights that are not finite.
         """
+        for name in ("model", "last_good", "optimizer"):
+            problem = not_finite(state[name])
+            if problem is not None:
+                raise CheckpointError(f"the checkpoint holds {problem} that are not finite")
         self.model.load_state_dict(state["model"])
         self.executor.load_optimizer_state(state["optimizer"])
         self.executor.step = state["step"]
@@ -170,6 +178,7 @@ class TrainingLoop:
                     self.saver.save(self)  # what is killed before its first epoch is resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
                     self._epoch(per_epoch, feed, test)
+                self._check_finite()  # callbacks may have written to the model
                 self.history.stop_reason = self.control.stop_reason
             self.history.status = "finished"
         except KeyboardInterrupt as error:
@@ -186,6 +195,9 @@ class TrainingLoop:
             self.history.status = "failed"
             raise
         finally:
+            # An interrupt may come between a step and the check of what it did.
+            if not_finite(self.model.state_dict()) is not None:
+                self.model.load_state_dict(self.last_good)
             whole = self.history.status == "finished" or self.interrupts.raised_between_steps
             with ExitStack() as ending:  # from the last to the first, whatever one of them raises
                 for listener in self.listeners:
@@ -205,7 +217,7 @@ class TrainingLoop:
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
             self._agree()
-        record = {
+        record: dict[str, Any] = {
             "kind": "epoch",
             "epoch": progress.epoch,
             "train_loss": progress.loss_sum / progress.weight_sum,
@@ -219,11 +231,20 @@ class TrainingLoop:
             # Other processors may round otherwise: no process may drift away.
             for value in self.model.state_dict().values():
                 self.world.copy_from_root(value)
+        self._check_finite()
         with self._averaged():
             if test is not None:
-                record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
-                    test.images, test.labels, test.normalisation, sample_weight_of(test)
-                )
+                with np.errstate(over="ignore", invalid="ignore"):
+                    record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
+                        test.images, test.labels, sample_weight_of(test)
+                    )
+                if not math.isfinite(record["test_loss"]):
+                    raise NonFiniteError(
+                        f"the test loss became {record['test_loss']} after epoch "
+                        f"{progress.epoch}, with finite weights: training has diverged (lower the "
+                        "learning rate, clip the gradient), or the test data hold far larger "
+                        "numbers than the training data"
+                    )
             self.history.epochs.append(record)
             self.last_good = self.model.copy_state()
             for listener in self.listeners:
@@ -262,12 +283,12 @@ class TrainingLoop:
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
             results = self.executor.train_steps(
-                batches.images, batches.labels, batches.order, rates, feed.data.normalisation,
-                batches.weight,
-            )  # fmt: skip
+                batches.images, batches.labels, batches.order, rates, batches.weight
+            )
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
+        self._agree_that_finite({"the weights": self.model.parameter_vector})
         weight = sample_weight_of(feed.data)
         each = np.ones(len(samples)) if weight is None else weight[samples]
         sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
@@ -307,7 +328,7 @@ class TrainingLoop:
     def _record_steps(self, losses: np.ndarray, rates: np.ndarray, norms: np.ndarray) -> None:
         first = self.executor.step - len(losses) + 1
         for index, (loss, lr) in enumerate(zip(losses, rates, strict=True)):
-            if not np.isfinite(loss):
+            if not np.isfinite(loss) or np.isinf(norms[index]):
                 raise NonFiniteError(self._explain(first + index, loss, lr, norms[index]))
             self.history.steps.append(
                 {"kind": "step", "epoch": self.progress.epoch, "step": first + index,
@@ -316,8 +337,24 @@ class TrainingLoop:
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"
+        what = f"loss became {loss}" if not np.isfinite(loss) else "gradient became infinite"
         return (
-            f"the loss became {loss} at step {step} (epoch {self.progress.epoch}): learning rate "
-            f"{lr:.3g}, gradient norm {norm:.3g}, loss before {before}. Training has diverged: "
-            "lower the learning rate, clip the gradient (clip_norm), or warm up"
+            f"the {what} at step {step} (epoch {self.progress.epoch}): learning rate "
+            f"{lr:.3g}, gradient norm {norm:.3g}, loss before {before}. {DIVERGED}"
         )
+
+    def _check_finite(self) -> None:
+        """Refuse to keep anything that is not finite: weights, statistics, optimiser, average."""
+        average = {} if self.average is None else {"the average": self.average.average}
+        optimizer = self.executor.optimizer_state()
+        slots = {f"the optimiser's {name}": value for name, value in optimizer.items()}
+        self._agree_that_finite(self.model.state_dict() | average | slots)
+
+    def _agree_that_finite(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise on all processes if one of them has an array that is not finite."""
+        problem = not_finite(arrays)
+        if self.world.largest(float(problem is not None)):
+            raise NonFiniteError(
+                f"{problem or 'numbers of another process'} became NaN or infinite at or before "
+                f"step {self.executor.step} (epoch {self.progress.epoch}). {DIVERGED}"
+            )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastcnn.cores import available_cores
+
+#: Windows can wait for no more processes at once.
+MOST_WORKERS = 61 if sys.platform == "win32" else 1 << 16
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -35,8 +39,8 @@ def run_jobs(
     held : tuple
         Further arguments, the same for all jobs: sent to each process once.
     workers : int, optional
-        Processes; by default one for each core, and never more than jobs. With 1 the jobs are
-        done in this process, in their order.
+        Processes; by default one for each core, and never more than jobs, or than 61 on
+        Windows. With 1 the jobs are done in this process, in their order.
 
     Yields
     ------
@@ -50,7 +54,7 @@ def run_jobs(
     Exception
         What a task raised.
     """
-    workers = min(workers or available_cores(), len(jobs))
+    workers = min(workers or available_cores(), len(jobs), MOST_WORKERS)
     if workers <= 1:
         for index, job in enumerate(jobs):
             yield index, task(job, *held)

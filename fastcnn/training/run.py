@@ -6,27 +6,29 @@ import time
 import zlib
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 import fastcnn
-from fastcnn.data.dataset import Normalisation
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import FolderLock, atomic_write, remove_unfinished
+from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
+from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
 #: What a run's config holds, beside its versions and its status.
-PARTS = ("model", "data", "loss", "optimizer", "schedule", "training")
+PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -54,11 +56,11 @@ class Run:
             If the folder holds something already (and not ``overwrite``), cannot be written, or
             another training writes to it.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()) and not overwrite:
+            if {path.name for path in folder.iterdir()} - {LOCK_FILE} and not overwrite:
                 raise ConfigurationError(
                     f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
                 )
@@ -80,7 +82,7 @@ class Run:
         CheckpointError
             If the folder holds no run, or its config is corrupt.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -127,12 +129,16 @@ class Run:
         atomic_write(self.folder / CONFIG, content.encode())
 
     def save_weights(self, model: Model) -> None:
-        """Write the model's parameters and buffers as safetensors, under PyTorch's keys."""
+        """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
+
+        Its preprocessing is in the file's metadata.
+        """
         from safetensors.numpy import save
 
         # safetensors writes the memory of an array as it lies: only C order is safe.
         state = {key: np.asarray(value, order="C") for key, value in model.state_dict().items()}
-        atomic_write(self.folder / WEIGHTS, save(state))
+        metadata = model.preprocessing.to_metadata()
+        atomic_write(self.folder / WEIGHTS, save(state, metadata))
 
     def load_model(self) -> Model:
         """The trained model.
@@ -164,6 +170,7 @@ class Run:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
         model.load_state_dict(state)
+        model.preprocessing = self.preprocessing
         return model
 
     @property
@@ -172,10 +179,18 @@ class Run:
         return tuple(self.config["data"]["classes"])
 
     @property
-    def normalisation(self) -> Normalisation:
-        """How images become input."""
-        data = self.config["data"]
-        return Normalisation(tuple(data["mean"]), tuple(data["std"]))
+    def preprocessing(self) -> Preprocessing:
+        """How samples become the network's input.
+
+        Raises
+        ------
+        CheckpointError
+            If the config does not say so.
+        """
+        try:
+            return Preprocessing.from_dict(self.config["preprocessing"])
+        except ConfigurationError as error:
+            raise CheckpointError(f"{self.folder / CONFIG} is damaged: {error}") from None
 
     def metrics(self, kind: str = "epoch") -> list[dict[str, Any]]:
         """The records of one kind, ``epoch`` or ``step``."""
@@ -264,8 +279,6 @@ def describe_fit(
     **settings: Any,
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
-    import numba
-
     return {
         "format": "fastcnn-run-1",
         "status": "running",
@@ -277,6 +290,7 @@ def describe_fit(
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
+        "preprocessing": training_preprocessing(model, data).to_dict(),
         "data": {
             "name": data.name,
             "source": data_source,
@@ -284,8 +298,6 @@ def describe_fit(
             "checksum": checksum(data),
             "test_checksum": None if test is None else checksum(test),
             "classes": list(data.classes),
-            "mean": list(data.normalisation.mean),
-            "std": list(data.normalisation.std),
         },
         "loss": {"name": loss.operation, **loss.arguments},
         "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
@@ -295,7 +307,7 @@ def describe_fit(
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": numba.__version__,
+            "numba": version("numba"),
         },
     }
 
@@ -305,11 +317,13 @@ CHECKED_IMAGES = 2048
 
 
 def _definition(model: Model) -> dict[str, Any] | None:
-    """The model as plain data, where it has such a form."""
+    """The model as plain data, where it has such a form; its preprocessing is a part of its own."""
     try:
-        return to_definition(model)
+        definition = to_definition(model)
     except ConfigurationError:
         return None
+    definition.pop("preprocessing", None)
+    return definition
 
 
 def checksum(data: Any, images: int | None = CHECKED_IMAGES) -> str:

@@ -66,6 +66,7 @@ class Saver:
         self.written = time.monotonic()
         self.best_loss = math.inf
         self.best: dict[str, np.ndarray] | None = None
+        self.metadata: dict[str, str] = {}
         self._best_is_new = False
 
     def save_after_epoch(self, loop: "TrainingLoop") -> None:
@@ -102,7 +103,7 @@ class Saver:
             from safetensors.numpy import save
 
             with writing(self.folder):
-                atomic_write(self.folder / BEST, save(self.best))
+                atomic_write(self.folder / BEST, save(self.best, self.metadata))
             self._best_is_new = False
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:
@@ -111,6 +112,7 @@ class Saver:
         if loss < self.best_loss:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
+            self.metadata = model.preprocessing.to_metadata()
 
     def resume(self, loop: "TrainingLoop") -> None:
         """Bring a loop and its history to where the last checkpoint was written.
@@ -130,6 +132,7 @@ class Saver:
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
+            self.metadata = loop.model.preprocessing.to_metadata()
             steps, epochs = loop.executor.step, loop.progress.epoch - 1
             restore_history(loop.history, self.metrics, steps, epochs)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -193,7 +196,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
     CheckpointError
         The message names what differs.
     """
-    parts = ("model", "data", "loss", "optimizer", "schedule", "training")
+    parts = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
     now = json.loads(json.dumps(now))
     found = [
         line

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcnn.extras import require
+from fastcnn.files import expanded
 from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History
@@ -28,7 +29,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | Path, histograms: bool = False) -> None:
-        self.folder = Path(folder)
+        self.folder = expanded(folder)
         self.histograms = histograms
         self._module = require("tensorboardX", "tensorboard")
         self._writer: Any = None

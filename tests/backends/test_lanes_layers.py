@@ -1,6 +1,7 @@
 """Every kind of layer runs on the engine itself: planned, trained and asked, never by im2col."""
 
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,18 @@ import pytest
 import fastcnn
 from fastcnn.analysis.gradient_cases import CASES
 from fastcnn.backends.operations import OPERATIONS
-from fastcnn.execution import loss_and_gradients
-from fastcnn.layers import Add, Flatten, Layer, Linear, Residual, Sequential, Sigmoid
+from fastcnn.execution import loss_and_gradients, predict_logits
+from fastcnn.layers import (
+    Add,
+    BatchNorm1d,
+    BatchNorm2d,
+    Flatten,
+    Layer,
+    Linear,
+    Residual,
+    Sequential,
+    Sigmoid,
+)
 
 
 def network(layer: Layer, shape: tuple[int, ...]) -> Sequential:
@@ -46,7 +57,7 @@ def test_a_layer_is_the_engines(
         )
         assert value == pytest.approx(expected[0], rel=1e-5)
         assert gradient == pytest.approx(expected[2], abs=2e-5 * np.abs(expected[2]).max())
-    assert not caplog.records
+    assert not [entry for entry in caplog.records if entry.name == "fastcnn.lanes"]
 
 
 _PLAIN = OPERATIONS["relu"]
@@ -71,3 +82,16 @@ def test_samples_of_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
         found.append((history.final["train_loss"], model.logits(x, backend=backend)))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
     assert found[1][1] == pytest.approx(found[0][1], abs=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("layer", [BatchNorm2d, BatchNorm1d])
+def test_statistics_of_the_batch_outside_training(layer: Any, threads: int) -> None:
+    """Without running statistics a prediction needs all blocks before it normalises any."""
+    norm = layer(4, track_running_stats=False)
+    layers = [Flatten(), norm] if layer is BatchNorm1d else [norm, Flatten()]
+    model = Sequential(*layers, Linear(4, 2, seed=0), input_shape=(4, 1, 1))
+    x = np.random.default_rng(0).standard_normal((90, 4, 1, 1)).astype(np.float32)
+    expected = predict_logits(model, x, backend="im2col")
+    actual = predict_logits(model, x, backend="lanes", threads=threads)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)

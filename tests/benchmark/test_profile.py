@@ -1,5 +1,6 @@
 """Peaks of the machine and the profile of a program. Nothing here asserts a time."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,12 +82,33 @@ def test_records_keep_everything(profiled: Profile, tmp_path: Path) -> None:
 
 
 def test_contradictions_are_pointed_out(profiled: Profile) -> None:
-    message = "measure again on a quiet machine"
+    message = "the machine is busy; measure again"
     fast = Peaks(1, 1e18, {"L2": 1e18}, {"L2": 1})
-    calm = replace(profiled, peaks=fast, step=profiled.total())
+    rows = [replace(row, in_step=row.seconds) for row in profiled.rows]
+    calm = replace(profiled, rows=rows, peaks=fast, step=profiled.total())
     assert message not in calm.summary()
     assert message in replace(calm, step=profiled.total() / 2).summary()
     assert message in replace(calm, peaks=replace(fast, flops=1.0)).summary()
+
+
+def test_impossible_shares_are_not_printed(profiled: Profile, tmp_path: Path) -> None:
+    """In the step a row takes between nothing and all of it, and no row is above the peak."""
+    fast = Peaks(1, 1e18, {"L2": 1e18}, {"L2": 1})
+    rows = [replace(row, in_step=0.5 * profiled.step) for row in profiled.rows]
+    rows[0] = replace(rows[0], in_step=-2.1 * profiled.step)
+    rows[1] = replace(rows[1], in_step=3.0 * profiled.step)
+    rows[2] = replace(rows[2], flops=10**12, seconds=1e-9)
+    busy = replace(profiled, rows=rows, peaks=fast)
+    percents = [float(found) for found in re.findall(r"(-?[\d.]+) %", busy.table())]
+    assert percents
+    assert min(percents) >= 0
+    assert max(percents) <= 100
+    assert "the machine is busy" in busy.summary()
+    figure = roofline_figure(busy)
+    assert any("the machine is busy" in text.get_text() for text in figure.texts)
+    labels = " ".join(label.get_text() for label in figure.axes[1].get_yticklabels())
+    assert rows[0].name not in labels
+    save_figure(figure, tmp_path / "busy.png")
 
 
 def test_figure(profiled: Profile, tmp_path: Path) -> None:

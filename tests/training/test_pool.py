@@ -54,3 +54,10 @@ def test_a_script_that_lacks_its_guard_ends_and_says_why(tmp_path: Path) -> None
     )  # fmt: skip
     assert done.stdout.splitlines() == ["{0: None, 1: None}"]
     assert "if __name__ == '__main__':" in done.stderr
+
+
+def test_no_more_workers_than_the_system_can_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows waits for at most 61 processes; with a limit of one, the work is done in this one."""
+    monkeypatch.setattr(sys.modules["fastcnn.training.pool"], "MOST_WORKERS", 1)
+    results = dict(run_jobs(describe, [1, 2], (10,), workers=70))
+    assert results == dict(run_jobs(describe, [1, 2], (10,), workers=1))

@@ -29,7 +29,7 @@ class StopAt(Callback):
 
     def on_steps(self, steps: Any) -> None:
         if steps.step >= self.step:
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)
             self.step = 1 << 60
 
 
@@ -119,12 +119,13 @@ class Second(Callback):
             fit(network(), TRAIN, TEST, **settings(epochs=2), out=self.folder, resume=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders")
 def test_one_training_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
     history = fit(
         network(), TRAIN, TEST, **settings(epochs=2, callbacks=[Second(tmp_path)]), out=tmp_path
     )
     assert len(history.epochs) == 2
+    if os.name == "nt":
+        return  # links need a right that users rarely have
     link = tmp_path.parent / f"{tmp_path.name}-link"
     link.symlink_to(tmp_path)
     again = settings(epochs=2, callbacks=[])

@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from fastcnn.codegen import compiled
 
 
 def relu(x: np.ndarray) -> np.ndarray:
@@ -116,7 +117,7 @@ def _normal_area(x: np.ndarray) -> np.ndarray:
     return area
 
 
-@njit(cache=True, nogil=True)
+@compiled("real[:]", "out real[:]")
 def _fill_normal_area(x: np.ndarray, area: np.ndarray) -> None:
     """The normal distribution function: numpy has no error function."""
     for i in range(x.size):

@@ -1,4 +1,4 @@
-"""Adaptive average pooling as two products with matrices of shares."""
+"""Adaptive average pooling: means over rows, then over columns."""
 
 import numpy as np
 
@@ -7,29 +7,34 @@ from fastcnn.backends.geometry import AdaptiveSize, adaptive_output, adaptive_wi
 
 def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
     """Mean over windows that share the map out over the output's pixels."""
-    rows, columns = _shares(x, output_size)
-    return rows @ x @ columns.T
+    rows, columns = adaptive_output(x.shape[2:], output_size)
+    return _means(_means(x, rows, axis=2), columns, axis=3)
 
 
 def adaptive_avg_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:
     """The gradient of each window is spread evenly over its pixels."""
-    rows, columns = _shares(x, output_size)
-    return rows.T @ grad_output @ columns
+    return _spread(_spread(grad_output, x.shape[3], axis=3), x.shape[2], axis=2)
 
 
-def _shares(x: np.ndarray, output_size: AdaptiveSize) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each row in each row of the output, and the same of columns."""
-    rows, columns = (
-        _share(*sizes, x.dtype)
-        for sizes in zip(x.shape[2:], adaptive_output(x.shape[2:], output_size), strict=True)
-    )
-    return rows, columns
+def _means(x: np.ndarray, output: int, axis: int) -> np.ndarray:
+    """Mean over each window along one axis.
+
+    Not a product with a matrix of shares: an infinity times the share 0 of a window that does not
+    hold it would be NaN.
+    """
+    along = np.moveaxis(x, axis, 0)
+    means = np.empty((output, *along.shape[1:]), x.dtype)
+    for i, (first, end) in enumerate(adaptive_windows(len(along), output)):
+        along[first:end].mean(axis=0, out=means[i])
+    return np.moveaxis(means, 0, axis)
 
 
-def _share(size: int, output: int, dtype: np.dtype) -> np.ndarray:
-    share = np.zeros((output, size), dtype)
-    for i, (first, end) in enumerate(adaptive_windows(size, output)):
-        share[i, first:end] = 1.0 / (end - first)
-    return share
+def _spread(gradient: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """The gradient of :func:`_means` with respect to an input of ``size`` along the axis."""
+    along = np.moveaxis(gradient, axis, 0)
+    spread = np.zeros((size, *along.shape[1:]), gradient.dtype)
+    for i, (first, end) in enumerate(adaptive_windows(size, len(along))):
+        spread[first:end] += along[i] / (end - first)
+    return np.ascontiguousarray(np.moveaxis(spread, 0, axis))

@@ -67,5 +67,6 @@ def _by_channel(values: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _scale(weight: np.ndarray | None, variance: np.ndarray, eps: float) -> np.ndarray:
-    inverse = 1 / np.sqrt(variance + eps)
+    # In float64: in float32 a small eps would be 0, and the root of a small variance inexact.
+    inverse = (1.0 / np.sqrt(variance.astype(np.float64) + eps)).astype(variance.dtype)
     return inverse if weight is None else weight * inverse

@@ -5,7 +5,7 @@ from fastcnn.backends.lanes import conv_rows, direct_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.conv_method import gradient_halo
-from fastcnn.backends.lanes.grouping import RENAMES, Group
+from fastcnn.backends.lanes.grouping import RENAMES, Group, takes_batch_statistics
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
@@ -338,7 +338,7 @@ class Backward:
         planner, node = self.planner, group.node
         x = self.values[group.source]
         block = -(-2 * x.channels // LANES) * LANES
-        of_batch = planner.training or not node.arguments["track_running_stats"]
+        of_batch = takes_batch_statistics(node, planner.training)
         columns = {
             "batch": planner.statistics[group.target], "relu": int(group.relu),
             "extra": planner.allocate(block * planner.blocks), "extra_block": block,

@@ -47,7 +47,7 @@ call = define("int64", _emit_call, *["int64"] * (3 + len(NUMBERS)))
 @linked
 def batch_weight(weights, order, start, count):
     """Mean weight of one batch's samples; 1 where samples have none."""
-    if weights.size <= 1:
+    if weights.size == 0:
         return 1.0
     total = 0.0
     for sample in range(start, start + count):

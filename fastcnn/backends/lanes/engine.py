@@ -33,9 +33,9 @@ THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 #: Optimisers of which the engine has the update.
 KINDS = ("sgd", "adam", "adamw", "rmsprop")
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-NO_BYTES, NO_FLOATS = np.zeros(1, np.uint8), np.zeros(1, np.float32)
-NO_LABELS = np.full(1, -1, np.int64)
-NO_WEIGHTS = np.ones(1)
+# Kernels take what is empty for what is not there.
+NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+NO_LABELS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0)
 
 
 def default_threads() -> int:
@@ -140,21 +140,23 @@ class Engine:
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
         entries, update, square = self.prepare(update_name(kind, settings))
-        fields = {
+        chosen = np.zeros(6) if settings is None else settings
+        fields: dict[str, Any] = {
             "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self.gradient,
-            "S1": first, "S2": second, "settings": np.zeros(6) if settings is None else settings,
+            "S1": first, "S2": second, "settings": chosen,
             "bytes_": flat if is_bytes else NO_BYTES, "floats": NO_FLOATS if is_bytes else flat,
             "order": order, "labels": labels, "targets": targets, "weights": weights,
             "outputs": outputs, "losses": self._block_losses, "hits": self._block_hits,
             "squares": self._squares, "seed": seed, "first_sample": first_sample,
         }  # fmt: skip
         step_values = {
-            "phases": phases, "program": self.program.rows.reshape(-1), "entries": entries, "rates": rates,
+            "phases": phases, "program": self.program.rows.reshape(-1), "entries": entries,
+            "rates": rates,
             "first_step": first_step, "batch": self.program.batch, "samples": len(order),
             "order": order, "weights": weights, "losses": losses, "hits": hits, "norms": norms,
             "block_losses": self._block_losses, "block_hits": self._block_hits,
             "squares": self._squares, "owners": self._owners(threads),
-            "units": -(-self.parameters.size // UNIT), "limit": fields["settings"][5],
+            "units": -(-self.parameters.size // UNIT), "limit": chosen[5],
             "update": update, "square": square,
         }  # fmt: skip
         for name, (offset, channels) in self.program.running.items():
@@ -241,7 +243,8 @@ def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
 def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
     """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
     numbers = sorted({int(number) for number in rows[:, KERNEL]})
-    sources = [dispatcher_source(), *(kernel_source(key) for key in (*numbers, *more))]
+    keys: list[int | str] = [*numbers, *more]
+    sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
     found = build.addresses(sources)[1:]
     table = {
         number: (address, int(KERNELS[number].many))
@@ -252,15 +255,7 @@ def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
 
 
 def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
-    """Run rows over one block, of kernels that need no table but one of a single position 0.
-
-    Raises
-    ------
-    Unsupported
-        If nothing may be compiled.
-    """
-    if build.is_disabled():
-        raise Unsupported("NUMBA_DISABLE_JIT")
+    """Run rows over one block, of kernels that need no table but one of a single position 0."""
     (entries,) = load_kernels(rows)
     nothing, one = np.zeros(1), np.zeros(1, np.int64)
     fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}

@@ -6,7 +6,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes import conv_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Buffer
-from fastcnn.backends.lanes.grouping import Group, Unsupported
+from fastcnn.backends.lanes.grouping import Group, Unsupported, takes_batch_statistics
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
@@ -174,7 +174,7 @@ class Forward:
         if node.arguments["track_running_stats"]:
             running = planner.allocate(2 * x.channels)
             planner.running[node.name] = running, x.channels
-        of_batch = planner.training or running < 0
+        of_batch = takes_batch_statistics(node, planner.training)
         columns = {
             "channels": x.channels, "positions": len(x.vectors()), "batch": statistics,
             "running": running, "w": parameter_offset(planner, group, "weight"),

@@ -42,7 +42,7 @@ def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
 @linked
 def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part, parts):
     """Pack one block of the input, of bytes where there are some, else of floats."""
-    if bytes_.size > 1:
+    if bytes_.size > 0:
         pack_block(A, T, r, block, slot, count, order, start, bytes_, part, parts)
     else:
         pack_block(A, T, r, block, slot, count, order, start, floats, part, parts)

@@ -424,6 +424,12 @@ def kernel_source(key: int | str) -> Source:
     return Source(function, kernel_entry(f"fastcnn_{symbol}", function, fixed), origin)
 
 
+def all_sources() -> list[Source]:
+    """What all kernels and the dispatcher are compiled from."""
+    keys: tuple[int | str, ...] = (*KERNELS, *UPDATES, SQUARES)
+    return [dispatcher_source(), *(kernel_source(key) for key in keys)]
+
+
 def dispatcher_source() -> Source:
     """What the dispatcher is compiled from."""
     entry = ArgumentEntry("fastcnn_run", tuple(dispatcher.KINDS.values()))

@@ -69,7 +69,7 @@ def cross_entropy(
             mean += value
             exponentials += math.exp(value - largest)
         log_sum = math.log(exponentials) + largest
-        if targets.size > 1:
+        if targets.size > 0:
             label, probable = 0, targets[row * classes]
             for k in range(classes):
                 share = targets[row * classes + k]
@@ -83,7 +83,7 @@ def cross_entropy(
             A[y0 + label * LANES + lane] -= (np.float32(1.0) - smoothing) * inverse
         if smoothing > 0:
             own += smoothing * (log_sum - mean / classes)
-        if weights.size > 1:
+        if weights.size > 0:
             weight = weights[row] / mean_weight
             own *= weight
             for k in range(classes):
@@ -111,7 +111,7 @@ def mean_squared_error(
         sample, weight = block * LANES + lane, 1.0
         if classified and sample < count:
             right += largest_output(A, x0 + lane, size) == labels[order[start + sample]]
-        if weights.size > 1 and sample < count:
+        if weights.size > 0 and sample < count:
             weight = weights[order[start + sample]] / mean_weight
         for k in range(size):
             at = k * LANES + lane

@@ -37,7 +37,7 @@ def image(A, T, r, order, start, bytes_, floats):
     for channel in range(channels):
         scale, shift = A[r[SCALE] + channel], A[r[SCALE] + channels + channel]
         for i in range(channel * size, (channel + 1) * size):
-            value = np.float32(bytes_[source + i]) if bytes_.size > 1 else floats[source + i]
+            value = np.float32(bytes_[source + i]) if bytes_.size > 0 else floats[source + i]
             A[r[Y] + places[i]] = value * scale + shift
 
 

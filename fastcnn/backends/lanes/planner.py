@@ -133,10 +133,10 @@ class Planner:
         return offset
 
     def table(self, values: Any, repeat: int = 0) -> int:
-        """Place of a table; its last ``repeat`` entries are repeated to fill a tile."""
+        """Place of a table; its last ``repeat`` entries, or all, are repeated to fill a tile."""
         values = np.asarray(values).ravel().astype(np.int32)
         if repeat and values.size:
-            values = np.concatenate([values, np.tile(values[-repeat:], L.POSITION_PAD // repeat)])
+            values = np.concatenate([values, np.resize(values[-repeat:], L.POSITION_PAD)])
         content = values.tobytes()
         if content not in self._known_tables:
             self._known_tables[content] = self.table_size

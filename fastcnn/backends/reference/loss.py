@@ -21,11 +21,12 @@ def cross_entropy(
     total = 0.0
     for n in range(N):
         largest = float(max(logits[n]))
-        log_sum = largest + math.log(sum(math.exp(float(z) - largest) for z in logits[n]))
+        log_sum = math.log(sum(math.exp(float(z) - largest) for z in logits[n]))
         for k in range(K):
             share = _target_share(k, target[n], K, label_smoothing)
-            if share > 0.0:
-                loss = share * (log_sum - float(logits[n, k]))
+            # A class that is not the target does not count, even where its logit is infinite.
+            if share > 0.0 or target.ndim == 2:
+                loss = share * (log_sum - (float(logits[n, k]) - largest))
                 total += loss * _sample_share(n, N, sample_weight)
     return total
 
@@ -58,7 +59,8 @@ def mse(
     elements = prediction.size // N
     total = 0.0
     for index in np.ndindex(prediction.shape):
-        square = (float(prediction[index]) - float(target[index])) ** 2
+        difference = float(prediction[index]) - float(target[index])
+        square = difference * difference
         total += square / elements * _sample_share(index[0], N, sample_weight)
     return total
 
@@ -76,7 +78,7 @@ def mse_backward(
     for index in np.ndindex(prediction.shape):
         difference = float(prediction[index]) - float(target[index])
         share = _sample_share(index[0], N, sample_weight)
-        grad[index] = grad_output * 2.0 * difference / elements * share
+        grad[index] = difference * (2.0 * grad_output * share / elements)
     return grad
 
 

@@ -1,9 +1,10 @@
 """Batch normalisation one value at a time."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
+
+from fastcnn.backends.reference.sums import root, total
 
 
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -11,9 +12,10 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean, variance = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
     for c in range(x.shape[1]):
         values = [float(x[index]) for index in _channel(x.shape, c)]
-        middle = math.fsum(values) / len(values)
+        middle = total(values) / len(values)
+        squares = [(value - middle) * (value - middle) for value in values]
         mean[c] = middle
-        variance[c] = math.fsum((value - middle) ** 2 for value in values) / len(values)
+        variance[c] = total(squares) / len(values)
     return mean, variance
 
 
@@ -30,7 +32,7 @@ def batch_norm(
         mean, variance = batch_statistics(x)
     y = np.empty(x.shape, x.dtype)
     for c in range(x.shape[1]):
-        inverse = 1.0 / math.sqrt(float(variance[c]) + eps)
+        inverse = 1.0 / root(float(variance[c]) + eps)
         for index in _channel(x.shape, c):
             normalised = (float(x[index]) - float(mean[c])) * inverse
             y[index] = normalised * _or(weight, c, 1.0) + _or(bias, c, 0.0)
@@ -56,16 +58,16 @@ def batch_norm_backward(
     grad_x = np.empty(x.shape, x.dtype)
     grad_weight, grad_bias = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
     for c in range(x.shape[1]):
-        inverse = 1.0 / math.sqrt(float(variance[c]) + eps)
+        inverse = 1.0 / root(float(variance[c]) + eps)
         pixels = list(_channel(x.shape, c))
         z = {index: (float(x[index]) - float(mean[c])) * inverse for index in pixels}
-        total = math.fsum(float(grad_output[index]) for index in pixels)
-        product = math.fsum(float(grad_output[index]) * z[index] for index in pixels)
-        grad_weight[c], grad_bias[c] = product, total
+        plain = total(float(grad_output[index]) for index in pixels)
+        product = total(float(grad_output[index]) * z[index] for index in pixels)
+        grad_weight[c], grad_bias[c] = product, plain
         for index in pixels:
             dy = float(grad_output[index])
             if of_batch:
-                dy -= (total + z[index] * product) / len(pixels)
+                dy -= (plain + z[index] * product) / len(pixels)
             grad_x[index] = _or(weight, c, 1.0) * inverse * dy
     return grad_x, grad_weight, grad_bias
 

@@ -1,0 +1,216 @@
+"""Weak and strong scaling on this machine, beside the model's prediction.
+
+``python -m bench.mpi_scaling`` starts jobs of one and two processes, writes what they
+measure to ``docs/benchmarks/mpi.json`` and the tables into ``docs/scaling.md``; ``mpiexec`` must be
+installed (``pip install 'fastcnn[mpi]'``). Names of cases, such as ``report_cnn-64``, measure
+these alone and leave the others as they were.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fastcnn.benchmark.environment import describe_environment
+from fastcnn.benchmark.records import Records
+from fastcnn.distributed.scaling import Network, StepCost, predict
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, PAGE = ROOT / "docs" / "benchmarks", ROOT / "docs" / "scaling.md"
+BEGIN, END = "<!-- begin: bench/mpi_scaling.py -->", "<!-- end: bench/mpi_scaling.py -->"
+ROUNDS = 5
+#: Network, batch and steps of each timing.
+CASES = (("report_cnn", 64, 100), ("report_cnn", 256, 100), ("lenet5", 64, 100),
+         ("vgg_small", 64, 30))  # fmt: skip
+JOB = """
+import json, sys
+from dataclasses import asdict
+from statistics import median
+from time import perf_counter
+import numpy as np
+import fastcnn
+from fastcnn.distributed import join
+from fastcnn.distributed.scaling import measure_network, measure_step, measure_together
+from fastcnn.execution import make_executor
+
+name, batch, threads, repeats = sys.argv[1], *map(int, sys.argv[2:])
+world = join()
+model = getattr(fastcnn.models, name)(seed=0)
+made = {"step": measure_together(model, world, batch, threads, repeats)}
+if world.size > 1:
+    from mpi4py import MPI
+
+    made["weak"] = measure_together(model, world, world.size * batch, threads, repeats)
+    cost = measure_step(model, batch, threads, repeats)
+    network, made["sum"] = measure_network(world, cost.gradient_bytes)
+    made |= {"cost": asdict(cost), "network": asdict(network)}
+
+    share = batch // world.size
+    executor = make_executor(
+        model, loss=fastcnn.CrossEntropyLoss(), optimizer=fastcnn.optim.SGD(1e-6, momentum=0.9),
+        batch_size=share, threads=threads,
+    )
+    x = np.random.default_rng(0).standard_normal((share, *model.input_shape), np.float32)
+    y, chosen = np.zeros(share, np.int64), np.arange(share)
+    other = np.ones_like(model.parameter_vector)
+
+    def compute():
+        return executor.gradient(x, y, chosen)[2]
+
+    def after():
+        gradient = compute()
+        MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, gradient)
+        executor.update(gradient, 1e-6)
+
+    def buckets():
+        gradient = compute()
+        for part in np.array_split(gradient, 4):
+            MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, part)
+        executor.update(gradient, 1e-6)
+
+    def beside():
+        # All of the sum beside all of the gradient: more than any order of the layers allows.
+        request = MPI.COMM_WORLD.Iallreduce(MPI.IN_PLACE, other)
+        gradient = compute()
+        request.Wait()
+        executor.update(gradient, 1e-6)
+
+    ways = {"after": after, "buckets": buckets, "beside": beside}
+    times = {way: [] for way in ways}
+    for _ in range(repeats + 2):
+        for way, work in ways.items():
+            world.wait()
+            began = perf_counter()
+            work()
+            times[way].append(perf_counter() - began)
+    made["ways"] = {way: world.largest(median(some[2:])) for way, some in times.items()}
+if world.is_root:
+    print(json.dumps(made))
+"""
+
+
+def job(ranks: int, network: str, batch: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Run one job and return what its root measured."""
+    mpiexec = Path(sys.executable).parent / "mpiexec"
+    command = [str(mpiexec) if mpiexec.exists() else "mpiexec", "-n", str(ranks), sys.executable,
+               "-m", "mpi4py", "-c", JOB, network, str(batch), str(threads),
+               str(repeats)]  # fmt: skip
+    environment = {**os.environ, "FASTCNN_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{network}, {batch}: the job of {ranks} processes failed\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
+    """Seconds of one case: medians of some rounds, in which all jobs take turns."""
+    jobs = {"one": (1, 1), "threads": (1, 2), "two": (2, 1)}
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
+    for _ in range(ROUNDS):
+        for name, (ranks, threads) in jobs.items():
+            rounds[name].append(job(ranks, network, batch, threads, repeats))
+    two = rounds["two"]
+
+    def middle(part: str | None, key: str) -> float:
+        return median((made if part is None else made[part])[key] for made in two)
+
+    seconds = {name: median(made["step"] for made in rounds[name]) for name in jobs}
+    # One process alone has both cores' cache and memory to itself; the model's is measured beside.
+    cost = StepCost(
+        **{key: middle("cost", key) for key in ("fixed", "each")}, alone=seconds["one"],
+        gradient_bytes=two[0]["cost"]["gradient_bytes"],
+    )  # fmt: skip
+    link = Network(**{key: middle("network", key) for key in ("latency", "bandwidth")})
+    strong, weak = (predict(cost, link, batch, 2, each) for each in (False, True))
+    return {
+        "case": f"{network}-{batch}", "network": network, "batch": batch, **seconds,
+        "weak": middle(None, "weak"), "sum": middle(None, "sum"),
+        "predicted": strong.step + strong.communication,
+        "predicted_weak": weak.step + weak.communication,
+        **{way: middle("ways", way) for way in ("after", "buckets", "beside")},
+        "cost": asdict(cost), "link": asdict(link),
+        "spread": {name: sorted(made["step"] for made in rounds[name]) for name in jobs},
+    }  # fmt: skip
+
+
+def render(records: list[dict[str, Any]]) -> str:
+    """The tables of docs/scaling.md."""
+    lines = [
+        "| network, batch | 1 process, 1 thread | 1 process, 2 threads | 2 processes | predicted | "
+        "sum | weak, 2 processes | predicted |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['network']}, {r['batch']} | " + " | ".join(
+            f"{1e6 * r[key]:,.0f}"
+            for key in ("one", "threads", "two", "predicted", "sum", "weak", "predicted_weak")
+        ) + " |"
+        for r in records
+    ]  # fmt: skip
+    lines += [
+        "",
+        "| network, batch | speed-up by 2 threads | by 2 processes, strong | predicted | "
+        "by 2 processes, weak | predicted |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['network']}, {r['batch']} | " + " | ".join(
+            f"{gained:.2f}" for gained in (
+                r["one"] / r["threads"], r["one"] / r["two"], r["one"] / r["predicted"],
+                2 * r["one"] / r["weak"], 2 * r["one"] / r["predicted_weak"],
+            )
+        ) + " |"
+        for r in records
+    ]  # fmt: skip
+    lines += [
+        "",
+        "| network, batch | sum after the gradient | in 4 buckets | beside the gradient |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['network']}, {r['batch']} | "
+        + " | ".join(f"{1e6 * r[key]:,.0f}" for key in ("after", "buckets", "beside")) + " |"
+        for r in records
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def with_tables(page: str, tables: str) -> str:
+    """The page with its generated part replaced."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    """Measure, write the results and the page's tables."""
+    wanted = sys.argv[1:]
+    names = [f"{network}-{batch}" for network, batch, _ in CASES]
+    if set(wanted) - set(names):
+        sys.exit(f"there are {', '.join(names)}")
+    known = {}
+    if wanted:
+        known = {r["case"]: r for r in Records.read(RESULTS / "mpi.json").records}
+    for name, case in zip(names, CASES, strict=True):
+        if not wanted or name in wanted:
+            known[name] = measure(*case)
+    version = subprocess.run(
+        [sys.executable, "-c", "from mpi4py import MPI; print(MPI.Get_library_version())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip("\0\n ").splitlines()[0]  # fmt: skip
+    library = " ".join(version.replace("Version:", "").split())
+    made = Records(
+        "mpi", "python -m bench.mpi_scaling", [known[name] for name in names if name in known],
+        environment=describe_environment() | {"mpi": library},
+    )  # fmt: skip
+    made.write(RESULTS)
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_tables(page, render(made.records)), encoding="utf-8")
+    print(render(made.records))
+
+
+if __name__ == "__main__":
+    main()

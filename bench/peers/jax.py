@@ -1,0 +1,235 @@
+"""JAX as a contestant, jitted, on all cores: training steps and single layers."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bench.peers.windows import even_windows
+from fastcnn.backends.graph import Graph, Node
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
+from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
+from fastcnn.errors import ConfigurationError
+
+
+def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
+    """One node by jax.numpy and jax.lax, in NCHW."""
+    import jax
+    import jax.numpy as jnp
+
+    x, a = inputs[0], dict(node.arguments)
+    weight: Any = parameters.get(node.parameters.get("weight", ""))
+    bias = parameters.get(node.parameters.get("bias", ""))
+    match node.operation:
+        case "conv2d":
+            y = jax.lax.conv_general_dilated(
+                x, weight, a["stride"], a["padding"], rhs_dilation=a["dilation"],
+                dimension_numbers=("NCHW", "OIHW", "NCHW"), feature_group_count=a["groups"],
+            )  # fmt: skip
+            return y if bias is None else y + bias[:, None, None]
+        case "conv_transpose2d" if a["groups"] == 1:
+            # The input with zeros between its pixels, under the flipped kernel.
+            around = [
+                (d * (k - 1) - low, d * (k - 1) - high + extra)
+                for k, d, (low, high), extra in zip(
+                    weight.shape[2:], a["dilation"], a["padding"], a["output_padding"], strict=True
+                )
+            ]
+            y = jax.lax.conv_general_dilated(
+                x, jnp.flip(weight, (2, 3)), (1, 1), around, lhs_dilation=a["stride"],
+                rhs_dilation=a["dilation"], dimension_numbers=("NCHW", "IOHW", "NCHW"),
+            )  # fmt: skip
+            return y if bias is None else y + bias[:, None, None]
+        case "linear":
+            y = jnp.matmul(x, jnp.transpose(weight))
+            return y if bias is None else y + bias
+        case "max_pool2d":
+            pads = ((0, 0), (0, 0), *((p, p) for p in a["padding"]))
+            return jax.lax.reduce_window(
+                x, -jnp.inf, jax.lax.max, (1, 1, *a["kernel_size"]), (1, 1, *a["stride"]), pads
+            )
+        case "avg_pool2d" if tuple(a["padding"]) == (0, 0):
+            return _means(x, a["kernel_size"], a["stride"])
+        case "adaptive_avg_pool2d" if size := even_windows(node):
+            return _means(x, size, size)
+        case "flatten":
+            return x.reshape(len(x), -1)
+        case "add":
+            return x + inputs[1]
+        case "relu":
+            return jnp.maximum(x, 0)
+        case "tanh":
+            return jnp.tanh(x)
+        case "sigmoid" | "silu" | "elu" | "leaky_relu":
+            return getattr(jax.nn, node.operation)(x, **a)
+        case "gelu":
+            return jax.nn.gelu(x, approximate=a["approximate"] == "tanh")
+        case "softplus":
+            return jax.nn.softplus(a["beta"] * x) / a["beta"]
+    raise ConfigurationError(f"the JAX contestant has no {node.operation}")
+
+
+def _means(x: Any, window: tuple[int, int], stride: tuple[int, int]) -> Any:
+    import jax
+
+    sums = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 1, *window), (1, 1, *stride), "VALID")
+    return sums / (window[0] * window[1])
+
+
+def _dropout(node: Node, x: Any, key: Any) -> Any:
+    """As Flax has it; dropout2d drops whole maps."""
+    import jax
+    import jax.numpy as jnp
+
+    kept = 1.0 - node.arguments["p"]
+    shape = x.shape if node.operation == "dropout" else (*x.shape[:2], 1, 1)
+    return jnp.where(jax.random.bernoulli(key, kept, shape), x / kept, 0)
+
+
+def _normalised(node: Node, x: Any, parameters: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Batch normalisation in training mode: output, mean and variance."""
+    import jax
+    import jax.numpy as jnp
+
+    axes = (0, *range(2, x.ndim))
+    wide = (slice(None), *(None for _ in axes[1:]))
+    weight, bias = (parameters[node.parameters[key]] for key in ("weight", "bias"))
+    # The variance as Flax takes it: both sums in one pass over the input.
+    mean = jnp.mean(x, axes)
+    variance = jnp.maximum(jnp.mean(jnp.square(x), axes) - jnp.square(mean), 0)
+    scale = weight * jax.lax.rsqrt(variance + node.arguments["eps"])
+    return (x - mean[wide]) * scale[wide] + bias[wide], mean, variance
+
+
+def _batch_norm(
+    node: Node, x: Any, parameters: dict[str, Any], buffers: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Output in training mode, and the running statistics after it."""
+    a = dict(node.arguments)
+    y, mean, variance = _normalised(node, x, parameters)
+    count = x.size // x.shape[1]
+    keys = (f"{node.name}.running_mean", f"{node.name}.running_var")
+    moved = dict(zip(keys, (mean, variance * (count / (count - 1))), strict=True))
+    return y, {key: buffers[key] + a["momentum"] * (moved[key] - buffers[key]) for key in keys}
+
+
+def _forward(
+    graph: Graph, parameters: dict[str, Any], buffers: dict[str, Any], x: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Logits, and the buffers after the step."""
+    outputs: list[Any] = []
+    for node in graph.nodes:
+        inputs = [x if source < 0 else outputs[source] for source in node.inputs]
+        if node.operation == "batch_norm":
+            y, moved = _batch_norm(node, inputs[0], parameters, buffers)
+            buffers = buffers | moved
+        else:
+            y = _apply(node, inputs, parameters)
+        outputs.append(y)
+    return outputs[-1], buffers
+
+
+def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
+    """One layer forward, or its gradients by what its forward pass kept for them."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_platforms", "cpu")
+    node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
+    names = list(arrays.parameters)
+
+    def layer(key: Any, *tensors: Any) -> Any:
+        inputs = len(tensors) - len(names)
+        parameters = dict(zip(names, tensors[inputs:], strict=True))
+        if node.operation == "batch_norm":
+            return _normalised(node, tensors[0], parameters)[0]
+        if case.is_random:
+            return _dropout(node, tensors[0], key)
+        return _apply(node, list(tensors[:inputs]), parameters)
+
+    tensors = [jnp.asarray(v) for v in (arrays.x, *arrays.other, *arrays.parameters.values())]
+    key, grad = jax.random.key(0), jnp.asarray(arrays.grad)
+    forward = jax.jit(layer)
+    if backward:
+        gradients, kept = gradients_of(partial(layer, key), tensors)
+        return run_of(lambda: jax.block_until_ready(gradients(kept, grad)), _read)
+    return run_of(lambda: (forward(key, *tensors).block_until_ready(),), _read)
+
+
+def gradients_of(function: Any, tensors: Sequence[Any]) -> tuple[Any, Any]:
+    """The gradients as a jitted function of what the forward pass kept and ``grad``; and the kept.
+
+    As an argument it is not computed again.
+    """
+    import jax
+
+    _, kept = jax.vjp(function, *tensors)
+    return jax.jit(lambda kept, grad: kept(grad)), kept
+
+
+def _read(values: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(value) for value in values)
+
+
+class JaxTrainer:
+    """Training by JAX; XLA takes all cores."""
+
+    def __init__(self, work: Work) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        jax.config.update("jax_platforms", "cpu")
+        model = work.model()
+        graph, learned = model.graph(), learned_keys(model)
+
+        def loss(parameters: Any, buffers: Any, x: Any, y: Any) -> tuple[Any, Any]:
+            logits, buffers = _forward(graph, parameters, buffers, x)
+            scores = jax.nn.log_softmax(logits)
+            return -jnp.take_along_axis(scores, y[:, None], axis=1).mean(), buffers
+
+        @jax.jit
+        def step(
+            parameters: Any, buffers: Any, velocity: Any, x: Any, y: Any
+        ) -> tuple[Any, Any, Any, Any]:
+            found = jax.value_and_grad(loss, has_aux=True)(parameters, buffers, x, y)
+            (value, buffers), gradients = found
+            velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, gradients)
+            parameters = jax.tree.map(lambda p, v: p - LEARNING_RATE * v, parameters, velocity)
+            return parameters, buffers, velocity, value
+
+        self.step = step
+        state = {key: jnp.asarray(value) for key, value in model.state_dict().items()}
+        parameters = {key: value for key, value in state.items() if key in learned}
+        buffers = {key: value for key, value in state.items() if key not in learned}
+        self.state = (parameters, buffers, jax.tree.map(jnp.zeros_like, parameters))
+        starts = range(0, len(work.x), work.batch)
+        self.batches = [
+            (jnp.asarray(work.x[i : i + work.batch]), jnp.asarray(work.y[i : i + work.batch]))
+            for i in starts
+        ]
+        self.at = 0
+
+    def train(self, steps: int) -> None:
+        """Take steps on consecutive batches, round and round, and wait for the last."""
+        import jax
+
+        for _ in range(steps):
+            x, y = self.batches[self.at % len(self.batches)]
+            *state, self.last = self.step(*self.state, x, y)
+            self.state = tuple(state)
+            self.at += 1
+        jax.block_until_ready(self.state)
+
+    def loss(self) -> float:
+        """Loss of the last step's batch."""
+        return float(self.last)
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of parameters and buffers."""
+        parameters, buffers, _ = self.state
+        return {key: np.array(value) for key, value in (parameters | buffers).items()}
+
+
+PEER = Peer("JAX jit", lambda work, threads: JaxTrainer(work), layer_run)

@@ -1,0 +1,181 @@
+"""Costs of whole processes: import, first call, a training from start to end, memory."""
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import programs
+from fastcnn.benchmark.environment import LIBRARIES, can_run
+from fastcnn.benchmark.results import Result
+from fastcnn.errors import FastcnnError
+
+IMPORTS = {"fastcnn": "import fastcnn", "PyTorch": "import torch", "JAX": "import jax.numpy",
+           "TensorFlow": "import tensorflow", "tinygrad": "import tinygrad"}  # fmt: skip
+#: Epochs of a whole training, and the contestant that runs once.
+PROCESS_EPOCHS, SLOW = 5, "fastcnn, im2col"
+#: Peak memory of a child starts at that of its parent, which a benchmark's process makes large:
+#: a small process in between starts, times and measures it.
+_LAUNCHER = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.DEVNULL)
+if hasattr(os, "wait4"):
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+else:
+    child.wait()
+    peak = None
+print(json.dumps([time.perf_counter() - began, peak, child.returncode]))
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process from start to end.
+
+    Attributes
+    ----------
+    seconds : float
+    peak : float or None
+        Most resident memory in MiB; None where the system does not tell.
+    """
+
+    seconds: float
+    peak: float | None
+
+
+def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Run:
+    """Run this Python with some arguments.
+
+    Raises
+    ------
+    FastcnnError
+        If it fails; the message ends with its own.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _LAUNCHER, *arguments], env={**os.environ, **(environment or {})},
+        capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    seconds, peak, code = json.loads(done.stdout) if done.returncode == 0 else (0.0, None, 1)
+    if code:
+        raise FastcnnError(f"a benchmark's process failed: {done.stderr[-500:]}")
+    return Run(seconds, None if peak is None else peak / 2**20)
+
+
+def _results(suite: str, work: str, contestant: str, runs: Sequence[Run]) -> list[Result]:
+    """Seconds, and where it is known peak memory, over some runs."""
+    measured = {"s": [run.seconds for run in runs],
+                "MiB at most": [run.peak for run in runs if run.peak is not None]}  # fmt: skip
+    return [
+        Result(
+            suite=suite, work=work, contestant=contestant, threads=os.cpu_count() or 1, batch=64,
+            unit=unit, median=statistics.median(values), low=min(values), high=max(values),
+            rounds=len(values),
+        )
+        for unit, values in measured.items()
+        if values
+    ]  # fmt: skip
+
+
+def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
+    """Time fresh processes that import, and that take a first gradient, cold and warm.
+
+    Cold means that nothing compiled is kept on the disk. Each process' own start (Python's) is
+    part of the time. Contestants take turns.
+    """
+
+    def takes_part(name: str) -> bool:
+        return not name.startswith(tuple(LIBRARIES)) or (peers and can_run(name))
+
+    results = []
+    imports = {"python": "pass"} | IMPORTS
+    imports = {name: code for name, code in imports.items() if takes_part(name)}
+    runs: dict[str, list[Run]] = {name: [] for name in imports}
+    for _ in range(rounds):
+        for name, code in imports.items():
+            runs[name].append(run_process(["-c", code]))
+    for name, made in runs.items():
+        results += _results(
+            "startup", "python itself" if name == "python" else "import", name, made
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {
+            "fastcnn": (["-c", programs.FASTCNN], {"FASTCNN_CACHE_DIR": f"{folder}/fastcnn"}),
+            "PyTorch": (["-c", programs.TORCH], {}),
+            "PyTorch compile": (
+                ["-c", programs.TORCH_COMPILE], {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"}
+            ),
+            "JAX jit": (["-c", programs.JAX, f"{folder}/jax"], {}),
+            "TensorFlow function": (["-c", programs.TENSORFLOW], {}),
+            "tinygrad": (["-c", programs.TINYGRAD], {"CACHEDB": f"{folder}/tinygrad.db"}),
+        }  # fmt: skip
+        jobs = {name: job for name, job in jobs.items() if takes_part(name)}
+        cold = {name: [run_process(*job)] for name, job in jobs.items()}
+        warm: dict[str, list[Run]] = {name: [] for name in jobs}
+        for _ in range(rounds):
+            for name, job in jobs.items():
+                warm[name].append(run_process(*job))
+    for work, found in (("first gradient, cold", cold), ("first gradient, warm", warm)):
+        for name, made in found.items():
+            results += _results("startup", work, name, made)
+    return results
+
+
+def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Result]:
+    """Time ``fastcnn train`` from start to end: load, five epochs, write the run; its memory, and
+    the test accuracy it ends with. The backend im2col, which takes longer, runs once.
+
+    PyTorch beside it: a script that loads, trains and tests as much, and writes the weights.
+
+    Parameters
+    ----------
+    data : str
+        Name of a data set, such as ``mnist012``.
+    """
+    epochs = str(PROCESS_EPOCHS)
+    own = ["-m", "fastcnn", "train", "--quiet", "--data", data, "--epochs", epochs, "--out"]
+    jobs = {"fastcnn": own}
+    if peers and can_run("PyTorch"):
+        jobs["PyTorch channels_last"] = ["-c", programs.TORCH_TRAINING, data, epochs]
+    runs: dict[str, list[Run]] = {name: [] for name in [*jobs, SLOW]}
+    accuracies: dict[str, float] = {}
+
+    def take(name: str, job: list[str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "run"
+            runs[name].append(run_process([*job, str(target)]))
+            if job[0] == "-m":
+                accuracies[name] = _last_accuracy(target / "epochs.csv")
+
+    for _ in range(rounds + 1):
+        for name, job in jobs.items():
+            take(name, job)
+    take(SLOW, [*own[:-1], "--backend", "im2col", own[-1]])
+    work = f"train report_cnn on {data}, {PROCESS_EPOCHS} epochs"
+    results = []
+    for name, made in runs.items():
+        # The first one may have compiled.
+        results += _results("process", work, name, made[1:] if name in jobs else made)
+    for name, percent in accuracies.items():
+        results.append(
+            Result(
+                suite="process", work=work, contestant=name, threads=os.cpu_count() or 1, batch=64,
+                unit="% correct", median=percent, low=percent, high=percent, rounds=1,
+            )
+        )  # fmt: skip
+    return results
+
+
+def _last_accuracy(path: Path) -> float:
+    """Test accuracy after the last epoch of a run, in per cent."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        *_, last = csv.DictReader(stream)
+    return 100 * float(last["test_accuracy"])

@@ -1,0 +1,105 @@
+"""README's tables, from the results in a folder."""
+
+from pathlib import Path
+
+from bench.markdown import best, groups, machine, number, table, threads, threads_of
+from bench.processes import SLOW
+from fastcnn.benchmark.environment import LIBRARIES
+from fastcnn.benchmark.results import Report, read_report
+
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+LOOPS_BEGIN, LOOPS_END = "<!-- loops: begin -->", "<!-- loops: end -->"
+#: Images of digits 0, 1, 2 in MNIST's training set.
+IMAGES = 18_623
+
+
+def with_tables(readme: str, folder: Path) -> str:
+    """README with its generated parts replaced; that of the loops, where they were measured.
+
+    Raises
+    ------
+    ValueError
+        If it has no place for them.
+    """
+    readme = _replaced(readme, render_readme(folder), BEGIN, END)
+    loops = render_loops(folder)
+    return readme if loops is None else _replaced(readme, loops, LOOPS_BEGIN, LOOPS_END)
+
+
+def _replaced(readme: str, made: str, begin: str, end: str) -> str:
+    before, first, rest = readme.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"README.md needs the lines {begin} and {end}")
+    return f"{before}{begin}\n{made}\n{end}{after}"
+
+
+def render_readme(folder: Path) -> str:
+    """README's table: training steps beside the fastest of the other libraries."""
+    report = read_report(folder / "bench.json")
+    rows = []
+    for (work, batch), group in groups(report.results, "step"):
+        own, peer = best(group, "lanes"), best(group, *LIBRARIES)
+        rows.append((
+            work, str(batch), threads(own),
+            f"{number(peer.median)} ({peer.contestant}, {threads_of(peer)})" if peer else "-",
+            f"{peer.median / own.median:.1f}" if peer and own else "-",
+        ))  # fmt: skip
+    header = ("training step, µs a sample", "batch", "fastcnn", "fastest other", "times faster")
+    environment = report.environment
+    found = {name: environment[package] for name, packages in LIBRARIES.items()
+             for package in packages if package in environment}  # fmt: skip
+    version = "".join(f", {name} {version}" for name, version in found.items())
+    return "\n".join((
+        table(header, rows, left=1), "",
+        f"Forward, loss, backward and SGD with momentum; {machine(report)}{version}; medians of "
+        f"one {'trial ' if report.quick else ''}run in which all took turns. All contestants and "
+        "suites, and where fastcnn is not the fastest: [docs/benchmarks.md](docs/benchmarks.md).",
+    ))  # fmt: skip
+
+
+def render_loops(folder: Path) -> str | None:
+    """README's table of the three backends; None where the loops were not measured."""
+    report = read_report(folder / "bench.json")
+    steps = [row for row in report.results if (row.suite, row.work) == ("step", "report_cnn")]
+    full = [best([r for r in steps if r.batch == 64], name) for name in ("im2col", "lanes")]
+    loops = best(steps, "reference")
+    fast = [row.median for row in full if row]
+    if loops is None or len(fast) < len(full):
+        return None
+    epochs = [f"{1e-6 * IMAGES * value:.2g} s" for value in fast]
+    rows = [
+        ("a training step, one sample", f"{loops.median:,.0f} µs", f"{number(fast[0])} µs",
+         f"{number(fast[1])} µs ({_rounded(loops.median / fast[1])} times faster)"),
+        (f"one epoch of {IMAGES:,} images, from the row above",
+         f"{1e-6 * IMAGES * loops.median / 60:.0f} minutes", *epochs),
+    ]  # fmt: skip
+    for unit, what, form in (
+        ("s", "`fastcnn train`, from start to end", "{:.2g} s"),
+        ("% correct", "its test accuracy, after 5 epochs", "{:.2f} %"),
+    ):
+        found = {r.contestant: r.median for r in report.results
+                 if r.suite == "process" and r.unit == unit and "mnist012" in r.work}  # fmt: skip
+        if SLOW in found and "fastcnn" in found:
+            rows.append((what, "", form.format(found[SLOW]), form.format(found["fastcnn"])))
+    header = ("the report's network, batch 64", "nested loops", "im2col", "lanes")
+    return (table(header, rows, left=1) + "\n" + _levels(report)).rstrip()
+
+
+def _rounded(ratio: float) -> str:
+    """Two digits."""
+    digits = len(f"{ratio:.0f}") - 2
+    return f"{round(ratio, -digits):,.0f}" if digits > 0 else f"{ratio:.2g}"
+
+
+def _levels(report: Report) -> str:
+    """A sentence on the highest accuracy of lenet5, beside PyTorch's."""
+    found = [r for r in report.results
+             if r.suite == "time-to-accuracy" and r.work.startswith("lenet5 on mnist")
+             and r.work.endswith("99%")]  # fmt: skip
+    own, peer = best(found, "lanes"), best(found, "PyTorch")
+    if own is None:
+        return ""
+    beside = f" ({peer.contestant}: {number(peer.median)} s)" if peer else ""
+    return (f"\n`lenet5` reaches 99 % of all of MNIST's test images after "
+            f"{number(own.median)} s of training{beside}.")  # fmt: skip

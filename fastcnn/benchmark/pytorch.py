@@ -1,0 +1,234 @@
+"""PyTorch as a contestant: eager, channels_last and torch.compile."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph, Node
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
+from fastcnn.errors import ConfigurationError
+
+VARIANTS = ("eager", "channels_last", "compile")
+
+
+def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
+    """One node by torch.nn.functional."""
+    import torch
+    import torch.nn.functional as F
+
+    x, a = inputs[0], dict(node.arguments)
+    weight = parameters.get(node.parameters.get("weight", ""))
+    bias = parameters.get(node.parameters.get("bias", ""))
+    match node.operation:
+        case "conv2d":
+            (top, bottom), (left, right) = a["padding"]
+            if (top, left) != (bottom, right):
+                x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+            return F.conv2d(x, weight, bias, a["stride"], (top, left), a["dilation"], a["groups"])
+        case "conv_transpose2d":
+            (top, _), (left, _) = a["padding"]
+            return F.conv_transpose2d(
+                x, weight, bias, a["stride"], (top, left), a["output_padding"], a["groups"],
+                a["dilation"],
+            )  # fmt: skip
+        case "linear":
+            return F.linear(x, weight, bias)
+        case "max_pool2d":
+            return F.max_pool2d(x, a["kernel_size"], a["stride"], a["padding"])
+        case "avg_pool2d":
+            return F.avg_pool2d(
+                x, a["kernel_size"], a["stride"], a["padding"],
+                count_include_pad=a["count_include_pad"],
+            )  # fmt: skip
+        case "adaptive_avg_pool2d":
+            return F.adaptive_avg_pool2d(x, node.output_shape[1:])
+        case "flatten":
+            return x.flatten(1)
+        case "add":
+            return x + inputs[1]
+        case "dropout":
+            return F.dropout(x, a["p"], training)
+        case "dropout2d":
+            return F.dropout2d(x, a["p"], training)
+        case "relu" | "sigmoid" | "tanh":
+            return getattr(torch, node.operation)(x)
+        case "batch_norm":
+            mean, var = (parameters.get(f"{node.name}.running_{what}") for what in ("mean", "var"))
+            return F.batch_norm(x, mean, var, weight, bias, training, a["momentum"], a["eps"])
+        case "leaky_relu" | "elu" | "gelu" | "silu" | "softplus":
+            return getattr(F, node.operation)(x, **a)
+    raise ConfigurationError(f"the PyTorch contestant has no {node.operation}")
+
+
+def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -> Any:
+    """A ``torch.nn.Module`` of a graph with copies of its parameters and buffers."""
+    import torch
+
+    class Module(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names = {}
+            for index, (key, value) in enumerate(state.items()):
+                self.names[key] = f"p{index}"
+                tensor = torch.from_numpy(value.copy())
+                if key in learned:
+                    self.register_parameter(f"p{index}", torch.nn.Parameter(tensor))
+                else:
+                    self.register_buffer(f"p{index}", tensor)
+
+        def forward(self, x: Any) -> Any:
+            parameters = {key: getattr(self, name) for key, name in self.names.items()}
+            outputs: list[Any] = []
+            for node in graph.nodes:
+                inputs = [x if source < 0 else outputs[source] for source in node.inputs]
+                outputs.append(_apply(node, inputs, parameters, self.training))
+            return outputs[-1]
+
+    return Module()
+
+
+def layer_run(
+    variant: str, case: LayerCase, arrays: Arrays, backward: bool, threads: int
+) -> LayerRun:
+    """One layer forward, or its gradients by what its forward pass kept for them."""
+    import torch
+    import torch._functorch.config as functorch
+
+    def tensor(array: np.ndarray) -> Any:
+        made = torch.from_numpy(array.copy())
+        if variant != "eager" and made.ndim == 4:
+            made = made.contiguous(memory_format=torch.channels_last)
+        return made
+
+    node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
+    names = list(arrays.parameters)
+
+    def layer(*tensors: Any) -> Any:
+        inputs = len(tensors) - len(names)
+        parameters = dict(zip(names, tensors[inputs:], strict=True))
+        return _apply(node, list(tensors[:inputs]), parameters, True)
+
+    wanted = [tensor(value) for value in (arrays.x, *arrays.other, *arrays.parameters.values())]
+    grad = tensor(arrays.grad)
+    run = compiled(layer) if variant == "compile" else layer
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return (run(*wanted),)
+
+    def gradients() -> Any:
+        return torch.autograd.grad(output, wanted, grad, retain_graph=True)
+
+    step = gradients if backward else forward
+    torch.set_num_threads(threads)
+    if backward:
+        for value in wanted:
+            value.requires_grad_()
+        # A compiled backward pass may otherwise write over what the forward pass kept.
+        with functorch.patch(donated_buffer=False):
+            output = run(*wanted)
+            gradients()
+
+    def repeat(times: int) -> Any:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        for _ in range(times):
+            made = step()
+        return made
+
+    return LayerRun(
+        repeat, lambda: tuple(value.detach().contiguous().numpy() for value in repeat(1))
+    )
+
+
+def compiled(module: Any) -> Any:
+    """A module through ``torch.compile``, for the shapes that it meets."""
+    import torch
+    import torch._inductor
+
+    # Scatters of the gradients of max pooling were scheduled behind the convolution that reads
+    # them, which left the weights before it as they were (pytorch/pytorch#185509, in 2.13).
+    order = {"reorder_for_peak_memory": False}
+    torch._dynamo.reset()  # modules share their code, of which eight versions are compiled at most
+    known = order.keys() <= set(torch._inductor.list_options())
+    return torch.compile(module, dynamic=False, options=dict(order) if known else None)
+
+
+def sgd(module: Any, lr: float, momentum: float) -> Any:
+    """SGD whose step is one fused kernel: half the time of the default's loop, or less."""
+    import torch
+
+    return torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, fused=True)
+
+
+class TorchTrainer:
+    """Training by PyTorch on tensors that are in memory already.
+
+    Compiled modules take channels_last too, which was as fast as the default or faster.
+    """
+
+    def __init__(self, work: Work, variant: str, threads: int) -> None:
+        import torch
+
+        self.threads = threads
+        model = work.model()
+        state = dict(model.state_dict())
+        self.module = make_module(model.graph(), state, learned_keys(model))
+        x, y = torch.from_numpy(work.x), torch.from_numpy(work.y)
+        channels_last = variant != "eager"
+        if channels_last:
+            self.module = self.module.to(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
+        self.batches = list(zip(x.split(work.batch), y.split(work.batch), strict=True))
+        if channels_last:
+            self.batches = [
+                (a.contiguous(memory_format=torch.channels_last), b) for a, b in self.batches
+            ]
+        self.optimizer = sgd(self.module, LEARNING_RATE, MOMENTUM)
+        self.criterion = torch.nn.CrossEntropyLoss()
+        self.run = self.module
+        if variant == "compile":
+            self.run = compiled(self.module)
+        self.at = 0
+
+    def train(self, steps: int) -> None:
+        """Take steps on consecutive batches, round and round."""
+        import torch
+
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        for _ in range(steps):
+            x, y = self.batches[self.at % len(self.batches)]
+            self.optimizer.zero_grad(set_to_none=True)
+            self.last = self.criterion(self.run(x), y)
+            self.last.backward()
+            self.optimizer.step()
+            self.at += 1
+
+    def loss(self) -> float:
+        """Loss of the last step's batch."""
+        return float(self.last.detach())
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of parameters and buffers, by fastcnn's keys."""
+        return {
+            key: getattr(self.module, name).detach().contiguous().numpy().copy()
+            for key, name in self.module.names.items()
+        }
+
+
+def _peer(variant: str) -> Peer:
+    maps_only = variant == "channels_last"
+    return Peer(
+        f"PyTorch {variant}",
+        lambda work, threads: TorchTrainer(work, variant, threads),
+        partial(layer_run, variant),
+        takes_layer=lambda case, backward: not maps_only or len(case.shape) == 3,
+        on_each=True,
+    )
+
+
+PEERS = tuple(_peer(variant) for variant in VARIANTS)

@@ -1,0 +1,12 @@
+"""Tests of other libraries run where these work, whatever is installed."""
+
+import pytest
+
+from fastcnn.benchmark.environment import TRIALS, why_absent
+
+
+def skip_absent(contestant: str) -> None:
+    """Skip a test where a contestant's library does not work, with the reason."""
+    for library in TRIALS:
+        if contestant.startswith(library) and (reason := why_absent(library)):
+            pytest.skip(f"{library} takes no part: {reason}")

@@ -1,0 +1,57 @@
+"""The readers that the mutation fuzzer attacks.
+
+A room adds its own by a module ``readers_ROOM.py`` in this folder that calls :func:`register`.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A function that reads a file which anyone may have written.
+
+    Attributes
+    ----------
+    name : str
+    samples : function that returns a sequence of bytes
+        Good files, small (a few kilobytes). They are what is mutated, and :attr:`read` must accept
+        each of them unchanged.
+    read : function of a path
+        Reads the file; may raise a :class:`~fastcnn.errors.FastcnnError` and nothing else.
+    filename : str
+        What the file is called; it lies alone in a folder, in which ``read`` may write.
+    wrap : function of bytes, optional
+        Makes the file of what was mutated, where a mutation of the file itself would go no further
+        than a checksum: it packs, or renews the checksum.
+    """
+
+    name: str
+    samples: Callable[[], Sequence[bytes]]
+    read: Callable[[Path], object]
+    filename: str
+    wrap: Callable[[bytes], bytes] = bytes
+
+
+READERS: dict[str, Reader] = {}
+
+
+def register(
+    name: str,
+    samples: Callable[[], Sequence[bytes]],
+    read: Callable[[Path], object],
+    filename: str,
+    wrap: Callable[[bytes], bytes] = bytes,
+) -> None:
+    """Add a reader."""
+    assert name not in READERS, name
+    READERS[name] = Reader(name, samples, read, filename, wrap)
+
+
+def all_readers() -> dict[str, Reader]:
+    """The readers of all rooms, by name."""
+    for path in sorted(Path(__file__).parent.glob("readers_*.py")):
+        importlib.import_module(f"{__package__}.{path.stem}")
+    return READERS

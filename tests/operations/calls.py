@@ -1,0 +1,104 @@
+"""Every function of fastcnn.functional as a call on one array, with PyTorch's name for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastcnn import functional as F
+from tests.operations.conftest import random_array
+
+SHAPE = (2, 3, 6, 6)
+FEATURES = 3 * 6 * 6
+CLASSES = np.array([0, 5])
+
+
+@dataclass(frozen=True)
+class Call:
+    """One function of the package, how it is called, and what PyTorch calls it.
+
+    Attributes
+    ----------
+    name : str
+        The function; its gradient is ``name + "_backward"``.
+    others : tuple of array
+        Arrays after ``x``.
+    arguments : dict
+        Keyword arguments of both functions.
+    flat : bool
+        Whether ``x`` is given as (N, features).
+    torch : str
+        PyTorch's function of the same meaning.
+    """
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    others: tuple[Any, ...] = ()
+    flat: bool = False
+    torch: str = ""
+
+    def __str__(self) -> str:
+        chosen = ",".join(f"{key}={value}" for key, value in self.arguments.items())
+        return f"{self.name}({chosen})"
+
+    def arrays(self, x: np.ndarray) -> list[Any]:
+        """What the function takes before its options, in the type of ``x``."""
+        x = x.reshape(len(x), -1) if self.flat else x
+        return [x, *(o.astype(x.dtype) if o.dtype.kind == "f" else o for o in self.others)]
+
+    def forward(self, backend: str, *arrays: Any) -> np.ndarray:
+        """The function's result."""
+        return np.asarray(getattr(F, self.name)(*arrays, **self.arguments, backend=backend))
+
+    def backward(self, backend: str, grad_output: Any, *arrays: Any) -> tuple[np.ndarray, ...]:
+        """The gradients."""
+        function: Callable[..., Any] = getattr(F, f"{self.name}_backward")
+        if self.name in ("conv2d", "conv_transpose2d", "linear"):
+            arrays = arrays[:2]
+        results = function(grad_output, *arrays, **self.arguments, backend=backend)
+        return results if isinstance(results, tuple) else (results,)
+
+
+_WEIGHT, _BIAS = random_array((4, 3, 3, 3), 1), random_array((4,), 2)
+_MEAN, _VARIANCE = random_array((3,), 3), random_array((3,), 4) ** 2
+_ONE_HOT = np.eye(FEATURES)[CLASSES]
+
+ELEMENTWISE = [
+    Call("relu"),
+    Call("sigmoid"),
+    Call("tanh"),
+    Call("leaky_relu"),
+    Call("elu"),
+    Call("gelu"),
+    Call("gelu", {"approximate": "tanh"}),
+    Call("silu"),
+    Call("softplus"),
+]
+POOLINGS = [
+    *(Call("adaptive_avg_pool2d", {"output_size": size}) for size in (1, 2, 4, 5, (3, 1))),
+    Call("max_pool2d", {"kernel_size": 2}),
+    Call("max_pool2d", {"kernel_size": 3, "stride": 1, "padding": 1}),
+    Call("avg_pool2d", {"kernel_size": 2}),
+    Call("avg_pool2d", {"kernel_size": 3, "stride": 2, "padding": 1}),
+    Call("avg_pool2d", {"kernel_size": 3, "padding": 1, "count_include_pad": False}),
+]
+NORMS = [
+    Call("batch_norm", {"training": True}),
+    Call("batch_norm", others=(_MEAN, _VARIANCE)),
+    Call("batch_norm", others=(_MEAN, np.array([np.inf, 0.0, -1.0]))),
+    Call("batch_norm", others=(np.array([np.inf, -np.inf, np.nan]), _VARIANCE)),
+]
+PRODUCTS = [
+    Call("conv2d", {"padding": 1}, (_WEIGHT, _BIAS)),
+    Call("conv2d", {"stride": 2}, (_WEIGHT, _BIAS)),
+    Call("conv_transpose2d", {"stride": 2}, (_WEIGHT[:3], random_array((3,), 5))),
+    Call("linear", {}, (random_array((5, FEATURES), 6), random_array((5,), 7)), flat=True),
+]
+LOSSES = [
+    Call("cross_entropy", {"label_smoothing": 0.0}, (CLASSES,), flat=True),
+    Call("cross_entropy", {"label_smoothing": 0.1}, (CLASSES,), flat=True),
+    Call("cross_entropy", {}, (_ONE_HOT,), flat=True),
+    Call("mse", {}, (random_array(SHAPE, 8),), torch="mse_loss"),
+]
+CALLS = [*ELEMENTWISE, *POOLINGS, *NORMS, *PRODUCTS, *LOSSES]

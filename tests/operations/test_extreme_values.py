@@ -1,0 +1,167 @@
+"""Infinities, NaN, huge and tiny values: every backend gives what PyTorch gives, and never raises.
+
+The engine flushes denormal numbers to zero. Winograd's convolutions add and subtract neighbouring
+pixels, so on the engine an infinity reaches all outputs of its tile; convolutions are therefore
+compared on the other backends alone.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn import functional as F
+from fastcnn.backends import BACKENDS
+from fastcnn.backends import im2col as im2col_backend
+from fastcnn.execution.passes import forward
+from fastcnn.layers import BatchNorm2d, Sequential
+from tests.operations.calls import CALLS, ELEMENTWISE, SHAPE, Call
+from tests.operations.conftest import random_array
+
+
+def _one(value: float) -> np.ndarray:
+    x = random_array(SHAPE)
+    x[0, 0, 2, 2] = value
+    return x
+
+
+def _two(first: float, second: float) -> np.ndarray:
+    x = random_array(SHAPE)
+    x[0, 0, 0, :2] = first, second
+    return x
+
+
+def values(dtype: str) -> dict[str, np.ndarray]:
+    """Inputs with something extreme in them."""
+    huge, tiny = (1e20, 1e-22) if dtype == "float32" else (1e200, 1e-170)
+    return {
+        "inf": _one(np.inf),
+        "-inf": _one(-np.inf),
+        "nan": _one(np.nan),
+        "inf and -inf": _two(np.inf, -np.inf),
+        "huge": _one(huge),
+        "all -inf": np.full(SHAPE, -np.inf),
+        "all zero": np.zeros(SHAPE),
+        "all huge": huge * random_array(SHAPE),
+        "all tiny": tiny * random_array(SHAPE),
+        "denormal": _one(float(np.finfo(dtype).tiny) / 8),
+    }
+
+
+NAMES = tuple(values("float32"))
+
+
+def _skip(call: Call, name: str, backend: str) -> bool:
+    conv = call.name in ("conv2d", "conv_transpose2d")
+    if backend == "lanes" and ((conv and ("inf" in name or "nan" in name)) or name == "denormal"):
+        return True
+    # The mean, rounded to float32, lies farther from the other values than they from each other.
+    if call.name == "batch_norm" and call.arguments and name == "huge":
+        return True
+    # Where NaN goes in an activation's gradient is each library's choice.
+    return call in ELEMENTWISE and name == "nan"
+
+
+def _near(actual: np.ndarray, expected: np.ndarray, dtype: str, label: str) -> None:
+    finite = np.abs(expected[np.isfinite(expected)])
+    scale = float(finite.max(initial=0.0))
+    tolerance = 1e-4 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(
+        actual.astype(np.float64), expected, rtol=tolerance, atol=tolerance * scale, err_msg=label
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_like_pytorch(call: Call, name: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = values(dtype)[name].astype(dtype)
+    arrays = call.arrays(x)
+    with np.errstate(all="ignore"):
+        y, dy, grad = _pytorch(torch, call, arrays)
+        for backend in BACKENDS:
+            if _skip(call, name, backend):
+                continue
+            label = f"{backend}, {name}"
+            if not (call.name == "gelu" and "inf" in name):  # PyTorch's is NaN at infinity
+                _near(call.forward(backend, *arrays), y, dtype, label)
+            if call.name != "gelu":
+                _near(call.backward(backend, dy, *arrays)[0], grad, dtype, label)
+
+
+def _pytorch(torch: Any, call: Call, arrays: list[Any]) -> tuple[Any, Any, np.ndarray]:
+    """Output, the gradient fed in, and the gradient of the first array."""
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    x = tensors[0].requires_grad_()
+    names = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "mse": torch.nn.functional.mse_loss}
+    function = names.get(call.name) or getattr(torch.nn.functional, call.name)
+    loss = call.name in ("mse", "cross_entropy")
+    if loss:
+        tensors = [t.double() if t.is_floating_point() else t for t in tensors]
+    elif call.name == "batch_norm" and len(tensors) == 1:
+        tensors = [x, None, None]
+    y = function(*tensors, **call.arguments)
+    if loss:
+        y.backward()
+        return y.detach().numpy(), 1.0, x.grad.numpy()
+    dy = random_array(tuple(y.shape), 3).astype(arrays[0].dtype)
+    y.backward(torch.from_numpy(dy))
+    return y.detach().numpy(), dy, x.grad.numpy()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_backends_agree(call: Call, name: str, dtype: str) -> None:
+    """Without PyTorch too; nothing raises, whatever comes in."""
+    arrays = call.arrays(values(dtype)[name].astype(dtype))
+    with np.errstate(all="ignore"):
+        y = call.forward("reference", *arrays)
+        dy = random_array(y.shape, 3).astype(dtype) if y.ndim else 1.0
+        grad = call.backward("reference", dy, *arrays)
+        for backend in ("im2col", "lanes"):
+            if _skip(call, name, backend):
+                continue
+            _near(call.forward(backend, *arrays), y, dtype, backend)
+            if call.name != "gelu":
+                for actual, expected in zip(call.backward(backend, dy, *arrays), grad, strict=True):
+                    if call.name == "conv2d" and not np.isfinite(arrays[0]).all():
+                        continue  # zeros of the padding times a weight are not in the sum
+                    _near(actual, expected, dtype, backend)
+
+
+@pytest.mark.parametrize("backend", ["im2col", "reference"])
+def test_running_statistics_do_not_cancel(backend: str) -> None:
+    """From a large running value to a small batch: every digit of the batch's share is there."""
+    model = Sequential(BatchNorm2d(2, momentum=1.0), input_shape=(2, 3, 3))
+    x = random_array((4, 2, 3, 3)).astype(np.float32)
+    model.state_dict()["0.running_mean"][...] = 1e8
+    model.state_dict()["0.running_var"][...] = 3e9
+    forward(model, x, training=True, backend=backend)
+    mean, variance = im2col_backend.batch_statistics(x)
+    np.testing.assert_array_equal(model.state_dict()["0.running_mean"], mean)
+    np.testing.assert_allclose(model.state_dict()["0.running_var"], variance * 36 / 35, rtol=1e-6)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("momentum", [0.1, 0.003, 1.0, None])
+@pytest.mark.parametrize("backend", ["im2col", "reference"])
+def test_running_statistics_like_pytorch(backend: str, momentum: float | None) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    ours = Sequential(BatchNorm2d(3, momentum=momentum), input_shape=(3, 4, 4))
+    theirs = torch.nn.BatchNorm2d(3, momentum=momentum)
+    for step in range(20):
+        x = (10.0 ** (step % 7 - 3) * random_array((5, 3, 4, 4), step)).astype(np.float32)
+        forward(ours, x, training=True, backend=backend)
+        theirs(torch.from_numpy(x))
+        for name in ("running_mean", "running_var"):
+            expected = getattr(theirs, name).numpy()
+            np.testing.assert_allclose(ours.state_dict()[f"0.{name}"], expected, rtol=1e-5)
+
+
+def test_a_small_eps_counts() -> None:
+    x = np.zeros((2, 1, 2, 2), np.float32)
+    for backend in BACKENDS:
+        one = np.zeros(1, np.float32)
+        y = F.batch_norm(x, one, one, eps=1e-60, backend=backend)
+        assert np.isfinite(y).all(), backend

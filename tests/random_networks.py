@@ -1,0 +1,338 @@
+"""Random networks and how they are run: all layers, all of their arguments, by a seed.
+
+``random_case(seed)`` is always the same network for the same seed, so that a failure is told by
+its seed. Sizes come in four styles, so that small, large and wide maps and the usual networks are
+all met: see :data:`STYLES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ShapeError
+from fastcnn.layers import (
+    ELU,
+    GELU,
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Dropout2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Identity,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
+from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
+from fastcnn.optim import SGD, Adam, AdamW, RMSprop
+
+Shape = tuple[int, ...]
+Random = np.random.Generator
+
+#: Largest channels, rows and columns of the input, largest channels inside, most layers.
+STYLES = {
+    "small": (3, 9, 6, 7),
+    "large": (3, 300, 4, 4),
+    "wide": (257, 12, 257, 3),
+    "usual": (32, 33, 48, 6),
+    "vector": (1, 1, 300, 4),
+}
+#: Multiplications of a forward pass over the batch, about.
+BUDGET = 30_000_000
+
+
+@dataclass
+class Case:
+    """A network, its data and how it is run.
+
+    Attributes
+    ----------
+    kind : str
+        Of targets: ``"classes"``, ``"probabilities"`` or ``"values"``.
+    """
+
+    seed: int
+    style: str
+    model: Sequential
+    batch: int
+    threads: int
+    training: bool
+    loss: Loss
+    kind: str
+    optimizer: Any
+    clip_norm: float | None
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+
+    def __str__(self) -> str:
+        weighted = "" if self.weights is None else ", weighted"
+        return (
+            f"seed {self.seed} ({self.style}): {self.model!r}, batch {self.batch}, "
+            f"{self.threads} threads, {self.x.dtype} input {self.x.shape[1:]}, "
+            f"{'training' if self.training else 'evaluation'}, {self.loss!r} of "
+            f"{self.kind}{weighted}, {self.optimizer!r}, clip_norm {self.clip_norm}"
+        )
+
+
+def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple(STYLES)) -> Case:
+    """The network of a seed, with its data."""
+    r = np.random.default_rng(seed)
+    style = str(r.choice(styles))
+    model = _model(r, style, budget)
+    assert model.input_shape is not None
+    output = model.output_shape(model.input_shape)
+    work = max(1, model.flops(model.input_shape) // 2)
+    batch = int(min(r.choice([1, 2, 3, 15, 16, 17, 33, r.integers(1, 66)]), 1 + budget // work))
+    training = bool(r.random() < 0.7)
+    normalised = any(isinstance(layer, BatchNorm2d | BatchNorm1d) for layer in _all(model))
+    if normalised:
+        batch = max(batch, 2)  # one value has no variance
+    _randomise_statistics(r, model)
+    kinds = ["classes", "classes", "probabilities", "values"] if len(output) == 1 else ["values"]
+    kind = str(r.choice(kinds))
+    loss: Loss = CrossEntropyLoss(float(r.choice([0.0, 0.1])))
+    if kind == "values" or (kind == "classes" and r.random() < 0.2):
+        loss = MSELoss()
+    weights = r.uniform(0.1, 2.0, 2 * batch) if r.random() < 0.3 else None
+    return Case(
+        seed, style, model, batch, int(r.integers(1, 5)), training, loss, kind,
+        _optimizer(r), float(r.uniform(0.01, 2)) if r.random() < 0.3 else None,
+        _images(r, 2 * batch, model.input_shape), _targets(r, kind, 2 * batch, output), weights,
+    )  # fmt: skip
+
+
+def _images(r: Random, count: int, shape: Shape) -> np.ndarray:
+    if len(shape) == 3 and r.random() < 0.3:
+        return r.integers(0, 256, (count, *shape), dtype=np.uint8)
+    return r.standard_normal((count, *shape)).astype(np.float32)
+
+
+def _targets(r: Random, kind: str, count: int, output: Shape) -> np.ndarray:
+    if kind == "classes":
+        return r.integers(0, output[0], count)
+    if kind == "probabilities":
+        return r.dirichlet(np.ones(output[0]), count).astype(np.float32)
+    return r.standard_normal((count, *output)).astype(np.float32)
+
+
+def _optimizer(r: Random) -> Any:
+    decay = float(r.choice([0.0, 0.01]))
+    kind = r.choice(["sgd", "nesterov", "plain", "adam", "adamw", "rmsprop", "centred"])
+    if kind == "plain":
+        return SGD(lr=0.1, weight_decay=decay)
+    if kind in ("sgd", "nesterov"):
+        return SGD(lr=0.1, momentum=0.9, weight_decay=decay, nesterov=kind == "nesterov")
+    if kind == "adam":
+        return Adam(lr=0.01, weight_decay=decay, betas=(0.8, float(r.choice([0.9, 0.999]))))
+    if kind == "adamw":
+        return AdamW(lr=0.01, weight_decay=0.1, eps=1e-3)
+    return RMSprop(
+        lr=0.01, alpha=0.9, eps=1e-3, momentum=float(r.choice([0.0, 0.9])), weight_decay=decay,
+        centered=kind == "centred",
+    )  # fmt: skip
+
+
+def _all(model: Any) -> list[Any]:
+    layers = list(getattr(model, "layers", {}).values())
+    return [model] + [found for layer in layers for found in _all(layer)]
+
+
+def _randomise_statistics(r: Random, model: Sequential) -> None:
+    """Weights and running statistics of normalisations as if they had been trained."""
+    state = {}
+    for key, value in model.state_dict().items():
+        if key.endswith("running_mean"):
+            state[key] = r.standard_normal(value.shape).astype(np.float32)
+        elif key.endswith("running_var"):
+            state[key] = r.uniform(0.2, 2, value.shape).astype(np.float32)
+        elif value.ndim == 1 and value.dtype == np.float32:
+            state[key] = (value + 0.3 * r.standard_normal(value.shape)).astype(np.float32)
+        else:
+            state[key] = value
+    model.load_state_dict(state)
+
+
+def _model(r: Random, style: str, budget: int) -> Sequential:
+    """Layers one after the other; what does not fit or costs too much is drawn again."""
+    channels, size, inside, most = STYLES[style]
+    while True:
+        if style == "vector":
+            shape: Shape = (int(r.integers(1, 301)),)
+        else:
+            c, h, w = (_size(r, limit) for limit in (channels, size, size))
+            shape = (c, h, w)
+        current, layers, left = shape, [], budget
+        for _ in range(int(r.integers(1, most + 1))):
+            for _ in range(8):
+                layer = _maps_layer(r, current, inside) if len(current) == 3 else (
+                    _vector_layer(r, current, inside))  # fmt: skip
+                try:
+                    after, cost = layer.output_shape(current), layer.flops(current) // 2
+                except ShapeError:
+                    continue
+                if cost <= left and np.prod(after) <= 400_000:
+                    current, left = after, left - cost
+                    layers.append(layer)
+                    break
+        if len(current) == 3 and r.random() < 0.8:
+            if r.random() < 0.3:
+                layers.append(GlobalAvgPool2d())
+                current = layers[-1].output_shape(current)
+            layers.append(Flatten())
+            current = (int(np.prod(current)),)
+        if len(current) == 1 and (r.random() < 0.8 or current[0] > 300):
+            outputs = int(r.choice([1, 2, 3, 10, 17, 33]))
+            if current[0] * outputs <= budget:
+                layers.append(Linear(current[0], outputs, bias=_yes(r), seed=int(r.integers(99))))
+                current = (outputs,)
+        if layers and np.prod(current) <= 20_000:
+            return Sequential(*layers, input_shape=shape)
+
+
+def _size(r: Random, largest: int) -> int:
+    """A size up to some limit, often a small one, a limit or a round one."""
+    choice = r.random()
+    if choice < 0.1:
+        return 1
+    if choice < 0.2:
+        return largest
+    if choice < 0.5:
+        return int(min(largest, r.choice([2, 3, 4, 8, 14, 16, 17, 28, 32])))
+    return int(r.integers(1, largest + 1))
+
+
+def _yes(r: Random) -> bool:
+    return bool(r.random() < 0.7)
+
+
+def _window(r: Random, shape: Shape, largest: int = 3) -> dict[str, Any]:
+    """Kernel size, stride and padding of a window that fits a map."""
+    kernel = tuple(int(r.integers(1, min(largest, size) + 1)) for size in shape[1:])
+    return {
+        "kernel_size": kernel,
+        "stride": (int(r.integers(1, 4)), int(r.integers(1, 4))),
+        "padding": tuple(int(r.integers(0, size // 2 + 1)) for size in kernel),
+    }
+
+
+def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
+    channels = shape[0]
+    outputs = _size(r, inside)
+    arguments: dict[str, Any] = {"bias": _yes(r), "seed": int(r.integers(99))}
+    if r.random() < 0.5:
+        # What the fast ways of a convolution take.
+        size = int(r.choice([1, 3, 3, 3, 5, 5, 7]))
+        padding: Any = "same" if _yes(r) else int(r.integers(0, size))
+        return Conv2d(channels, outputs, size, padding=padding, **arguments)
+    groups = int(r.choice([g for g in (1, 1, 2, 3, 4, channels) if channels % g == 0]))
+    outputs = groups * max(1, outputs // groups)
+    arguments |= _window(r, shape, 5) | {"groups": groups}
+    dilation = [1, 1, (1, 2), 2, (3, 1)][int(r.integers(5))]
+    if r.random() < 0.3:
+        arguments |= {"stride": 1, "padding": str(r.choice(["same", "valid"]))}
+    elif r.random() < 0.3:
+        arguments["padding"] = (int(r.integers(0, 5)), int(r.integers(0, 5)))
+    return Conv2d(channels, outputs, dilation=dilation, **arguments)
+
+
+def _stage(r: Random, shape: Shape, inside: int) -> Sequential:
+    """A convolution and what the engine runs with it as one."""
+    layers: list[Any] = [_convolution(r, shape, inside)]
+    layers += [ReLU()] if _yes(r) else []
+    return Sequential(*layers, MaxPool2d(2))
+
+
+def _transposed(r: Random, shape: Shape, inside: int) -> ConvTranspose2d:
+    channels = shape[0]
+    groups = int(r.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
+    stride = (int(r.integers(1, 4)), int(r.integers(1, 4)))
+    return ConvTranspose2d(
+        channels, groups * max(1, _size(r, min(inside, 40)) // groups),
+        (int(r.integers(1, 6)), int(r.integers(1, 6))), stride=stride,
+        padding=(int(r.integers(0, 3)), int(r.integers(0, 3))),
+        output_padding=tuple(int(r.integers(0, step)) for step in stride),
+        groups=groups, bias=_yes(r), dilation=[1, 1, 2, (2, 1)][int(r.integers(4))],
+        seed=int(r.integers(99)),
+    )  # fmt: skip
+
+
+def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
+    kinds: dict[str, tuple[float, Callable[[], Any]]] = {
+        "convolution": (6, lambda: _convolution(r, shape, inside)),
+        "transposed": (1, lambda: _transposed(r, shape, inside)),
+        "max": (1, lambda: MaxPool2d(**_window(r, shape))),
+        "tiling": (1, lambda: MaxPool2d(2)),
+        "stage": (2, lambda: _stage(r, shape, inside)),
+        "average": (1, lambda: AvgPool2d(**_window(r, shape), count_include_pad=_yes(r))),
+        "adaptive": (1, lambda: AdaptiveAvgPool2d(_adaptive(r, shape))),
+        "norm": (1, lambda: _normalisation(r, BatchNorm2d, shape[0])),
+        "block": (1, lambda: _block(r, shape)),
+        "dropout2d": (0.5, lambda: Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
+        "element": (4, lambda: _element(r)),
+    }
+    shares = np.array([share for share, _ in kinds.values()])
+    return kinds[str(r.choice(list(kinds), p=shares / shares.sum()))][1]()
+
+
+def _adaptive(r: Random, shape: Shape) -> Any:
+    sizes = [int(r.integers(1, min(size + 3, 12))) for size in shape[1:]]
+    return (sizes[0], None if r.random() < 0.2 else sizes[1])
+
+
+def _normalisation(r: Random, kind: Any, features: int) -> Any:
+    return kind(
+        features, eps=float(r.choice([1e-5, 1e-3, 0.1])),
+        momentum=[0.1, 0.1, 0.5, 1.0, None][int(r.integers(5))], affine=_yes(r),
+        track_running_stats=bool(r.random() < 0.8),
+    )  # fmt: skip
+
+
+def _block(r: Random, shape: Shape) -> Residual:
+    """A residual block, with or without a convolution in its shortcut."""
+    channels, seed, stride = shape[0], int(r.integers(99)), int(r.integers(1, 3))
+    layers: list[Any] = [
+        Conv2d(channels, channels, 3, padding=1, stride=stride, seed=seed), _element(r)
+    ]  # fmt: skip
+    if r.random() < 0.4:
+        layers.insert(1, _normalisation(r, BatchNorm2d, channels))
+    if stride == 1 and _yes(r):
+        return Residual(Sequential(*layers))
+    shortcut = Conv2d(channels, channels, 1, stride=stride, seed=seed + 1)
+    return Residual(Sequential(*layers), shortcut)
+
+
+def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
+    choice = r.random()
+    if choice < 0.5:
+        return Linear(shape[0], _size(r, inside), bias=_yes(r), seed=int(r.integers(99)))
+    if choice < 0.6:
+        return _normalisation(r, BatchNorm1d, shape[0])
+    return _element(r)
+
+
+def _element(r: Random) -> Any:
+    """A layer of any shape."""
+    kinds: list[Callable[[], Any]] = [
+        ReLU, ReLU, ReLU, Sigmoid, Tanh, SiLU, Identity,
+        lambda: LeakyReLU(float(r.choice([0.01, 0.2, 0.0]))),
+        lambda: ELU(float(r.choice([1.0, 0.3]))),
+        lambda: GELU(str(r.choice(["none", "tanh"]))),
+        lambda: Softplus(float(r.choice([1.0, 2.0])), float(r.choice([20.0, 1.0]))),
+        lambda: Dropout(float(r.choice([0.1, 0.5, 0.9]))),
+    ]  # fmt: skip
+    return kinds[int(r.integers(len(kinds)))]()
