@@ -9,6 +9,13 @@ import llvmlite.binding as ll
 
 from fastcnn.codegen.processor import initialise_llvm, is_x86, processor
 
+#: Functions of the C library that compiled functions may call.
+SYSTEM = {
+    "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1",
+    "fabs", "floor", "fmod", "hypot", "log", "log10", "log1p", "log2", "memcpy", "memmove",
+    "memset", "pow", "round", "sched_yield", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+}  # fmt: skip
+SYSTEM |= {f"{name}f" for name in SYSTEM}
 _lock = threading.Lock()
 _engine: Any = None
 _loaded: dict[str, int] = {}
@@ -42,7 +49,16 @@ def make_object(module: Any, symbol: str) -> bytes:
     builder = ll.create_pass_builder(machine, tuning)
     passes = builder.getModulePassManager()
     passes.run(module, builder)
+    _check_symbols(module, symbol)
     return bytes(machine.emit_object(module))
+
+
+def _check_symbols(module: Any, symbol: str) -> None:
+    """Refuse what a process without numba could not load."""
+    for function in module.functions:
+        name = function.name
+        if function.is_declaration and not name.startswith("llvm.") and name not in SYSTEM:
+            raise TypeError(f"{symbol} cannot be compiled: it needs {name} of numba's runtime")
 
 
 def keep_only(module: Any, symbol: str) -> None:

@@ -78,14 +78,14 @@ def transform(
     _transform(
         images, order, first, last, key, settings, out,
         np.zeros((2, POINTS - 1, RING, 4), np.float32), np.empty((2, RING, RING), np.float32),
-        np.full((C, H + 3, W + 3), settings[7], np.float32), *_knots(H), *_knots(W),
+        np.full((C, (H + 3) * (W + 3)), settings[7], np.float32), *_knots(H), *_knots(W),
         np.empty((2, W), np.float32), np.empty(W, np.uint32),
     )  # fmt: skip
 
 
 @compiled(
     "real[:,:,:,:]", "int64[:]", "int64", "int64", "uint64", "float64[:]", "out real[:,:,:,:]",
-    "out float32[:,:,:,:]", "out float32[:,:,:]", "out float32[:,:,:]", "int64[:]", "float32[:]",
+    "out float32[:,:,:,:]", "out float32[:,:,:]", "out float32[:,:]", "int64[:]", "float32[:]",
     "int64[:]", "float32[:]", "out float32[:,:]", "out uint32[:]",
 )  # fmt: skip
 def _transform(
@@ -245,7 +245,7 @@ def _warp(
     for c in range(C):
         for h in range(H):
             for w in range(W):
-                padded[c, h + 1, w + 1] = image[c, h, w]
+                padded[c, (h + 1) * (W + 3) + w + 1] = image[c, h, w]
     stride = np.float32(W + 3)
     middle_h, middle_w = np.float32((H - 1) * 0.5), np.float32((W - 1) * 0.5)
     limit_h, limit_w = np.float32(H + 1), np.float32(W + 1)
@@ -269,7 +269,7 @@ def _warp(
             place[w] = np.uint32(np.int32(whole_h * stride + whole_w))
             from_h[w], from_w[w] = y - whole_h, x - whole_w
         for c in range(C):
-            plane, result = padded[c].reshape(-1), out[c, h]
+            plane, result = padded[c], out[c, h]
             for w in range(W):
                 p = place[w]
                 a0, a1 = plane[p], plane[p + np.uint32(1)]
@@ -315,13 +315,18 @@ def draw_partners(
                 break
 
 
-@compiled("out real[:,:,:,:]", "real[:,:,:,:]", "float32[:]")
 def blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
     """Mix other images into the first, in place."""
+    size = images[0].size if len(images) else 0
+    _blend(images.reshape(len(images), size), others.reshape(len(images), size), shares)
+
+
+@compiled("out real[:,:]", "real[:,:]", "float32[:]")
+def _blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
     rounding = np.float32(0.5) if images.itemsize == 1 else np.float32(0)  # bytes are cut off
     for k in range(len(images)):
         share = np.float32(shares[k])
-        first, second = images[k].reshape(-1), others[k].reshape(-1)
+        first, second = images[k], others[k]
         for i in range(first.size):
             other = np.float32(second[i])
             first[i] = other + share * (np.float32(first[i]) - other) + rounding

@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
@@ -18,6 +17,7 @@ from fastcnn.execution.executor import (
 )
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
+from fastcnn.operations import OPERATIONS
 from fastcnn.optim import Optimizer
 
 #: Samples that stay together in an evaluation; a backend's result may depend on the batch by
@@ -27,6 +27,8 @@ EVALUATED = 256
 
 class DistributedExecutor:
     """Each process computes the gradient of its share of every batch; all take the same step.
+
+    Making one talks to nobody.
 
     The batch size is that of all processes together, and so are losses, hits and norms. A step is
     one ``Allreduce`` of the flat gradient, in which shares count by their samples (or their
@@ -39,7 +41,7 @@ class DistributedExecutor:
     batch_size : int
         Of all processes together.
     threads : int, optional
-        Of this process; by default its share of the machine's cores.
+        Of this process, such as ``world.threads()``.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
         optimiser state (local SGD): for networks that are slow beside a step. Norms are then means
@@ -86,7 +88,7 @@ class DistributedExecutor:
         self._local: Executor = make_executor(
             model, loss=loss, optimizer=optimizer, backend=backend, seed=seed,
             batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
-            threads=world.threads() if threads is None else threads,
+            threads=threads,
         )  # fmt: skip
         self._running = [
             value

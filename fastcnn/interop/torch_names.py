@@ -1,6 +1,5 @@
 """Weights from and for PyTorch: a state_dict in a safetensors file, without PyTorch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import numpy as np
 
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write, expanded
+from fastcnn.files import atomic_write
 from fastcnn.layers import Model
+from fastcnn.weights import read_weights, weights_to_bytes
 
 
 def save_state(model: Model, path: str | Path) -> None:
@@ -20,12 +20,7 @@ def save_state(model: Model, path: str | Path) -> None:
     OSError
         If the file cannot be written.
     """
-    from safetensors.numpy import save
-
-    # safetensors writes the memory of an array as it lies: only C order is safe.
-    state = {key: np.ascontiguousarray(value).reshape(value.shape)
-             for key, value in model.state_dict().items()}  # fmt: skip
-    atomic_write(path, save(state, model.preprocessing.to_metadata()))
+    atomic_write(path, weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata()))
 
 
 def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None = None) -> None:
@@ -48,20 +43,11 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
         If the file is missing or damaged, a key is missing or unexpected, or a shape differs; the
         model is then unchanged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    path = expanded(path)
+    state, metadata = read_weights(path)
     try:
-        content = path.read_bytes()
-        state = load(content)
-        length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         preprocessing = Preprocessing.from_metadata(metadata)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} {_what_ails(error)}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None
     renamed: dict[str, np.ndarray] = {}
     for key, value in state.items():
         name = _renamed(key, names or {})
@@ -71,15 +57,6 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
     model.load_state_dict(renamed)
     if preprocessing is not None:
         model.preprocessing = preprocessing
-
-
-def _what_ails(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return (
-        f"is damaged, or no safetensors file of types that numpy has ({error}); of PyTorch's own "
-        ".pt and .pth files safetensors.torch.save_file(module.state_dict(), path) makes one"
-    )
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:

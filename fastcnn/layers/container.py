@@ -205,7 +205,8 @@ class Model(Layer):
         Raises
         ------
         CheckpointError
-            If keys are missing or unexpected (``strict``), or a shape differs.
+            If keys are missing or unexpected (``strict``), a shape differs, or values do not fit
+            the type of the model's array.
         """
         own = self.state_dict()
         missing = [key for key in own if key not in state]
@@ -220,6 +221,7 @@ class Model(Layer):
                 raise CheckpointError(
                     f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
                 )
+            values[key] = _cast(key, value, own[key].dtype)
         for key, value in values.items():
             own[key][...] = value
 
@@ -332,6 +334,16 @@ class Model(Layer):
     def predict(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
         """Most probable class of each sample, int64, shape (N,)."""
         return self.logits(x, backend=backend, batch_size=batch_size).argmax(axis=1)
+
+
+def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            return value.astype(dtype, casting="same_kind", copy=False)
+    except (TypeError, FloatingPointError):
+        raise CheckpointError(
+            f"{key}: values of type {value.dtype} do not fit the model's {dtype}"
+        ) from None
 
 
 class Sequential(Model):

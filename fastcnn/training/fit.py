@@ -160,6 +160,7 @@ def fit(
     loss = loss or CrossEntropyLoss()
     world = world or World()
     with world.guard(), ExitStack() as held:
+        share = world.threads()  # by all processes, whatever each one was given
         with world.preparing():
             _check_numbers(epochs, batch_size, threads, clip_norm, average_every)
             get_backend(backend)
@@ -179,7 +180,7 @@ def fit(
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
             vector = model.parameter_vector
             average = None if ema_decay is None else WeightAverage(vector, ema_decay)
-            own_threads = world.threads() if threads is None else threads
+            own_threads = share if threads is None else threads
             feed = Feed(
                 training_data, augment, seed, own_threads, model.graph().output_shape[0], shards
             )
@@ -197,11 +198,12 @@ def fit(
             model.preprocessing = preprocessing
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
-        executor = _executor(
-            model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
-            backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
-            clip_norm=clip_norm,
-        )  # fmt: skip
+        with world.preparing():
+            executor = _executor(
+                model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
+                backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
+                clip_norm=clip_norm,
+            )  # fmt: skip
         history, listeners, saver = History(), list(callbacks), None
         with world.preparing():
             if out is not None and world.is_root:
@@ -246,13 +248,9 @@ def _executor(
         return make_executor(model, **settings)
     from fastcnn.distributed.executor import DistributedExecutor
 
-    try:
-        return DistributedExecutor(
-            model, world=world, average_every=average_every, ordered=ordered, **settings
-        )
-    except ConfigurationError as error:
-        world.known_error = error  # the settings are the same on all processes
-        raise
+    return DistributedExecutor(
+        model, world=world, average_every=average_every, ordered=ordered, **settings
+    )
 
 
 def _open_run(out: str | Path | Run, config: dict[str, Any], resume: bool, ranks: int) -> Run:

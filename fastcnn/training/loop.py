@@ -172,10 +172,11 @@ class TrainingLoop:
         )  # fmt: skip
         try:
             with self.interrupts:
-                for listener in self.listeners:
-                    listener.on_train_begin(start)
-                if self.saver is not None:
-                    self.saver.save(self)  # what is killed before its first epoch is resumed too
+                with self.world.preparing():
+                    for listener in self.listeners:
+                        listener.on_train_begin(start)
+                    if self.saver is not None:
+                        self.saver.save(self)  # what is killed in its first epoch is resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
                     self._epoch(per_epoch, feed, test)
                 self._check_finite()  # callbacks may have written to the model
@@ -354,7 +355,9 @@ class TrainingLoop:
         """Raise on all processes if one of them has an array that is not finite."""
         problem = not_finite(arrays)
         if self.world.largest(float(problem is not None)):
+            rate = self.history.steps[-1]["lr"] if self.history.steps else math.nan
             raise NonFiniteError(
                 f"{problem or 'numbers of another process'} became NaN or infinite at or before "
-                f"step {self.executor.step} (epoch {self.progress.epoch}). {DIVERGED}"
+                f"step {self.executor.step} (epoch {self.progress.epoch}), learning rate "
+                f"{rate:.3g}. {DIVERGED}"
             )

@@ -23,6 +23,7 @@ from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
 from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
+from fastcnn.weights import read_weights, weights_to_bytes
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
@@ -94,6 +95,13 @@ class Run:
         bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
         if bad:
             raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
+        # Whoever edits a config removes its checksum.
+        kept = config.pop("checksum", None)
+        if kept is not None and kept != _text_checksum(config):
+            raise CheckpointError(
+                f"{folder / CONFIG} is damaged (its checksum does not fit); if you edited it, "
+                'remove the line "checksum"'
+            )
         return cls(folder, config)
 
     def lock(self) -> None:
@@ -125,7 +133,8 @@ class Run:
 
     def save_config(self) -> None:
         """Write the config."""
-        content = json.dumps(self.config, indent=2, ensure_ascii=False) + "\n"
+        whole = {**self.config, "checksum": _text_checksum(self.config)}
+        content = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
         atomic_write(self.folder / CONFIG, content.encode())
 
     def save_weights(self, model: Model) -> None:
@@ -133,12 +142,8 @@ class Run:
 
         Its preprocessing is in the file's metadata.
         """
-        from safetensors.numpy import save
-
-        # safetensors writes the memory of an array as it lies: only C order is safe.
-        state = {key: np.asarray(value, order="C") for key, value in model.state_dict().items()}
-        metadata = model.preprocessing.to_metadata()
-        atomic_write(self.folder / WEIGHTS, save(state, metadata))
+        content = weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata())
+        atomic_write(self.folder / WEIGHTS, content)
 
     def load_model(self) -> Model:
         """The trained model.
@@ -149,9 +154,6 @@ class Run:
             If the weights are missing, corrupt or another model's, or the model has no name that
             it could be rebuilt from.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
         described = self.config.get("model", {})
         name, definition = described.get("name"), described.get("definition")
         if name not in MODELS and definition is None:
@@ -164,11 +166,9 @@ class Run:
                 model = MODELS[name](**described["arguments"])
             else:
                 model = from_definition(definition)
-            state = load((self.folder / WEIGHTS).read_bytes())
-        except FileNotFoundError:
-            raise CheckpointError(f"{self.folder}: {WEIGHTS} is missing") from None
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
+        state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
         model.preprocessing = self.preprocessing
         return model
@@ -310,6 +310,12 @@ def describe_fit(
             "numba": version("numba"),
         },
     }
+
+
+def _text_checksum(config: dict[str, Any]) -> str:
+    """CRC-32 of a config's values, whatever their order and the spaces between them."""
+    plain = json.loads(json.dumps(config))  # as it will be read
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 #: Images that a checksum reads: all of a large set would take longer than an epoch.

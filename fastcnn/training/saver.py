@@ -16,6 +16,7 @@ from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.training.checkpoints import Checkpoint, differences
 from fastcnn.training.history import History, read_records
+from fastcnn.weights import weights_to_bytes
 
 if TYPE_CHECKING:
     from fastcnn.training.loop import TrainingLoop
@@ -100,10 +101,8 @@ class Saver:
     def save_best(self) -> None:
         """Write the best weights where they are new."""
         if self._best_is_new and self.best is not None:
-            from safetensors.numpy import save
-
             with writing(self.folder):
-                atomic_write(self.folder / BEST, save(self.best, self.metadata))
+                atomic_write(self.folder / BEST, weights_to_bytes(self.best, self.metadata))
             self._best_is_new = False
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:

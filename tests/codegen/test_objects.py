@@ -79,6 +79,7 @@ def test_plain_python_instead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_compiled_once_then_loaded(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fastcnn.codegen")
     assert build.kept([source()]) == 0
     assert start()
     assert "once; they are kept in" in caplog.text
