@@ -92,7 +92,13 @@ def test_gradcheck_and_comparison() -> None:
 
 def test_info() -> None:
     output = fastcnn("info")
-    for part in ("lanes: instructions", "register tiles", "lanes: threads", "lanes: kernels", "BLAS"):
+    for part in (
+        "lanes: instructions",
+        "register tiles",
+        "lanes: threads",
+        "lanes: kernels",
+        "BLAS",
+    ):
         assert part in output
 
 
