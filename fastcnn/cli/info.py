@@ -23,6 +23,7 @@ def info() -> None:
     from fastcnn.codegen.store import object_folder
     from fastcnn.codegen.target import blocking, instruction_set, processor
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
+    from fastcnn.errors import DataError
 
     tile, sources = blocking(), all_sources()
     blas = [
@@ -51,7 +52,10 @@ def info() -> None:
         DATA_DIR_VARIABLE: os.environ.get(DATA_DIR_VARIABLE, "not set"),
     }
     for name, source in SOURCES.items():
-        rows[f"{name} found in"] = str(find_folder(source) or "no local folder")
+        try:
+            rows[f"{name} found in"] = str(find_folder(source) or "no local folder")
+        except DataError as error:
+            rows[f"{name} found in"] = str(error)
     table = Table(show_header=False)
     for key, value in rows.items():
         table.add_row(key, value)

@@ -16,7 +16,14 @@ import fastcnn
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
+from fastcnn.files import (
+    LOCK_FILE,
+    FolderLock,
+    atomic_write,
+    expanded,
+    read_bytes,
+    remove_unfinished,
+)
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
@@ -86,7 +93,7 @@ class Run:
         """
         folder = expanded(folder)
         try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config = json.loads(read_bytes(folder / CONFIG))
         except FileNotFoundError:
             raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
         except (OSError, ValueError) as error:
