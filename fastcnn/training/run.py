@@ -6,6 +6,7 @@ import time
 import zlib
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -310,8 +311,6 @@ def describe_fit(
     **settings: Any,
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
-    import numba
-
     return {
         "format": "fastcnn-run-1",
         "status": "running",
@@ -342,7 +341,7 @@ def describe_fit(
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": numba.__version__,
+            "numba": version("numba"),
         },
     }
 
