@@ -24,7 +24,7 @@ LOW, HIGH = -128, 127
 #: Bits behind the point of the factors of a sum.
 ADD_BITS = 20
 #: Most samples that are looked at together.
-CHUNK = 32
+CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -341,9 +341,10 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
 
 
 def _sums(node: Node, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    weight = arrays["weight"]
+    # In float64, which is exact for integers below 2**53, and has a fast product of matrices.
+    weight, x = arrays["weight"].astype(np.float64), x.astype(np.float64)
     if node.operation == "linear":
-        return x.reshape(len(x), -1) @ weight.T
+        return (x.reshape(len(x), -1) @ weight.T).astype(np.int64)
     a = node.arguments
     (top, _), (left, _) = a["padding"]
     (rows, columns), (SH, SW), (DH, DW) = node.output_shape[1:], a["stride"], a["dilation"]
@@ -352,7 +353,7 @@ def _sums(node: Node, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
     grouped = weight.reshape(groups, outputs // groups, inputs, KH, KW)
     by_group = x.reshape(len(x), groups, inputs, H, W)
     transposed = node.operation == "conv_transpose2d"
-    total = np.zeros((len(x), groups, outputs // groups, rows, columns), np.int64)
+    total = np.zeros((len(x), groups, outputs // groups, rows, columns))
     for k in range(KH):
         for l in range(KW):
             taps = grouped[..., k, l]
@@ -362,19 +363,18 @@ def _sums(node: Node, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
             else:
                 h, i = _pairs(rows, H, SH, k * DH - top)
                 w, j = _pairs(columns, W, SW, l * DW - left)
-            part = by_group[:, :, :, i][..., j]
-            made = np.einsum("goc,ngchw->ngohw", taps, part)
-            # Places differ from each other, so that nothing is added to twice.
-            total[:, :, :, h[:, None], w] += made
-    return total.reshape(len(x), outputs, rows, columns)
+            part = by_group[..., i, j]
+            made = taps @ part.reshape(*part.shape[:3], -1)
+            total[..., h, w] += made.reshape(*made.shape[:3], *part.shape[3:])
+    return total.reshape(len(x), outputs, rows, columns).astype(np.int64)
 
 
-def _pairs(small: int, large: int, stride: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(small: int, large: int, stride: int, shift: int) -> tuple[slice, slice]:
     """Places of the strided side, and those ``stride * place + shift`` that exist on the other."""
-    places = np.arange(small)
-    others = places * stride + shift
-    inside = (others >= 0) & (others < large)
-    return places[inside], others[inside]
+    first = max(0, -(shift // stride))
+    last = max(first, min(small, -((shift - large) // stride)))
+    start = first * stride + shift
+    return slice(first, last), slice(start, start + (last - first) * stride, stride)
 
 
 def _pool(node: Node, x: np.ndarray, zero: int) -> np.ndarray:
