@@ -6,6 +6,7 @@ import time
 import zlib
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +16,14 @@ import fastcnn
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
+from fastcnn.files import (
+    LOCK_FILE,
+    FolderLock,
+    atomic_write,
+    expanded,
+    read_bytes,
+    remove_unfinished,
+)
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
@@ -85,7 +93,7 @@ class Run:
         """
         folder = expanded(folder)
         try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config = json.loads(read_bytes(folder / CONFIG))
         except FileNotFoundError:
             raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
         except (OSError, ValueError) as error:
@@ -303,8 +311,6 @@ def describe_fit(
     **settings: Any,
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
-    import numba
-
     return {
         "format": "fastcnn-run-1",
         "status": "running",
@@ -335,7 +341,7 @@ def describe_fit(
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": numba.__version__,
+            "numba": version("numba"),
         },
     }
 
