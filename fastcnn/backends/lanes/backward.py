@@ -5,8 +5,8 @@ from fastcnn.backends.lanes import conv_rows, direct_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.conv_method import gradient_halo
+from fastcnn.backends.lanes.formula_table import formula_kernel
 from fastcnn.backends.lanes.grouping import Group, takes_batch_statistics
-from fastcnn.backends.lanes.kernel_table import formula_kernel
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (

@@ -15,7 +15,7 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES
 from fastcnn.backends.lanes.coverage import covered
 from fastcnn.backends.lanes.engine import default_threads, run_rows
-from fastcnn.backends.lanes.kernel_table import formula_kernel
+from fastcnn.backends.lanes.formula_table import formula_kernel
 from fastcnn.operations import Elementwise, elementwise_function
 
 #: Elements from which on a second thread saves more time than its start takes.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from fastcnn.backends.lanes import conv_kernels as conv
 from fastcnn.backends.lanes import dispatcher
 from fastcnn.backends.lanes import element_kernels as elements
-from fastcnn.backends.lanes import formula_kernels as formulas
 from fastcnn.backends.lanes import input_kernels as inputs
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes import linear_kernels as dense
@@ -26,12 +24,9 @@ from fastcnn.backends.lanes import winograd_costs as winograd
 from fastcnn.backends.lanes.buffers import LANES
 from fastcnn.backends.lanes.context import kernel_entry
 from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
-from fastcnn.codegen.identity import function_digest, is_own
 from fastcnn.codegen.target import blocking, tile_heights
-from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number
 
 
 def _no_tile(r: Row) -> str:
@@ -170,7 +165,7 @@ def _statistics(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
     return cost
 
 
-def _elements(
+def elements_cost(
     flops: int, read: int, written: int, partial: int = 0, mask: bool = False
 ) -> Callable[[Row], Cost]:
     """Work on each element; ``partial`` floats a channel and block; a mask is read with RELU."""
@@ -198,12 +193,12 @@ def _matrix_vector(r: Row) -> Cost:
     return Cost(2 * weights, FLOAT_BYTES * (weights + r[L.IN]), FLOAT_BYTES * r[L.OUT])
 
 
-def _map_sizes(r: Row) -> str:
+def map_sizes(r: Row) -> str:
     return f"{r[L.CHANNELS]} x {r[L.POSITIONS]}"
 
 
 def _window_sizes(r: Row) -> str:
-    return f"{_map_sizes(r)}, {r[L.TAPS]} taps"
+    return f"{map_sizes(r)}, {r[L.TAPS]} taps"
 
 
 def _conv_sizes(r: Row) -> str:
@@ -321,7 +316,7 @@ KERNELS: dict[int, Kernel] = {
         winograd1d.winograd1d_reduce, "Winograd 1-D sum", winograd.reduction_1d, _sizes_of(L.IN)
     ),
     L.K_BIAS_GRADIENT: Kernel(
-        conv.bias_gradient, "bias gradient", _elements(1, 1, 0, 1), _map_sizes
+        conv.bias_gradient, "bias gradient", elements_cost(1, 1, 0, 1), map_sizes
     ),
     L.K_MAX_POOL: Kernel(pooling.max_pool, "max pool", _max_pool, _window_sizes),
     L.K_MAX_POOL_BACKWARD: Kernel(
@@ -337,9 +332,9 @@ KERNELS: dict[int, Kernel] = {
         _window_sizes,
         fixed={"backward": True},
     ),
-    L.K_UNPOOL: Kernel(pooling.unpool, "unpool 2x2", _unpool, _map_sizes),
-    L.K_COPY: Kernel(elements.copy, "copy", _elements(0, 1, 1), _map_sizes),
-    L.K_DROPOUT: Kernel(elements.dropout, "dropout", _elements(1, 1, 1), _map_sizes),
+    L.K_UNPOOL: Kernel(pooling.unpool, "unpool 2x2", _unpool, map_sizes),
+    L.K_COPY: Kernel(elements.copy, "copy", elements_cost(0, 1, 1), map_sizes),
+    L.K_DROPOUT: Kernel(elements.dropout, "dropout", elements_cost(1, 1, 1), map_sizes),
     L.K_LINEAR: Kernel(
         dense.linear,
         "linear",
@@ -383,28 +378,28 @@ KERNELS: dict[int, Kernel] = {
         lambda r: Cost(2 * r[L.IN], r[L.IN], FLOAT_BYTES * r[L.IN]),
         _sizes_of(L.IN),
     ),
-    L.K_GATHER: Kernel(single.gather, "gather", _single(1, 1), _map_sizes),
-    L.K_CLEAR: Kernel(single.clear, "clear", _single(0, 1), _map_sizes),
+    L.K_GATHER: Kernel(single.gather, "gather", _single(1, 1), map_sizes),
+    L.K_CLEAR: Kernel(single.clear, "clear", _single(0, 1), map_sizes),
     L.K_MATRIX_VECTOR: Kernel(
         single.matrix_vector, "matrix-vector product", _matrix_vector, _matrix_sizes
     ),
-    L.K_ADD: Kernel(elements.addition, "add", _elements(1, 2, 1), _map_sizes),
-    L.K_NORM_SUMS: Kernel(norm.sums, "normalisation sums", _elements(4, 1, 0, 2), _map_sizes),
+    L.K_ADD: Kernel(elements.addition, "add", elements_cost(1, 2, 1), map_sizes),
+    L.K_NORM_SUMS: Kernel(norm.sums, "normalisation sums", elements_cost(4, 1, 0, 2), map_sizes),
     L.K_NORM_STATISTICS: Kernel(
-        norm.statistics, "normalisation statistics", _statistics(2, 4), _map_sizes
+        norm.statistics, "normalisation statistics", _statistics(2, 4), map_sizes
     ),
-    L.K_NORM: Kernel(norm.normalise, "normalise", _elements(2, 1, 1), _map_sizes),
+    L.K_NORM: Kernel(norm.normalise, "normalise", elements_cost(2, 1, 1), map_sizes),
     L.K_NORM_GRADIENT_SUMS: Kernel(
         norm.gradient_sums,
         "normalisation gradient sums",
-        _elements(4, 2, 0, 2, mask=True),
-        _map_sizes,
+        elements_cost(4, 2, 0, 2, mask=True),
+        map_sizes,
     ),
     L.K_NORM_GRADIENT_STATISTICS: Kernel(
-        norm.gradient_statistics, "normalisation gradient statistics", _statistics(2, 4), _map_sizes
+        norm.gradient_statistics, "normalisation gradient statistics", _statistics(2, 4), map_sizes
     ),
     L.K_NORM_GRADIENT: Kernel(
-        norm.gradient, "normalisation gradient", _elements(4, 2, 1, mask=True), _map_sizes
+        norm.gradient, "normalisation gradient", elements_cost(4, 2, 1, mask=True), map_sizes
     ),
 }
 
@@ -417,64 +412,6 @@ UPDATES = {
     "rmsprop": optimizers.rmsprop,
 }
 SQUARES = "gradient_squares"
-
-
-#: Kernels of formulas: the formula and what of it, to the kernel's number.
-_formulas: dict[tuple[Formula, str], int] = {}
-_MAKERS = {
-    ("value", False): formulas.value_kernel,
-    ("value", True): formulas.value_kernel_of_channels,
-    ("gradient", False): formulas.gradient_kernel,
-    ("gradient", True): formulas.gradient_kernel_of_channels,
-    ("parameter", True): formulas.parameter_gradient_kernel,
-}
-_FORMULA_COSTS = {
-    "value": _elements(1, 1, 1), "gradient": _elements(1, 2, 1), "parameter": _elements(2, 2, 0, 1),
-}  # fmt: skip
-
-
-def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str) -> int:
-    """The number of a kernel that computes an element-wise operation.
-
-    Parameters
-    ----------
-    record : Elementwise
-    arguments : mapping
-        Of the operation; they may choose the formula.
-    what : {"value", "gradient", "parameter"}
-        The output, the input's gradient, or a block's share of the parameter's gradient.
-    """
-    formula, _ = record.formula_of(arguments)
-    key = (formula, what)
-    if key not in _formulas:
-        variant = "".join(f"_{value}" for value in arguments.values() if isinstance(value, str))
-        function = {
-            "value": formula.value,
-            "gradient": formula.gradient_from_output or formula.gradient,
-            "parameter": next(iter(formula.parameter_gradients), None),
-        }[what]
-        numbers = sum(isinstance(argument, Number) for argument in record.arguments)
-        called = linked(function) if isinstance(function, FunctionType) else function
-        made = _MAKERS[what, bool(record.parameters)](called, numbers)
-        symbol, origin = f"{record.name}{variant}_{what}", None
-        if is_own(function):
-            origin = (__name__, "formula_source", [record.name, dict(arguments), what])
-        else:  # which another one of the same name may replace
-            symbol += f"_{function_digest(function)[:12]}"
-        name = record.name + {"value": "", "gradient": " gradient"}.get(what, " parameter gradient")
-        number = L.FIRST_FORMULA + len(_formulas)
-        KERNELS[number] = Kernel(
-            made, name, _FORMULA_COSTS[what], _map_sizes, symbol=symbol, origin=origin
-        )
-        _formulas[key] = number
-    return _formulas[key]
-
-
-def formula_source(operation: str, arguments: Mapping[str, Any], what: str) -> Source:
-    """What the kernel of an operation of the package is compiled from, for another process."""
-    record = OPERATIONS[operation]
-    assert isinstance(record, Elementwise)
-    return kernel_source(formula_kernel(record, arguments, what))
 
 
 def kernel_source(key: int | str) -> Source:

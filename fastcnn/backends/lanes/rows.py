@@ -7,8 +7,8 @@ import numpy as np
 from fastcnn.backends.counter_random import drop_threshold
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import Buffer
+from fastcnn.backends.lanes.formula_table import formula_kernel
 from fastcnn.backends.lanes.grouping import Group
-from fastcnn.backends.lanes.kernel_table import formula_kernel
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.operations import OPERATIONS, Elementwise
