@@ -92,7 +92,7 @@ class Named:
             key: self.from_description(own) if isinstance(own, dict) else own
             for key, own in description.items()
         }
-        kind = {**self.table, **self.around}.get(arguments.pop("name", None))
+        kind: Any = {**self.table, **self.around}.get(str(arguments.pop("name", None)))
         try:
             return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
         except TypeError:

@@ -136,9 +136,7 @@ SCHEDULES: dict[str, Any] = {
 }
 
 
-NAMED = Named(
-    "schedule", SCHEDULES, ("lr()",), "Cosine()", around={"warmup": Warmup}
-)
+NAMED = Named("schedule", SCHEDULES, ("lr()",), "Cosine()", around={"warmup": Warmup})
 
 
 def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedule:

@@ -1,7 +1,7 @@
 """The options of a training, declared once.
 
 From the fields of :class:`TrainingOptions` are made the keyword arguments of ``fit``, the options
-of ``fastcnn train``, the keys of a sweep, and what a run's config says. A new option is a new field.
+of ``fastcnn train``, the keys of a sweep, and what a run's config says: a new option is one field.
 """
 
 import inspect
@@ -20,8 +20,16 @@ from fastcnn.backends import BACKENDS
 from fastcnn.data.augment import Augment
 from fastcnn.errors import ConfigurationError
 from fastcnn.losses import LOSSES, Loss
-from fastcnn.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, as_optimizer, as_schedule
-from fastcnn.optim import optimizers, schedules
+from fastcnn.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Optimizer,
+    Schedule,
+    as_optimizer,
+    as_schedule,
+    optimizers,
+    schedules,
+)
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
@@ -39,8 +47,8 @@ class Declaration:
         For ``help(fit)`` and ``fastcnn train --help``.
     choices : tuple of str
         Words that are accepted, where not any is.
-    least, above : float or None
-        Bounds of a number.
+    least, above, below : float or None
+        Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
     part : str
         Of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
         "schedule" as an argument of that object; "" for what does not change a result.
@@ -50,6 +58,7 @@ class Declaration:
     choices: tuple[str, ...] = ()
     least: float | None = None
     above: float | None = None
+    below: float | None = None
     part: str = "training"
 
 
@@ -102,11 +111,13 @@ class TrainingOptions:
         None,
         "Evaluate, and in the end keep, the moving average of the weights with this decay a step "
         "(0.999, say).",
+        least=0,
+        below=1,
     )
     augment: str | Augment | None = option(
         None,
         "Change training images at random, in each epoch differently: digits, pictures, or "
-        "settings such as shift=2,rotation=10,scale=0.1,elastic=1,flip,crop=4,cutout=8,mixup=0.2.",
+        "settings such as shift=2,rotation=10,flip (see fastcnn.data.Augment).",
     )
     early_stopping: int | None = option(
         None,
@@ -142,10 +153,6 @@ class TrainingOptions:
         for name, declared in declarations(type(self)).items():
             check_value(name, getattr(self, name), hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
-        if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
-            raise ConfigurationError(
-                f"ema_decay must be at least 0 and below 1, got {self.ema_decay!r}"
-            )
         # The best epoch is the first at the earliest, and the last one's rate cannot change.
         if self.reduce_on_plateau is not None and self.epochs < self.reduce_on_plateau + 3:
             raise ConfigurationError(
@@ -260,9 +267,8 @@ def declarations(options: type) -> dict[str, Declaration]:
 
 
 def plain_type(hint: Any) -> Any:
-    """The type of an option on a command line."""
-    found = [kind for kind in (hint, *typing.get_args(hint)) if kind in PLAIN]
-    return found[0]
+    """The type of an option on a command line; None if it takes objects alone."""
+    return next((kind for kind in (hint, *typing.get_args(hint)) if kind in PLAIN), None)
 
 
 def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None:
@@ -277,6 +283,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     if value is None and NoneType in allowed:
         return
     kind = plain_type(hint)
+    if kind is None:
+        return  # an object, which is checked where it is taken
     others = [each for each in allowed if each not in (*PLAIN, NoneType)]
     if declared.choices and (not others or isinstance(value, str)):
         if not isinstance(value, str) or value not in declared.choices:
@@ -285,19 +293,24 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
             )
         return
     if declared.choices:
-        return  # an object, which is checked where it is taken
-    bounds = ""
-    if declared.least is not None:
-        bounds = f" of at least {declared.least:g}"
-    elif declared.above is not None:
-        bounds = f" above {declared.above:g}"
+        return
     good, words = _is(value, kind, others)
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (
+            ("of at least", declared.least), ("above", declared.above), ("below", declared.below)
+        )
+        if bound is not None
+    ]  # fmt: skip
     if good and kind in (int, float):
-        good = (declared.least is None or value >= declared.least) and (
-            declared.above is None or value > declared.above
+        good = (
+            (declared.least is None or value >= declared.least)
+            and (declared.above is None or value > declared.above)
+            and (declared.below is None or value < declared.below)
         )
     if not good:
-        raise ConfigurationError(f"{name} must be {words}{bounds}, got {value!r}")
+        said = " ".join([words, " and ".join(bounds)]).strip()
+        raise ConfigurationError(f"{name} must be {said}, got {value!r}")
 
 
 def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
@@ -343,8 +356,6 @@ def documentation_of(options: type) -> str:
         optional = ", optional" if each.default is None else ""
         default = "" if each.default in (None, ()) else f" (default {each.default!r})"
         lines.append(f"    {each.name} : {' or '.join(words)}{optional}{default}")
-        lines += textwrap.wrap(
-            declared.help, 92, initial_indent=" " * 8, subsequent_indent=" " * 8
-        )
+        lines += textwrap.wrap(declared.help, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
     assert MISSING not in [each.default for each in fields(options)]
     return "\n".join(lines)

@@ -104,13 +104,13 @@ def test_the_best_weights_survive_a_kill_between_two_writes(
 
 
 def test_leftovers_of_a_kill_within_a_write_are_removed(tmp_path: Path) -> None:
-    fit(network(), TRAIN, TEST, **settings(epochs=1, schedule=None), out=tmp_path)
+    fit(network(), TRAIN, TEST, **settings(epochs=1, schedule="constant"), out=tmp_path)
     left = [tmp_path / "checkpoints/.last.safetensors.abcd1234", tmp_path / ".config.json.x"]
     for path in left:
         path.write_bytes(b"half")
     mine = tmp_path / ".notes"
     mine.write_bytes(b"of the user")
-    changed = settings(epochs=2, schedule=None)
+    changed = settings(epochs=2, schedule="constant")
     fit(network(), TRAIN, TEST, **changed, out=tmp_path, resume=True)
     assert not any(path.exists() for path in left)
     assert mine.exists()
