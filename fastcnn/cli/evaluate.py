@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -36,7 +37,8 @@ def evaluate(
     opened = Run.open(run)
     model = opened.load_model()
     name = data or source_name(opened.config["data"])
-    _, test = load(name, data_dir=data_dir)
+    _, test = load(name, data_dir=data_dir, pictures=opened.normalisation.pictures)
+    changes = opened.changes(test) if data is None else None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
     loss, accuracy, logits = run_evaluation(model, test, backend=backend)
@@ -46,6 +48,8 @@ def evaluate(
     console.print(
         f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
     )
+    if changes is not None:
+        console.print(escape(changes), style="yellow", soft_wrap=True)
     table = Table("class", "precision", "recall", "F1", "images")
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))

@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.npy import Archive
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
 
@@ -91,11 +91,6 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
         Dataset(train_x, train_y, classes, preprocessing, path.stem),
         Dataset(test_x, test_y, classes, preprocessing, path.stem),
     )
-
-
-def measure_normalisation(images: np.ndarray) -> Preprocessing:
-    """The conversion that gives each channel of training images mean 0 and deviation 1."""
-    return Preprocessing.measure(images)
 
 
 def _named(

@@ -9,6 +9,7 @@ from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset
 from fastcnn.data.folders import read_folder
+from fastcnn.data.pictures import Pictures
 from fastcnn.data.reading import regular_file
 from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, load_cifar, load_source
 from fastcnn.data.table import read_csv
@@ -27,6 +28,7 @@ def load(
     layout: str | None = None,
     seed: int = 0,
     progress: bool = False,
+    pictures: Pictures | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Training and test sets by name or from a path.
 
@@ -51,6 +53,8 @@ def load(
         For drawn digits and for splitting a folder or a CSV file.
     progress : bool
         Show a bar while downloading.
+    pictures : Pictures, optional
+        The rule by which the pictures of a folder are read: that of a trained model, say.
 
     Raises
     ------
@@ -73,7 +77,7 @@ def load(
         digits = (0, 1, 2) if text == "digits012" else tuple(range(10))
         train, test = digits_dataset(classes=digits, seed=seed)
     else:
-        train, test = _load_path(text, layout, seed)
+        train, test = _load_path(text, layout, seed, pictures)
     if classes is not None:
         train, test = train.select_classes(classes), test.select_classes(classes)
     return train, test
@@ -117,7 +121,9 @@ def _check_options(
         raise ConfigurationError(f"layout is for .npz files, not for {text!r}")
 
 
-def _load_path(text: str, layout: str | None, seed: int) -> tuple[Dataset, Dataset]:
+def _load_path(
+    text: str, layout: str | None, seed: int, pictures: Pictures | None
+) -> tuple[Dataset, Dataset]:
     path = expanded(text)
     if not path.exists() and not path.is_symlink():
         raise DataError(
@@ -128,7 +134,7 @@ def _load_path(text: str, layout: str | None, seed: int) -> tuple[Dataset, Datas
     if name is not None:
         return cifar.read_cifar10(path) if name == "cifar10" else cifar.read_cifar100(path)
     if path.is_dir():
-        return read_folder(path, seed)
+        return read_folder(path, seed, pictures=pictures)
     path = regular_file(path)
     if path.suffix.lower() == ".csv":
         return read_csv(path, seed)

@@ -12,9 +12,17 @@ from typing import Any, TextIO
 import numpy as np
 
 import fastcnn
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
+from fastcnn.files import (
+    LOCK_FILE,
+    FolderLock,
+    atomic_write,
+    expanded,
+    read_bytes,
+    remove_unfinished,
+)
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
@@ -82,7 +90,7 @@ class Run:
         """
         folder = expanded(folder)
         try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config = json.loads(read_bytes(folder / CONFIG))
         except FileNotFoundError:
             raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
         except (OSError, ValueError) as error:
@@ -157,17 +165,19 @@ class Run:
             raise CheckpointError(f"{self.folder}: {error}") from None
         state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
-        model.preprocessing = self.preprocessing
+        model.preprocessing = self.normalisation
         return model
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return tuple(self.config["data"]["classes"])
+        """Names of the classes; numbers from 0 on where the training data had no names."""
+        names = tuple(self.config["data"]["classes"])
+        outputs = self.config["model"].get("output_shape", ())
+        return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """How samples become the network's input.
+    def normalisation(self) -> Preprocessing:
+        """How samples, and pictures, become the network's input.
 
         Raises
         ------
@@ -183,6 +193,28 @@ class Run:
         """The records of one kind, ``epoch`` or ``step``."""
         records = read_records(self.folder / METRICS)
         return [record for record in records if record["kind"] == kind]
+
+    def changes(self, test: Dataset) -> str | None:
+        """How test data that were loaded again differ from those of training; None if they do not.
+
+        Parameters
+        ----------
+        test : Dataset
+            All of the test data, in the classes of the data set.
+        """
+        before = self.config["data"].get("test_checksum")
+        if before is None or checksum(test) == before:
+            return None
+        known, now = set(self.config.get("test_files", ())), set(test.files)
+        parts = [
+            f"{len(names):,} {word} ({', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)})"
+            for word, names in (("new", now - known), ("missing", known - now))
+            if known and names
+        ]
+        return (
+            f"warning: the test data have changed since training (checksum {checksum(test)}, then "
+            f"{before}): {', '.join(parts) or 'other content'}"
+        )
 
     def recorder(self) -> Callback:
         """The callback that fills the folder while training goes on."""
@@ -334,6 +366,7 @@ def describe_fit(
             "arguments": new.model_arguments,
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
+            "output_shape": list(model.output_shape(model.input_shape or train.images.shape[1:])),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
@@ -347,6 +380,7 @@ def describe_fit(
             "test_checksum": None if test is None else checksum(test),
             "classes": list(train.classes),
         },
+        "test_files": list(getattr(test, "files", ())),
         **options.config(),
         "versions": {
             "fastcnn": fastcnn.__version__,

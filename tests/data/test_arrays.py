@@ -10,7 +10,7 @@ import pytest
 from fastcnn import data
 from fastcnn.data.arrays import as_image_sets, as_label_sets, image_layout
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, DataError
 
 NAMES = ("train", "test")
@@ -217,7 +217,7 @@ def test_statistics_are_exact() -> None:
     images = np.zeros((1000, 2, 3, 3), np.uint8)
     images[0, 0, 0, 0] = 1
     images[:, 1] = 7
-    found = Preprocessing.measure(images)
+    found = measure_normalisation(images)
     assert found.mean[0] == pytest.approx(1 / 9000 / 255, rel=1e-12)
     assert found.std[0] == pytest.approx(images[:, 0].std() / 255, rel=1e-9)
     assert found.std[1] == 1.0

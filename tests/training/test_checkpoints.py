@@ -91,7 +91,7 @@ def test_records_in_another_order_are_refused(tmp_path: Path) -> None:
 def test_the_best_weights_survive_a_kill_between_two_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"callbacks": [], "optimizer": Adam(lr=0.01), "schedule": None}
+    changes = {"callbacks": [], "optimizer": Adam(lr=0.01), "schedule": "constant"}
     fit(network(), TRAIN, TEST, **settings(**changes), out=tmp_path / "whole")
     folder, kept = tmp_path / "parts", saver_module.Saver.save_best
     monkeypatch.setattr(saver_module.Saver, "save_best", lambda self: None)

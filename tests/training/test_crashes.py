@@ -122,7 +122,9 @@ def test_a_folder_that_becomes_unwritable(public_path: Path) -> None:
         checkpoints.chmod(0o755)
     assert (checkpoints / "last.safetensors").read_bytes() == before
     assert [path.name for path in checkpoints.iterdir() if path.name.startswith(".")] == []
-    fit(network(), TRAIN, TEST, **settings(epochs=2, schedule="constant"), out=tmp_path, resume=True)
+    fit(
+        network(), TRAIN, TEST, **settings(epochs=2, schedule="constant"), out=tmp_path, resume=True
+    )
 
 
 def train_command(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
