@@ -15,6 +15,8 @@ from fastcnn.layers.init import Initializer
 from fastcnn.notebook import html_table
 from fastcnn.text_table import text_table
 
+#: What a model may predict, and the name under which files say so.
+PREDICTIONS, METADATA = (None, "classes", "values", "value"), "fastcnn.predicts"
 #: Columns of :meth:`Model.summary`.
 SUMMARY = ("layer", "", "output shape", "parameters", "FLOPs")
 
@@ -43,6 +45,9 @@ class Model(Layer):
         How samples become what the first layer reads. At first bytes are divided by 255 and other
         numbers stay as they are; ``fit`` sets it from its training data. Of a model inside
         another one it has no effect.
+    predicts : {None, "classes", "values", "value"}
+        What :meth:`predict` gives: classes, the outputs themselves, or the only output of each
+        sample. ``fit`` sets it from the loss and its targets; None before that.
     """
 
     def __init__(self, layers: Mapping[str, Layer], input_shape: Shape | None = None) -> None:
@@ -57,6 +62,7 @@ class Model(Layer):
         self._vector: np.ndarray | None = None
         self._slots: list[tuple[Layer, str]] = []
         self._preprocessing = Preprocessing()
+        self._predicts: str | None = None
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.input_shape = tuple(input_shape)
@@ -81,6 +87,37 @@ class Model(Layer):
                 f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
             )
         self._preprocessing = value
+
+    @property
+    def predicts(self) -> str | None:
+        """What :meth:`predict` gives."""
+        return self._predicts
+
+    @predicts.setter
+    def predicts(self, value: str | None) -> None:
+        if value not in PREDICTIONS:
+            raise ConfigurationError(f"predicts must be one of {PREDICTIONS}, got {value!r}")
+        self._predicts = value
+
+    def metadata(self) -> dict[str, str]:
+        """What files of the model's weights also hold: text by name."""
+        return {**self.preprocessing.to_metadata(), METADATA: self.predicts or ""}
+
+    def load_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Take up what the metadata of a file say; what they do not say stays as it is.
+
+        Raises
+        ------
+        ConfigurationError
+            If they are damaged, or do not fit the model; nothing is then changed.
+        """
+        before, found = self.preprocessing, Preprocessing.from_metadata(metadata)
+        self.preprocessing = before if found is None else found
+        try:
+            self.predicts = metadata.get(METADATA, self.predicts) or None
+        except ConfigurationError:
+            self.preprocessing = before
+            raise
 
     # -- structure ---------------------------------------------------------------------------
 
@@ -326,14 +363,47 @@ class Model(Layer):
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int = 256
     ) -> np.ndarray:
-        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`."""
+        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model was trained to predict values, or has one output.
+        """
         logits = self.logits(x, backend=backend, batch_size=batch_size)
+        self._check_classes("predict_proba", logits)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
     def predict(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
-        """Most probable class of each sample, int64, shape (N,)."""
-        return self.logits(x, backend=backend, batch_size=batch_size).argmax(axis=1)
+        """Most probable class of each sample, int64, shape (N,).
+
+        A model that was trained on values, such as by a mean squared error, gives its outputs: of
+        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has one output, and was not trained on values.
+        """
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        if self.predicts == "values":
+            return outputs
+        if self.predicts == "value":
+            return outputs[:, 0]
+        self._check_classes("predict", outputs)
+        return outputs.argmax(axis=1)
+
+    def _check_classes(self, method: str, outputs: np.ndarray) -> None:
+        if self.predicts in ("value", "values"):
+            raise ConfigurationError(
+                f"{method}: the model was trained on values, not on classes: use predict"
+            )
+        if outputs.shape[1] == 1:
+            raise ConfigurationError(
+                f"{method}: one output cannot tell classes apart: use logits, or give the network "
+                "an output for each class"
+            )
 
 
 def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -16,7 +16,7 @@ from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
-from fastcnn.execution.checks import check_statistics
+from fastcnn.execution.checks import check_statistics, predicted
 from fastcnn.execution.passes import is_lanes
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
@@ -197,6 +197,7 @@ def fit(
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
+            model.predicts = predicted(loss, training_data.labels, model.graph().output_shape)
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
             if is_lanes(backend):
@@ -207,7 +208,7 @@ def fit(
                 backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
                 clip_norm=clip_norm,
             )  # fmt: skip
-        history, listeners, saver = History(), list(callbacks), None
+        history, listeners, saver = History(loss=loss.operation), list(callbacks), None
         with world.preparing():
             if out is not None and world.is_root:
                 run = _open_run(out, config, resume, world.size)
@@ -281,7 +282,7 @@ def evaluate(
     -------
     loss : float
     accuracy : float
-        As a fraction; 0 if the targets are no classes.
+        As a fraction; NaN if the targets are not classes.
     logits : ndarray, shape (N, classes)
     """
     loss = loss or CrossEntropyLoss()

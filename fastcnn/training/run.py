@@ -14,9 +14,11 @@ import numpy as np
 import fastcnn
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
+from fastcnn.execution.checks import predicted
 from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
@@ -29,6 +31,10 @@ EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
 #: What a run's config holds, beside its versions and its status.
 PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
+
+
+#: Losses by the names of their operations.
+LOSSES: dict[str, type[Any]] = {kind.operation: kind for kind in (CrossEntropyLoss, MSELoss)}
 
 
 class Run:
@@ -141,7 +147,7 @@ class Run:
 
         Its preprocessing is in the file's metadata.
         """
-        content = weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata())
+        content = weights_to_bytes(model.state_dict(), model.metadata())
         atomic_write(self.folder / WEIGHTS, content)
 
     def load_model(self) -> Model:
@@ -165,11 +171,12 @@ class Run:
                 model = MODELS[name](**described["arguments"])
             else:
                 model = from_definition(definition)
+            model.preprocessing = self.normalisation
+            model.predicts = described.get("predicts")
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
         state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
-        model.preprocessing = self.normalisation
         return model
 
     @property
@@ -178,6 +185,23 @@ class Run:
         names = tuple(self.config["data"]["classes"])
         outputs = self.config["model"].get("output_shape", ())
         return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that the model was trained with.
+
+        Raises
+        ------
+        CheckpointError
+            If the config does not say so, or names one that is not known.
+        """
+        described = dict(self.config["loss"])
+        try:
+            return LOSSES[described.pop("name")](**described)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.folder / CONFIG}: its loss is not known ({error})"
+            ) from None
 
     @property
     def normalisation(self) -> Preprocessing:
@@ -282,6 +306,7 @@ def describe_fit(
     """The config of a run: everything needed to repeat it and to load its model."""
     import numba
 
+    outputs = model.output_shape(model.input_shape or data.images.shape[1:])
     return {
         "format": "fastcnn-run-1",
         "status": "running",
@@ -290,7 +315,8 @@ def describe_fit(
             "arguments": model_arguments or {},
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
-            "output_shape": list(model.output_shape(model.input_shape or data.images.shape[1:])),
+            "predicts": predicted(loss, np.asarray(data.labels), outputs),
+            "output_shape": list(outputs),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
@@ -332,7 +358,8 @@ def _definition(model: Model) -> dict[str, Any] | None:
         definition = to_definition(model)
     except ConfigurationError:
         return None
-    definition.pop("preprocessing", None)
+    for name in ("preprocessing", "predicts"):
+        definition.pop(name, None)
     return definition
 
 
