@@ -50,7 +50,7 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "data", "extras", "layers", "weights"},
+    "interop": {"backends", "data", "extras", "layers", "operations", "weights"},
     "distributed": {"operations", "backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"operations", "backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {

@@ -12,8 +12,10 @@ from fastcnn.backends.graph import Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.files import atomic_write
+from fastcnn.interop import onnx_elementwise
 from fastcnn.interop.onnx_patterns import mean_matrix
 from fastcnn.layers import Model
+from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
@@ -144,27 +146,31 @@ def _gelu(w: _Writer, node: Node, x: list[str]) -> str:
     return w.add("Mul", [x[0], area], node.name)
 
 
-def _silu(w: _Writer, node: Node, x: list[str]) -> str:
-    return w.add("Mul", [x[0], w.add("Sigmoid", x, "")], node.name)
+#: From here on ``log(1 + exp(x))`` is ``x`` in float32.
+LINEAR_SOFTPLUS = 17.0
 
 
 def _softplus(w: _Writer, node: Node, x: list[str]) -> str:
-    beta = node.arguments.get("beta", 1.0)
+    beta, threshold = node.arguments["beta"], node.arguments["threshold"]
+    bounded = threshold < LINEAR_SOFTPLUS
+    name = "" if bounded else node.name
+    scaled = x[0]
     if beta == 1.0:
-        return w.add("Softplus", x, node.name)
-    factor = w.constant(f"{node.name}/beta", beta)
-    bent = w.add("Softplus", [w.add("Mul", [x[0], factor], "")], "")
-    return w.add("Div", [bent, factor], node.name)
+        bent = w.add("Softplus", x, name)
+    else:
+        factor = w.constant(f"{node.name}/beta", beta)
+        scaled = w.add("Mul", [x[0], factor], "")
+        bent = w.add("Div", [w.add("Softplus", [scaled], ""), factor], name)
+    if not bounded:
+        return bent
+    above = w.add("Greater", [scaled, w.constant(f"{node.name}/threshold", threshold)], "")
+    return w.add("Where", [above, x[0], bent], node.name)
 
 
-def _same(kind: str, **renamed: str) -> Callable[[_Writer, Node, list[str]], str]:
-    """An operation that ONNX has under another name, with its arguments' names."""
-
-    def write(w: _Writer, node: Node, x: list[str]) -> str:
-        arguments = {theirs: float(node.arguments[ours]) for ours, theirs in renamed.items()}
-        return w.add(kind, x, node.name, **arguments)
-
-    return write
+def _elementwise(w: _Writer, node: Node, x: list[str]) -> str:
+    record = OPERATIONS[node.operation]
+    assert isinstance(record, Elementwise)
+    return onnx_elementwise.write(w, node, x, record.onnx[0])
 
 
 #: How each operation is written; dropout is nothing in inference.
@@ -177,16 +183,11 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
     "adaptive_avg_pool2d": _adaptive_avg_pool,
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
-    "add": _same("Add"),
+    "add": lambda w, node, x: w.add("Add", x, node.name),
     "dropout": lambda w, node, x: x[0],
     "dropout2d": lambda w, node, x: x[0],
-    "relu": _same("Relu"),
-    "sigmoid": _same("Sigmoid"),
-    "tanh": _same("Tanh"),
-    "leaky_relu": _same("LeakyRelu", negative_slope="alpha"),
-    "elu": _same("Elu", alpha="alpha"),
+    **{record.name: _elementwise for record in elementwise_operations() if record.onnx},
     "gelu": _gelu,
-    "silu": _silu,
     "softplus": _softplus,
 }
 

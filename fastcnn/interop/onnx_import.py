@@ -1,6 +1,6 @@
 """Models from ONNX files, of the layers that fastcnn has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
 from fastcnn.extras import require
 from fastcnn.files import expanded
+from fastcnn.interop.onnx_elementwise import ElementwiseNodes
 from fastcnn.interop.onnx_patterns import Patterns
 from fastcnn.interop.onnx_readers import READERS, Reader, linear
-from fastcnn.layers import Add, GraphBuilder, Layer, Linear, Model, Sequential, SiLU
+from fastcnn.layers import Add, GraphBuilder, Layer, Linear, Model, Sequential
 
 
 class ImportedModel(Model):
@@ -85,7 +86,8 @@ def import_onnx(path: str | Path) -> Model:
     except Exception as error:  # protobuf's, onnx's and the system's errors have no common base
         raise DataError(f"{path}: not an ONNX file ({str(error)[:200]})") from None
     graph = loaded.graph
-    reader = Reader(onnx, graph)
+    opset = next(used.version for used in loaded.opset_import if used.domain in ("", "ai.onnx"))
+    reader = Reader(onnx, graph, opset)
     inputs = [value for value in graph.input if value.name not in reader.constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise ConfigurationError(
@@ -129,6 +131,14 @@ class _Wiring:
         self.inner = set[str]().union(
             *(patterns.between(output, source) for output, (_, source) in self.formulas.items())
         )
+        nodes = ElementwiseNodes(reader.makers, reader.attributes_or_defaults, reader.constants)
+        self.elementwise = {
+            output: match
+            for output in reader.makers
+            if output not in self.formulas and (match := nodes.find(output))
+        }
+        for output, match in self.elementwise.items():
+            self.inner |= self._read_nowhere_else(graph, match.inner - {output}, match.inner)
 
     def add(self, node: Any) -> None:
         """Take a node in.
@@ -148,8 +158,10 @@ class _Wiring:
             self.makers[output] = self._maker(node.input[0])
         elif kind == "Add":
             self._add(node)
-        elif kind == "Mul" and self._is_silu(node):
-            self._append(node, SiLU(), node.input[0])
+        elif output in self.elementwise:
+            match = self.elementwise[output]
+            shape = self.shapes[self._maker(match.source)]
+            self._append(node, match.layer(shape), match.source)
         elif kind in READERS:
             shape = self.shapes[self._maker(node.input[0])]
             made = READERS[kind](self.reader, node, shape)
@@ -165,9 +177,13 @@ class _Wiring:
             raise ConfigurationError(f"it reads {value!r}, which is no layer's output")
         return self.makers[value]
 
-    def _is_silu(self, node: Any) -> bool:
-        gate = self.reader.makers.get(node.input[1])
-        return gate is not None and gate.op_type == "Sigmoid" and gate.input[0] == node.input[0]
+    @staticmethod
+    def _read_nowhere_else(graph: Any, values: Set[str], within: Set[str]) -> set[str]:
+        """Those values that only nodes of an operation read."""
+        outside = {
+            name for node in graph.node if node.output[0] not in within for name in node.input
+        }
+        return set(values) - outside - {value.name for value in graph.output}
 
     def _add(self, node: Any) -> None:
         constants = [name for name in node.input if name in self.reader.constants]

@@ -9,7 +9,6 @@ import numpy as np
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import (
-    ELU,
     GELU,
     AvgPool2d,
     BatchNorm1d,
@@ -19,21 +18,18 @@ from fastcnn.layers import (
     Flatten,
     GlobalAvgPool2d,
     Layer,
-    LeakyReLU,
     Linear,
     MaxPool2d,
-    ReLU,
-    Sigmoid,
     Softplus,
-    Tanh,
 )
 
 
 class Reader:
     """A graph's constants and its nodes' attributes."""
 
-    def __init__(self, onnx: Any, graph: Any) -> None:
+    def __init__(self, onnx: Any, graph: Any, opset: int) -> None:
         self.helper = onnx.helper
+        self._schema = lambda kind: onnx.defs.get_schema(kind, opset)
         self.makers = {output: node for node in graph.node for output in node.output}
         self.constants: dict[str, np.ndarray] = {
             value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer
@@ -52,6 +48,16 @@ class Reader:
         """Attributes by name; text as ``str``."""
         values = {a.name: self.helper.get_attribute_value(a) for a in node.attribute}
         return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+
+    def attributes_or_defaults(self, node: Any) -> dict[str, Any]:
+        """All attributes of a node, those that it leaves out with ONNX's defaults."""
+        known = self._schema(node.op_type).attributes
+        defaults = {
+            name: self.helper.get_attribute_value(attribute.default_value)
+            for name, attribute in known.items()
+            if attribute.default_value.name
+        }
+        return defaults | self.attributes(node)
 
     def arrays(self, node: Any) -> list[np.ndarray]:
         """The node's inputs behind the first one, which must be constants."""
@@ -251,11 +257,6 @@ READERS: dict[str, Callable[[Reader, Any, Shape], Layer | list[Layer]]] = {
     "Flatten": _flatten,
     "Reshape": _reshape,
     "ReduceMean": _reduce_mean,
-    "Relu": lambda r, node, shape: ReLU(),
-    "Sigmoid": lambda r, node, shape: Sigmoid(),
-    "Tanh": lambda r, node, shape: Tanh(),
-    "LeakyRelu": lambda r, node, shape: LeakyReLU(r.attributes(node).get("alpha", 0.01)),
-    "Elu": lambda r, node, shape: ELU(r.attributes(node).get("alpha", 1.0)),
     "Softplus": lambda r, node, shape: Softplus(),
     "Gelu": lambda r, node, shape: GELU(r.attributes(node).get("approximate", "none")),
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.operations.formulas import Value, exp, expm1, maximum, minimum, where
+from fastcnn.operations.onnx_node import OnnxNode
 from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number
 
 __all__ = [
@@ -44,7 +45,9 @@ def _relu_gradient(grad: Value, x: Value) -> Value:
     return where(x <= 0.0, 0.0, grad)
 
 
-RELU = Elementwise("relu", formula=Formula(_relu, _relu_gradient, _relu_gradient))
+RELU = Elementwise(
+    "relu", formula=Formula(_relu, _relu_gradient, _relu_gradient), onnx=(OnnxNode("Relu"),)
+)
 
 
 def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -70,6 +73,7 @@ LEAKY_RELU = Elementwise(
     formula=Formula(_leaky_relu, _leaky_relu_gradient),
     arguments=(Number("negative_slope", 0.01),),
     cases=({}, {"negative_slope": 0.3}),
+    onnx=(OnnxNode("LeakyRelu", attributes={"alpha": "negative_slope"}),),
 )
 
 
@@ -104,6 +108,7 @@ ELU = Elementwise(
     formula=Formula(_elu, _elu_gradient),
     arguments=(Number("alpha", 1.0),),
     cases=({}, {"alpha": 1.5}),
+    onnx=(OnnxNode("Elu", attributes={"alpha": "alpha"}),),
 )
 
 
@@ -141,7 +146,11 @@ def _selu_gradient(grad: Value, x: Value) -> Value:
     return _SELU_SCALE * _elu_gradient(grad, x, _SELU_ALPHA)
 
 
-SELU = Elementwise("selu", formula=Formula(_selu, _selu_gradient))
+SELU = Elementwise(
+    "selu",
+    formula=Formula(_selu, _selu_gradient),
+    onnx=(OnnxNode("Selu", attributes={"alpha": _SELU_ALPHA, "gamma": _SELU_SCALE}),),
+)
 
 
 def selu(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -172,6 +181,7 @@ CELU = Elementwise(
     formula=Formula(_celu, _celu_gradient),
     arguments=(Number("alpha", 1.0, above=0.0),),
     cases=({}, {"alpha": 0.5}),
+    onnx=(OnnxNode("Celu", attributes={"alpha": "alpha"}),),
 )
 
 
@@ -218,6 +228,10 @@ HARDTANH = Elementwise(
     formula=Formula(_hardtanh, _hardtanh_gradient, _hardtanh_gradient),
     arguments=(Number("min_val", -1.0), Number("max_val", 1.0)),
     cases=({}, {"min_val": -0.5, "max_val": 2.0}),
+    onnx=(
+        OnnxNode("Clip", ("x", "min_val", "max_val")),
+        OnnxNode("Clip", attributes={"min": "min_val", "max": "max_val"}),  # up to opset 10
+    ),
     check=_check_interval,
 )
 
@@ -255,7 +269,14 @@ def _relu6_gradient(grad: Value, x: Value) -> Value:
     return _hardtanh_gradient(grad, x, 0.0, 6.0)
 
 
-RELU6 = Elementwise("relu6", formula=Formula(_relu6, _relu6_gradient, _relu6_gradient))
+RELU6 = Elementwise(
+    "relu6",
+    formula=Formula(_relu6, _relu6_gradient, _relu6_gradient),
+    onnx=(
+        OnnxNode("Clip", ("x", 0.0, 6.0)),
+        OnnxNode("Clip", attributes={"min": 0.0, "max": 6.0}),  # up to opset 10
+    ),
+)
 
 
 def relu6(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -281,7 +302,11 @@ def _hardsigmoid_gradient(grad: Value, x: Value) -> Value:
     return _hardtanh_gradient(grad * (1.0 / 6.0), x, -3.0, 3.0)
 
 
-HARDSIGMOID = Elementwise("hardsigmoid", formula=Formula(_hardsigmoid, _hardsigmoid_gradient))
+HARDSIGMOID = Elementwise(
+    "hardsigmoid",
+    formula=Formula(_hardsigmoid, _hardsigmoid_gradient),
+    onnx=(OnnxNode("HardSigmoid", attributes={"alpha": 1.0 / 6.0, "beta": 0.5}),),
+)
 
 
 def hardsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -308,7 +333,16 @@ def _hardswish_gradient(grad: Value, x: Value) -> Value:
     return where(x <= -3.0, 0.0, inside)
 
 
-HARDSWISH = Elementwise("hardswish", formula=Formula(_hardswish, _hardswish_gradient))
+_ONNX_RELU6_OF_SUM = OnnxNode("Clip", (OnnxNode("Add", ("x", 3.0)), 0.0, 6.0))
+HARDSWISH = Elementwise(
+    "hardswish",
+    formula=Formula(_hardswish, _hardswish_gradient),
+    onnx=(
+        OnnxNode("HardSwish"),
+        OnnxNode("Mul", ("x", *HARDSIGMOID.onnx)),
+        OnnxNode("Div", (OnnxNode("Mul", ("x", _ONNX_RELU6_OF_SUM)), 6.0)),
+    ),
+)
 
 
 def hardswish(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -338,6 +372,7 @@ PRELU = Elementwise(
     formula=Formula(
         _leaky_relu, _leaky_relu_gradient, parameter_gradients=(_prelu_weight_gradient,)
     ),
+    onnx=(OnnxNode("PRelu", ("x", "weight")),),
 )
 
 

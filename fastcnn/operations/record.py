@@ -11,6 +11,7 @@ from fastcnn.arguments import as_array, as_choice, as_gradient, as_number, as_sa
 from fastcnn.backends import get_backend
 from fastcnn.errors import ShapeError
 from fastcnn.operations.formulas import Value
+from fastcnn.operations.onnx_node import OnnxNode
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Elementwise(Operation):
     cases : tuple of dict
         Arguments of the layer that the operation is tested with: its gradient, its equivalence on
         all backends, PyTorch and ONNX. Inputs have :data:`CASE_CHANNELS` channels.
+    onnx : tuple of OnnxNode
+        How ONNX files have it: the first is written, all are read.
     check : function, optional
         ``check(owner, arguments)`` raises a ConfigurationError if the arguments do not go together.
     """
@@ -118,6 +121,7 @@ class Elementwise(Operation):
     formula: Formula | Mapping[str, Formula] = Formula(abs, abs)
     arguments: tuple[Number | Choice, ...] = ()
     cases: tuple[Mapping[str, Any], ...] = ({},)
+    onnx: tuple[OnnxNode, ...] = ()
     check: Callable[[str, Mapping[str, Any]], None] | None = None
 
     def checked(self, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fastcnn.operations.formulas import (
     normal_cdf,
     where,
 )
+from fastcnn.operations.onnx_node import OnnxNode
 from fastcnn.operations.record import Choice, Elementwise, Formula, Number
 
 __all__ = [
@@ -54,6 +55,7 @@ def _sigmoid_gradient_from_output(grad: Value, y: Value) -> Value:
 SIGMOID = Elementwise(
     "sigmoid",
     formula=Formula(formulas.sigmoid, _sigmoid_gradient, _sigmoid_gradient_from_output),
+    onnx=(OnnxNode("Sigmoid"),),
 )
 
 
@@ -76,7 +78,9 @@ def _tanh_gradient_from_output(grad: Value, y: Value) -> Value:
 
 
 TANH = Elementwise(
-    "tanh", formula=Formula(formulas.tanh, _tanh_gradient, _tanh_gradient_from_output)
+    "tanh",
+    formula=Formula(formulas.tanh, _tanh_gradient, _tanh_gradient_from_output),
+    onnx=(OnnxNode("Tanh"),),
 )
 
 
@@ -99,7 +103,11 @@ def _silu_gradient(grad: Value, x: Value) -> Value:
     return grad * s * (1.0 + x * (1.0 - s))
 
 
-SILU = Elementwise("silu", formula=Formula(_silu, _silu_gradient))
+SILU = Elementwise(
+    "silu",
+    formula=Formula(_silu, _silu_gradient),
+    onnx=(OnnxNode("Mul", ("x", OnnxNode("Sigmoid"))),),
+)
 
 
 def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -243,7 +251,14 @@ def _logsigmoid_gradient(grad: Value, x: Value) -> Value:
     return grad * formulas.sigmoid(-x)
 
 
-LOGSIGMOID = Elementwise("logsigmoid", formula=Formula(_logsigmoid, _logsigmoid_gradient))
+LOGSIGMOID = Elementwise(
+    "logsigmoid",
+    formula=Formula(_logsigmoid, _logsigmoid_gradient),
+    onnx=(
+        OnnxNode("Neg", (OnnxNode("Softplus", (OnnxNode("Neg"),)),)),
+        OnnxNode("Log", (OnnxNode("Sigmoid"),)),
+    ),
+)
 
 
 def logsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -265,7 +280,14 @@ def _softsign_gradient(grad: Value, x: Value) -> Value:
     return grad * (y * y)
 
 
-SOFTSIGN = Elementwise("softsign", formula=Formula(_softsign, _softsign_gradient))
+SOFTSIGN = Elementwise(
+    "softsign",
+    formula=Formula(_softsign, _softsign_gradient),
+    onnx=(
+        OnnxNode("Softsign"),
+        OnnxNode("Div", ("x", OnnxNode("Add", (OnnxNode("Abs"), 1.0)))),
+    ),
+)
 
 
 def softsign(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -298,7 +320,14 @@ def _mish_gradient(grad: Value, x: Value) -> Value:
     return grad * (t + x * s * (1.0 - t * t))
 
 
-MISH = Elementwise("mish", formula=Formula(_mish, _mish_gradient))
+MISH = Elementwise(
+    "mish",
+    formula=Formula(_mish, _mish_gradient),
+    onnx=(
+        OnnxNode("Mul", ("x", OnnxNode("Tanh", (OnnxNode("Softplus"),)))),
+        OnnxNode("Mish"),  # from opset 18 on
+    ),
+)
 
 
 def mish(x: Any, *, backend: str | None = None) -> np.ndarray:

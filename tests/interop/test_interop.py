@@ -11,7 +11,6 @@ from fastcnn.errors import CheckpointError, ConfigurationError, DataError
 from fastcnn.execution import forward
 from fastcnn.interop import export_onnx, import_onnx, load_state, save_state
 from fastcnn.layers import (
-    ELU,
     GELU,
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -23,16 +22,13 @@ from fastcnn.layers import (
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
-    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
     Residual,
     Sequential,
-    Sigmoid,
     SiLU,
     Softplus,
-    Tanh,
 )
 from fastcnn.training.run import Run
 
@@ -67,13 +63,6 @@ LAYERS: dict[str, Any] = {
         Residual(Sequential(Conv2d(4, 2, 1, seed=1)), Conv2d(4, 2, 1, seed=2)),
     ],
     "dropout": lambda: [Dropout(0.5), ReLU(), Dropout2d(0.3)],
-    **{
-        type(layer).__name__: lambda layer=layer: [layer]
-        for layer in (ReLU(), Sigmoid(), Tanh(), LeakyReLU(0.2), ELU(0.7), SiLU(), Softplus())
-    },
-    "Softplus 2": lambda: [Softplus(beta=2.0)],
-    "GELU": lambda: [GELU()],
-    "GELU tanh": lambda: [GELU(approximate="tanh")],
 }  # fmt: skip
 
 
