@@ -6,6 +6,7 @@ import os
 import sys
 
 from fastcnn.errors import FastcnnError
+from fastcnn.files import expanded
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def _run() -> None:
     from fastcnn.cli.app import app
 
     try:
-        app()
+        app(args=[_with_home(argument) for argument in sys.argv[1:]])
     except (FastcnnError, OSError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
@@ -35,6 +36,17 @@ def _run() -> None:
             text = f"{error.filename}: {error.strerror}"
         print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _with_home(argument: str) -> str:
+    """An argument with ``~`` replaced by the home folder, also in ``--out=~/run``.
+
+    Shells do so for a word of its own, and not all of them after an equals sign.
+    """
+    name, sign, value = argument.partition("=")
+    if name.startswith("--") and value.startswith("~"):
+        return f"{name}{sign}{expanded(value)}"
+    return str(expanded(argument)) if argument.startswith("~") else argument
 
 
 def _leave(code: object) -> None:

@@ -46,7 +46,8 @@ def evaluate(
             "fastcnn.training.evaluate"
         )
     console = Console(highlight=False)
-    test = _test_data(opened, data, data_dir, console)
+    test = _test_data(opened, data, data_dir)
+    changes = opened.changes(test) if data is None else None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
     loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend)
@@ -55,6 +56,8 @@ def evaluate(
     console.print(
         f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
     )
+    if changes is not None:
+        console.print(escape(changes), style="yellow", soft_wrap=True)
     table = Table("class", "precision", "recall", "F1", "images")
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
@@ -69,8 +72,8 @@ def evaluate(
     console.print(f"pictures: {run / 'confusion.png'}, {run / 'mistakes.png'}", soft_wrap=True)
 
 
-def _test_data(run: "Run", data: str | None, data_dir: Path | None, console: Console) -> "Dataset":
-    """The test images that were asked for, or those of the run; says where these differ."""
+def _test_data(run: "Run", data: str | None, data_dir: Path | None) -> "Dataset":
+    """The test images that were asked for, or those of the run."""
     from fastcnn.data import load
     from fastcnn.data.loading import NAMES
     from fastcnn.errors import ConfigurationError
@@ -88,14 +91,9 @@ def _test_data(run: "Run", data: str | None, data_dir: Path | None, console: Con
     train, test = load(source or name, data_dir=data_dir, pictures=pictures)
     kept = described.get("test_checksum")
     same = checksum(test) == kept if kept is not None else checksum(train) == described["checksum"]
-    if not same and source is None:
+    if source is None and not same:
         raise ConfigurationError(
             f"{run.folder}: trained in Python on {name}, and the data set of that name has other "
             "images: give the data with --data"
         )
-    if not same:
-        console.print(
-            f"note: {source} has changed since the training: its test images are others",
-            style="yellow", soft_wrap=True,
-        )  # fmt: skip
     return test

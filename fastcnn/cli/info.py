@@ -20,6 +20,7 @@ def info() -> None:
     from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
     from fastcnn.backends.lanes.target import blocking, instruction_set, processor
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
+    from fastcnn.errors import DataError
 
     tile = blocking()
     blas = [
@@ -47,7 +48,10 @@ def info() -> None:
         DATA_DIR_VARIABLE: os.environ.get(DATA_DIR_VARIABLE, "not set"),
     }
     for name, source in SOURCES.items():
-        rows[f"{name} found in"] = str(find_folder(source) or "no local folder")
+        try:
+            rows[f"{name} found in"] = str(find_folder(source) or "no local folder")
+        except DataError as error:
+            rows[f"{name} found in"] = str(error)
     table = Table(show_header=False)
     for key, value in rows.items():
         table.add_row(key, value)

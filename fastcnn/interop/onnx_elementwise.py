@@ -1,14 +1,16 @@
 """Element-wise operations in ONNX files, as their records say."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Node, Shape
 from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_file import FileNode, OnnxFile
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import Elementwise, elementwise_operations
 from fastcnn.operations.onnx_node import OnnxNode
@@ -55,15 +57,12 @@ class Match:
         The value that the operation reads.
     arguments, parameters : dict
         By the names of the record.
-    inner : frozenset of str
-        The operation's values, its output among them.
     """
 
     record: Elementwise
     source: str = ""
     arguments: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, np.ndarray] = field(default_factory=dict)
-    inner: frozenset[str] = frozenset()
 
     def layer(self, shape: Shape) -> Activation:
         """The layer, for samples of a shape.
@@ -84,50 +83,44 @@ class Match:
 
 
 class ElementwiseNodes:
-    """Finds the operations of records in a graph.
+    """Finds the operations of records among the nodes of a file.
 
     Parameters
     ----------
-    makers : mapping of str to onnx.NodeProto
-        The node that makes each value.
-    attributes : callable
-        Attributes of a node by name, with ONNX's defaults.
-    constants : mapping of str to ndarray
+    file : OnnxFile
+    nodes : mapping of str to FileNode
+        The node that makes each value; they must have been checked.
     """
 
-    def __init__(
-        self,
-        makers: Mapping[str, Any],
-        attributes: Callable[[Any], Mapping[str, Any]],
-        constants: Mapping[str, np.ndarray],
-    ) -> None:
-        self._makers, self._attributes, self._constants = makers, attributes, constants
+    def __init__(self, file: OnnxFile, nodes: Mapping[str, FileNode]) -> None:
+        self._file, self._nodes = file, nodes
 
-    def find(self, name: str) -> Match | None:
-        """What the operation is whose output a value is; None if there is none."""
-        kind = self._makers[name].op_type if name in self._makers else ""
+    def find(self, node: FileNode) -> Match | None:
+        """The operation whose output a node makes; None if there is none."""
         for record, form in _forms():
-            if form.kind == kind:
-                found = self._match(form, name, Match(record))
+            if form.kind == node.kind:
+                found = self._match(form, node.output, Match(record))
                 if found is not None:
                     return found
         return None
 
     def _match(self, form: OnnxNode | str | float, name: str, found: Match) -> Match | None:
         if form == "x":
-            if found.source in ("", name) and name not in self._constants:
+            if found.source in ("", name) and name and name not in self._file.constants:
                 return replace(found, source=name)
             return None
         if not isinstance(form, OnnxNode):
-            return _bound(form, self._constants.get(name), found)
-        node = self._makers.get(name)
-        if node is None or node.op_type != form.kind or len(node.input) != len(form.inputs):
+            return _bound(form, self._constant(name), found)
+        node = self._nodes.get(name)
+        if node is None or node.kind != form.kind or len(node.inputs) != len(form.inputs):
             return None
-        start: Match | None = replace(found, inner=found.inner | {name})
-        attributes = self._attributes(node)
+        if not set(node.given) <= set(form.attributes):
+            return None
+        start: Match | None = found
         for key, wanted in form.attributes.items():
-            start = start and _bound(wanted, np.asarray(attributes.get(key)), start)
-        orders = [list(node.input)]
+            value = node.given_or_default(key)
+            start = start and _bound(wanted, None if value is None else np.asarray(value), start)
+        orders = [list(node.inputs)]
         if form.kind in COMMUTATIVE:
             orders.append(orders[0][::-1])
         for order in orders:
@@ -138,6 +131,13 @@ class ElementwiseNodes:
                 return matched
         return None
 
+    def _constant(self, name: str) -> np.ndarray | None:
+        """A constant of the model's type."""
+        if not name or name not in self._file.constants:
+            return None
+        value = self._file.constants[name]
+        return value if self._file.constants.type_of(name) == self._file.element_type else None
+
 
 def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match | None:
     """A constant as a number of the form, or as an argument or parameter of the operation."""
@@ -145,7 +145,7 @@ def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match
         return None
     if wanted in found.record.parameters:
         return replace(found, parameters={**found.parameters, str(wanted): value})
-    if value.size != 1:
+    if value.shape not in ((), (1,)):  # more dimensions would be passed on to the result
         return None
     number = float(value.item())
     expected = found.arguments.get(wanted, number) if isinstance(wanted, str) else wanted
@@ -158,6 +158,18 @@ def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match
     return found
 
 
+@cache
+def known_kinds() -> frozenset[str]:
+    """ONNX's names of all operators in forms."""
+    kinds, waiting = set[str](), [form for _, form in _forms()]
+    while waiting:
+        form = waiting.pop()
+        kinds.add(form.kind)
+        waiting += [part for part in form.inputs if isinstance(part, OnnxNode)]
+    return frozenset(kinds)
+
+
+@cache
 def _forms() -> list[tuple[Elementwise, OnnxNode]]:
     """All forms, those of fixed numbers before those that take any."""
     forms = [(record, form) for record in elementwise_operations() for form in record.onnx]

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
-from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.init import Initializer
+from fastcnn.layers.meaning import Meaning
 from fastcnn.notebook import html_table
 from fastcnn.text_table import text_table
 
-#: What a model may predict, and the name under which files say so.
-PREDICTIONS, METADATA = (None, "classes", "values", "value"), "fastcnn.predicts"
 #: Columns of :meth:`Model.summary`.
 SUMMARY = ("layer", "", "output shape", "parameters", "FLOPs")
 
@@ -32,7 +30,7 @@ class SummaryRow:
     flops: int
 
 
-class Model(Layer):
+class Model(Meaning, Layer):
     """A layer made of named layers; subclasses say how they are connected.
 
     Attributes
@@ -61,8 +59,6 @@ class Model(Layer):
         self._graphs: dict[Shape, Graph] = {}
         self._vector: np.ndarray | None = None
         self._slots: list[tuple[Layer, str]] = []
-        self._preprocessing = Preprocessing()
-        self._predicts: str | None = None
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.input_shape = tuple(input_shape)
@@ -71,53 +67,6 @@ class Model(Layer):
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes its own vector: views of one array become arrays of their own.
         return {**self.__dict__, "_graphs": {}, "_vector": None}
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How samples become what the first layer reads."""
-        return self._preprocessing
-
-    @preprocessing.setter
-    def preprocessing(self, value: Preprocessing) -> None:
-        if not isinstance(value, Preprocessing):
-            raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
-        channels = len(value.mean)
-        if channels and self.input_shape is not None and channels != self.input_shape[0]:
-            raise ConfigurationError(
-                f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
-            )
-        self._preprocessing = value
-
-    @property
-    def predicts(self) -> str | None:
-        """What :meth:`predict` gives."""
-        return self._predicts
-
-    @predicts.setter
-    def predicts(self, value: str | None) -> None:
-        if value not in PREDICTIONS:
-            raise ConfigurationError(f"predicts must be one of {PREDICTIONS}, got {value!r}")
-        self._predicts = value
-
-    def metadata(self) -> dict[str, str]:
-        """What files of the model's weights also hold: text by name."""
-        return {**self.preprocessing.to_metadata(), METADATA: self.predicts or ""}
-
-    def load_metadata(self, metadata: Mapping[str, str]) -> None:
-        """Take up what the metadata of a file say; what they do not say stays as it is.
-
-        Raises
-        ------
-        ConfigurationError
-            If they are damaged, or do not fit the model; nothing is then changed.
-        """
-        before, found = self.preprocessing, Preprocessing.from_metadata(metadata)
-        self.preprocessing = before if found is None else found
-        try:
-            self.predicts = metadata.get(METADATA, self.predicts) or None
-        except ConfigurationError:
-            self.preprocessing = before
-            raise
 
     # -- structure ---------------------------------------------------------------------------
 
@@ -393,17 +342,6 @@ class Model(Layer):
             return outputs[:, 0]
         self._check_classes("predict", outputs)
         return outputs.argmax(axis=1)
-
-    def _check_classes(self, method: str, outputs: np.ndarray) -> None:
-        if self.predicts in ("value", "values"):
-            raise ConfigurationError(
-                f"{method}: the model was trained on values, not on classes: use predict"
-            )
-        if outputs.shape[1] == 1:
-            raise ConfigurationError(
-                f"{method}: one output cannot tell classes apart: use logits, or give the network "
-                "an output for each class"
-            )
 
 
 def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:

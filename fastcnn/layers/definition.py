@@ -18,7 +18,7 @@ import numpy as np
 
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
-from fastcnn.files import expanded
+from fastcnn.files import expanded, read_bytes
 from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
 from fastcnn.layers.base import Layer
 from fastcnn.layers.container import Model, Sequential
@@ -94,7 +94,7 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     """
     path = expanded(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: no model can be read ({error})") from None

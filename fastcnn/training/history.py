@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
 from fastcnn.training.finding import Finding
 
@@ -123,7 +124,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         If the file cannot be read.
     """
     records: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines():
+    for line in read_bytes(path).splitlines():
         try:
             record = json.loads(line)
             number = record[record["kind"]]

@@ -12,10 +12,18 @@ from typing import Any, TextIO
 import numpy as np
 
 import fastcnn
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
 from fastcnn.execution.checks import predicted
-from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
+from fastcnn.files import (
+    LOCK_FILE,
+    FolderLock,
+    atomic_write,
+    expanded,
+    read_bytes,
+    remove_unfinished,
+)
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
@@ -90,7 +98,7 @@ class Run:
         """
         folder = expanded(folder)
         try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config = json.loads(read_bytes(folder / CONFIG))
         except FileNotFoundError:
             raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
         except (OSError, ValueError) as error:
@@ -222,6 +230,28 @@ class Run:
         records = read_records(self.folder / METRICS)
         return [record for record in records if record["kind"] == kind]
 
+    def changes(self, test: Dataset) -> str | None:
+        """How test data that were loaded again differ from those of training; None if they do not.
+
+        Parameters
+        ----------
+        test : Dataset
+            All of the test data, in the classes of the data set.
+        """
+        before = self.config["data"].get("test_checksum")
+        if before is None or checksum(test) == before:
+            return None
+        known, now = set(self.config.get("test_files", ())), set(test.files)
+        parts = [
+            f"{len(names):,} {word} ({', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)})"
+            for word, names in (("new", now - known), ("missing", known - now))
+            if known and names
+        ]
+        return (
+            f"warning: the test data have changed since training (checksum {checksum(test)}, then "
+            f"{before}): {', '.join(parts) or 'other content'}"
+        )
+
     def recorder(self) -> Callback:
         """The callback that fills the folder while training goes on."""
         return _Recorder(self)
@@ -329,6 +359,7 @@ def describe_fit(
             "test_checksum": None if test is None else checksum(test),
             "classes": list(data.classes),
         },
+        "test_files": list(getattr(test, "files", ())),
         "loss": {"name": loss.operation, **loss.arguments},
         "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
         "schedule": {"name": type(schedule).__name__, **asdict(schedule)},

@@ -229,12 +229,12 @@ def test_what_a_loaded_run_predicts(made: Any) -> None:
 
 def test_evaluate_says_that_a_folder_has_changed(tmp_path: Path) -> None:
     from_folder(tmp_path)
-    assert "note" not in fastcnn("evaluate", tmp_path / "run")
+    assert "warning" not in fastcnn("evaluate", tmp_path / "run")
     for name in ("class 0", "class 1"):
         for index in range(30):
             Image.fromarray(BYTES[0, 0]).save(tmp_path / "pictures" / name / f"new {index}.png")
     output = fastcnn("evaluate", tmp_path / "run").replace("\n", " ")
-    assert "has changed since the training: its test images are others" in output
+    assert "test data have changed since training" in output
 
 
 def test_predict_says_what_it_did(tmp_path: Path) -> None:
