@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.warmup import Kernels
 
 if TYPE_CHECKING:
     from fastcnn.data.dataset import Dataset
@@ -220,7 +219,6 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
     from fastcnn.training.run import Run, describe_fit
 
     console = Console(quiet=o.quiet or not world.is_root, highlight=False)
-    kernels = Kernels(o.backend if world.size == 1 else "im2col")
     saved = None if resumed is None else resumed.config["model"].get("definition")
     definition, name = world.from_root(saved), Path(o.model).stem
     with world.preparing():
@@ -273,11 +271,6 @@ def _train(o: SimpleNamespace, resumed: "Run | None", world: "World") -> None:
         )  # fmt: skip
     from fastcnn.cli.progress import PlainLines, ProgressBar
 
-    try:
-        kernels.wait(console)
-    except KeyboardInterrupt:
-        print("interrupted before the first step: nothing was trained", file=sys.stderr, flush=True)
-        raise SystemExit(130) from None
     callbacks: list[Callback] = []
     if run is not None:
         callbacks.append(ProgressBar(console) if console.is_terminal else PlainLines(console))

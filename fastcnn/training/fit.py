@@ -17,7 +17,6 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.checks import check_statistics, predicted
-from fastcnn.execution.passes import is_lanes
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.optim import SGD, Constant, Optimizer, Schedule
@@ -200,8 +199,6 @@ def fit(
             model.predicts = predicted(loss, training_data.labels, model.graph().output_shape)
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
-            if is_lanes(backend):
-                world.prepare_kernels()
         with world.preparing():
             executor = _executor(
                 model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,

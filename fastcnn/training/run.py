@@ -6,6 +6,7 @@ import time
 import zlib
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -334,8 +335,6 @@ def describe_fit(
     **settings: Any,
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
-    import numba
-
     outputs = model.output_shape(model.input_shape or data.images.shape[1:])
     return {
         "format": "fastcnn-run-1",
@@ -368,7 +367,7 @@ def describe_fit(
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": numba.__version__,
+            "numba": version("numba"),
         },
     }
 

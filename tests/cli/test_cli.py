@@ -39,8 +39,7 @@ def test_help_teaches() -> None:
 
 def test_warmup_compiles_what_training_may_need() -> None:
     text = fastcnn("warmup")
-    assert re.search(r"kernels (loaded|compiled) in \d+\.\d s, kept in ", text)
-    assert re.search(r"augmentation, drawn digits and im2col ready in \d+\.\d s", text)
+    assert re.search(r"kernels compiled and \d+ loaded in \d+\.\d s, kept in ", text)
 
 
 @pytest.mark.posix
@@ -93,7 +92,13 @@ def test_gradcheck_and_comparison() -> None:
 
 def test_info() -> None:
     output = fastcnn("info")
-    for part in ("lanes: instructions", "register tiles", "lanes: threads", "kernels-", "BLAS"):
+    for part in (
+        "lanes: instructions",
+        "register tiles",
+        "lanes: threads",
+        "lanes: kernels",
+        "BLAS",
+    ):
         assert part in output
 
 
