@@ -71,7 +71,6 @@ def scale(
             if network is not None and network not in NETWORKS:
                 known = ", ".join(NETWORKS)
                 raise ConfigurationError(f"--network must be one of {known}, got {network!r}")
-        world.prepare_kernels()
         trained = MODELS[model.value](seed=0)
         share = world.threads()  # all processes together
         count = threads or share or 1

@@ -12,7 +12,6 @@ from rich.markup import escape
 
 from fastcnn.cli.declared import with_options
 from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.warmup import Kernels
 from fastcnn.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -138,7 +137,6 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
     console = Console(quiet=o.quiet or not world.is_root, highlight=False)
-    kernels = Kernels(o.backend if world.size == 1 else "im2col")
     with world.preparing():
         if o.overwrite and o.out is None:
             raise ConfigurationError("--overwrite has no effect without --out")
@@ -178,11 +176,6 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         )  # fmt: skip
     from fastcnn.training.progress import progress_callback
 
-    try:
-        kernels.wait(console)
-    except KeyboardInterrupt:
-        print("interrupted before the first step: nothing was trained", file=sys.stderr, flush=True)
-        raise SystemExit(130) from None
     callbacks: list[Callback] = []
     if world.is_root:
         callbacks.append(progress_callback(console))

@@ -98,7 +98,7 @@ def _normal_cdf_of_number(x: float) -> float:
 
 
 def _normal_cdf_of_array(x: np.ndarray) -> np.ndarray:
-    # Imports numba, which who never asks for the error function need not load.
+    # Compiled, which whoever never asks for the error function need not load.
     from fastcnn.operations.error_function import normal_cdf_of_array
 
     return normal_cdf_of_array(x)

@@ -14,8 +14,7 @@ from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
-from fastcnn.execution.checks import check_statistics
-from fastcnn.execution.passes import is_lanes
+from fastcnn.execution.checks import check_statistics, predicted
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
 from fastcnn.optim import SGD
@@ -219,11 +218,10 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
+            model.predicts = predicted(loss, training_data.labels, model.graph().output_shape)
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
-            if is_lanes(o.backend):
-                world.prepare_kernels()
-        history, saver = History(), None
+        history, saver = History(loss=loss.operation), None
         listeners = [*o.callbacks, *o.monitors()]
         with world.preparing():
             executor = _executor(model, world, o, threads)
@@ -298,7 +296,7 @@ class Evaluation(NamedTuple):
     loss : float
         Mean over the samples.
     accuracy : float
-        As a fraction; 0 if the targets are not classes.
+        As a fraction; NaN if the targets are not classes.
     logits : ndarray, shape (N, classes)
         The network's output for each sample.
     """

@@ -99,6 +99,11 @@ class TrainingLoop:
         self.last_good = model.copy_state()
         self.interrupts = DeferredInterrupts(None if self.world.size == 1 else self.world.largest)
 
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the targets are classes."""
+        return self.model.predicts in (None, "classes")
+
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
         return {
@@ -165,7 +170,7 @@ class TrainingLoop:
         per_epoch = -(-len(feed.data) // self.batch_size)
         start = TrainingStart(
             self.model, self.history, self.epochs, per_epoch, len(feed.data),
-            test is not None, self.control,
+            test is not None, self.has_accuracy, self.control,
         )  # fmt: skip
         try:
             with self.interrupts:
@@ -219,7 +224,7 @@ class TrainingLoop:
             "kind": "epoch",
             "epoch": progress.epoch,
             "train_loss": progress.loss_sum / progress.weight_sum,
-            "train_accuracy": progress.correct / progress.seen,
+            "train_accuracy": progress.correct / progress.seen if self.has_accuracy else None,
             "test_loss": None,
             "test_accuracy": None,
             "seconds": progress.seconds,
@@ -233,9 +238,10 @@ class TrainingLoop:
         with self._averaged():
             if test is not None:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
+                    record["test_loss"], accuracy, _ = self.executor.evaluate(
                         test.images, test.labels, sample_weight_of(test)
                     )
+                record["test_accuracy"] = accuracy if self.has_accuracy else None
                 if not math.isfinite(record["test_loss"]):
                     raise NonFiniteError(
                         f"the test loss became {record['test_loss']} after epoch "
@@ -304,7 +310,7 @@ class TrainingLoop:
         news = Steps(
             progress.epoch, self.executor.step, progress.seen, results.losses.tolist(),
             rates.tolist(), progress.loss_sum / progress.weight_sum,
-            progress.correct / progress.seen, progress.rate,
+            progress.correct / progress.seen if self.has_accuracy else math.nan, progress.rate,
         )  # fmt: skip
         for listener in self.listeners:
             listener.on_steps(news)

@@ -6,6 +6,7 @@ import time
 import zlib
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +16,7 @@ import fastcnn
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
+from fastcnn.execution.checks import predicted
 from fastcnn.files import (
     LOCK_FILE,
     FolderLock,
@@ -25,6 +27,7 @@ from fastcnn.files import (
 )
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
@@ -147,7 +150,7 @@ class Run:
 
         Its preprocessing is in the file's metadata.
         """
-        content = weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata())
+        content = weights_to_bytes(model.state_dict(), model.metadata())
         atomic_write(self.folder / WEIGHTS, content)
 
     def load_model(self) -> Model:
@@ -163,9 +166,10 @@ class Run:
             model = untrained_model(self.config)
         except CheckpointError as error:
             raise CheckpointError(f"{self.folder}: {error}") from None
+        model.preprocessing = self.normalisation
+        model.predicts = self.config["model"].get("predicts")
         state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
-        model.preprocessing = self.normalisation
         return model
 
     @property
@@ -174,6 +178,22 @@ class Run:
         names = tuple(self.config["data"]["classes"])
         outputs = self.config["model"].get("output_shape", ())
         return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that the model was trained with.
+
+        Raises
+        ------
+        CheckpointError
+            If the config does not say so, or names one that is not known.
+        """
+        try:
+            return NAMED.from_description(self.config["loss"])
+        except (ConfigurationError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.folder / CONFIG}: its loss is not known ({error})"
+            ) from None
 
     @property
     def normalisation(self) -> Preprocessing:
@@ -355,9 +375,8 @@ def describe_fit(
     model: Model, train: Any, test: Any, options: TrainingOptions, out: str | Path | NewRun | None
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
-    import numba
-
     new = out if isinstance(out, NewRun) else NewRun(Path())
+    outputs = model.output_shape(model.input_shape or train.images.shape[1:])
     return {
         "format": "fastcnn-run-1",
         "status": "running",
@@ -366,7 +385,8 @@ def describe_fit(
             "arguments": new.model_arguments,
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
-            "output_shape": list(model.output_shape(model.input_shape or train.images.shape[1:])),
+            "predicts": predicted(options.make_loss(), np.asarray(train.labels), outputs),
+            "output_shape": list(outputs),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
@@ -386,7 +406,7 @@ def describe_fit(
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": numba.__version__,
+            "numba": version("numba"),
         },
     }
 
@@ -407,7 +427,8 @@ def _definition(model: Model) -> dict[str, Any] | None:
         definition = to_definition(model)
     except ConfigurationError:
         return None
-    definition.pop("preprocessing", None)
+    for name in ("preprocessing", "predicts"):
+        definition.pop(name, None)
     return definition
 
 

@@ -111,7 +111,7 @@ class Saver:
         if loss < self.best_loss:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
-            self.metadata = model.preprocessing.to_metadata()
+            self.metadata = model.metadata()
 
     def resume(self, loop: "TrainingLoop") -> None:
         """Bring a loop and its history to where the last checkpoint was written.
@@ -131,7 +131,7 @@ class Saver:
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
-            self.metadata = loop.model.preprocessing.to_metadata()
+            self.metadata = loop.model.metadata()
             steps, epochs = loop.executor.step, loop.progress.epoch - 1
             restore_history(loop.history, self.metrics, steps, epochs)
         except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastcnn.backends.lanes import element_tiles, simd, vector_math
+from fastcnn.backends.lanes import element_tiles
 from fastcnn.backends.lanes import layout as L
+from fastcnn.codegen import simd, vector_math
 
-EXP = simd.define(simd.vector, vector_math.emit_exp, simd.vector)
-EXPM1 = simd.define(simd.vector, vector_math.emit_expm1, simd.vector)
-LOG1P = simd.define(simd.vector, vector_math.emit_log1p, simd.vector)
+EXP = simd.define("vector", vector_math.emit_exp, "vector")
+EXPM1 = simd.define("vector", vector_math.emit_expm1, "vector")
+LOG1P = simd.define("vector", vector_math.emit_log1p, "vector")
 #: The two numbers of a function, which stand in the first vector of an arena.
 NUMBERS = np.array([1.5, 20.0], np.float32)
 SLOPE, THRESHOLD = 1.5, 20.0

@@ -172,6 +172,7 @@ def test_runs_that_cannot_be_opened(tmp_path: Path) -> None:
     config = {
         "format": "fastcnn-run-1",
         "model": {"name": "report", "arguments": {"num_classes": 3}},
+        "preprocessing": {},
     }
     run = Run.create(tmp_path / "run", config)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):

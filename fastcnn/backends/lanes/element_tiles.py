@@ -7,8 +7,6 @@ meant, and a table for each vector's place, a sigmoid took twice as long.
 from collections.abc import Callable
 from typing import Any
 
-from fastcnn.backends.lanes import vector_math as vm
-from fastcnn.backends.lanes.emitter import Emitter, tile
 from fastcnn.backends.lanes.layout import (
     ACT_COPY,
     ACT_ELU,
@@ -21,7 +19,9 @@ from fastcnn.backends.lanes.layout import (
     ACT_SOFTPLUS,
     ACT_TANH,
 )
-from fastcnn.backends.lanes.simd import (
+from fastcnn.codegen import vector_math as vm
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
     LANES,
     emit_keep_positive,
     emit_load,

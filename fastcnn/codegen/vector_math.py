@@ -7,18 +7,17 @@ import math
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
-from fastcnn.backends.lanes.simd import (
+from fastcnn.codegen.simd import (
     FLOAT,
     INT_VECTOR,
     VECTOR,
     constant,
     define,
+    emit_call,
     emit_fma,
     emit_splat,
     int_constant,
-    vector,
 )
 
 #: ``e^r - 1 = r + r^2 h(r)`` for ``|r| <= ln(2) / 2``: h from its highest power on, a minimax fit
@@ -38,8 +37,7 @@ _LOWEST = -88.0
 
 def _call(builder: Any, name: str, *vectors: Any) -> Any:
     kind = ir.FunctionType(VECTOR, [VECTOR] * len(vectors))
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v16f32")
-    return builder.call(function, vectors)
+    return emit_call(builder, f"llvm.{name}.v16f32", kind, vectors)
 
 
 def _magnitude(builder: Any, x: Any) -> Any:
@@ -148,6 +146,74 @@ def emit_log1p(builder: Any, x: Any) -> Any:
     return builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
 
 
+def emit_log1p_of_any(builder: Any, x: Any) -> Any:
+    """``log(1 + x)``: with ``1 + x = 2**k (1 + f)`` and ``sqrt(1/2) <= 1 + f < sqrt(2)``.
+
+    What rounding ``1 + x`` has lost is added, divided by it (Goldberg, "What every computer
+    scientist should know about floating-point arithmetic", theorem 4). -inf at -1, NaN below.
+    """
+    one = constant(1.0)
+    sum_ = builder.fadd(one, x)
+    lost = builder.fsub(x, builder.fsub(sum_, one))
+    bits = builder.bitcast(sum_, INT_VECTOR)
+    # The distance from sqrt(1/2) in the bits: its exponent is k.
+    offset = builder.sub(bits, int_constant(0x3F3504F3))
+    k = builder.ashr(offset, int_constant(23))
+    mantissa = builder.bitcast(builder.sub(bits, builder.shl(k, int_constant(23))), VECTOR)
+    f = builder.fsub(mantissa, one)
+    z = builder.fdiv(f, builder.fadd(constant(2.0), f))
+    series = builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
+    value = emit_fma(builder, builder.sitofp(k, VECTOR), constant(math.log(2.0)), series)
+    correction = builder.fdiv(lost, sum_)
+    value = builder.fadd(value, correction)
+    # Small numbers, whose logarithm is their own, keep their bits; infinity and NaN pass.
+    is_finite = builder.fcmp_ordered("<", x, constant(float("inf")))
+    value = builder.select(is_finite, value, x)
+    at_end = builder.fcmp_ordered("==", x, constant(-1.0))
+    value = builder.select(at_end, constant(float("-inf")), value)
+    below = builder.fcmp_ordered("<", x, constant(-1.0))
+    return builder.select(below, constant(float("nan")), value)
+
+
+def emit_absolute(builder: Any, x: Any) -> Any:
+    """Magnitude."""
+    return _magnitude(builder, x)
+
+
+def emit_sqrt(builder: Any, x: Any) -> Any:
+    """Square root, correctly rounded."""
+    return _call(builder, "sqrt", x)
+
+
+def emit_loses(builder: Any, candidate: Any, best: Any) -> Any:
+    """Lanes in which ``candidate`` replaces ``best`` as minimum: smaller, or NaN."""
+    return builder.or_(
+        builder.fcmp_ordered("<", candidate, best),
+        builder.fcmp_unordered("!=", candidate, candidate),
+    )
+
+
+#: ``erf(x) = x h(x**2)`` for ``|x| <= 1``: Taylor's series, from its highest power on.
+_ERF_NEAR = tuple(
+    2.0 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1))
+    for n in range(9, -1, -1)
+)
+
+
+def emit_erf(builder: Any, x: Any) -> Any:
+    """The error function, with an absolute error below 5e-7 and exact near 0.
+
+    Beyond 1 by Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
+    """
+    one, size = constant(1.0), _magnitude(builder, x)
+    near = builder.fmul(x, _horner(builder, builder.fmul(x, x), _ERF_NEAR))
+    t = builder.fdiv(one, emit_fma(builder, size, constant(0.3275911), one))
+    e = emit_exp(builder, builder.fmul(x, x), -1.0)
+    tail = builder.fmul(_horner(builder, t, tuple(2.0 * a for a in _NORMAL_TAIL)), t)
+    far = _call(builder, "copysign", builder.fsub(one, builder.fmul(tail, e)), x)
+    return builder.select(builder.fcmp_ordered("<=", size, one), near, far)
+
+
 def _negative(builder: Any, x: Any) -> Any:
     return builder.fcmp_ordered("<=", x, constant(0.0))
 
@@ -247,4 +313,4 @@ def emit_softplus_gradient(builder: Any, x: Any, beta: Any, threshold: Any, grad
     return builder.select(linear, grad, builder.fmul(grad, emit_sigmoid(builder, scaled)))
 
 
-exp = define(vector, emit_exp, vector)
+exp = define("vector", emit_exp, "vector")
