@@ -17,19 +17,19 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
 from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
+from fastcnn.layers.allocation import at_most
 from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
+from fastcnn.training.run_config import CONFIG, FORMAT, config_to_bytes, read_config
 from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 from fastcnn.weights import read_weights, weights_to_bytes
 
-CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
+METRICS, WEIGHTS, CURVES = "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
-#: What a run's config holds, beside its versions and its status.
-PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -84,25 +84,7 @@ class Run:
             If the folder holds no run, or its config is corrupt.
         """
         folder = expanded(folder)
-        try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder / CONFIG} cannot be read ({error})") from None
-        if not isinstance(config, dict) or config.get("format") != "fastcnn-run-1":
-            raise CheckpointError(f"{folder / CONFIG} is not the config of a fastcnn run")
-        bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
-        if bad:
-            raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
-        # Whoever edits a config removes its checksum.
-        kept = config.pop("checksum", None)
-        if kept is not None and kept != _text_checksum(config):
-            raise CheckpointError(
-                f"{folder / CONFIG} is damaged (its checksum does not fit); if you edited it, "
-                'remove the line "checksum"'
-            )
-        return cls(folder, config)
+        return cls(folder, read_config(folder))
 
     def lock(self) -> None:
         """Keep the folder for this process, and clean up after one that was killed.
@@ -133,9 +115,7 @@ class Run:
 
     def save_config(self) -> None:
         """Write the config."""
-        whole = {**self.config, "checksum": _text_checksum(self.config)}
-        content = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(self.folder / CONFIG, content.encode())
+        atomic_write(self.folder / CONFIG, config_to_bytes(self.config))
 
     def save_weights(self, model: Model) -> None:
         """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
@@ -156,19 +136,20 @@ class Run:
         """
         described = self.config.get("model", {})
         name, definition = described.get("name"), described.get("definition")
+        state, _ = read_weights(self.folder / WEIGHTS)
         if name not in MODELS and definition is None:
             raise CheckpointError(
                 f"{self.folder}: the model is not one of {', '.join(MODELS)} and has no "
                 f"definition; build it yourself and load {WEIGHTS} with load_state_dict"
             )
         try:
-            if name in MODELS:
-                model = MODELS[name](**described["arguments"])
-            else:
-                model = from_definition(definition)
-        except (KeyError, TypeError, ValueError) as error:
+            with at_most(sum(array.size for array in state.values())):
+                if name in MODELS:
+                    model = MODELS[name](**described["arguments"])
+                else:
+                    model = from_definition(definition)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
-        state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
         model.preprocessing = self.normalisation
         return model
@@ -306,7 +287,7 @@ def describe_fit(
     import numba
 
     return {
-        "format": "fastcnn-run-1",
+        "format": FORMAT,
         "status": "running",
         "model": {
             "name": model_name,
@@ -338,12 +319,6 @@ def describe_fit(
             "numba": numba.__version__,
         },
     }
-
-
-def _text_checksum(config: dict[str, Any]) -> str:
-    """CRC-32 of a config's values, whatever their order and the spaces between them."""
-    plain = json.loads(json.dumps(config))  # as it will be read
-    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 #: Images that a checksum reads: all of a large set would take longer than an epoch.
