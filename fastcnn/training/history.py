@@ -108,6 +108,8 @@ REQUIRED = {
 }
 #: Larger numbers of epochs and steps are not exact in every program that reads the file.
 LARGEST_COUNT = 2**53
+#: Beyond all that float32 holds.
+LARGEST_NUMBER = 1e40
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -147,8 +149,10 @@ def _is_record(record: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    is_float = isinstance(value, float) or (type(value) is int and abs(value) < LARGEST_COUNT)
-    return is_float or value is None
+    """Whether a value is None, or a number that training may have written: it ends at infinity."""
+    if value is None:
+        return True
+    return type(value) in (int, float) and -LARGEST_NUMBER < value < LARGEST_NUMBER
 
 
 def _cell(value: float | None, name: str) -> str:

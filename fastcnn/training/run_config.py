@@ -20,7 +20,9 @@ MOST_OUTPUTS = 1 << 24
 def config_to_bytes(config: dict[str, Any]) -> bytes:
     """The file's content."""
     whole = {**config, "checksum": _checksum(config)}
-    return (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    # A file's name may have bytes that are no text, which Python keeps as half characters.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -54,6 +56,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         if name in config[part] and not fits(config[part][name]):
             value = repr(config[part][name])
             raise CheckpointError(f"{path} is damaged: {part}.{name} is {value[:80]}")
+    classes, outputs = config["data"].get("classes"), config["model"].get("output_shape")
+    if classes and outputs and len(classes) > outputs[0]:
+        raise CheckpointError(
+            f"{path} is damaged: {len(classes)} classes, and outputs of shape {outputs}"
+        )
     return config
 
 
