@@ -16,14 +16,6 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
 
-    try:
-        _run()
-    except SystemExit as leaving:
-        _leave(leaving.code)
-        raise
-
-
-def _run() -> None:
     from fastcnn.cli.app import app
 
     try:
@@ -47,16 +39,3 @@ def _with_home(argument: str) -> str:
     if name.startswith("--") and value.startswith("~"):
         return f"{name}{sign}{expanded(value)}"
     return str(expanded(argument)) if argument.startswith("~") else argument
-
-
-def _leave(code: object) -> None:
-    """End the process at once if kernels are still being loaded or compiled beside.
-
-    Python would tear down what that thread is working in, which ends in a crash.
-    """
-    from fastcnn.cli.warmup import Kernels
-
-    if Kernels.are_on_their_way():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))

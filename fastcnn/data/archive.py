@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.data.arrays import as_image_sets, as_label_sets
+from fastcnn.data.arrays import as_image_sets, as_label_sets, as_text
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.npy import Archive
 from fastcnn.data.preprocessing import measure_normalisation
@@ -100,8 +100,8 @@ def _named(
     if names is None:
         fits = suffix.isdigit() and len(set(suffix)) == len(suffix) == len(classes)
         return tuple(suffix) if fits else classes
-    given = tuple(map(str, names.ravel().tolist()))
-    if names.dtype.kind != "U" or len(given) < len(classes) or len(set(given)) != len(given):
+    given = tuple(as_text(names.ravel(), f"{path}: classes").tolist())
+    if len(given) < len(classes) or len(set(given)) != len(given):
         raise DataError(
             f"{path}: classes must be {len(classes)} different names, got {names.dtype} of shape "
             f"{names.shape}"

@@ -1,5 +1,6 @@
 """Data sets by name or from a path."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def load(
     ConfigurationError
         If an option is given that does nothing for this data set.
     """
-    text = str(name)
+    if not isinstance(name, (str, os.PathLike)):
+        raise ConfigurationError(f"a data set must be a name or a path, got {name!r}")
+    text = os.fspath(name)
     named = text in NAMES and not text.startswith("digits")
     _check_options(text, named, data_dir, validation_split, layout)
     if text in ("mnist", "mnist012", "fashion_mnist"):
@@ -125,14 +128,13 @@ def _load_path(
     text: str, layout: str | None, seed: int, pictures: Pictures | None
 ) -> tuple[Dataset, Dataset]:
     path = expanded(text)
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):  # which takes any text
         raise DataError(
             f"no data set named {text!r}, and no such file: give one of {', '.join(NAMES)}, an "
             ".npz file, a .csv file with columns label,pixel0,..., or a folder of class subfolders"
         )
-    name = cifar.cifar_name(path)
-    if name is not None:
-        return cifar.read_cifar10(path) if name == "cifar10" else cifar.read_cifar100(path)
+    if cifar.is_cifar(path):
+        return cifar.read_cifar(path)
     if path.is_dir():
         return read_folder(path, seed, pictures=pictures)
     path = regular_file(path)

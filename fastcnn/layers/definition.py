@@ -4,7 +4,7 @@ A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"ty
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
 optionally a ``name``. ``Residual`` has ``main`` and ``shortcut``, each a list of layers. A trained
 model's definition also has its ``preprocessing``, a table with ``mean`` and ``std`` and what else
-:class:`fastcnn.data.Preprocessing` has.
+:class:`fastcnn.data.Preprocessing` has, and what it ``predicts``.
 """
 
 import inspect
@@ -55,6 +55,8 @@ def to_definition(model: Model) -> dict[str, Any]:
     definition = {"input_shape": shape, "layers": _describe_all(model)}
     if model.preprocessing != Preprocessing():
         definition["preprocessing"] = model.preprocessing.to_dict()
+    if model.predicts is not None:
+        definition["predicts"] = model.predicts
     return definition
 
 
@@ -72,7 +74,7 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     ConfigurationError
         If something is missing, unknown or does not fit; the message names the layer.
     """
-    unknown = set(definition) - {"input_shape", "layers", "preprocessing"}
+    unknown = set(definition) - {"input_shape", "layers", "preprocessing", "predicts"}
     if unknown:
         raise ConfigurationError(f"a model's definition has no {', '.join(sorted(unknown))}")
     shape = definition.get("input_shape")
@@ -87,6 +89,7 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     except MemoryError:
         raise ConfigurationError("there is not enough memory for the model's layers") from None
     model.preprocessing = Preprocessing.from_dict(definition.get("preprocessing", {}))
+    model.predicts = definition.get("predicts")
     return model
 
 

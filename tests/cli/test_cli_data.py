@@ -86,8 +86,14 @@ def test_data_that_cannot_be_used(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    assert "is a pipe (FIFO), not a file" in process("train", "--data", tmp_path / "pipe", code=2)
+    for name in ("pipe", "pipe.toml", "pipe.png", "config.json"):
+        os.mkfifo(tmp_path / name)
+    for arguments, message in (
+        (("train", "--data", tmp_path / "pipe"), "is a pipe (FIFO), not a file"),
+        (("train", "--model", tmp_path / "pipe.toml"), "not a regular file"),
+        (("evaluate", tmp_path), "not a regular file"),
+    ):
+        assert message in process(*arguments, code=2)
 
 
 def test_home_folder_in_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 #: What a value in JSON becomes.
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 3, 0.5, -0.0, 1e308, float("nan"), float("inf"), 10**9, 2**31,
-    2**53, 2**63, 2**64, 10**30, 10**400, "", "0", "x", "Conv2d", "\ud800", [], [1], [0, 0], [[]], ["x"],
+    2**53, 2**63, 2**64, 10**30, 10**400,
+    "", "0", "x", "Conv2d", "\ud800", [], [1], [0, 0], [[]], ["x"],
     [10**9] * 3, {}, {"x": 1}, {"$array": "x"},
 )  # fmt: skip
 #: The content that stands for the good file itself.
@@ -90,7 +91,8 @@ NUMBERS = (-(2**63), -2, -1, 0, 1, 2, 3, 4, 7, 1000, 2**31, 2**40, 2**62, 2**63 
 KINDS = (
     "Add", "Mul", "Relu", "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool",
     "GlobalAveragePool", "BatchNormalization", "Flatten", "Reshape", "Identity", "Dropout",
-    "Concat", "Cast", "Squeeze", "Shape", "Gather", "Sigmoid", "Softplus", "Elu", "Div", "Where", "Transpose",
+    "Concat", "Cast", "Squeeze", "Shape", "Gather",
+    "Sigmoid", "Softplus", "Elu", "Div", "Where", "Transpose",
     "ReduceMean", "Clip", "PRelu", "HardSigmoid", "If", "Loop", "NoSuchOperator",
 )  # fmt: skip
 

@@ -1,18 +1,17 @@
-"""A vector of 16 float32 for numba, and the operations on it that the kernels need.
+"""A vector of 16 float32, and the operations on it that kernels need.
 
-``Vector`` is a numba type whose data model is the LLVM vector ``<16 x float>``; LLVM lowers it to
-one AVX-512 register, two AVX2 or four NEON registers. Every function here is an intrinsic: it
-emits a few instructions in place. Arrays are one-dimensional, contiguous float32; indices count
+It is the LLVM vector ``<16 x float>``, which becomes one AVX-512 register, two of AVX2 or four of
+NEON. In compiled functions it has the operators ``+ - * /``, negation and comparisons, also with
+numbers; more mathematics is in elementary.py. Every function here emits a few instructions in
+place. Arrays are one-dimensional, contiguous float32; indices count
 floats and are neither checked nor wrapped.
 """
 
-import inspect
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.extending import intrinsic, models, register_model
-from numba.np import arrayobj
+
+from fastcnn.codegen.declarations import Emitted
 
 LANES = 16
 FLOAT = ir.FloatType()
@@ -22,22 +21,10 @@ VECTOR = ir.VectorType(FLOAT, LANES)
 INT_VECTOR = ir.VectorType(INT32, LANES)
 
 
-class VectorType(types.Type):
-    """The numba type of a vector of 16 float32."""
-
-    def __init__(self) -> None:
-        super().__init__(name="float32x16")
-
-
-vector = VectorType()
-
-
-@register_model(VectorType)
-class VectorModel(models.PrimitiveModel):
-    """Represents :class:`VectorType` by the LLVM vector itself."""
-
-    def __init__(self, manager: Any, frontend_type: Any) -> None:
-        super().__init__(manager, frontend_type, VECTOR)
+def emit_call(builder: Any, name: str, kind: Any, values: Any) -> Any:
+    """Call a function of LLVM or of the C library, declared where it is not yet."""
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(function, values)
 
 
 def constant(value: float) -> ir.Constant:
@@ -48,11 +35,6 @@ def constant(value: float) -> ir.Constant:
 def int_constant(value: int) -> ir.Constant:
     """A vector of 16 int32 with ``value`` in every lane."""
     return ir.Constant(INT_VECTOR, [value] * LANES)
-
-
-def data_pointer(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
-    """Pointer to the first element of a numba array."""
-    return arrayobj.make_array(array_type)(context, builder, array).data
 
 
 def emit_load(builder: Any, pointer: Any) -> Any:
@@ -74,9 +56,8 @@ def emit_prefetch(builder: Any, pointer: Any, write: bool = False, level: int = 
     """
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     numbers = [ir.Constant(INT32, value) for value in (int(write), level, 1)]  # 1: data
-    builder.call(function, (builder.bitcast(pointer, byte), *numbers))
+    emit_call(builder, "llvm.prefetch.p0", kind, (builder.bitcast(pointer, byte), *numbers))
 
 
 def emit_splat(builder: Any, scalar: Any) -> Any:
@@ -95,10 +76,8 @@ def emit_int_splat(builder: Any, scalar: Any) -> Any:
 
 def emit_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
     """``x * y + z``, with one rounding where the target has such an instruction."""
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), "llvm.fmuladd.v16f32"
-    )
-    return builder.call(function, (x, y, z))
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return emit_call(builder, "llvm.fmuladd.v16f32", kind, (x, y, z))
 
 
 def emit_relu(builder: Any, x: Any) -> Any:
@@ -180,87 +159,63 @@ def emit_transpose(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-def define(result: Any, emit: Any, *arguments: Any) -> Any:
-    """An intrinsic of fixed argument and result types; arrays are given as ``None``."""
-
-    def typed(typing: Any, *given: Any) -> Any:
-        types_given = [
-            actual if wanted is None else wanted
-            for actual, wanted in zip(given, arguments, strict=True)
-        ]
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            values = [
-                data_pointer(context, builder, kind, value)
-                if isinstance(kind, types.Array)
-                else value
-                for kind, value in zip(signature.args, args, strict=True)
-            ]
-            made = emit(builder, *values)
-            return context.get_dummy_value() if made is None else made
-
-        return result(*types_given), generate
-
-    names = ["typing", *(f"argument{index}" for index in range(len(arguments)))]
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names
-    ]
-    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return intrinsic(typed)
+def define(result: str, emit: Any, *arguments: str | None) -> Emitted:
+    """An emitted function of fixed argument and result kinds; arrays are given as ``None``."""
+    return Emitted(emit, result, arguments)
 
 
 def _at(emit: Any) -> Any:
     return lambda builder, array, index, *rest: emit(builder, builder.gep(array, [index]), *rest)
 
 
-load = define(vector, _at(emit_load), None, types.intp)
+load = define("vector", _at(emit_load), None, "int64")
 store = define(
-    types.void,
+    "void",
     _at(lambda builder, pointer, value: emit_store(builder, value, pointer)),
     None,
-    types.intp,
-    vector,
+    "int64",
+    "vector",
 )
-prefetch = define(types.void, _at(emit_prefetch), None, types.intp)
+prefetch = define("void", _at(emit_prefetch), None, "int64")
 prefetch_write = define(
-    types.void,
+    "void",
     _at(lambda builder, pointer: emit_prefetch(builder, pointer, True)),
     None,
-    types.intp,
+    "int64",
 )
-splat = define(vector, emit_splat, types.float32)
-add = define(vector, lambda builder, x, y: builder.fadd(x, y), vector, vector)
-sub = define(vector, lambda builder, x, y: builder.fsub(x, y), vector, vector)
-mul = define(vector, lambda builder, x, y: builder.fmul(x, y), vector, vector)
-div = define(vector, lambda builder, x, y: builder.fdiv(x, y), vector, vector)
-fma = define(vector, emit_fma, vector, vector, vector)
-relu = define(vector, emit_relu, vector)
-keep_positive = define(vector, emit_keep_positive, vector, vector)
+splat = define("vector", emit_splat, "float32")
+add = define("vector", lambda builder, x, y: builder.fadd(x, y), "vector", "vector")
+sub = define("vector", lambda builder, x, y: builder.fsub(x, y), "vector", "vector")
+mul = define("vector", lambda builder, x, y: builder.fmul(x, y), "vector", "vector")
+div = define("vector", lambda builder, x, y: builder.fdiv(x, y), "vector", "vector")
+fma = define("vector", emit_fma, "vector", "vector", "vector")
+relu = define("vector", emit_relu, "vector")
+keep_positive = define("vector", emit_keep_positive, "vector", "vector")
 #: ``x`` where ``a == b``, else 0.
 keep_equal = define(
-    vector,
+    "vector",
     lambda builder, a, b, x: builder.select(builder.fcmp_ordered("==", a, b), x, constant(0.0)),
-    vector,
-    vector,
-    vector,
+    "vector",
+    "vector",
+    "vector",
 )
 #: The larger of two, or a NaN of either; ``x`` is ``candidate``.
 maximum = define(
-    vector,
+    "vector",
     lambda builder, best, x: builder.select(emit_wins(builder, x, best), x, best),
-    vector,
-    vector,
+    "vector",
+    "vector",
 )
 #: ``other`` where ``candidate`` beats ``best``, else ``kept``.
 choose_winner = define(
-    vector,
+    "vector",
     lambda builder, candidate, best, other, kept: builder.select(
         emit_wins(builder, candidate, best), other, kept
     ),
-    vector,
-    vector,
-    vector,
-    vector,
+    "vector",
+    "vector",
+    "vector",
+    "vector",
 )
 
 
@@ -276,10 +231,10 @@ def _emit_first_lanes(builder: Any, count: Any, x: Any) -> Any:
 
 
 #: ``x`` in the first ``count`` lanes, else 0.
-first_lanes = define(vector, _emit_first_lanes, types.int64, vector)
+first_lanes = define("vector", _emit_first_lanes, "int64", "vector")
 
 #: Sum of the 16 lanes, in the order of a binary tree.
-lane_sum = define(types.float32, _emit_sum, vector)
+lane_sum = define("float32", _emit_sum, "vector")
 
 
 def _emit_hash(builder: Any, x: Any) -> Any:
@@ -307,6 +262,10 @@ def _emit_keep_random(
 
 
 #: ``keep_random(counter, counters_per_sample, key, threshold, x)``
-keep_random = define(
-    vector, _emit_keep_random, types.int64, types.int64, types.int64, types.int64, vector
+keep_random = define("vector", _emit_keep_random, "int64", "int64", "int64", "int64", "vector")
+#: The first lane.
+first_lane = define(
+    "float32",
+    lambda builder, x: builder.extract_element(x, ir.Constant(INT32, 0)),
+    "vector",
 )

@@ -7,7 +7,7 @@ sums do not fit the registers runs at half the speed. Measured: docs/engine.md.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from numba.core.registry import cpu_target
+from fastcnn.codegen.processor import is_aarch64, processor
 
 #: Beginnings of LLVM's processor names, for targets given by name without features.
 _NAMES = {
@@ -16,7 +16,6 @@ _NAMES = {
                 "graniterapids", "znver4", "znver5"),
     "AVX2": ("x86-64-v3", "haswell", "broadwell", "skylake", "alderlake", "raptorlake",
              "meteorlake", "arrowlake", "lunarlake", "znver"),
-    "NEON": ("apple-", "cortex-a", "neoverse"),
 }  # fmt: skip
 
 
@@ -47,17 +46,13 @@ _BLOCKINGS = {
 }
 
 
-def processor() -> tuple[str, str, str]:
-    """Target triple, name and features for which numba compiles."""
-    triple, name, features = cpu_target.target_context.codegen().magic_tuple()
-    return str(triple), str(name), str(features)
-
-
 def instruction_set() -> str:
     """The widest vectors of the target: a key of the blockings."""
-    _, name, listed = processor()
+    triple, name, listed = processor()
+    if is_aarch64(triple):  # every one of them has NEON, listed or not
+        return "NEON"
     features = set(listed.split(","))
-    for kind, wanted in (("AVX-512", "+avx512f"), ("AVX2", "+avx2"), ("NEON", "+neon")):
+    for kind, wanted in (("AVX-512", "+avx512f"), ("AVX2", "+avx2")):
         if wanted in features:
             return kind
     if not features - {""}:

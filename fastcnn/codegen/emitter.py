@@ -4,34 +4,24 @@ A tile is an intrinsic that emits one loop whose accumulators live in vector reg
 over a shape that is fixed when it is emitted. All tiles work on flat arrays; offsets count floats.
 """
 
+import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
-from numba.core.extending import intrinsic
 
-from fastcnn.backends.lanes.simd import (
-    FLOAT,
-    INT64,
-    data_pointer,
-    emit_relu,
-    emit_splat,
-)
+from fastcnn.codegen.declarations import Emitted
+from fastcnn.codegen.simd import FLOAT, INT64, emit_relu, emit_splat
 
 
 class Emitter:
     """The LLVM builder with the address arithmetic that tiles repeat."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
-        self.context = context
+    def __init__(self, builder: Any, kinds: Sequence[str] = ()) -> None:
         self.builder = builder
-        self.kinds = signature.args
-        self.args = [
-            data_pointer(context, builder, kind, value) if isinstance(kind, types.Array) else value
-            for kind, value in zip(signature.args, args, strict=True)
-        ]
+        #: Kinds of the arguments' elements.
+        self.kinds = kinds
 
     def index(self, value: int) -> Any:
         """An int64 constant."""
@@ -120,32 +110,20 @@ def _as_written(module: Any) -> Any:
     return loop
 
 
-def tile(sizes: int) -> Any:
-    """Make an intrinsic of a function ``emit(emitter, *sizes, *arguments)``.
+def tile(sizes: int) -> Callable[[Any], Emitted]:
+    """Make an emitted function of ``emit(emitter, *sizes, *arguments)``.
 
     The first ``sizes`` arguments are literals at the call, the tile's shape; arrays arrive as
     pointers, numbers as int64.
     """
 
-    def decorate(emit: Any) -> Any:
-        def define(typing: Any, *arguments: Any) -> Any:
-            shape = [argument.literal_value for argument in arguments[:sizes]]
-            kinds = [
-                argument if isinstance(argument, types.Array) else types.intp
-                for argument in arguments[sizes:]
-            ]
+    def decorate(emit: Any) -> Emitted:
+        arguments = len(inspect.signature(emit).parameters) - 1 - sizes
 
-            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-                emitter = Emitter(context, builder, signature, args)
-                emit(emitter, *shape, *emitter.args[sizes:])
-                return context.get_dummy_value()
+        @functools.wraps(emit)
+        def emit_tile(builder: Any, *values: Any, kinds: Sequence[str]) -> None:
+            emit(Emitter(builder, kinds), *values)
 
-            return types.void(*arguments[:sizes], *kinds), generate
-
-        # numba binds calls by this signature; the emitter stands in the typing context's place.
-        define.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]
-        define.__name__ = emit.__name__
-        define.__doc__ = emit.__doc__
-        return intrinsic(prefer_literal=True)(define)
+        return Emitted(emit_tile, "void", [None] * arguments, sizes, kinds=True)
 
     return decorate

@@ -3,10 +3,9 @@
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
-from fastcnn.backends.lanes.emitter import Emitter, tile
-from fastcnn.backends.lanes.simd import (
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
     INT32,
     INT_VECTOR,
     LANES,
@@ -38,10 +37,10 @@ def transpose_tile(at: Emitter, X: Any, x0: Any, xrow: Any, Y: Any, y0: Any, yro
         emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
 
 
-def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: Any) -> list[Any]:
+def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:
     """16 consecutive pixels of each sample as float vectors; bytes are converted."""
     builder = at.builder
-    if kind.dtype == types.float32:
+    if kind == "float32":
         return [emit_load(builder, at.pointer(S, row)) for row in rows]
     narrow = ir.VectorType(ir.IntType(8), LANES)
     loaded = []
