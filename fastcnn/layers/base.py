@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node, Shape
-from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
 
@@ -364,17 +363,6 @@ def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) 
     if not isinstance(name, str) or not name or "." in name:
         raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
     return layer
-
-
-def check_preprocessing(value: Any, input_shape: Shape | None) -> None:
-    """Refuse what is not a Preprocessing, or has another number of channels than the samples."""
-    if not isinstance(value, Preprocessing):
-        raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
-    channels = len(value.mean)
-    if channels and input_shape is not None and channels != input_shape[0]:
-        raise ConfigurationError(
-            f"the preprocessing has {channels} channels, the model takes {input_shape}"
-        )
 
 
 def as_sample_shape(value: Any) -> Shape:

@@ -7,24 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
-from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import (
-    GraphBuilder,
-    Layer,
-    as_sample_shape,
-    check_child,
-    check_preprocessing,
-)
+from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
 from fastcnn.layers.changes import Watched
 from fastcnn.layers.init import Initializer
+from fastcnn.layers.meaning import Meaning
 from fastcnn.layers.state import NamedArrays, matched
 from fastcnn.layers.structure import Structure
 from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.notebook import html_table
 
 
-class Model(Layer):
+class Model(Meaning, Layer):
     """A layer made of named layers; subclasses say how they are connected.
 
     Layers can be replaced, added and removed at any time, through :attr:`layers` or
@@ -42,6 +36,9 @@ class Model(Layer):
         How samples become what the first layer reads. At first bytes are divided by 255 and other
         numbers stay as they are; ``fit`` sets it from its training data. Of a model inside
         another one it has no effect.
+    predicts : {None, "classes", "values", "value"}
+        What :meth:`predict` gives: classes, the outputs themselves, or the only output of each
+        sample. ``fit`` sets it from the loss and its targets; None before that.
     """
 
     if TYPE_CHECKING:
@@ -58,7 +55,6 @@ class Model(Layer):
         self._empty_dtype = np.dtype(np.float32)
         self.layers = layers
         self.input_shape: Shape | None = None
-        self.preprocessing = Preprocessing()
         if input_shape is not None:
             self.input_shape = input_shape
             self.graph()
@@ -74,8 +70,6 @@ class Model(Layer):
             value = children
         elif name == "input_shape" and value is not None:
             value = as_sample_shape(value)
-        elif name == "preprocessing":
-            check_preprocessing(value, self.input_shape)
         super().__setattr__(name, value)
 
     def _set_argument(self, name: str, value: Any) -> None:
@@ -428,13 +422,35 @@ class Model(Layer):
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`."""
+        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model was trained to predict values, or has one output.
+        """
         logits = self.logits(x, backend=backend, batch_size=batch_size)
+        self._check_classes("predict_proba", logits)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
     def predict(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Most probable class of each sample, int64, shape (N,)."""
-        return self.logits(x, backend=backend, batch_size=batch_size).argmax(axis=1)
+        """Most probable class of each sample, int64, shape (N,).
+
+        A model that was trained on values, such as by a mean squared error, gives its outputs: of
+        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has one output, and was not trained on values.
+        """
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        if self.predicts == "values":
+            return outputs
+        if self.predicts == "value":
+            return outputs[:, 0]
+        self._check_classes("predict", outputs)
+        return outputs.argmax(axis=1)

@@ -4,7 +4,7 @@ A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"ty
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
 optionally a ``name``. ``Residual`` has ``main`` and ``shortcut``, each a list of layers. A trained
 model's definition also has its ``preprocessing``, a table with ``mean`` and ``std`` and what else
-:class:`fastcnn.data.Preprocessing` has.
+:class:`fastcnn.data.Preprocessing` has, and what it ``predicts``.
 """
 
 import inspect
@@ -20,6 +20,7 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
 from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
+from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import Layer
 from fastcnn.layers.container import Model
 from fastcnn.layers.residual import Residual
@@ -27,6 +28,8 @@ from fastcnn.layers.sequential import Sequential
 
 #: Arguments that belong to the weights, not to the network.
 NOT_DEFINED = ("self", "seed", "dtype", "weight_init", "bias_init")
+#: Of a model that a file describes: values, layers of a chain, and branches within branches.
+MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
 TYPES: dict[str, type[Layer]] = {
     name: kind
     for module in (activation, conv, conv_transpose, dropout, linear, norm, pool)
@@ -53,6 +56,8 @@ def to_definition(model: Model) -> dict[str, Any]:
     definition = {"input_shape": shape, "layers": _describe_all(model)}
     if model.preprocessing != Preprocessing():
         definition["preprocessing"] = model.preprocessing.to_dict()
+    if model.predicts is not None:
+        definition["predicts"] = model.predicts
     return definition
 
 
@@ -70,15 +75,22 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     ConfigurationError
         If something is missing, unknown or does not fit; the message names the layer.
     """
-    unknown = set(definition) - {"input_shape", "layers", "preprocessing"}
+    unknown = set(definition) - {"input_shape", "layers", "preprocessing", "predicts"}
     if unknown:
         raise ConfigurationError(f"a model's definition has no {', '.join(sorted(unknown))}")
     shape = definition.get("input_shape")
     if not isinstance(shape, (list, tuple)) or not all(isinstance(size, int) for size in shape):
         raise ConfigurationError(f"input_shape must be a list of integers, got {shape!r}")
-    layers = _build_all(definition.get("layers"), "layers", np.random.default_rng(seed))
-    model = Sequential(layers, input_shape=tuple(shape) or None)
+    if any(isinstance(size, bool) or size < 1 for size in shape):
+        raise ConfigurationError(f"input_shape must be of positive integers, got {shape!r}")
+    try:
+        with at_most(MOST_VALUES):
+            layers = _build_all(definition.get("layers"), "layers", np.random.default_rng(seed))
+        model = Sequential(layers, input_shape=tuple(shape) or None)
+    except MemoryError:
+        raise ConfigurationError("there is not enough memory for the model's layers") from None
     model.preprocessing = Preprocessing.from_dict(definition.get("preprocessing", {}))
+    model.predicts = definition.get("predicts")
     return model
 
 
@@ -92,8 +104,10 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     """
     path = expanded(path)
     try:
-        text = read_bytes(path).decode()
+        text = read_bytes(path).decode("utf-8")
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except RecursionError:
+        raise ConfigurationError(f"{path}: lists within lists, without an end") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: no model can be read ({error})") from None
     if not isinstance(found, dict):
@@ -135,6 +149,10 @@ def _plain(value: Any) -> Any:
 def _build_all(entries: Any, place: str, generator: np.random.Generator) -> dict[str, Layer]:
     if not isinstance(entries, list) or not entries:
         raise ConfigurationError(f"{place} must be a list of layers that is not empty")
+    if len(entries) > MOST_LAYERS or place.count("[") > MOST_BRANCHES:
+        raise ConfigurationError(
+            f"{place:.60}: at most {MOST_LAYERS} layers, in branches of {MOST_BRANCHES} branches"
+        )
     layers: dict[str, Layer] = {}
     for index, entry in enumerate(entries):
         where = f"{place}[{index}]"
@@ -150,6 +168,9 @@ def _build_all(entries: Any, place: str, generator: np.random.Generator) -> dict
 def _build(entry: Mapping[str, Any], where: str, generator: np.random.Generator) -> Layer:
     kind = entry["type"]
     arguments = {key: _pair(value) for key, value in entry.items() if key not in ("type", "name")}
+    foreign = set(arguments) & set(NOT_DEFINED)
+    if foreign:
+        raise ConfigurationError(f"{where}: a definition cannot say {', '.join(sorted(foreign))}")
     if kind == "Residual":
         branches = {}
         for key in arguments:
@@ -173,5 +194,8 @@ def _build(entry: Mapping[str, Any], where: str, generator: np.random.Generator)
         raise ConfigurationError(f"{where}: {error}") from None
 
 
-def _pair(value: Any) -> Any:
-    return tuple(_pair(part) for part in value) if isinstance(value, list) else value
+def _pair(value: Any, depth: int = 2) -> Any:
+    """Lists as tuples, as far as layers' arguments have lists within lists."""
+    if not isinstance(value, list) or not depth:
+        return value
+    return tuple(_pair(part, depth - 1) for part in value)

@@ -14,14 +14,15 @@ from fastcnn.distributed import World
 from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
-from fastcnn.optim import Schedule, learning_rates
+from fastcnn.optim import learning_rates
 from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
 from fastcnn.training.finite import not_finite
-from fastcnn.training.history import History
+from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 
@@ -30,6 +31,12 @@ CHUNK_SECONDS = 0.1
 DIVERGED = (
     "Training has diverged: lower the learning rate, clip the gradient (clip_norm), or warm up"
 )
+
+
+def _count(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise CheckpointError(f"the checkpoint's {name} is {value!r}")
+    return value
 
 
 @dataclass
@@ -71,36 +78,37 @@ class TrainingLoop:
         executor: Executor,
         history: History,
         listeners: Iterable[Callback],
-        base_lr: float,
-        schedule: Schedule,
-        epochs: int,
-        batch_size: int,
-        seed: int,
-        average: WeightAverage | None,
-        saver: Saver | None = None,
-        world: World | None = None,
-        average_every: int = 1,
+        options: TrainingOptions,
+        saver: Saver | None,
+        world: World,
     ) -> None:
         self.model = model
         self.executor = executor
         self.history = history
         self.listeners = list(listeners)
-        self.base_lr = base_lr
-        self.schedule = schedule
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.average = average
+        self.base_lr = options.make_optimizer().lr
+        self.schedule = options.make_schedule()
+        self.epochs = options.epochs
+        self.batch_size = options.batch_size
+        self.average: WeightAverage | None = None
+        if options.ema_decay is not None:
+            self.average = WeightAverage(model.parameter_vector, options.ema_decay)
         self.saver = saver
-        self.world = world or World()
-        self.average_every = average_every
+        self.world = world
+        self.average_every = options.average_every
         self.control = Control()
         self.chunk = 1
-        self.generator = np.random.default_rng(seed)
+        self.generator = np.random.default_rng(options.seed)
         #: The generator's state from which the order of the current epoch is drawn.
         self.epoch_start: dict[str, Any] = self.generator.bit_generator.state  # type: ignore[assignment]
         self.progress = Progress(1)
         self.last_good = model.copy_state()
         self.interrupts = DeferredInterrupts(None if self.world.size == 1 else self.world.largest)
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the targets are classes."""
+        return self.model.predicts in (None, "classes")
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
@@ -132,14 +140,27 @@ class TrainingLoop:
             problem = not_finite(state[name])
             if problem is not None:
                 raise CheckpointError(f"the checkpoint holds {problem} that are not finite")
+        self.model.load_state_dict(state["last_good"])  # so that it is known to fit
         self.model.load_state_dict(state["model"])
         self.executor.load_optimizer_state(state["optimizer"])
-        self.executor.step = state["step"]
+        self.executor.step = _count(state["step"], "step")
         self.progress = Progress(**state["progress"])
+        for name, value in asdict(self.progress).items():
+            if name in ("loss_sum", "weight_sum", "seconds"):
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
+                    raise CheckpointError(f"the checkpoint's {name} is {value!r}")
+            else:
+                _count(value, name)
         self.epoch_start = state["generator"]
         self.generator.bit_generator.state = state["generator"]
         self.last_good = state["last_good"]
-        self.control = Control(**state["control"])
+        control = Control(**state["control"])
+        factor, reason = control.lr_factor, control.stop_reason
+        if not isinstance(factor, (int, float)) or not 0.0 <= factor < math.inf:
+            raise CheckpointError(f"the checkpoint's lr_factor is {factor!r}")
+        if reason is not None and not isinstance(reason, str):
+            raise CheckpointError(f"the checkpoint's stop_reason is {reason!r}")
+        self.control = control
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         saved = list(state["callbacks"])
@@ -160,15 +181,15 @@ class TrainingLoop:
         if not self.world.is_root:
             state = Checkpoint.from_bytes(content, Path("rank 0")).state
             self.load_state_dict(state["loop"])
-            self.history.epochs[:] = state["history"]["epochs"]
-            self.history.steps[:] = state["history"]["steps"]
+            self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
+            self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
     def run(self, feed: Feed, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
         per_epoch = -(-len(feed.data) // self.batch_size)
         start = TrainingStart(
             self.model, self.history, self.epochs, per_epoch, len(feed.data),
-            test is not None, self.control,
+            test is not None, self.has_accuracy, self.control,
         )  # fmt: skip
         try:
             with self.interrupts:
@@ -218,16 +239,16 @@ class TrainingLoop:
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
             self._agree()
-        record: dict[str, Any] = {
-            "kind": "epoch",
-            "epoch": progress.epoch,
-            "train_loss": progress.loss_sum / progress.weight_sum,
-            "train_accuracy": progress.correct / progress.seen,
-            "test_loss": None,
-            "test_accuracy": None,
-            "seconds": progress.seconds,
-            "samples_per_second": progress.rate,
-        }
+        record = EpochRecord(
+            kind="epoch",
+            epoch=progress.epoch,
+            train_loss=progress.loss_sum / progress.weight_sum,
+            train_accuracy=progress.correct / progress.seen if self.has_accuracy else None,
+            test_loss=None,
+            test_accuracy=None,
+            seconds=progress.seconds,
+            samples_per_second=progress.rate,
+        )
         if self.world.size > 1:
             # Other processors may round otherwise: no process may drift away.
             for value in self.model.state_dict().values():
@@ -236,9 +257,10 @@ class TrainingLoop:
         with self._averaged():
             if test is not None:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
+                    record["test_loss"], accuracy, _ = self.executor.evaluate(
                         test.images, test.labels, sample_weight_of(test)
                     )
+                record["test_accuracy"] = accuracy if self.has_accuracy else None
                 if not math.isfinite(record["test_loss"]):
                     raise NonFiniteError(
                         f"the test loss became {record['test_loss']} after epoch "
@@ -307,7 +329,7 @@ class TrainingLoop:
         news = Steps(
             progress.epoch, self.executor.step, progress.seen, results.losses.tolist(),
             rates.tolist(), progress.loss_sum / progress.weight_sum,
-            progress.correct / progress.seen, progress.rate,
+            progress.correct / progress.seen if self.has_accuracy else math.nan, progress.rate,
         )  # fmt: skip
         for listener in self.listeners:
             listener.on_steps(news)
@@ -332,9 +354,14 @@ class TrainingLoop:
             if not np.isfinite(loss) or np.isinf(norms[index]):
                 raise NonFiniteError(self._explain(first + index, loss, lr, norms[index]))
             self.history.steps.append(
-                {"kind": "step", "epoch": self.progress.epoch, "step": first + index,
-                 "loss": float(loss), "lr": float(lr)}
-            )  # fmt: skip
+                StepRecord(
+                    kind="step",
+                    epoch=self.progress.epoch,
+                    step=first + index,
+                    loss=float(loss),
+                    lr=float(lr),
+                )
+            )
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"

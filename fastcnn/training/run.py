@@ -5,7 +5,7 @@ import platform
 import time
 import zlib
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,28 +16,30 @@ import fastcnn
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
+from fastcnn.execution.checks import predicted
 from fastcnn.files import (
     LOCK_FILE,
     FolderLock,
     atomic_write,
     expanded,
-    read_bytes,
     remove_unfinished,
 )
 from fastcnn.layers import Model
-from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.layers.allocation import at_most
+from fastcnn.layers.definition import MOST_VALUES, from_definition, to_definition
+from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
+from fastcnn.training.options import TrainingOptions
+from fastcnn.training.run_config import CONFIG, FORMAT, config_to_bytes, read_config
 from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 from fastcnn.weights import read_weights, weights_to_bytes
 
-CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
+METRICS, WEIGHTS, CURVES = "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
-#: What a run's config holds, beside its versions and its status.
-PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -69,10 +71,7 @@ class Run:
         run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if {path.name for path in folder.iterdir()} - {LOCK_FILE} and not overwrite:
-                raise ConfigurationError(
-                    f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
-                )
+            check_free(folder, overwrite)
             run.lock()
             # The config goes first: until the new one is there, the folder holds no run.
             for name in FILES:
@@ -92,25 +91,7 @@ class Run:
             If the folder holds no run, or its config is corrupt.
         """
         folder = expanded(folder)
-        try:
-            config = json.loads(read_bytes(folder / CONFIG))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder / CONFIG} cannot be read ({error})") from None
-        if not isinstance(config, dict) or config.get("format") != "fastcnn-run-1":
-            raise CheckpointError(f"{folder / CONFIG} is not the config of a fastcnn run")
-        bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
-        if bad:
-            raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
-        # Whoever edits a config removes its checksum.
-        kept = config.pop("checksum", None)
-        if kept is not None and kept != _text_checksum(config):
-            raise CheckpointError(
-                f"{folder / CONFIG} is damaged (its checksum does not fit); if you edited it, "
-                'remove the line "checksum"'
-            )
-        return cls(folder, config)
+        return cls(folder, read_config(folder))
 
     def lock(self) -> None:
         """Keep the folder for this process, and clean up after one that was killed.
@@ -141,16 +122,14 @@ class Run:
 
     def save_config(self) -> None:
         """Write the config."""
-        whole = {**self.config, "checksum": _text_checksum(self.config)}
-        content = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(self.folder / CONFIG, content.encode())
+        atomic_write(self.folder / CONFIG, config_to_bytes(self.config))
 
     def save_weights(self, model: Model) -> None:
         """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
 
         Its preprocessing is in the file's metadata.
         """
-        content = weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata())
+        content = weights_to_bytes(model.state_dict(), model.metadata())
         atomic_write(self.folder / WEIGHTS, content)
 
     def load_model(self) -> Model:
@@ -162,23 +141,15 @@ class Run:
             If the weights are missing, corrupt or another model's, or the model has no name that
             it could be rebuilt from.
         """
-        described = self.config.get("model", {})
-        name, definition = described.get("name"), described.get("definition")
-        if name not in MODELS and definition is None:
-            raise CheckpointError(
-                f"{self.folder}: the model is not one of {', '.join(MODELS)} and has no "
-                f"definition; build it yourself and load {WEIGHTS} with load_state_dict"
-            )
-        try:
-            if name in MODELS:
-                model = MODELS[name](**described["arguments"])
-            else:
-                model = from_definition(definition)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
         state, _ = read_weights(self.folder / WEIGHTS)
-        model.load_state_dict(state)
+        try:
+            with at_most(sum(array.size for array in state.values())):
+                model = untrained_model(self.config)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder}: {error}") from None
         model.preprocessing = self.normalisation
+        model.predicts = self.config["model"].get("predicts")
+        model.load_state_dict(state)
         return model
 
     @property
@@ -187,6 +158,22 @@ class Run:
         names = tuple(self.config["data"]["classes"])
         outputs = self.config["model"].get("output_shape", ())
         return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that the model was trained with.
+
+        Raises
+        ------
+        CheckpointError
+            If the config does not say so, or names one that is not known.
+        """
+        try:
+            return NAMED.from_description(self.config["loss"])
+        except (ConfigurationError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.folder / CONFIG}: its loss is not known ({error})"
+            ) from None
 
     @property
     def normalisation(self) -> Preprocessing:
@@ -297,46 +284,105 @@ class _Recorder(Callback):
         save_figure(curves_figure(history), self.run.folder / CURVES)
 
 
+def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
+    """The model that a run's config describes, with new weights.
+
+    Raises
+    ------
+    CheckpointError
+        If it has no name or definition that it could be built from.
+    """
+    described = config.get("model", {})
+    name, definition = described.get("name"), described.get("definition")
+    try:
+        with at_most(MOST_VALUES):
+            if name in MODELS:
+                return MODELS[name](**described["arguments"])
+            if definition is not None:
+                return from_definition(definition, seed)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the model cannot be built ({error})") from None
+    raise CheckpointError(
+        f"the model is not one of {', '.join(MODELS)} and has no definition; build it yourself "
+        f"and load {WEIGHTS} with load_state_dict"
+    )
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if overwrite or not folder.is_dir():
+        return
+    if {path.name for path in folder.iterdir()} - {LOCK_FILE}:
+        raise ConfigurationError(
+            f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
+        )
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """Where ``fit`` writes a run, and what it cannot know of it.
+
+    Attributes
+    ----------
+    folder : Path
+    overwrite : bool
+        Whether the folder may hold a run already.
+    model_name : str or None
+        Under which the model is in :data:`fastcnn.models.MODELS`.
+    model_arguments : dict
+        What its function was called with.
+    source : dict
+        How the data are loaded again: ``source``, ``data_dir`` and ``validation_split``, as
+        :func:`fastcnn.data.load` takes them.
+    """
+
+    folder: Path
+    overwrite: bool = False
+    model_name: str | None = None
+    model_arguments: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def create(self, config: dict[str, Any]) -> Run:
+        """Make the folder and write its config."""
+        return Run.create(self.folder, config, self.overwrite)
+
+
 def describe_fit(
-    model: Model,
-    data: Any,
-    loss: Any,
-    optimizer: Any,
-    schedule: Any,
-    *,
-    test: Any = None,
-    data_source: str | None = None,
-    model_name: str | None = None,
-    model_arguments: dict[str, Any] | None = None,
-    **settings: Any,
+    model: Model, train: Any, test: Any, options: TrainingOptions, out: str | Path | NewRun | None
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
+    new = out if isinstance(out, NewRun) else NewRun(Path())
+    outputs = model.output_shape(model.input_shape or train.images.shape[1:])
     return {
-        "format": "fastcnn-run-1",
+        "format": FORMAT,
         "status": "running",
         "model": {
-            "name": model_name,
-            "arguments": model_arguments or {},
+            "name": new.model_name,
+            "arguments": new.model_arguments,
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
-            "output_shape": list(model.output_shape(model.input_shape or data.images.shape[1:])),
+            "predicts": predicted(options.make_loss(), np.asarray(train.labels), outputs),
+            "output_shape": list(outputs),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
-        "preprocessing": training_preprocessing(model, data).to_dict(),
+        "preprocessing": training_preprocessing(model, train).to_dict(),
         "data": {
-            "name": data.name,
-            "source": data_source,
-            "train_samples": len(data),
-            "checksum": checksum(data),
+            "name": train.name,
+            "source": None,
+            **new.source,
+            "train_samples": len(train),
+            "checksum": checksum(train),
             "test_checksum": None if test is None else checksum(test),
-            "classes": list(data.classes),
+            "classes": list(train.classes),
         },
         "test_files": list(getattr(test, "files", ())),
-        "loss": {"name": loss.operation, **loss.arguments},
-        "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
-        "schedule": {"name": type(schedule).__name__, **asdict(schedule)},
-        "training": settings,
+        **options.config(),
         "versions": {
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
@@ -344,12 +390,6 @@ def describe_fit(
             "numba": version("numba"),
         },
     }
-
-
-def _text_checksum(config: dict[str, Any]) -> str:
-    """CRC-32 of a config's values, whatever their order and the spaces between them."""
-    plain = json.loads(json.dumps(config))  # as it will be read
-    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 #: Images that a checksum reads: all of a large set would take longer than an epoch.
@@ -362,7 +402,8 @@ def _definition(model: Model) -> dict[str, Any] | None:
         definition = to_definition(model)
     except ConfigurationError:
         return None
-    definition.pop("preprocessing", None)
+    for name in ("preprocessing", "predicts"):
+        definition.pop(name, None)
     return definition
 
 

@@ -3,6 +3,8 @@
 import json
 import re
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from fastcnn import data
+from fastcnn.cli.app import COMMANDS, command, in_paragraphs
 from tests.command import fastcnn, process, started
 
 
@@ -31,8 +34,8 @@ def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_teaches() -> None:
     text = fastcnn("--help")
-    for command in ("train", "evaluate", "predict", "gradcheck", "compare-backends", "data"):
-        assert command in text
+    for name in ("train", "evaluate", "predict", "gradcheck", "compare-backends", "data"):
+        assert name in text
     assert "fastcnn train --activation sigmoid" in fastcnn("train", "--help")
     assert process("--version").startswith("fastcnn 0.")
 
@@ -159,3 +162,41 @@ def test_serve(run: Path) -> None:
         _, errors = going.communicate(timeout=60)
     assert going.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+def test_export_to_c(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.h"
+    output = fastcnn("export", run, "--out", path)
+    assert "270,156 bytes of constants, 15,680 bytes of working memory" in output.replace("\n", " ")
+    assert "int net_predict(const float *sample, float *probabilities)" in path.read_text()
+    output = fastcnn("export", run, "--out", path, "--int8", "--calibration", 50)
+    found = re.search(r"on 300 test images: ([\d.]+) % .* ([\d.]+) % in 8-bit", output)
+    assert found
+    assert abs(float(found[1]) - float(found[2])) <= 0.5
+    for arguments, message in (
+        (("--int8",), "--int8 does nothing without --out FILE.h"),
+        (("--out", path, "--calibration", 9), "--calibration does nothing without --int8"),
+        (("--out", path, "--fold"), "--fold does nothing without --out FILE.onnx"),
+        (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h"),
+    ):
+        assert message in fastcnn("export", run, *arguments, code=2)
+
+
+def test_paragraphs_of_help() -> None:
+    """A terminal breaks them where it ends, not where the docstring's lines do."""
+    for name in COMMANDS:
+        for paragraph in in_paragraphs(command(name).__doc__).split("\n\n"):
+            assert "\n" not in paragraph or paragraph.startswith(" "), name
+
+
+def test_a_command_imports_what_it_needs() -> None:
+    """Help shows all commands; one command does not import the modules of the others."""
+    output = fastcnn("--help")
+    assert all(f" {name} " in output for name in COMMANDS)
+    code = (
+        "import sys; from fastcnn.cli.app import application; application(['data', 'list']); "
+        "print([name for name in ('numpy', 'fastcnn.cli.train', 'fastcnn.training') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import fastcnn
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.c import export_c
+from fastcnn.interop.c import CExport, export_c
 from fastcnn.layers import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -108,11 +109,16 @@ def randomise(model: Model, seed: int) -> None:
         model.preprocessing = Preprocessing(tuple(mean), tuple(std))
 
 
-def compiled(folder: Path, models: dict[str, Model], flags: list[str]) -> Path:
+def compiled(
+    folder: Path, models: dict[str, Model], flags: list[str], integers: bool = False
+) -> tuple[Path, dict[str, CExport]]:
     """All networks in one library: the C files must not disturb each other."""
-    lines = []
+    lines, made = [], {}
     for name, model in models.items():
-        export_c(model, folder / f"{name}.h", name=f"n_{name}")
+        calibration = samples_for(model, np.uint8, 1) if integers else None
+        made[name] = export_c(
+            model, folder / f"{name}.h", name=f"n_{name}", calibration=calibration
+        )
         lines.append(f'#include "{name}.h"')
     lines += [
         f"int f_{name}(const float *x, float *y);\n"
@@ -126,7 +132,15 @@ def compiled(folder: Path, models: dict[str, Model], flags: list[str]) -> Path:
     command = ["gcc", *STRICT, *flags, "-shared", "-fPIC", "-o", target, source, "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
-    return target
+    return target, made
+
+
+def samples_for(model: Model, dtype: Any, seed: int) -> np.ndarray:
+    assert model.input_shape is not None
+    shape, generator = (SAMPLES, *model.input_shape), np.random.default_rng(seed)
+    if dtype == np.uint8:
+        return generator.integers(0, 256, shape, np.uint8)
+    return generator.random(shape, np.float32)
 
 
 def call(
@@ -141,12 +155,11 @@ def call(
 @needs_gcc
 def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
     models = networks()
-    library = ctypes.CDLL(str(compiled(tmp_path, models, ["-O1"])))
-    generator = np.random.default_rng(0)
+    path, _ = compiled(tmp_path, models, ["-O1"])
+    library = ctypes.CDLL(str(path))
     for name, model in models.items():
-        x = generator.random((SAMPLES, *model.input_shape), np.float32)
-        bytes_ = generator.integers(0, 256, x.shape, np.uint8)
-        for function, samples in ((library[f"f_{name}"], x), (library[f"b_{name}"], bytes_)):
+        for kind, dtype in (("f", np.float32), ("b", np.uint8)):
+            function, samples = library[f"{kind}_{name}"], samples_for(model, dtype, 0)
             expected = model.predict_proba(samples)
             for sample, want in zip(samples, expected, strict=True):
                 best, got = call(function, sample, len(want))
@@ -155,10 +168,62 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
 
 
 @needs_gcc
-def test_it_stays_inside_its_memory(tmp_path: Path) -> None:
+def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
+    """Bit for bit, but for the last softmax; and near to what the model predicts."""
+    models = networks()
+    path, made = compiled(tmp_path, models, ["-O1"], integers=True)
+    library = ctypes.CDLL(str(path))
+    for name, model in models.items():
+        integers = made[name].integers
+        assert integers is not None
+        for kind, dtype in (("f", np.float32), ("b", np.uint8)):
+            function, samples = library[f"{kind}_{name}"], samples_for(model, dtype, 0)
+            logits = integers.outputs(samples)
+            expected = softmax(logits)
+            for sample, logit, want in zip(samples, logits, expected, strict=True):
+                best, got = call(function, sample, len(want))
+                assert best == logit.argmax(), name
+                np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-7, err_msg=name)
+            spread = np.abs(model.logits(samples)).max()
+            assert np.abs(model.logits(samples) - logits).max() < 0.1 * spread, name
+
+
+@needs_gcc
+def test_integer_outputs_are_numpys_bit_for_bit(tmp_path: Path) -> None:
+    model = fastcnn.models.lenet5(seed=0)
+    calibration = samples_for(model, np.uint8, 1)
+    path = tmp_path / "net.h"
+    integers = export_c(model, path, is_classifier=False, calibration=calibration).integers
+    assert integers is not None
+    function = library_of(tmp_path).f
+    samples = samples_for(model, np.float32, 2) * 4 - 1.5  # outside of the range of calibration
+    for sample, want in zip(samples, integers.outputs(samples), strict=True):
+        np.testing.assert_array_equal(call(function, sample, 10)[1], want)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponential / exponential.sum(axis=1, keepdims=True)
+
+
+def library_of(folder: Path) -> Any:
+    """``net.h`` in a library with a function ``f``."""
+    (folder / "net.c").write_text(
+        '#include "net.h"\nint f(const float *x, float *y);\n'
+        "int f(const float *x, float *y) { return net_predict(x, y); }"
+    )
+    target = folder / "net.so"
+    command = ["gcc", *STRICT, "-shared", "-fPIC", "-o", target, folder / "net.c", "-lm"]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(target))
+
+
+@needs_gcc
+@pytest.mark.parametrize("integers", [False, True])
+def test_it_stays_inside_its_memory(tmp_path: Path, integers: bool) -> None:
     """Compiled with sanitizers into a program that predicts a sample with every network."""
     models = networks()
-    compiled(tmp_path, models, ["-O0"])
+    compiled(tmp_path, models, ["-O0"], integers)
     calls = "\n".join(
         f"    {{ static const float x[N_{name.upper()}_INPUT_SIZE] = {{0.5f}};\n"
         f"      float *y = malloc(sizeof(float) * N_{name.upper()}_OUTPUT_SIZE);\n"
@@ -191,15 +256,8 @@ def test_memory_is_near_the_largest_pair_of_layers(tmp_path: Path) -> None:
 def test_outputs_as_they_are(tmp_path: Path) -> None:
     model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
     export_c(model, tmp_path / "net.h", is_classifier=False)
-    (tmp_path / "net.c").write_text(
-        '#include "net.h"\nint f(const float *x, float *y);\n'
-        "int f(const float *x, float *y) { return net_predict(x, y); }"
-    )
-    target = tmp_path / "net.so"
-    command = ["gcc", *STRICT, "-shared", "-fPIC", "-o", target, tmp_path / "net.c", "-lm"]
-    subprocess.run(command, check=True)
     x = np.arange(4, dtype=np.float32)
-    best, got = call(ctypes.CDLL(str(target)).f, x, 3)
+    best, got = call(library_of(tmp_path).f, x, 3)
     assert best == 0
     np.testing.assert_allclose(got, model.logits(x[None])[0], rtol=1e-6)
 

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import fastcnn
 from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
 from fastcnn.interop.c.float_code import float_code
+from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.plan import Plan, make_plan
+from fastcnn.interop.c.quantise import IntegerNetwork, quantise
 from fastcnn.layers import Model
 
 #: C's own words, which no identifier may be.
@@ -34,12 +38,15 @@ class CExport:
         Bytes of constants.
     ram : int
         Bytes of working memory.
+    integers : IntegerNetwork or None
+        The network in 8-bit integers: its ``outputs`` are those of the file, bit for bit.
     """
 
     path: Path
     name: str
     flash: int
     ram: int
+    integers: IntegerNetwork | None = None
 
 
 def export_c(
@@ -49,6 +56,7 @@ def export_c(
     name: str | None = None,
     classes: Sequence[str] | None = None,
     is_classifier: bool = True,
+    calibration: np.ndarray | None = None,
 ) -> CExport:
     """Write a network as one C99 file that includes nothing but the standard library.
 
@@ -69,11 +77,14 @@ def export_c(
         Names of the classes, for a table in the file.
     is_classifier : bool
         Whether the outputs are logits; otherwise they are given as they are.
+    calibration : ndarray, shape (N, ...), optional
+        Some hundred training samples. Given these, the network computes in 8-bit integers, whose
+        scales are chosen by what these samples give.
 
     Returns
     -------
     CExport
-        Sizes of constants and working memory.
+        Sizes of constants and working memory, and the network in integers.
 
     Raises
     ------
@@ -87,21 +98,28 @@ def export_c(
     path = Path(path)
     name = _checked_name(path.stem if name is None else name, given=name is not None)
     preprocessing = model.preprocessing
-    plan = make_plan(
-        model, input_in_memory=preprocessing.takes_bytes or not preprocessing.is_identity
-    )
+    in_memory = preprocessing.takes_bytes or not preprocessing.is_identity
+    plan = make_plan(model, input_in_memory=in_memory or calibration is not None)
     if classes is not None and len(classes) != plan.steps[-1].size:
         raise ConfigurationError(
             f"classes: the network has {plan.steps[-1].size} outputs, got {len(classes)} names"
         )
     is_classifier = is_classifier and len(plan.output_shape) == 1 and plan.output_shape[0] > 1
-    code = float_code(plan, name, preprocessing, is_classifier)
-    flash = FLOAT_BYTES * sum(
-        plan.state[key].size for step in plan.steps for key in step.node.parameters.values()
+    if calibration is None:
+        integers, ram = None, FLOAT_BYTES * plan.memory
+        code = float_code(plan, name, preprocessing, is_classifier)
+        keys = {key for step in plan.steps for key in step.node.parameters.values()}
+        flash = FLOAT_BYTES * sum(plan.state[key].size for key in keys)
+    else:
+        integers, ram = quantise(model, plan, calibration), plan.memory
+        code, flash = integer_code(integers, name, is_classifier)
+    kind = "single precision" if integers is None else "8-bit integers"
+    facts = (
+        f"In {kind}. Constants: {flash:,} bytes. Working memory: {ram:,} bytes.",
+        f"Conversion of a sample: {preprocessing.describe()}.",
     )
-    text = _file(plan, name, code, classes, preprocessing.describe(), flash)
-    atomic_write(path, text.encode())
-    return CExport(path, name, flash, FLOAT_BYTES * plan.memory)
+    atomic_write(path, _file(plan, name, code, classes, facts).encode())
+    return CExport(path, name, flash, ram, integers)
 
 
 def _checked_name(name: str, *, given: bool) -> str:
@@ -114,7 +132,7 @@ def _checked_name(name: str, *, given: bool) -> str:
 
 
 def _file(
-    plan: Plan, name: str, code: str, classes: Sequence[str] | None, conversion: str, flash: int
+    plan: Plan, name: str, code: str, classes: Sequence[str] | None, facts: Sequence[str]
 ) -> str:
     upper = name.upper()
     rows = [
@@ -137,8 +155,7 @@ def _file(
         (
             "/*",
             f" * A network of fastcnn {fastcnn.__version__}, for samples of shape {shape}.",
-            f" * Constants: {flash:,} bytes. Working memory: {FLOAT_BYTES * plan.memory:,} bytes.",
-            f" * Conversion of a sample: {conversion}.",
+            *(f" * {fact}" for fact in facts),
             " *",
             f' *   #include "{name}.h"',
             f" *   float outputs[{upper}_OUTPUT_SIZE];",

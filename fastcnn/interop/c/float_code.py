@@ -8,7 +8,7 @@ from fastcnn.backends.graph import INPUT, Node
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.c.expression import FUNCTIONS, Expression, number
-from fastcnn.interop.c.plan import Plan, Step
+from fastcnn.interop.c.plan import Plan, Step, scale_and_shift
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: The loops of each operation, for one sample. Rows of an output are summed up together, so that a
@@ -303,18 +303,6 @@ def place_of(plan: Plan, source: int) -> str:
     if source != INPUT:
         return f"memory + {plan.offsets[source]}"
     return "sample" if plan.input_offset is None else f"memory + {plan.input_offset}"
-
-
-def scale_and_shift(plan: Plan, node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """What a batch normalisation multiplies each channel by and adds to it."""
-    mean = plan.state[node.buffers["running_mean"]]
-    scale = 1.0 / np.sqrt(plan.state[node.buffers["running_var"]] + node.arguments["eps"])
-    shift = np.zeros_like(mean)
-    if "weight" in node.parameters:
-        scale = scale * plan.state[node.parameters["weight"]]
-    if "bias" in node.parameters:
-        shift = plan.state[node.parameters["bias"]]
-    return scale, shift - mean * scale
 
 
 def _entries(

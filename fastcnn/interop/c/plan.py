@@ -210,3 +210,15 @@ def _place(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> dict[int
             offset = max(offset, end)
         places[key] = offset
     return places
+
+
+def scale_and_shift(plan: Plan, node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """What a batch normalisation multiplies each channel by and adds to it."""
+    mean = plan.state[node.buffers["running_mean"]]
+    scale = 1.0 / np.sqrt(plan.state[node.buffers["running_var"]] + node.arguments["eps"])
+    shift = np.zeros_like(mean)
+    if "weight" in node.parameters:
+        scale = scale * plan.state[node.parameters["weight"]]
+    if "bias" in node.parameters:
+        shift = plan.state[node.parameters["bias"]]
+    return scale, shift - mean * scale
