@@ -14,6 +14,7 @@ import numpy as np
 
 import fastcnn
 from fastcnn.data.dataset import Dataset
+from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
 from fastcnn.execution.checks import predicted
@@ -230,6 +231,38 @@ class Run:
         """The records of one kind, ``epoch`` or ``step``."""
         records = read_records(self.folder / METRICS)
         return [record for record in records if record["kind"] == kind]
+
+    def load_data(self, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
+        """The training and test data, loaded again; pictures are read by the run's rule.
+
+        Raises
+        ------
+        ConfigurationError
+            If the run was trained on data that have no name or path by which they can be loaded.
+        DataError
+            If they are not there any more.
+        """
+        described, pictures = self.config["data"], self.normalisation.pictures
+        source, name = described.get("source"), described["name"]
+        if source is None and name not in NAMES:
+            raise ConfigurationError(
+                f"{self.folder}: trained in Python on {name}, which cannot be loaded again: give "
+                "the data with --data"
+            )
+        train, test = load(source or name, data_dir=data_dir, pictures=pictures)
+        if source is None:
+            kept = described.get("test_checksum")
+            same = (
+                checksum(train) == described["checksum"]
+                if kept is None
+                else (checksum(test) == kept)
+            )
+            if not same:
+                raise ConfigurationError(
+                    f"{self.folder}: trained in Python on {name}, and the data set of that name "
+                    "has other images: give the data with --data"
+                )
+        return train, test
 
     def changes(self, test: Dataset) -> str | None:
         """How test data that were loaded again differ from those of training; None if they do not.
