@@ -52,6 +52,10 @@ class Kernel:
         Parameters that have one value in this kernel.
     many : bool
         Whether a row had better take many blocks at once.
+    symbol : str
+        Of the compiled function, where it is not that of the function and its fixed parameters.
+    origin : (str, str, list), optional
+        How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     """
 
     function: Any
@@ -61,6 +65,8 @@ class Kernel:
     tile: Callable[[Row], str] = _no_tile
     fixed: Mapping[str, Any] = field(default_factory=dict)
     many: bool = False
+    symbol: str = ""
+    origin: tuple[str, str, list[Any]] | None = None
 
 
 def _input(r: Row) -> Cost:
@@ -159,7 +165,7 @@ def _statistics(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
     return cost
 
 
-def _elements(
+def elements_cost(
     flops: int, read: int, written: int, partial: int = 0, mask: bool = False
 ) -> Callable[[Row], Cost]:
     """Work on each element; ``partial`` floats a channel and block; a mask is read with RELU."""
@@ -187,12 +193,12 @@ def _matrix_vector(r: Row) -> Cost:
     return Cost(2 * weights, FLOAT_BYTES * (weights + r[L.IN]), FLOAT_BYTES * r[L.OUT])
 
 
-def _map_sizes(r: Row) -> str:
+def map_sizes(r: Row) -> str:
     return f"{r[L.CHANNELS]} x {r[L.POSITIONS]}"
 
 
 def _window_sizes(r: Row) -> str:
-    return f"{_map_sizes(r)}, {r[L.TAPS]} taps"
+    return f"{map_sizes(r)}, {r[L.TAPS]} taps"
 
 
 def _conv_sizes(r: Row) -> str:
@@ -310,7 +316,7 @@ KERNELS: dict[int, Kernel] = {
         winograd1d.winograd1d_reduce, "Winograd 1-D sum", winograd.reduction_1d, _sizes_of(L.IN)
     ),
     L.K_BIAS_GRADIENT: Kernel(
-        conv.bias_gradient, "bias gradient", _elements(1, 1, 0, 1), _map_sizes
+        conv.bias_gradient, "bias gradient", elements_cost(1, 1, 0, 1), map_sizes
     ),
     L.K_MAX_POOL: Kernel(pooling.max_pool, "max pool", _max_pool, _window_sizes),
     L.K_MAX_POOL_BACKWARD: Kernel(
@@ -326,12 +332,9 @@ KERNELS: dict[int, Kernel] = {
         _window_sizes,
         fixed={"backward": True},
     ),
-    L.K_UNPOOL: Kernel(pooling.unpool, "unpool 2x2", _unpool, _map_sizes),
-    L.K_ACTIVATION: Kernel(elements.activation, "activation", _elements(1, 1, 1), _map_sizes),
-    L.K_ACTIVATION_BACKWARD: Kernel(
-        elements.activation_backward, "activation gradient", _elements(1, 2, 1), _map_sizes
-    ),
-    L.K_DROPOUT: Kernel(elements.dropout, "dropout", _elements(1, 1, 1), _map_sizes),
+    L.K_UNPOOL: Kernel(pooling.unpool, "unpool 2x2", _unpool, map_sizes),
+    L.K_COPY: Kernel(elements.copy, "copy", elements_cost(0, 1, 1), map_sizes),
+    L.K_DROPOUT: Kernel(elements.dropout, "dropout", elements_cost(1, 1, 1), map_sizes),
     L.K_LINEAR: Kernel(
         dense.linear,
         "linear",
@@ -375,28 +378,28 @@ KERNELS: dict[int, Kernel] = {
         lambda r: Cost(2 * r[L.IN], r[L.IN], FLOAT_BYTES * r[L.IN]),
         _sizes_of(L.IN),
     ),
-    L.K_GATHER: Kernel(single.gather, "gather", _single(1, 1), _map_sizes),
-    L.K_CLEAR: Kernel(single.clear, "clear", _single(0, 1), _map_sizes),
+    L.K_GATHER: Kernel(single.gather, "gather", _single(1, 1), map_sizes),
+    L.K_CLEAR: Kernel(single.clear, "clear", _single(0, 1), map_sizes),
     L.K_MATRIX_VECTOR: Kernel(
         single.matrix_vector, "matrix-vector product", _matrix_vector, _matrix_sizes
     ),
-    L.K_ADD: Kernel(elements.addition, "add", _elements(1, 2, 1), _map_sizes),
-    L.K_NORM_SUMS: Kernel(norm.sums, "normalisation sums", _elements(4, 1, 0, 2), _map_sizes),
+    L.K_ADD: Kernel(elements.addition, "add", elements_cost(1, 2, 1), map_sizes),
+    L.K_NORM_SUMS: Kernel(norm.sums, "normalisation sums", elements_cost(4, 1, 0, 2), map_sizes),
     L.K_NORM_STATISTICS: Kernel(
-        norm.statistics, "normalisation statistics", _statistics(2, 4), _map_sizes
+        norm.statistics, "normalisation statistics", _statistics(2, 4), map_sizes
     ),
-    L.K_NORM: Kernel(norm.normalise, "normalise", _elements(2, 1, 1), _map_sizes),
+    L.K_NORM: Kernel(norm.normalise, "normalise", elements_cost(2, 1, 1), map_sizes),
     L.K_NORM_GRADIENT_SUMS: Kernel(
         norm.gradient_sums,
         "normalisation gradient sums",
-        _elements(4, 2, 0, 2, mask=True),
-        _map_sizes,
+        elements_cost(4, 2, 0, 2, mask=True),
+        map_sizes,
     ),
     L.K_NORM_GRADIENT_STATISTICS: Kernel(
-        norm.gradient_statistics, "normalisation gradient statistics", _statistics(2, 4), _map_sizes
+        norm.gradient_statistics, "normalisation gradient statistics", _statistics(2, 4), map_sizes
     ),
     L.K_NORM_GRADIENT: Kernel(
-        norm.gradient, "normalisation gradient", _elements(4, 2, 1, mask=True), _map_sizes
+        norm.gradient, "normalisation gradient", elements_cost(4, 2, 1, mask=True), map_sizes
     ),
 }
 
@@ -416,6 +419,9 @@ def kernel_source(key: int | str) -> Source:
     if isinstance(key, int):
         kernel = KERNELS[key]
         function, fixed = kernel.function, dict(kernel.fixed)
+        if key >= L.FIRST_FORMULA:
+            entry = kernel_entry(f"fastcnn_{kernel.symbol}", function, fixed)
+            return Source(function, entry, kernel.origin)
         symbol = "_".join([function.__name__, *(n for n, value in fixed.items() if value)])
     else:
         function = optimizers.gradient_squares if key == SQUARES else UPDATES[key]
