@@ -52,7 +52,9 @@ def export(
 
     target = out or run.with_suffix(".onnx")
     if target.suffix not in KINDS:
-        raise ConfigurationError(f"--out must end in {', '.join(KINDS)}, got {target.name!r}")
+        raise ConfigurationError(
+            f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {target.name!r}"
+        )
     given = {"--int8": int8, "--calibration": calibration, "--data-dir": data_dir}
     for option, value in given.items():
         if value and (target.suffix != ".h" or not int8):
