@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastcnn.errors import CheckpointError
 from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
 from fastcnn.training.finding import Finding
@@ -115,25 +116,58 @@ class History:
         return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
 
 
+#: What each kind of record must have; it may have other numbers, too.
+REQUIRED = {
+    "step": ("epoch", "step", "loss", "lr"),
+    "epoch": ("epoch", "train_loss", "test_loss", "seconds", "samples_per_second"),
+}
+#: Larger numbers of epochs and steps are not exact in every program that reads the file.
+LARGEST_COUNT = 2**53
+#: Beyond all that float32 holds.
+LARGEST_NUMBER = 1e40
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``, up to the line that a killed process was writing.
+    """The records of a ``metrics.jsonl``, but for a last line that a killed process was writing.
 
     Raises
     ------
     OSError
         If the file cannot be read.
+    CheckpointError
+        If a line is damaged.
     """
+    lines = read_bytes(path).split(b"\n")
     records: list[dict[str, Any]] = []
-    for line in read_bytes(path).splitlines():
+    for number, line in enumerate(lines[:-1], start=1):  # the last one has no end
         try:
             record = json.loads(line)
-            number = record[record["kind"]]
-        except (ValueError, KeyError, TypeError):
-            break
-        if not isinstance(number, int) or not isinstance(record.get("epoch"), int):
-            break
+        except (ValueError, RecursionError):
+            record = None
+        if not _is_record(record):
+            raise CheckpointError(f"{path}: line {number} is damaged")
         records.append(record)
     return records
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("kind") not in ("step", "epoch"):
+        return False
+    kind = record["kind"]
+    counts = [record.get("epoch"), record.get(kind)]
+    return (
+        all(name in record for name in REQUIRED[kind])
+        and all(type(count) is int and 1 <= count < LARGEST_COUNT for count in counts)
+        and all(record[name] is not None for name in REQUIRED[kind] if name != "test_loss")
+        and all(_is_number(value) for name, value in record.items() if name != "kind")
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is None, or a number that training may have written: it ends at infinity."""
+    if value is None:
+        return True
+    return type(value) in (int, float) and -LARGEST_NUMBER < value < LARGEST_NUMBER
 
 
 def _cell(value: float | None, name: str) -> str:

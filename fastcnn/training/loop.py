@@ -33,6 +33,12 @@ DIVERGED = (
 )
 
 
+def _count(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise CheckpointError(f"the checkpoint's {name} is {value!r}")
+    return value
+
+
 @dataclass
 class Progress:
     """How far an epoch has come.
@@ -134,14 +140,27 @@ class TrainingLoop:
             problem = not_finite(state[name])
             if problem is not None:
                 raise CheckpointError(f"the checkpoint holds {problem} that are not finite")
+        self.model.load_state_dict(state["last_good"])  # so that it is known to fit
         self.model.load_state_dict(state["model"])
         self.executor.load_optimizer_state(state["optimizer"])
-        self.executor.step = state["step"]
+        self.executor.step = _count(state["step"], "step")
         self.progress = Progress(**state["progress"])
+        for name, value in asdict(self.progress).items():
+            if name in ("loss_sum", "weight_sum", "seconds"):
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
+                    raise CheckpointError(f"the checkpoint's {name} is {value!r}")
+            else:
+                _count(value, name)
         self.epoch_start = state["generator"]
         self.generator.bit_generator.state = state["generator"]
         self.last_good = state["last_good"]
-        self.control = Control(**state["control"])
+        control = Control(**state["control"])
+        factor, reason = control.lr_factor, control.stop_reason
+        if not isinstance(factor, (int, float)) or not 0.0 <= factor < math.inf:
+            raise CheckpointError(f"the checkpoint's lr_factor is {factor!r}")
+        if reason is not None and not isinstance(reason, str):
+            raise CheckpointError(f"the checkpoint's stop_reason is {reason!r}")
+        self.control = control
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         saved = list(state["callbacks"])

@@ -128,13 +128,21 @@ class Saver:
         state = Checkpoint.read(path).state
         before = loop.model.copy_state()
         try:
+            if state["best"] is not None:
+                loop.model.load_state_dict(state["best"])  # so that it is known to fit
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
             self.metadata = loop.model.metadata()
-            steps, epochs = loop.executor.step, loop.progress.epoch - 1
-            restore_history(loop.history, self.metrics, steps, epochs)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            steps, progress = loop.executor.step, loop.progress
+            restore_history(loop.history, self.metrics, steps, progress.epoch - 1)
+            if sum(record["epoch"] == progress.epoch for record in loop.history.steps) != (
+                progress.done
+            ):
+                raise CheckpointError(f"{path} counts other steps than {self.metrics}")
+        except (
+            ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+        ) as error:  # fmt: skip
             loop.model.load_state_dict(before)
             raise CheckpointError(f"{path} does not fit this run ({error})") from None
         except CheckpointError:
@@ -172,7 +180,8 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
     history.steps[:] = [record for record in kept if record["kind"] == "step"]
     history.epochs[:] = [record for record in kept if record["kind"] == "epoch"]
     for kind, found, count in (("step", history.steps, steps), ("epoch", history.epochs, epochs)):
-        if [record[kind] for record in found] != list(range(1, count + 1)):
+        in_order = all(record[kind] == place for place, record in enumerate(found, start=1))
+        if len(found) != count or not in_order:
             raise CheckpointError(
                 f"{metrics} has {len(found)} of the {count} {kind}s before the checkpoint, or in "
                 "another order"
