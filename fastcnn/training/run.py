@@ -1,6 +1,5 @@
 """The folder that a training run leaves: config, metrics, weights and a picture of its curves."""
 
-import json
 import platform
 import zlib
 from dataclasses import dataclass, field
