@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fastcnn.cli.run_data import run_data
+
 if TYPE_CHECKING:
-    from fastcnn.data import Dataset
-    from fastcnn.training import Run
+    pass
 
 
 def evaluate(
@@ -46,7 +47,7 @@ def evaluate(
             "fastcnn.training.evaluate"
         )
     console = Console(highlight=False)
-    test = _test_data(opened, data, data_dir)
+    _, test = run_data(opened, data, data_dir)
     changes = opened.changes(test) if data is None else None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
@@ -70,30 +71,3 @@ def evaluate(
     save_figure(confusion_figure(confusion, test.classes), opened.folder / "confusion.png")
     save_figure(mistakes_figure(test, softmax(logits)), opened.folder / "mistakes.png")
     console.print(f"pictures: {run / 'confusion.png'}, {run / 'mistakes.png'}", soft_wrap=True)
-
-
-def _test_data(run: "Run", data: str | None, data_dir: Path | None) -> "Dataset":
-    """The test images that were asked for, or those of the run."""
-    from fastcnn.data import load
-    from fastcnn.data.loading import NAMES
-    from fastcnn.errors import ConfigurationError
-    from fastcnn.training.run import checksum
-
-    described, pictures = run.config["data"], run.normalisation.pictures
-    if data is not None:
-        return load(data, data_dir=data_dir, pictures=pictures)[1]
-    source, name = described.get("source"), described["name"]
-    if source is None and name not in NAMES:
-        raise ConfigurationError(
-            f"{run.folder}: trained in Python on {name}, which cannot be loaded again: give the "
-            "data with --data"
-        )
-    train, test = load(source or name, data_dir=data_dir, pictures=pictures)
-    kept = described.get("test_checksum")
-    same = checksum(test) == kept if kept is not None else checksum(train) == described["checksum"]
-    if source is None and not same:
-        raise ConfigurationError(
-            f"{run.folder}: trained in Python on {name}, and the data set of that name has other "
-            "images: give the data with --data"
-        )
-    return test
