@@ -1,17 +1,12 @@
 """``fastcnn evaluate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from fastcnn.cli.run_data import run_data
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(
@@ -33,6 +28,7 @@ def evaluate(
     """
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
+    from fastcnn.data import load
     from fastcnn.errors import ConfigurationError
     from fastcnn.functional import softmax
     from fastcnn.training import Run
@@ -47,8 +43,12 @@ def evaluate(
             "fastcnn.training.evaluate"
         )
     console = Console(highlight=False)
-    _, test = run_data(opened, data, data_dir)
-    changes = opened.changes(test) if data is None else None
+    if data is None:
+        _, test = opened.load_data(data_dir)
+        changes = opened.changes(test)
+    else:
+        _, test = load(data, data_dir=data_dir, pictures=opened.normalisation.pictures)
+        changes = None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
     loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend)

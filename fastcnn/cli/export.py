@@ -7,8 +7,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fastcnn.cli.run_data import run_data
-
 if TYPE_CHECKING:
     from fastcnn.data import Dataset
     from fastcnn.interop.c import CExport
@@ -38,12 +36,12 @@ def export(
 ) -> None:
     """Write a trained network for other tools: ONNX, PyTorch's state_dict, C, or plain numpy.
 
-    The ONNX file takes normalised images of shape (batch, C, H, W) and gives logits. The
-    safetensors file has PyTorch's keys and layouts, for safetensors.torch.load_file and
-    load_state_dict. The C file needs no library: its NAME_predict takes an image as it is, floats
-    or bytes, and gives the probabilities; with --int8 it computes in integers, a quarter of the
-    size, and the accuracy before and after is printed. The Python file imports numpy alone: its
-    predict(images) is the forward pass, a line a layer.
+    The ONNX file takes images of shape (batch, C, H, W) as the network does, those of a network
+    trained on bytes divided by 255, and gives logits. The safetensors file has PyTorch's keys and
+    layouts, for safetensors.torch.load_file and load_state_dict. The C file needs no library: its
+    NAME_predict takes an image as it is, floats or bytes, and gives the probabilities; with --int8
+    it computes in integers, a quarter of the size, and the accuracy before and after is printed.
+    The Python file imports numpy alone: its predict(images) is the forward pass, a line a layer.
 
     Examples:
 
@@ -56,7 +54,9 @@ def export(
 
     target = out or run.with_suffix(".onnx")
     if target.suffix not in KINDS:
-        raise ConfigurationError(f"--out must end in {', '.join(KINDS)}, got {target.name!r}")
+        raise ConfigurationError(
+            f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {target.name!r}"
+        )
     given = {"--int8": int8, "--calibration": calibration, "--data-dir": data_dir}
     for option, value in given.items():
         if value and (target.suffix != ".h" or not int8):
@@ -85,10 +85,18 @@ def export(
 
         save_state(model, target)
     console.print(
-        f"written: {escape(str(target))}; its input is what preprocessing makes of images: "
-        f"{saved.normalisation.describe()}",
+        f"written: {escape(str(target))}; {_input(saved, target)}",
         soft_wrap=True,
     )
+
+
+def _input(saved: "Run", target: Path) -> str:
+    """What is to be given to the exported network."""
+    rule = saved.normalisation
+    if target.suffix == ".safetensors":
+        return f"the network takes {rule.describe()}"
+    units = "floats, bytes divided by 255" if rule.takes_bytes else "floats as in training"
+    return f"its input are {units}" + ("" if rule.is_identity else "; it normalises them itself")
 
 
 def _export_c(
@@ -101,7 +109,7 @@ def _export_c(
 ) -> None:
     from fastcnn.interop.c import export_c
 
-    train, test = run_data(saved, None, data_dir) if calibration else (None, None)
+    train, test = saved.load_data(data_dir) if calibration else (None, None)
     images = None if train is None else train.images[:calibration]
     made = export_c(model, target, classes=saved.classes or None, calibration=images)
     console.print(

@@ -1,46 +1,42 @@
 """The folder that a training run leaves: config, metrics, weights and a picture of its curves."""
 
-import json
 import platform
-import time
 import zlib
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 import fastcnn
 from fastcnn.data.dataset import Dataset
+from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
+from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.execution.checks import predicted
 from fastcnn.files import (
     LOCK_FILE,
     FolderLock,
     atomic_write,
     expanded,
-    read_bytes,
     remove_unfinished,
 )
 from fastcnn.layers import Model
-from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.layers.allocation import at_most
+from fastcnn.layers.definition import MOST_VALUES, from_definition, to_definition
 from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
-from fastcnn.training.callbacks import Callback, Steps, TrainingStart
-from fastcnn.training.history import History, read_records
+from fastcnn.training.history import read_records
 from fastcnn.training.options import TrainingOptions
+from fastcnn.training.run_config import CONFIG, FORMAT, config_to_bytes, read_config
 from fastcnn.training.samples import training_preprocessing
-from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
+from fastcnn.training.saver import BEST, LAST
 from fastcnn.weights import read_weights, weights_to_bytes
 
-CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
+METRICS, WEIGHTS, CURVES = "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
-#: What a run's config holds, beside its versions and its status.
-PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -92,25 +88,7 @@ class Run:
             If the folder holds no run, or its config is corrupt.
         """
         folder = expanded(folder)
-        try:
-            config = json.loads(read_bytes(folder / CONFIG))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder / CONFIG} cannot be read ({error})") from None
-        if not isinstance(config, dict) or config.get("format") != "fastcnn-run-1":
-            raise CheckpointError(f"{folder / CONFIG} is not the config of a fastcnn run")
-        bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
-        if bad:
-            raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
-        # Whoever edits a config removes its checksum.
-        kept = config.pop("checksum", None)
-        if kept is not None and kept != _text_checksum(config):
-            raise CheckpointError(
-                f"{folder / CONFIG} is damaged (its checksum does not fit); if you edited it, "
-                'remove the line "checksum"'
-            )
-        return cls(folder, config)
+        return cls(folder, read_config(folder))
 
     def lock(self) -> None:
         """Keep the folder for this process, and clean up after one that was killed.
@@ -141,9 +119,7 @@ class Run:
 
     def save_config(self) -> None:
         """Write the config."""
-        whole = {**self.config, "checksum": _text_checksum(self.config)}
-        content = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(self.folder / CONFIG, content.encode())
+        atomic_write(self.folder / CONFIG, config_to_bytes(self.config))
 
     def save_weights(self, model: Model) -> None:
         """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
@@ -162,13 +138,14 @@ class Run:
             If the weights are missing, corrupt or another model's, or the model has no name that
             it could be rebuilt from.
         """
+        state, _ = read_weights(self.folder / WEIGHTS)
         try:
-            model = untrained_model(self.config)
+            with at_most(sum(array.size for array in state.values())):
+                model = untrained_model(self.config)
         except CheckpointError as error:
             raise CheckpointError(f"{self.folder}: {error}") from None
         model.preprocessing = self.normalisation
         model.predicts = self.config["model"].get("predicts")
-        state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
         return model
 
@@ -214,6 +191,38 @@ class Run:
         records = read_records(self.folder / METRICS)
         return [record for record in records if record["kind"] == kind]
 
+    def load_data(self, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
+        """The training and test data, loaded again; pictures are read by the run's rule.
+
+        Raises
+        ------
+        ConfigurationError
+            If the run was trained on data that have no name or path by which they can be loaded.
+        DataError
+            If they are not there any more.
+        """
+        described, pictures = self.config["data"], self.normalisation.pictures
+        source, name = described.get("source"), described["name"]
+        if source is None and name not in NAMES:
+            raise ConfigurationError(
+                f"{self.folder}: trained in Python on {name}, which cannot be loaded again: give "
+                "the data with --data"
+            )
+        train, test = load(source or name, data_dir=data_dir, pictures=pictures)
+        if source is None:
+            kept = described.get("test_checksum")
+            same = (
+                checksum(train) == described["checksum"]
+                if kept is None
+                else (checksum(test) == kept)
+            )
+            if not same:
+                raise ConfigurationError(
+                    f"{self.folder}: trained in Python on {name}, and the data set of that name "
+                    "has other images: give the data with --data"
+                )
+        return train, test
+
     def changes(self, test: Dataset) -> str | None:
         """How test data that were loaded again differ from those of training; None if they do not.
 
@@ -236,73 +245,6 @@ class Run:
             f"{before}): {', '.join(parts) or 'other content'}"
         )
 
-    def recorder(self) -> Callback:
-        """The callback that fills the folder while training goes on."""
-        return _Recorder(self)
-
-
-class _Recorder(Callback):
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.file: TextIO | None = None
-        self.model: Model | None = None
-        self.history = History()
-        self.saved = 0.0
-
-    def on_train_begin(self, start: TrainingStart) -> None:
-        resumed = bool(start.history.steps)
-        self.model = start.model
-        self.history = start.history
-        with writing(self.run.folder):
-            self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
-            self._save(start.model)
-
-    def on_steps(self, steps: Steps) -> None:
-        first = steps.step - len(steps.losses) + 1
-        records = []
-        for index, (loss, lr) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
-            record = {"kind": "step", "epoch": steps.epoch, "step": first + index,
-                      "loss": loss, "lr": lr}  # fmt: skip
-            records.append(record)
-        self._append(records)
-
-    def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
-        self._append([epoch])
-        if time.monotonic() - self.saved >= AFTER_EPOCH:
-            with writing(self.run.folder):
-                self._save(model)
-
-    def _append(self, records: list[dict[str, Any]]) -> None:
-        assert self.file is not None
-        with writing(self.run.folder):
-            self.file.writelines(json.dumps(record) + "\n" for record in records)
-            self.file.flush()
-
-    def _save(self, model: Model) -> None:
-        atomic_write(self.run.folder / EPOCHS, self.history.to_csv().encode())
-        self.run.save_weights(model)
-        self.saved = time.monotonic()
-
-    def on_train_end(self, history: History) -> None:
-        if self.file is None or self.model is None:
-            return
-        # The disk that is full now may be what has ended the training: that error counts.
-        failed = history.status == "failed"
-        with suppress(RunWriteError) if failed else nullcontext(), writing(self.run.folder):
-            self._finish(history)
-
-    def _finish(self, history: History) -> None:
-        assert self.file is not None
-        assert self.model is not None
-        self.file.close()
-        self._save(self.model)
-        self.run.config["status"] = history.status
-        self.run.config["findings"] = [asdict(finding) for finding in history.findings]
-        self.run.save_config()
-        from fastcnn.training.curves import curves_figure, save_figure
-
-        save_figure(curves_figure(history), self.run.folder / CURVES)
-
 
 def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
     """The model that a run's config describes, with new weights.
@@ -315,11 +257,12 @@ def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
     described = config.get("model", {})
     name, definition = described.get("name"), described.get("definition")
     try:
-        if name in MODELS:
-            return MODELS[name](**described["arguments"])
-        if definition is not None:
-            return from_definition(definition, seed)
-    except (KeyError, TypeError, ValueError) as error:
+        with at_most(MOST_VALUES):
+            if name in MODELS:
+                return MODELS[name](**described["arguments"])
+            if definition is not None:
+                return from_definition(definition, seed)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model cannot be built ({error})") from None
     raise CheckpointError(
         f"the model is not one of {', '.join(MODELS)} and has no definition; build it yourself "
@@ -378,7 +321,7 @@ def describe_fit(
     new = out if isinstance(out, NewRun) else NewRun(Path())
     outputs = model.output_shape(model.input_shape or train.images.shape[1:])
     return {
-        "format": "fastcnn-run-1",
+        "format": FORMAT,
         "status": "running",
         "model": {
             "name": new.model_name,
@@ -409,12 +352,6 @@ def describe_fit(
             "numba": version("numba"),
         },
     }
-
-
-def _text_checksum(config: dict[str, Any]) -> str:
-    """CRC-32 of a config's values, whatever their order and the spaces between them."""
-    plain = json.loads(json.dumps(config))  # as it will be read
-    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 #: Images that a checksum reads: all of a large set would take longer than an epoch.
