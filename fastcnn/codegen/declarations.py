@@ -99,7 +99,12 @@ class Elementary:
         self.plain, self.scalar, self.vector = plain, scalar, vector
 
     def __call__(self, *arguments: Any) -> Any:
-        """Compute with numpy."""
+        """Compute with Python's floats where there are no others, else with numpy."""
+        if all(isinstance(argument, (float, bool)) for argument in arguments):
+            try:
+                return self.scalar(*arguments)
+            except (OverflowError, ValueError):  # numpy has infinity and NaN
+                pass
         return self.plain(*arguments)
 
     @functools.cached_property

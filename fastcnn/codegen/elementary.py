@@ -21,6 +21,7 @@ import numpy as np
 
 from fastcnn.codegen import vector_math as vm
 from fastcnn.codegen.declarations import Elementary, Emitted, linked
+from fastcnn.codegen.functions import compiled
 from fastcnn.codegen.simd import emit_wins
 
 
@@ -50,6 +51,10 @@ def _tanh(x: Any) -> Any:
 
 def _erf(x: Any) -> Any:
     return math.erf(x)
+
+
+def _normal_cdf(x: Any) -> Any:
+    return 0.5 * math.erfc(-x * math.sqrt(0.5))
 
 
 def _sqrt(x: Any) -> Any:
@@ -112,6 +117,21 @@ def erf(x: Any) -> Any:
 _vectorised_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
+@compiled("real[:]", "out real[:]")
+def _fill_normal_cdf(x: np.ndarray, area: np.ndarray) -> None:
+    for i in range(x.size):
+        area[i] = 0.5 * math.erfc(-x[i] * math.sqrt(0.5))
+
+
+@_of_one(_normal_cdf, vm.emit_normal_cdf)
+def normal_cdf(x: Any) -> Any:
+    """Distribution function of the standard normal, ``erfc(-x / sqrt(2)) / 2``."""
+    x = np.asarray(x)
+    area = np.empty(x.shape, x.dtype)
+    _fill_normal_cdf(x.reshape(-1), area.reshape(-1))
+    return area
+
+
 @_of_one(_sigmoid, vm.emit_sigmoid)
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))``, without overflow."""
@@ -154,6 +174,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 __all__ = [
-    "absolute", "erf", "exp", "expm1", "linked", "log1p", "maximum", "minimum", "sigmoid", "sqrt",
+    "absolute", "erf", "exp", "expm1", "linked", "log1p", "maximum", "minimum", "normal_cdf",
+    "sigmoid", "sqrt",
     "tanh", "where",
 ]  # fmt: skip

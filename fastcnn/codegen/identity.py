@@ -79,6 +79,11 @@ def _imports(module: str) -> list[str]:
     return found
 
 
+def is_own(function: Any) -> bool:
+    """Whether a function is one of the package's."""
+    return (getattr(function, "__module__", None) or "").split(".")[0] == PACKAGE
+
+
 def function_digest(function: Any) -> str:
     """Digest of a function, and of the functions and numbers that it uses.
 

@@ -1,4 +1,4 @@
-"""Functions of a vector: exp, and the activations with their derivatives.
+"""Functions of a vector: exponentials and what is made of them.
 
 Errors are bounded against float64 by tests/backends/test_lanes_math.py.
 """
@@ -9,14 +9,12 @@ from typing import Any
 from llvmlite import ir
 
 from fastcnn.codegen.simd import (
-    FLOAT,
     INT_VECTOR,
     VECTOR,
     constant,
     define,
     emit_call,
     emit_fma,
-    emit_splat,
     int_constant,
 )
 
@@ -123,21 +121,11 @@ def emit_sigmoid(builder: Any, x: Any) -> Any:
     return builder.fdiv(constant(1.0), _one_and_exp_of_minus(builder, x))
 
 
-def emit_sigmoid_gradient(builder: Any, y: Any, grad: Any) -> Any:
-    """``grad * y * (1 - y)`` with the sigmoid's output ``y``."""
-    return builder.fmul(grad, builder.fmul(y, builder.fsub(constant(1.0), y)))
-
-
 def emit_tanh(builder: Any, x: Any) -> Any:
     """Hyperbolic tangent: ``-m / (2 + m)`` with ``m = exp(-2|x|) - 1``, and the sign of ``x``."""
     m = emit_expm1(builder, _magnitude(builder, x), -2.0)
     value = builder.fdiv(m, builder.fadd(constant(2.0), m))
     return _call(builder, "copysign", value, x)
-
-
-def emit_tanh_gradient(builder: Any, y: Any, grad: Any) -> Any:
-    """``grad * (1 - y**2)`` with the output ``y``."""
-    return builder.fmul(grad, builder.fsub(constant(1.0), builder.fmul(y, y)))
 
 
 def emit_log1p(builder: Any, x: Any) -> Any:
@@ -218,99 +206,19 @@ def _negative(builder: Any, x: Any) -> Any:
     return builder.fcmp_ordered("<=", x, constant(0.0))
 
 
-def emit_leaky(builder: Any, x: Any, slope: Any, value: Any) -> Any:
-    """``value`` where ``x > 0``, else ``slope * value``."""
-    scaled = builder.fmul(emit_splat(builder, slope), value)
-    return builder.select(_negative(builder, x), scaled, value)
-
-
-def emit_elu(builder: Any, x: Any, alpha: Any) -> Any:
-    """``x``, or ``alpha * (exp(x) - 1)`` where ``x <= 0``."""
-    below = builder.fmul(emit_splat(builder, alpha), emit_expm1(builder, x))
-    return builder.select(_negative(builder, x), below, x)
-
-
-def emit_elu_gradient(builder: Any, x: Any, alpha: Any, grad: Any) -> Any:
-    """``grad``, times ``alpha * exp(x)`` where ``x <= 0``."""
-    slope = builder.fmul(emit_splat(builder, alpha), emit_exp(builder, x))
-    return builder.select(_negative(builder, x), builder.fmul(grad, slope), grad)
-
-
-def emit_silu(builder: Any, x: Any) -> Any:
-    """``x * sigmoid(x)``."""
-    return builder.fdiv(x, _one_and_exp_of_minus(builder, x))
-
-
-def emit_silu_gradient(builder: Any, x: Any, grad: Any) -> Any:
-    """``grad * s * (1 + x * (1 - s))`` with ``s = sigmoid(x)``."""
-    one, s = constant(1.0), emit_sigmoid(builder, x)
-    slope = emit_fma(builder, x, builder.fsub(one, s), one)
-    return builder.fmul(grad, builder.fmul(s, slope))
-
-
-def _emit_normal(builder: Any, x: Any) -> tuple[Any, Any]:
-    """Distribution function of the standard normal to 3e-7, and ``exp(-x**2 / 2)``.
+def emit_normal_cdf(builder: Any, x: Any) -> Any:
+    """Distribution function of the standard normal to 3e-7.
 
     Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
     """
     one = constant(1.0)
     step = constant(0.3275911 * math.sqrt(0.5))
     t = builder.fdiv(one, emit_fma(builder, _magnitude(builder, x), step, one))
-    e = emit_exp(builder, builder.fmul(x, x), -0.5)
+    # The product as GELU's density has it, so that the exponential is computed once.
+    square = builder.fmul(builder.fmul(constant(-0.5), x), x)
     tail = _horner(builder, t, _NORMAL_TAIL)
-    tail = builder.fmul(builder.fmul(tail, t), e)
-    return builder.select(_negative(builder, x), tail, builder.fsub(one, tail)), e
-
-
-def emit_gelu(builder: Any, x: Any) -> Any:
-    """``x`` times the normal distribution function."""
-    return builder.fmul(x, _emit_normal(builder, x)[0])
-
-
-def emit_gelu_gradient(builder: Any, x: Any, grad: Any) -> Any:
-    """``grad * (Phi(x) + x * phi(x))``."""
-    area, e = _emit_normal(builder, x)
-    density = builder.fmul(e, constant(1.0 / math.sqrt(2.0 * math.pi)))
-    return builder.fmul(grad, emit_fma(builder, x, density, area))
-
-
-def _emit_gelu_sigmoid(builder: Any, x: Any) -> tuple[Any, Any]:
-    """``sigmoid(2u)`` and ``x * d(2u)/dx`` with ``u = sqrt(2 / pi) * (x + 0.044715 * x**3)``."""
-    root = 2.0 * math.sqrt(2.0 / math.pi)
-    square = builder.fmul(x, x)
-    cubic = emit_fma(builder, square, constant(root * 0.044715), constant(root))
-    slope = emit_fma(builder, square, constant(root * 3 * 0.044715), constant(root))
-    return emit_sigmoid(builder, builder.fmul(x, cubic)), builder.fmul(x, slope)
-
-
-def emit_gelu_tanh(builder: Any, x: Any) -> Any:
-    """GELU by its tanh approximation (Hendrycks and Gimpel, arXiv:1606.08415)."""
-    return builder.fmul(x, _emit_gelu_sigmoid(builder, x)[0])
-
-
-def emit_gelu_tanh_gradient(builder: Any, x: Any, grad: Any) -> Any:
-    """The gradient of :func:`emit_gelu_tanh`."""
-    s, slope = _emit_gelu_sigmoid(builder, x)
-    inner = emit_fma(builder, slope, builder.fsub(constant(1.0), s), constant(1.0))
-    return builder.fmul(grad, builder.fmul(s, inner))
-
-
-def emit_softplus(builder: Any, x: Any, beta: Any, threshold: Any) -> Any:
-    """``log(1 + exp(beta * x)) / beta``, or ``x`` where ``beta * x > threshold``."""
-    scaled = builder.fmul(x, emit_splat(builder, beta))
-    e = emit_exp(builder, _magnitude(builder, scaled), -1.0)
-    positive = builder.select(_negative(builder, scaled), constant(0.0), scaled)
-    inverse = emit_splat(builder, builder.fdiv(ir.Constant(FLOAT, 1.0), beta))
-    value = builder.fmul(builder.fadd(positive, emit_log1p(builder, e)), inverse)
-    linear = builder.fcmp_ordered(">", scaled, emit_splat(builder, threshold))
-    return builder.select(linear, x, value)
-
-
-def emit_softplus_gradient(builder: Any, x: Any, beta: Any, threshold: Any, grad: Any) -> Any:
-    """``grad * sigmoid(beta * x)``, or ``grad`` where ``beta * x > threshold``."""
-    scaled = builder.fmul(x, emit_splat(builder, beta))
-    linear = builder.fcmp_ordered(">", scaled, emit_splat(builder, threshold))
-    return builder.select(linear, grad, builder.fmul(grad, emit_sigmoid(builder, scaled)))
+    tail = builder.fmul(builder.fmul(tail, t), emit_exp(builder, square))
+    return builder.select(_negative(builder, x), tail, builder.fsub(one, tail))
 
 
 exp = define("vector", emit_exp, "vector")

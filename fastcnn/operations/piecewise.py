@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.codegen import linked
+from fastcnn.codegen.elementary import exp, expm1, maximum, minimum, where
 from fastcnn.errors import ConfigurationError
-from fastcnn.operations.formulas import Value, exp, expm1, maximum, minimum, where
 from fastcnn.operations.onnx_node import OnnxNode
-from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number
+from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, Value
 
 __all__ = [
     "celu",
@@ -37,10 +38,12 @@ __all__ = [
 ]
 
 
+@linked
 def _relu(x: Value) -> Value:
     return maximum(x, 0.0)
 
 
+@linked
 def _relu_gradient(grad: Value, x: Value) -> Value:
     return where(x <= 0.0, 0.0, grad)
 
@@ -60,10 +63,12 @@ def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
     return RELU.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _leaky_relu(x: Value, negative_slope: float) -> Value:
     return where(x <= 0.0, negative_slope * x, x)
 
 
+@linked
 def _leaky_relu_gradient(grad: Value, x: Value, negative_slope: float) -> Value:
     return where(x <= 0.0, negative_slope * grad, grad)
 
@@ -95,10 +100,12 @@ def leaky_relu_backward(
     return LEAKY_RELU.backward(grad_output, x, negative_slope=negative_slope, backend=backend)
 
 
+@linked
 def _elu(x: Value, alpha: float) -> Value:
     return where(x <= 0.0, alpha * expm1(minimum(x, 0.0)), x)
 
 
+@linked
 def _elu_gradient(grad: Value, x: Value, alpha: float) -> Value:
     return grad * where(x <= 0.0, alpha * exp(minimum(x, 0.0)), 1.0)
 
@@ -138,10 +145,12 @@ def elu_backward(
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
+@linked
 def _selu(x: Value) -> Value:
     return _SELU_SCALE * _elu(x, _SELU_ALPHA)
 
 
+@linked
 def _selu_gradient(grad: Value, x: Value) -> Value:
     return _SELU_SCALE * _elu_gradient(grad, x, _SELU_ALPHA)
 
@@ -168,10 +177,12 @@ def selu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
     return SELU.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _celu(x: Value, alpha: float) -> Value:
     return where(x <= 0.0, alpha * expm1(minimum(x, 0.0) * (1.0 / alpha)), x)
 
 
+@linked
 def _celu_gradient(grad: Value, x: Value, alpha: float) -> Value:
     return grad * where(x <= 0.0, exp(minimum(x, 0.0) * (1.0 / alpha)), 1.0)
 
@@ -207,10 +218,12 @@ def celu_backward(
     return CELU.backward(grad_output, x, alpha=alpha, backend=backend)
 
 
+@linked
 def _hardtanh(x: Value, min_val: float, max_val: float) -> Value:
     return minimum(maximum(x, min_val), max_val)
 
 
+@linked
 def _hardtanh_gradient(grad: Value, x: Value, min_val: float, max_val: float) -> Value:
     return where(x <= min_val, 0.0, where(x >= max_val, 0.0, grad))
 
@@ -261,10 +274,12 @@ def hardtanh_backward(
     return HARDTANH.backward(grad_output, x, min_val=min_val, max_val=max_val, backend=backend)
 
 
+@linked
 def _relu6(x: Value) -> Value:
     return _hardtanh(x, 0.0, 6.0)
 
 
+@linked
 def _relu6_gradient(grad: Value, x: Value) -> Value:
     return _hardtanh_gradient(grad, x, 0.0, 6.0)
 
@@ -294,10 +309,12 @@ def relu6_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> n
     return RELU6.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _hardsigmoid(x: Value) -> Value:
     return minimum(maximum(x + 3.0, 0.0), 6.0) * (1.0 / 6.0)
 
 
+@linked
 def _hardsigmoid_gradient(grad: Value, x: Value) -> Value:
     return _hardtanh_gradient(grad * (1.0 / 6.0), x, -3.0, 3.0)
 
@@ -324,10 +341,12 @@ def hardsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None
     return HARDSIGMOID.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _hardswish(x: Value) -> Value:
     return x * _hardsigmoid(x)
 
 
+@linked
 def _hardswish_gradient(grad: Value, x: Value) -> Value:
     inside = where(x < 3.0, grad * (x * (1.0 / 3.0) + 0.5), grad)
     return where(x <= -3.0, 0.0, inside)
@@ -360,6 +379,7 @@ def hardswish_backward(grad_output: Any, x: Any, *, backend: str | None = None) 
     return HARDSWISH.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _prelu_weight_gradient(grad: Value, x: Value, weight: Value) -> Value:
     return where(x <= 0.0, x * grad, 0.0)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from fastcnn.backends.lanes import conv_kernels as conv
 from fastcnn.backends.lanes import dispatcher
 from fastcnn.backends.lanes import element_kernels as elements
+from fastcnn.backends.lanes import formula_kernels as formulas
 from fastcnn.backends.lanes import input_kernels as inputs
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes import linear_kernels as dense
@@ -24,9 +26,12 @@ from fastcnn.backends.lanes import winograd_costs as winograd
 from fastcnn.backends.lanes.buffers import LANES
 from fastcnn.backends.lanes.context import kernel_entry
 from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.codegen.identity import function_digest, is_own
 from fastcnn.codegen.target import blocking, tile_heights
+from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number
 
 
 def _no_tile(r: Row) -> str:
@@ -52,6 +57,10 @@ class Kernel:
         Parameters that have one value in this kernel.
     many : bool
         Whether a row had better take many blocks at once.
+    symbol : str
+        Of the compiled function, where it is not that of the function and its fixed parameters.
+    origin : (str, str, list), optional
+        How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     """
 
     function: Any
@@ -61,6 +70,8 @@ class Kernel:
     tile: Callable[[Row], str] = _no_tile
     fixed: Mapping[str, Any] = field(default_factory=dict)
     many: bool = False
+    symbol: str = ""
+    origin: tuple[str, str, list[Any]] | None = None
 
 
 def _input(r: Row) -> Cost:
@@ -327,10 +338,7 @@ KERNELS: dict[int, Kernel] = {
         fixed={"backward": True},
     ),
     L.K_UNPOOL: Kernel(pooling.unpool, "unpool 2x2", _unpool, _map_sizes),
-    L.K_ACTIVATION: Kernel(elements.activation, "activation", _elements(1, 1, 1), _map_sizes),
-    L.K_ACTIVATION_BACKWARD: Kernel(
-        elements.activation_backward, "activation gradient", _elements(1, 2, 1), _map_sizes
-    ),
+    L.K_COPY: Kernel(elements.copy, "copy", _elements(0, 1, 1), _map_sizes),
     L.K_DROPOUT: Kernel(elements.dropout, "dropout", _elements(1, 1, 1), _map_sizes),
     L.K_LINEAR: Kernel(
         dense.linear,
@@ -411,11 +419,72 @@ UPDATES = {
 SQUARES = "gradient_squares"
 
 
+#: Kernels of formulas: the formula and what of it, to the kernel's number.
+_formulas: dict[tuple[Formula, str], int] = {}
+_MAKERS = {
+    ("value", False): formulas.value_kernel,
+    ("value", True): formulas.value_kernel_of_channels,
+    ("gradient", False): formulas.gradient_kernel,
+    ("gradient", True): formulas.gradient_kernel_of_channels,
+    ("parameter", True): formulas.parameter_gradient_kernel,
+}
+_FORMULA_COSTS = {
+    "value": _elements(1, 1, 1), "gradient": _elements(1, 2, 1), "parameter": _elements(2, 2, 0, 1),
+}  # fmt: skip
+
+
+def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str) -> int:
+    """The number of a kernel that computes an element-wise operation.
+
+    Parameters
+    ----------
+    record : Elementwise
+    arguments : mapping
+        Of the operation; they may choose the formula.
+    what : {"value", "gradient", "parameter"}
+        The output, the input's gradient, or a block's share of the parameter's gradient.
+    """
+    formula, _ = record.formula_of(arguments)
+    key = (formula, what)
+    if key not in _formulas:
+        variant = "".join(f"_{value}" for value in arguments.values() if isinstance(value, str))
+        function = {
+            "value": formula.value,
+            "gradient": formula.gradient_from_output or formula.gradient,
+            "parameter": next(iter(formula.parameter_gradients), None),
+        }[what]
+        numbers = sum(isinstance(argument, Number) for argument in record.arguments)
+        called = linked(function) if isinstance(function, FunctionType) else function
+        made = _MAKERS[what, bool(record.parameters)](called, numbers)
+        symbol, origin = f"{record.name}{variant}_{what}", None
+        if is_own(function):
+            origin = (__name__, "formula_source", [record.name, dict(arguments), what])
+        else:  # which another one of the same name may replace
+            symbol += f"_{function_digest(function)[:12]}"
+        name = record.name + {"value": "", "gradient": " gradient"}.get(what, " parameter gradient")
+        number = L.FIRST_FORMULA + len(_formulas)
+        KERNELS[number] = Kernel(
+            made, name, _FORMULA_COSTS[what], _map_sizes, symbol=symbol, origin=origin
+        )
+        _formulas[key] = number
+    return _formulas[key]
+
+
+def formula_source(operation: str, arguments: Mapping[str, Any], what: str) -> Source:
+    """What the kernel of an operation of the package is compiled from, for another process."""
+    record = OPERATIONS[operation]
+    assert isinstance(record, Elementwise)
+    return kernel_source(formula_kernel(record, arguments, what))
+
+
 def kernel_source(key: int | str) -> Source:
     """What a kernel is compiled from, by its number, or the name of an update."""
     if isinstance(key, int):
         kernel = KERNELS[key]
         function, fixed = kernel.function, dict(kernel.fixed)
+        if key >= L.FIRST_FORMULA:
+            entry = kernel_entry(f"fastcnn_{kernel.symbol}", function, fixed)
+            return Source(function, entry, kernel.origin)
         symbol = "_".join([function.__name__, *(n for n, value in fixed.items() if value)])
     else:
         function = optimizers.gradient_squares if key == SQUARES else UPDATES[key]
