@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
-from fastcnn.backends.lanes import layout as L
-from fastcnn.backends.lanes.engine import Engine
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.training.blas import blas_threads

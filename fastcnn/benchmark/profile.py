@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.grouping import Unsupported
 from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
-from fastcnn.backends.lanes.layout import KERNEL
-from fastcnn.backends.lanes.program import Program
+from fastcnn.backends.lanes.kernels.layout import KERNEL
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.benchmark.measure import Timing, measure
 from fastcnn.benchmark.peaks import Peaks, measure_peaks
 from fastcnn.benchmark.records import Records

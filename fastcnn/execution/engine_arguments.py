@@ -15,7 +15,7 @@ RMSPROP_SLOTS = ("square_avg", "momentum_buffer", "grad_avg")
 
 def loss_key(loss: Loss) -> tuple[str, float]:
     """What the planner needs of a loss."""
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes.planning.grouping import Unsupported
 
     arguments = dict(loss.arguments)
     smoothing = float(arguments.pop("label_smoothing", 0.0))
@@ -26,8 +26,8 @@ def loss_key(loss: Loss) -> tuple[str, float]:
 
 def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
     """The numbers that the interpreter's update reads."""
-    from fastcnn.backends.lanes.engine import KINDS
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes.planning.grouping import Unsupported
+    from fastcnn.backends.lanes.session.engine import KINDS
 
     o: Any = optimizer
     kind = getattr(optimizer, "kind", None)
@@ -54,7 +54,7 @@ def engine_slots(
 
 def engine_weights(sample_weight: np.ndarray | None, count: int) -> np.ndarray:
     """Weights of samples as the losses read them."""
-    from fastcnn.backends.lanes.engine import NO_WEIGHTS
+    from fastcnn.backends.lanes.session.engine import NO_WEIGHTS
 
     if sample_weight is None:
         return NO_WEIGHTS

@@ -9,7 +9,7 @@ from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes.program import Program
+    from fastcnn.backends.lanes.lowering.program import Program
 
 
 def plan(
@@ -55,9 +55,9 @@ def plan(
     >>> program = fastcnn.plan(fastcnn.models.lenet5(seed=0), batch_size=64, threads=2)
     >>> print(program.describe())  # doctest: +SKIP
     """
-    from fastcnn.backends.lanes.engine import default_threads
-    from fastcnn.backends.lanes.grouping import Unsupported
-    from fastcnn.backends.lanes.lowering import lower
+    from fastcnn.backends.lanes.lowering.lower import lower
+    from fastcnn.backends.lanes.planning.grouping import Unsupported
+    from fastcnn.backends.lanes.session.engine import default_threads
 
     threads = default_threads() if threads is None else threads
     for name, value in (("batch_size", batch_size), ("threads", threads)):

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 import fastcnn
 from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes import layout as L
-from fastcnn.backends.lanes.winograd import (
+from fastcnn.backends.lanes.convolution.winograd import (
     EXACT,
     OUTPUTS,
     PAIRED,
@@ -18,7 +17,8 @@ from fastcnn.backends.lanes.winograd import (
     points,
     transforms,
 )
-from fastcnn.backends.lanes.winograd1d import Strip, strips
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import Strip, strips
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT

@@ -23,8 +23,8 @@ from fastcnn.backends.im2col import (
     mse,
     mse_backward,
 )
-from fastcnn.backends.lanes import elementwise
-from fastcnn.backends.lanes.functions import (
+from fastcnn.backends.lanes.session import elementwise
+from fastcnn.backends.lanes.session.functions import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
     avg_pool2d,

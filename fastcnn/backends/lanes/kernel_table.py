@@ -7,25 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes import conv_kernels as conv
-from fastcnn.backends.lanes import dispatcher
-from fastcnn.backends.lanes import element_kernels as elements
-from fastcnn.backends.lanes import formula_kernels as formulas
-from fastcnn.backends.lanes import input_kernels as inputs
-from fastcnn.backends.lanes import layout as L
-from fastcnn.backends.lanes import linear_kernels as dense
-from fastcnn.backends.lanes import loss_kernels as losses
-from fastcnn.backends.lanes import norm_kernels as norm
-from fastcnn.backends.lanes import optimizer_kernels as optimizers
-from fastcnn.backends.lanes import output_kernels as outputs
-from fastcnn.backends.lanes import pixel_kernels as single
-from fastcnn.backends.lanes import pool_kernels as pooling
-from fastcnn.backends.lanes import winograd1d_kernels as winograd1d
-from fastcnn.backends.lanes import winograd2d_kernels as winograd2d
-from fastcnn.backends.lanes import winograd_costs as winograd
-from fastcnn.backends.lanes.buffers import LANES
-from fastcnn.backends.lanes.context import kernel_entry
-from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.convolution import winograd_costs as winograd
+from fastcnn.backends.lanes.convolution.direct import kernels as conv
+from fastcnn.backends.lanes.convolution.winograd1d import kernels as winograd1d
+from fastcnn.backends.lanes.convolution.winograd2d import kernels as winograd2d
+from fastcnn.backends.lanes.kernels import (
+    elements,
+    formulas,
+    inputs,
+    losses,
+    norm,
+    optimizers,
+    outputs,
+)
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels import linear as dense
+from fastcnn.backends.lanes.kernels import pixels as single
+from fastcnn.backends.lanes.kernels import pool as pooling
+from fastcnn.backends.lanes.kernels.context import kernel_entry
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.planning.buffers import LANES
+from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
