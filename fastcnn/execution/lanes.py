@@ -29,7 +29,7 @@ from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes.session.engine import Engine
+    from fastcnn.backends.lanes import Engine
 
 #: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
 INFERENCE_BATCHES = (16, 64, 256)
@@ -64,7 +64,7 @@ def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: A
     Unsupported
         If the engine does not cover the model.
     """
-    from fastcnn.backends.lanes.session.engine import Engine
+    from fastcnn.backends.lanes import Engine
 
     running = running_statistics(model, graph, bool(build.get("training")))
     places = parameter_places(model)
@@ -79,7 +79,7 @@ def running_statistics(model: Model, graph: Graph, training: bool) -> dict[str, 
     Unsupported
         If they are to be moved in a way that the engine has not.
     """
-    from fastcnn.backends.lanes.planning.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     state, running = model.state_dict(), {}
     for node in graph.nodes:
@@ -98,7 +98,7 @@ def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:
     Unsupported
         If the parameters are not float32.
     """
-    from fastcnn.backends.lanes.planning.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     if model.dtype != np.float32:
         raise Unsupported(f"parameters of type {model.dtype}")
@@ -115,7 +115,7 @@ class Lease:
     def __init__(
         self, model: Model, graph: Graph, batch: int, threads: int | None, **build: Any
     ) -> None:
-        from fastcnn.backends.lanes.session.engine import default_threads
+        from fastcnn.backends.lanes import default_threads
 
         threads = default_threads() if threads is None else threads
         key = (graph.input_shape, batch, threads, tuple(sorted(build.items())))
@@ -171,7 +171,7 @@ def _inference_engine(
     model: Model, graph: Graph, count: int, training: bool, threads: int | None
 ) -> Lease:
     """An engine whose batch suits so many samples."""
-    from fastcnn.backends.lanes.planning.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     if training:
         # The dropout mask depends on a sample's place in its batch.
@@ -294,7 +294,7 @@ class LanesExecutor:
         """The engine of the training steps, made at first use."""
         vector = self.model.parameter_vector
         if self._engine is None or self._engine.parameters is not vector:
-            from fastcnn.backends.lanes.session.engine import default_threads
+            from fastcnn.backends.lanes import default_threads
 
             threads = default_threads() if self.threads is None else self.threads
             self._engine = make_engine(

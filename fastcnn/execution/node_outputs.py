@@ -35,7 +35,7 @@ def node_outputs(
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     if is_lanes(backend):
-        from fastcnn.backends.lanes.planning.grouping import Unsupported
+        from fastcnn.backends.lanes import Unsupported
         from fastcnn.execution import lanes
 
         try:

@@ -64,7 +64,7 @@ def _forward(
     threads: int | None = None,
 ) -> np.ndarray:
     if is_lanes(backend):
-        from fastcnn.backends.lanes.planning.grouping import Unsupported
+        from fastcnn.backends.lanes import Unsupported
         from fastcnn.execution import lanes
 
         try:
@@ -129,7 +129,7 @@ def loss_and_gradients(
     if training:
         check_statistics(graph, len(x))
     if is_lanes(backend):
-        from fastcnn.backends.lanes.planning.grouping import Unsupported
+        from fastcnn.backends.lanes import Unsupported
         from fastcnn.execution import lanes
 
         try:

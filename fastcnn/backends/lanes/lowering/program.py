@@ -108,6 +108,10 @@ class Program:
         """FLOPs and bytes of each row, for one batch; see kernel_table.py for what is counted."""
         return [KERNELS[row[L.KERNEL]].cost(self._row(row)) for row in self.rows]
 
+    def kernel(self, index: int) -> str:
+        """The name of a row's kernel."""
+        return KERNELS[self.rows[index, L.KERNEL]].name
+
     def sizes(self, index: int) -> str:
         """What a row works on, in the units of its kernel: channels x positions, inputs to
         outputs, or a number of elements."""

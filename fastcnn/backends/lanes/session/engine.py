@@ -19,7 +19,7 @@ from fastcnn.backends.lanes.kernel_table import (
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
 from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.kernels.optimizers import UNIT
-from fastcnn.backends.lanes.lowering.lower import lower
+from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
@@ -31,7 +31,7 @@ from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 #: Optimisers of which the engine has the update.
-KINDS = ("sgd", "adam", "adamw", "rmsprop")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 # Kernels take what is empty for what is not there.
 NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
@@ -65,7 +65,7 @@ class Engine:
     running : mapping of str to (mean, variance, number of batches), optional
         Running statistics by name of a batch normalisation; a training run changes them in place.
     **options
-        Passed to :func:`~fastcnn.backends.lanes.lowering.lower.lower`.
+        Passed to :func:`~fastcnn.backends.lanes.lowering.plan.plan`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Engine:
         self.parameters = parameters
         self.running = running or {}
         self._moves_running = bool(options.get("training"))
-        self.program: Program = lower(graph, batch, places, threads, **options)
+        self.program: Program = plan(graph, batch, places, threads, **options)
         has_gradient = self.program.output_gradient is not None
         self.gradient = np.zeros_like(parameters) if has_gradient else NO_FLOATS
         self.arena = _aligned(self.program.arena_size)

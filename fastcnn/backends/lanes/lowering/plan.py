@@ -17,7 +17,7 @@ from fastcnn.backends.lanes.planning.rows import copy
 from fastcnn.operations import OPERATIONS, Elementwise, Number
 
 
-def lower(
+def plan(
     graph: Graph,
     batch: int,
     parameters: dict[str, tuple[int, tuple[int, ...]]],
@@ -32,7 +32,7 @@ def lower(
     arrays: bool = False,
     pixels: bool = False,
 ) -> Program:
-    """Lower a network for one batch size: forward, and if wanted the loss and all gradients.
+    """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
     Parameters
     ----------
