@@ -85,12 +85,13 @@ ALLOWED = {
     "extras": set(),
     "notebook": set(),
     "errors": set(),
+    "named": set(),
     "files": set(),
     "weights": set(),
     "text_table": set(),
     "cores": set(),
 }
-EVERYWHERE = {"cores", "errors", "files", "text_table", ""}
+EVERYWHERE = {"cores", "errors", "files", "named", "text_table", ""}
 #: layers offer ``predict``; the runner is imported inside that method alone.
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {

@@ -6,8 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fastcnn.cli.declared import ModelName
 from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.train import ModelName
 
 
 def scale(

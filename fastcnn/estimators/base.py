@@ -15,13 +15,12 @@ from fastcnn.estimators.architectures import build_network, input_geometry
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
-from fastcnn.optim import Optimizer, make_optimizer, make_schedule
+from fastcnn.optim import Optimizer, as_optimizer
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping
-from fastcnn.training.recipe import DEFAULT_LR
 
 log = logging.getLogger("fastcnn.estimators")
 
@@ -74,7 +73,7 @@ class NetworkEstimator(BaseEstimator):
         self.history_: History = fit(
             self.model_, tuple(parts), test and tuple(test),
             epochs=self._epochs(len(parts[0])), batch_size=self.batch_size,
-            optimizer=self._optimizer(), schedule=make_schedule(self.schedule), loss=self._loss(),
+            optimizer=self._optimizer(), schedule=self.schedule, loss=self._loss(),
             backend=self.backend, seed=self._seed, threads=self._threads(), callbacks=stoppers,
         )  # fmt: skip
         self.n_iter_ = len(self.history_.epochs)
@@ -241,11 +240,11 @@ class NetworkEstimator(BaseEstimator):
         return min(max(-(-DEFAULT_STEPS // steps), LEAST_EPOCHS), MOST_EPOCHS)
 
     def _optimizer(self) -> Optimizer:
-        if not isinstance(self.optimizer, str):
-            return self.optimizer
-        lr = DEFAULT_LR.get(self.optimizer, 0.01) if self.lr is None else self.lr
-        options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
-        return make_optimizer(self.optimizer, lr=lr, weight_decay=self.weight_decay, **options)
+        # 0 is the default of an estimator's weight decay, which an object does not have to know.
+        given = isinstance(self.optimizer, str) or self.weight_decay
+        return as_optimizer(
+            self.optimizer, lr=self.lr, weight_decay=self.weight_decay if given else None
+        )
 
     def _threads(self) -> int | None:
         """One thread inside a joblib worker, which has its core to itself and no more."""

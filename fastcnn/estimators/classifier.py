@@ -37,7 +37,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         By default as many as make 2,000 steps, at least 10 and at most 200.
     batch_size : int
     optimizer : str or Optimizer
-        A name that :func:`fastcnn.optim.make_optimizer` knows.
+        A name that :func:`fastcnn.optim.as_optimizer` knows.
     lr : float, optional
         By default 0.001, and 0.02 for ``"sgd"`` (which has momentum 0.9).
     weight_decay : float

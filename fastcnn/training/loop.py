@@ -14,7 +14,7 @@ from fastcnn.distributed import World
 from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
-from fastcnn.optim import Schedule, learning_rates
+from fastcnn.optim import learning_rates
 from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
@@ -22,6 +22,7 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.interrupts import DeferredInterrupts
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 
@@ -71,31 +72,27 @@ class TrainingLoop:
         executor: Executor,
         history: History,
         listeners: Iterable[Callback],
-        base_lr: float,
-        schedule: Schedule,
-        epochs: int,
-        batch_size: int,
-        seed: int,
-        average: WeightAverage | None,
-        saver: Saver | None = None,
-        world: World | None = None,
-        average_every: int = 1,
+        options: TrainingOptions,
+        saver: Saver | None,
+        world: World,
     ) -> None:
         self.model = model
         self.executor = executor
         self.history = history
         self.listeners = list(listeners)
-        self.base_lr = base_lr
-        self.schedule = schedule
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.average = average
+        self.base_lr = options.make_optimizer().lr
+        self.schedule = options.make_schedule()
+        self.epochs = options.epochs
+        self.batch_size = options.batch_size
+        self.average: WeightAverage | None = None
+        if options.ema_decay is not None:
+            self.average = WeightAverage(model.parameter_vector, options.ema_decay)
         self.saver = saver
-        self.world = world or World()
-        self.average_every = average_every
+        self.world = world
+        self.average_every = options.average_every
         self.control = Control()
         self.chunk = 1
-        self.generator = np.random.default_rng(seed)
+        self.generator = np.random.default_rng(options.seed)
         #: The generator's state from which the order of the current epoch is drawn.
         self.epoch_start: dict[str, Any] = self.generator.bit_generator.state  # type: ignore[assignment]
         self.progress = Progress(1)

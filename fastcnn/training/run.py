@@ -5,7 +5,7 @@ import platform
 import time
 import zlib
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,10 +27,11 @@ from fastcnn.files import (
 )
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
-from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
+from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 from fastcnn.weights import read_weights, weights_to_bytes
@@ -40,10 +41,6 @@ EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
 #: What a run's config holds, beside its versions and its status.
 PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
-
-
-#: Losses by the names of their operations.
-LOSSES: dict[str, type[Any]] = {kind.operation: kind for kind in (CrossEntropyLoss, MSELoss)}
 
 
 class Run:
@@ -75,10 +72,7 @@ class Run:
         run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if {path.name for path in folder.iterdir()} - {LOCK_FILE} and not overwrite:
-                raise ConfigurationError(
-                    f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
-                )
+            check_free(folder, overwrite)
             run.lock()
             # The config goes first: until the new one is there, the folder holds no run.
             for name in FILES:
@@ -168,22 +162,12 @@ class Run:
             If the weights are missing, corrupt or another model's, or the model has no name that
             it could be rebuilt from.
         """
-        described = self.config.get("model", {})
-        name, definition = described.get("name"), described.get("definition")
-        if name not in MODELS and definition is None:
-            raise CheckpointError(
-                f"{self.folder}: the model is not one of {', '.join(MODELS)} and has no "
-                f"definition; build it yourself and load {WEIGHTS} with load_state_dict"
-            )
         try:
-            if name in MODELS:
-                model = MODELS[name](**described["arguments"])
-            else:
-                model = from_definition(definition)
-            model.preprocessing = self.normalisation
-            model.predicts = described.get("predicts")
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
+            model = untrained_model(self.config)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder}: {error}") from None
+        model.preprocessing = self.normalisation
+        model.predicts = self.config["model"].get("predicts")
         state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
         return model
@@ -204,10 +188,9 @@ class Run:
         CheckpointError
             If the config does not say so, or names one that is not known.
         """
-        described = dict(self.config["loss"])
         try:
-            return LOSSES[described.pop("name")](**described)
-        except (KeyError, TypeError, ValueError) as error:
+            return NAMED.from_description(self.config["loss"])
+        except (ConfigurationError, AttributeError) as error:
             raise CheckpointError(
                 f"{self.folder / CONFIG}: its loss is not known ({error})"
             ) from None
@@ -321,48 +304,104 @@ class _Recorder(Callback):
         save_figure(curves_figure(history), self.run.folder / CURVES)
 
 
+def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
+    """The model that a run's config describes, with new weights.
+
+    Raises
+    ------
+    CheckpointError
+        If it has no name or definition that it could be built from.
+    """
+    described = config.get("model", {})
+    name, definition = described.get("name"), described.get("definition")
+    try:
+        if name in MODELS:
+            return MODELS[name](**described["arguments"])
+        if definition is not None:
+            return from_definition(definition, seed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the model cannot be built ({error})") from None
+    raise CheckpointError(
+        f"the model is not one of {', '.join(MODELS)} and has no definition; build it yourself "
+        f"and load {WEIGHTS} with load_state_dict"
+    )
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if overwrite or not folder.is_dir():
+        return
+    if {path.name for path in folder.iterdir()} - {LOCK_FILE}:
+        raise ConfigurationError(
+            f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
+        )
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """Where ``fit`` writes a run, and what it cannot know of it.
+
+    Attributes
+    ----------
+    folder : Path
+    overwrite : bool
+        Whether the folder may hold a run already.
+    model_name : str or None
+        Under which the model is in :data:`fastcnn.models.MODELS`.
+    model_arguments : dict
+        What its function was called with.
+    source : dict
+        How the data are loaded again: ``source``, ``data_dir`` and ``validation_split``, as
+        :func:`fastcnn.data.load` takes them.
+    """
+
+    folder: Path
+    overwrite: bool = False
+    model_name: str | None = None
+    model_arguments: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def create(self, config: dict[str, Any]) -> Run:
+        """Make the folder and write its config."""
+        return Run.create(self.folder, config, self.overwrite)
+
+
 def describe_fit(
-    model: Model,
-    data: Any,
-    loss: Any,
-    optimizer: Any,
-    schedule: Any,
-    *,
-    test: Any = None,
-    data_source: str | None = None,
-    model_name: str | None = None,
-    model_arguments: dict[str, Any] | None = None,
-    **settings: Any,
+    model: Model, train: Any, test: Any, options: TrainingOptions, out: str | Path | NewRun | None
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
-    outputs = model.output_shape(model.input_shape or data.images.shape[1:])
+    new = out if isinstance(out, NewRun) else NewRun(Path())
+    outputs = model.output_shape(model.input_shape or train.images.shape[1:])
     return {
         "format": "fastcnn-run-1",
         "status": "running",
         "model": {
-            "name": model_name,
-            "arguments": model_arguments or {},
+            "name": new.model_name,
+            "arguments": new.model_arguments,
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
-            "predicts": predicted(loss, np.asarray(data.labels), outputs),
+            "predicts": predicted(options.make_loss(), np.asarray(train.labels), outputs),
             "output_shape": list(outputs),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
-        "preprocessing": training_preprocessing(model, data).to_dict(),
+        "preprocessing": training_preprocessing(model, train).to_dict(),
         "data": {
-            "name": data.name,
-            "source": data_source,
-            "train_samples": len(data),
-            "checksum": checksum(data),
+            "name": train.name,
+            "source": None,
+            **new.source,
+            "train_samples": len(train),
+            "checksum": checksum(train),
             "test_checksum": None if test is None else checksum(test),
-            "classes": list(data.classes),
+            "classes": list(train.classes),
         },
         "test_files": list(getattr(test, "files", ())),
-        "loss": {"name": loss.operation, **loss.arguments},
-        "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
-        "schedule": {"name": type(schedule).__name__, **asdict(schedule)},
-        "training": settings,
+        **options.config(),
         "versions": {
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),

@@ -215,7 +215,7 @@ X, Y = blobs()
         ({"epochs": -1}, ConfigurationError, "epochs must be an integer of at least 0"),
         ({"batch_size": 0}, ConfigurationError, "batch_size must be"),
         ({"threads": 0}, ConfigurationError, "threads must be"),
-        ({"clip_norm": 0.0}, ConfigurationError, "clip_norm must be above 0"),
+        ({"clip_norm": 0.0}, ConfigurationError, "clip_norm must be a finite number above 0"),
         ({"backend": "gpu"}, ConfigurationError, "backend must be one of"),
     ],
 )

@@ -1,19 +1,19 @@
 """Shows training as it goes: a live bar on a terminal, one line an epoch elsewhere."""
 
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Any
 
 from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 class PlainLines(Callback):
     """One line an epoch."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: "Console") -> None:
         self.console = console
         self.epochs = 0
 
@@ -34,7 +34,9 @@ class PlainLines(Callback):
 class ProgressBar(PlainLines):
     """A bar with loss, accuracy, samples a second and remaining time, above it the epochs."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: "Console") -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         super().__init__(console)
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -74,6 +76,15 @@ class ProgressBar(PlainLines):
         """Remove the bar."""
         self.progress.stop()
         super().on_train_end(history)
+
+
+def progress_callback(console: "Console | None" = None) -> Callback:
+    """What suits a console: a bar on a terminal or in a notebook, elsewhere a line an epoch."""
+    from rich.console import Console
+
+    console = Console(highlight=False) if console is None else console
+    live = console.is_terminal or console.is_jupyter
+    return ProgressBar(console) if live else PlainLines(console)
 
 
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
