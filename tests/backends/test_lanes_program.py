@@ -4,8 +4,9 @@ import pytest
 
 import fastcnn
 from fastcnn import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Sequential, Sigmoid
-from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
+from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout
+from fastcnn.backends.lanes.kernels.cost import Cost
 from fastcnn.errors import ConfigurationError, ShapeError
 
 VECTOR = 64

@@ -247,3 +247,25 @@ def test_flops_both_ways() -> None:
         operations(t.weight.T)
     )
     assert weight == 16
+
+
+def test_an_algorithm_can_be_forced() -> None:
+    """It is used where it fits, named by the program, and computes the same."""
+    from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, forced
+    from fastcnn.errors import ConfigurationError
+
+    model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 8, 8))
+    x = np.random.default_rng(0).standard_normal((16, 16, 8, 8)).astype(np.float32)
+    expected = model.logits(x, backend="im2col")
+    names = {"winograd2d": "Winograd 2-D", "winograd1d": "Winograd 1-D", "direct": "convolution"}
+    assert list(names) == [found.name for found in ALGORITHMS]
+    for name, kernel in names.items():
+        with forced(name):
+            program = fastcnn.plan(model, 16, training=False, threads=1)
+            copy = fastcnn.Sequential(*model.children(), input_shape=(16, 8, 8))
+            output = copy.logits(x)
+        assert kernel in [program.kernel(row) for row in range(len(program.rows))]
+        assert output == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ConfigurationError, match="must be one of winograd2d, winograd1d, direct"):
+        with forced("fft"):
+            pass

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.planning.buffers import LANES
 
 #: Outputs of a tile, in each direction.
@@ -125,3 +126,23 @@ def _paired(matrix: Matrix) -> tuple[Matrix, Matrix] | None:
             i += 1
         i += 1
     return (second, first) if found else None
+
+
+#: Share of the direct sum's products up to which transforms pay.
+MOST_PRODUCTS = 0.7
+
+
+def is_plain(g: ConvGeometry) -> bool:
+    """Whether a convolution has neither stride, dilation nor groups."""
+    return bool(g.stride == g.dilation == (1, 1) and g.groups == 1)
+
+
+def beyond_output(g: ConvGeometry, axis: int) -> int:
+    """Pixels by which whole tiles reach beyond the output."""
+    return int(OUTPUTS * tiles(g.output[axis]) - g.output[axis])
+
+
+def tile_sides(outputs: int, inputs: int, padding: int, kernel: int) -> tuple[int, int]:
+    """Zeros that whole tiles read before and after the input."""
+    last = OUTPUTS * tiles(outputs) + kernel - 2 - padding
+    return max(0, padding), max(0, last - inputs + 1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.planning.buffers import LANES
+from fastcnn.codegen.simd import LANES
 
 FLOAT_BYTES = 4
 

@@ -6,6 +6,7 @@ tables, r the program row.
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
@@ -31,6 +32,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
 )
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -158,3 +160,12 @@ def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
         e, p, count = e + count, p + count, run
         if p == positions:
             c, p = c + 1, 0
+
+
+register(
+    {
+        L.K_COPY: Kernel(copy, "copy", per_element(0, 1, 1), map_sizes),
+        L.K_DROPOUT: Kernel(dropout, "dropout", per_element(1, 1, 1), map_sizes),
+        L.K_ADD: Kernel(addition, "add", per_element(1, 2, 1), map_sizes),
+    }
+)

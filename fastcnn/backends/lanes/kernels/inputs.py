@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import IN, OUT, SCALE, X_TABLE, Y_BLOCK, Y_SLOT, Y
+from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import pack_tile
 
@@ -52,3 +55,18 @@ def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part
 def gather_gradient(A, T, r, block, slot, count, order, start, targets, part, parts):
     """Pack one block of the output's gradient, which stands where targets do."""
     pack_block(A, T, r, block, slot, count, order, start, targets, part, parts)
+
+
+def _input(r: Row) -> Cost:
+    pixels = r[L.IN]
+    return Cost(2 * pixels * r.batch, pixels * r.batch, FLOAT_BYTES * LANES * pixels * r.blocks)
+
+
+register(
+    {
+        L.K_INPUT: Kernel(gather_input, "gather input", _input, sizes_of(L.IN)),
+        L.K_OUTPUT_GRADIENT: Kernel(
+            gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
+        ),
+    }
+)

@@ -7,6 +7,8 @@ tables, P the parameters, G their gradient, r the program row.
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
@@ -26,7 +28,16 @@ from fastcnn.backends.lanes.kernels.layout import (
     Y,
 )
 from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
+from fastcnn.backends.lanes.kernels.record import (
+    Kernel,
+    clipped,
+    matrix_sizes,
+    per_number,
+    register,
+    sizes_of,
+)
 from fastcnn.codegen import linked, simd
+from fastcnn.codegen.target import blocking
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
@@ -174,3 +185,68 @@ def reduce_partials(A, G, r, blocks, part, parts):
         source = r[EXTRA] + b * r[EXTRA_BLOCK]
         for i in range(first, last):
             G[r[W] + i] += A[source + i]
+
+
+def _linear(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    read = r[L.IN] + (r[L.OUT] if r[L.MODE] == L.MASKED else 0)
+    return r.cost(2 * weights, read, r[L.OUT], parameters_read=weights)
+
+
+def _outer(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    return r.cost(2 * weights, r[L.IN] + r[L.OUT], 0, parameters_written=weights)
+
+
+def _reduce(r: Row) -> Cost:
+    size = r[L.OUT]
+    return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
+
+
+def _linear_tile(r: Row) -> str:
+    if r.own_blocks >= 4:
+        tile = (4 if r[L.OUT] >= 4 else 1, 4)
+    elif r.own_blocks >= 2 and r[L.OUT] >= 16:
+        tile = (8, 2)
+    else:
+        tile = (16 if r[L.OUT] >= 16 else 4 if r[L.OUT] >= 4 else 1, 1)
+    return clipped(tile, blocking().products)
+
+
+def _outer_tile(r: Row) -> str:
+    return clipped((4 if r[L.OUT] >= 4 else 1, 4), blocking().products)
+
+
+register(
+    {
+        L.K_LINEAR: Kernel(
+            linear,
+            "linear",
+            _linear,
+            matrix_sizes,
+            _linear_tile,
+            fixed={"backward": False},
+            many=True,
+        ),
+        L.K_LINEAR_BACKWARD: Kernel(
+            linear,
+            "linear transposed",
+            _linear,
+            matrix_sizes,
+            _linear_tile,
+            fixed={"backward": True},
+            many=True,
+        ),
+        L.K_TRANSPOSE: Kernel(
+            transpose, "transpose", per_number(0, 1, 1), sizes_of(L.IN), many=True
+        ),
+        L.K_OUTER: Kernel(outer, "outer product", _outer, matrix_sizes, _outer_tile),
+        L.K_LINEAR_BIAS_GRADIENT: Kernel(
+            linear_bias_gradient,
+            "bias gradient",
+            lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
+            sizes_of(L.OUT),
+        ),
+        L.K_REDUCE: Kernel(reduce_partials, "sum over blocks", _reduce, sizes_of(L.OUT)),
+    }
+)

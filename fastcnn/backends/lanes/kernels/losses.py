@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import IN, SCALE, X_BLOCK, Y_BLOCK, X, Y
+from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen import vector_math as vm
 
@@ -123,3 +125,13 @@ def mean_squared_error(
             A[y0 + at] = factor * np.float32(weight) * difference
     losses[block] = loss / (count * size)
     hits[block] = right
+
+
+register(
+    {
+        L.K_CROSS_ENTROPY: Kernel(
+            cross_entropy, "cross-entropy", per_number(6, 1, 1), sizes_of(L.IN)
+        ),
+        L.K_MSE: Kernel(mean_squared_error, "squared error", per_number(4, 2, 1), sizes_of(L.IN)),
+    }
+)

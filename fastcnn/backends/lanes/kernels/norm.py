@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     BATCH,
@@ -40,6 +41,13 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
     Z,
+)
+from fastcnn.backends.lanes.kernels.record import (
+    Kernel,
+    map_sizes,
+    per_channel,
+    per_element,
+    register,
 )
 from fastcnn.codegen import linked, simd
 
@@ -219,3 +227,26 @@ def gradient(A, T, r, block, slot, count, part, parts):
                 grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
             made = simd.fma(grad, scale, simd.fma(value, slope, level))
             simd.store(A, z + zs[p], simd.first_lanes(valid, made))
+
+
+register(
+    {
+        L.K_NORM_SUMS: Kernel(sums, "normalisation sums", per_element(4, 1, 0, 2), map_sizes),
+        L.K_NORM_STATISTICS: Kernel(
+            statistics, "normalisation statistics", per_channel(2, 4), map_sizes
+        ),
+        L.K_NORM: Kernel(normalise, "normalise", per_element(2, 1, 1), map_sizes),
+        L.K_NORM_GRADIENT_SUMS: Kernel(
+            gradient_sums,
+            "normalisation gradient sums",
+            per_element(4, 2, 0, 2, mask=True),
+            map_sizes,
+        ),
+        L.K_NORM_GRADIENT_STATISTICS: Kernel(
+            gradient_statistics, "normalisation gradient statistics", per_channel(2, 4), map_sizes
+        ),
+        L.K_NORM_GRADIENT: Kernel(
+            gradient, "normalisation gradient", per_element(4, 2, 1, mask=True), map_sizes
+        ),
+    }
+)

@@ -219,8 +219,12 @@ def _rmsprop(p, g, s, v, m, numbers):
 
 
 #: By the name of an optimiser; SGD has two, with and without momentum.
-sgd = update_kernel(_sgd_numbers, _sgd, 0)
-momentum = update_kernel(_momentum_numbers, _momentum, 1)
-adam = update_kernel(_adam_numbers, _adam, 2)
-adamw = update_kernel(_adam_numbers, _adamw, 2)
-rmsprop = update_kernel(_rmsprop_numbers, _rmsprop, 3)
+UPDATES = {
+    "sgd": update_kernel(_sgd_numbers, _sgd, 0),
+    "momentum": update_kernel(_momentum_numbers, _momentum, 1),
+    "adam": update_kernel(_adam_numbers, _adam, 2),
+    "adamw": update_kernel(_adam_numbers, _adamw, 2),
+    "rmsprop": update_kernel(_rmsprop_numbers, _rmsprop, 3),
+}
+#: The name of the kernel that makes the sums of the gradient's norm.
+SQUARES = "gradient_squares"

@@ -1,7 +1,9 @@
 """Out of lanes: a buffer of 16 samples becomes a row of an array for each of them."""
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import IN, X_BLOCK, X_TABLE, X
+from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import unpack_tile
 
@@ -25,3 +27,10 @@ def write_output(A, T, r, block, count, start, outputs, part, parts):
         for lane in range(valid):
             for k in range(size):
                 outputs[y0 + lane * size + k] = A[x0 + T[table + k] + lane]
+
+
+register(
+    {
+        L.K_OUTPUT: Kernel(write_output, "output", per_number(0, 1, 1), sizes_of(L.IN)),
+    }
+)

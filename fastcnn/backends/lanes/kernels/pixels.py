@@ -7,6 +7,8 @@ parameters, r the program row. One thread runs them: another costs more to start
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
     CHANNELS,
@@ -22,6 +24,14 @@ from fastcnn.backends.lanes.kernels.layout import (
     W,
     X,
     Y,
+)
+from fastcnn.backends.lanes.kernels.record import (
+    Kernel,
+    map_sizes,
+    matrix_sizes,
+    per_float,
+    register,
+    sizes_of,
 )
 from fastcnn.codegen import linked, simd
 
@@ -111,3 +121,25 @@ def matrix_vector(A, P, r):
                 t0 += P[w + k] * A[x + k]
             finished(A, P, r, o, t0)
             o += 1
+
+
+def _matrix_vector(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    return Cost(2 * weights, FLOAT_BYTES * (weights + r[L.IN]), FLOAT_BYTES * r[L.OUT])
+
+
+register(
+    {
+        L.K_IMAGE: Kernel(
+            image,
+            "normalise image",
+            lambda r: Cost(2 * r[L.IN], r[L.IN], FLOAT_BYTES * r[L.IN]),
+            sizes_of(L.IN),
+        ),
+        L.K_GATHER: Kernel(gather, "gather", per_float(1, 1), map_sizes),
+        L.K_CLEAR: Kernel(clear, "clear", per_float(0, 1), map_sizes),
+        L.K_MATRIX_VECTOR: Kernel(
+            matrix_vector, "matrix-vector product", _matrix_vector, matrix_sizes
+        ),
+    }
+)

@@ -7,6 +7,8 @@ tables, P the parameters, G their gradient, r the program row.
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import Cost, Row
 from fastcnn.backends.lanes.kernels.division import NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
@@ -31,6 +33,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
 )
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -155,3 +158,56 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
                 for k in range(1, T[window] + 1):
                     total = simd.add(total, simd.load(A, x + T[window + k]))
                 simd.store(A, at, simd.mul(total, scale))
+
+
+def _windows(r: Row) -> int:
+    """Vectors of a channel that lie in some window of an average pooling."""
+    rows = r.table(L.TAP_TABLE, r[L.POSITIONS] * (r[L.TAPS] + 1)).reshape(-1, r[L.TAPS] + 1)
+    inside = np.arange(r[L.TAPS]) < rows[:, :1]
+    return len(np.unique(rows[:, 1:][inside]))
+
+
+def _max_pool(r: Row) -> Cost:
+    read = r[L.CHANNELS] * len(np.unique(r.table(L.TAP_TABLE, r[L.POSITIONS] * r[L.TAPS])))
+    return r.cost(r.elements * (r[L.TAPS] - 1), read, 2 * r.elements)
+
+
+def _max_pool_backward(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], 2 * r.elements, r[L.CHANNELS] * r[L.IN])
+
+
+def _avg_pool(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], r[L.CHANNELS] * _windows(r), r.elements)
+
+
+def _avg_pool_backward(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], r.elements, r[L.CHANNELS] * r[L.IN])
+
+
+def _unpool(r: Row) -> Cost:
+    return r.cost(4 * r.elements, 2 * r.elements, 4 * r.elements, partial=r[L.CHANNELS])
+
+
+def _window_sizes(r: Row) -> str:
+    return f"{map_sizes(r)}, {r[L.TAPS]} taps"
+
+
+register(
+    {
+        L.K_MAX_POOL: Kernel(max_pool, "max pool", _max_pool, _window_sizes),
+        L.K_MAX_POOL_BACKWARD: Kernel(
+            max_pool_backward, "max pool gradient", _max_pool_backward, _window_sizes
+        ),
+        L.K_AVG_POOL: Kernel(
+            avg_pool, "average pool", _avg_pool, _window_sizes, fixed={"backward": False}
+        ),
+        L.K_AVG_POOL_BACKWARD: Kernel(
+            avg_pool,
+            "average pool gradient",
+            _avg_pool_backward,
+            _window_sizes,
+            fixed={"backward": True},
+        ),
+        L.K_UNPOOL: Kernel(unpool, "unpool 2x2", _unpool, map_sizes),
+    }
+)

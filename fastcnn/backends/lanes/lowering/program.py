@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernel_table import FLOAT_BYTES, KERNELS, Cost, Row
+from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.codegen.target import instruction_set
 from fastcnn.text_table import text_table
@@ -105,7 +106,7 @@ class Program:
         return FLOAT_BYTES * self.arena_size + self.rows.nbytes + self.tables.nbytes
 
     def costs(self) -> list[Cost]:
-        """FLOPs and bytes of each row, for one batch; see kernel_table.py for what is counted."""
+        """FLOPs and bytes of each row, for one batch; see cost.py for what is counted."""
         return [KERNELS[row[L.KERNEL]].cost(self._row(row)) for row in self.rows]
 
     def kernel(self, index: int) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
-from fastcnn.backends.lanes.convolution import method as conv_method
+from fastcnn.backends.lanes.convolution import algorithms
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, union
@@ -246,9 +246,9 @@ class Planner:
         halo = NO_HALO
         for reader in self.readers.get(index, []):
             if reader.operation == "conv2d":
-                halo = union(halo, conv_method.input_halo(self.geometry(reader.node)))
+                halo = union(halo, algorithms.input_halo(self.geometry(reader.node)))
             elif reader.operation == "conv_transpose2d":
-                halo = union(halo, conv_method.gradient_halo(self.geometry(reader.node)))
+                halo = union(halo, algorithms.gradient_halo(self.geometry(reader.node)))
         return union(halo, self.gradient_halo(index)) if self.backward else halo
 
     def gradient_halo(self, index: int) -> Halo:
@@ -257,7 +257,7 @@ class Planner:
         if maker is None or maker.pooled:
             return NO_HALO
         if maker.operation == "conv2d":
-            return conv_method.gradient_halo(self.geometry(maker.node))
+            return algorithms.gradient_halo(self.geometry(maker.node))
         if maker.operation == "conv_transpose2d":
-            return conv_method.input_halo(self.geometry(maker.node))
+            return algorithms.input_halo(self.geometry(maker.node))
         return NO_HALO
