@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.kernels import (
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
-from fastcnn.backends.lanes.kernels.formulas import formula_kernel
+from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.optimizers import SQUARES, UPDATES, gradient_squares
 from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.session import dispatcher

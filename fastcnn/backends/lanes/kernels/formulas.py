@@ -3,13 +3,10 @@
 A kernel is made of a formula: it loops over vectors that follow each other in memory and calls it.
 """
 
-from collections.abc import Mapping
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.elements import run_length
 from fastcnn.backends.lanes.kernels.layout import (
@@ -36,10 +33,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
 )
-from fastcnn.backends.lanes.kernels.record import KERNELS, Kernel, map_sizes, per_element
 from fastcnn.codegen import linked, simd
-from fastcnn.codegen.identity import function_digest, is_own
-from fastcnn.operations import Elementwise, Formula, Number
 
 LANES = simd.LANES
 #: Numbers that a formula may take after its values and a parameter.
@@ -214,62 +208,3 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
             A[out] = np.float32(whole)
 
     return sums
-
-
-#: Kernels of formulas: the formula and what of it, to the kernel's number.
-_formulas: dict[tuple[Formula, str], int] = {}
-
-_MAKERS = {
-    ("value", False): value_kernel,
-    ("value", True): value_kernel_of_channels,
-    ("gradient", False): gradient_kernel,
-    ("gradient", True): gradient_kernel_of_channels,
-    ("parameter", True): parameter_gradient_kernel,
-}
-
-_FORMULA_COSTS = {
-    "value": per_element(1, 1, 1),
-    "gradient": per_element(1, 2, 1),
-    "parameter": per_element(2, 2, 0, 1),
-}
-
-
-def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str) -> int:
-    """The number of a kernel that computes an element-wise operation.
-
-    Parameters
-    ----------
-    record : Elementwise
-    arguments : mapping
-        Of the operation; they may choose the formula.
-    what : {"value", "gradient", "parameter"}
-        The output, the input's gradient, or a block's share of the parameter's gradient.
-    """
-    formula, _ = record.formula_of(arguments)
-    key = (formula, what)
-    if key not in _formulas:
-        variant = "".join(f"_{value}" for value in arguments.values() if isinstance(value, str))
-        function = {
-            "value": formula.value,
-            "gradient": formula.gradient_from_output or formula.gradient,
-            "parameter": next(iter(formula.parameter_gradients), None),
-        }[what]
-        numbers = sum(isinstance(argument, Number) for argument in record.arguments)
-        called = linked(function) if isinstance(function, FunctionType) else function
-        made = _MAKERS[what, bool(record.parameters)](called, numbers)
-        symbol, origin = f"{record.name}{variant}_{what}", None
-        if is_own(function):
-            origin = (
-                "fastcnn.backends.lanes.kernel_table",
-                "formula_source",
-                [record.name, dict(arguments), what],
-            )
-        else:  # which another one of the same name may replace
-            symbol += f"_{function_digest(function)[:12]}"
-        name = record.name + {"value": "", "gradient": " gradient"}.get(what, " parameter gradient")
-        number = L.FIRST_FORMULA + len(_formulas)
-        KERNELS[number] = Kernel(
-            made, name, _FORMULA_COSTS[what], map_sizes, symbol=symbol, origin=origin
-        )
-        _formulas[key] = number
-    return _formulas[key]

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.counter_random import drop_threshold
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.formulas import formula_kernel
+from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.grouping import Group

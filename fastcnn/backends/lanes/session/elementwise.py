@@ -12,7 +12,7 @@ import numpy as np
 
 from fastcnn.backends import im2col
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.formulas import formula_kernel
+from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.session.coverage import covered
 from fastcnn.backends.lanes.session.engine import default_threads, run_rows
