@@ -34,6 +34,8 @@ _COSTS = {
 }
 _SHOWN = {"value": "", "gradient": " gradient", "parameter": " parameter gradient"}
 _lock = threading.Lock()
+#: The module by which another process gets a kernel's source.
+TABLE = "fastcnn.backends.lanes.kernel_table"
 
 
 def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str) -> int:
