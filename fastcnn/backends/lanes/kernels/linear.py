@@ -176,6 +176,14 @@ def linear_bias_gradient(A, G, r, blocks, part, parts):
 
 
 @linked
+def sum_places(G, r, part, parts):
+    """Add a parameter's gradient of another place in the network, EXTRA on, to that of its own."""
+    first, last = share(r[OUT], part, parts)
+    for i in range(first, last):
+        G[r[W] + i] += G[r[EXTRA] + i]
+
+
+@linked
 def reduce_partials(A, G, r, blocks, part, parts):
     """Add the blocks' partial gradients in block order into G."""
     first, last = share(r[OUT], part, parts)
@@ -217,6 +225,10 @@ def _outer_tile(r: Row) -> str:
     return clipped((4 if r[L.OUT] >= 4 else 1, 4), blocking().products)
 
 
+def _sum_places(r: Row) -> Cost:
+    return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
+
+
 register(
     {
         L.K_LINEAR: Kernel(
@@ -247,6 +259,7 @@ register(
             lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
             sizes_of(L.OUT),
         ),
+        L.K_SUM_PLACES: Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT)),
         L.K_REDUCE: Kernel(reduce_partials, "sum over blocks", _reduce, sizes_of(L.OUT)),
     }
 )
