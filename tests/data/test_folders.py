@@ -63,9 +63,10 @@ def test_the_part_depends_on_the_name_alone() -> None:
     assert (upper != held).any()
     # Always the same, on every machine and in every version.
     assert np.flatnonzero(held_out([f"a/{index}.png" for index in range(30)])).tolist() == [
-        9,
-        15,
-        26,
+        12,
+        21,
+        23,
+        24,
     ]
 
 
