@@ -37,7 +37,8 @@ from fastcnn.layers import (
     SiLU,
     Softplus,
 )
-from fastcnn.layers.definition import from_definition, read_definition, to_definition
+from fastcnn.layers.definition import from_definition, read_definition
+from fastcnn.layers.description import to_definition
 from fastcnn.optim import Adam
 from fastcnn.training import EarlyStopping, fit
 from fastcnn.training.run import Run
