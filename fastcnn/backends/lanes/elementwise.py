@@ -16,7 +16,8 @@ from fastcnn.backends.lanes.buffers import LANES
 from fastcnn.backends.lanes.coverage import covered
 from fastcnn.backends.lanes.engine import default_threads, run_rows
 from fastcnn.backends.lanes.formula_table import formula_kernel
-from fastcnn.operations import Elementwise, elementwise_function
+from fastcnn.backends.lanes.grouping import Unsupported
+from fastcnn.operations import Elementwise, elementwise_function, own
 
 #: Elements from which on a second thread saves more time than its start takes.
 WORTH_A_THREAD = 4_000_000
@@ -30,6 +31,8 @@ STRIDES = {L.X: L.X_CHANNEL, L.Y: L.Y_CHANNEL, L.M: L.M_CHANNEL}
 
 def function(name: str) -> Any:
     """The function of that name, such as ``relu`` or ``relu_backward``."""
+    if name.removesuffix("_backward") in own.LOSSES:
+        return im2col.elementwise.function(name)
     record, is_backward = elementwise_function(name)
     if record.parameters:  # which lie by channel, not by element
         return im2col.elementwise.function(name)
@@ -41,7 +44,11 @@ def forward(record: Elementwise, x: np.ndarray, **arguments: Any) -> np.ndarray:
     if not covered(x):
         return im2col.elementwise.forward(record, x, **arguments)
     _, numbers = record.formula_of(arguments)
-    return run_steps([_forward_step(record, arguments)], numbers, x)
+    try:
+        steps = [_forward_step(record, arguments)]
+    except Unsupported:
+        return im2col.elementwise.forward(record, x, **arguments)
+    return run_steps(steps, numbers, x)
 
 
 def backward(
@@ -51,7 +58,10 @@ def backward(
     if not covered(grad_output, x):
         return im2col.elementwise.backward(record, grad_output, x, **arguments)
     formula, numbers = record.formula_of(arguments)
-    kernel = formula_kernel(record, arguments, "gradient")
+    try:
+        kernel = formula_kernel(record, arguments, "gradient")
+    except Unsupported:
+        return im2col.elementwise.backward(record, grad_output, x, **arguments)
     steps, read = [], INPUT
     # A rectifier's output tells the same as its input.
     if formula.gradient_from_output not in (None, formula.gradient):

@@ -12,6 +12,7 @@ from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes import dispatcher
 from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.context import check_arrays, make_contexts
+from fastcnn.backends.lanes.formula_table import check_compiles
 from fastcnn.backends.lanes.grouping import Unsupported
 from fastcnn.backends.lanes.kernel_table import (
     KERNELS,
@@ -28,6 +29,7 @@ from fastcnn.codegen import build
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
+from fastcnn.operations import own
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 #: Optimisers of which the engine has the update.
@@ -236,8 +238,19 @@ def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
         return None
     if kind == "sgd" and settings is not None and settings[0] != 0.0:
         return "momentum"
-    assert kind in UPDATES
+    assert kind in UPDATES or kind in own.UPDATES
     return kind
+
+
+def check_update(kind: str) -> None:
+    """Compile the update of a user's optimiser.
+
+    Raises
+    ------
+    Unsupported
+        If that fails.
+    """
+    check_compiles(f"the optimiser {kind}", kernel_source(kind))
 
 
 def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:

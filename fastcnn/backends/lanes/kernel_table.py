@@ -24,9 +24,11 @@ from fastcnn.backends.lanes import winograd_costs as winograd
 from fastcnn.backends.lanes.buffers import LANES
 from fastcnn.backends.lanes.context import kernel_entry
 from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.own_updates import own_update
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.codegen.target import blocking, tile_heights
+from fastcnn.operations import own
 
 
 def _no_tile(r: Row) -> str:
@@ -423,6 +425,8 @@ def kernel_source(key: int | str) -> Source:
             entry = kernel_entry(f"fastcnn_{kernel.symbol}", function, fixed)
             return Source(function, entry, kernel.origin)
         symbol = "_".join([function.__name__, *(n for n, value in fixed.items() if value)])
+    elif key in own.UPDATES:
+        return own_update(own.UPDATES[key])
     else:
         function = optimizers.gradient_squares if key == SQUARES else UPDATES[key]
         fixed, symbol = {}, f"update_{key}"
