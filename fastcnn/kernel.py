@@ -144,8 +144,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     Parameters
     ----------
     name : str
-        Of the class, such as ``"Huber"``; in lower case it is a name that ``fit`` takes. A later
-        loss of the same name replaces it.
+        Of the class, such as ``"Huber"``. A later loss of the same name replaces it.
     value, derivative : function
         ``value(prediction, target, **numbers)`` and its derivative by the prediction.
 
@@ -188,8 +187,7 @@ def optimizer(
     Parameters
     ----------
     name : str
-        Of the class, such as ``"Lion"``; in lower case it is a name that ``fit`` takes. A later
-        optimiser of the same name replaces it.
+        Of the class, such as ``"Lion"``. A later optimiser of the same name replaces it.
     update : function
         ``update(parameter, gradient, *slots, lr, step, **numbers)`` returns the new parameter, or a
         tuple of it and the new values of the slots. ``lr`` is the learning rate of the step, and

@@ -1,7 +1,6 @@
 """Activations, losses and optimisers that a user wrote: alike in the engine and elsewhere."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,23 +12,11 @@ from fastcnn.analysis.gradcheck import check_layer
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers import Conv2d, Flatten, Linear, Sequential, SiLU, definition
-from fastcnn.layers.activation import LAYERS
 from fastcnn.losses import LOSSES, MSELoss
-from fastcnn.operations import OPERATIONS, own
-from fastcnn.optim import OPTIMIZERS, SGD, Adam
+from fastcnn.operations import OPERATIONS
+from fastcnn.optim import SGD, Adam
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    """Leave the tables as they were."""
-    tables: list[dict[str, Any]] = [
-        OPERATIONS, LAYERS, definition.TYPES, LOSSES, own.LOSSES, OPTIMIZERS, own.UPDATES,
-    ]  # fmt: skip
-    before = [dict(table) for table in tables]
-    yield
-    for table, known in zip(tables, before, strict=True):
-        table.clear()
-        table.update(known)
+pytestmark = pytest.mark.usefixtures("own_kernels")
 
 
 def swish(x: Any, beta: float = 1.0) -> Any:
@@ -173,8 +160,6 @@ def test_a_loss(weighted: bool, caplog: pytest.LogCaptureFixture) -> None:
         assert found[backend][0] == pytest.approx(found["reference"][0], rel=1e-5)
         assert found[backend][1] == pytest.approx(found["reference"][1], abs=1e-5)
     assert not fallbacks(caplog)
-    model = network(SiLU())
-    assert fastcnn.fit(model, (x, y), epochs=1, loss="huber", diagnose=False).final["train_loss"]
 
 
 def test_half_the_squared_error_is_half_the_package_s() -> None:

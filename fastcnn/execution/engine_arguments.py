@@ -16,7 +16,7 @@ RMSPROP_SLOTS = ("square_avg", "momentum_buffer", "grad_avg")
 
 def loss_key(loss: Loss) -> tuple[Any, ...]:
     """What the planner needs of a loss."""
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     arguments = dict(loss.arguments)
     if loss.operation in own.LOSSES:
@@ -29,8 +29,7 @@ def loss_key(loss: Loss) -> tuple[Any, ...]:
 
 def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
     """The numbers that the interpreter's update reads."""
-    from fastcnn.backends.lanes.engine import KINDS, check_update
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes import OPTIMIZERS, Unsupported, check_update
 
     o: Any = optimizer
     kind = getattr(optimizer, "kind", None)
@@ -39,7 +38,7 @@ def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndar
         check_update(kind)
         numbers = [getattr(o, number.name) for number in own.UPDATES[kind].arguments]
         return np.array([*numbers, *[0.0] * (5 - len(numbers)), clip])
-    if kind not in KINDS or kind is None:
+    if kind not in OPTIMIZERS:
         raise Unsupported(f"the optimiser {type(optimizer).__name__}")
     if kind == "sgd":
         return np.array([o.momentum, 0.0, 0.0, o.weight_decay, float(o.nesterov), clip])
@@ -61,7 +60,7 @@ def engine_slots(
 
 def engine_weights(sample_weight: np.ndarray | None, count: int) -> np.ndarray:
     """Weights of samples as the losses read them."""
-    from fastcnn.backends.lanes.engine import NO_WEIGHTS
+    from fastcnn.backends.lanes import NO_WEIGHTS
 
     if sample_weight is None:
         return NO_WEIGHTS
