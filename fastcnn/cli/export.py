@@ -35,11 +35,11 @@ def export(
 ) -> None:
     """Write a trained network for other tools: ONNX, PyTorch's state_dict, or one C99 file.
 
-    The ONNX file takes normalised images of shape (batch, C, H, W) and gives logits. The
-    safetensors file has PyTorch's keys and layouts, for safetensors.torch.load_file and
-    load_state_dict. The C file needs no library: its NAME_predict takes an image as it is, floats
-    or bytes, and gives the probabilities; with --int8 it computes in integers, a quarter of the
-    size, and the accuracy before and after is printed.
+    The ONNX file takes images of shape (batch, C, H, W) as the network does, those of a network
+    trained on bytes divided by 255, and gives logits. The safetensors file has PyTorch's keys and
+    layouts, for safetensors.torch.load_file and load_state_dict. The C file needs no library: its
+    NAME_predict takes an image as it is, floats or bytes, and gives the probabilities; with --int8
+    it computes in integers, a quarter of the size, and the accuracy before and after is printed.
 
     Examples:
 
@@ -52,7 +52,9 @@ def export(
 
     target = out or run.with_suffix(".onnx")
     if target.suffix not in KINDS:
-        raise ConfigurationError(f"--out must end in {', '.join(KINDS)}, got {target.name!r}")
+        raise ConfigurationError(
+            f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {target.name!r}"
+        )
     given = {"--int8": int8, "--calibration": calibration, "--data-dir": data_dir}
     for option, value in given.items():
         if value and (target.suffix != ".h" or not int8):
@@ -75,10 +77,18 @@ def export(
 
         save_state(model, target)
     console.print(
-        f"written: {escape(str(target))}; its input is what preprocessing makes of images: "
-        f"{saved.normalisation.describe()}",
+        f"written: {escape(str(target))}; {_input(saved, target)}",
         soft_wrap=True,
     )
+
+
+def _input(saved: "Run", target: Path) -> str:
+    """What is to be given to the exported network."""
+    rule = saved.normalisation
+    if target.suffix == ".safetensors":
+        return f"the network takes {rule.describe()}"
+    units = "floats, bytes divided by 255" if rule.takes_bytes else "floats as in training"
+    return f"its input are {units}" + ("" if rule.is_identity else "; it normalises them itself")
 
 
 def _export_c(
@@ -105,14 +115,10 @@ def _export_c(
 
 def _data(saved: "Run", data_dir: Path | None) -> tuple[Any, Any]:
     """The run's training and test set."""
-    from fastcnn.data import load
-
-    described = saved.config["data"]
-    name = str(described.get("source") or described["name"])
-    sets = load(name, data_dir=data_dir, pictures=saved.normalisation.pictures)
     classes = saved.classes
     train, test = (
-        part if part.classes == classes else part.select_classes(classes) for part in sets
+        part if part.classes == classes else part.select_classes(classes)
+        for part in saved.load_data(data_dir)
     )
     return train, test
 

@@ -18,18 +18,60 @@ SHOWN_EPOCHS = 10
 LOSS_UNITS = {"cross_entropy": "cross-entropy (nats)", "mse": "mean squared error"}
 
 
+class Record(dict[str, Any]):
+    """What was recorded of an epoch or a step: a dict whose entries are attributes as well.
+
+    >>> Record(epoch=1, train_loss=0.5).train_loss
+    0.5
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            known = ", ".join(self)
+            raise AttributeError(f"no record of {name!r}: there are {known}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
+
+
+class EpochRecord(Record):
+    """What was recorded of an epoch."""
+
+    kind: str
+    epoch: int
+    train_loss: float
+    train_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    seconds: float
+    samples_per_second: float
+
+
+class StepRecord(Record):
+    """What was recorded of a step."""
+
+    kind: str
+    epoch: int
+    step: int
+    loss: float
+    lr: float
+
+
 @dataclass
 class History:
     """Records of a training run.
 
     Attributes
     ----------
-    epochs : list of dict
+    epochs : list of EpochRecord
         One record an epoch: ``kind`` ("epoch"), ``epoch`` (from 1), ``train_loss``,
         ``train_accuracy`` (means over the epoch's batches, each before its update), ``test_loss``,
         ``test_accuracy`` (None without test data), ``seconds`` (training alone),
         ``samples_per_second``. Accuracies are fractions, and None where targets are not classes.
-    steps : list of dict
+        Entries are attributes too: ``history.final.test_accuracy``.
+    steps : list of StepRecord
         One record a step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
     status : str
         "running", "finished", "interrupted" or "failed".
@@ -41,8 +83,8 @@ class History:
         The operation of the loss, such as "cross_entropy" or "mse".
     """
 
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
     status: str = "running"
     stop_reason: str | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -53,9 +95,9 @@ class History:
         return [epoch[name] for epoch in self.epochs]
 
     @property
-    def final(self) -> dict[str, Any]:
+    def final(self) -> EpochRecord:
         """The last epoch's record; empty before the first epoch ended."""
-        return self.epochs[-1] if self.epochs else {}
+        return self.epochs[-1] if self.epochs else EpochRecord()
 
     @property
     def loss_unit(self) -> str:

@@ -20,7 +20,7 @@ from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
 from fastcnn.training.finite import not_finite
-from fastcnn.training.history import History
+from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
@@ -181,8 +181,8 @@ class TrainingLoop:
         if not self.world.is_root:
             state = Checkpoint.from_bytes(content, Path("rank 0")).state
             self.load_state_dict(state["loop"])
-            self.history.epochs[:] = state["history"]["epochs"]
-            self.history.steps[:] = state["history"]["steps"]
+            self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
+            self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
     def run(self, feed: Feed, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
@@ -239,16 +239,16 @@ class TrainingLoop:
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
             self._agree()
-        record: dict[str, Any] = {
-            "kind": "epoch",
-            "epoch": progress.epoch,
-            "train_loss": progress.loss_sum / progress.weight_sum,
-            "train_accuracy": progress.correct / progress.seen if self.has_accuracy else None,
-            "test_loss": None,
-            "test_accuracy": None,
-            "seconds": progress.seconds,
-            "samples_per_second": progress.rate,
-        }
+        record = EpochRecord(
+            kind="epoch",
+            epoch=progress.epoch,
+            train_loss=progress.loss_sum / progress.weight_sum,
+            train_accuracy=progress.correct / progress.seen if self.has_accuracy else None,
+            test_loss=None,
+            test_accuracy=None,
+            seconds=progress.seconds,
+            samples_per_second=progress.rate,
+        )
         if self.world.size > 1:
             # Other processors may round otherwise: no process may drift away.
             for value in self.model.state_dict().values():
@@ -354,9 +354,14 @@ class TrainingLoop:
             if not np.isfinite(loss) or np.isinf(norms[index]):
                 raise NonFiniteError(self._explain(first + index, loss, lr, norms[index]))
             self.history.steps.append(
-                {"kind": "step", "epoch": self.progress.epoch, "step": first + index,
-                 "loss": float(loss), "lr": float(lr)}
-            )  # fmt: skip
+                StepRecord(
+                    kind="step",
+                    epoch=self.progress.epoch,
+                    step=first + index,
+                    loss=float(loss),
+                    lr=float(lr),
+                )
+            )
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"

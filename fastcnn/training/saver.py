@@ -15,7 +15,7 @@ from fastcnn.errors import CheckpointError, RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.training.checkpoints import Checkpoint, differences
-from fastcnn.training.history import History, read_records
+from fastcnn.training.history import EpochRecord, History, StepRecord, read_records
 from fastcnn.weights import weights_to_bytes
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
         if record["epoch"] <= epochs + (record["kind"] == "step")
         and (record["kind"] != "step" or record["step"] <= steps)
     ]
-    history.steps[:] = [record for record in kept if record["kind"] == "step"]
-    history.epochs[:] = [record for record in kept if record["kind"] == "epoch"]
+    history.steps[:] = [StepRecord(record) for record in kept if record["kind"] == "step"]
+    history.epochs[:] = [EpochRecord(record) for record in kept if record["kind"] == "epoch"]
     for kind, found, count in (("step", history.steps, steps), ("epoch", history.epochs, epochs)):
         in_order = all(record[kind] == place for place, record in enumerate(found, start=1))
         if len(found) != count or not in_order:

@@ -1,5 +1,6 @@
 """What arrays of others are taken for: layouts, units, labels."""
 
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,25 @@ def test_names_of_classes_survive(tmp_path: Path) -> None:
         data.read_npz(tmp_path / "b.npz")
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 3), (8, 8, 8), (16, 20, 30), (4, 6, 6), (1, 5, 4)])
+def test_images_of_any_shape_survive(shape: tuple[int, ...], tmp_path: Path) -> None:
+    images = GENERATOR.integers(0, 256, (4, *shape)).astype(np.uint8)
+    first = Dataset(images, np.array([0, 1, 0, 1]), ("0", "1"), Preprocessing(), "a")
+    data.write_npz(tmp_path / "a.npz", first, first)
+    assert (data.read_npz(tmp_path / "a.npz")[1].images == images).all()
+
+
+def test_a_file_may_say_its_layout(tmp_path: Path) -> None:
+    x, y = GENERATOR.integers(0, 256, (6, 8, 8, 8)).astype(np.uint8), np.arange(6) % 2
+    good = {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    np.savez(tmp_path / "a.npz", **good, layout="NHWC")
+    assert (data.read_npz(tmp_path / "a.npz")[0].images == x.transpose(0, 3, 1, 2)).all()
+    assert (data.read_npz(tmp_path / "a.npz", layout="NCHW")[0].images == x).all()
+    np.savez(tmp_path / "a.npz", **good, layout="HWCN")
+    with pytest.raises(ConfigurationError, match="layout must be NCHW or NHWC, got 'HWCN'"):
+        data.read_npz(tmp_path / "a.npz")
+
+
 def test_statistics_are_exact() -> None:
     images = np.zeros((1000, 2, 3, 3), np.uint8)
     images[0, 0, 0, 0] = 1
@@ -254,3 +274,18 @@ def test_sizes_in_archives_are_checked_before_memory_is_taken(tmp_path: Path) ->
     path.write_bytes(magic)
     with pytest.raises(DataError, match="it is a single array"):
         data.read_npz(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_archive_takes_no_more_memory_than_its_images(save: Any, tmp_path: Path) -> None:
+    images, labels = np.zeros((20_000, 16, 16), np.uint8), np.arange(20_000) % 2
+    images[:, 3] = np.arange(16)
+    save(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images[:4], y_test=labels[:4])
+    tracemalloc.start()
+    try:
+        train, _ = data.read_npz(tmp_path / "a.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (train.images[:, 0] == images).all()
+    assert peak < 3 * 2**20 + 1.5 * (images.nbytes + labels.nbytes)

@@ -154,6 +154,10 @@ def _reduce(r: Row) -> Cost:
     return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
 
 
+def _sum_places(r: Row) -> Cost:
+    return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
+
+
 def _statistics(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
     """Work over channels: floats read of each block, and written for each channel."""
 
@@ -368,6 +372,7 @@ KERNELS: dict[int, Kernel] = {
     ),
     L.K_MSE: Kernel(losses.mean_squared_error, "squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
     L.K_REDUCE: Kernel(dense.reduce_partials, "sum over blocks", _reduce, _sizes_of(L.OUT)),
+    L.K_SUM_PLACES: Kernel(dense.sum_places, "sum over places", _sum_places, _sizes_of(L.OUT)),
     L.K_OUTPUT: Kernel(outputs.write_output, "output", _vector(0, 1, 1), _sizes_of(L.IN)),
     L.K_OUTPUT_GRADIENT: Kernel(
         inputs.gather_gradient, "gather gradient", _vector(0, 1, 1), _sizes_of(L.IN)
