@@ -11,7 +11,7 @@ import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import ShapeError
 from fastcnn.execution import loss_and_gradients
-from fastcnn.execution.lanes import make_engine
+from fastcnn.execution.engines import make_engine
 from fastcnn.layers import (
     ELU,
     GELU,

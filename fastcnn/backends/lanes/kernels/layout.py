@@ -1,0 +1,106 @@
+"""Columns of a program row: the words in which the planner speaks to the kernels.
+
+A row is ``WIDTH`` int64. Offsets count floats of the arena; an address is ``offset + block *
+block_stride + slot * slot_stride``: buffers that outlive a block's pass have a block stride, those
+that do not have a slot for each thread.
+"""
+
+import numpy as np
+
+WIDTH = 56
+
+# Columns that all kernels share.
+KERNEL = 0
+X, X_BLOCK, X_SLOT = 1, 2, 3
+Y, Y_BLOCK, Y_SLOT = 4, 5, 6
+M, M_BLOCK, M_SLOT = 7, 8, 9
+W, BIAS = 10, 11
+TAPS, TAP_TABLE = 12, 13
+POSITIONS, X_TABLE, Y_TABLE = 14, 15, 16
+GROUPS, CHANNELS = 17, 18
+X_GROUP, X_CHANNEL, Y_CHANNEL = 19, 20, 21
+RELU, MODE = 22, 23
+IN, OUT = 24, 25
+EXTRA, EXTRA_BLOCK = 26, 27
+KEY, THRESHOLD = 28, 29
+SCALE = 30
+M_TABLE, M_CHANNEL = 31, 32
+Z, Z_BLOCK, Z_SLOT, Z_TABLE, Z_CHANNEL = 33, 34, 35, 36, 37
+BATCH, RUNNING = 38, 39
+X_ROW, Y_ROW = 40, 41
+#: Of maps that are taken in strips of rows: rows of X, pixels in a row of Y, zeros of padding.
+X_ROWS, Y_WIDTH, TOP, LEFT = 42, 43, 44, 45
+#: Rows of the highest strip; where the table of strips stands.
+STRIP_ROWS, STRIP_TABLE = 46, 47
+#: Rows of a convolution's kernel.
+KERNEL_ROWS = 48
+
+# Kernels.
+(
+    K_INPUT,
+    K_PACK,
+    K_CONV,
+    K_WEIGHT_GRADIENT,
+    K_BIAS_GRADIENT,
+    K_MAX_POOL,
+    K_MAX_POOL_BACKWARD,
+    K_AVG_POOL,
+    K_AVG_POOL_BACKWARD,
+    K_UNPOOL,
+    K_COPY,
+    K_DROPOUT,
+    K_LINEAR,
+    K_LINEAR_BACKWARD,
+    K_TRANSPOSE,
+    K_OUTER,
+    K_LINEAR_BIAS_GRADIENT,
+    K_CROSS_ENTROPY,
+    K_MSE,
+    K_REDUCE,
+    K_OUTPUT,
+    K_ADD,
+    K_NORM_SUMS,
+    K_NORM_STATISTICS,
+    K_NORM,
+    K_NORM_GRADIENT_SUMS,
+    K_NORM_GRADIENT_STATISTICS,
+    K_NORM_GRADIENT,
+    K_WINOGRAD2D_WEIGHTS,
+    K_WINOGRAD2D,
+    K_WINOGRAD2D_GRADIENT,
+    K_WINOGRAD2D_WEIGHT_GRADIENT,
+    K_WINOGRAD2D_REDUCE,
+    K_WINOGRAD1D_WEIGHTS,
+    K_WINOGRAD1D,
+    K_WINOGRAD1D_TRANSPOSED,
+    K_WINOGRAD1D_GRADIENT,
+    K_WINOGRAD1D_REDUCE,
+    K_IMAGE,
+    K_GATHER,
+    K_CLEAR,
+    K_MATRIX_VECTOR,
+    K_OUTPUT_GRADIENT,
+    K_SUM_PLACES,
+) = range(44)
+
+#: From here on kernels are made of the formulas of element-wise operations.
+FIRST_FORMULA = 64
+
+# Modes of K_CONV.
+PLAIN, MASKED, POOLED = 0, 1, 2
+#: Modes of K_DROPOUT.
+ELEMENTS, WHOLE_CHANNELS = 0, 1
+#: Modes of the statistics of batch normalisation.
+OF_BATCH, FROZEN = 0, 1
+
+#: Positions in a table are padded to a multiple of this by repeating the last.
+POSITION_PAD = 16
+
+
+def row(kernel: int, **columns: int) -> np.ndarray:
+    """A program row from columns by their names in lower case."""
+    values = np.zeros(WIDTH, np.int64)
+    values[KERNEL] = kernel
+    for name, value in columns.items():
+        values[globals()[name.upper()]] = value
+    return values

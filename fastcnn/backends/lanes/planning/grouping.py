@@ -1,0 +1,96 @@
+"""Which nodes of a network run together, and which stages of a pass they belong to."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fastcnn.backends.graph import Graph, Node
+from fastcnn.operations import OPERATIONS
+
+
+class Unsupported(Exception):
+    """The engine does not cover this network; another backend must run it."""
+
+
+@dataclass
+class Group:
+    """Nodes that run as one: an operation with what is fused behind it.
+
+    Attributes
+    ----------
+    sources : tuple of int
+        The nodes whose outputs are read.
+    target : int
+        The last node, whose output is what the others see.
+    members : list of int
+        All nodes of the group.
+    relu, pooled : bool
+        Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused behind the operation.
+    whole : bool
+        Whether all threads share the whole batch out among them; otherwise each has its blocks.
+    reads, writes : int
+        Stages of the forward pass. Between two stages every thread has finished all blocks; what
+        is written in one stage and read in the same one may be forgotten behind each block.
+    """
+
+    operation: str
+    node: Node
+    sources: tuple[int, ...]
+    target: int
+    relu: bool = False
+    pooled: bool = False
+    whole: bool = False
+    reads: int = 0
+    writes: int = 0
+    members: list[int] = field(default_factory=list)
+
+    @property
+    def source(self) -> int:
+        """The only, or first, node whose output is read."""
+        return self.sources[0]
+
+
+def fuse(graph: Graph) -> list[Group]:
+    """Group nodes: ReLU behind what computes anyway, 2x2 max-pooling behind a convolution."""
+    readers = Counter(source for node in graph.nodes for source in node.inputs)
+    groups: list[Group] = []
+    makers: dict[int, Group] = {}
+    for index, node in enumerate(graph.nodes):
+        source = node.inputs[0]
+        last = makers.get(source) if readers[source] == 1 and not node.parameters else None
+        if last and not last.pooled and _fuses(last, node):
+            last.relu |= node.operation == "relu"
+            last.pooled = node.operation == "max_pool2d"
+            last.target = index
+        else:
+            last = Group(node.operation, node, node.inputs, index)
+            groups.append(last)
+        last.members.append(index)
+        makers[index] = last
+    return groups
+
+
+def _fuses(last: Group, node: Node) -> bool:
+    if node.operation == "relu":
+        return OPERATIONS[last.operation].fuses_relu and not last.relu
+    arguments = node.arguments
+    return last.operation == "conv2d" and node.operation == "max_pool2d" and (
+        arguments["kernel_size"] == arguments["stride"] == (2, 2) and arguments["padding"] == (0, 0)
+    )  # fmt: skip
+
+
+def number_stages(groups: list[Group], training: bool) -> None:
+    """Set each group's stages.
+
+    A linear layer takes many blocks at once, in a stage of its own; batch normalisation by the
+    batch's statistics ends a stage between its sums and what it makes of them.
+    """
+    stage = 0
+    for group in groups:
+        if group.operation == "linear":
+            group.reads = group.writes = stage + 1
+            stage += 2
+        elif group.node.takes_batch_statistics(training):
+            group.reads, group.writes = stage, stage + 1
+            stage += 1
+        else:
+            group.reads = group.writes = stage
