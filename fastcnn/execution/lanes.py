@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph
-from fastcnn.errors import DataError
 from fastcnn.execution.checks import as_target, check_statistics
 from fastcnn.execution.engine_arguments import (
     engine_slots,
@@ -387,8 +386,6 @@ class LanesExecutor:
             target = as_target(self.loss, labels, len(images), self.graph, np.float32)
             self._source = (images, labels)
             self._arrays = (stored_images(images), engine_targets(self.loss, target, labels))
-        if len(order) and not 0 <= np.min(order) <= np.max(order) < len(images):
-            raise DataError(f"order must index the {len(images)} images")
         self.engine().normalise(*input_factors(normalisation, images))
         return np.ascontiguousarray(order, np.int64)
 

@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes import compiled, interpreter, optimizer_kernels
 from fastcnn.backends.lanes.buffers import LANES, Buffer
+from fastcnn.backends.lanes.door import check_program, check_run, check_update, needs
 from fastcnn.backends.lanes.lowering import lower
 from fastcnn.backends.lanes.program import Program
 from fastcnn.backends.lanes.threads import FAILED, PATIENCE, SPINS
@@ -78,6 +79,8 @@ class Engine:
         self.program: Program = lower(graph, batch, places, threads, **build)
         has_gradient = self.program.output_gradient is not None
         self.gradient = np.zeros_like(parameters) if has_gradient else NO_FLOATS
+        check_program(self.program, parameters, self.gradient, self.running)
+        self._needs = needs(self.program, self.program.phases)
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
@@ -119,19 +122,31 @@ class Engine:
 
         ``threads`` may be less than the engine was planned for. ``first_sample`` is the place of
         the first sample in a batch that several processes share; dropout depends on it.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If an array does not fit the program, or indices or labels are out of range.
         """
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
         steps = len(rates)
+        wants = self._needs if phases is None else needs(self.program, phases)
         phases = self.program.phases if phases is None else phases
+        settings = np.zeros(6) if settings is None else settings
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
+        check_run(wants, self.program.batch, images, {
+            "order": order, "rates": rates, "labels": labels, "targets": targets,
+            "weights": weights, "outputs": outputs, "settings": settings,
+        })  # fmt: skip
+        check_update(kind, settings, self.parameters.size, self.gradient, first, second)
         arguments = (
             phases, self.program.rows, self.arena, self.program.tables, self.parameters,
             self.gradient, first, second,
-            KINDS[kind], np.zeros(6) if settings is None else settings, rates, seed, first_step,
+            KINDS[kind], settings, rates, seed, first_step,
             first_sample, self.program.batch, len(order), order,
             flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
             labels, targets, weights, outputs, losses, hits, norms,
