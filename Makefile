@@ -55,14 +55,14 @@ bench: .venv/installed-test
 	$(BIN)/python -m pytest bench -q --benchmark-only
 	$(BIN)/fastcnn bench $(ARGS)
 
-# All figures of docs/benchmarks.md and README, measured anew, in less than 20 minutes on two cores.
+# Measures all figures of docs/benchmarks.md and README again, in less than 20 minutes on two cores.
 # ARGS=--quick tries it out.
 bench-report: .venv/installed-peers
-	$(BIN)/fastcnn bench all --out docs/benchmarks $(ARGS)
+	$(BIN)/python -m bench all --out docs/benchmarks $(ARGS)
 	for model in report lenet5 vgg_small resnet8; do \
 	    $(BIN)/fastcnn profile $$model --out docs/benchmarks $(ARGS) || exit 1; \
 	done
-	$(BIN)/python scripts/benchmark_page.py
+	$(BIN)/python -m bench.write_page
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -69,7 +69,6 @@ def test_operation(benchmark: Any, name: str, direction: str, backend: str) -> N
 def test_training_step(benchmark: Any, backend: str) -> None:
     """Forward, loss, backward and update of the report's network."""
     import fastcnn
-    from fastcnn.data import Normalisation
     from fastcnn.execution import make_executor
     from fastcnn.optim import SGD
 
@@ -81,9 +80,7 @@ def test_training_step(benchmark: Any, backend: str) -> None:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (SAMPLES, 1, 28, 28)).astype(np.uint8)
     labels = generator.integers(0, 3, SAMPLES)
-    arguments = (
-        images, labels, np.arange(SAMPLES), np.array([0.01]), Normalisation.identity(1),
-    )  # fmt: skip
+    arguments = (images, labels, np.arange(SAMPLES), np.array([0.01]))
     benchmark.group = "training step, report's network"
     benchmark.pedantic(
         executor.train_steps, arguments,

@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import secrets
+import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -55,6 +56,26 @@ def cache_folder() -> Path:
             return folder
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"fastcnn-{user}"
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's content. FIFOs and devices, which may never end, are refused.
+
+    Raises
+    ------
+    OSError
+        If the file is missing, cannot be read or is not a regular file.
+    """
+    path = expanded(path)
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # Opening a FIFO would wait for somebody who writes into it.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def atomic_write(path: str | Path, content: bytes) -> None:

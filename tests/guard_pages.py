@@ -98,17 +98,6 @@ def guarded_engine(at_end: bool) -> Iterator[Counter[str]]:
         engine.run_threads = original
 
 
-class Unchanged:
-    """The normalisation that changes nothing."""
-
-    def __init__(self, channels: int) -> None:
-        self.mean, self.std = (0.0,) * channels, (1.0,) * channels
-
-    def apply(self, images: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-        """Bytes become numbers from 0 to 1."""
-        return images.astype(dtype) / (255 if images.dtype == np.uint8 else 1)
-
-
 def run_case(case: Case, at_end: bool) -> None:
     """Train, differentiate, predict, and call each layer's operation by itself."""
     model, x, batch = case.model, case.x, case.batch
@@ -118,12 +107,9 @@ def run_case(case: Case, at_end: bool) -> None:
     )  # fmt: skip
     # Two steps, of which the second has a few samples.
     count = 2 * batch - (batch // 3 if batch > 3 else 0)
-    unchanged = Unchanged(x.shape[1])
-    results = executor.train_steps(
-        x, case.y, np.arange(count), np.full(2, 1e-3), unchanged, case.weights
-    )
+    results = executor.train_steps(x, case.y, np.arange(count), np.full(2, 1e-3), case.weights)
     _whole("a loss", results.losses)
-    _, _, gradient = executor.gradient(x, case.y, np.arange(batch), unchanged, case.weights)
+    _, _, gradient = executor.gradient(x, case.y, np.arange(batch), case.weights)
     _whole("a gradient", gradient)
     executor.update(gradient, 1e-3)
     _whole("a parameter", model.parameter_vector)

@@ -15,13 +15,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
     "backends": set(),
-    "layers": {"arguments", "backends", "notebook"},
+    "layers": {"arguments", "backends", "data", "notebook", "weights"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},
     "functional": {"arguments", "backends"},
     "optim": set(),
-    "execution": {"arguments", "backends", "layers", "losses", "optim"},
+    "execution": {"arguments", "backends", "data", "layers", "losses", "optim"},
     "data": {"backends"},
     "training": {
         "backends",
@@ -34,6 +34,7 @@ ALLOWED = {
         "models",
         "notebook",
         "optim",
+        "weights",
     },
     "study": {
         "analysis",
@@ -48,7 +49,7 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "extras", "layers"},
+    "interop": {"backends", "data", "extras", "layers", "weights"},
     "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
@@ -79,6 +80,7 @@ ALLOWED = {
     "notebook": set(),
     "errors": set(),
     "files": set(),
+    "weights": set(),
     "text_table": set(),
     "cores": set(),
 }

@@ -19,7 +19,7 @@ def main(folder: Path) -> None:
     history = fastcnn.fit(model, train, test, epochs=3, out=folder / "run")
     print(f"test accuracy {history.final['test_accuracy']:.1%}, run in {folder / 'run'}")
 
-    images = train.normalisation.apply(test.images[:100])
+    images = test.images[:100]
     expected = model.logits(images)
 
     # The weights under PyTorch's keys, for load_state_dict.
@@ -33,7 +33,8 @@ def main(folder: Path) -> None:
 
     export_onnx(model, folder / "report.onnx")
     session = onnxruntime.InferenceSession(folder / "report.onnx")
-    (logits,) = session.run(None, {session.get_inputs()[0].name: images})
+    prepared = model.preprocessing.apply(images)
+    (logits,) = session.run(None, {session.get_inputs()[0].name: prepared})
     print(f"ONNX Runtime differs by {np.abs(logits - expected).max():.0e}")
 
 

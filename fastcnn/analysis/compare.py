@@ -13,7 +13,7 @@ from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.backends.operations import OPERATIONS
-from fastcnn.execution.checks import as_batch, as_target
+from fastcnn.execution.checks import as_batch, as_input, as_target
 from fastcnn.execution.passes import call_arguments, run_forward
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
@@ -111,7 +111,7 @@ def compare_backends(
     Comparison
     """
     loss = loss or CrossEntropyLoss()
-    x = as_batch(model, x)
+    x = as_input(model, as_batch(model, x))
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)
     few = min(reference_samples, len(x))

@@ -37,7 +37,7 @@ def _pytorch(
 ) -> Callable[[int], np.ndarray]:
     import torch
 
-    from fastcnn.benchmark.peers.pytorch import compiled, make_module
+    from fastcnn.benchmark.pytorch import compiled, make_module
 
     module = make_module(model.graph(), dict(model.state_dict()), set()).eval()
     tensor = torch.from_numpy(x)
@@ -105,7 +105,7 @@ def bench_inference(
         **{("lanes", count): _own(model, x, "lanes", count) for count in threads},
     }
     if peers and can_run("PyTorch"):
-        from fastcnn.benchmark.peers.pytorch import VARIANTS
+        from fastcnn.benchmark.pytorch import VARIANTS
 
         for variant in VARIANTS:
             for count in threads:

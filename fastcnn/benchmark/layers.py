@@ -1,4 +1,4 @@
-"""Single layers, forward and backward, of fastcnn's backends and of other libraries."""
+"""Single layers, forward and backward, of fastcnn's backends and of other peers."""
 
 import logging
 import time
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
-from fastcnn.benchmark.layer_peers import PEERS, LayerPeer
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
+from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, result_of
 
 log = logging.getLogger("fastcnn.bench")
@@ -70,7 +71,7 @@ def cases() -> Iterator[LayerCase]:
 def bench_layers(
     *,
     threads: Sequence[int],
-    libraries: Sequence[LayerPeer] = PEERS,
+    peers: Sequence[Peer] = PEERS,
     chosen: Sequence[LayerCase] | None = None,
     rounds: int = 5,
     seconds: float = 0.05,
@@ -79,7 +80,7 @@ def bench_layers(
     """Time layers on a batch that lies in memory as each contestant likes it.
 
     For ``lanes`` that is in lanes, as it lies between two layers of a network; "lanes, called
-    alone" brings the batch into lanes and the result out of them. Those of ``libraries`` that are
+    alone" brings the batch into lanes and the result out of them. Those of ``peers`` that are
     installed take part.
 
     Returns
@@ -92,14 +93,14 @@ def bench_layers(
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
-        results += _bench(case, threads, libraries, rounds, seconds, pause)
+        results += _bench(case, threads, peers, rounds, seconds, pause)
     return results
 
 
 def _bench(
     case: LayerCase,
     threads: Sequence[int],
-    libraries: Sequence[LayerPeer],
+    peers: Sequence[Peer],
     rounds: int,
     seconds: float,
     pause: float,
@@ -116,7 +117,7 @@ def _bench(
         runs: dict[tuple[str, int], LayerRun] = {}
         apart: dict[tuple[str, int], float] = {}
         refused: list[Result] = []
-        for name, count, make in _contestants(case, arrays, backward, threads, libraries):
+        for name, count, make in _contestants(case, arrays, backward, threads, peers):
             try:
                 run = make()
                 made = run.results()
@@ -125,7 +126,7 @@ def _bench(
                 log.warning("%s: %s", name, error)
                 refused.append(not_timed(note, contestant=name, threads=count, **names))
                 continue
-            is_peer = name in {peer.name for peer in libraries}
+            is_peer = name in {peer.name for peer in peers}
             difference = difference_of(case, arrays, backward, made, expected, is_peer)
             if not difference <= TOLERANCE:
                 note = f"not timed: differs by {difference:.1e}"
@@ -156,7 +157,7 @@ def _contestants(
     arrays: Arrays,
     backward: bool,
     threads: Sequence[int],
-    libraries: Sequence[LayerPeer],
+    peers: Sequence[Peer],
 ) -> Iterator[tuple[str, int, Callable[[], LayerRun]]]:
     """Name, threads and maker of each that takes part."""
     most = max(threads)
@@ -166,10 +167,10 @@ def _contestants(
         yield "lanes, called alone", most, alone
     for count in threads:
         yield "lanes", count, partial(lanes_run, case, arrays, backward, count)
-    for peer in libraries:
-        if peer.can_run and peer.takes(case, backward):
+    for peer in peers:
+        if peer.layer is not None and peer.takes_layer(case, backward) and peer.can_run:
             for count in threads if peer.on_each else (most,):
-                yield peer.name, count, partial(peer.make, case, arrays, backward, count)
+                yield peer.name, count, partial(peer.layer, case, arrays, backward, count)
 
 
 def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> Result:

@@ -3,7 +3,6 @@
 import numpy as np
 
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work
-from fastcnn.data import Normalisation
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
@@ -21,8 +20,6 @@ class OwnTrainer:
             self.model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
             backend=backend, batch_size=work.batch, threads=threads,
         )  # fmt: skip
-        channels = work.x.shape[1]
-        self.unchanged = Normalisation((0.0,) * channels, (1.0,) * channels)
         self.at = 0
         self.last = float("nan")
 
@@ -32,7 +29,7 @@ class OwnTrainer:
         order = (np.arange(self.at * batch, (self.at + steps) * batch)) % count
         with blas_threads(self.threads):
             results = self.executor.train_steps(
-                self.work.x, self.work.y, order, np.full(steps, LEARNING_RATE), self.unchanged
+                self.work.x, self.work.y, order, np.full(steps, LEARNING_RATE)
             )
         self.last = float(results.losses[-1])
         self.at += steps

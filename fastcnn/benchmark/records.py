@@ -96,6 +96,6 @@ class Records:
             raise DataError(f"{path}: not a benchmark's records ({error})") from None
 
 
-def this_command() -> str:
+def this_command(program: str = "fastcnn") -> str:
     """The command line of this process, as one would type it."""
-    return shlex.join(["fastcnn", *sys.argv[1:]])
+    return " ".join([program, shlex.join(sys.argv[1:])])

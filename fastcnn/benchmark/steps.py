@@ -3,12 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
-from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.measure import measure, timing_of
 from fastcnn.benchmark.own import OwnTrainer
+from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import Trainer, Work, largest_difference, make_work
 from fastcnn.errors import ConfigurationError
@@ -23,46 +25,21 @@ TOLERANCE = 2e-3
 #: maxima the other way, from step to step more: 5e-3 was seen, a wrong momentum gives 0.3.
 DRIFT = 5e-2
 BASELINE = "im2col"
-#: FLOPs of one sample up to which tinygrad takes part: vgg_small took it 12 ms a sample, twenty
-#: times as long as TensorFlow, and 20 s to compile.
-TINYGRAD_FLOPS = 4_000_000
 #: FLOPs of a forward pass up to which the nested loops take part: some seconds a step.
 REFERENCE_FLOPS = 6_000_000
 
 
 def contestants(
-    work: Work, threads: Sequence[int], peers: bool = True
+    work: Work, threads: Sequence[int], peers: Sequence[Peer] = PEERS
 ) -> Iterator[tuple[str, int, Callable[[], Trainer]]]:
-    """Name, threads and maker of each contestant that is installed."""
-    most = max(threads)
+    """Name, threads and maker of each contestant that works on this machine."""
     for count in threads:
         for backend in ("im2col", "lanes"):
-            yield backend, count, lambda b=backend, t=count: OwnTrainer(work, b, t)  # type: ignore[misc]
-    if peers and can_run("PyTorch"):
-        from fastcnn.benchmark.peers.pytorch import VARIANTS, TorchTrainer
-
-        for variant in VARIANTS:
-            for count in threads:
-                yield (
-                    f"PyTorch {variant}", count,
-                    lambda v=variant, t=count: TorchTrainer(work, v, t),  # type: ignore[misc]
-                )  # fmt: skip
-    if peers and can_run("JAX"):
-        from fastcnn.benchmark.peers.jax import JaxTrainer
-
-        yield "JAX jit", most, lambda: JaxTrainer(work)
-    if peers and can_run("TensorFlow"):
-        from fastcnn.benchmark.peers import tensorflow
-
-        for variant in tensorflow.VARIANTS:
-            yield (
-                f"TensorFlow {variant}", most,
-                lambda v=variant: tensorflow.TensorFlowTrainer(work, v),  # type: ignore[misc]
-            )  # fmt: skip
-    if peers and _flops(work) <= TINYGRAD_FLOPS * work.batch and can_run("tinygrad"):
-        from fastcnn.benchmark.peers.tinygrad import TinygradTrainer
-
-        yield "tinygrad", most, lambda: TinygradTrainer(work)
+            yield backend, count, partial(OwnTrainer, work, backend, count)
+    for peer in peers:
+        if peer.takes_network(work) and peer.can_run:
+            for count in threads if peer.on_each else (max(threads),):
+                yield peer.name, count, partial(peer.train, work, count)
 
 
 def bench_steps(
@@ -70,7 +47,7 @@ def bench_steps(
     batch: int,
     *,
     threads: Sequence[int],
-    peers: bool = True,
+    peers: Sequence[Peer] = PEERS,
     rounds: int = 7,
     seconds: float = 0.15,
 ) -> list[Result]:
@@ -108,7 +85,7 @@ def bench_steps(
     timings = measure(
         {key: trainer.train for key, trainer in ready.items()}, rounds=rounds, seconds=seconds
     )
-    if _flops(work) <= REFERENCE_FLOPS:
+    if work.flops <= REFERENCE_FLOPS:
         key = ("reference", 1)
         loops = _Stopwatch(work)
         difference[key], note = expected.compare(loops)
@@ -176,10 +153,3 @@ class _Stopwatch(OwnTrainer):
         began = time.perf_counter()
         super().train(steps)
         self.times.append((time.perf_counter() - began) / steps)
-
-
-def _flops(work: Work) -> int:
-    """FLOPs of one forward pass of a batch."""
-    model = work.model()
-    assert model.input_shape is not None
-    return work.batch * model.flops(model.input_shape)

@@ -35,8 +35,15 @@ class Work:
     y: np.ndarray
 
     def model(self) -> Sequential:
-        """The network with its initial weights, anew at each call."""
+        """The network with its initial weights, a new one at each call."""
         return make_model(self.name)
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of one forward pass of a batch."""
+        model = self.model()
+        assert model.input_shape is not None
+        return self.batch * model.flops(model.input_shape)
 
 
 def make_model(name: str) -> Sequential:

@@ -25,8 +25,6 @@ def evaluate(
 
     Example: fastcnn evaluate runs/20261123-120000-report
     """
-    from dataclasses import replace
-
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
     from fastcnn.data import load
@@ -41,7 +39,6 @@ def evaluate(
     _, test = load(name, data_dir=data_dir)
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
-    test = replace(test, normalisation=opened.normalisation)
     loss, accuracy, logits = run_evaluation(model, test, backend=backend)
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)

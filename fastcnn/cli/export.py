@@ -40,9 +40,8 @@ def export(
         save_state(model, target)
     else:
         raise ConfigurationError(f"--out must end in .onnx or .safetensors, got {target.name!r}")
-    mean, std = saved.normalisation.mean, saved.normalisation.std
     Console(highlight=False).print(
-        f"written: {escape(str(target))}; images are normalised by mean {mean} and std {std} of "
-        "pixels in 0..1",
+        f"written: {escape(str(target))}; its input is what preprocessing makes of images: "
+        f"{saved.preprocessing.describe()}",
         soft_wrap=True,
     )

@@ -32,7 +32,7 @@ def predict(
     model = opened.load_model()
     assert model.input_shape is not None
     pixels = np.stack([read_image(path, model.input_shape, invert=invert) for path in images])
-    probabilities = model.predict_proba(opened.normalisation.apply(pixels), backend=backend)
+    probabilities = model.predict_proba(pixels, backend=backend)
     if as_json:
         for path, row in zip(images, probabilities, strict=True):
             shares = dict(zip(opened.classes, map(float, row), strict=True))

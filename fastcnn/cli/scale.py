@@ -73,7 +73,8 @@ def scale(
                 raise ConfigurationError(f"--network must be one of {known}, got {network!r}")
         world.prepare_kernels()
         trained = MODELS[model.value](seed=0)
-        count = threads or world.threads() or 1
+        share = world.threads()  # all processes together
+        count = threads or share or 1
         cost = measure_step(trained, batch_size, count)
         total = batch_size * (world.size if weak else 1)
         name, link, made = network or "10gbit", NETWORKS[network or "10gbit"], None

@@ -27,7 +27,7 @@ def serve(
     from fastcnn.training.run import Run
 
     opened = Run.open(run)
-    answers = Answers(opened.load_model(), opened.classes, opened.normalisation, run.name)
+    answers = Answers(opened.load_model(), opened.classes, run.name)
     try:
         server = make_server(answers, port)
     except OSError as error:

@@ -3,16 +3,18 @@
 from fastcnn.data.archive import read_npz, write_npz
 from fastcnn.data.augment import Augment
 from fastcnn.data.cifar import read_cifar10, write_cifar10
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset, draw_digits
+from fastcnn.data.folders import read_folder
 from fastcnn.data.idx import read_idx, write_idx
-from fastcnn.data.images import read_folder, read_image
+from fastcnn.data.images import read_image
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.sources import load, load_default
 
 __all__ = [
     "Augment",
     "Dataset",
-    "Normalisation",
+    "Preprocessing",
     "digits_dataset",
     "draw_digits",
     "load",

@@ -1,140 +1,131 @@
 """Data sets in ``.npz`` files: the report's four arrays, and layouts that others use."""
 
 import io
-import zipfile
-import zlib
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.arrays import as_image_sets, as_label_sets
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.npy import Archive
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
+
+log = logging.getLogger("fastcnn.data")
+
+#: Names of the four arrays as Keras, MedMNIST and this package write them; a digit sequence, the
+#: names of the classes, may follow those of this package.
+PATTERNS = {
+    "train_x": r"train_x.*|[xX]_train|train_images",
+    "train_y": r"train_y.*|[yY]_train|train_labels",
+    "test_x": r"test_x.*|[xX]_test|test_images",
+    "test_y": r"test_y.*|[yY]_test|test_labels",
+}
 
 
 def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
     """Write two data sets as ``train_x012, train_y012, test_x012, test_y012``.
 
-    The suffix is the classes' names put together. Images are (N, 28, 28) if they have one
+    The suffix is the classes' names put together, if each is a digit; names that are not the
+    numbers from 0 on are in a fifth array, ``classes``. Images are (N, 28, 28) if they have one
     channel, else (N, C, H, W).
     """
-    suffix = "".join(train.classes)
+    names = train.classes
+    suffix = "".join(names) if all(len(name) == 1 and name.isdigit() for name in names) else ""
     arrays: dict[str, Any] = {}
     for part, data in (("train", train), ("test", test)):
         images = data.images[:, 0] if data.images.shape[1] == 1 else data.images
         arrays[f"{part}_x{suffix}"] = images
         arrays[f"{part}_y{suffix}"] = data.labels
+    if not suffix and names != tuple(map(str, range(len(names)))):
+        arrays["classes"] = np.array(names)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     atomic_write(path, buffer.getvalue())
 
 
-def read_npz(path: str | Path) -> tuple[Dataset, Dataset]:
+def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, Dataset]:
     """Read training and test sets from an ``.npz`` file.
 
-    Arrays are named ``train_x*, train_y*, test_x*, test_y*`` with any common suffix, or as Keras
-    has it ``x_train, y_train, x_test, y_test``. Images are (N, H, W), (N, C, H, W), (N, H, W, C)
-    or flat squares (N, H * W), as bytes, or as floats in 0..1 or 0..255; labels are integers or
-    one-hot rows.
+    Parameters
+    ----------
+    path : path
+        Arrays are named ``train_x*, train_y*, test_x*, test_y*`` with any common suffix, or
+        ``x_train, y_train, x_test, y_test`` as Keras has it, or ``train_images, train_labels,
+        test_images, test_labels`` as MedMNIST has it. Images are (N, H, W), (N, C, H, W),
+        (N, H, W, C) or flat squares (N, H * W), as bytes, or as floats in 0..1 or 0..255. Labels
+        are whole numbers of any type, (N,) or (N, 1), one-hot rows, or text. An array ``classes``
+        may name the classes.
+    layout : {"NCHW", "NHWC"}, optional
+        Where the channels of four-dimensional images are; by default told by the shape, if only
+        one of the two has 1 to 4 channels or square images.
+
+    Notes
+    -----
+    What is decided from the arrays is decided once, from the training images, for both parts, and
+    logged.
 
     Raises
     ------
     DataError
-        If the file is missing, corrupt, holds Python objects, or an array is missing or misshapen.
+        If the file is missing, corrupt, holds Python objects, or an array is missing, misshapen or
+        may mean two things.
     """
-    path = Path(path)
-    arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: a single array, not an .npz archive")
-            for part in ("train", "test"):
-                for letter in "xy":
-                    arrays[part + letter] = file[_key(file.files, part, letter, path)]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        if isinstance(error, DataError):
-            raise
-        # Numpy takes a file of another kind for a pickled one, and says how to load it.
-        reason = error if zipfile.is_zipfile(path) else "it is no zip archive"
-        raise DataError(f"{path}: cannot be read as .npz ({reason})") from None
-    train_y = _as_labels(arrays["trainy"], path)
-    test_y = _as_labels(arrays["testy"], path)
-    count = int(max(train_y.max(), test_y.max())) + 1
-    suffix = _suffix(path, arrays)
-    classes = tuple(suffix) if len(suffix) == count else tuple(map(str, range(count)))
-    images = [_as_images(arrays[part + "x"], path) for part in ("train", "test")]
-    normalisation = measure_normalisation(images[0])
-    name = path.stem
+    path = expanded(path)
+    with Archive(path) as archive:
+        keys = _keys(archive.names, path)
+        arrays = {part: archive.read(key) for part, key in keys.items()}
+        names = archive.read("classes") if "classes" in archive.names else None
+    train_y, test_y, classes = as_label_sets(
+        arrays["train_y"], arrays["test_y"],
+        (f"{path}: {keys['train_y']}", f"{path}: {keys['test_y']}"),
+    )  # fmt: skip
+    classes = _named(classes, names, keys["train_x"].removeprefix("train_x"), path)
+    train_x, test_x, notes = as_image_sets(
+        arrays["train_x"], arrays["test_x"],
+        (f"{path}: {keys['train_x']}", f"{path}: {keys['test_x']}"), layout,
+    )  # fmt: skip
+    for note in notes:
+        log.warning("%s", note)
+    preprocessing = Preprocessing.measure(train_x)
     return (
-        Dataset(images[0], train_y, classes, normalisation, name),
-        Dataset(images[1], test_y, classes, normalisation, name),
+        Dataset(train_x, train_y, classes, preprocessing, path.stem),
+        Dataset(test_x, test_y, classes, preprocessing, path.stem),
     )
 
 
-def measure_normalisation(images: np.ndarray) -> Normalisation:
-    """Mean and standard deviation of each channel, rounded to four digits."""
-    unit = 255.0 if images.dtype == np.uint8 else 1.0
-    axes = (0, 2, 3)
-    mean = images.mean(axis=axes, dtype=np.float64) / unit
-    std = images.std(axis=axes, dtype=np.float64) / unit
-    return Normalisation(
-        tuple(round(float(value), 4) for value in mean),
-        tuple(round(float(value), 4) or 1.0 for value in std),
-    )
-
-
-def _key(names: list[str], part: str, letter: str, path: Path) -> str:
-    found = [name for name in names if name.startswith(f"{part}_{letter}")]
-    found += [name for name in names if name == f"{letter}_{part}"]
-    if len(found) != 1:
+def _named(
+    classes: tuple[str, ...], names: np.ndarray | None, suffix: str, path: Path
+) -> tuple[str, ...]:
+    """The names of classes that an archive gives: in an array, or in the names of its arrays."""
+    if names is None:
+        fits = suffix.isdigit() and len(set(suffix)) == len(suffix) == len(classes)
+        return tuple(suffix) if fits else classes
+    given = tuple(map(str, names.ravel().tolist()))
+    if names.dtype.kind != "U" or len(given) < len(classes) or len(set(given)) != len(given):
         raise DataError(
-            f"{path}: needs one array named {part}_{letter}... (as train_x012) or "
-            f"{letter}_{part}, has {', '.join(names) or 'none'}"
+            f"{path}: classes must be {len(classes)} different names, got {names.dtype} of shape "
+            f"{names.shape}"
         )
-    return found[0]
+    return given
 
 
-def _suffix(path: Path, arrays: dict[str, np.ndarray]) -> str:
-    with np.load(path, allow_pickle=False) as file:
-        name = _key(file.files, "train", "x", path)
-    suffix = name.removeprefix("train_x")
-    return suffix if suffix != name and suffix.isdigit() else ""
-
-
-def _as_labels(labels: np.ndarray, path: Path) -> np.ndarray:
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
-            raise DataError(f"{path}: labels of shape {labels.shape} are not one-hot rows")
-        return labels.argmax(axis=1).astype(np.int64)
-    labels = labels.reshape(len(labels)) if labels.ndim == 2 else labels
-    whole = labels.astype(np.int64) if labels.dtype.kind in "iuf" else None
-    if whole is None or labels.ndim != 1 or (whole != labels).any() or labels.size == 0:
-        raise DataError(f"{path}: labels must be whole numbers, got {labels.dtype} {labels.shape}")
-    if whole.min() < 0:
-        raise DataError(f"{path}: labels must not be negative, got {whole.min()}")
-    return whole
-
-
-def _as_images(images: np.ndarray, path: Path) -> np.ndarray:
-    if images.ndim == 2:
-        side = round(images.shape[1] ** 0.5)
-        if side * side != images.shape[1]:
-            raise DataError(f"{path}: rows of {images.shape[1]} values are no square images")
-        images = images.reshape(-1, side, side)
-    if images.ndim == 3:
-        images = images[:, None]
-    elif images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    if images.ndim != 4 or images.dtype.kind not in "uifb":
-        raise DataError(f"{path}: images have {images.dtype} of shape {images.shape}")
-    if images.dtype.kind == "f":
-        images = np.ascontiguousarray(images, np.float32)
-        if not np.isfinite(images).all():
-            raise DataError(f"{path}: images contain NaN or infinity")
-        return images / np.float32(255) if images.size and images.max() > 1.5 else images
-    if images.size and (images.min() < 0 or images.max() > 255):
-        raise DataError(f"{path}: pixels lie in {images.min()}..{images.max()}, not in 0..255")
-    return np.ascontiguousarray(images, np.uint8)
+def _keys(names: list[str], path: Path) -> dict[str, str]:
+    """The names of the four arrays."""
+    keys = {}
+    for part, pattern in PATTERNS.items():
+        found = [name for name in names if re.fullmatch(pattern, name)]
+        if len(found) != 1:
+            letter = part[-1]
+            kind = part.removesuffix(f"_{letter}")
+            raise DataError(
+                f"{path}: needs one array named {part}... (as {part}012), {letter}_{kind} or "
+                f"{kind}_{'images' if letter == 'x' else 'labels'}, has "
+                f"{', '.join(names[:20]) or 'none'}"
+            )
+        keys[part] = found[0]
+    return keys

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write
 
@@ -22,7 +23,7 @@ CLASSES: tuple[str, ...] = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 #: Mean and deviation of each channel of the training images.
-NORMALISATION = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+PREPROCESSING = Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
 def is_cifar10(path: str | Path) -> bool:
@@ -62,8 +63,8 @@ def read_cifar10(path: str | Path) -> tuple[Dataset, Dataset]:
     images = np.concatenate([parts[name][0] for name in TRAIN_FILES])
     labels = np.concatenate([parts[name][1] for name in TRAIN_FILES])
     return (
-        Dataset(images, labels, classes, NORMALISATION, "cifar10"),
-        Dataset(*parts[TEST_FILE], classes, NORMALISATION, "cifar10"),
+        Dataset(images, labels, classes, PREPROCESSING, "cifar10"),
+        Dataset(*parts[TEST_FILE], classes, PREPROCESSING, "cifar10"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Images with labels, and how they are normalised."""
+"""Images with labels, and how they become a network's input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,39 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Maps stored images to network input: ``(value - mean) / std`` for each channel.
-
-    Bytes are first divided by 255, so ``mean`` and ``std`` are those of values in 0..1.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
-            raise DataError(f"normalisation needs one mean and one positive std a channel: {self}")
-
-    @classmethod
-    def identity(cls, channels: int) -> "Normalisation":
-        """Leave values as they are (bytes are still divided by 255)."""
-        return cls((0.0,) * channels, (1.0,) * channels)
-
-    def apply(self, images: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-        """Normalised copy of images of shape (N, C, ...), as floating-point ``dtype``."""
-        shape = (1, -1) + (1,) * (images.ndim - 2)
-        unit = 255.0 if images.dtype == np.uint8 else 1.0
-        scale = np.array([1.0 / (unit * std) for std in self.std], dtype).reshape(shape)
-        pairs = zip(self.mean, self.std, strict=True)
-        shift = np.array([-mean / std for mean, std in pairs], dtype).reshape(shape)
-        normalised = images.astype(dtype)
-        normalised *= scale
-        normalised += shift
-        return normalised
 
 
 @dataclass(frozen=True)
@@ -53,8 +22,11 @@ class Dataset:
         Indices into ``classes``.
     classes : tuple of str
         Names of the classes.
-    normalisation : Normalisation
+    preprocessing : Preprocessing
+        What ``fit`` gives the model that it trains on these images.
     name : str
+    files : tuple of str
+        For pictures, the path of each one's file within the data set's folder; else empty.
 
     Raises
     ------
@@ -65,8 +37,9 @@ class Dataset:
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
-    normalisation: Normalisation
+    preprocessing: Preprocessing
     name: str = "data"
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -86,9 +59,9 @@ class Dataset:
                 f"{self.name}: labels {labels.min()}..{labels.max()} do not index "
                 f"{len(self.classes)} classes"
             )
-        if len(self.normalisation.mean) != images.shape[1]:
+        if self.preprocessing.mean and len(self.preprocessing.mean) != images.shape[1]:
             raise DataError(
-                f"{self.name}: normalisation has {len(self.normalisation.mean)} channels, "
+                f"{self.name}: preprocessing has {len(self.preprocessing.mean)} channels, "
                 f"images have {images.shape[1]}"
             )
 
@@ -102,7 +75,8 @@ class Dataset:
 
     def subset(self, indices: Any) -> "Dataset":
         """The images at ``indices`` (integers, booleans or a slice)."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        files = tuple(np.array(self.files, object)[indices]) if self.files else ()
+        return replace(self, images=self.images[indices], labels=self.labels[indices], files=files)
 
     def select_classes(self, names: Sequence[Any]) -> "Dataset":
         """Only the classes of these names, relabelled 0, 1, ... in the order given.
@@ -125,4 +99,4 @@ class Dataset:
         kept = labels >= 0
         if not kept.any():
             raise DataError(f"{self.name} has no image of classes {wanted}")
-        return replace(self, images=self.images[kept], labels=labels[kept], classes=wanted)
+        return replace(self.subset(kept), labels=labels[kept], classes=wanted)

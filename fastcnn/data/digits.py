@@ -7,7 +7,8 @@ with a pen of random width; noise and blur vary. Sizes and centring follow MNIST
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
 
 SIZE = 28
@@ -146,12 +147,11 @@ def digits_dataset(
     images, labels = draw_digits(train + test, classes=classes, seed=seed)
     lookup = np.full(10, -1, np.int64)
     lookup[list(classes)] = np.arange(len(classes))
-    mean, std = float(images.mean()) / 255.0, float(images.std()) / 255.0
-    normalisation = Normalisation((round(mean, 4),), (round(std, 4),))
+    preprocessing = Preprocessing.measure(images[:train])
     names = tuple(str(digit) for digit in classes)
     name = "digits" + ("" if len(classes) == 10 else "".join(names))
     first, second = (
-        Dataset(images[part], lookup[labels[part]], names, normalisation, name)
+        Dataset(images[part], lookup[labels[part]], names, preprocessing, name)
         for part in (slice(0, train), slice(train, None))
     )
     return first, second

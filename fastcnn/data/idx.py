@@ -7,17 +7,18 @@ values in big-endian C order (http://yann.lecun.com/exdb/mnist/).
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from fastcnn.data.reading import GZIP_MAGIC, gunzip, read_bytes
 from fastcnn.errors import DataError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CODES = {np.dtype(name): code for code, name in _TYPES.items()}
-_GZIP_MAGIC = b"\x1f\x8b"
+#: Dimensions of an array that every numpy knows.
+MOST_DIMENSIONS = 32
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -26,23 +27,18 @@ def read_idx(path: str | Path) -> np.ndarray:
     Returns
     -------
     ndarray
-        In the file's type, native byte order.
+        In the file's type, native byte order; read-only where the file's bytes are used as they
+        are.
 
     Raises
     ------
     DataError
-        If the file is missing, corrupt, truncated, has bytes left over, or is not IDX.
+        If the file is missing, corrupt, truncated, has bytes left over, is not IDX, or unpacks to
+        more than an honest file.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if content[:2] == _GZIP_MAGIC:
-        try:
-            content = zlib.decompress(content, wbits=31)
-        except zlib.error as error:
-            raise DataError(f"{path}: corrupt or truncated gzip data ({error})") from None
+    content = read_bytes(path)
+    if content[:2] == GZIP_MAGIC:
+        content = gunzip(content, str(path))
     return parse_idx(content, str(path))
 
 
@@ -57,10 +53,14 @@ def parse_idx(content: bytes, name: str) -> np.ndarray:
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or content[3] == 0:
         raise DataError(f"{name}: not an IDX file (it starts with {content[:4].hex(' ')})")
     ndim = content[3]
+    if ndim > MOST_DIMENSIONS:
+        raise DataError(f"{name}: its header says {ndim} dimensions, not an IDX file")
     start = 4 + 4 * ndim
     if len(content) < start:
         raise DataError(f"{name}: truncated within its header")
     shape = struct.unpack(f">{ndim}I", content[4:start])
+    if 0 in shape:
+        raise DataError(f"{name}: holds no values, its header says shape {shape}")
     dtype = np.dtype(_TYPES[content[2]])
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
@@ -80,10 +80,10 @@ def write_idx(path: str | Path, array: np.ndarray) -> None:
     DataError
         If IDX has no code for the array's type.
     """
-    path = Path(path)
+    path = expanded(path)
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder(">")
-    if dtype not in _CODES or not 1 <= array.ndim <= 255:
+    if dtype not in _CODES or not 1 <= array.ndim <= MOST_DIMENSIONS:
         raise DataError(f"IDX cannot hold {array.dtype} of shape {array.shape}")
     header = bytes((0, 0, _CODES[dtype], array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     content = header + array.astype(dtype).tobytes()

@@ -1,4 +1,4 @@
-"""Image files: one picture for a prediction, or folders of them as a data set."""
+"""Image files."""
 
 from pathlib import Path
 from typing import Any
@@ -57,44 +57,22 @@ def read_image(path: str | Path, shape: tuple[int, ...], *, invert: bool | None 
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def read_folder(folder: str | Path, seed: int = 0) -> Any:
-    """Read a folder of class subfolders as training and test sets.
-
-    ``folder/train/CLASS/*.png`` and ``folder/test/CLASS/*.png``, or ``folder/CLASS/*.png``, of
-    which a seeded 15 % become the test set. All pictures take the size and colour of the first.
-
-    Returns
-    -------
-    train, test : Dataset
+def picture_shape(path: str | Path) -> tuple[int, int, int]:
+    """Channels (1 for grey, else 3), height and width of a picture.
 
     Raises
     ------
     DataError
-        If there are no classes, no pictures, or one cannot be read.
+        If it cannot be read.
     """
-    from fastcnn.data.archive import measure_normalisation
-    from fastcnn.data.dataset import Dataset
+    from PIL import Image
 
-    folder = Path(folder)
-    has_split = (folder / "train").is_dir() and (folder / "test").is_dir()
-    root = folder / "train" if has_split else folder
-    classes = tuple(sorted(item.name for item in root.iterdir() if item.is_dir()))
-    if len(classes) < 2:
-        raise DataError(f"{folder}: needs a subfolder for each of at least two classes")
-    shape = _shape_of_first(root, classes)
-    images, labels = _read_classes(root, classes, shape)
-    if has_split:
-        parts = ((images, labels), _read_classes(folder / "test", classes, shape))
-    else:
-        order = np.random.default_rng(seed).permutation(len(images))
-        held = max(1, round(0.15 * len(images)))
-        parts = (
-            (images[order[held:]], labels[order[held:]]),
-            (images[order[:held]], labels[order[:held]]),
-        )
-    normalisation = measure_normalisation(parts[0][0])
-    train, test = (Dataset(*part, classes, normalisation, folder.name) for part in parts)
-    return train, test
+    try:
+        with Image.open(path) as file:
+            grey = file.mode in ("1", "L", "I", "I;16", "LA")
+            return (1 if grey else 3, file.height, file.width)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as an image ({error})") from None
 
 
 def _flattened(file: Any, mode: str) -> Any:
@@ -107,34 +85,3 @@ def _flattened(file: Any, mode: str) -> Any:
         paper = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(paper, picture)
     return picture.convert(mode)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-
-
-def _shape_of_first(root: Path, classes: tuple[str, ...]) -> tuple[int, int, int]:
-    from PIL import Image
-
-    for name in classes:
-        for path in _pictures(root / name):
-            try:
-                with Image.open(path) as file:
-                    grey = file.mode in ("1", "L", "I", "I;16", "LA")
-                    return (1 if grey else 3, file.height, file.width)
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read as an image ({error})") from None
-    raise DataError(f"{root}: no pictures in its subfolders ({', '.join(sorted(SUFFIXES))})")
-
-
-def _read_classes(
-    root: Path, classes: tuple[str, ...], shape: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = [], []
-    for index, name in enumerate(classes):
-        for path in _pictures(root / name):
-            images.append(read_image(path, shape, invert=False))
-            labels.append(index)
-    if not images:
-        raise DataError(f"{root}: no pictures in its subfolders ({', '.join(sorted(SUFFIXES))})")
-    return np.stack(images), np.asarray(labels, np.int64)

@@ -12,10 +12,11 @@ import numpy as np
 
 from fastcnn.data import cifar
 from fastcnn.data.archive import read_npz
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset
+from fastcnn.data.folders import read_folder
 from fastcnn.data.idx import read_idx
-from fastcnn.data.images import read_folder
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, DataUnavailableError
 from fastcnn.files import cache_folder
 
@@ -43,7 +44,7 @@ class Source:
     archives: dict[str, str]
     contents: dict[str, str]
     classes: tuple[str, ...]
-    normalisation: Normalisation
+    preprocessing: Preprocessing
 
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
@@ -69,7 +70,7 @@ SOURCES = {
             TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
         tuple(map(str, range(10))),
-        Normalisation((0.1307,), (0.3081,)),
+        Preprocessing((0.1307,), (0.3081,)),
     ),
     "fashion_mnist": Source(
         "fashion_mnist",
@@ -86,7 +87,7 @@ SOURCES = {
         {},
         ("t-shirt", "trouser", "pullover", "dress", "coat",
          "sandal", "shirt", "sneaker", "bag", "ankle boot"),
-        Normalisation((0.2860,), (0.3530,)),
+        Preprocessing((0.2860,), (0.3530,)),
     ),
 }  # fmt: skip
 
@@ -265,7 +266,7 @@ def _dataset(source: Source, images: np.ndarray, labels: np.ndarray, start: int)
         images[start:, None],
         labels[start:].astype(np.int64),
         source.classes,
-        source.normalisation,
+        source.preprocessing,
         source.folder,
     )
 

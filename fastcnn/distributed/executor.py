@@ -12,7 +12,6 @@ from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution.executor import (
     Executor,
-    Normalise,
     StepResults,
     make_executor,
     mean_score,
@@ -29,6 +28,8 @@ EVALUATED = 256
 class DistributedExecutor:
     """Each process computes the gradient of its share of every batch; all take the same step.
 
+    Making one talks to nobody; ``world.prepare_kernels()`` comes before it.
+
     The batch size is that of all processes together, and so are losses, hits and norms. A step is
     one ``Allreduce`` of the flat gradient, in which shares count by their samples (or their
     weights). Batch normalisation takes the statistics of each process' share; the running ones
@@ -40,7 +41,7 @@ class DistributedExecutor:
     batch_size : int
         Of all processes together.
     threads : int, optional
-        Of this process; by default its share of the machine's cores.
+        Of this process, such as ``world.threads()``.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
         optimiser state (local SGD): for networks that are slow beside a step. Norms are then means
@@ -84,11 +85,10 @@ class DistributedExecutor:
         self.shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered else 1)
         self._check()
         first, end = self.shards.share(batch_size)
-        world.prepare_kernels()
         self._local: Executor = make_executor(
             model, loss=loss, optimizer=optimizer, backend=backend, seed=seed,
             batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
-            threads=world.threads() if threads is None else threads,
+            threads=threads,
         )  # fmt: skip
         self._running = [
             value
@@ -139,14 +139,13 @@ class DistributedExecutor:
         labels: np.ndarray,
         order: np.ndarray,
         learning_rates: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``.
 
         With ``average_every``, parameters are averaged after each multiple of it, and at the end.
         """
-        arrays = (images, labels, normalisation, sample_weight)
+        arrays = (images, labels, sample_weight)
         batches = [
             order[i * self.batch_size : (i + 1) * self.batch_size]
             for i in range(len(learning_rates))
@@ -173,14 +172,14 @@ class DistributedExecutor:
         self, batch: np.ndarray, arrays: "Arrays", losses: np.ndarray, hits: np.ndarray
     ) -> np.ndarray:
         """The gradient of a batch: the weighted sum of all processes' gradients."""
-        images, labels, normalisation, weight = arrays
+        images, labels, weight = arrays
         rank = self.world.rank
         first, end = self.shards.share(len(batch))
         portion = _portion(batch, first, end, weight)
         if end > first:
             self._local.first_sample = first
             loss, hits[rank], gradient = self._local.gradient(
-                images, labels, batch[first:end], normalisation, weight
+                images, labels, batch[first:end], weight
             )
             losses[rank] = loss * portion
             gradient *= portion
@@ -204,7 +203,7 @@ class DistributedExecutor:
         self, batch: np.ndarray, arrays: "Arrays", losses: np.ndarray, hits: np.ndarray
     ) -> np.ndarray:
         """The gradient of a batch: the sum over its blocks, in their order."""
-        images, labels, normalisation, weight = arrays
+        images, labels, weight = arrays
         first, end = self.shards.share(len(batch))
         starts = range(first, end, BLOCK)
         vector = self.model.parameter_vector
@@ -214,7 +213,7 @@ class DistributedExecutor:
             portion = _portion(batch, start, stop, weight)
             self._local.first_sample = start
             loss, hits[start // BLOCK], gradient = self._local.gradient(
-                images, labels, batch[start:stop], normalisation, weight
+                images, labels, batch[start:stop], weight
             )
             losses[start // BLOCK] = loss * portion
             np.multiply(gradient, vector.dtype.type(portion), out=row)
@@ -225,7 +224,7 @@ class DistributedExecutor:
         self, batches: list[np.ndarray], learning_rates: np.ndarray, arrays: "Arrays"
     ) -> StepResults:
         """Steps by this process' gradients alone, and averages between them."""
-        images, labels, normalisation, weight = arrays
+        images, labels, weight = arrays
         sums = np.zeros((3, len(batches)))
         self._local.first_sample = self.shards.share(self.batch_size)[0]
         done = 0
@@ -238,7 +237,7 @@ class DistributedExecutor:
             steps = sum(j > i for i, j in shares)
             rates = learning_rates[done : done + steps]
             step = self.step
-            made = self._local.train_steps(images, labels, own, rates, normalisation, weight)
+            made = self._local.train_steps(images, labels, own, rates, weight)
             portions = np.array([
                 _portion(b, i, j, weight) for b, (i, j) in zip(span, shares, strict=True)
             ][:steps])  # fmt: skip
@@ -266,17 +265,16 @@ class DistributedExecutor:
         images: np.ndarray,
         labels: np.ndarray,
         samples: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch of this process alone, without a step."""
-        return self._local.gradient(images, labels, samples, normalisation, sample_weight)
+        return self._local.gradient(images, labels, samples, sample_weight)
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
         return self._local.update(gradient, lr)
 
-    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+    def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training; each process computes its share."""
         shards = Shards(self.world.rank, self.world.size, len(images), EVALUATED)
         shares = [shards.share(len(images), rank) for rank in range(self.world.size)]
@@ -284,7 +282,7 @@ class DistributedExecutor:
         shape = self.model.graph().output_shape
         own = np.empty(0, self.model.dtype)
         if end > first:
-            own = self._local.logits(images[first:end], normalisation)
+            own = self._local.logits(images[first:end])
         size = int(np.prod(shape))
         whole = self.world.join_parts(own.reshape(-1), [size * (b - a) for a, b in shares])
         return whole.reshape(len(images), *shape)
@@ -293,11 +291,10 @@ class DistributedExecutor:
         self,
         images: np.ndarray,
         labels: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
-        logits = self.logits(images, normalisation)
+        logits = self.logits(images)
         return *mean_score(self.model, self.loss, logits, labels, sample_weight), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
@@ -309,8 +306,8 @@ class DistributedExecutor:
         self._local.load_optimizer_state(state)
 
 
-#: Images, labels, normalisation and weights of samples.
-Arrays = tuple[np.ndarray, np.ndarray, Normalise, np.ndarray | None]
+#: Images, labels and weights of samples.
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def _portion(batch: np.ndarray, first: int, end: int, weight: np.ndarray | None) -> float:

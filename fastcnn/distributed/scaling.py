@@ -99,17 +99,6 @@ class StepCost:
         return self.fixed + self.each * BLOCK * math.ceil(samples / BLOCK)
 
 
-class _Unchanged:
-    """A normalisation that changes nothing."""
-
-    def __init__(self, channels: int) -> None:
-        self.mean, self.std = (0.0,) * channels, (1.0,) * channels
-
-    def apply(self, images: np.ndarray, dtype: np.dtype | type = np.float32) -> np.ndarray:
-        """The images in another type."""
-        return np.asarray(images, dtype)
-
-
 class _Steps:
     """Steps to be timed: a model, and a batch of noise for it."""
 
@@ -119,7 +108,6 @@ class _Steps:
         self.model = model
         self.images = generator.standard_normal((batch_size, *model.input_shape), np.float32)
         self.labels = np.zeros(batch_size, np.int64)
-        self.same = _Unchanged(model.input_shape[0])
         self.settings = {"loss": CrossEntropyLoss(), "optimizer": SGD(lr=1e-6, momentum=0.9)}
 
     def parted(self, size: int, threads: int, repeats: int) -> float:
@@ -128,7 +116,7 @@ class _Steps:
         chosen = np.arange(size)
 
         def step() -> None:
-            _, _, gradient = executor.gradient(self.images, self.labels, chosen, self.same)
+            _, _, gradient = executor.gradient(self.images, self.labels, chosen)
             executor.update(gradient, 1e-6)
 
         return _seconds(step, repeats, LONGEST)
@@ -146,7 +134,7 @@ class _Steps:
         order, rates = np.tile(np.arange(size), count), np.full(count, 1e-6)
 
         def steps() -> None:
-            executor.train_steps(self.images, self.labels, order, rates, self.same)
+            executor.train_steps(self.images, self.labels, order, rates)
 
         # All processes take the same number of steps, so that none waits for one that has ended.
         longest = LONGEST if world.size == 1 else math.inf

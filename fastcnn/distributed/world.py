@@ -29,6 +29,9 @@ class World:
         The machine's name.
     known_error : BaseException or None
         The exception that all processes are about to raise, so that no one waits for another.
+    is_alone : bool
+        Whether this process is inside :meth:`preparing`, where it may fail by itself and must
+        therefore talk to nobody.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,7 @@ class World:
         self.size = 1
         self.host = os.uname().nodename if hasattr(os, "uname") else "localhost"
         self.known_error: BaseException | None = None
+        self.is_alone = False
 
     @property
     def is_root(self) -> bool:
@@ -117,16 +121,22 @@ class World:
     def preparing(self) -> Iterator[None]:
         """What each process does by itself before the first step: if one fails, all raise.
 
+        No method that talks may be called inside: a process that fails before it would leave the
+        others waiting.
+
         Raises
         ------
         RankError
             Where another process failed; the message names it.
         """
         error: FastcnnError | OSError | None = None
+        self.is_alone = True
         try:
             yield
         except (FastcnnError, OSError) as caught:
             error = caught
+        finally:
+            self.is_alone = False
         failures = self.everyone(None if error is None else str(error))
         failed = [rank for rank, failure in enumerate(failures) if failure is not None]
         if not failed:
@@ -182,10 +192,11 @@ class MPIWorld(World):
         """
         from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
 
-        if os.environ.get(THREADS_VARIABLE) or not hasattr(os, "sched_getaffinity"):
-            mine = list(range(default_threads()))
-        else:
-            mine = sorted(os.sched_getaffinity(0))
+        with self.preparing():
+            if os.environ.get(THREADS_VARIABLE) or not hasattr(os, "sched_getaffinity"):
+                mine = list(range(default_threads()))
+            else:
+                mine = sorted(os.sched_getaffinity(0))
         neighbours = [set(cores) for cores in _gather(self._local, mine)]
         if os.environ.get(THREADS_VARIABLE):
             return len(mine)
@@ -196,10 +207,11 @@ class MPIWorld(World):
         """Load the engine's kernels; one process of each machine compiles them if need be."""
         from fastcnn.backends.lanes import compiled
 
-        if self._local.rank == 0:
+        with self.preparing():
+            if self._local.rank == 0:
+                compiled.start()
+        with self.preparing():
             compiled.start()
-        self._local.Barrier()
-        compiled.start()
 
     def add(self, array: np.ndarray) -> None:
         """Replace an array by the sum over all processes."""

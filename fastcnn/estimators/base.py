@@ -9,7 +9,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastcnn.data.dataset import Normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, infer_input_shape
 from fastcnn.execution import make_executor, predict_logits
@@ -98,9 +97,7 @@ class NetworkEstimator(BaseEstimator):
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
         before, samples = self.model_.copy_state(), self._as_input(x)
         with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
-            losses = executor.train_steps(
-                samples, target, order, rates, Normalisation.identity(samples.shape[1]), weight
-            ).losses
+            losses = executor.train_steps(samples, target, order, rates, weight).losses
         if not np.isfinite(losses).all():
             self.model_.load_state_dict(before)
             raise NonFiniteError(

@@ -14,12 +14,16 @@ from fastcnn.losses import Loss
 
 
 def as_batch(model: Model, x: Any) -> np.ndarray:
-    """Check samples against the model and convert them to its type; remember their shape.
+    """Check samples against the model; remember their shape.
+
+    They are returned as they are: :func:`as_input` converts them, or the engine does.
 
     Raises
     ------
     ShapeError
         If there are none, or their shape is not the model's.
+    DataError
+        If the model's preprocessing does not take them.
     """
     x = np.asarray(x)
     expected = model.input_shape
@@ -31,12 +35,16 @@ def as_batch(model: Model, x: Any) -> np.ndarray:
         raise ShapeError(f"the model takes samples of shape {wanted}, got {x.shape}{hint}")
     if len(x) == 0:
         raise ShapeError(f"a batch needs at least one sample, got shape {x.shape}")
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"samples must be real numbers, got dtype {x.dtype}")
+    model.preprocessing.check(x)
     if expected is None:
         model.graph(x.shape[1:])
         model.input_shape = x.shape[1:]
-    return np.require(x, model.dtype, ["C", "A"])
+    return x
+
+
+def as_input(model: Model, x: np.ndarray) -> np.ndarray:
+    """What the model's first layer reads for checked samples, in the type of its parameters."""
+    return model.preprocessing.apply(x, model.dtype)
 
 
 def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:

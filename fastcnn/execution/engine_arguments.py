@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
-from fastcnn.execution.executor import Normalise
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer
 
@@ -75,24 +75,29 @@ def engine_targets(
     return arrays
 
 
-def stored_images(images: np.ndarray) -> np.ndarray:
-    """The images as the engine reads them: bytes or float32, contiguous and writable."""
-    kind = np.uint8 if images.dtype == np.uint8 else np.float32
-    return np.require(images, kind, ["C", "W"])
+def stored_samples(preprocessing: Preprocessing, samples: np.ndarray) -> np.ndarray:
+    """The samples as the engine reads them: bytes or float32, contiguous and writable.
+
+    Where a channel's factor and summand in float32 would lose digits, they are preprocessed here.
+    """
+    if not preprocessing.is_exact_in_float32(samples):
+        samples = preprocessing.apply(samples)
+    kind = np.uint8 if samples.dtype == np.uint8 else np.float32
+    return np.require(samples, kind, ["C", "W"])
 
 
-def input_factors(normalisation: Normalise | None, images: np.ndarray) -> tuple[Any, Any]:
-    """Factor and summand of each channel; samples that are no maps have a channel an element."""
-    channels = images.shape[1]
-    if normalisation is None:
-        scale, shift = np.ones(channels), np.zeros(channels)
-    else:
-        unit = 255.0 if images.dtype == np.uint8 else 1.0
-        mean, std = np.array(normalisation.mean), np.array(normalisation.std)
-        scale, shift = 1.0 / (unit * std), -mean / std
-    if images.ndim == 4:
+def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[Any, Any]:
+    """Factor and summand of each channel by which the engine preprocesses what is stored.
+
+    Samples that are not maps have a channel an element.
+    """
+    channels = samples.shape[1]
+    if not preprocessing.is_exact_in_float32(samples):
+        preprocessing = Preprocessing()
+    scale, shift = preprocessing.factors(samples.dtype == np.uint8, channels)
+    if samples.ndim == 4:
         return scale, shift
-    times = int(np.prod(images.shape[2:]))
+    times = int(np.prod(samples.shape[2:]))
     return np.repeat(scale, times), np.repeat(shift, times)
 
 

@@ -2,35 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.errors import CheckpointError
-from fastcnn.execution.checks import as_batch, as_target
+from fastcnn.execution.checks import as_target
 from fastcnn.execution.passes import loss_and_gradients, predict_logits
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, clip_gradient_norm
-
-
-class Normalise(Protocol):
-    """Turns stored images into the network's input: ``(value - mean) / std`` by channel."""
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Subtracted from each channel, in units of 0..1 for bytes."""
-        ...
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Divides each channel."""
-        ...
-
-    def apply(self, images: np.ndarray, dtype: Any = ...) -> np.ndarray:
-        """Return images as floating-point NCHW."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +37,8 @@ class StepResults:
 class Executor(Protocol):
     """Runs training steps and evaluations on a model, changing its parameters in place.
 
+    Images are as they are stored: the model's preprocessing is applied to them.
+
     Attributes
     ----------
     step : int
@@ -73,7 +57,6 @@ class Executor(Protocol):
         labels: np.ndarray,
         order: np.ndarray,
         learning_rates: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
@@ -84,7 +67,6 @@ class Executor(Protocol):
         images: np.ndarray,
         labels: np.ndarray,
         samples: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step.
@@ -97,7 +79,7 @@ class Executor(Protocol):
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
         ...
 
-    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+    def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
         ...
 
@@ -105,7 +87,6 @@ class Executor(Protocol):
         self,
         images: np.ndarray,
         labels: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
@@ -189,7 +170,6 @@ class OperationExecutor:
         labels: np.ndarray,
         order: np.ndarray,
         learning_rates: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
@@ -198,7 +178,7 @@ class OperationExecutor:
         for index, lr in enumerate(learning_rates):
             samples = order[index * self.batch_size : (index + 1) * self.batch_size]
             results.losses[index], results.correct[index], gradient = self.gradient(
-                images, labels, samples, normalisation, sample_weight
+                images, labels, samples, sample_weight
             )
             results.gradient_norms[index] = self.update(gradient, float(lr))
         return results
@@ -208,12 +188,10 @@ class OperationExecutor:
         images: np.ndarray,
         labels: np.ndarray,
         samples: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
-        x = normalisation.apply(images[samples], dtype=self.model.dtype)
-        y = labels[samples]
+        x, y = images[samples], labels[samples]
         value, logits, gradient = loss_and_gradients(
             self.model, x, y, loss=self.loss, backend=self.backend,
             sample_weight=None if sample_weight is None else sample_weight[samples],
@@ -228,20 +206,18 @@ class OperationExecutor:
         self.optimizer.update(self.model.parameter_vector, gradient, self._slots, lr, self.step)
         return norm
 
-    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+    def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
-        x = as_batch(self.model, normalisation.apply(images, dtype=self.model.dtype))
-        return predict_logits(self.model, x, backend=self.backend)
+        return predict_logits(self.model, images, backend=self.backend)
 
     def evaluate(
         self,
         images: np.ndarray,
         labels: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
-        logits = self.logits(images, normalisation)
+        logits = self.logits(images)
         score = mean_score(self.model, self.loss, logits, labels, sample_weight, self.backend)
         return *score, logits
 

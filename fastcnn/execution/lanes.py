@@ -19,9 +19,9 @@ from fastcnn.execution.engine_arguments import (
     loss_key,
     optimizer_settings,
     signed_seed,
-    stored_images,
+    stored_samples,
 )
-from fastcnn.execution.executor import Normalise, StepResults, copy_slots, mean_score
+from fastcnn.execution.executor import StepResults, copy_slots, mean_score
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
@@ -142,7 +142,6 @@ def network_output(
     images: np.ndarray,
     graph: Graph,
     *,
-    normalisation: Normalise | None = None,
     training: bool = False,
     seed: int = 0,
     step: int = 0,
@@ -158,10 +157,10 @@ def network_output(
     count = len(images)
     outputs = np.empty((count, *graph.output_shape), np.float32)
     with _inference_engine(model, graph, count, training, threads) as engine:
-        engine.normalise(*input_factors(normalisation, images))
+        engine.normalise(*input_factors(model.preprocessing, images))
         steps = -(-count // engine.program.batch)
         engine.run(
-            stored_images(images), np.arange(count), np.zeros(steps),
+            stored_samples(model.preprocessing, images), np.arange(count), np.zeros(steps),
             outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
         )  # fmt: skip
     return outputs
@@ -199,10 +198,10 @@ def network_values(
     Unsupported
         If the engine does not cover the model.
     """
-    images, size = stored_images(x), INFERENCE_BATCHES[0]
+    images, size = stored_samples(model.preprocessing, x), INFERENCE_BATCHES[0]
     with Lease(model, graph, size, 1, values=True) as engine:
         values = engine.program.values
-        engine.normalise(*input_factors(None, x))
+        engine.normalise(*input_factors(model.preprocessing, x))
         for start in range(0, len(x), size):
             order = np.arange(start, min(start + size, len(x)))
             engine.run(images, order, np.zeros(1))
@@ -240,10 +239,11 @@ def network_gradients(
     outputs = np.empty((len(x), *graph.output_shape), np.float32)
     build = {"loss": loss_key(loss), "training": training, "outputs": True}
     with Lease(model, graph, len(x), None, **build) as engine:
-        engine.normalise(*input_factors(None, x))
+        engine.normalise(*input_factors(model.preprocessing, x))
         losses, _, _ = engine.run(
-            stored_images(x), np.arange(len(x)), np.zeros(1), **engine_targets(loss, target),
-            weights=engine_weights(sample_weight, len(x)), outputs=outputs.reshape(-1),
+            stored_samples(model.preprocessing, x), np.arange(len(x)), np.zeros(1),
+            **engine_targets(loss, target), weights=engine_weights(sample_weight, len(x)),
+            outputs=outputs.reshape(-1),
             seed=signed_seed(seed), first_step=step, first_sample=first_sample,
         )  # fmt: skip
         return float(losses[0]), outputs, engine.gradient.copy()
@@ -282,7 +282,7 @@ class LanesExecutor:
         self._engine: Engine | None = None
         self._slots, self._state = engine_slots(optimizer, model.parameter_vector)
         self._choice: ThreadChoice | None = None
-        self._source: tuple[Any, ...] = (None, None)
+        self._source: tuple[Any, ...] = (None, None, None)
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
         running_statistics(model, self.graph, training=True)
@@ -309,13 +309,12 @@ class LanesExecutor:
         labels: np.ndarray,
         order: np.ndarray,
         learning_rates: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         engine, choice = self.engine(), self._choice
         assert choice is not None
-        order = self._take(images, labels, order, normalisation)
+        order = self._take(images, labels, order)
         last = len(order) - (len(learning_rates) - 1) * self.batch_size
         check_statistics(self.graph, min(last, self.batch_size))
         stored, targets = self._arrays
@@ -345,12 +344,11 @@ class LanesExecutor:
         images: np.ndarray,
         labels: np.ndarray,
         samples: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
         engine = self.engine()
-        samples = self._take(images, labels, samples, normalisation)
+        samples = self._take(images, labels, samples)
         check_statistics(self.graph, len(samples))
         stored, targets = self._arrays
         losses, hits, _ = engine.run(
@@ -379,31 +377,31 @@ class LanesExecutor:
         images: np.ndarray,
         labels: np.ndarray,
         order: np.ndarray,
-        normalisation: Normalise,
     ) -> np.ndarray:
         """Give the engine what it reads, converted once for the same arrays; returns the order."""
-        if self._source[0] is not images or self._source[1] is not labels:
+        preprocessing = self.model.preprocessing
+        source = (images, labels, preprocessing)
+        if any(known is not now for known, now in zip(self._source, source, strict=True)):
             target = as_target(self.loss, labels, len(images), self.graph, np.float32)
-            self._source = (images, labels)
-            self._arrays = (stored_images(images), engine_targets(self.loss, target, labels))
-        self.engine().normalise(*input_factors(normalisation, images))
+            self._source = source
+            self._arrays = (
+                stored_samples(preprocessing, images), engine_targets(self.loss, target, labels),
+            )  # fmt: skip
+        self.engine().normalise(*input_factors(preprocessing, images))
         return np.ascontiguousarray(order, np.int64)
 
-    def logits(self, images: np.ndarray, normalisation: Normalise) -> np.ndarray:
+    def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
-        return network_output(
-            self.model, images, self.graph, normalisation=normalisation, threads=self.threads
-        )
+        return network_output(self.model, images, self.graph, threads=self.threads)
 
     def evaluate(
         self,
         images: np.ndarray,
         labels: np.ndarray,
-        normalisation: Normalise,
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
-        logits = self.logits(images, normalisation)
+        logits = self.logits(images)
         return *mean_score(self.model, self.loss, logits, labels, sample_weight), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.execution.checks import as_batch
+from fastcnn.execution.checks import as_batch, as_input
 from fastcnn.execution.passes import is_lanes, run_forward
 from fastcnn.layers import Model
 
@@ -45,6 +45,6 @@ def node_outputs(
             backend = "im2col"
     operations, state = get_backend(backend), model.state_dict()
     for start in range(0, len(x), CHUNK):
-        part = x[start : start + CHUNK]
+        part = as_input(model, x[start : start + CHUNK])
         outputs = run_forward(graph, state, part, operations, False, 0, 0)
         yield [outputs[index] for index in nodes]

@@ -10,7 +10,7 @@ from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.operations import OPERATIONS
-from fastcnn.execution.checks import as_batch, as_target, check_statistics
+from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 
@@ -74,7 +74,8 @@ def _forward(
         except Unsupported as reason:
             lanes.report_fallback(reason)
             backend = "im2col"
-    return run_forward(graph, model.state_dict(), x, get_backend(backend), training, seed, step)[-1]
+    state, operations = model.state_dict(), get_backend(backend)
+    return run_forward(graph, state, as_input(model, x), operations, training, seed, step)[-1]
 
 
 def is_lanes(backend: str | None) -> bool:
@@ -124,7 +125,7 @@ def loss_and_gradients(
     loss = loss or CrossEntropyLoss()
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
-    target = as_target(loss, y, len(x), graph, x.dtype)
+    target = as_target(loss, y, len(x), graph, model.dtype)
     if training:
         check_statistics(graph, len(x))
     if is_lanes(backend):
@@ -139,7 +140,7 @@ def loss_and_gradients(
         except Unsupported as reason:
             lanes.report_fallback(reason)
             backend = "im2col"
-    state = model.state_dict()
+    x, state = as_input(model, x), model.state_dict()
     operations = get_backend(backend)
     outputs = run_forward(graph, state, x, operations, training, seed, step, first_sample)
     logits = outputs[-1]

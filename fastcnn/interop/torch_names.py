@@ -5,29 +5,29 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write, expanded
+from fastcnn.files import atomic_write
 from fastcnn.layers import Model
+from fastcnn.weights import read_weights, weights_to_bytes
 
 
 def save_state(model: Model, path: str | Path) -> None:
-    """Write a model's state under PyTorch's keys and layouts.
+    """Write a model's state under PyTorch's keys and layouts, and its preprocessing as metadata.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    from safetensors.numpy import save
-
-    # safetensors writes the memory of an array as it lies: only C order is safe.
-    state = {key: np.ascontiguousarray(value).reshape(value.shape)
-             for key, value in model.state_dict().items()}  # fmt: skip
-    atomic_write(path, save(state))
+    atomic_write(path, weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata()))
 
 
 def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None = None) -> None:
     """Load a safetensors file, such as PyTorch's ``save_file(module.state_dict(), path)`` writes.
+
+    The model takes over the preprocessing of a file that fastcnn wrote; PyTorch's files have none,
+    and leave the model's as it is.
 
     Parameters
     ----------
@@ -43,17 +43,11 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
         If the file is missing or damaged, a key is missing or unexpected, or a shape differs; the
         model is then unchanged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    path = expanded(path)
+    state, metadata = read_weights(path)
     try:
-        content = path.read_bytes()
-        state = load(content)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} {_what_ails(error)}") from None
+        preprocessing = Preprocessing.from_metadata(metadata)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None
     renamed: dict[str, np.ndarray] = {}
     for key, value in state.items():
         name = _renamed(key, names or {})
@@ -61,15 +55,8 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
             raise CheckpointError(f"{path}: two arrays would be called {name!r}")
         renamed[name] = value
     model.load_state_dict(renamed)
-
-
-def _what_ails(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return (
-        f"is damaged, or no safetensors file of types that numpy has ({error}); of PyTorch's own "
-        ".pt and .pth files safetensors.torch.save_file(module.state_dict(), path) makes one"
-    )
+    if preprocessing is not None:
+        model.preprocessing = preprocessing
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.init import Initializer
@@ -38,6 +39,10 @@ class Model(Layer):
         The direct children by name; a name is the first part of its parameters' state keys.
     input_shape : tuple of int or None
         Shape of one sample, ``(C, H, W)`` for images; None until it is given or first seen.
+    preprocessing : Preprocessing
+        How samples become what the first layer reads. At first bytes are divided by 255 and other
+        numbers stay as they are; ``fit`` sets it from its training data. Of a model inside
+        another one it has no effect.
     """
 
     def __init__(self, layers: Mapping[str, Layer], input_shape: Shape | None = None) -> None:
@@ -51,6 +56,7 @@ class Model(Layer):
         self._graphs: dict[Shape, Graph] = {}
         self._vector: np.ndarray | None = None
         self._slots: list[tuple[Layer, str]] = []
+        self._preprocessing = Preprocessing()
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.input_shape = tuple(input_shape)
@@ -59,6 +65,22 @@ class Model(Layer):
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes its own vector: views of one array become arrays of their own.
         return {**self.__dict__, "_graphs": {}, "_vector": None}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How samples become what the first layer reads."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value: Preprocessing) -> None:
+        if not isinstance(value, Preprocessing):
+            raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
+        channels = len(value.mean)
+        if channels and self.input_shape is not None and channels != self.input_shape[0]:
+            raise ConfigurationError(
+                f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
+            )
+        self._preprocessing = value
 
     # -- structure ---------------------------------------------------------------------------
 
@@ -183,7 +205,8 @@ class Model(Layer):
         Raises
         ------
         CheckpointError
-            If keys are missing or unexpected (``strict``), or a shape differs.
+            If keys are missing or unexpected (``strict``), a shape differs, or values do not fit
+            the type of the model's array.
         """
         own = self.state_dict()
         missing = [key for key in own if key not in state]
@@ -198,6 +221,7 @@ class Model(Layer):
                 raise CheckpointError(
                     f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
                 )
+            values[key] = _cast(key, value, own[key].dtype)
         for key, value in values.items():
             own[key][...] = value
 
@@ -285,7 +309,8 @@ class Model(Layer):
         Parameters
         ----------
         x : array_like, shape (N, ...)
-            Normalised as in training; a single sample without the batch dimension is not taken.
+            As in training, bytes or floating-point: :attr:`preprocessing` is applied to them. A
+            single sample without the batch dimension is not taken.
         backend : str, optional
         batch_size : int
             Samples that are run at a time; bounds the memory, does not change the result.
@@ -309,6 +334,16 @@ class Model(Layer):
     def predict(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
         """Most probable class of each sample, int64, shape (N,)."""
         return self.logits(x, backend=backend, batch_size=batch_size).argmax(axis=1)
+
+
+def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            return value.astype(dtype, casting="same_kind", copy=False)
+    except (TypeError, FloatingPointError):
+        raise CheckpointError(
+            f"{key}: values of type {value.dtype} do not fit the model's {dtype}"
+        ) from None
 
 
 class Sequential(Model):

@@ -2,7 +2,9 @@
 
 A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"type": "Conv2d",
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
-optionally a ``name``. ``Residual`` has ``main`` and ``shortcut``, each a list of layers.
+optionally a ``name``. ``Residual`` has ``main`` and ``shortcut``, each a list of layers. A trained
+model's definition also has its ``preprocessing``, a table with ``mean`` and ``std`` and what else
+:class:`fastcnn.data.Preprocessing` has.
 """
 
 import inspect
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded
 from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
@@ -45,7 +48,10 @@ def to_definition(model: Model) -> dict[str, Any]:
     if type(model) is not Sequential:
         raise ConfigurationError(f"{type(model).__name__} has no definition: only Sequential has")
     shape = [] if model.input_shape is None else list(model.input_shape)
-    return {"input_shape": shape, "layers": _describe_all(model)}
+    definition = {"input_shape": shape, "layers": _describe_all(model)}
+    if model.preprocessing != Preprocessing():
+        definition["preprocessing"] = model.preprocessing.to_dict()
+    return definition
 
 
 def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> Sequential:
@@ -62,14 +68,16 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     ConfigurationError
         If something is missing, unknown or does not fit; the message names the layer.
     """
-    unknown = set(definition) - {"input_shape", "layers"}
+    unknown = set(definition) - {"input_shape", "layers", "preprocessing"}
     if unknown:
         raise ConfigurationError(f"a model's definition has no {', '.join(sorted(unknown))}")
     shape = definition.get("input_shape")
     if not isinstance(shape, (list, tuple)) or not all(isinstance(size, int) for size in shape):
         raise ConfigurationError(f"input_shape must be a list of integers, got {shape!r}")
     layers = _build_all(definition.get("layers"), "layers", np.random.default_rng(seed))
-    return Sequential(layers, input_shape=tuple(shape) or None)
+    model = Sequential(layers, input_shape=tuple(shape) or None)
+    model.preprocessing = Preprocessing.from_dict(definition.get("preprocessing", {}))
+    return model
 
 
 def read_definition(path: str | Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.data import Normalisation
 from fastcnn.errors import DataError
 from fastcnn.execution.passes import run_forward
 from fastcnn.layers import Model
@@ -27,7 +26,6 @@ class Answers:
     model : Model
         With images as input.
     classes : tuple of str
-    normalisation : Normalisation
     name : str
         What the page calls it.
 
@@ -38,9 +36,7 @@ class Answers:
         holds weights that are not finite.
     """
 
-    def __init__(
-        self, model: Model, classes: tuple[str, ...], normalisation: Normalisation, name: str
-    ) -> None:
+    def __init__(self, model: Model, classes: tuple[str, ...], name: str) -> None:
         if model.input_shape is None or len(model.input_shape) != 3:
             raise DataError(f"the network takes {model.input_shape}, not pictures")
         outputs = model.graph().output_shape
@@ -51,7 +47,6 @@ class Answers:
         self.model = model
         self.shape = model.input_shape
         self.classes = classes
-        self.normalisation = normalisation
         self.name = name
         self._turn = threading.BoundedSemaphore(AT_ONCE)
 
@@ -74,9 +69,8 @@ class Answers:
         """
         with self._turn:
             pixels = prepare(decode(content, self.shape[0]), self.shape)
-            x = self.normalisation.apply(pixels[None])
-            probabilities = self.model.predict_proba(x)[0]
-            layers = self._layers(x) if maps else None
+            probabilities = self.model.predict_proba(pixels[None])[0]
+            layers = self._layers(pixels[None]) if maps else None
         if not np.isfinite(probabilities).all():
             raise DataError("the network's answer to this picture is not finite")
         answer: dict[str, Any] = {
@@ -88,9 +82,9 @@ class Answers:
         }
         return answer if layers is None else {**answer, "layers": layers}
 
-    def _layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+    def _layers(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         """What comes out of every layer, but for long vectors."""
-        graph = self.model.graph()
+        graph, x = self.model.graph(), self.model.preprocessing.apply(pixels)
         state, backend = self.model.state_dict(), get_backend("im2col")
         outputs = run_forward(graph, state, x, backend, False, 0, 0)
         return [

@@ -53,22 +53,20 @@ class Gallery:
 def run(setting: Setting) -> Gallery:
     """Train the report's networks, and look into that with ReLU."""
     train, test = setting.train, setting.test
-    x = test.normalisation.apply(test.images)
     epochs = 1 if setting.quick else EPOCHS
     classes = len(train.classes)
     confusions = {}
     for activation in ACTIVATIONS:
         model = report_cnn(activation, seed=0, num_classes=classes)
         fit(model, train, None, epochs=epochs, diagnose=False)
-        probabilities = model.predict_proba(x)
+        probabilities = model.predict_proba(test.images)
         confusions[activation] = confusion_matrix(
             test.labels, probabilities.argmax(axis=1), classes
         )
     first = int(np.flatnonzero(test.labels == 2)[0])
     graph = model.graph()
-    outputs = run_forward(
-        graph, model.state_dict(), x[first : first + 1], im2col, training=False, seed=0, step=0
-    )
+    x = model.preprocessing.apply(test.images[first : first + 1])
+    outputs = run_forward(graph, model.state_dict(), x, im2col, training=False, seed=0, step=0)
     maps = {
         node.name: output[0]
         for node, output in zip(graph.nodes, outputs, strict=True)

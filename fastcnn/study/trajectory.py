@@ -131,6 +131,7 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
     generator = np.random.default_rng(training.seed)
     data = train.subset(generator.permutation(len(train))[: training.images])
     model = training.network.build(len(train.classes), training.seed)
+    model.preprocessing = train.preprocessing
     batch = min(training.batch_size, len(data))
     executor = make_executor(
         model,
@@ -150,7 +151,7 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
             batches = feed.take(samples, epoch)
             rates = np.full(last - first, training.lr)
             losses = executor.train_steps(
-                batches.images, batches.labels, batches.order, rates, data.normalisation
+                batches.images, batches.labels, batches.order, rates
             ).losses
             parts.append(losses)
             if not np.isfinite(losses).all():
@@ -211,8 +212,8 @@ def _measure(
     training = trajectory.training
     if step in training.evaluated_at or step == training.steps:
         some = data.subset(slice(0, EVALUATED_IMAGES))
-        seen = executor.evaluate(some.images, some.labels, data.normalisation)
-        unseen = executor.evaluate(test.images, test.labels, test.normalisation)
+        seen = executor.evaluate(some.images, some.labels)
+        unseen = executor.evaluate(test.images, test.labels)
         trajectory.scores.append(Scores(step, *seen[:2], *unseen[:2]))
     if step in training.probed_at:
         trajectory.probes.append(probe(model, data.subset(slice(0, PROBE_IMAGES)), step))
@@ -220,8 +221,8 @@ def _measure(
 
 def probe(model: Model, data: Dataset, step: int = 0) -> Probe:
     """Measure gradients and activations of a model on some images."""
-    x = data.normalisation.apply(data.images, dtype=model.dtype)
-    _, slopes = gradients(model, x, data.labels, backend="im2col")
+    x = model.preprocessing.apply(data.images, model.dtype)
+    _, slopes = gradients(model, data.images, data.labels, backend="im2col")
     values = {
         name: value for name, value in model.named_parameters().items() if name.endswith("weight")
     }

@@ -173,7 +173,7 @@ def _train(case: Case, train: Dataset, test: Dataset) -> Outcome:
     epochs = -(-case.steps * BATCH // len(train))
     order = np.concatenate([generator.permutation(len(train)) for _ in range(epochs)])
     order = order[: case.steps * BATCH]
-    images = train.normalisation.apply(train.images[order])
+    images = train.preprocessing.apply(train.images[order])
     draw = None if plan.deviation is None else init.Normal(plan.deviation)
     network = Network(plan.activation, plan.conv_activation, weight_init=draw)
     model = network.build(len(train.classes), case.seed)
@@ -184,7 +184,7 @@ def _train(case: Case, train: Dataset, test: Dataset) -> Outcome:
         )  # fmt: skip
         if not np.isfinite(seen.losses).all():
             return Outcome(seen.losses, seen.overflows, 0.0)
-        logits = predict_logits(model, test.normalisation.apply(test.images), threads=1)
+        logits = predict_logits(model, test.preprocessing.apply(test.images), threads=1)
     right = logits.argmax(axis=1) == test.labels
     return Outcome(seen.losses, seen.overflows, float(right.mean()))
 

@@ -6,8 +6,6 @@ before.
 """
 
 import json
-import os
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write, expanded
+from fastcnn.files import atomic_write, read_bytes
+from fastcnn.weights import weights_from_bytes, weights_to_bytes
 
-FORMAT = "fastcnn-checkpoint-2"
+FORMAT = "fastcnn-checkpoint-3"
 #: Stands in the JSON text for an array of the file.
 ARRAY = "$array"
 
@@ -36,12 +35,9 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        from safetensors.numpy import save
-
         arrays: dict[str, np.ndarray] = {}
         text = json.dumps(_without_arrays(self.state, "", arrays))
-        checksum = _checksum(text, arrays)
-        return save(arrays, metadata={"format": FORMAT, "checksum": checksum, "state": text})
+        return weights_to_bytes(arrays, {"format": FORMAT, "state": text})
 
     def write(self, path: Path) -> None:
         """Write the file atomically.
@@ -62,21 +58,12 @@ class Checkpoint:
         CheckpointError
             If the content is damaged or no checkpoint.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
+        arrays, metadata = weights_from_bytes(content, path)
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is not a checkpoint of fastcnn ({FORMAT})")
         try:
-            length = int.from_bytes(content[:8], "little")
-            header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-            if header.get("format") != FORMAT:
-                raise CheckpointError(f"{path} is no checkpoint of fastcnn ({FORMAT})")
-            arrays = load(content)
-            if header["checksum"] != _checksum(header["state"], arrays):
-                raise CheckpointError(f"{path} is damaged (its checksum does not fit)")
-            return cls(_with_arrays(json.loads(header["state"]), arrays))
-        except (
-            SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError
-        ) as error:  # fmt: skip
+            return cls(_with_arrays(json.loads(metadata["state"]), arrays))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged ({error})") from None
 
     @classmethod
@@ -88,41 +75,13 @@ class Checkpoint:
         CheckpointError
             If it is missing, cannot be read, is damaged or is no checkpoint.
         """
-        return cls.from_bytes(read_file(path), path)
-
-
-def read_file(path: Path) -> bytes:
-    """A checkpoint file's content.
-
-    Raises
-    ------
-    CheckpointError
-        If it is missing or cannot be read.
-    """
-    try:
-        with expanded(path).open("rb") as file:
-            start = file.read(8)
-            length = int.from_bytes(start, "little")
-            if len(start) == 8 and length > os.fstat(file.fileno()).st_size:
-                # A file of another kind, perhaps a huge one: its first bytes say so.
-                raise CheckpointError(f"{path} is damaged, or no checkpoint of fastcnn")
-            return start + file.read()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
-
-
-def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
-    """CRC-32 of the text and the arrays, as eight hexadecimal digits.
-
-    safetensors finds a file of a wrong length damaged, but not one of other bits.
-    """
-    value = zlib.crc32(text.encode())
-    for name, array in sorted(arrays.items()):
-        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
-        value = zlib.crc32(array.tobytes(), value)
-    return f"{value:08x}"
+        try:
+            content = read_bytes(path)
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+        return cls.from_bytes(content, path)
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -1,7 +1,7 @@
 """Watches a training run and says in plain words what ails it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,8 @@ from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.finding import Finding
 from fastcnn.training.samples import Samples
 
+#: Input beyond which pixels are not scaled: normalised ones stay within a few deviations.
+LARGE_INPUT = 20.0
 #: Samples whose activations are looked at.
 PROBE = 64
 #: The loss is at chance within this share of it.
@@ -64,7 +66,7 @@ class Diagnosis(Callback):
         self.findings: list[Finding] = []
         self._backend = backend
         self._tell = tell
-        self._probe = train.normalisation.apply(train.images[:PROBE])
+        self._probe = train.images[:PROBE]
         is_entropy = loss is None or loss.operation == "cross_entropy"
         self._chance = _chance(train.labels) if is_entropy else None
         self._first = math.inf
@@ -75,6 +77,7 @@ class Diagnosis(Callback):
         """Remember the initial weights."""
         start.history.findings[:] = self.findings
         self.findings = start.history.findings
+        self._look_at_input(start.model)
         self._remember(start.model)
         self._epochs = [epoch for epoch in start.history.epochs if epoch["train_loss"] is not None]
 
@@ -116,6 +119,24 @@ class Diagnosis(Callback):
         self.findings.append(finding)
         if self._tell is not None:
             self._tell(finding)
+
+    def _look_at_input(self, model: Model) -> None:
+        bounds = model.preprocessing.bounds
+        if bounds is None or self._probe.ndim != 4:
+            return
+        largest = max(float(np.abs(scaled).max()) for scaled in self._ends(model, bounds))
+        if largest > LARGE_INPUT:
+            self._find(
+                "unscaled", 0, f"the pixels lie in {bounds[0]:.4g}..{bounds[1]:.4g}",
+                "scale your pixels: divide them by their largest value, or give bytes as uint8, "
+                "which are divided by 255",
+            )  # fmt: skip
+
+    def _ends(self, model: Model, bounds: tuple[float, float]) -> Iterator[np.ndarray]:
+        """What the first layer reads for the smallest and the largest value of each channel."""
+        channels = self._probe.shape[1]
+        for end in bounds:
+            yield model.preprocessing.apply(np.full((1, channels, 1, 1), end))
 
     def _look_at_losses(self, number: int) -> None:
         losses = [epoch["train_loss"] for epoch in self._epochs]

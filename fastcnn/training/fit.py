@@ -17,6 +17,7 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.checks import check_statistics
+from fastcnn.execution.passes import is_lanes
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.optim import SGD, Constant, Optimizer, Schedule
@@ -30,13 +31,20 @@ from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.run import METRICS, Run, checksum, describe_fit
-from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
+from fastcnn.training.samples import (
+    Data,
+    Samples,
+    as_samples,
+    sample_weight_of,
+    say_unused,
+    training_preprocessing,
+)
 from fastcnn.training.saver import Saver, check_same
 
 log = logging.getLogger("fastcnn.training")
 
 #: Parts of a run's config that all processes of one training must share.
-AGREED = ("model", "data", "loss", "optimizer", "schedule", "training")
+AGREED = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 def fit(
@@ -69,8 +77,10 @@ def fit(
     ----------
     model : Model
     train, test : Dataset, or (x, y), or (x, y, sample_weight)
-        ``x`` of shape (N, C, H, W), already normalised if it is floating-point; bytes are divided
-        by 255. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
+        ``x`` of shape (N, C, H, W): bytes, which are divided by 255, or floating-point numbers,
+        which are taken as they are; a Dataset's preprocessing also normalises them. The model
+        keeps this as ``model.preprocessing``, and it is applied to all that the model is given
+        from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
         ``test`` is evaluated after every epoch.
     epochs : int
     batch_size : int
@@ -151,13 +161,17 @@ def fit(
     loss = loss or CrossEntropyLoss()
     world = world or World()
     with world.guard(), ExitStack() as held:
+        share = world.threads()  # by all processes, whatever each one was given
         with world.preparing():
             _check_numbers(epochs, batch_size, threads, clip_norm, average_every)
             get_backend(backend)
             if resume and out is None and world.is_root:
                 raise ConfigurationError("resume needs the run's folder: out=FOLDER")
             training_data = as_samples(train, "train", model, loss)
-            test_data = None if test is None else as_samples(test, "test", model, loss)
+            preprocessing = training_preprocessing(model, training_data)
+            test_data = None
+            if test is not None:
+                test_data = as_samples(test, "test", model, loss, preprocessing)
             shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered_reduction else 1)
             for size in {min(batch_size, len(training_data)), len(training_data) % batch_size}:
                 if size:
@@ -167,7 +181,7 @@ def fit(
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
             vector = model.parameter_vector
             average = None if ema_decay is None else WeightAverage(vector, ema_decay)
-            own_threads = world.threads() if threads is None else threads
+            own_threads = share if threads is None else threads
             feed = Feed(
                 training_data, augment, seed, own_threads, model.graph().output_shape[0], shards
             )
@@ -180,13 +194,19 @@ def fit(
                     augment=None if augment is None else asdict(augment),
                     average_every=average_every, ordered_reduction=ordered_reduction,
                 )  # fmt: skip
+            if world.is_root:
+                say_unused(preprocessing, training_data)
+            model.preprocessing = preprocessing
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
-        executor = _executor(
-            model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
-            backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
-            clip_norm=clip_norm,
-        )  # fmt: skip
+            if is_lanes(backend):
+                world.prepare_kernels()
+        with world.preparing():
+            executor = _executor(
+                model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
+                backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
+                clip_norm=clip_norm,
+            )  # fmt: skip
         history, listeners, saver = History(), list(callbacks), None
         with world.preparing():
             if out is not None and world.is_root:
@@ -231,13 +251,9 @@ def _executor(
         return make_executor(model, **settings)
     from fastcnn.distributed.executor import DistributedExecutor
 
-    try:
-        return DistributedExecutor(
-            model, world=world, average_every=average_every, ordered=ordered, **settings
-        )
-    except ConfigurationError as error:
-        world.known_error = error  # the settings are the same on all processes
-        raise
+    return DistributedExecutor(
+        model, world=world, average_every=average_every, ordered=ordered, **settings
+    )
 
 
 def _open_run(out: str | Path | Run, config: dict[str, Any], resume: bool, ranks: int) -> Run:
@@ -270,9 +286,11 @@ def evaluate(
     """
     loss = loss or CrossEntropyLoss()
     checked = as_samples(data, "data", model, loss)
+    if model.preprocessing.trained_on is None:
+        say_unused(model.preprocessing, checked)
     weight = sample_weight_of(checked)
     executor = make_executor(model, loss=loss, optimizer=SGD(), backend=backend, batch_size=256)
-    return executor.evaluate(checked.images, checked.labels, checked.normalisation, weight)
+    return executor.evaluate(checked.images, checked.labels, weight)
 
 
 def _check_numbers(

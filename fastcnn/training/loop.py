@@ -172,10 +172,11 @@ class TrainingLoop:
         )  # fmt: skip
         try:
             with self.interrupts:
-                for listener in self.listeners:
-                    listener.on_train_begin(start)
-                if self.saver is not None:
-                    self.saver.save(self)  # what is killed before its first epoch is resumed too
+                with self.world.preparing():
+                    for listener in self.listeners:
+                        listener.on_train_begin(start)
+                    if self.saver is not None:
+                        self.saver.save(self)  # what is killed in its first epoch is resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
                     self._epoch(per_epoch, feed, test)
                 self._check_finite()  # callbacks may have written to the model
@@ -217,7 +218,7 @@ class TrainingLoop:
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
             self._agree()
-        record = {
+        record: dict[str, Any] = {
             "kind": "epoch",
             "epoch": progress.epoch,
             "train_loss": progress.loss_sum / progress.weight_sum,
@@ -236,7 +237,7 @@ class TrainingLoop:
             if test is not None:
                 with np.errstate(over="ignore", invalid="ignore"):
                     record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
-                        test.images, test.labels, test.normalisation, sample_weight_of(test)
+                        test.images, test.labels, sample_weight_of(test)
                     )
                 if not math.isfinite(record["test_loss"]):
                     raise NonFiniteError(
@@ -283,9 +284,8 @@ class TrainingLoop:
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
             results = self.executor.train_steps(
-                batches.images, batches.labels, batches.order, rates, feed.data.normalisation,
-                batches.weight,
-            )  # fmt: skip
+                batches.images, batches.labels, batches.order, rates, batches.weight
+            )
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
@@ -355,7 +355,9 @@ class TrainingLoop:
         """Raise on all processes if one of them has an array that is not finite."""
         problem = not_finite(arrays)
         if self.world.largest(float(problem is not None)):
+            rate = self.history.steps[-1]["lr"] if self.history.steps else math.nan
             raise NonFiniteError(
                 f"{problem or 'numbers of another process'} became NaN or infinite at or before "
-                f"step {self.executor.step} (epoch {self.progress.epoch}). {DIVERGED}"
+                f"step {self.executor.step} (epoch {self.progress.epoch}), learning rate "
+                f"{rate:.3g}. {DIVERGED}"
             )

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 import fastcnn
-from fastcnn.data.dataset import Normalisation
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
 from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
 from fastcnn.layers import Model
@@ -20,13 +20,15 @@ from fastcnn.layers.definition import from_definition, to_definition
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
+from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
+from fastcnn.weights import read_weights, weights_to_bytes
 
 CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
 #: What a run's config holds, beside its versions and its status.
-PARTS = ("model", "data", "loss", "optimizer", "schedule", "training")
+PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -92,6 +94,13 @@ class Run:
         bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
         if bad:
             raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
+        # Whoever edits a config removes its checksum.
+        kept = config.pop("checksum", None)
+        if kept is not None and kept != _text_checksum(config):
+            raise CheckpointError(
+                f"{folder / CONFIG} is damaged (its checksum does not fit); if you edited it, "
+                'remove the line "checksum"'
+            )
         return cls(folder, config)
 
     def lock(self) -> None:
@@ -123,16 +132,17 @@ class Run:
 
     def save_config(self) -> None:
         """Write the config."""
-        content = json.dumps(self.config, indent=2, ensure_ascii=False) + "\n"
+        whole = {**self.config, "checksum": _text_checksum(self.config)}
+        content = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
         atomic_write(self.folder / CONFIG, content.encode())
 
     def save_weights(self, model: Model) -> None:
-        """Write the model's parameters and buffers as safetensors, under PyTorch's keys."""
-        from safetensors.numpy import save
+        """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
 
-        # safetensors writes the memory of an array as it lies: only C order is safe.
-        state = {key: np.asarray(value, order="C") for key, value in model.state_dict().items()}
-        atomic_write(self.folder / WEIGHTS, save(state))
+        Its preprocessing is in the file's metadata.
+        """
+        content = weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata())
+        atomic_write(self.folder / WEIGHTS, content)
 
     def load_model(self) -> Model:
         """The trained model.
@@ -143,9 +153,6 @@ class Run:
             If the weights are missing, corrupt or another model's, or the model has no name that
             it could be rebuilt from.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
         described = self.config.get("model", {})
         name, definition = described.get("name"), described.get("definition")
         if name not in MODELS and definition is None:
@@ -158,12 +165,11 @@ class Run:
                 model = MODELS[name](**described["arguments"])
             else:
                 model = from_definition(definition)
-            state = load((self.folder / WEIGHTS).read_bytes())
-        except FileNotFoundError:
-            raise CheckpointError(f"{self.folder}: {WEIGHTS} is missing") from None
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
+        state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
+        model.preprocessing = self.preprocessing
         return model
 
     @property
@@ -172,10 +178,18 @@ class Run:
         return tuple(self.config["data"]["classes"])
 
     @property
-    def normalisation(self) -> Normalisation:
-        """How images become input."""
-        data = self.config["data"]
-        return Normalisation(tuple(data["mean"]), tuple(data["std"]))
+    def preprocessing(self) -> Preprocessing:
+        """How samples become the network's input.
+
+        Raises
+        ------
+        CheckpointError
+            If the config does not say so.
+        """
+        try:
+            return Preprocessing.from_dict(self.config["preprocessing"])
+        except ConfigurationError as error:
+            raise CheckpointError(f"{self.folder / CONFIG} is damaged: {error}") from None
 
     def metrics(self, kind: str = "epoch") -> list[dict[str, Any]]:
         """The records of one kind, ``epoch`` or ``step``."""
@@ -277,6 +291,7 @@ def describe_fit(
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
+        "preprocessing": training_preprocessing(model, data).to_dict(),
         "data": {
             "name": data.name,
             "source": data_source,
@@ -284,8 +299,6 @@ def describe_fit(
             "checksum": checksum(data),
             "test_checksum": None if test is None else checksum(test),
             "classes": list(data.classes),
-            "mean": list(data.normalisation.mean),
-            "std": list(data.normalisation.std),
         },
         "loss": {"name": loss.operation, **loss.arguments},
         "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
@@ -300,16 +313,24 @@ def describe_fit(
     }
 
 
+def _text_checksum(config: dict[str, Any]) -> str:
+    """CRC-32 of a config's values, whatever their order and the spaces between them."""
+    plain = json.loads(json.dumps(config))  # as it will be read
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
+
+
 #: Images that a checksum reads: all of a large set would take longer than an epoch.
 CHECKED_IMAGES = 2048
 
 
 def _definition(model: Model) -> dict[str, Any] | None:
-    """The model as plain data, where it has such a form."""
+    """The model as plain data, where it has such a form; its preprocessing is a part of its own."""
     try:
-        return to_definition(model)
+        definition = to_definition(model)
     except ConfigurationError:
         return None
+    definition.pop("preprocessing", None)
+    return definition
 
 
 def checksum(data: Any, images: int | None = CHECKED_IMAGES) -> str:

@@ -1,14 +1,18 @@
 """What ``fit`` and ``evaluate`` take as data, checked against the model before anything runs."""
 
+import logging
 from typing import Any
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset, Normalisation
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, ShapeError
 from fastcnn.execution.checks import as_target
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
+
+log = logging.getLogger("fastcnn.training")
 
 Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any]
 
@@ -20,7 +24,7 @@ class Arrays:
         self.images = images
         self.labels = labels
         self.sample_weight = weight
-        self.normalisation = Normalisation.identity(images.shape[1])
+        self.preprocessing = Preprocessing()
         self.classes: tuple[str, ...] = ()
         self.name = "arrays"
 
@@ -36,8 +40,15 @@ def sample_weight_of(data: Samples) -> np.ndarray | None:
     return data.sample_weight if isinstance(data, Arrays) else None
 
 
-def as_samples(data: Data, name: str, model: Model, loss: Loss) -> Samples:
+def as_samples(
+    data: Data, name: str, model: Model, loss: Loss, preprocessing: Preprocessing | None = None
+) -> Samples:
     """Check data against a model and a loss; give the model its input shape if it has none.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing, optional
+        What the samples have to fit; by default the model's own.
 
     Raises
     ------
@@ -49,6 +60,7 @@ def as_samples(data: Data, name: str, model: Model, loss: Loss) -> Samples:
     if model.input_shape is not None and shape != model.input_shape:
         raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
     graph = model.graph(shape)
+    (model.preprocessing if preprocessing is None else preprocessing).check(checked.images, name)
     if model.input_shape is None:
         model.input_shape = shape
     try:
@@ -58,6 +70,29 @@ def as_samples(data: Data, name: str, model: Model, loss: Loss) -> Samples:
     if target.dtype.kind == "f" and not np.isfinite(target).all():
         raise DataError(f"{name}: targets contain NaN or infinity")
     return checked
+
+
+def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
+    """The preprocessing of a model that is trained on some samples.
+
+    A model that has one, from an earlier training or set by hand, keeps it: its weights belong to
+    it. Else it takes that of the data.
+    """
+    own = model.preprocessing
+    if own.trained_on is not None:
+        return own
+    return (data.preprocessing if own == Preprocessing() else own).trained(data.images)
+
+
+def say_unused(used: Preprocessing, data: Samples) -> None:
+    """Log that the preprocessing of a data set is not the one that is used, where that is so."""
+    theirs = data.preprocessing
+    if isinstance(data, Dataset) and (used.mean, used.std) != (theirs.mean, theirs.std):
+        log.warning(
+            "the model keeps its preprocessing (%s); that of the data set %s (%s) is not used. To "
+            "use it, set model.preprocessing to the data set's before",
+            used.describe(), data.name, theirs.describe(),
+        )  # fmt: skip
 
 
 def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:

@@ -16,6 +16,7 @@ from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.training.checkpoints import Checkpoint, differences
 from fastcnn.training.history import History, read_records
+from fastcnn.weights import weights_to_bytes
 
 if TYPE_CHECKING:
     from fastcnn.training.loop import TrainingLoop
@@ -66,6 +67,7 @@ class Saver:
         self.written = time.monotonic()
         self.best_loss = math.inf
         self.best: dict[str, np.ndarray] | None = None
+        self.metadata: dict[str, str] = {}
         self._best_is_new = False
 
     def save_after_epoch(self, loop: "TrainingLoop") -> None:
@@ -99,10 +101,8 @@ class Saver:
     def save_best(self) -> None:
         """Write the best weights where they are new."""
         if self._best_is_new and self.best is not None:
-            from safetensors.numpy import save
-
             with writing(self.folder):
-                atomic_write(self.folder / BEST, save(self.best))
+                atomic_write(self.folder / BEST, weights_to_bytes(self.best, self.metadata))
             self._best_is_new = False
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:
@@ -111,6 +111,7 @@ class Saver:
         if loss < self.best_loss:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
+            self.metadata = model.preprocessing.to_metadata()
 
     def resume(self, loop: "TrainingLoop") -> None:
         """Bring a loop and its history to where the last checkpoint was written.
@@ -130,6 +131,7 @@ class Saver:
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
+            self.metadata = loop.model.preprocessing.to_metadata()
             steps, epochs = loop.executor.step, loop.progress.epoch - 1
             restore_history(loop.history, self.metrics, steps, epochs)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -193,7 +195,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
     CheckpointError
         The message names what differs.
     """
-    parts = ("model", "data", "loss", "optimizer", "schedule", "training")
+    parts = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
     now = json.loads(json.dumps(now))
     found = [
         line

@@ -11,7 +11,7 @@ from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
 from fastcnn.optim import SGD, Adam, AdamW, RMSprop
 
-BYTES = fastcnn.data.Normalisation((0.3, 0.6), (0.5, 0.7))
+BYTES = fastcnn.data.Preprocessing((0.3, 0.6), (0.5, 0.7))
 
 
 def network() -> Sequential:
@@ -39,6 +39,7 @@ def train(
     labels = generator.integers(0, 3, 90)
     weights = generator.uniform(0.1, 5.0, 90) if weighted else None
     model = network()
+    model.preprocessing = BYTES
     executor = make_executor(
         model, loss=loss, optimizer=optimizer, backend=backend, batch_size=batch_size, seed=4,
         threads=threads, clip_norm=clip_norm,
@@ -46,7 +47,7 @@ def train(
     assert isinstance(executor, LanesExecutor) == (backend == "lanes")
     rates = np.linspace(1.0, 0.5, -(-90 // batch_size)) * optimizer.lr
     results = [
-        executor.train_steps(images, labels, generator.permutation(90), rates, BYTES, weights)
+        executor.train_steps(images, labels, generator.permutation(90), rates, weights)
         for _ in range(rounds)
     ]
     slots = [value.copy() for value in executor.optimizer_state().values()]
@@ -151,10 +152,7 @@ def test_rmsprop_and_weights_against_torch(arguments: dict[str, Any]) -> None:
     ours = RMSprop(lr=0.002, eps=1e-4, **arguments)
     executor = make_executor(model, loss=fastcnn.CrossEntropyLoss(), optimizer=ours, batch_size=20)
     assert isinstance(executor, LanesExecutor)
-    plain = fastcnn.data.Normalisation((0.0,), (1.0,))
-    results = executor.train_steps(
-        x, y, np.tile(np.arange(40), 5), np.full(10, ours.lr), plain, weight
-    )
+    results = executor.train_steps(x, y, np.tile(np.arange(40), 5), np.full(10, ours.lr), weight)
     optimizer = torch.optim.RMSprop(theirs.parameters(), lr=ours.lr, eps=ours.eps, **arguments)
     losses = []
     for step in range(10):

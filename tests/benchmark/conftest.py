@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fastcnn.benchmark import accuracy, layers
+from fastcnn.benchmark import layers
 from fastcnn.benchmark.measure import measure
 
 
@@ -45,5 +45,4 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(measuring, "time", made)
     monkeypatch.setattr(measuring, "_cpu_seconds", lambda: made.busy)
     monkeypatch.setattr(measuring, "REST", 2**-7)  # a sum of these is exact
-    monkeypatch.setattr(accuracy, "time", made)
     return made

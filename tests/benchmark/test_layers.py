@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.peers import PEERS
 from fastcnn.backends.operations import OPERATIONS
 from fastcnn.benchmark import layers
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
-from fastcnn.benchmark.layer_peers import PEERS, LayerPeer
 from fastcnn.benchmark.layer_runs import alone_run
+from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.results import Result
-from tests.benchmark.absent import skip_absent
+from fastcnn.benchmark.work import Trainer, Work
+from tests.absent import skip_absent
 
+LAYER_PEERS = [peer for peer in PEERS if peer.layer is not None]
 PEER_NAMES = {peer.name for peer in PEERS}
 
 
@@ -33,10 +36,8 @@ def one_of_each() -> Iterator[Any]:
         yield pytest.param(case, id=case.work, marks=slow)
 
 
-def bench(case: LayerCase, *threads: int, libraries: Sequence[LayerPeer] = ()) -> list[Result]:
-    return layers.bench_layers(
-        threads=threads, libraries=libraries, chosen=[case], rounds=1, seconds=1e-6
-    )
+def bench(case: LayerCase, *threads: int, peers: Sequence[Peer] = ()) -> list[Result]:
+    return layers.bench_layers(threads=threads, peers=peers, chosen=[case], rounds=1, seconds=1e-6)
 
 
 @pytest.mark.parametrize("case", list(one_of_each()))
@@ -77,7 +78,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-#: What is tested at once; the rest takes some libraries ten seconds to compile.
+#: What is tested at once; the rest takes some peers ten seconds to compile.
 FEW = ("linear", "max_pool2d", "dropout")
 
 
@@ -92,17 +93,18 @@ def test_every_kind_of_layer_is_tested_with_peers() -> None:
 ])  # fmt: skip
 @pytest.mark.parametrize("peer", [
     pytest.param(peer, id=peer.name, marks=[pytest.mark.slow] if "compile" in peer.name else [])
-    for peer in PEERS
+    for peer in LAYER_PEERS
 ])  # fmt: skip
-def test_a_peer_computes_the_same(peer: LayerPeer, cases: list[LayerCase]) -> None:
+def test_a_peer_computes_the_same(peer: Peer, cases: list[LayerCase]) -> None:
     skip_absent(peer.name)
+    assert peer.layer is not None
     for case in cases:
         arrays = case.arrays()
         for direction in case.directions:
             backward = direction == "backward"
-            if not peer.takes(case, backward):
+            if not peer.takes_layer(case, backward):
                 continue
-            run = peer.make(case, arrays, backward, 1)
+            run = peer.layer(case, arrays, backward, 1)
             run.repeat(2)
             expected = alone_run(case, arrays, "im2col", backward, 1).results()
             difference = layers.difference_of(case, arrays, backward, run.results(), expected, True)
@@ -111,15 +113,19 @@ def test_a_peer_computes_the_same(peer: LayerPeer, cases: list[LayerCase]) -> No
 
 @pytest.mark.torch
 def test_peers_stand_beside_the_backends() -> None:
-    quick = [peer for peer in PEERS if peer.can_run and "compile" not in peer.name]
+    quick = [peer for peer in LAYER_PEERS if peer.can_run and "compile" not in peer.name]
     if not quick:
         pytest.skip("no other library works here")
     case = SMALL[0]
-    results = bench(case, 1, 2, libraries=quick)
+    results = bench(case, 1, 2, peers=quick)
     found = {(r.contestant, r.threads) for r in results if r.contestant in PEER_NAMES}
     assert found == {(peer.name, n) for peer in quick for n in ((1, 2) if peer.on_each else (2,))}
     assert all(r.median > 0 and r.difference is not None and not r.note.startswith("not")
                for r in results)  # fmt: skip
+
+
+def no_training(work: Work, threads: int) -> Trainer:
+    raise AssertionError
 
 
 def test_a_peer_that_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,23 +135,27 @@ def test_a_peer_that_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     def differs(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
         return LayerRun(lambda times: None, lambda: (1.5 * arrays.x,))
 
-    libraries = [LayerPeer("fails", fails), LayerPeer("differs", differs),
-                 LayerPeer("takes none", fails, lambda case, backward: False)]  # fmt: skip
-    monkeypatch.setattr(LayerPeer, "can_run", True)
+    peers = [
+        Peer("fails", no_training, fails),
+        Peer("differs", no_training, differs),
+        Peer("takes none", no_training, fails, takes_layer=lambda case, backward: False),
+        Peer("has no layers", no_training),
+    ]
+    monkeypatch.setattr(Peer, "can_run", True)
     for case in (LayerCase("relu", (2, 2, 2)), LayerCase("dropout", (2, 2, 2), None, {"p": 0.5})):
-        results = bench(case, 1, libraries=libraries)
+        results = bench(case, 1, peers=peers)
         forward = {r.contestant: r for r in results if r.work.endswith("forward")}
         assert forward["fails"].note == "failed: no compiler was found"
         assert forward["differs"].note.startswith("not timed: differs by")
         assert forward["differs"].rounds == 0
-        assert "takes none" not in forward
+        assert not {"takes none", "has no layers"} & forward.keys()
         assert forward["lanes"].rounds == 1
 
 
 def test_gradients_of_jax_take_no_forward_pass() -> None:
     skip_absent("JAX")
     jax = pytest.importorskip("jax")
-    from fastcnn.benchmark.peers.jax import gradients_of
+    from bench.peers.jax import gradients_of
 
     x = jax.numpy.ones((2, 3))
     gradients, kept = gradients_of(jax.numpy.tanh, [x])
@@ -156,7 +166,7 @@ def test_gradients_of_jax_take_no_forward_pass() -> None:
 @pytest.mark.torch
 def test_gradients_of_tensorflow_take_no_forward_pass() -> None:
     skip_absent("TensorFlow")
-    from fastcnn.benchmark.peers import tensorflow
+    from bench.peers import tensorflow
 
     tf = tensorflow._tensorflow()
     x = tf.constant([[0.5, -1.0]])

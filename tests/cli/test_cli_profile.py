@@ -1,4 +1,4 @@
-"""``fastcnn profile`` and ``fastcnn bench scaling`` as a user runs them."""
+"""``fastcnn profile`` and ``fastcnn bench`` as a user runs them."""
 
 import json
 from pathlib import Path
@@ -32,15 +32,24 @@ def test_unknown_model() -> None:
     assert "'resnet1000' is neither a run nor one of" in output
 
 
-def test_scaling(tmp_path: Path) -> None:
+def test_bench(tmp_path: Path) -> None:
     output = fastcnn(
-        "bench", "scaling", "--axis", "batch", "--axis", "threads", "--quick", "--figures",
-        "--out", tmp_path / "b",
-    )  # fmt: skip
-    assert "Batch size, the report's network (lanes)" in output
-    written = json.loads((tmp_path / "b" / "scaling.json").read_text())
+        "bench", "step", "backward", "--no-peers", "--quick", "--figures", "--out", tmp_path / "b"
+    )
+    assert "step: report_cnn, batch 16" in output
+    assert "times the reference" in output
+    written = json.loads((tmp_path / "b" / "bench.json").read_text())
     assert written["quick"]
-    assert [r["value"] for r in written["records"] if r["axis"] == "batch"] == [1, 16, 64, 256]
     assert written["environment"]["instruction set"]
-    assert (tmp_path / "b" / "scaling.png").stat().st_size > 10_000
-    assert "no axis named 'width'" in fastcnn("bench", "scaling", "--axis", "width", code=2)
+    assert {record["suite"] for record in written["records"]} == {"step", "backward"}
+    assert (tmp_path / "b" / "step.png").stat().st_size > 10_000
+
+
+def test_options_that_do_nothing() -> None:
+    for arguments, message in (
+        (("bench", "layer", "--batch-size", 3), "--batch-size does nothing without the suite step"),
+        (("bench", "layer", "--network", "lenet5"), "--network does nothing without"),
+        (("bench", "step", "--figures"), "--figures needs a folder"),
+        (("bench", "step", "--network", "lenet6"), "no network 'lenet6'"),
+    ):
+        assert message in fastcnn(*arguments, code=2)

@@ -100,7 +100,7 @@ def test_the_same_with_other_settings(settings: dict[str, Any]) -> None:
 
 def test_weights_of_samples() -> None:
     generator = np.random.default_rng(0)
-    x = TRAIN.normalisation.apply(TRAIN.images)
+    x = TRAIN.images / 255
     weighted = (x, TRAIN.labels, generator.uniform(0.2, 3.0, len(x)))
     for settings in ({}, {"augment": Augment(shift=1, fill=0)}):
         assert_near(trained(1, weighted, **settings), trained(3, weighted, **settings))
@@ -139,7 +139,7 @@ def test_local_steps_are_averaged(every: int) -> None:
             model, world=world, loss=fastcnn.CrossEntropyLoss(), optimizer=optimizer,
             batch_size=32, average_every=every,
         )  # fmt: skip
-        made = executor.train_steps(*arrays, order, rates, TRAIN.normalisation)
+        made = executor.train_steps(*arrays, order, rates)
         return model.parameter_vector, made.losses
 
     got, losses = on_ranks(size, work)[0]
@@ -154,9 +154,7 @@ def test_local_steps_are_averaged(every: int) -> None:
     for step in range(steps):
         batch = order[step * 32 : (step + 1) * 32]
         each = [
-            executor.train_steps(
-                *arrays, batch[16 * rank :][:16], rates[:1], TRAIN.normalisation
-            ).losses[0]
+            executor.train_steps(*arrays, batch[16 * rank :][:16], rates[:1]).losses[0]
             for rank, executor in enumerate(alone)
         ]
         expected.append(np.mean(each))
@@ -234,7 +232,7 @@ def test_an_evaluation_in_shares_is_the_evaluation() -> None:
         executor = DistributedExecutor(
             network(), world=world, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(), batch_size=32
         )
-        return executor.evaluate(many.images, many.labels, many.normalisation)
+        return executor.evaluate(many.images, many.labels)
 
     many, _ = data.digits_dataset(700, 3, classes=(0, 1, 2))
     one = work(World())

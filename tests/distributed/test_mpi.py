@@ -207,6 +207,24 @@ def test_a_rank_with_other_data_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+FAILING_RANK = """
+import numpy as np, fastcnn
+from fastcnn.distributed import join
+world = join()
+x = np.random.default_rng(0).random((64, 1, 28, 28), np.float32)
+if world.rank == 1:
+    x[3, 0, 0, 0] = np.nan
+fastcnn.fit(fastcnn.models.report_cnn(seed=0), (x, np.arange(64) % 3), epochs=1, world=world)
+"""
+
+
+def test_a_rank_whose_preparation_fails_holds_up_nobody(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(FAILING_RANK)
+    output = run(2, tmp_path / "script.py", code=1)
+    assert "RankError: rank 1 of 2 on " in output
+    assert "train: samples contain NaN or infinity" in output
+
+
 OTHER_CODE = """
 import os, sys
 if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":

@@ -22,6 +22,7 @@ class ThreadWorld(World):
         self.rank, self.size, self.board = rank, size, board
 
     def _all(self, value: Any) -> list[Any]:
+        assert not self.is_alone, "a process that may fail by itself talks to the others"
         self.board.values[self.rank] = value
         self.board.barrier.wait()
         values = list(self.board.values)
@@ -29,7 +30,11 @@ class ThreadWorld(World):
         return values
 
     def threads(self) -> int:
-        return 1
+        return self._all(1)[self.rank]
+
+    def prepare_kernels(self) -> None:
+        with self.preparing():
+            super().prepare_kernels()
 
     def add(self, array: np.ndarray) -> None:
         parts = self._all(array.copy())
@@ -64,7 +69,7 @@ class ThreadWorld(World):
         return [json.loads(text) for text in self._all(json.dumps(value))]
 
     def wait(self) -> None:
-        self.board.barrier.wait()
+        self._all(None)
 
     def abort(self, error: BaseException) -> None:
         self.board.barrier.abort()

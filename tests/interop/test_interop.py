@@ -227,13 +227,13 @@ def test_a_trained_report_network_in_pytorch_and_back(tmp_path: Path) -> None:
             return x
 
     module = Report()
-    x = test.normalisation.apply(test.images)
+    x = ours.preprocessing.apply(test.images)
     save_state(ours, tmp_path / "ours.safetensors")
     module.load_state_dict(load_file(tmp_path / "ours.safetensors"))
     with torch.no_grad():
         theirs = module(torch.from_numpy(x)).numpy()
-    assert theirs == pytest.approx(ours.logits(x), abs=1e-4, rel=1e-5)
-    assert (theirs.argmax(axis=1) == ours.predict(x)).all()
+    assert theirs == pytest.approx(ours.logits(test.images), abs=1e-4, rel=1e-5)
+    assert (theirs.argmax(axis=1) == ours.predict(test.images)).all()
     assert (theirs.argmax(axis=1) == test.labels).mean() > 0.9
 
     optimizer = torch.optim.SGD(module.parameters(), lr=0.02)
@@ -282,8 +282,8 @@ def test_command_line(tmp_path: Path) -> None:
         subprocess.run([*command, "export", str(tmp_path / "run"), "--out",
                         str(tmp_path / target)], check=True, capture_output=True)  # fmt: skip
     model = Run.open(tmp_path / "run").load_model()
-    x = train.normalisation.apply(train.images[:4])
-    assert run(tmp_path / "m.onnx", x) == pytest.approx(model.logits(x), abs=1e-5)
+    x = model.preprocessing.apply(train.images[:4])
+    assert run(tmp_path / "m.onnx", x) == pytest.approx(model.logits(train.images[:4]), abs=1e-5)
     done = subprocess.run([*command, "export", str(tmp_path / "run"), "--out", "m.txt"],
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 2

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn import data
 from fastcnn.serve import Answers
 from fastcnn.serve import server as server_module
 from tests.browser import CHROMIUM, Browser
@@ -103,7 +102,7 @@ def test_coloured_pictures(browser: Browser) -> None:
     classes = tuple(f"kind {number}" for number in range(10))
     red = np.zeros((40, 60, 3), np.uint8)
     red[..., 0] = 250
-    with running(Answers(model, classes, data.Normalisation.identity(3), "colours")) as server:
+    with running(Answers(model, classes, "colours")) as server:
         open_page(browser, server)
         assert browser.evaluate("document.getElementById('title').textContent") == (
             "Draw or drop a picture"

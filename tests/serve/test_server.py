@@ -75,15 +75,15 @@ def test_hostile_pictures(server: Any) -> None:
 
 
 def test_networks_that_cannot_be_asked(answers: Answers) -> None:
-    model, identity = fastcnn.models.report_cnn(seed=0), answers.normalisation
+    model = fastcnn.models.report_cnn(seed=0)
     with pytest.raises(DataError, match=r"gives \(3,\), not one number for each class"):
-        Answers(model, ("0", "1"), identity, "")
+        Answers(model, ("0", "1"), "")
     flat = fastcnn.Sequential(fastcnn.Linear(4, 2), input_shape=(4,))
     with pytest.raises(DataError, match=r"takes \(4,\), not pictures"):
-        Answers(flat, ("0", "1"), identity, "")
+        Answers(flat, ("0", "1"), "")
     model.parameter_vector[7] = np.nan
     with pytest.raises(DataError, match="not finite"):
-        Answers(model, ("0", "1", "2"), identity, "")
+        Answers(model, ("0", "1", "2"), "")
 
 
 def test_hostile_requests(server: Any) -> None:

@@ -54,7 +54,7 @@ def test_errors_of_the_formulas() -> None:
 
 def test_without_wrong_formulas_it_is_ordinary_training() -> None:
     train, _ = fastcnn.data.digits_dataset(64, 10, classes=(0, 1, 2))
-    x, y = train.normalisation.apply(train.images), train.labels
+    x, y = train.preprocessing.apply(train.images), train.labels
     model = fastcnn.models.report_cnn("sigmoid", seed=0)
     loss, _, gradient = loss_and_gradients(model, x, y)
     expected = model.parameter_vector - 0.1 * gradient
@@ -101,7 +101,7 @@ def test_ordinary_training_cannot_reach_them() -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     train, _ = fastcnn.data.digits_dataset(64, 10, classes=(0, 1, 2))
-    x = np.repeat(train.normalisation.apply(train.images)[None], 20, axis=0)
+    x = np.repeat(train.preprocessing.apply(train.images)[None], 20, axis=0)
     y = np.repeat(train.labels[None], 20, axis=0)
     model = fastcnn.models.report_cnn(seed=0)
     losses = train_with(model, (), x, y, 1e9).losses

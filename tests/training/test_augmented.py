@@ -11,7 +11,7 @@ import pytest
 
 import fastcnn
 from fastcnn import data
-from fastcnn.data import Augment, Normalisation
+from fastcnn.data import Augment
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.layers import BatchNorm1d, Flatten, Linear, ReLU, Sequential
@@ -77,7 +77,7 @@ def test_weights_of_samples_go_with_them() -> None:
 def test_it_helps_where_there_are_few_images() -> None:
     """Shifted test images: a network that has seen shifts knows them better."""
     moved = data.Dataset(
-        Augment(shift=4).apply(TEST.images, seed=9), TEST.labels, TEST.classes, TEST.normalisation
+        Augment(shift=4).apply(TEST.images, seed=9), TEST.labels, TEST.classes, TEST.preprocessing
     )
     accuracy = []
     for augment in (None, Augment(shift=4)):
@@ -102,9 +102,7 @@ def test_backends_agree_on_probabilities(
     assert value == pytest.approx(expected[0], rel=1e-5)
     assert gradient == pytest.approx(expected[2], abs=1e-5 * np.abs(expected[2]).max())
     executor = make_executor(network(), loss=loss, optimizer=SGD(lr=0.0), batch_size=21)
-    steps = executor.train_steps(
-        x.astype(np.float32), y, np.arange(21), np.zeros(1), Normalisation.identity(1)
-    )
+    steps = executor.train_steps(x.astype(np.float32), y, np.arange(21), np.zeros(1))
     assert steps.losses[0] == pytest.approx(expected[0], rel=1e-5)
     assert steps.correct[0] == (logits.argmax(axis=1) == y.argmax(axis=1)).sum()
 

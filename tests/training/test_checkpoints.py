@@ -7,6 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn.errors import CheckpointError
+from fastcnn.interop import load_state
 from fastcnn.optim import Adam
 from fastcnn.training import fit
 from fastcnn.training import saver as saver_module
@@ -21,9 +22,7 @@ def test_both_checkpoints_are_kept(tmp_path: Path) -> None:
     best = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state
     assert best["best_loss"] == min(history.column("test_loss"))
     model = network()
-    from safetensors.numpy import load
-
-    model.load_state_dict(load((tmp_path / "checkpoints/best.safetensors").read_bytes()))
+    load_state(model, tmp_path / "checkpoints/best.safetensors")
     assert fastcnn.training.evaluate(model, TEST)[0] == pytest.approx(best["best_loss"], rel=1e-6)
 
 

@@ -101,7 +101,7 @@ def test_overfitting(data: tuple[Dataset, Dataset]) -> None:
     generator = np.random.default_rng(0)
     train, test = data[0].subset(slice(0, 60)), data[1]
     noisy = Dataset(
-        train.images, generator.integers(0, 3, len(train)), train.classes, train.normalisation
+        train.images, generator.integers(0, 3, len(train)), train.classes, train.preprocessing
     )  # fmt: skip
     options = {"epochs": 40, "optimizer": SGD(0.05, momentum=0.9)}
     found = findings(fastcnn.models.report_cnn(seed=0), noisy, test, **options)

@@ -62,7 +62,7 @@ def test_a_run_folder_has_all_its_files(digits: Any, tmp_path: Path) -> None:
     history = fit(model, train, digits[1], epochs=2, batch_size=32, out=tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
-        "checkpoints", "config.json", "curves.png", "epochs.csv", "metrics.jsonl",
+        ".lock", "checkpoints", "config.json", "curves.png", "epochs.csv", "metrics.jsonl",
         "model.safetensors",
     ]  # fmt: skip
     lines = (tmp_path / "epochs.csv").read_text().splitlines()
@@ -129,7 +129,7 @@ def test_divergence_is_explained_and_the_last_good_weights_kept(tmp_path: Path) 
     x, y = blobs()
     model = dense().initialize(init.Normal(1.0), seed=0)
     before = model.parameter_vector.copy()
-    message = r"loss became .* at step \d+ .*learning rate 1e\+38"
+    message = r"became .* step \d+ .*learning rate 1e\+38"
     with pytest.raises(NonFiniteError, match=message):
         fit(model, (x, y), epochs=3, batch_size=4, optimizer=SGD(lr=1e38), out=tmp_path)
     assert (model.parameter_vector == before).all()
@@ -177,7 +177,7 @@ def test_runs_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
         run.load_model()
     (tmp_path / "run" / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="damaged"):
         run.load_model()
     run.save_weights(fastcnn.models.report_cnn(num_classes=4))
     with pytest.raises(CheckpointError, match=r"fc3.weight: the model has shape \(3, 128\)"):

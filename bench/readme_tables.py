@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from bench.markdown import best, groups, machine, number, table, threads, threads_of
+from bench.processes import SLOW
 from fastcnn.benchmark.environment import LIBRARIES
-from fastcnn.benchmark.markdown import best, groups, machine, number, table, threads, threads_of
-from fastcnn.benchmark.processes import SLOW
 from fastcnn.benchmark.results import Report, read_report
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"

@@ -1,6 +1,6 @@
 """Weak and strong scaling on this machine, beside the model's prediction.
 
-``.venv/bin/python scripts/mpi_scaling.py`` starts jobs of one and two processes, writes what they
+``python -m bench.mpi_scaling`` starts jobs of one and two processes, writes what they
 measure to ``docs/benchmarks/mpi.json`` and the tables into ``docs/scaling.md``; ``mpiexec`` must be
 installed (``pip install 'fastcnn[mpi]'``). Names of cases, such as ``report_cnn-64``, measure
 these alone and leave the others as they were.
@@ -21,7 +21,7 @@ from fastcnn.distributed.scaling import Network, StepCost, predict
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "docs" / "benchmarks", ROOT / "docs" / "scaling.md"
-BEGIN, END = "<!-- begin: scripts/mpi_scaling.py -->", "<!-- end: scripts/mpi_scaling.py -->"
+BEGIN, END = "<!-- begin: bench/mpi_scaling.py -->", "<!-- end: bench/mpi_scaling.py -->"
 ROUNDS = 5
 #: Network, batch and steps of each timing.
 CASES = (("report_cnn", 64, 100), ("report_cnn", 256, 100), ("lenet5", 64, 100),
@@ -33,7 +33,6 @@ from statistics import median
 from time import perf_counter
 import numpy as np
 import fastcnn
-from fastcnn.data import Normalisation
 from fastcnn.distributed import join
 from fastcnn.distributed.scaling import measure_network, measure_step, measure_together
 from fastcnn.execution import make_executor
@@ -51,18 +50,17 @@ if world.size > 1:
     network, made["sum"] = measure_network(world, cost.gradient_bytes)
     made |= {"cost": asdict(cost), "network": asdict(network)}
 
-    channels, share = model.input_shape[0], batch // world.size
+    share = batch // world.size
     executor = make_executor(
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=fastcnn.optim.SGD(1e-6, momentum=0.9),
         batch_size=share, threads=threads,
     )
     x = np.random.default_rng(0).standard_normal((share, *model.input_shape), np.float32)
     y, chosen = np.zeros(share, np.int64), np.arange(share)
-    same = Normalisation((0.0,) * channels, (1.0,) * channels)
     other = np.ones_like(model.parameter_vector)
 
     def compute():
-        return executor.gradient(x, y, chosen, same)[2]
+        return executor.gradient(x, y, chosen)[2]
 
     def after():
         gradient = compute()
@@ -206,7 +204,7 @@ def main() -> None:
     ).stdout.strip("\0\n ").splitlines()[0]  # fmt: skip
     library = " ".join(version.replace("Version:", "").split())
     made = Records(
-        "mpi", "python scripts/mpi_scaling.py", [known[name] for name in names if name in known],
+        "mpi", "python -m bench.mpi_scaling", [known[name] for name in names if name in known],
         environment=describe_environment() | {"mpi": library},
     )  # fmt: skip
     made.write(RESULTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcnn.benchmark import page, readme_tables
+from bench import page, readme_tables
 from fastcnn.benchmark.results import Report, Result, read_report
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastcnn.benchmark.environment import LIBRARIES
-from fastcnn.benchmark.markdown import (
+from bench.markdown import (
     best,
     command,
     contestants,
@@ -16,10 +15,11 @@ from fastcnn.benchmark.markdown import (
     threads,
     threads_of,
 )
+from bench.scaling import ScalingResult, results_of
+from fastcnn.benchmark.environment import LIBRARIES
 from fastcnn.benchmark.profile import Profile
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
-from fastcnn.benchmark.scaling import ScalingResult, results_of
 
 OWN = ("reference", "im2col", "lanes")
 #: The libraries that have a column of their own beside PyTorch's.
@@ -44,7 +44,7 @@ def render_page(folder: Path) -> str:
     parts = [
         "# Benchmarks", "",
         "This page is generated from the JSON files in `docs/benchmarks/` "
-        "(`scripts/benchmark_page.py`); every value with its spread is in the CSV files beside "
+        "(`python -m bench.write_page`); every value with its spread is in the CSV files beside "
         "them. All of it is measured anew by", "",
         "```sh\nmake bench-report\n```", "",
         "and one suite by the command above its table. Contestants of a table do the same work "
@@ -81,7 +81,7 @@ def _steps(report: Report) -> list[str]:
         "after three steps differ is not timed. The nested loops take part where a step of theirs "
         "is a matter of seconds, tinygrad in the small networks. PyTorch's SGD is the fused one, "
         "and its compiled modules are in channels_last.", "",
-        *_beside_peers(report, "step", "fastcnn bench step --network {} --batch-size {}"),
+        *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
     ]  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def _inference(report: Report) -> list[str]:
         "The logits of one batch, in microseconds; the ratio is to the fastest of PyTorch and "
         "im2col: above 1 is faster. Threads are those that a contestant may take: of one image "
         "`lanes` takes one.", "",
-        *_beside_peers(report, "inference", "fastcnn bench inference --network {}"),
+        *_beside_peers(report, "inference", "python -m bench inference --network {}"),
     ]  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _layers(report: Report) -> list[str]:
               "loops", "PyTorch's best", *FURTHER, "fastest of these / lanes",
               "lanes' rate")  # fmt: skip
     return [
-        "## Single layers", "", command("fastcnn bench layer"), "",
+        "## Single layers", "", command("python -m bench layer"), "",
         "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
         "lanes already; a single call brings them there and back, but for functions of single "
         "elements. Sums, normalisation and dropout are im2col's when called alone; the dropout of "
@@ -203,7 +203,7 @@ def _backward(report: Report) -> list[str]:
     )
     return [
         "## Backward passes: nested loops against fast ones", "",
-        command("fastcnn bench backward"), "", "![Speed-ups](benchmarks/backward.png)", "",
+        command("python -m bench backward"), "", "![Speed-ups](benchmarks/backward.png)", "",
         "Microseconds a sample of one operation called alone; the difference is the largest from "
         "the loops, relative to the largest gradient.", "", table(header, rows, left=1), "",
         note, "",
@@ -218,7 +218,7 @@ def _accuracy(report: Report) -> list[str]:
     ]
     header = ("training", "contestant", "seconds (least to most)", "")
     return [
-        "## Time to accuracy", "", command("fastcnn bench accuracy"), "",
+        "## Time to accuracy", "", command("python -m bench accuracy"), "",
         "Seconds of training, tests apart, until the test accuracy is first reached, with one "
         "recipe: SGD with momentum 0.9, batches of 64, one cycle of the learning rate up to 0.02 "
         "within two epochs (digits 0, 1, 2) or five (all ten), the same initial weights and order "
@@ -240,7 +240,7 @@ def _processes(report: Report) -> list[str]:
     rows = [(*key, *(values.get(unit, "") for unit in units)) for key, values in found.items()]
     header = ("process", "contestant", "seconds from start to end", "MiB at most", "% correct")
     return [
-        "## Start-up and whole processes", "", command("fastcnn bench startup process"), "",
+        "## Start-up and whole processes", "", command("python -m bench startup process"), "",
         "Importing fastcnn loads next to nothing, the rest comes with the first use: compare first "
         "gradients, of the report's network. Cold is the first ever on a machine, which compiles; "
         "PyTorch's eager mode has nothing to compile, and TensorFlow keeps nothing on the disk. "
@@ -265,7 +265,7 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
         ]  # fmt: skip
         header = (result.axis, "µs a step", "µs a sample", f"ns a {result.unit}", "MiB", "")
         lines += [f"### {result.title}", "",
-                  command(f"fastcnn bench scaling --axis {result.axis}"), "",
+                  command(f"python -m bench scaling --axis {result.axis}"), "",
                   table(header, rows, left=0), ""]  # fmt: skip
         for point in result.points:
             if point.flagged:

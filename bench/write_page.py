@@ -1,16 +1,16 @@
 """Write docs/benchmarks.md, its figures and README's table from the results in docs/benchmarks/.
 
-``.venv/bin/python scripts/benchmark_page.py`` draws what ``make bench-report`` measured; it
+``python -m bench.write_page`` draws what ``make bench-report`` measured; it
 measures nothing itself.
 """
 
 from pathlib import Path
 
+from bench.page import read_results, render_page
+from bench.readme_tables import with_tables
+from bench.scaling_figure import scaling_figure
 from fastcnn.benchmark.figures import write_figures
-from fastcnn.benchmark.page import read_results, render_page
-from fastcnn.benchmark.readme_tables import with_tables
 from fastcnn.benchmark.roofline import roofline_figure
-from fastcnn.benchmark.scaling_figure import scaling_figure
 from fastcnn.training.curves import save_figure
 
 ROOT = Path(__file__).resolve().parent.parent

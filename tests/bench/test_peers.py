@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from bench.peers import PEERS
 from fastcnn import (
     AvgPool2d,
     BatchNorm2d,
@@ -16,10 +17,10 @@ from fastcnn import (
     Residual,
     Sequential,
 )
-from fastcnn.benchmark import steps
+from fastcnn.benchmark import peer, steps
 from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.work import Work, learned_keys, make_work, networks
-from tests.benchmark.absent import skip_absent
+from tests.absent import skip_absent
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ NAMES = ["PyTorch eager", "PyTorch channels_last", "JAX jit", "TensorFlow functi
 @pytest.mark.parametrize("name", NAMES)
 def test_a_peer_computes_the_same(name: str, work: SmallWork) -> None:
     skip_absent(name)
-    makers = {found: make for found, _, make in steps.contestants(work, (1,))}
+    makers = {found: make for found, _, make in steps.contestants(work, (1,), PEERS)}
     trainer = makers[name]()
     difference, note = steps._Expected(work).compare(trainer)
     assert note == ""
@@ -61,9 +62,9 @@ def test_a_peer_computes_the_same(name: str, work: SmallWork) -> None:
 
 
 def test_tinygrad_takes_part_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "can_run", lambda name: name == "tinygrad")
+    monkeypatch.setattr(peer, "can_run", lambda name: name == "tinygrad")
     found = {
-        network: [name for name, *_ in steps.contestants(make_work(network, 1), (1,))]
+        network: [name for name, *_ in steps.contestants(make_work(network, 1), (1,), PEERS)]
         for network in networks()
     }
     part = [network for network, names in found.items() if "tinygrad" in names]
@@ -75,7 +76,7 @@ def test_tinygrad_takes_part_in_small_networks(monkeypatch: pytest.MonkeyPatch) 
 def test_compiled_pooling_loses_no_gradient() -> None:
     """PyTorch 2.13 compiles this network, at this batch, to wrong gradients if it may reorder."""
     skip_absent("PyTorch")
-    from fastcnn.benchmark.peers.pytorch import TorchTrainer
+    from fastcnn.benchmark.pytorch import TorchTrainer
 
     work = make_work("report_cnn", 16)
     _, note = steps._Expected(work).compare(TorchTrainer(work, "compile", 1))

@@ -36,16 +36,17 @@ def _own(
     network: str, backend: str, train: Dataset, test: Dataset, seed: int
 ) -> tuple[Train, Test]:
     model = _initial(network, train, seed)
+    model.preprocessing = train.preprocessing
     executor = make_executor(
         model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
         backend=backend, batch_size=BATCH, seed=seed,
     )  # fmt: skip
 
     def take(order: np.ndarray, rates: np.ndarray) -> None:
-        executor.train_steps(train.images, train.labels, order, rates, train.normalisation)
+        executor.train_steps(train.images, train.labels, order, rates)
 
     def accuracy() -> float:
-        return executor.evaluate(test.images, test.labels, test.normalisation)[1]
+        return executor.evaluate(test.images, test.labels)[1]
 
     return take, accuracy
 
@@ -53,7 +54,7 @@ def _own(
 def _pytorch(network: str, train: Dataset, test: Dataset, seed: int) -> tuple[Train, Test]:
     import torch
 
-    from fastcnn.benchmark.peers.pytorch import make_module, sgd
+    from fastcnn.benchmark.pytorch import make_module, sgd
 
     model = _initial(network, train, seed)
     state = dict(model.state_dict())
@@ -62,7 +63,7 @@ def _pytorch(network: str, train: Dataset, test: Dataset, seed: int) -> tuple[Tr
     loss = torch.nn.CrossEntropyLoss()
     # All images are normalised beforehand, which PyTorch is not charged for.
     x, tests = (
-        torch.from_numpy(data.normalisation.apply(data.images)).contiguous(
+        torch.from_numpy(data.preprocessing.apply(data.images)).contiguous(
             memory_format=torch.channels_last
         )
         for data in (train, test)

@@ -1,11 +1,13 @@
 """PyTorch as a contestant: eager, channels_last and torch.compile."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -216,3 +218,17 @@ class TorchTrainer:
             key: getattr(self.module, name).detach().contiguous().numpy().copy()
             for key, name in self.module.names.items()
         }
+
+
+def _peer(variant: str) -> Peer:
+    maps_only = variant == "channels_last"
+    return Peer(
+        f"PyTorch {variant}",
+        lambda work, threads: TorchTrainer(work, variant, threads),
+        partial(layer_run, variant),
+        takes_layer=lambda case, backward: not maps_only or len(case.shape) == 3,
+        on_each=True,
+    )
+
+
+PEERS = tuple(_peer(variant) for variant in VARIANTS)

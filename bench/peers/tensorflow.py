@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
-from fastcnn.benchmark.peers.windows import even_windows
+from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
-
-VARIANTS = ("function", "XLA")
 
 
 def _tensorflow() -> Any:
@@ -249,3 +248,9 @@ class TensorFlowTrainer:
             key: value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.copy()
             for key, value in found.items()
         }
+
+
+PEERS = (
+    Peer("TensorFlow function", lambda work, _: TensorFlowTrainer(work, "function"), layer_run),
+    Peer("TensorFlow XLA", lambda work, _: TensorFlowTrainer(work, "XLA")),
+)

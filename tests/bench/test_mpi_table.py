@@ -1,6 +1,5 @@
 """The page on several processes says what the committed measurement says."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bench import mpi_scaling
 from fastcnn.benchmark.records import Records
 from fastcnn.distributed.scaling import NETWORKS, StepCost, predict
 
@@ -16,12 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mpi", ROOT / "scripts" / "mpi_scaling.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return mpi_scaling
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import programs
 from fastcnn.benchmark.environment import LIBRARIES, can_run
-from fastcnn.benchmark.peers import programs
 from fastcnn.benchmark.results import Result
 from fastcnn.errors import FastcnnError
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.scaling_causes import Case, OtherPrograms, explain
-from fastcnn.data import Normalisation
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential
@@ -243,7 +242,6 @@ class _Trial:
         count = case.batch * max(1, 256 // case.batch)
         self._images = generator.integers(0, 256, (count, *graph.input_shape)).astype(np.uint8)
         self._labels = generator.integers(0, graph.output_shape[0], count)
-        self._normalisation = Normalisation.identity(graph.input_shape[0])
         self._executor: Executor | None = None
         tracemalloc.start()
         try:
@@ -267,9 +265,7 @@ class _Trial:
         """Take some training steps in one call."""
         assert self._executor is not None
         order = np.resize(np.arange(len(self._images)), steps * self._case.batch)
-        self._executor.train_steps(
-            self._images, self._labels, order, np.zeros(steps), self._normalisation
-        )
+        self._executor.train_steps(self._images, self._labels, order, np.zeros(steps))
 
 
 def _flag(

@@ -4,12 +4,16 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
-from fastcnn.benchmark.peers.windows import even_windows
+from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
+#: FLOPs of one sample up to which it takes part: vgg_small took it 12 ms a sample, twenty times as
+#: long as TensorFlow, and 20 s to compile.
+MOST_FLOPS = 4_000_000
 #: Their gradients need what the forward pass made, which tinygrad does not keep but makes again.
 NEEDS_OUTPUT = ("max_pool2d", "batch_norm", "sigmoid", "tanh", "elu", "dropout")
 
@@ -177,3 +181,12 @@ class TinygradTrainer:
     def parameters(self) -> dict[str, np.ndarray]:
         """Copies of parameters and buffers."""
         return {key: value.numpy().copy() for key, value in self.state.items()}
+
+
+PEER = Peer(
+    "tinygrad",
+    lambda work, threads: TinygradTrainer(work),
+    layer_run,
+    takes_network=lambda work: work.flops <= MOST_FLOPS * work.batch,
+    takes_layer=takes,
+)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.benchmark import processes
-from fastcnn.benchmark.peers import programs
-from fastcnn.benchmark.processes import bench_startup, run_process
+from bench import processes, programs
+from bench.processes import bench_startup, run_process
 from fastcnn.errors import FastcnnError
-from tests.benchmark.absent import skip_absent
+from tests.absent import skip_absent
 
 
 def test_memory_is_that_of_the_process() -> None:

@@ -121,7 +121,7 @@ from fastcnn.data import load
 
 (train, test), epochs = load(sys.argv[1]), int(sys.argv[2])
 x, tests = (
-    torch.from_numpy(data.normalisation.apply(data.images)).contiguous(
+    torch.from_numpy(data.preprocessing.apply(data.images)).contiguous(
         memory_format=torch.channels_last)
     for data in (train, test))
 y, expected = torch.from_numpy(train.labels), torch.from_numpy(test.labels)

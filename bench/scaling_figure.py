@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastcnn.benchmark.scaling import ScalingResult
+from bench.scaling import ScalingResult
 from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
 COLUMNS = 3

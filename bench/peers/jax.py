@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
-from fastcnn.benchmark.peers.windows import even_windows
+from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -229,3 +230,6 @@ class JaxTrainer:
         """Copies of parameters and buffers."""
         parameters, buffers, _ = self.state
         return {key: np.array(value) for key, value in (parameters | buffers).items()}
+
+
+PEER = Peer("JAX jit", lambda work, threads: JaxTrainer(work), layer_run)

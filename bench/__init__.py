@@ -1,0 +1,1 @@
+"""What measures this project for its own pages; users have ``fastcnn bench`` and ``profile``."""

@@ -1,0 +1,159 @@
+"""All measurements behind docs/benchmarks.md: ``python -m bench`` in a checkout.
+
+``make bench-report`` runs them all and writes the page.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench import accuracy, processes, scaling
+from bench.peers import PEERS
+from bench.scaling_figure import scaling_figure
+from fastcnn.backends.lanes.engine import default_threads
+from fastcnn.benchmark.records import Records, this_command
+from fastcnn.benchmark.suites import SUITES, Scope, Table, run_tables
+from fastcnn.data import load, load_default
+from fastcnn.errors import ConfigurationError, FastcnnError
+from fastcnn.training.curves import save_figure
+
+PROGRAM = "python -m bench"
+
+
+class Suite(StrEnum):
+    """What can be measured."""
+
+    step = "step"
+    inference = "inference"
+    layer = "layer"
+    backward = "backward"
+    accuracy = "accuracy"
+    startup = "startup"
+    process = "process"
+    scaling = "scaling"
+    all = "all"
+
+
+def main(
+    suites: Annotated[list[Suite], typer.Argument(help="What to measure.")],
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network of step and inference; may be repeated.")
+    ] = None,
+    batch_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="Batch of step; may be repeated.")
+    ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option(help="Measure PyTorch, JAX, TensorFlow and tinygrad, too, where they work."),
+    ] = True,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Axis of scaling: batch, threads, threads-vgg, image-size, channels, depth; may "
+            "be repeated."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Few short rounds: to try it out.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for results and figures.")] = None,
+) -> None:
+    """Measure this project next to other libraries, for its own pages.
+
+    The suites of `fastcnn bench` with all libraries, and: accuracy (seconds to 95, 98, 99 %),
+    startup (import and first gradient of fresh processes, cold and warm, and their memory), process
+    (a whole `fastcnn train`), scaling (cost and memory along batch, threads, image size, channels
+    and depth; a cost that rises is flagged).
+    """
+    chosen = set(Suite) - {Suite.all} if Suite.all in suites else set(suites)
+    if axis and Suite.scaling not in chosen:
+        raise ConfigurationError("--axis does nothing without the suite scaling")
+    console = Console(highlight=False)
+    if Suite.scaling in chosen:
+        measure_scaling(axis, quick, out, console)
+        chosen.remove(Suite.scaling)
+    if chosen:
+        scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick)
+        makers = SUITES | OWN_SUITES
+        tables = [table for name, make in makers.items() if name in chosen for table in make(scope)]
+        figures = out is not None
+        run_tables(tables, this_command(PROGRAM), console, quick=quick, out=out, figures=figures)
+
+
+def measure_scaling(
+    axis: list[str] | None, quick: bool, out: Path | None, console: Console
+) -> None:
+    """Measure scaling, and write it as records of its own."""
+    known = scaling.axes(default_threads())
+    for name in axis or ():
+        if name not in known:
+            raise ConfigurationError(f"no axis named {name!r}: choose of {', '.join(known)}")
+    rounds, seconds = (3, 0.003) if quick else (9, 0.03)
+    results = []
+    for name in axis or known:
+        values = known[name].quick if quick else None
+        results.append(scaling.scale(known[name], values=values, rounds=rounds, seconds=seconds))
+        console.print(results[-1].table() + "\n", soft_wrap=True, markup=False)
+    if out is None:
+        return
+    records = [record for result in results for record in result.as_records()]
+    written = [*Records("scaling", this_command(PROGRAM), records, quick=quick).write(out)]
+    written.append(out / "scaling.png")
+    save_figure(scaling_figure(results), written[-1])
+    console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def startup_tables(scope: Scope) -> list[Table]:
+    """Imports and first gradients of fresh processes."""
+    rounds = 1 if scope.quick else 3
+    return [partial(processes.bench_startup, peers=bool(scope.peers), rounds=rounds)]
+
+
+def process_tables(scope: Scope) -> list[Table]:
+    """Whole trainings."""
+    rounds = 1 if scope.quick else 3
+    source, _ = _sources()
+    return [partial(processes.bench_process, source, peers=bool(scope.peers), rounds=rounds)]
+
+
+def accuracy_tables(scope: Scope) -> list[Table]:
+    """Seconds to an accuracy."""
+    three, ten = _sources()
+    trained = [(three, "report_cnn", 2), (ten, "lenet5", 5)]
+    return [
+        partial(
+            accuracy.bench_accuracy,
+            name,
+            *load(data),
+            peers=bool(scope.peers),
+            seeds=(0,) if scope.quick else (0, 1, 2),
+            epochs=epochs,
+        )
+        for data, name, epochs in trained[: 1 if scope.quick else 2]
+    ]
+
+
+def _sources() -> tuple[str, str]:
+    """MNIST's digits 0, 1, 2 and all of MNIST; drawn digits, and a warning, if it is missing."""
+    *_, missing = load_default()
+    if missing:
+        console = Console(highlight=False)
+        console.print(f"{missing} (figures are of that data)", style="yellow", soft_wrap=True)
+        return "digits012", "digits"
+    return "mnist012", "mnist"
+
+
+OWN_SUITES: dict[str, Callable[[Scope], list[Table]]] = {
+    "accuracy": accuracy_tables,
+    "startup": startup_tables,
+    "process": process_tables,
+}
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except FastcnnError as error:
+        raise SystemExit(f"error: {error}") from None

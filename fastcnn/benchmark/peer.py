@@ -1,0 +1,41 @@
+"""Other libraries as contestants."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastcnn.benchmark.environment import can_run
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.work import Trainer, Work
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A contestant from another library.
+
+    Attributes
+    ----------
+    name : str
+        Begins with the library's.
+    train : function of Work, int
+        Trains a network on some threads.
+    layer : function of LayerCase, Arrays, bool, int, optional
+        The run of a single layer, forward or backward, on some threads.
+    takes_network : function of Work
+        Whether it takes part in a network.
+    takes_layer : function of LayerCase, bool
+        Whether it takes part in a layer, forward or backward.
+    on_each : bool
+        Whether it is measured on each number of threads; otherwise on all, which it takes anyhow.
+    """
+
+    name: str
+    train: Callable[[Work, int], Trainer]
+    layer: Callable[[LayerCase, Arrays, bool, int], LayerRun] | None = None
+    takes_network: Callable[[Work], bool] = lambda work: True
+    takes_layer: Callable[[LayerCase, bool], bool] = lambda case, backward: True
+    on_each: bool = False
+
+    @property
+    def can_run(self) -> bool:
+        """Whether its library works on this machine."""
+        return can_run(self.name)

@@ -1,1 +1,0 @@
-"""Other libraries as contestants: the same network from the same graph and state."""

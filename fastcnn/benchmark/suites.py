@@ -1,0 +1,207 @@
+"""What ``fastcnn bench`` measures, suite by suite, and how its results are shown and written."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastcnn.backends.lanes.engine import default_threads
+from fastcnn.benchmark import backward, inference, layers, steps
+from fastcnn.benchmark.environment import describe_environment
+from fastcnn.benchmark.figures import write_figures
+from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.pytorch import PEERS
+from fastcnn.benchmark.results import Report, Result, contestants_table, table_rows
+from fastcnn.benchmark.work import networks
+from fastcnn.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Measures one table.
+Table = Callable[[], list[Result]]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured.
+
+    Attributes
+    ----------
+    networks : sequence of str
+        Of the suites step and inference; by default all of the benchmark's.
+    batches : sequence of int
+        Of the suite step; by default 64 and 16.
+    peers : sequence of Peer
+        Other libraries that take part where they work.
+    quick : bool
+        Few short rounds: to try it out.
+    """
+
+    networks: Sequence[str] = ()
+    batches: Sequence[int] = ()
+    peers: Sequence[Peer] = PEERS
+    quick: bool = False
+
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """One, and all that the engine takes."""
+        return tuple(sorted({1, default_threads()}))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the suites step and inference."""
+        return 2 if self.quick else 5
+
+    @property
+    def seconds(self) -> float:
+        """Least duration of one of their measurements."""
+        return 0.02 if self.quick else 0.12
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The networks to measure."""
+        return self.networks or (["report_cnn"] if self.quick else networks())
+
+
+def step_tables(scope: Scope) -> list[Table]:
+    """Whole training steps."""
+    return [
+        partial(
+            steps.bench_steps,
+            name,
+            batch,
+            threads=scope.threads,
+            peers=scope.peers,
+            rounds=scope.rounds,
+            seconds=scope.seconds,
+        )
+        for name in scope.names
+        for batch in scope.batches or ([16] if scope.quick else [64, 16])
+    ]
+
+
+def inference_tables(scope: Scope) -> list[Table]:
+    """Predictions of one image and of a thousand."""
+    return [
+        partial(
+            inference.bench_inference,
+            name,
+            batch,
+            threads=scope.threads,
+            peers=bool(scope.peers),
+            rounds=rounds,
+            seconds=scope.seconds,
+        )
+        for name in scope.names
+        for batch, rounds in ((1, scope.rounds), (1000, min(scope.rounds, 3)))
+    ]
+
+
+def layer_tables(scope: Scope) -> list[Table]:
+    """Single layers, forward and backward."""
+    return [
+        partial(
+            layers.bench_layers,
+            threads=scope.threads,
+            chosen=[case],
+            peers=scope.peers,
+            rounds=2 if scope.quick else 3,
+            seconds=0.03,
+        )
+        for case in list(layers.cases())[:: 5 if scope.quick else 1]
+    ]
+
+
+def backward_tables(scope: Scope) -> list[Table]:
+    """Naive against fast gradients of each operation."""
+    some = list(backward.cases())[:: 8 if scope.quick else 1]
+    return [partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5)]
+
+
+#: The suites of ``fastcnn bench`` by name.
+SUITES: dict[str, Callable[[Scope], list[Table]]] = {
+    "step": step_tables,
+    "inference": inference_tables,
+    "layer": layer_tables,
+    "backward": backward_tables,
+}
+
+
+def run_tables(
+    tables: Iterable[Table],
+    command: str,
+    console: "Console",
+    *,
+    quick: bool = False,
+    out: Path | None = None,
+    figures: bool = False,
+) -> None:
+    """Measure tables one after the other, show each, and write all of them.
+
+    Parameters
+    ----------
+    tables : iterable of callable
+    command : str
+        What repeats the measurement, for the record.
+    console : rich.console.Console
+    quick : bool
+        Whether it is a trial run, for the record.
+    out : path, optional
+        Folder of ``bench.json`` and ``bench.csv``.
+    figures : bool
+        Draw figures into ``out``, too.
+
+    Raises
+    ------
+    ConfigurationError
+        If figures are to be drawn and there is no folder for them.
+    """
+    if figures and out is None:
+        raise ConfigurationError("--figures needs a folder: --out FOLDER")
+    began, environment = time.perf_counter(), describe_environment()
+    console.print(", ".join(f"{key} {value}" for key, value in environment.items()))
+    results: list[Result] = []
+    for table in tables:
+        made = table()
+        show(console, made)
+        results += made
+    if out is None or not results:
+        return
+    date, seconds = datetime.now(UTC).isoformat("T", "seconds"), time.perf_counter() - began
+    report = Report(command, date, environment, results, quick, seconds)
+    written = [*report.write(out), *(write_figures(report, out) if figures else ())]
+    console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def show(console: "Console", results: Sequence[Result]) -> None:
+    """Print results as tables, one for each work, or as lines where many works have few rows."""
+    tables: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        alone = result.suite in ("step", "inference", "layer", "process")
+        title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
+        tables.setdefault((title, result.unit), []).append(result)
+    for (title, unit), rows in tables.items():
+        if len({row.work for row in rows}) > 1:
+            _show_lines(console, title, unit, rows)
+            continue
+        text = contestants_table(title, unit, rows)
+        console.print(f"\n{text}", soft_wrap=True, markup=False)
+
+
+def _show_lines(console: "Console", title: str, unit: str, rows: Sequence[Result]) -> None:
+    """Lines fit a narrow terminal."""
+    console.print(f"\n{title} ({unit})", style="bold")
+    work = ""
+    for row, (name, _, spread, ratio, difference, note) in zip(rows, table_rows(rows), strict=True):
+        batch = f", batch {row.batch}" if row.suite == "backward" else ""
+        if row.work + batch != work:
+            work = row.work + batch
+            console.print(work, soft_wrap=True)
+        faster = f"{ratio} times the reference" if ratio and row.ratio != 1.0 else ""
+        apart = f"differs by {difference}" if difference else ""
+        parts = "  ".join(part for part in (faster, apart, note) if part)
+        console.print(f"    {name:22s} {spread:24s} {parts}", soft_wrap=True)

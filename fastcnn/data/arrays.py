@@ -1,0 +1,293 @@
+"""Arrays of images and labels as others lay them out, brought to the form of a data set.
+
+What an array means is decided once, from the training array, and holds for the test array too.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError, DataError
+
+LAYOUTS = ("NCHW", "NHWC")
+#: Channels that pictures have: grey, grey and alpha, RGB, RGBA.
+USUAL_CHANNELS = range(1, 5)
+#: Classes that whole numbers may count whatever the number of samples. A single damaged label of
+#: 2**32 - 1 would otherwise make as many classes.
+MOST_CLASSES = 1_000
+#: Up to this, floating-point pixels are in 0..1; resampling passes the ends by a little.
+UNIT_MAXIMUM = 1.5
+#: Bytes looked at in one go, so that temporary arrays stay small.
+BLOCK_BYTES = 2**22
+
+
+def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
+    """Whether samples of a four-dimensional shape have their channels first or last.
+
+    Channels are 1 to 4, and images are square: whichever of these tells the two layouts apart.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, C, H, W) or (N, H, W, C).
+    given : {"NCHW", "NHWC"}, optional
+        The answer, where it is known.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``given`` is neither.
+    DataError
+        If the shape may be either.
+    """
+    if given is not None:
+        if given not in LAYOUTS:
+            raise ConfigurationError(f"layout must be NCHW or NHWC, got {given!r}")
+        return given
+    first, last = shape[1] in USUAL_CHANNELS, shape[3] in USUAL_CHANNELS
+    if first == last:
+        first, last = shape[2] == shape[3], shape[1] == shape[2]
+    if first == last and shape[1:] != (1, 1, 1):
+        raise DataError(
+            f"shape {tuple(shape)} may be (N, C, H, W) or (N, H, W, C): say which it is with "
+            "layout='NCHW' or layout='NHWC'"
+        )
+    return "NCHW" if first else "NHWC"
+
+
+def as_image_sets(
+    train: np.ndarray, test: np.ndarray, names: tuple[str, str], layout: str | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Training and test images as bytes or float32 of shape (N, C, H, W).
+
+    Parameters
+    ----------
+    train, test : ndarray
+        (N, H, W), (N, C, H, W), (N, H, W, C), or flat squares (N, H * W). Bytes and other whole
+        numbers are pixels of 0..255, booleans black and white. Floating-point values in 0..255 are
+        divided by 255 if those of training pass 1.5; others are taken as they are.
+    names : tuple of str
+        What they are called in messages.
+    layout : {"NCHW", "NHWC"}, optional
+
+    Returns
+    -------
+    train, test : ndarray
+    notes : list of str
+        What was decided, in words.
+
+    Raises
+    ------
+    DataError
+        If they are not images, or the test images are not like the training images.
+    """
+    for images, name in zip((train, test), names, strict=True):
+        if images.ndim not in (2, 3, 4) or images.dtype.kind not in "uifb" or images.size == 0:
+            raise DataError(
+                f"{name}: images must be numbers of shape (N, H, W), (N, C, H, W), (N, H, W, C) or "
+                f"(N, H * W), got {images.dtype} of shape {images.shape}"
+            )
+    train, test, note = _channels_first(train, test, names, layout)
+    notes = [note] if note else []
+    scaled = _unit(train, names[0])
+    if scaled != 1.0:
+        notes.append(f"{names[0]} and {names[1]} hold numbers in 0..255: divided by 255")
+        top = _range(test)[1]
+        if top <= UNIT_MAXIMUM:
+            notes.append(f"{names[1]} holds no value above {top:.3g}: is it in other units?")
+    first, second = (
+        _converted(part, name, scaled) for part, name in zip((train, test), names, strict=True)
+    )
+    if first.dtype != second.dtype:
+        raise DataError(
+            f"{names[0]} is {train.dtype} and {names[1]} {test.dtype}: store both as bytes, or "
+            "both as floating-point numbers"
+        )
+    return first, second, notes
+
+
+def _channels_first(
+    train: np.ndarray, test: np.ndarray, names: tuple[str, str], layout: str | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Views of shape (N, C, H, W), and what was decided."""
+    with_channels = train.ndim == 4 or test.ndim == 4
+    if layout is not None and not with_channels:
+        raise ConfigurationError(f"layout: {names[0]} of shape {train.shape} has no channels")
+    if not with_channels:
+        train, test = _with_channel(train, names[0]), _with_channel(test, names[1])
+    if train.shape[1:] != test.shape[1:]:
+        raise DataError(
+            f"{names[0]} has images of shape {train.shape[1:]}, {names[1]} {test.shape[1:]}"
+        )
+    if not with_channels:
+        return train, test, ""
+    try:
+        found = image_layout(train.shape, layout)
+    except DataError as error:
+        raise DataError(f"{names[0]}: {error}") from None
+    if found == "NCHW":
+        return train, test, ""
+    note = "" if layout else f"{names[0]} of shape {train.shape}: channels are read as last"
+    return train.transpose(0, 3, 1, 2), test.transpose(0, 3, 1, 2), note
+
+
+def as_label_sets(
+    train: np.ndarray, test: np.ndarray, names: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Training and test labels as indices into the names of classes.
+
+    Parameters
+    ----------
+    train, test : ndarray
+        Whole numbers of any type or booleans, shape (N,) or (N, 1); one-hot rows; or text.
+    names : tuple of str
+        What they are called in messages.
+
+    Returns
+    -------
+    train, test : ndarray of int64
+    classes : tuple of str
+        ``"0"`` to the largest label, or the words that occur in ``train`` in alphabetical order.
+
+    Raises
+    ------
+    DataError
+        If they are something else, or ``test`` has a word that ``train`` has not.
+    """
+    one, two = (_as_column(part, name) for part, name in zip((train, test), names, strict=True))
+    if (one.dtype.kind == "U") != (two.dtype.kind == "U"):
+        raise DataError(f"{names[0]} is {train.dtype}, {names[1]} {test.dtype}: make them alike")
+    if one.dtype.kind == "U":
+        words, first = np.unique(one, return_inverse=True)
+        place = np.searchsorted(words, two).clip(max=len(words) - 1)
+        unknown = np.unique(two[words[place] != two])
+        if len(unknown):
+            raise DataError(
+                f"{names[1]} has classes that {names[0]} lacks: {', '.join(map(str, unknown[:5]))}"
+            )
+        return first.astype(np.int64), place.astype(np.int64), tuple(map(str, words))
+    if _is_one_hot(train) != _is_one_hot(test) or (
+        _is_one_hot(train) and train.shape[1] != test.shape[1]
+    ):
+        raise DataError(f"{names[0]} has shape {train.shape}, {names[1]} {test.shape}")
+    count = train.shape[1] if _is_one_hot(train) else int(max(one.max(), two.max())) + 1
+    if count > max(MOST_CLASSES, len(one)):
+        raise DataError(
+            f"{names[0]}: {len(one):,} labels from 0 to {count - 1:,} would make {count:,} classes"
+        )
+    return one, two, tuple(map(str, range(count)))
+
+
+def _is_one_hot(labels: np.ndarray) -> bool:
+    return labels.ndim == 2 and labels.shape[1] > 1
+
+
+def _as_column(labels: np.ndarray, name: str) -> np.ndarray:
+    """One label a sample, as int64 or text."""
+    kind = labels.dtype.kind
+    if labels.ndim not in (1, 2) or labels.size == 0 or kind not in "biufUS":
+        raise DataError(
+            f"{name}: labels must be whole numbers, one-hot rows or text, got {labels.dtype} of "
+            f"shape {labels.shape}"
+        )
+    if _is_one_hot(labels):
+        zero_or_one = kind not in "US" and ((labels == 0) | (labels == 1)).all()
+        if not zero_or_one or not (labels.sum(axis=1) == 1).all():
+            raise DataError(f"{name}: labels of shape {labels.shape} are not one-hot rows")
+        return labels.argmax(axis=1).astype(np.int64)
+    labels = labels.reshape(-1)
+    if kind == "S":
+        try:
+            return np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{name}: labels are bytes that are not UTF-8 text") from None
+    if kind == "U":
+        try:
+            "".join(labels.tolist()).encode()
+        except ValueError:  # half of a surrogate pair, or a number that is not a character
+            raise DataError(f"{name}: labels are not valid text") from None
+        return labels
+    if kind == "b":
+        return labels.astype(np.int64)
+    low, high = labels.min(), labels.max()
+    if not np.isfinite(low) or not np.isfinite(high) or (kind == "f" and (labels % 1).any()):
+        raise DataError(f"{name}: labels must be whole numbers, got {labels.dtype} with fractions")
+    if low < 0:
+        raise DataError(f"{name}: labels must not be negative, got {low:g}")
+    if high >= 2**31:
+        raise DataError(f"{name}: a label is {int(high):,}, which cannot count classes")
+    return labels.astype(np.int64)
+
+
+def _with_channel(images: np.ndarray, name: str) -> np.ndarray:
+    if images.ndim == 2:
+        side = math.isqrt(images.shape[1])
+        if side * side != images.shape[1]:
+            raise DataError(f"{name}: rows of {images.shape[1]} values are not square images")
+        images = images.reshape(-1, side, side)
+    return images[:, None]
+
+
+def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    """Some images at a time."""
+    step = max(1, BLOCK_BYTES * len(images) // max(images.nbytes, 1))
+    for start in range(0, len(images), step):
+        yield images[start : start + step]
+
+
+def _range(images: np.ndarray) -> tuple[float, float]:
+    return float(images.min()), float(images.max())
+
+
+def _unit(train: np.ndarray, name: str) -> float:
+    """What floating-point pixels are divided by."""
+    if train.dtype.kind != "f":
+        return 1.0
+    low, high = _range(train)
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise DataError(f"{name}: images contain NaN or infinity")
+    return 255.0 if low >= 0.0 and UNIT_MAXIMUM < high <= 255.0 else 1.0
+
+
+def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:
+    kind = images.dtype.kind
+    if kind == "b":
+        return np.ascontiguousarray(images, np.uint8) * np.uint8(255)
+    low, high = _range(images)
+    if kind in "ui":
+        if low < 0 or high > 255:
+            raise DataError(
+                f"{name}: pixels of type {images.dtype} lie in {low:g}..{high:g}, not in 0..255: "
+                "scale them to bytes, or store them as floating-point numbers in 0..1"
+            )
+        return np.ascontiguousarray(images, np.uint8)
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise DataError(f"{name}: images contain NaN or infinity")
+    if images.dtype == np.float32 and unit == 1.0:
+        return np.ascontiguousarray(images)
+    if max(-low, high) > float(np.finfo(np.float32).max):
+        raise DataError(f"{name}: values up to {max(-low, high):g} do not fit float32")
+    if images.dtype.itemsize > 4 and unit == 1.0:
+        _check_float32(images, max(-low, high), name)
+    made = np.empty(images.shape, np.float32)
+    dtype = np.float64 if images.dtype.itemsize > 4 else np.float32
+    start = 0
+    for block in blocks(images):
+        part = made[start : start + len(block)]
+        np.divide(block, unit, out=part, casting="same_kind", dtype=dtype)
+        start += len(block)
+    return made
+
+
+def _check_float32(images: np.ndarray, largest: float, name: str) -> None:
+    """Refuse values so far from 0 that float32 cannot tell them apart."""
+    count = images.size
+    mean = math.fsum(float(block.sum(dtype=np.float64)) for block in blocks(images)) / count
+    square = math.fsum(float(((block - mean) ** 2).sum()) for block in blocks(images)) / count
+    step = largest * float(np.finfo(np.float32).eps)
+    if 0.0 < math.sqrt(square) < 1e3 * step and math.sqrt(square) > 1e-12 * largest:
+        raise DataError(
+            f"{name}: values near {mean:g} with a deviation of {math.sqrt(square):.3g} cannot be "
+            "told apart in float32: subtract the mean before storing them"
+        )

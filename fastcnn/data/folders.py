@@ -1,0 +1,277 @@
+"""Folders of pictures as data sets: a subfolder for each class."""
+
+import logging
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.images import SUFFIXES, picture_shape, read_image
+from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.reading import check_memory
+from fastcnn.data.split import held_out, normalised_name
+from fastcnn.errors import DataError
+from fastcnn.files import expanded
+
+log = logging.getLogger("fastcnn.data")
+
+#: Files and folders that operating systems, file servers and notebooks put among one's own.
+OF_TOOLS = {
+    "__macosx", "__pycache__", "@eadir", "@tmp", "#recycle", "$recycle.bin", "lost+found",
+    "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+}  # fmt: skip
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation")
+
+
+@dataclass
+class Found:
+    """The pictures of a folder's classes, and what else was there.
+
+    Attributes
+    ----------
+    classes : dict of str to list of (str, Path)
+        For each class its pictures, each with its path within the class's folder.
+    passed : Counter of str
+        Numbers of files and folders that were passed over, by reason.
+    """
+
+    classes: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
+    passed: Counter[str] = field(default_factory=Counter)
+
+
+def read_folder(folder: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Read a folder of class subfolders as training and test sets.
+
+    ``folder/train/CLASS/*.png`` and ``folder/test/CLASS/*.png`` (or ``val``), or
+    ``folder/CLASS/*.png``: of these about 15 % become the test set, each picture by a hash of its
+    path within the folder, so that further pictures move no other. Pictures in deeper subfolders
+    belong to the class. Hidden files, folders of tools (``__MACOSX``, ``@eaDir``, ...), other files
+    and folders without pictures are passed over, counted and logged. All pictures take the size and
+    colour of the first.
+
+    Returns
+    -------
+    train, test : Dataset
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two classes, two classes differ by case alone, a class occurs in
+        the test part alone, or a picture cannot be read.
+    """
+    folder = expanded(folder)
+    split = _split_folders(folder)
+    found = [scan(part) for part in split or (folder,)]
+    classes = _classes(folder, found)
+    shape = picture_shape(found[0].classes[classes[0]][0][1])
+    if split:
+        listed = [
+            _listed(one, classes, f"{root.name}/") for one, root in zip(found, split, strict=True)
+        ]
+    else:
+        everything = _listed(found[0], classes, "")
+        held = held_out([name for name, _, _ in everything], seed)
+        listed = [[everything[index] for index in np.flatnonzero(part)] for part in (~held, held)]
+    _report(folder, found, classes, listed)
+    images = [_read(folder, part, shape) for part in listed]
+    preprocessing = Preprocessing.measure(images[0])
+    train, test = (
+        Dataset(
+            pixels, np.array([label for _, label, _ in part], np.int64), classes, preprocessing,
+            folder.name, tuple(name for name, _, _ in part),
+        )
+        for pixels, part in zip(images, listed, strict=True)
+    )  # fmt: skip
+    return train, test
+
+
+def scan(folder: Path) -> Found:
+    """The classes of a folder and their pictures, in the order of their names.
+
+    Raises
+    ------
+    DataError
+        If the folder or one within it cannot be listed.
+    """
+    found = Found()
+    for entry in _entries(folder):
+        reason = _reason(entry)
+        if reason is None and not entry.is_dir():
+            reason = "outside the folders of classes"
+        if reason is not None:
+            found.passed[reason] += 1
+            continue
+        pictures: list[tuple[str, Path]] = []
+        _collect(Path(entry.path), "", pictures, found.passed)
+        name = normalised_name(entry.name)
+        if not pictures:
+            found.passed["folders without pictures"] += 1
+        elif name in found.classes:
+            raise DataError(f"{folder}: has two folders called {name}, in two forms of Unicode")
+        elif not name.isprintable():
+            raise DataError(f"{folder}: {name!r} cannot be the name of a class")
+        else:
+            found.classes[name] = pictures
+    return found
+
+
+def _collect(
+    folder: Path, within: str, pictures: list[tuple[str, Path]], passed: Counter[str]
+) -> None:
+    """Add the pictures of a folder and of those in it."""
+    for entry in _entries(folder):
+        path = Path(entry.path)
+        reason = _reason(entry)
+        if reason is None and entry.is_dir():
+            if entry.is_symlink() and path.resolve() in (
+                folder.resolve(),
+                *folder.resolve().parents,
+            ):
+                reason = "links in a circle"
+            else:
+                _collect(path, f"{within}{entry.name}/", pictures, passed)
+                continue
+        if reason is None and path.suffix.lower() not in SUFFIXES:
+            reason = f"not pictures ({path.suffix.lower() or 'no suffix'})"
+        if reason is None:
+            pictures.append((normalised_name(within + entry.name), path))
+        else:
+            passed[reason] += 1
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: normalised_name(entry.name))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from None
+
+
+def _reason(entry: os.DirEntry[str]) -> str | None:
+    """Why a file or folder is passed over, whatever it holds."""
+    if entry.name.startswith("."):
+        return "hidden"
+    if entry.name.lower() in OF_TOOLS:
+        return "of tools"
+    try:
+        mode = entry.stat().st_mode
+    except OSError:
+        return "broken links"
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "neither files nor folders"
+
+
+def _split_folders(folder: Path) -> tuple[Path, Path] | None:
+    """The folders of the training and the test part, if the data set has such."""
+    folders = {entry.name.lower(): Path(entry.path) for entry in _entries(folder) if entry.is_dir()}
+    train = [folders[name] for name in TRAIN if name in folders]
+    test = [folders[name] for name in TEST if name in folders]
+    # A class may be called train, beside car and plane: it then holds pictures itself.
+    if not train or _holds_pictures(train[0]) or not any(map(_holds_pictures, _folders(train[0]))):
+        return None
+    if not test:
+        raise DataError(
+            f"{folder}: has {train[0].name}/ but no test/ or val/: add one, or give "
+            f"{train[0]} to hold out some of its pictures"
+        )
+    others = sorted(set(folders) - {train[0].name.lower(), test[0].name.lower()})
+    others = [name for name in others if not name.startswith(".") and name not in OF_TOOLS]
+    if others:
+        log.warning("%s: folders not used: %s", folder, ", ".join(others))
+    return train[0], test[0]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(e.path) for e in _entries(folder) if _reason(e) is None and e.is_dir()]
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(
+        Path(entry.name).suffix.lower() in SUFFIXES and _reason(entry) is None
+        for entry in _entries(folder)
+    )
+
+
+def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
+    classes = tuple(found[0].classes)
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder}: needs a subfolder with pictures ({', '.join(sorted(SUFFIXES))}) for each "
+            f"of at least two classes, found {', '.join(classes) or 'none'}; "
+            f"{describe_passed(found)} passed over"
+        )
+    folded: dict[str, str] = {}
+    for name in classes:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(f"{folder}: classes {other} and {name} differ by case alone")
+    unknown = [name for name in found[-1].classes if name not in found[0].classes]
+    if unknown:
+        raise DataError(
+            f"{folder}: classes of the test part without training pictures: {', '.join(unknown)}"
+        )
+    _check_parts(folder, found[0])
+    return classes
+
+
+def _check_parts(folder: Path, found: Found) -> None:
+    """Refuse parts of a data set, called otherwise than ``train`` and ``test``, as classes."""
+    shared: set[str] | None = None
+    for pictures in found.classes.values():
+        inner = {name.split("/")[0] for name, _ in pictures if "/" in name}
+        if not inner or any("/" not in name for name, _ in pictures):
+            return
+        shared = inner if shared is None else shared & inner
+    if shared:
+        raise DataError(
+            f"{folder}: each of {', '.join(found.classes)} holds folders "
+            f"{', '.join(sorted(shared))}: call the parts train and test, or give a folder whose "
+            "subfolders are the classes"
+        )
+
+
+def _listed(found: Found, classes: tuple[str, ...], prefix: str) -> list[tuple[str, int, Path]]:
+    """Name, label and path of each picture."""
+    return [
+        (f"{prefix}{label}/{name}", index, path)
+        for index, label in enumerate(classes)
+        for name, path in found.classes.get(label, ())
+    ]
+
+
+def describe_passed(found: list[Found]) -> str:
+    """Numbers of what was passed over, by reason."""
+    passed = sum((one.passed for one in found), Counter[str]())
+    return ", ".join(f"{count:,} {reason}" for reason, count in passed.most_common()) or "nothing"
+
+
+def _report(
+    folder: Path, found: list[Found], classes: tuple[str, ...], listed: list[list[Any]]
+) -> None:
+    used = sum(map(len, listed))
+    passed = any(one.passed for one in found)
+    log.log(
+        logging.WARNING if passed else logging.INFO,
+        "%s: %s pictures used; passed over: %s", folder, f"{used:,}", describe_passed(found),
+    )  # fmt: skip
+    for part, name in zip(listed, ("training", "test"), strict=True):
+        missing = set(range(len(classes))) - {label for _, label, _ in part}
+        if missing:
+            names = ", ".join(classes[index] for index in sorted(missing))
+            log.warning("%s: no %s picture of %s", folder, name, names)
+
+
+def _read(
+    folder: Path, listed: list[tuple[str, int, Path]], shape: tuple[int, int, int]
+) -> np.ndarray:
+    size = len(listed) * int(np.prod(shape))
+    check_memory(f"{folder}: {len(listed):,} pictures of {shape[2]} x {shape[1]} pixels", size)
+    images = np.empty((len(listed), *shape), np.uint8)
+    for index, (_, _, path) in enumerate(listed):
+        images[index] = read_image(path, shape, invert=False)
+    return images

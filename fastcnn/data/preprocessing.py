@@ -1,0 +1,308 @@
+"""How what a model is given becomes the numbers that its first layer reads."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError, DataError
+
+#: The name under which files keep a preprocessing.
+METADATA = "fastcnn.preprocessing"
+#: What a byte is divided by.
+BYTE = 255.0
+#: Floating-point samples of a model trained on bytes are in units of byte / 255; resampling may
+#: pass the ends of 0..1 by this much.
+SLACK = 0.25
+#: Samples this many times larger or smaller than those of training are in other units.
+OTHER_UNITS = 50.0
+#: Samples that are looked at for their units where looking at all would cost time.
+LOOKED_AT = 64
+#: Bytes of a temporary array.
+BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The conversion of a model's input: bytes are divided by 255, then each channel normalised.
+
+    A model has one, ``model.preprocessing``; ``fit`` sets it from the training data, files and
+    checkpoints keep it, and every function that takes samples applies it. Whether samples are
+    bytes is decided by their type, never by their values: ``uint8`` is divided by 255, other
+    numbers are taken as they are. Then ``(value - mean) / std``.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        One of each for a channel, in units of 0..1 for bytes; empty to leave values as they are.
+    trained_on : {None, "uint8", "float"}
+        The type of the samples that the model was trained on; None before training.
+    bounds : tuple of float, optional
+        The smallest and the largest value of floating-point training samples.
+
+    Raises
+    ------
+    ConfigurationError
+        At construction, if these are not so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastcnn.data import Preprocessing
+    >>> images = np.array([[[[0, 255]]]], np.uint8)
+    >>> Preprocessing().apply(images)
+    array([[[[0., 1.]]]], dtype=float32)
+    >>> Preprocessing(mean=(0.5,), std=(0.25,)).apply(images)
+    array([[[[-2.,  2.]]]], dtype=float32)
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    trained_on: str | None = None
+    bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std", "bounds"):
+            value = getattr(self, name)
+            if value is None and name == "bounds":
+                continue
+            if not isinstance(value, (tuple, list)) or not all(map(_is_number, value)):
+                raise ConfigurationError(
+                    f"preprocessing: {name} must be finite numbers, got {value!r}"
+                )
+            object.__setattr__(self, name, tuple(float(number) for number in value))
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise ConfigurationError(
+                "preprocessing needs one mean and one positive std for each channel, got mean "
+                f"{self.mean} and std {self.std}"
+            )
+        if self.trained_on not in (None, "uint8", "float"):
+            raise ConfigurationError(
+                f"preprocessing: trained_on must be uint8, float or None, got {self.trained_on!r}"
+            )
+        if self.bounds is not None and not (
+            len(self.bounds) == 2 and self.bounds[0] <= self.bounds[1]
+        ):
+            raise ConfigurationError(f"preprocessing: bounds must be (low, high): {self.bounds}")
+
+    # -- making ------------------------------------------------------------------------------
+
+    @classmethod
+    def measure(cls, samples: np.ndarray) -> "Preprocessing":
+        """Mean and standard deviation of each channel of samples (N, C, ...), in float64.
+
+        A channel whose values are all equal keeps the standard deviation 1.
+        """
+        axes = (0, *range(2, samples.ndim))
+        unit = BYTE if samples.dtype == np.uint8 else 1.0
+        count = samples.size // samples.shape[1]
+        mean = np.zeros(samples.shape[1])
+        for part in _blocks(samples):
+            mean += part.sum(axis=axes, dtype=np.float64)
+        mean /= count
+        square = np.zeros_like(mean)
+        for part in _blocks(samples):
+            distance = part - _by_channel(mean, samples.ndim)
+            distance *= distance
+            square += distance.sum(axis=axes)
+        std = np.sqrt(square / count)
+        # All values equal: what is left is the mean's rounding error.
+        std[std <= 8 * np.finfo(np.float64).eps * np.abs(mean)] = unit
+        return cls(tuple((mean / unit).tolist()), tuple((std / unit).tolist()))
+
+    def trained(self, samples: np.ndarray) -> "Preprocessing":
+        """This, as the conversion of a model that is trained on these samples."""
+        if samples.dtype == np.uint8:
+            return replace(self, trained_on="uint8", bounds=None)
+        bounds = (float(samples.min()), float(samples.max()))
+        return replace(self, trained_on="float", bounds=bounds)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Preprocessing":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the values are not those of a preprocessing.
+        """
+        known = tuple(cls.__dataclass_fields__)
+        if not isinstance(values, Mapping) or not set(values) <= set(known):
+            raise ConfigurationError(
+                f"preprocessing must be a table with {', '.join(known)}, got {values!r}"
+            )
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as JSON files hold them."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "Preprocessing | None":
+        """What the metadata of a file say; None if they say nothing.
+
+        Raises
+        ------
+        ConfigurationError
+            If they are damaged.
+        """
+        if METADATA not in metadata:
+            return None
+        try:
+            return cls.from_dict(json.loads(metadata[METADATA]))
+        except (ValueError, RecursionError) as error:
+            raise ConfigurationError(f"metadata {METADATA}: {error}") from None
+
+    def to_metadata(self) -> dict[str, str]:
+        """Metadata for safetensors and ONNX files, which hold text by name."""
+        return {METADATA: json.dumps(self.to_dict())}
+
+    # -- asking ------------------------------------------------------------------------------
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether floating-point samples stay as they are."""
+        return all(value == 0.0 for value in self.mean) and all(value == 1.0 for value in self.std)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the model's training says what a byte means."""
+        if self.trained_on != "float":
+            return True
+        return self.bounds is not None and 0.0 <= self.bounds[0] <= self.bounds[1] <= 1.0
+
+    def describe(self) -> str:
+        """One line in words."""
+        text = "bytes divided by 255" if self.takes_bytes else "floating-point samples"
+        if self.is_identity:
+            return text
+        mean, std = (", ".join(f"{value:.4g}" for value in part) for part in (self.mean, self.std))
+        return f"{text}, minus a mean of {mean}, divided by a deviation of {std}"
+
+    def check(self, samples: np.ndarray, name: str = "samples") -> None:
+        """Refuse samples that are in other units than those of training.
+
+        Raises
+        ------
+        DataError
+            If they are not real numbers, are bytes where training does not say what a byte means,
+            or lie far outside the range of training. Values are looked at only to refuse.
+        ShapeError
+            If they have another number of channels.
+        """
+        if samples.dtype.kind not in "fiub":
+            raise DataError(f"{name}: must be real numbers, got dtype {samples.dtype}")
+        if self.mean and samples.shape[1] != len(self.mean):
+            raise DataError(
+                f"{name}: preprocessing has {len(self.mean)} channels, got {samples.shape[1]}"
+            )
+        if self.trained_on is None or samples.size == 0:
+            return
+        if samples.dtype == np.uint8:
+            if not self.takes_bytes:
+                assert self.bounds is not None
+                low, high = self.bounds
+                raise DataError(
+                    f"{name}: got bytes (uint8), but the model was trained on floating-point "
+                    f"samples in {low:.4g}..{high:.4g}: convert them as the training samples were"
+                )
+            return
+        looked_at = samples[:LOOKED_AT]
+        low, high = float(looked_at.min()), float(looked_at.max())
+        if self.trained_on == "uint8":
+            if low < -SLACK or high > 1.0 + SLACK:
+                raise DataError(
+                    f"{name}: the model was trained on bytes, so other numbers must be bytes / 255 "
+                    f"in 0..1, got {low:.4g}..{high:.4g} ({samples.dtype}): give pixels as uint8; "
+                    "do not normalise them, the model does (model.preprocessing)"
+                )
+        elif self.bounds is not None and samples.ndim == 4:
+            most = max(map(abs, self.bounds))
+            if most > 0.0 and max(-low, high) > OTHER_UNITS * most:
+                raise DataError(
+                    f"{name}: values lie in {low:.4g}..{high:.4g}, those of training in "
+                    f"{self.bounds[0]:.4g}..{self.bounds[1]:.4g}: scale them as in training"
+                )
+
+    # -- converting --------------------------------------------------------------------------
+
+    def factors(self, is_bytes: bool, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and summand of each channel, in float64."""
+        mean, std = self._statistics(channels)
+        return 1.0 / ((BYTE if is_bytes else 1.0) * std), -mean / std
+
+    def is_exact_in_float32(self, samples: np.ndarray) -> bool:
+        """Whether factor and summand in float32 lose nothing, so that kernels may apply them.
+
+        The difference of a large value and a large mean has to be taken before values are cut
+        to float32.
+        """
+        if samples.dtype == np.uint8 or self.is_identity:
+            return True
+        if samples.dtype != np.float32:
+            return False
+        return all(abs(mean) <= 16.0 * std for mean, std in zip(self.mean, self.std, strict=True))
+
+    def apply(self, samples: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
+        """What a model's first layer reads for samples of shape (N, C, ...).
+
+        Parameters
+        ----------
+        samples : ndarray
+        dtype : dtype
+            float32 or float64; differences from the mean are taken in float64 in any case.
+
+        Returns
+        -------
+        ndarray of ``dtype``, contiguous and aligned
+            ``samples`` themselves where nothing has to be changed.
+        """
+        samples = np.asarray(samples)
+        is_bytes = samples.dtype == np.uint8
+        if self.is_identity and not is_bytes:
+            return np.require(samples, dtype, ["C", "A"])
+        made = np.empty(samples.shape, dtype)
+        if is_bytes:
+            scale, shift = (
+                _by_channel(part.astype(dtype), samples.ndim)
+                for part in self.factors(True, samples.shape[1])
+            )
+            for part, out in zip(_blocks(samples), _blocks(made, samples), strict=True):
+                np.multiply(part, scale, out=out)
+                out += shift
+            return made
+        mean, std = (_by_channel(p, samples.ndim) for p in self._statistics(samples.shape[1]))
+        for part, out in zip(_blocks(samples), _blocks(made, samples), strict=True):
+            distance = part - mean
+            distance /= std
+            out[...] = distance
+        return made
+
+    def _statistics(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        if not self.mean:
+            return np.zeros(channels), np.ones(channels)
+        if len(self.mean) != channels:
+            raise DataError(f"preprocessing has {len(self.mean)} channels, samples have {channels}")
+        return np.array(self.mean), np.array(self.std)
+
+
+def _is_number(value: Any) -> bool:
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return real and abs(value) <= sys.float_info.max
+
+
+def _by_channel(values: np.ndarray, ndim: int) -> np.ndarray:
+    return values.reshape(1, -1, *(1,) * (ndim - 2))
+
+
+def _blocks(samples: np.ndarray, like: np.ndarray | None = None) -> list[np.ndarray]:
+    """Views of some samples each, so that temporary arrays stay small; cut as ``like`` is."""
+    like = samples if like is None else like
+    step = max(1, BLOCK_BYTES * len(like) // max(8 * like.size, 1))
+    return [samples[start : start + step] for start in range(0, len(samples), step)]

@@ -1,0 +1,160 @@
+"""Bytes of files that anyone may have written: sizes are checked before memory is taken."""
+
+import io
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import IO
+
+from fastcnn.errors import DataError
+from fastcnn.files import expanded
+
+GZIP_MAGIC = b"\x1f\x8b"
+#: Bytes that any compressed file may unpack to, however small it is.
+FREE_BYTES = 256 * 2**20
+#: How many times larger than the file its content may be beyond that. MNIST's is 5 times larger,
+#: drawn pictures some 30 times; what is made to fill a memory is 1,000 times larger.
+LARGEST_RATIO = 100
+CHUNK = 2**20
+
+
+def regular_file(path: str | Path) -> Path:
+    """The path of a file that can be read to its end.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is a folder, a pipe, a socket or a device: opening these may wait
+        for ever.
+    """
+    path = expanded(path)
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise DataError(f"{path}: {reason}") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: is {_kind(mode)}, not a file")
+    return path
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a regular file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or does not fit into memory.
+    """
+    path = regular_file(path)
+    try:
+        check_memory(str(path), path.stat().st_size)
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def gunzip(content: bytes, name: str) -> bytes:
+    """The content of gzip data of one or more members, as ``gzip -d`` gives it.
+
+    Raises
+    ------
+    DataError
+        If the data are damaged, or unpack to far more than an honest file does.
+    """
+    most = allowed_bytes(len(content))
+    parts: list[bytes] = []
+    total = 0
+    while content:
+        member = zlib.decompressobj(wbits=31)
+        data = content
+        while not member.eof:
+            try:
+                part = member.decompress(data, CHUNK)
+            except zlib.error as error:
+                raise DataError(f"{name}: corrupt or truncated gzip data ({error})") from None
+            data = member.unconsumed_tail
+            parts.append(part)
+            total += len(part)
+            if total > most:
+                raise DataError(f"{name}: unpacks to more than {most:,} bytes, not an honest file")
+            if not part and not data and not member.eof:
+                raise DataError(f"{name}: corrupt or truncated gzip data (its end is missing)")
+        content = member.unused_data.lstrip(b"\0")  # some programs pad with zeros
+    return b"".join(parts)
+
+
+def allowed_bytes(packed: int) -> int:
+    """Bytes that ``packed`` bytes may unpack to."""
+    return max(FREE_BYTES, LARGEST_RATIO * packed)
+
+
+def check_unpacked(name: str, packed: int, unpacked: int) -> None:
+    """Refuse what claims to unpack to far more than an honest file.
+
+    Raises
+    ------
+    DataError
+        If ``unpacked`` bytes are too many for ``packed`` ones, or for the memory.
+    """
+    if unpacked > allowed_bytes(packed):
+        raise DataError(
+            f"{name}: {packed:,} bytes claim to unpack to {unpacked:,}, not an honest file"
+        )
+    check_memory(name, unpacked)
+
+
+def check_memory(name: str, size: int) -> None:
+    """Refuse to take more memory than the machine has.
+
+    Raises
+    ------
+    DataError
+        If ``size`` bytes are more.
+    """
+    memory = machine_memory()
+    if size > memory:
+        raise DataError(f"{name}: needs {size:,} bytes, this machine's memory has {memory:,}")
+
+
+def machine_memory() -> int:
+    """Bytes of the machine's memory, or of this process's address space where that is limited."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 2**40
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return memory if limit == resource.RLIM_INFINITY else min(memory, limit)
+
+
+class Bounded(io.RawIOBase):
+    """A file whose reader gets an error instead of more than ``most`` bytes."""
+
+    def __init__(self, file: IO[bytes], most: int, name: str) -> None:
+        self._file, self._left, self._name = file, most, name
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size if size >= 0 else self._left + 1)
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(f"{self._name}: unpacks to more than an honest file does")
+        return content
+
+
+def _kind(mode: int) -> str:
+    for test, kind in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe (FIFO)"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if test(mode):
+            return kind
+    return "a special file"

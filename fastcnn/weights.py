@@ -1,0 +1,158 @@
+"""Arrays in safetensors files, with a checksum by which every damaged bit is noticed.
+
+safetensors notices by itself that a file has another length, not that it has other bits. The
+checksum is an entry of the file's metadata, so that other programs read these files as any others.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import CheckpointError
+from fastcnn.files import read_bytes
+
+#: The entries of the metadata by which a file is known as one of fastcnn's. Both are always there:
+#: if one of them is damaged, the other one tells.
+FORMAT, CHECKSUM = "format", "fastcnn_checksum"
+WEIGHTS = "fastcnn-weights-1"
+#: How files of torch.save begin: as zip archives, or as pickles.
+PYTORCH = (b"PK\x03\x04", b"\x80\x02")
+#: safetensors' names of types, and numpy's.
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
+
+
+def weights_to_bytes(
+    arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The content of a safetensors file.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+    metadata : mapping of str to str, optional
+        Further texts to keep in the file; ``format`` names what kind of file it is.
+    """
+    whole = {key: _little_endian(value) for key, value in arrays.items()}
+    texts = {FORMAT: WEIGHTS, **(metadata or {})}
+    texts[CHECKSUM] = _checksum(whole, texts)
+    # safetensors' own writer puts the metadata in another order each time.
+    header: dict[str, Any] = {"__metadata__": texts}
+    # Large items first, so that each array begins where its type may.
+    order = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
+    end = 0
+    for name in order:
+        array = whole[name]
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": NAMES[array.dtype.newbyteorder("=")],
+            "shape": array.shape,
+            "data_offsets": (start, end),
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *(whole[name].data for name in order)])
+
+
+def _little_endian(value: np.ndarray) -> np.ndarray:
+    return np.asarray(value, np.asarray(value).dtype.newbyteorder("<"), order="C")
+
+
+def weights_from_bytes(
+    content: bytes, path: str | Path
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata in a safetensors file's content.
+
+    Files of other programs have no checksum of ours and are read all the same.
+
+    Parameters
+    ----------
+    content : bytes
+    path : path
+        For messages.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        May be read-only; bfloat16 becomes float32.
+    metadata : dict of str to str
+
+    Raises
+    ------
+    CheckpointError
+        If the content is damaged, is not a safetensors file or has a type that numpy has not.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    if content.startswith(PYTORCH):
+        raise CheckpointError(
+            f"{path} is a file of torch.save; PyTorch writes one that can be read by "
+            "safetensors.torch.save_file(module.state_dict(), path)"
+        )
+    try:
+        found = deserialize(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError, AttributeError, RecursionError, MemoryError) as error:
+        raise CheckpointError(f"{path} is damaged, or not a safetensors file ({error})") from None
+    arrays = {name: _array(name, entry, path) for name, entry in found}
+    checksum = metadata.pop(CHECKSUM, None)
+    if checksum is None and not str(metadata.get(FORMAT)).startswith("fastcnn-"):
+        return arrays, metadata
+    if checksum != _checksum(arrays, metadata):
+        raise CheckpointError(f"{path} is damaged (its checksum does not fit)")
+    return arrays, metadata
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata in a safetensors file; see :func:`weights_from_bytes`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, cannot be read, is damaged or is not a safetensors file.
+    """
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    return weights_from_bytes(content, path)
+
+
+def _array(name: str, entry: Mapping[str, Any], path: str | Path) -> np.ndarray:
+    kind, shape = entry["dtype"], entry["shape"]
+    if kind == "BF16":
+        # The upper half of a float32.
+        halves = np.frombuffer(entry["data"], np.uint16)
+        return (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    if kind not in TYPES:
+        raise CheckpointError(f"{path}: {name!r} has the type {kind}, which numpy does not have")
+    return np.frombuffer(entry["data"], TYPES[kind]).reshape(shape)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
+    """CRC-32 of names, types, shapes, values and texts, as eight hexadecimal digits."""
+    value = zlib.crc32(json.dumps(sorted(texts.items())).encode())
+    for name, array in sorted(arrays.items()):
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
+        value = zlib.crc32(array.data, value)
+    return f"{value:08x}"
