@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data import Preprocessing
 from fastcnn.errors import ShapeError
 from fastcnn.layers import (
     ELU,
@@ -103,6 +104,9 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     if normalised:
         batch = max(batch, 2)  # one value has no variance
     _randomise_statistics(r, model)
+    if len(model.input_shape) == 3 and r.random() < 0.3:
+        mean, std = r.uniform(0, 1, model.input_shape[0]), r.uniform(0.2, 2, model.input_shape[0])
+        model.preprocessing = Preprocessing(tuple(mean.tolist()), tuple(std.tolist()))
     kinds = ["classes", "classes", "probabilities", "values"] if len(output) == 1 else ["values"]
     kind = str(r.choice(kinds))
     loss: Loss = CrossEntropyLoss(float(r.choice([0.0, 0.1])))
