@@ -10,7 +10,7 @@ ifneq ($(USABLE),$(CURDIR))
 .PHONY: $(STAMP)
 endif
 
-.PHONY: train test test-all test-processors bench bench-report lint docs clean
+.PHONY: train test test-all test-processors test-oldest bench bench-report lint docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "fastcnn needs Python 3.11 to 3.14: make PYTHON=python3.12")'
@@ -51,6 +51,19 @@ test-processors: .venv/installed-test
 	    NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES= $(BIN)/python -m pytest -q tests/backends || exit 1; \
 	done
 
+# The oldest versions that pyproject.toml allows, numba's among them, in an environment of their own.
+.venv-oldest/installed: pyproject.toml scripts/oldest_requirements.py
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(PYTHON) scripts/oldest_requirements.py >.venv-oldest/requirements.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --requirement .venv-oldest/requirements.txt pytest hypothesis
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/fastcnn train --help >/dev/null
+	.venv-oldest/bin/python -m pytest -q -m 'not slow' tests/backends $(ARGS)
+
 bench: .venv/installed-test
 	$(BIN)/python -m pytest bench -q --benchmark-only
 	$(BIN)/fastcnn bench $(ARGS)
@@ -74,4 +87,4 @@ docs: .venv/installed-docs
 	@echo 'built: build/docs/index.html'
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

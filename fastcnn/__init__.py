@@ -12,30 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 #: Public names and the module of each, imported at first use: ``import fastcnn`` stays cheap.
+#: The layers are public too: the classes that ``fastcnn.layers`` lists.
 _EXPORTS = {
-    "AvgPool2d": "fastcnn.layers",
-    "Conv2d": "fastcnn.layers",
-    "Dropout": "fastcnn.layers",
-    "Flatten": "fastcnn.layers",
-    "Linear": "fastcnn.layers",
-    "MaxPool2d": "fastcnn.layers",
-    "ReLU": "fastcnn.layers",
-    "ELU": "fastcnn.layers",
-    "GELU": "fastcnn.layers",
-    "LeakyReLU": "fastcnn.layers",
-    "SiLU": "fastcnn.layers",
-    "Softplus": "fastcnn.layers",
-    "Add": "fastcnn.layers",
-    "Residual": "fastcnn.layers",
-    "BatchNorm1d": "fastcnn.layers",
-    "BatchNorm2d": "fastcnn.layers",
-    "AdaptiveAvgPool2d": "fastcnn.layers",
-    "GlobalAvgPool2d": "fastcnn.layers",
-    "ConvTranspose2d": "fastcnn.layers",
-    "Dropout2d": "fastcnn.layers",
-    "Sequential": "fastcnn.layers",
-    "Sigmoid": "fastcnn.layers",
-    "Tanh": "fastcnn.layers",
     "CrossEntropyLoss": "fastcnn.losses",
     "MSELoss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
@@ -51,8 +29,6 @@ _MODULES = (
     "analysis", "backends", "data", "errors", "estimators", "functional", "layers", "losses",
     "models", "optim", "training",
 )  # fmt: skip
-
-__all__ = [*_EXPORTS, *_MODULES, "__version__"]
 
 if TYPE_CHECKING:
     from fastcnn import (
@@ -73,31 +49,7 @@ if TYPE_CHECKING:
     from fastcnn.data import Dataset
     from fastcnn.execution import gradients
     from fastcnn.execution.plan import plan as plan
-    from fastcnn.layers import (
-        ELU,
-        GELU,
-        AdaptiveAvgPool2d,
-        Add,
-        AvgPool2d,
-        BatchNorm1d,
-        BatchNorm2d,
-        Conv2d,
-        ConvTranspose2d,
-        Dropout,
-        Dropout2d,
-        Flatten,
-        GlobalAvgPool2d,
-        LeakyReLU,
-        Linear,
-        MaxPool2d,
-        ReLU,
-        Residual,
-        Sequential,
-        Sigmoid,
-        SiLU,
-        Softplus,
-        Tanh,
-    )
+    from fastcnn.layers import *
     from fastcnn.losses import CrossEntropyLoss, MSELoss
     from fastcnn.training import History
     from fastcnn.training.fit import fit as fit
@@ -108,6 +60,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_EXPORTS[name]), name)
     elif name in _MODULES:
         value = import_module(f"fastcnn.{name}")
+    elif name == "__all__":
+        value = [*_EXPORTS, *_MODULES, *_layer_names(), "__version__"]
+    elif name[:1].isupper() and name in _layer_names():
+        value = getattr(import_module("fastcnn.layers"), name)
     else:
         raise AttributeError(f"module 'fastcnn' has no attribute {name!r}")
     globals()[name] = value
@@ -115,4 +71,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+def _layer_names() -> list[str]:
+    return [name for name in import_module("fastcnn.layers").__all__ if name[0].isupper()]

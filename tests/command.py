@@ -24,7 +24,7 @@ digits_drawn_once = cache(digits_dataset)
 
 def drawn_once() -> AbstractContextManager[Any]:
     """Within it, data sets that the package draws are drawn once a process, not once a command."""
-    return mock.patch("fastcnn.data.sources.digits_dataset", digits_drawn_once)
+    return mock.patch("fastcnn.data.loading.digits_dataset", digits_drawn_once)
 
 
 def process(*arguments: object, code: int = 0) -> str:

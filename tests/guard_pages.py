@@ -21,9 +21,9 @@ import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.backends.lanes import engine, interpreter
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.passes import call_arguments
+from fastcnn.operations import OPERATIONS
 from tests.random_networks import BUDGET, Case, random_case
 
 #: Bytes on both sides of an array that must not be touched.

@@ -14,14 +14,15 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
-    "backends": set(),
-    "layers": {"arguments", "backends", "data", "notebook", "weights"},
+    "backends": {"operations"},
+    "operations": {"arguments", "backends"},
+    "layers": {"operations", "arguments", "backends", "data", "notebook", "weights"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},
-    "functional": {"arguments", "backends"},
+    "functional": {"arguments", "backends", "operations"},
     "optim": set(),
-    "execution": {"arguments", "backends", "data", "layers", "losses", "optim"},
+    "execution": {"arguments", "backends", "data", "layers", "losses", "operations", "optim"},
     "data": {"backends"},
     "training": {
         "backends",
@@ -50,8 +51,8 @@ ALLOWED = {
     },
     "serve": {"backends", "data", "execution", "layers"},
     "interop": {"backends", "data", "extras", "layers", "weights"},
-    "distributed": {"backends", "execution", "extras", "layers", "losses", "optim"},
-    "analysis": {"backends", "data", "execution", "layers", "losses", "training"},
+    "distributed": {"operations", "backends", "execution", "extras", "layers", "losses", "optim"},
+    "analysis": {"operations", "backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
         "backends",
         "data",
@@ -62,6 +63,7 @@ ALLOWED = {
         "layers",
         "losses",
         "models",
+        "operations",
         "optim",
         "training",
     },
@@ -138,6 +140,13 @@ def test_module(path: Path) -> None:
     heavy = {name.split(".")[0] for node in top for name in imports(node)} & HEAVY
     heavy -= BUILT_ON.get(here, set())
     assert not heavy, f"import {heavy} in the function that needs it"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) == "operations"], ids=str)
+def test_operations_know_only_the_door_of_backends(path: Path) -> None:
+    names = imports(ast.parse(path.read_text(encoding="utf-8")))
+    inside = {name for name in names if name.startswith("fastcnn.backends.")}
+    assert inside <= {"fastcnn.backends.get_backend"}
 
 
 def test_import_is_cheap() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.elementwise import function_of
 from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
@@ -60,14 +61,12 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
             return x + inputs[1]
         case "relu":
             return jnp.maximum(x, 0)
-        case "tanh":
-            return jnp.tanh(x)
-        case "sigmoid" | "silu" | "elu" | "leaky_relu":
-            return getattr(jax.nn, node.operation)(x, **a)
         case "gelu":
             return jax.nn.gelu(x, approximate=a["approximate"] == "tanh")
         case "softplus":
             return jax.nn.softplus(a["beta"] * x) / a["beta"]
+        case _ if function := function_of(jax.nn, node):
+            return function(x)
     raise ConfigurationError(f"the JAX contestant has no {node.operation}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.elementwise import function_of
 from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
@@ -77,14 +78,6 @@ def _apply(tf: Any, node: Node, inputs: list[Any], parameters: dict[str, Any]) -
             return tf.reshape(tf.transpose(x, (0, 3, 1, 2)), (x.shape[0], -1))
         case "add":
             return x + inputs[1]
-        case "relu" | "sigmoid" | "tanh":
-            return getattr(tf.nn, node.operation)(x)
-        case "silu":
-            return tf.nn.silu(x)
-        case "leaky_relu":
-            return tf.nn.leaky_relu(x, a["negative_slope"])
-        case "elu" if a["alpha"] == 1.0:
-            return tf.nn.elu(x)
         case "gelu":
             return tf.nn.gelu(x, approximate=a["approximate"] == "tanh")
         case "softplus" if a["beta"] == 1.0:
@@ -93,6 +86,8 @@ def _apply(tf: Any, node: Node, inputs: list[Any], parameters: dict[str, Any]) -
             return tf.nn.dropout(x, a["p"])
         case "dropout2d":
             return tf.nn.dropout(x, a["p"], noise_shape=(x.shape[0], 1, 1, x.shape[3]))
+        case _ if function := function_of(tf.nn, node):
+            return function(x)
     raise ConfigurationError(f"the TensorFlow contestant has no {node.operation}")
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.elementwise import function_of
 from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
@@ -54,20 +55,14 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
             return x.flatten(1)
         case "add":
             return x + inputs[1]
-        case "relu" | "sigmoid" | "tanh":
-            return getattr(x, node.operation)()
-        case "silu":
-            return x.silu()
-        case "leaky_relu":
-            return x.leaky_relu(a["negative_slope"])
-        case "elu":
-            return x.elu(a["alpha"])
         case "gelu" if a["approximate"] == "none":  # its own is the approximation
             return 0.5 * x * (1.0 + (x * 0.5**0.5).erf())
         case "softplus":
             return x.softplus(a["beta"])
         case "dropout":
             return x.dropout(a["p"])
+        case _ if function := function_of(x, node):
+            return function()
     raise ConfigurationError(f"the tinygrad contestant has no {node.operation}")
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import Graph, Node
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.execution.checks import as_batch, as_input, as_target
 from fastcnn.execution.passes import call_arguments, run_forward
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
 
 

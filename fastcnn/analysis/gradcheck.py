@@ -11,7 +11,6 @@ import numpy as np
 from fastcnn.analysis.gradient_cases import CASES
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
 from fastcnn.execution.passes import call_arguments, run_forward
@@ -31,6 +30,7 @@ from fastcnn.layers import (
     init,
 )
 from fastcnn.losses import CrossEntropyLoss, MSELoss
+from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
 
 #: Largest accepted error relative to the largest gradient, with differences in float64.

@@ -1,8 +1,6 @@
 """Small layers of every kind, whose gradients :mod:`fastcnn.analysis.gradcheck` checks."""
 
 from fastcnn.layers import (
-    ELU,
-    GELU,
     AdaptiveAvgPool2d,
     Add,
     AvgPool2d,
@@ -15,18 +13,20 @@ from fastcnn.layers import (
     Flatten,
     GlobalAvgPool2d,
     Layer,
-    LeakyReLU,
     Linear,
     MaxPool2d,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Tanh,
 )
+from fastcnn.layers.activation import LAYERS
+from fastcnn.operations import elementwise_operations
+from fastcnn.operations.record import CASE_CHANNELS
 
 #: Layers, and the shape of a sample that enters them.
 CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
+    *(
+        (LAYERS[record.name](**case), (CASE_CHANNELS, 2, 3))
+        for record in elementwise_operations()
+        for case in record.cases
+    ),
     (Conv2d(2, 3, 3, padding=1, seed=0), (2, 5, 4)),
     (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, seed=1),
      (2, 6, 5)),
@@ -42,15 +42,6 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (AvgPool2d(3, stride=2, padding=1, count_include_pad=False), (1, 5, 5)),
     (AdaptiveAvgPool2d((2, 3)), (2, 5, 4)),
     (GlobalAvgPool2d(), (3, 2, 3)),
-    (ReLU(), (2, 3, 3)),
-    (Sigmoid(), (2, 3, 3)),
-    (Tanh(), (2, 3, 3)),
-    (LeakyReLU(0.2), (2, 3, 3)),
-    (ELU(1.5), (2, 3, 3)),
-    (GELU(), (2, 3, 3)),
-    (GELU("tanh"), (2, 3, 3)),
-    (SiLU(), (2, 3, 3)),
-    (Softplus(2.0, threshold=3.0), (2, 3, 3)),
     (Flatten(), (2, 3, 3)),
     (Add(), (2, 3, 3)),
     (Linear(6, 4, seed=4), (6,)),

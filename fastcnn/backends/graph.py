@@ -19,7 +19,7 @@ class Node:
     name : str
         The layer's path in the model, such as ``"0"`` or ``"block1.conv"``.
     operation : str
-        A key of :data:`fastcnn.backends.operations.OPERATIONS`.
+        A key of :data:`fastcnn.operations.OPERATIONS`.
     inputs : tuple of int
         Indices of the nodes that feed this one; :data:`INPUT` is the network's input.
     arguments : mapping

@@ -10,7 +10,7 @@ from fastcnn import functional as F
 from fastcnn.backends import get_backend, im2col
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Node
-from fastcnn.backends.operations import OPERATIONS
+from fastcnn.operations import OPERATIONS
 
 BATCH = 64
 #: The first node of a network, at the first step of a training with seed 0.
@@ -149,9 +149,10 @@ class LayerCase:
             parameters["weight"] = normal(self.weight) / np.float32(
                 np.sqrt(np.prod(self.weight[1:]))
             )
-        elif self.operation == "batch_norm":
-            parameters = {"weight": 1 + normal(self.shape[:1]) / 4, "bias": normal(self.shape[:1])}
-        elif self.operation == "add":
+        else:
+            for name in OPERATIONS[self.operation].parameters:  # one value a channel
+                parameters[name] = 1 + normal(self.shape[:1]) / 4
+        if self.operation == "add":
             # A map that the engine can make of the input: sums of one map with itself read less.
             other = (np.maximum(x, np.float32(0.0)),)
         y = self.forward(x, other, parameters, "im2col")
@@ -176,10 +177,9 @@ class LayerCase:
     def node(self, shape: tuple[int, ...], output: tuple[int, ...], index: int = 0) -> Node:
         """The layer as part of a network, on samples of some shape."""
         arguments = dict(self.arguments)
-        names = ["weight"] if self.weight else []
+        names = ("weight",) if self.weight else OPERATIONS[self.operation].parameters
         if self.operation == "batch_norm":
             arguments |= {"momentum": 0.1, "track_running_stats": False}
-            names = ["weight", "bias"]
         sources = (INPUT, *range(index))
         return Node(
             "layer", self.operation, sources, arguments, {name: name for name in names},

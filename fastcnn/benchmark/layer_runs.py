@@ -7,12 +7,11 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.engine import Engine
 from fastcnn.backends.lanes.operation import LINEAR_IN_INPUT
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
+from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.training.blas import blas_threads
 
 #: Rows that bring a batch into lanes and results out of them.
 OUTSIDE = (L.K_INPUT, L.K_OUTPUT)
-#: Their inputs lie in memory as maps.
-OF_MAPS = ("batch_norm", "dropout", "dropout2d", "add", "flatten")
 
 
 def alone_run(
@@ -37,7 +36,8 @@ def alone_run(
 def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
     """The rows of the engine's program between two layers of a network, some times over."""
     parameters = arrays.parameters
-    is_flat = not case.weight and "pool" not in case.operation and case.operation not in OF_MAPS
+    # A function of single elements may have them in any order, a parameter a channel may not.
+    is_flat = isinstance(OPERATIONS[case.operation], Elementwise) and not parameters
     shape = (int(np.prod(case.shape)),) if is_flat else case.shape
     output = (arrays.y[0].size,) if is_flat else arrays.y.shape[1:]
     before = [Node("before", "relu", (INPUT,), {}, {}, (shape,), shape) for _ in arrays.other]

@@ -15,6 +15,7 @@ from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, result_of
+from fastcnn.operations import elementwise_operations
 
 log = logging.getLogger("fastcnn.bench")
 
@@ -55,17 +56,10 @@ def cases() -> Iterator[LayerCase]:
         yield LayerCase("adaptive_avg_pool2d", (64, size, size), None, {"output_size": output})
     yield LayerCase("batch_norm", (16, 32, 32), None, {"eps": 1e-5})
     yield LayerCase("batch_norm", (256,), None, {"eps": 1e-5})
-    own: dict[str, dict[str, Any]] = {
-        "leaky_relu": {"negative_slope": 0.01},
-        "elu": {"alpha": 1.0},
-        "gelu": {"approximate": "none"},
-        "softplus": {"beta": 1.0, "threshold": 20.0},
-        "dropout": {"p": 0.5},
-        "dropout2d": {"p": 0.25},
-    }
-    for operation in ("relu", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "silu", "softplus",
-                      "dropout", "dropout2d", "add"):  # fmt: skip
-        yield LayerCase(operation, (32, 16, 16), None, own.get(operation, {}))
+    own: dict[str, dict[str, Any]] = {"dropout": {"p": 0.5}, "dropout2d": {"p": 0.25}, "add": {}}
+    own |= {record.name: record.checked(record.name, {}) for record in elementwise_operations()}
+    for operation, arguments in own.items():
+        yield LayerCase(operation, (32, 16, 16), None, arguments)
 
 
 def bench_layers(

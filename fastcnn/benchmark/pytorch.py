@@ -10,13 +10,13 @@ from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
+from fastcnn.operations import OPERATIONS, Elementwise
 
 VARIANTS = ("eager", "channels_last", "compile")
 
 
 def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
     """One node by torch.nn.functional."""
-    import torch
     import torch.nn.functional as F
 
     x, a = inputs[0], dict(node.arguments)
@@ -53,13 +53,11 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             return F.dropout(x, a["p"], training)
         case "dropout2d":
             return F.dropout2d(x, a["p"], training)
-        case "relu" | "sigmoid" | "tanh":
-            return getattr(torch, node.operation)(x)
         case "batch_norm":
             mean, var = (parameters.get(f"{node.name}.running_{what}") for what in ("mean", "var"))
             return F.batch_norm(x, mean, var, weight, bias, training, a["momentum"], a["eps"])
-        case "leaky_relu" | "elu" | "gelu" | "silu" | "softplus":
-            return getattr(F, node.operation)(x, **a)
+        case name if isinstance(OPERATIONS[name], Elementwise):
+            return getattr(F, name)(x, *(parameters[key] for key in node.parameters.values()), **a)
     raise ConfigurationError(f"the PyTorch contestant has no {node.operation}")
 
 

@@ -85,7 +85,7 @@ def show(
 @app.command("list")
 def list_sets(data_dir: DataDir = None) -> None:
     """Data sets by name, and where they would come from."""
-    from fastcnn.data.sources import SOURCES, find_cifar10, find_folder
+    from fastcnn.data.sources import SOURCES, find_cifar, find_folder
 
     table = Table("name", "what", "from")
     for name, what in (
@@ -95,11 +95,11 @@ def list_sets(data_dir: DataDir = None) -> None:
     ):
         folder = find_folder(SOURCES[name.removesuffix("012")], data_dir)
         table.add_row(name, what, str(folder or "the network"))
-    table.add_row(
-        "cifar10",
-        "small photographs, 50,000 + 10,000",
-        str(find_cifar10(data_dir) or "the network"),
-    )
+    for name, what in (
+        ("cifar10", "small photographs, 50,000 + 10,000"),
+        ("cifar100", "the same of 100 classes, 50,000 + 10,000"),
+    ):
+        table.add_row(name, what, str(find_cifar(name, data_dir) or "the network"))
     table.add_row("digits", "drawn digits, 12,000 + 2,000", "the package itself")
     table.add_row("digits012", "drawn digits 0, 1, 2, 12,000 + 2,000", "the package itself")
     Console(highlight=False).print(table)

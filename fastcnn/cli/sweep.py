@@ -55,7 +55,8 @@ def sweep(
 ) -> None:
     """Train many networks, one on each core, and rank them.
 
-    Writes sweep.jsonl (a line for each trial, with its epochs) and sweep.png.
+    Writes sweep.jsonl (a line for each trial, with its epochs) and sweep.png. The exit status is 1
+    if a trial failed.
 
     Examples:
 
@@ -124,6 +125,13 @@ def sweep(
     if code:
         print("interrupted", file=sys.stderr)
         raise SystemExit(code)
+    failed = [trial for trial in results if trial.status == "failed"]
+    if failed:
+        print(
+            f"{len(failed)} of {len(results)} trials failed; the first: "
+            f"{describe(failed[0], metric)}", file=sys.stderr,
+        )  # fmt: skip
+        raise SystemExit(1)
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:

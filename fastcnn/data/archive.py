@@ -1,7 +1,6 @@
 """Data sets in ``.npz`` files: the report's four arrays, and layouts that others use."""
 
 import io
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from fastcnn.data.npy import Archive
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
-
-log = logging.getLogger("fastcnn.data")
 
 #: Names of the four arrays as Keras, MedMNIST and this package write them; a digit sequence, the
 #: names of the classes, may follow those of this package.
@@ -84,18 +81,21 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
         arrays["train_y"], arrays["test_y"],
         (f"{path}: {keys['train_y']}", f"{path}: {keys['test_y']}"),
     )  # fmt: skip
-    classes = _named(classes, names, keys["train_x"].removeprefix("train_x"), path)
-    train_x, test_x, notes = as_image_sets(
+    train_x, test_x = as_image_sets(
         arrays["train_x"], arrays["test_x"],
         (f"{path}: {keys['train_x']}", f"{path}: {keys['test_x']}"), layout,
     )  # fmt: skip
-    for note in notes:
-        log.warning("%s", note)
-    preprocessing = Preprocessing.measure(train_x)
+    preprocessing = measure_normalisation(train_x)
+    classes = _named(classes, names, keys["train_x"].removeprefix("train_x"), path)
     return (
         Dataset(train_x, train_y, classes, preprocessing, path.stem),
         Dataset(test_x, test_y, classes, preprocessing, path.stem),
     )
+
+
+def measure_normalisation(images: np.ndarray) -> Preprocessing:
+    """The conversion that gives each channel of training images mean 0 and deviation 1."""
+    return Preprocessing.measure(images)
 
 
 def _named(

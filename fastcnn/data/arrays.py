@@ -3,12 +3,15 @@
 What an array means is decided once, from the training array, and holds for the test array too.
 """
 
+import logging
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from fastcnn.errors import ConfigurationError, DataError
+
+log = logging.getLogger("fastcnn.data")
 
 LAYOUTS = ("NCHW", "NHWC")
 #: Channels that pictures have: grey, grey and alpha, RGB, RGBA.
@@ -58,8 +61,8 @@ def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
 
 def as_image_sets(
     train: np.ndarray, test: np.ndarray, names: tuple[str, str], layout: str | None = None
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Training and test images as bytes or float32 of shape (N, C, H, W).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test images as bytes or float32 of shape (N, C, H, W); says what was decided.
 
     Parameters
     ----------
@@ -74,8 +77,6 @@ def as_image_sets(
     Returns
     -------
     train, test : ndarray
-    notes : list of str
-        What was decided, in words.
 
     Raises
     ------
@@ -88,14 +89,13 @@ def as_image_sets(
                 f"{name}: images must be numbers of shape (N, H, W), (N, C, H, W), (N, H, W, C) or "
                 f"(N, H * W), got {images.dtype} of shape {images.shape}"
             )
-    train, test, note = _channels_first(train, test, names, layout)
-    notes = [note] if note else []
+    train, test = _channels_first(train, test, names, layout)
     scaled = _unit(train, names[0])
     if scaled != 1.0:
-        notes.append(f"{names[0]} and {names[1]} hold numbers in 0..255: divided by 255")
+        log.warning("%s and %s hold numbers in 0..255: divided by 255", *names)
         top = _range(test)[1]
         if top <= UNIT_MAXIMUM:
-            notes.append(f"{names[1]} holds no value above {top:.3g}: is it in other units?")
+            log.warning("%s has no value above %.3g: is it in other units?", names[1], top)
     first, second = (
         _converted(part, name, scaled) for part, name in zip((train, test), names, strict=True)
     )
@@ -104,13 +104,13 @@ def as_image_sets(
             f"{names[0]} is {train.dtype} and {names[1]} {test.dtype}: store both as bytes, or "
             "both as floating-point numbers"
         )
-    return first, second, notes
+    return first, second
 
 
 def _channels_first(
     train: np.ndarray, test: np.ndarray, names: tuple[str, str], layout: str | None
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Views of shape (N, C, H, W), and what was decided."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Views of shape (N, C, H, W)."""
     with_channels = train.ndim == 4 or test.ndim == 4
     if layout is not None and not with_channels:
         raise ConfigurationError(f"layout: {names[0]} of shape {train.shape} has no channels")
@@ -121,15 +121,16 @@ def _channels_first(
             f"{names[0]} has images of shape {train.shape[1:]}, {names[1]} {test.shape[1:]}"
         )
     if not with_channels:
-        return train, test, ""
+        return train, test
     try:
         found = image_layout(train.shape, layout)
     except DataError as error:
         raise DataError(f"{names[0]}: {error}") from None
     if found == "NCHW":
-        return train, test, ""
-    note = "" if layout else f"{names[0]} of shape {train.shape}: channels are read as last"
-    return train.transpose(0, 3, 1, 2), test.transpose(0, 3, 1, 2), note
+        return train, test
+    if layout is None:
+        log.warning("%s of shape %s: the channels are the last", names[0], train.shape)
+    return train.transpose(0, 3, 1, 2), test.transpose(0, 3, 1, 2)
 
 
 def as_label_sets(

@@ -1,37 +1,110 @@
-"""The binary format of CIFAR-10: records of one byte of class and 3 x 32 x 32 bytes of pixels.
+"""CIFAR-10 and CIFAR-100 in their binary and their Python version.
 
-https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
+https://www.cs.toronto.edu/~kriz/cifar.html: records of one byte of class (two of CIFAR-100: coarse
+and fine) and 3 x 32 x 32 bytes of pixels; or pickled dictionaries of the same arrays.
 """
 
+import gzip
 import tarfile
-import zlib
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
+from fastcnn.data.pickled import read_pickled
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.reading import (
+    GZIP_MAGIC,
+    Bounded,
+    allowed_bytes,
+    check_memory,
+    read_bytes,
+    regular_file,
+)
 from fastcnn.errors import DataError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 
 SHAPE = (3, 32, 32)
-RECORD = 1 + 3 * 32 * 32
+PIXELS = 3 * 32 * 32
+RECORD = 1 + PIXELS
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE, META_FILE = "test_batch.bin", "batches.meta.txt"
-FOLDER, ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
 CLASSES: tuple[str, ...] = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+SUFFIXES = (".tar.gz", ".tgz", ".tar")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form in which a data set is published.
+
+    Attributes
+    ----------
+    classes : int
+    train : tuple of str
+        Names of the training files.
+    test, names : str
+        Names of the test file, and of the one with the classes' names.
+    key : str
+        In pickled files, what the labels are called; empty for records of bytes.
+    folder, archive : str
+        What the unpacked folder and the archive are called.
+    """
+
+    classes: int
+    train: tuple[str, ...]
+    test: str
+    names: str
+    key: str
+    folder: str
+    archive: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that must be there."""
+        return (*self.train, self.test)
+
+
+#: The forms of each data set, that which is downloaded first.
+FORMS = {
+    "cifar10": (
+        Form(10, TRAIN_FILES, TEST_FILE, META_FILE, "", "cifar-10-batches-bin",
+             "cifar-10-binary.tar.gz"),
+        Form(10, tuple(f"data_batch_{number}" for number in range(1, 6)), "test_batch",
+             "batches.meta", "labels", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    ),
+    "cifar100": (
+        Form(100, ("train",), "test", "meta", "fine_labels", "cifar-100-python",
+             "cifar-100-python.tar.gz"),
+        Form(100, ("train.bin",), "test.bin", "fine_label_names.txt", "", "cifar-100-binary",
+             "cifar-100-binary.tar.gz"),
+    ),
+}  # fmt: skip
 #: Mean and deviation of each channel of the training images.
-PREPROCESSING = Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+PREPROCESSING = {
+    "cifar10": Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Preprocessing((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
 
 
-def is_cifar10(path: str | Path) -> bool:
-    """Whether a path is a folder with CIFAR-10's files, or looks like their archive."""
-    path = Path(path)
+def cifar_name(path: str | Path) -> str | None:
+    """``cifar10`` or ``cifar100``, if a path is a folder or an archive of one of them.
+
+    An archive is told by its name's end; which of the two it holds, by its content. Other archives
+    are refused when they are read.
+    """
+    path = expanded(path)
     if path.is_dir():
-        return (path / TEST_FILE).is_file()
-    return path.is_file() and path.name.endswith((".tar.gz", ".tgz", ".tar"))
+        for name, forms in FORMS.items():
+            if any(all((path / file).is_file() for file in form.files[-2:]) for form in forms):
+                return name
+    elif path.name.endswith(SUFFIXES) and path.exists():
+        return "cifar100" if "100" in path.name else "cifar10"
+    return None
 
 
 def read_cifar10(path: str | Path) -> tuple[Dataset, Dataset]:
@@ -40,36 +113,114 @@ def read_cifar10(path: str | Path) -> tuple[Dataset, Dataset]:
     Parameters
     ----------
     path : path
-        The folder of ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``, or
-        ``cifar-10-binary.tar.gz``, which is read in memory and not unpacked. Names of the classes
-        come from ``batches.meta.txt``, where it is there.
+        The folder of ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``, or of the
+        same without ``.bin`` (the Python version, which is read without unpickling), or the
+        archive of one of them, which is read in memory and not unpacked. Names of the classes come
+        from ``batches.meta.txt`` or ``batches.meta``, where it is there.
 
     Raises
     ------
     DataError
         If a file is missing, corrupt or truncated.
     """
-    path = Path(path)
-    contents = _from_folder(path) if path.is_dir() else _from_archive(path)
-    missing = [name for name in (*TRAIN_FILES, TEST_FILE) if name not in contents]
+    return _read(path, "cifar10")
+
+
+def read_cifar100(path: str | Path) -> tuple[Dataset, Dataset]:
+    """Training and test sets of CIFAR-100 with its 100 fine classes; as :func:`read_cifar10`.
+
+    Parameters
+    ----------
+    path : path
+        The folder of ``train``, ``test`` and ``meta`` (the Python version) or of ``train.bin``,
+        ``test.bin`` and ``fine_label_names.txt``, or the archive of one of them.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, corrupt or truncated.
+    """
+    return _read(path, "cifar100")
+
+
+def _read(path: str | Path, name: str) -> tuple[Dataset, Dataset]:
+    path = expanded(path)
+    forms = FORMS[name]
+    wanted = {file for form in forms for file in (*form.files, form.names)}
+    contents = _from_folder(path, wanted) if path.is_dir() else _from_archive(path, wanted)
+    # The form of which most is there: its missing files are named.
+    form = max(forms, key=lambda one: sum(file in contents for file in one.files) / len(one.files))
+    missing = [file for file in form.files if file not in contents]
     if missing:
         raise DataError(f"{path}: {', '.join(missing)} missing")
-    classes = CLASSES
-    if META_FILE in contents:
-        classes = tuple(contents[META_FILE].decode("utf-8", "replace").split()) or CLASSES
-    parts = {
-        name: parse_cifar10(contents[name], f"{path}: {name}") for name in (*TRAIN_FILES, TEST_FILE)
-    }
-    images = np.concatenate([parts[name][0] for name in TRAIN_FILES])
-    labels = np.concatenate([parts[name][1] for name in TRAIN_FILES])
+    parts = {file: _parse(contents[file], form, f"{path}: {file}") for file in form.files}
+    classes = _class_names(contents.get(form.names), form, f"{path}: {form.names}")
+    images = np.concatenate([parts[file][0] for file in form.train])
+    labels = np.concatenate([parts[file][1] for file in form.train])
     return (
-        Dataset(images, labels, classes, PREPROCESSING, "cifar10"),
-        Dataset(*parts[TEST_FILE], classes, PREPROCESSING, "cifar10"),
+        Dataset(images, labels, classes, PREPROCESSING[name], name),
+        Dataset(*parts[form.test], classes, PREPROCESSING[name], name),
     )
 
 
+def _parse(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of one file."""
+    if form.key:
+        images, labels = _pickled(content, form, name)
+    else:
+        record = PIXELS + (2 if form.classes == 100 else 1)
+        if not content or len(content) % record:
+            raise DataError(
+                f"{name}: {len(content):,} bytes are not a whole number of records of {record:,} "
+                "bytes (truncated, or not CIFAR's binary format)"
+            )
+        records = np.frombuffer(content, np.uint8).reshape(-1, record)
+        images, labels = records[:, -PIXELS:], records[:, -PIXELS - 1].astype(np.int64)
+    if labels.min() < 0 or labels.max() >= form.classes:
+        raise DataError(
+            f"{name}: class {labels.max()} found, CIFAR-{form.classes} has 0 to {form.classes - 1}"
+        )
+    return images.reshape(-1, *SHAPE), labels
+
+
+def _pickled(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndarray]:
+    values = read_pickled(content, name)
+    images, labels = values.get("data"), values.get(form.key)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        raise DataError(f"{name}: has no array of bytes called data")
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise DataError(f"{name}: has no list of whole numbers called {form.key}")
+    if images.shape != (len(labels), PIXELS) or not labels:
+        raise DataError(f"{name}: data of shape {images.shape}, {len(labels)} labels")
+    if max(map(abs, labels)) >= form.classes:
+        raise DataError(
+            f"{name}: class {max(labels, key=abs)} found, CIFAR-{form.classes} has 0 to "
+            f"{form.classes - 1}"
+        )
+    return images, np.array(labels, np.int64)
+
+
+def _class_names(content: bytes | None, form: Form, name: str) -> tuple[str, ...]:
+    """The classes' names as a file has them, else CIFAR-10's own, or numbers."""
+    given: list[Any] = []
+    if content is not None and form.key:
+        values = read_pickled(content, name)
+        given = values.get("fine_label_names" if form.classes == 100 else "label_names", [])
+    elif content is not None:
+        given = content.decode("utf-8", "replace").split()
+    if isinstance(given, list) and len(given) == form.classes:
+        names = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in given]
+        if all(isinstance(one, str) for one in names) and len(set(names)) == len(names):
+            return tuple(names)
+    if given:
+        raise DataError(f"{name}: does not hold {form.classes} different names of classes")
+    return CLASSES if form.classes == 10 else tuple(map(str, range(100)))
+
+
 def parse_cifar10(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one file's bytes; ``name`` is for messages.
+    """Images and labels of the bytes of one file of the binary version; ``name`` is for messages.
 
     Returns
     -------
@@ -80,17 +231,9 @@ def parse_cifar10(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DataError
-        If the bytes are no whole records, or a class is above 9.
+        If the bytes are not whole records, or a class is above 9.
     """
-    if not content or len(content) % RECORD:
-        raise DataError(
-            f"{name}: {len(content):,} bytes are no whole number of records of {RECORD:,} bytes "
-            "(truncated, or not CIFAR-10's binary format)"
-        )
-    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
-    if records[:, 0].max() > 9:
-        raise DataError(f"{name}: class {records[:, 0].max()} found, CIFAR-10 has 0 to 9")
-    return records[:, 1:].reshape(-1, *SHAPE).copy(), records[:, 0].astype(np.int64)
+    return _parse(content, FORMS["cifar10"][0], name)
 
 
 def write_cifar10(path: str | Path, images: np.ndarray, labels: np.ndarray) -> None:
@@ -123,23 +266,29 @@ def write_cifar10(path: str | Path, images: np.ndarray, labels: np.ndarray) -> N
     atomic_write(path, records.tobytes())
 
 
-def _from_folder(folder: Path) -> dict[str, bytes]:
-    wanted = (*TRAIN_FILES, TEST_FILE, META_FILE)
-    try:
-        return {name: (folder / name).read_bytes() for name in wanted if (folder / name).is_file()}
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+def _from_folder(folder: Path, wanted: set[str]) -> dict[str, bytes]:
+    return {name: read_bytes(folder / name) for name in sorted(wanted) if (folder / name).is_file()}
 
 
-def _from_archive(path: Path) -> dict[str, bytes]:
+def _from_archive(path: Path, wanted: set[str]) -> dict[str, bytes]:
     contents = {}
+    size = regular_file(path).stat().st_size
     try:
-        with tarfile.open(path) as archive:
+        with ExitStack() as opened:
+            file = opened.enter_context(path.open("rb"))
+            packed = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+            bounded = cast(IO[bytes], Bounded(stream, allowed_bytes(size), str(path)))
+            archive = opened.enter_context(tarfile.open(fileobj=bounded, mode="r|"))
             for member in archive:
                 name = Path(member.name).name
-                file = archive.extractfile(member) if member.isfile() else None
-                if file is not None and name in (*TRAIN_FILES, TEST_FILE, META_FILE):
-                    contents[name] = file.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as CIFAR-10's archive ({error})") from None
+                if member.isreg() and name in wanted:
+                    check_memory(f"{path}: {name}", member.size)
+                    found = archive.extractfile(member)
+                    contents[name] = b"" if found is None else found.read()
+    except DataError:
+        raise
+    except Exception as error:  # damaged archives raise errors of many kinds
+        raise DataError(f"{path}: cannot be read as CIFAR's archive ({error})") from None
     return contents

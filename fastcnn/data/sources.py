@@ -1,24 +1,21 @@
-"""Where data sets come from: a local folder, the cache, mirrors on the network, or our own pen."""
+"""Where data sets with a name come from: a local folder, the cache, or mirrors on the network."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastcnn.data import cifar
-from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.digits import digits_dataset
-from fastcnn.data.folders import read_folder
 from fastcnn.data.idx import read_idx
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.reading import GZIP_MAGIC, gunzip, read_bytes
 from fastcnn.errors import DataError, DataUnavailableError
-from fastcnn.files import cache_folder
+from fastcnn.files import cache_folder, expanded
 
 DATA_DIR_VARIABLE = "FASTCNN_DATA_DIR"
 #: Seconds to wait for a mirror to answer.
@@ -36,7 +33,7 @@ class Source:
     archives : dict of str to str
         File name to the SHA-256 of the archive.
     contents : dict of str to str
-        File name to the SHA-256 of the decompressed bytes, where known.
+        File name to the SHA-256 of the decompressed bytes.
     """
 
     folder: str
@@ -84,159 +81,92 @@ SOURCES = {
             TEST_IMAGES: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             TEST_LABELS: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
-        {},
+        {
+            TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        },
         ("t-shirt", "trouser", "pullover", "dress", "coat",
          "sandal", "shirt", "sneaker", "bag", "ankle boot"),
         Preprocessing((0.2860,), (0.3530,)),
     ),
 }  # fmt: skip
 
-CIFAR10_URL = f"https://www.cs.toronto.edu/~kriz/{cifar.ARCHIVE}"
-CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-
-NAMES = ("mnist", "mnist012", "fashion_mnist", "cifar10", "digits", "digits012")
-
-
-def load(
-    name: str | Path,
-    *,
-    data_dir: str | Path | None = None,
-    classes: Sequence[Any] | None = None,
-    validation_split: bool = False,
-    seed: int = 0,
-    progress: bool = False,
-) -> tuple[Dataset, Dataset]:
-    """Training and test sets by name or from a path.
-
-    Parameters
-    ----------
-    name : str or path
-        ``mnist``, ``mnist012`` (digits 0, 1, 2), ``fashion_mnist``, ``cifar10``, ``digits`` (drawn
-        by the package), ``digits012``; or an ``.npz`` file, a folder of class subfolders, or a
-        folder or archive of CIFAR-10's binary format.
-    data_dir : path, optional
-        Folder of the files, or one above it; by default the environment variable
-        ``FASTCNN_DATA_DIR``. The network is tried only when neither it nor the cache has them.
-    classes : sequence, optional
-        Names of the classes to keep, relabelled 0, 1, ...
-    validation_split : bool
-        Leave out the first 5,000 training images, as the report's reader did.
-    seed : int
-        For drawn digits and for splitting a folder.
-    progress : bool
-        Show a bar while downloading.
-
-    Raises
-    ------
-    DataError
-        If the data cannot be had or are not what they should be; the message says what to do.
-    """
-    text = str(name)
-    if text in ("mnist", "mnist012", "fashion_mnist"):
-        train, test = _load_source(
-            SOURCES[text.removesuffix("012")], data_dir, validation_split, progress
-        )
-        if text == "mnist012":
-            train, test = (part.select_classes("012") for part in (train, test))
-    elif text in ("digits", "digits012"):
-        digits = (0, 1, 2) if text == "digits012" else tuple(range(10))
-        train, test = digits_dataset(classes=digits, seed=seed)
-    elif text == "cifar10":
-        train, test = cifar.read_cifar10(
-            find_cifar10(data_dir) or _download_cifar10(data_dir, progress)
-        )
-    elif cifar.is_cifar10(text):
-        train, test = cifar.read_cifar10(text)
-    elif Path(text).is_dir():
-        train, test = read_folder(text, seed)
-    elif text.endswith(".npz") or Path(text).is_file():
-        train, test = read_npz(text)
-    else:
-        raise DataError(
-            f"no data set named {text!r}: give one of {', '.join(NAMES)}, an .npz file, or a "
-            "folder of class subfolders"
-        )
-    if classes is not None:
-        train, test = train.select_classes(classes), test.select_classes(classes)
-    return train, test
-
-
-def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, str | None]:
-    """``mnist012``, or drawn digits and one line that says so, where it cannot be had.
-
-    Raises
-    ------
-    DataError
-        If MNIST's files are there but corrupt.
-    """
-    try:
-        return *load("mnist012", data_dir=data_dir), None
-    except DataUnavailableError:
-        line = (
-            "MNIST is in no local folder and no mirror answered: using digits 0, 1, 2 drawn by "
-            f"fastcnn (set {DATA_DIR_VARIABLE} or --data-dir to use MNIST)"
-        )
-        return *load("digits012"), line
+#: Where CIFAR's archives are downloaded from, and their checksums.
+CIFAR_MIRROR = "https://www.cs.toronto.edu/~kriz/"
+CIFAR_HASHES = {
+    "cifar10": "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    "cifar100": "md5:eb9058c3a382ffc7106e4002c42a8d85",
+}
+#: Places below a folder of data sets where programs put MNIST's and Fashion-MNIST's files.
+PLACES = {
+    "mnist": ("mnist", "MNIST/raw", "mnist/raw", "MNIST", "raw", ""),
+    "fashion_mnist": (
+        "fashion_mnist", "FashionMNIST/raw", "fashion_mnist/raw", "FashionMNIST", "fashion-mnist",
+        "fashion", "raw", "",
+    ),
+}  # fmt: skip
+#: Names of folders that hold other data sets in files of the same names.
+OTHERS = re.compile(r"(^|[^a-z])(k|e|q|not)mnist|kuzushiji")
 
 
 def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | None:
     """The local folder that holds a source's four files, if there is one.
 
     A ``data_dir`` that is given is the only place; else ``FASTCNN_DATA_DIR``, then the cache.
+
+    Raises
+    ------
+    DataError
+        If a folder that is given does not exist.
     """
     for root in _roots(data_dir):
-        for folder in (root / source.folder, root):
-            # Both sets use the same file names: only a folder's name tells Fashion-MNIST.
-            if ("fashion" in folder.name) != ("fashion" in source.folder):
-                continue
-            if all(_local(folder, name) for name in source.archives):
+        for place in PLACES[source.folder]:
+            folder = root / place
+            if all(_local(folder, name) for name in source.archives) and _holds(folder, source):
                 return folder
     return None
 
 
-def find_cifar10(data_dir: str | Path | None = None) -> Path | None:
-    """The local folder or archive of CIFAR-10, if there is one; places as for the others."""
+def find_cifar(name: str, data_dir: str | Path | None = None) -> Path | None:
+    """The local folder or archive of ``cifar10`` or ``cifar100``, if there is one."""
+    forms = cifar.FORMS[name]
     for root in _roots(data_dir):
-        for path in (root / cifar.FOLDER, root / "cifar10", root, root / cifar.ARCHIVE):
-            if cifar.is_cifar10(path):
+        folders = [root / form.folder for form in forms] + [root / name, root]
+        for path in folders + [root / form.archive for form in forms]:
+            if cifar.cifar_name(path) == name:
                 return path
     return None
 
 
-def _roots(data_dir: str | Path | None) -> list[Path]:
-    if data_dir is not None:
-        return [Path(data_dir)]
-    named = os.environ.get(DATA_DIR_VARIABLE)
-    return [*([Path(named)] if named else []), cache_folder()]
+def load_cifar(name: str, data_dir: str | Path | None, progress: bool) -> tuple[Dataset, Dataset]:
+    """CIFAR-10 or CIFAR-100 from a local folder, or from the network.
+
+    Raises
+    ------
+    DataError
+        If it is unavailable or damaged.
+    """
+    path = find_cifar(name, data_dir) or _download_cifar(name, data_dir, progress)
+    return cifar.read_cifar10(path) if name == "cifar10" else cifar.read_cifar100(path)
 
 
-def _download_cifar10(data_dir: str | Path | None, progress: bool) -> Path:
-    advice = (
-        f"put {cifar.ARCHIVE}, or what is in it, in a folder and give it with --data-dir or "
-        f"{DATA_DIR_VARIABLE}"
-    )
-    if data_dir is not None:
-        raise DataUnavailableError(f"{data_dir}: does not hold CIFAR-10: {advice}")
-    target = cache_folder() / cifar.ARCHIVE
-    try:
-        _fetch(CIFAR10_URL, target, CIFAR10_SHA256, progress)
-    except Exception as error:  # a server may fail in any way
-        target.unlink(missing_ok=True)
-        raise DataUnavailableError(
-            f"cifar10 is in no local folder and cannot be downloaded from {CIFAR10_URL} "
-            f"({type(error).__name__}): {advice}"
-        ) from None
-    return target
-
-
-def _load_source(
+def load_source(
     source: Source, data_dir: str | Path | None, validation_split: bool, progress: bool
 ) -> tuple[Dataset, Dataset]:
+    """A data set of four IDX files, from a local folder or from the network.
+
+    Raises
+    ------
+    DataError
+        If it is unavailable or damaged.
+    """
     folder = find_folder(source, data_dir)
     if folder is None and data_dir is not None:
         raise DataUnavailableError(
             f"{data_dir}: does not hold the four files of {source.folder} "
-            f"({', '.join(source.archives)}, or without .gz)"
+            f"({', '.join(source.archives)}, or without .gz){_others_there(source, data_dir)}"
         )
     if folder is None:
         folder = _download(source, progress)
@@ -259,6 +189,74 @@ def _load_source(
     return train, test
 
 
+def _roots(data_dir: str | Path | None) -> list[Path]:
+    """Folders to look in; one that is given must exist."""
+    if data_dir is not None:
+        return [_existing(data_dir, "data_dir (--data-dir)")]
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    return [*([_existing(named, DATA_DIR_VARIABLE)] if named else []), cache_folder()]
+
+
+def _existing(folder: str | Path, name: str) -> Path:
+    folder = expanded(folder)
+    if not folder.exists():
+        raise DataError(f"{name}: {folder} does not exist")
+    return folder
+
+
+def _holds(folder: Path, source: Source) -> bool:
+    """Whether four files are those of a source, and not of another one with the same names.
+
+    Their content tells; if it is that of no known set, the nearest folder's name that tells.
+    """
+    path = _require(folder, TEST_LABELS)
+    content = read_bytes(path)
+    if content[:2] == GZIP_MAGIC:
+        try:
+            content = gunzip(content, str(path))
+        except DataError:
+            content = b""  # whoever reads the file says what is wrong with it
+    digest = hashlib.sha256(content).hexdigest()
+    for other in SOURCES.values():
+        if digest == other.contents[TEST_LABELS]:
+            return other.folder == source.folder
+    for part in reversed(folder.resolve().parts[-2:]):
+        word = part.lower()
+        if "fashion" in word:
+            return source.folder == "fashion_mnist"
+        if OTHERS.search(word):
+            return False
+        if "mnist" in word:
+            break
+    return source.folder == "mnist"
+
+
+def _others_there(source: Source, data_dir: str | Path) -> str:
+    """What else a folder holds, to end a message with."""
+    found = [name for name, other in SOURCES.items() if find_folder(other, data_dir)]
+    return f", but those of {found[0]}" if found else ""
+
+
+def _download_cifar(name: str, data_dir: str | Path | None, progress: bool) -> Path:
+    archive = cifar.FORMS[name][0].archive
+    advice = (
+        f"put {archive}, or what is in it, in a folder and give it with --data-dir or "
+        f"{DATA_DIR_VARIABLE}"
+    )
+    if data_dir is not None:
+        raise DataUnavailableError(f"{data_dir}: does not hold {name}: {advice}")
+    target = cache_folder() / archive
+    try:
+        _fetch(CIFAR_MIRROR + archive, target, CIFAR_HASHES[name], progress)
+    except Exception as error:  # a server may fail in any way
+        target.unlink(missing_ok=True)
+        raise DataUnavailableError(
+            f"{name} is in no local folder and cannot be downloaded from {CIFAR_MIRROR} "
+            f"({type(error).__name__}): {advice}"
+        ) from None
+    return target
+
+
 def _dataset(source: Source, images: np.ndarray, labels: np.ndarray, start: int) -> Dataset:
     if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8:
         raise DataError(f"{source.folder}: images must be bytes (N, 28, 28), got {images.shape}")
@@ -272,9 +270,11 @@ def _dataset(source: Source, images: np.ndarray, labels: np.ndarray, start: int)
 
 
 def _local(folder: Path, archive: str) -> Path | None:
+    """A file under one of the names that programs give it."""
     for name in (archive, archive.removesuffix(".gz")):
-        if (folder / name).is_file():
-            return folder / name
+        for form in (name, name.replace("-idx", ".idx")):
+            if (folder / form).is_file():
+                return folder / form
     return None
 
 
@@ -292,7 +292,7 @@ def _download(source: Source, progress: bool) -> Path:
         failures = []
         for mirror in source.mirrors:
             try:
-                _fetch(mirror + name, folder / name, archive_hash, progress)
+                _fetch(mirror + name, folder / name, f"sha256:{archive_hash}", progress)
                 _check_content(source, folder / name)
                 break
             except Exception as error:  # a mirror may fail in any way: the next one is tried
@@ -308,7 +308,7 @@ def _download(source: Source, progress: bool) -> Path:
     return folder
 
 
-def _fetch(url: str, target: Path, archive_hash: str, progress: bool) -> None:
+def _fetch(url: str, target: Path, known_hash: str, progress: bool) -> None:
     import logging
 
     import pooch
@@ -316,7 +316,7 @@ def _fetch(url: str, target: Path, archive_hash: str, progress: bool) -> None:
     pooch.get_logger().setLevel(logging.ERROR)
     pooch.retrieve(
         url,
-        known_hash=f"sha256:{archive_hash}",
+        known_hash=known_hash,
         fname=target.name,
         path=target.parent,
         downloader=pooch.HTTPDownloader(timeout=NETWORK_TIMEOUT, progressbar=progress),
@@ -324,11 +324,8 @@ def _fetch(url: str, target: Path, archive_hash: str, progress: bool) -> None:
 
 
 def _check_content(source: Source, path: Path) -> None:
-    import gzip
-
-    expected = source.contents.get(path.name)
-    if expected is None:
-        return
-    actual = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
-    if actual != expected:
-        raise DataError(f"{path}: content has SHA-256 {actual}, expected {expected}")
+    actual = hashlib.sha256(gunzip(read_bytes(path), str(path))).hexdigest()
+    if actual != source.contents[path.name]:
+        raise DataError(
+            f"{path}: content has SHA-256 {actual}, expected {source.contents[path.name]}"
+        )

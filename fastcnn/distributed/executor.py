@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
@@ -18,6 +17,7 @@ from fastcnn.execution.executor import (
 )
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
+from fastcnn.operations import OPERATIONS
 from fastcnn.optim import Optimizer
 
 #: Samples that stay together in an evaluation; a backend's result may depend on the batch by

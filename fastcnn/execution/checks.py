@@ -7,10 +7,10 @@ import numpy as np
 
 from fastcnn.arguments import are_probabilities
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.errors import DataError, ShapeError
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
+from fastcnn.operations import OPERATIONS
 
 
 def as_batch(model: Model, x: Any) -> np.ndarray:

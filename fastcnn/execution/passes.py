@@ -9,10 +9,10 @@ import numpy as np
 from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Graph, Node
-from fastcnn.backends.operations import OPERATIONS
 from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.operations import OPERATIONS
 
 State = Mapping[str, np.ndarray]
 

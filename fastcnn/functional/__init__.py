@@ -4,24 +4,6 @@ Arrays are NCHW, float32 or float64, all of one type; results are new arrays of 
 inputs are never changed. ``backend`` is one of :data:`fastcnn.backends.BACKENDS`.
 """
 
-from fastcnn.functional.activation import (
-    elu,
-    elu_backward,
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
-)
 from fastcnn.functional.add import add, add_backward
 from fastcnn.functional.conv import conv2d, conv2d_backward
 from fastcnn.functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
@@ -43,6 +25,9 @@ from fastcnn.functional.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.operations import piecewise, smooth
+from fastcnn.operations.piecewise import *
+from fastcnn.operations.smooth import *
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -64,29 +49,15 @@ __all__ = [
     "dropout2d",
     "dropout2d_backward",
     "dropout_backward",
-    "elu",
-    "elu_backward",
     "flatten",
     "flatten_backward",
-    "gelu",
-    "gelu_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
     "mse_backward",
-    "relu",
-    "relu_backward",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
     "softmax",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
 ]
+__all__ += piecewise.__all__
+__all__ += smooth.__all__

@@ -1,7 +1,7 @@
 """Layers: what a network is. They own parameters and know shapes; a backend does the arithmetic."""
 
-from fastcnn.layers import init
-from fastcnn.layers.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from fastcnn.layers import activation, init
+from fastcnn.layers.activation import *
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.container import Model, Sequential
 from fastcnn.layers.conv import Conv2d
@@ -14,8 +14,6 @@ from fastcnn.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, M
 from fastcnn.layers.residual import Add, Residual
 
 __all__ = [
-    "ELU",
-    "GELU",
     "AdaptiveAvgPool2d",
     "Add",
     "AvgPool2d",
@@ -30,17 +28,12 @@ __all__ = [
     "GraphBuilder",
     "Identity",
     "Layer",
-    "LeakyReLU",
     "Linear",
     "MaxPool2d",
     "Model",
-    "ReLU",
     "Residual",
     "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softplus",
-    "Tanh",
     "fold_batch_norm",
     "init",
 ]
+__all__ += activation.__all__

@@ -2,11 +2,61 @@
 
 from typing import Any, ClassVar
 
-from fastcnn.arguments import APPROXIMATIONS, as_choice, as_number
-from fastcnn.layers.base import Layer
+import numpy as np
+
+from fastcnn.arguments import as_number
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ShapeError
+from fastcnn.layers.base import Layer, positive
+from fastcnn.operations import OPERATIONS, Elementwise
+
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "SELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+]
 
 
-class ReLU(Layer):
+class Activation(Layer):
+    """A layer of an element-wise operation: its record names the arguments and checks them."""
+
+    def _set(self, **arguments: Any) -> None:
+        for name, value in self.record().checked(type(self).__name__, arguments).items():
+            setattr(self, name, value)
+
+    @classmethod
+    def record(cls) -> Elementwise:
+        """The record of the layer's operation."""
+        record = OPERATIONS[cls.operation]
+        assert isinstance(record, Elementwise)
+        return record
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The activation's own arguments, under the names of the functional form."""
+        return {argument.name: getattr(self, argument.name) for argument in self.record().arguments}
+
+    def extra_repr(self) -> str:
+        """The arguments shown between the parentheses of ``repr``."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+
+
+class ReLU(Activation):
     """Rectified linear unit, ``max(0, x)``; the gradient at 0 is 0, as in PyTorch.
 
     Examples
@@ -18,34 +68,82 @@ class ReLU(Layer):
     operation: ClassVar[str] = "relu"
 
 
-class Sigmoid(Layer):
+class ReLU6(Activation):
+    """``min(max(0, x), 6)``.
+
+    References
+    ----------
+    Howard et al., "MobileNets", arXiv:1704.04861.
+    """
+
+    operation: ClassVar[str] = "relu6"
+
+
+class Sigmoid(Activation):
     """Logistic function, ``1 / (1 + exp(-x))``, computed without overflow."""
 
     operation: ClassVar[str] = "sigmoid"
 
 
-class Tanh(Layer):
+class LogSigmoid(Activation):
+    """Logarithm of the logistic function, computed without overflow."""
+
+    operation: ClassVar[str] = "logsigmoid"
+
+
+class Tanh(Activation):
     """Hyperbolic tangent."""
 
     operation: ClassVar[str] = "tanh"
 
 
-class _WithArguments(Layer):
-    """An activation with numbers of its own, kept under the names of the backend's arguments."""
+class Softsign(Activation):
+    """``x / (1 + |x|)``."""
 
-    names: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The activation's own numbers."""
-        return {name: getattr(self, name) for name in self.names}
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+    operation: ClassVar[str] = "softsign"
 
 
-class LeakyReLU(_WithArguments):
+class Hardtanh(Activation):
+    """``x`` within ``min_val`` and ``max_val``, which are returned outside.
+
+    Parameters
+    ----------
+    min_val, max_val : float
+        ``min_val`` below ``max_val``.
+    """
+
+    operation: ClassVar[str] = "hardtanh"
+    min_val: float
+    max_val: float
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        super().__init__()
+        self._set(min_val=min_val, max_val=max_val)
+
+
+class Hardsigmoid(Activation):
+    """``min(max(0, x + 3), 6) / 6``: a sigmoid of three straight lines.
+
+    References
+    ----------
+    Howard et al., "Searching for MobileNetV3", arXiv:1905.02244.
+    """
+
+    operation: ClassVar[str] = "hardsigmoid"
+
+
+class Hardswish(Activation):
+    """``x * hardsigmoid(x)``: close to SiLU, without an exponential.
+
+    References
+    ----------
+    Howard et al., "Searching for MobileNetV3", arXiv:1905.02244.
+    """
+
+    operation: ClassVar[str] = "hardswish"
+
+
+class LeakyReLU(Activation):
     """``x`` where ``x > 0``, else ``negative_slope * x``.
 
     Parameters
@@ -59,14 +157,66 @@ class LeakyReLU(_WithArguments):
     """
 
     operation: ClassVar[str] = "leaky_relu"
-    names: ClassVar[tuple[str, ...]] = ("negative_slope",)
+    negative_slope: float
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = as_number("LeakyReLU", "negative_slope", negative_slope)
+        self._set(negative_slope=negative_slope)
 
 
-class ELU(_WithArguments):
+class PReLU(Activation):
+    """``x`` where ``x > 0``, else ``weight * x``: a leaky ReLU that learns its slope.
+
+    Weight decay would pull the slopes to 0; He et al. train them without.
+
+    Parameters
+    ----------
+    num_parameters : int
+        The number of channels, or 1 for one slope for all.
+    init : float
+        Initial slope.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (num_parameters,)
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", arXiv:1502.01852.
+    """
+
+    operation: ClassVar[str] = "prelu"
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float32
+    ) -> None:
+        super().__init__()
+        self.num_parameters = positive(num_parameters, "PReLU", "num_parameters")
+        self.init = as_number("PReLU", "init", init)
+        self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The slopes; write into them with ``layer.weight[...] = value``."""
+        return self.parameters["weight"]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if self.num_parameters not in (1, input_shape[0]):
+            raise ShapeError(
+                f"has slopes for {self.num_parameters} channels, samples of shape "
+                f"{tuple(input_shape)} have {input_shape[0]}"
+            )
+        return tuple(input_shape)
+
+    def extra_repr(self) -> str:
+        """The arguments shown between the parentheses of ``repr``."""
+        return f"num_parameters={self.num_parameters}"
+
+
+class ELU(Activation):
     """Exponential linear unit: ``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``.
 
     Parameters
@@ -79,14 +229,46 @@ class ELU(_WithArguments):
     """
 
     operation: ClassVar[str] = "elu"
-    names: ClassVar[tuple[str, ...]] = ("alpha",)
+    alpha: float
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        self.alpha = as_number("ELU", "alpha", alpha)
+        self._set(alpha=alpha)
 
 
-class GELU(_WithArguments):
+class SELU(Activation):
+    """Scaled ELU, ``1.0507 * elu(x, alpha=1.6733)``: activations keep mean 0 and variance 1.
+
+    References
+    ----------
+    Klambauer et al., "Self-normalizing neural networks", arXiv:1706.02515.
+    """
+
+    operation: ClassVar[str] = "selu"
+
+
+class CELU(Activation):
+    """``x`` where ``x > 0``, else ``alpha * (exp(x / alpha) - 1)``: an ELU without a kink.
+
+    Parameters
+    ----------
+    alpha : float
+        Above 0.
+
+    References
+    ----------
+    Barron, arXiv:1704.07483.
+    """
+
+    operation: ClassVar[str] = "celu"
+    alpha: float
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self._set(alpha=alpha)
+
+
+class GELU(Activation):
     """Gaussian error linear unit, ``x * Phi(x)`` with the normal distribution function.
 
     Parameters
@@ -100,14 +282,14 @@ class GELU(_WithArguments):
     """
 
     operation: ClassVar[str] = "gelu"
-    names: ClassVar[tuple[str, ...]] = ("approximate",)
+    approximate: str
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        self.approximate = as_choice("GELU", "approximate", approximate, APPROXIMATIONS)
+        self._set(approximate=approximate)
 
 
-class SiLU(Layer):
+class SiLU(Activation):
     """Sigmoid linear unit, ``x * sigmoid(x)``, also called swish.
 
     References
@@ -118,7 +300,18 @@ class SiLU(Layer):
     operation: ClassVar[str] = "silu"
 
 
-class Softplus(_WithArguments):
+class Mish(Activation):
+    """``x * tanh(log(1 + exp(x)))``.
+
+    References
+    ----------
+    Misra, arXiv:1908.08681.
+    """
+
+    operation: ClassVar[str] = "mish"
+
+
+class Softplus(Activation):
     """``log(1 + exp(beta * x)) / beta``, a smooth ReLU.
 
     Parameters
@@ -135,9 +328,13 @@ class Softplus(_WithArguments):
     """
 
     operation: ClassVar[str] = "softplus"
-    names: ClassVar[tuple[str, ...]] = ("beta", "threshold")
+    beta: float
+    threshold: float
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
-        self.beta = as_number("Softplus", "beta", beta, above=0.0)
-        self.threshold = as_number("Softplus", "threshold", threshold)
+        self._set(beta=beta, threshold=threshold)
+
+
+#: The layer of each element-wise operation.
+LAYERS: dict[str, type[Activation]] = {kind.operation: kind for kind in Activation.__subclasses__()}

@@ -17,7 +17,7 @@ class Layer:
     Attributes
     ----------
     operation : str
-        The layer's row in :data:`fastcnn.backends.operations.OPERATIONS`.
+        The layer's row in :data:`fastcnn.operations.OPERATIONS`.
     parameters : dict of str to ndarray
         The layer's own parameters by PyTorch's names, ``weight`` and ``bias``.
     buffers : dict of str to ndarray

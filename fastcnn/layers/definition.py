@@ -33,6 +33,7 @@ TYPES: dict[str, type[Layer]] = {
     if inspect.isclass(kind)
     and issubclass(kind, Layer)
     and kind.__module__ == module.__name__
+    and kind.operation
     and not name.startswith("_")
 }
 

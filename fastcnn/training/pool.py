@@ -1,19 +1,28 @@
-"""Many jobs at once, each in one of several worker processes that hold the same data."""
+"""Many jobs at once, each in one of several worker processes that hold the same data.
+
+Not ``concurrent.futures``: there one process that dies fails all jobs that are left, and workers
+outlive a parent that is killed.
+"""
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
+import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 from fastcnn.cores import available_cores
 
 #: Windows can wait for no more processes at once.
 MOST_WORKERS = 61 if sys.platform == "win32" else 1 << 16
+#: How often a job is begun: once more where its process died, which may be another's fault.
+ATTEMPTS = 2
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -29,7 +38,9 @@ def run_jobs(
     """Call ``task(job, *held)`` for each job; yield the results as they come.
 
     Workers are new processes: in a script of one's own, call this under
-    ``if __name__ == "__main__":``. Leaving the iteration early stops them.
+    ``if __name__ == "__main__":``. Leaving the iteration early stops them, and they end by
+    themselves when this process is gone. A job whose process dies is begun once more, in a new
+    process; the others go on.
 
     Parameters
     ----------
@@ -47,7 +58,7 @@ def run_jobs(
     index : int
         Of the job in ``jobs``.
     result
-        What the task returned, or None if its process died.
+        What the task returned, or None if its process died twice, or none could be started.
 
     Raises
     ------
@@ -59,31 +70,108 @@ def run_jobs(
         for index, job in enumerate(jobs):
             yield index, task(job, *held)
         return
-    # Started afresh, because a process forked from one with running threads may hang.
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    # Not as the initialiser's arguments: the start of a process writes those into a pipe, and
-    # waits for ever if they are many and the process ends before it reads them, as it does where a
-    # script lacks its ``if __name__``. A queue is filled by a thread of its own.
-    supply = context.Queue()
-    pool = None
+    crew = _Crew((task, held), workers)
+    waiting, attempts = deque(range(len(jobs))), Counter[int]()
     try:
-        with _undisturbed():
-            pool = ProcessPoolExecutor(workers, context, _receive, (supply, stop))
-            for _ in range(workers):
-                supply.put((task, held))
-            futures = {pool.submit(_work, job): index for index, job in enumerate(jobs)}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool:
-                yield futures[future], None
+        while (waiting or crew.is_busy) and crew.workers:
+            for worker, message in crew.news():
+                done, worker.index = worker.index, None
+                if message is not None and waiting:
+                    attempts[waiting[0]] += 1
+                    worker.begin(waiting[0], jobs[waiting.popleft()])
+                if done is None:
+                    continue  # it has just begun, or died before: no other would fare better
+                if message is not None:
+                    yield done, _result(message)
+                    continue
+                crew.start()
+                if attempts[done] < ATTEMPTS:
+                    waiting.appendleft(done)
+                else:
+                    yield done, None
+        for left in waiting:
+            yield left, None
     finally:
-        stop.set()
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
-        supply.cancel_join_thread()  # what nobody took is not waited for
-        supply.close()
+        crew.dismiss()
+
+
+class _Worker:
+    """A process, the parent's end of its pipe, and the job that it is at."""
+
+    def __init__(self) -> None:
+        # Started afresh, because a process forked from one with running threads may hang.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.index: int | None = None
+        self.process.start()
+        theirs.close()
+
+    def begin(self, index: int, job: Any) -> None:
+        """Give the process a job; one that has just died is found out later."""
+        self.index = index
+        with suppress(OSError):
+            self.connection.send(job)
+
+
+class _Crew:
+    """The worker processes of one call of :func:`run_jobs`."""
+
+    def __init__(self, supply: tuple[Any, ...], count: int) -> None:
+        self.supply = ForkingPickler.dumps(supply)
+        self.workers: dict[Connection, _Worker] = {}
+        try:
+            for _ in range(count):
+                self.start()
+        except BaseException:
+            self.dismiss()
+            raise
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is under way."""
+        return any(worker.index is not None for worker in self.workers.values())
+
+    def start(self) -> None:
+        """One more process."""
+        with _undisturbed():
+            worker = _Worker()
+            self.workers[worker.connection] = worker
+
+    def news(self) -> Iterator[tuple[_Worker, Any]]:
+        """Workers that wait for a job, with the last one's outcome; or that died, with None."""
+        for ready in wait(list(self.workers)):
+            worker = self.workers[ready]  # type: ignore[index]
+            try:
+                message = worker.connection.recv()
+                if message == READY:
+                    worker.connection.send_bytes(self.supply)
+            except (EOFError, OSError):
+                del self.workers[worker.connection]
+                worker.connection.close()
+                worker.process.join()
+                message = None
+            yield worker, message
+
+    def dismiss(self) -> None:
+        """End the processes, each as soon as its task returns."""
+        for worker in self.workers.values():
+            worker.connection.close()
+        for worker in self.workers.values():
+            worker.process.join()
+        self.workers.clear()
+
+
+#: A worker's first message.
+READY = "ready"
+
+
+def _result(message: tuple[Any, BaseException | None]) -> Any:
+    """What a task returned; raises what it raised."""
+    result, error = message
+    if error is not None:
+        raise error
+    return result
 
 
 @contextmanager
@@ -102,23 +190,51 @@ def _undisturbed() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+#: The pipe to the parent, in a worker process.
+_parent: Connection | None = None
+
+
 def is_over() -> bool:
     """Whether the results of this worker process are no longer wanted."""
-    return _held is not None and bool(_held[2].is_set())
+    # While a job is under way, the parent has nothing to say but that it has closed the pipe.
+    return _parent is not None and _parent.poll()
 
 
-#: What a worker process holds: the task, its further arguments, and the event of the end.
-_held: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
-
-
-def _receive(supply: Any, stop: Any) -> None:
-    global _held
+def _serve(connection: Connection) -> None:
+    """A worker process: take jobs until the parent closes the pipe."""
+    global _parent
+    _parent = connection
     # Ctrl-C reaches every process of a terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _held = (*supply.get(), stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):
+        connection.send(READY)
+        task, held = connection.recv()
+        while True:
+            job = connection.recv()
+            connection.send(_outcome(task, job, held))
 
 
-def _work(job: Any) -> Any:
-    assert _held is not None
-    task, held, _ = _held
-    return task(job, *held)
+def _outcome(task: Callable[..., Any], job: Any, held: tuple[Any, ...]) -> tuple[Any, Any]:
+    """What a task returned and what it raised, as far as they can be sent."""
+    result, error = None, None
+    try:
+        result = task(job, *held)
+        ForkingPickler.dumps(result)
+    except Exception as raised:
+        trace = traceback.format_exc()
+        try:
+            error = ForkingPickler.loads(ForkingPickler.dumps(raised))
+        except Exception:
+            error = RuntimeError(f"{type(raised).__name__}: {raised}")
+        error.add_note(f"In a worker process:\n{trace}")
+        result = None
+    return result, error
+
+
+def _end_with_parent() -> None:
+    """End this process at once when its parent is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

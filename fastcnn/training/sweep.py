@@ -151,7 +151,8 @@ def sweep(
 ) -> Iterator[Trial]:
     """Train one network for each of ``settings``, several at a time; yield them as they end.
 
-    Results do not depend on the number of workers. A training that fails does not stop the others.
+    Results do not depend on the number of workers. A training that fails does not stop the others;
+    one whose process dies is begun once more.
     Workers are new processes: in a script of one's own, call this under
     ``if __name__ == "__main__":``.
 
@@ -214,7 +215,7 @@ def _run(
     for index, trained in run_jobs(_train, trials, (train, test, backend), workers=workers):
         trial = trained or trials[index]
         if trained is None:
-            trial.status, trial.error = "failed", "its process ended unexpectedly"
+            trial.status, trial.error = "failed", "its process ended unexpectedly, twice"
         yield trial
 
 
@@ -233,6 +234,8 @@ def _train(trial: Trial, train: Dataset, test: Dataset, backend: str | None) -> 
         trial.status, trial.error = "failed", str(error)
     except _NotWanted:
         pass
+    except Exception as error:  # too large for the memory, say
+        trial.status, trial.error = "failed", f"{type(error).__name__}: {error}"
     return trial
 
 

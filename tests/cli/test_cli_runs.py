@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,29 @@ def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:
 
 
 @pytest.mark.posix
+def test_a_failed_trial_is_an_exit_status(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    output = fastcnn(
+        "sweep", "lr=0.02,1e38", "epochs=1", "--workers", 1, "--data", archive, "--out", out, code=1
+    )
+    assert "1 of 2 trials failed; the first: lr=1e+38 epochs=1  failed: " in output
+    assert "best: fastcnn train" in output
+    assert len((out / "sweep.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_nothing_outlives_a_sweep_that_is_killed(name: str, archive: Path, tmp_path: Path) -> None:
+    arguments = ["epochs=1,100000,100001", "--workers", 2, "--data", archive]
+    with started("sweep", *arguments, "--out", tmp_path / "sweep") as going:
+        assert going.stdout is not None
+        assert "1 of 3 trials" in going.stdout.readline()
+        going.send_signal(getattr(signal, name))
+        # Workers hold the pipe too: it ends when the last process of the sweep is gone.
+        assert going.communicate(timeout=60)[0] == ""
+    assert going.returncode == -getattr(signal, name)
+
+
 def test_control_c_ends_a_sweep_with_its_results(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
     with started(

@@ -60,11 +60,11 @@ def test_found_by_name(place: str, tmp_path: Path) -> None:
 
 
 def test_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataUnavailableError, match="does not hold CIFAR-10: put cifar-10-binary"):
+    with pytest.raises(DataUnavailableError, match="does not hold cifar10: put cifar-10-binary"):
         data.load("cifar10", data_dir=tmp_path)
     monkeypatch.setenv("FASTCNN_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(sources, "CIFAR10_URL", "http://127.0.0.1:9/cifar-10-binary.tar.gz")
+    monkeypatch.setattr(sources, "CIFAR_MIRROR", "http://127.0.0.1:9/")
     with pytest.raises(DataUnavailableError, match="cannot be downloaded"):
         data.load("cifar10")
 
@@ -73,8 +73,8 @@ def test_bad_files(tmp_path: Path) -> None:
     make_folder(tmp_path)
     good = (tmp_path / TEST_FILE).read_bytes()
     for content, message in (
-        (good[:-1], "no whole number of records"),
-        (b"", "no whole number of records"),
+        (good[:-1], "not a whole number of records"),
+        (b"", "not a whole number of records"),
         (bytes([10]) + good[1:], "class 10 found"),
     ):
         (tmp_path / TEST_FILE).write_bytes(content)
@@ -90,7 +90,7 @@ def test_bad_files(tmp_path: Path) -> None:
         file.add(tmp_path / TEST_FILE, TEST_FILE)
     for content in (b"no archive", buffer.getvalue()[:2000]):
         broken.write_bytes(content)
-        with pytest.raises(DataError, match="cannot be read as CIFAR-10's archive"):
+        with pytest.raises(DataError, match="cannot be read as CIFAR's archive"):
             data.read_cifar10(broken)
     with pytest.raises(DataError, match="holds bytes"):
         data.write_cifar10(tmp_path / "y.bin", np.zeros((1, 3, 32, 32)), np.zeros(1, int))

@@ -181,6 +181,7 @@ def test_a_local_folder_needs_no_network(
     train, _ = data.load("mnist012")
     assert train.classes == ("0", "1", "2")
     assert sources.find_folder(sources.SOURCES["fashion_mnist"]) is None
+    (tmp_path / "other").mkdir()
     with pytest.raises(DataUnavailableError, match="does not hold the four files"):
         data.load("mnist", data_dir=tmp_path / "other")
 

@@ -2,8 +2,12 @@
 
 import gzip
 import io
+import pickle
+import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -66,3 +70,88 @@ register(
 register("idx", lambda: [_idx(IMAGES), _idx(LABELS)], data.read_idx, "x")
 register("idx.gz", lambda: [gzip.compress(_idx(IMAGES))], data.read_idx, "x.gz")
 register("idx in gz", lambda: [_idx(IMAGES)], data.read_idx, "x.gz", gzip.compress)
+
+
+def _table() -> list[bytes]:
+    header = "label," + ",".join(f"pixel{index}" for index in range(36))
+    rows = [
+        ",".join(map(str, [label, *image.ravel()]))
+        for label, image in zip(LABELS, IMAGES, strict=True)
+    ]
+    return ["\n".join([header, *rows]).encode()]
+
+
+def _records(labels: int, count: int) -> bytes:
+    records = GENERATOR.integers(0, 10, (count, labels + 3072)).astype(np.uint8)
+    return records.tobytes()
+
+
+def _pickled(label: str) -> list[bytes]:
+    """A file as Python 2 wrote them, and as later versions do."""
+    pixels = GENERATOR.integers(0, 256, (3, 3072)).astype(np.uint8)
+    values = {"data": pixels, label: [1, 2, 3], "batch_label": "training batch 1 of 5"}
+    return [pickle.dumps(values, protocol) for protocol in (2, 4, 5)]
+
+
+def _in_folder(
+    read: Callable[[Path], object], others: dict[str, bytes]
+) -> Callable[[Path], object]:
+    """Reads the folder of a mutated file, with good other files."""
+
+    def read_all(path: Path) -> object:
+        for name, content in others.items():
+            if name != path.name:
+                (path.parent / name).write_bytes(content)
+        return read(path.parent)
+
+    return read_all
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+BATCHES = {f"data_batch_{number}": content for number in range(1, 6)
+           for content in _pickled("labels")[:1]}  # fmt: skip
+BINARY = {f"{name}.bin": _records(1, 2) for name in (*BATCHES, "test_batch")}
+FINE = {"train": _pickled("fine_labels")[1], "test": _pickled("fine_labels")[0]}
+
+register("csv", _table, data.read_csv, "x.csv")
+register(
+    "cifar records", lambda: [_records(1, 3)], _in_folder(data.read_cifar10, BINARY),
+    "test_batch.bin",
+)  # fmt: skip
+register("cifar tar", lambda: [_tar(BINARY)], data.read_cifar10, "x.tar")
+register("cifar tar in gz", lambda: [_tar(BINARY)], data.read_cifar10, "x.tgz", gzip.compress)
+register(
+    "cifar pickled", lambda: _pickled("labels"), _in_folder(data.read_cifar10, BATCHES),
+    "test_batch",
+)  # fmt: skip
+register(
+    "cifar100 pickled", lambda: _pickled("fine_labels"), _in_folder(data.read_cifar100, FINE),
+    "test",
+)  # fmt: skip
+
+
+def _picture(kind: str) -> list[bytes]:
+    from PIL import Image
+
+    files = []
+    for pixels in (IMAGES[0], IMAGES[:3].transpose(1, 2, 0)):
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind)
+        files.append(buffer.getvalue())
+    return files
+
+
+for suffix in ("png", "jpeg", "gif", "bmp", "webp"):
+    register(
+        f"picture {suffix}", partial(_picture, suffix), partial(data.read_image, shape=(3, 8, 8)),
+        f"x.{suffix}",
+    )  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional as F
+from fastcnn.layers.activation import LAYERS
+from fastcnn.operations import elementwise_operations
 from tests.operations.conftest import random_array
 
 SHAPE = (2, 3, 6, 6)
@@ -14,7 +16,7 @@ FEATURES = 3 * 6 * 6
 CLASSES = np.array([0, 5])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """One function of the package, how it is called, and what PyTorch calls it.
 
@@ -64,17 +66,21 @@ _WEIGHT, _BIAS = random_array((4, 3, 3, 3), 1), random_array((4,), 2)
 _MEAN, _VARIANCE = random_array((3,), 3), random_array((3,), 4) ** 2
 _ONE_HOT = np.eye(FEATURES)[CLASSES]
 
-ELEMENTWISE = [
-    Call("relu"),
-    Call("sigmoid"),
-    Call("tanh"),
-    Call("leaky_relu"),
-    Call("elu"),
-    Call("gelu"),
-    Call("gelu", {"approximate": "tanh"}),
-    Call("silu"),
-    Call("softplus"),
-]
+
+def _elementwise() -> list[Call]:
+    """Every element-wise operation with the arguments that its record names."""
+    calls = []
+    for record in elementwise_operations():
+        for case in record.cases:
+            layer = LAYERS[record.name](**case)
+            others = tuple(random_array(value.shape, 1) for value in layer.parameters.values())
+            calls.append(Call(record.name, layer.arguments, others))
+    return calls
+
+
+ELEMENTWISE = _elementwise()
+#: Operations whose gradient PyTorch multiplies by a constant that is rounded to float32.
+ROUNDED = ("hardsigmoid",)
 POOLINGS = [
     *(Call("adaptive_avg_pool2d", {"output_size": size}) for size in (1, 2, 4, 5, (3, 1))),
     Call("max_pool2d", {"kernel_size": 2}),

@@ -7,6 +7,7 @@ import pytest
 
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
+from tests.operations.calls import ELEMENTWISE, Call
 from tests.operations.conftest import assert_close, random_array
 
 POOLINGS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
@@ -73,45 +74,47 @@ def test_max_pooling_gives_a_tie_to_the_first(backend: str) -> None:
         assert grad.ravel().tolist() == [1, 0, 0, 0]
 
 
-ELEMENTWISE: list[tuple[str, dict[str, Any]]] = [
-    ("relu", {}),
-    ("sigmoid", {}),
-    ("tanh", {}),
-    ("leaky_relu", {}),
-    ("leaky_relu", {"negative_slope": 0.3}),
-    ("elu", {}),
-    ("elu", {"alpha": 1.5}),
-    ("gelu", {}),
-    ("gelu", {"approximate": "tanh"}),
-    ("silu", {}),
-    ("softplus", {}),
-    ("softplus", {"beta": 2.0, "threshold": 5.0}),
-]
-
-
-@pytest.mark.parametrize(("name", "arguments"), [*ELEMENTWISE, ("flatten", {})])
-def test_elementwise(name: str, arguments: dict[str, Any], backend: str, dtype: str) -> None:
-    x = random_array((3, 2, 4, 5)) * 4
+@pytest.mark.parametrize("call", [*ELEMENTWISE, Call("flatten")], ids=str)
+def test_elementwise(call: Call, backend: str, dtype: str) -> None:
+    x = random_array((2, 3, 4, 5)) * 4
     x.ravel()[:4] = [0.0, -0.0, 30.0, -30.0]
-    forward, backward = getattr(F, name), getattr(F, f"{name}_backward")
-    y = forward(x, **arguments, backend="reference")
+    given = call.arrays(x)
+    y = call.forward("reference", *given)
     dy = random_array(y.shape, 1)
-    dx = backward(dy, x, **arguments, backend="reference")
-    x, dy = x.astype(dtype), dy.astype(dtype)
-    assert_close(forward(x, **arguments, backend=backend), y, dtype)
-    assert_close(backward(dy, x, **arguments, backend=backend), dx, dtype)
+    gradients = call.backward("reference", dy, *given)
+    given = call.arrays(x.astype(dtype))
+    assert_close(call.forward(backend, *given), y, dtype)
+    found = call.backward(backend, dy.astype(dtype), *given)
+    for actual, expected in zip(found, gradients, strict=True):
+        assert_close(actual, expected, dtype)
 
 
-@pytest.mark.parametrize(("name", "arguments"), ELEMENTWISE)
-def test_elementwise_at_the_ends(name: str, arguments: dict[str, Any], dtype: str) -> None:
+@pytest.mark.parametrize("call", ELEMENTWISE, ids=str)
+def test_elementwise_at_the_ends(call: Call, dtype: str) -> None:
     """Numbers far out neither overflow nor turn into NaN, and NaN stays NaN."""
     x = np.array([-1e4, -200.0, 200.0, 1e4, np.nan], dtype)
+    x = np.stack([x] * 3, axis=1)
+    given = call.arrays(x)
     for backend in BACKENDS:
-        y = getattr(F, name)(x, **arguments, backend=backend)
-        dx = getattr(F, f"{name}_backward")(np.ones_like(x), x, **arguments, backend=backend)
+        y = call.forward(backend, *given)
+        dx = call.backward(backend, np.ones_like(x), *given)[0]
         for result in (y, dx):
             assert np.isfinite(result[:4]).all()
-        assert np.isnan(y[4])
+        assert np.isnan(y[4]).all()
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 3), (2, 3, 4, 5), (2, 3, 1, 2, 2)])
+def test_a_slope_a_channel(shape: tuple[int, ...], backend: str, dtype: str) -> None:
+    x, dy = random_array(shape), random_array(shape, 1)
+    for count in {1, shape[1] if len(shape) > 1 else 1}:
+        weight = random_array((count,), 2)
+        expected = F.prelu_backward(dy, x, weight, backend="reference")
+        axes = tuple(axis for axis in range(x.ndim) if count == 1 or axis != 1)
+        assert expected[1] == pytest.approx(np.where(x > 0, 0.0, x * dy).sum(axis=axes).reshape(-1))
+        given = [array.astype(dtype) for array in (dy, x, weight)]
+        found = F.prelu_backward(*given, backend=backend)
+        for actual, value in zip(found, expected, strict=True):
+            assert_close(actual, value, dtype)
 
 
 def test_add(backend: str, dtype: str) -> None:

@@ -1,4 +1,6 @@
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +63,81 @@ def test_no_more_workers_than_the_system_can_wait_for(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys.modules["fastcnn.training.pool"], "MOST_WORKERS", 1)
     results = dict(run_jobs(describe, [1, 2], (10,), workers=70))
     assert results == dict(run_jobs(describe, [1, 2], (10,), workers=1))
+
+
+def mortal(job: int, folder: str) -> int:
+    """Kills its own process the first time it is called with 3, and each time with 4."""
+    mark = Path(folder) / f"{job}"
+    if job == 4 or (job == 3 and not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * job
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_job_whose_process_died_is_repeated_once(workers: int, tmp_path: Path) -> None:
+    jobs = [1, 2, 3, 4, 5, 6]
+    results = dict(run_jobs(mortal, jobs, (str(tmp_path),), workers=workers))
+    assert results == {0: 10, 1: 20, 2: 30, 3: None, 4: 50, 5: 60}
+
+
+class Unsendable(Exception):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def awkward(job: int) -> object:
+    if job == 1:
+        raise Unsendable(1, 2)
+    return lambda: None
+
+
+def test_what_cannot_be_sent_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="Unsendable: 1 and 2"):
+        list(run_jobs(awkward, [1, 1], workers=2))
+    with pytest.raises(Exception, match=r"pickle|local"):
+        list(run_jobs(awkward, [2, 2], workers=2))
+
+
+ENDLESS = """
+import threading
+from fastcnn.training.pool import run_jobs
+
+def wait(job):
+    print("begun", flush=True)
+    threading.Event().wait()
+
+if __name__ == "__main__":
+    list(run_jobs(wait, [1, 2, 3], workers=2))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_workers_end_with_their_parent(name: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ENDLESS)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "script.py"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["begun\n", "begun\n"]
+        process.send_signal(getattr(signal, name))
+        # The pipe ends when the last process that has it is gone.
+        assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == -getattr(signal, name)
+
+
+def endless(job: int) -> bool:
+    if job == 1:
+        return True
+    while not is_over():
+        pass
+    return False
+
+
+def test_leaving_early_ends_the_workers() -> None:
+    results = run_jobs(endless, [1, 2, 3], workers=2)
+    assert next(results) == (0, True)
+    results.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()

@@ -1,25 +1,8 @@
 """Gather and multiply: im2col, col2im and GEMM in numpy and numba; covers every geometry."""
 
-from fastcnn.backends.im2col.activation import (
-    elu,
-    elu_backward,
-    flatten,
-    flatten_backward,
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
-)
+from typing import Any
+
+from fastcnn.backends.im2col import elementwise
 from fastcnn.backends.im2col.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -28,7 +11,7 @@ from fastcnn.backends.im2col.add import add, add_backward
 from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
-from fastcnn.backends.im2col.linear import linear, linear_backward
+from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
 from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.im2col.pool import (
@@ -58,28 +41,17 @@ __all__ = [
     "dropout2d",
     "dropout2d_backward",
     "dropout_backward",
-    "elu",
-    "elu_backward",
     "flatten",
     "flatten_backward",
-    "gelu",
-    "gelu_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
     "mse_backward",
-    "relu",
-    "relu_backward",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of an element-wise operation, which its record makes."""
+    return elementwise.function(name)

@@ -4,6 +4,9 @@
 im2col's; inside a network the engine has its own.
 """
 
+from typing import Any
+
+from fastcnn.backends import im2col
 from fastcnn.backends.im2col import (
     add,
     add_backward,
@@ -99,3 +102,8 @@ __all__ = [
     "tanh",
     "tanh_backward",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Element-wise operations that the engine has no kernel for are im2col's."""
+    return getattr(im2col, name)

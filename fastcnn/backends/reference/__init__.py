@@ -1,25 +1,8 @@
 """Nested loops, to be read beside the equations: the yardstick of every faster backend."""
 
-from fastcnn.backends.reference.activation import (
-    elu,
-    elu_backward,
-    flatten,
-    flatten_backward,
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
-)
+from typing import Any
+
+from fastcnn.backends.reference import elementwise
 from fastcnn.backends.reference.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -33,7 +16,7 @@ from fastcnn.backends.reference.dropout import (
     dropout2d_backward,
     dropout_backward,
 )
-from fastcnn.backends.reference.linear import linear, linear_backward
+from fastcnn.backends.reference.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.backends.reference.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
 from fastcnn.backends.reference.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.reference.pool import (
@@ -63,28 +46,17 @@ __all__ = [
     "dropout2d",
     "dropout2d_backward",
     "dropout_backward",
-    "elu",
-    "elu_backward",
     "flatten",
     "flatten_backward",
-    "gelu",
-    "gelu_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
     "mse_backward",
-    "relu",
-    "relu_backward",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of an element-wise operation, which its record makes."""
+    return elementwise.function(name)

@@ -1,0 +1,135 @@
+"""Data sets by name or from a path."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastcnn.data import cifar
+from fastcnn.data.archive import read_npz
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.digits import digits_dataset
+from fastcnn.data.folders import read_folder
+from fastcnn.data.reading import regular_file
+from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, load_cifar, load_source
+from fastcnn.data.table import read_csv
+from fastcnn.errors import ConfigurationError, DataError, DataUnavailableError
+from fastcnn.files import expanded
+
+NAMES = ("mnist", "mnist012", "fashion_mnist", "cifar10", "cifar100", "digits", "digits012")
+
+
+def load(
+    name: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    classes: Sequence[Any] | None = None,
+    validation_split: bool = False,
+    layout: str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[Dataset, Dataset]:
+    """Training and test sets by name or from a path.
+
+    Parameters
+    ----------
+    name : str or path
+        ``mnist``, ``mnist012`` (digits 0, 1, 2), ``fashion_mnist``, ``cifar10``, ``cifar100``,
+        ``digits`` (drawn by the package), ``digits012``; or an ``.npz`` file, a ``.csv`` file with
+        columns ``label,pixel0,...``, a folder of class subfolders, or a folder or archive of
+        CIFAR-10 or CIFAR-100. ``~`` is the home folder.
+    data_dir : path, optional
+        Folder of the files of a named set, or one above it; by default the environment variable
+        ``FASTCNN_DATA_DIR``. The network is tried only when neither it nor the cache has them.
+    classes : sequence, optional
+        Names of the classes to keep, relabelled 0, 1, ...
+    validation_split : bool
+        Leave out the first 5,000 training images of MNIST or Fashion-MNIST, as the report's reader
+        did.
+    layout : {"NCHW", "NHWC"}, optional
+        Where an ``.npz`` file's images have their channels, if their shape does not tell.
+    seed : int
+        For drawn digits and for splitting a folder or a CSV file.
+    progress : bool
+        Show a bar while downloading.
+
+    Raises
+    ------
+    DataError
+        If the data are unavailable or not what they should be; the message says what to do.
+    ConfigurationError
+        If an option is given that does nothing for this data set.
+    """
+    text = str(name)
+    named = text in NAMES and not text.startswith("digits")
+    _check_options(text, named, data_dir, validation_split, layout)
+    if text in ("mnist", "mnist012", "fashion_mnist"):
+        source = SOURCES[text.removesuffix("012")]
+        train, test = load_source(source, data_dir, validation_split, progress)
+        if text == "mnist012":
+            train, test = (part.select_classes("012") for part in (train, test))
+    elif text in ("cifar10", "cifar100"):
+        train, test = load_cifar(text, data_dir, progress)
+    elif text in ("digits", "digits012"):
+        digits = (0, 1, 2) if text == "digits012" else tuple(range(10))
+        train, test = digits_dataset(classes=digits, seed=seed)
+    else:
+        train, test = _load_path(text, layout, seed)
+    if classes is not None:
+        train, test = train.select_classes(classes), test.select_classes(classes)
+    return train, test
+
+
+def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, str | None]:
+    """``mnist012``, or drawn digits and one line that says so if MNIST is unavailable.
+
+    Raises
+    ------
+    DataError
+        If MNIST's files are there but corrupt, or ``data_dir`` is given and does not hold them.
+    """
+    try:
+        return *load("mnist012", data_dir=data_dir), None
+    except DataUnavailableError:
+        if data_dir is not None:
+            raise
+        line = (
+            "MNIST is in no local folder and no mirror answered: using digits 0, 1, 2 drawn by "
+            f"fastcnn (set {DATA_DIR_VARIABLE} or --data-dir to use MNIST)"
+        )
+        return *load("digits012"), line
+
+
+def _check_options(
+    text: str,
+    named: bool,
+    data_dir: str | Path | None,
+    validation_split: bool,
+    layout: str | None,
+) -> None:
+    """Refuse options that would do nothing."""
+    if data_dir is not None and not named:
+        raise ConfigurationError(f"data_dir is for data sets of files by name, not for {text!r}")
+    if validation_split and not (named and "mnist" in text):
+        raise ConfigurationError(
+            f"validation_split is for mnist, mnist012 and fashion_mnist, not for {text!r}"
+        )
+    if layout is not None and (named or not text.endswith(".npz")):
+        raise ConfigurationError(f"layout is for .npz files, not for {text!r}")
+
+
+def _load_path(text: str, layout: str | None, seed: int) -> tuple[Dataset, Dataset]:
+    path = expanded(text)
+    if not path.exists() and not path.is_symlink():
+        raise DataError(
+            f"no data set named {text!r}, and no such file: give one of {', '.join(NAMES)}, an "
+            ".npz file, a .csv file with columns label,pixel0,..., or a folder of class subfolders"
+        )
+    name = cifar.cifar_name(path)
+    if name is not None:
+        return cifar.read_cifar10(path) if name == "cifar10" else cifar.read_cifar100(path)
+    if path.is_dir():
+        return read_folder(path, seed)
+    path = regular_file(path)
+    if path.suffix.lower() == ".csv":
+        return read_csv(path, seed)
+    return read_npz(path, layout=layout)

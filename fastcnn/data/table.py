@@ -1,0 +1,125 @@
+"""Images as rows of a CSV file: ``label,pixel0,pixel1,...``, as Kaggle has MNIST's digits."""
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from fastcnn.data.archive import measure_normalisation
+from fastcnn.data.arrays import as_image_sets, as_label_sets
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.reading import check_memory, regular_file
+from fastcnn.data.split import held_out
+from fastcnn.errors import DataError
+
+#: Characters of a row at most: those of 1,000 x 1,000 pixels fit.
+LONGEST_ROW = 10_000_000
+#: Values that are read in one go.
+BLOCK_VALUES = 500_000
+LABEL = "label"
+
+
+def read_csv(path: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Training and test sets from one CSV file, of which about 15 % become the test set.
+
+    Which rows are for testing is decided by a hash of each row's content: further rows move no
+    other, and equal rows stay together.
+
+    Parameters
+    ----------
+    path : path
+        Its first line names the columns, one of them ``label``; the others are the pixels of square
+        grey images row by row, in 0..255, or in 0..1. Labels are whole numbers or text.
+    seed : int
+        For another choice of test rows.
+
+    Raises
+    ------
+    DataError
+        If the file is not so.
+    """
+    path = regular_file(path)
+    # A pixel and its comma have two characters at least, and become a byte or a float32.
+    check_memory(str(path), 2 * path.stat().st_size)
+    try:
+        with path.open(encoding="utf-8-sig", newline=None) as file:
+            pixels, labels = _read(file, str(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not text in UTF-8, and so not CSV") from None
+    rows = [
+        row.tobytes() + label.encode() for row, label in zip(pixels, labels.tolist(), strict=True)
+    ]
+    held = held_out(rows, seed)
+    numbers = all(one.isascii() and one.isdigit() and len(one) < 10 for one in labels.tolist())
+    targets = labels.astype(np.int64) if numbers else labels
+    names = (f"{path}: training rows", f"{path}: test rows")
+    labels, _, classes = as_label_sets(targets, targets[held], (str(path), names[1]))
+    train_x, test_x = as_image_sets(pixels[~held], pixels[held], names)
+    preprocessing = measure_normalisation(train_x)
+    return (
+        Dataset(train_x, labels[~held], classes, preprocessing, path.stem),
+        Dataset(test_x, labels[held], classes, preprocessing, path.stem),
+    )
+
+
+def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All pixels, (N, H * W), and the labels as text."""
+    columns = [column.strip().strip('"').lower() for column in _line(file, name).split(",")]
+    if columns.count(LABEL) != 1:
+        raise DataError(
+            f"{name}: its first line must name the columns, one of them {LABEL} (as "
+            f"{LABEL},pixel0,pixel1,...), got {','.join(columns)[:60]!r}"
+        )
+    count, place = len(columns) - 1, columns.index(LABEL)
+    if count == 0 or math.isqrt(count) ** 2 != count:
+        raise DataError(f"{name}: {count} columns of pixels are not those of a square image")
+    blocks, labels = [], []
+    lines = _numbered_lines(file, name)
+    while block := list(islice(lines, max(1, BLOCK_VALUES // count))):
+        rows = []
+        for number, line in block:
+            values = line.split(",")
+            if len(values) != count + 1:
+                raise DataError(
+                    f"{name}: line {number} has {len(values)} values, the first {count + 1}"
+                )
+            labels.append(values.pop(place).strip().strip('"'))
+            rows.append(",".join(values))
+        blocks.append(_values(rows, f"{name}: lines {block[0][0]} to {block[-1][0]}"))
+    if not blocks:
+        raise DataError(f"{name}: has no rows")
+    whole = all(part.dtype == np.uint8 for part in blocks)
+    pixels = np.concatenate([p if whole else p.astype(np.float32, copy=False) for p in blocks])
+    return pixels, np.array(labels)
+
+
+def _values(rows: list[str], name: str) -> np.ndarray:
+    try:
+        values = np.loadtxt(rows, np.float64, delimiter=",", comments=None, ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{name}: pixels must be numbers ({error})") from None
+    if not ((values >= 0.0) & (values <= 255.0)).all():
+        raise DataError(f"{name}: pixels must lie in 0..255")
+    made = values.astype(np.uint8)
+    return made if (made == values).all() else values.astype(np.float32)
+
+
+def _numbered_lines(file: TextIO, name: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, from the second on."""
+    number = 1
+    while line := _line(file, name):
+        number += 1
+        if line.strip():
+            yield number, line.strip()
+
+
+def _line(file: TextIO, name: str) -> str:
+    line = file.readline(LONGEST_ROW)
+    if len(line) == LONGEST_ROW:
+        raise DataError(f"{name}: has a line of more than {LONGEST_ROW:,} characters, not CSV")
+    return line

@@ -1,0 +1,201 @@
+"""What is known of an operation: one record, from which its forms are made or checked."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import as_array, as_choice, as_gradient, as_number, as_same_type
+from fastcnn.backends import get_backend
+from fastcnn.errors import ShapeError
+from fastcnn.operations.formulas import Value
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What each part of the package needs to know of an operation.
+
+    Attributes
+    ----------
+    name : str
+        PyTorch's in ``torch.nn.functional``; also that of the backend function, whose gradient is
+        ``name + "_backward"``.
+    parameters : tuple of str
+        Parameters passed to the forward function, after the inputs and in this order.
+    backward_reads : tuple of str
+        Those of them that the backward function takes, after ``grad_output`` and the inputs.
+    inputs : int
+        Arrays that it reads, each the output of another node.
+    random : bool
+        True if the operation needs a key of the counter-based generator, and is the identity
+        outside training.
+    normalises : bool
+        True if the operation takes ``mean`` and ``variance``: None for those of its input, in
+        training, or the running ones. The function ``batch_statistics`` gives the former.
+    """
+
+    name: str
+    parameters: tuple[str, ...] = ()
+    backward_reads: tuple[str, ...] = ()
+    inputs: int = 1
+    random: bool = False
+    normalises: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    """An argument that is a finite number above a bound."""
+
+    name: str
+    default: float
+    above: float = -math.inf
+
+    def check(self, owner: str, value: Any) -> float:
+        """``value`` as a float, or a ConfigurationError."""
+        return as_number(owner, self.name, value, self.above)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An argument that is one of some words."""
+
+    name: str
+    default: str
+    choices: tuple[str, ...]
+
+    def check(self, owner: str, value: Any) -> str:
+        """``value``, or a ConfigurationError."""
+        return as_choice(owner, self.name, value, self.choices)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A function of each element, and its gradient.
+
+    Attributes
+    ----------
+    value : function
+        ``value(x, *parameters, *numbers)``.
+    gradient : function
+        ``gradient(grad, x, *parameters, *numbers)``: the gradient of the input, ``grad`` being that
+        of the output.
+    gradient_from_output : function, optional
+        The same of the output ``y`` instead of the input, where the output tells enough; the engine
+        then forgets the input.
+    parameter_gradients : tuple of function
+        With the arguments of ``gradient``: each element's share of the gradient of a parameter.
+    """
+
+    value: Callable[..., Value]
+    gradient: Callable[..., Value]
+    gradient_from_output: Callable[..., Value] | None = None
+    parameter_gradients: tuple[Callable[..., Value], ...] = ()
+
+
+#: Channels of the inputs that :attr:`Elementwise.cases` are tested on.
+CASE_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Elementwise(Operation):
+    """An operation that computes each element of its output from that element of its input.
+
+    Attributes
+    ----------
+    formula : Formula or dict of str to Formula
+        One, or one for each value of the argument that is a :class:`Choice`.
+    arguments : tuple of Number or Choice
+        In the order of the functional form, the layer and the formula.
+    cases : tuple of dict
+        Arguments of the layer that the operation is tested with: its gradient, its equivalence on
+        all backends, PyTorch and ONNX. Inputs have :data:`CASE_CHANNELS` channels.
+    check : function, optional
+        ``check(owner, arguments)`` raises a ConfigurationError if the arguments do not go together.
+    """
+
+    formula: Formula | Mapping[str, Formula] = Formula(abs, abs)
+    arguments: tuple[Number | Choice, ...] = ()
+    cases: tuple[Mapping[str, Any], ...] = ({},)
+    check: Callable[[str, Mapping[str, Any]], None] | None = None
+
+    def checked(self, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments with defaults for those that are not given, all of them checked.
+
+        Raises
+        ------
+        ConfigurationError
+            If one of them makes no sense; the message names ``owner``.
+        """
+        checked = {
+            argument.name: argument.check(owner, given.get(argument.name, argument.default))
+            for argument in self.arguments
+        }
+        if self.check is not None:
+            self.check(owner, checked)
+        return checked
+
+    def formula_of(self, arguments: Mapping[str, Any]) -> tuple[Formula, tuple[float, ...]]:
+        """The formula for some arguments, and its numbers."""
+        formula, numbers = self.formula, []
+        for argument in self.arguments:
+            value = arguments.get(argument.name, argument.default)
+            if isinstance(argument, Choice):
+                assert isinstance(formula, Mapping)
+                formula = formula[value]
+            else:
+                numbers.append(float(value))
+        assert isinstance(formula, Formula)
+        return formula, tuple(numbers)
+
+    def forward(
+        self, x: Any, *parameters: Any, backend: str | None, **arguments: Any
+    ) -> np.ndarray:
+        """The functional form: check what is given, and let a backend compute.
+
+        Raises
+        ------
+        ShapeError, ConfigurationError
+        """
+        x = as_array(self.name, "x", x)
+        arrays = self._parameters(self.name, x, parameters)
+        function = getattr(get_backend(backend), self.name)
+        return function(x, *arrays, **self.checked(self.name, arguments))
+
+    def backward(
+        self, grad_output: Any, x: Any, *parameters: Any, backend: str | None, **arguments: Any
+    ) -> Any:
+        """The functional form of the gradient: of ``x``, or a tuple with those of parameters.
+
+        Raises
+        ------
+        ShapeError, ConfigurationError
+        """
+        name = f"{self.name}_backward"
+        x = as_array(name, "x", x)
+        grad_output = as_gradient(name, grad_output, x, x.shape)
+        arrays = self._parameters(name, x, parameters)
+        function = getattr(get_backend(backend), name)
+        return function(grad_output, x, *arrays, **self.checked(self.name, arguments))
+
+    def _parameters(
+        self, owner: str, x: np.ndarray, given: tuple[Any, ...]
+    ) -> tuple[np.ndarray, ...]:
+        """Parameters of one value, or one a channel of ``x``."""
+        arrays = []
+        for name, value in zip(self.parameters, given, strict=True):
+            array = as_same_type(owner, x, name, value, 1)
+            channels = x.shape[1] if x.ndim > 1 else 1
+            if len(array) not in (1, channels):
+                raise ShapeError(
+                    f"{owner}: {name} must have shape (1,) or ({channels},) for x of shape "
+                    f"{x.shape}, got {array.shape}"
+                )
+            arrays.append(array)
+        return tuple(arrays)
+
+
+def by_channel(parameter: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A parameter of one value, or one a channel, in a shape that goes with ``x``."""
+    return parameter.reshape((1, -1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else -1)

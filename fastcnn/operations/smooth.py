@@ -1,0 +1,319 @@
+"""Activations that bend smoothly: formulas, records and functional forms.
+
+Products and quotients are written so that they stay exact near saturation.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import APPROXIMATIONS
+from fastcnn.operations import formulas
+from fastcnn.operations.formulas import (
+    Value,
+    absolute,
+    exp,
+    log1p,
+    maximum,
+    minimum,
+    normal_cdf,
+    where,
+)
+from fastcnn.operations.record import Choice, Elementwise, Formula, Number
+
+__all__ = [
+    "gelu",
+    "gelu_backward",
+    "logsigmoid",
+    "logsigmoid_backward",
+    "mish",
+    "mish_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softplus",
+    "softplus_backward",
+    "softsign",
+    "softsign_backward",
+    "tanh",
+    "tanh_backward",
+]
+
+
+def _sigmoid_gradient(grad: Value, x: Value) -> Value:
+    exponential = exp(-absolute(x))
+    return grad * exponential / ((1.0 + exponential) * (1.0 + exponential))
+
+
+def _sigmoid_gradient_from_output(grad: Value, y: Value) -> Value:
+    return grad * (y * (1.0 - y))
+
+
+SIGMOID = Elementwise(
+    "sigmoid",
+    formula=Formula(formulas.sigmoid, _sigmoid_gradient, _sigmoid_gradient_from_output),
+)
+
+
+def sigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``1 / (1 + exp(-x))`` without overflow, for an array of any shape."""
+    return SIGMOID.forward(x, backend=backend)
+
+
+def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`sigmoid` at its input ``x``: ``grad_output * y * (1 - y)``."""
+    return SIGMOID.backward(grad_output, x, backend=backend)
+
+
+def _tanh_gradient(grad: Value, x: Value) -> Value:
+    return _tanh_gradient_from_output(grad, formulas.tanh(x))
+
+
+def _tanh_gradient_from_output(grad: Value, y: Value) -> Value:
+    return grad * (1.0 - y * y)
+
+
+TANH = Elementwise(
+    "tanh", formula=Formula(formulas.tanh, _tanh_gradient, _tanh_gradient_from_output)
+)
+
+
+def tanh(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Hyperbolic tangent of an array of any shape."""
+    return TANH.forward(x, backend=backend)
+
+
+def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`tanh` at its input ``x``: ``grad_output * (1 - y^2)``."""
+    return TANH.backward(grad_output, x, backend=backend)
+
+
+def _silu(x: Value) -> Value:
+    return x * formulas.sigmoid(x)
+
+
+def _silu_gradient(grad: Value, x: Value) -> Value:
+    s = formulas.sigmoid(x)
+    return grad * s * (1.0 + x * (1.0 - s))
+
+
+SILU = Elementwise("silu", formula=Formula(_silu, _silu_gradient))
+
+
+def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``x * sigmoid(x)``, also called swish, for an array of any shape.
+
+    References
+    ----------
+    Hendrycks and Gimpel, arXiv:1606.08415; Ramachandran, Zoph and Le, arXiv:1710.05941.
+    """
+    return SILU.forward(x, backend=backend)
+
+
+def silu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`silu` at its input ``x``: times ``s * (1 + x * (1 - s))``."""
+    return SILU.backward(grad_output, x, backend=backend)
+
+
+def _gelu(x: Value) -> Value:
+    return x * normal_cdf(x)
+
+
+def _gelu_gradient(grad: Value, x: Value) -> Value:
+    density = exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+    return grad * (normal_cdf(x) + x * density)
+
+
+#: ``(1 + tanh(u)) / 2 = sigmoid(2u)``: for x far below 0 the sum would leave nothing of it.
+_ROOT, _CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
+
+
+def _gelu_tanh(x: Value) -> Value:
+    return x * formulas.sigmoid(x * (_ROOT + _ROOT * _CUBIC * (x * x)))
+
+
+def _gelu_tanh_gradient(grad: Value, x: Value) -> Value:
+    square = x * x
+    s = formulas.sigmoid(x * (_ROOT + _ROOT * _CUBIC * square))
+    slope = x * (_ROOT + _ROOT * 3.0 * _CUBIC * square)
+    return grad * (s * (1.0 + slope * (1.0 - s)))
+
+
+GELU = Elementwise(
+    "gelu",
+    formula={
+        "none": Formula(_gelu, _gelu_gradient),
+        "tanh": Formula(_gelu_tanh, _gelu_tanh_gradient),
+    },
+    arguments=(Choice("approximate", "none", APPROXIMATIONS),),
+    cases=({}, {"approximate": "tanh"}),
+)
+
+
+def gelu(x: Any, approximate: str = "none", *, backend: str | None = None) -> np.ndarray:
+    """Gaussian error linear unit, for an array of any shape.
+
+    Parameters
+    ----------
+    x : array_like
+    approximate : {"none", "tanh"}
+        ``x * Phi(x)`` with the normal distribution function, or
+        ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))``.
+    backend : str, optional
+
+    Raises
+    ------
+    ConfigurationError
+        If ``approximate`` is neither.
+
+    References
+    ----------
+    Hendrycks and Gimpel, arXiv:1606.08415.
+    """
+    return GELU.forward(x, approximate=approximate, backend=backend)
+
+
+def gelu_backward(
+    grad_output: Any, x: Any, approximate: str = "none", *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`gelu` at its input ``x``."""
+    return GELU.backward(grad_output, x, approximate=approximate, backend=backend)
+
+
+def _softplus(x: Value, beta: float, threshold: float) -> Value:
+    scaled = beta * x
+    curve = (maximum(scaled, 0.0) + log1p(exp(-absolute(scaled)))) * (1.0 / beta)
+    return where(scaled > threshold, x, curve)
+
+
+def _softplus_gradient(grad: Value, x: Value, beta: float, threshold: float) -> Value:
+    scaled = beta * x
+    return where(scaled > threshold, grad, grad * formulas.sigmoid(scaled))
+
+
+SOFTPLUS = Elementwise(
+    "softplus",
+    formula=Formula(_softplus, _softplus_gradient),
+    arguments=(Number("beta", 1.0, above=0.0), Number("threshold", 20.0)),
+    cases=({}, {"beta": 2.0, "threshold": 5.0}),
+)
+
+
+def softplus(
+    x: Any, beta: float = 1.0, threshold: float = 20.0, *, backend: str | None = None
+) -> np.ndarray:
+    """``log(1 + exp(beta * x)) / beta``, for an array of any shape.
+
+    Parameters
+    ----------
+    x : array_like
+    beta : float
+        Above 0.
+    threshold : float
+        Where ``beta * x`` is larger, the result is ``x`` itself.
+    backend : str, optional
+
+    Raises
+    ------
+    ConfigurationError
+        If ``beta`` is not above 0, or a number is not finite.
+    """
+    return SOFTPLUS.forward(x, beta=beta, threshold=threshold, backend=backend)
+
+
+def softplus_backward(
+    grad_output: Any,
+    x: Any,
+    beta: float = 1.0,
+    threshold: float = 20.0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`softplus` at its input ``x``: times ``sigmoid(beta * x)``."""
+    return SOFTPLUS.backward(grad_output, x, beta=beta, threshold=threshold, backend=backend)
+
+
+def _logsigmoid(x: Value) -> Value:
+    return minimum(x, 0.0) - log1p(exp(-absolute(x)))
+
+
+def _logsigmoid_gradient(grad: Value, x: Value) -> Value:
+    return grad * formulas.sigmoid(-x)
+
+
+LOGSIGMOID = Elementwise("logsigmoid", formula=Formula(_logsigmoid, _logsigmoid_gradient))
+
+
+def logsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``log(1 / (1 + exp(-x)))`` without overflow, for an array of any shape."""
+    return LOGSIGMOID.forward(x, backend=backend)
+
+
+def logsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`logsigmoid` at its input ``x``: times ``sigmoid(-x)``."""
+    return LOGSIGMOID.backward(grad_output, x, backend=backend)
+
+
+def _softsign(x: Value) -> Value:
+    return x / (1.0 + absolute(x))
+
+
+def _softsign_gradient(grad: Value, x: Value) -> Value:
+    y = 1.0 / (1.0 + absolute(x))
+    return grad * (y * y)
+
+
+SOFTSIGN = Elementwise("softsign", formula=Formula(_softsign, _softsign_gradient))
+
+
+def softsign(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``x / (1 + |x|)`` for an array of any shape."""
+    return SOFTSIGN.forward(x, backend=backend)
+
+
+def softsign_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`softsign` at its input ``x``: times ``1 / (1 + |x|)^2``."""
+    return SOFTSIGN.backward(grad_output, x, backend=backend)
+
+
+def _tanh_of_softplus(x: Value, exponential: Value) -> Value:
+    """``((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1)``, by ``exponential = e^-|x|``."""
+    square = exponential * exponential
+    twice = exponential + exponential
+    is_positive = x >= 0.0
+    numerator = where(is_positive, 1.0 + twice, twice + square)
+    return numerator / (numerator + where(is_positive, square + square, 2.0))
+
+
+def _mish(x: Value) -> Value:
+    return x * _tanh_of_softplus(x, exp(-absolute(x)))
+
+
+def _mish_gradient(grad: Value, x: Value) -> Value:
+    exponential = exp(-absolute(x))
+    t = _tanh_of_softplus(x, exponential)
+    s = where(x >= 0.0, 1.0, exponential) / (1.0 + exponential)
+    return grad * (t + x * s * (1.0 - t * t))
+
+
+MISH = Elementwise("mish", formula=Formula(_mish, _mish_gradient))
+
+
+def mish(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``x * tanh(log(1 + exp(x)))``, for an array of any shape.
+
+    References
+    ----------
+    Misra, arXiv:1908.08681.
+    """
+    return MISH.forward(x, backend=backend)
+
+
+def mish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`mish` at its input ``x``: times ``t + x * sigmoid(x) * (1 - t^2)``."""
+    return MISH.backward(grad_output, x, backend=backend)
+
+
+RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH)

@@ -1,0 +1,216 @@
+"""Folders of pictures: what is used, what is passed over, and what is for testing."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastcnn import data
+from fastcnn.data.split import held_out
+from fastcnn.errors import DataError
+
+GENERATOR = np.random.default_rng(0)
+
+
+def put(path: Path, size: int = 6) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(GENERATOR.integers(0, 256, (size, size)).astype(np.uint8)).save(path, "png")
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    for name in ("cat", "dog"):
+        for index in range(20):
+            put(tmp_path / "pets" / name / f"{index}.png")
+    return tmp_path / "pets"
+
+
+def names(folder: Path) -> tuple[set[str], set[str]]:
+    train, test = data.read_folder(folder)
+    return set(train.files), set(test.files)
+
+
+def test_one_more_picture_moves_no_other(pets: Path) -> None:
+    train, test = names(pets)
+    assert train | test == {f"{c}/{i}.png" for c in ("cat", "dog") for i in range(20)}
+    assert train.isdisjoint(test)
+    for index in range(100, 140):
+        put(pets / "cat" / f"{index}.png")
+    more_train, more_test = names(pets)
+    assert train < more_train
+    assert test < more_test
+    assert 0.05 < len(more_test) / 80 < 0.3
+    for index in range(5):
+        (pets / "dog" / f"{index}.png").unlink()
+    less_train, less_test = names(pets)
+    assert less_train <= more_train
+    assert less_test <= more_test
+
+
+def test_the_part_depends_on_the_name_alone() -> None:
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    many = [f"{index}.png" for index in range(2000)]
+    held = held_out(many)
+    assert 0.12 < held.mean() < 0.18
+    assert (held_out(many[::-1])[::-1] == held).all()
+    assert (held_out(many, seed=1) != held).any()
+    assert (held_out([*many, composed]) == held_out([*many, decomposed])).all()
+    upper = held_out([name.upper() for name in many])
+    assert (upper != held).any()
+    # Always the same, on every machine and in every version.
+    assert np.flatnonzero(held_out([f"a/{index}.png" for index in range(30)])).tolist() == [
+        9,
+        15,
+        26,
+    ]
+
+
+def test_neither_part_is_empty() -> None:
+    for count in range(2, 12):
+        held = held_out([str(index) for index in range(count)])
+        assert 0 < held.sum() < count
+    with pytest.raises(DataError, match="at least two"):
+        held_out(["a"])
+
+
+def test_hidden_files_and_those_of_tools_are_passed_over(
+    pets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = names(pets)
+    for folder in (
+        ".ipynb_checkpoints", "__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN",
+        "System Volume Information",
+    ):  # fmt: skip
+        put(pets / folder / "cat" / "x.png")
+        put(pets / folder / "x.png")
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "._0.png", "notes.txt", "README"):
+        (pets / "cat" / name).write_bytes(b"\0\5\x16\7")
+    (pets / "labels.csv").write_text("a")
+    put(pets / "cover.png")
+    (pets / "empty").mkdir()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert names(pets) == before
+    said = caplog.messages[0]
+    for part in (
+        "40 pictures used", "3 hidden", "8 of tools", "1 not pictures (.txt)",
+        "1 not pictures (no suffix)", "2 outside the folders of classes",
+        "1 folders without pictures",
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_suffixes_in_any_case_and_nested_pictures_are_used(pets: Path) -> None:
+    put(pets / "cat" / "LOUD.PNG")
+    put(pets / "cat" / "holidays" / "2024" / "x.png")
+    train, test = data.read_folder(pets)
+    assert len(train) + len(test) == 42
+    assert {"cat/LOUD.PNG", "cat/holidays/2024/x.png"} <= {*train.files, *test.files}
+
+
+def test_a_folder_given_with_its_parts(pets: Path) -> None:
+    for place in ("train", "test"):
+        for name in ("cat", "dog"):
+            put(pets.parent / "split" / place / name / f"{place}.png")
+    train, test = data.read_folder(pets.parent / "split")
+    assert train.files == ("train/cat/train.png", "train/dog/train.png")
+    assert test.files == ("test/cat/test.png", "test/dog/test.png")
+    put(pets.parent / "split" / "test" / "bird" / "a.png")
+    with pytest.raises(DataError, match="without training pictures: bird"):
+        data.read_folder(pets.parent / "split")
+
+
+@pytest.mark.parametrize("first", ["train", "Train", "training"])
+@pytest.mark.parametrize("second", ["val", "Test", "validation"])
+def test_other_names_of_the_parts(first: str, second: str, tmp_path: Path) -> None:
+    for part in (first, second):
+        for name in ("cat", "dog"):
+            put(tmp_path / part / name / "a.png")
+    train, test = data.read_folder(tmp_path)
+    assert train.classes == ("cat", "dog")
+    assert (len(train), len(test)) == (2, 2)
+
+
+def test_parts_that_are_not_recognised_are_refused(tmp_path: Path) -> None:
+    for part in ("fold1", "fold2"):
+        for name in ("cat", "dog"):
+            put(tmp_path / "folds" / part / name / "a.png")
+    with pytest.raises(DataError, match=r"each of fold1, fold2 holds folders cat, dog"):
+        data.read_folder(tmp_path / "folds")
+    for name in ("cat", "dog"):
+        put(tmp_path / "half" / "train" / name / "a.png")
+    with pytest.raises(DataError, match="has train/ but no test/"):
+        data.read_folder(tmp_path / "half")
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("train", "plane", "test"):
+        for index in range(9):
+            put(tmp_path / name / f"{index}.png")
+    assert data.read_folder(tmp_path)[0].classes == ("plane", "test", "train")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere know no such names")
+def test_classes_that_differ_by_case_or_form(pets: Path) -> None:
+    put(pets / "Cat" / "a.png")
+    with pytest.raises(DataError, match="classes Cat and cat differ by case alone"):
+        data.read_folder(pets)
+    (pets / "Cat" / "a.png").rename(pets / "a.png")
+    for name in ("caf\u00e9", "cafe\u0301"):
+        put(pets / name / "a.png")
+    with pytest.raises(DataError, match="two forms of Unicode"):
+        data.read_folder(pets)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = names(pets)
+    (pets / "cat" / "again").symlink_to(pets / "cat")
+    (pets / "dog" / "up").symlink_to(pets.parent)
+    (pets / "dog" / "gone.png").symlink_to(pets / "nowhere.png")
+    os.mkfifo(pets / "dog" / "pipe.png")
+    caplog.clear()
+    assert names(pets) == before
+    assert "2 links in a circle" in caplog.messages[0]
+    assert "1 broken links" in caplog.messages[0]
+    assert "1 neither files nor folders" in caplog.messages[0]
+    (pets / "cat" / "linked.png").symlink_to(pets / "dog" / "0.png")
+    assert sum(map(len, names(pets))) == 41
+
+
+def test_folders_without_classes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"at least two classes, found none; nothing passed over"):
+        data.load(tmp_path)
+    put(tmp_path / "cat" / "a.png")
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / "a.tiff.txt").write_text("x")
+    with pytest.raises(DataError, match=r"found cat; .*1 not pictures"):
+        data.load(tmp_path)
+
+
+def test_a_part_without_a_class_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("cat", "dog"):
+        put(tmp_path / "train" / name / "a.png")
+    put(tmp_path / "test" / "cat" / "a.png")
+    data.read_folder(tmp_path)
+    assert "no test picture of dog" in caplog.text
+
+
+def test_pictures_larger_than_the_memory_are_refused(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastcnn.data.reading.machine_memory", lambda: 1000)
+    with pytest.raises(DataError, match="this machine's memory has 1,000"):
+        data.read_folder(pets)
+
+
+def test_files_follow_their_pictures(pets: Path) -> None:
+    train, _ = data.read_folder(pets)
+    dogs = train.select_classes(["dog"])
+    assert len(dogs.files) == len(dogs)
+    assert all(name.startswith("dog/") for name in dogs.files)
+    assert train.subset([1, 0]).files == (train.files[1], train.files[0])

@@ -1,0 +1,100 @@
+"""CSV files of images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcnn import data
+from fastcnn.errors import DataError
+
+GENERATOR = np.random.default_rng(0)
+PIXELS = GENERATOR.integers(0, 256, (60, 16))
+LABELS = np.arange(60) % 3
+HEADER = "label," + ",".join(f"pixel{index}" for index in range(16))
+
+
+def lines(pixels: np.ndarray = PIXELS, labels: object = LABELS) -> list[str]:
+    rows = zip(np.asarray(labels).tolist(), pixels.tolist(), strict=True)
+    return [HEADER, *(f"{label},{','.join(map(str, row))}" for label, row in rows)]
+
+
+def write(path: Path, content: list[str]) -> Path:
+    path.write_text("\n".join(content) + "\n")
+    return path
+
+
+def test_kaggles_digits(tmp_path: Path) -> None:
+    train, test = data.load(write(tmp_path / "train.csv", lines()))
+    assert train.input_shape == (1, 4, 4)
+    assert train.images.dtype == np.uint8
+    assert train.classes == ("0", "1", "2")
+    assert 0 < len(test) < 20
+    both = {
+        (int(label), image.tobytes())
+        for part in (train, test)
+        for label, image in zip(part.labels, part.images, strict=True)
+    }
+    expected = zip(LABELS.tolist(), PIXELS.astype(np.uint8), strict=True)
+    assert both == {(label, image.tobytes()) for label, image in expected}
+
+
+def test_further_rows_move_no_other(tmp_path: Path) -> None:
+    few = write(tmp_path / "few.csv", lines()[:31])
+    many = write(tmp_path / "many.csv", [HEADER, *lines()[:0:-1]])
+    parts = [{image.tobytes() for image in data.read_csv(path)[1].images} for path in (few, many)]
+    assert parts[0] < parts[1]
+
+
+def test_forms_of_values(tmp_path: Path) -> None:
+    reference = data.read_csv(write(tmp_path / "a.csv", lines()))[0]
+    content = lines()
+    for changed in (
+        [content[0].upper(), *content[1:]],
+        [content[0], "", *content[1:], ""],
+        [",".join(line.split(",")[1:] + line.split(",")[:1]) for line in content],
+        [line.replace(",", ", ") for line in content],
+    ):
+        again = data.read_csv(write(tmp_path / "b.csv", changed))[0]
+        assert (again.images == reference.images).all()
+        assert (again.labels == reference.labels).all()
+    (tmp_path / "c.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(content).encode())
+    assert (data.read_csv(tmp_path / "c.csv")[0].images == reference.images).all()
+
+
+def test_text_labels_and_fractions(tmp_path: Path) -> None:
+    words = np.array(["cat", "dog", "cow"])[LABELS]
+    train, _ = data.read_csv(write(tmp_path / "a.csv", lines(PIXELS / 255, words)))
+    assert train.classes == ("cat", "cow", "dog")
+    assert train.images.dtype == np.float32
+    assert train.images.max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "first line must name the columns"),
+        (["a,b", "1,2"], "one of them label"),
+        (lines()[1:], "first line must name the columns"),
+        (["label,label,a", "1,2,3"], "one of them label"),
+        (["label,a,b,c", "1,2,3,4"], "3 columns of pixels are not those of a square image"),
+        (["label", "1"], "0 columns of pixels"),
+        ([HEADER], "has no rows"),
+        ([*lines(), "1,2"], "line 62 has 2 values, the first 17"),
+        ([*lines(), lines()[1].replace(",", ",x", 1)], "pixels must be numbers"),
+        ([*lines(), "1" + ",256" * 16], "must lie in 0..255"),
+        ([*lines(), "1" + ",nan" * 16], "must lie in 0..255"),
+        ([*lines(), "999999" + ",1" * 16], "would make 1,000,000 classes"),
+        (lines()[:2], "at least two samples"),
+    ],
+)
+def test_bad_tables(content: list[str], message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", content)
+    with pytest.raises(DataError, match=message):
+        data.read_csv(path)
+
+
+def test_not_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"label,\xff\xfe\n")
+    with pytest.raises(DataError, match="not text in UTF-8"):
+        data.read_csv(tmp_path / "a.csv")
