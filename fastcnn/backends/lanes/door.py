@@ -180,9 +180,7 @@ def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str
                 f"{labels[order].min()} to {labels[order].max()}"
             )
     elif count * size > targets.size:
-        raise ShapeError(
-            f"targets: {count} samples of {size} need more than {targets.size} floats"
-        )
+        raise ShapeError(f"targets: {count} samples of {size} need more than {targets.size} floats")
     if wants.loss and weights.size and count > weights.size:
         raise ShapeError(f"weights: sample {count - 1} of {weights.size} is asked for")
 
