@@ -39,7 +39,6 @@ from fastcnn.execution import make_executor
 
 name, batch, threads, repeats = sys.argv[1], *map(int, sys.argv[2:])
 world = join()
-world.prepare_kernels()
 model = getattr(fastcnn.models, name)(seed=0)
 made = {"step": measure_together(model, world, batch, threads, repeats)}
 if world.size > 1:

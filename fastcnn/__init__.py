@@ -19,6 +19,7 @@ _EXPORTS = {
     "gradients": "fastcnn.execution",
     "plan": "fastcnn.execution",
     "fit": "fastcnn.training",
+    "evaluate": "fastcnn.training",
     "History": "fastcnn.training",
     "gradcheck": "fastcnn.analysis.gradcheck",
     "compare_backends": "fastcnn.analysis.compare",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from fastcnn.layers import *
     from fastcnn.losses import CrossEntropyLoss, MSELoss
     from fastcnn.training import History
+    from fastcnn.training.fit import evaluate as evaluate
     from fastcnn.training.fit import fit as fit
 
 

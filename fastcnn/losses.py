@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.named import Named
 
 
 class Loss(Protocol):
@@ -59,3 +60,26 @@ class MSELoss:
     def arguments(self) -> dict[str, Any]:
         """None."""
         return {}
+
+
+LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
+
+
+NAMED = Named("loss", LOSSES, ("operation", "arguments"), "CrossEntropyLoss()")
+
+
+def as_loss(loss: Any, **numbers: Any) -> Loss:
+    """A loss that is given by its name, or as an object.
+
+    Parameters
+    ----------
+    loss : str or Loss
+    **numbers
+        Arguments of a loss that is given by name (``label_smoothing``).
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither, or a number has no effect with it.
+    """
+    return NAMED.get(loss, **numbers)

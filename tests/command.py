@@ -65,7 +65,7 @@ def fastcnn(*arguments: object, code: int = 0) -> str:
         contextlib.redirect_stderr(warned),
     ):
         try:
-            cli._run()
+            cli.main()
             left: object = 0
         except SystemExit as leaving:
             left = leaving.code or 0

@@ -13,14 +13,14 @@ import faulthandler
 import logging
 import mmap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.backends.lanes import engine, interpreter
+from fastcnn.backends.lanes import engine
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.passes import call_arguments
 from fastcnn.operations import OPERATIONS
@@ -28,12 +28,12 @@ from tests.random_networks import BUDGET, Case, random_case
 
 #: Bytes on both sides of an array that must not be touched.
 GUARD = 1 << 20
-#: Arguments of the interpreter that it must not change.
+#: What kernels and the dispatcher must not change.
 READ_ONLY = (
-    "phases", "program", "T", "settings", "rates", "order", "bytes_", "floats", "labels",
+    "phases", "program", "entries", "T", "settings", "rates", "order", "bytes_", "floats", "labels",
     "targets", "weights", "owners",
 )  # fmt: skip
-#: Arguments that it fills, so that what stands in them before must not matter.
+#: What they fill, so that what stands in them before must not matter.
 FILLED = ("outputs", "G", "losses", "norms", "block_losses", "squares")
 
 
@@ -68,28 +68,35 @@ def guarded_engine(at_end: bool) -> Iterator[Counter[str]]:
 
     Gives the number of runs.
     """
-    names = list(interpreter.run.py_func.__code__.co_varnames[3:])
     original = engine.run_threads
     runs: Counter[str] = Counter()
 
-    def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
-        given = dict(zip(names, arguments, strict=False))
-        if given["T"].size == 1:
+    def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
+        if fields["T"].size == 1:
             # Element-wise functions on arrays where they lie, which run_case guards itself.
-            original(threads, arguments)
+            original(threads, fields, steps)
             return
-        has_rows = len(given["phases"]) > 0
-        made = {}
-        for name, value in given.items():
-            made[name] = value
-            if isinstance(value, np.ndarray):
-                source = np.full_like(value, np.nan) if has_rows and name in FILLED else value
-                made[name] = guarded(source, at_end, name in READ_ONLY)
-        original(threads, tuple(made.values()))
+        has_rows = len(steps["phases"]) > 0
+        made: dict[int, tuple[np.ndarray, np.ndarray, bool]] = {}
+
+        def replaced(values: Mapping[str, Any]) -> dict[str, Any]:
+            """The same with each array's guarded copy; one array has one."""
+            result = dict(values)
+            for name, value in values.items():
+                if isinstance(value, np.ndarray):
+                    if id(value) not in made:
+                        fill = has_rows and name in FILLED
+                        source = np.full_like(value, np.nan) if fill else value
+                        locked = name in READ_ONLY
+                        made[id(value)] = value, guarded(source, at_end, locked), locked
+                    result[name] = made[id(value)][1]
+            return result
+
+        original(threads, replaced(fields), replaced(steps))
         runs["engine runs"] += 1
-        for name, value in given.items():
-            if isinstance(value, np.ndarray) and name not in READ_ONLY:
-                value[...] = made[name]
+        for value, copy, locked in made.values():
+            if not locked:
+                value[...] = copy
 
     engine.run_threads = run_threads
     try:

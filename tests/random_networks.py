@@ -108,9 +108,11 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
         mean, std = r.uniform(0, 1, model.input_shape[0]), r.uniform(0.2, 2, model.input_shape[0])
         model.preprocessing = Preprocessing(tuple(mean.tolist()), tuple(std.tolist()))
     kinds = ["classes", "classes", "probabilities", "values"] if len(output) == 1 else ["values"]
+    if output == (1,):
+        kinds = ["classes", "values"]
     kind = str(r.choice(kinds))
     loss: Loss = CrossEntropyLoss(float(r.choice([0.0, 0.1])))
-    if kind == "values" or (kind == "classes" and r.random() < 0.2):
+    if kind == "values" or output == (1,) or (kind == "classes" and r.random() < 0.2):
         loss = MSELoss()
     weights = r.uniform(0.1, 2.0, 2 * batch) if r.random() < 0.3 else None
     return Case(

@@ -14,8 +14,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
-    "backends": {"operations"},
-    "operations": {"arguments", "backends"},
+    "codegen": set(),
+    "backends": {"codegen", "operations"},
+    "operations": {"arguments", "backends", "codegen"},
     "layers": {"operations", "arguments", "backends", "data", "notebook", "weights"},
     "losses": set(),
     "models": {"layers"},
@@ -23,7 +24,7 @@ ALLOWED = {
     "functional": {"arguments", "backends", "operations"},
     "optim": set(),
     "execution": {"arguments", "backends", "data", "layers", "losses", "operations", "optim"},
-    "data": {"backends"},
+    "data": {"backends", "codegen"},
     "training": {
         "backends",
         "data",
@@ -50,11 +51,12 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "data", "extras", "layers", "weights"},
+    "interop": {"backends", "data", "extras", "layers", "operations", "weights"},
     "distributed": {"operations", "backends", "execution", "extras", "layers", "losses", "optim"},
     "analysis": {"operations", "backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
         "backends",
+        "codegen",
         "data",
         "execution",
         "extras",
@@ -81,12 +83,13 @@ ALLOWED = {
     "extras": set(),
     "notebook": set(),
     "errors": set(),
+    "named": set(),
     "files": set(),
     "weights": set(),
     "text_table": set(),
     "cores": set(),
 }
-EVERYWHERE = {"cores", "errors", "files", "text_table", ""}
+EVERYWHERE = {"cores", "errors", "files", "named", "text_table", ""}
 #: layers offer ``predict``; the runner is imported inside that method alone.
 EXCEPTIONS = {("layers/container.py", "execution")}
 HEAVY = {

@@ -1,9 +1,9 @@
 """How far whole networks in float32 are from float64, and which decisions are too close to call.
 
-A sum in float32 is off by a few units in its last place, and so is a smooth function of it. A ReLU,
-or the maximum of a window, decides: where two values are nearer to each other than rounding, float32
-may decide the other way, and a gradient then takes another path. The difference that this makes has
-nothing to do with the size of the rounding.
+A sum in float32 is off by a few units in its last place, and so is a smooth function of it. A
+ReLU, or the maximum of a window, decides: where two values are nearer to each other than rounding,
+float32 may decide the other way, and a gradient then takes another path. The difference that this
+makes has nothing to do with the size of the rounding.
 """
 
 from collections.abc import Mapping

@@ -9,12 +9,13 @@ from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import expanded
 from fastcnn.text_table import text_table
 from fastcnn.training.curves import new_figure
+from fastcnn.training.history import LOSS_UNITS
 from fastcnn.training.run import Run
 
 #: Parts of a run's config that can explain a result.
 SECTIONS = ("model", "data", "loss", "optimizer", "schedule", "training")
 #: Of these, what follows from other settings; layers do where a network has a name.
-DERIVED = {"model.definition", "model.input_shape", "data.mean", "data.std", "data.classes"}
+DERIVED = {"model.definition", "model.input_shape", "model.output_shape", "data.classes"}
 # Okabe and Ito's palette, which colour-blind readers can tell apart; then again with dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")
@@ -32,11 +33,14 @@ class RunRow:
         Those settings that are not the same in all runs.
     epochs : list of dict
         The records of its epochs.
+    loss : str
+        The operation of its loss.
     """
 
     name: str
     settings: dict[str, str]
     epochs: list[dict[str, Any]]
+    loss: str = "cross_entropy"
 
     def last(self, metric: str) -> float | None:
         """A metric after the last epoch."""
@@ -70,9 +74,13 @@ class RunComparison:
     @property
     def header(self) -> list[str]:
         """Titles of the columns of :attr:`cells`."""
-        return [
-            "run", "epochs", "train loss", "test loss", "test accuracy", "best", "seconds",
-        ]  # fmt: skip
+        accuracy = ["test accuracy", "best"] if self.has_accuracy else ["best"]
+        return ["run", "epochs", "train loss", "test loss", *accuracy, "seconds"]
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether a run has one: some were trained on classes."""
+        return any(row.last("train_accuracy") is not None for row in self.rows)
 
     @property
     def cells(self) -> list[list[str]]:
@@ -81,7 +89,8 @@ class RunComparison:
             [
                 row.name, str(len(row.epochs)),
                 _number(row.last("train_loss")), _number(row.last("test_loss")),
-                _percent(row.last("test_accuracy")), _percent(row.best("test_accuracy")),
+                *([_percent(row.last("test_accuracy")), _percent(row.best("test_accuracy"))]
+                  if self.has_accuracy else [_number(row.best("test_loss"))]),
                 f"{row.seconds:.2f}",
             ]
             for row in self.rows
@@ -99,12 +108,15 @@ class RunComparison:
     def figure(self) -> Any:
         """Training loss, test loss and test accuracy of every epoch, one line a run."""
         figure = new_figure(11.0, 3.8 + 0.2 * len(self.rows))
-        panels = figure.subplots(1, 3)
-        titles = (
-            ("train_loss", "Training loss", "cross-entropy (nats)", 1.0),
-            ("test_loss", "Test loss", "cross-entropy (nats)", 1.0),
-            ("test_accuracy", "Test accuracy", "accuracy (%)", 100.0),
-        )
+        losses = {row.loss for row in self.rows}
+        unit = LOSS_UNITS.get(self.rows[0].loss, "loss") if len(losses) == 1 else "loss"
+        titles = [
+            ("train_loss", "Training loss", unit, 1.0),
+            ("test_loss", "Test loss", unit, 1.0),
+        ]
+        if self.has_accuracy:
+            titles.append(("test_accuracy", "Test accuracy", "accuracy (%)", 100.0))
+        panels = figure.subplots(1, len(titles))
         for axes, (metric, title, unit, scale) in zip(panels, titles, strict=True):
             for index, row in enumerate(self.rows):
                 points = [(e["epoch"], scale * e[metric]) for e in row.epochs
@@ -156,7 +168,8 @@ def compare_runs(folders: Sequence[str | Path]) -> RunComparison:
             epochs = run.metrics("epoch")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{run.folder}: its metrics cannot be read ({error})") from None
-        rows.append(RunRow(name, {key: own.get(key, "") for key in keys}, epochs))
+        loss = str(run.config["loss"].get("name", ""))
+        rows.append(RunRow(name, {key: own.get(key, "") for key in keys}, epochs, loss))
     return RunComparison(rows)
 
 

@@ -37,7 +37,7 @@ def describe_environment() -> dict[str, str]:
     """Machine, instruction set, versions and threads, as text by name."""
     import fastcnn
     from fastcnn.backends.lanes.engine import default_threads
-    from fastcnn.backends.lanes.target import instruction_set, processor
+    from fastcnn.codegen.target import instruction_set, processor
 
     return {
         "fastcnn": fastcnn.__version__,

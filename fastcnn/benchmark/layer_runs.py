@@ -5,7 +5,6 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.engine import Engine
-from fastcnn.backends.lanes.operation import LINEAR_IN_INPUT
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.training.blas import blas_threads
@@ -62,7 +61,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     chosen = program.phases
     if backward:
         # Others stand behind a forward pass, whose outputs are where it left them.
-        linear = case.operation in LINEAR_IN_INPUT
+        linear = OPERATIONS[case.operation].gradient_needs == "input"
         chosen = (
             program.backward_phases(skip_forward=True)
             if linear

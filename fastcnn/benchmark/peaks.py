@@ -200,9 +200,9 @@ def _kernels() -> tuple[dict[int, Any], Any]:
     """The two compiled loops: multiply-adds by number of chains, and the triad."""
     from numba import njit
 
-    from fastcnn.backends.lanes import simd
-    from fastcnn.backends.lanes.emitter import Emitter, tile
-    from fastcnn.backends.lanes.simd import emit_fma, emit_load, emit_store
+    from fastcnn.codegen import simd
+    from fastcnn.codegen.emitter import Emitter, tile
+    from fastcnn.codegen.simd import emit_fma, emit_load, emit_store
 
     @tile(1)
     def multiply_adds(at: Emitter, chains: int, A: Any, steps: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from fastcnn.errors import FastcnnError
+from fastcnn.files import expanded
 
 
 def main() -> None:
@@ -15,18 +16,10 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
 
-    try:
-        _run()
-    except SystemExit as leaving:
-        _leave(leaving.code)
-        raise
-
-
-def _run() -> None:
     from fastcnn.cli.app import app
 
     try:
-        app()
+        app(args=[_with_home(argument) for argument in sys.argv[1:]])
     except (FastcnnError, OSError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
@@ -37,14 +30,12 @@ def _run() -> None:
         raise SystemExit(2) from None
 
 
-def _leave(code: object) -> None:
-    """End the process at once if kernels are still being loaded or compiled beside.
+def _with_home(argument: str) -> str:
+    """An argument with ``~`` replaced by the home folder, also in ``--out=~/run``.
 
-    Python would tear down what that thread is working in, which ends in a crash.
+    Shells do so for a word of its own, and not all of them after an equals sign.
     """
-    from fastcnn.cli.warmup import Kernels
-
-    if Kernels.are_on_their_way():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+    name, sign, value = argument.partition("=")
+    if name.startswith("--") and value.startswith("~"):
+        return f"{name}{sign}{expanded(value)}"
+    return str(expanded(argument)) if argument.startswith("~") else argument

@@ -1,5 +1,7 @@
 """The application: its commands and what they share."""
 
+from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -55,19 +57,37 @@ def options(
     """Options before the command."""
 
 
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("study")(study.study)
-app.command("export")(export.export)
-app.command("predict")(predict.predict)
-app.command("compare")(compare_runs.compare_runs)
-app.command("sweep")(sweep.sweep)
-app.command("bench")(bench.bench)
-app.command("gradcheck")(gradcheck.gradcheck)
-app.command("compare-backends")(compare.compare)
-app.command("profile")(profile.profile)
-app.command("scale")(scale.scale)
-app.command("serve")(serve.serve)
-app.command("warmup")(warmup.warmup)
-app.command("info")(info.info)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "study": study.study,
+    "export": export.export,
+    "predict": predict.predict,
+    "compare": compare_runs.compare_runs,
+    "sweep": sweep.sweep,
+    "bench": bench.bench,
+    "gradcheck": gradcheck.gradcheck,
+    "compare-backends": compare.compare,
+    "profile": profile.profile,
+    "scale": scale.scale,
+    "serve": serve.serve,
+    "warmup": warmup.warmup,
+    "info": info.info,
+}
+
+
+def in_paragraphs(text: str | None) -> str:
+    """A docstring whose paragraphs are lines, so that a terminal breaks them where it ends.
+
+    Lines that are indented, such as examples, stay as they are.
+    """
+    paragraphs = cleandoc(text or "").split("\n\n")
+    return "\n\n".join(
+        paragraph if paragraph.startswith(" ") else " ".join(paragraph.split())
+        for paragraph in paragraphs
+    )
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=in_paragraphs(_command.__doc__))(_command)
 app.add_typer(data.app, name="data")

@@ -1,11 +1,16 @@
 """``fastcnn evaluate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from fastcnn.data import Dataset
+    from fastcnn.training import Run
 
 
 def evaluate(
@@ -27,7 +32,7 @@ def evaluate(
     """
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
-    from fastcnn.data import load
+    from fastcnn.errors import ConfigurationError
     from fastcnn.functional import softmax
     from fastcnn.training import Run
     from fastcnn.training import evaluate as run_evaluation
@@ -35,31 +40,60 @@ def evaluate(
 
     opened = Run.open(run)
     model = opened.load_model()
-    name = data or source_name(opened.config["data"])
-    _, test = load(name, data_dir=data_dir)
+    if model.predicts in ("value", "values"):
+        raise ConfigurationError(
+            f"{run}: the network predicts values, not classes: measure it in Python, with "
+            "fastcnn.training.evaluate"
+        )
+    console = Console(highlight=False)
+    test = _test_data(opened, data, data_dir)
+    changes = opened.changes(test) if data is None else None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
-    loss, accuracy, logits = run_evaluation(model, test, backend=backend)
+    loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend)
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)
-    console = Console(highlight=False)
     console.print(
         f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
     )
+    if changes is not None:
+        console.print(escape(changes), style="yellow", soft_wrap=True)
     table = Table("class", "precision", "recall", "F1", "images")
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
-        table.add_row(label, *values, str(confusion[index].sum()))
+        table.add_row(escape(label), *values, str(confusion[index].sum()))
     console.print(table)
-    matrix = Table("true \\ predicted", *test.classes)
+    matrix = Table("true \\ predicted", *map(escape, test.classes))
     for label, row in zip(test.classes, confusion, strict=True):
-        matrix.add_row(label, *map(str, row))
+        matrix.add_row(escape(label), *map(str, row))
     console.print(matrix)
-    save_figure(confusion_figure(confusion, test.classes), run / "confusion.png")
-    save_figure(mistakes_figure(test, softmax(logits)), run / "mistakes.png")
+    save_figure(confusion_figure(confusion, test.classes), opened.folder / "confusion.png")
+    save_figure(mistakes_figure(test, softmax(logits)), opened.folder / "mistakes.png")
     console.print(f"pictures: {run / 'confusion.png'}, {run / 'mistakes.png'}", soft_wrap=True)
 
 
-def source_name(data: dict[str, object]) -> str:
-    """The name under which a run's data set is loaded again."""
-    return str(data.get("source") or data["name"])
+def _test_data(run: "Run", data: str | None, data_dir: Path | None) -> "Dataset":
+    """The test images that were asked for, or those of the run."""
+    from fastcnn.data import load
+    from fastcnn.data.loading import NAMES
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.training.run import checksum
+
+    described, pictures = run.config["data"], run.normalisation.pictures
+    if data is not None:
+        return load(data, data_dir=data_dir, pictures=pictures)[1]
+    source, name = described.get("source"), described["name"]
+    if source is None and name not in NAMES:
+        raise ConfigurationError(
+            f"{run.folder}: trained in Python on {name}, which cannot be loaded again: give the "
+            "data with --data"
+        )
+    train, test = load(source or name, data_dir=data_dir, pictures=pictures)
+    kept = described.get("test_checksum")
+    same = checksum(test) == kept if kept is not None else checksum(train) == described["checksum"]
+    if source is None and not same:
+        raise ConfigurationError(
+            f"{run.folder}: trained in Python on {name}, and the data set of that name has other "
+            "images: give the data with --data"
+        )
+    return test

@@ -6,8 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fastcnn.cli.declared import ModelName
 from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.train import ModelName
 
 
 def scale(
@@ -71,7 +71,6 @@ def scale(
             if network is not None and network not in NETWORKS:
                 known = ", ".join(NETWORKS)
                 raise ConfigurationError(f"--network must be one of {known}, got {network!r}")
-        world.prepare_kernels()
         trained = MODELS[model.value](seed=0)
         share = world.threads()  # all processes together
         count = threads or share or 1

@@ -27,7 +27,8 @@ def serve(
     from fastcnn.training.run import Run
 
     opened = Run.open(run)
-    answers = Answers(opened.load_model(), opened.classes, run.name)
+    model = opened.load_model()
+    answers = Answers(model, opened.classes, opened.normalisation, run.name)
     try:
         server = make_server(answers, port)
     except OSError as error:

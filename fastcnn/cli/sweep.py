@@ -65,12 +65,15 @@ def sweep(
       fastcnn sweep lr=log:1e-3..0.3 momentum=0.5..0.95 epochs=2 --trials 50
     """
     from fastcnn.analysis.sweeps import sweep_figure
+    from fastcnn.cli.declared import as_words
     from fastcnn.data import load, load_default
     from fastcnn.errors import ConfigurationError
     from fastcnn.training.curves import save_figure
     from fastcnn.training.sweep import draw, grid, rank
     from fastcnn.training.sweep import sweep as run_sweep
 
+    if trials is None and seed != 0:
+        raise ConfigurationError("--seed has no effect without --trials: the whole grid is run")
     space = dict(parse_parameter(text) for text in parameters)
     settings = grid(space) if trials is None else draw(space, trials, seed)
     rank([], metric)
@@ -115,9 +118,7 @@ def sweep(
         )
         console.print(ranking(ranked[:SHOWN], varied, title))
         if ranked[0].status == "finished":
-            changes = ranked[0].recipe.changes()
-            options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in
-                               changes.items())  # fmt: skip
+            options = as_words(ranked[0].recipe)
             source = f"--data {data} " if data else ""
             console.print(f"best: fastcnn train {source}{options}", soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")

@@ -7,14 +7,16 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset, draw_digits
 from fastcnn.data.folders import read_folder
 from fastcnn.data.idx import read_idx, write_idx
-from fastcnn.data.images import read_image
+from fastcnn.data.images import read_image, read_picture
 from fastcnn.data.loading import load, load_default
+from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.table import read_csv
 
 __all__ = [
     "Augment",
     "Dataset",
+    "Pictures",
     "Preprocessing",
     "digits_dataset",
     "draw_digits",
@@ -27,6 +29,7 @@ __all__ = [
     "read_idx",
     "read_image",
     "read_npz",
+    "read_picture",
     "write_cifar10",
     "write_idx",
     "write_npz",

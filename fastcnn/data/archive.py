@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.data.arrays import as_image_sets, as_label_sets
+from fastcnn.data.arrays import as_image_sets, as_label_sets, as_text
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.npy import Archive
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
 
@@ -93,11 +93,6 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
     )
 
 
-def measure_normalisation(images: np.ndarray) -> Preprocessing:
-    """The conversion that gives each channel of training images mean 0 and deviation 1."""
-    return Preprocessing.measure(images)
-
-
 def _named(
     classes: tuple[str, ...], names: np.ndarray | None, suffix: str, path: Path
 ) -> tuple[str, ...]:
@@ -105,8 +100,8 @@ def _named(
     if names is None:
         fits = suffix.isdigit() and len(set(suffix)) == len(suffix) == len(classes)
         return tuple(suffix) if fits else classes
-    given = tuple(map(str, names.ravel().tolist()))
-    if names.dtype.kind != "U" or len(given) < len(classes) or len(set(given)) != len(given):
+    given = tuple(as_text(names.ravel(), f"{path}: classes").tolist())
+    if len(given) < len(classes) or len(set(given)) != len(given):
         raise DataError(
             f"{path}: classes must be {len(classes)} different names, got {names.dtype} of shape "
             f"{names.shape}"

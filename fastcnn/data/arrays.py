@@ -21,6 +21,8 @@ USUAL_CHANNELS = range(1, 5)
 MOST_CLASSES = 1_000
 #: Up to this, floating-point pixels are in 0..1; resampling passes the ends by a little.
 UNIT_MAXIMUM = 1.5
+#: Test images this many times larger than the training images are in other units.
+OTHER_UNITS = 50.0
 #: Bytes looked at in one go, so that temporary arrays stay small.
 BLOCK_BYTES = 2**22
 
@@ -91,11 +93,7 @@ def as_image_sets(
             )
     train, test = _channels_first(train, test, names, layout)
     scaled = _unit(train, names[0])
-    if scaled != 1.0:
-        log.warning("%s and %s hold numbers in 0..255: divided by 255", *names)
-        top = _range(test)[1]
-        if top <= UNIT_MAXIMUM:
-            log.warning("%s has no value above %.3g: is it in other units?", names[1], top)
+    _compare_units(train, test, names, scaled)
     first, second = (
         _converted(part, name, scaled) for part, name in zip((train, test), names, strict=True)
     )
@@ -177,7 +175,32 @@ def as_label_sets(
         raise DataError(
             f"{names[0]}: {len(one):,} labels from 0 to {count - 1:,} would make {count:,} classes"
         )
+    missing = np.flatnonzero(np.bincount(one, minlength=count) == 0)
+    if len(missing):
+        shown = ", ".join(map(str, missing[:10])) + ", ..." * (len(missing) > 10)
+        log.warning("%s: %s classes from 0 on, no sample of %s", names[0], count, shown)
     return one, two, tuple(map(str, range(count)))
+
+
+def as_text(words: np.ndarray, name: str) -> np.ndarray:
+    """An array of text or of UTF-8 as one of text.
+
+    Raises
+    ------
+    DataError
+        If it holds something else: numpy makes text of any numbers, and fails later.
+    """
+    if words.dtype.kind == "S":
+        try:
+            return np.char.decode(words, "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{name}: bytes that are not UTF-8 text") from None
+    if words.dtype.kind != "U":
+        raise DataError(f"{name}: must be text, got {words.dtype}")
+    characters = np.ascontiguousarray(words).view(np.uint32)
+    if (characters > 0x10FFFF).any() or ((characters >> 11) == 0xD800 >> 11).any():
+        raise DataError(f"{name}: not valid text")
+    return words
 
 
 def _is_one_hot(labels: np.ndarray) -> bool:
@@ -198,21 +221,12 @@ def _as_column(labels: np.ndarray, name: str) -> np.ndarray:
             raise DataError(f"{name}: labels of shape {labels.shape} are not one-hot rows")
         return labels.argmax(axis=1).astype(np.int64)
     labels = labels.reshape(-1)
-    if kind == "S":
-        try:
-            return np.char.decode(labels, "utf-8")
-        except UnicodeDecodeError:
-            raise DataError(f"{name}: labels are bytes that are not UTF-8 text") from None
-    if kind == "U":
-        try:
-            "".join(labels.tolist()).encode()
-        except ValueError:  # half of a surrogate pair, or a number that is not a character
-            raise DataError(f"{name}: labels are not valid text") from None
-        return labels
+    if kind in "US":
+        return as_text(labels, name)
     if kind == "b":
         return labels.astype(np.int64)
-    low, high = labels.min(), labels.max()
-    if not np.isfinite(low) or not np.isfinite(high) or (kind == "f" and (labels % 1).any()):
+    low, high = float(labels.min()), float(labels.max())
+    if not math.isfinite(low) or not math.isfinite(high) or (kind == "f" and (labels % 1).any()):
         raise DataError(f"{name}: labels must be whole numbers, got {labels.dtype} with fractions")
     if low < 0:
         raise DataError(f"{name}: labels must not be negative, got {low:g}")
@@ -249,6 +263,24 @@ def _unit(train: np.ndarray, name: str) -> float:
     if not math.isfinite(low) or not math.isfinite(high):
         raise DataError(f"{name}: images contain NaN or infinity")
     return 255.0 if low >= 0.0 and UNIT_MAXIMUM < high <= 255.0 else 1.0
+
+
+def _compare_units(
+    train: np.ndarray, test: np.ndarray, names: tuple[str, str], unit: float
+) -> None:
+    """Say what floating-point pixels are divided by; refuse test images in other units."""
+    if train.dtype.kind != "f":
+        return
+    (low, high), (_, top) = _range(train), _range(test)
+    if unit != 1.0:
+        log.warning("%s and %s hold numbers in 0..255: divided by 255", *names)
+        if top <= UNIT_MAXIMUM:
+            log.warning("%s has no value above %.3g: is it in other units?", names[1], top)
+    elif 0.0 < OTHER_UNITS * max(-low, high) < top < math.inf:
+        raise DataError(
+            f"{names[0]} lies in {low:.3g}..{high:.3g}, {names[1]} goes up to {top:.3g}: scale "
+            "both alike"
+        )
 
 
 def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:

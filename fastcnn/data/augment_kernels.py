@@ -8,7 +8,8 @@ C channels, H rows, W columns. Random numbers are those of
 import math
 
 import numpy as np
-from numba import njit
+
+from fastcnn.codegen import compiled, linked
 
 #: Counters of one image.
 DRAWS = 128
@@ -23,14 +24,14 @@ POINTS = 4
 RING = POINTS + 2
 
 
-@njit(cache=True, nogil=True)
+@linked
 def random_bits(key: np.uint64, counter: int) -> int:
     """What :func:`fastcnn.backends.counter_random.uniform_bits` gives for one counter."""
     value = _lowbias32(np.uint32(np.uint32(counter) ^ np.uint32(key & 0xFFFFFFFF)))
     return int(_lowbias32(np.uint32(value + np.uint32(key >> np.uint64(32)))))
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _lowbias32(value: np.uint32) -> np.uint32:
     value = np.uint32(value ^ (value >> np.uint32(16)))
     value = np.uint32(value * np.uint32(0x7FEB352D))
@@ -39,19 +40,18 @@ def _lowbias32(value: np.uint32) -> np.uint32:
     return np.uint32(value ^ (value >> np.uint32(16)))
 
 
-@njit(cache=True, nogil=True)
+@linked
 def uniform(key: np.uint64, counter: int) -> float:
     """A number in 0..1, 1 excluded."""
     return random_bits(key, counter) * 2.0**-32
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _whole(key: np.uint64, counter: int, largest: int) -> int:
     """A whole number from ``-largest`` to ``largest``."""
     return int(uniform(key, counter) * (2 * largest + 1)) - largest
 
 
-@njit(cache=True, nogil=True)
 def transform(
     images: np.ndarray,
     order: np.ndarray,
@@ -74,12 +74,27 @@ def transform(
         of a flip, crop in pixels, side of the cut-out square, and the value outside the image.
     out : ndarray, shape (len(order), C, H, W), of the type of ``images``
     """
-    shift, rotation, scale, elastic, flip, crop, cutout, fill = settings
     C, H, W = images.shape[1:]
-    splines = np.zeros((2, POINTS - 1, RING, 4), np.float32)
-    padded = np.full((C, H + 3, W + 3), np.float32(fill))
-    row_knots, row_shares = _knots(H)
-    knots, shares = _knots(W)
+    _transform(
+        images, order, first, last, key, settings, out,
+        np.zeros((2, POINTS - 1, RING, 4), np.float32), np.empty((2, RING, RING), np.float32),
+        np.full((C, (H + 3) * (W + 3)), settings[7], np.float32), *_knots(H), *_knots(W),
+        np.empty((2, W), np.float32), np.empty(W, np.uint32),
+    )  # fmt: skip
+
+
+@compiled(
+    "real[:,:,:,:]", "int64[:]", "int64", "int64", "uint64", "float64[:]", "out real[:,:,:,:]",
+    "out float32[:,:,:,:]", "out float32[:,:,:]", "out float32[:,:]", "int64[:]", "float32[:]",
+    "int64[:]", "float32[:]", "out float32[:,:]", "out uint32[:]",
+)  # fmt: skip
+def _transform(
+    images, order, first, last, key, settings, out, splines, field, padded, row_knots, row_shares,
+    knots, shares, line, place,
+):  # fmt: skip
+    shift, rotation, scale, elastic = settings[0], settings[1], settings[2], settings[3]
+    flip, crop, cutout, fill = settings[4], settings[5], settings[6], settings[7]
+    _, H, W = images.shape[1:]
     for k in range(first, last):
         start = order[k] * DRAWS
         down = _whole(key, start + ROW_SHIFT, int(shift))
@@ -94,10 +109,11 @@ def transform(
             factor = 1.0 + scale * (2.0 * uniform(key, start + SCALE) - 1.0)
             cos, sin = math.cos(angle) / factor, math.sin(angle) / factor
             if elastic > 0.0:
-                _draw_splines(key, start + ELASTIC, elastic, splines)
+                _draw_splines(key, start + ELASTIC, elastic, splines, field)
             _warp(
                 images[order[k]], out[k], down, right, mirror, np.float32(cos), np.float32(sin),
-                elastic > 0.0, splines, row_knots, row_shares, knots, shares, padded,
+                elastic > 0.0, splines, row_knots, row_shares, knots, shares, padded, line,
+                place, field[0, 0],
             )  # fmt: skip
         if cutout > 0.0:
             row = int(uniform(key, start + CUTOUT_ROW) * H)
@@ -105,7 +121,7 @@ def transform(
             _cut(out[k], row - int(cutout) // 2, column - int(cutout) // 2, int(cutout), fill)
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _move(
     image: np.ndarray, out: np.ndarray, down: int, right: int, mirror: bool, fill: float
 ) -> None:
@@ -128,13 +144,14 @@ def _move(
                     out[c, h, w] = image[c, source, w - right]
 
 
-@njit(cache=True, nogil=True)
-def _draw_splines(key: np.uint64, start: int, size: float, splines: np.ndarray) -> None:
+@linked
+def _draw_splines(
+    key: np.uint64, start: int, size: float, splines: np.ndarray, field: np.ndarray
+) -> None:
     """Cubics between control points with normal displacements, along each column of points.
 
     Normal numbers come two by two by Box and Muller's method.
     """
-    field = np.empty((2, RING, RING), np.float32)
     counter = start
     for i in range(RING):
         for j in range(RING):
@@ -146,21 +163,19 @@ def _draw_splines(key: np.uint64, start: int, size: float, splines: np.ndarray) 
     for axis in range(2):
         for j in range(RING):
             for i in range(POINTS - 1):
-                splines[axis, i, j] = _spline(field[axis, j], i)
+                k0, k1, k2, k3 = _spline(field[axis, j], i)
+                splines[axis, i, j, 0], splines[axis, i, j, 1] = k0, k1
+                splines[axis, i, j, 2], splines[axis, i, j, 3] = k2, k3
 
 
-@njit(cache=True, nogil=True)
 def _knots(size: int) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel along a side the control point before it, and the share behind that."""
-    before, share = np.empty(size, np.int64), np.empty(size, np.float32)
-    for i in range(size):
-        place = i * (POINTS - 1) / max(size - 1, 1)
-        before[i] = min(int(place), POINTS - 2)
-        share[i] = place - before[i]
-    return before, share
+    place = np.arange(size) * (POINTS - 1) / max(size - 1, 1)
+    before = np.minimum(place.astype(np.int64), POINTS - 2)
+    return before, (place - before).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _spline(points: np.ndarray, i: int) -> tuple[float, float, float, float]:
     """Coefficients of Catmull and Rom's cubic between the points ``i + 1`` and ``i + 2``."""
     half = np.float32(0.5)
@@ -169,15 +184,19 @@ def _spline(points: np.ndarray, i: int) -> tuple[float, float, float, float]:
     return b, half * (c - a), bend, np.float32(1.5) * (b - c) + half * (d - a)
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _bend(
-    splines: np.ndarray, t: float, knots: np.ndarray, shares: np.ndarray, out: np.ndarray
+    splines: np.ndarray,
+    t: float,
+    knots: np.ndarray,
+    shares: np.ndarray,
+    out: np.ndarray,
+    points: np.ndarray,
 ) -> None:
     """Add one axis of an elastic displacement to the places of a row's pixels.
 
     ``t`` is where the row lies between control points; ``knots`` and ``shares`` say it of pixels.
     """
-    points = np.empty(RING, np.float32)
     for j in range(RING):
         k0, k1, k2, k3 = splines[j, 0], splines[j, 1], splines[j, 2], splines[j, 3]
         points[j] = k0 + t * (k1 + t * (k2 + t * k3))
@@ -194,7 +213,7 @@ def _bend(
         first = last
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _warp(
     image: np.ndarray,
     out: np.ndarray,
@@ -210,6 +229,9 @@ def _warp(
     knots: np.ndarray,
     shares: np.ndarray,
     padded: np.ndarray,
+    line: np.ndarray,
+    place: np.ndarray,
+    points: np.ndarray,
 ) -> None:
     """Take each pixel of the result from where it comes from, between four pixels of the image.
 
@@ -223,13 +245,12 @@ def _warp(
     for c in range(C):
         for h in range(H):
             for w in range(W):
-                padded[c, h + 1, w + 1] = image[c, h, w]
+                padded[c, (h + 1) * (W + 3) + w + 1] = image[c, h, w]
     stride = np.float32(W + 3)
     middle_h, middle_w = np.float32((H - 1) * 0.5), np.float32((W - 1) * 0.5)
     limit_h, limit_w = np.float32(H + 1), np.float32(W + 1)
     sign = np.float32(-1) if mirror else one
-    from_h, from_w = np.empty(W, np.float32), np.empty(W, np.float32)
-    place = np.empty(W, np.uint32)
+    from_h, from_w = line[0], line[1]
     for h in range(H):
         dh = np.float32(h - down) - middle_h
         base_h, base_w = middle_h + cos * dh + one, middle_w - sin * dh + one
@@ -239,8 +260,8 @@ def _warp(
             from_w[w] = base_w + cos * dw
         if bends:
             i, t = row_knots[h], row_shares[h]
-            _bend(splines[0, i], t, knots, shares, from_h)
-            _bend(splines[1, i], t, knots, shares, from_w)
+            _bend(splines[0, i], t, knots, shares, from_h, points)
+            _bend(splines[1, i], t, knots, shares, from_w, points)
         for w in range(W):
             y = min(max(from_h[w], zero), limit_h)
             x = min(max(from_w[w], zero), limit_w)
@@ -248,7 +269,7 @@ def _warp(
             place[w] = np.uint32(np.int32(whole_h * stride + whole_w))
             from_h[w], from_w[w] = y - whole_h, x - whole_w
         for c in range(C):
-            plane, result = padded[c].reshape(-1), out[c, h]
+            plane, result = padded[c], out[c, h]
             for w in range(W):
                 p = place[w]
                 a0, a1 = plane[p], plane[p + np.uint32(1)]
@@ -257,7 +278,7 @@ def _warp(
                 result[w] = top + from_h[w] * (bottom - top) + rounding
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _cut(out: np.ndarray, row: int, column: int, side: int, fill: float) -> None:
     C, H, W = out.shape
     for c in range(C):
@@ -266,7 +287,7 @@ def _cut(out: np.ndarray, row: int, column: int, side: int, fill: float) -> None
                 out[c, h, w] = fill
 
 
-@njit(cache=True, nogil=True)
+@compiled("int64[:]", "int64", "uint64", "float64", "out int64[:]", "out float32[:]")
 def draw_partners(
     order: np.ndarray,
     count: int,
@@ -294,13 +315,18 @@ def draw_partners(
                 break
 
 
-@njit(cache=True, nogil=True)
 def blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
     """Mix other images into the first, in place."""
+    size = images[0].size if len(images) else 0
+    _blend(images.reshape(len(images), size), others.reshape(len(images), size), shares)
+
+
+@compiled("out real[:,:]", "real[:,:]", "float32[:]")
+def _blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
     rounding = np.float32(0.5) if images.itemsize == 1 else np.float32(0)  # bytes are cut off
     for k in range(len(images)):
         share = np.float32(shares[k])
-        first, second = images[k].reshape(-1), others[k].reshape(-1)
+        first, second = images[k], others[k]
         for i in range(first.size):
             other = np.float32(second[i])
             first[i] = other + share * (np.float32(first[i]) - other) + rounding

@@ -91,20 +91,51 @@ PREPROCESSING = {
 }
 
 
-def cifar_name(path: str | Path) -> str | None:
-    """``cifar10`` or ``cifar100``, if a path is a folder or an archive of one of them.
+def is_cifar(path: str | Path, name: str | None = None) -> bool:
+    """Whether a path is a folder of CIFAR-10's or CIFAR-100's files, or looks like an archive.
 
-    An archive is told by its name's end; which of the two it holds, by its content. Other archives
-    are refused when they are read.
+    Parameters
+    ----------
+    path : path
+    name : {"cifar10", "cifar100"}, optional
+        The one that it has to be; an archive's content is not looked at.
     """
     path = expanded(path)
     if path.is_dir():
-        for name, forms in FORMS.items():
-            if any(all((path / file).is_file() for file in form.files[-2:]) for form in forms):
-                return name
-    elif path.name.endswith(SUFFIXES) and path.exists():
-        return "cifar100" if "100" in path.name else "cifar10"
-    return None
+        return any(all((path / file).is_file() for file in one.files[-2:]) for one in _forms(name))
+    return path.name.endswith(SUFFIXES) and path.exists()
+
+
+def read_cifar(path: str | Path, name: str | None = None) -> tuple[Dataset, Dataset]:
+    """Training and test sets of ``cifar10`` or ``cifar100``, whichever a folder or archive holds.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, corrupt or truncated.
+    """
+    path = expanded(path)
+    forms = _forms(name)
+    wanted = {file for form in forms for file in (*form.files, form.names)}
+    contents = _from_folder(path, wanted) if path.is_dir() else _from_archive(path, wanted)
+    # The form of which most is there: its missing files are named.
+    form = max(forms, key=lambda one: sum(file in contents for file in one.files) / len(one.files))
+    missing = [file for file in form.files if file not in contents]
+    if missing:
+        raise DataError(f"{path}: {', '.join(missing)} missing")
+    parts = {file: _parse(contents[file], form, f"{path}: {file}") for file in form.files}
+    classes = _class_names(contents.get(form.names), form, f"{path}: {form.names}")
+    images = np.concatenate([parts[file][0] for file in form.train])
+    labels = np.concatenate([parts[file][1] for file in form.train])
+    name = f"cifar{form.classes}"
+    return (
+        Dataset(images, labels, classes, PREPROCESSING[name], name),
+        Dataset(*parts[form.test], classes, PREPROCESSING[name], name),
+    )
+
+
+def _forms(name: str | None) -> tuple[Form, ...]:
+    return FORMS[name] if name else (*FORMS["cifar10"], *FORMS["cifar100"])
 
 
 def read_cifar10(path: str | Path) -> tuple[Dataset, Dataset]:
@@ -123,7 +154,7 @@ def read_cifar10(path: str | Path) -> tuple[Dataset, Dataset]:
     DataError
         If a file is missing, corrupt or truncated.
     """
-    return _read(path, "cifar10")
+    return read_cifar(path, "cifar10")
 
 
 def read_cifar100(path: str | Path) -> tuple[Dataset, Dataset]:
@@ -140,27 +171,7 @@ def read_cifar100(path: str | Path) -> tuple[Dataset, Dataset]:
     DataError
         If a file is missing, corrupt or truncated.
     """
-    return _read(path, "cifar100")
-
-
-def _read(path: str | Path, name: str) -> tuple[Dataset, Dataset]:
-    path = expanded(path)
-    forms = FORMS[name]
-    wanted = {file for form in forms for file in (*form.files, form.names)}
-    contents = _from_folder(path, wanted) if path.is_dir() else _from_archive(path, wanted)
-    # The form of which most is there: its missing files are named.
-    form = max(forms, key=lambda one: sum(file in contents for file in one.files) / len(one.files))
-    missing = [file for file in form.files if file not in contents]
-    if missing:
-        raise DataError(f"{path}: {', '.join(missing)} missing")
-    parts = {file: _parse(contents[file], form, f"{path}: {file}") for file in form.files}
-    classes = _class_names(contents.get(form.names), form, f"{path}: {form.names}")
-    images = np.concatenate([parts[file][0] for file in form.train])
-    labels = np.concatenate([parts[file][1] for file in form.train])
-    return (
-        Dataset(images, labels, classes, PREPROCESSING[name], name),
-        Dataset(*parts[form.test], classes, PREPROCESSING[name], name),
-    )
+    return read_cifar(path, "cifar100")
 
 
 def _parse(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndarray]:

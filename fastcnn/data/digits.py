@@ -8,7 +8,7 @@ with a pen of random width; noise and blur vary. Sizes and centring follow MNIST
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.errors import ConfigurationError
 
 SIZE = 28
@@ -147,7 +147,7 @@ def digits_dataset(
     images, labels = draw_digits(train + test, classes=classes, seed=seed)
     lookup = np.full(10, -1, np.int64)
     lookup[list(classes)] = np.arange(len(classes))
-    preprocessing = Preprocessing.measure(images[:train])
+    preprocessing = measure_normalisation(images[:train])
     names = tuple(str(digit) for digit in classes)
     name = "digits" + ("" if len(classes) == 10 else "".join(names))
     first, second = (

@@ -4,15 +4,16 @@ import logging
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.images import SUFFIXES, picture_shape, read_image
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.images import SUFFIXES, picture_shape, read_picture
+from fastcnn.data.pictures import Pictures
+from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory
 from fastcnn.data.split import held_out, normalised_name
 from fastcnn.errors import DataError
@@ -45,15 +46,25 @@ class Found:
     passed: Counter[str] = field(default_factory=Counter)
 
 
-def read_folder(folder: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
+def read_folder(
+    folder: str | Path, seed: int = 0, *, pictures: Pictures | None = None
+) -> tuple[Dataset, Dataset]:
     """Read a folder of class subfolders as training and test sets.
 
     ``folder/train/CLASS/*.png`` and ``folder/test/CLASS/*.png`` (or ``val``), or
     ``folder/CLASS/*.png``: of these about 15 % become the test set, each picture by a hash of its
     path within the folder, so that further pictures move no other. Pictures in deeper subfolders
     belong to the class. Hidden files, folders of tools (``__MACOSX``, ``@eaDir``, ...), other files
-    and folders without pictures are passed over, counted and logged. All pictures take the size and
-    colour of the first.
+    and folders without pictures are passed over, counted and logged.
+
+    Parameters
+    ----------
+    folder : path
+    seed : int
+        Of the division into training and test set.
+    pictures : Pictures, optional
+        The rule by which pictures are read, such as ``model.preprocessing.pictures`` of a trained
+        model. By default all are stretched to the size of the first, and grey if it is.
 
     Returns
     -------
@@ -69,7 +80,7 @@ def read_folder(folder: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
     split = _split_folders(folder)
     found = [scan(part) for part in split or (folder,)]
     classes = _classes(folder, found)
-    shape = picture_shape(found[0].classes[classes[0]][0][1])
+    rule = pictures or Pictures(picture_shape(found[0].classes[classes[0]][0][1]), "stretch")
     if split:
         listed = [
             _listed(one, classes, f"{root.name}/") for one, root in zip(found, split, strict=True)
@@ -79,8 +90,11 @@ def read_folder(folder: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
         held = held_out([name for name, _, _ in everything], seed)
         listed = [[everything[index] for index in np.flatnonzero(part)] for part in (~held, held)]
     _report(folder, found, classes, listed)
-    images = [_read(folder, part, shape) for part in listed]
-    preprocessing = Preprocessing.measure(images[0])
+    images = _read(folder, listed, rule)
+    preprocessing = replace(
+        measure_normalisation(images[0]),
+        pictures=pictures or Pictures.like(images[0], from_files=True),
+    )
     train, test = (
         Dataset(
             pixels, np.array([label for _, label, _ in part], np.int64), classes, preprocessing,
@@ -267,11 +281,22 @@ def _report(
 
 
 def _read(
-    folder: Path, listed: list[tuple[str, int, Path]], shape: tuple[int, int, int]
-) -> np.ndarray:
-    size = len(listed) * int(np.prod(shape))
-    check_memory(f"{folder}: {len(listed):,} pictures of {shape[2]} x {shape[1]} pixels", size)
-    images = np.empty((len(listed), *shape), np.uint8)
-    for index, (_, _, path) in enumerate(listed):
-        images[index] = read_image(path, shape, invert=False)
-    return images
+    folder: Path, listed: list[list[tuple[str, int, Path]]], rule: Pictures
+) -> list[np.ndarray]:
+    """The pictures of each part; what was done to some of them is logged."""
+    channels, height, width = rule.shape
+    count = sum(map(len, listed))
+    check_memory(f"{folder}: {count:,} pictures of {width} x {height} pixels",
+                 count * channels * height * width)  # fmt: skip
+    parts, done = [], Counter[str]()
+    for part in listed:
+        images = np.empty((len(part), *rule.shape), np.uint8)
+        for index, (_, _, path) in enumerate(part):
+            picture = read_picture(path, rule)
+            images[index] = picture.pixels
+            done.update(picture.done)
+        parts.append(images)
+    if done:
+        changes = "; ".join(f"{number:,}: {change}" for change, number in done.most_common())
+        log.warning("%s: of %s pictures %s", folder, f"{count:,}", changes)
+    return parts

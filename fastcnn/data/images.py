@@ -1,24 +1,100 @@
-"""Image files."""
+"""Picture files: one decoder, from whatever they hold to upright pixels of eight bits."""
 
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastcnn.data.pictures import Pictures
+from fastcnn.data.reading import read_bytes, regular_file
 from fastcnn.errors import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+#: What Pillow may take a file for, whatever its name is: it knows others, such as PostScript, which
+#: it hands to another program.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+#: Pixels of a picture, and of one of its sides, at most: small files unpack to gigabytes.
+MAX_PIXELS, MAX_SIDE = 64_000_000, 2**15
+#: Bytes of a file at most: those of so many pixels that are not compressed.
+MAX_BYTES = 8 * MAX_PIXELS
+#: Sides longer than this are made shorter before anything else is done with a picture.
+LARGE = 1024
+#: What a pixel of each of Pillow's modes of one deep channel is at most.
+DEEP = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535, "I": 65535, "F": 1}
+GREY = {"1", "L", "LA", *DEEP}
+MODES = GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+#: How far apart the channels of a coloured pixel are; JPEG makes grey ones differ a little.
+COLOURED = 24
+COLOURS_LOST = "colours read as grey"
+#: TIFF's tag for the bits of a pixel, and that of the orientation in all formats.
+BITS, ORIENTATION = 258, 0x0112
 
 
-def read_image(path: str | Path, shape: tuple[int, ...], *, invert: bool | None = None) -> Any:
-    """Read one picture as bytes of shape (C, H, W).
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a sample of a network.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (C, H, W)
+    done : tuple of str
+        What was done to it, in words.
+    """
+
+    pixels: np.ndarray
+    done: tuple[str, ...]
+
+
+def read_picture(
+    source: str | Path | bytes,
+    pictures: Pictures,
+    *,
+    invert: bool | None = None,
+    most_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Read one picture by a network's rule.
+
+    Parameters
+    ----------
+    source : path or bytes
+        A PNG, JPEG, WebP, GIF, BMP or TIFF file, or its content. The content decides, not the
+        suffix.
+    pictures : Pictures
+        The rule, as from ``model.preprocessing.pictures``.
+    invert : bool, optional
+        Whether to exchange black and white; by default as the rule says.
+    most_pixels : int
+        Larger pictures are refused.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    DataError
+        If the file is missing, not a picture of these formats, damaged, or too large, or has
+        numbers that are not pixels.
+    """
+    pixels, notes = decode(source, pictures.shape, most_pixels)
+    pixels, done = pictures.apply(pixels, invert)
+    return Picture(pixels, (*notes, *done))
+
+
+def read_image(
+    path: str | Path, shape: tuple[int, ...], *, invert: bool | None = None
+) -> np.ndarray:
+    """Read one picture as bytes of shape (C, H, W), stretched to that size.
 
     Parameters
     ----------
     path : path
-        PNG, JPEG or another format that Pillow knows.
+        A PNG, JPEG, WebP, GIF, BMP or TIFF file of 1 to 32 bits; 16 bits are scaled to 8, and
+        floating-point pixels are in 0..1. It is turned upright; transparent areas become white.
     shape : tuple of int
-        Wanted (C, H, W), C being 1 (grey) or 3 (RGB); the picture is resized.
+        Wanted (C, H, W), C being 1 (grey) or 3 (RGB).
     invert : bool, optional
         Whether to exchange black and white. By default a grey picture whose border is bright
         (dark ink on paper) is inverted, since digits are trained bright on dark.
@@ -30,58 +106,179 @@ def read_image(path: str | Path, shape: tuple[int, ...], *, invert: bool | None 
     Raises
     ------
     DataError
-        If the file is missing, no image, truncated, or too large to be one.
+        If the file is missing, not a picture of these formats, damaged, or too large, or has
+        numbers that are not pixels.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise DataError(f"pictures have 1 or 3 channels, the model takes {channels}")
-    try:
-        with Image.open(path) as file:
-            picture = _flattened(file, "L" if channels == 1 else "RGB")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from None
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture, np.uint8)
-    if channels == 1:
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        if invert if invert is not None else np.median(border) > 127:
-            pixels = 255 - pixels
-        return pixels[None].copy()
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise DataError(f"pictures have shape (1, H, W) or (3, H, W), not {tuple(shape)}")
+    channels, height, width = (int(size) for size in shape)
+    paper: Any = "dark" if channels == 1 else None
+    rule = Pictures((channels, height, width), "stretch", paper, inverts=channels == 1)
+    return read_picture(path, rule, invert=invert).pixels
 
 
 def picture_shape(path: str | Path) -> tuple[int, int, int]:
-    """Channels (1 for grey, else 3), height and width of a picture.
+    """Channels (1 for grey, else 3), height and width of an upright picture.
 
     Raises
     ------
     DataError
-        If it cannot be read.
+        As for :func:`read_image`.
+    """
+    picture, _ = _opened(path, MAX_PIXELS)
+    return (1 if picture.mode in ("L", "LA") else 3, picture.height, picture.width)
+
+
+def decode(
+    source: str | Path | bytes,
+    shape: tuple[int, int, int],
+    most_pixels: int = MAX_PIXELS,
+) -> tuple[np.ndarray, list[str]]:
+    """The upright pixels of a picture on white paper, and what was lost, in words.
+
+    Parameters
+    ----------
+    source : path or bytes
+    shape : tuple of int
+        (C, H, W) of the network: C decides between grey and colour, and a picture that is larger
+        than 1,024 pixels and than twice H x W is made smaller by a whole factor.
+    most_pixels : int
+
+    Returns
+    -------
+    ndarray of uint8, shape (C, h, w)
+    list of str
+
+    Raises
+    ------
+    DataError
+        As for :func:`read_picture`.
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as file:
-            grey = file.mode in ("1", "L", "I", "I;16", "LA")
-            return (1 if grey else 3, file.height, file.width)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from None
-
-
-def _flattened(file: Any, mode: str) -> Any:
-    """Convert to a mode, with transparent areas white as on paper."""
-    from PIL import Image, ImageOps
-
-    picture = ImageOps.exif_transpose(file)
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
+    channels, height, width = shape
+    picture, notes = _opened(source, most_pixels)
+    smaller = min(
+        max(picture.size) // LARGE,
+        max(1, min(picture.width // (2 * width), picture.height // (2 * height))),
+    )
+    if smaller > 1:
+        picture = picture.reduce(smaller)
+    if picture.mode in ("LA", "RGBA"):
         paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture)
-    return picture.convert(mode)
+        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
+    if channels == 1 and picture.mode != "L" and _is_coloured(picture):
+        notes.append(COLOURS_LOST)
+    pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), np.uint8)
+    pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels), notes
+
+
+def _is_coloured(picture: Any) -> bool:
+    red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int16), 2, 0)
+    return bool(max(np.abs(red - green).max(), np.abs(green - blue).max()) > COLOURED)
+
+
+def _opened(source: str | Path | bytes, most_pixels: int) -> tuple[Any, list[str]]:
+    """An upright Pillow image of mode L, LA, RGB or RGBA, and notes."""
+    from PIL import Image, UnidentifiedImageError
+
+    # By its path Pillow would map a TIFF into memory, and then turn it wrongly.
+    name, content = ("the picture", source) if isinstance(source, bytes) else _content(source)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            _check(opened, name, most_pixels)
+            frames = getattr(opened, "n_frames", 1)
+            opened.load()
+            picture = _turned(_eight_bits(opened, name), _orientation(opened))
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"{name}: not a picture of the formats {', '.join(FORMATS)}") from None
+    except Exception as error:  # what damaged files make decoders raise has no common base
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{name}: damaged, cannot be read as a picture ({reason})") from None
+    return picture, [f"the first of {frames} frames"] if frames > 1 else []
+
+
+def _content(path: str | Path) -> tuple[str, bytes]:
+    """A file's name and content."""
+    file = regular_file(path)
+    if file.stat().st_size > MAX_BYTES:
+        raise DataError(f"{file}: has more than {MAX_BYTES:,} bytes, too many for a picture")
+    return str(file), read_bytes(file)
+
+
+def _check(opened: Any, name: str, most_pixels: int) -> None:
+    """Refuse a picture by its header, before its pixels take memory."""
+    width, height = opened.size
+    if width * height > most_pixels or max(width, height) > MAX_SIDE:
+        raise DataError(
+            f"{name}: {width:,} x {height:,} pixels are too many, at most {most_pixels:,} and "
+            f"{MAX_SIDE:,} a side"
+        )
+    if min(width, height) < 1:
+        raise DataError(f"{name}: has no pixels")
+    if opened.mode not in MODES:
+        raise DataError(f"{name}: pictures of mode {opened.mode} are not supported")
+
+
+def _eight_bits(opened: Any, name: str) -> Any:
+    """The picture in mode L, LA, RGB or RGBA."""
+    from PIL import Image
+
+    mode, transparent = opened.mode, opened.info.get("transparency")
+    if mode in DEEP:
+        values = np.asarray(opened)
+        most = _largest(opened, mode)
+        if not (values.min() >= 0 and values.max() <= most):  # NaN is neither
+            raise DataError(
+                f"{name}: pixels of mode {mode} must lie in 0..{most}, got "
+                f"{values.min():g}..{values.max():g}"
+            )
+        grey = Image.fromarray(np.rint(values * (255.0 / most)).astype(np.uint8))
+        if isinstance(transparent, int):
+            alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+            grey.putalpha(Image.fromarray(alpha))
+        return grey
+    if mode == "P" and transparent is None:
+        colours = np.reshape(opened.getpalette("RGB"), (-1, 3))
+        used = np.flatnonzero(opened.histogram()[: len(colours)])
+        is_grey = bool((colours[used] == colours[used, :1]).all())
+        return opened.convert("L" if is_grey else "RGB")
+    if transparent is not None or mode in ("P", "PA", "RGBa"):
+        return opened.convert("LA" if mode in ("1", "L") else "RGBA")
+    if mode in ("L", "LA", "RGB", "RGBA"):
+        return opened.copy()
+    return opened.convert("L" if mode == "1" else "RGB")
+
+
+def _largest(opened: Any, mode: str) -> int:
+    """What a white pixel of a deep mode is."""
+    bits = getattr(opened, "tag_v2", {}).get(BITS)
+    if mode.startswith("I;16") and bits and 8 < bits[0] < 16:
+        return 2 ** int(bits[0]) - 1
+    return DEEP[mode]
+
+
+def _orientation(opened: Any) -> int:
+    """How a loaded picture lies; 1, upright, where its EXIF data are damaged."""
+    try:
+        return int(opened.getexif().get(ORIENTATION, 1))
+    except Exception:  # a picture is not worse for unreadable remarks
+        return 1
+
+
+def _turned(picture: Any, orientation: int) -> Any:
+    from PIL.Image import Transpose
+
+    method = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(orientation)
+    return picture if method is None else picture.transpose(method)

@@ -1,5 +1,6 @@
 """Data sets by name or from a path."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset
 from fastcnn.data.folders import read_folder
+from fastcnn.data.pictures import Pictures
 from fastcnn.data.reading import regular_file
 from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, load_cifar, load_source
 from fastcnn.data.table import read_csv
@@ -27,6 +29,7 @@ def load(
     layout: str | None = None,
     seed: int = 0,
     progress: bool = False,
+    pictures: Pictures | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Training and test sets by name or from a path.
 
@@ -51,6 +54,8 @@ def load(
         For drawn digits and for splitting a folder or a CSV file.
     progress : bool
         Show a bar while downloading.
+    pictures : Pictures, optional
+        The rule by which the pictures of a folder are read: that of a trained model, say.
 
     Raises
     ------
@@ -59,7 +64,9 @@ def load(
     ConfigurationError
         If an option is given that does nothing for this data set.
     """
-    text = str(name)
+    if not isinstance(name, (str, os.PathLike)):
+        raise ConfigurationError(f"a data set must be a name or a path, got {name!r}")
+    text = os.fspath(name)
     named = text in NAMES and not text.startswith("digits")
     _check_options(text, named, data_dir, validation_split, layout)
     if text in ("mnist", "mnist012", "fashion_mnist"):
@@ -73,7 +80,7 @@ def load(
         digits = (0, 1, 2) if text == "digits012" else tuple(range(10))
         train, test = digits_dataset(classes=digits, seed=seed)
     else:
-        train, test = _load_path(text, layout, seed)
+        train, test = _load_path(text, layout, seed, pictures)
     if classes is not None:
         train, test = train.select_classes(classes), test.select_classes(classes)
     return train, test
@@ -117,18 +124,19 @@ def _check_options(
         raise ConfigurationError(f"layout is for .npz files, not for {text!r}")
 
 
-def _load_path(text: str, layout: str | None, seed: int) -> tuple[Dataset, Dataset]:
+def _load_path(
+    text: str, layout: str | None, seed: int, pictures: Pictures | None
+) -> tuple[Dataset, Dataset]:
     path = expanded(text)
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):  # which takes any text
         raise DataError(
             f"no data set named {text!r}, and no such file: give one of {', '.join(NAMES)}, an "
             ".npz file, a .csv file with columns label,pixel0,..., or a folder of class subfolders"
         )
-    name = cifar.cifar_name(path)
-    if name is not None:
-        return cifar.read_cifar10(path) if name == "cifar10" else cifar.read_cifar100(path)
+    if cifar.is_cifar(path):
+        return cifar.read_cifar(path)
     if path.is_dir():
-        return read_folder(path, seed)
+        return read_folder(path, seed, pictures=pictures)
     path = regular_file(path)
     if path.suffix.lower() == ".csv":
         return read_csv(path, seed)

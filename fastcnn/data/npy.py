@@ -60,7 +60,9 @@ class Archive:
             with self._zip.open(member) as file:
                 start, shape, fortran, dtype = _header(file.read(MOST_HEADER_BYTES), where)
                 size = math.prod(shape) * dtype.itemsize
-                if size != member.file_size - start or size == 0:
+                if size == 0:
+                    raise DataError(f"{where}: holds nothing: its shape is {shape}")
+                if size != member.file_size - start:
                     raise DataError(
                         f"{where}: its header says {dtype} of shape {shape}, {size:,} bytes, but "
                         f"{member.file_size - start:,} follow"

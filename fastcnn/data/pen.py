@@ -1,10 +1,11 @@
-"""Draws pen paths as anti-aliased strokes; apart, so that numba is loaded only when needed."""
+"""Draws pen paths as anti-aliased strokes."""
 
 import numpy as np
-from numba import njit
+
+from fastcnn.codegen import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled("float64[:,:,:]", "bool[:,:]", "float64[:]", "float64[:]", "out float32[:,:,:]")
 def _draw(
     paths: np.ndarray,
     pen_down: np.ndarray,

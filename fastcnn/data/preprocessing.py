@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from fastcnn.data.pictures import Pictures
 from fastcnn.errors import ConfigurationError, DataError
 
 #: The name under which files keep a preprocessing.
@@ -42,6 +43,8 @@ class Preprocessing:
         The type of the samples that the model was trained on; None before training.
     bounds : tuple of float, optional
         The smallest and the largest value of floating-point training samples.
+    pictures : Pictures, optional
+        The rule by which picture files become samples; None where they cannot, or before training.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     trained_on: str | None = None
     bounds: tuple[float, float] | None = None
+    pictures: Pictures | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "bounds"):
@@ -87,38 +91,21 @@ class Preprocessing:
             len(self.bounds) == 2 and self.bounds[0] <= self.bounds[1]
         ):
             raise ConfigurationError(f"preprocessing: bounds must be (low, high): {self.bounds}")
+        if self.pictures is not None and not isinstance(self.pictures, Pictures):
+            raise ConfigurationError(f"preprocessing: not a rule for pictures: {self.pictures!r}")
 
     # -- making ------------------------------------------------------------------------------
-
-    @classmethod
-    def measure(cls, samples: np.ndarray) -> "Preprocessing":
-        """Mean and standard deviation of each channel of samples (N, C, ...), in float64.
-
-        A channel whose values are all equal keeps the standard deviation 1.
-        """
-        axes = (0, *range(2, samples.ndim))
-        unit = BYTE if samples.dtype == np.uint8 else 1.0
-        count = samples.size // samples.shape[1]
-        mean = np.zeros(samples.shape[1])
-        for part in _blocks(samples):
-            mean += part.sum(axis=axes, dtype=np.float64)
-        mean /= count
-        square = np.zeros_like(mean)
-        for part in _blocks(samples):
-            distance = part - _by_channel(mean, samples.ndim)
-            distance *= distance
-            square += distance.sum(axis=axes)
-        std = np.sqrt(square / count)
-        # All values equal: what is left is the mean's rounding error.
-        std[std <= 8 * np.finfo(np.float64).eps * np.abs(mean)] = unit
-        return cls(tuple((mean / unit).tolist()), tuple((std / unit).tolist()))
 
     def trained(self, samples: np.ndarray) -> "Preprocessing":
         """This, as the conversion of a model that is trained on these samples."""
         if samples.dtype == np.uint8:
-            return replace(self, trained_on="uint8", bounds=None)
-        bounds = (float(samples.min()), float(samples.max()))
-        return replace(self, trained_on="float", bounds=bounds)
+            made = replace(self, trained_on="uint8", bounds=None)
+        else:
+            bounds = (float(samples.min()), float(samples.max()))
+            made = replace(self, trained_on="float", bounds=bounds)
+        if made.pictures is None and made.takes_bytes and Pictures.fits(samples.shape[1:]):
+            return replace(made, pictures=Pictures.like(samples))
+        return made
 
     @classmethod
     def from_dict(cls, values: Any) -> "Preprocessing":
@@ -134,13 +121,19 @@ class Preprocessing:
             raise ConfigurationError(
                 f"preprocessing must be a table with {', '.join(known)}, got {values!r}"
             )
-        return cls(**values)
+        pictures = values.get("pictures")
+        return cls(
+            **{**values, "pictures": None if pictures is None else Pictures.from_dict(pictures)}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as JSON files hold them."""
         return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "trained_on": self.trained_on,
+            "bounds": None if self.bounds is None else list(self.bounds),
+            "pictures": None if self.pictures is None else self.pictures.to_dict(),
         }
 
     @classmethod
@@ -176,6 +169,33 @@ class Preprocessing:
         if self.trained_on != "float":
             return True
         return self.bounds is not None and 0.0 <= self.bounds[0] <= self.bounds[1] <= 1.0
+
+    def rule_for_pictures(self, input_shape: tuple[int, ...] | None) -> Pictures:
+        """The rule by which pictures become samples of a model.
+
+        Raises
+        ------
+        DataError
+            If they cannot; the message says why.
+        """
+        if self.pictures is not None:
+            return self.pictures
+        if input_shape is None or not Pictures.fits(input_shape):
+            raise DataError(
+                f"the network takes samples of shape {input_shape}, which are not pictures"
+            )
+        if self.trained_on == "float":
+            assert self.bounds is not None
+            low, high = self.bounds
+            raise DataError(
+                f"the network was trained on numbers in {low:.4g}..{high:.4g}, and nothing says "
+                "how pixels become such: train on bytes or on numbers in 0..1, or predict from "
+                "Python"
+            )
+        raise DataError(
+            "the network was not trained by fit: nothing says how pictures become its input; set "
+            "model.preprocessing"
+        )
 
     def describe(self) -> str:
         """One line in words."""
@@ -290,6 +310,29 @@ class Preprocessing:
         if len(self.mean) != channels:
             raise DataError(f"preprocessing has {len(self.mean)} channels, samples have {channels}")
         return np.array(self.mean), np.array(self.std)
+
+
+def measure_normalisation(samples: np.ndarray) -> Preprocessing:
+    """The preprocessing that brings each channel of samples (N, C, ...) to mean 0 and deviation 1.
+
+    Measured in float64; a channel whose values are all equal keeps its deviation.
+    """
+    axes = (0, *range(2, samples.ndim))
+    unit = BYTE if samples.dtype == np.uint8 else 1.0
+    count = samples.size // samples.shape[1]
+    mean = np.zeros(samples.shape[1])
+    for part in _blocks(samples):
+        mean += part.sum(axis=axes, dtype=np.float64)
+    mean /= count
+    square = np.zeros_like(mean)
+    for part in _blocks(samples):
+        distance = part - _by_channel(mean, samples.ndim)
+        distance *= distance
+        square += distance.sum(axis=axes)
+    std = np.sqrt(square / count)
+    # All values equal: what is left is the mean's rounding error.
+    std[std <= 8 * np.finfo(np.float64).eps * np.abs(mean)] = unit
+    return Preprocessing(tuple((mean / unit).tolist()), tuple((std / unit).tolist()))
 
 
 def _is_number(value: Any) -> bool:

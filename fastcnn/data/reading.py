@@ -14,8 +14,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 #: Bytes that any compressed file may unpack to, however small it is.
 FREE_BYTES = 256 * 2**20
 #: How many times larger than the file its content may be beyond that. MNIST's is 5 times larger,
-#: drawn pictures some 30 times; what is made to fill a memory is 1,000 times larger.
-LARGEST_RATIO = 100
+#: masks and drawings up to 200 times; what is made to fill a memory is 1,000 times larger.
+LARGEST_RATIO = 250
 CHUNK = 2**20
 
 

@@ -133,9 +133,9 @@ def find_cifar(name: str, data_dir: str | Path | None = None) -> Path | None:
     """The local folder or archive of ``cifar10`` or ``cifar100``, if there is one."""
     forms = cifar.FORMS[name]
     for root in _roots(data_dir):
-        folders = [root / form.folder for form in forms] + [root / name, root]
-        for path in folders + [root / form.archive for form in forms]:
-            if cifar.cifar_name(path) == name:
+        folders = [root / form.folder for form in forms] + [root / name]
+        for path in folders + [root / form.archive for form in forms] + [root]:
+            if cifar.is_cifar(path, name):
                 return path
     return None
 
@@ -149,7 +149,7 @@ def load_cifar(name: str, data_dir: str | Path | None, progress: bool) -> tuple[
         If it is unavailable or damaged.
     """
     path = find_cifar(name, data_dir) or _download_cifar(name, data_dir, progress)
-    return cifar.read_cifar10(path) if name == "cifar10" else cifar.read_cifar100(path)
+    return cifar.read_cifar(path, name)
 
 
 def load_source(

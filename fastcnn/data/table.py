@@ -8,9 +8,9 @@ from typing import TextIO
 
 import numpy as np
 
-from fastcnn.data.archive import measure_normalisation
 from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
+from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
 from fastcnn.errors import DataError

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,7 @@ def check_agreement(world: World, **parts: Any) -> None:
 @functools.cache
 def code_digest() -> str:
     """A digest of the package's sources and of the versions that results depend on."""
-    import numba
-
-    digest = hashlib.sha256(f"{fastcnn.__version__} {np.__version__} {numba.__version__}".encode())
+    digest = hashlib.sha256(f"{fastcnn.__version__} {np.__version__} {version('numba')}".encode())
     folder = Path(fastcnn.__file__).parent
     for source in sorted(folder.rglob("*.py")):
         digest.update(str(source.relative_to(folder)).encode() + b"\0" + source.read_bytes())

@@ -28,7 +28,7 @@ EVALUATED = 256
 class DistributedExecutor:
     """Each process computes the gradient of its share of every batch; all take the same step.
 
-    Making one talks to nobody; ``world.prepare_kernels()`` comes before it.
+    Making one talks to nobody.
 
     The batch size is that of all processes together, and so are losses, hits and norms. A step is
     one ``Allreduce`` of the flat gradient, in which shares count by their samples (or their

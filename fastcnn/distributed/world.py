@@ -55,12 +55,6 @@ class World:
         """Threads of this process; None where it has all cores for itself and may choose."""
         return None
 
-    def prepare_kernels(self) -> None:
-        """Load the engine's kernels; one process of each machine compiles them if need be."""
-        from fastcnn.backends.lanes import compiled
-
-        compiled.start()
-
     def add(self, array: np.ndarray) -> None:
         """Replace an array by the sum over all processes."""
 
@@ -202,16 +196,6 @@ class MPIWorld(World):
             return len(mine)
         share = sum(Fraction(1, sum(core in other for other in neighbours)) for core in mine)
         return max(1, int(share))
-
-    def prepare_kernels(self) -> None:
-        """Load the engine's kernels; one process of each machine compiles them if need be."""
-        from fastcnn.backends.lanes import compiled
-
-        with self.preparing():
-            if self._local.rank == 0:
-                compiled.start()
-        with self.preparing():
-            compiled.start()
 
     def add(self, array: np.ndarray) -> None:
         """Replace an array by the sum over all processes."""

@@ -1,11 +1,13 @@
 """The network of an estimator: by name, made by a function, or a copy of a given one."""
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 
 import numpy as np
 
-from fastcnn.errors import ConfigurationError
+from fastcnn.data.arrays import image_layout
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential, init
 from fastcnn.models import MODELS
 
@@ -16,18 +18,62 @@ Architecture = str | Model | Callable[[Shape, int, int], Model]
 LEAST_SIDE = 8
 
 
-def infer_input_shape(shape: Shape) -> Shape:
-    """Shape of one sample, from that of an array of samples.
+def input_geometry(shape: Shape, given: Shape | None) -> tuple[Shape, str | None]:
+    """Shape of one sample, and where four-dimensional ones have their channels.
 
-    ``(N, C, H, W)`` and ``(N, H, W)`` are images. ``(N, features)`` is a table, unless
-    ``features`` is a square of at least 8 x 8: then it is images of one channel.
+    ``(N, C, H, W)``, ``(N, H, W, C)`` and ``(N, H, W)`` are images. ``(N, features)`` is a table,
+    unless ``features`` is a square of at least 8 x 8: then it is images of one channel.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of an array of samples.
+    given : tuple of int, optional
+        ``(C, H, W)`` or ``(features,)``.
+
+    Returns
+    -------
+    sample : tuple of int
+    layout : {"NCHW", "NHWC"} or None
+
+    Raises
+    ------
+    DataError
+        If samples may have their channels first or last, and ``given`` does not tell.
+    ShapeError
+        If samples do not fit ``given``.
     """
+    if given is not None:
+        return given, _given_layout(shape, given)
+    if len(shape) == 4:
+        try:
+            layout = image_layout(shape)
+        except DataError:
+            raise DataError(
+                f"X of shape {shape} may be (N, C, H, W) or (N, H, W, C): say which it is with "
+                "input_shape=(C, H, W)"
+            ) from None
+        return (shape[3], *shape[1:3]) if layout == "NHWC" else shape[1:], layout
     if len(shape) == 3:
-        return (1, *shape[1:])
-    if len(shape) == 2:
-        side = round(shape[1] ** 0.5)
-        return (1, side, side) if side * side == shape[1] and side >= LEAST_SIDE else shape[1:]
-    return tuple(shape[1:])
+        return (1, *shape[1:]), None
+    side = math.isqrt(shape[1])
+    return (1, side, side) if side * side == shape[1] and side >= LEAST_SIDE else shape[1:], None
+
+
+def _given_layout(shape: Shape, given: Shape) -> str | None:
+    sample = tuple(shape[1:])
+    if len(given) == 3 and len(sample) == 3:
+        if sample == given:
+            return "NCHW"
+        if sample == (*given[1:], given[0]):
+            return "NHWC"
+        raise ShapeError(f"samples of shape {sample} do not fit input_shape {given}")
+    rows = (given[0], math.prod(given[1:]))
+    if len(given) == 3 and len(sample) == 2 and sample not in (given[1:], rows):
+        raise ShapeError(f"samples of shape {sample} do not fit input_shape {given}")
+    if math.prod(sample) != math.prod(given):
+        raise ShapeError(f"samples of shape {sample} do not fit input_shape {given}")
+    return None
 
 
 def build_network(architecture: Architecture, input_shape: Shape, outputs: int, seed: int) -> Model:

@@ -1,6 +1,6 @@
 """What the classifier and the regressor share."""
 
-import math
+import logging
 from typing import Any, Self
 
 import numpy as np
@@ -9,18 +9,20 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
-from fastcnn.estimators.architectures import build_network, infer_input_shape
+from fastcnn.estimators.architectures import build_network, input_geometry
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
-from fastcnn.optim import Optimizer, make_optimizer, make_schedule
+from fastcnn.optim import Optimizer, as_optimizer
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping
-from fastcnn.training.recipe import DEFAULT_LR
+
+log = logging.getLogger("fastcnn.estimators")
 
 #: Training steps that ``epochs=None`` aims at, and the epochs it stays between.
 DEFAULT_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2_000, 10, 200
@@ -57,7 +59,7 @@ class NetworkEstimator(BaseEstimator):
     ) -> Self:
         """Train a new network on checked arrays."""
         self._start(x, target)
-        parts: list[Any] = [self._as_input(x), target, weight]
+        parts: list[Any] = [self._as_samples(x), target, weight]
         test: Any = None
         if self.early_stopping:
             split = train_test_split(
@@ -71,7 +73,7 @@ class NetworkEstimator(BaseEstimator):
         self.history_: History = fit(
             self.model_, tuple(parts), test and tuple(test),
             epochs=self._epochs(len(parts[0])), batch_size=self.batch_size,
-            optimizer=self._optimizer(), schedule=make_schedule(self.schedule), loss=self._loss(),
+            optimizer=self._optimizer(), schedule=self.schedule, loss=self._loss(),
             backend=self.backend, seed=self._seed, threads=self._threads(), callbacks=stoppers,
         )  # fmt: skip
         self.n_iter_ = len(self.history_.epochs)
@@ -95,7 +97,7 @@ class NetworkEstimator(BaseEstimator):
         executor.step = progress["step"]
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
-        before, samples = self.model_.copy_state(), self._as_input(x)
+        before, samples = self.model_.copy_state(), self._as_samples(x)
         with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
             losses = executor.train_steps(samples, target, order, rates, weight).losses
         if not np.isfinite(losses).all():
@@ -124,13 +126,10 @@ class NetworkEstimator(BaseEstimator):
                 raise ConfigurationError(f"{name} must be an integer >= {least}, got {value!r}")
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._sample_shape = x.shape[1:]
-        self.input_shape_ = self._given_shape() or infer_input_shape(x.shape)
+        self.input_shape_, self.input_layout_ = input_geometry(x.shape, self._given_shape())
+        if self.input_layout_ == "NHWC" and self.input_shape is None:
+            log.warning("X of shape %s: the channels are the last", x.shape)
         x = self._shaped(x)
-        if self._is_image():
-            axes, kept = (0, 2, 3), (-1, 1, 1)
-            std = x.std(axis=axes, dtype=np.float64)
-            self.input_mean_ = x.mean(axis=axes, dtype=np.float64).reshape(kept)
-            self.input_std_ = np.where(std > 0.0, std, 1.0).reshape(kept)
         dtype = np.float32 if self._is_image() or x.dtype == np.float32 else np.float64
         outputs = self._outputs(target)
         self.model_: Model = build_network(
@@ -138,6 +137,14 @@ class NetworkEstimator(BaseEstimator):
         )
         self.model_.to(dtype)
         self.model_.input_shape = self.input_shape_
+        if self._is_image():
+            self._of_bytes = x.dtype == np.uint8
+            if self.model_.preprocessing == Preprocessing():
+                self.model_.preprocessing = measure_normalisation(x)
+            self.model_.preprocessing = self.model_.preprocessing.trained(x)
+            scale, shift = self.model_.preprocessing.factors(self._of_bytes, x.shape[1])
+            self.input_mean_ = (-shift / scale).reshape(-1, 1, 1)
+            self.input_std_ = (1.0 / scale).reshape(-1, 1, 1)
         self.__dict__.pop("_progress", None)
 
     def _outputs(self, target: np.ndarray) -> int:
@@ -153,7 +160,7 @@ class NetworkEstimator(BaseEstimator):
         x = self._validated(X, reset=False)
         with blas_threads(self._threads()):
             return predict_logits(
-                self.model_, self._as_input(x), backend=self.backend, threads=self._threads()
+                self.model_, self._as_samples(x), backend=self.backend, threads=self._threads()
             )
 
     # -- checking and converting -------------------------------------------------------------
@@ -201,22 +208,30 @@ class NetworkEstimator(BaseEstimator):
                 f"samples have shape {x.shape[1:]}, not {self._sample_shape} as when the estimator "
                 "was fitted"
             )
-        if math.prod(x.shape[1:]) != math.prod(self.input_shape_):
-            raise ShapeError(f"samples of shape {x.shape[1:]} do not fit {self.input_shape_}")
+        if self.input_layout_ == "NHWC":
+            return x.transpose(0, 3, 1, 2)
         return x.reshape(len(x), *self.input_shape_)
 
     def _is_image(self) -> bool:
         return len(self.input_shape_) == 3
 
-    def _as_input(self, x: np.ndarray) -> np.ndarray:
-        """Samples as the network takes them; images are normalised."""
+    def _as_samples(self, x: np.ndarray) -> np.ndarray:
+        """Samples as the model takes them. A number means the same whatever its type is.
+
+        The model itself normalises images; it tells bytes by their type.
+        """
         x = self._shaped(x)
         if not self._is_image():
             return np.ascontiguousarray(x, dtype=self.model_.dtype)
-        scaled = x.astype(np.float32)
-        scaled -= self.input_mean_.astype(np.float32)
-        scaled /= self.input_std_.astype(np.float32)
-        return scaled
+        if self._of_bytes and x.dtype != np.uint8:
+            return x / x.dtype.type(255)
+        if not self._of_bytes and x.dtype == np.uint8:
+            return x.astype(np.float32)
+        return x
+
+    def _as_input(self, x: np.ndarray) -> np.ndarray:
+        """What the network's first layer reads."""
+        return self.model_.preprocessing.apply(self._as_samples(x), self.model_.dtype)
 
     def _epochs(self, samples: int) -> int:
         if self.epochs is not None:
@@ -225,11 +240,11 @@ class NetworkEstimator(BaseEstimator):
         return min(max(-(-DEFAULT_STEPS // steps), LEAST_EPOCHS), MOST_EPOCHS)
 
     def _optimizer(self) -> Optimizer:
-        if not isinstance(self.optimizer, str):
-            return self.optimizer
-        lr = DEFAULT_LR.get(self.optimizer, 0.01) if self.lr is None else self.lr
-        options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
-        return make_optimizer(self.optimizer, lr=lr, weight_decay=self.weight_decay, **options)
+        # 0 is the default of an estimator's weight decay, which an object does not have to know.
+        given = isinstance(self.optimizer, str) or self.weight_decay
+        return as_optimizer(
+            self.optimizer, lr=self.lr, weight_decay=self.weight_decay if given else None
+        )
 
     def _threads(self) -> int | None:
         """One thread inside a joblib worker, which has its core to itself and no more."""

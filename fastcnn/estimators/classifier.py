@@ -25,16 +25,19 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         A model is copied and its own weights are the start. A callable gets
         ``(input_shape, outputs, seed)`` and returns a model.
     input_shape : tuple of int, optional
-        ``(C, H, W)`` or ``(H, W)`` of the images in flat rows of X, or ``(features,)`` for a
-        table. By default X of shape (N, C, H, W) or (N, H, W) holds images, and (N, features)
-        a table, unless ``features`` is a square of at least 8 x 8: then it is images of one
-        channel. Images are normalised by the mean and deviation of each channel at ``fit``;
-        tables are taken as they are (scale them, with a StandardScaler say).
+        ``(C, H, W)`` or ``(H, W)`` of the images in X, or ``(features,)`` for a table. By default
+        X of shape (N, C, H, W), (N, H, W, C) or (N, H, W) holds images, and (N, features) a table,
+        unless ``features`` is a square of at least 8 x 8: then it is images of one channel. Where
+        the channels are is told by the shape (1 to 4 of them; else images are square) and recorded
+        in ``input_layout_``; a shape that may be either is refused. Images are normalised by the
+        mean and deviation of each channel at ``fit``, by the model itself
+        (``model_.preprocessing``); tables are taken as they are (scale them, with a StandardScaler
+        say).
     epochs : int, optional
         By default as many as make 2,000 steps, at least 10 and at most 200.
     batch_size : int
     optimizer : str or Optimizer
-        A name that :func:`fastcnn.optim.make_optimizer` knows.
+        A name that :func:`fastcnn.optim.as_optimizer` knows.
     lr : float, optional
         By default 0.001, and 0.02 for ``"sgd"`` (which has momentum 0.9).
     weight_decay : float
@@ -66,7 +69,9 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     n_features_in_ : int
         ``X.shape[1]``.
     input_shape_ : tuple of int
-        Shape of one sample.
+        Shape of one sample, channels first.
+    input_layout_ : {"NCHW", "NHWC"} or None
+        Where four-dimensional X has its channels.
 
     Examples
     --------
@@ -123,7 +128,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (N, C, H, W), (N, H, W) or (N, features)
+        X : array_like, shape (N, C, H, W), (N, H, W, C), (N, H, W) or (N, features)
         y : array_like, shape (N,)
             Classes: numbers or text.
         sample_weight : array_like, shape (N,), optional

@@ -34,8 +34,8 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
         Epochs of ``fit``, or calls of ``partial_fit``.
     n_features_in_ : int
         ``X.shape[1]``.
-    input_shape_ : tuple of int
-        Shape of one sample.
+    input_shape_, input_layout_
+        As for :class:`CNNClassifier`.
 
     Examples
     --------
@@ -91,7 +91,7 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
 
         Parameters
         ----------
-        X : array_like, shape (N, C, H, W), (N, H, W) or (N, features)
+        X : array_like, shape (N, C, H, W), (N, H, W, C), (N, H, W) or (N, features)
         y : array_like, shape (N,) or (N, outputs)
         sample_weight : array_like, shape (N,), optional
             Each batch's loss is ``sum(weight * loss) / sum(weight)``.

@@ -69,6 +69,20 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
     return np.require(y, dtype, ["C", "A"])
 
 
+def predicted(loss: Loss, y: np.ndarray, output_shape: tuple[int, ...]) -> str:
+    """What a model predicts that is trained with a loss on these targets.
+
+    Returns
+    -------
+    {"classes", "values", "value"}
+        As ``Model.predicts`` has it.
+    """
+    integers = y.ndim == 1 and y.dtype.kind in "iu"
+    if loss.operation == "cross_entropy" or (integers and output_shape != (1,)):
+        return "classes"
+    return "value" if y.ndim == 1 else "values"
+
+
 def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     if y.shape[1:] != output_shape:
         raise ShapeError(f"probabilities have shape {y.shape}, the output {output_shape} a sample")
@@ -80,6 +94,11 @@ def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) 
 def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
     if len(output_shape) != 1:
         raise ShapeError(f"cross-entropy needs logits of shape (N, classes), got {output_shape}")
+    if output_shape == (1,):
+        raise ShapeError(
+            "cross-entropy of one class, a single output, is always 0: give the network an output "
+            "for each class, two for two classes, or train it on values (MSELoss)"
+        )
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise DataError(
             f"classes must be a 1-D array of integers, got {y.dtype} of shape {y.shape}"

@@ -76,14 +76,29 @@ def engine_targets(
 
 
 def stored_samples(preprocessing: Preprocessing, samples: np.ndarray) -> np.ndarray:
-    """The samples as the engine reads them: bytes or float32, contiguous and writable.
+    """The samples as the engine reads them: bytes or float32, contiguous.
 
-    Where a channel's factor and summand in float32 would lose digits, they are preprocessed here.
+    Read-only ones, such as memory maps of files, are not copied. Where a channel's factor and
+    summand in float32 would lose digits, they are preprocessed here.
     """
     if not preprocessing.is_exact_in_float32(samples):
         samples = preprocessing.apply(samples)
     kind = np.uint8 if samples.dtype == np.uint8 else np.float32
-    return np.require(samples, kind, ["C", "W"])
+    samples = np.require(samples, kind, ["C"])
+    return samples if samples.flags.writeable else np.asarray(_Unlocked(samples))
+
+
+class _Unlocked:
+    """The memory of a read-only array as one of the type that compiled code was made for.
+
+    numba tells arrays that may be written from those that may not. The engine only reads samples.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.kept = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
 
 
 def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.errors import CheckpointError
-from fastcnn.execution.checks import as_target
+from fastcnn.execution.checks import as_target, predicted
 from fastcnn.execution.passes import loss_and_gradients, predict_logits
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
@@ -256,10 +256,16 @@ def mean_score(
     sample_weight: np.ndarray | None = None,
     backend: str | None = "im2col",
 ) -> tuple[float, float]:
-    """Mean loss and accuracy of a model's output; ``backend`` is one with operations."""
+    """Mean loss and accuracy of a model's output; ``backend`` is one with operations.
+
+    The accuracy is NaN where targets are not classes.
+    """
+    labels = np.asarray(labels)
     target = as_target(loss, labels, len(logits), model.graph(), logits.dtype)
     operation = getattr(get_backend(backend), loss.operation)
     value = float(operation(logits, target, **loss.arguments, sample_weight=sample_weight))
+    if predicted(loss, labels, logits.shape[1:]) != "classes":
+        return value, float("nan")
     return value, count_correct(logits, labels, loss) / len(logits)
 
 

@@ -1,5 +1,6 @@
 """Models as ONNX files, for any runtime that reads them."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,18 @@ from fastcnn.backends.graph import Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.files import atomic_write
+from fastcnn.interop import onnx_elementwise
+from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_patterns import mean_matrix
 from fastcnn.layers import Model
+from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT = "images", "logits"
+#: Bytes that the format can hold.
+MOST_BYTES = 2**31 - 2**20
+DEFAULT_THRESHOLD = 20.0
 
 
 class _Writer:
@@ -28,6 +35,8 @@ class _Writer:
         self.state = model.state_dict()
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        #: What ONNX has no words for, by the name of the node that it is said of.
+        self.notes: dict[str, dict[str, Any]] = {}
 
     def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node with one output; returns the output's name."""
@@ -44,6 +53,10 @@ class _Writer:
             np.ascontiguousarray(array).reshape(array.shape), name
         )
         return name
+
+    def note(self, node: Node, kind: str, **arguments: Any) -> None:
+        """Say in the file's metadata what a layer is, where the node does not tell."""
+        self.notes[node.name] = {"type": kind, **arguments}
 
     def parameters(self, node: Node, *names: str) -> list[str]:
         """Initialisers of a node's parameters that exist."""
@@ -66,11 +79,28 @@ def _conv(w: _Writer, node: Node, x: list[str]) -> str:
 
 def _conv_transpose(w: _Writer, node: Node, x: list[str]) -> str:
     a = node.arguments
+    (top, bottom), (left, right) = a["padding"]
+    extra = tuple(a["output_padding"])
+    if any(more >= step for more, step in zip(extra, a["stride"], strict=True)):
+        # ONNX Runtime takes output padding below the stride only, PyTorch below the dilation too.
+        # It is the same to cut off less at the end, as far as something is cut off.
+        bottom, right = bottom - extra[0], right - extra[1]
+        if min(bottom, right) < 0:
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX has no output_padding {extra} that is neither below "
+                f"the stride {a['stride']} nor at most the padding {(top, left)}"
+            )
+        extra = (0, 0)
     return w.add(
-        "ConvTranspose", x + w.parameters(node, "weight", "bias"), node.name,
-        strides=list(a["stride"]), pads=_pads(a["padding"]), dilations=list(a["dilation"]),
-        group=a["groups"], output_padding=list(a["output_padding"]),
-    )  # fmt: skip
+        "ConvTranspose",
+        x + w.parameters(node, "weight", "bias"),
+        node.name,
+        strides=list(a["stride"]),
+        pads=[top, left, bottom, right],
+        dilations=list(a["dilation"]),
+        group=a["groups"],
+        output_padding=list(extra),
+    )
 
 
 def _linear(w: _Writer, node: Node, x: list[str]) -> str:
@@ -94,6 +124,9 @@ def _avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
 
 def _adaptive_avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
     size, output = node.input_shapes[0][1:], node.output_shape[1:]
+    wanted = tuple(node.arguments["output_size"])
+    if wanted != (1, 1):
+        w.note(node, "AdaptiveAvgPool2d", output_size=list(wanted))
     if output == (1, 1):
         return w.add("GlobalAveragePool", x, node.name)
     if any(a % b for a, b in zip(size, output, strict=True)):
@@ -122,9 +155,31 @@ def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
         w.constant(node.buffers[name], w.state[node.buffers[name]])
         for name in ("running_mean", "running_var")
     ]
+    momentum = node.arguments["momentum"]
+    notes: dict[str, Any] = {}
+    if momentum is None:
+        notes["momentum"] = None
+    if not node.parameters:
+        notes["affine"] = False
+    batches = int(w.state[node.buffers["num_batches_tracked"]])
+    if batches:
+        notes["num_batches_tracked"] = batches
+    if notes:
+        w.note(node, "BatchNorm2d" if len(node.input_shapes[0]) == 3 else "BatchNorm1d", **notes)
     return w.add(
-        "BatchNormalization", x + affine + running, node.name, epsilon=node.arguments["eps"]
+        "BatchNormalization",
+        x + affine + running,
+        node.name,
+        epsilon=node.arguments["eps"],
+        # ONNX's is the share of the old statistics.
+        momentum=0.9 if momentum is None else 1.0 - momentum,
     )
+
+
+def _dropout(w: _Writer, node: Node, x: list[str]) -> str:
+    if node.operation == "dropout2d":
+        w.note(node, "Dropout2d")
+    return w.add("Dropout", [*x, w.constant(f"{node.name}/ratio", node.arguments["p"])], node.name)
 
 
 def _gelu(w: _Writer, node: Node, x: list[str]) -> str:
@@ -144,30 +199,30 @@ def _gelu(w: _Writer, node: Node, x: list[str]) -> str:
     return w.add("Mul", [x[0], area], node.name)
 
 
-def _silu(w: _Writer, node: Node, x: list[str]) -> str:
-    return w.add("Mul", [x[0], w.add("Sigmoid", x, "")], node.name)
-
-
 def _softplus(w: _Writer, node: Node, x: list[str]) -> str:
-    beta = node.arguments.get("beta", 1.0)
+    beta, threshold = (node.arguments[name] for name in ("beta", "threshold"))
+    # Above the default threshold the formula gives x itself in float32.
+    whole = threshold == DEFAULT_THRESHOLD
     if beta == 1.0:
-        return w.add("Softplus", x, node.name)
-    factor = w.constant(f"{node.name}/beta", beta)
-    bent = w.add("Softplus", [w.add("Mul", [x[0], factor], "")], "")
-    return w.add("Div", [bent, factor], node.name)
+        scaled = x[0]
+        bent = w.add("Softplus", x, node.name if whole else "")
+    else:
+        factor = w.constant(f"{node.name}/beta", beta)
+        scaled = w.add("Mul", [x[0], factor], "")
+        bent = w.add("Div", [w.add("Softplus", [scaled], ""), factor], node.name if whole else "")
+    if whole:
+        return bent
+    above = w.add("Greater", [scaled, w.constant(f"{node.name}/threshold", threshold)], "")
+    return w.add("Where", [above, x[0], bent], node.name)
 
 
-def _same(kind: str, **renamed: str) -> Callable[[_Writer, Node, list[str]], str]:
-    """An operation that ONNX has under another name, with its arguments' names."""
-
-    def write(w: _Writer, node: Node, x: list[str]) -> str:
-        arguments = {theirs: float(node.arguments[ours]) for ours, theirs in renamed.items()}
-        return w.add(kind, x, node.name, **arguments)
-
-    return write
+def _elementwise(w: _Writer, node: Node, x: list[str]) -> str:
+    record = OPERATIONS[node.operation]
+    assert isinstance(record, Elementwise)
+    return onnx_elementwise.write(w, node, x, record.onnx[0])
 
 
-#: How each operation is written; dropout is nothing in inference.
+#: How each operation is written.
 WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
     "conv2d": _conv,
     "conv_transpose2d": _conv_transpose,
@@ -177,22 +232,21 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
     "adaptive_avg_pool2d": _adaptive_avg_pool,
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
-    "add": _same("Add"),
-    "dropout": lambda w, node, x: x[0],
-    "dropout2d": lambda w, node, x: x[0],
-    "relu": _same("Relu"),
-    "sigmoid": _same("Sigmoid"),
-    "tanh": _same("Tanh"),
-    "leaky_relu": _same("LeakyRelu", negative_slope="alpha"),
-    "elu": _same("Elu", alpha="alpha"),
+    "add": lambda w, node, x: w.add("Add", x, node.name),
+    "dropout": _dropout,
+    "dropout2d": _dropout,
+    **{record.name: _elementwise for record in elementwise_operations() if record.onnx},
     "gelu": _gelu,
-    "silu": _silu,
     "softplus": _softplus,
 }
 
 
 def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
     """Write a model as an ONNX file (opset 17): images in, logits out, any batch size, float32.
+
+    The file takes samples as the first layer reads them, after the model's preprocessing; what that
+    is, and what ONNX has no words for (such as Dropout2d), is in the file's metadata, and
+    :func:`import_onnx` takes it up.
 
     Parameters
     ----------
@@ -220,6 +274,8 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         inputs = [INPUT if source < 0 else values[source] for source in node.inputs]
         values.append(WRITERS[node.operation](w, node, inputs))
     w.nodes.append(helper.make_node("Identity", [values[-1] if values else INPUT], [OUTPUT]))
+    if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
+        raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
     kind = w.onnx.TensorProto.FLOAT
     made = helper.make_model(
         helper.make_graph(
@@ -231,5 +287,9 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fastcnn",
         producer_version=fastcnn.__version__, ir_version=IR_VERSION,
     )  # fmt: skip
+    metadata = {**model.preprocessing.to_metadata()}
+    if w.notes:
+        metadata[LAYERS] = json.dumps(w.notes)
+    helper.set_model_props(made, metadata)
     w.onnx.checker.check_model(made, full_check=True)
     atomic_write(path, made.SerializeToString())

@@ -1,16 +1,21 @@
 """Models from ONNX files, of the layers that fastcnn has."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from fastcnn.backends.graph import Shape
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
-from fastcnn.extras import require
-from fastcnn.files import expanded
-from fastcnn.interop.onnx_patterns import Patterns
-from fastcnn.interop.onnx_readers import READERS, Reader, linear
-from fastcnn.layers import Add, GraphBuilder, Layer, Linear, Model, Sequential, SiLU
+from fastcnn.interop.onnx_elementwise import ElementwiseNodes, known_kinds
+from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
+from fastcnn.interop.onnx_patterns import FORMULAS, Patterns
+from fastcnn.interop.onnx_readers import READERS, WEIGHTED, linear, restored
+from fastcnn.interop.onnx_shapes import ARITHMETIC, Numbers, reshaped, shape_of, squeezed
+from fastcnn.layers import Add, Flatten, GraphBuilder, Layer, Linear, Model, Sequential
 
 
 class ImportedModel(Model):
@@ -48,176 +53,364 @@ class ImportedModel(Model):
         return last
 
 
-#: Nodes that do nothing in inference.
-NOTHING = ("Identity", "Dropout")
-#: Nodes that compute shapes: they are looked at where a shape is needed.
-OF_SHAPES = ("Constant", "Shape", "Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "Cast")
-
-
 def import_onnx(path: str | Path) -> Model:
     """Read a model from an ONNX file.
 
     Parameters
     ----------
     path : path
-        With one input of shape (batch, C, H, W) and nodes of the kinds that fastcnn has layers for;
-        weights of any floating-point type become float32.
+        A file with one input of shape (batch, C, H, W) and nodes for which fastcnn has layers, of
+        operator sets 7 to 25; weights of any floating-point type become float32. Weights may be in
+        files of their own in the same folder, as ``torch.onnx.export`` writes them.
 
     Returns
     -------
     Model
-        A ``Sequential`` where the layers are a chain.
+        A ``Sequential`` where the layers are a chain. What the file says of preprocessing, if
+        fastcnn wrote it, is the model's.
 
     Raises
     ------
     DataError
-        If the file is missing or no ONNX file.
+        If the file is missing, cannot be read or is not an ONNX file.
     ConfigurationError
-        If there is a node that fastcnn has no layer for; the message names it.
+        If fastcnn has no layer for a node, or a node is not what its operator allows; the message
+        names the node, its operator and the reason.
     MissingExtraError
         If the package onnx is not installed (extra ``onnx``).
     """
-    onnx = require("onnx", "onnx")
-    path = expanded(path)
     try:
-        loaded = onnx.load(str(path))
-        onnx.checker.check_model(loaded)
-    except Exception as error:  # protobuf's, onnx's and the system's errors have no common base
-        raise DataError(f"{path}: not an ONNX file ({str(error)[:200]})") from None
-    graph = loaded.graph
-    reader = Reader(onnx, graph)
-    inputs = [value for value in graph.input if value.name not in reader.constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise ConfigurationError(
-            f"{path}: the model must have one input and one output, it has {len(inputs)} and "
-            f"{len(graph.output)}"
-        )
-    shape = tuple(d.dim_value for d in inputs[0].type.tensor_type.shape.dim)[1:]
-    if not shape or min(shape) < 1:
-        raise ConfigurationError(f"{path}: the file does not say what shape a sample has: {shape}")
-    wiring = _Wiring(reader, graph, shape)
-    for node in graph.node:
-        try:
-            wiring.add(node)
-        except (FastcnnError, ValueError, TypeError, LookupError) as error:
-            label = node.name or node.output[0]
-            raise ConfigurationError(
-                f"{path}: ONNX node {label!r} ({node.op_type}): {error}"
-            ) from None
-    if graph.output[0].name not in wiring.makers:
-        raise ConfigurationError(f"{path}: the output {graph.output[0].name!r} is no layer's")
-    return wiring.model(wiring.makers[graph.output[0].name])
+        file = OnnxFile(path)
+        preprocessing = Preprocessing.from_metadata(file.metadata)
+        model = _Wiring(file).read()
+    except (ConfigurationError, DataError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    if preprocessing is not None:
+        model.preprocessing = preprocessing
+    return model
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """A value of the graph: a layer's output, perhaps looked at under another shape.
+
+    Attributes
+    ----------
+    layer : int
+        Index of the layer; -1 is the model's input.
+    shape : tuple of int
+        Shape of a sample.
+    """
+
+    layer: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class _Entry:
+    layer: Layer
+    sources: tuple[int, ...]
+    node: FileNode
+    shape: Shape
 
 
 class _Wiring:
-    """Layers, and what feeds each of them, while a graph is read."""
+    """Layers, and what feeds each of them, while a file is read.
 
-    def __init__(self, reader: Reader, graph: Any, shape: Shape) -> None:
-        self.reader = reader
-        self.layers: dict[str, Layer] = {}
-        self.wires: dict[str, tuple[str, ...]] = {}
-        #: Shape of a sample at each layer's output; ``""`` is the input.
-        self.shapes: dict[str, Shape] = {"": shape}
-        given = [v.name for v in graph.input if v.name not in reader.constants]
-        #: The layer that makes each value.
-        self.makers = {given[0]: ""}
-        self.readers = [name for node in graph.node for name in node.input]
-        patterns = Patterns(reader.makers, reader.constants)
-        self.formulas = {
-            output: found for output in reader.makers if (found := patterns.find(output))
-        }
-        self.inner = set[str]().union(
-            *(patterns.between(output, source) for output, (_, source) in self.formulas.items())
-        )
+    A node that cannot be read spoils what it makes; it is an error only where the model's output
+    depends on that.
+    """
 
-    def add(self, node: Any) -> None:
+    def __init__(self, file: OnnxFile) -> None:
+        self.file = file
+        self.entries: list[_Entry] = []
+        self.samples = {file.input: _Samples(-1, file.sample)}
+        self.numbers: dict[str, Numbers] = {}
+        self.failures: dict[str, ConfigurationError] = {}
+        #: The nodes that were checked, by their first outputs.
+        self.nodes: dict[str, FileNode] = {}
+        self.patterns = Patterns(file, self.nodes)
+        self.elementwise = ElementwiseNodes(file, self.nodes)
+        self.notes = file.notes()
+        #: Layers by the constants that they hold: nodes of the same ones are one layer, used twice.
+        self.shared: dict[object, Layer] = {}
+
+    def read(self) -> Model:
+        """The model that the file's nodes make."""
+        for node in self.file.nodes:
+            try:
+                self._take(node)
+            except FastcnnError as error:
+                for name in node.outputs:
+                    self.failures[name] = node.error(error)
+        output = self.file.output
+        if output in self.failures:
+            raise self.failures[output]
+        if output not in self.samples:
+            raise ConfigurationError(f"the output {output!r} does not depend on the input")
+        return self._model(self._layer(output))
+
+    def _take(self, node: FileNode) -> None:
         """Take a node in.
 
         Raises
         ------
-        FastcnnError, ValueError, TypeError, LookupError
+        FastcnnError
             If there is no such layer.
         """
-        output, kind = node.output[0], node.op_type
-        if output in self.inner or output in self.reader.constants:
+        if node.kind not in _KNOWN and node.proto.domain in DOMAINS:
+            raise ConfigurationError("fastcnn has no layer for it")
+        node.check()
+        self.nodes[node.output] = node
+        for output in node.outputs[1:]:
+            self.failures[output] = node.error(f"fastcnn makes no second output, {output!r}")
+        if all(name in self.file.constants for name in node.inputs) and self._fold(node):
             return
-        if output in self.formulas:
-            layer, source = self.formulas[output]
+        source = node.inputs[0] if node.inputs else ""
+        failed = [name for name in node.inputs if name in self.failures]
+        # Nodes within a formula are nothing by themselves.
+        if found := self._formula(node):
+            layer, source = found
+            self._append(node, self._described(node, layer, source), source)
+            node.forget()
+        elif failed:
+            self.failures[node.output] = self.failures[failed[0]]
+            return
+        elif source in self.numbers or node.kind == "Shape":
+            self._compute(node)
+        elif node.kind in _TAKERS:
+            _TAKERS[node.kind](self, node)
+        elif node.kind in READERS:
+            self._read(node, source)
+        else:
+            raise ConfigurationError("fastcnn has no layer for it")
+        node.finish()
+
+    def _formula(self, node: FileNode) -> tuple[Layer, str] | None:
+        """The layer that this node is the last of, perhaps the only one, and its input."""
+        found = self.patterns.find(node, self._shape)
+        if found is None and (match := self.elementwise.find(node)):
+            shape = self._shape(match.source)
+            found = None if shape is None else (match.layer(shape), match.source)
+        return found
+
+    # -- constants and shapes ----------------------------------------------------------------
+
+    def _fold(self, node: FileNode) -> bool:
+        """Whether a node of constants made another one."""
+        if node.kind == "Constant":
+            value = node.tensor("value")
+            for name in ("value_float", "value_int", "value_floats", "value_ints"):
+                if node.has(name):
+                    kind = np.float32 if "float" in name else np.int64
+                    value = np.asarray(node.plain(name), kind)
+        elif node.kind == "Identity":
+            value = node.constant(0)
+        elif node.kind == "Transpose":
+            value = node.constant(0)
+            if value is not None:
+                order = node.integers("perm", range(value.ndim)[::-1])
+                if sorted(order) != list(range(value.ndim)):
+                    raise ConfigurationError(f"perm={order} for {value.ndim} dimensions")
+                value = value.transpose(order)
+        else:
+            numbers = [self._numbers(name) for name in node.inputs]
+            if node.kind in ARITHMETIC and node.kind != "Identity" and None not in numbers:
+                self._compute(node)
+                return True
+            return False
+        if value is None:
+            raise ConfigurationError("it holds other values than numbers")
+        node.finish()
+        self.file.constants[node.output] = value
+        return True
+
+    def _numbers(self, name: str) -> Numbers | None:
+        """A value as numbers of a shape; None if it is something else."""
+        if name in self.numbers or name not in self.file.constants:
+            return self.numbers.get(name)
+        array = self.file.constants[name]
+        if array.dtype.kind != "i" or array.ndim > 1:
+            return None
+        return Numbers(tuple(int(value) for value in array.reshape(-1)[:99]), array.ndim == 0)
+
+    def _compute(self, node: FileNode) -> None:
+        if node.kind == "Shape":
+            shape = self._shape(node.inputs[0])
+            if shape is None:
+                raise ConfigurationError("a shape of something else than samples")
+            self.numbers[node.output] = shape_of(node, shape)
+            return
+        given = [self._numbers(name) for name in node.inputs if name]
+        known = [numbers for numbers in given if numbers is not None]
+        if node.kind == "Reshape" and len(known) == 2 and known[1].values == (-1,):
+            self.numbers[node.output] = Numbers(known[0].values)
+        elif node.kind not in ARITHMETIC or len(known) != len(given):
+            raise ConfigurationError("fastcnn does not compute with shapes in this way")
+        else:
+            self.numbers[node.output] = ARITHMETIC[node.kind](node, known)
+
+    # -- layers ------------------------------------------------------------------------------
+
+    def _shape(self, name: str) -> Shape | None:
+        """Shape of a sample of a value; None if it holds no samples."""
+        return self.samples[name].shape if name in self.samples else None
+
+    def _read(self, node: FileNode, source: str) -> None:
+        """The layers that a node is by itself."""
+        shape = self._shape(source)
+        if shape is None:
+            raise ConfigurationError(f"its first input {source!r} must be samples")
+        held = node.kind in WEIGHTED and (node.kind, node.inputs[1:], node.attributes_text())
+        if held and held in self.shared:
+            self._append(node, self.shared[held], source)
+            node.forget()
+            return
+        made = READERS[node.kind](node, shape)
+        layers = made if isinstance(made, list) else [made]
+        layers[0] = self._described(node, layers[0], source)
+        if held:
+            self.shared[held] = layers[0]
+        for layer in layers:
             self._append(node, layer, source)
-        elif kind in NOTHING:
-            self.makers[output] = self._maker(node.input[0])
-        elif kind == "Add":
-            self._add(node)
-        elif kind == "Mul" and self._is_silu(node):
-            self._append(node, SiLU(), node.input[0])
-        elif kind in READERS:
-            shape = self.shapes[self._maker(node.input[0])]
-            made = READERS[kind](self.reader, node, shape)
-            source = node.input[0]
-            for layer in made if isinstance(made, list) else [made]:
-                self._append(node, layer, source)
-                source = output
-        elif kind not in OF_SHAPES:
-            raise ConfigurationError("fastcnn has no layer for the ONNX node")
+            source = node.output
 
-    def _maker(self, value: str) -> str:
-        if value not in self.makers:
-            raise ConfigurationError(f"it reads {value!r}, which is no layer's output")
-        return self.makers[value]
+    def _described(self, node: FileNode, layer: Layer, source: str) -> Layer:
+        """The layer with what the file's metadata say of it."""
+        described, shape = self.notes.get(node.name), self._shape(source)
+        if described is None or shape is None:
+            return layer
+        return restored(layer, described, shape)
 
-    def _is_silu(self, node: Any) -> bool:
-        gate = self.reader.makers.get(node.input[1])
-        return gate is not None and gate.op_type == "Sigmoid" and gate.input[0] == node.input[0]
+    def _append(self, node: FileNode, layer: Layer, *sources: str) -> None:
+        """Add a layer, which makes the node's output."""
+        self._add_entry(node, layer, tuple(self._layer(source) for source in sources))
 
-    def _add(self, node: Any) -> None:
-        constants = [name for name in node.input if name in self.reader.constants]
-        if not constants:
-            self._append(node, Add(), *node.input)
+    def _add_entry(self, node: FileNode, layer: Layer, sources: tuple[int, ...]) -> int:
+        shape = layer.output_shape(*map(self._output_shape, sources))
+        self.entries.append(_Entry(layer, sources, node, shape))
+        self.samples[node.output] = _Samples(len(self.entries) - 1, shape)
+        return len(self.entries) - 1
+
+    def _output_shape(self, layer: int) -> Shape:
+        return self.file.sample if layer < 0 else self.entries[layer].shape
+
+    def _layer(self, name: str) -> int:
+        """The layer whose output a value is."""
+        if name not in self.samples:
+            raise ConfigurationError(f"its input {name!r} must be samples, not a constant")
+        value = self.samples[name]
+        shape = self._output_shape(value.layer)
+        if value.shape != shape:
+            raise ConfigurationError(
+                f"it reads samples of {shape} that were reshaped to {value.shape}; fastcnn has "
+                "Flatten only"
+            )
+        return value.layer
+
+    def _view(self, node: FileNode, shape: Shape) -> None:
+        """Look at a value under another shape: a vector needs a Flatten, others may pass."""
+        value = self.samples[node.inputs[0]]
+        own = self._output_shape(value.layer)
+        if len(shape) == 1 and own != shape:
+            self._add_entry(node, Flatten(), (value.layer,))
+        else:
+            self.samples[node.output] = _Samples(value.layer, shape)
+
+    def _take_view(self, node: FileNode) -> None:
+        shape = self._shape(node.inputs[0])
+        if shape is None:
+            raise ConfigurationError(f"its input {node.inputs[0]!r} must be samples")
+        if node.kind == "Squeeze":
+            self._view(node, squeezed(node, shape))
             return
-        # The bias of a product that stands as a node of its own.
-        product = next(name for name in node.input if name not in constants)
-        name, bias = self._maker(product), self.reader.constants[constants[0]]
-        layer = self.layers.get(name)
-        if not isinstance(layer, Linear) or layer.bias is not None or bias.ndim > 2:
+        wanted = self._numbers(node.inputs[1])
+        if wanted is None:
+            raise ConfigurationError("its shape must be numbers that are known beforehand")
+        self._view(node, reshaped(node, shape, wanted, self.file.batch))
+
+    def _take_identity(self, node: FileNode) -> None:
+        if node.inputs[0] not in self.samples:
+            raise ConfigurationError(f"its input {node.inputs[0]!r} must be samples")
+        self.samples[node.output] = self.samples[node.inputs[0]]
+
+    def _take_cast(self, node: FileNode) -> None:
+        if node.integer("to", 0) != self.file.element_type:
+            raise ConfigurationError("a Cast of samples to another type is not supported")
+        self._take_identity(node)
+
+    def _take_sum(self, node: FileNode) -> None:
+        constants = [name for name in node.inputs if name in self.file.constants]
+        if not constants:
+            self._append(node, Add(), *node.inputs)
+            return
+        # The bias of a product that is a node of its own.
+        place = 1 - node.inputs.index(constants[0])
+        product = node.inputs[place]
+        value = self.samples.get(product)
+        entry = self.entries[value.layer] if value is not None and value.layer >= 0 else None
+        if (
+            entry is None
+            or entry.node.output != product
+            or entry.node.kind != "MatMul"
+            or not isinstance(entry.layer, Linear)
+            or entry.layer.bias is not None
+        ):
             raise ConfigurationError("fastcnn has no layer that adds a constant")
-        if self.readers.count(product) > 1:
-            raise ConfigurationError("a bias for one of several readers of a product")
-        self.layers[name] = linear(layer.weight, bias)
-        self.makers[node.output[0]] = name
+        if self.file.readers[product] > 1:
+            raise ConfigurationError(
+                f"it adds a bias to the product {product!r}, which other nodes read without it"
+            )
+        layer = linear(entry.layer.weight, node.weight(1 - place))
+        self._add_entry(node, layer, entry.sources)
 
-    def _append(self, node: Any, layer: Layer, *sources: str) -> None:
-        name = self._name(node)
-        wires = tuple(self._maker(source) for source in sources)
-        self.shapes[name] = layer.output_shape(*(self.shapes[wire] for wire in wires))
-        self.layers[name], self.wires[name] = layer, wires
-        self.makers[node.output[0]] = name
+    # -- the model ---------------------------------------------------------------------------
 
-    def _name(self, node: Any) -> str:
-        """A layer's name: what its weight is called in PyTorch's way, else the node's."""
-        name = node.name
-        for value in node.input[1:2]:
-            name = value.removesuffix(".weight") if value.endswith(".weight") else name
-        name = name.replace("/", "_").replace(".", "_").strip("_")
-        name = name or f"{node.op_type}{len(self.layers)}"
-        same, number = name, 1
-        while name in self.layers:
-            name, number = f"{same}_{number}", number + 1
-        return name
-
-    def model(self, output: str) -> Model:
+    def _model(self, output: int) -> Model:
         """The layers that the output depends on."""
-        needed, waiting = set[str](), [output]
+        needed, waiting = set[int](), [output]
         while waiting:
-            name = waiting.pop()
-            if name and name not in needed:
-                needed.add(name)
-                waiting += self.wires[name]
-        # The output is the last one, whatever the file has behind it.
-        layers = {name: layer for name, layer in self.layers.items() if name in needed}
-        if not layers:
+            index = waiting.pop()
+            if index >= 0 and index not in needed:
+                needed.add(index)
+                waiting += self.entries[index].sources
+        if not needed:
             raise ConfigurationError("the model computes nothing: all of it is the identity")
+        names, uses = {-1: ""}, Counter[str]()
+        for place, index in enumerate(sorted(needed)):
+            node = self.entries[index].node
+            name = same = _name(node) or f"{node.kind}{place}"
+            while name in uses:
+                name = f"{same}_{uses[same]}"
+                uses[same] += 1
+            uses[name] += 1
+            names[index] = name
+        layers = {names[index]: self.entries[index].layer for index in sorted(needed)}
+        wires = {
+            names[index]: tuple(names[source] for source in self.entries[index].sources)
+            for index in sorted(needed)
+        }
         chain = ["", *layers]
-        if all(self.wires[name] == (chain[i],) for i, name in enumerate(layers)):
-            return Sequential(layers, input_shape=self.shapes[""])
-        wires = {name: self.wires[name] for name in layers}
-        return ImportedModel(layers, wires, self.shapes[""])
+        if all(wires[name] == (chain[place],) for place, name in enumerate(layers)):
+            return Sequential(layers, input_shape=self.file.sample)
+        return ImportedModel(layers, wires, self.file.sample)
+
+
+def _name(node: FileNode) -> str:
+    """A layer's name: what its weight is called in PyTorch's way, else the node's."""
+    name = node.name
+    for value in node.inputs[1:2]:
+        name = value.removesuffix(".weight") if value.endswith(".weight") else name
+    return name.replace("/", "_").replace(".", "_").strip("_")
+
+
+#: Nodes that change what is known of a value, or are layers in some cases only.
+_TAKERS: dict[str, Callable[[_Wiring, FileNode], None]] = {
+    "Add": _Wiring._take_sum,
+    "Cast": _Wiring._take_cast,
+    "Identity": _Wiring._take_identity,
+    "Reshape": _Wiring._take_view,
+    "Squeeze": _Wiring._take_view,
+}
+_KNOWN = {*READERS, *ARITHMETIC, *_TAKERS, *FORMULAS, *known_kinds()}
+_KNOWN |= {"Constant", "Shape", "Transpose"}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.weights import read_weights, weights_to_bytes
@@ -20,7 +19,7 @@ def save_state(model: Model, path: str | Path) -> None:
     OSError
         If the file cannot be written.
     """
-    atomic_write(path, weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata()))
+    atomic_write(path, weights_to_bytes(model.state_dict(), model.metadata()))
 
 
 def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None = None) -> None:
@@ -44,19 +43,21 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
         model is then unchanged.
     """
     state, metadata = read_weights(path)
-    try:
-        preprocessing = Preprocessing.from_metadata(metadata)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from None
     renamed: dict[str, np.ndarray] = {}
     for key, value in state.items():
         name = _renamed(key, names or {})
         if name in renamed:
             raise CheckpointError(f"{path}: two arrays would be called {name!r}")
         renamed[name] = value
-    model.load_state_dict(renamed)
-    if preprocessing is not None:
-        model.preprocessing = preprocessing
+    before = model.metadata()
+    try:
+        model.load_metadata(metadata)
+        model.load_state_dict(renamed)
+    except ConfigurationError as error:
+        raise CheckpointError(f"{path}: its metadata do not fit the model ({error})") from None
+    except CheckpointError:
+        model.load_metadata(before)
+        raise
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:

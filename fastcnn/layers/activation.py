@@ -1,5 +1,6 @@
 """Element-wise activations."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,6 +46,13 @@ class Activation(Layer):
         record = OPERATIONS[cls.operation]
         assert isinstance(record, Elementwise)
         return record
+
+    @classmethod
+    def made_of(
+        cls, arguments: Mapping[str, Any], parameters: Mapping[str, np.ndarray]
+    ) -> "Activation":
+        """The layer with these arguments and values of its parameters."""
+        return cls(**arguments)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -196,6 +204,13 @@ class PReLU(Activation):
         self.num_parameters = positive(num_parameters, "PReLU", "num_parameters")
         self.init = as_number("PReLU", "init", init)
         self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}
+
+    @classmethod
+    def made_of(cls, arguments: Mapping[str, Any], parameters: Mapping[str, np.ndarray]) -> "PReLU":
+        """The layer with these slopes."""
+        layer = cls(parameters["weight"].size)
+        layer.weight[...] = parameters["weight"].reshape(-1)
+        return layer
 
     @property
     def weight(self) -> np.ndarray:

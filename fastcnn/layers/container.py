@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
-from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.init import Initializer
+from fastcnn.layers.meaning import Meaning
 from fastcnn.notebook import html_table
 from fastcnn.text_table import text_table
 
@@ -30,7 +30,7 @@ class SummaryRow:
     flops: int
 
 
-class Model(Layer):
+class Model(Meaning, Layer):
     """A layer made of named layers; subclasses say how they are connected.
 
     Attributes
@@ -43,6 +43,9 @@ class Model(Layer):
         How samples become what the first layer reads. At first bytes are divided by 255 and other
         numbers stay as they are; ``fit`` sets it from its training data. Of a model inside
         another one it has no effect.
+    predicts : {None, "classes", "values", "value"}
+        What :meth:`predict` gives: classes, the outputs themselves, or the only output of each
+        sample. ``fit`` sets it from the loss and its targets; None before that.
     """
 
     def __init__(self, layers: Mapping[str, Layer], input_shape: Shape | None = None) -> None:
@@ -56,7 +59,6 @@ class Model(Layer):
         self._graphs: dict[Shape, Graph] = {}
         self._vector: np.ndarray | None = None
         self._slots: list[tuple[Layer, str]] = []
-        self._preprocessing = Preprocessing()
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.input_shape = tuple(input_shape)
@@ -65,22 +67,6 @@ class Model(Layer):
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes its own vector: views of one array become arrays of their own.
         return {**self.__dict__, "_graphs": {}, "_vector": None}
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How samples become what the first layer reads."""
-        return self._preprocessing
-
-    @preprocessing.setter
-    def preprocessing(self, value: Preprocessing) -> None:
-        if not isinstance(value, Preprocessing):
-            raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
-        channels = len(value.mean)
-        if channels and self.input_shape is not None and channels != self.input_shape[0]:
-            raise ConfigurationError(
-                f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
-            )
-        self._preprocessing = value
 
     # -- structure ---------------------------------------------------------------------------
 
@@ -326,14 +312,36 @@ class Model(Layer):
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int = 256
     ) -> np.ndarray:
-        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`."""
+        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model was trained to predict values, or has one output.
+        """
         logits = self.logits(x, backend=backend, batch_size=batch_size)
+        self._check_classes("predict_proba", logits)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
     def predict(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
-        """Most probable class of each sample, int64, shape (N,)."""
-        return self.logits(x, backend=backend, batch_size=batch_size).argmax(axis=1)
+        """Most probable class of each sample, int64, shape (N,).
+
+        A model that was trained on values, such as by a mean squared error, gives its outputs: of
+        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has one output, and was not trained on values.
+        """
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        if self.predicts == "values":
+            return outputs
+        if self.predicts == "value":
+            return outputs[:, 0]
+        self._check_classes("predict", outputs)
+        return outputs.argmax(axis=1)
 
 
 def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:

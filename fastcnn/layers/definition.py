@@ -4,7 +4,7 @@ A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"ty
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
 optionally a ``name``. ``Residual`` has ``main`` and ``shortcut``, each a list of layers. A trained
 model's definition also has its ``preprocessing``, a table with ``mean`` and ``std`` and what else
-:class:`fastcnn.data.Preprocessing` has.
+:class:`fastcnn.data.Preprocessing` has, and what it ``predicts``.
 """
 
 import inspect
@@ -18,7 +18,7 @@ import numpy as np
 
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
-from fastcnn.files import expanded
+from fastcnn.files import expanded, read_bytes
 from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
 from fastcnn.layers.base import Layer
 from fastcnn.layers.container import Model, Sequential
@@ -52,6 +52,8 @@ def to_definition(model: Model) -> dict[str, Any]:
     definition = {"input_shape": shape, "layers": _describe_all(model)}
     if model.preprocessing != Preprocessing():
         definition["preprocessing"] = model.preprocessing.to_dict()
+    if model.predicts is not None:
+        definition["predicts"] = model.predicts
     return definition
 
 
@@ -69,7 +71,7 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     ConfigurationError
         If something is missing, unknown or does not fit; the message names the layer.
     """
-    unknown = set(definition) - {"input_shape", "layers", "preprocessing"}
+    unknown = set(definition) - {"input_shape", "layers", "preprocessing", "predicts"}
     if unknown:
         raise ConfigurationError(f"a model's definition has no {', '.join(sorted(unknown))}")
     shape = definition.get("input_shape")
@@ -78,6 +80,7 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     layers = _build_all(definition.get("layers"), "layers", np.random.default_rng(seed))
     model = Sequential(layers, input_shape=tuple(shape) or None)
     model.preprocessing = Preprocessing.from_dict(definition.get("preprocessing", {}))
+    model.predicts = definition.get("predicts")
     return model
 
 
@@ -91,7 +94,7 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     """
     path = expanded(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: no model can be read ({error})") from None

@@ -5,25 +5,44 @@ operation from its record. Element-wise operations are their records: a formula 
 which numpy arrays, plain floats and the engine's vectors evaluate alike.
 """
 
+from typing import Any
+
 from fastcnn.operations import piecewise, smooth
 from fastcnn.operations.record import Choice, Elementwise, Formula, Number, Operation
 
 __all__ = ["LOSSES", "OPERATIONS", "Choice", "Elementwise", "Formula", "Number", "Operation"]
 
+#: What products with weights have in common.
+PRODUCT: dict[str, Any] = {
+    "fuses_relu": True, "any_layout": True, "gradient_needs": "input", "masks_gradient": True,
+    "frees_input": True,
+}  # fmt: skip
+DROPOUT: dict[str, Any] = {
+    "renames": True, "keeps_places": True, "any_layout": True, "frees_input": True,
+}  # fmt: skip
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
-        Operation("conv2d", ("weight", "bias"), ("weight",)),
-        Operation("conv_transpose2d", ("weight", "bias"), ("weight",)),
-        Operation("linear", ("weight", "bias"), ("weight",)),
-        Operation("max_pool2d"),
-        Operation("avg_pool2d"),
-        Operation("adaptive_avg_pool2d"),
-        Operation("flatten"),
-        Operation("add", inputs=2),
-        Operation("dropout", random=True),
-        Operation("dropout2d", random=True),
-        Operation("batch_norm", ("weight", "bias"), ("weight",), normalises=True),
+        Operation("conv2d", ("weight", "bias"), ("weight",), **PRODUCT),
+        Operation("conv_transpose2d", ("weight", "bias"), ("weight",), **PRODUCT),
+        Operation("linear", ("weight", "bias"), ("weight",), **(PRODUCT | {"any_layout": False})),
+        Operation("max_pool2d", frees_input=True),
+        Operation("avg_pool2d", gradient_needs="nothing", frees_input=True),
+        Operation("adaptive_avg_pool2d", gradient_needs="nothing", frees_input=True),
+        Operation("flatten", renames=True, keeps_places=True),
+        Operation("add", inputs=2, fuses_relu=True, keeps_places=True, any_layout=True),
+        Operation("dropout", random=True, **DROPOUT),
+        Operation("dropout2d", random=True, **DROPOUT),
+        Operation(
+            "batch_norm",
+            ("weight", "bias"),
+            ("weight",),
+            normalises=True,
+            fuses_relu=True,
+            keeps_places=True,
+            any_layout=True,
+            frees_input=True,
+        ),
         *piecewise.RECORDS,
         *smooth.RECORDS,
     )

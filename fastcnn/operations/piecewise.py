@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.codegen import linked
+from fastcnn.codegen.elementary import exp, expm1, maximum, minimum, where
 from fastcnn.errors import ConfigurationError
-from fastcnn.operations.formulas import Value, exp, expm1, maximum, minimum, where
-from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number
+from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, Value
 
 __all__ = [
     "celu",
@@ -36,15 +38,19 @@ __all__ = [
 ]
 
 
+@linked
 def _relu(x: Value) -> Value:
     return maximum(x, 0.0)
 
 
+@linked
 def _relu_gradient(grad: Value, x: Value) -> Value:
     return where(x <= 0.0, 0.0, grad)
 
 
-RELU = Elementwise("relu", formula=Formula(_relu, _relu_gradient, _relu_gradient))
+RELU = Elementwise(
+    "relu", formula=Formula(_relu, _relu_gradient, _relu_gradient), onnx=(OnnxNode("Relu"),)
+)
 
 
 def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -57,10 +63,12 @@ def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
     return RELU.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _leaky_relu(x: Value, negative_slope: float) -> Value:
     return where(x <= 0.0, negative_slope * x, x)
 
 
+@linked
 def _leaky_relu_gradient(grad: Value, x: Value, negative_slope: float) -> Value:
     return where(x <= 0.0, negative_slope * grad, grad)
 
@@ -70,6 +78,7 @@ LEAKY_RELU = Elementwise(
     formula=Formula(_leaky_relu, _leaky_relu_gradient),
     arguments=(Number("negative_slope", 0.01),),
     cases=({}, {"negative_slope": 0.3}),
+    onnx=(OnnxNode("LeakyRelu", attributes={"alpha": "negative_slope"}),),
 )
 
 
@@ -91,10 +100,12 @@ def leaky_relu_backward(
     return LEAKY_RELU.backward(grad_output, x, negative_slope=negative_slope, backend=backend)
 
 
+@linked
 def _elu(x: Value, alpha: float) -> Value:
     return where(x <= 0.0, alpha * expm1(minimum(x, 0.0)), x)
 
 
+@linked
 def _elu_gradient(grad: Value, x: Value, alpha: float) -> Value:
     return grad * where(x <= 0.0, alpha * exp(minimum(x, 0.0)), 1.0)
 
@@ -104,6 +115,7 @@ ELU = Elementwise(
     formula=Formula(_elu, _elu_gradient),
     arguments=(Number("alpha", 1.0),),
     cases=({}, {"alpha": 1.5}),
+    onnx=(OnnxNode("Elu", attributes={"alpha": "alpha"}),),
 )
 
 
@@ -133,15 +145,21 @@ def elu_backward(
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
+@linked
 def _selu(x: Value) -> Value:
     return _SELU_SCALE * _elu(x, _SELU_ALPHA)
 
 
+@linked
 def _selu_gradient(grad: Value, x: Value) -> Value:
     return _SELU_SCALE * _elu_gradient(grad, x, _SELU_ALPHA)
 
 
-SELU = Elementwise("selu", formula=Formula(_selu, _selu_gradient))
+SELU = Elementwise(
+    "selu",
+    formula=Formula(_selu, _selu_gradient),
+    onnx=(OnnxNode("Selu", attributes={"alpha": _SELU_ALPHA, "gamma": _SELU_SCALE}),),
+)
 
 
 def selu(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -159,10 +177,12 @@ def selu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
     return SELU.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _celu(x: Value, alpha: float) -> Value:
     return where(x <= 0.0, alpha * expm1(minimum(x, 0.0) * (1.0 / alpha)), x)
 
 
+@linked
 def _celu_gradient(grad: Value, x: Value, alpha: float) -> Value:
     return grad * where(x <= 0.0, exp(minimum(x, 0.0) * (1.0 / alpha)), 1.0)
 
@@ -172,6 +192,7 @@ CELU = Elementwise(
     formula=Formula(_celu, _celu_gradient),
     arguments=(Number("alpha", 1.0, above=0.0),),
     cases=({}, {"alpha": 0.5}),
+    onnx=(OnnxNode("Celu", attributes={"alpha": "alpha"}),),
 )
 
 
@@ -197,10 +218,12 @@ def celu_backward(
     return CELU.backward(grad_output, x, alpha=alpha, backend=backend)
 
 
+@linked
 def _hardtanh(x: Value, min_val: float, max_val: float) -> Value:
     return minimum(maximum(x, min_val), max_val)
 
 
+@linked
 def _hardtanh_gradient(grad: Value, x: Value, min_val: float, max_val: float) -> Value:
     return where(x <= min_val, 0.0, where(x >= max_val, 0.0, grad))
 
@@ -218,6 +241,10 @@ HARDTANH = Elementwise(
     formula=Formula(_hardtanh, _hardtanh_gradient, _hardtanh_gradient),
     arguments=(Number("min_val", -1.0), Number("max_val", 1.0)),
     cases=({}, {"min_val": -0.5, "max_val": 2.0}),
+    onnx=(
+        OnnxNode("Clip", ("x", "min_val", "max_val")),
+        OnnxNode("Clip", attributes={"min": "min_val", "max": "max_val"}),  # up to opset 10
+    ),
     check=_check_interval,
 )
 
@@ -247,15 +274,24 @@ def hardtanh_backward(
     return HARDTANH.backward(grad_output, x, min_val=min_val, max_val=max_val, backend=backend)
 
 
+@linked
 def _relu6(x: Value) -> Value:
     return _hardtanh(x, 0.0, 6.0)
 
 
+@linked
 def _relu6_gradient(grad: Value, x: Value) -> Value:
     return _hardtanh_gradient(grad, x, 0.0, 6.0)
 
 
-RELU6 = Elementwise("relu6", formula=Formula(_relu6, _relu6_gradient, _relu6_gradient))
+RELU6 = Elementwise(
+    "relu6",
+    formula=Formula(_relu6, _relu6_gradient, _relu6_gradient),
+    onnx=(
+        OnnxNode("Clip", ("x", 0.0, 6.0)),
+        OnnxNode("Clip", attributes={"min": 0.0, "max": 6.0}),  # up to opset 10
+    ),
+)
 
 
 def relu6(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -273,15 +309,21 @@ def relu6_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> n
     return RELU6.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _hardsigmoid(x: Value) -> Value:
     return minimum(maximum(x + 3.0, 0.0), 6.0) * (1.0 / 6.0)
 
 
+@linked
 def _hardsigmoid_gradient(grad: Value, x: Value) -> Value:
     return _hardtanh_gradient(grad * (1.0 / 6.0), x, -3.0, 3.0)
 
 
-HARDSIGMOID = Elementwise("hardsigmoid", formula=Formula(_hardsigmoid, _hardsigmoid_gradient))
+HARDSIGMOID = Elementwise(
+    "hardsigmoid",
+    formula=Formula(_hardsigmoid, _hardsigmoid_gradient),
+    onnx=(OnnxNode("HardSigmoid", attributes={"alpha": 1.0 / 6.0, "beta": 0.5}),),
+)
 
 
 def hardsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -299,16 +341,27 @@ def hardsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None
     return HARDSIGMOID.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _hardswish(x: Value) -> Value:
     return x * _hardsigmoid(x)
 
 
+@linked
 def _hardswish_gradient(grad: Value, x: Value) -> Value:
     inside = where(x < 3.0, grad * (x * (1.0 / 3.0) + 0.5), grad)
     return where(x <= -3.0, 0.0, inside)
 
 
-HARDSWISH = Elementwise("hardswish", formula=Formula(_hardswish, _hardswish_gradient))
+_ONNX_RELU6_OF_SUM = OnnxNode("Clip", (OnnxNode("Add", ("x", 3.0)), 0.0, 6.0))
+HARDSWISH = Elementwise(
+    "hardswish",
+    formula=Formula(_hardswish, _hardswish_gradient),
+    onnx=(
+        OnnxNode("HardSwish"),
+        OnnxNode("Mul", ("x", *HARDSIGMOID.onnx)),
+        OnnxNode("Div", (OnnxNode("Mul", ("x", _ONNX_RELU6_OF_SUM)), 6.0)),
+    ),
+)
 
 
 def hardswish(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -326,6 +379,7 @@ def hardswish_backward(grad_output: Any, x: Any, *, backend: str | None = None) 
     return HARDSWISH.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _prelu_weight_gradient(grad: Value, x: Value, weight: Value) -> Value:
     return where(x <= 0.0, x * grad, 0.0)
 
@@ -338,6 +392,7 @@ PRELU = Elementwise(
     formula=Formula(
         _leaky_relu, _leaky_relu_gradient, parameter_gradients=(_prelu_weight_gradient,)
     ),
+    onnx=(OnnxNode("PRelu", ("x", "weight")),),
 )
 
 

@@ -10,7 +10,10 @@ import numpy as np
 from fastcnn.arguments import as_array, as_choice, as_gradient, as_number, as_same_type
 from fastcnn.backends import get_backend
 from fastcnn.errors import ShapeError
-from fastcnn.operations.formulas import Value
+from fastcnn.operations.onnx_node import OnnxNode
+
+#: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
+Value = Any
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,23 @@ class Operation:
     normalises : bool
         True if the operation takes ``mean`` and ``variance``: None for those of its input, in
         training, or the running ones. The function ``batch_statistics`` gives the former.
+    fuses_relu : bool
+        Whether the engine applies a ReLU that follows at no cost.
+    renames : bool
+        Whether the output may be the input's memory.
+    keeps_places : bool
+        Whether each element of the output depends on the input's element at its place alone, or on
+        none.
+    any_layout : bool
+        Whether the output's gradient is read through tables, whatever zeros are around it.
+    gradient_needs : {"nothing", "input", "forward"}
+        What the backward pass needs besides the output's gradient and parameters: nothing, the
+        input, or something that the forward pass made.
+    masks_gradient : bool
+        Whether the input's gradient can be masked by the input's ReLU as it is written.
+    frees_input : bool
+        Whether the input's gradient is written when nothing needs the input at other places any
+        more, so that it may take the input's place.
     """
 
     name: str
@@ -42,6 +62,18 @@ class Operation:
     inputs: int = 1
     random: bool = False
     normalises: bool = False
+    fuses_relu: bool = False
+    renames: bool = False
+    keeps_places: bool = False
+    any_layout: bool = False
+    gradient_needs: str = "forward"
+    masks_gradient: bool = False
+    frees_input: bool = False
+
+    @property
+    def gradient_reads_output(self) -> bool:
+        """Whether the backward pass reads the operation's output."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -111,14 +143,25 @@ class Elementwise(Operation):
     cases : tuple of dict
         Arguments of the layer that the operation is tested with: its gradient, its equivalence on
         all backends, PyTorch and ONNX. Inputs have :data:`CASE_CHANNELS` channels.
+    onnx : tuple of OnnxNode
+        How ONNX files have it: the first is written, all are read.
     check : function, optional
         ``check(owner, arguments)`` raises a ConfigurationError if the arguments do not go together.
     """
 
+    keeps_places: bool = True
+    any_layout: bool = True
     formula: Formula | Mapping[str, Formula] = Formula(abs, abs)
     arguments: tuple[Number | Choice, ...] = ()
     cases: tuple[Mapping[str, Any], ...] = ({},)
+    onnx: tuple[OnnxNode, ...] = ()
     check: Callable[[str, Mapping[str, Any]], None] | None = None
+
+    @property
+    def gradient_reads_output(self) -> bool:
+        """Whether the engine's backward pass reads the output instead of the input."""
+        formula = self.formula
+        return isinstance(formula, Formula) and formula.gradient_from_output is not None
 
     def checked(self, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments with defaults for those that are not given, all of them checked.

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import APPROXIMATIONS
-from fastcnn.operations import formulas
-from fastcnn.operations.formulas import (
-    Value,
+from fastcnn.codegen import elementary, linked
+from fastcnn.codegen.elementary import (
     absolute,
     exp,
     log1p,
@@ -20,7 +19,8 @@ from fastcnn.operations.formulas import (
     normal_cdf,
     where,
 )
-from fastcnn.operations.record import Choice, Elementwise, Formula, Number
+from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.record import Choice, Elementwise, Formula, Number, Value
 
 __all__ = [
     "gelu",
@@ -42,18 +42,21 @@ __all__ = [
 ]
 
 
+@linked
 def _sigmoid_gradient(grad: Value, x: Value) -> Value:
     exponential = exp(-absolute(x))
     return grad * exponential / ((1.0 + exponential) * (1.0 + exponential))
 
 
+@linked
 def _sigmoid_gradient_from_output(grad: Value, y: Value) -> Value:
     return grad * (y * (1.0 - y))
 
 
 SIGMOID = Elementwise(
     "sigmoid",
-    formula=Formula(formulas.sigmoid, _sigmoid_gradient, _sigmoid_gradient_from_output),
+    formula=Formula(elementary.sigmoid, _sigmoid_gradient, _sigmoid_gradient_from_output),
+    onnx=(OnnxNode("Sigmoid"),),
 )
 
 
@@ -67,16 +70,20 @@ def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) ->
     return SIGMOID.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _tanh_gradient(grad: Value, x: Value) -> Value:
-    return _tanh_gradient_from_output(grad, formulas.tanh(x))
+    return _tanh_gradient_from_output(grad, elementary.tanh(x))
 
 
+@linked
 def _tanh_gradient_from_output(grad: Value, y: Value) -> Value:
     return grad * (1.0 - y * y)
 
 
 TANH = Elementwise(
-    "tanh", formula=Formula(formulas.tanh, _tanh_gradient, _tanh_gradient_from_output)
+    "tanh",
+    formula=Formula(elementary.tanh, _tanh_gradient, _tanh_gradient_from_output),
+    onnx=(OnnxNode("Tanh"),),
 )
 
 
@@ -90,16 +97,22 @@ def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
     return TANH.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _silu(x: Value) -> Value:
-    return x * formulas.sigmoid(x)
+    return x * elementary.sigmoid(x)
 
 
+@linked
 def _silu_gradient(grad: Value, x: Value) -> Value:
-    s = formulas.sigmoid(x)
+    s = elementary.sigmoid(x)
     return grad * s * (1.0 + x * (1.0 - s))
 
 
-SILU = Elementwise("silu", formula=Formula(_silu, _silu_gradient))
+SILU = Elementwise(
+    "silu",
+    formula=Formula(_silu, _silu_gradient),
+    onnx=(OnnxNode("Mul", ("x", OnnxNode("Sigmoid"))),),
+)
 
 
 def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -117,10 +130,12 @@ def silu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
     return SILU.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _gelu(x: Value) -> Value:
     return x * normal_cdf(x)
 
 
+@linked
 def _gelu_gradient(grad: Value, x: Value) -> Value:
     density = exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
     return grad * (normal_cdf(x) + x * density)
@@ -130,13 +145,15 @@ def _gelu_gradient(grad: Value, x: Value) -> Value:
 _ROOT, _CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
 
 
+@linked
 def _gelu_tanh(x: Value) -> Value:
-    return x * formulas.sigmoid(x * (_ROOT + _ROOT * _CUBIC * (x * x)))
+    return x * elementary.sigmoid(x * (_ROOT + _ROOT * _CUBIC * (x * x)))
 
 
+@linked
 def _gelu_tanh_gradient(grad: Value, x: Value) -> Value:
     square = x * x
-    s = formulas.sigmoid(x * (_ROOT + _ROOT * _CUBIC * square))
+    s = elementary.sigmoid(x * (_ROOT + _ROOT * _CUBIC * square))
     slope = x * (_ROOT + _ROOT * 3.0 * _CUBIC * square)
     return grad * (s * (1.0 + slope * (1.0 - s)))
 
@@ -182,15 +199,17 @@ def gelu_backward(
     return GELU.backward(grad_output, x, approximate=approximate, backend=backend)
 
 
+@linked
 def _softplus(x: Value, beta: float, threshold: float) -> Value:
     scaled = beta * x
     curve = (maximum(scaled, 0.0) + log1p(exp(-absolute(scaled)))) * (1.0 / beta)
     return where(scaled > threshold, x, curve)
 
 
+@linked
 def _softplus_gradient(grad: Value, x: Value, beta: float, threshold: float) -> Value:
     scaled = beta * x
-    return where(scaled > threshold, grad, grad * formulas.sigmoid(scaled))
+    return where(scaled > threshold, grad, grad * elementary.sigmoid(scaled))
 
 
 SOFTPLUS = Elementwise(
@@ -235,15 +254,24 @@ def softplus_backward(
     return SOFTPLUS.backward(grad_output, x, beta=beta, threshold=threshold, backend=backend)
 
 
+@linked
 def _logsigmoid(x: Value) -> Value:
     return minimum(x, 0.0) - log1p(exp(-absolute(x)))
 
 
+@linked
 def _logsigmoid_gradient(grad: Value, x: Value) -> Value:
-    return grad * formulas.sigmoid(-x)
+    return grad * elementary.sigmoid(-x)
 
 
-LOGSIGMOID = Elementwise("logsigmoid", formula=Formula(_logsigmoid, _logsigmoid_gradient))
+LOGSIGMOID = Elementwise(
+    "logsigmoid",
+    formula=Formula(_logsigmoid, _logsigmoid_gradient),
+    onnx=(
+        OnnxNode("Neg", (OnnxNode("Softplus", (OnnxNode("Neg"),)),)),
+        OnnxNode("Log", (OnnxNode("Sigmoid"),)),
+    ),
+)
 
 
 def logsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -256,16 +284,25 @@ def logsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None)
     return LOGSIGMOID.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _softsign(x: Value) -> Value:
     return x / (1.0 + absolute(x))
 
 
+@linked
 def _softsign_gradient(grad: Value, x: Value) -> Value:
     y = 1.0 / (1.0 + absolute(x))
     return grad * (y * y)
 
 
-SOFTSIGN = Elementwise("softsign", formula=Formula(_softsign, _softsign_gradient))
+SOFTSIGN = Elementwise(
+    "softsign",
+    formula=Formula(_softsign, _softsign_gradient),
+    onnx=(
+        OnnxNode("Softsign"),
+        OnnxNode("Div", ("x", OnnxNode("Add", (OnnxNode("Abs"), 1.0)))),
+    ),
+)
 
 
 def softsign(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -278,6 +315,7 @@ def softsign_backward(grad_output: Any, x: Any, *, backend: str | None = None) -
     return SOFTSIGN.backward(grad_output, x, backend=backend)
 
 
+@linked
 def _tanh_of_softplus(x: Value, exponential: Value) -> Value:
     """``((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1)``, by ``exponential = e^-|x|``."""
     square = exponential * exponential
@@ -287,10 +325,12 @@ def _tanh_of_softplus(x: Value, exponential: Value) -> Value:
     return numerator / (numerator + where(is_positive, square + square, 2.0))
 
 
+@linked
 def _mish(x: Value) -> Value:
     return x * _tanh_of_softplus(x, exp(-absolute(x)))
 
 
+@linked
 def _mish_gradient(grad: Value, x: Value) -> Value:
     exponential = exp(-absolute(x))
     t = _tanh_of_softplus(x, exponential)
@@ -298,7 +338,14 @@ def _mish_gradient(grad: Value, x: Value) -> Value:
     return grad * (t + x * s * (1.0 - t * t))
 
 
-MISH = Elementwise("mish", formula=Formula(_mish, _mish_gradient))
+MISH = Elementwise(
+    "mish",
+    formula=Formula(_mish, _mish_gradient),
+    onnx=(
+        OnnxNode("Mul", ("x", OnnxNode("Tanh", (OnnxNode("Softplus"),)))),
+        OnnxNode("Mish"),  # from opset 18 on
+    ),
+)
 
 
 def mish(x: Any, *, backend: str | None = None) -> np.ndarray:

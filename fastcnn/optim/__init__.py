@@ -1,26 +1,30 @@
 """Optimisers and learning-rate schedules over flat parameter arrays."""
 
 from fastcnn.optim.optimizers import (
+    OPTIMIZERS,
     SGD,
     Adam,
     AdamW,
     Optimizer,
     RMSprop,
+    as_optimizer,
     clip_gradient_norm,
-    make_optimizer,
 )
 from fastcnn.optim.schedules import (
+    SCHEDULES,
     Constant,
     Cosine,
     OneCycle,
     Schedule,
     StepDecay,
     Warmup,
+    as_schedule,
     learning_rates,
-    make_schedule,
 )
 
 __all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
     "SGD",
     "Adam",
     "AdamW",
@@ -32,8 +36,8 @@ __all__ = [
     "Schedule",
     "StepDecay",
     "Warmup",
+    "as_optimizer",
+    "as_schedule",
     "clip_gradient_norm",
     "learning_rates",
-    "make_optimizer",
-    "make_schedule",
 ]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.named import Named
 
 Slots = dict[str, np.ndarray]
 
@@ -227,21 +228,32 @@ class RMSprop:
 
 OPTIMIZERS: dict[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
 
+NAMED = Named(
+    "optimizer",
+    OPTIMIZERS,
+    ("lr", "slots", "update()"),
+    "SGD(lr=0.1)",
+    defaults={"sgd": {"lr": 0.02, "momentum": 0.9}, "rmsprop": {"lr": 1e-3}},
+)
 
-def make_optimizer(name: str, **arguments: Any) -> Optimizer:
-    """An optimiser by its name, ``sgd``, ``adam``, ``adamw`` or ``rmsprop``.
+
+def as_optimizer(optimizer: Any, **numbers: Any) -> Optimizer:
+    """An optimiser that is given by its name, or as an object.
+
+    Parameters
+    ----------
+    optimizer : str or Optimizer
+    **numbers
+        Arguments of an optimiser that is given by name (``lr``, ``momentum``, ...). By default
+        SGD takes a rate of 0.02 and a momentum of 0.9, RMSprop a rate of 0.001, the others their
+        own.
 
     Raises
     ------
     ConfigurationError
-        If there is none of that name, or it has no such argument.
+        If it is neither, or a number has no effect with it.
     """
-    if name not in OPTIMIZERS:
-        raise ConfigurationError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
-    try:
-        return OPTIMIZERS[name](**arguments)
-    except TypeError as error:
-        raise ConfigurationError(f"optimizer {name!r}: {error}") from None
+    return NAMED.get(optimizer, **numbers)
 
 
 def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:

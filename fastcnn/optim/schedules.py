@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.named import Named
 
 
 class Schedule(Protocol):
@@ -135,18 +136,27 @@ SCHEDULES: dict[str, Any] = {
 }
 
 
-def make_schedule(name: str, warmup_steps: int = 0) -> Schedule:
-    """A schedule by its name, with a linear warm-up before it if ``warmup_steps`` is above 0.
+NAMED = Named("schedule", SCHEDULES, ("lr()",), "Cosine()", around={"warmup": Warmup})
+
+
+def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedule:
+    """A schedule that is given by its name, or as an object, after a linear warm-up.
+
+    Parameters
+    ----------
+    schedule : str or Schedule
+    warmup_steps : int
+        Steps of the warm-up; 0 for none.
+    **numbers
+        Arguments of a schedule that is given by name.
 
     Raises
     ------
     ConfigurationError
-        If there is none of that name.
+        If it is neither, or a number has no effect with it.
     """
-    if name not in SCHEDULES:
-        raise ConfigurationError(f"schedule must be one of {', '.join(SCHEDULES)}, got {name!r}")
-    schedule = SCHEDULES[name]()
-    return Warmup(warmup_steps, schedule) if warmup_steps else schedule
+    made = NAMED.get(schedule, **numbers)
+    return Warmup(warmup_steps, made) if warmup_steps else made
 
 
 def _anneal(start: float, end: float, share: float) -> float:

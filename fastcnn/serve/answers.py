@@ -2,20 +2,26 @@
 
 import base64
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends import get_backend
+from fastcnn.data.images import read_picture
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.execution.passes import run_forward
 from fastcnn.layers import Model
-from fastcnn.serve.pictures import decode, prepare
 
 #: Feature maps of a layer that are shown.
 MOST_MAPS = 32
-#: Pictures worked on at once: large ones take hundreds of megabytes each.
-AT_ONCE = 2
+#: Pictures worked on at once, and pixels of each at most: they take some 12 bytes a pixel.
+AT_ONCE, MAX_PIXELS = 2, 4_000_000
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for an answer any more."""
 
 
 class Answers:
@@ -26,6 +32,9 @@ class Answers:
     model : Model
         With images as input.
     classes : tuple of str
+    preprocessing : Preprocessing
+        The model's, as ``run.normalisation`` or ``model.preprocessing``: it says how pictures are
+        read.
     name : str
         What the page calls it.
 
@@ -36,16 +45,19 @@ class Answers:
         holds weights that are not finite.
     """
 
-    def __init__(self, model: Model, classes: tuple[str, ...], name: str) -> None:
-        if model.input_shape is None or len(model.input_shape) != 3:
-            raise DataError(f"the network takes {model.input_shape}, not pictures")
+    def __init__(
+        self, model: Model, classes: tuple[str, ...], preprocessing: Preprocessing, name: str
+    ) -> None:
+        self.pictures = preprocessing.rule_for_pictures(model.input_shape)
         outputs = model.graph().output_shape
+        if model.predicts in ("value", "values"):
+            raise DataError("the network gives values, not classes: use fastcnn predict")
         if outputs != (len(classes),):
             raise DataError(f"the network gives {outputs}, not one number for each class")
         if not np.isfinite(model.parameter_vector).all():
             raise DataError("the network's weights are not finite: its training diverged")
         self.model = model
-        self.shape = model.input_shape
+        self.shape = self.pictures.shape
         self.classes = classes
         self.name = name
         self._turn = threading.BoundedSemaphore(AT_ONCE)
@@ -56,19 +68,35 @@ class Answers:
             "name": self.name,
             "classes": list(self.classes),
             "input_shape": list(self.shape),
+            "paper": self.pictures.paper,
+            "pictures": self.pictures.describe(),
             "parameters": self.model.num_parameters,
         }
 
-    def about(self, content: bytes, maps: bool) -> dict[str, Any]:
+    def about(
+        self, content: bytes, maps: bool, is_gone: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
         """Probabilities of a picture's classes, and with ``maps`` the output of every layer.
+
+        Parameters
+        ----------
+        content : bytes
+        maps : bool
+        is_gone : callable, optional
+            Asked, when it is this picture's turn, whether the client has gone.
 
         Raises
         ------
         DataError
             If the content is no picture.
+        ClientGoneError
+            If the client has gone.
         """
         with self._turn:
-            pixels = prepare(decode(content, self.shape[0]), self.shape)
+            if is_gone is not None and is_gone():
+                raise ClientGoneError
+            picture = read_picture(content, self.pictures, most_pixels=MAX_PIXELS)
+            pixels = picture.pixels
             probabilities = self.model.predict_proba(pixels[None])[0]
             layers = self._layers(pixels[None]) if maps else None
         if not np.isfinite(probabilities).all():
@@ -79,6 +107,7 @@ class Answers:
                 name: float(share) for name, share in zip(self.classes, probabilities, strict=True)
             },
             "input": _planes(pixels, (0.0, 255.0)),
+            "done": list(picture.done),
         }
         return answer if layers is None else {**answer, "layers": layers}
 

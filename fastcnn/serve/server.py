@@ -3,7 +3,9 @@
 import contextlib
 import json
 import logging
+import os
 import re
+import select
 import socket
 import threading
 import time
@@ -13,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastcnn.errors import DataError
-from fastcnn.serve.answers import Answers
+from fastcnn.serve.answers import Answers, ClientGoneError
 
 log = logging.getLogger("fastcnn.serve")
 
@@ -58,7 +60,7 @@ class PageServer(ThreadingHTTPServer):
     """Serves one network's page; each connection has a thread and a time limit."""
 
     daemon_threads = True
-    allow_reuse_address = True
+    allow_reuse_address = os.name != "nt"  # on Windows another program could take the port over
     request_queue_size = 64  # more than five pages may open at the same moment
 
     def __init__(self, answers: Answers, port: int) -> None:
@@ -133,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(refused.status, {"error": str(refused)})
         except DataError as error:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+        except ClientGoneError:
+            return
         except OSError:  # the client is gone
             raise
         except Exception:
@@ -157,9 +161,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not (self.headers.get("Content-Type") or "").startswith("image/"):
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send a picture (image/png)")
         began = time.perf_counter()
-        answer = self.server.answers.about(self._body(), "maps=1" in query.split("&"))
+        body, maps = self._body(), "maps=1" in query.split("&")
+        answer = self.server.answers.about(body, maps, self._is_gone)
         answer["milliseconds"] = 1e3 * (time.perf_counter() - began)
         return _json(answer)
+
+    def _is_gone(self) -> bool:
+        """Whether the client has hung up, or has been."""
+        try:
+            ready, _, _ = select.select([self.connection], [], [], 0)
+            return bool(ready) and not self.connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
 
     def _body(self) -> bytes:
         length = self._length()

@@ -39,6 +39,8 @@ class TrainingStart:
     epochs, steps_per_epoch, samples : int
     tested : bool
         Whether every epoch ends with an evaluation on test data.
+    has_accuracy : bool
+        Whether targets are classes.
     control : Control
         What callbacks may change.
     """
@@ -49,6 +51,7 @@ class TrainingStart:
     steps_per_epoch: int
     samples: int
     tested: bool = False
+    has_accuracy: bool = True
     control: Control = field(default_factory=Control)
 
 
@@ -67,7 +70,7 @@ class Steps:
     losses, learning_rates : list of float
         One for each of these steps.
     mean_loss, accuracy, samples_per_second : float
-        Means over the epoch so far.
+        Means over the epoch so far; the accuracy is NaN where targets are not classes.
     """
 
     epoch: int

@@ -38,12 +38,15 @@ def save_figure(figure: Any, path: str | Path) -> None:
 def curves_figure(history: History) -> Any:
     """Training loss and accuracy, test loss and accuracy, in a 2 x 2 figure.
 
+    Without accuracy, where targets are not classes, the losses alone.
     Training loss is drawn for every step (and smoothed), the others for every epoch.
     """
     # Margins by hand: the layout engine takes longer than two epochs.
-    figure = new_figure(9.0, 6.0, layout=None)
-    figure.subplots_adjust(0.09, 0.085, 0.985, 0.945, wspace=0.2, hspace=0.36)
-    (train_loss, train_accuracy), (test_loss, test_accuracy) = figure.subplots(2, 2)
+    columns = 2 if history.has_accuracy else 1
+    figure = new_figure(4.5 * columns, 6.0, layout=None)
+    figure.subplots_adjust(0.18 / columns, 0.085, 0.985, 0.945, wspace=0.2, hspace=0.36)
+    grid = figure.subplots(2, columns, squeeze=False)
+    train_loss = grid[0, 0]
     epochs = history.column("epoch")
     per_epoch = max(1, sum(record["epoch"] == 1 for record in history.steps))
     steps = np.array([record["step"] for record in history.steps]) / per_epoch
@@ -52,12 +55,15 @@ def curves_figure(history: History) -> Any:
         train_loss.plot(steps, losses, color=TRAIN_COLOUR, alpha=0.25, linewidth=0.7)
         train_loss.plot(steps, _smooth(losses), color=TRAIN_COLOUR, label="mean of 25 steps")
         train_loss.legend(frameon=False)
-    panels = (
-        (train_loss, "Training loss", None, "cross-entropy (nats)"),
-        (train_accuracy, "Training accuracy", "train_accuracy", "accuracy (%)"),
-        (test_loss, "Test loss", "test_loss", "cross-entropy (nats)"),
-        (test_accuracy, "Test accuracy", "test_accuracy", "accuracy (%)"),
-    )
+    panels = [
+        (train_loss, "Training loss", None, history.loss_unit),
+        (grid[1, 0], "Test loss", "test_loss", history.loss_unit),
+    ]
+    if history.has_accuracy:
+        panels += [
+            (grid[0, 1], "Training accuracy", "train_accuracy", "accuracy (%)"),
+            (grid[1, 1], "Test accuracy", "test_accuracy", "accuracy (%)"),
+        ]
     for axes, title, name, unit in panels:
         if name is not None and epochs and history.final.get(name) is not None:
             scale = 100.0 if name.endswith("accuracy") else 1.0

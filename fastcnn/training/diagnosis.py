@@ -68,7 +68,9 @@ class Diagnosis(Callback):
         self._tell = tell
         self._probe = train.images[:PROBE]
         is_entropy = loss is None or loss.operation == "cross_entropy"
-        self._chance = _chance(train.labels) if is_entropy else None
+        self._labels = np.asarray(train.labels)
+        self._is_error = loss is not None and loss.operation == "mse"
+        self._chance = _chance(self._labels) if is_entropy else None
         self._first = math.inf
         self._before: dict[str, np.ndarray] = {}
         self._epochs: list[dict[str, Any]] = []
@@ -77,6 +79,8 @@ class Diagnosis(Callback):
         """Remember the initial weights."""
         start.history.findings[:] = self.findings
         self.findings = start.history.findings
+        if self._is_error:
+            self._chance = _spread(self._labels, start.model)
         self._look_at_input(start.model)
         self._remember(start.model)
         self._epochs = [epoch for epoch in start.history.epochs if epoch["train_loss"] is not None]
@@ -234,9 +238,18 @@ class Diagnosis(Callback):
                 )  # fmt: skip
 
 
+def _spread(targets: np.ndarray, model: Model) -> float | None:
+    """The mean squared error of guessing each output's mean; None where that is 0."""
+    if model.predicts == "classes":  # compared as one-hot rows
+        shares = np.bincount(targets, minlength=model.graph().output_shape[0]) / len(targets)
+        variances = shares * (1.0 - shares)
+    else:
+        variances = np.var(targets, axis=0, dtype=np.float64)
+    return float(np.mean(variances)) or None
+
+
 def _chance(labels: np.ndarray) -> float | None:
     """The cross-entropy of guessing by the classes' shares; None where targets are no classes."""
-    labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         return None
     shares = np.bincount(labels) / len(labels)

@@ -1,27 +1,23 @@
-"""The training loop."""
+"""Training a network: ``fit``, and its evaluation."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, Protocol
 
 import numpy as np
 
-from fastcnn.backends import get_backend
-from fastcnn.data.augment import Augment
 from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
-from fastcnn.execution.checks import check_statistics
-from fastcnn.execution.passes import is_lanes
+from fastcnn.execution.checks import check_statistics, predicted
 from fastcnn.layers import Model
-from fastcnn.losses import CrossEntropyLoss, Loss
-from fastcnn.optim import SGD, Constant, Optimizer, Schedule
-from fastcnn.training.averaging import WeightAverage
+from fastcnn.losses import Loss, as_loss
+from fastcnn.optim import SGD
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.diagnosis import Diagnosis
@@ -30,7 +26,13 @@ from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.run import METRICS, Run, checksum, describe_fit
+from fastcnn.training.options import (
+    TrainingOptions,
+    documentation_of,
+    option,
+    signature_of,
+)
+from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
     Data,
     Samples,
@@ -47,31 +49,95 @@ log = logging.getLogger("fastcnn.training")
 AGREED = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
-def fit(
-    model: Model,
-    train: Data,
-    test: Data | None = None,
-    *,
-    epochs: int = 5,
-    batch_size: int = 64,
-    optimizer: Optimizer | None = None,
-    schedule: Schedule | None = None,
-    backend: str | None = None,
-    seed: int = 0,
-    threads: int | None = None,
-    callbacks: Sequence[Callback] = (),
-    loss: Loss | None = None,
-    clip_norm: float | None = None,
-    ema_decay: float | None = None,
-    augment: Augment | None = None,
-    out: str | Path | Run | None = None,
-    resume: bool = False,
-    world: World | None = None,
-    average_every: int = 1,
-    ordered_reduction: bool = False,
-    diagnose: bool = True,
-) -> History:
+@dataclass(frozen=True, kw_only=True)
+class FitArguments(TrainingOptions):
+    """The keyword arguments of :func:`fit`: the options of a training, and its surroundings."""
+
+    callbacks: Sequence[Callback] = option((), "Called while training goes on.", part="")
+    out: str | Path | NewRun | None = option(
+        None, "Folder to write the run to: config, metrics, weights, checkpoints and curves.",
+        part="",
+    )  # fmt: skip
+    resume: bool = option(
+        False,
+        "Go on with the run in out from its last checkpoint, as if it had never stopped. The "
+        "model, the data and all options but threads, epochs and diagnose must be what they were.",
+        part="",
+    )
+    world: World | None = option(
+        None,
+        "The processes of an MPI job, as from fastcnn.distributed.join(). All of them call this "
+        "with the same arguments; batch_size is that of all together. Every process calls its "
+        "callbacks; the root alone writes out, and what its callbacks decide counts.",
+        part="",
+    )
+    verbose: bool = option(
+        False, "Show progress: a bar on a terminal or in a notebook, elsewhere a line an epoch.",
+        part="",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.callbacks, Callback) or not isinstance(self.callbacks, Sequence):
+            raise ConfigurationError(
+                f"callbacks must be a list of Callback, got {self.callbacks!r}"
+            )
+        for index, callback in enumerate(self.callbacks):
+            if not isinstance(callback, Callback):
+                raise ConfigurationError(
+                    f"callbacks[{index}] must be an object of a class derived from "
+                    f"fastcnn.training.Callback, got {callback!r}"
+                )
+        if self.world is not None and not isinstance(self.world, World):
+            raise ConfigurationError(
+                f"world must come from fastcnn.distributed.join(), got {self.world!r}"
+            )
+        processes = 1 if self.world is None else self.world.size
+        # A run of many processes may be resumed on one.
+        if self.average_every > 1 and processes == 1 and not self.resume:
+            raise ConfigurationError(
+                f"average_every={self.average_every} has no effect on one process"
+            )
+        root = self.world is None or self.world.is_root
+        if self.resume and self.out is None and root:
+            raise ConfigurationError("resume needs the run's folder: out=FOLDER")
+
+
+P = ParamSpec("P")
+
+
+class _Fit(Protocol[P]):
+    """``fit`` as type checkers and editors see it."""
+
+    __name__: str
+
+    def __call__(
+        self, model: Model, train: Data, test: Data | None = None, *args: P.args, **kwargs: P.kwargs
+    ) -> History: ...
+
+
+def _with_arguments(
+    arguments: Callable[P, FitArguments],
+) -> Callable[[Callable[..., History]], _Fit[P]]:
+    """Give a function the fields of a class as its keyword arguments, for all who look at it."""
+
+    def decorate(function: Any) -> Any:
+        function.__signature__ = signature_of(function, FitArguments)
+        function.__doc__ = function.__doc__.replace(
+            "    **options", documentation_of(FitArguments).lstrip("\n")
+        )
+        return function
+
+    return decorate
+
+
+@_with_arguments(FitArguments)
+def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> History:
     """Train a model in place.
+
+    Losses, optimisers and schedules are given by name, with their numbers as further arguments, or
+    as objects: ``optimizer="adam", lr=0.01`` is ``optimizer=Adam(lr=0.01)``. With the same seed,
+    data and initial weights a run repeats itself exactly.
 
     Parameters
     ----------
@@ -82,48 +148,7 @@ def fit(
         keeps this as ``model.preprocessing``, and it is applied to all that the model is given
         from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
         ``test`` is evaluated after every epoch.
-    epochs : int
-    batch_size : int
-        Samples a step; the last batch of an epoch may be smaller.
-    optimizer : Optimizer, optional
-        By default ``SGD(lr=0.02, momentum=0.9)``.
-    schedule : Schedule, optional
-        By default constant.
-    backend : str, optional
-    seed : int
-        Decides the order of samples, dropout masks and what ``augment`` does; with the same seed,
-        data and initial weights a run repeats itself exactly.
-    threads : int, optional
-        Threads of the matrix products; by default all cores.
-    callbacks : sequence of Callback
-    loss : Loss, optional
-        By default :class:`~fastcnn.losses.CrossEntropyLoss`.
-    clip_norm : float, optional
-        Largest Euclidean norm of a gradient.
-    ema_decay : float, optional
-        Evaluate, and in the end keep, the exponential moving average of the weights with this
-        decay a step (0.999, say) instead of the weights themselves. Running statistics of batch
-        normalisation are averages already and stay as they are.
-    augment : Augment, optional
-        Changes the training images at random, anew in each epoch; the test images stay.
-    out : path or Run, optional
-        Folder to write the run to: config, metrics, weights, checkpoints and the picture of its
-        curves.
-    resume : bool
-        Go on with the run in ``out`` from its last checkpoint, as if it had never stopped. The
-        model, the data and all settings but ``threads`` and ``epochs`` must be what they were.
-    world : World, optional
-        The processes of an MPI job, as from :func:`fastcnn.distributed.join`. All of them call
-        this with the same arguments; ``batch_size`` is that of all together. Every process calls
-        its callbacks; the root alone writes ``out``, and what its callbacks decide counts.
-    average_every : int
-        Average parameters after so many steps of each process instead of gradients after each.
-    ordered_reduction : bool
-        Sum gradients in an order that does not depend on the number of processes, so that results
-        do not either, bit for bit; slower.
-    diagnose : bool
-        Look for what ails the run (a loss at chance, weights that stand still, dead or saturated
-        units, divergence, overfitting), and log each finding once, with what to change.
+    **options
 
     Returns
     -------
@@ -156,75 +181,67 @@ def fit(
     >>> history.final["test_accuracy"] > 0.9
     True
     """
-    optimizer = optimizer or SGD(lr=0.02, momentum=0.9)
-    schedule = schedule or Constant()
-    loss = loss or CrossEntropyLoss()
-    world = world or World()
+    world = options.get("world")
+    world = world if isinstance(world, World) else World()
     with world.guard(), ExitStack() as held:
         share = world.threads()  # by all processes, whatever each one was given
         with world.preparing():
-            _check_numbers(epochs, batch_size, threads, clip_norm, average_every)
-            get_backend(backend)
-            if resume and out is None and world.is_root:
-                raise ConfigurationError("resume needs the run's folder: out=FOLDER")
+            o = FitArguments.of(options)
+            if not isinstance(model, Model):
+                raise ConfigurationError(
+                    "model must be a Model, such as fastcnn.models.report_cnn() or "
+                    f"fastcnn.Sequential(...), got {model!r}"
+                )
+            loss = o.make_loss()
             training_data = as_samples(train, "train", model, loss)
             preprocessing = training_preprocessing(model, training_data)
             test_data = None
             if test is not None:
                 test_data = as_samples(test, "test", model, loss, preprocessing)
-            shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered_reduction else 1)
-            for size in {min(batch_size, len(training_data)), len(training_data) % batch_size}:
+            shards = Shards(
+                world.rank, world.size, o.batch_size, BLOCK if o.ordered_reduction else 1
+            )
+            for size in {min(o.batch_size, len(training_data)), len(training_data) % o.batch_size}:
                 if size:
                     check_statistics(model.graph(), shards.smallest(size))
             problem = not_finite(model.state_dict())
             if problem is not None:
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
-            vector = model.parameter_vector
-            average = None if ema_decay is None else WeightAverage(vector, ema_decay)
-            own_threads = share if threads is None else threads
+            threads = share if o.threads is None else o.threads
             feed = Feed(
-                training_data, augment, seed, own_threads, model.graph().output_shape[0], shards
-            )
+                training_data, o.make_augment(), o.seed, threads, model.graph().output_shape[0],
+                shards,
+            )  # fmt: skip
             config = {}
-            if out is not None or world.size > 1:
-                config = describe_fit(
-                    model, training_data, loss, optimizer, schedule, test=test_data,
-                    epochs=epochs, batch_size=batch_size, backend=backend, seed=seed,
-                    clip_norm=clip_norm, ema_decay=ema_decay,
-                    augment=None if augment is None else asdict(augment),
-                    average_every=average_every, ordered_reduction=ordered_reduction,
-                )  # fmt: skip
+            if o.out is not None or world.size > 1:
+                config = describe_fit(model, training_data, test_data, o, o.out)
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
+            model.predicts = predicted(loss, training_data.labels, model.graph().output_shape)
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
-            if is_lanes(backend):
-                world.prepare_kernels()
+        history, saver = History(loss=loss.operation), None
+        listeners = [*o.callbacks, *o.monitors()]
         with world.preparing():
-            executor = _executor(
-                model, world, average_every, ordered_reduction, loss=loss, optimizer=optimizer,
-                backend=backend, batch_size=batch_size, seed=seed, threads=own_threads,
-                clip_norm=clip_norm,
-            )  # fmt: skip
-        history, listeners, saver = History(), list(callbacks), None
-        with world.preparing():
-            if out is not None and world.is_root:
-                run = _open_run(out, config, resume, world.size)
+            executor = _executor(model, world, o, threads)
+            if o.out is not None and world.is_root:
+                run = _open_run(o.out, config, o.resume, world.size)
                 held.callback(run.unlock)
                 listeners.insert(0, run.recorder())
                 saver = Saver(run.folder, run.folder / METRICS)
-            if diagnose and world.is_root:
-                listeners.append(Diagnosis(training_data, loss, _warn, backend))
-            loop = TrainingLoop(
-                model, executor, history, listeners, optimizer.lr, schedule, epochs, batch_size,
-                seed, average, saver, world, average_every,
-            )  # fmt: skip
-            if resume and saver is not None:
+            if o.verbose and world.is_root:
+                from fastcnn.training.progress import progress_callback
+
+                listeners.insert(0, progress_callback())
+            if o.diagnose and world.is_root:
+                listeners.append(Diagnosis(training_data, loss, _warn, o.backend))
+            loop = TrainingLoop(model, executor, history, listeners, o, saver, world)
+            if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
         # Matrix products of another number of threads are rounded otherwise.
-        with blas_threads(1 if ordered_reduction else own_threads):
+        with blas_threads(1 if o.ordered_reduction else threads):
             loop.run(feed, test_data)
     return history
 
@@ -243,72 +260,87 @@ def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -
     return parts | {"data": config["data"] | checksums}
 
 
-def _executor(
-    model: Model, world: World, average_every: int, ordered: bool, **settings: Any
-) -> Executor:
+def _executor(model: Model, world: World, o: TrainingOptions, threads: int | None) -> Executor:
     """What takes the steps: the backend's own executor, or one for several processes."""
-    if world.size == 1 and not ordered:
+    settings: dict[str, Any] = {
+        "loss": o.make_loss(), "optimizer": o.make_optimizer(), "backend": o.backend,
+        "batch_size": o.batch_size, "seed": o.seed, "threads": threads, "clip_norm": o.clip_norm,
+    }  # fmt: skip
+    if world.size == 1 and not o.ordered_reduction:
         return make_executor(model, **settings)
     from fastcnn.distributed.executor import DistributedExecutor
 
     return DistributedExecutor(
-        model, world=world, average_every=average_every, ordered=ordered, **settings
+        model, world=world, average_every=o.average_every, ordered=o.ordered_reduction, **settings
     )
 
 
-def _open_run(out: str | Path | Run, config: dict[str, Any], resume: bool, ranks: int) -> Run:
+def _open_run(out: str | Path | NewRun, config: dict[str, Any], resume: bool, ranks: int) -> Run:
     """The run to write to: a new one, or one that is resumed under the same settings."""
-    if not isinstance(out, Run):
-        out = Run.open(out) if resume else Run.create(out, config)
-    if resume:
-        check_same(out.config, config, out.folder)
-        out.config["training"]["epochs"] = config["training"]["epochs"]
-    out.config["ranks"] = ranks
-    out.lock()
-    return out
+    new = out if isinstance(out, NewRun) else NewRun(Path(out))
+    if not resume:
+        return new.create({**config, "ranks": ranks})
+    run = Run.open(new.folder)
+    check_same(run.config, config, run.folder)
+    run.config["training"]["epochs"] = config["training"]["epochs"]
+    run.config["ranks"] = ranks
+    run.lock()
+    return run
+
+
+class Evaluation(NamedTuple):
+    """What :func:`evaluate` found.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over the samples.
+    accuracy : float
+        As a fraction; NaN if the targets are not classes.
+    logits : ndarray, shape (N, classes)
+        The network's output for each sample.
+    """
+
+    loss: float
+    accuracy: float
+    logits: np.ndarray
 
 
 def evaluate(
-    model: Model, data: Data, *, loss: Loss | None = None, backend: str | None = None
-) -> tuple[float, float, np.ndarray]:
+    model: Model, data: Data, *, loss: str | Loss = "cross_entropy", backend: str | None = None
+) -> Evaluation:
     """Loss, accuracy and logits on a data set, outside training.
 
     Parameters
     ----------
+    model : Model
     data : Dataset, or (x, y), or (x, y, sample_weight)
+    loss : {"cross_entropy", "mse"} or Loss
+    backend : str, optional
 
     Returns
     -------
-    loss : float
-    accuracy : float
-        As a fraction; 0 if the targets are no classes.
-    logits : ndarray, shape (N, classes)
+    Evaluation
+        With the attributes ``loss``, ``accuracy`` and ``logits``.
+
+    Raises
+    ------
+    ShapeError, DataError, ConfigurationError
+        If something does not fit.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> _, test = fastcnn.data.digits_dataset(10, 30, classes=(0, 1, 2))
+    >>> found = fastcnn.evaluate(fastcnn.models.report_cnn(seed=0), test)
+    >>> found.logits.shape
+    (30, 3)
     """
-    loss = loss or CrossEntropyLoss()
-    checked = as_samples(data, "data", model, loss)
+    chosen = as_loss(loss)
+    checked = as_samples(data, "data", model, chosen)
     if model.preprocessing.trained_on is None:
         say_unused(model.preprocessing, checked)
     weight = sample_weight_of(checked)
-    executor = make_executor(model, loss=loss, optimizer=SGD(), backend=backend, batch_size=256)
-    return executor.evaluate(checked.images, checked.labels, weight)
-
-
-def _check_numbers(
-    epochs: int,
-    batch_size: int,
-    threads: int | None,
-    clip_norm: float | None,
-    average_every: int,
-) -> None:
-    for name, value, least in (
-        ("epochs", epochs, 0), ("batch_size", batch_size, 1), ("threads", threads, 1),
-        ("average_every", average_every, 1),
-    ):  # fmt: skip
-        if value is None and name == "threads":
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ConfigurationError(
-                f"{name} must be an integer of at least {least}, got {value!r}"
-            )
-    if clip_norm is not None and not clip_norm > 0:
-        raise ConfigurationError(f"clip_norm must be above 0, got {clip_norm!r}")
+    executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Evaluation(*executor.evaluate(checked.images, checked.labels, weight))

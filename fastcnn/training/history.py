@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
 from fastcnn.training.finding import Finding
 
 #: Columns and rows that Jupyter shows.
 COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 SHOWN_EPOCHS = 10
+LOSS_UNITS = {"cross_entropy": "cross-entropy (nats)", "mse": "mean squared error"}
 
 
 @dataclass
@@ -25,7 +27,7 @@ class History:
         One record an epoch: ``kind`` ("epoch"), ``epoch`` (from 1), ``train_loss``,
         ``train_accuracy`` (means over the epoch's batches, each before its update), ``test_loss``,
         ``test_accuracy`` (None without test data), ``seconds`` (training alone),
-        ``samples_per_second``. Accuracies are fractions.
+        ``samples_per_second``. Accuracies are fractions, and None where targets are not classes.
     steps : list of dict
         One record a step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
     status : str
@@ -34,6 +36,8 @@ class History:
         Why a callback ended the training before its last epoch.
     findings : list of Finding
         What seems to be wrong with the run, see :mod:`fastcnn.training.diagnosis`.
+    loss : str
+        The operation of the loss, such as "cross_entropy" or "mse".
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -41,6 +45,7 @@ class History:
     status: str = "running"
     stop_reason: str | None = None
     findings: list[Finding] = field(default_factory=list)
+    loss: str = "cross_entropy"
 
     def column(self, name: str) -> list[Any]:
         """One field of all epochs, such as ``"test_accuracy"``."""
@@ -50,6 +55,16 @@ class History:
     def final(self) -> dict[str, Any]:
         """The last epoch's record; empty before the first epoch ended."""
         return self.epochs[-1] if self.epochs else {}
+
+    @property
+    def loss_unit(self) -> str:
+        """What the loss is, in words, for figures."""
+        return LOSS_UNITS.get(self.loss, self.loss)
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether there is one: the targets are classes."""
+        return not self.epochs or self.final["train_accuracy"] is not None
 
     def to_csv(self) -> str:
         """The epochs' records as comma-separated values with a header line."""
@@ -69,9 +84,10 @@ class History:
         if not self.epochs:
             return f"<p>History: {self.status}, no epoch</p>"
         shown = self.epochs[-SHOWN_EPOCHS:]
+        columns = [name for name in COLUMNS if self.has_accuracy or name.endswith("loss")]
         rows = [
             [str(epoch["epoch"])]
-            + [_cell(epoch[name], name) for name in COLUMNS]
+            + [_cell(epoch[name], name) for name in columns]
             + [f"{epoch['seconds']:.2f}"]
             for epoch in shown
         ]
@@ -80,7 +96,7 @@ class History:
             caption += f" ({self.stop_reason})"
         if len(shown) < len(self.epochs):
             caption += f", the last {len(shown)} shown"
-        header = ["epoch", *(name.replace("_", " ") for name in COLUMNS), "seconds"]
+        header = ["epoch", *(name.replace("_", " ") for name in columns), "seconds"]
         picture = base64.b64encode(png(curves_figure(self))).decode()
         return (
             html_table(header, rows, caption=caption, left=0)
@@ -108,7 +124,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         If the file cannot be read.
     """
     records: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines():
+    for line in read_bytes(path).splitlines():
         try:
             record = json.loads(line)
             number = record[record["kind"]]

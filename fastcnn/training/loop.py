@@ -14,7 +14,7 @@ from fastcnn.distributed import World
 from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
-from fastcnn.optim import Schedule, learning_rates
+from fastcnn.optim import learning_rates
 from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
@@ -22,6 +22,7 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.interrupts import DeferredInterrupts
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 
@@ -71,36 +72,37 @@ class TrainingLoop:
         executor: Executor,
         history: History,
         listeners: Iterable[Callback],
-        base_lr: float,
-        schedule: Schedule,
-        epochs: int,
-        batch_size: int,
-        seed: int,
-        average: WeightAverage | None,
-        saver: Saver | None = None,
-        world: World | None = None,
-        average_every: int = 1,
+        options: TrainingOptions,
+        saver: Saver | None,
+        world: World,
     ) -> None:
         self.model = model
         self.executor = executor
         self.history = history
         self.listeners = list(listeners)
-        self.base_lr = base_lr
-        self.schedule = schedule
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.average = average
+        self.base_lr = options.make_optimizer().lr
+        self.schedule = options.make_schedule()
+        self.epochs = options.epochs
+        self.batch_size = options.batch_size
+        self.average: WeightAverage | None = None
+        if options.ema_decay is not None:
+            self.average = WeightAverage(model.parameter_vector, options.ema_decay)
         self.saver = saver
-        self.world = world or World()
-        self.average_every = average_every
+        self.world = world
+        self.average_every = options.average_every
         self.control = Control()
         self.chunk = 1
-        self.generator = np.random.default_rng(seed)
+        self.generator = np.random.default_rng(options.seed)
         #: The generator's state from which the order of the current epoch is drawn.
         self.epoch_start: dict[str, Any] = self.generator.bit_generator.state  # type: ignore[assignment]
         self.progress = Progress(1)
         self.last_good = model.copy_state()
         self.interrupts = DeferredInterrupts(None if self.world.size == 1 else self.world.largest)
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the targets are classes."""
+        return self.model.predicts in (None, "classes")
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
@@ -168,7 +170,7 @@ class TrainingLoop:
         per_epoch = -(-len(feed.data) // self.batch_size)
         start = TrainingStart(
             self.model, self.history, self.epochs, per_epoch, len(feed.data),
-            test is not None, self.control,
+            test is not None, self.has_accuracy, self.control,
         )  # fmt: skip
         try:
             with self.interrupts:
@@ -222,7 +224,7 @@ class TrainingLoop:
             "kind": "epoch",
             "epoch": progress.epoch,
             "train_loss": progress.loss_sum / progress.weight_sum,
-            "train_accuracy": progress.correct / progress.seen,
+            "train_accuracy": progress.correct / progress.seen if self.has_accuracy else None,
             "test_loss": None,
             "test_accuracy": None,
             "seconds": progress.seconds,
@@ -236,9 +238,10 @@ class TrainingLoop:
         with self._averaged():
             if test is not None:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    record["test_loss"], record["test_accuracy"], _ = self.executor.evaluate(
+                    record["test_loss"], accuracy, _ = self.executor.evaluate(
                         test.images, test.labels, sample_weight_of(test)
                     )
+                record["test_accuracy"] = accuracy if self.has_accuracy else None
                 if not math.isfinite(record["test_loss"]):
                     raise NonFiniteError(
                         f"the test loss became {record['test_loss']} after epoch "
@@ -307,7 +310,7 @@ class TrainingLoop:
         news = Steps(
             progress.epoch, self.executor.step, progress.seen, results.losses.tolist(),
             rates.tolist(), progress.loss_sum / progress.weight_sum,
-            progress.correct / progress.seen, progress.rate,
+            progress.correct / progress.seen if self.has_accuracy else math.nan, progress.rate,
         )  # fmt: skip
         for listener in self.listeners:
             listener.on_steps(news)

@@ -49,11 +49,17 @@ class Monitor(Callback):
         Raises
         ------
         ConfigurationError
-            If a test metric is monitored and there are no test data.
+            If a test metric is monitored and there are no test data, or the accuracy where targets
+            are not classes.
         """
         if self.monitor.startswith("test") and not start.tested:
             raise ConfigurationError(
                 f"{type(self).__name__} monitors {self.monitor}, but there are no test data"
+            )
+        if self.monitor.endswith("accuracy") and not start.has_accuracy:
+            raise ConfigurationError(
+                f"{type(self).__name__} monitors {self.monitor}, but the targets are not classes: "
+                f"monitor {self.monitor.replace('accuracy', 'loss')}"
             )
         self.control = start.control
         if not start.history.epochs:

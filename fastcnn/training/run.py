@@ -5,21 +5,33 @@ import platform
 import time
 import zlib
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 import fastcnn
+from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
-from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, expanded, remove_unfinished
+from fastcnn.execution.checks import predicted
+from fastcnn.files import (
+    LOCK_FILE,
+    FolderLock,
+    atomic_write,
+    expanded,
+    read_bytes,
+    remove_unfinished,
+)
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 from fastcnn.weights import read_weights, weights_to_bytes
@@ -60,10 +72,7 @@ class Run:
         run = cls(folder, dict(config))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if {path.name for path in folder.iterdir()} - {LOCK_FILE} and not overwrite:
-                raise ConfigurationError(
-                    f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
-                )
+            check_free(folder, overwrite)
             run.lock()
             # The config goes first: until the new one is there, the folder holds no run.
             for name in FILES:
@@ -84,7 +93,7 @@ class Run:
         """
         folder = expanded(folder)
         try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config = json.loads(read_bytes(folder / CONFIG))
         except FileNotFoundError:
             raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
         except (OSError, ValueError) as error:
@@ -141,7 +150,7 @@ class Run:
 
         Its preprocessing is in the file's metadata.
         """
-        content = weights_to_bytes(model.state_dict(), model.preprocessing.to_metadata())
+        content = weights_to_bytes(model.state_dict(), model.metadata())
         atomic_write(self.folder / WEIGHTS, content)
 
     def load_model(self) -> Model:
@@ -153,33 +162,42 @@ class Run:
             If the weights are missing, corrupt or another model's, or the model has no name that
             it could be rebuilt from.
         """
-        described = self.config.get("model", {})
-        name, definition = described.get("name"), described.get("definition")
-        if name not in MODELS and definition is None:
-            raise CheckpointError(
-                f"{self.folder}: the model is not one of {', '.join(MODELS)} and has no "
-                f"definition; build it yourself and load {WEIGHTS} with load_state_dict"
-            )
         try:
-            if name in MODELS:
-                model = MODELS[name](**described["arguments"])
-            else:
-                model = from_definition(definition)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.folder}: cannot be loaded ({error})") from None
+            model = untrained_model(self.config)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder}: {error}") from None
+        model.preprocessing = self.normalisation
+        model.predicts = self.config["model"].get("predicts")
         state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
-        model.preprocessing = self.preprocessing
         return model
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return tuple(self.config["data"]["classes"])
+        """Names of the classes; numbers from 0 on where the training data had no names."""
+        names = tuple(self.config["data"]["classes"])
+        outputs = self.config["model"].get("output_shape", ())
+        return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """How samples become the network's input.
+    def loss(self) -> Loss:
+        """The loss that the model was trained with.
+
+        Raises
+        ------
+        CheckpointError
+            If the config does not say so, or names one that is not known.
+        """
+        try:
+            return NAMED.from_description(self.config["loss"])
+        except (ConfigurationError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.folder / CONFIG}: its loss is not known ({error})"
+            ) from None
+
+    @property
+    def normalisation(self) -> Preprocessing:
+        """How samples, and pictures, become the network's input.
 
         Raises
         ------
@@ -195,6 +213,28 @@ class Run:
         """The records of one kind, ``epoch`` or ``step``."""
         records = read_records(self.folder / METRICS)
         return [record for record in records if record["kind"] == kind]
+
+    def changes(self, test: Dataset) -> str | None:
+        """How test data that were loaded again differ from those of training; None if they do not.
+
+        Parameters
+        ----------
+        test : Dataset
+            All of the test data, in the classes of the data set.
+        """
+        before = self.config["data"].get("test_checksum")
+        if before is None or checksum(test) == before:
+            return None
+        known, now = set(self.config.get("test_files", ())), set(test.files)
+        parts = [
+            f"{len(names):,} {word} ({', '.join(sorted(names)[:3])}{', ...' * (len(names) > 3)})"
+            for word, names in (("new", now - known), ("missing", known - now))
+            if known and names
+        ]
+        return (
+            f"warning: the test data have changed since training (checksum {checksum(test)}, then "
+            f"{before}): {', '.join(parts) or 'other content'}"
+        )
 
     def recorder(self) -> Callback:
         """The callback that fills the folder while training goes on."""
@@ -264,51 +304,109 @@ class _Recorder(Callback):
         save_figure(curves_figure(history), self.run.folder / CURVES)
 
 
+def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
+    """The model that a run's config describes, with new weights.
+
+    Raises
+    ------
+    CheckpointError
+        If it has no name or definition that it could be built from.
+    """
+    described = config.get("model", {})
+    name, definition = described.get("name"), described.get("definition")
+    try:
+        if name in MODELS:
+            return MODELS[name](**described["arguments"])
+        if definition is not None:
+            return from_definition(definition, seed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the model cannot be built ({error})") from None
+    raise CheckpointError(
+        f"the model is not one of {', '.join(MODELS)} and has no definition; build it yourself "
+        f"and load {WEIGHTS} with load_state_dict"
+    )
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if overwrite or not folder.is_dir():
+        return
+    if {path.name for path in folder.iterdir()} - {LOCK_FILE}:
+        raise ConfigurationError(
+            f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
+        )
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """Where ``fit`` writes a run, and what it cannot know of it.
+
+    Attributes
+    ----------
+    folder : Path
+    overwrite : bool
+        Whether the folder may hold a run already.
+    model_name : str or None
+        Under which the model is in :data:`fastcnn.models.MODELS`.
+    model_arguments : dict
+        What its function was called with.
+    source : dict
+        How the data are loaded again: ``source``, ``data_dir`` and ``validation_split``, as
+        :func:`fastcnn.data.load` takes them.
+    """
+
+    folder: Path
+    overwrite: bool = False
+    model_name: str | None = None
+    model_arguments: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def create(self, config: dict[str, Any]) -> Run:
+        """Make the folder and write its config."""
+        return Run.create(self.folder, config, self.overwrite)
+
+
 def describe_fit(
-    model: Model,
-    data: Any,
-    loss: Any,
-    optimizer: Any,
-    schedule: Any,
-    *,
-    test: Any = None,
-    data_source: str | None = None,
-    model_name: str | None = None,
-    model_arguments: dict[str, Any] | None = None,
-    **settings: Any,
+    model: Model, train: Any, test: Any, options: TrainingOptions, out: str | Path | NewRun | None
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
-    import numba
-
+    new = out if isinstance(out, NewRun) else NewRun(Path())
+    outputs = model.output_shape(model.input_shape or train.images.shape[1:])
     return {
         "format": "fastcnn-run-1",
         "status": "running",
         "model": {
-            "name": model_name,
-            "arguments": model_arguments or {},
+            "name": new.model_name,
+            "arguments": new.model_arguments,
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
+            "predicts": predicted(options.make_loss(), np.asarray(train.labels), outputs),
+            "output_shape": list(outputs),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
-        "preprocessing": training_preprocessing(model, data).to_dict(),
+        "preprocessing": training_preprocessing(model, train).to_dict(),
         "data": {
-            "name": data.name,
-            "source": data_source,
-            "train_samples": len(data),
-            "checksum": checksum(data),
+            "name": train.name,
+            "source": None,
+            **new.source,
+            "train_samples": len(train),
+            "checksum": checksum(train),
             "test_checksum": None if test is None else checksum(test),
-            "classes": list(data.classes),
+            "classes": list(train.classes),
         },
-        "loss": {"name": loss.operation, **loss.arguments},
-        "optimizer": {"name": optimizer.kind, **asdict(optimizer)},
-        "schedule": {"name": type(schedule).__name__, **asdict(schedule)},
-        "training": settings,
+        "test_files": list(getattr(test, "files", ())),
+        **options.config(),
         "versions": {
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": numba.__version__,
+            "numba": version("numba"),
         },
     }
 
@@ -329,7 +427,8 @@ def _definition(model: Model) -> dict[str, Any] | None:
         definition = to_definition(model)
     except ConfigurationError:
         return None
-    definition.pop("preprocessing", None)
+    for name in ("preprocessing", "predicts"):
+        definition.pop(name, None)
     return definition
 
 

@@ -1,6 +1,7 @@
 """What ``fit`` and ``evaluate`` take as data, checked against the model before anything runs."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,10 +79,15 @@ def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
     A model that has one, from an earlier training or set by hand, keeps it: its weights belong to
     it. Else it takes that of the data.
     """
-    own = model.preprocessing
+    own, theirs = model.preprocessing, data.preprocessing
     if own.trained_on is not None:
-        return own
-    return (data.preprocessing if own == Preprocessing() else own).trained(data.images)
+        # How pictures were read is known of the data alone.
+        return own if theirs.pictures is None else replace(own, pictures=theirs.pictures)
+    if own == Preprocessing():
+        own = theirs
+    elif theirs.pictures is not None:
+        own = replace(own, pictures=theirs.pictures)
+    return own.trained(data.images)
 
 
 def say_unused(used: Preprocessing, data: Samples) -> None:

@@ -111,7 +111,7 @@ class Saver:
         if loss < self.best_loss:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
-            self.metadata = model.preprocessing.to_metadata()
+            self.metadata = model.metadata()
 
     def resume(self, loop: "TrainingLoop") -> None:
         """Bring a loop and its history to where the last checkpoint was written.
@@ -131,7 +131,7 @@ class Saver:
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
-            self.metadata = loop.model.preprocessing.to_metadata()
+            self.metadata = loop.model.metadata()
             steps, epochs = loop.executor.step, loop.progress.epoch - 1
             restore_history(loop.history, self.metrics, steps, epochs)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -182,9 +182,16 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
 
 
 #: Schedules that do not depend on the number of epochs.
-OPEN_ENDED = ("Constant", "StepDecay")
+OPEN_ENDED = ("constant", "step")
 #: Parts of a config that may differ when a run is resumed.
-FREE = ("training.threads", "training.epochs", "model.name", "model.arguments", "data.source")
+FREE = (
+    "training.epochs",
+    "model.name",
+    "model.arguments",
+    "data.source",
+    "data.data_dir",
+    "data.validation_split",
+)
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -205,7 +212,8 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
         if not line.startswith(FREE)
     ]
     before, after = saved["training"].get("epochs"), now["training"].get("epochs")
-    schedule = now["schedule"]["name"]  # one that differs is among the differences
+    schedule = now["schedule"]  # one that differs is among the differences
+    schedule = schedule.get("then", schedule)["name"]
     if before != after and schedule not in OPEN_ENDED:
         found.append(
             f"training.epochs was {before} and is now {after}, on which the schedule "

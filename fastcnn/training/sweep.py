@@ -160,7 +160,7 @@ def sweep(
     ----------
     train, test : Dataset
     settings : sequence of dict
-        From :func:`grid` or :func:`draw`: attributes of :class:`Recipe` by name.
+        From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name.
     base : Recipe, optional
         What ``settings`` do not say.
     workers : int, optional
@@ -175,7 +175,8 @@ def sweep(
     Raises
     ------
     ConfigurationError
-        Before anything runs, if a setting has no such name or makes no sense.
+        Before anything runs, if there is no option of such a name, a value is not accepted, or an
+        option has no effect with the others.
 
     Examples
     --------
@@ -191,17 +192,10 @@ def sweep(
     trials = []
     for number, chosen in enumerate(settings, start=1):
         recipe = Recipe.of({**base.changes(), **chosen})
-        _check(recipe, len(train.classes))
+        recipe.make_model(len(train.classes))
         trials.append(Trial(number, dict(chosen), recipe))
     count = min(workers or available_cores(), len(trials))
     return _run(trials, train, test, count, backend)
-
-
-def _check(recipe: Recipe, num_classes: int) -> None:
-    recipe.make_model(num_classes)
-    recipe.make_optimizer()
-    recipe.make_schedule()
-    recipe.make_loss()
 
 
 def _run(
@@ -210,7 +204,7 @@ def _run(
     if workers > 1:
         # The first training compiles what is not on disk yet: once, not once in every worker.
         Recipe(model=trials[0].recipe.model, epochs=1).run(
-            train.subset(slice(0, 64)), None, backend=backend, threads=1, diagnose=False
+            train.subset(slice(0, 64)), None, **_of_workers(trials[0].recipe, backend)
         )
     for index, trained in run_jobs(_train, trials, (train, test, backend), workers=workers):
         trial = trained or trials[index]
@@ -219,15 +213,18 @@ def _run(
         yield trial
 
 
+def _of_workers(recipe: Recipe, backend: str | None) -> dict[str, Any]:
+    """What a training among many does otherwise than one by itself."""
+    return {"backend": backend or recipe.backend, "threads": 1, "diagnose": False}
+
+
 def _train(trial: Trial, train: Dataset, test: Dataset, backend: str | None) -> Trial:
     try:
         _, history = trial.recipe.run(
             train,
             test,
-            backend=backend,
-            threads=1,
             callbacks=[_Keeper(trial), _Stopper()],
-            diagnose=False,
+            **_of_workers(trial.recipe, backend),
         )
         trial.status = history.status
     except FastcnnError as error:

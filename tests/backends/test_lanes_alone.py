@@ -8,21 +8,11 @@ import pytest
 from fastcnn import functional as F
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes import elementwise
-from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.operation import Operation
-from fastcnn.backends.lanes.rows import activation_function
+from tests.operations.calls import ELEMENTWISE
 
-FUNCTIONS: list[tuple[str, dict[str, Any]]] = [
-    ("relu", {}),
-    ("sigmoid", {}),
-    ("tanh", {}),
-    ("leaky_relu", {"negative_slope": 0.3}),
-    ("elu", {"alpha": 1.5}),
-    ("gelu", {"approximate": "none"}),
-    ("gelu", {"approximate": "tanh"}),
-    ("silu", {}),
-    ("softplus", {"beta": 2.0, "threshold": 5.0}),
-]
+#: Element-wise operations that lie in memory in any order.
+FUNCTIONS = [(call.name, call.arguments) for call in ELEMENTWISE if not call.others]
 #: None of which a vector, a part of one, some and a rest.
 SIZES = (1, 2, 15, 16, 17, 31, 48, 100, 1003)
 
@@ -55,28 +45,18 @@ def test_functions_of_elements_give_the_bits_of_a_network(
 @pytest.mark.parametrize("size", [5, 16, 4099])
 @pytest.mark.parametrize(("name", "arguments"), FUNCTIONS)
 def test_functions_of_elements_on_several_threads(
-    name: str, arguments: dict[str, Any], size: int
+    name: str, arguments: dict[str, Any], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, grad = values(size), values(size, seed=1)
-    mode, numbers = activation_function(name, arguments)
-    for steps in (elementwise.FORWARD, elementwise.FROM_INPUT, elementwise.FROM_OUTPUT):
-        if steps is elementwise.FROM_OUTPUT and name not in ("relu", "sigmoid", "tanh"):
-            continue
-        one, *others = (
-            elementwise.run_steps(steps, mode, numbers, x, grad, threads=threads)
-            for threads in (1, 2, 3)
-        )
-        for other in others:
-            np.testing.assert_array_equal(other, one)
-
-
-def test_a_rectifiers_gradient_needs_no_output() -> None:
-    x, grad = values(1003), values(1003, seed=1)
-    from_input, from_output = (
-        elementwise.run_steps(steps, L.ACT_RELU, [], x, grad)
-        for steps in (elementwise.FROM_INPUT, elementwise.FROM_OUTPUT)
-    )
-    np.testing.assert_array_equal(from_input, from_output)
+    monkeypatch.setattr(elementwise, "WORTH_A_THREAD", 0)
+    found = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("FASTCNN_NUM_THREADS", threads)
+        y = getattr(lanes, name)(x, **arguments)
+        found.append((y, getattr(lanes, f"{name}_backward")(grad, x, **arguments)))
+    for other in found[1:]:
+        for actual, one in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(actual, one)
 
 
 def unaligned(x: np.ndarray) -> np.ndarray:

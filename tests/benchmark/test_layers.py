@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from bench.peers import PEERS
-from fastcnn.backends.lanes.forward import Forward
 from fastcnn.benchmark import layers
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.layer_runs import alone_run
@@ -32,8 +31,6 @@ def one_of_each() -> Iterator[Any]:
     """The cases; all but the first of each operation in the slow set."""
     seen: set[str] = set()
     for case in layers.cases():
-        if case.operation in OPERATIONS and not hasattr(Forward, case.operation):
-            continue  # not a kernel yet
         slow = [pytest.mark.slow] if case.operation in seen else []
         seen.add(case.operation)
         yield pytest.param(case, id=case.work, marks=slow)

@@ -10,7 +10,7 @@ import pytest
 from fastcnn import data
 from fastcnn.data.arrays import as_image_sets, as_label_sets, image_layout
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, DataError
 
 NAMES = ("train", "test")
@@ -67,8 +67,13 @@ def test_dark_test_images_are_scaled_like_the_training_images(
     assert test == pytest.approx(1 / 255)
     assert "divided by 255" in caplog.text
     assert "other units" in caplog.text
-    unit, above = as_image_sets(np.ones((2, 4, 4)), bright, NAMES)
-    assert (unit.max(), above.max()) == (1.0, 255.0)
+    with pytest.raises(DataError, match=r"train lies in 1\.\.1, test goes up to 255"):
+        as_image_sets(np.ones((2, 4, 4)), bright, NAMES)
+
+
+def test_classes_without_samples_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    as_label_sets(np.array([1, 2, 4], np.float16), np.array([1]), NAMES)
+    assert "train: 5 classes from 0 on, no sample of 0, 3" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint16, np.float32, np.float16, bool])
@@ -99,7 +104,7 @@ BAD_IMAGES: list[tuple[np.ndarray, np.ndarray, str]] = [
     (np.zeros((4, 5, 5), int), np.full((4, 5, 5), -1), "not in 0"),
     (np.zeros((4, 5, 5), np.uint8), np.zeros((4, 5, 5)), "store both"),
     (np.zeros((4, 5, 5)), np.full((4, 5, 5), np.inf), "NaN or infinity"),
-    (np.full((4, 5, 5), np.nan), np.zeros((4, 5, 5)), "NaN or infinity"),
+    (np.full((4, 5, 5), np.nan, np.float16), np.zeros((4, 5, 5)), "NaN or infinity"),
     (np.full((4, 5, 5), 1e300), np.zeros((4, 5, 5)), "do not fit float32"),
     (1e9 + GENERATOR.random((4, 5, 5)), np.zeros((4, 5, 5)), "told apart in float32"),
 ]
@@ -171,6 +176,8 @@ BAD_LABELS: list[tuple[Any, Any, str]] = [
     (np.zeros((2, 2, 2), int), [0], "must be whole numbers, one-hot rows or text"),
     (np.zeros(2, "M8[s]"), [0], "must be whole numbers, one-hot rows or text"),
     ([b"\xff", b"a"], [b"a"], "not UTF-8"),
+    (np.array([0x110000, 1], np.uint32).view("U1"), ["a"], "not valid text"),
+    (np.array([0xD800, 1], np.uint32).view("U1"), ["a"], "not valid text"),
 ]
 
 
@@ -217,7 +224,7 @@ def test_statistics_are_exact() -> None:
     images = np.zeros((1000, 2, 3, 3), np.uint8)
     images[0, 0, 0, 0] = 1
     images[:, 1] = 7
-    found = Preprocessing.measure(images)
+    found = measure_normalisation(images)
     assert found.mean[0] == pytest.approx(1 / 9000 / 255, rel=1e-12)
     assert found.std[0] == pytest.approx(images[:, 0].std() / 255, rel=1e-9)
     assert found.std[1] == 1.0

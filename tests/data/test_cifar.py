@@ -1,8 +1,10 @@
 """CIFAR-10's binary format, written and read back."""
 
 import io
+import pickle
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,3 +96,87 @@ def test_bad_files(tmp_path: Path) -> None:
             data.read_cifar10(broken)
     with pytest.raises(DataError, match="holds bytes"):
         data.write_cifar10(tmp_path / "y.bin", np.zeros((1, 3, 32, 32)), np.zeros(1, int))
+
+
+def pickled(count: int, key: str, classes: int, protocol: int) -> bytes:
+    """A file of the Python version, with text as Python 2 wrote it for protocol 2."""
+    generator = np.random.default_rng(count)
+    labels = (np.arange(count) % classes).tolist()
+    pixels = generator.integers(0, 256, (count, 3072)).astype(np.uint8)
+    return pickle.dumps({"data": pixels, key: labels, "filenames": ["a"] * count}, protocol)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_the_python_version(protocol: int, tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for index, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        (folder / name).write_bytes(pickled(10 + index, "labels", 10, protocol))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}, 2))
+    train, test = data.load("cifar10", data_dir=tmp_path)
+    assert (len(train), len(test), train.classes) == (60, 15, tuple("abcdefghij"))
+    expected = np.random.default_rng(10).integers(0, 256, (10, 3, 32, 32))
+    assert (train.images[:10] == expected).all()
+    assert train.labels[:10].tolist() == list(range(10))
+    with tarfile.open(tmp_path / "renamed.tgz", "w:gz") as file:
+        file.add(folder, folder.name)
+    assert (data.load(tmp_path / "renamed.tgz")[0].images == train.images).all()
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_cifar100(binary: bool, tmp_path: Path) -> None:
+    folder = tmp_path / ("cifar-100-binary" if binary else "cifar-100-python")
+    folder.mkdir()
+    for name in ("train", "test"):
+        if binary:
+            records = np.zeros((200, 3074), np.uint8)
+            records[:, 0], records[:, 1] = 3, np.arange(200) % 100
+            (folder / f"{name}.bin").write_bytes(records.tobytes())
+        else:
+            (folder / name).write_bytes(pickled(200, "fine_labels", 100, 2))
+    for where in (folder, tmp_path / "x.tar.gz"):
+        if where != folder:
+            with tarfile.open(where, "w:gz") as file:
+                file.add(folder, folder.name)
+        train, test = data.load(where)
+        assert (train.name, len(train.classes), len(test)) == ("cifar100", 100, 200)
+        assert train.labels[:3].tolist() == [0, 1, 2]
+    assert len(data.load("cifar100", data_dir=tmp_path)[0]) == 200
+    with pytest.raises(DataError, match="missing"):
+        data.read_cifar10(folder)
+
+
+class Evil:
+    """What unpickling would run."""
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("ran"),))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": Evil(), "labels": [1]}, "is not plain data|not a path"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [Evil()]}, "is not plain data"),
+        ({"data": np.zeros((1, 3072)), "labels": [1]}, "no array of bytes called data"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [1, 2]}, "2 labels"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}, "class 10 found"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [-1]}, "class -1 found"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [2**80]}, "class 1208"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": ["a"]}, "no list of whole numbers"),
+        ({"labels": [1]}, "no array of bytes"),
+        ([1, 2], "not a dictionary"),
+        (np.array([{}], object), "does not hold numbers|plain data|dictionary"),
+    ],
+)
+def test_pickled_files_are_not_run(
+    values: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for protocol in (2, 4, 5):
+        content = pickle.dumps(values, protocol)
+        for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            data.read_cifar10(tmp_path)
+    assert not Path("ran").exists()

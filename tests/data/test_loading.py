@@ -136,6 +136,14 @@ def test_paths_that_are_no_data_sets(tmp_path: Path) -> None:
         data.load(tmp_path / "a.tar.gz")
 
 
+@pytest.mark.parametrize("name", [None, 5, b"mnist", ["mnist"], "a\0b"])
+def test_names_that_are_not_names(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"a data set must be|cannot be a path"):
+        data.load(name)
+    with pytest.raises(DataError, match="no data set named"):
+        data.load("a" * 5000)
+
+
 def test_a_layout_is_passed_on(tmp_path: Path) -> None:
     x, y = np.zeros((6, 8, 8, 8), np.uint8), np.arange(6) % 2
     x[:, 1] = 9

@@ -9,6 +9,7 @@ import pytest
 
 import fastcnn
 from fastcnn.data import Dataset, Preprocessing
+from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.execution import forward, loss_and_gradients, make_executor
 from fastcnn.interop import load_state, save_state
@@ -162,7 +163,7 @@ def test_the_same_units_in_another_type_are_converted() -> None:
 
 def test_it_is_kept_by_runs_files_and_definitions(tmp_path: Path) -> None:
     model = network()
-    train = dataset(preprocessing=Preprocessing.measure(BYTES))
+    train = dataset(preprocessing=measure_normalisation(BYTES))
     fastcnn.fit(model, train, train, epochs=1, out=tmp_path / "run", diagnose=False)
     expected = model.preprocessing
     assert expected.mean == pytest.approx(BYTES.mean(axis=(0, 2, 3)) / 255, rel=1e-14)  # unrounded
@@ -198,7 +199,7 @@ def test_resuming_with_another_preprocessing_is_refused(tmp_path: Path) -> None:
 
 def test_differences_from_a_large_mean_are_taken_in_double_precision() -> None:
     x = RNG.random((6, 2, 5, 5)) + 1e8
-    preprocessing = Preprocessing.measure(x)
+    preprocessing = measure_normalisation(x)
     assert preprocessing.std == pytest.approx(x.std(axis=(0, 2, 3)), rel=1e-6)
     expected = (x - x.mean(axis=(0, 2, 3), keepdims=True)) / x.std(axis=(0, 2, 3), keepdims=True)
     assert preprocessing.apply(x) == pytest.approx(expected, abs=1e-5)
@@ -212,11 +213,11 @@ def test_differences_from_a_large_mean_are_taken_in_double_precision() -> None:
 
 
 def test_measuring() -> None:
-    measured = Preprocessing.measure(BYTES)
+    measured = measure_normalisation(BYTES)
     assert measured.std == pytest.approx((BYTES / 255).std(axis=(0, 2, 3)), rel=1e-12)
     flat = np.full((3, 1, 2, 2), 0.1, np.float64)
-    assert Preprocessing.measure(flat).std == (1.0,)
-    assert Preprocessing.measure(np.zeros((3, 1, 2, 2), np.uint8)).std == (1.0,)
+    assert measure_normalisation(flat).std == (1.0,)
+    assert measure_normalisation(np.zeros((3, 1, 2, 2), np.uint8)).std == (1.0,)
 
 
 def test_measuring_and_applying_take_little_memory() -> None:
@@ -224,7 +225,7 @@ def test_measuring_and_applying_take_little_memory() -> None:
 
     images = np.zeros((4000, 1, 40, 40), np.uint8)
     tracemalloc.start()
-    made = Preprocessing.measure(images).apply(images)
+    made = measure_normalisation(images).apply(images)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < made.nbytes + 8 * 2**20

@@ -32,10 +32,6 @@ class ThreadWorld(World):
     def threads(self) -> int:
         return self._all(1)[self.rank]
 
-    def prepare_kernels(self) -> None:
-        with self.preparing():
-            super().prepare_kernels()
-
     def add(self, array: np.ndarray) -> None:
         parts = self._all(array.copy())
         total = parts[0].copy()

@@ -311,3 +311,84 @@ def test_bad_partial_fits() -> None:
     regressor = CNNRegressor().partial_fit(X8, Y8)
     with pytest.raises(ShapeError, match="y has 2 outputs, 1 at the first call"):
         regressor.partial_fit(X8, np.column_stack([Y8, Y8]))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e8])
+def test_a_large_offset_is_taken_away_before_values_are_cut_to_float32(offset: float) -> None:
+    generator = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    X = generator.random((60, 8, 8)) + 0.5 * y[:, None, None] + offset
+    classifier = CNNClassifier(epochs=40, random_state=0).fit(X, y)
+    exact = (X - X.mean()) / X.std()
+    assert np.abs(classifier._as_input(X)[:, 0] - exact).max() < 1e-5
+    assert classifier.score(X, y) > 0.95
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_channels_last(dtype: Any) -> None:
+    generator = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    X = generator.integers(0, 256, (40, 12, 10, 3)).astype(dtype)
+    X[y == 1, :6] //= 2
+    first, last = (
+        CNNClassifier(epochs=5, random_state=0).fit(part, y)
+        for part in (np.ascontiguousarray(X.transpose(0, 3, 1, 2)), X)
+    )
+    assert (first.input_layout_, last.input_layout_) == ("NCHW", "NHWC")
+    assert first.input_shape_ == last.input_shape_ == (3, 12, 10)
+    assert (first.predict_proba(X.transpose(0, 3, 1, 2)) == last.predict_proba(X)).all()
+    given = CNNClassifier(epochs=5, random_state=0, input_shape=(3, 12, 10)).fit(X, y)
+    assert (given.predict_proba(X) == last.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("shape", [(20, 8, 8, 8), (20, 3, 3, 3), (20, 16, 20, 30)])
+def test_channels_that_may_be_either(shape: tuple[int, ...]) -> None:
+    X = np.random.default_rng(0).random(shape)
+    with pytest.raises(DataError, match=r"input_shape=\(C, H, W\)"):
+        CNNClassifier(epochs=1).fit(X, Y8)
+    classifier = CNNClassifier(epochs=1, input_shape=shape[1:]).fit(X, Y8)
+    assert classifier.input_layout_ == "NCHW"
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [
+        ((20, 1, 8, 8), (1, 4, 16)),
+        ((20, 8, 8), (1, 4, 16)),
+        ((20, 8, 8, 3), (8, 3, 8)),
+        ((20, 12, 16), (3, 8, 8)),
+    ],
+)
+def test_images_are_not_reshaped_into_others(shape: Any, given: Any) -> None:
+    with pytest.raises(ShapeError, match="do not fit input_shape"):
+        CNNClassifier(epochs=1, input_shape=given).fit(np.zeros(shape), Y8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_the_model_itself_normalises(dtype: Any, digits: Any) -> None:
+    X, y = digits[0][:200].astype(dtype), digits[1][:200]
+    classifier = CNNClassifier("report", epochs=2, random_state=0).fit(X, y)
+    assert classifier.input_mean_ == pytest.approx(X.mean(dtype=float))
+    assert classifier.input_std_ == pytest.approx(X.std(dtype=float))
+    own = classifier.model_.predict_proba(X)
+    assert classifier.predict_proba(X) == pytest.approx(own, abs=1e-6)
+    for other in (np.uint8, np.float32, np.float64):
+        assert classifier.predict_proba(X.astype(other)) == pytest.approx(own, abs=1e-4)
+
+
+def test_bytes_are_not_made_larger(digits: Any) -> None:
+    import tracemalloc
+
+    X = np.repeat(digits[0], 20, axis=0)
+    y = np.repeat(digits[1], 20)
+    X.flags.writeable = False
+    classifier = CNNClassifier("report", epochs=1, random_state=0)
+    classifier.fit(X[:200], y[:200])
+    tracemalloc.start()
+    try:
+        classifier.fit(X, y)
+        classifier.predict(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * X.nbytes

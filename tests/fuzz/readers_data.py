@@ -64,7 +64,10 @@ register(
     _archive("x"),
 )  # fmt: skip
 register(
-    "npz labels", lambda: [_npy(LABELS), _npy(LABELS[:, None].astype(float))], data.read_npz,
+    "npz labels", lambda: [
+        _npy(LABELS), _npy(LABELS[:, None].astype(float)), _npy(np.eye(3)[LABELS]),
+        _npy(np.array(["cat", "dog", "cow"])[LABELS]), _npy(np.array([b"a", b"b"])[LABELS % 2]),
+    ], data.read_npz,
     "x.npz", _archive("y"),
 )  # fmt: skip
 register("idx", lambda: [_idx(IMAGES), _idx(LABELS)], data.read_idx, "x")

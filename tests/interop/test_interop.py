@@ -11,7 +11,6 @@ from fastcnn.errors import CheckpointError, ConfigurationError, DataError
 from fastcnn.execution import forward
 from fastcnn.interop import export_onnx, import_onnx, load_state, save_state
 from fastcnn.layers import (
-    ELU,
     GELU,
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -23,16 +22,13 @@ from fastcnn.layers import (
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
-    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
     Residual,
     Sequential,
-    Sigmoid,
     SiLU,
     Softplus,
-    Tanh,
 )
 from fastcnn.training.run import Run
 
@@ -67,13 +63,6 @@ LAYERS: dict[str, Any] = {
         Residual(Sequential(Conv2d(4, 2, 1, seed=1)), Conv2d(4, 2, 1, seed=2)),
     ],
     "dropout": lambda: [Dropout(0.5), ReLU(), Dropout2d(0.3)],
-    **{
-        type(layer).__name__: lambda layer=layer: [layer]
-        for layer in (ReLU(), Sigmoid(), Tanh(), LeakyReLU(0.2), ELU(0.7), SiLU(), Softplus())
-    },
-    "Softplus 2": lambda: [Softplus(beta=2.0)],
-    "GELU": lambda: [GELU()],
-    "GELU tanh": lambda: [GELU(approximate="tanh")],
 }  # fmt: skip
 
 
@@ -121,9 +110,10 @@ def test_networks(name: str, tmp_path: Path) -> None:
 
 def test_files_that_are_no_good(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"nonsense")
-    for path in (tmp_path / "m.onnx", tmp_path / "none.onnx"):
-        with pytest.raises(DataError, match="not an ONNX file"):
-            import_onnx(path)
+    with pytest.raises(DataError, match="not an ONNX file"):
+        import_onnx(tmp_path / "m.onnx")
+    with pytest.raises(DataError, match=r"none\.onnx: no such file"):
+        import_onnx(tmp_path / "none.onnx")
     untracked = Sequential(BatchNorm2d(4, track_running_stats=False), input_shape=SHAPE)
     with pytest.raises(ConfigurationError, match="layer '0': ONNX needs running statistics"):
         export_onnx(untracked, tmp_path / "x.onnx")
@@ -287,4 +277,4 @@ def test_command_line(tmp_path: Path) -> None:
     done = subprocess.run([*command, "export", str(tmp_path / "run"), "--out", "m.txt"],
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 2
-    assert "must end in .onnx or .safetensors" in done.stderr
+    assert "must end in .onnx, .safetensors or .h" in done.stderr

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.data import Pictures, Preprocessing
 from fastcnn.serve import Answers
 from fastcnn.serve import server as server_module
 from tests.browser import CHROMIUM, Browser
@@ -99,10 +100,11 @@ def test_dropping_and_choosing_pictures(server: Any, browser: Browser, tmp_path:
 
 def test_coloured_pictures(browser: Browser) -> None:
     model = fastcnn.models.resnet8(seed=0)
+    rule = Preprocessing(pictures=Pictures((3, 32, 32), "crop"))
     classes = tuple(f"kind {number}" for number in range(10))
     red = np.zeros((40, 60, 3), np.uint8)
     red[..., 0] = 250
-    with running(Answers(model, classes, "colours")) as server:
+    with running(Answers(model, classes, rule, "colours")) as server:
         open_page(browser, server)
         assert browser.evaluate("document.getElementById('title').textContent") == (
             "Draw or drop a picture"

@@ -1,22 +1,23 @@
 """The server: its answers, hostile input, and many clients."""
 
 import json
+import os
 import socket
-import struct
 import threading
 import urllib.error
 import urllib.request
-import zlib
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.data import read_picture
 from fastcnn.errors import DataError
 from fastcnn.serve import Answers
+from fastcnn.serve import answers as answers_module
 from fastcnn.serve import server as server_module
-from fastcnn.serve.pictures import decode
+from tests.data.test_pictures import REFUSED
 from tests.serve.conftest import digit, png, running
 
 
@@ -51,39 +52,27 @@ def test_predictions(server: Any, label: int) -> None:
     assert ask(server, None, "/api/model")[1]["classes"] == ["0", "1", "2"]
 
 
-def bomb() -> bytes:
-    """A small PNG that claims to have 10 billion pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + check
-
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
-
-
 def test_hostile_pictures(server: Any) -> None:
     good = png(digit(1))
-    for content in (b"", b"nonsense", good[: len(good) // 2], bomb(), b"<svg/>" * 100):
+    for content, _ in REFUSED.values():
         status, answer = ask(server, content)
         assert status == 400, content[:20]
         assert answer["error"]
-    with pytest.raises(DataError, match="too many"):
-        decode(png(np.zeros((4001, 4001), np.uint8)), 1)
+    status, answer = ask(server, png(np.zeros((2001, 2000), np.uint8)))
+    assert (status, "too many" in answer["error"]) == (400, True)
     assert ask(server, good)[0] == 200
 
 
 def test_networks_that_cannot_be_asked(answers: Answers) -> None:
-    model = fastcnn.models.report_cnn(seed=0)
+    model, rule = fastcnn.models.report_cnn(seed=0), answers.model.preprocessing
     with pytest.raises(DataError, match=r"gives \(3,\), not one number for each class"):
-        Answers(model, ("0", "1"), "")
+        Answers(model, ("0", "1"), rule, "")
     flat = fastcnn.Sequential(fastcnn.Linear(4, 2), input_shape=(4,))
-    with pytest.raises(DataError, match=r"takes \(4,\), not pictures"):
-        Answers(flat, ("0", "1"), "")
+    with pytest.raises(DataError, match=r"shape \(4,\), which are not pictures"):
+        Answers(flat, ("0", "1"), flat.preprocessing, "")
     model.parameter_vector[7] = np.nan
     with pytest.raises(DataError, match="not finite"):
-        Answers(model, ("0", "1", "2"), "")
+        Answers(model, ("0", "1", "2"), rule, "")
 
 
 def test_hostile_requests(server: Any) -> None:
@@ -194,3 +183,58 @@ def test_clients_at_once(server: Any) -> None:
     for thread in threads:
         thread.join()
     assert found == [True] * 45
+
+
+def test_pictures_of_clients_that_have_gone_are_dropped(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One picture is being read; behind it wait clients of whom one stays."""
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def read(content: bytes, *_: Any, **__: Any) -> Any:
+        seen.append(content)
+        begun.set()
+        assert go_on.wait(30)
+        return read_picture(content, answers.pictures)
+
+    def about(*arguments: Any) -> Any:
+        entered.release()
+        return answer_about(*arguments)
+
+    entered, answer_about = threading.Semaphore(0), answers.about
+    monkeypatch.setattr(answers, "about", about)
+    monkeypatch.setattr(answers_module, "read_picture", read)
+    monkeypatch.setattr(answers, "_turn", threading.BoundedSemaphore(1))
+    pictures = {label: png(digit(label)) for label in (0, 1, 2)}
+    with running(answers) as server:
+        first = posted(server, pictures[0])
+        assert begun.wait(30)
+        gone = [posted(server, pictures[1]) for _ in range(5)]
+        for _ in range(6):
+            assert entered.acquire(timeout=30)
+        for connection in gone:
+            connection.close()
+        last = posted(server, pictures[2])
+        go_on.set()
+        for connection in (first, last):
+            answer = b""
+            while part := connection.recv(65536):
+                answer += part
+            assert answer.startswith(b"HTTP/1.0 200 ")
+            connection.close()
+    assert seen == [pictures[0], pictures[2]]
+
+
+def posted(server: Any, content: bytes) -> socket.socket:
+    """A connection on which a picture has been sent."""
+    connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=30)
+    connection.sendall(
+        f"POST /api/predict HTTP/1.0\r\nHost: 127.0.0.1:{server.server_port}\r\n"
+        f"Content-Type: image/png\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        + content
+    )
+    return connection
+
+
+def test_an_address_is_not_taken_over_on_windows() -> None:
+    assert server_module.PageServer.allow_reuse_address == (os.name != "nt")

@@ -128,8 +128,8 @@ def test_what_cannot_be_changed_is_refused_before_anything_is_written(tmp_path: 
         fit(model, (flat, TRAIN.labels[:20]), augment=Augment(shift=1), out=out)
     with pytest.raises(ConfigurationError, match=r"fill must lie in 0\.\.255"):
         fit(network(), TRAIN, augment=Augment(fill=-1), out=out)
-    with pytest.raises(ConfigurationError, match="must be an Augment, got 'digits'"):
-        fit(network(), TRAIN, augment="digits", out=out)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="augment must be text or an Augment, got 3"):
+        fit(network(), TRAIN, augment=3, out=out)  # type: ignore[arg-type]
     assert not out.exists()
 
 

@@ -91,7 +91,7 @@ def test_records_in_another_order_are_refused(tmp_path: Path) -> None:
 def test_the_best_weights_survive_a_kill_between_two_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"callbacks": [], "optimizer": Adam(lr=0.01), "schedule": None}
+    changes = {"callbacks": [], "optimizer": Adam(lr=0.01), "schedule": "constant"}
     fit(network(), TRAIN, TEST, **settings(**changes), out=tmp_path / "whole")
     folder, kept = tmp_path / "parts", saver_module.Saver.save_best
     monkeypatch.setattr(saver_module.Saver, "save_best", lambda self: None)
@@ -104,13 +104,13 @@ def test_the_best_weights_survive_a_kill_between_two_writes(
 
 
 def test_leftovers_of_a_kill_within_a_write_are_removed(tmp_path: Path) -> None:
-    fit(network(), TRAIN, TEST, **settings(epochs=1, schedule=None), out=tmp_path)
+    fit(network(), TRAIN, TEST, **settings(epochs=1, schedule="constant"), out=tmp_path)
     left = [tmp_path / "checkpoints/.last.safetensors.abcd1234", tmp_path / ".config.json.x"]
     for path in left:
         path.write_bytes(b"half")
     mine = tmp_path / ".notes"
     mine.write_bytes(b"of the user")
-    changed = settings(epochs=2, schedule=None)
+    changed = settings(epochs=2, schedule="constant")
     fit(network(), TRAIN, TEST, **changed, out=tmp_path, resume=True)
     assert not any(path.exists() for path in left)
     assert mine.exists()

@@ -103,7 +103,7 @@ def public_path() -> Iterator[Path]:
 def test_a_folder_that_becomes_unwritable(public_path: Path) -> None:
     """Root writes everywhere, so that root becomes somebody else for a while."""
     tmp_path = public_path
-    fit(network(), TRAIN, TEST, **settings(epochs=1, schedule=None), out=tmp_path)
+    fit(network(), TRAIN, TEST, **settings(epochs=1, schedule="constant"), out=tmp_path)
     checkpoints = tmp_path / "checkpoints"
     before = (checkpoints / "last.safetensors").read_bytes()
     root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -113,7 +113,7 @@ def test_a_folder_that_becomes_unwritable(public_path: Path) -> None:
             for path in (tmp_path, *tmp_path.iterdir()):
                 os.chown(path, 65534, 65534)
             os.seteuid(65534)
-        changed = settings(epochs=2, schedule=None)
+        changed = settings(epochs=2, schedule="constant")
         with pytest.raises(RunWriteError, match=r"checkpoints/best\.safetensors"):
             fit(network(), TRAIN, TEST, **changed, out=tmp_path, resume=True)
     finally:
@@ -122,7 +122,9 @@ def test_a_folder_that_becomes_unwritable(public_path: Path) -> None:
         checkpoints.chmod(0o755)
     assert (checkpoints / "last.safetensors").read_bytes() == before
     assert [path.name for path in checkpoints.iterdir() if path.name.startswith(".")] == []
-    fit(network(), TRAIN, TEST, **settings(epochs=2, schedule=None), out=tmp_path, resume=True)
+    fit(
+        network(), TRAIN, TEST, **settings(epochs=2, schedule="constant"), out=tmp_path, resume=True
+    )
 
 
 def train_command(*arguments: object, **options: Any) -> "subprocess.Popen[str]":

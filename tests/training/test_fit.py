@@ -172,6 +172,7 @@ def test_runs_that_cannot_be_opened(tmp_path: Path) -> None:
     config = {
         "format": "fastcnn-run-1",
         "model": {"name": "report", "arguments": {"num_classes": 3}},
+        "preprocessing": {},
     }
     run = Run.create(tmp_path / "run", config)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
@@ -214,7 +215,7 @@ X, Y = blobs()
         ({"epochs": -1}, ConfigurationError, "epochs must be an integer of at least 0"),
         ({"batch_size": 0}, ConfigurationError, "batch_size must be"),
         ({"threads": 0}, ConfigurationError, "threads must be"),
-        ({"clip_norm": 0.0}, ConfigurationError, "clip_norm must be above 0"),
+        ({"clip_norm": 0.0}, ConfigurationError, "clip_norm must be a finite number above 0"),
         ({"backend": "gpu"}, ConfigurationError, "backend must be one of"),
     ],
 )

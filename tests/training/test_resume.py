@@ -58,7 +58,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     [
         ({"optimizer": SGD(lr=0.01)}, "optimizer.name was 'adam' and is now 'sgd'"),
         ({"batch_size": 16}, "training.batch_size was 32 and is now 16"),
-        ({"epochs": 9}, "on which the schedule Cosine depends"),
+        ({"epochs": 9}, "on which the schedule cosine depends"),
         ({"seed": 6}, "training.seed was 5"),
     ],
 )
@@ -92,14 +92,14 @@ def test_other_data_and_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_more_epochs(tmp_path: Path) -> None:
-    constant = settings(schedule=None)
+    constant = settings(schedule="constant")
     fit(network(), TRAIN, TEST, **constant | {"epochs": 5}, out=tmp_path / "whole")
     fit(network(), TRAIN, TEST, **constant | {"epochs": 2}, out=tmp_path / "parts")
     fit(
         network(),
         TRAIN,
         TEST,
-        **settings(schedule=None, epochs=5),
+        **settings(schedule="constant", epochs=5),
         out=tmp_path / "parts",
         resume=True,
     )

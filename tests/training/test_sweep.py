@@ -98,7 +98,7 @@ def test_bad_spaces(call: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": 0.1}, "no setting named learning_rate: there are model, "),
+        ({"learning_rate": 0.1}, "no option named learning_rate: there are epochs, "),
         ({"lr": -1.0}, "lr must be at least"),
         ({"model": "resnet"}, "model must be one of"),
         ({"schedule": "linear"}, "schedule must be one of"),

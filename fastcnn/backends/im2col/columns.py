@@ -4,21 +4,23 @@ N samples, C channels, (H, W) image, (KH, KW) kernel, (OH, OW) output map.
 """
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.geometry import Padding, Pair
+from fastcnn.codegen import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled("real[:,:,:,:]", "out real[:,:,:,:,:]", *["int64"] * 8)
 def _gather(
     x: np.ndarray,
     columns: np.ndarray,
     KH: int,
     KW: int,
-    stride: Pair,
+    stride_h: int,
+    stride_w: int,
     top: int,
     left: int,
-    dilation: Pair,
+    dilation_h: int,
+    dilation_w: int,
 ) -> None:
     N, C, H, W = x.shape
     OH, OW = columns.shape[3], columns.shape[4]
@@ -27,26 +29,28 @@ def _gather(
             for k in range(KH * KW):
                 kh, kw = k // KW, k % KW
                 for i in range(OH):
-                    h = i * stride[0] + kh * dilation[0] - top
+                    h = i * stride_h + kh * dilation_h - top
                     row = columns[n, c, k, i]
                     if h < 0 or h >= H:
                         row[:] = 0
                         continue
                     for j in range(OW):
-                        w = j * stride[1] + kw * dilation[1] - left
+                        w = j * stride_w + kw * dilation_w - left
                         row[j] = x[n, c, h, w] if 0 <= w < W else 0
 
 
-@njit(cache=True, nogil=True)
+@compiled("real[:,:,:,:,:]", "out real[:,:,:,:]", *["int64"] * 8)
 def _scatter(
     columns: np.ndarray,
     x: np.ndarray,
     KH: int,
     KW: int,
-    stride: Pair,
+    stride_h: int,
+    stride_w: int,
     top: int,
     left: int,
-    dilation: Pair,
+    dilation_h: int,
+    dilation_w: int,
 ) -> None:
     N, C, H, W = x.shape
     OH, OW = columns.shape[3], columns.shape[4]
@@ -55,11 +59,11 @@ def _scatter(
             for k in range(KH * KW):
                 kh, kw = k // KW, k % KW
                 for i in range(OH):
-                    h = i * stride[0] + kh * dilation[0] - top
+                    h = i * stride_h + kh * dilation_h - top
                     if h < 0 or h >= H:
                         continue
                     for j in range(OW):
-                        w = j * stride[1] + kw * dilation[1] - left
+                        w = j * stride_w + kw * dilation_w - left
                         if 0 <= w < W:
                             x[n, c, h, w] += columns[n, c, k, i, j]
 
@@ -69,7 +73,7 @@ def im2col(
 ) -> np.ndarray:
     """Windows of ``x`` as columns, shape (N, C, KH * KW, OH, OW); zeros outside the image."""
     columns = np.empty((*x.shape[:2], kernel[0] * kernel[1], *output), x.dtype)
-    _gather(x, columns, *kernel, stride, padding[0][0], padding[1][0], dilation)
+    _gather(x, columns, *kernel, *stride, padding[0][0], padding[1][0], *dilation)
     return columns
 
 
@@ -83,5 +87,5 @@ def col2im(
 ) -> np.ndarray:
     """The adjoint of :func:`im2col`: every column element is added to the pixel it came from."""
     x = np.zeros(shape, columns.dtype)
-    _scatter(columns, x, *kernel, stride, padding[0][0], padding[1][0], dilation)
+    _scatter(columns, x, *kernel, *stride, padding[0][0], padding[1][0], *dilation)
     return x

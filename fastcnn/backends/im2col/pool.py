@@ -1,12 +1,15 @@
 """Max and average pooling, one pass over the windows."""
 
 import numpy as np
-from numba import njit
 
 from fastcnn.backends.geometry import Pair, pool_output_size
+from fastcnn.codegen import compiled, linked
+
+#: Kinds of a kernel's size, its stride and the padding before the first row and column.
+WINDOW = ("int64",) * 6
 
 
-@njit(cache=True, nogil=True)
+@linked
 def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int, int]:
     best_h, best_w = h0, w0
     best = image[h0, w0]
@@ -18,60 +21,85 @@ def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int,
     return best_h, best_w
 
 
-@njit(cache=True, nogil=True)
-def _max_forward(x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> None:
+@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW)
+def _max_forward(
+    x: np.ndarray,
+    y: np.ndarray,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    top: int,
+    left: int,
+) -> None:
     N, C, H, W = x.shape
     for n in range(N):
         for c in range(C):
             for i in range(y.shape[2]):
-                h0 = i * stride[0] - padding[0]
+                h0 = i * stride_h - top
                 for j in range(y.shape[3]):
-                    w0 = j * stride[1] - padding[1]
+                    w0 = j * stride_w - left
                     h, w = _winner(
                         x[n, c],
                         max(h0, 0),
-                        min(h0 + kernel[0], H),
+                        min(h0 + kernel_h, H),
                         max(w0, 0),
-                        min(w0 + kernel[1], W),
+                        min(w0 + kernel_w, W),
                     )
                     y[n, c, i, j] = x[n, c, h, w]
 
 
-@njit(cache=True, nogil=True)
+@compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW)
 def _max_backward(
-    dy: np.ndarray, x: np.ndarray, dx: np.ndarray, kernel: Pair, stride: Pair, padding: Pair
+    dy: np.ndarray,
+    x: np.ndarray,
+    dx: np.ndarray,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    top: int,
+    left: int,
 ) -> None:
     N, C, H, W = x.shape
     for n in range(N):
         for c in range(C):
             for i in range(dy.shape[2]):
-                h0 = i * stride[0] - padding[0]
+                h0 = i * stride_h - top
                 for j in range(dy.shape[3]):
-                    w0 = j * stride[1] - padding[1]
+                    w0 = j * stride_w - left
                     h, w = _winner(
                         x[n, c],
                         max(h0, 0),
-                        min(h0 + kernel[0], H),
+                        min(h0 + kernel_h, H),
                         max(w0, 0),
-                        min(w0 + kernel[1], W),
+                        min(w0 + kernel_w, W),
                     )
                     dx[n, c, h, w] += dy[n, c, i, j]
 
 
-@njit(cache=True, nogil=True)
+@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW, "bool")
 def _average_forward(
-    x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    x: np.ndarray,
+    y: np.ndarray,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    top: int,
+    left: int,
+    count_include_pad: bool,
 ) -> None:
     N, C, H, W = x.shape
     for n in range(N):
         for c in range(C):
             for i in range(y.shape[2]):
-                start = i * stride[0] - padding[0]
-                h0, h1 = max(start, 0), min(start + kernel[0], H)
+                start = i * stride_h - top
+                h0, h1 = max(start, 0), min(start + kernel_h, H)
                 for j in range(y.shape[3]):
-                    start = j * stride[1] - padding[1]
-                    w0, w1 = max(start, 0), min(start + kernel[1], W)
-                    divisor = kernel[0] * kernel[1]
+                    start = j * stride_w - left
+                    w0, w1 = max(start, 0), min(start + kernel_w, W)
+                    divisor = kernel_h * kernel_w
                     if not count_include_pad:
                         divisor = (h1 - h0) * (w1 - w0)
                     total = x.dtype.type(0)
@@ -81,25 +109,28 @@ def _average_forward(
                     y[n, c, i, j] = total / divisor
 
 
-@njit(cache=True, nogil=True)
+@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW, "bool")
 def _average_backward(
     dy: np.ndarray,
     dx: np.ndarray,
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    top: int,
+    left: int,
     count_include_pad: bool,
 ) -> None:
     N, C, H, W = dx.shape
     for n in range(N):
         for c in range(C):
             for i in range(dy.shape[2]):
-                start = i * stride[0] - padding[0]
-                h0, h1 = max(start, 0), min(start + kernel[0], H)
+                start = i * stride_h - top
+                h0, h1 = max(start, 0), min(start + kernel_h, H)
                 for j in range(dy.shape[3]):
-                    start = j * stride[1] - padding[1]
-                    w0, w1 = max(start, 0), min(start + kernel[1], W)
-                    divisor = kernel[0] * kernel[1]
+                    start = j * stride_w - left
+                    w0, w1 = max(start, 0), min(start + kernel_w, W)
+                    divisor = kernel_h * kernel_w
                     if not count_include_pad:
                         divisor = (h1 - h0) * (w1 - w0)
                     share = dy[n, c, i, j] / divisor
@@ -111,7 +142,7 @@ def _average_backward(
 def max_pool2d(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """Maximum over each window; of equal values the first wins, NaN beats every number."""
     y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
-    _max_forward(np.ascontiguousarray(x), y, kernel_size, stride, padding)
+    _max_forward(np.ascontiguousarray(x), y, *kernel_size, *stride, *padding)
     return y
 
 
@@ -120,8 +151,8 @@ def max_pool2d_backward(
 ) -> np.ndarray:
     """The gradient of each window goes to its winner, found again from ``x``."""
     grad_x = np.zeros(x.shape, x.dtype)
-    dy, x = np.ascontiguousarray(grad_output), np.ascontiguousarray(x)
-    _max_backward(dy, x, grad_x, kernel_size, stride, padding)
+    dy, x = grad_output, x
+    _max_backward(dy, x, grad_x, *kernel_size, *stride, *padding)
     return grad_x
 
 
@@ -130,7 +161,7 @@ def avg_pool2d(
 ) -> np.ndarray:
     """Mean over each window."""
     y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
-    _average_forward(np.ascontiguousarray(x), y, kernel_size, stride, padding, count_include_pad)
+    _average_forward(np.ascontiguousarray(x), y, *kernel_size, *stride, *padding, count_include_pad)
     return y
 
 
@@ -145,7 +176,7 @@ def avg_pool2d_backward(
     """The gradient of each window is spread evenly over its pixels."""
     grad_x = np.zeros(x.shape, x.dtype)
     dy = np.ascontiguousarray(grad_output)
-    _average_backward(dy, grad_x, kernel_size, stride, padding, count_include_pad)
+    _average_backward(dy, grad_x, *kernel_size, *stride, *padding, count_include_pad)
     return grad_x
 
 

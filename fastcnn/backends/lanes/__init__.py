@@ -6,7 +6,6 @@ im2col's; inside a network the engine has its own.
 
 from typing import Any
 
-from fastcnn.backends import im2col
 from fastcnn.backends.im2col import (
     add,
     add_backward,
@@ -24,24 +23,7 @@ from fastcnn.backends.im2col import (
     mse,
     mse_backward,
 )
-from fastcnn.backends.lanes.elementwise import (
-    elu,
-    elu_backward,
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
-)
+from fastcnn.backends.lanes import elementwise
 from fastcnn.backends.lanes.functions import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -77,33 +59,17 @@ __all__ = [
     "dropout2d",
     "dropout2d_backward",
     "dropout_backward",
-    "elu",
-    "elu_backward",
     "flatten",
     "flatten_backward",
-    "gelu",
-    "gelu_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
     "mse_backward",
-    "relu",
-    "relu_backward",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softplus",
-    "softplus_backward",
-    "tanh",
-    "tanh_backward",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Element-wise operations that the engine has no kernel for are im2col's."""
-    return getattr(im2col, name)
+    """The functions of an element-wise operation, which its record makes."""
+    return elementwise.function(name)

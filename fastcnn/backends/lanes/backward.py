@@ -5,26 +5,22 @@ from fastcnn.backends.lanes import conv_rows, direct_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.conv_method import gradient_halo
-from fastcnn.backends.lanes.grouping import RENAMES, Group, takes_batch_statistics
+from fastcnn.backends.lanes.formula_table import formula_kernel
+from fastcnn.backends.lanes.grouping import Group, takes_batch_statistics
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
-    BY_OUTPUT,
-    activation_mode,
     adaptive_row,
     copy,
     dropout_row,
     element_columns,
+    elementwise,
+    formula_columns,
     parameter_offset,
     pool_row,
     windows_of_two,
 )
-
-#: Operations whose input gradient can be masked by the input's rectifier as it is written.
-MASKING = ("conv2d", "conv_transpose2d", "linear")
-#: Operations whose input gradient is written when nothing needs the input at other places any more.
-DONE_WITH_INPUT = (*MASKING, "batch_norm", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
-                   "dropout", "dropout2d")  # fmt: skip
+from fastcnn.operations import OPERATIONS, Elementwise
 
 
 class Backward:
@@ -72,7 +68,9 @@ class Backward:
     def add(self, group: Group) -> None:
         """Add one group's rows, if anything depends on its output."""
         if group.target in self.contributions:
-            getattr(self, f"_{group.operation}")(group, self.collected(group.target))
+            is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
+            name = "elementwise" if is_elementwise else group.operation
+            getattr(self, f"_{name}")(group, self.collected(group.target))
 
     def collected(self, index: int) -> Buffer:
         """The gradient of a node's output: the sum of what its readers contribute."""
@@ -109,18 +107,19 @@ class Backward:
 
     def _takes_place(self, group: Group) -> bool:
         """Whether the input's gradient may overwrite the input, which nobody reads any more."""
-        if group.operation not in DONE_WITH_INPUT:
+        if not OPERATIONS[group.operation].frees_input:
             return False
         source = group.source
         while len(self.planner.readers[source]) == 1:
             maker = self.planner.makers.get(source)
             if maker is None:
                 return True
-            if maker.operation not in RENAMES or self.values[maker.source].offset != (
+            if not OPERATIONS[maker.operation].renames or self.values[maker.source].offset != (
                 self.values[source].offset
             ):
-                masks = source not in self.rectified or group.operation in MASKING
-                return masks and maker.operation not in BY_OUTPUT
+                masks = OPERATIONS[group.operation].masks_gradient
+                masks = masks or source not in self.rectified
+                return masks and not OPERATIONS[maker.operation].gradient_reads_output
             source = maker.source
         return False
 
@@ -130,10 +129,8 @@ class Backward:
             return grad
         target = self._writable(grad, group.target)
         columns = element_columns(self.planner, x=target, y=grad, m=self.values[group.target])
-        self.planner.emit(
-            f"{group.node.name}: gradient of ReLU",
-            row(L.K_ACTIVATION_BACKWARD, **columns, mode=L.ACT_RELU),
-        )
+        kernel = formula_kernel(elementwise("relu"), {}, "gradient")
+        self.planner.emit(f"{group.node.name}: gradient of ReLU", row(kernel, **columns))
         return target
 
     def mask(self, group: Group) -> dict[str, int]:
@@ -308,18 +305,25 @@ class Backward:
         needed = self.planner.gradient_halo(index)
         return self.planner.takes_any_layout(index) and union(needed, grad.halo) == grad.halo
 
-    def _activation(self, group: Group, grad: Buffer) -> None:
+    def _elementwise(self, group: Group, grad: Buffer) -> None:
+        by_output = OPERATIONS[group.operation].gradient_reads_output
+        seen = self.values[group.target if by_output else group.source]
+        self._parameter_gradient(group, grad, seen)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            columns = activation_mode(self.planner, group)
-            seen = self.values[group.target if group.operation in BY_OUTPUT else group.source]
+            columns = formula_columns(self.planner, group, "gradient")
             columns |= element_columns(self.planner, x=grad_x, y=grad, m=seen)
-            self.planner.emit(
-                f"{group.node.name}: gradient of {group.operation}",
-                row(L.K_ACTIVATION_BACKWARD, **columns),
-            )
+            self.planner.emit(f"{group.node.name}: gradient of {group.operation}", row(**columns))
 
-    _relu = _sigmoid = _tanh = _leaky_relu = _elu = _gelu = _silu = _softplus = _activation
+    def _parameter_gradient(self, group: Group, grad: Buffer, x: Buffer) -> None:
+        """The gradient of an element-wise operation's parameter, if it has one."""
+        for key in group.node.parameters.values():
+            offset, (size,) = self.planner.parameters[key]
+            partial, _ = self._partial(group, size, 0)
+            columns = formula_columns(self.planner, group, "parameter")
+            columns |= element_columns(self.planner, y=grad, m=x) | partial
+            self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
+            self._sum_blocks(group, offset, partial, size)
 
     def _add(self, group: Group, grad: Buffer) -> None:
         """The gradient goes to both sides as it is: the same memory, where its layout suits."""

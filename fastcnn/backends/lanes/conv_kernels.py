@@ -7,14 +7,12 @@ tables, P the parameters, G their gradient, r the program row.
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.conv_tiles import (
     conv_pool_tile,
     conv_tile,
     weight_gradient_tile,
 )
 from fastcnn.backends.lanes.division import NO, NOUGHT, share
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
     CHANNELS,
@@ -48,8 +46,9 @@ from fastcnn.backends.lanes.layout import (
     Z,
 )
 from fastcnn.backends.lanes.pool_kernels import send_to_winners
-from fastcnn.backends.lanes.target import tile_heights
-from fastcnn.backends.lanes.transpose_tiles import lane_sums
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.target import tile_heights
+from fastcnn.codegen.transpose_tiles import lane_sums
 
 LANES = simd.LANES
 #: Positions that are done together by all channels; their inputs come from the second-level cache.

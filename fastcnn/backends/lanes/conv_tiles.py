@@ -8,8 +8,8 @@ kernels differ in their tables only. What of a tile is computed at a time is the
 from collections.abc import Iterator
 from typing import Any
 
-from fastcnn.backends.lanes.emitter import Emitter, tile
-from fastcnn.backends.lanes.simd import (
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
@@ -20,7 +20,7 @@ from fastcnn.backends.lanes.simd import (
     emit_store,
     emit_wins,
 )
-from fastcnn.backends.lanes.target import blocking, split
+from fastcnn.codegen.target import blocking, split
 
 
 def _accumulate_taps(

@@ -5,17 +5,22 @@ from functools import lru_cache
 
 import numpy as np
 
+from fastcnn.codegen.build import is_disabled
+
 log = logging.getLogger("fastcnn.lanes")
 
 
 def covered(*arrays: np.ndarray) -> bool:
     """Whether the engine takes these arrays; says once that im2col does otherwise."""
+    if is_disabled():
+        _say_once("does not run with NUMBA_DISABLE_JIT")
+        return False
     if all(array.dtype == np.float32 and array.size for array in arrays):
         return True
-    _say_once(str(arrays[0].dtype))
+    _say_once(f"computes in float32, not in {arrays[0].dtype}")
     return False
 
 
 @lru_cache
-def _say_once(dtype: str) -> None:
-    log.info("the lanes engine computes in float32: arrays of %s go through im2col", dtype)
+def _say_once(reason: str) -> None:
+    log.info("the lanes engine %s: these arrays go through im2col", reason)

@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.conv_kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import grid, windows_of_two
-from fastcnn.backends.lanes.target import tile_heights
+from fastcnn.codegen.target import tile_heights
 
 #: Floats of a block's input above which a convolution asks ahead for its next positions.
 FITS_CACHE = 96 * 1024

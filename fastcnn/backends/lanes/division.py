@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastcnn.backends.lanes.late_codegen import linked
+from fastcnn.codegen import linked
 
 #: Arguments that numba takes for any others: a function is compiled again for each literal.
 NOUGHT, ONE, MISSING = np.int64(0), np.int64(1), np.int64(-1)

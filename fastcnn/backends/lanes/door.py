@@ -11,6 +11,7 @@ import numpy as np
 
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.program import Program
 from fastcnn.backends.lanes.reach import Reach, check_row
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
@@ -56,9 +57,12 @@ def check_program(
     }  # fmt: skip
     blocks = -(-program.batch // LANES)
     for index, row in enumerate(program.rows):
-        reach = Reach(row, program.tables, blocks, program.workers)
+        reach, kernel = Reach(row, program.tables, blocks, program.workers), int(row[L.KERNEL])
         try:
-            check_row(reach, int(row[L.KERNEL]), sizes)
+            touches = KERNELS[kernel].reach if kernel in KERNELS else None
+            if touches is None:
+                raise ProgramError(f"there is no kernel of number {kernel}, or of unknown reach")
+            check_row(reach, touches, sizes)
         except ProgramError as error:
             raise ProgramError(f"row {index} ({program.names[index]}): {error}") from None
     places = [(offset, values.size) for offset, values in program.constants.items()]

@@ -6,12 +6,10 @@ tables, r the program row.
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
-from fastcnn.backends.lanes.element_tiles import activation_run, gradient_run
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     CHANNELS,
+    KEY,
     M_BLOCK,
     M_CHANNEL,
     M_SLOT,
@@ -33,6 +31,7 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
+from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 
@@ -66,8 +65,8 @@ def run_length(T, r, third):
 
 
 @linked
-def activation(A, T, r, block, slot, part, parts):
-    """Element-wise function by MODE; SCALE is where its two numbers stand."""
+def copy(A, T, r, block, slot, part, parts):
+    """Y = X."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     positions, run = r[POSITIONS], run_length(T, r, False)
@@ -77,30 +76,8 @@ def activation(A, T, r, block, slot, part, parts):
         count = min(count, last - e)
         x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
         y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-        activation_run(r[MODE], A, x, y, count, r[SCALE])
-        e, p, count = e + count, p + count, run
-        if p == positions:
-            c, p = c + 1, 0
-
-
-@linked
-def activation_backward(A, T, r, block, slot, part, parts):
-    """X is the input's gradient, Y the output's.
-
-    M is the output of ReLU, sigmoid and tanh, and the input of all others.
-    """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, run = r[POSITIONS], run_length(T, r, True)
-    e, last = share(r[CHANNELS] * positions, part, parts)
-    c, p, count = e // positions, e % positions, run - e % run
-    while e < last:
-        count = min(count, last - e)
-        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-        m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
-        gradient_run(r[MODE], A, m, y, x, count, r[SCALE])
+        for i in range(0, count * LANES, LANES):
+            simd.store(A, y + i, simd.load(A, x + i))
         e, p, count = e + count, p + count, run
         if p == positions:
             c, p = c + 1, 0
@@ -131,7 +108,24 @@ def addition(A, T, r, block, slot, part, parts):
 
 
 @linked
-def dropout(A, T, r, key, first_sample, block, slot, part, parts):
+def splitmix64(value):
+    """See counter_random.py."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@linked
+def dropout_key(seed, step, node):
+    """See counter_random.py."""
+    key = splitmix64(np.uint64(seed))
+    key = splitmix64(key ^ np.uint64(step))
+    return np.int64(splitmix64(key ^ np.uint64(node)))
+
+
+@linked
+def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
     """Zero elements whose hash is below the threshold, scale the rest; forward and backward.
 
     With MODE 1, all elements of a channel share one hash.
@@ -139,6 +133,7 @@ def dropout(A, T, r, key, first_sample, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     positions, channelwise = r[POSITIONS], r[MODE] == 1
+    key = dropout_key(seed, step, r[KEY])
     run = run_length(T, r, False)
     run = min(run, positions) if channelwise else run
     hashes = r[CHANNELS] if channelwise else r[CHANNELS] * positions

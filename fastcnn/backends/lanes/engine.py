@@ -1,5 +1,6 @@
 """Holds one network's program, arena and arrays, and runs it on some threads."""
 
+import ctypes
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -8,23 +9,31 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.lanes import compiled, interpreter, optimizer_kernels
+from fastcnn.backends.lanes import dispatcher
 from fastcnn.backends.lanes.buffers import LANES, Buffer
+from fastcnn.backends.lanes.context import check_arrays, make_contexts
 from fastcnn.backends.lanes.door import check_program, check_run, check_update, needs
+from fastcnn.backends.lanes.grouping import Unsupported
+from fastcnn.backends.lanes.kernel_table import (
+    KERNELS,
+    SQUARES,
+    UPDATES,
+    dispatcher_source,
+    kernel_source,
+)
+from fastcnn.backends.lanes.layout import KERNEL
 from fastcnn.backends.lanes.lowering import lower
+from fastcnn.backends.lanes.optimizer_kernels import UNIT
 from fastcnn.backends.lanes.program import Program
-from fastcnn.backends.lanes.threads import FAILED, PATIENCE, SPINS
+from fastcnn.codegen import build
+from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
-KINDS = {
-    "sgd": optimizer_kernels.SGD,
-    "adam": optimizer_kernels.ADAM,
-    "adamw": optimizer_kernels.ADAMW,
-    "rmsprop": optimizer_kernels.RMSPROP,
-    None: optimizer_kernels.NONE,
-}
+#: Optimisers of which the engine has the update.
+KINDS = ("sgd", "adam", "adamw", "rmsprop")
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 # Kernels take what is empty for what is not there.
 NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
 NO_LABELS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0)
@@ -56,7 +65,7 @@ class Engine:
     places : dict of str to (offset, shape)
     running : mapping of str to (mean, variance, number of batches), optional
         Running statistics by name of a batch normalisation; a training run changes them in place.
-    **build
+    **options
         Passed to :func:`~fastcnn.backends.lanes.lowering.lower`.
     """
 
@@ -68,15 +77,16 @@ class Engine:
         places: dict[str, tuple[int, tuple[int, ...]]],
         threads: int = 1,
         running: Mapping[str, Sequence[np.ndarray]] | None = None,
-        **build: Any,
+        **options: Any,
     ) -> None:
-        compiled.start()
+        if build.is_disabled():
+            raise Unsupported("NUMBA_DISABLE_JIT")
         self.graph = graph
         self.threads = threads
         self.parameters = parameters
         self.running = running or {}
-        self._moves_running = bool(build.get("training"))
-        self.program: Program = lower(graph, batch, places, threads, **build)
+        self._moves_running = bool(options.get("training"))
+        self.program: Program = lower(graph, batch, places, threads, **options)
         has_gradient = self.program.output_gradient is not None
         self.gradient = np.zeros_like(parameters) if has_gradient else NO_FLOATS
         check_program(self.program, parameters, self.gradient, self.running)
@@ -89,7 +99,8 @@ class Engine:
         self.normalise((1.0,) * factors, (0.0,) * factors)
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
-        self._squares = np.zeros(parameters.size // optimizer_kernels.UNIT + 1)
+        self._squares = np.zeros(parameters.size // UNIT + 1)
+        self._entries: dict[str | None, tuple[np.ndarray, int, int]] = {}
         self._places = places
         self._known_owners: dict[int, np.ndarray] = {}
 
@@ -143,19 +154,29 @@ class Engine:
             "weights": weights, "outputs": outputs, "settings": settings,
         })  # fmt: skip
         check_update(kind, settings, self.parameters.size, self.gradient, first, second)
-        arguments = (
-            phases, self.program.rows, self.arena, self.program.tables, self.parameters,
-            self.gradient, first, second,
-            KINDS[kind], settings, rates, seed, first_step,
-            first_sample, self.program.batch, len(order), order,
-            flat if is_bytes else NO_BYTES, NO_FLOATS if is_bytes else flat,
-            labels, targets, weights, outputs, losses, hits, norms,
-            self._block_losses, self._block_hits, self._squares, self._owners(threads),
-        )  # fmt: skip
+        entries, update, square = self.prepare(update_name(kind, settings))
+        fields: dict[str, Any] = {
+            "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self.gradient,
+            "S1": first, "S2": second, "settings": settings,
+            "bytes_": flat if is_bytes else NO_BYTES, "floats": NO_FLOATS if is_bytes else flat,
+            "order": order, "labels": labels, "targets": targets, "weights": weights,
+            "outputs": outputs, "losses": self._block_losses, "hits": self._block_hits,
+            "squares": self._squares, "seed": seed, "first_sample": first_sample,
+        }  # fmt: skip
+        step_values = {
+            "phases": phases, "program": self.program.rows.reshape(-1), "entries": entries,
+            "rates": rates,
+            "first_step": first_step, "batch": self.program.batch, "samples": len(order),
+            "order": order, "weights": weights, "losses": losses, "hits": hits, "norms": norms,
+            "block_losses": self._block_losses, "block_hits": self._block_hits,
+            "squares": self._squares, "owners": self._owners(threads),
+            "units": -(-self.parameters.size // UNIT), "limit": settings[5],
+            "update": update, "square": square,
+        }  # fmt: skip
         for name, (offset, channels) in self.program.running.items():
             mean, variance, _ = self.running[name]
             self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
-        run_threads(threads, arguments)
+        run_threads(threads, fields, step_values)
         if self._moves_running and len(phases):
             for name, (offset, channels) in self.program.running.items():
                 mean, variance, batches = self.running[name]
@@ -164,6 +185,22 @@ class Engine:
                 batches += steps
         return losses, hits, norms
 
+    def prepare(self, update: str | None = None) -> tuple[np.ndarray, int, int]:
+        """Have the program's kernels, and an optimiser's update, compiled and loaded.
+
+        Returns
+        -------
+        entries : ndarray of int64, shape (rows, 2)
+            Of each row its kernel's address, and whether it takes many blocks at once.
+        update, square : int
+            Addresses, or 0 without an update.
+        """
+        if update not in self._entries:
+            extra = [] if update is None else [update, SQUARES]
+            entries, *more = load_kernels(self.program.rows, extra)
+            self._entries[update] = (entries, *(more or (0, 0)))
+        return self._entries[update]
+
     def _owners(self, threads: int) -> np.ndarray:
         """The thread that updates each unit of the parameters.
 
@@ -171,7 +208,7 @@ class Engine:
         product: what one core wrote and another reads takes longer than the arithmetic.
         """
         if threads not in self._known_owners:
-            size, unit = self.parameters.size, optimizer_kernels.UNIT
+            size, unit = self.parameters.size, UNIT
             starts = np.arange(0, size, unit)
             owners = np.zeros(size // unit + 1, np.int64)
             for offset, shape in self._places.values():
@@ -207,33 +244,85 @@ class Engine:
         return padded[:, :, top : top + buffer.height, left : left + buffer.width]
 
 
+def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
+    """The name of an optimiser's update: SGD has one with momentum and one without."""
+    if kind is None:
+        return None
+    if kind == "sgd" and settings is not None and settings[0] != 0.0:
+        return "momentum"
+    assert kind in UPDATES
+    return kind
+
+
+def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
+    """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
+    numbers = sorted({int(number) for number in rows[:, KERNEL]})
+    keys: list[int | str] = [*numbers, *more]
+    sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
+    found = build.addresses(sources)[1:]
+    table = {
+        number: (address, int(KERNELS[number].many))
+        for number, address in zip(numbers, found, strict=False)
+    }
+    entries = np.array([table[int(number)] for number in rows[:, KERNEL]], np.int64)
+    return entries.reshape(-1, 2), *found[len(numbers) :]
+
+
 def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
     """Run rows over one block, of kernels that need no table but one of a single position 0."""
-    compiled.start()
-    nothing, one, none = np.zeros(1), np.zeros(1, np.int64), NO_FLOATS
-    phases = np.array([[0, len(rows), 0]])
-    run_threads(threads, (
-        phases, rows, arena, np.zeros(1, np.int32), none, none, none, none,
-        KINDS[None], np.zeros(6), nothing, 0, 0, 0, LANES, LANES, one,
-        NO_BYTES, none, NO_LABELS, none, NO_WEIGHTS, none,
-        np.zeros(1), one.copy(), np.zeros(1), np.zeros(1), one.copy(), np.zeros(1), one,
-    ))  # fmt: skip
+    (entries,) = load_kernels(rows)
+    nothing, one = np.zeros(1), np.zeros(1, np.int64)
+    fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}
+    run_threads(threads, fields, {
+        "phases": np.array([[0, len(rows), 0]]), "program": rows.reshape(-1), "entries": entries,
+        "rates": nothing, "first_step": 0, "batch": LANES, "samples": LANES, "order": one,
+        "weights": NO_WEIGHTS, "losses": np.zeros(1), "hits": one.copy(), "norms": np.zeros(1),
+        "block_losses": np.zeros(1), "block_hits": one.copy(), "squares": np.zeros(1),
+        "owners": one, "units": 0, "limit": 0.0, "update": 0, "square": 0,
+    })  # fmt: skip
 
 
-def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
-    """Call the interpreter on this thread and ``threads - 1`` others, and wait for all."""
+def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
+    """Call the dispatcher on this thread and ``threads - 1`` others, and wait for all.
+
+    Parameters
+    ----------
+    fields : mapping
+        What kernels get; see context.py.
+    steps : mapping
+        The dispatcher's arguments, without those of a thread.
+
+    Raises
+    ------
+    RuntimeError
+        If a kernel failed.
+    """
+    check_arrays(fields)
+    (address,) = build.addresses([dispatcher_source()])
+    entry = _RUN(address)
     sync = np.zeros(16, np.int64)
-    if threads == 1:
-        interpreter.run(0, 1, sync, *arguments)
-        return
+    contexts = make_contexts(threads, fields)
     has_cores = threads <= available_cores()
     # Who spins where threads outnumber cores keeps the one it waits for from running.
-    sync[PATIENCE] = SPINS if has_cores else 0
+    sync[PATIENCE] = SPINS if has_cores and threads > 1 else 0
+    packed = [
+        _packed(
+            {
+                **steps,
+                "thread": index,
+                "threads": threads,
+                "sync": sync,
+                "context": contexts[index],
+                "numbers": contexts[index].view(np.float64),
+            }
+        )
+        for index in range(threads)
+    ]
 
     def run(index: int) -> None:
-        if has_cores:
+        if has_cores and threads > 1:
             take_core(index)
-        interpreter.run(index, threads, sync, *arguments)
+        entry(packed[index].ctypes.data)
 
     helpers = [threading.Thread(target=run, args=(index,)) for index in range(1, threads)]
     started: list[threading.Thread] = []
@@ -248,6 +337,22 @@ def run_threads(threads: int, arguments: tuple[Any, ...]) -> None:
     finally:
         for helper in started:
             helper.join()
+    if sync[FAILED]:
+        raise RuntimeError("a kernel of the lanes engine failed")
+
+
+def _packed(values: Mapping[str, Any]) -> np.ndarray:
+    """The dispatcher's arguments, in its order, as its entry reads them."""
+    packed: list[Any] = []
+    for name, kind in dispatcher.KINDS.items():
+        value = values[name]
+        if ":" in kind:
+            assert str(value.dtype) == kind.partition("[")[0], name
+            assert value.flags.c_contiguous, name
+            packed += [value.ctypes.data, *value.shape]
+        else:
+            packed.append(np.float64(value).view(np.int64) if kind == "float64" else value)
+    return np.array(packed, np.int64)
 
 
 def _aligned(floats: int) -> np.ndarray:

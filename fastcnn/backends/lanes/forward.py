@@ -1,5 +1,7 @@
 """Rows of each operation's forward pass."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
@@ -10,15 +12,16 @@ from fastcnn.backends.lanes.grouping import Group, Unsupported, takes_batch_stat
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
-    activation_mode,
     adaptive_row,
     copy,
     dropout_row,
     element_columns,
+    formula_columns,
     fused,
     parameter_offset,
     pool_row,
 )
+from fastcnn.operations import OPERATIONS, Elementwise
 
 
 class Forward:
@@ -37,9 +40,14 @@ class Forward:
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
 
+    def method(self, operation: str) -> Callable[[Group], None]:
+        """What adds the rows of an operation."""
+        is_elementwise = isinstance(OPERATIONS[operation], Elementwise)
+        return self.elementwise if is_elementwise else getattr(self, operation)
+
     def add_group(self, group: Group) -> None:
         """Add a group's rows."""
-        getattr(self, group.operation)(group)
+        self.method(group.operation)(group)
 
     def input_row(self) -> int:
         """Gather, normalise and pack the images; returns the place of factors and summands."""
@@ -146,13 +154,12 @@ class Forward:
             copy(self.planner, group.node.name, x, y)
         self.values[group.target] = y.reshaped(x.channels * x.height * x.width, 1, 1)
 
-    def activation(self, group: Group) -> None:
+    def elementwise(self, group: Group) -> None:
         """A function of each element."""
         x, y = self.values[group.source], self.output(group)
-        columns = element_columns(self.planner, x=x, y=y) | activation_mode(self.planner, group)
-        self.planner.emit(f"{group.node.name}: {group.operation}", row(L.K_ACTIVATION, **columns))
-
-    relu = sigmoid = tanh = leaky_relu = elu = gelu = silu = softplus = activation
+        columns = element_columns(self.planner, x=x, y=y)
+        columns |= formula_columns(self.planner, group, "value")
+        self.planner.emit(f"{group.node.name}: {group.operation}", row(**columns))
 
     def add(self, group: Group) -> None:
         """Sum of two maps."""

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fastcnn.backends.graph import Graph, Node
+from fastcnn.operations import OPERATIONS
 
 
 class Unsupported(Exception):
@@ -48,12 +49,6 @@ class Group:
         return self.sources[0]
 
 
-#: Operations behind which a ReLU costs nothing.
-RECTIFIED = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "add")
-#: Operations that may leave their input where it is.
-RENAMES = ("flatten", "dropout", "dropout2d")
-
-
 def fuse(graph: Graph) -> list[Group]:
     """Group nodes: ReLU behind what computes anyway, 2x2 max-pooling behind a convolution."""
     readers = Counter(source for node in graph.nodes for source in node.inputs)
@@ -76,7 +71,7 @@ def fuse(graph: Graph) -> list[Group]:
 
 def _fuses(last: Group, node: Node) -> bool:
     if node.operation == "relu":
-        return last.operation in RECTIFIED and not last.relu
+        return OPERATIONS[last.operation].fuses_relu and not last.relu
     arguments = node.arguments
     return last.operation == "conv2d" and node.operation == "max_pool2d" and (
         arguments["kernel_size"] == arguments["stride"] == (2, 2) and arguments["padding"] == (0, 0)

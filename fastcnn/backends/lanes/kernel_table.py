@@ -1,15 +1,33 @@
 """The table of kernels: for each, its name and what a row asks of it: sizes, tile, work."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes import conv_kernels as conv
+from fastcnn.backends.lanes import dispatcher
+from fastcnn.backends.lanes import element_kernels as elements
+from fastcnn.backends.lanes import input_kernels as inputs
 from fastcnn.backends.lanes import layout as L
+from fastcnn.backends.lanes import linear_kernels as dense
+from fastcnn.backends.lanes import loss_kernels as losses
+from fastcnn.backends.lanes import norm_kernels as norm
+from fastcnn.backends.lanes import optimizer_kernels as optimizers
+from fastcnn.backends.lanes import output_kernels as outputs
+from fastcnn.backends.lanes import pixel_kernels as single
+from fastcnn.backends.lanes import pool_kernels as pooling
+from fastcnn.backends.lanes import winograd1d_kernels as winograd1d
+from fastcnn.backends.lanes import winograd2d_kernels as winograd2d
 from fastcnn.backends.lanes import winograd_costs as winograd
 from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.backends.lanes.context import kernel_entry
 from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.target import blocking, tile_heights
+from fastcnn.backends.lanes.reach import REACHES, Reach, Touches
+from fastcnn.codegen.build import Source
+from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.codegen.target import blocking, tile_heights
 
 
 def _no_tile(r: Row) -> str:
@@ -22,6 +40,8 @@ class Kernel:
 
     Attributes
     ----------
+    function : Linked
+        Its parameters name what it gets; see context.py.
     name : str
     cost : callable
         From a :class:`Row` to its :class:`Cost`.
@@ -29,12 +49,29 @@ class Kernel:
         From a :class:`Row` to text.
     tile : callable
         From a :class:`Row` to the largest register tile that it uses, or ``""``.
+    fixed : mapping of str to number
+        Parameters that have one value in this kernel.
+    many : bool
+        Whether a row had better take many blocks at once.
+    symbol : str
+        Of the compiled function, where it is not that of the function and its fixed parameters.
+    origin : (str, str, list), optional
+        How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
+    reach : callable, optional
+        From a :class:`~fastcnn.backends.lanes.reach.Reach` to what a row touches. Programs with
+        rows of kernels that do not say so are refused.
     """
 
+    function: Any
     name: str
     cost: Callable[[Row], Cost]
     sizes: Callable[[Row], str]
     tile: Callable[[Row], str] = _no_tile
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    many: bool = False
+    symbol: str = ""
+    origin: tuple[str, str, list[Any]] | None = None
+    reach: Callable[[Reach], Touches] | None = None
 
 
 def _input(r: Row) -> Cost:
@@ -133,7 +170,7 @@ def _statistics(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
     return cost
 
 
-def _elements(
+def elements_cost(
     flops: int, read: int, written: int, partial: int = 0, mask: bool = False
 ) -> Callable[[Row], Cost]:
     """Work on each element; ``partial`` floats a channel and block; a mask is read with RELU."""
@@ -161,12 +198,12 @@ def _matrix_vector(r: Row) -> Cost:
     return Cost(2 * weights, FLOAT_BYTES * (weights + r[L.IN]), FLOAT_BYTES * r[L.OUT])
 
 
-def _map_sizes(r: Row) -> str:
+def map_sizes(r: Row) -> str:
     return f"{r[L.CHANNELS]} x {r[L.POSITIONS]}"
 
 
 def _window_sizes(r: Row) -> str:
-    return f"{_map_sizes(r)}, {r[L.TAPS]} taps"
+    return f"{map_sizes(r)}, {r[L.TAPS]} taps"
 
 
 def _conv_sizes(r: Row) -> str:
@@ -224,70 +261,188 @@ def _outer_tile(r: Row) -> str:
     return _clipped((4 if r[L.OUT] >= 4 else 1, 4), blocking().products)
 
 
-#: By the number of a kernel in layout.py.
-KERNELS: dict[int, Kernel] = {
-    L.K_INPUT: Kernel("gather input", _input, _sizes_of(L.IN)),
-    L.K_PACK: Kernel("pack", _pack, _sizes_of(L.TAPS)),
-    L.K_CONV: Kernel("convolution", _convolution, _conv_sizes, _conv_tile),
-    L.K_WEIGHT_GRADIENT: Kernel("weight gradient", _weight_gradient, _conv_sizes, _gradient_tile),
-    L.K_WINOGRAD2D_WEIGHTS: Kernel("Winograd 2-D weights", winograd.weights, _sizes_of(L.IN)),
-    L.K_WINOGRAD2D: Kernel("Winograd 2-D", winograd.product, winograd.sizes, _conv_tile),
+_KERNELS: dict[int, Kernel] = {
+    L.K_INPUT: Kernel(inputs.gather_input, "gather input", _input, _sizes_of(L.IN)),
+    L.K_PACK: Kernel(conv.pack, "pack", _pack, _sizes_of(L.TAPS)),
+    L.K_CONV: Kernel(conv.convolution, "convolution", _convolution, _conv_sizes, _conv_tile),
+    L.K_WEIGHT_GRADIENT: Kernel(
+        conv.weight_gradient, "weight gradient", _weight_gradient, _conv_sizes, _gradient_tile
+    ),
+    L.K_WINOGRAD2D_WEIGHTS: Kernel(
+        winograd2d.winograd2d_weights, "Winograd 2-D weights", winograd.weights, _sizes_of(L.IN)
+    ),
+    L.K_WINOGRAD2D: Kernel(
+        winograd2d.winograd2d, "Winograd 2-D", winograd.product, winograd.sizes, _conv_tile
+    ),
     L.K_WINOGRAD2D_GRADIENT: Kernel(
-        "Winograd 2-D gradient", winograd.gradient, winograd.sizes, _winograd2d_gradient_tile
+        winograd2d.winograd2d_gradient,
+        "Winograd 2-D gradient",
+        winograd.gradient,
+        winograd.sizes,
+        _winograd2d_gradient_tile,
     ),
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
-        "Winograd 2-D weights", winograd.weight_gradient, _sizes_of(L.IN)
+        winograd2d.winograd2d_weight_gradient,
+        "Winograd 2-D weights",
+        winograd.weight_gradient,
+        _sizes_of(L.IN),
     ),
-    L.K_WINOGRAD2D_REDUCE: Kernel("Winograd 2-D sum", winograd.reduction, _sizes_of(L.IN)),
-    L.K_WINOGRAD1D_WEIGHTS: Kernel("Winograd 1-D weights", winograd.weights_1d, _sizes_of(L.IN)),
-    L.K_WINOGRAD1D: Kernel("Winograd 1-D", winograd.product_1d, winograd.sizes_1d, _conv_tile),
+    L.K_WINOGRAD2D_REDUCE: Kernel(
+        winograd2d.winograd2d_reduce, "Winograd 2-D sum", winograd.reduction, _sizes_of(L.IN)
+    ),
+    L.K_WINOGRAD1D_WEIGHTS: Kernel(
+        winograd1d.winograd1d_weights, "Winograd 1-D weights", winograd.weights_1d, _sizes_of(L.IN)
+    ),
+    L.K_WINOGRAD1D: Kernel(
+        winograd1d.winograd1d,
+        "Winograd 1-D",
+        winograd.product_1d,
+        winograd.sizes_1d,
+        _conv_tile,
+        fixed={"back": False},
+    ),
     L.K_WINOGRAD1D_TRANSPOSED: Kernel(
-        "Winograd 1-D transposed", winograd.product_1d, winograd.sizes_1d, _conv_tile
+        winograd1d.winograd1d,
+        "Winograd 1-D transposed",
+        winograd.product_1d,
+        winograd.sizes_1d,
+        _conv_tile,
+        fixed={"back": True},
     ),
     L.K_WINOGRAD1D_GRADIENT: Kernel(
-        "Winograd 1-D gradient", winograd.gradient_1d, winograd.sizes_1d, _gradient_tile
+        winograd1d.winograd1d_gradient,
+        "Winograd 1-D gradient",
+        winograd.gradient_1d,
+        winograd.sizes_1d,
+        _gradient_tile,
     ),
-    L.K_WINOGRAD1D_REDUCE: Kernel("Winograd 1-D sum", winograd.reduction_1d, _sizes_of(L.IN)),
-    L.K_BIAS_GRADIENT: Kernel("bias gradient", _elements(1, 1, 0, 1), _map_sizes),
-    L.K_MAX_POOL: Kernel("max pool", _max_pool, _window_sizes),
-    L.K_MAX_POOL_BACKWARD: Kernel("max pool gradient", _max_pool_backward, _window_sizes),
-    L.K_AVG_POOL: Kernel("average pool", _avg_pool, _window_sizes),
-    L.K_AVG_POOL_BACKWARD: Kernel("average pool gradient", _avg_pool_backward, _window_sizes),
-    L.K_UNPOOL: Kernel("unpool 2x2", _unpool, _map_sizes),
-    L.K_ACTIVATION: Kernel("activation", _elements(1, 1, 1), _map_sizes),
-    L.K_ACTIVATION_BACKWARD: Kernel("activation gradient", _elements(1, 2, 1), _map_sizes),
-    L.K_DROPOUT: Kernel("dropout", _elements(1, 1, 1), _map_sizes),
-    L.K_LINEAR: Kernel("linear", _linear, _matrix_sizes, _linear_tile),
-    L.K_LINEAR_BACKWARD: Kernel("linear transposed", _linear, _matrix_sizes, _linear_tile),
-    L.K_TRANSPOSE: Kernel("transpose", _vector(0, 1, 1), _sizes_of(L.IN)),
-    L.K_OUTER: Kernel("outer product", _outer, _matrix_sizes, _outer_tile),
+    L.K_WINOGRAD1D_REDUCE: Kernel(
+        winograd1d.winograd1d_reduce, "Winograd 1-D sum", winograd.reduction_1d, _sizes_of(L.IN)
+    ),
+    L.K_BIAS_GRADIENT: Kernel(
+        conv.bias_gradient, "bias gradient", elements_cost(1, 1, 0, 1), map_sizes
+    ),
+    L.K_MAX_POOL: Kernel(pooling.max_pool, "max pool", _max_pool, _window_sizes),
+    L.K_MAX_POOL_BACKWARD: Kernel(
+        pooling.max_pool_backward, "max pool gradient", _max_pool_backward, _window_sizes
+    ),
+    L.K_AVG_POOL: Kernel(
+        pooling.avg_pool, "average pool", _avg_pool, _window_sizes, fixed={"backward": False}
+    ),
+    L.K_AVG_POOL_BACKWARD: Kernel(
+        pooling.avg_pool,
+        "average pool gradient",
+        _avg_pool_backward,
+        _window_sizes,
+        fixed={"backward": True},
+    ),
+    L.K_UNPOOL: Kernel(pooling.unpool, "unpool 2x2", _unpool, map_sizes),
+    L.K_COPY: Kernel(elements.copy, "copy", elements_cost(0, 1, 1), map_sizes),
+    L.K_DROPOUT: Kernel(elements.dropout, "dropout", elements_cost(1, 1, 1), map_sizes),
+    L.K_LINEAR: Kernel(
+        dense.linear,
+        "linear",
+        _linear,
+        _matrix_sizes,
+        _linear_tile,
+        fixed={"backward": False},
+        many=True,
+    ),
+    L.K_LINEAR_BACKWARD: Kernel(
+        dense.linear,
+        "linear transposed",
+        _linear,
+        _matrix_sizes,
+        _linear_tile,
+        fixed={"backward": True},
+        many=True,
+    ),
+    L.K_TRANSPOSE: Kernel(
+        dense.transpose, "transpose", _vector(0, 1, 1), _sizes_of(L.IN), many=True
+    ),
+    L.K_OUTER: Kernel(dense.outer, "outer product", _outer, _matrix_sizes, _outer_tile),
     L.K_LINEAR_BIAS_GRADIENT: Kernel(
+        dense.linear_bias_gradient,
         "bias gradient",
         lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
         _sizes_of(L.OUT),
     ),
-    L.K_CROSS_ENTROPY: Kernel("cross-entropy", _vector(6, 1, 1), _sizes_of(L.IN)),
-    L.K_MSE: Kernel("squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
-    L.K_REDUCE: Kernel("sum over blocks", _reduce, _sizes_of(L.OUT)),
-    L.K_OUTPUT: Kernel("output", _vector(0, 1, 1), _sizes_of(L.IN)),
-    L.K_OUTPUT_GRADIENT: Kernel("gather gradient", _vector(0, 1, 1), _sizes_of(L.IN)),
+    L.K_CROSS_ENTROPY: Kernel(
+        losses.cross_entropy, "cross-entropy", _vector(6, 1, 1), _sizes_of(L.IN)
+    ),
+    L.K_MSE: Kernel(losses.mean_squared_error, "squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
+    L.K_REDUCE: Kernel(dense.reduce_partials, "sum over blocks", _reduce, _sizes_of(L.OUT)),
+    L.K_OUTPUT: Kernel(outputs.write_output, "output", _vector(0, 1, 1), _sizes_of(L.IN)),
+    L.K_OUTPUT_GRADIENT: Kernel(
+        inputs.gather_gradient, "gather gradient", _vector(0, 1, 1), _sizes_of(L.IN)
+    ),
     L.K_IMAGE: Kernel(
+        single.image,
         "normalise image",
         lambda r: Cost(2 * r[L.IN], r[L.IN], FLOAT_BYTES * r[L.IN]),
         _sizes_of(L.IN),
     ),
-    L.K_GATHER: Kernel("gather", _single(1, 1), _map_sizes),
-    L.K_CLEAR: Kernel("clear", _single(0, 1), _map_sizes),
-    L.K_MATRIX_VECTOR: Kernel("matrix-vector product", _matrix_vector, _matrix_sizes),
-    L.K_ADD: Kernel("add", _elements(1, 2, 1), _map_sizes),
-    L.K_NORM_SUMS: Kernel("normalisation sums", _elements(4, 1, 0, 2), _map_sizes),
-    L.K_NORM_STATISTICS: Kernel("normalisation statistics", _statistics(2, 4), _map_sizes),
-    L.K_NORM: Kernel("normalise", _elements(2, 1, 1), _map_sizes),
+    L.K_GATHER: Kernel(single.gather, "gather", _single(1, 1), map_sizes),
+    L.K_CLEAR: Kernel(single.clear, "clear", _single(0, 1), map_sizes),
+    L.K_MATRIX_VECTOR: Kernel(
+        single.matrix_vector, "matrix-vector product", _matrix_vector, _matrix_sizes
+    ),
+    L.K_ADD: Kernel(elements.addition, "add", elements_cost(1, 2, 1), map_sizes),
+    L.K_NORM_SUMS: Kernel(norm.sums, "normalisation sums", elements_cost(4, 1, 0, 2), map_sizes),
+    L.K_NORM_STATISTICS: Kernel(
+        norm.statistics, "normalisation statistics", _statistics(2, 4), map_sizes
+    ),
+    L.K_NORM: Kernel(norm.normalise, "normalise", elements_cost(2, 1, 1), map_sizes),
     L.K_NORM_GRADIENT_SUMS: Kernel(
-        "normalisation gradient sums", _elements(4, 2, 0, 2, mask=True), _map_sizes
+        norm.gradient_sums,
+        "normalisation gradient sums",
+        elements_cost(4, 2, 0, 2, mask=True),
+        map_sizes,
     ),
     L.K_NORM_GRADIENT_STATISTICS: Kernel(
-        "normalisation gradient statistics", _statistics(2, 4), _map_sizes
+        norm.gradient_statistics, "normalisation gradient statistics", _statistics(2, 4), map_sizes
     ),
-    L.K_NORM_GRADIENT: Kernel("normalisation gradient", _elements(4, 2, 1, mask=True), _map_sizes),
+    L.K_NORM_GRADIENT: Kernel(
+        norm.gradient, "normalisation gradient", elements_cost(4, 2, 1, mask=True), map_sizes
+    ),
 }
+#: By the number of a kernel in layout.py.
+KERNELS = {number: replace(kernel, reach=REACHES[number]) for number, kernel in _KERNELS.items()}
+
+#: The update of each optimiser; SGD has two. SQUARES makes the sums of the gradient's norm.
+UPDATES = {
+    "sgd": optimizers.sgd,
+    "momentum": optimizers.momentum,
+    "adam": optimizers.adam,
+    "adamw": optimizers.adamw,
+    "rmsprop": optimizers.rmsprop,
+}
+SQUARES = "gradient_squares"
+
+
+def kernel_source(key: int | str) -> Source:
+    """What a kernel is compiled from, by its number, or the name of an update."""
+    if isinstance(key, int):
+        kernel = KERNELS[key]
+        function, fixed = kernel.function, dict(kernel.fixed)
+        if key >= L.FIRST_FORMULA:
+            entry = kernel_entry(f"fastcnn_{kernel.symbol}", function, fixed)
+            return Source(function, entry, kernel.origin)
+        symbol = "_".join([function.__name__, *(n for n, value in fixed.items() if value)])
+    else:
+        function = optimizers.gradient_squares if key == SQUARES else UPDATES[key]
+        fixed, symbol = {}, f"update_{key}"
+    origin = (__name__, "kernel_source", [key])
+    return Source(function, kernel_entry(f"fastcnn_{symbol}", function, fixed), origin)
+
+
+def all_sources() -> list[Source]:
+    """What all kernels and the dispatcher are compiled from."""
+    keys: tuple[int | str, ...] = (*KERNELS, *UPDATES, SQUARES)
+    return [dispatcher_source(), *(kernel_source(key) for key in keys)]
+
+
+def dispatcher_source() -> Source:
+    """What the dispatcher is compiled from."""
+    entry = ArgumentEntry("fastcnn_run", tuple(dispatcher.KINDS.values()))
+    return Source(dispatcher.run, entry, (__name__, "dispatcher_source", []))

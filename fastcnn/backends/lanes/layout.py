@@ -47,8 +47,7 @@ KERNEL_ROWS = 48
     K_AVG_POOL,
     K_AVG_POOL_BACKWARD,
     K_UNPOOL,
-    K_ACTIVATION,
-    K_ACTIVATION_BACKWARD,
+    K_COPY,
     K_DROPOUT,
     K_LINEAR,
     K_LINEAR_BACKWARD,
@@ -81,22 +80,13 @@ KERNEL_ROWS = 48
     K_CLEAR,
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
-) = range(44)
+) = range(43)
 
-# Modes of K_CONV and K_ACTIVATION.
+#: From here on kernels are made of the formulas of element-wise operations.
+FIRST_FORMULA = 64
+
+# Modes of K_CONV.
 PLAIN, MASKED, POOLED = 0, 1, 2
-(
-    ACT_RELU,
-    ACT_SIGMOID,
-    ACT_TANH,
-    ACT_COPY,
-    ACT_LEAKY_RELU,
-    ACT_ELU,
-    ACT_GELU,
-    ACT_GELU_TANH,
-    ACT_SILU,
-    ACT_SOFTPLUS,
-) = range(10)
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
 #: Modes of the statistics of batch normalisation.

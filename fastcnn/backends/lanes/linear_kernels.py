@@ -7,9 +7,7 @@ tables, P the parameters, G their gradient, r the program row.
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
     EXTRA,
@@ -28,7 +26,8 @@ from fastcnn.backends.lanes.layout import (
     Y,
 )
 from fastcnn.backends.lanes.linear_tiles import linear_tile, outer_tile
-from fastcnn.backends.lanes.transpose_tiles import transpose_tile
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from fastcnn.backends.lanes.conv_tiles import emit_outputs
-from fastcnn.backends.lanes.emitter import Emitter, tile
-from fastcnn.backends.lanes.simd import (
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
@@ -12,7 +12,7 @@ from fastcnn.backends.lanes.simd import (
     emit_splat,
     emit_store,
 )
-from fastcnn.backends.lanes.target import blocking, split
+from fastcnn.codegen.target import blocking, split
 
 
 @tile(2)

@@ -7,23 +7,11 @@ import math
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
-from fastcnn.backends.lanes import vector_math as vm
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import IN, SCALE, X_BLOCK, Y_BLOCK, X, Y
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen import vector_math as vm
 
 LANES = simd.LANES
-
-
-@linked
-def batch_weight(weights, order, start, count):
-    """Mean weight of one batch's samples; 1 where samples have none."""
-    if weights.size == 0:
-        return 1.0
-    total = 0.0
-    for sample in range(start, start + count):
-        total += weights[order[sample]]
-    return total / count
 
 
 @linked
@@ -39,12 +27,15 @@ def largest_output(A, x, count):
 
 @linked
 def cross_entropy(
-    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
+    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits,
+    part,
 ):  # fmt: skip
     """Loss, hits and gradient of the logits of one block; X logits, Y gradient.
 
     Against classes, or against rows of probabilities where there are targets.
     """
+    if part:
+        return
     classes = r[IN]
     x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
     smoothing = A[r[SCALE]]
@@ -105,9 +96,12 @@ def cross_entropy(
 
 @linked
 def mean_squared_error(
-    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits
+    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits,
+    part,
 ):  # fmt: skip
     """Loss and gradient of one block against rows of targets; hits where there are labels."""
+    if part:
+        return
     size = r[IN]
     x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
     loss, right = 0.0, 0

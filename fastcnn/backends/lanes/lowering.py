@@ -6,6 +6,7 @@ from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.backward import Backward
 from fastcnn.backends.lanes.buffers import NO_HALO, Buffer
+from fastcnn.backends.lanes.formula_kernels import MOST_NUMBERS
 from fastcnn.backends.lanes.forward import Forward
 from fastcnn.backends.lanes.grouping import Unsupported
 from fastcnn.backends.lanes.layout import row
@@ -13,6 +14,7 @@ from fastcnn.backends.lanes.pixel_forward import PixelForward
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.program import Program
 from fastcnn.backends.lanes.rows import copy
+from fastcnn.operations import OPERATIONS, Elementwise, Number
 
 
 def lower(
@@ -61,7 +63,7 @@ def lower(
     """
     backward = backward or loss is not None
     for node in graph.nodes:
-        if not hasattr(Forward, node.operation):
+        if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
     assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
     planner = Planner(
@@ -119,6 +121,14 @@ def lower(
         input_gradient=input_grad,
         normalisation=normalisation,
     )
+
+
+def _has_rows(operation: str) -> bool:
+    record = OPERATIONS[operation]
+    if isinstance(record, Elementwise):
+        numbers = sum(isinstance(argument, Number) for argument in record.arguments)
+        return len(record.parameters) <= 1 and numbers <= MOST_NUMBERS
+    return hasattr(Forward, operation)
 
 
 def _add_loss(planner: Planner, loss: tuple[str, float], output: Buffer, gradient: Buffer) -> None:

@@ -10,9 +10,7 @@ import math
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BATCH,
     BIAS,
@@ -43,12 +41,13 @@ from fastcnn.backends.lanes.layout import (
     Y,
     Z,
 )
+from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 
 
 @linked
-def sums(A, T, r, block, slot, valid, part, parts):
+def sums(A, T, r, block, slot, count, part, parts):
     """Mean of each channel over one block, and the squared deviations from it.
 
     One pass over deviations from the first pixel's mean, which is near enough to the channel's for
@@ -60,6 +59,7 @@ def sums(A, T, r, block, slot, valid, part, parts):
     positions, xs = r[POSITIONS], T[r[X_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
+    valid = min(LANES, count - block * LANES)
     size = np.float32(valid * positions)
     for c in range(first, last):
         x = x0 + c * r[X_CHANNEL]
@@ -197,11 +197,12 @@ def gradient_statistics(A, P, G, r, blocks, count, part, parts):
 
 
 @linked
-def gradient(A, T, r, block, slot, valid, part, parts):
+def gradient(A, T, r, block, slot, count, part, parts):
     """The input's gradient, Z = scale * Y + slope * X + level, zero in idle lanes."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
+    valid = min(LANES, count - block * LANES)
     z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
     xs, ys, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :]
     first, last = share(channels, part, parts)

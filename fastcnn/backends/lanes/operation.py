@@ -11,15 +11,12 @@ from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.engine import Engine, default_threads
+from fastcnn.operations import OPERATIONS
 
 #: Multiplications that take four times as long as starting a thread.
 WORTH_A_THREAD = 40_000_000
 #: Multiplications that take as long as bringing a number into lanes, or out of them.
 MOVE = 20
-#: Their gradients need nothing of the forward pass but the input.
-LINEAR_IN_INPUT = ("conv2d", "conv_transpose2d", "linear")
-#: Theirs need nothing but the gradient of the output.
-LINEAR = ("avg_pool2d", "adaptive_avg_pool2d")
 
 
 class Operation:
@@ -68,10 +65,10 @@ class Operation:
         self.output_shape = output_shape
         self.lock = threading.Lock()
         self.phases = self.engine.program.phases
-        if backward and name in LINEAR:
+        if backward and OPERATIONS[name].gradient_needs == "nothing":
             self.phases = self.phases[self.engine.program.first_backward :]
         elif backward:
-            skip = name in LINEAR_IN_INPUT
+            skip = OPERATIONS[name].gradient_needs == "input"
             self.phases = self.engine.program.backward_phases(skip_forward=skip)
 
     def forward(self, x: np.ndarray, parameters: Mapping[str, np.ndarray]) -> np.ndarray:

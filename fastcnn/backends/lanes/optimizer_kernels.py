@@ -1,23 +1,29 @@
-"""Updates of the parameters, and the gradient's norm."""
+"""Updates of the parameters, and the gradient's norm.
+
+An update is a formula of one parameter, evaluated on vectors; :func:`update_kernel` makes the
+kernel of it. The formulas are those of optim/optimizers.py. ``settings``: momentum or beta1,
+beta2, eps, weight decay, 1 for Nesterov, limit of the norm; of RMSprop alpha, momentum, eps,
+weight decay, 1 for the centred form.
+"""
 
 import math
+from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
-from fastcnn.backends.lanes.late_codegen import linked
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.elementary import maximum, sqrt, where
 
 LANES = simd.LANES
-SGD, ADAM, ADAMW, RMSPROP, NONE = 0, 1, 2, 3, 4
 #: Elements of the parameters that an optimiser's unit of work has; also of the norm's partial sums.
 UNIT = 1024
 
 
 @linked
-def sum_of_squares(G, first, last):
-    """Sum of ``G[i] ** 2`` over a range of at most :data:`UNIT` elements."""
+def gradient_squares(G, squares, block):
+    """Sum of ``G[i] ** 2`` over a unit."""
     a = b = simd.splat(np.float32(0))
-    i = first
+    i, last = block * UNIT, min(block * UNIT + UNIT, G.size)
     while i + 2 * LANES <= last:
         x, y = simd.load(G, i), simd.load(G, i + LANES)
         a, b = simd.fma(x, x, a), simd.fma(y, y, b)
@@ -26,7 +32,7 @@ def sum_of_squares(G, first, last):
     while i < last:
         total += np.float64(G[i]) * G[i]
         i += 1
-    return total
+    squares[block] = total
 
 
 @linked
@@ -38,63 +44,183 @@ def total_norm(squares, units):
     return math.sqrt(total)
 
 
-@linked
-def update(kind, P, G, S1, S2, i, end, scale, settings, lr, step):
-    """An optimiser's step on the parameters ``i`` to ``end``; see optim/optimizers.py.
+def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
+    """The kernel of an optimiser's update.
 
-    ``settings``: momentum or beta1, beta2, eps, weight decay, 1 for Nesterov; of RMSprop alpha,
-    momentum, eps, weight decay, 1 for the centred form. RMSprop's S2 has the velocity of every
-    parameter, then its gradient's mean.
+    Parameters
+    ----------
+    prepare : Linked
+        ``prepare(settings, rate, scale, step)`` gives the numbers of a step, a tuple of float32;
+        ``scale`` is what the gradient is multiplied by, ``step`` counts from 1.
+    formula : Linked
+        ``formula(parameter, gradient, *slots, numbers)`` gives the new parameter, or without
+        slots that alone, else a tuple of it and the new slots.
+    slots : int
+        Numbers kept for each parameter: 0 to 3. The last of three follows the second in one
+        array.
+
+    The last parameters, fewer than a vector's, are each computed in a vector of their own: the
+    result does not depend on a parameter's place.
     """
-    decay, beta = np.float32(settings[3]), np.float32(settings[0])
-    rate = np.float32(lr)
-    if kind == SGD:
-        # With Nesterov's form the step is along g + beta * v, without along v.
-        g_share = np.float32(1) if settings[4] != 0.0 else np.float32(0)
-        v_share = beta if settings[4] != 0.0 else np.float32(1)
-        if beta == np.float32(0):
-            while i < end:
-                P[i] -= rate * (G[i] * scale + decay * P[i])
-                i += 1
-            return
-        scales, decays, betas = simd.splat(scale), simd.splat(decay), simd.splat(beta)
-        g_rate, v_rate = simd.splat(-rate * g_share), simd.splat(-rate * v_share)
-        while i + LANES <= end:
-            p = simd.load(P, i)
-            g = simd.fma(decays, p, simd.mul(simd.load(G, i), scales))
-            v = simd.fma(betas, simd.load(S1, i), g)
-            simd.store(S1, i, v)
-            simd.store(P, i, simd.fma(v_rate, v, simd.fma(g_rate, g, p)))
-            i += LANES
-        while i < end:
-            g = G[i] * scale + decay * P[i]
-            v = beta * S1[i] + g
-            S1[i] = v
-            P[i] -= rate * (g_share * g + v_share * v)
-            i += 1
-        return
-    beta2, eps = np.float32(settings[1]), np.float32(settings[2])
-    one = np.float32(1)
-    if kind == RMSPROP:
-        # One loop for all forms: what a form has not got is multiplied by zero.
-        centred, means = np.float32(settings[4]), P.size
-        for k in range(i, end):
-            g = G[k] * scale + decay * P[k]
-            s = beta * S1[k] + (one - beta) * g * g
-            m = S2[means + k] + (one - beta) * (g - S2[means + k])
-            variance = max(s - centred * m * m, np.float32(0))
-            v = beta2 * S2[k] + g / (np.float32(math.sqrt(variance)) + eps)
-            S1[k], S2[k], S2[means + k] = s, v, m
-            P[k] -= rate * v
-        return
-    shrink = np.float32(1.0 - lr * settings[3]) if kind == ADAMW else one
-    l2 = decay if kind == ADAM else np.float32(0)
-    rate = np.float32(lr / (1.0 - settings[0] ** step))
-    root = np.float32(1.0 / math.sqrt(1.0 - settings[1] ** step))
-    for k in range(i, end):
-        p = P[k] * shrink
-        g = G[k] * scale + l2 * p
-        m = S1[k] + (one - beta) * (g - S1[k])
-        v = beta2 * S2[k] + (one - beta2) * g * g
-        S1[k], S2[k] = m, v
-        P[k] = p - rate * m / (np.float32(math.sqrt(v)) * root + eps)
+    if slots == 0:
+
+        @linked
+        def update(P, G, settings, scale, rate, step, block):
+            numbers = prepare(settings, rate, scale, step + 1)
+            i, end = block * UNIT, min(block * UNIT + UNIT, P.size)
+            while i + LANES <= end:
+                simd.store(P, i, formula(simd.load(P, i), simd.load(G, i), numbers))
+                i += LANES
+            for k in range(i, end):
+                P[k] = simd.first_lane(formula(simd.splat(P[k]), simd.splat(G[k]), numbers))
+
+    elif slots == 1:
+
+        @linked
+        def update(P, G, S1, settings, scale, rate, step, block):
+            numbers = prepare(settings, rate, scale, step + 1)
+            i, end = block * UNIT, min(block * UNIT + UNIT, P.size)
+            while i + LANES <= end:
+                p, a = formula(simd.load(P, i), simd.load(G, i), simd.load(S1, i), numbers)
+                simd.store(P, i, p)
+                simd.store(S1, i, a)
+                i += LANES
+            for k in range(i, end):
+                p, a = formula(simd.splat(P[k]), simd.splat(G[k]), simd.splat(S1[k]), numbers)
+                P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
+
+    elif slots == 2:
+
+        @linked
+        def update(P, G, S1, S2, settings, scale, rate, step, block):
+            numbers = prepare(settings, rate, scale, step + 1)
+            i, end = block * UNIT, min(block * UNIT + UNIT, P.size)
+            while i + LANES <= end:
+                p, a, b = formula(
+                    simd.load(P, i), simd.load(G, i), simd.load(S1, i), simd.load(S2, i), numbers
+                )
+                simd.store(P, i, p)
+                simd.store(S1, i, a)
+                simd.store(S2, i, b)
+                i += LANES
+            for k in range(i, end):
+                p, a, b = formula(
+                    simd.splat(P[k]), simd.splat(G[k]), simd.splat(S1[k]), simd.splat(S2[k]),
+                    numbers,
+                )  # fmt: skip
+                P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
+                S2[k] = simd.first_lane(b)
+
+    else:
+
+        @linked
+        def update(P, G, S1, S2, settings, scale, rate, step, block):
+            numbers = prepare(settings, rate, scale, step + 1)
+            i, end, third = block * UNIT, min(block * UNIT + UNIT, P.size), P.size
+            while i + LANES <= end:
+                p, a, b, c = formula(
+                    simd.load(P, i), simd.load(G, i), simd.load(S1, i), simd.load(S2, i),
+                    simd.load(S2, third + i), numbers,
+                )  # fmt: skip
+                simd.store(P, i, p)
+                simd.store(S1, i, a)
+                simd.store(S2, i, b)
+                simd.store(S2, third + i, c)
+                i += LANES
+            for k in range(i, end):
+                p, a, b, c = formula(
+                    simd.splat(P[k]), simd.splat(G[k]), simd.splat(S1[k]), simd.splat(S2[k]),
+                    simd.splat(S2[third + k]), numbers,
+                )  # fmt: skip
+                P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
+                S2[k], S2[third + k] = simd.first_lane(b), simd.first_lane(c)
+
+    return update
+
+
+@linked
+def _sgd_numbers(settings, rate, scale, step):
+    return np.float32(scale), np.float32(settings[3]), np.float32(rate)
+
+
+@linked
+def _sgd(p, g, numbers):
+    scale, decay, rate = numbers
+    return p - rate * (g * scale + decay * p)
+
+
+@linked
+def _momentum_numbers(settings, rate, scale, step):
+    # With Nesterov's form the step is along g + beta * v, without along v.
+    beta, rate = np.float32(settings[0]), np.float32(rate)
+    nesterov = settings[4] != 0.0
+    along_g = rate if nesterov else np.float32(0)
+    along_v = rate * beta if nesterov else rate
+    return np.float32(scale), np.float32(settings[3]), beta, -along_g, -along_v
+
+
+@linked
+def _momentum(p, g, v, numbers):
+    scale, decay, beta, along_g, along_v = numbers
+    g = simd.fma(simd.splat(decay), p, g * scale)
+    v = simd.fma(simd.splat(beta), v, g)
+    return simd.fma(simd.splat(along_v), v, simd.fma(simd.splat(along_g), g, p)), v
+
+
+@linked
+def _adam_numbers(settings, rate, scale, step):
+    """What a coefficient is short of 1 is formed in float64: in float32 1 - 0.9999 is 2e-4 off."""
+    beta1, beta2 = settings[0], settings[1]
+    corrected = rate / (1.0 - math.pow(beta1, np.float64(step)))
+    root = 1.0 / math.sqrt(1.0 - math.pow(beta2, np.float64(step)))
+    return (
+        np.float32(scale), np.float32(settings[3]), np.float32(1.0 - rate * settings[3]),
+        np.float32(1.0 - beta1), np.float32(beta2), np.float32(1.0 - beta2),
+        np.float32(settings[2]), np.float32(corrected), np.float32(root),
+    )  # fmt: skip
+
+
+@linked
+def _adam_step(p, g, m, v, numbers):
+    _, _, _, share1, beta2, share2, eps, rate, root = numbers
+    m = m + share1 * (g - m)
+    v = beta2 * v + share2 * g * g
+    return p - rate * m / (sqrt(v) * root + eps), m, v
+
+
+@linked
+def _adam(p, g, m, v, numbers):
+    return _adam_step(p, g * numbers[0] + numbers[1] * p, m, v, numbers)
+
+
+@linked
+def _adamw(p, g, m, v, numbers):
+    return _adam_step(p * numbers[2], g * numbers[0], m, v, numbers)
+
+
+@linked
+def _rmsprop_numbers(settings, rate, scale, step):
+    return (
+        np.float32(scale), np.float32(settings[3]), np.float32(settings[0]),
+        np.float32(1.0 - settings[0]), np.float32(settings[1]), np.float32(settings[2]),
+        np.float32(rate), np.float32(settings[4]),
+    )  # fmt: skip
+
+
+@linked
+def _rmsprop(p, g, s, v, m, numbers):
+    scale, decay, alpha, share, momentum, eps, rate, centred = numbers
+    g = g * scale + decay * p
+    s = alpha * s + share * g * g
+    m = m + share * (g - m)
+    variance = where(simd.splat(centred) > 0.0, maximum(s - m * m, 0.0), s)
+    v = momentum * v + g / (sqrt(variance) + eps)
+    return p - rate * v, s, v, m
+
+
+#: By the name of an optimiser; SGD has two, with and without momentum.
+sgd = update_kernel(_sgd_numbers, _sgd, 0)
+momentum = update_kernel(_momentum_numbers, _momentum, 1)
+adam = update_kernel(_adam_numbers, _adam, 2)
+adamw = update_kernel(_adam_numbers, _adamw, 2)
+rmsprop = update_kernel(_rmsprop_numbers, _rmsprop, 3)

@@ -1,10 +1,9 @@
 """Out of lanes: a buffer of 16 samples becomes a row of an array for each of them."""
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import share
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import IN, X_BLOCK, X_TABLE, X
-from fastcnn.backends.lanes.transpose_tiles import unpack_tile
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import unpack_tile
 
 LANES = simd.LANES
 

@@ -15,14 +15,11 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import NO_HALO, Halo, PixelBuffer, union
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry
 from fastcnn.backends.lanes.forward import Forward
-from fastcnn.backends.lanes.grouping import RENAMES, Group, Unsupported
+from fastcnn.backends.lanes.grouping import Group, Unsupported
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import fused, parameter_offset
-
-#: Operations that read and write at the same places.
-ELEMENTWISE = ("add", "batch_norm", "relu", "sigmoid", "tanh", "leaky_relu", "elu", "gelu", "silu",
-               "softplus", *RENAMES)  # fmt: skip
+from fastcnn.operations import OPERATIONS
 
 
 class PixelForward(Forward):
@@ -50,7 +47,7 @@ class PixelForward(Forward):
         for reader in self.planner.readers.get(index, []):
             if reader.operation == "conv2d":
                 halo = union(halo, self.planner.geometry(reader.node).input_halo())
-            elif reader.operation in RENAMES and reader.operation != "flatten":
+            elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
                 halo = union(halo, self._zeros_read(reader.target))
         return halo
 
@@ -69,7 +66,7 @@ class PixelForward(Forward):
             if strided:
                 g = self.planner.geometry(group.node)
                 need[group.target] = _phase_size(g, 1)
-            if group.operation in ELEMENTWISE or (
+            if OPERATIONS[group.operation].keeps_places or (
                 group.operation == "conv2d" and not strided and not group.pooled
             ):
                 if group.operation == "flatten":
@@ -105,10 +102,10 @@ class PixelForward(Forward):
 
     def add_group(self, group: Group) -> None:
         """Add a group's rows, and the row that clears what lies between its pixels."""
-        getattr(self, group.operation)(group)
+        self.method(group.operation)(group)
         y = self.values[group.target]
         assert isinstance(y, PixelBuffer)
-        alone = group.pooled or "pool" in group.operation or group.operation in RENAMES
+        alone = group.pooled or "pool" in group.operation or OPERATIONS[group.operation].renames
         if self._halos[group.target] != NO_HALO and not alone:
             between = y.between()
             self.planner.emit(
@@ -240,6 +237,12 @@ class PixelForward(Forward):
         self.values[group.target] = self.values[group.source]
 
     dropout2d = dropout
+
+    def elementwise(self, group: Group) -> None:
+        """A function of each element."""
+        if group.node.parameters and len(group.node.output_shape) != 3:
+            raise Unsupported(f"{group.operation} of one sample's vector")
+        super().elementwise(group)
 
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation of maps by the running statistics."""

@@ -7,8 +7,6 @@ parameters, r the program row. One thread runs them: another costs more to start
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
     CHANNELS,
@@ -25,16 +23,17 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
+from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 
 
 @linked
-def image(A, T, r, sample, bytes_, floats):
+def image(A, T, r, order, start, bytes_, floats):
     """Normalise one image and put its pixels where the table says."""
     pixels, channels = r[IN], r[OUT]
     size = pixels // channels
-    places, source = T[r[X_TABLE] :], sample * pixels
+    places, source = T[r[X_TABLE] :], order[start] * pixels
     for channel in range(channels):
         scale, shift = A[r[SCALE] + channel], A[r[SCALE] + channels + channel]
         for i in range(channel * size, (channel + 1) * size):

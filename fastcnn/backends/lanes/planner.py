@@ -9,12 +9,8 @@ from fastcnn.backends.lanes import conv_method
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Buffer, Halo, union
 from fastcnn.backends.lanes.conv_geometry import ConvGeometry
-from fastcnn.backends.lanes.grouping import RENAMES, Group, fuse, number_stages
-
-#: Operations that read their output's gradient through tables, whatever zeros are around it.
-ANY_LAYOUT = ("conv2d", "conv_transpose2d", "batch_norm", "add", "relu", "sigmoid", "tanh",
-              "dropout", "dropout2d", "leaky_relu", "elu",
-              "gelu", "silu", "softplus")  # fmt: skip
+from fastcnn.backends.lanes.grouping import Group, fuse, number_stages
+from fastcnn.operations import OPERATIONS
 
 #: Rooms of each thread: what a row needs for itself, and what it leaves to the next.
 SCRATCH, PASSED = 0, 1
@@ -173,7 +169,7 @@ class Planner:
         stage = self._written(index)
         return all(
             reader.reads == reader.writes == stage
-            and (reader.operation not in RENAMES or self.value_passes(reader.target))
+            and (not OPERATIONS[reader.operation].renames or self.value_passes(reader.target))
             for reader in readers
         )
 
@@ -184,7 +180,7 @@ class Planner:
             return False
         if any(reader.writes != maker.writes for reader in self.readers.get(index, [])):
             return False
-        return maker.operation not in RENAMES or self.gradient_passes(maker.source)
+        return not OPERATIONS[maker.operation].renames or self.gradient_passes(maker.source)
 
     def _shares_batch(self, node: Node) -> bool:
         """Whether threads had better have a part of a linear layer's weights each than all of them.
@@ -202,7 +198,7 @@ class Planner:
         """Whether the gradient of a node's output may stand in a buffer of another halo."""
         if index == INPUT or self.makers[index].pooled:
             return False
-        return self.makers[index].operation in ANY_LAYOUT
+        return OPERATIONS[self.makers[index].operation].any_layout
 
     def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
         """Add a row to the current phase of block rows, or as a phase over the whole batch.

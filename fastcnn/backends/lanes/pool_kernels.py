@@ -7,9 +7,7 @@ tables, P the parameters, G their gradient, r the program row.
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.division import NOUGHT, share
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     CHANNELS,
     EXTRA,
@@ -33,6 +31,7 @@ from fastcnn.backends.lanes.layout import (
     X,
     Y,
 )
+from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer
 from fastcnn.backends.lanes.kernel_table import FLOAT_BYTES, KERNELS, Cost, Row
-from fastcnn.backends.lanes.target import instruction_set
+from fastcnn.codegen.target import instruction_set
 from fastcnn.text_table import text_table
 
 

@@ -286,6 +286,37 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
     return touches
 
 
+def _learned(r: Reach) -> Touches:
+    """A parameter of each channel, or of all."""
+    each = r.along(r.count(L.CHANNELS), r.among(L.MODE, (0, 1)))
+    yield _parameters("W", each + r[L.W])
+
+
+def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach], Touches]:
+    """That of an element-wise operation's kernel; see formula_table.py.
+
+    Parameters
+    ----------
+    what : {"value", "gradient", "parameter"}
+    is_learned : bool
+        Whether the operation has a parameter.
+    numbers : int
+        That it reads at SCALE.
+    """
+    names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
+    elements = _elements(*names, numbers=numbers)
+
+    def touches(r: Reach) -> Touches:
+        yield from elements(r)
+        if is_learned:
+            yield from _learned(r)
+        if what == "parameter":
+            sums = r.along(r[L.CHANNELS] if r[L.MODE] else 1, 1)
+            yield _arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+
+    return touches
+
+
 def _following(table: np.ndarray) -> int:
     """Entries at the beginning of a table that are a vector apart, as the kernels count them."""
     breaks = np.flatnonzero(np.diff(table) != LANES)
@@ -618,8 +649,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_AVG_POOL: _avg_pool,
     L.K_AVG_POOL_BACKWARD: _avg_pool_backward,
     L.K_UNPOOL: _unpool,
-    L.K_ACTIVATION: _elements("X", "Y", numbers=2),
-    L.K_ACTIVATION_BACKWARD: _elements("X", "Y", "M", numbers=2),
+    L.K_COPY: _elements("X", "Y"),
     L.K_DROPOUT: _elements("X", "Y", numbers=1),
     L.K_ADD: _elements("X", "Y", "M"),
     L.K_LINEAR: _linear,
@@ -657,22 +687,20 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
 _NAMES = {
     value: name
     for name, value in vars(L).items()
-    if name.isupper() and isinstance(value, int) and not name.startswith(("K_", "ACT_"))
+    if name.isupper() and isinstance(value, int) and not name.startswith("K_")
     and name not in ("WIDTH", "PLAIN", "MASKED", "POOLED", "ELEMENTS", "WHOLE_CHANNELS",
-                     "OF_BATCH", "FROZEN", "POSITION_PAD")
+                     "OF_BATCH", "FROZEN", "POSITION_PAD", "FIRST_FORMULA")
 }  # fmt: skip
 
 
-def check_row(reach: Reach, kernel: int, sizes: dict[str, int]) -> None:
+def check_row(reach: Reach, touches: Callable[[Reach], Touches], sizes: dict[str, int]) -> None:
     """Refuse a row that touches anything outside of arrays of some sizes.
 
     Raises
     ------
     ProgramError
     """
-    if kernel not in REACHES:
-        raise ProgramError(f"there is no kernel of number {kernel}")
-    for touch in REACHES[kernel](reach):
+    for touch in touches(reach):
         first, last = touch.offsets.low, touch.offsets.high + touch.floats
         if touch.offsets.is_empty or not touch.floats:
             continue

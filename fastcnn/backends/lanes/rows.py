@@ -1,6 +1,5 @@
 """Pieces of program rows that forward and backward share."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,12 +7,11 @@ import numpy as np
 from fastcnn.backends.counter_random import drop_threshold
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import Buffer
+from fastcnn.backends.lanes.formula_table import formula_kernel
 from fastcnn.backends.lanes.grouping import Group
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
-
-#: Activations whose gradient needs the output; that of all others needs the input.
-BY_OUTPUT = ("relu", "sigmoid", "tanh")
+from fastcnn.operations import OPERATIONS, Elementwise
 
 
 def grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,23 +52,25 @@ def element_columns(planner: Planner, **buffers: Buffer) -> dict[str, int]:
 def copy(planner: Planner, name: str, x: Buffer, y: Buffer) -> None:
     """Add a row that copies between buffers of one shape and different halos."""
     columns = element_columns(planner, x=x, y=y)
-    planner.emit(f"{name}: copy", row(L.K_ACTIVATION, **columns, mode=L.ACT_COPY))
+    planner.emit(f"{name}: copy", row(L.K_COPY, **columns))
 
 
-def activation_function(operation: str, arguments: Mapping[str, Any]) -> tuple[int, list[float]]:
-    """The mode of an activation, and its numbers."""
-    if operation == "gelu":
-        exact = arguments.get("approximate", "none") == "none"
-        return L.ACT_GELU if exact else L.ACT_GELU_TANH, []
-    numbers = [arguments[key] for key in ("negative_slope", "alpha", "beta", "threshold")
-               if key in arguments]  # fmt: skip
-    return getattr(L, f"ACT_{operation.upper()}"), numbers
+def formula_columns(planner: Planner, group: Group, what: str) -> dict[str, int]:
+    """Columns that tell which formula an element-wise operation's row computes, and its numbers."""
+    record, arguments = elementwise(group.operation), group.node.arguments
+    _, numbers = record.formula_of(arguments)
+    columns = {"scale": planner.constant([*numbers, 0.0])}
+    for name in record.parameters:
+        offset, (size,) = planner.parameters[group.node.parameters[name]]
+        columns |= {"w": offset, "mode": int(size > 1)}
+    return columns | {"kernel": formula_kernel(record, arguments, what)}
 
 
-def activation_mode(planner: Planner, group: Group) -> dict[str, int]:
-    """Columns that tell an activation: which, and its numbers."""
-    mode, numbers = activation_function(group.operation, group.node.arguments)
-    return {"mode": mode, "scale": planner.constant([*numbers, 0.0])}
+def elementwise(operation: str) -> Elementwise:
+    """The record of an element-wise operation."""
+    record = OPERATIONS[operation]
+    assert isinstance(record, Elementwise)
+    return record
 
 
 def dropout_row(planner: Planner, group: Group, x: Buffer, y: Buffer) -> np.ndarray:

@@ -10,7 +10,6 @@ cache.
 
 import numpy as np
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.conv_kernels import (
     CHUNK,
     SUM_ROW,
@@ -22,7 +21,6 @@ from fastcnn.backends.lanes.conv_kernels import (
     write_sums,
 )
 from fastcnn.backends.lanes.division import MISSING, NO, NOUGHT, YES, share
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
     CHANNELS,
@@ -72,6 +70,7 @@ from fastcnn.backends.lanes.winograd1d_tiles import (
     pooled_outputs_row,
     weight_gradient_of_points,
 )
+from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 #: Tiles behind a strip's last that a register tile may touch.

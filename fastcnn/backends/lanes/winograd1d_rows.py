@@ -8,10 +8,10 @@ from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.conv_kernels import SUM_ROW
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
-from fastcnn.backends.lanes.target import tile_heights
 from fastcnn.backends.lanes.winograd import points, tiles
 from fastcnn.backends.lanes.winograd1d import Strip, strip_rows, strips
 from fastcnn.backends.lanes.winograd1d_kernels import OVERSHOOT
+from fastcnn.codegen.target import tile_heights
 
 
 def product(

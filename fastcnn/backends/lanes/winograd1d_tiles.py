@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fastcnn.backends.lanes.conv_tiles import emit_outputs, emit_window
-from fastcnn.backends.lanes.emitter import Emitter, tile
-from fastcnn.backends.lanes.simd import LANES, constant
 from fastcnn.backends.lanes.winograd import OUTPUTS, Matrix, points, transforms
 from fastcnn.backends.lanes.winograd1d import WIDTHS
 from fastcnn.backends.lanes.winograd_tiles import emit_product, load_all, store_all
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, constant
 
 
 def _for_tiles(at: Emitter, tiles: Any, emit: Callable[[Any], None]) -> None:

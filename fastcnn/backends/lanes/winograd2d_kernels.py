@@ -6,10 +6,8 @@ tables, P the parameters, G their gradient, r the program row. Tiles are taken i
 transforms stay in the second-level cache, and of these one of the six rows of products at a time.
 """
 
-from fastcnn.backends.lanes import simd
 from fastcnn.backends.lanes.conv_kernels import products
 from fastcnn.backends.lanes.division import MISSING, NO, NOUGHT, share
-from fastcnn.backends.lanes.late_codegen import linked
 from fastcnn.backends.lanes.layout import (
     BIAS,
     CHANNELS,
@@ -46,7 +44,6 @@ from fastcnn.backends.lanes.layout import (
     Z,
 )
 from fastcnn.backends.lanes.linear_tiles import outer_tile
-from fastcnn.backends.lanes.transpose_tiles import transpose_tile
 from fastcnn.backends.lanes.winograd import STAGGER
 from fastcnn.backends.lanes.winograd2d_tiles import (
     PRODUCTS,
@@ -59,6 +56,8 @@ from fastcnn.backends.lanes.winograd2d_tiles import (
     weight_gradient_tile,
     weight_tile,
 )
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
 

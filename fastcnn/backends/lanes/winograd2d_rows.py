@@ -8,9 +8,9 @@ from fastcnn.backends.lanes.conv_geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import grid
-from fastcnn.backends.lanes.target import instruction_set, tile_heights
 from fastcnn.backends.lanes.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.winograd2d_kernels import PRODUCTS, SIDE
+from fastcnn.codegen.target import instruction_set, tile_heights
 
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 10 * 1024

@@ -8,8 +8,6 @@ tile's six, and take its number at run time.
 from typing import Any
 
 from fastcnn.backends.lanes.conv_tiles import emit_outputs, emit_window
-from fastcnn.backends.lanes.emitter import Emitter, tile
-from fastcnn.backends.lanes.simd import LANES, constant, emit_load
 from fastcnn.backends.lanes.winograd import EXACT, OUTPUTS, Matrix, points, transforms
 from fastcnn.backends.lanes.winograd_tiles import (
     emit_both_ways,
@@ -18,6 +16,8 @@ from fastcnn.backends.lanes.winograd_tiles import (
     load_all,
     store_all,
 )
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, constant, emit_load
 
 #: Pixels of a tile of the input in each direction, which is also products of it.
 SIDE = points(3)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastcnn.backends.lanes.emitter import Emitter
-from fastcnn.backends.lanes.simd import constant, emit_fma, emit_load, emit_store
 from fastcnn.backends.lanes.winograd import Matrix, factors
+from fastcnn.codegen.emitter import Emitter
+from fastcnn.codegen.simd import constant, emit_fma, emit_load, emit_store
 
 
 def emit_combination(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:

@@ -9,6 +9,8 @@ let waiting = null;
 let turn = 0;
 let classes = [];
 let shape = [1, 28, 28];
+/* What drawings are made of, as the training images were. */
+let [paperColour, inkColour] = ["#000", "#fff"];
 
 /* Classes that are listed; of more than these the most probable ones. */
 const MOST_BARS = 12;
@@ -16,7 +18,7 @@ const MOST_BARS = 12;
 const LARGE = 1024;
 
 function clearPaper() {
-  pen.fillStyle = "#000";
+  pen.fillStyle = paperColour;
   pen.fillRect(0, 0, paper.width, paper.height);
 }
 
@@ -34,7 +36,7 @@ paper.addEventListener("pointerdown", (event) => {
   const [x, y] = place(event);
   pen.lineWidth = 22;
   pen.lineCap = pen.lineJoin = "round";
-  pen.strokeStyle = "#fff";
+  pen.strokeStyle = inkColour;
   pen.beginPath();
   pen.moveTo(x, y);
   pen.lineTo(x + 0.1, y);
@@ -182,7 +184,8 @@ function listBars(shares, best) {
 
 function tell(answer) {
   say(`It is ${answer.class}`);
-  document.getElementById("time").textContent = `${answer.milliseconds.toFixed(1)} ms`;
+  document.getElementById("time").textContent =
+    [...answer.done, `${answer.milliseconds.toFixed(1)} ms`].join(", ");
   listBars(classes.map((name) => [name, answer.probabilities[name]]), answer.class);
   const { size, maps } = answer.input;
   show(document.getElementById("seen"), size, maps.length === 3 ? maps : maps.slice(0, 1));
@@ -243,6 +246,8 @@ fetch("api/model")
   .then((reply) => reply.json())
   .then((model) => {
     [classes, shape] = [model.classes, model.input_shape];
+    if (model.paper === "bright") [paperColour, inkColour] = ["#fff", "#000"];
+    clearPaper();
     const digits = shape[0] === 1 && classes.every((name) => /^[0-9]$/.test(name));
     const title = digits ? "Draw a digit" : "Draw or drop a picture";
     document.getElementById("title").textContent = title;

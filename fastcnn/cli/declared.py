@@ -1,0 +1,89 @@
+"""Options of a command from the declarations of a training's options."""
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from enum import StrEnum
+from types import NoneType
+from typing import Annotated, Any
+
+import typer
+
+from fastcnn.training.options import declarations, plain_type
+
+
+class ModelName(StrEnum):
+    """Networks by name, for options that take nothing else."""
+
+    report = "report"
+    lenet5 = "lenet5"
+    vgg_small = "vgg_small"
+    resnet8 = "resnet8"
+
+
+def with_options(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that a class declares, in the place of its ``**options``.
+
+    Typer reads a command's signature, which says them all; they come before the command's own.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+        context, *own, _ = signature.parameters.values()
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[
+                context.replace(kind=inspect.Parameter.KEYWORD_ONLY), *parameters(options), *own
+            ]
+        )  # fmt: skip
+        return command
+
+    return decorate
+
+
+def parameters(options: type) -> list[inspect.Parameter]:
+    """The options of a class as typer wants them: a class's own before those it inherits."""
+    hints, declared = typing.get_type_hints(options), declarations(options)
+    inherited = {each.name for base in options.__bases__ for each in _fields(base)}
+    names = sorted(declared, key=lambda name: name in inherited)
+    defaults = {each.name: each.default for each in fields(options)}
+    made = []
+    for name in names:
+        kind, declaration, default = plain_type(hints[name]), declared[name], defaults[name]
+        text = declaration.help
+        if declaration.choices and not all(word in text for word in declaration.choices):
+            text = f"{text.removesuffix('.')}: {', '.join(declaration.choices)}."
+        annotation = kind | None if NoneType in typing.get_args(hints[name]) else kind
+        given = typer.Option(flag(name, kind, default), help=text)
+        made.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[annotation, given],
+            )
+        )
+    return made
+
+
+def flag(name: str, kind: type, default: Any) -> str:
+    """An option's name on the command line; what is on by default can be switched off."""
+    words = name.replace("_", "-")
+    return f"--{words}/--no-{words}" if kind is bool and default else f"--{words}"
+
+
+def as_words(options: Any) -> str:
+    """The options that differ from their defaults as a command line takes them."""
+    words = []
+    defaults = {each.name: each.default for each in fields(options)}
+    for name, value in options.changes().items():
+        on, off = f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"
+        if not isinstance(value, bool):
+            words += [on, str(value)]
+        elif value or defaults[name]:
+            words.append(on if value else off)
+    return " ".join(words)
+
+
+def _fields(kind: type) -> tuple[Any, ...]:
+    return fields(kind) if hasattr(kind, "__dataclass_fields__") else ()

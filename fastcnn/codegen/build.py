@@ -1,0 +1,206 @@
+"""Compiled functions by what they are made from: found in the cache, or compiled and kept."""
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastcnn.codegen import objects, store
+from fastcnn.codegen.entry import Entry
+from fastcnn.codegen.identity import function_digest, versions
+from fastcnn.codegen.processor import processor
+from fastcnn.cores import available_cores
+
+log = logging.getLogger("fastcnn.codegen")
+#: Compiling processes at once: each takes 150 MB.
+MOST_WORKERS = 8
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What an object is made from.
+
+    Attributes
+    ----------
+    function : callable
+        Plain Python, or declared by ``linked``.
+    entry : Entry
+    origin : (str, str, list), optional
+        Module, name of a callable there, and arguments, by which another process gets this source;
+        without it the object is compiled by this one.
+    """
+
+    function: Any
+    entry: Entry
+    origin: tuple[str, str, list[Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The entry's symbol, which is unique among sources."""
+        return self.entry.symbol
+
+    def key(self) -> str:
+        """Digest of all that the object depends on."""
+        parts = (self.name, repr(self.entry), versions(), function_digest(self.function))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def compile(self) -> bytes:
+        """Make the object, with numba."""
+        from fastcnn.codegen.numba_frontend import lower
+
+        return objects.make_object(lower(self.function, self.entry), self.name)
+
+
+@dataclass
+class Report:
+    """What this process has compiled and loaded so far.
+
+    Attributes
+    ----------
+    loaded, compiled : list of str
+        Names of functions from the cache, and of those that were not there.
+    seconds : float
+        Time it took.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    compiled: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+report = Report()
+_addresses: dict[str, int] = {}
+
+
+def is_disabled() -> bool:
+    """Whether ``NUMBA_DISABLE_JIT`` asks for plain Python, as for debuggers and coverage."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+
+
+def addresses(sources: Sequence[Source]) -> list[int]:
+    """Addresses of entries; what is not in the cache is compiled, several at once."""
+    missing = [source for source in sources if source.name not in _addresses]
+    if missing:
+        with _lock:
+            _prepare([source for source in missing if source.name not in _addresses])
+    return [_addresses[source.name] for source in sources]
+
+
+def kept(sources: Sequence[Source]) -> int:
+    """How many of them a new process would find in the cache."""
+    folder = store.object_folder()
+    if folder is None:
+        return 0
+    return sum(store.read(folder, source.name, source.key()) is not None for source in sources)
+
+
+def _prepare(sources: Sequence[Source]) -> None:
+    began = time.perf_counter()
+    unique = {source.name: source for source in sources}
+    folder = store.object_folder()
+    keys = {name: source.key() for name, source in unique.items()} if folder else {}
+    found: dict[str, bytes] = {}
+
+    def missing() -> list[Source]:
+        for name in unique.keys() - found.keys():
+            content = store.read(folder, name, keys[name]) if folder else None
+            if content is not None:
+                found[name] = content
+        return [source for name, source in unique.items() if name not in found]
+
+    def keep(source: Source, content: bytes) -> None:
+        found[source.name] = content
+        if folder:
+            store.write(folder, source.name, keys[source.name], content)
+
+    if missing():
+        # Of processes that start at once, one compiles what all of them need.
+        with store.one_at_a_time(folder):
+            left = missing()
+            report.loaded += found
+            if left:
+                _announce(left, folder)
+                _compile(left, keep)
+                report.compiled += [source.name for source in left]
+                log.info("compiled in %.1f s", time.perf_counter() - began)
+                if folder:
+                    store.remove_unused(folder)
+    else:
+        report.loaded += found
+    for name, content in found.items():
+        _addresses[name] = objects.load(name, content)
+    report.seconds += time.perf_counter() - began
+
+
+def _announce(sources: list[Source], folder: Path | None) -> None:
+    count = f"{len(sources)} functions" if len(sources) > 1 else sources[0].name
+    where = f", once; they are kept in {folder}" if folder else ""
+    level = logging.WARNING if len(sources) > 1 else logging.INFO
+    log.log(level, "compiling %s for this processor (%s)%s", count, processor()[1], where)
+
+
+def _compile(sources: list[Source], keep: Callable[[Source, bytes], None]) -> None:
+    """Compile in some processes at once; here what they do not know or fail at."""
+    elsewhere = [source for source in sources if source.origin is not None]
+    workers = min(available_cores(), MOST_WORKERS, len(elsewhere))
+    left = [source for source in sources if source.origin is None]
+    if workers < 2 or not sys.executable:
+        left += elsewhere
+    else:
+        waiting: list[Source] = list(reversed(elsewhere))
+        failed: list[Source] = []
+        threads = [
+            threading.Thread(target=_Worker(waiting, keep, failed).run) for _ in range(workers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        left += failed + waiting
+    for source in left:
+        keep(source, source.compile())
+
+
+class _Worker:
+    """One compiling process, which gets one source after the other."""
+
+    def __init__(
+        self, waiting: list[Source], keep: Callable[[Source, bytes], None], failed: list[Source]
+    ) -> None:
+        self._waiting, self._keep, self._failed = waiting, keep, failed
+
+    def run(self) -> None:
+        """Compile until nothing is waiting; what fails here is compiled by the caller."""
+        source = None
+        try:
+            with subprocess.Popen(
+                [sys.executable, "-m", "fastcnn.codegen.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            ) as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                while self._waiting:
+                    try:
+                        source = self._waiting.pop()
+                    except IndexError:  # another thread was faster
+                        break
+                    process.stdin.write(json.dumps(source.origin).encode() + b"\n")
+                    process.stdin.flush()
+                    size = int(process.stdout.readline())
+                    self._keep(source, process.stdout.read(size))
+                    source = None
+        except (OSError, ValueError) as error:
+            log.debug("a compiling process failed: %s", error)
+            if source is not None:
+                self._failed.append(source)

@@ -1,0 +1,129 @@
+"""Emits the loops of register tiles: a thin layer over the LLVM builder.
+
+A tile is an intrinsic that emits one loop whose accumulators live in vector registers, unrolled
+over a shape that is fixed when it is emitted. All tiles work on flat arrays; offsets count floats.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.codegen.declarations import Emitted
+from fastcnn.codegen.simd import FLOAT, INT64, emit_relu, emit_splat
+
+
+class Emitter:
+    """The LLVM builder with the address arithmetic that tiles repeat."""
+
+    def __init__(self, builder: Any, kinds: Sequence[str] = ()) -> None:
+        self.builder = builder
+        #: Kinds of the arguments' elements.
+        self.kinds = kinds
+
+    def index(self, value: int) -> Any:
+        """An int64 constant."""
+        return ir.Constant(INT64, value)
+
+    def offset(self, base: Any, steps: Any, stride: Any) -> Any:
+        """``base + steps * stride``."""
+        if isinstance(steps, int):
+            steps = self.index(steps)
+        if isinstance(stride, int):
+            stride = self.index(stride)
+        return self.builder.add(base, self.builder.mul(steps, stride))
+
+    def optional(self, base: Any, steps: int) -> Any:
+        """``base + steps``, but a negative ``base``, which means that there is none, stays."""
+        missing = self.builder.icmp_signed("<", base, self.index(0))
+        return self.builder.select(missing, base, self.offset(base, steps, 1))
+
+    def bias(self, array: Any, base: Any, count: int) -> list[Any]:
+        """Vectors of ``count`` scalars from ``base`` on, or zeros where it is negative."""
+        builder = self.builder
+        exists = builder.icmp_signed(">=", base, self.index(0))
+        safe = builder.select(exists, base, self.index(0))
+        vectors = []
+        for i in range(count):
+            scalar = builder.load(self.pointer(array, self.offset(safe, i, 1)))
+            chosen = builder.select(exists, scalar, ir.Constant(FLOAT, 0.0))
+            vectors.append(emit_splat(builder, chosen))
+        return vectors
+
+    def rectified(self, value: Any, wanted: Any) -> Any:
+        """``value``, through a rectifier if ``wanted`` is not 0."""
+        apply = self.builder.icmp_signed("!=", wanted, self.index(0))
+        return self.builder.select(apply, emit_relu(self.builder, value), value)
+
+    def pointer(self, array: Any, offset: Any) -> Any:
+        """Pointer to an element of an array."""
+        return self.builder.gep(array, [offset])
+
+    def table(self, array: Any, index: Any) -> Any:
+        """Entry of an int32 table, as int64."""
+        return self.builder.sext(self.builder.load(self.pointer(array, index)), INT64)
+
+    def cases(self, value: Any, known: Iterable[int], emit: Callable[[int], None]) -> None:
+        """Emit code for each of some numbers; that of ``value`` runs."""
+        for number in known:
+            with self.builder.if_then(self.builder.icmp_signed("==", value, self.index(number))):
+                emit(number)
+
+    def loop(self, start: Any, stop: Any, initial: list[Any], body: Any) -> list[Any]:
+        """``for i in range(start, stop): state = body(i, state)``; returns the last state."""
+        builder = self.builder
+        before = builder.block
+        function = builder.function
+        head = function.append_basic_block("tile.head")
+        inside = function.append_basic_block("tile.body")
+        after = function.append_basic_block("tile.end")
+        builder.branch(head)
+        builder.position_at_end(head)
+        counter = builder.phi(INT64)
+        counter.add_incoming(start, before)
+        state = [builder.phi(value.type) for value in initial]
+        for phi, value in zip(state, initial, strict=True):
+            phi.add_incoming(value, before)
+        builder.cbranch(builder.icmp_signed("<", counter, stop), inside, after)
+        builder.position_at_end(inside)
+        updated = body(counter, state)
+        counter.add_incoming(builder.add(counter, self.index(1)), builder.block)
+        for phi, value in zip(state, updated, strict=True):
+            phi.add_incoming(value, builder.block)
+        builder.branch(head).set_metadata("llvm.loop", _as_written(builder.module))
+        builder.position_at_end(after)
+        return state
+
+
+def _as_written(module: Any) -> Any:
+    """Metadata that keep LLVM from unrolling a loop.
+
+    A tile fills the registers. Unrolled, some of its sums go to memory and back in each round: a
+    weight gradient ran at 55 % of a Zen 5's peak instead of 81 %.
+    """
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.MDValue(module, [rule], name=str(len(module.metadata)))
+    # LLVM knows a loop by a node that names itself first.
+    loop.operands = (loop, rule)
+    return loop
+
+
+def tile(sizes: int) -> Callable[[Any], Emitted]:
+    """Make an emitted function of ``emit(emitter, *sizes, *arguments)``.
+
+    The first ``sizes`` arguments are literals at the call, the tile's shape; arrays arrive as
+    pointers, numbers as int64.
+    """
+
+    def decorate(emit: Any) -> Emitted:
+        arguments = len(inspect.signature(emit).parameters) - 1 - sizes
+
+        @functools.wraps(emit)
+        def emit_tile(builder: Any, *values: Any, kinds: Sequence[str]) -> None:
+            emit(Emitter(builder, kinds), *values)
+
+        return Emitted(emit_tile, "void", [None] * arguments, sizes, kinds=True)
+
+    return decorate

@@ -1,0 +1,118 @@
+"""Functions of arrays, compiled by themselves and called from Python."""
+
+import ctypes
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastcnn.codegen.build import Source, addresses, is_disabled
+from fastcnn.codegen.entry import ArgumentEntry, words
+
+_ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+#: Stands in a kind for the type of elements, which the first such array decides.
+REAL = "real"
+
+
+class Compiled:
+    """A function of numbers and arrays that is compiled when it is first called.
+
+    Without the lock of Python. As plain Python where ``NUMBA_DISABLE_JIT`` is set.
+
+    Parameters
+    ----------
+    function : callable
+        Without result; it may call functions declared by ``linked``.
+    kinds : sequence of str
+        Kinds of the arguments, see declarations.py. Elements of kind ``real`` are of the type
+        that the first such array has. An array that the function writes to begins with ``out``:
+        it must be C-contiguous; all others are made so.
+    """
+
+    def __init__(self, function: Callable[..., None], kinds: tuple[str, ...]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.written = tuple(kind.startswith("out ") for kind in kinds)
+        self.kinds = tuple(kind.removeprefix("out ") for kind in kinds)
+        self._entries: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def source(self, real: str) -> Source:
+        """What is compiled for one type of elements."""
+        kinds = [kind.replace(REAL, real) for kind in self.kinds]
+        module, name = self.function.__module__, self.function.__qualname__
+        symbol = f"{module}.{name}.{real}".replace(".", "_")
+        origin = ("fastcnn.codegen.functions", "source_of", [module, name, real])
+        return Source(self.function, ArgumentEntry(symbol, kinds), origin)
+
+    def __call__(self, *arguments: Any) -> None:
+        """Run on arguments.
+
+        Raises
+        ------
+        TypeError
+            If an array that is written to is not C-contiguous, aligned, writable and of its type.
+        """
+        real, arrays = self._arrays(arguments)
+        if is_disabled():
+            self.function(*arrays)
+            return
+        packed, place = np.zeros(sum(words(kind) for kind in self.kinds), np.int64), 0
+        floats = packed.view(np.float64)
+        for kind, value in zip(self.kinds, arrays, strict=True):
+            if ":" in kind:
+                packed[place] = value.ctypes.data
+                packed[place + 1 : place + words(kind)] = value.shape
+            elif kind.startswith("float"):
+                floats[place] = value
+            elif kind == "uint64":
+                packed[place] = np.uint64(value).astype(np.int64)
+            else:
+                packed[place] = value
+            place += words(kind)
+        self._entry(real)(packed.ctypes.data)
+
+    def _entry(self, real: str) -> Any:
+        if real not in self._entries:
+            with self._lock:
+                (address,) = addresses([self.source(real)])
+                self._entries[real] = _ENTRY(address)
+        return self._entries[real]
+
+    def _arrays(self, arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
+        """The type of elements, and the arguments with arrays as the function reads them."""
+        real, values = "", []
+        for kind, written, value in zip(self.kinds, self.written, arguments, strict=True):
+            if ":" not in kind:
+                values.append(value)
+                continue
+            element = kind.partition("[")[0]
+            if element == REAL:
+                real = real or str(np.asarray(value).dtype)
+                element = real
+            if written:
+                flags = value.flags
+                if str(value.dtype) != element or not (flags.carray):
+                    raise TypeError(
+                        f"{self.function.__name__} writes to a C-contiguous array of {element}, "
+                        f"got {value.dtype} with strides {value.strides}"
+                    )
+                values.append(value)
+            else:
+                values.append(np.require(value, element, ["C", "A"]))
+        return real or "only", values
+
+
+def compiled(*kinds: str) -> Callable[[Callable[..., None]], Compiled]:
+    """The decorator of functions that are compiled by themselves; see :class:`Compiled`."""
+    return lambda function: Compiled(function, kinds)
+
+
+def source_of(module: str, name: str, real: str) -> Source:
+    """The source of a compiled function, for another process."""
+    import importlib
+
+    found: Compiled = getattr(importlib.import_module(module), name)
+    return found.source(real)

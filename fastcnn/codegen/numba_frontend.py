@@ -1,0 +1,381 @@
+"""From Python functions to LLVM modules: all that this package uses of numba, public or private.
+
+numba types and lowers each function with what it calls; optimisation and machine code are
+objects.py's. Works with numba 0.61 to 0.68; tests/compiler/test_frontend.py runs on both.
+"""
+
+import functools
+import inspect
+import operator
+from typing import Any
+
+import llvmlite.binding as ll
+from llvmlite import ir
+from numba.core import cgutils, codegen, types, typing
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUContext
+from numba.core.extending import intrinsic, lower_builtin, models, register_model
+from numba.core.registry import CPUDispatcher, CPUTarget
+from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.np import arrayobj
+
+from fastcnn.codegen.declarations import Elementary, Emitted, Linked
+from fastcnn.codegen.entry import Entry
+from fastcnn.codegen.simd import VECTOR, emit_splat
+
+#: The name of our target among numba's.
+TARGET = "fastcnn"
+#: Compiled functions neither raise nor count references.
+OPTIONS = {
+    "nopython": True,
+    "nogil": True,
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "error_model": "numpy",
+}
+
+
+class VectorType(types.Type):
+    """The numba type of a vector of 16 float32."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x16")
+
+
+class ChoiceType(types.Type):
+    """The numba type of 16 truth values."""
+
+    def __init__(self) -> None:
+        super().__init__(name="boolx16")
+
+
+vector, choice = VectorType(), ChoiceType()
+
+
+@register_model(VectorType)
+class VectorModel(models.PrimitiveModel):
+    """Represents :class:`VectorType` by the LLVM vector itself."""
+
+    def __init__(self, manager: Any, frontend_type: Any) -> None:
+        super().__init__(manager, frontend_type, VECTOR)
+
+
+@register_model(ChoiceType)
+class ChoiceModel(models.PrimitiveModel):
+    """Represents :class:`ChoiceType` by a vector of bits."""
+
+    def __init__(self, manager: Any, frontend_type: Any) -> None:
+        super().__init__(manager, frontend_type, ir.VectorType(ir.IntType(1), VECTOR.count))
+
+
+def numba_type(kind: str) -> Any:
+    """The numba type of a kind; see declarations.py."""
+    name, _, dimensions = kind.partition("[")
+    known = {"void": types.void, "bool": types.boolean, "vector": vector, "choice": choice}
+    scalar = known.get(name) or getattr(types, name)
+    return types.Array(scalar, dimensions.count(":"), "C") if dimensions else scalar
+
+
+def _kind(numba: Any) -> str:
+    """The kind of a type; of an array that of its elements."""
+    return str(numba.dtype if isinstance(numba, types.Array) else numba)
+
+
+class _Library(codegen.CPUCodeLibrary):
+    """The IR of one function; nothing is optimised, linked or made machine code of."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        """Nothing is added any more."""
+        self._raise_if_finalized()
+        self._finalized = True
+
+    def linked_module(self) -> Any:
+        """All modules of this function and of those that it calls, in one."""
+        whole = self._final_module.clone()
+        seen, waiting = {id(self)}, list(self._linking_libraries)
+        while waiting:
+            library = waiting.pop()
+            if id(library) in seen:
+                continue
+            seen.add(id(library))
+            if isinstance(library, _Library):
+                whole.link_in(library._final_module, preserve=True)
+                waiting += library._linking_libraries
+            else:  # of numba's own functions
+                whole.link_in(library._get_module_for_linking(), preserve=True)
+        return whole
+
+
+class _Codegen(codegen.JITCPUCodegen):
+    _library_class = _Library
+
+
+class _Context(CPUContext):
+    def init(self) -> None:
+        """Make libraries of our kind."""
+        super().init()
+        self._internal_codegen = _Codegen("fastcnn")
+
+    def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
+        """A name for numba's tables, different for each function; nothing is executable."""
+        return {}.__getitem__
+
+
+class _Descriptor(CPUTarget):
+    @functools.cached_property
+    def _toplevel_target_context(self) -> Any:
+        return _Context(self.typing_context, TARGET)
+
+    @property
+    def target_context(self) -> Any:
+        """Where functions are lowered."""
+        return self._toplevel_target_context
+
+
+class _Target(CPU):
+    """What numba has for the processor is ours, too."""
+
+
+class _Dispatcher(CPUDispatcher):
+    targetdescr = _Descriptor(TARGET)
+
+
+def _jit(**options: Any) -> Any:
+    """How numba declares the functions of its own that ours call."""
+    kept = {name: options[name] for name in ("inline",) if name in options}
+    return lambda function: _Dispatcher(function, targetoptions={**OPTIONS, **kept})
+
+
+target_registry[TARGET] = _Target
+dispatcher_registry[_Target] = _Dispatcher
+jit_registry[_Target] = _jit
+
+
+@functools.cache
+def _dispatcher(function: Any) -> Any:
+    return _Dispatcher(function, targetoptions=dict(OPTIONS))
+
+
+def linked_type(declared: Linked) -> Any:
+    """The type by which numba calls a function."""
+    return types.Dispatcher(_dispatcher(declared.function))
+
+
+def _intrinsic_type(typed: Any, names: list[str], **options: Any) -> Any:
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for name in ("typing", *names)
+    ]
+    typed.__signature__ = inspect.Signature(parameters)
+    made = intrinsic(**options)(typed) if options else intrinsic(typed)
+    known = _Dispatcher.targetdescr.typing_context
+    known.refresh()
+    return known.resolve_value_type(made)
+
+
+def _values(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
+    """Arrays as pointers to their first element."""
+    return [
+        arrayobj.make_array(kind)(context, builder, value).data
+        if isinstance(kind, types.Array)
+        else value
+        for kind, value in zip(kinds, values, strict=True)
+    ]
+
+
+def emitted_type(declared: Emitted) -> Any:
+    """The type by which numba calls an emitted function."""
+    sizes = declared.sizes
+
+    def typed(typing_context: Any, *given: Any) -> Any:
+        shape = [literal.literal_value for literal in given[:sizes]]
+        kinds = [
+            numba_type(wanted)
+            if wanted is not None
+            else actual
+            if isinstance(actual, types.Array)
+            else types.intp
+            for actual, wanted in zip(given[sizes:], declared.arguments, strict=True)
+        ]
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            extra = {"kinds": [_kind(kind) for kind in kinds]} if declared.kinds else {}
+            arrays = _values(context, builder, signature.args[sizes:], values[sizes:])
+            made = declared.emit(builder, *shape, *arrays, **extra)
+            return context.get_dummy_value() if made is None else made
+
+        return numba_type(declared.result)(*given[:sizes], *kinds), generate
+
+    names = [f"argument{i}" for i in range(sizes + len(declared.arguments))]
+    return _intrinsic_type(typed, names, **({"prefer_literal": True} if sizes else {}))
+
+
+def _unliteral(kind: Any) -> Any:
+    return getattr(kind, "literal_type", kind)
+
+
+def _is_number(kind: Any) -> bool:
+    return isinstance(kind, types.Number | types.Boolean)
+
+
+def _spread(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """A vector of a number in all lanes; vectors stay."""
+    if kind in (vector, choice):
+        return value
+    return emit_splat(builder, context.cast(builder, value, kind, types.float32))
+
+
+def elementary_type(declared: Elementary) -> Any:
+    """The type by which numba calls a function of numbers and vectors."""
+    scalar = _dispatcher(declared.scalar)
+
+    def typed(typing_context: Any, *given: Any) -> Any:
+        given = tuple(_unliteral(kind) for kind in given)
+        if vector in given:
+
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                spread = [
+                    _spread(context, builder, kind, value)
+                    for kind, value in zip(signature.args, values, strict=True)
+                ]
+                return declared.vector.emit(builder, *spread)
+
+            return vector(*given), generate
+        called = typing_context.resolve_function_type(types.Dispatcher(scalar), given, {})
+
+        def call(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            function = context.get_function(types.Dispatcher(scalar), called)
+            casted = [
+                context.cast(builder, value, have, want)
+                for value, have, want in zip(values, signature.args, called.args, strict=True)
+            ]
+            return function(builder, casted)
+
+        return called.return_type(*given), call
+
+    return _intrinsic_type(typed, list(inspect.signature(declared.scalar).parameters))
+
+
+def _operator(symbol: Any, emit: Any, arity: int, result: Any) -> None:
+    """Teach numba an operator of vectors, and of vectors with numbers."""
+
+    @infer_global(symbol)
+    class Template(AbstractTemplate):
+        def generic(self, args: Any, keywords: Any) -> Any:
+            args = tuple(_unliteral(kind) for kind in args)
+            if len(args) != arity or vector not in args:
+                return None
+            if not all(kind is vector or _is_number(kind) for kind in args):
+                return None
+            return typing.signature(result, *args)
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return emit(
+            builder,
+            *(
+                _spread(context, builder, kind, value)
+                for kind, value in zip(signature.args, values, strict=True)
+            ),
+        )
+
+    if arity == 1:
+        lower_builtin(symbol, VectorType)(lower)
+        return
+    for kinds in (
+        (VectorType, VectorType),
+        (VectorType, types.Number),
+        (types.Number, VectorType),
+        (VectorType, types.Boolean),
+        (types.Boolean, VectorType),
+    ):
+        lower_builtin(symbol, *kinds)(lower)
+
+
+def _compare(sign: str) -> Any:
+    return lambda builder, x, y: builder.fcmp_ordered(sign, x, y)
+
+
+_operator(operator.add, lambda builder, x, y: builder.fadd(x, y), 2, vector)
+_operator(operator.sub, lambda builder, x, y: builder.fsub(x, y), 2, vector)
+_operator(operator.mul, lambda builder, x, y: builder.fmul(x, y), 2, vector)
+_operator(operator.truediv, lambda builder, x, y: builder.fdiv(x, y), 2, vector)
+_operator(operator.neg, lambda builder, x: builder.fneg(x), 1, vector)
+for _symbol, _sign in (
+    (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="),
+    (operator.eq, "=="),
+):  # fmt: skip
+    _operator(_symbol, _compare(_sign), 2, choice)
+_operator(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y), 2, choice)
+
+
+def lower(function: Any, entry: Entry) -> Any:
+    """A function with all that it calls as one LLVM module, behind an entry of C's convention.
+
+    Parameters
+    ----------
+    function : callable
+        Plain Python or :class:`Linked`.
+    entry : Entry
+        Symbol, and how the function's arguments are read from those of the entry.
+
+    Returns
+    -------
+    llvmlite.binding.ModuleRef
+        Not optimised; of its functions the entry alone is meant to be seen.
+    """
+    function = getattr(function, "function", function)
+    kinds = tuple(numba_type(kind) for kind in entry.kinds)
+    dispatcher = _dispatcher(function)
+    with global_compiler_lock:
+        dispatcher.compile(kinds)
+        result = dispatcher.overloads[kinds]
+        whole = result.library.linked_module()
+        whole.link_in(_entry_module(entry, kinds, result, whole))
+    return whole
+
+
+def _entry_module(entry: Entry, kinds: Any, result: Any, whole: Any) -> Any:
+    context = result.target_context
+    described = result.fndesc
+    module = ir.Module(entry.symbol)
+    module.triple, module.data_layout = whole.triple, whole.data_layout
+    convention = context.call_conv
+    native = ir.Function(
+        module,
+        convention.get_function_type(described.restype, described.argtypes),
+        described.llvm_func_name,
+    )
+    function = ir.Function(module, entry.type, entry.symbol)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    values = []
+    for kind, raw in zip(kinds, entry.read(builder, function.args), strict=True):
+        if not isinstance(kind, types.Array):
+            values.append(raw)
+            continue
+        array = arrayobj.make_array(kind)(context, builder)
+        pointer, shape = raw
+        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        strides = [ir.Constant(ir.IntType(64), size)]
+        for length in reversed(shape[1:]):
+            strides.insert(0, builder.mul(strides[0], length))
+        arrayobj.populate_array(
+            array,
+            data=builder.bitcast(pointer, context.get_data_type(kind.dtype).as_pointer()),
+            shape=cgutils.pack_array(builder, shape),
+            strides=cgutils.pack_array(builder, strides),
+            itemsize=ir.Constant(ir.IntType(64), size),
+            meminfo=None,
+        )
+        values.append(array._getvalue())
+    status, returned = convention.call_function(
+        builder, native, described.restype, described.argtypes, values
+    )
+    code = builder.sext(status.code, ir.IntType(64))
+    entry.finish(builder, function.args, code, described.restype is not types.none and returned)
+    text = cgutils.normalize_ir_text(str(module))
+    return ll.parse_assembly(text)

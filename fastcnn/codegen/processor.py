@@ -1,0 +1,57 @@
+"""The processor for which functions are compiled: this machine's, or one that numba is told.
+
+``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` are numba's variables.
+"""
+
+import functools
+import os
+
+import llvmlite.binding as ll
+
+
+@functools.cache
+def initialise_llvm() -> None:
+    """Make this machine's target known to LLVM."""
+    if _before_llvm_20():
+        ll.initialize()
+    ll.initialize_native_target()
+    ll.initialize_native_asmprinter()
+
+
+def _before_llvm_20() -> bool:
+    return ll.llvm_version_info[0] < 20
+
+
+def processor() -> tuple[str, str, str]:
+    """Target triple, name and features, as LLVM writes them."""
+    triple = ll.get_process_triple()
+    name = os.environ.get("NUMBA_CPU_NAME")
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        features = "" if name else _host_features()
+    return triple, name or _host_name(), features
+
+
+@functools.cache
+def _host_name() -> str:
+    initialise_llvm()
+    return str(ll.get_host_cpu_name())
+
+
+@functools.cache
+def _host_features() -> str:
+    initialise_llvm()
+    try:
+        return str(ll.get_host_cpu_features().flatten())
+    except RuntimeError:  # LLVM does not know how to ask this processor
+        return ""
+
+
+def is_x86(triple: str) -> bool:
+    """Whether a triple is one of x86."""
+    return triple.startswith(("x86_64", "i386", "i686"))
+
+
+def is_aarch64(triple: str) -> bool:
+    """Whether a triple is one of 64-bit ARM."""
+    return triple.startswith(("aarch64", "arm64"))

@@ -1,0 +1,271 @@
+"""A vector of 16 float32, and the operations on it that kernels need.
+
+It is the LLVM vector ``<16 x float>``, which becomes one AVX-512 register, two of AVX2 or four of
+NEON. In compiled functions it has the operators ``+ - * /``, negation and comparisons, also with
+numbers; more mathematics is in elementary.py. Every function here emits a few instructions in
+place. Arrays are one-dimensional, contiguous float32; indices count
+floats and are neither checked nor wrapped.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.codegen.declarations import Emitted
+
+LANES = 16
+FLOAT = ir.FloatType()
+INT32 = ir.IntType(32)
+INT64 = ir.IntType(64)
+VECTOR = ir.VectorType(FLOAT, LANES)
+INT_VECTOR = ir.VectorType(INT32, LANES)
+
+
+def emit_call(builder: Any, name: str, kind: Any, values: Any) -> Any:
+    """Call a function of LLVM or of the C library, declared where it is not yet."""
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(function, values)
+
+
+def constant(value: float) -> ir.Constant:
+    """A vector constant with ``value`` in every lane."""
+    return ir.Constant(VECTOR, [value] * LANES)
+
+
+def int_constant(value: int) -> ir.Constant:
+    """A vector of 16 int32 with ``value`` in every lane."""
+    return ir.Constant(INT_VECTOR, [value] * LANES)
+
+
+def emit_load(builder: Any, pointer: Any) -> Any:
+    """Load a vector from a float pointer that is aligned to one float."""
+    value = builder.load(builder.bitcast(pointer, VECTOR.as_pointer()))
+    value.align = 4
+    return value
+
+
+def emit_store(builder: Any, value: Any, pointer: Any) -> None:
+    """Store a vector at a float pointer that is aligned to one float."""
+    builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer())).align = 4
+
+
+def emit_prefetch(builder: Any, pointer: Any, write: bool = False, level: int = 2) -> None:
+    """Ask for the cache line at a float pointer, which will be read or written soon.
+
+    Into the second-level cache, or with ``level`` 3 into the first.
+    """
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
+    numbers = [ir.Constant(INT32, value) for value in (int(write), level, 1)]  # 1: data
+    emit_call(builder, "llvm.prefetch.p0", kind, (builder.bitcast(pointer, byte), *numbers))
+
+
+def emit_splat(builder: Any, scalar: Any) -> Any:
+    """A vector with a scalar in every lane."""
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, undefined, int_constant(0))
+
+
+def emit_int_splat(builder: Any, scalar: Any) -> Any:
+    """A vector of 16 int32 with a scalar in every lane."""
+    undefined = ir.Constant(INT_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, undefined, int_constant(0))
+
+
+def emit_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """``x * y + z``, with one rounding where the target has such an instruction."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return emit_call(builder, "llvm.fmuladd.v16f32", kind, (x, y, z))
+
+
+def emit_relu(builder: Any, x: Any) -> Any:
+    """``max(0, x)``; NaN stays NaN."""
+    zero = constant(0.0)
+    return builder.select(builder.fcmp_ordered("<=", x, zero), zero, x)
+
+
+def emit_keep_positive(builder: Any, mask: Any, x: Any) -> Any:
+    """``x`` where ``mask > 0`` or NaN, else 0."""
+    zero = constant(0.0)
+    return builder.select(builder.fcmp_ordered("<=", mask, zero), zero, x)
+
+
+def emit_keep_open(builder: Any, mask: Any, x: Any) -> Any:
+    """``x`` where ``mask`` is not 0, else 0."""
+    zero = constant(0.0)
+    return builder.select(builder.fcmp_ordered("==", mask, zero), zero, x)
+
+
+def emit_wins(builder: Any, candidate: Any, best: Any) -> Any:
+    """Lanes in which ``candidate`` replaces ``best`` as maximum: larger, or NaN."""
+    return builder.or_(
+        builder.fcmp_ordered(">", candidate, best),
+        builder.fcmp_unordered("!=", candidate, candidate),
+    )
+
+
+def emit_shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
+    """Select lanes of two vectors: 0..15 are those of ``x``, 16..31 those of ``y``."""
+    return builder.shuffle_vector(x, y, ir.Constant(INT_VECTOR, lanes))
+
+
+def emit_sums(builder: Any, values: list[Any]) -> Any:
+    """One vector whose lane i is the sum of the lanes of ``values[i]``; up to 16 vectors.
+
+    A tree that adds pairs of vectors while halving each, so 16 sums cost 15 additions and 30
+    shuffles, a third of 16 reductions done one by one.
+    """
+    rows = list(values) + [constant(0.0)] * (LANES - len(values))
+    width = LANES
+    # At each level, rows[i] and rows[i + half] are merged: afterwards segment 0..width/2 of each
+    # group belongs to the first and the other half to the second.
+    while len(rows) > 1:
+        half = len(rows) // 2
+        segment = width // 2
+        merged = []
+        for first, second in zip(rows[:half], rows[half:], strict=True):
+            low = [
+                (lane if (lane // segment) % 2 == 0 else lane - segment + LANES)
+                for lane in range(LANES)
+            ]
+            high = [
+                (lane + segment if (lane // segment) % 2 == 0 else lane + LANES)
+                for lane in range(LANES)
+            ]
+            merged.append(
+                builder.fadd(
+                    emit_shuffle(builder, first, second, low),
+                    emit_shuffle(builder, first, second, high),
+                )
+            )
+        rows = merged
+        width = segment
+    return rows[0]
+
+
+def emit_transpose(builder: Any, rows: list[Any]) -> list[Any]:
+    """The 16 columns of a 16 x 16 matrix given by rows: four rounds of 16 shuffles."""
+    for bit in (8, 4, 2, 1):
+        low = [lane if not lane & bit else lane - bit + LANES for lane in range(LANES)]
+        high = [lane + bit if not lane & bit else lane + LANES for lane in range(LANES)]
+        result = list(rows)
+        for i in range(LANES):
+            if not i & bit:
+                result[i] = emit_shuffle(builder, rows[i], rows[i + bit], low)
+                result[i + bit] = emit_shuffle(builder, rows[i], rows[i + bit], high)
+        rows = result
+    return rows
+
+
+def define(result: str, emit: Any, *arguments: str | None) -> Emitted:
+    """An emitted function of fixed argument and result kinds; arrays are given as ``None``."""
+    return Emitted(emit, result, arguments)
+
+
+def _at(emit: Any) -> Any:
+    return lambda builder, array, index, *rest: emit(builder, builder.gep(array, [index]), *rest)
+
+
+load = define("vector", _at(emit_load), None, "int64")
+store = define(
+    "void",
+    _at(lambda builder, pointer, value: emit_store(builder, value, pointer)),
+    None,
+    "int64",
+    "vector",
+)
+prefetch = define("void", _at(emit_prefetch), None, "int64")
+prefetch_write = define(
+    "void",
+    _at(lambda builder, pointer: emit_prefetch(builder, pointer, True)),
+    None,
+    "int64",
+)
+splat = define("vector", emit_splat, "float32")
+add = define("vector", lambda builder, x, y: builder.fadd(x, y), "vector", "vector")
+sub = define("vector", lambda builder, x, y: builder.fsub(x, y), "vector", "vector")
+mul = define("vector", lambda builder, x, y: builder.fmul(x, y), "vector", "vector")
+div = define("vector", lambda builder, x, y: builder.fdiv(x, y), "vector", "vector")
+fma = define("vector", emit_fma, "vector", "vector", "vector")
+relu = define("vector", emit_relu, "vector")
+keep_positive = define("vector", emit_keep_positive, "vector", "vector")
+#: ``x`` where ``a == b``, else 0.
+keep_equal = define(
+    "vector",
+    lambda builder, a, b, x: builder.select(builder.fcmp_ordered("==", a, b), x, constant(0.0)),
+    "vector",
+    "vector",
+    "vector",
+)
+#: The larger of two, or a NaN of either; ``x`` is ``candidate``.
+maximum = define(
+    "vector",
+    lambda builder, best, x: builder.select(emit_wins(builder, x, best), x, best),
+    "vector",
+    "vector",
+)
+#: ``other`` where ``candidate`` beats ``best``, else ``kept``.
+choose_winner = define(
+    "vector",
+    lambda builder, candidate, best, other, kept: builder.select(
+        emit_wins(builder, candidate, best), other, kept
+    ),
+    "vector",
+    "vector",
+    "vector",
+    "vector",
+)
+
+
+def _emit_sum(builder: Any, x: Any) -> Any:
+    total = emit_sums(builder, [x])
+    return builder.extract_element(total, ir.Constant(INT32, 0))
+
+
+def _emit_first_lanes(builder: Any, count: Any, x: Any) -> Any:
+    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
+    limit = emit_int_splat(builder, builder.trunc(count, INT32))
+    return builder.select(builder.icmp_signed("<", lanes, limit), x, constant(0.0))
+
+
+#: ``x`` in the first ``count`` lanes, else 0.
+first_lanes = define("vector", _emit_first_lanes, "int64", "vector")
+
+#: Sum of the 16 lanes, in the order of a binary tree.
+lane_sum = define("float32", _emit_sum, "vector")
+
+
+def _emit_hash(builder: Any, x: Any) -> Any:
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = builder.xor(x, builder.lshr(x, int_constant(shift)))
+        x = builder.mul(x, int_constant(factor))
+    return builder.xor(x, builder.lshr(x, int_constant(16)))
+
+
+def _emit_keep_random(
+    builder: Any, counter: Any, step: Any, key: Any, threshold: Any, x: Any
+) -> Any:
+    """``x`` in the lanes whose hash reaches the threshold, else 0; see counter_random.py."""
+
+    def word(value: Any) -> Any:
+        return emit_int_splat(builder, builder.trunc(value, INT32))
+
+    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
+    counters = builder.add(word(counter), builder.mul(lanes, word(step)))
+    hashed = _emit_hash(builder, builder.xor(counters, word(key)))
+    high = word(builder.lshr(key, ir.Constant(INT64, 32)))
+    hashed = _emit_hash(builder, builder.add(hashed, high))
+    kept = builder.icmp_unsigned(">=", hashed, word(threshold))
+    return builder.select(kept, x, constant(0.0))
+
+
+#: ``keep_random(counter, counters_per_sample, key, threshold, x)``
+keep_random = define("vector", _emit_keep_random, "int64", "int64", "int64", "int64", "vector")
+#: The first lane.
+first_lane = define(
+    "float32",
+    lambda builder, x: builder.extract_element(x, ir.Constant(INT32, 0)),
+    "vector",
+)

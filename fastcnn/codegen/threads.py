@@ -1,0 +1,58 @@
+"""Atomic counters for threads that run the same program: a barrier that spins.
+
+A thread pool's launch costs microseconds to a hundred, and numba's pools differ by platform; plain
+threads that stay inside one compiled call need only a place to wait for each other.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.codegen import linked
+from fastcnn.codegen.simd import INT32, INT64, define, emit_call
+
+#: Spins before a waiting thread lets others run, where each has a core.
+SPINS = 20_000
+#: Places in the array by which threads meet: arrivals, failure, spins before a thread yields.
+ARRIVED, FAILED, PATIENCE = 0, 1, 2
+
+
+def _emit_atomic_add(builder: Any, array: Any, index: Any, value: Any) -> Any:
+    return builder.atomic_rmw("add", builder.gep(array, [index]), value, "seq_cst")
+
+
+def _emit_atomic_load(builder: Any, array: Any, index: Any) -> Any:
+    return builder.load_atomic(builder.gep(array, [index]), "seq_cst", 8)
+
+
+def _emit_sched_yield(builder: Any) -> Any:
+    kind = ir.FunctionType(INT32, [])
+    return builder.sext(emit_call(builder, "sched_yield", kind, ()), INT64)
+
+
+#: Add to an int64 of an array and return the old value, in sequential order.
+atomic_add = define("int64", _emit_atomic_add, None, "int64", "int64")
+#: Read an int64 that other threads change.
+atomic_load = define("int64", _emit_atomic_load, None, "int64")
+#: Let another thread run on this core (the C library's call of that name).
+sched_yield = define("int64", _emit_sched_yield)
+
+
+@linked
+def barrier(sync, arrived, threads):
+    """Wait until all threads have come here; ``arrived`` counts this thread's barriers.
+
+    Returns False if one of them failed, or could not be started.
+    """
+    if threads == 1:
+        return True
+    atomic_add(sync, ARRIVED, 1)
+    target = (arrived + 1) * threads
+    spins, patience = 0, sync[PATIENCE]
+    while atomic_load(sync, ARRIVED) < target:
+        spins += 1
+        if spins >= patience:
+            if atomic_load(sync, FAILED):
+                return False
+            sched_yield()
+    return True

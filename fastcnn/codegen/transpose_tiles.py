@@ -1,0 +1,99 @@
+"""Tiles that move data across lanes: sums of lanes, transposes, samples into lanes."""
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
+    INT32,
+    INT_VECTOR,
+    LANES,
+    VECTOR,
+    constant,
+    emit_fma,
+    emit_int_splat,
+    emit_load,
+    emit_splat,
+    emit_store,
+    emit_sums,
+    emit_transpose,
+)
+
+
+@tile(0)
+def lane_sums(at: Emitter, S: Any, s0: Any, G: Any, g0: Any) -> None:
+    """Sum the lanes of 16 consecutive vectors of ``S`` into 16 consecutive floats of ``G``."""
+    rows = [emit_load(at.builder, at.pointer(S, at.offset(s0, i, LANES))) for i in range(LANES)]
+    emit_store(at.builder, emit_sums(at.builder, rows), at.pointer(G, g0))
+
+
+@tile(0)
+def transpose_tile(at: Emitter, X: Any, x0: Any, xrow: Any, Y: Any, y0: Any, yrow: Any) -> None:
+    """Transpose 16 x 16 floats whose rows are ``xrow`` apart to rows that are ``yrow`` apart."""
+    builder = at.builder
+    rows = [emit_load(builder, at.pointer(X, at.offset(x0, i, xrow))) for i in range(LANES)]
+    for i, column in enumerate(emit_transpose(builder, rows)):
+        emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
+
+
+def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:
+    """16 consecutive pixels of each sample as float vectors; bytes are converted."""
+    builder = at.builder
+    if kind == "float32":
+        return [emit_load(builder, at.pointer(S, row)) for row in rows]
+    narrow = ir.VectorType(ir.IntType(8), LANES)
+    loaded = []
+    for row in rows:
+        value = builder.load(builder.bitcast(at.pointer(S, row), narrow.as_pointer()))
+        value.align = 1
+        loaded.append(builder.uitofp(builder.zext(value, INT_VECTOR), VECTOR))
+    return loaded
+
+
+@tile(0)
+def pack_tile(
+    at: Emitter, S: Any, order: Any, first: Any, valid: Any, pixels: Any, pixel: Any,
+    N: Any, scale: Any, shift: Any, places: Any, place: Any, Y: Any, y0: Any,
+) -> None:  # fmt: skip
+    """Gather 16 pixels of 16 samples, transpose, normalise and store them as vectors.
+
+    ``S`` holds samples of ``pixels`` bytes or floats, ``order`` which of them to take; lanes from
+    ``valid`` on become zero. ``N`` has the factor at ``scale`` and the summand at ``shift``.
+    """
+    builder = at.builder
+    last = builder.sub(valid, at.index(1))
+    rows = []
+    for lane in range(LANES):
+        inside = builder.icmp_signed("<", at.index(lane), valid)
+        chosen = builder.add(first, builder.select(inside, at.index(lane), last))
+        sample = builder.load(at.pointer(order, chosen))
+        rows.append(at.offset(pixel, sample, pixels))
+    columns = emit_transpose(builder, _load_samples(at, S, rows, at.kinds[0]))
+    factor = emit_splat(builder, builder.load(at.pointer(N, scale)))
+    summand = emit_splat(builder, builder.load(at.pointer(N, shift)))
+    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
+    limit = emit_int_splat(builder, builder.trunc(valid, INT32))
+    used = builder.icmp_signed("<", lanes, limit)
+    for i, column in enumerate(columns):
+        value = emit_fma(builder, column, factor, summand)
+        target = builder.add(y0, at.table(places, at.offset(place, i, 1)))
+        emit_store(builder, builder.select(used, value, constant(0.0)), at.pointer(Y, target))
+
+
+@tile(0)
+def unpack_tile(
+    at: Emitter, X: Any, x0: Any, places: Any, place: Any, valid: Any, Y: Any, y0: Any, size: Any
+) -> None:
+    """Transpose 16 vectors and store 16 elements of each of the first ``valid`` samples.
+
+    The vectors stand at places of a table, the samples' rows in ``Y``, ``size`` floats apart.
+    """
+    builder = at.builder
+    vectors = []
+    for i in range(LANES):
+        source = builder.add(x0, at.table(places, at.offset(place, i, 1)))
+        vectors.append(emit_load(builder, at.pointer(X, source)))
+    for lane, elements in enumerate(emit_transpose(builder, vectors)):
+        with builder.if_then(builder.icmp_signed("<", at.index(lane), valid)):
+            emit_store(builder, elements, at.pointer(Y, at.offset(y0, lane, size)))

@@ -1,0 +1,224 @@
+"""Functions of a vector: exponentials and what is made of them.
+
+Errors are bounded against float64 by tests/backends/test_lanes_math.py.
+"""
+
+import math
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.codegen.simd import (
+    INT_VECTOR,
+    VECTOR,
+    constant,
+    define,
+    emit_call,
+    emit_fma,
+    int_constant,
+)
+
+#: ``e^r - 1 = r + r^2 h(r)`` for ``|r| <= ln(2) / 2``: h from its highest power on, a minimax fit
+#: with a relative error of 1e-8.
+_EXP = (1.388255158e-3, 8.366547525e-3, 4.166720062e-2, 1.666654348e-1, 4.999999702e-1)
+#: ``log(1 + x) = z (2 + z^2 h(z^2))`` with ``z = x / (2 + x) <= 1/3``: h likewise, 5e-9.
+_LOG1P = (0.280158162, 0.280009717, 0.400215805, 0.666664183)
+#: Coefficients of the normal distribution's tail.
+_NORMAL_TAIL = tuple(
+    0.5 * a for a in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+)
+#: Adding it rounds to a whole number, which then stands in the lowest bits with 127 added to it.
+_ROUNDER = 1.5 * 2.0**23 + 127.0
+#: From here on down the exponential counts as zero, which its power of two then is.
+_LOWEST = -88.0
+
+
+def _call(builder: Any, name: str, *vectors: Any) -> Any:
+    kind = ir.FunctionType(VECTOR, [VECTOR] * len(vectors))
+    return emit_call(builder, f"llvm.{name}.v16f32", kind, vectors)
+
+
+def _magnitude(builder: Any, x: Any) -> Any:
+    return _call(builder, "fabs", x)
+
+
+def _not_below(builder: Any, x: Any, bound: float) -> Any:
+    """The larger of ``x`` and a constant; NaN stays."""
+    low = constant(bound)
+    return builder.select(builder.fcmp_ordered("<", x, low), low, x)
+
+
+def _not_above(builder: Any, x: Any, bound: float) -> Any:
+    """The smaller of ``x`` and a constant; NaN stays."""
+    high = constant(bound)
+    return builder.select(builder.fcmp_ordered(">", x, high), high, x)
+
+
+def _horner(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
+    value = constant(coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = emit_fma(builder, value, x, constant(coefficient))
+    return value
+
+
+def _power_and_rest(builder: Any, x: Any, factor: float) -> tuple[Any, Any]:
+    """``2^n`` and ``e^r - 1`` with ``factor * x = n ln(2) + r`` from -88 to 89, or NaN.
+
+    The factor, a power of two with either sign, goes into the constants.
+    """
+    shifted = emit_fma(builder, x, constant(factor * 1.44269504088896341), constant(_ROUNDER))
+    n = builder.fsub(shifted, constant(_ROUNDER))
+    r = emit_fma(builder, n, constant(-0.693359375 / factor), x)
+    r = emit_fma(builder, n, constant(2.12194440e-4 / factor), r)
+    # Pairs of terms by themselves: half as many steps that wait for each other as Horner's rule.
+    a4, a3, a2, a1, a0 = (
+        constant(a * factor**i) for a, i in zip(_EXP, range(6, 1, -1), strict=True)
+    )
+    square = builder.fmul(r, r)
+    high = emit_fma(builder, a4, square, emit_fma(builder, a3, r, a2))
+    h = emit_fma(builder, high, square, emit_fma(builder, a1, r, a0))
+    if factor == 1.0:
+        linear = r
+    else:
+        linear = builder.fneg(r) if factor == -1.0 else builder.fmul(r, constant(factor))
+    rest = emit_fma(builder, h, square, linear)
+    power = builder.shl(builder.bitcast(shifted, INT_VECTOR), int_constant(23))
+    return builder.bitcast(power, VECTOR), rest
+
+
+def _with_floor(builder: Any, x: Any, factor: float) -> Any:
+    """``x``, or where ``factor * x`` is lower the number that makes it -88; NaN stays."""
+    bound = _LOWEST / factor
+    return (_not_below if factor > 0.0 else _not_above)(builder, x, bound)
+
+
+def emit_exp(builder: Any, x: Any, factor: float = 1.0) -> Any:
+    """``exp(factor * x)`` up to 88 with a relative error below 2e-7.
+
+    0 below -88, NaN for NaN. The factor is a power of two with either sign.
+    """
+    power, rest = _power_and_rest(builder, _with_floor(builder, x, factor), factor)
+    return emit_fma(builder, power, rest, power)
+
+
+def emit_expm1(builder: Any, x: Any, factor: float = 1.0) -> Any:
+    """``exp(factor * x) - 1`` up to 88 with a relative error below 3e-7; NaN for NaN."""
+    power, rest = _power_and_rest(builder, _with_floor(builder, x, factor), factor)
+    return emit_fma(builder, power, rest, builder.fsub(power, constant(1.0)))
+
+
+def _one_and_exp_of_minus(builder: Any, x: Any) -> Any:
+    """``1 + exp(-x)``; infinity where ``1 / (1 + exp(-x))`` would be denormal."""
+    one = constant(1.0)
+    inside = _not_above(builder, _not_below(builder, x, -89.0), 88.0)
+    power, rest = _power_and_rest(builder, inside, -1.0)
+    # Not power + power * rest: both may be infinite.
+    return emit_fma(builder, power, builder.fadd(one, rest), one)
+
+
+def emit_sigmoid(builder: Any, x: Any) -> Any:
+    """``1 / (1 + exp(-x))``."""
+    return builder.fdiv(constant(1.0), _one_and_exp_of_minus(builder, x))
+
+
+def emit_tanh(builder: Any, x: Any) -> Any:
+    """Hyperbolic tangent: ``-m / (2 + m)`` with ``m = exp(-2|x|) - 1``, and the sign of ``x``."""
+    m = emit_expm1(builder, _magnitude(builder, x), -2.0)
+    value = builder.fdiv(m, builder.fadd(constant(2.0), m))
+    return _call(builder, "copysign", value, x)
+
+
+def emit_log1p(builder: Any, x: Any) -> Any:
+    """``log(1 + x)`` for ``0 <= x <= 1`` with a relative error below 3e-7."""
+    z = builder.fdiv(x, builder.fadd(constant(2.0), x))
+    return builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
+
+
+def emit_log1p_of_any(builder: Any, x: Any) -> Any:
+    """``log(1 + x)``: with ``1 + x = 2**k (1 + f)`` and ``sqrt(1/2) <= 1 + f < sqrt(2)``.
+
+    What rounding ``1 + x`` has lost is added, divided by it (Goldberg, "What every computer
+    scientist should know about floating-point arithmetic", theorem 4). -inf at -1, NaN below.
+    """
+    one = constant(1.0)
+    sum_ = builder.fadd(one, x)
+    lost = builder.fsub(x, builder.fsub(sum_, one))
+    bits = builder.bitcast(sum_, INT_VECTOR)
+    # The distance from sqrt(1/2) in the bits: its exponent is k.
+    offset = builder.sub(bits, int_constant(0x3F3504F3))
+    k = builder.ashr(offset, int_constant(23))
+    mantissa = builder.bitcast(builder.sub(bits, builder.shl(k, int_constant(23))), VECTOR)
+    f = builder.fsub(mantissa, one)
+    z = builder.fdiv(f, builder.fadd(constant(2.0), f))
+    series = builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
+    value = emit_fma(builder, builder.sitofp(k, VECTOR), constant(math.log(2.0)), series)
+    correction = builder.fdiv(lost, sum_)
+    value = builder.fadd(value, correction)
+    # Small numbers, whose logarithm is their own, keep their bits; infinity and NaN pass.
+    is_finite = builder.fcmp_ordered("<", x, constant(float("inf")))
+    value = builder.select(is_finite, value, x)
+    at_end = builder.fcmp_ordered("==", x, constant(-1.0))
+    value = builder.select(at_end, constant(float("-inf")), value)
+    below = builder.fcmp_ordered("<", x, constant(-1.0))
+    return builder.select(below, constant(float("nan")), value)
+
+
+def emit_absolute(builder: Any, x: Any) -> Any:
+    """Magnitude."""
+    return _magnitude(builder, x)
+
+
+def emit_sqrt(builder: Any, x: Any) -> Any:
+    """Square root, correctly rounded."""
+    return _call(builder, "sqrt", x)
+
+
+def emit_loses(builder: Any, candidate: Any, best: Any) -> Any:
+    """Lanes in which ``candidate`` replaces ``best`` as minimum: smaller, or NaN."""
+    return builder.or_(
+        builder.fcmp_ordered("<", candidate, best),
+        builder.fcmp_unordered("!=", candidate, candidate),
+    )
+
+
+#: ``erf(x) = x h(x**2)`` for ``|x| <= 1``: Taylor's series, from its highest power on.
+_ERF_NEAR = tuple(
+    2.0 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1))
+    for n in range(9, -1, -1)
+)
+
+
+def emit_erf(builder: Any, x: Any) -> Any:
+    """The error function, with an absolute error below 5e-7 and exact near 0.
+
+    Beyond 1 by Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
+    """
+    one, size = constant(1.0), _magnitude(builder, x)
+    near = builder.fmul(x, _horner(builder, builder.fmul(x, x), _ERF_NEAR))
+    t = builder.fdiv(one, emit_fma(builder, size, constant(0.3275911), one))
+    e = emit_exp(builder, builder.fmul(x, x), -1.0)
+    tail = builder.fmul(_horner(builder, t, tuple(2.0 * a for a in _NORMAL_TAIL)), t)
+    far = _call(builder, "copysign", builder.fsub(one, builder.fmul(tail, e)), x)
+    return builder.select(builder.fcmp_ordered("<=", size, one), near, far)
+
+
+def _negative(builder: Any, x: Any) -> Any:
+    return builder.fcmp_ordered("<=", x, constant(0.0))
+
+
+def emit_normal_cdf(builder: Any, x: Any) -> Any:
+    """Distribution function of the standard normal to 3e-7.
+
+    Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
+    """
+    one = constant(1.0)
+    step = constant(0.3275911 * math.sqrt(0.5))
+    t = builder.fdiv(one, emit_fma(builder, _magnitude(builder, x), step, one))
+    # The product as GELU's density has it, so that the exponential is computed once.
+    square = builder.fmul(builder.fmul(constant(-0.5), x), x)
+    tail = _horner(builder, t, _NORMAL_TAIL)
+    tail = builder.fmul(builder.fmul(tail, t), emit_exp(builder, square))
+    return builder.select(_negative(builder, x), tail, builder.fsub(one, tail))
+
+
+exp = define("vector", emit_exp, "vector")

@@ -1,0 +1,20 @@
+"""A process that compiles for another: a line names a source, the answer is its object."""
+
+import importlib
+import json
+import sys
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    answers = sys.stdout.buffer
+    sys.stdout = sys.stderr
+    for line in sys.stdin:
+        module, name, arguments = json.loads(line)
+        content = getattr(importlib.import_module(module), name)(*arguments).compile()
+        answers.write(f"{len(content)}\n".encode() + content)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""One C99 header that holds a trained network: constants, loops and two functions to call."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import fastcnn
+from fastcnn.errors import ConfigurationError
+from fastcnn.files import atomic_write
+from fastcnn.interop.c.float_code import float_code
+from fastcnn.interop.c.integer_code import integer_code
+from fastcnn.interop.c.plan import Plan, make_plan
+from fastcnn.interop.c.quantise import IntegerNetwork, quantise
+from fastcnn.layers import Model
+
+#: C's own words, which no identifier may be.
+RESERVED = """
+auto break case char const continue default do double else enum extern float for goto if inline int
+long main register restrict return short signed sizeof static struct switch typedef union unsigned
+void volatile while
+"""
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class CExport:
+    """What was written.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        With which the file's identifiers begin.
+    flash : int
+        Bytes of constants.
+    ram : int
+        Bytes of working memory.
+    integers : IntegerNetwork or None
+        The network in 8-bit integers: its ``outputs`` are those of the file, bit for bit.
+    """
+
+    path: Path
+    name: str
+    flash: int
+    ram: int
+    integers: IntegerNetwork | None = None
+
+
+def export_c(
+    model: Model,
+    path: str | Path,
+    *,
+    name: str | None = None,
+    classes: Sequence[str] | None = None,
+    is_classifier: bool = True,
+    calibration: np.ndarray | None = None,
+) -> CExport:
+    """Write a network as one C99 file that includes nothing but the standard library.
+
+    The file has ``int NAME_predict(const float *sample, float *probabilities)`` and, where the
+    model's preprocessing says what a byte means, ``NAME_predict_bytes``. Both apply the
+    preprocessing; both return the most probable class. Batch normalisation is folded into the
+    layers before it; memory is planned when the file is written, and nothing is allocated.
+
+    Parameters
+    ----------
+    model : Model
+        With a known input shape. Not changed.
+    path : path
+        File to write, such as ``net.h``.
+    name : str, optional
+        A C identifier; by default the file's name.
+    classes : sequence of str, optional
+        Names of the classes, for a table in the file.
+    is_classifier : bool
+        Whether the outputs are logits; otherwise they are given as they are.
+    calibration : ndarray, shape (N, ...), optional
+        Some hundred training samples. Given these, the network computes in 8-bit integers, whose
+        scales are chosen by what these samples give.
+
+    Returns
+    -------
+    CExport
+        Sizes of constants and working memory, and the network in integers.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``name`` is not an identifier, or a layer cannot be computed one sample at a time.
+    ShapeError
+        If the model's input shape is not known.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    name = _checked_name(path.stem if name is None else name, given=name is not None)
+    preprocessing = model.preprocessing
+    in_memory = preprocessing.takes_bytes or not preprocessing.is_identity
+    plan = make_plan(model, input_in_memory=in_memory or calibration is not None)
+    if classes is not None and len(classes) != plan.steps[-1].size:
+        raise ConfigurationError(
+            f"classes: the network has {plan.steps[-1].size} outputs, got {len(classes)} names"
+        )
+    is_classifier = is_classifier and len(plan.output_shape) == 1 and plan.output_shape[0] > 1
+    if calibration is None:
+        integers, ram = None, FLOAT_BYTES * plan.memory
+        code = float_code(plan, name, preprocessing, is_classifier)
+        keys = {key for step in plan.steps for key in step.node.parameters.values()}
+        flash = FLOAT_BYTES * sum(plan.state[key].size for key in keys)
+    else:
+        integers, ram = quantise(model, plan, calibration), plan.memory
+        code, flash = integer_code(integers, name, is_classifier)
+    kind = "single precision" if integers is None else "8-bit integers"
+    facts = (
+        f"In {kind}. Constants: {flash:,} bytes. Working memory: {ram:,} bytes.",
+        f"Conversion of a sample: {preprocessing.describe()}.",
+    )
+    atomic_write(path, _file(plan, name, code, classes, facts).encode())
+    return CExport(path, name, flash, ram, integers)
+
+
+def _checked_name(name: str, *, given: bool) -> str:
+    if not given:
+        name = re.sub(r"\W", "_", name, flags=re.ASCII)
+        name = f"net_{name}" if not name or name[0].isdigit() or name in RESERVED.split() else name
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name in RESERVED.split():
+        raise ConfigurationError(f"name must be a C identifier, got {name!r}")
+    return name
+
+
+def _file(
+    plan: Plan, name: str, code: str, classes: Sequence[str] | None, facts: Sequence[str]
+) -> str:
+    upper = name.upper()
+    rows = [
+        f" *   {step.node.name:<24} {step.node.operation:<20} {step.node.output_shape}"
+        for step in plan.steps
+    ]
+    shape = " x ".join(map(str, plan.input_shape))
+    outputs = plan.steps[-1].size
+    names = []
+    if classes is not None:
+        quoted = ",\n        ".join(_quoted(label) for label in classes)
+        names = [
+            "",
+            "/* The name of a class. */",
+            f"static inline const char *{name}_class(int index) {{",
+            f"    static const char *const names[{outputs}] = {{\n        {quoted}\n    }};",
+            "    return names[index];\n}",
+        ]
+    return "\n".join(
+        (
+            "/*",
+            f" * A network of fastcnn {fastcnn.__version__}, for samples of shape {shape}.",
+            *(f" * {fact}" for fact in facts),
+            " *",
+            f' *   #include "{name}.h"',
+            f" *   float outputs[{upper}_OUTPUT_SIZE];",
+            f" *   int best = {name}_predict(sample, outputs);",
+            " *",
+            *rows,
+            " */",
+            f"#ifndef {upper}_H",
+            f"#define {upper}_H",
+            "",
+            f"#define {upper}_INPUT_SIZE {plan.input_size}",
+            f"#define {upper}_OUTPUT_SIZE {outputs}",
+            f"#define {upper}_MEMORY_SIZE {plan.memory}",
+            "",
+            code,
+            *names,
+            "",
+            "#endif",
+            "",
+        )
+    )
+
+
+def _quoted(text: str) -> str:
+    """A C string; what is not plain ASCII as octal bytes of UTF-8."""
+    letters = [
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '\\"?' else f"\\{byte:03o}"
+        for byte in text.encode()
+    ]
+    return '"' + "".join(letters) + '"'

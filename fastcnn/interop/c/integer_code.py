@@ -1,0 +1,365 @@
+"""A network in 8-bit integers as one C99 file."""
+
+from math import prod
+from textwrap import fill, indent
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT
+from fastcnn.interop.c.expression import number
+from fastcnn.interop.c.float_code import LOOPS as FLOAT_LOOPS
+from fastcnn.interop.c.float_code import geometry, identifier
+from fastcnn.interop.c.plan import WEIGHTED
+from fastcnn.interop.c.quantise import (
+    ADD_BITS,
+    HIGH,
+    LOW,
+    IntegerNetwork,
+    IntegerStep,
+    byte_tables,
+)
+
+LOOPS = {
+    "clamp": """
+static inline int8_t {name}_clamp(int64_t x, int low, int high) {{
+    return (int8_t)(x < low ? low : x > high ? high : x);
+}}
+
+/* x / 2**shift, rounded to nearest, halves up. */
+static inline int64_t {name}_shifted(int64_t x, int shift) {{
+    const int64_t unit = (int64_t)1 << shift;
+    x += unit / 2;
+    return x >= 0 ? x / unit : -((unit - 1 - x) / unit);
+}}""",
+    "conv2d": """
+/* The sum of one output's products; g as in conv2d. */
+static inline int32_t {name}_conv2d_sum(
+    const int8_t *x, const int8_t *w, const int *g, int zero, int o, int i, int j
+) {{
+    const int inputs = g[0] / g[14], first = o / (g[3] / g[14]) * inputs;
+    int32_t sum = 0;
+    for (int k = 0; k < g[6]; k++) {{
+        const int h = i * g[8] - g[10] + k * g[12];
+        if (h < 0 || h >= g[1]) continue;
+        for (int l = 0; l < g[7]; l++) {{
+            const int v = j * g[9] - g[11] + l * g[13];
+            if (v < 0 || v >= g[2]) continue;
+            for (int c = 0; c < inputs; c++) {{
+                sum += (x[((first + c) * g[1] + h) * g[2] + v] - zero) *
+                       w[((o * inputs + c) * g[6] + k) * g[7] + l];
+            }}
+        }}
+    }}
+    return sum;
+}}""",
+    "conv_transpose2d": """
+/* The sum of one output's products: the inputs whose kernels reach it. */
+static inline int32_t {name}_conv_transpose2d_sum(
+    const int8_t *x, const int8_t *w, const int *g, int zero, int o, int i, int j
+) {{
+    const int inputs = g[0] / g[14], first = o / (g[3] / g[14]) * inputs;
+    int32_t sum = 0;
+    for (int k = 0; k < g[6]; k++) {{
+        const int h = i + g[10] - k * g[12];
+        if (h < 0 || h % g[8] || h / g[8] >= g[1]) continue;
+        for (int l = 0; l < g[7]; l++) {{
+            const int v = j + g[11] - l * g[13];
+            if (v < 0 || v % g[9] || v / g[9] >= g[2]) continue;
+            for (int c = 0; c < inputs; c++) {{
+                sum += (x[((first + c) * g[1] + h / g[8]) * g[2] + v / g[9]] - zero) *
+                       w[((o * inputs + c) * g[6] + k) * g[7] + l];
+            }}
+        }}
+    }}
+    return sum;
+}}""",
+    "linear": """
+static inline int32_t {name}_linear_sum(
+    const int8_t *x, const int8_t *w, int inputs, int zero, int o
+) {{
+    int32_t sum = 0;
+    for (int i = 0; i < inputs; i++) sum += (x[i] - zero) * w[o * inputs + i];
+    return sum;
+}}""",
+    "max_pool2d": """
+static inline void {name}_max_pool2d(const int8_t *x, int8_t *y, const int *g) {{
+    /* g: channels, height, width, output height, output width, kernel 2, stride 2, padding 2 */
+    for (int c = 0; c < g[0]; c++) {{
+        for (int i = 0; i < g[3]; i++) {{
+            for (int j = 0; j < g[4]; j++) {{
+                int8_t best = -128;
+                for (int k = 0; k < g[5]; k++) {{
+                    for (int l = 0; l < g[6]; l++) {{
+                        const int h = i * g[7] - g[9] + k, w = j * g[8] - g[10] + l;
+                        if (h < 0 || h >= g[1] || w < 0 || w >= g[2]) continue;
+                        const int8_t value = x[(c * g[1] + h) * g[2] + w];
+                        if (value > best) best = value;
+                    }}
+                }}
+                y[(c * g[3] + i) * g[4] + j] = best;
+            }}
+        }}
+    }}
+}}""",
+    "mean": """
+/* The mean of a window, rounded to nearest, halves up. */
+static inline int8_t {name}_mean(
+    const int8_t *x, int width, int top, int bottom, int left, int right, int count, int zero
+) {{
+    int32_t sum = 0;
+    for (int h = top; h < bottom; h++) {{
+        for (int w = left; w < right; w++) sum += x[h * width + w] - zero;
+    }}
+    const int32_t twice = 2 * sum + count, unit = 2 * count;
+    const int32_t mean = twice >= 0 ? twice / unit : -((unit - 1 - twice) / unit);
+    return {name}_clamp(zero + mean, -128, 127);
+}}""",
+    "avg_pool2d": """
+static inline void {name}_avg_pool2d(const int8_t *x, int8_t *y, const int *g, int zero) {{
+    for (int c = 0; c < g[0]; c++) {{
+        for (int i = 0; i < g[3]; i++) {{
+            for (int j = 0; j < g[4]; j++) {{
+                const int t = i * g[7] - g[9], l = j * g[8] - g[10];
+                const int b = t + g[5], r = l + g[6];
+                const int top = t < 0 ? 0 : t, left = l < 0 ? 0 : l;
+                const int bottom = b > g[1] ? g[1] : b, right = r > g[2] ? g[2] : r;
+                const int count = g[11] ? g[5] * g[6] : (bottom - top) * (right - left);
+                y[(c * g[3] + i) * g[4] + j] = {name}_mean(
+                    x + c * g[1] * g[2], g[2], top, bottom, left, right, count, zero);
+            }}
+        }}
+    }}
+}}""",
+    "adaptive_avg_pool2d": """
+static inline void {name}_adaptive_avg_pool2d(const int8_t *x, int8_t *y, const int *g, int zero) {{
+    for (int c = 0; c < g[0]; c++) {{
+        for (int i = 0; i < g[3]; i++) {{
+            const int top = i * g[1] / g[3], bottom = ((i + 1) * g[1] + g[3] - 1) / g[3];
+            for (int j = 0; j < g[4]; j++) {{
+                const int left = j * g[2] / g[4], right = ((j + 1) * g[2] + g[4] - 1) / g[4];
+                y[(c * g[3] + i) * g[4] + j] = {name}_mean(
+                    x + c * g[1] * g[2], g[2], top, bottom, left, right,
+                    (bottom - top) * (right - left), zero);
+            }}
+        }}
+    }}
+}}""",
+}
+
+
+class _Writer:
+    """Collects constants, the loops that are needed, and their bytes."""
+
+    def __init__(self, network: IntegerNetwork, name: str) -> None:
+        self.network = network
+        self.name = name
+        self.constants: list[str] = []
+        self.kinds: dict[str, None] = {"clamp": None}
+        self.flash = 0
+
+    def array(self, label: str, kind: str, values: np.ndarray) -> str:
+        """Add a constant array; returns its name."""
+        full = f"{self.name}_{identifier(label)}"
+        text = ", ".join(
+            number(value) if kind == "float" else str(int(value)) for value in values.reshape(-1)
+        )
+        lines = fill(text, 96, break_long_words=False, break_on_hyphens=False)
+        body = indent(lines, "    ")
+        self.constants.append(f"static const {kind} {full}[{values.size}] = {{\n{body}\n}};")
+        self.flash += values.size * {"int8_t": 1, "uint8_t": 1}.get(kind, 4)
+        return full
+
+
+def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> tuple[str, int]:
+    """The constants and functions of a network in integers, and the bytes of the constants.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+    name : str
+        A C identifier, with which all others begin.
+    is_classifier : bool
+        Whether the outputs are logits, of which the softmax is given.
+    """
+    writer = _Writer(network, name)
+    body = "\n".join(
+        _call(writer, index, step) for index, step in enumerate(network.steps) if step is not None
+    )
+    conversions = _conversions(writer, is_classifier)
+    loops = [LOOPS[kind].format(name=name) for kind in LOOPS if kind in writer.kinds]
+    if is_classifier:
+        loops.append(FLOAT_LOOPS["softmax"].format(name=name))
+    run = _run(writer, body, is_classifier)
+    parts = ("#include <math.h>\n#include <stdint.h>\n", *writer.constants, *loops, run)
+    return "\n".join((*parts, conversions)), writer.flash
+
+
+def _place(network: IntegerNetwork, source: int) -> str:
+    offset = network.plan.input_offset if source == INPUT else network.plan.offsets[source]
+    return f"memory + {offset}"
+
+
+def _zero(network: IntegerNetwork, source: int) -> int:
+    if source == INPUT:
+        return network.input_scale.zero
+    step = network.steps[source]
+    if step is None:
+        return _zero(network, source - 1)
+    return step.scale.zero
+
+
+def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
+    network, name, node, kind = writer.network, writer.name, step.node, step.node.operation
+    shape = " x ".join(map(str, node.output_shape))
+    title = f"    /* {node.name}: {kind} to {shape} */"
+    x, *others = (_place(network, source) for source in step.inputs)
+    zero, *other_zeros = (_zero(network, source) for source in step.inputs)
+    y = f"memory + {network.plan.offsets[index]}"
+    size, arrays = prod(node.output_shape), step.arrays
+    lines = [f"const int8_t *x = {x};"]
+    if not step.gives_floats:
+        lines.append(f"int8_t *y = {y};")
+    if kind in WEIGHTED:
+        writer.kinds[kind] = None
+        lines += _weighted(writer, step, zero)
+    elif kind == "add":
+        total = " + ".join(
+            f"({int(factor)} * (int64_t)({place}[i] - {z}))"
+            for place, z, factor in zip(
+                ["x", *(f"({other})" for other in others)],
+                [zero, *other_zeros],
+                arrays["factor"],
+                strict=True,
+            )
+        )
+        scaled = f"{name}_shifted({total}, {ADD_BITS}) + {step.scale.zero}"
+        lines.append(
+            f"for (int i = 0; i < {size}; i++) "
+            f"y[i] = {name}_clamp({scaled}, {step.low}, {step.high});"
+        )
+    elif "table" in arrays:
+        rows = len(arrays["table"])
+        table = writer.array(f"{node.name}.table", "int8_t", arrays["table"])
+        row = f"i / {size // rows} * 256 + " if rows > 1 else ""
+        lines.append(f"for (int i = 0; i < {size}; i++) y[i] = {table}[{row}x[i] + 128];")
+    else:
+        writer.kinds[kind] = None
+        if kind != "max_pool2d":
+            writer.kinds["mean"] = None
+        sizes = ", ".join(map(str, geometry(network.plan, node)))
+        lines.append(f"static const int g[] = {{{sizes}}};")
+        tail = "" if kind == "max_pool2d" else f", {zero}"
+        lines.append(f"{name}_{kind}(x, y, g{tail});")
+    return f"{title}\n    {{\n{indent(chr(10).join(lines), ' ' * 8)}\n    }}"
+
+
+def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
+    """Loops over the outputs of a layer with weights."""
+    name, node, arrays = writer.name, step.node, step.arrays
+    weight = writer.array(f"{node.name}.weight", "int8_t", arrays["weight"])
+    bias = writer.array(f"{node.name}.bias", "int32_t", arrays["bias"])
+    if step.gives_floats:
+        unit = writer.array(f"{node.name}.unit", "float", arrays["unit"])
+        store = f"outputs[at] = (float)(sum + {bias}[o]) * {unit}[o];"
+    else:
+        multiplier = writer.array(f"{node.name}.multiplier", "int32_t", arrays["multiplier"])
+        shift = writer.array(f"{node.name}.shift", "uint8_t", arrays["shift"])
+        scaled = (
+            f"{name}_shifted((int64_t)(sum + {bias}[o]) * {multiplier}[o], {shift}[o])"
+            f" + {step.scale.zero}"
+        )
+        store = f"y[at] = {name}_clamp({scaled}, {step.low}, {step.high});"
+    if node.operation == "linear":
+        outputs, inputs = arrays["weight"].shape
+        return [
+            f"for (int o = 0; o < {outputs}; o++) {{",
+            f"    const int32_t sum = {name}_linear_sum(x, {weight}, {inputs}, {zero}, o);",
+            "    const int at = o;",
+            f"    {store}",
+            "}",
+        ]
+    outputs, rows, columns = node.output_shape
+    sizes = ", ".join(map(str, geometry(writer.network.plan, node)))
+    return [
+        f"static const int g[] = {{{sizes}}};",
+        f"for (int at = 0; at < {outputs * rows * columns}; at++) {{",
+        f"    const int o = at / {rows * columns}, i = at / {columns} % {rows};",
+        f"    const int32_t sum = {name}_{node.operation}_sum(",
+        f"        x, {weight}, g, {zero}, o, i, at % {columns});",
+        f"    {store}",
+        "}",
+    ]
+
+
+def _run(writer: _Writer, body: str, is_classifier: bool) -> str:
+    network, name = writer.network, writer.name
+    last = len(network.steps) - 1
+    outputs = network.plan.steps[-1].size
+    while network.steps[last] is None:
+        last -= 1
+    final = network.steps[last]
+    assert final is not None
+    finish = f"return {name}_softmax(outputs, {outputs});" if is_classifier else "return 0;"
+    copy = ""
+    if not final.gives_floats:
+        place = f"(memory + {network.plan.offsets[-1]})[i]"
+        scale = number(final.scale.scale)
+        copy = (
+            f"    for (int i = 0; i < {outputs}; i++) "
+            f"outputs[i] = {scale} * (float)({place} - {final.scale.zero});\n"
+        )
+    return f"""
+/* Everything after the conversion of the sample. */
+static inline int {name}_run(float *outputs, int8_t *memory) {{
+{body}
+{copy}    {finish}
+}}
+
+/* The working memory: one for all calls, so that only one thread at a time may predict. */
+static inline int8_t *{name}_memory(void) {{
+    static int8_t memory[{name.upper()}_MEMORY_SIZE];
+    return memory;
+}}"""
+
+
+def _conversions(writer: _Writer, is_classifier: bool) -> str:
+    """The functions that a program calls."""
+    network, name = writer.network, writer.name
+    plan, scale = network.plan, network.input_scale
+    preprocessing = network.model.preprocessing
+    factors = list(zip(*preprocessing.factors(False, plan.channels), strict=True))
+    each = plan.input_size // plan.channels
+    if len(set(factors)) == 1:
+        each, factors = plan.input_size, factors[:1]
+    at = f"memory[{plan.input_offset} + i]"
+    lines = []
+    for channel, (factor, summand) in enumerate(factors):
+        value = f"(sample[i] * {number(factor)} + {number(summand)})"
+        value = f"rintf({value} * {number(1.0 / scale.scale)})"
+        # Numbers outside of the range of an integer are bounded before they become one.
+        bounded = f"fmaxf(fminf({value}, 1e4f), -1e4f)"
+        stored = f"{name}_clamp((int64_t){bounded} + {scale.zero}, {LOW}, {HIGH})"
+        first, last = channel * each, (channel + 1) * each
+        lines.append(f"    for (int i = {first}; i < {last}; i++) {at} = {stored};\n")
+    upper, result = name.upper(), "probabilities" if is_classifier else "outputs"
+    text = f"""
+/* sample: {upper}_INPUT_SIZE numbers, channel by channel, row by row; {result}:
+   {upper}_OUTPUT_SIZE numbers. Returns the most probable class, or 0 for other networks. */
+static inline int {name}_predict(const float *sample, float *{result}) {{
+    int8_t *memory = {name}_memory();
+{"".join(lines)}    return {name}_run({result}, memory);
+}}"""
+    if not preprocessing.takes_bytes:
+        return text
+    tables = byte_tables(network)
+    tables = tables[:1] if (tables == tables[0]).all() else tables
+    table = writer.array("bytes", "int8_t", tables)
+    row = f"i / {plan.input_size // len(tables)} * 256 + " if len(tables) > 1 else ""
+    return f"""{text}
+
+/* The same for bytes, such as grey values of 0 to 255. */
+static inline int {name}_predict_bytes(const uint8_t *sample, float *{result}) {{
+    int8_t *memory = {name}_memory();
+    for (int i = 0; i < {plan.input_size}; i++) {at} = {table}[{row}sample[i]];
+    return {name}_run({result}, memory);
+}}"""

@@ -1,0 +1,224 @@
+"""What a network computes for one sample, step by step, and where each array lies."""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Model
+from fastcnn.operations import OPERATIONS, Elementwise
+
+#: Operations that change no number outside training.
+PASSED_ON = ("flatten", "dropout", "dropout2d")
+WEIGHTED = ("conv2d", "conv_transpose2d", "linear")
+POOLING = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation on one sample.
+
+    Attributes
+    ----------
+    node : Node
+    inputs : tuple of int
+        Indices of the steps that it reads; :data:`INPUT` is the sample.
+    in_place : bool
+        Whether it writes its output over its first input.
+    """
+
+    node: Node
+    inputs: tuple[int, ...]
+    in_place: bool
+
+    @property
+    def size(self) -> int:
+        """Elements of the output."""
+        return prod(self.node.output_shape)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network's steps and where their outputs lie.
+
+    Attributes
+    ----------
+    input_shape : tuple of int
+        Of a sample.
+    steps : tuple of Step
+    offsets : tuple of int
+        Where each step's output begins in the working memory, in elements.
+    input_offset : int or None
+        Where a converted sample begins in it, if there is room for one.
+    memory : int
+        Elements of the working memory.
+    state : dict of str to ndarray
+        Parameters by key.
+    """
+
+    input_shape: tuple[int, ...]
+    steps: tuple[Step, ...]
+    offsets: tuple[int, ...]
+    input_offset: int | None
+    memory: int
+    state: dict[str, np.ndarray]
+
+    @property
+    def input_size(self) -> int:
+        """Elements of the sample."""
+        return prod(self.input_shape)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the sample."""
+        return self.input_shape[0]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of one output."""
+        return self.steps[-1].node.output_shape
+
+
+def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
+    """The steps of a model's inference, batch normalisation folded where it can be.
+
+    Parameters
+    ----------
+    model : Model
+        With a known input shape. Not changed.
+    input_in_memory : bool
+        Whether the working memory holds a converted copy of the sample.
+
+    Raises
+    ------
+    ConfigurationError
+        If a layer cannot be computed one sample at a time.
+    ShapeError
+        If the model's input shape is not known.
+    """
+    folded = model.fold_batch_norm()
+    graph = folded.graph()
+    for node in graph.nodes:
+        if OPERATIONS[node.operation].normalises and not node.buffers:
+            raise ConfigurationError(
+                f"layer {node.name!r} needs the statistics of a batch: one sample alone has none "
+                "(track_running_stats=False)"
+            )
+    steps = _steps(graph)
+    if not steps:
+        raise ConfigurationError("the network changes no number: there is nothing to export")
+    input_size = prod(graph.input_shape)
+    sizes, lives = _lives(steps, input_size if input_in_memory else 0)
+    places = _place(sizes, lives)
+    offsets = [0] * len(steps)
+    for index, step in enumerate(steps):
+        if not step.in_place:
+            offsets[index] = places[index]
+        elif step.inputs[0] == INPUT:
+            offsets[index] = places[INPUT]
+        else:
+            offsets[index] = offsets[step.inputs[0]]
+    memory = max(places[key] + sizes[key] for key in sizes)
+    state = {key: np.asarray(value, np.float64) for key, value in folded.state_dict().items()}
+    return Plan(
+        graph.input_shape,
+        tuple(steps),
+        tuple(offsets),
+        places[INPUT] if input_in_memory else None,
+        memory,
+        state,
+    )
+
+
+def _steps(graph: Graph) -> list[Step]:
+    """The nodes that change a number, each reading the steps before it."""
+    step_of: dict[int, int] = {INPUT: INPUT}
+    readers = graph.consumers()
+
+    def read_once(node: int) -> bool:
+        """Whether nobody but one reader needs a node's numbers, also through those passed on."""
+        following = readers[node]
+        if len(following) != 1:
+            return False
+        before = graph.nodes[node].inputs[0] if node != INPUT else None
+        if before is None or graph.nodes[node].operation not in PASSED_ON:
+            return True
+        return read_once(before)
+
+    steps: list[Step] = []
+    for index, node in enumerate(graph.nodes):
+        inputs = tuple(step_of[source] for source in node.inputs)
+        if node.operation in PASSED_ON:
+            step_of[index] = inputs[0]
+            continue
+        keeps_shape = node.operation == "batch_norm" or isinstance(
+            OPERATIONS[node.operation], Elementwise
+        )
+        source = node.inputs[0]
+        # The caller's sample is not ours to change.
+        in_place = keeps_shape and inputs[0] != INPUT and read_once(source)
+        in_place = in_place or (
+            node.operation == "add" and inputs[0] not in (INPUT, inputs[1]) and read_once(source)
+        )
+        step_of[index] = len(steps)
+        steps.append(Step(node, inputs, in_place))
+    return steps
+
+
+def _lives(steps: list[Step], input_size: int) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
+    """Sizes of the arrays, and the first and the last step during which each is needed."""
+    owner = {INPUT: INPUT}
+    sizes: dict[int, int] = {}
+    lives: dict[int, tuple[int, int]] = {}
+    if input_size:
+        sizes[INPUT], lives[INPUT] = input_size, (-1, -1)
+    for index, step in enumerate(steps):
+        for source in step.inputs:
+            key = owner[source]
+            if key in lives:
+                lives[key] = (lives[key][0], index)
+        if step.in_place:
+            owner[index] = owner[step.inputs[0]]
+            lives[owner[index]] = (lives[owner[index]][0], index)
+        else:
+            owner[index] = index
+            sizes[index], lives[index] = step.size, (index, index)
+    last = owner[len(steps) - 1]
+    lives[last] = (lives[last][0], len(steps))
+    return sizes, lives
+
+
+def _place(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> dict[int, int]:
+    """An offset for each array, so that arrays which are needed together do not overlap.
+
+    The largest first, each into the lowest gap that holds it: Pisarchyk and Lee, "Efficient Memory
+    Management for Deep Neural Net Inference", arXiv:2001.03288.
+    """
+    places: dict[int, int] = {}
+    for key in sorted(sizes, key=lambda key: (-sizes[key], key)):
+        taken = sorted(
+            (places[other], places[other] + sizes[other])
+            for other in places
+            if lives[other][0] <= lives[key][1] and lives[key][0] <= lives[other][1]
+        )
+        offset = 0
+        for begin, end in taken:
+            if offset + sizes[key] <= begin:
+                break
+            offset = max(offset, end)
+        places[key] = offset
+    return places
+
+
+def scale_and_shift(plan: Plan, node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """What a batch normalisation multiplies each channel by and adds to it."""
+    mean = plan.state[node.buffers["running_mean"]]
+    scale = 1.0 / np.sqrt(plan.state[node.buffers["running_var"]] + node.arguments["eps"])
+    shift = np.zeros_like(mean)
+    if "weight" in node.parameters:
+        scale = scale * plan.state[node.parameters["weight"]]
+    if "bias" in node.parameters:
+        shift = plan.state[node.parameters["bias"]]
+    return scale, shift - mean * scale

@@ -1,0 +1,412 @@
+"""A network in 8-bit integers: its steps, their constants, and the same arithmetic in numpy.
+
+Activations are ``scale * (q - zero)`` with q in -128..127, one scale and zero for a map; weights
+are ``scale[o] * q`` with q in -127..127, a scale for each output channel. Products are summed in
+32-bit integers and brought to the scale of the output by a multiplication in 64-bit integers and a
+shift: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv:1712.05877. A function of each element is a table of its
+256 values.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import im2col
+from fastcnn.backends.graph import INPUT, Node
+from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.interop.c.plan import POOLING, WEIGHTED, Plan, scale_and_shift
+from fastcnn.layers import Model
+from fastcnn.operations import OPERATIONS, Elementwise
+
+LOW, HIGH = -128, 127
+#: Bits behind the point of the factors of a sum.
+ADD_BITS = 20
+#: Most samples that are looked at together.
+CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What an 8-bit number means: ``scale * (q - zero)``."""
+
+    scale: float
+    zero: int
+
+    @classmethod
+    def of_range(cls, low: float, high: float) -> "Scale":
+        """The finest that covers a range; 0 is one of its numbers exactly."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = (high - low) / (HIGH - LOW) if high > low else 1.0
+        return cls(float(np.float32(scale)), int(np.clip(round(LOW - low / scale), LOW, HIGH)))
+
+    def quantise(self, values: np.ndarray) -> np.ndarray:
+        """The nearest 8-bit numbers, as int64."""
+        inverse = np.float32(1.0 / self.scale)
+        nearest = np.rint(np.asarray(values, np.float32) * inverse).astype(np.float64)
+        return np.clip(nearest + self.zero, LOW, HIGH).astype(np.int64)
+
+    def real(self, quantised: np.ndarray) -> np.ndarray:
+        """The numbers that 8-bit numbers mean, in float64."""
+        return self.scale * (np.asarray(quantised, np.float64) - self.zero)
+
+
+@dataclass(frozen=True)
+class IntegerStep:
+    """One step in integers.
+
+    Attributes
+    ----------
+    node : Node
+    inputs : tuple of int
+    scale : Scale
+        Of the output.
+    low, high : int
+        Bounds of the output: those of a ReLU that is part of the step.
+    arrays : dict of str to ndarray
+        ``weight``, ``bias``, ``multiplier``, ``shift``; ``table``; or ``factor``.
+    gives_floats : bool
+        Whether the output is in floats: the last layer with weights gives the network's outputs.
+    """
+
+    node: Node
+    inputs: tuple[int, ...]
+    scale: Scale
+    low: int = LOW
+    high: int = HIGH
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    gives_floats: bool = False
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """A network in 8-bit integers.
+
+    Attributes
+    ----------
+    plan : Plan
+        The float network; offsets and sizes are the same, in bytes.
+    input_scale : Scale
+    steps : tuple of IntegerStep or None
+        One for each step of the plan; None where an earlier one did its work.
+    """
+
+    plan: Plan
+    model: Model
+    input_scale: Scale
+    steps: tuple[IntegerStep | None, ...]
+
+    def outputs(self, samples: np.ndarray) -> np.ndarray:
+        """The network's outputs in float32, by the arithmetic of the C code, bit for bit.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (N, ...)
+            As the C functions take them: floats or bytes, before the preprocessing.
+        """
+        return np.concatenate(
+            [self._run(samples[start : start + CHUNK]) for start in range(0, len(samples), CHUNK)]
+        )
+
+    def _run(self, samples: np.ndarray) -> np.ndarray:
+        made: dict[int, np.ndarray] = {INPUT: self._input(samples)}
+        scales = {INPUT: self.input_scale}
+        last = 0
+        for index, step in enumerate(self.steps):
+            if step is None:
+                made[index], scales[index] = made[index - 1], scales[index - 1]
+            else:
+                inputs = [made[source] for source in step.inputs]
+                zeros = [scales[source].zero for source in step.inputs]
+                made[index] = _compute(step, inputs, zeros)
+                scales[index] = step.scale
+            last = index
+        if made[last].dtype == np.float32:
+            return made[last]
+        scale = scales[last]
+        return np.float32(scale.scale) * (made[last] - scale.zero).astype(np.float32)
+
+    def _input(self, samples: np.ndarray) -> np.ndarray:
+        if samples.dtype == np.uint8:
+            tables = byte_tables(self)
+            rows = np.arange(len(tables)).reshape(1, -1, *(1,) * (samples.ndim - 2))
+            return tables[rows, samples]
+        factor, summand = (
+            part.astype(np.float32).reshape(1, -1, *(1,) * (samples.ndim - 2))
+            for part in self.model.preprocessing.factors(False, samples.shape[1])
+        )
+        return self.input_scale.quantise(samples.astype(np.float32) * factor + summand)
+
+
+def byte_tables(network: IntegerNetwork) -> np.ndarray:
+    """What each byte becomes in each channel of a sample."""
+    channels = network.plan.channels
+    values = np.tile(np.arange(256, dtype=np.uint8), (channels, 1))
+    converted = network.model.preprocessing.apply(values.T.reshape(256, channels, 1, 1))
+    return network.input_scale.quantise(converted[:, :, 0, 0].T)
+
+
+def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
+    """Choose scales by what samples give, and turn weights into integers.
+
+    Parameters
+    ----------
+    model : Model
+        The network that ``plan`` is of; its preprocessing is applied to ``samples``.
+    plan : Plan
+    samples : ndarray, shape (N, ...)
+        Some hundred training samples, as the model takes them.
+
+    Raises
+    ------
+    ConfigurationError
+        If a layer has no integer arithmetic.
+    DataError
+        If there are no samples, or the network gives numbers that are not finite.
+    """
+    if len(samples) == 0:
+        raise DataError("quantisation needs samples to choose scales by, got none")
+    ranges = _ranges(model, plan, samples)
+    scales = {key: Scale.of_range(*bounds) for key, bounds in ranges.items()}
+    steps: list[IntegerStep | None] = []
+    for index, step in enumerate(plan.steps):
+        kind = step.node.operation
+        if _joins(plan, index):
+            steps.append(None)
+            continue
+        following = _joins(plan, index + 1)
+        scale = scales[index + 1 if following else index]
+        low, high = _bounds(plan.steps[index + 1].node, scale) if following else (LOW, HIGH)
+        if kind in POOLING:
+            # A maximum or mean of numbers of one scale has that scale.
+            scale = scales[index] = scales[step.inputs[0]]
+        is_last = index == len(plan.steps) - 1
+        given = [scales[source] for source in step.inputs]
+        arrays = _arrays(plan, step.node, given, scale, gives_floats=is_last)
+        floats = is_last and kind in WEIGHTED
+        steps.append(IntegerStep(step.node, step.inputs, scale, low, high, arrays, floats))
+        scales[index] = scale
+    return IntegerNetwork(plan, model, scales[INPUT], tuple(steps))
+
+
+def _joins(plan: Plan, index: int) -> bool:
+    """Whether a step is a ReLU that the step before it takes over, as bounds of its output."""
+    if not 0 < index < len(plan.steps):
+        return False
+    step, before = plan.steps[index], plan.steps[index - 1]
+    return (
+        step.node.operation in ("relu", "relu6")
+        and step.in_place
+        and step.inputs == (index - 1,)
+        and before.node.operation in (*WEIGHTED, "add")
+    )
+
+
+def _bounds(relu: Node, scale: Scale) -> tuple[int, int]:
+    if relu.operation == "relu":
+        return max(scale.zero, LOW), HIGH
+    return max(scale.zero, LOW), int(min(scale.zero + round(6.0 / scale.scale), HIGH))
+
+
+def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[float, float]]:
+    """Least and greatest number of the input and of each step, over all samples."""
+    found: dict[int, tuple[float, float]] = {}
+    for start in range(0, len(samples), CHUNK):
+        part = model.preprocessing.apply(np.asarray(samples[start : start + CHUNK]))
+        values = {INPUT: part}
+        for index, step in enumerate(plan.steps):
+            inputs = [values[source] for source in step.inputs]
+            values[index] = _float_step(plan, step.node, inputs)
+        for key, value in values.items():
+            low, high = float(value.min()), float(value.max())
+            if not np.isfinite([low, high]).all():
+                raise DataError(
+                    "the network gives numbers that are not finite: nothing to scale by"
+                )
+            before = found.get(key, (low, high))
+            found[key] = (min(before[0], low), max(before[1], high))
+    return found
+
+
+def _float_step(plan: Plan, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
+    if node.operation == "linear":
+        inputs = [inputs[0].reshape(len(inputs[0]), -1)]
+    if node.operation == "batch_norm":
+        scale, shift = (
+            part.astype(np.float32).reshape(1, -1, *(1,) * (inputs[0].ndim - 2))
+            for part in scale_and_shift(plan, node)
+        )
+        return inputs[0] * scale + shift
+    record = OPERATIONS[node.operation]
+    keys = [node.parameters.get(name) for name in record.parameters]
+    parameters = [None if key is None else plan.state[key].astype(np.float32) for key in keys]
+    function: Any = getattr(im2col, node.operation)
+    return function(*inputs, *parameters, **node.arguments)
+
+
+def _arrays(
+    plan: Plan, node: Node, given: list[Scale], scale: Scale, *, gives_floats: bool
+) -> dict[str, np.ndarray]:
+    """A step's constants."""
+    if node.operation in WEIGHTED:
+        return _weights(plan, node, given[0], scale, gives_floats)
+    if node.operation == "add":
+        factors = [round(one.scale / scale.scale * 2**ADD_BITS) for one in given]
+        return {"factor": np.array(factors, np.int64)}
+    if node.operation in POOLING:
+        return {}
+    record = OPERATIONS[node.operation]
+    if node.operation == "batch_norm" or isinstance(record, Elementwise):
+        return {"table": _table(plan, node, given[0], scale)}
+    raise ConfigurationError(f"layer {node.name!r}: there is no {node.operation} in integers")
+
+
+def _weights(
+    plan: Plan, node: Node, given: Scale, scale: Scale, gives_floats: bool
+) -> dict[str, np.ndarray]:
+    """Integer weights and biases, and the factors that bring sums to the output's scale."""
+    weight = plan.state[node.parameters["weight"]]
+    if node.operation == "conv_transpose2d":
+        # (channels, outputs / groups, ...) to (outputs, channels / groups, ...), as for conv2d.
+        groups = node.arguments["groups"]
+        channels, outputs, *kernel = weight.shape
+        grouped = weight.reshape(groups, channels // groups, outputs, *kernel)
+        weight = grouped.swapaxes(1, 2).reshape(groups * outputs, channels // groups, *kernel)
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    weight_scale = np.where(largest > 0, largest, 1.0) / 127.0
+    by_output = weight_scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    arrays = {"weight": np.rint(weight / by_output).astype(np.int64)}
+    unit = given.scale * weight_scale
+    bias = np.zeros(len(weight))
+    if "bias" in node.parameters:
+        bias = plan.state[node.parameters["bias"]]
+    arrays["bias"] = np.clip(np.rint(bias / unit), -(2**30), 2**30).astype(np.int64)
+    if gives_floats:
+        return arrays | {"unit": unit.astype(np.float32)}
+    mantissa, exponent = np.frexp(unit / scale.scale)
+    multiplier = np.rint(mantissa * 2**31).astype(np.int64)
+    # 2**31 itself does not fit.
+    over = multiplier == 2**31
+    multiplier, exponent = np.where(over, 2**30, multiplier), exponent + over
+    shift = 31 - exponent.astype(np.int64)
+    # Factors below 2**-31 give 0, and those above 1 are rare but right.
+    multiplier = np.where(shift > 62, 0, multiplier)
+    return arrays | {"multiplier": multiplier, "shift": np.clip(shift, 1, 62)}
+
+
+def _table(plan: Plan, node: Node, given: Scale, scale: Scale) -> np.ndarray:
+    """The output for each of 256 inputs; a row for all channels, or one for each."""
+    x = given.real(np.arange(LOW, HIGH + 1)).astype(np.float32)
+    record = OPERATIONS[node.operation]
+    if node.operation != "batch_norm" and not record.parameters:
+        made = _float_step(plan, node, [x.reshape(1, 1, 256)])
+        return scale.quantise(made.reshape(1, 256))
+    channels = node.input_shapes[0][0]
+    rows = np.tile(x, (channels, 1)).reshape(1, channels, 256)
+    return scale.quantise(_float_step(plan, node, [rows])[0])
+
+
+def rescaled(total: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """``total * multiplier / 2**shift``, rounded to nearest, halves up."""
+    return (total * multiplier + (np.int64(1) << (shift - 1))) >> shift
+
+
+def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> np.ndarray:
+    """One step on int64 arrays."""
+    node, arrays = step.node, step.arrays
+    x = inputs[0]
+    if node.operation in WEIGHTED:
+        sums = _sums(node, arrays, x - zeros[0])
+        each = (1, -1, *(1,) * (sums.ndim - 2))
+        sums = sums + arrays["bias"].reshape(each)
+        if step.gives_floats:
+            return sums.astype(np.float32) * arrays["unit"].reshape(each)
+        scaled = rescaled(sums, arrays["multiplier"].reshape(each), arrays["shift"].reshape(each))
+    elif node.operation == "add":
+        factors = arrays["factor"]
+        total = sum(
+            (one - zero) * factor for one, zero, factor in zip(inputs, zeros, factors, strict=True)
+        )
+        scaled = (total + (1 << (ADD_BITS - 1))) >> ADD_BITS
+    elif node.operation in POOLING:
+        return _pool(node, x, zeros[0])
+    else:
+        table = arrays["table"]
+        if len(table) == 1:
+            return table[0][x - LOW]
+        rows = np.arange(len(table)).reshape(1, -1, *(1,) * (x.ndim - 2))
+        return table[rows, x - LOW]
+    return np.clip(scaled + step.scale.zero, step.low, step.high)
+
+
+def _sums(node: Node, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    # In float64, which is exact for integers below 2**53, and has a fast product of matrices.
+    weight, x = arrays["weight"].astype(np.float64), x.astype(np.float64)
+    if node.operation == "linear":
+        return (x.reshape(len(x), -1) @ weight.T).astype(np.int64)
+    a = node.arguments
+    (top, _), (left, _) = a["padding"]
+    (rows, columns), (SH, SW), (DH, DW) = node.output_shape[1:], a["stride"], a["dilation"]
+    outputs, inputs, KH, KW = weight.shape
+    groups, (H, W) = a["groups"], x.shape[2:]
+    grouped = weight.reshape(groups, outputs // groups, inputs, KH, KW)
+    by_group = x.reshape(len(x), groups, inputs, H, W)
+    transposed = node.operation == "conv_transpose2d"
+    total = np.zeros((len(x), groups, outputs // groups, rows, columns))
+    for k in range(KH):
+        for l in range(KW):
+            taps = grouped[..., k, l]
+            if transposed:
+                i, h = _pairs(H, rows, SH, k * DH - top)
+                j, w = _pairs(W, columns, SW, l * DW - left)
+            else:
+                h, i = _pairs(rows, H, SH, k * DH - top)
+                w, j = _pairs(columns, W, SW, l * DW - left)
+            part = by_group[..., i, j]
+            made = taps @ part.reshape(*part.shape[:3], -1)
+            total[..., h, w] += made.reshape(*made.shape[:3], *part.shape[3:])
+    return total.reshape(len(x), outputs, rows, columns).astype(np.int64)
+
+
+def _pairs(small: int, large: int, stride: int, shift: int) -> tuple[slice, slice]:
+    """Places of the strided side, and those ``stride * place + shift`` that exist on the other."""
+    first = max(0, -(shift // stride))
+    last = max(first, min(small, -((shift - large) // stride)))
+    start = first * stride + shift
+    return slice(first, last), slice(start, start + (last - first) * stride, stride)
+
+
+def _pool(node: Node, x: np.ndarray, zero: int) -> np.ndarray:
+    """Largest or mean of windows; means are rounded to nearest, halves up."""
+    a, (H, W), (rows, columns) = node.arguments, x.shape[2:], node.output_shape[1:]
+    made = np.zeros((*x.shape[:2], rows, columns), np.int64)
+    for i in range(rows):
+        for j in range(columns):
+            top, bottom, left, right = window(node, i, j)
+            part = x[:, :, max(top, 0) : min(bottom, H), max(left, 0) : min(right, W)]
+            if node.operation == "max_pool2d":
+                made[:, :, i, j] = part.max(axis=(2, 3))
+                continue
+            count = part.shape[2] * part.shape[3]
+            if a.get("count_include_pad"):
+                count = (bottom - top) * (right - left)
+            total = (part - zero).sum(axis=(2, 3))
+            made[:, :, i, j] = np.clip(zero + (2 * total + count) // (2 * count), LOW, HIGH)
+    return made
+
+
+def window(node: Node, i: int, j: int) -> tuple[int, int, int, int]:
+    """First row and the one after the last of a pooling window, and the same of columns."""
+    if node.operation == "adaptive_avg_pool2d":
+        (H, W), (rows, columns) = node.input_shapes[0][1:], node.output_shape[1:]
+        return (
+            i * H // rows,
+            -(-(i + 1) * H // rows),
+            j * W // columns,
+            -(-(j + 1) * W // columns),
+        )
+    a = node.arguments
+    top = i * a["stride"][0] - a["padding"][0]
+    left = j * a["stride"][1] - a["padding"][1]
+    return top, top + a["kernel_size"][0], left, left + a["kernel_size"][1]

@@ -1,0 +1,172 @@
+"""Constants of an ONNX file, whose sizes are checked before they are decoded."""
+
+import math
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+
+MOST_DIMENSIONS = 8
+#: Layers may hold so much more than the file: constants that several of them share are copied.
+MOST_COPIES, FREE_BYTES = 4, 1 << 24
+#: ONNX's numbers of types: their name, numpy's type, and the field of a tensor that holds values
+#: which are not raw bytes.
+TYPES: dict[int, tuple[str, Any, str]] = {
+    1: ("FLOAT", np.float32, "float_data"),
+    6: ("INT32", np.int32, "int32_data"),
+    7: ("INT64", np.int64, "int64_data"),
+    9: ("BOOL", np.bool_, "int32_data"),
+    10: ("FLOAT16", np.float16, "int32_data"),
+    11: ("DOUBLE", np.float64, "double_data"),
+    16: ("BFLOAT16", np.uint16, "int32_data"),
+}
+
+
+class Constants:
+    """Values that do not depend on a model's input, by name.
+
+    Parameters
+    ----------
+    tensors : iterable of onnx.TensorProto
+    folder : Path
+        Where files of weights may lie.
+    size : int
+        Bytes of the ONNX file.
+
+    Raises
+    ------
+    ConfigurationError
+        If two have one name.
+    """
+
+    def __init__(self, tensors: Iterable[Any], folder: Path, size: int) -> None:
+        self._folder = folder
+        self._room = MOST_COPIES * size + FREE_BYTES
+        self._tensors: dict[str, Any] = {}
+        self._arrays: dict[str, np.ndarray] = {}
+        for tensor in tensors:
+            if tensor.name in self._tensors:
+                raise ConfigurationError(f"two constants are called {tensor.name!r}")
+            self._tensors[tensor.name] = tensor
+
+    def names(self) -> list[str]:
+        """Names of the constants that the file lists."""
+        return list(self._tensors)
+
+    def claim(self, size: int) -> None:
+        """Note that a layer will hold so many bytes.
+
+        Raises
+        ------
+        ConfigurationError
+            If all layers together would hold much more than the file.
+        """
+        self._room -= size
+        if self._room < 0:
+            raise ConfigurationError("its layers would hold much more than the file")
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a value does not depend on the input."""
+        return name in self._tensors or name in self._arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A constant; bfloat16 becomes float32.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is none of that name, or its bytes are not those of its shape and type.
+        """
+        if name not in self._arrays:
+            if name not in self._tensors:
+                raise ConfigurationError(f"{name!r} must be a constant")
+            try:
+                self._arrays[name] = self.decode(self._tensors[name])
+            except ConfigurationError as error:
+                raise ConfigurationError(f"constant {name!r}: {error}") from None
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: np.ndarray) -> None:
+        """Note what a node that depends on constants alone makes."""
+        self._arrays[name] = value
+
+    def type_of(self, name: str) -> int:
+        """ONNX's number of a constant's type."""
+        if name in self._tensors:
+            return int(self._tensors[name].data_type)
+        dtype = self._arrays[name].dtype
+        return next((number for number, (_, kind, _) in TYPES.items() if dtype == kind), 0)
+
+    def decode(self, tensor: Any) -> np.ndarray:
+        """The array in a tensor of the file, whose size is checked first."""
+        sizes = tuple(tensor.dims)
+        if tensor.data_type not in TYPES:
+            raise ConfigurationError(f"it holds {type_name(tensor.data_type)}, which is unknown")
+        _, dtype, field = TYPES[tensor.data_type]
+        if len(sizes) > MOST_DIMENSIONS or any(size < 0 for size in sizes):
+            raise ConfigurationError(f"it has the shape {sizes[:MOST_DIMENSIONS]}")
+        count = math.prod(sizes)
+        if count == 0 and len(sizes) > 1:
+            raise ConfigurationError(f"it is empty, shape {sizes}")
+        wanted = count * np.dtype(dtype).itemsize
+        if tensor.data_location == tensor.EXTERNAL:
+            array = np.frombuffer(self._read_external(tensor, wanted), dtype)
+        elif tensor.HasField("raw_data"):
+            if len(tensor.raw_data) != wanted:
+                raise ConfigurationError(
+                    f"its shape {sizes} takes {wanted} bytes, it has {len(tensor.raw_data)}"
+                )
+            array = np.frombuffer(tensor.raw_data, dtype)
+        else:
+            values = getattr(tensor, field)
+            if len(values) != count:
+                raise ConfigurationError(
+                    f"its shape {sizes} takes {count} values, it has {len(values)}"
+                )
+            array = np.array(values)
+            if tensor.data_type in (10, 16):
+                array = array.astype(np.uint16).view(dtype)
+        if tensor.data_type == 16:
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+            dtype = np.float32
+        return array.astype(dtype, copy=False).reshape(sizes)
+
+    def _read_external(self, tensor: Any, wanted: int) -> bytes:
+        """Bytes of a file of weights, which must lie in the ONNX file's folder."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        folder = self._folder.resolve()
+        try:
+            path = (folder / location).resolve()
+            offset, length = (int(entries.get(key, value)) for key, value in
+                              (("offset", "0"), ("length", str(wanted))))  # fmt: skip
+        except (OSError, ValueError, RuntimeError):
+            raise ConfigurationError(f"it is in another file, {location!r}") from None
+        if not location or path.parent != folder:
+            raise ConfigurationError(f"its weight file {location!r} is not in the same folder")
+        try:
+            information = path.stat()
+            if not stat.S_ISREG(information.st_mode):
+                raise ConfigurationError(f"its weight file {location!r} is not a regular file")
+            if length != wanted or not 0 <= offset <= information.st_size - wanted:
+                raise ConfigurationError(
+                    f"it takes {wanted} bytes, {length} from {offset} on in {location!r}, which "
+                    f"has {information.st_size}"
+                )
+            with path.open("rb") as file:
+                file.seek(offset)
+                content = file.read(wanted)
+        except OSError as error:
+            raise ConfigurationError(
+                f"its weight file {location!r} cannot be read ({error.strerror})"
+            ) from None
+        self._room += MOST_COPIES * wanted
+        return content
+
+
+def type_name(number: int) -> str:
+    return TYPES[number][0] if number in TYPES else f"type {number}"

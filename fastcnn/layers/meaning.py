@@ -1,0 +1,78 @@
+"""What the input and the output of a model mean: kept with its weights."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastcnn.backends.graph import Shape
+from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.errors import ConfigurationError
+
+#: What a model may predict, and the name under which files say so.
+PREDICTIONS, METADATA = (None, "classes", "values", "value"), "fastcnn.predicts"
+
+
+class Meaning:
+    """The part of a model that says how samples become its input, and what its output is."""
+
+    input_shape: Shape | None
+    _preprocessing = Preprocessing()
+    _predicts: str | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How samples become what the first layer reads."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value: Preprocessing) -> None:
+        if not isinstance(value, Preprocessing):
+            raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
+        channels = len(value.mean)
+        if channels and self.input_shape is not None and channels != self.input_shape[0]:
+            raise ConfigurationError(
+                f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
+            )
+        self._preprocessing = value
+
+    @property
+    def predicts(self) -> str | None:
+        """What :meth:`predict` gives."""
+        return self._predicts
+
+    @predicts.setter
+    def predicts(self, value: str | None) -> None:
+        if value not in PREDICTIONS:
+            raise ConfigurationError(f"predicts must be one of {PREDICTIONS}, got {value!r}")
+        self._predicts = value
+
+    def metadata(self) -> dict[str, str]:
+        """What files of the model's weights also hold: text by name."""
+        return {**self.preprocessing.to_metadata(), METADATA: self.predicts or ""}
+
+    def load_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Take up what the metadata of a file say; what they do not say stays as it is.
+
+        Raises
+        ------
+        ConfigurationError
+            If they are damaged, or do not fit the model; nothing is then changed.
+        """
+        before, found = self.preprocessing, Preprocessing.from_metadata(metadata)
+        self.preprocessing = before if found is None else found
+        try:
+            self.predicts = metadata.get(METADATA, self.predicts) or None
+        except ConfigurationError:
+            self.preprocessing = before
+            raise
+
+    def _check_classes(self, method: str, outputs: np.ndarray) -> None:
+        if self.predicts in ("value", "values"):
+            raise ConfigurationError(
+                f"{method}: the model was trained on values, not on classes: use predict"
+            )
+        if outputs.shape[1] == 1:
+            raise ConfigurationError(
+                f"{method}: one output cannot tell classes apart: use logits, or give the network "
+                "an output for each class"
+            )

@@ -1,0 +1,110 @@
+"""Losses, optimisers and schedules by their names: what is accepted, and how a run records it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from fastcnn.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Named:
+    """Objects of one kind that can be given by name.
+
+    Attributes
+    ----------
+    what : str
+        The argument's name in messages.
+    table : mapping of str to class
+        Dataclasses by name.
+    members : tuple of str
+        What an object of this kind has; methods end in ``()``.
+    example : str
+        An object, for messages.
+    defaults : mapping
+        By name, arguments that training takes where it is not told, if not the class's own.
+    around : mapping of str to class
+        Further classes that a description may name, which cannot be made from a name alone.
+    """
+
+    what: str
+    table: Mapping[str, Any]
+    members: tuple[str, ...]
+    example: str
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    around: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, value: Any, **numbers: Any) -> Any:
+        """The object that is meant by a name or by itself.
+
+        Parameters
+        ----------
+        value : str or object
+        **numbers
+            Arguments of one that is given by name; None where the default is meant.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is neither, or a number has no effect with it.
+        """
+        given = {name: number for name, number in numbers.items() if number is not None}
+        if isinstance(value, str) and value in self.table:
+            for name in given:
+                takers = [key for key, kind in self.table.items() if name in _arguments(kind)]
+                if value not in takers:
+                    raise ConfigurationError(
+                        f"{name} has no effect with the {self.what} {value}: it belongs to "
+                        f"{', '.join(takers)}"
+                    )
+            return self.table[value](**{**self.defaults.get(value, {}), **given})
+        if isinstance(value, (str, type)) or not all(_has(value, name) for name in self.members):
+            names = ", ".join(self.table)
+            other = "" if isinstance(value, str) else f", or an object such as {self.example}"
+            raise ConfigurationError(f"{self.what} must be one of {names}{other}, got {value!r}")
+        if given:
+            raise ConfigurationError(
+                f"{', '.join(given)}: no effect beside {self.what}={value!r}: set it there"
+            )
+        return value
+
+    def describe(self, value: Any) -> dict[str, Any]:
+        """An object in what JSON knows: its name and arguments."""
+        names = {kind: name for name, kind in {**self.table, **self.around}.items()}
+        name = names.get(type(value), type(value).__name__)
+        if not is_dataclass(value):
+            return {"name": name, "repr": repr(value)}
+        arguments = {
+            each.name: self.describe(own) if is_dataclass(own := getattr(value, each.name)) else own
+            for each in fields(value)
+        }
+        return {"name": name, **arguments}
+
+    def from_description(self, description: Mapping[str, Any]) -> Any:
+        """The object that :meth:`describe` has described.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is not one of this package's own.
+        """
+        arguments = {
+            key: self.from_description(own) if isinstance(own, dict) else own
+            for key, own in description.items()
+        }
+        kind: Any = {**self.table, **self.around}.get(str(arguments.pop("name", None)))
+        try:
+            return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
+        except TypeError:
+            raise ConfigurationError(
+                f"{self.what} {description!r} is not one of {', '.join(self.table)}"
+            ) from None
+
+
+def _has(value: Any, member: str) -> bool:
+    found = getattr(value, member.removesuffix("()"), None)
+    return found is not None and callable(found) >= member.endswith("()")
+
+
+def _arguments(kind: Any) -> set[str]:
+    return {each.name for each in fields(kind)}

@@ -1,0 +1,361 @@
+"""The options of a training, declared once.
+
+From the fields of :class:`TrainingOptions` are made the keyword arguments of ``fit``, the options
+of ``fastcnn train``, the keys of a sweep, and what a run's config says: a new option is one field.
+"""
+
+import inspect
+import math
+import textwrap
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from types import NoneType
+from typing import Any, Self
+
+import numpy as np
+
+from fastcnn import losses
+from fastcnn.backends import BACKENDS
+from fastcnn.data.augment import Augment
+from fastcnn.errors import ConfigurationError
+from fastcnn.losses import LOSSES, Loss
+from fastcnn.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Optimizer,
+    Schedule,
+    as_optimizer,
+    as_schedule,
+    optimizers,
+    schedules,
+)
+from fastcnn.training.callbacks import Callback
+from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
+
+#: Types that a command line knows.
+PLAIN = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is known of an option but its name, type and default.
+
+    Attributes
+    ----------
+    help : str
+        For ``help(fit)`` and ``fastcnn train --help``.
+    choices : tuple of str
+        Words that are accepted, where not any is.
+    least, above, below : float or None
+        Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
+    part : str
+        Of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
+        "schedule" as an argument of that object; "" for what does not change a result.
+    """
+
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    part: str = "training"
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A field that is an option; ``more`` are attributes of :class:`Declaration`."""
+    return field(default=default, metadata={"option": Declaration(help, **more)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What decides a training besides its model and data.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is not accepted, or an option that was given has no effect with the others.
+    """
+
+    epochs: int = option(5, "Passes over the training data.", least=0)
+    batch_size: int = option(
+        64, "Samples a step; the last batch of an epoch may be smaller.", least=1
+    )
+    loss: str | Loss = option(
+        "cross_entropy", "What is minimised.", choices=tuple(LOSSES), part="loss"
+    )
+    label_smoothing: float | None = option(
+        None, "Share of the target that is spread over all classes (cross_entropy); by default 0.",
+        part="loss",
+    )  # fmt: skip
+    optimizer: str | Optimizer = option(
+        "sgd", "What takes the steps.", choices=tuple(OPTIMIZERS), part="optimizer"
+    )
+    lr: float | None = option(
+        None, "Learning rate; by default 0.02 for sgd and 0.001 for the others.", part="optimizer"
+    )
+    momentum: float | None = option(
+        None, "Momentum (sgd, rmsprop); by default 0.9 for sgd and 0 for rmsprop.",
+        part="optimizer",
+    )  # fmt: skip
+    nesterov: bool | None = option(None, "Nesterov's momentum (sgd).", part="optimizer")
+    weight_decay: float | None = option(
+        None, "Weight decay; by default 0, and 0.01 for adamw.", part="optimizer"
+    )
+    schedule: str | Schedule = option(
+        "constant", "How the learning rate changes.", choices=tuple(SCHEDULES), part="schedule"
+    )
+    warmup_steps: int = option(0, "Steps of linear warm-up.", least=0, part="schedule")
+    clip_norm: float | None = option(None, "Largest Euclidean norm of a gradient.", above=0)
+    ema_decay: float | None = option(
+        None,
+        "Evaluate, and in the end keep, the moving average of the weights with this decay a step "
+        "(0.999, say).",
+        least=0,
+        below=1,
+    )
+    augment: str | Augment | None = option(
+        None,
+        "Change training images at random, in each epoch differently: digits, pictures, or "
+        "settings such as shift=2,rotation=10,flip (see fastcnn.data.Augment).",
+    )
+    early_stopping: int | None = option(
+        None,
+        "Stop after this many epochs without a lower test loss, and keep the best weights.",
+        least=1,
+    )
+    reduce_on_plateau: int | None = option(
+        None,
+        "Divide the learning rate by 10 after more than this many epochs without a lower test "
+        "loss.",
+        least=0,
+    )
+    seed: int = option(0, "Source of the initial weights, the order and dropout.", least=0)
+    backend: str | None = option(
+        None, "reference (slow loops), im2col, or lanes (the default).", choices=BACKENDS
+    )
+    threads: int | None = option(None, "Threads; by default all cores.", least=1, part="")
+    average_every: int = option(
+        1,
+        "On several MPI processes: average the weights after this many steps of each, instead of "
+        "the gradients after every step.",
+        least=1,
+    )
+    ordered_reduction: bool = option(
+        False, "The same bits on any number of MPI processes, one included; slower."
+    )
+    diagnose: bool = option(
+        True, "Detect common training problems, such as dead units or overfitting.", part=""
+    )
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for name, declared in declarations(type(self)).items():
+            check_value(name, getattr(self, name), hints[name], declared)
+        self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
+        # The best epoch is the first at the earliest, and the last one's rate cannot change.
+        if self.reduce_on_plateau is not None and self.epochs < self.reduce_on_plateau + 3:
+            raise ConfigurationError(
+                f"reduce_on_plateau={self.reduce_on_plateau} has no effect within {self.epochs} "
+                f"epochs: it needs at least {self.reduce_on_plateau + 3}"
+            )
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Options by their names.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no option of such a name.
+        """
+        known = [each.name for each in fields(cls)]
+        unknown = [name for name in settings if name not in known]
+        if unknown:
+            raise ConfigurationError(
+                f"no option named {', '.join(unknown)}: there are {', '.join(known)}"
+            )
+        return cls(**settings)
+
+    def make_loss(self) -> Loss:
+        """The loss."""
+        return losses.as_loss(self.loss, **self._arguments("loss"))
+
+    def make_optimizer(self) -> Optimizer:
+        """The optimiser."""
+        return as_optimizer(self.optimizer, **self._arguments("optimizer"))
+
+    def make_schedule(self) -> Schedule:
+        """The schedule of the learning rate."""
+        return as_schedule(self.schedule, **self._arguments("schedule"))
+
+    def make_augment(self) -> Augment | None:
+        """How the training images are changed."""
+        return Augment.parse(self.augment) if isinstance(self.augment, str) else self.augment
+
+    def monitors(self) -> list[Callback]:
+        """The callbacks that the options ask for."""
+        made: list[Callback] = []
+        if self.reduce_on_plateau is not None:
+            made.append(ReduceLROnPlateau(patience=self.reduce_on_plateau))
+        if self.early_stopping is not None:
+            made.append(EarlyStopping(patience=self.early_stopping))
+        return made
+
+    def training(self) -> dict[str, Any]:
+        """The options of :class:`TrainingOptions` by name, as ``fit`` takes them."""
+        return {each.name: getattr(self, each.name) for each in fields(TrainingOptions)}
+
+    def changes(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        return {
+            each.name: value
+            for each in fields(self)
+            if (value := getattr(self, each.name)) != each.default
+        }
+
+    def config(self) -> dict[str, Any]:
+        """The options as a run's config records them, in what JSON knows."""
+        augment = self.make_augment()
+        recorded = {
+            name: getattr(self, name)
+            for name, declared in declarations(type(self)).items()
+            if declared.part == "training"
+        }
+        return {
+            "loss": losses.NAMED.describe(self.make_loss()),
+            "optimizer": optimizers.NAMED.describe(self.make_optimizer()),
+            "schedule": schedules.NAMED.describe(self.make_schedule()),
+            "training": recorded | {"augment": None if augment is None else asdict(augment)},
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **changes: Any) -> Self:
+        """The options that a run was trained with; ``changes`` take the place of some.
+
+        Raises
+        ------
+        ConfigurationError
+            If the config was written by another version, or the loss, the optimiser or the
+            schedule is not one of this package's own.
+        """
+        recorded = dict(config["training"])
+        if recorded.get("augment") is not None:
+            recorded["augment"] = Augment(**recorded["augment"])
+        return cls.of({
+            **recorded,
+            "loss": losses.NAMED.from_description(config["loss"]),
+            "optimizer": optimizers.NAMED.from_description(config["optimizer"]),
+            "schedule": schedules.NAMED.from_description(config["schedule"]),
+            **changes,
+        })  # fmt: skip
+
+    def _arguments(self, part: str) -> dict[str, Any]:
+        """The options that are arguments of the loss, the optimiser or the schedule."""
+        return {
+            name: getattr(self, name)
+            for name, declared in declarations(type(self)).items()
+            if declared.part == part and name != part
+        }
+
+
+def declarations(options: type) -> dict[str, Declaration]:
+    """The declaration of each option of a class, by name."""
+    return {
+        each.name: each.metadata["option"] for each in fields(options) if "option" in each.metadata
+    }
+
+
+def plain_type(hint: Any) -> Any:
+    """The type of an option on a command line; None if it takes objects alone."""
+    return next((kind for kind in (hint, *typing.get_args(hint)) if kind in PLAIN), None)
+
+
+def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None:
+    """Refuse a value of the wrong type or beyond its bounds.
+
+    Raises
+    ------
+    ConfigurationError
+        The message says what is accepted.
+    """
+    allowed = typing.get_args(hint) or (hint,)
+    if value is None and NoneType in allowed:
+        return
+    kind = plain_type(hint)
+    if kind is None:
+        return  # an object, which is checked where it is taken
+    others = [each for each in allowed if each not in (*PLAIN, NoneType)]
+    if declared.choices and (not others or isinstance(value, str)):
+        if not isinstance(value, str) or value not in declared.choices:
+            raise ConfigurationError(
+                f"{name} must be one of {', '.join(declared.choices)}, got {value!r}"
+            )
+        return
+    if declared.choices:
+        return
+    good, words = _is(value, kind, others)
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (
+            ("of at least", declared.least), ("above", declared.above), ("below", declared.below)
+        )
+        if bound is not None
+    ]  # fmt: skip
+    if good and kind in (int, float):
+        good = (
+            (declared.least is None or value >= declared.least)
+            and (declared.above is None or value > declared.above)
+            and (declared.below is None or value < declared.below)
+        )
+    if not good:
+        said = " ".join([words, " and ".join(bounds)]).strip()
+        raise ConfigurationError(f"{name} must be {said}, got {value!r}")
+
+
+def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
+    """Whether a value is of a type, and that type in words."""
+    truth = isinstance(value, (bool, np.bool_))
+    if kind is bool:
+        return truth, "True or False"
+    if kind is int:
+        return isinstance(value, (int, np.integer)) and not truth, "an integer"
+    if kind is float:
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
+        return number and math.isfinite(value), "a finite number"
+    words = " or ".join(["text", *(f"an {each.__name__}" for each in others)])
+    return isinstance(value, (str, *others)), words
+
+
+def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
+    """A function's signature with a class's fields in the place of its ``**options``."""
+    own = inspect.signature(function)
+    hints = typing.get_type_hints(options)
+    positional = [
+        each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    keywords = [
+        inspect.Parameter(
+            each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default,
+            annotation=hints[each.name],
+        )
+        for each in fields(options)
+    ]  # fmt: skip
+    return own.replace(parameters=[*positional, *keywords])
+
+
+def documentation_of(options: type) -> str:
+    """The fields of a class as entries of a numpydoc section, indented by four spaces."""
+    hints, lines = typing.get_type_hints(options), []
+    for each in fields(options):
+        declared = each.metadata["option"]
+        allowed = typing.get_args(hints[each.name]) or (hints[each.name],)
+        words = [getattr(kind, "__name__", str(kind)) for kind in allowed if kind is not NoneType]
+        if declared.choices:
+            words[words.index("str")] = "{" + ", ".join(map(repr, declared.choices)) + "}"
+        optional = ", optional" if each.default is None else ""
+        default = "" if each.default in (None, ()) else f" (default {each.default!r})"
+        lines.append(f"    {each.name} : {' or '.join(words)}{optional}{default}")
+        lines += textwrap.wrap(declared.help, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    assert MISSING not in [each.default for each in fields(options)]
+    return "\n".join(lines)

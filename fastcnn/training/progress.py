@@ -1,0 +1,100 @@
+"""Shows training as it goes: a live bar on a terminal, one line an epoch elsewhere."""
+
+from typing import TYPE_CHECKING, Any
+
+from fastcnn.layers import Model
+from fastcnn.training.callbacks import Callback, Steps, TrainingStart
+from fastcnn.training.history import History
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class PlainLines(Callback):
+    """One line an epoch."""
+
+    def __init__(self, console: "Console") -> None:
+        self.console = console
+        self.epochs = 0
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        """Remember the number of epochs."""
+        self.epochs = start.epochs
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
+        """Print the epoch."""
+        self.console.print(describe_epoch(epoch, self.epochs), soft_wrap=True)
+
+    def on_train_end(self, history: History) -> None:
+        """Say why training ended early."""
+        if history.stop_reason is not None:
+            self.console.print(f"stopped early: {history.stop_reason}", soft_wrap=True)
+
+
+class ProgressBar(PlainLines):
+    """A bar with loss, accuracy, samples a second and remaining time, above it the epochs."""
+
+    def __init__(self, console: "Console") -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        super().__init__(console)
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("accuracy {task.fields[accuracy]:.2f} %"),
+            TextColumn("{task.fields[speed]:,.0f} samples/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.samples = 0
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        """Show the bar."""
+        super().on_train_begin(start)
+        self.samples = start.samples
+        self.task = self.progress.add_task(
+            "train", total=start.epochs * start.samples,
+            epoch=1, loss=float("nan"), accuracy=0.0, speed=0.0,
+        )  # fmt: skip
+        self.progress.start()
+
+    def on_steps(self, steps: Steps) -> None:
+        """Move the bar."""
+        self.progress.update(
+            self.task,
+            completed=(steps.epoch - 1) * self.samples + steps.samples,
+            epoch=steps.epoch,
+            loss=steps.mean_loss,
+            accuracy=100 * steps.accuracy,
+            speed=steps.samples_per_second,
+        )
+
+    def on_train_end(self, history: History) -> None:
+        """Remove the bar."""
+        self.progress.stop()
+        super().on_train_end(history)
+
+
+def progress_callback(console: "Console | None" = None) -> Callback:
+    """What suits a console: a bar on a terminal or in a notebook, elsewhere a line an epoch."""
+    from rich.console import Console
+
+    console = Console(highlight=False) if console is None else console
+    live = console.is_terminal or console.is_jupyter
+    return ProgressBar(console) if live else PlainLines(console)
+
+
+def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
+    """One line about an epoch's record."""
+    line = (
+        f"epoch {epoch['epoch']}/{epochs}  train loss {epoch['train_loss']:.4f} accuracy "
+        f"{100 * epoch['train_accuracy']:.2f} %"
+    )
+    if epoch["test_loss"] is not None:
+        line += (
+            f"  test loss {epoch['test_loss']:.4f} accuracy {100 * epoch['test_accuracy']:.2f} %"
+        )
+    return f"{line}  {epoch['seconds']:.2f} s  {epoch['samples_per_second']:,.0f} samples/s"

@@ -1,0 +1,111 @@
+"""Data on the command line: what has changed since training, and paths that are not data."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.command import fastcnn, process
+
+GENERATOR = np.random.default_rng(0)
+
+
+def put(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(GENERATOR.integers(0, 256, (12, 12)).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures and the run of a network that was trained on them."""
+    folder = tmp_path_factory.mktemp("grown")
+    for name in ("cat", "dog"):
+        for index in range(30):
+            put(folder / "pets" / name / f"{index}.png")
+    (folder / "net.toml").write_text(
+        'input_shape = [1, 12, 12]\n[[layers]]\ntype = "Flatten"\n'
+        '[[layers]]\ntype = "Linear"\nin_features = 144\nout_features = 2\n'
+    )
+    fastcnn("train", "--data", folder / "pets", "--model", folder / "net.toml", "--epochs", "1",
+            "--out", folder / "run", "--no-diagnose")  # fmt: skip
+    return folder
+
+
+def test_evaluate_says_which_test_pictures_have_changed(trained: Path, tmp_path: Path) -> None:
+    assert "warning" not in fastcnn("evaluate", trained / "run")
+    pets = trained / "pets"
+    kept = tmp_path / "kept"
+    shutil.copytree(pets, kept)
+    try:
+        for index in range(100, 130):
+            put(pets / "cat" / f"{index}.png")
+        output = fastcnn("evaluate", trained / "run")
+        assert "the test data have changed since training (checksum" in output
+        assert "new (cat/1" in output
+        assert "missing" not in output
+        shutil.rmtree(pets / "dog")
+        put(pets / "dog" / "0.png")
+        assert "missing (dog/" in fastcnn("evaluate", trained / "run")
+    finally:
+        shutil.rmtree(pets)
+        shutil.move(kept, pets)
+    for path in pets.rglob("*.png"):
+        put(path)
+    assert "other content" in fastcnn("evaluate", trained / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "a.npy"), "a single array, .npy"),
+        (("--data", "a.csv"), "one of them label"),
+        (("--data", "empty"), "at least two classes"),
+        (("--data", "nothing"), "no data set named 'nothing'"),
+        (("--data-dir", "nothing"), "nothing does not exist"),
+        (("--data", "mnist", "--data-dir", "nothing"), "nothing does not exist"),
+        (("--data", "mnist", "--data-dir", "empty"), "does not hold the four files"),
+        (("--data", "digits", "--data-dir", "empty"), "data_dir is for data sets of files"),
+        (("--data", "digits", "--validation-split"), "validation_split is for mnist"),
+    ],
+)
+def test_data_that_cannot_be_used(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.zeros((3, 8, 8)))
+    Path("a.csv").write_text("a,b\n1,2\n")
+    Path("empty").mkdir()
+    output = fastcnn("train", *arguments, "--out", "run", code=2)
+    assert message in output.replace("\n", " ")
+    assert not Path("run").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    for name in ("pipe", "pipe.toml", "pipe.png", "config.json"):
+        os.mkfifo(tmp_path / name)
+    for arguments, message in (
+        (("train", "--data", tmp_path / "pipe"), "is a pipe (FIFO), not a file"),
+        (("train", "--model", tmp_path / "pipe.toml"), "not a regular file"),
+        (("evaluate", tmp_path), "not a regular file"),
+    ):
+        assert message in process(*arguments, code=2)
+
+
+def test_home_folder_in_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", x_train=np.zeros((4, 6, 6)), y_train=[0, 1, 0, 1],
+             x_test=np.zeros((2, 6, 6)), y_test=[0, 1])  # fmt: skip
+    (tmp_path / "home").mkdir()
+    shutil.move("a.npz", tmp_path / "home" / "a.npz")
+    fastcnn("data", "show", "~/a.npz", "--out=~/pictures/a.png")
+    fastcnn("data", "prepare", "--data", "~/a.npz", "--classes", "0,1", "--out", "~/b.npz")
+    assert (tmp_path / "home" / "pictures" / "a.png").exists()
+    assert (tmp_path / "home" / "b.npz").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["home"]

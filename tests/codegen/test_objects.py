@@ -1,0 +1,301 @@
+"""Compiled functions and how they are kept: small functions stand for kernels."""
+
+import logging
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcnn.codegen import build, compiled, linked, store
+from fastcnn.codegen.build import Source
+from fastcnn.codegen.entry import ArgumentEntry
+
+posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes are POSIX's")
+
+
+@linked
+def doubled(x):  # type: ignore[no-untyped-def]
+    return x + x
+
+
+@compiled("real[:]", "out real[:]", "float64", "uint64")
+def fill(x, y, summand, times):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        y[i] = doubled(x[i]) * times + summand
+
+
+def add_one(x):  # type: ignore[no-untyped-def]
+    x[0] += 1
+
+
+def source() -> Source:
+    return Source(add_one, ArgumentEntry("test_add_one", ("int64[:]",)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "_said", set())
+    return tmp_path / "cache" / "kernels"
+
+
+def start() -> bool:
+    """What a new process does; whether it compiled."""
+    build._addresses.pop("test_add_one", None)
+    before = len(build.report.compiled)
+    assert build.addresses([source()])[0]
+    return len(build.report.compiled) > before
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_function_of_arrays(kind: type) -> None:
+    x, y = np.arange(6, dtype=kind)[::2], np.zeros(3, kind)
+    fill(x, y, 0.5, 3)
+    assert (y == 6 * x + 0.5).all()
+
+
+def test_read_only_input_and_an_output_that_cannot_be_written() -> None:
+    x, y = np.ones(4, np.float32), np.zeros(8, np.float32)
+    x.flags.writeable = False
+    fill(x, y[:4], 0.0, 1)
+    assert (y[:4] == 2).all()
+    with pytest.raises(TypeError, match="C-contiguous array of float32"):
+        fill(x, y[::2], 0.0, 1)
+    with pytest.raises(TypeError, match="C-contiguous array of float32"):
+        fill(x, np.zeros(4), 0.0, 1)
+
+
+def test_plain_python_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    y = np.zeros(2)
+    fill(np.array([1.0, 2.0]), y, 1.0, 2)
+    assert (y == [5, 9]).all()
+
+
+def test_compiled_once_then_loaded(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fastcnn.codegen")
+    assert build.kept([source()]) == 0
+    assert start()
+    assert "once; they are kept in" in caplog.text
+    assert build.kept([source()]) == 1
+    caplog.clear()
+    assert not start()
+    assert caplog.text == ""
+
+
+def test_another_processor_or_version_has_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = source().key()
+    monkeypatch.setattr(build, "versions", lambda: "another")
+    assert source().key() != known
+
+
+def test_a_function_of_its_own_is_known_by_its_code() -> None:
+    def make(number: int) -> Source:
+        def function(x):  # type: ignore[no-untyped-def]
+            x[0] = number
+
+        return Source(function, ArgumentEntry("test_closure", ("int64[:]",)))
+
+    assert make(1).key() == make(1).key()
+    assert make(1).key() != make(2).key()
+
+
+def test_a_kernel_depends_on_the_files_that_it_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastcnn.backends.lanes.kernel_table import kernel_source
+    from fastcnn.codegen import identity
+
+    def keys() -> list[str]:
+        return [kernel_source(name).key() for name in ("adam", 0)]
+
+    def edit(module: str) -> list[str]:
+        digest = identity._file_digest
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                identity, "_file_digest", lambda name: "edited" if name == module else digest(name)
+            )
+            return keys()
+
+    known = keys()
+    adam = edit("fastcnn.backends.lanes.optimizer_kernels")
+    assert adam[0] != known[0]
+    assert adam[1] == known[1]
+    both = edit("fastcnn.codegen.simd")
+    assert both[0] != known[0]
+    assert both[1] != known[1]
+    assert edit("fastcnn.backends.lanes.engine") == known
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "flipped", "another"])
+def test_a_damaged_file_is_replaced(
+    folder: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    start()
+    (path,) = folder.glob("*.o")
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[-100] ^= 4
+    path.write_bytes(
+        {"empty": b"", "short": content[:-20], "flipped": bytes(flipped), "another": b"\x7fELF"}[
+            damage
+        ]
+    )
+    caplog.clear()
+    assert start()
+    assert "is damaged" in caplog.text
+    assert not start()
+
+
+@posix
+def test_the_folder_is_private(folder: Path) -> None:
+    start()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (path,) = folder.glob("*.o")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_folder_that_others_can_write_is_refused(
+    folder: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    start()
+    folder.chmod(mode)
+    for _ in range(2):
+        assert start()
+    assert caplog.text.count("is writable by other users") == 1
+    folder.chmod(0o700)
+    assert not start()
+
+
+@posix
+def test_a_folder_of_another_user_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert start()
+    assert "belongs to another user" in caplog.text
+
+
+@posix
+def test_a_file_that_others_can_write_is_refused(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start()
+    (path,) = folder.glob("*.o")
+    path.chmod(0o666)
+    assert start()
+    assert "is writable by other users" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store, "_said", set())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    assert start()
+    assert start()
+    assert caplog.text.count("every process compiles its own") == 1
+
+
+def test_what_nobody_uses_is_removed(folder: Path) -> None:
+    """Only long ago, and only when something is compiled."""
+    start()
+    (used,) = folder.glob("*.o")
+    unused, recent = folder / "unused.o", folder / "recent.o"
+    for path in (unused, recent):
+        path.write_text("")
+    long_ago = time.time() - store.UNUSED - 60
+    for path in (used, unused):
+        os.utime(path, (long_ago, long_ago))
+    assert not start()
+    assert time.time() - used.stat().st_mtime < 60
+    assert unused.exists()
+    used.unlink()
+    assert start()
+    assert not unused.exists()
+    assert recent.exists()
+
+
+PROCESS = """
+import logging
+logging.disable(logging.WARNING)
+from fastcnn.codegen import build
+from tests.codegen.test_objects import source
+for _ in range(10):
+    build._addresses.clear()
+    assert build.addresses([source()])[0]
+    for path in build.store.object_folder().glob("*.o"):
+        path.unlink(missing_ok=True)
+"""
+
+
+def test_processes_that_start_at_once(folder: Path) -> None:
+    """Each writes, loads and removes the same file while others do."""
+    root = str(Path(__file__).resolve().parents[2])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS], cwd=root, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])},
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+
+
+WARM = """
+import sys, numpy as np, fastcnn
+model = fastcnn.models.lenet5(seed=0)
+x = np.random.default_rng(0).random((40, 1, 28, 28), np.float32)
+fastcnn.fit(model, (x, np.arange(40) % 10), epochs=1, diagnose=False)
+model.logits(x)
+print("numba" in sys.modules)
+"""
+
+
+def test_a_process_that_finds_its_kernels_does_not_import_numba(tmp_path: Path) -> None:
+    for expected in (None, "False"):
+        done = subprocess.run(
+            [sys.executable, "-c", WARM], capture_output=True, text=True, check=True
+        )
+        assert expected is None or done.stdout.split()[-1] == expected
+
+
+def test_nothing_can_be_written(tmp_path: Path) -> None:
+    """No home, no cache: everything works, compiled by the process, which says so."""
+    (tmp_path / "file").write_text("")
+    environment = {**os.environ, "FASTCNN_CACHE_DIR": str(tmp_path / "file" / "x")}
+    code = (
+        "import numpy as np, fastcnn; "
+        "m = fastcnn.Sequential(fastcnn.Linear(3, 2, seed=0), input_shape=(3,)); "
+        "print(m.logits(np.ones((2, 3), np.float32)).shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == "(2, 2)"
+    assert "every process compiles its own" in done.stderr
+
+
+def test_workers_compile_what_has_an_origin(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "fastcnn.codegen")
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    sources = [fill.source(kind) for kind in ("float32", "float64")]
+    for made in sources:
+        build._addresses.pop(made.name, None)
+    monkeypatch.setattr(Source, "compile", None)  # not by this process
+    assert all(build.addresses(sources))
+    assert "a compiling process failed" not in caplog.text

@@ -1,0 +1,292 @@
+"""The C file of a network compiles without a warning and computes what the model predicts."""
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.data import Preprocessing
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.c import CExport, export_c
+from fastcnn.layers import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Model,
+    ReLU,
+    Residual,
+    Sequential,
+)
+from fastcnn.operations import elementwise_operations
+from fastcnn.operations.record import CASE_CHANNELS
+
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"]
+SANITIZED = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SAMPLES = 40
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+
+
+def activation_layers() -> Iterator[tuple[str, Layer]]:
+    """A layer for every case of every element-wise operation."""
+    by_operation = {
+        getattr(kind, "operation", None): kind for kind in vars(fastcnn.layers).values()
+    }
+    for record in elementwise_operations():
+        for index, arguments in enumerate(record.cases):
+            yield f"{record.name}_{index}", by_operation[record.name](**arguments)
+
+
+def networks() -> dict[str, Model]:
+    """Every kind of layer, with arguments that matter to its loops."""
+    shape = (CASE_CHANNELS, 7, 6)
+    found: dict[str, Model] = {
+        name: Sequential(layer, Flatten(), Linear(3 * 42, 4, seed=1), input_shape=shape)
+        for name, layer in activation_layers()
+    }
+    layers: dict[str, Layer] = {
+        "conv": Conv2d(3, 4, 3, seed=0),
+        "conv_strided": Conv2d(3, 4, (2, 3), stride=(2, 3), padding=(1, 2), seed=0),
+        "conv_dilated": Conv2d(3, 6, 2, dilation=(2, 3), groups=3, bias=False, seed=0),
+        "conv_same": Conv2d(3, 2, 4, padding="same", seed=0),
+        "transposed": ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1, seed=0),
+        "transposed_groups": ConvTranspose2d(3, 6, 2, stride=(1, 3), groups=3, bias=False, seed=0),
+        "max_pool": MaxPool2d((2, 3), stride=(1, 2), padding=1),
+        "avg_pool": AvgPool2d(3, stride=2, padding=1),
+        "avg_pool_inside": AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
+        "adaptive": AdaptiveAvgPool2d((3, 4)),
+        "global": GlobalAvgPool2d(),
+        "norm": BatchNorm2d(3),
+        "norm_plain": BatchNorm2d(3, affine=False),
+    }
+    for name, layer in layers.items():
+        after = Sequential(layer).output_shape(shape)
+        tail = (Flatten(), Linear(int(np.prod(after)), 4, seed=1))
+        found[name] = Sequential(layer, *tail, input_shape=shape)
+    block = Residual(Sequential(Conv2d(3, 3, 3, padding=1, bias=False, seed=2), BatchNorm2d(3)))
+    head = (GlobalAvgPool2d(), Flatten(), BatchNorm1d(3), Linear(3, 2, seed=1))
+    found["residual"] = Sequential(block, ReLU(), Dropout(0.5), *head, input_shape=shape)
+    found["first_add"] = Sequential(
+        Residual(Sequential(ReLU()), Sequential(Conv2d(3, 3, 1, seed=0))),
+        Flatten(),
+        Linear(126, 3, seed=1),
+        input_shape=shape,
+    )
+    found["report"] = fastcnn.models.report_cnn(seed=0)
+    found["lenet5"] = fastcnn.models.lenet5(seed=0)
+    for index, model in enumerate(found.values()):
+        randomise(model, index)
+    return found
+
+
+def randomise(model: Model, seed: int) -> None:
+    """Statistics and biases that are not 0 and 1, and a conversion for each channel."""
+    generator = np.random.default_rng(seed)
+    for key, value in model.state_dict().items():
+        if key.endswith(("bias", "running_mean")):
+            value[...] = generator.normal(size=value.shape) / 4
+        elif key.endswith("running_var"):
+            value[...] = generator.uniform(0.5, 2, value.shape)
+    assert model.input_shape is not None
+    if seed % 3:
+        channels = model.input_shape[0]
+        mean, std = generator.uniform(0.2, 0.6, (2, channels))
+        model.preprocessing = Preprocessing(tuple(mean), tuple(std))
+
+
+def compiled(
+    folder: Path, models: dict[str, Model], flags: list[str], integers: bool = False
+) -> tuple[Path, dict[str, CExport]]:
+    """All networks in one library: the C files must not disturb each other."""
+    lines, made = [], {}
+    for name, model in models.items():
+        calibration = samples_for(model, np.uint8, 1) if integers else None
+        made[name] = export_c(
+            model, folder / f"{name}.h", name=f"n_{name}", calibration=calibration
+        )
+        lines.append(f'#include "{name}.h"')
+    lines += [
+        f"int f_{name}(const float *x, float *y);\n"
+        f"int f_{name}(const float *x, float *y) {{ return n_{name}_predict(x, y); }}\n"
+        f"int b_{name}(const uint8_t *x, float *y);\n"
+        f"int b_{name}(const uint8_t *x, float *y) {{ return n_{name}_predict_bytes(x, y); }}"
+        for name in models
+    ]
+    source, target = folder / "all.c", folder / "all.so"
+    source.write_text("\n".join(lines))
+    command = ["gcc", *STRICT, *flags, "-shared", "-fPIC", "-o", target, source, "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    return target, made
+
+
+def samples_for(model: Model, dtype: Any, seed: int) -> np.ndarray:
+    assert model.input_shape is not None
+    shape, generator = (SAMPLES, *model.input_shape), np.random.default_rng(seed)
+    if dtype == np.uint8:
+        return generator.integers(0, 256, shape, np.uint8)
+    return generator.random(shape, np.float32)
+
+
+def call(
+    function: "ctypes._FuncPointer", sample: np.ndarray, outputs: int
+) -> tuple[int, np.ndarray]:
+    made = np.full(outputs, np.nan, np.float32)
+    sample = np.ascontiguousarray(sample)
+    best = function(sample.ctypes.data_as(ctypes.c_void_p), made.ctypes.data_as(ctypes.c_void_p))
+    return best, made
+
+
+@needs_gcc
+def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
+    models = networks()
+    path, _ = compiled(tmp_path, models, ["-O1"])
+    library = ctypes.CDLL(str(path))
+    for name, model in models.items():
+        for kind, dtype in (("f", np.float32), ("b", np.uint8)):
+            function, samples = library[f"{kind}_{name}"], samples_for(model, dtype, 0)
+            expected = model.predict_proba(samples)
+            for sample, want in zip(samples, expected, strict=True):
+                best, got = call(function, sample, len(want))
+                np.testing.assert_allclose(got, want, atol=1e-5, err_msg=name)
+                assert got[best] == got.max()
+
+
+@needs_gcc
+def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
+    """Bit for bit, but for the last softmax; and near to what the model predicts."""
+    models = networks()
+    path, made = compiled(tmp_path, models, ["-O1"], integers=True)
+    library = ctypes.CDLL(str(path))
+    for name, model in models.items():
+        integers = made[name].integers
+        assert integers is not None
+        for kind, dtype in (("f", np.float32), ("b", np.uint8)):
+            function, samples = library[f"{kind}_{name}"], samples_for(model, dtype, 0)
+            logits = integers.outputs(samples)
+            expected = softmax(logits)
+            for sample, logit, want in zip(samples, logits, expected, strict=True):
+                best, got = call(function, sample, len(want))
+                assert best == logit.argmax(), name
+                np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-7, err_msg=name)
+            spread = np.abs(model.logits(samples)).max()
+            assert np.abs(model.logits(samples) - logits).max() < 0.1 * spread, name
+
+
+@needs_gcc
+def test_integer_outputs_are_numpys_bit_for_bit(tmp_path: Path) -> None:
+    model = fastcnn.models.lenet5(seed=0)
+    calibration = samples_for(model, np.uint8, 1)
+    path = tmp_path / "net.h"
+    integers = export_c(model, path, is_classifier=False, calibration=calibration).integers
+    assert integers is not None
+    function = library_of(tmp_path).f
+    samples = samples_for(model, np.float32, 2) * 4 - 1.5  # outside of the range of calibration
+    for sample, want in zip(samples, integers.outputs(samples), strict=True):
+        np.testing.assert_array_equal(call(function, sample, 10)[1], want)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponential / exponential.sum(axis=1, keepdims=True)
+
+
+def library_of(folder: Path) -> Any:
+    """``net.h`` in a library with a function ``f``."""
+    (folder / "net.c").write_text(
+        '#include "net.h"\nint f(const float *x, float *y);\n'
+        "int f(const float *x, float *y) { return net_predict(x, y); }"
+    )
+    target = folder / "net.so"
+    command = ["gcc", *STRICT, "-shared", "-fPIC", "-o", target, folder / "net.c", "-lm"]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(target))
+
+
+@needs_gcc
+@pytest.mark.parametrize("integers", [False, True])
+def test_it_stays_inside_its_memory(tmp_path: Path, integers: bool) -> None:
+    """Compiled with sanitizers into a program that predicts a sample with every network."""
+    models = networks()
+    compiled(tmp_path, models, ["-O0"], integers)
+    calls = "\n".join(
+        f"    {{ static const float x[N_{name.upper()}_INPUT_SIZE] = {{0.5f}};\n"
+        f"      float *y = malloc(sizeof(float) * N_{name.upper()}_OUTPUT_SIZE);\n"
+        f"      f_{name}(x, y); free(y); }}"
+        for name in models
+    )
+    (tmp_path / "main.c").write_text(
+        f'#include <stdlib.h>\n#include "all.c"\nint main(void) {{\n{calls}\n    return 0;\n}}\n'
+    )
+    command = ["gcc", *STRICT, *SANITIZED, "-o", tmp_path / "main", tmp_path / "main.c", "-lm"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot find" in built.stderr:
+        pytest.skip("the compiler's sanitizers are not installed")
+    assert built.returncode == 0, built.stderr[:3000]
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+
+
+def test_memory_is_near_the_largest_pair_of_layers(tmp_path: Path) -> None:
+    model = fastcnn.models.report_cnn(seed=0)
+    made = export_c(model, tmp_path / "net.h")
+    # The image and the first map: the map is rectified where it lies.
+    assert made.ram == 4 * (28 * 28 + 4 * 28 * 28)
+    assert made.flash == 4 * model.num_parameters
+    assert made.name == "net"
+    assert "Working memory: 15,680 bytes" in made.path.read_text()
+
+
+@needs_gcc
+def test_outputs_as_they_are(tmp_path: Path) -> None:
+    model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    export_c(model, tmp_path / "net.h", is_classifier=False)
+    x = np.arange(4, dtype=np.float32)
+    best, got = call(library_of(tmp_path).f, x, 3)
+    assert best == 0
+    np.testing.assert_allclose(got, model.logits(x[None])[0], rtol=1e-6)
+
+
+@needs_gcc
+def test_names_of_classes(tmp_path: Path) -> None:
+    model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    labels = ['say "hi"\\', "naïve\n", "??="]
+    export_c(model, tmp_path / "net.h", classes=labels)
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "net.h"\nint main(void) {\n'
+        '    for (int i = 0; i < 3; i++) printf("%s|", net_class(i));\n    return 0;\n}\n'
+    )
+    program = tmp_path / "main"
+    subprocess.run(["gcc", *STRICT, "-o", program, tmp_path / "main.c", "-lm"], check=True)
+    printed = subprocess.run([program], capture_output=True, check=True).stdout
+    assert printed.decode() == "|".join([*labels, ""])
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    linear = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    for name in ("2net", "a-b", "int", ""):
+        with pytest.raises(ConfigurationError, match="name must be a C identifier"):
+            export_c(linear, tmp_path / "net.h", name=name)
+    with pytest.raises(ConfigurationError, match="the network has 3 outputs, got 2 names"):
+        export_c(linear, tmp_path / "net.h", classes=["a", "b"])
+    batch = BatchNorm2d(2, track_running_stats=False)
+    alone = Sequential(batch, Flatten(), input_shape=(2, 3, 3))
+    with pytest.raises(ConfigurationError, match="layer '0' needs the statistics of a batch"):
+        export_c(alone, tmp_path / "net.h")
+    assert not (tmp_path / "net.h").exists()
+    assert export_c(linear, tmp_path / "9 lives.h").name == "net_9_lives"

@@ -1,0 +1,187 @@
+"""Every element-wise operation in ONNX files: there and back, in all its forms, from PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop import export_onnx, import_onnx, onnx_export
+from fastcnn.interop.onnx_elementwise import write
+from fastcnn.layers import Conv2d, Sequential
+from fastcnn.layers.activation import LAYERS, Activation
+from fastcnn.operations import elementwise_operations
+from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.record import CASE_CHANNELS
+from tests.interop.test_interop import onnx, run
+
+SHAPE = (CASE_CHANNELS, 4, 5)
+CASES = [(LAYERS[record.name], case) for record in elementwise_operations()
+         for case in record.cases]  # fmt: skip
+FORMS = [(LAYERS[record.name], record.cases[-1], form) for record in elementwise_operations()
+         for form in record.onnx]  # fmt: skip
+
+
+def samples() -> np.ndarray:
+    """Numbers on both sides of every kink, and some at one."""
+    x = 4.0 * np.random.default_rng(0).standard_normal((6, *SHAPE))
+    x[0, 0, 0] = 0.0, -3.0, 3.0, 6.0, 1.0
+    return x.astype(np.float32)
+
+
+def layer_of(kind: type[Activation], case: dict[str, Any]) -> Activation:
+    layer = kind(**case)
+    for value in layer.parameters.values():
+        value[...] = np.linspace(-0.5, 0.7, value.size)
+    return layer
+
+
+def check(path: Path, model: Sequential, name: str, exact: bool = True) -> None:
+    """The file computes what the model does, and is read as the model."""
+    x = samples()
+    expected = model.logits(x, backend="im2col")
+    if exact:
+        assert run(path, x) == pytest.approx(expected, abs=4e-6)
+    back = import_onnx(path)
+    assert back.logits(x, backend="im2col") == pytest.approx(expected, abs=1e-6)
+    assert [repr(layer) for _, layer in back.named_leaves()] == [
+        repr(layer) for _, layer in model.named_leaves()
+    ], name
+
+
+@pytest.mark.parametrize(("kind", "case"), CASES, ids=str)
+def test_there_and_back(kind: type[Activation], case: dict[str, Any], tmp_path: Path) -> None:
+    model = Sequential(layer_of(kind, case), input_shape=SHAPE)
+    export_onnx(model, tmp_path / "m.onnx")
+    check(tmp_path / "m.onnx", model, kind.__name__)
+
+
+def test_after_each_other(tmp_path: Path) -> None:
+    """Inner nodes of one are not taken for another."""
+    layers = [layer_of(kind, case) for kind, case in CASES]
+    model = Sequential(*layers, input_shape=SHAPE)
+    export_onnx(model, tmp_path / "m.onnx")
+    check(tmp_path / "m.onnx", model, "all")
+
+
+@pytest.mark.parametrize(("kind", "case", "form"), FORMS, ids=str)
+def test_every_form_is_read(
+    kind: type[Activation], case: dict[str, Any], form: OnnxNode, tmp_path: Path
+) -> None:
+    model = Sequential(layer_of(kind, case), input_shape=SHAPE)
+    writer = onnx_export._Writer(model)
+    output = write(writer, model.graph().nodes[0], ["x"], form)
+    sides = [
+        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
+        for side in ("x", output)
+    ]
+    graph = onnx.helper.make_graph(
+        writer.nodes, "g", sides[:1], sides[1:], list(writer.constants.values())
+    )
+    for opset in (17, 10, 18):  # some operators are of one time only
+        made = onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8
+        )
+        try:
+            onnx.checker.check_model(made, full_check=True)
+            break
+        except onnx.checker.ValidationError:
+            continue
+    onnx.save(made, tmp_path / "m.onnx")
+    # Other programs' forms may lose digits, such as the logarithm of a sigmoid.
+    check(tmp_path / "m.onnx", model, str(form), exact=False)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    x = samples()
+    modules = []
+    for kind, case in CASES:
+        module = getattr(torch.nn, kind.__name__)(**case)
+        with torch.no_grad():
+            for value in module.parameters():
+                value.copy_(torch.linspace(-0.5, 0.7, value.numel()))
+        # PyTorch joins two clippings that follow each other.
+        apart = torch.nn.Conv2d(CASE_CHANNELS, CASE_CHANNELS, 1)
+        torch.nn.init.dirac_(apart.weight)
+        modules += [module, apart]
+    options: dict[str, Any] = {"dynamic_axes": {"x": {0: "n"}}} if not dynamo else {
+        "dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},), "verbose": False}  # fmt: skip
+    whole = torch.nn.Sequential(*modules).eval()
+    path = tmp_path / "m.onnx"
+    torch.onnx.export(
+        whole, (torch.from_numpy(x),), path, dynamo=dynamo, input_names=["x"], **options
+    )
+    back = import_onnx(path)
+    with torch.no_grad():
+        expected = whole(torch.from_numpy(x)).numpy()
+    assert back.logits(x, backend="im2col") == pytest.approx(expected, abs=1e-5)
+    found = [type(layer) for _, layer in back.named_leaves()]
+    assert found[::2] == [kind for kind, _ in CASES]
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "message"),
+    [
+        ("HardSigmoid", {}, "no layer"),
+        ("Selu", {"alpha": 1.5}, "no layer"),
+        ("Neg", {}, "no layer"),
+    ],
+)
+def test_what_would_be_another_function(
+    kind: str, attributes: dict[str, float], message: str, tmp_path: Path
+) -> None:
+    sides = [
+        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
+        for side in ("x", "y")
+    ]
+    node = onnx.helper.make_node(kind, ["x"], ["y"], **attributes)
+    graph = onnx.helper.make_graph([node], "g", sides[:1], sides[1:])
+    made = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ConfigurationError, match=message):
+        import_onnx(tmp_path / "m.onnx")
+
+
+def test_slopes_of_pixels_are_refused(tmp_path: Path) -> None:
+    sides = [
+        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
+        for side in ("x", "y")
+    ]
+    slopes = onnx.numpy_helper.from_array(np.ones(SHAPE[1:], np.float32), "slopes")
+    node = onnx.helper.make_node("PRelu", ["x", "slopes"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", sides[:1], sides[1:], [slopes])
+    made = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ConfigurationError, match="one value a channel"):
+        import_onnx(tmp_path / "m.onnx")
+
+
+def test_an_inner_value_that_others_read_is_a_layer_of_its_own(tmp_path: Path) -> None:
+    """``x * sigmoid(x) + sigmoid(x)``: the sigmoid is part of a SiLU, and a layer."""
+    model = Sequential(Conv2d(3, 3, 1, seed=0), input_shape=SHAPE)
+    writer = onnx_export._Writer(model)
+    sides = [
+        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
+        for side in ("x", "y")
+    ]
+    s = writer.add("Sigmoid", ["x"], "s")
+    silu = writer.add("Mul", ["x", s], "silu")
+    writer.nodes.append(onnx.helper.make_node("Add", [silu, s], ["y"]))
+    graph = onnx.helper.make_graph(writer.nodes, "g", sides[:1], sides[1:])
+    made = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(made, tmp_path / "m.onnx")
+    x = samples()
+    back = import_onnx(tmp_path / "m.onnx")
+    assert back.logits(x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-6)
