@@ -12,10 +12,11 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.door import check_program, check_update
 from fastcnn.backends.lanes.engine import NO_FLOATS, Engine
 from fastcnn.backends.lanes.grouping import Unsupported
+from fastcnn.backends.lanes.kernel_reach import REACHES
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.lowering import lower
 from fastcnn.backends.lanes.program import Program
-from fastcnn.backends.lanes.reach import _NAMES, REACHES, Reach, check_row
+from fastcnn.backends.lanes.reach import NAMES, Reach, check_row
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.lanes import make_engine, parameter_places
@@ -117,7 +118,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
             touches = KERNELS[kernel].reach
             assert touches is not None
             for column in np.flatnonzero(row):
-                name = _NAMES.get(int(column), "")
+                name = NAMES.get(int(column), "")
                 # A step over one block, or one thread, goes nowhere.
                 single = (name.endswith("BLOCK") and blocks == 1) or (
                     name.endswith("SLOT") and program.workers == 1
@@ -135,7 +136,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
                         refused[kernel, column] = True
                 row[column] = kept
     free = {
-        (KERNELS[kernel].name, _NAMES[column]) for (kernel, column), was in refused.items()
+        (KERNELS[kernel].name, NAMES[column]) for (kernel, column), was in refused.items()
         if not was and column not in HARMLESS
     }  # fmt: skip
     assert free <= UNREAD, sorted(free - UNREAD)

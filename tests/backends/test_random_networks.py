@@ -28,7 +28,7 @@ def gradients(case: Case, backend: str, dtype: type = np.float32) -> tuple[float
     return value, gradient
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_backends_agree(seed: int) -> None:
     case = random_case(seed, FEW_PRODUCTS, ("small", "vector"))
     value, gradient = gradients(case, "im2col", np.float64)
@@ -45,7 +45,9 @@ class TestAgainstTorch:
 
     @pytest.fixture(autouse=True)
     def _torch(self) -> None:
-        pytest.importorskip("torch", reason="PyTorch is not installed (make test-all installs it)")
+        reason = "PyTorch is not installed (make test-all installs it)"
+        torch = pytest.importorskip("torch", reason=reason)
+        torch.set_num_threads(1)  # its threads would wait for the engine's
 
     def compare(self, seeds: range, budget: int, backend: str = "lanes", **styles: object) -> None:
         from tests.torch_networks import differences
@@ -60,11 +62,11 @@ class TestAgainstTorch:
         assert arrays > 5 * len(seeds)
 
     def test_some_networks(self) -> None:
-        self.compare(range(40), 1_000_000)
+        self.compare(range(30), 300_000)
 
     @pytest.mark.parametrize("backend", ["im2col", "reference"])
     def test_other_backends(self, backend: str) -> None:
-        self.compare(range(100, 112), FEW_PRODUCTS, backend, styles=("small", "vector"))
+        self.compare(range(100, 110), FEW_PRODUCTS, backend, styles=("small", "vector"))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("first", range(1000, 2000, 100))

@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.formula_kernels import (
     value_kernel,
     value_kernel_of_channels,
 )
+from fastcnn.backends.lanes.kernel_reach import formula_reach
 from fastcnn.backends.lanes.kernel_table import (
     KERNELS,
     Kernel,
@@ -20,7 +21,6 @@ from fastcnn.backends.lanes.kernel_table import (
     kernel_source,
     map_sizes,
 )
-from fastcnn.backends.lanes.reach import formula_reach
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.identity import function_digest, is_own

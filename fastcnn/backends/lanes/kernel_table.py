@@ -24,7 +24,8 @@ from fastcnn.backends.lanes import winograd_costs as winograd
 from fastcnn.backends.lanes.buffers import LANES
 from fastcnn.backends.lanes.context import kernel_entry
 from fastcnn.backends.lanes.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.reach import REACHES, Reach, Touches
+from fastcnn.backends.lanes.kernel_reach import REACHES
+from fastcnn.backends.lanes.reach import Reach, Touches
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.codegen.target import blocking, tile_heights
