@@ -1,6 +1,7 @@
 """Checks of the arguments of :mod:`fastcnn.functional`, with messages that name what is wrong."""
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -227,7 +228,7 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
 def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> float:
     """A finite number above a bound."""
     is_number = isinstance(value, (int, float, np.integer, np.floating))
-    if not is_number or isinstance(value, bool) or not above < value < math.inf:
+    if not is_number or isinstance(value, bool) or not above < value <= sys.float_info.max:
         bound = "" if above == -math.inf else f" above {above:g}"
         raise ConfigurationError(f"{owner}: {name} must be a finite number{bound}, got {value!r}")
     return float(value)

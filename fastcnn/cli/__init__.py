@@ -16,10 +16,11 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
 
-    from fastcnn.cli.app import app
+    from fastcnn.cli.app import application
 
+    arguments = [_with_home(argument) for argument in sys.argv[1:]]
     try:
-        app(args=[_with_home(argument) for argument in sys.argv[1:]])
+        application(arguments)(args=arguments)
     except (FastcnnError, OSError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise

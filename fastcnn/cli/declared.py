@@ -4,22 +4,12 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import fields
-from enum import StrEnum
 from types import NoneType
 from typing import Annotated, Any
 
 import typer
 
 from fastcnn.training.options import declarations, plain_type
-
-
-class ModelName(StrEnum):
-    """Networks by name, for options that take nothing else."""
-
-    report = "report"
-    lenet5 = "lenet5"
-    vgg_small = "vgg_small"
-    resnet8 = "resnet8"
 
 
 def with_options(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -105,10 +105,10 @@ def _export_c(
 
 def _data(saved: "Run", data_dir: Path | None) -> tuple[Any, Any]:
     """The run's training and test set."""
-    from fastcnn.cli.evaluate import source_name
     from fastcnn.data import load
 
-    name = source_name(saved.config["data"])
+    described = saved.config["data"]
+    name = str(described.get("source") or described["name"])
     sets = load(name, data_dir=data_dir, pictures=saved.normalisation.pictures)
     classes = saved.classes
     train, test = (

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fastcnn.cli.declared import ModelName
+from fastcnn.cli.model_name import ModelName
 
 
 def gradcheck(

@@ -85,6 +85,8 @@ def read_folder(
         listed = [
             _listed(one, classes, f"{root.name}/") for one, root in zip(found, split, strict=True)
         ]
+        if not listed[1]:
+            raise DataError(f"{split[1]}: no pictures in folders of {', '.join(classes)}")
     else:
         everything = _listed(found[0], classes, "")
         held = held_out([name for name, _, _ in everything], seed)
@@ -122,7 +124,7 @@ def scan(folder: Path) -> Found:
             found.passed[reason] += 1
             continue
         pictures: list[tuple[str, Path]] = []
-        _collect(Path(entry.path), "", pictures, found.passed)
+        _collect(Path(entry.path), "", pictures, found.passed, {folder.resolve()})
         name = normalised_name(entry.name)
         if not pictures:
             found.passed["folders without pictures"] += 1
@@ -136,21 +138,24 @@ def scan(folder: Path) -> Found:
 
 
 def _collect(
-    folder: Path, within: str, pictures: list[tuple[str, Path]], passed: Counter[str]
+    folder: Path,
+    within: str,
+    pictures: list[tuple[str, Path]],
+    passed: Counter[str],
+    read: set[Path],
 ) -> None:
-    """Add the pictures of a folder and of those in it."""
+    """Add the pictures of a folder and of those in it; each folder is ``read`` once."""
+    here = folder.resolve()
+    if any(other.is_relative_to(here) for other in read):
+        passed["links to folders read already"] += 1
+        return
+    read.add(here)
     for entry in _entries(folder):
         path = Path(entry.path)
         reason = _reason(entry)
         if reason is None and entry.is_dir():
-            if entry.is_symlink() and path.resolve() in (
-                folder.resolve(),
-                *folder.resolve().parents,
-            ):
-                reason = "links in a circle"
-            else:
-                _collect(path, f"{within}{entry.name}/", pictures, passed)
-                continue
+            _collect(path, f"{within}{entry.name}/", pictures, passed, read)
+            continue
         if reason is None and path.suffix.lower() not in SUFFIXES:
             reason = f"not pictures ({path.suffix.lower() or 'no suffix'})"
         if reason is None:
@@ -185,8 +190,10 @@ def _split_folders(folder: Path) -> tuple[Path, Path] | None:
     folders = {entry.name.lower(): Path(entry.path) for entry in _entries(folder) if entry.is_dir()}
     train = [folders[name] for name in TRAIN if name in folders]
     test = [folders[name] for name in TEST if name in folders]
-    # A class may be called train, beside car and plane: it then holds pictures itself.
-    if not train or _holds_pictures(train[0]) or not any(map(_holds_pictures, _folders(train[0]))):
+    if not train or not _holds_classes(train[0]):
+        return None
+    # A class may be called train, as one of car and plane: it then holds pictures itself.
+    if _holds_pictures(train[0]) and not (test and _holds_classes(test[0])):
         return None
     if not test:
         raise DataError(
@@ -200,8 +207,11 @@ def _split_folders(folder: Path) -> tuple[Path, Path] | None:
     return train[0], test[0]
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [Path(e.path) for e in _entries(folder) if _reason(e) is None and e.is_dir()]
+def _holds_classes(folder: Path) -> bool:
+    return any(
+        _reason(entry) is None and entry.is_dir() and _holds_pictures(Path(entry.path))
+        for entry in _entries(folder)
+    )
 
 
 def _holds_pictures(folder: Path) -> bool:
@@ -235,12 +245,18 @@ def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
 
 def _check_parts(folder: Path, found: Found) -> None:
     """Refuse parts of a data set, called otherwise than ``train`` and ``test``, as classes."""
-    shared: set[str] | None = None
-    for pictures in found.classes.values():
-        inner = {name.split("/")[0] for name, _ in pictures if "/" in name}
-        if not inner or any("/" not in name for name, _ in pictures):
-            return
-        shared = inner if shared is None else shared & inner
+    inner = {
+        label: {name.split("/")[0] for name, _ in pictures}
+        for label, pictures in found.classes.items()
+        if all("/" in name for name, _ in pictures)
+    }
+    for label, names in inner.items():
+        if names <= found.classes.keys():
+            raise DataError(
+                f"{folder}: {label} holds folders called like classes, {', '.join(sorted(names))}: "
+                "call the parts of a data set train and test"
+            )
+    shared = set.intersection(*inner.values()) if len(inner) == len(found.classes) else set()
     if shared:
         raise DataError(
             f"{folder}: each of {', '.join(found.classes)} holds folders "

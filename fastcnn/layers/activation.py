@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.arguments import as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ShapeError
+from fastcnn.layers.allocation import claim
 from fastcnn.layers.base import Layer, positive
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -203,6 +204,7 @@ class PReLU(Activation):
         super().__init__()
         self.num_parameters = positive(num_parameters, "PReLU", "num_parameters")
         self.init = as_number("PReLU", "init", init)
+        claim((self.num_parameters,))
         self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}
 
     @classmethod

@@ -20,12 +20,15 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
 from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
+from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import Layer
 from fastcnn.layers.container import Model, Sequential
 from fastcnn.layers.residual import Residual
 
 #: Arguments that belong to the weights, not to the network.
 NOT_DEFINED = ("self", "seed", "dtype", "weight_init", "bias_init")
+#: Of a model that a file describes: values, layers of a chain, and branches within branches.
+MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
 TYPES: dict[str, type[Layer]] = {
     name: kind
     for module in (activation, conv, conv_transpose, dropout, linear, norm, pool)
@@ -77,8 +80,14 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     shape = definition.get("input_shape")
     if not isinstance(shape, (list, tuple)) or not all(isinstance(size, int) for size in shape):
         raise ConfigurationError(f"input_shape must be a list of integers, got {shape!r}")
-    layers = _build_all(definition.get("layers"), "layers", np.random.default_rng(seed))
-    model = Sequential(layers, input_shape=tuple(shape) or None)
+    if any(isinstance(size, bool) or size < 1 for size in shape):
+        raise ConfigurationError(f"input_shape must be of positive integers, got {shape!r}")
+    try:
+        with at_most(MOST_VALUES):
+            layers = _build_all(definition.get("layers"), "layers", np.random.default_rng(seed))
+        model = Sequential(layers, input_shape=tuple(shape) or None)
+    except MemoryError:
+        raise ConfigurationError("there is not enough memory for the model's layers") from None
     model.preprocessing = Preprocessing.from_dict(definition.get("preprocessing", {}))
     model.predicts = definition.get("predicts")
     return model
@@ -94,8 +103,10 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     """
     path = expanded(path)
     try:
-        text = read_bytes(path).decode()
+        text = read_bytes(path).decode("utf-8")
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except RecursionError:
+        raise ConfigurationError(f"{path}: lists within lists, without an end") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: no model can be read ({error})") from None
     if not isinstance(found, dict):
@@ -137,6 +148,10 @@ def _plain(value: Any) -> Any:
 def _build_all(entries: Any, place: str, generator: np.random.Generator) -> dict[str, Layer]:
     if not isinstance(entries, list) or not entries:
         raise ConfigurationError(f"{place} must be a list of layers that is not empty")
+    if len(entries) > MOST_LAYERS or place.count("[") > MOST_BRANCHES:
+        raise ConfigurationError(
+            f"{place:.60}: at most {MOST_LAYERS} layers, in branches of {MOST_BRANCHES} branches"
+        )
     layers: dict[str, Layer] = {}
     for index, entry in enumerate(entries):
         where = f"{place}[{index}]"
@@ -152,6 +167,9 @@ def _build_all(entries: Any, place: str, generator: np.random.Generator) -> dict
 def _build(entry: Mapping[str, Any], where: str, generator: np.random.Generator) -> Layer:
     kind = entry["type"]
     arguments = {key: _pair(value) for key, value in entry.items() if key not in ("type", "name")}
+    foreign = set(arguments) & set(NOT_DEFINED)
+    if foreign:
+        raise ConfigurationError(f"{where}: a definition cannot say {', '.join(sorted(foreign))}")
     if kind == "Residual":
         branches = {}
         for key in arguments:
@@ -175,5 +193,8 @@ def _build(entry: Mapping[str, Any], where: str, generator: np.random.Generator)
         raise ConfigurationError(f"{where}: {error}") from None
 
 
-def _pair(value: Any) -> Any:
-    return tuple(_pair(part) for part in value) if isinstance(value, list) else value
+def _pair(value: Any, depth: int = 2) -> Any:
+    """Lists as tuples, as far as layers' arguments have lists within lists."""
+    if not isinstance(value, list) or not depth:
+        return value
+    return tuple(_pair(part, depth - 1) for part in value)

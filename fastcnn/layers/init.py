@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.layers.allocation import claim
 
 Distribution = Literal["normal", "uniform"]
 
@@ -151,6 +152,7 @@ def draw_weight_and_bias(
 
     The bias has ``outputs`` elements, by default as many as the weight has rows.
     """
+    claim(weight_shape)
     generator = np.random.default_rng(seed)
     draw = weight_init or DEFAULT_WEIGHT
     parameters = {"weight": draw(weight_shape, generator).astype(dtype)}

@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.arguments import as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.allocation import claim
 from fastcnn.layers.base import Layer, positive, shown
 
 
@@ -34,6 +35,7 @@ class _BatchNorm(Layer):
             self.momentum = as_number(owner, "momentum", momentum)
             if not 0.0 <= self.momentum <= 1.0:
                 raise ConfigurationError(f"{owner}: momentum must lie in 0..1, got {momentum!r}")
+        claim((self.num_features,))
         self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
         if self.affine:

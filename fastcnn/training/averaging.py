@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import CheckpointError, ConfigurationError
 
 #: Steps between updates: one every step would end the engine's chunks at every step.
 EVERY_STEPS = 10
@@ -65,6 +65,18 @@ class WeightAverage:
         return {"average": self.average, "step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state."""
-        self.average[...] = state["average"]
-        self.step = state["step"]
+        """Take up a state.
+
+        Raises
+        ------
+        CheckpointError
+            If it is of other parameters, or not finite.
+        """
+        average, step = state["average"], state["step"]
+        fits = isinstance(average, np.ndarray) and average.shape == self.average.shape
+        if not fits or average.dtype != self.average.dtype or not np.isfinite(average).all():
+            raise CheckpointError("the average of the weights is not of these weights")
+        if type(step) is not int or step < 0:
+            raise CheckpointError(f"the average of the weights has step {step!r}")
+        self.average[...] = average
+        self.step = step

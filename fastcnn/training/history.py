@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastcnn.errors import CheckpointError
 from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
 from fastcnn.training.finding import Finding
@@ -17,18 +18,60 @@ SHOWN_EPOCHS = 10
 LOSS_UNITS = {"cross_entropy": "cross-entropy (nats)", "mse": "mean squared error"}
 
 
+class Record(dict[str, Any]):
+    """What was recorded of an epoch or a step: a dict whose entries are attributes as well.
+
+    >>> Record(epoch=1, train_loss=0.5).train_loss
+    0.5
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            known = ", ".join(self)
+            raise AttributeError(f"no record of {name!r}: there are {known}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
+
+
+class EpochRecord(Record):
+    """What was recorded of an epoch."""
+
+    kind: str
+    epoch: int
+    train_loss: float
+    train_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    seconds: float
+    samples_per_second: float
+
+
+class StepRecord(Record):
+    """What was recorded of a step."""
+
+    kind: str
+    epoch: int
+    step: int
+    loss: float
+    lr: float
+
+
 @dataclass
 class History:
     """Records of a training run.
 
     Attributes
     ----------
-    epochs : list of dict
+    epochs : list of EpochRecord
         One record an epoch: ``kind`` ("epoch"), ``epoch`` (from 1), ``train_loss``,
         ``train_accuracy`` (means over the epoch's batches, each before its update), ``test_loss``,
         ``test_accuracy`` (None without test data), ``seconds`` (training alone),
         ``samples_per_second``. Accuracies are fractions, and None where targets are not classes.
-    steps : list of dict
+        Entries are attributes too: ``history.final.test_accuracy``.
+    steps : list of StepRecord
         One record a step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
     status : str
         "running", "finished", "interrupted" or "failed".
@@ -40,8 +83,8 @@ class History:
         The operation of the loss, such as "cross_entropy" or "mse".
     """
 
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
     status: str = "running"
     stop_reason: str | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -52,9 +95,9 @@ class History:
         return [epoch[name] for epoch in self.epochs]
 
     @property
-    def final(self) -> dict[str, Any]:
+    def final(self) -> EpochRecord:
         """The last epoch's record; empty before the first epoch ended."""
-        return self.epochs[-1] if self.epochs else {}
+        return self.epochs[-1] if self.epochs else EpochRecord()
 
     @property
     def loss_unit(self) -> str:
@@ -115,25 +158,58 @@ class History:
         return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
 
 
+#: What each kind of record must have; it may have other numbers, too.
+REQUIRED = {
+    "step": ("epoch", "step", "loss", "lr"),
+    "epoch": ("epoch", "train_loss", "test_loss", "seconds", "samples_per_second"),
+}
+#: Larger numbers of epochs and steps are not exact in every program that reads the file.
+LARGEST_COUNT = 2**53
+#: Beyond all that float32 holds.
+LARGEST_NUMBER = 1e40
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``, up to the line that a killed process was writing.
+    """The records of a ``metrics.jsonl``, but for a last line that a killed process was writing.
 
     Raises
     ------
     OSError
         If the file cannot be read.
+    CheckpointError
+        If a line is damaged.
     """
+    lines = read_bytes(path).split(b"\n")
     records: list[dict[str, Any]] = []
-    for line in read_bytes(path).splitlines():
+    for number, line in enumerate(lines[:-1], start=1):  # the last one has no end
         try:
             record = json.loads(line)
-            number = record[record["kind"]]
-        except (ValueError, KeyError, TypeError):
-            break
-        if not isinstance(number, int) or not isinstance(record.get("epoch"), int):
-            break
+        except (ValueError, RecursionError):
+            record = None
+        if not _is_record(record):
+            raise CheckpointError(f"{path}: line {number} is damaged")
         records.append(record)
     return records
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("kind") not in ("step", "epoch"):
+        return False
+    kind = record["kind"]
+    counts = [record.get("epoch"), record.get(kind)]
+    return (
+        all(name in record for name in REQUIRED[kind])
+        and all(type(count) is int and 1 <= count < LARGEST_COUNT for count in counts)
+        and all(record[name] is not None for name in REQUIRED[kind] if name != "test_loss")
+        and all(_is_number(value) for name, value in record.items() if name != "kind")
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is None, or a number that training may have written: it ends at infinity."""
+    if value is None:
+        return True
+    return type(value) in (int, float) and -LARGEST_NUMBER < value < LARGEST_NUMBER
 
 
 def _cell(value: float | None, name: str) -> str:

@@ -20,7 +20,7 @@ from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
 from fastcnn.training.finite import not_finite
-from fastcnn.training.history import History
+from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
@@ -31,6 +31,12 @@ CHUNK_SECONDS = 0.1
 DIVERGED = (
     "Training has diverged: lower the learning rate, clip the gradient (clip_norm), or warm up"
 )
+
+
+def _count(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise CheckpointError(f"the checkpoint's {name} is {value!r}")
+    return value
 
 
 @dataclass
@@ -134,14 +140,27 @@ class TrainingLoop:
             problem = not_finite(state[name])
             if problem is not None:
                 raise CheckpointError(f"the checkpoint holds {problem} that are not finite")
+        self.model.load_state_dict(state["last_good"])  # so that it is known to fit
         self.model.load_state_dict(state["model"])
         self.executor.load_optimizer_state(state["optimizer"])
-        self.executor.step = state["step"]
+        self.executor.step = _count(state["step"], "step")
         self.progress = Progress(**state["progress"])
+        for name, value in asdict(self.progress).items():
+            if name in ("loss_sum", "weight_sum", "seconds"):
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
+                    raise CheckpointError(f"the checkpoint's {name} is {value!r}")
+            else:
+                _count(value, name)
         self.epoch_start = state["generator"]
         self.generator.bit_generator.state = state["generator"]
         self.last_good = state["last_good"]
-        self.control = Control(**state["control"])
+        control = Control(**state["control"])
+        factor, reason = control.lr_factor, control.stop_reason
+        if not isinstance(factor, (int, float)) or not 0.0 <= factor < math.inf:
+            raise CheckpointError(f"the checkpoint's lr_factor is {factor!r}")
+        if reason is not None and not isinstance(reason, str):
+            raise CheckpointError(f"the checkpoint's stop_reason is {reason!r}")
+        self.control = control
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         saved = list(state["callbacks"])
@@ -162,8 +181,8 @@ class TrainingLoop:
         if not self.world.is_root:
             state = Checkpoint.from_bytes(content, Path("rank 0")).state
             self.load_state_dict(state["loop"])
-            self.history.epochs[:] = state["history"]["epochs"]
-            self.history.steps[:] = state["history"]["steps"]
+            self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
+            self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
     def run(self, feed: Feed, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
@@ -220,16 +239,16 @@ class TrainingLoop:
             if self.saver is not None and progress.done < per_epoch:
                 self.saver.save_within_epoch(self)
             self._agree()
-        record: dict[str, Any] = {
-            "kind": "epoch",
-            "epoch": progress.epoch,
-            "train_loss": progress.loss_sum / progress.weight_sum,
-            "train_accuracy": progress.correct / progress.seen if self.has_accuracy else None,
-            "test_loss": None,
-            "test_accuracy": None,
-            "seconds": progress.seconds,
-            "samples_per_second": progress.rate,
-        }
+        record = EpochRecord(
+            kind="epoch",
+            epoch=progress.epoch,
+            train_loss=progress.loss_sum / progress.weight_sum,
+            train_accuracy=progress.correct / progress.seen if self.has_accuracy else None,
+            test_loss=None,
+            test_accuracy=None,
+            seconds=progress.seconds,
+            samples_per_second=progress.rate,
+        )
         if self.world.size > 1:
             # Other processors may round otherwise: no process may drift away.
             for value in self.model.state_dict().values():
@@ -335,9 +354,14 @@ class TrainingLoop:
             if not np.isfinite(loss) or np.isinf(norms[index]):
                 raise NonFiniteError(self._explain(first + index, loss, lr, norms[index]))
             self.history.steps.append(
-                {"kind": "step", "epoch": self.progress.epoch, "step": first + index,
-                 "loss": float(loss), "lr": float(lr)}
-            )  # fmt: skip
+                StepRecord(
+                    kind="step",
+                    epoch=self.progress.epoch,
+                    step=first + index,
+                    loss=float(loss),
+                    lr=float(lr),
+                )
+            )
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"

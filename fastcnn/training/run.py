@@ -22,25 +22,24 @@ from fastcnn.files import (
     FolderLock,
     atomic_write,
     expanded,
-    read_bytes,
     remove_unfinished,
 )
 from fastcnn.layers import Model
-from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.layers.allocation import at_most
+from fastcnn.layers.definition import MOST_VALUES, from_definition, to_definition
 from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History, read_records
 from fastcnn.training.options import TrainingOptions
+from fastcnn.training.run_config import CONFIG, FORMAT, config_to_bytes, read_config
 from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
 from fastcnn.weights import read_weights, weights_to_bytes
 
-CONFIG, METRICS, WEIGHTS, CURVES = "config.json", "metrics.jsonl", "model.safetensors", "curves.png"
+METRICS, WEIGHTS, CURVES = "metrics.jsonl", "model.safetensors", "curves.png"
 EPOCHS = "epochs.csv"
 FILES = (CONFIG, METRICS, EPOCHS, WEIGHTS, CURVES, LAST, BEST)
-#: What a run's config holds, beside its versions and its status.
-PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 class Run:
@@ -92,25 +91,7 @@ class Run:
             If the folder holds no run, or its config is corrupt.
         """
         folder = expanded(folder)
-        try:
-            config = json.loads(read_bytes(folder / CONFIG))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder / CONFIG} cannot be read ({error})") from None
-        if not isinstance(config, dict) or config.get("format") != "fastcnn-run-1":
-            raise CheckpointError(f"{folder / CONFIG} is not the config of a fastcnn run")
-        bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
-        if bad:
-            raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks {', '.join(bad)}")
-        # Whoever edits a config removes its checksum.
-        kept = config.pop("checksum", None)
-        if kept is not None and kept != _text_checksum(config):
-            raise CheckpointError(
-                f"{folder / CONFIG} is damaged (its checksum does not fit); if you edited it, "
-                'remove the line "checksum"'
-            )
-        return cls(folder, config)
+        return cls(folder, read_config(folder))
 
     def lock(self) -> None:
         """Keep the folder for this process, and clean up after one that was killed.
@@ -141,9 +122,7 @@ class Run:
 
     def save_config(self) -> None:
         """Write the config."""
-        whole = {**self.config, "checksum": _text_checksum(self.config)}
-        content = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(self.folder / CONFIG, content.encode())
+        atomic_write(self.folder / CONFIG, config_to_bytes(self.config))
 
     def save_weights(self, model: Model) -> None:
         """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
@@ -162,13 +141,14 @@ class Run:
             If the weights are missing, corrupt or another model's, or the model has no name that
             it could be rebuilt from.
         """
+        state, _ = read_weights(self.folder / WEIGHTS)
         try:
-            model = untrained_model(self.config)
+            with at_most(sum(array.size for array in state.values())):
+                model = untrained_model(self.config)
         except CheckpointError as error:
             raise CheckpointError(f"{self.folder}: {error}") from None
         model.preprocessing = self.normalisation
         model.predicts = self.config["model"].get("predicts")
-        state, _ = read_weights(self.folder / WEIGHTS)
         model.load_state_dict(state)
         return model
 
@@ -315,11 +295,12 @@ def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
     described = config.get("model", {})
     name, definition = described.get("name"), described.get("definition")
     try:
-        if name in MODELS:
-            return MODELS[name](**described["arguments"])
-        if definition is not None:
-            return from_definition(definition, seed)
-    except (KeyError, TypeError, ValueError) as error:
+        with at_most(MOST_VALUES):
+            if name in MODELS:
+                return MODELS[name](**described["arguments"])
+            if definition is not None:
+                return from_definition(definition, seed)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model cannot be built ({error})") from None
     raise CheckpointError(
         f"the model is not one of {', '.join(MODELS)} and has no definition; build it yourself "
@@ -378,7 +359,7 @@ def describe_fit(
     new = out if isinstance(out, NewRun) else NewRun(Path())
     outputs = model.output_shape(model.input_shape or train.images.shape[1:])
     return {
-        "format": "fastcnn-run-1",
+        "format": FORMAT,
         "status": "running",
         "model": {
             "name": new.model_name,
@@ -409,12 +390,6 @@ def describe_fit(
             "numba": version("numba"),
         },
     }
-
-
-def _text_checksum(config: dict[str, Any]) -> str:
-    """CRC-32 of a config's values, whatever their order and the spaces between them."""
-    plain = json.loads(json.dumps(config))  # as it will be read
-    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 #: Images that a checksum reads: all of a large set would take longer than an epoch.

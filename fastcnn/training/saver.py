@@ -15,7 +15,7 @@ from fastcnn.errors import CheckpointError, RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.training.checkpoints import Checkpoint, differences
-from fastcnn.training.history import History, read_records
+from fastcnn.training.history import EpochRecord, History, StepRecord, read_records
 from fastcnn.weights import weights_to_bytes
 
 if TYPE_CHECKING:
@@ -128,13 +128,21 @@ class Saver:
         state = Checkpoint.read(path).state
         before = loop.model.copy_state()
         try:
+            if state["best"] is not None:
+                loop.model.load_state_dict(state["best"])  # so that it is known to fit
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
             self.metadata = loop.model.metadata()
-            steps, epochs = loop.executor.step, loop.progress.epoch - 1
-            restore_history(loop.history, self.metrics, steps, epochs)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            steps, progress = loop.executor.step, loop.progress
+            restore_history(loop.history, self.metrics, steps, progress.epoch - 1)
+            if sum(record["epoch"] == progress.epoch for record in loop.history.steps) != (
+                progress.done
+            ):
+                raise CheckpointError(f"{path} counts other steps than {self.metrics}")
+        except (
+            ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+        ) as error:  # fmt: skip
             loop.model.load_state_dict(before)
             raise CheckpointError(f"{path} does not fit this run ({error})") from None
         except CheckpointError:
@@ -169,10 +177,11 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
         if record["epoch"] <= epochs + (record["kind"] == "step")
         and (record["kind"] != "step" or record["step"] <= steps)
     ]
-    history.steps[:] = [record for record in kept if record["kind"] == "step"]
-    history.epochs[:] = [record for record in kept if record["kind"] == "epoch"]
+    history.steps[:] = [StepRecord(record) for record in kept if record["kind"] == "step"]
+    history.epochs[:] = [EpochRecord(record) for record in kept if record["kind"] == "epoch"]
     for kind, found, count in (("step", history.steps, steps), ("epoch", history.epochs, epochs)):
-        if [record[kind] for record in found] != list(range(1, count + 1)):
+        in_order = all(record[kind] == place for place, record in enumerate(found, start=1))
+        if len(found) != count or not in_order:
             raise CheckpointError(
                 f"{metrics} has {len(found)} of the {count} {kind}s before the checkpoint, or in "
                 "another order"

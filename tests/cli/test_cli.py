@@ -3,6 +3,8 @@
 import json
 import re
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastcnn import data
-from fastcnn.cli.app import COMMANDS, in_paragraphs
+from fastcnn.cli.app import COMMANDS, command, in_paragraphs
 from tests.command import fastcnn, process, started
 
 
@@ -32,8 +34,8 @@ def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_teaches() -> None:
     text = fastcnn("--help")
-    for command in ("train", "evaluate", "predict", "gradcheck", "compare-backends", "data"):
-        assert command in text
+    for name in ("train", "evaluate", "predict", "gradcheck", "compare-backends", "data"):
+        assert name in text
     assert "fastcnn train --activation sigmoid" in fastcnn("train", "--help")
     assert process("--version").startswith("fastcnn 0.")
 
@@ -182,6 +184,19 @@ def test_export_to_c(run: Path, tmp_path: Path) -> None:
 
 def test_paragraphs_of_help() -> None:
     """A terminal breaks them where it ends, not where the docstring's lines do."""
-    for name, command in COMMANDS.items():
-        for paragraph in in_paragraphs(command.__doc__).split("\n\n"):
+    for name in COMMANDS:
+        for paragraph in in_paragraphs(command(name).__doc__).split("\n\n"):
             assert "\n" not in paragraph or paragraph.startswith(" "), name
+
+
+def test_a_command_imports_what_it_needs() -> None:
+    """Help shows all commands; one command does not import the modules of the others."""
+    output = fastcnn("--help")
+    assert all(f" {name} " in output for name in COMMANDS)
+    code = (
+        "import sys; from fastcnn.cli.app import application; application(['data', 'list']); "
+        "print([name for name in ('numpy', 'fastcnn.cli.train', 'fastcnn.training') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

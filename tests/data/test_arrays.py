@@ -1,5 +1,6 @@
 """What arrays of others are taken for: layouts, units, labels."""
 
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,18 @@ def test_sizes_in_archives_are_checked_before_memory_is_taken(tmp_path: Path) ->
     path.write_bytes(magic)
     with pytest.raises(DataError, match="it is a single array"):
         data.read_npz(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_archive_takes_no_more_memory_than_its_images(save: Any, tmp_path: Path) -> None:
+    images, labels = np.zeros((20_000, 16, 16), np.uint8), np.arange(20_000) % 2
+    images[:, 3] = np.arange(16)
+    save(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images[:4], y_test=labels[:4])
+    tracemalloc.start()
+    try:
+        train, _ = data.read_npz(tmp_path / "a.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (train.images[:, 0] == images).all()
+    assert peak < 3 * 2**20 + 1.5 * (images.nbytes + labels.nbytes)

@@ -147,6 +147,26 @@ def test_parts_that_are_not_recognised_are_refused(tmp_path: Path) -> None:
         data.read_folder(tmp_path / "half")
 
 
+def test_stray_pictures_make_no_classes_of_parts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("train", "test"):
+        put(tmp_path / "split" / part / "stray.png")
+        for name in ("cat", "dog"):
+            put(tmp_path / "split" / part / name / "a.png")
+    assert data.read_folder(tmp_path / "split")[0].classes == ("cat", "dog")
+    assert "2 outside the folders of classes" in caplog.text
+    for name in ("cat", "dog"):
+        put(tmp_path / "one" / "train" / name / "a.png")
+        put(tmp_path / "two" / name / "a.png")
+        put(tmp_path / "two" / "validation" / name / "a.png")
+    put(tmp_path / "one" / "test" / "a.png")
+    with pytest.raises(DataError, match="test: no pictures in folders of cat, dog"):
+        data.read_folder(tmp_path / "one")
+    with pytest.raises(DataError, match="validation holds folders called like classes, cat, dog"):
+        data.read_folder(tmp_path / "two")
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     for name in ("train", "plane", "test"):
         for index in range(9):
@@ -175,11 +195,25 @@ def test_links(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(pets / "dog" / "pipe.png")
     caplog.clear()
     assert names(pets) == before
-    assert "2 links in a circle" in caplog.messages[0]
+    assert "2 links to folders read already" in caplog.messages[0]
     assert "1 broken links" in caplog.messages[0]
     assert "1 neither files nor folders" in caplog.messages[0]
     (pets / "cat" / "linked.png").symlink_to(pets / "dog" / "0.png")
     assert sum(map(len, names(pets))) == 41
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        put(tmp_path / "pets" / name / "a.png")
+        for one in ("x", "y"):
+            put(tmp_path / one / "b.png")
+            (tmp_path / "pets" / name / one).symlink_to(tmp_path / one)
+    for one, other in (("x", "y"), ("y", "x")):
+        for index in range(4):
+            (tmp_path / one / f"{index}").symlink_to(tmp_path / other)
+    train, test = data.read_folder(tmp_path / "pets")
+    assert len(train) + len(test) == 6
 
 
 def test_folders_without_classes(tmp_path: Path) -> None:

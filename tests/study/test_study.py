@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fastcnn
-from fastcnn.cli.app import app
+from fastcnn.cli.app import application
 from fastcnn.study import reproduction
 from fastcnn.study.page import DARK, LIGHT, draw, write_page
 from fastcnn.study.reproduction import Reproduction
@@ -94,7 +94,7 @@ def test_every_experiment_can_be_imported() -> None:
 def test_an_unknown_experiment_is_named(tmp_path: Path) -> None:
     with pytest.raises(fastcnn.errors.ConfigurationError, match="no experiment 'magic'"):
         CliRunner().invoke(
-            app, ["study", "magic", "--out", str(tmp_path)], catch_exceptions=False
+            application(), ["study", "magic", "--out", str(tmp_path)], catch_exceptions=False
         )  # fmt: skip
 
 

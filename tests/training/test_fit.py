@@ -93,6 +93,24 @@ def test_a_run_repeats_itself(digits: Any) -> None:
     assert (results[0] != results[2]).any()
 
 
+def test_records_have_attributes(digits: Any, tmp_path: Path) -> None:
+    model = fastcnn.models.report_cnn(seed=0)
+    train = digits[0].subset(slice(0, 100))
+    history = fit(model, train, digits[1], epochs=1, out=tmp_path)
+    assert history.final.test_accuracy == history.final["test_accuracy"]
+    assert history.steps[0].lr == 0.02
+    assert "train_loss" in dir(history.final)
+    with pytest.raises(AttributeError, match="no record of 'loss': there are kind, epoch, train"):
+        _ = history.final.loss
+    resumed = fit(model, train, digits[1], epochs=2, out=tmp_path, resume=True)
+    assert [epoch.epoch for epoch in resumed.epochs] == [1, 2]
+    assert [step.step for step in resumed.steps] == [1, 2, 3, 4]
+    found = evaluate(model, digits[1])
+    assert (found.loss, found.accuracy) == (found[0], found[1])
+    assert fastcnn.evaluate is evaluate
+    assert found.accuracy == resumed.final.test_accuracy
+
+
 def test_epoch_means_weigh_a_short_last_batch() -> None:
     x, y = blobs(10)
     model = dense()

@@ -1,0 +1,12 @@
+"""The networks by name, without importing them."""
+
+from enum import StrEnum
+
+
+class ModelName(StrEnum):
+    """Networks by name, for options that take nothing else."""
+
+    report = "report"
+    lenet5 = "lenet5"
+    vgg_small = "vgg_small"
+    resnet8 = "resnet8"

@@ -1,0 +1,43 @@
+"""How many values the layers of a model may hold that a file describes.
+
+A line of text can ask for a layer of any size. Whoever builds layers from a file says first what is
+the most, and a layer is refused before its arrays are made.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from fastcnn.errors import ConfigurationError
+
+_left: ContextVar[int | None] = ContextVar("values that layers may still hold", default=None)
+
+
+@contextmanager
+def at_most(values: int) -> Iterator[None]:
+    """Refuse layers that, together, would hold more values than this."""
+    left = _left.get()
+    token = _left.set(values if left is None else min(values, left))
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def claim(shape: Sequence[int]) -> None:
+    """Ask for room for an array.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is a limit and it is passed.
+    """
+    left = _left.get()
+    if left is None:
+        return
+    if math.prod(shape) > left:
+        raise ConfigurationError(
+            f"parameters of shape {tuple(shape)} are more than a file of this size can describe"
+        )
+    _left.set(left - math.prod(shape))
