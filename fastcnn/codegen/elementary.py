@@ -53,6 +53,10 @@ def _erf(x: Any) -> Any:
     return math.erf(x)
 
 
+def _log1p_exp(x: Any) -> Any:
+    return (0.0 if x <= 0.0 else x) + math.log1p(math.exp(-abs(x)))
+
+
 def _normal_cdf(x: Any) -> Any:
     return 0.5 * math.erfc(-x * math.sqrt(0.5))
 
@@ -117,6 +121,13 @@ def erf(x: Any) -> Any:
 _vectorised_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
+@_of_one(_log1p_exp, vm.emit_log1p_exp)
+def log1p_exp(x: Any) -> Any:
+    """``log(1 + exp(x))``, without overflow."""
+    with np.errstate(under="ignore"):
+        return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
 @compiled("real[:]", "out real[:]")
 def _fill_normal_cdf(x: np.ndarray, area: np.ndarray) -> None:
     for i in range(x.size):
@@ -174,7 +185,18 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 __all__ = [
-    "absolute", "erf", "exp", "expm1", "linked", "log1p", "maximum", "minimum", "normal_cdf",
-    "sigmoid", "sqrt",
-    "tanh", "where",
-]  # fmt: skip
+    "absolute",
+    "erf",
+    "exp",
+    "expm1",
+    "linked",
+    "log1p",
+    "log1p_exp",
+    "maximum",
+    "minimum",
+    "normal_cdf",
+    "sigmoid",
+    "sqrt",
+    "tanh",
+    "where",
+]

@@ -206,6 +206,12 @@ def _negative(builder: Any, x: Any) -> Any:
     return builder.fcmp_ordered("<=", x, constant(0.0))
 
 
+def emit_log1p_exp(builder: Any, x: Any) -> Any:
+    """``log(1 + exp(x))``: the larger of ``x`` and 0, and what is added to it."""
+    e = emit_exp(builder, _magnitude(builder, x), -1.0)
+    return builder.fadd(_not_below(builder, x, 0.0), emit_log1p(builder, e))
+
+
 def emit_normal_cdf(builder: Any, x: Any) -> Any:
     """Distribution function of the standard normal to 3e-7.
 

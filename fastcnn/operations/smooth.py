@@ -10,15 +10,7 @@ import numpy as np
 
 from fastcnn.arguments import APPROXIMATIONS
 from fastcnn.codegen import elementary, linked
-from fastcnn.codegen.elementary import (
-    absolute,
-    exp,
-    log1p,
-    maximum,
-    minimum,
-    normal_cdf,
-    where,
-)
+from fastcnn.codegen.elementary import absolute, exp, log1p_exp, normal_cdf, where
 from fastcnn.operations.onnx_node import OnnxNode
 from fastcnn.operations.record import Choice, Elementwise, Formula, Number, Value
 
@@ -202,8 +194,7 @@ def gelu_backward(
 @linked
 def _softplus(x: Value, beta: float, threshold: float) -> Value:
     scaled = beta * x
-    curve = (maximum(scaled, 0.0) + log1p(exp(-absolute(scaled)))) * (1.0 / beta)
-    return where(scaled > threshold, x, curve)
+    return where(scaled > threshold, x, log1p_exp(scaled) * (1.0 / beta))
 
 
 @linked
@@ -256,7 +247,7 @@ def softplus_backward(
 
 @linked
 def _logsigmoid(x: Value) -> Value:
-    return minimum(x, 0.0) - log1p(exp(-absolute(x)))
+    return -log1p_exp(-x)
 
 
 @linked
