@@ -120,7 +120,9 @@ def run_case(case: Case, at_end: bool) -> None:
     _whole("a gradient", gradient)
     executor.update(gradient, 1e-3)
     _whole("a parameter", model.parameter_vector)
-    for samples in {1, batch, 2 * batch}:
+    # Statistics of one sample would be refused.
+    fewest = 2 if model.graph(x.shape[1:]).batch_statistics(training=False) else 1
+    for samples in {fewest, max(fewest, batch), 2 * batch}:
         _whole("an output", predict_logits(model, x[:samples], threads=case.threads))
     alone(case, at_end)
 

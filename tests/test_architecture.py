@@ -91,7 +91,7 @@ ALLOWED = {
 }
 EVERYWHERE = {"cores", "errors", "files", "named", "text_table", ""}
 #: layers offer ``predict``; the runner is imported inside that method alone.
-EXCEPTIONS = {("layers/container.py", "execution")}
+EXCEPTIONS = {("layers/prediction.py", "execution")}
 HEAVY = {
     "matplotlib", "torch", "PIL", "pooch", "safetensors", "threadpoolctl", "rich", "typer",
     "sklearn", "tensorboardX", "mpi4py", "onnx", "onnxruntime", "jax",

@@ -44,10 +44,22 @@ class Node:
     output_shape: Shape
     buffers: Mapping[str, str] = field(default_factory=dict)
 
+    def takes_batch_statistics(self, training: bool) -> bool:
+        """Whether a sample's output depends on all samples of its batch.
 
-@dataclass(frozen=True)
+        Batch normalisation takes the batch's mean and variance in training, and without running
+        statistics always.
+        """
+        tracked = self.arguments.get("track_running_stats")
+        return tracked is not None and (training or not tracked)
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in an order in which each comes after those that feed it; the last is the output."""
+    """Nodes in an order in which each comes after those that feed it; the last is the output.
+
+    A model makes another graph when it has changed: one object, one state of the model.
+    """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
@@ -56,6 +68,10 @@ class Graph:
     def output_shape(self) -> Shape:
         """Shape of the network's output without the batch dimension."""
         return self.nodes[-1].output_shape if self.nodes else self.input_shape
+
+    def batch_statistics(self, training: bool) -> tuple[Node, ...]:
+        """The nodes whose output for a sample depends on all samples of its batch."""
+        return tuple(node for node in self.nodes if node.takes_batch_statistics(training))
 
     def consumers(self) -> dict[int, list[int]]:
         """For each node (and :data:`INPUT`), the nodes that read its output."""

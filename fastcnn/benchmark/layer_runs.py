@@ -1,5 +1,7 @@
 """One layer of the benchmark, run by fastcnn's backends."""
 
+from typing import Any
+
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
@@ -46,7 +48,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
         places[key] = (offset, value.shape)
         flat.append(value.ravel())
         offset += value.size
-    build: dict[str, bool] = (
+    build: dict[str, Any] = (
         {"backward": True, "input_gradient": True} if backward else {"outputs": True}
     )
     engine = Engine(

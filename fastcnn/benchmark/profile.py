@@ -25,7 +25,7 @@ from fastcnn.benchmark.records import Records
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import plan
 from fastcnn.execution.engine_arguments import loss_key
-from fastcnn.execution.lanes import make_engine
+from fastcnn.execution.engines import make_engine
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.text_table import text_table

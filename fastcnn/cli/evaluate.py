@@ -1,16 +1,12 @@
 """``fastcnn evaluate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from fastcnn.data import Dataset
-    from fastcnn.training import Run
 
 
 def evaluate(
@@ -32,6 +28,7 @@ def evaluate(
     """
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
+    from fastcnn.data import load
     from fastcnn.errors import ConfigurationError
     from fastcnn.functional import softmax
     from fastcnn.training import Run
@@ -46,8 +43,12 @@ def evaluate(
             "fastcnn.training.evaluate"
         )
     console = Console(highlight=False)
-    test = _test_data(opened, data, data_dir)
-    changes = opened.changes(test) if data is None else None
+    if data is None:
+        _, test = opened.load_data(data_dir)
+        changes = opened.changes(test)
+    else:
+        _, test = load(data, data_dir=data_dir, pictures=opened.normalisation.pictures)
+        changes = None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
     loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend)
@@ -70,30 +71,3 @@ def evaluate(
     save_figure(confusion_figure(confusion, test.classes), opened.folder / "confusion.png")
     save_figure(mistakes_figure(test, softmax(logits)), opened.folder / "mistakes.png")
     console.print(f"pictures: {run / 'confusion.png'}, {run / 'mistakes.png'}", soft_wrap=True)
-
-
-def _test_data(run: "Run", data: str | None, data_dir: Path | None) -> "Dataset":
-    """The test images that were asked for, or those of the run."""
-    from fastcnn.data import load
-    from fastcnn.data.loading import NAMES
-    from fastcnn.errors import ConfigurationError
-    from fastcnn.training.run import checksum
-
-    described, pictures = run.config["data"], run.normalisation.pictures
-    if data is not None:
-        return load(data, data_dir=data_dir, pictures=pictures)[1]
-    source, name = described.get("source"), described["name"]
-    if source is None and name not in NAMES:
-        raise ConfigurationError(
-            f"{run.folder}: trained in Python on {name}, which cannot be loaded again: give the "
-            "data with --data"
-        )
-    train, test = load(source or name, data_dir=data_dir, pictures=pictures)
-    kept = described.get("test_checksum")
-    same = checksum(test) == kept if kept is not None else checksum(train) == described["checksum"]
-    if source is None and not same:
-        raise ConfigurationError(
-            f"{run.folder}: trained in Python on {name}, and the data set of that name has other "
-            "images: give the data with --data"
-        )
-    return test

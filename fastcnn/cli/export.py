@@ -1,25 +1,26 @@
 """``fastcnn export``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from fastcnn.data import Dataset
     from fastcnn.interop.c import CExport
     from fastcnn.layers import Model
     from fastcnn.training import Run
 
-KINDS = (".onnx", ".safetensors", ".h")
+KINDS = (".onnx", ".safetensors", ".h", ".py")
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder that fastcnn train wrote.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write: .onnx, .safetensors or .h (C); by default RUN.onnx."),
+        typer.Option(help="File to write: .onnx, .safetensors, .h (C) or .py; default RUN.onnx."),
     ] = None,
     fold: Annotated[
         bool, typer.Option(help="Fold batch normalisation into the layers before it (ONNX).")
@@ -33,13 +34,14 @@ def export(
         Path | None, typer.Option(help="Folder of the run's data, which --int8 needs.")
     ] = None,
 ) -> None:
-    """Write a trained network for other tools: ONNX, PyTorch's state_dict, or one C99 file.
+    """Write a trained network for other tools: ONNX, PyTorch's state_dict, C, or plain numpy.
 
-    The ONNX file takes normalised images of shape (batch, C, H, W) and gives logits. The
-    safetensors file has PyTorch's keys and layouts, for safetensors.torch.load_file and
-    load_state_dict. The C file needs no library: its NAME_predict takes an image as it is, floats
-    or bytes, and gives the probabilities; with --int8 it computes in integers, a quarter of the
-    size, and the accuracy before and after is printed.
+    The ONNX file takes images of shape (batch, C, H, W) as the network does, those of a network
+    trained on bytes divided by 255, and gives logits. The safetensors file has PyTorch's keys and
+    layouts, for safetensors.torch.load_file and load_state_dict. The C file needs no library: its
+    NAME_predict takes an image as it is, floats or bytes, and gives the probabilities; with --int8
+    it computes in integers, a quarter of the size, and the accuracy before and after is printed.
+    The Python file imports numpy alone: its predict(images) is the forward pass, a line a layer.
 
     Examples:
 
@@ -52,7 +54,9 @@ def export(
 
     target = out or run.with_suffix(".onnx")
     if target.suffix not in KINDS:
-        raise ConfigurationError(f"--out must end in {', '.join(KINDS)}, got {target.name!r}")
+        raise ConfigurationError(
+            f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {target.name!r}"
+        )
     given = {"--int8": int8, "--calibration": calibration, "--data-dir": data_dir}
     for option, value in given.items():
         if value and (target.suffix != ".h" or not int8):
@@ -66,6 +70,12 @@ def export(
     if target.suffix == ".h":
         _export_c(console, saved, model, target, (calibration or 256) if int8 else 0, data_dir)
         return
+    if target.suffix == ".py":
+        from fastcnn.interop.numpy_source import export_numpy
+
+        export_numpy(model, target, saved.classes or None)
+        console.print(f"written: {escape(str(target))}; call predict(images)", soft_wrap=True)
+        return
     if target.suffix == ".onnx":
         from fastcnn.interop import export_onnx
 
@@ -75,10 +85,18 @@ def export(
 
         save_state(model, target)
     console.print(
-        f"written: {escape(str(target))}; its input is what preprocessing makes of images: "
-        f"{saved.normalisation.describe()}",
+        f"written: {escape(str(target))}; {_input(saved, target)}",
         soft_wrap=True,
     )
+
+
+def _input(saved: "Run", target: Path) -> str:
+    """What is to be given to the exported network."""
+    rule = saved.normalisation
+    if target.suffix == ".safetensors":
+        return f"the network takes {rule.describe()}"
+    units = "floats, bytes divided by 255" if rule.takes_bytes else "floats as in training"
+    return f"its input are {units}" + ("" if rule.is_identity else "; it normalises them itself")
 
 
 def _export_c(
@@ -91,7 +109,7 @@ def _export_c(
 ) -> None:
     from fastcnn.interop.c import export_c
 
-    train, test = _data(saved, data_dir) if calibration else (None, None)
+    train, test = saved.load_data(data_dir) if calibration else (None, None)
     images = None if train is None else train.images[:calibration]
     made = export_c(model, target, classes=saved.classes or None, calibration=images)
     console.print(
@@ -99,25 +117,11 @@ def _export_c(
         f"working memory; call {made.name}_predict",
         soft_wrap=True,
     )
-    if test is not None:
-        _compare(console, model, made, test)
+    if test is not None and model.predicts == "classes":
+        _compare(console, model, made, test.select_classes(saved.classes))
 
 
-def _data(saved: "Run", data_dir: Path | None) -> tuple[Any, Any]:
-    """The run's training and test set."""
-    from fastcnn.data import load
-
-    described = saved.config["data"]
-    name = str(described.get("source") or described["name"])
-    sets = load(name, data_dir=data_dir, pictures=saved.normalisation.pictures)
-    classes = saved.classes
-    train, test = (
-        part if part.classes == classes else part.select_classes(classes) for part in sets
-    )
-    return train, test
-
-
-def _compare(console: Console, model: "Model", made: "CExport", test: Any) -> None:
+def _compare(console: Console, model: "Model", made: "CExport", test: "Dataset") -> None:
     """Accuracy of the float network and of the integers on the test images."""
     assert made.integers is not None
     before = float((model.predict(test.images) == test.labels).mean())

@@ -99,7 +99,14 @@ class Elementary:
         self.plain, self.scalar, self.vector = plain, scalar, vector
 
     def __call__(self, *arguments: Any) -> Any:
-        """Compute with Python's floats where there are no others, else with numpy."""
+        """Compute with Python's floats where there are no others, else with numpy.
+
+        An argument with a method ``elementary(name, arguments)`` is asked instead, such as an
+        expression that writes a formula as text.
+        """
+        for argument in arguments:
+            if hasattr(argument, "elementary"):
+                return argument.elementary(self.plain.__name__, arguments)
         if all(isinstance(argument, (float, bool)) for argument in arguments):
             try:
                 return self.scalar(*arguments)

@@ -28,8 +28,8 @@ def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
     """Write two data sets as ``train_x012, train_y012, test_x012, test_y012``.
 
     The suffix is the classes' names put together, if each is a digit; names that are not the
-    numbers from 0 on are in a fifth array, ``classes``. Images are (N, 28, 28) if they have one
-    channel, else (N, C, H, W).
+    numbers from 0 on are in a further array, ``classes``. Images are (N, 28, 28) if they have one
+    channel, else (N, C, H, W), and an array ``layout`` says so.
     """
     names = train.classes
     suffix = "".join(names) if all(len(name) == 1 and name.isdigit() for name in names) else ""
@@ -40,6 +40,8 @@ def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
         arrays[f"{part}_y{suffix}"] = data.labels
     if not suffix and names != tuple(map(str, range(len(names)))):
         arrays["classes"] = np.array(names)
+    if train.images.shape[1] > 1:
+        arrays["layout"] = np.array("NCHW")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     atomic_write(path, buffer.getvalue())
@@ -58,8 +60,9 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
         are whole numbers of any type, (N,) or (N, 1), one-hot rows, or text. An array ``classes``
         may name the classes.
     layout : {"NCHW", "NHWC"}, optional
-        Where the channels of four-dimensional images are; by default told by the shape, if only
-        one of the two has 1 to 4 channels or square images.
+        Where the channels of four-dimensional images are; by default what an array ``layout`` in
+        the file says, or told by the shape, if only one of the two has 1 to 4 channels or square
+        images.
 
     Notes
     -----
@@ -77,6 +80,9 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
         keys = _keys(archive.names, path)
         arrays = {part: archive.read(key) for part, key in keys.items()}
         names = archive.read("classes") if "classes" in archive.names else None
+        if layout is None and "layout" in archive.names:
+            found = as_text(archive.read("layout").ravel(), f"{path}: layout").tolist()
+            layout = found[0] if len(found) == 1 else str(found)
     train_y, test_y, classes = as_label_sets(
         arrays["train_y"], arrays["test_y"],
         (f"{path}: {keys['train_y']}", f"{path}: {keys['test_y']}"),

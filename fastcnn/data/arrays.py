@@ -48,7 +48,7 @@ def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
     """
     if given is not None:
         if given not in LAYOUTS:
-            raise ConfigurationError(f"layout must be NCHW or NHWC, got {given!r}")
+            raise ConfigurationError(f"layout must be NCHW or NHWC, got {given[:20]!r}")
         return given
     first, last = shape[1] in USUAL_CHANNELS, shape[3] in USUAL_CHANNELS
     if first == last:
@@ -56,7 +56,7 @@ def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
     if first == last and shape[1:] != (1, 1, 1):
         raise DataError(
             f"shape {tuple(shape)} may be (N, C, H, W) or (N, H, W, C): say which it is with "
-            "layout='NCHW' or layout='NHWC'"
+            "layout='NCHW' or layout='NHWC', as an argument or as an array in the file"
         )
     return "NCHW" if first else "NHWC"
 

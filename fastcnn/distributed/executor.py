@@ -90,11 +90,13 @@ class DistributedExecutor:
             batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
             threads=threads,
         )  # fmt: skip
-        self._running = [
-            value
-            for key, value in model.state_dict().items()
-            if key.endswith(("running_mean", "running_var"))
-        ]
+
+    @property
+    def _running(self) -> list[np.ndarray]:
+        """Running means and variances, each once."""
+        state = self.model.state_dict()
+        found = {id(v): v for k, v in state.items() if k.endswith(("running_mean", "running_var"))}
+        return list(found.values())
 
     def _check(self) -> None:
         if self.average_every > 1:
@@ -276,6 +278,8 @@ class DistributedExecutor:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training; each process computes its share."""
+        if self.model.graph().batch_statistics(training=False):
+            return self._local.logits(images)  # a share would have its own statistics
         shards = Shards(self.world.rank, self.world.size, len(images), EVALUATED)
         shares = [shards.share(len(images), rank) for rank in range(self.world.size)]
         first, end = shares[self.world.rank]

@@ -7,10 +7,9 @@ import numpy as np
 
 from fastcnn.arguments import are_probabilities
 from fastcnn.backends.graph import Graph
-from fastcnn.errors import DataError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
-from fastcnn.operations import OPERATIONS
 
 
 def as_batch(model: Model, x: Any) -> np.ndarray:
@@ -108,16 +107,48 @@ def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
     return y.astype(np.int64, copy=False)
 
 
-def check_statistics(graph: Graph, count: int) -> None:
+def check_layout(before: tuple[Any, ...], model: Model) -> None:
+    """Refuse to go on with another set of parameters than that of the start.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    now = model.parameter_layout()
+    if now == before:
+        return
+    old, new = ({entry[0]: entry[1:] for entry in layout} for layout in (before, now))
+    changes = [
+        _change(key, old.get(key), new.get(key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+    raise ConfigurationError(
+        "the model's parameters were replaced during training: "
+        + "; ".join(changes or ["their order has changed"])
+        + ". Start another training run with the changed model"
+    )
+
+
+def _change(key: str, old: Any, new: Any) -> str:
+    if old is None or new is None:
+        return f"{key} was {'added' if old is None else 'removed'}"
+    if old[:2] == new[:2]:
+        return f"{key} belongs to another layer"
+    return f"{key} had shape {old[0]} and type {old[1]}, now {new[0]} and {new[1]}"
+
+
+def check_statistics(graph: Graph, count: int, training: bool = True) -> None:
     """Refuse a batch that has one value a channel where its variance is asked for.
 
     Raises
     ------
     ShapeError
     """
-    for node in graph.nodes:
-        if OPERATIONS[node.operation].normalises and count * prod(node.output_shape[1:]) == 1:
+    for node in graph.batch_statistics(training):
+        if count * prod(node.output_shape[1:]) == 1:
+            where = "in training" if training else "without running statistics"
             raise ShapeError(
-                f"layer {node.name!r}: batch normalisation in training needs more than one value "
+                f"layer {node.name!r}: batch normalisation {where} needs more than one value "
                 f"a channel, got a batch of one sample of shape {node.output_shape}"
             )

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.errors import CheckpointError
-from fastcnn.execution.checks import as_target, predicted
-from fastcnn.execution.passes import loss_and_gradients, predict_logits
+from fastcnn.execution.checks import as_target, check_layout, predicted
+from fastcnn.execution.passes import clear_frozen, loss_and_gradients, predict_logits
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, clip_gradient_norm
@@ -161,6 +161,7 @@ class OperationExecutor:
         self.clip_norm = clip_norm
         self.step = 0
         self.first_sample = 0
+        self._layout = model.parameter_layout()
         vector = model.parameter_vector
         self._slots = {name: np.zeros_like(vector) for name in optimizer.slots}
 
@@ -191,6 +192,7 @@ class OperationExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
+        check_layout(self._layout, self.model)
         x, y = images[samples], labels[samples]
         value, logits, gradient = loss_and_gradients(
             self.model, x, y, loss=self.loss, backend=self.backend,
@@ -201,9 +203,14 @@ class OperationExecutor:
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        check_layout(self._layout, self.model)
+        clear_frozen(self.model, gradient)
         norm = clip_gradient_norm(gradient, self.clip_norm)
         self.step += 1
-        self.optimizer.update(self.model.parameter_vector, gradient, self._slots, lr, self.step)
+        vector = self.model.parameter_vector
+        for first, end in self.model.trainable_ranges():
+            slots = {name: slot[first:end] for name, slot in self._slots.items()}
+            self.optimizer.update(vector[first:end], gradient[first:end], slots, lr, self.step)
         return norm
 
     def logits(self, images: np.ndarray) -> np.ndarray:

@@ -3,14 +3,14 @@
 import logging
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph
-from fastcnn.execution.checks import as_target, check_statistics
+from fastcnn.execution.checks import as_target, check_layout, check_statistics
 from fastcnn.execution.engine_arguments import (
     engine_slots,
     engine_targets,
@@ -21,6 +21,7 @@ from fastcnn.execution.engine_arguments import (
     signed_seed,
     stored_samples,
 )
+from fastcnn.execution.engines import Lease, make_engine, room_for, running_statistics
 from fastcnn.execution.executor import StepResults, copy_slots, mean_score
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.layers import Model
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 #: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
 INFERENCE_BATCHES = (16, 64, 256)
 
-#: Buffers of batch normalisation.
-RUNNING = ("running_mean", "running_var", "num_batches_tracked")
-
 #: Samples that take less time one by one, with pixels in the lanes, than as a block of 16.
 FEW = 3
 #: FLOPs of a batch that take longer than starting a thread.
@@ -43,9 +41,17 @@ WORTH_A_THREAD = 100_000_000
 
 log = logging.getLogger("fastcnn.lanes")
 _reported: set[str] = set()
-_block_only: "weakref.WeakKeyDictionary[Model, set[tuple[int, ...]]]" = weakref.WeakKeyDictionary()
-_flops: "weakref.WeakKeyDictionary[Model, dict[tuple[int, ...], int]]" = weakref.WeakKeyDictionary()
-_engines: "weakref.WeakKeyDictionary[Model, dict[Any, deque[Engine]]]" = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class _Known:
+    """What was found out about a graph: its FLOPs, and that it has kernels for single samples."""
+
+    flops: int | None = None
+    single: bool = True
+
+
+_known: "weakref.WeakKeyDictionary[Graph, _Known]" = weakref.WeakKeyDictionary()
 
 
 def report_fallback(reason: Exception) -> None:
@@ -53,88 +59,6 @@ def report_fallback(reason: Exception) -> None:
     if str(reason) not in _reported:
         _reported.add(str(reason))
         log.warning("the lanes engine does not cover %s: im2col computes it", reason)
-
-
-def make_engine(model: Model, graph: Graph, batch: int, threads: int, **build: Any) -> "Engine":
-    """An engine on a model's own parameters; ``build`` is passed to the planner.
-
-    Raises
-    ------
-    Unsupported
-        If the engine does not cover the model.
-    """
-    from fastcnn.backends.lanes.engine import Engine
-
-    running = running_statistics(model, graph, bool(build.get("training")))
-    places = parameter_places(model)
-    return Engine(graph, batch, model.parameter_vector, places, threads, running=running, **build)
-
-
-def running_statistics(model: Model, graph: Graph, training: bool) -> dict[str, list[np.ndarray]]:
-    """The buffers of each batch normalisation, by its name.
-
-    Raises
-    ------
-    Unsupported
-        If they are to be moved in a way that the engine has not.
-    """
-    from fastcnn.backends.lanes.grouping import Unsupported
-
-    state, running = model.state_dict(), {}
-    for node in graph.nodes:
-        if node.buffers:
-            if training and node.arguments["momentum"] is None:
-                raise Unsupported("a plain mean of running statistics")
-            running[node.name] = [state[node.buffers[name]] for name in RUNNING]
-    return running
-
-
-def parameter_places(model: Model) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Where each parameter stands in the model's flat array, and its shape.
-
-    Raises
-    ------
-    Unsupported
-        If the parameters are not float32.
-    """
-    from fastcnn.backends.lanes.grouping import Unsupported
-
-    if model.dtype != np.float32:
-        raise Unsupported(f"parameters of type {model.dtype}")
-    places, offset = {}, 0
-    for key, value in model.named_parameters().items():
-        places[key] = (offset, value.shape)
-        offset += value.size
-    return places
-
-
-class Lease:
-    """An engine of a model for one caller: taken from the model's idle ones, or made."""
-
-    def __init__(
-        self, model: Model, graph: Graph, batch: int, threads: int | None, **build: Any
-    ) -> None:
-        from fastcnn.backends.lanes.engine import default_threads
-
-        threads = default_threads() if threads is None else threads
-        key = (graph.input_shape, batch, threads, tuple(sorted(build.items())))
-        self._idle = _engines.setdefault(model, {}).setdefault(key, deque())
-        vector = model.parameter_vector
-        while self._idle:
-            try:
-                engine = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if engine.parameters is vector and engine.graph is graph:
-                self.engine = engine
-                return
-        self.engine = make_engine(model, graph, batch, threads, **build)
-
-    def __enter__(self) -> "Engine":
-        return self.engine
-
-    def __exit__(self, *failure: object) -> None:
-        self._idle.append(self.engine)
 
 
 def network_output(
@@ -169,19 +93,25 @@ def network_output(
 def _inference_engine(
     model: Model, graph: Graph, count: int, training: bool, threads: int | None
 ) -> Lease:
-    """An engine whose batch suits so many samples."""
+    """An engine whose batch suits this number of samples."""
     from fastcnn.backends.lanes.grouping import Unsupported
 
     if training:
         # The dropout mask depends on a sample's place in its batch.
-        return Lease(model, graph, count, threads, outputs=True, training=True)
-    if count <= FEW and graph.input_shape not in _block_only.get(model, ()):
+        return Lease(model, graph, room_for(count), threads, outputs=True, training=True)
+    if graph.batch_statistics(training=False):
+        return Lease(model, graph, room_for(count), threads, outputs=True)
+    known = _known.setdefault(graph, _Known())
+    if count <= FEW and known.single:
         try:
             return Lease(model, graph, 1, 1, outputs=True, pixels=True)
         except Unsupported:
-            _block_only.setdefault(model, set()).add(graph.input_shape)
+            known.single = False
     batch = next((size for size in INFERENCE_BATCHES if count <= size), INFERENCE_BATCHES[-1])
-    if batch == INFERENCE_BATCHES[0] and _flops_of(model, graph) * batch < WORTH_A_THREAD:
+    if known.flops is None:
+        # Adding them up takes as long as a small network's forward pass.
+        known.flops = model.flops(graph.input_shape)
+    if batch == INFERENCE_BATCHES[0] and known.flops * batch < WORTH_A_THREAD:
         threads = 1
     return Lease(model, graph, batch, threads, outputs=True)
 
@@ -199,6 +129,8 @@ def network_values(
         If the engine does not cover the model.
     """
     images, size = stored_samples(model.preprocessing, x), INFERENCE_BATCHES[0]
+    if graph.batch_statistics(training=False):
+        size = room_for(len(x))
     with Lease(model, graph, size, 1, values=True) as engine:
         values = engine.program.values
         engine.normalise(*input_factors(model.preprocessing, x))
@@ -206,14 +138,6 @@ def network_values(
             order = np.arange(start, min(start + size, len(x)))
             engine.run(images, order, np.zeros(1))
             yield [engine.read(values[index], len(order)) for index in nodes]
-
-
-def _flops_of(model: Model, graph: Graph) -> int:
-    """FLOPs of one sample's forward pass; adding them up takes as long as a small network's."""
-    known = _flops.setdefault(model, {})
-    if graph.input_shape not in known:
-        known[graph.input_shape] = model.flops(graph.input_shape)
-    return known[graph.input_shape]
 
 
 def network_gradients(
@@ -238,7 +162,7 @@ def network_gradients(
     """
     outputs = np.empty((len(x), *graph.output_shape), np.float32)
     build = {"loss": loss_key(loss), "training": training, "outputs": True}
-    with Lease(model, graph, len(x), None, **build) as engine:
+    with Lease(model, graph, room_for(len(x)), None, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         losses, _, _ = engine.run(
             stored_samples(model.preprocessing, x), np.arange(len(x)), np.zeros(1),
@@ -277,6 +201,7 @@ class LanesExecutor:
         self.step = 0
         self.first_sample = 0
         self.graph = model.graph()
+        self._layout = model.parameter_layout()
         self._settings = optimizer_settings(optimizer, clip_norm)
         self._build = {"loss": loss_key(loss), "training": True}
         self._engine: Engine | None = None
@@ -286,22 +211,32 @@ class LanesExecutor:
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
         running_statistics(model, self.graph, training=True)
-        with Lease(model, self.graph, INFERENCE_BATCHES[-1], self.threads, outputs=True):
+        with _inference_engine(model, self.graph, INFERENCE_BATCHES[-1], False, self.threads):
             pass
 
     def engine(self) -> "Engine":
-        """The engine of the training steps, made at first use."""
-        vector = self.model.parameter_vector
-        if self._engine is None or self._engine.parameters is not vector:
+        """The engine of the training steps, made at first use and when the model has changed.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has other parameters than at the start.
+        """
+        graph, vector = self.model.graph(), self.model.parameter_vector
+        engine = self._engine
+        if engine is None or engine.parameters is not vector or engine.graph is not graph:
+            check_layout(self._layout, self.model)
+            if graph.output_shape != self.graph.output_shape:
+                self._source = (None, None)
+            self.graph = graph
             from fastcnn.backends.lanes.engine import default_threads
 
             threads = default_threads() if self.threads is None else self.threads
-            self._engine = make_engine(
-                self.model, self.graph, self.batch_size, threads, **self._build
-            )
+            engine = make_engine(self.model, graph, self.batch_size, threads, **self._build)
+            self._engine = engine
             self._choice = ThreadChoice(threads if self.threads is None else 1)
             self._choice.threads = threads
-        return self._engine
+        return engine
 
     def train_steps(
         self,
@@ -392,7 +327,7 @@ class LanesExecutor:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
-        return network_output(self.model, images, self.graph, threads=self.threads)
+        return network_output(self.model, images, self.model.graph(), threads=self.threads)
 
     def evaluate(
         self,

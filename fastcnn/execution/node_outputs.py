@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.execution.checks import as_batch, as_input
+from fastcnn.execution.checks import as_batch, as_input, check_statistics
 from fastcnn.execution.passes import is_lanes, run_forward
 from fastcnn.layers import Model
 
@@ -34,6 +34,7 @@ def node_outputs(
     """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
+    check_statistics(graph, len(x), training=False)
     if is_lanes(backend):
         from fastcnn.backends.lanes.grouping import Unsupported
         from fastcnn.execution import lanes
@@ -44,7 +45,8 @@ def node_outputs(
         except Unsupported:
             backend = "im2col"
     operations, state = get_backend(backend), model.state_dict()
-    for start in range(0, len(x), CHUNK):
-        part = as_input(model, x[start : start + CHUNK])
+    size = len(x) if graph.batch_statistics(training=False) else CHUNK
+    for start in range(0, len(x), size):
+        part = as_input(model, x[start : start + size])
         outputs = run_forward(graph, state, part, operations, False, 0, 0)
         yield [outputs[index] for index in nodes]

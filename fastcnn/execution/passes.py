@@ -9,6 +9,7 @@ import numpy as np
 from fastcnn.backends import DEFAULT_BACKEND, get_backend
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.errors import ConfigurationError
 from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
@@ -48,8 +49,7 @@ def forward(
     """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
-    if training:
-        check_statistics(graph, len(x))
+    check_statistics(graph, len(x), training)
     return _forward(model, graph, x, backend, training, seed, step)
 
 
@@ -126,17 +126,18 @@ def loss_and_gradients(
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, model.dtype)
-    if training:
-        check_statistics(graph, len(x))
+    check_statistics(graph, len(x), training)
     if is_lanes(backend):
         from fastcnn.backends.lanes.grouping import Unsupported
         from fastcnn.execution import lanes
 
         try:
-            return lanes.network_gradients(
+            value, logits, gradient = lanes.network_gradients(
                 model, x, target, graph, loss=loss, sample_weight=sample_weight,
                 training=training, seed=seed, step=step, first_sample=first_sample,
             )  # fmt: skip
+            clear_frozen(model, gradient)
+            return value, logits, gradient
         except Unsupported as reason:
             lanes.report_fallback(reason)
             backend = "im2col"
@@ -155,7 +156,16 @@ def loss_and_gradients(
         graph, state, x, outputs, grad_logits, operations, slots, training, seed, step,
         first_sample,
     )  # fmt: skip
+    clear_frozen(model, gradient)
     return float(value), logits, gradient
+
+
+def clear_frozen(model: Model, gradient: np.ndarray) -> None:
+    """Set the gradient of parameters that are not trained to zero."""
+    start = 0
+    for first, end in [*model.trainable_ranges(), (gradient.size, gradient.size)]:
+        gradient[start:first] = 0.0
+        start = end
 
 
 def gradients(
@@ -202,18 +212,40 @@ def predict_logits(
     x: Any,
     *,
     backend: str | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
     """:func:`forward` outside training, ``batch_size`` samples at a time.
 
-    ``threads`` are those of an engine that has its own.
+    Parameters
+    ----------
+    batch_size : int, optional
+        Bounds the memory of backends that run operation by operation, by default 256; it does not
+        change the result.
+    threads : int, optional
+        Those of an engine that has its own.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``batch_size`` is not positive, or would change the result: batch normalisation without
+        running statistics needs all samples at once.
     """
+    if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
+        raise ConfigurationError(f"batch_size must be a positive integer, got {batch_size!r}")
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
+    check_statistics(graph, len(x), training=False)
+    whole = graph.batch_statistics(training=False)
+    if whole and batch_size is not None and batch_size < len(x):
+        raise ConfigurationError(
+            f"layer {whole[0].name!r} has no running statistics and takes those of all {len(x)} "
+            f"samples: batch_size={batch_size} would change the result; leave it out"
+        )
     if is_lanes(backend):
         return _forward(model, graph, x, backend, threads=threads)
-    parts = [x[start : start + batch_size] for start in range(0, len(x), batch_size)]
+    size = len(x) if whole else batch_size or 256
+    parts = [x[start : start + size] for start in range(0, len(x), size)]
     return np.concatenate([_forward(model, graph, part, backend) for part in parts])
 
 
@@ -263,9 +295,10 @@ def run_backward(
     step: int,
     first_sample: int = 0,
 ) -> np.ndarray:
-    """Write the gradient of every parameter, and return that of the input ``x``.
+    """Add the gradient of every parameter, and return that of the input ``x``.
 
-    A node that feeds several others receives the sum of their gradients.
+    A node that feeds several others receives the sum of their gradients, and so does a parameter
+    that several nodes have.
     """
     pending: dict[int, np.ndarray] = {len(graph.nodes) - 1: grad_output}
     for index in range(len(graph.nodes) - 1, -1, -1):
@@ -291,7 +324,7 @@ def run_backward(
             pending[source] = pending[source] + grad_x if source in pending else grad_x
         for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
             if parameter in node.parameters:
-                parameter_gradients[node.parameters[parameter]][...] = value
+                parameter_gradients[node.parameters[parameter]] += value
     return pending[INPUT]
 
 
@@ -322,7 +355,8 @@ def call_arguments(
     if row.random:
         arguments |= {"key": key, "first_sample": first_sample}
     if row.normalises:
-        frozen = arguments.pop("track_running_stats") and not training
+        frozen = not node.takes_batch_statistics(training)
+        arguments.pop("track_running_stats")
         arguments.pop("momentum")
         arguments["mean"] = state[node.buffers["running_mean"]] if frozen else None
         arguments["variance"] = state[node.buffers["running_var"]] if frozen else None

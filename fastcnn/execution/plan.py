@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution.engine_arguments import loss_key
-from fastcnn.execution.lanes import parameter_places, running_statistics
+from fastcnn.execution.engines import parameter_places, running_statistics
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 

@@ -10,6 +10,7 @@ import numpy as np
 
 import fastcnn
 from fastcnn.backends.graph import Node
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.files import atomic_write
@@ -21,6 +22,8 @@ from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
+#: The nodes of a preprocessing, and what they take away and divide by.
+PREPROCESSING = (("Sub", "mean"), ("Div", "std"))
 INPUT, OUTPUT = "images", "logits"
 #: Bytes that the format can hold.
 MOST_BYTES = 2**31 - 2**20
@@ -57,6 +60,16 @@ class _Writer:
     def note(self, node: Node, kind: str, **arguments: Any) -> None:
         """Say in the file's metadata what a layer is, where the node does not tell."""
         self.notes[node.name] = {"type": kind, **arguments}
+
+    def preprocessed(self, preprocessing: Preprocessing, ndim: int) -> str:
+        """The input less the mean, divided by the deviation of each channel."""
+        value = INPUT
+        if not preprocessing.is_identity:
+            for kind, name in PREPROCESSING:
+                numbers = np.reshape(getattr(preprocessing, name), (-1, *(1,) * (ndim - 1)))
+                constant = self.constant(f"preprocessing/{name}", numbers)
+                value = self.add(kind, [value, constant], f"preprocessing/{kind}")
+        return value
 
     def parameters(self, node: Node, *names: str) -> list[str]:
         """Initialisers of a node's parameters that exist."""
@@ -244,9 +257,10 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
 def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
     """Write a model as an ONNX file (opset 17): images in, logits out, any batch size, float32.
 
-    The file takes samples as the first layer reads them, after the model's preprocessing; what that
-    is, and what ONNX has no words for (such as Dropout2d), is in the file's metadata, and
-    :func:`import_onnx` takes it up.
+    The file takes what ``model.logits`` takes as floating-point samples: bytes divided by 255, for
+    a model that was trained on bytes. Its first nodes subtract the mean and divide by the deviation
+    of the model's preprocessing, if it has such. The whole preprocessing, and what ONNX has no
+    words for (such as Dropout2d), is in the file's metadata, and :func:`import_onnx` takes it up.
 
     Parameters
     ----------
@@ -268,12 +282,13 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     helper = w.onnx.helper
     graph = model.graph(input_shape)
     values: list[str] = []
+    given = w.preprocessed(model.preprocessing, len(graph.input_shape))
     for node in graph.nodes:
         if node.operation not in WRITERS:
             raise ConfigurationError(f"layer {node.name!r}: ONNX export has no {node.operation}")
-        inputs = [INPUT if source < 0 else values[source] for source in node.inputs]
+        inputs = [given if source < 0 else values[source] for source in node.inputs]
         values.append(WRITERS[node.operation](w, node, inputs))
-    w.nodes.append(helper.make_node("Identity", [values[-1] if values else INPUT], [OUTPUT]))
+    w.nodes.append(helper.make_node("Identity", [values[-1]], [OUTPUT]))
     if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
         raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
     kind = w.onnx.TensorProto.FLOAT
@@ -287,7 +302,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fastcnn",
         producer_version=fastcnn.__version__, ir_version=IR_VERSION,
     )  # fmt: skip
-    metadata = {**model.preprocessing.to_metadata()}
+    metadata = model.metadata()
     if w.notes:
         metadata[LAYERS] = json.dumps(w.notes)
     helper.set_model_props(made, metadata)

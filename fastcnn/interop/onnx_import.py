@@ -11,6 +11,7 @@ from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
 from fastcnn.interop.onnx_elementwise import ElementwiseNodes, known_kinds
+from fastcnn.interop.onnx_export import PREPROCESSING
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_patterns import FORMULAS, Patterns
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED, linear, restored
@@ -81,12 +82,10 @@ def import_onnx(path: str | Path) -> Model:
     """
     try:
         file = OnnxFile(path)
-        preprocessing = Preprocessing.from_metadata(file.metadata)
         model = _Wiring(file).read()
+        model.load_metadata(file.metadata)
     except (ConfigurationError, DataError) as error:
         raise type(error)(f"{path}: {error}") from None
-    if preprocessing is not None:
-        model.preprocessing = preprocessing
     return model
 
 
@@ -137,7 +136,7 @@ class _Wiring:
 
     def read(self) -> Model:
         """The model that the file's nodes make."""
-        for node in self.file.nodes:
+        for node in self.file.nodes[self._preprocessed() :]:
             try:
                 self._take(node)
             except FastcnnError as error:
@@ -149,6 +148,39 @@ class _Wiring:
         if output not in self.samples:
             raise ConfigurationError(f"the output {output!r} does not depend on the input")
         return self._model(self._layer(output))
+
+    def _preprocessed(self) -> int:
+        """The number of nodes that do the preprocessing of which the metadata tell.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file's first nodes do something else.
+        """
+        told = Preprocessing.from_metadata(self.file.metadata)
+        if told is None or told.is_identity:
+            return 0
+        value = self.file.input
+        nodes = self.file.nodes[: len(PREPROCESSING)]
+        for (kind, name), node in zip(PREPROCESSING, nodes, strict=False):
+            wanted = np.asarray(getattr(told, name), np.float32)
+            is_read = (node.kind, node.inputs[:1], self.file.readers[value]) == (kind, (value,), 1)
+            constant = None
+            if is_read and len(node.inputs) == 2 and node.inputs[1] in self.file.constants:
+                constant = self.file.constants[node.inputs[1]]
+            if (
+                constant is None
+                or constant.shape != (len(wanted), *(1,) * (len(self.file.sample) - 1))
+                or not np.array_equal(constant.reshape(-1), wanted)
+            ):
+                raise node.error("the preprocessing of which the metadata tell is another one")
+            node.check()
+            value = node.output
+        if len(nodes) < len(PREPROCESSING):
+            raise ConfigurationError("the preprocessing of which the metadata tell is missing")
+        del self.samples[self.file.input]
+        self.samples[value] = _Samples(-1, self.file.sample)
+        return len(nodes)
 
     def _take(self, node: FileNode) -> None:
         """Take a node in.

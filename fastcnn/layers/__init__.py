@@ -3,7 +3,7 @@
 from fastcnn.layers import activation, init
 from fastcnn.layers.activation import *
 from fastcnn.layers.base import GraphBuilder, Layer
-from fastcnn.layers.container import Model, Sequential
+from fastcnn.layers.container import Model
 from fastcnn.layers.conv import Conv2d
 from fastcnn.layers.conv_transpose import ConvTranspose2d
 from fastcnn.layers.dropout import Dropout, Dropout2d
@@ -12,6 +12,7 @@ from fastcnn.layers.linear import Flatten, Linear
 from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d
 from fastcnn.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastcnn.layers.residual import Add, Residual
+from fastcnn.layers.sequential import Sequential
 
 __all__ = [
     "AdaptiveAvgPool2d",

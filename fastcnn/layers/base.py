@@ -1,34 +1,177 @@
 """What every layer is: a description that owns parameters and does no arithmetic."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+import inspect
+from abc import ABCMeta
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.changes import Watched, check_array, next_change
 
 
-class Layer:
+class _LayerType(ABCMeta):
+    """Seals a layer when its constructor is done: from then on changes are checked and noticed."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        layer = super().__call__(*args, **kwargs)
+        layer.__dict__["_sealed"] = True
+        return layer
+
+
+class Layer(metaclass=_LayerType):
     """Base of all layers.
 
     A layer knows its geometry and owns its parameters; a backend runs the operation that it names.
+    After construction its arguments can be set (``dropout.p = 0.2``): they are checked as in the
+    constructor, and every model that holds the layer notices.
 
     Attributes
     ----------
     operation : str
         The layer's row in :data:`fastcnn.operations.OPERATIONS`.
-    parameters : dict of str to ndarray
-        The layer's own parameters by PyTorch's names, ``weight`` and ``bias``.
-    buffers : dict of str to ndarray
-        State that is no parameter: optimisers leave it alone, checkpoints hold it.
+    parameters : mapping of str to ndarray
+        The layer's own parameters by PyTorch's names, ``weight`` and ``bias``; an array is replaced
+        by one of the same shape. ``parameters()`` is a list of them.
+    buffers : mapping of str to ndarray
+        State that is not learned: optimisers leave it alone, checkpoints hold it.
+    requires_grad : bool
+        False freezes the parameters: a training step leaves them as they are.
+
+    Raises
+    ------
+    ConfigurationError
+        If an attribute is set that does not exist, or to a value that the constructor refuses.
     """
 
     operation: ClassVar[str] = ""
+    requires_grad: bool
+    _sealed: bool = False
+    _changed: int = 0
+
+    if TYPE_CHECKING:
+
+        @property
+        def parameters(self) -> Watched[np.ndarray]: ...
+
+        @parameters.setter
+        def parameters(self, arrays: Mapping[str, np.ndarray]) -> None: ...
+
+        @property
+        def buffers(self) -> Watched[np.ndarray]: ...
+
+        @buffers.setter
+        def buffers(self, arrays: Mapping[str, np.ndarray]) -> None: ...
 
     def __init__(self) -> None:
-        self.parameters: dict[str, np.ndarray] = {}
-        self.buffers: dict[str, np.ndarray] = {}
+        self._set_arrays("parameters", {})
+        self._set_arrays("buffers", {})
+        self.__dict__["requires_grad"] = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__dict__["_changed"] = next_change(self._changed)
+
+    def _set_arrays(self, name: str, values: Mapping[str, np.ndarray]) -> None:
+        """Replace all parameters or buffers, of whatever shapes."""
+        self.__dict__[name] = Watched(values, type(self).__name__, check_array)
+
+    @property
+    def version(self) -> int:
+        """Number of the layer's latest change; it grows with every change."""
+        own = self.__dict__
+        return max(self._changed, own["parameters"].version, own["buffers"].version)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__
+        if name in ("parameters", "buffers") and isinstance(own.get(name), Watched):
+            if self._sealed:
+                self._replace_arrays(name, value)
+            else:
+                self._set_arrays(name, value)
+        elif isinstance(prop := getattr(type(self), name, None), property) and prop.fset:
+            object.__setattr__(self, name, value)
+        elif not self._sealed:
+            own[name] = value
+        elif name in own["parameters"] or name in own["buffers"]:
+            own["parameters" if name in own["parameters"] else "buffers"][name] = value
+        elif name == "requires_grad":
+            if not isinstance(value, (bool, np.bool_)):
+                raise ConfigurationError(
+                    f"{type(self).__name__}: requires_grad must be True or False, got {value!r}"
+                )
+            own[name] = bool(value)
+        elif name not in own:
+            raise ConfigurationError(
+                f"{type(self).__name__} has nothing called {name!r} to set; "
+                f"it has {', '.join(self._settable())}"
+            )
+        else:
+            self._set_argument(name, value)
+        own["_changed"] = next_change()
+
+    def __delattr__(self, name: str) -> None:
+        raise ConfigurationError(f"{type(self).__name__}: {name!r} cannot be deleted")
+
+    def _settable(self) -> list[str]:
+        """Names that can be set after construction."""
+        made = {name for name in self.__dict__ if not name.startswith("_")}
+        properties = {
+            name
+            for kind in type(self).__mro__
+            for name, value in vars(kind).items()
+            if isinstance(value, property) and value.fset
+        }
+        arrays = {*self.__dict__["parameters"], *self.__dict__["buffers"]}
+        return sorted(made | properties | arrays)
+
+    def _replace_arrays(self, name: str, values: Mapping[str, Any]) -> None:
+        """Replace all parameters or buffers by others of the same names and shapes."""
+        own: Watched[np.ndarray] = self.__dict__[name]
+        if set(values) != set(own):
+            raise ConfigurationError(
+                f"{type(self).__name__}: {name} are {', '.join(own) or 'none'}, "
+                f"got {', '.join(values) or 'none'}. "
+                "To change what a layer has, make a new one and put it in its place"
+            )
+        checked = {key: check_array(own.owner, own, key, values[key]) for key in own}
+        for key, value in checked.items():
+            own.move(key, value)
+
+    def _set_argument(self, name: str, value: Any) -> None:
+        """Set one of the constructor's arguments, checked by a constructor.
+
+        What follows from the arguments, such as a resolved padding, is taken over; parameters and
+        buffers stay, and an argument that would need others is refused.
+        """
+        kind = self._constructor_of(name)
+        if kind is None:
+            self.__dict__[name] = value
+            return
+        arguments = arguments_of(self, kind)
+        assert arguments is not None
+        maker = type(self) if type(self).__init__ is kind.__init__ else kind
+        made = maker(**(arguments | {name: value}))
+        for arrays in ("parameters", "buffers"):
+            here, there = (_shapes(layer.__dict__[arrays]) for layer in (self, made))
+            if here != there:
+                raise ConfigurationError(
+                    f"{type(self).__name__}: {name}={value!r} needs {arrays} {there}, "
+                    f"the layer has {here}. Make a new layer and put it in its place"
+                )
+        skipped = {"parameters", "buffers", "requires_grad", "_sealed", "_changed"}
+        self.__dict__.update({k: v for k, v in made.__dict__.items() if k not in skipped})
+
+    def _constructor_of(self, name: str) -> "type[Layer] | None":
+        """The class whose constructor takes an argument, if all its arguments are attributes."""
+        for kind in type(self).__mro__:
+            if issubclass(kind, Layer) and "__init__" in vars(kind):
+                arguments = arguments_of(self, kind)
+                if arguments is not None and name in arguments:
+                    return kind
+        return None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -64,12 +207,40 @@ class Layer:
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, Shape]:
+    return {key: value.shape for key, value in arrays.items()}
+
+
+#: Constructor arguments that say how weights are drawn, not what the layer computes.
+OF_INITIAL_WEIGHTS = ("seed", "dtype", "weight_init", "bias_init")
+
+
+def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
+    """A layer's present arguments of a constructor; None if it does not keep them all.
+
+    Those that only say how weights are drawn are left out.
+    """
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+        if name == "self" or name in OF_INITIAL_WEIGHTS:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return None
+        if name == "bias":
+            found[name] = "bias" in layer.parameters
+        elif name in layer.__dict__:
+            found[name] = layer.__dict__[name]
+        else:
+            return None
+    return found
+
+
 class WeightedLayer(Layer):
     """A layer with a ``weight`` and, unless it was made with ``bias=False``, a ``bias``."""
 
     @property
     def weight(self) -> np.ndarray:
-        """The layer's weight; write into it with ``layer.weight[...] = value``."""
+        """The layer's weight; write into it, or replace it by an array of the same shape."""
         return self.parameters["weight"]
 
     @property
@@ -85,18 +256,30 @@ class WeightedLayer(Layer):
     def _set_outputs(self, weight: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
         dtype = self.weight.dtype
         bias = 0.0 if self.bias is None else self.bias
-        self.parameters = {
-            "weight": weight.astype(dtype), "bias": (bias * scale + shift).astype(dtype),
-        }  # fmt: skip
+        made = {"weight": weight.astype(dtype), "bias": (bias * scale + shift).astype(dtype)}
+        self._set_arrays("parameters", made)
 
 
 class GraphBuilder:
-    """Collects the nodes of a model while its layers connect themselves."""
+    """Collects the nodes of a model while its layers connect themselves.
 
-    def __init__(self, input_shape: Shape) -> None:
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Of one sample.
+    keys : mapping of (int, str) to str, optional
+        The state key of each parameter and buffer, by its layer's ``id`` and its own name. Nodes of
+        a layer that is used twice have the same keys.
+    """
+
+    def __init__(
+        self, input_shape: Shape, keys: Mapping[tuple[int, str], str] | None = None
+    ) -> None:
         self.input_shape = tuple(int(size) for size in input_shape)
         self.nodes: list[Node] = []
         self.layers: list[Layer] = []
+        self._keys = keys
+        self._names: set[str] = set()
 
     def shape(self, index: int) -> Shape:
         """Shape of one sample at a node's output; -1 is the model's input."""
@@ -109,6 +292,8 @@ class GraphBuilder:
         ------
         ShapeError
             If the layer cannot take that input; the message names the layer and both shapes.
+        ConfigurationError
+            If the layer has parameters but is not one of the model's layers.
         """
         input_shapes = tuple(self.shape(index) for index in inputs)
         try:
@@ -118,17 +303,36 @@ class GraphBuilder:
         self.layers.append(layer)
         self.nodes.append(
             Node(
-                name=name,
+                name=self._unique(name),
                 operation=layer.operation,
                 inputs=inputs,
                 arguments=layer.arguments,
-                parameters={key: f"{name}.{key}" for key in layer.parameters},
+                parameters=self._state_keys(name, layer, layer.parameters),
                 input_shapes=input_shapes,
                 output_shape=output_shape,
-                buffers={key: f"{name}.{key}" for key in layer.buffers},
+                buffers=self._state_keys(name, layer, layer.buffers),
             )
         )
         return len(self.nodes) - 1
+
+    def _state_keys(self, name: str, layer: Layer, names: Iterable[str]) -> dict[str, str]:
+        if self._keys is None:
+            return {key: f"{name}.{key}" for key in names}
+        try:
+            return {key: self._keys[id(layer), key] for key in names}
+        except KeyError:
+            raise ConfigurationError(
+                f"layer {name!r}, {layer!r}, is connected but is not one of the model's layers: "
+                "its parameters would not be trained or saved"
+            ) from None
+
+    def _unique(self, name: str) -> str:
+        """The name, or with a number if another node has it: a layer may be connected twice."""
+        found, number = name, 2
+        while found in self._names:
+            found, number = f"{name}#{number}", number + 1
+        self._names.add(found)
+        return found
 
     def build(self) -> Graph:
         """The finished graph."""
@@ -150,3 +354,26 @@ def shown(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
         for key, value in arguments.items()
         if value != defaults.get(key, missing)
     )
+
+
+def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) -> Layer:
+    """Accept a layer under a name."""
+    if not isinstance(layer, Layer):
+        raise ConfigurationError(f"{owner}: layer {name!r} must be a Layer, got {layer!r}")
+    if not isinstance(name, str) or not name or "." in name:
+        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
+    return layer
+
+
+def as_sample_shape(value: Any) -> Shape:
+    """The shape of a sample as a tuple of positive integers."""
+    try:
+        shape = tuple(value)
+    except TypeError:
+        shape = ()
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+    if not shape or not whole or min(shape) < 1:
+        raise ConfigurationError(
+            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
+        )
+    return tuple(int(size) for size in shape)

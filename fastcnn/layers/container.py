@@ -1,41 +1,34 @@
 """Models: layers put together, with their parameters, shapes, state and predictions."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from textwrap import indent
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
-from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
+from fastcnn.layers.changes import Watched
 from fastcnn.layers.init import Initializer
-from fastcnn.layers.meaning import Meaning
+from fastcnn.layers.prediction import Prediction
+from fastcnn.layers.state import NamedArrays, matched
+from fastcnn.layers.structure import Structure
+from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.notebook import html_table
-from fastcnn.text_table import text_table
-
-#: Columns of :meth:`Model.summary`.
-SUMMARY = ("layer", "", "output shape", "parameters", "FLOPs")
 
 
-@dataclass(frozen=True)
-class SummaryRow:
-    """One line of :meth:`Model.summary`."""
-
-    name: str
-    description: str
-    output_shape: Shape
-    parameters: int
-    flops: int
-
-
-class Model(Meaning, Layer):
+class Model(Prediction, Layer):
     """A layer made of named layers; subclasses say how they are connected.
+
+    Layers can be replaced, added and removed at any time, through :attr:`layers` or
+    :meth:`replace`; the model notices. A layer that is used at several places is one layer: its
+    parameters count once, and its gradient is the sum over its places. Two layers whose weight is
+    the same array share that array.
 
     Attributes
     ----------
-    layers : dict of str to Layer
+    layers : mapping of str to Layer
         The direct children by name; a name is the first part of its parameters' state keys.
     input_shape : tuple of int or None
         Shape of one sample, ``(C, H, W)`` for images; None until it is given or first seen.
@@ -48,35 +41,64 @@ class Model(Meaning, Layer):
         sample. ``fit`` sets it from the loss and its targets; None before that.
     """
 
+    if TYPE_CHECKING:
+
+        @property
+        def layers(self) -> Watched[Layer]: ...
+
+        @layers.setter
+        def layers(self, layers: Mapping[str, Layer]) -> None: ...
+
     def __init__(self, layers: Mapping[str, Layer], input_shape: Shape | None = None) -> None:
         super().__init__()
-        for name, layer in layers.items():
-            if not isinstance(layer, Layer):
-                raise ConfigurationError(f"layer {name!r} is {layer!r}, which is no layer")
-            if not name or "." in name:
-                raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
-        self.layers = dict(layers)
-        self._graphs: dict[Shape, Graph] = {}
-        self._vector: np.ndarray | None = None
-        self._slots: list[tuple[Layer, str]] = []
+        self._structure = Structure()
+        self._empty_dtype = np.dtype(np.float32)
+        self.layers = layers
         self.input_shape: Shape | None = None
         if input_shape is not None:
-            self.input_shape = tuple(input_shape)
-            self.graph(self.input_shape)
+            self.input_shape = input_shape
+            self.graph()
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes its own vector: views of one array become arrays of their own.
-        return {**self.__dict__, "_graphs": {}, "_vector": None}
+        return {**self.__dict__, "_structure": Structure()}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "layers":
+            children: Watched[Layer] = Watched(owner=type(self).__name__, check=check_child)
+            children.update(value)
+            value = children
+        elif name == "input_shape" and value is not None:
+            value = as_sample_shape(value)
+        super().__setattr__(name, value)
+
+    def _set_argument(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
 
     # -- structure ---------------------------------------------------------------------------
 
+    @property
+    def version(self) -> int:
+        """Number of the latest change of the model or of any layer in it."""
+        children: Watched[Layer] = self.__dict__["layers"]
+        own = max(super().version, children.version)
+        return max((own, *(layer.version for layer in children.values())))
+
     def named_leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """Every layer that is no model itself, with its path, in order of definition."""
+        """Every layer that is not a model itself, with its path, in order of definition.
+
+        A layer that is used at several places comes once for each of them.
+        """
         for name, layer in self.layers.items():
             if isinstance(layer, Model):
                 yield from layer.named_leaves(f"{prefix}{name}.")
             else:
                 yield f"{prefix}{name}", layer
+
+    def _current(self) -> "Structure":
+        """What is known of the present structure, made again if any layer has changed."""
+        self._structure.refresh(self)
+        return self._structure
 
     def graph(self, input_shape: Shape | None = None) -> Graph:
         """Nodes of this model for samples of ``input_shape`` (default: the model's own).
@@ -87,13 +109,20 @@ class Model(Meaning, Layer):
             If a layer cannot take what comes before it; the message names the layer.
         """
         shape = self._known_shape(input_shape)
-        if shape not in self._graphs:
-            builder = GraphBuilder(shape)
-            self.connect(builder, "", -1)
+        known = self._current()
+        graph = known.graphs.get(shape)
+        if graph is None:
+            builder = self.builder(shape)
             if not builder.nodes:
                 raise ConfigurationError("the model computes nothing: all of it is the identity")
-            self._graphs[shape] = builder.build()
-        return self._graphs[shape]
+            graph = known.keep_graph(shape, builder.build())
+        return graph
+
+    def builder(self, input_shape: Shape | None = None) -> GraphBuilder:
+        """The nodes of :meth:`graph` with the layers that they come from."""
+        builder = GraphBuilder(self._known_shape(input_shape), self._current().keys)
+        self.connect(builder, "", -1)
+        return builder
 
     def _known_shape(self, input_shape: Shape | None) -> Shape:
         shape = self.input_shape if input_shape is None else tuple(input_shape)
@@ -107,72 +136,117 @@ class Model(Meaning, Layer):
 
     def flops(self, input_shape: Shape) -> int:
         """Floating-point operations of one sample's forward pass."""
-        return sum(row.flops for row in self._rows(input_shape))
-
-    def _rows(self, input_shape: Shape | None) -> list[SummaryRow]:
-        builder = GraphBuilder(self._known_shape(input_shape))
-        self.connect(builder, "", -1)
-        return [
-            SummaryRow(
-                node.name,
-                repr(layer),
-                node.output_shape,
-                sum(value.size for value in layer.parameters.values()),
-                layer.flops(node.input_shapes[0]),
-            )
-            for node, layer in zip(builder.nodes, builder.layers, strict=True)
-        ]
-
-    def _summary_cells(self, input_shape: Shape | None) -> list[tuple[str, ...]]:
-        """The lines of a summary, the totals last."""
-        rows = self._rows(input_shape)
-        cells = [
-            (row.name, row.description, str(row.output_shape),
-             f"{row.parameters:,}", f"{row.flops:,}")
-            for row in rows
-        ]  # fmt: skip
-        total = (
-            "total", "", "",
-            f"{sum(row.parameters for row in rows):,}", f"{sum(row.flops for row in rows):,}",
-        )  # fmt: skip
-        return [*cells, total]
+        return sum(row.flops for row in summary_rows(self.builder(input_shape)))
 
     def summary(self, input_shape: Shape | None = None) -> str:
-        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass."""
-        *rows, total = self._summary_cells(input_shape)
-        return text_table(SUMMARY, rows, left=3, footer=total)
+        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
+
+        Parameters that are used at several places are counted at the first.
+        """
+        return text_summary(self.builder(input_shape))
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""
+        kind = type(self).__name__
         if self.input_shape is None:
             leaves = [(name, repr(layer)) for name, layer in self.named_leaves()]
-            return html_table(("layer", ""), leaves, caption=type(self).__name__, left=2)
-        *rows, total = self._summary_cells(None)
-        caption = f"{type(self).__name__} for samples of shape {self.input_shape}"
-        return html_table(SUMMARY, rows, caption=caption, left=3, footer=total)
+            return html_table(("layer", ""), leaves, caption=kind, left=2)
+        return html_summary(self.builder(), f"{kind} for samples of shape {self.input_shape}")
 
     def __repr__(self) -> str:
         lines = "\n".join(f"({name}): {layer!r}" for name, layer in self.layers.items())
         return f"{type(self).__name__}(\n{indent(lines, '  ')}\n)"
 
+    # -- layers ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers.values())
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.layers or any(item is layer for layer in self)
+
+    def __getitem__(self, name: str | int) -> Layer:
+        """A layer by its name, its path (``"block1.main.conv1"``), or its place (``-1``)."""
+        if isinstance(name, (int, np.integer)):
+            try:
+                return list(self)[name]
+            except IndexError:
+                raise IndexError(f"{name}: the model has {len(self)} layers") from None
+        parent, child = self._parent(name)
+        return parent.layers[child]
+
+    def replace(self, name: str, layer: Layer) -> None:
+        """Put another layer in the place of one.
+
+        Parameters
+        ----------
+        name : str
+            Its name, or its path inside models of the model, such as ``"block1.main.conv1"``.
+        layer : Layer
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no layer of that name, or the new one is not a layer.
+        """
+        parent, child = self._parent(name)
+        parent.layers[child] = layer
+
+    def _parent(self, path: str) -> "tuple[Model, str]":
+        """The model that has the last layer of a path, and the layer's name in it."""
+        parent: Layer | None = self
+        *models, last = str(path).split(".")
+        for name in models:
+            parent = parent.layers.get(name) if isinstance(parent, Model) else None
+        if not isinstance(parent, Model) or last not in parent.layers:
+            known = ", ".join(name for name, _ in self.named_leaves())
+            raise ConfigurationError(f"there is no layer {path!r}; there are {known}")
+        return parent, last
+
     # -- parameters --------------------------------------------------------------------------
 
+    @property  # type: ignore[misc]
+    def parameters(self) -> NamedArrays:  # type: ignore[override]
+        """All parameters by state key; ``parameters()`` is a list of them."""
+        return NamedArrays(self.named_parameters())
+
+    @property  # type: ignore[misc]
+    def buffers(self) -> NamedArrays:  # type: ignore[override]
+        """All buffers, such as running statistics, by state key; called, a list of them."""
+        state, learned = self.state_dict(), self._current().aliases
+        return NamedArrays({key: value for key, value in state.items() if key not in learned})
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any layer's parameters are trained; set it to freeze or thaw all of them."""
+        return any(layer.requires_grad for _, layer in self.named_leaves())
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        for _, layer in self.named_leaves():
+            layer.requires_grad = value
+
     def named_parameters(self) -> dict[str, np.ndarray]:
-        """All parameters by PyTorch's keys (``"0.weight"``, ``"fc1.bias"``), as live views."""
+        """All parameters by PyTorch's keys (``"0.weight"``, ``"fc1.bias"``), as live views.
+
+        Of a layer that is used at several places, the key of the first.
+        """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
-        return {
-            f"{name}.{key}": value
-            for name, layer in self.named_leaves()
-            for key, value in layer.parameters.items()
-        }
+        return {slot.key: slot.array for slot in self._current().slots}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All parameters and buffers (running statistics) by PyTorch's keys, as live arrays."""
+        """All parameters and buffers (running statistics) by PyTorch's keys, as live arrays.
+
+        A layer that is used at several places has its arrays under each of its names.
+        """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         return {
             f"{name}.{key}": value
             for name, layer in self.named_leaves()
-            for key, value in (layer.parameters | layer.buffers).items()
+            for key, value in (*layer.parameters.items(), *layer.buffers.items())
         }
 
     def copy_state(self) -> dict[str, np.ndarray]:
@@ -195,45 +269,56 @@ class Model(Meaning, Layer):
             the type of the model's array.
         """
         own = self.state_dict()
-        missing = [key for key in own if key not in state]
-        unexpected = [key for key in state if key not in own]
-        if strict and (missing or unexpected):
-            raise CheckpointError(
-                f"state does not fit the model: missing {missing}, unexpected {unexpected}"
-            )
-        values = {key: np.asarray(state[key]) for key in own if key in state}
-        for key, value in values.items():
-            if value.shape != own[key].shape:
-                raise CheckpointError(
-                    f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
-                )
-            values[key] = _cast(key, value, own[key].dtype)
-        for key, value in values.items():
-            own[key][...] = value
+        values = matched(own, state, self._current().aliases_of_state(), strict)
+        for first, value in values.items():
+            own[first][...] = value
 
     @property
     def parameter_vector(self) -> np.ndarray:
         """All parameters as one contiguous array, of which every layer's array is a view.
 
         Optimisers, checkpoints and the reduction between machines work on this one array.
+
+        Raises
+        ------
+        ConfigurationError
+            If parameters have different types, or share memory in another way than as one array.
         """
-        vector = self._vector
-        if vector is not None and all(
-            layer.parameters[key].base is vector for layer, key in self._slots
-        ):
-            return vector
-        self._slots = [(leaf, key) for _, leaf in self.named_leaves() for key in leaf.parameters]
-        arrays = [layer.parameters[key] for layer, key in self._slots]
-        dtype = np.result_type(*arrays) if arrays else np.float32
-        vector = np.empty(sum(array.size for array in arrays), dtype)
-        offset = 0
-        for (layer, key), array in zip(self._slots, arrays, strict=True):
-            part = vector[offset : offset + array.size].reshape(array.shape)
-            part[...] = array
-            layer.parameters[key] = part
-            offset += array.size
-        self._vector = vector
-        return vector
+        known = self._current()
+        if not known.in_vector:
+            known.move_to_vector(self)
+        return known.vector
+
+    def parameter_layout(self) -> tuple[tuple[str, Shape, np.dtype, tuple[Layer, ...]], ...]:
+        """Key, shape, type and layers of each parameter, in the order of the vector."""
+        dtype = self.parameter_vector.dtype
+        return tuple(
+            (slot.key, slot.array.shape, dtype, tuple(layer for layer, _ in slot.users))
+            for slot in self._current().slots
+        )
+
+    def trainable_ranges(self) -> list[tuple[int, int]]:
+        """First and last + 1 of each run of elements of the vector that training changes.
+
+        All but the parameters of layers with ``requires_grad = False``.
+
+        Raises
+        ------
+        ConfigurationError
+            If layers that share an array differ in ``requires_grad``.
+        """
+        self.parameter_vector  # noqa: B018  (numbers the slots)
+        ranges: list[tuple[int, int]] = []
+        for slot in self._current().slots:
+            trained = {layer.requires_grad for layer, _ in slot.users}
+            if len(trained) > 1:
+                raise ConfigurationError(
+                    f"{slot.key}: layers that share this array differ in requires_grad"
+                )
+            if trained == {True}:
+                start = ranges.pop()[0] if ranges and ranges[-1][1] == slot.offset else slot.offset
+                ranges.append((start, slot.offset + slot.array.size))
+        return ranges
 
     @property
     def num_parameters(self) -> int:
@@ -242,19 +327,26 @@ class Model(Meaning, Layer):
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the parameters."""
-        return self.parameter_vector.dtype
+        """Type of the parameters, or of a model without any that of its samples."""
+        vector = self.parameter_vector
+        return vector.dtype if vector.size else self._empty_dtype
 
     def to(self, dtype: Any) -> "Model":
         """Convert parameters and statistics to float32 or float64 in place; returns the model."""
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"parameters are float32 or float64, not {dtype}")
+        # The old array is kept with the new one: its id must not become another's.
+        converted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for _, layer in self.named_leaves():
-            layer.parameters = {key: value.astype(dtype) for key, value in layer.parameters.items()}
-            for key, value in layer.buffers.items():
-                if value.dtype.kind == "f":
-                    layer.buffers[key] = value.astype(dtype)
+            for arrays in (layer.parameters, layer.buffers):
+                for key, value in arrays.items():
+                    if value.dtype.kind != "f" or value.dtype == dtype:
+                        continue
+                    if id(value) not in converted:
+                        converted[id(value)] = value, value.astype(dtype)
+                    arrays.move(key, converted[id(value)][1])
+        self._empty_dtype = dtype
         return self
 
     def initialize(
@@ -263,15 +355,19 @@ class Model(Meaning, Layer):
         bias: Initializer | None = None,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
     ) -> "Model":
-        """Draw all weights anew (and biases, where ``bias`` is given), and return the model.
+        """Draw all weights again (and biases, where ``bias`` is given), and return the model.
 
         Batch normalisation, whose weight is a factor for each channel, is left as it is.
         """
         generator = np.random.default_rng(seed)
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
+        drawn: set[int] = set()
         for _, layer in self.named_leaves():
-            if "weight" not in layer.parameters or layer.parameters["weight"].ndim < 2:
+            if id(layer) in drawn or "weight" not in layer.parameters:
                 continue
+            if layer.parameters["weight"].ndim < 2:
+                continue
+            drawn.add(id(layer))
             for key, value in layer.parameters.items():
                 draw = bias if key == "bias" else weight
                 if draw is not None:
@@ -286,106 +382,3 @@ class Model(Meaning, Layer):
         from fastcnn.layers.folding import fold_batch_norm
 
         return fold_batch_norm(self)
-
-    # -- running -----------------------------------------------------------------------------
-
-    def logits(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
-        """Output of the last layer for samples ``x``, outside training.
-
-        Parameters
-        ----------
-        x : array_like, shape (N, ...)
-            As in training, bytes or floating-point: :attr:`preprocessing` is applied to them. A
-            single sample without the batch dimension is not taken.
-        backend : str, optional
-        batch_size : int
-            Samples that are run at a time; bounds the memory, does not change the result.
-
-        Returns
-        -------
-        ndarray, shape (N, ...)
-        """
-        from fastcnn.execution import predict_logits
-
-        return predict_logits(self, x, backend=backend, batch_size=batch_size)
-
-    def predict_proba(
-        self, x: Any, *, backend: str | None = None, batch_size: int = 256
-    ) -> np.ndarray:
-        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
-
-        Raises
-        ------
-        ConfigurationError
-            If the model was trained to predict values, or has one output.
-        """
-        logits = self.logits(x, backend=backend, batch_size=batch_size)
-        self._check_classes("predict_proba", logits)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
-
-    def predict(self, x: Any, *, backend: str | None = None, batch_size: int = 256) -> np.ndarray:
-        """Most probable class of each sample, int64, shape (N,).
-
-        A model that was trained on values, such as by a mean squared error, gives its outputs: of
-        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`.
-
-        Raises
-        ------
-        ConfigurationError
-            If the model has one output, and was not trained on values.
-        """
-        outputs = self.logits(x, backend=backend, batch_size=batch_size)
-        if self.predicts == "values":
-            return outputs
-        if self.predicts == "value":
-            return outputs[:, 0]
-        self._check_classes("predict", outputs)
-        return outputs.argmax(axis=1)
-
-
-def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    try:
-        with np.errstate(over="raise", invalid="raise"):
-            return value.astype(dtype, casting="same_kind", copy=False)
-    except (TypeError, FloatingPointError):
-        raise CheckpointError(
-            f"{key}: values of type {value.dtype} do not fit the model's {dtype}"
-        ) from None
-
-
-class Sequential(Model):
-    """A chain of layers.
-
-    Parameters
-    ----------
-    *layers : Layer, or one mapping of str to Layer
-        In order; without names they are called "0", "1", ... as in PyTorch.
-    input_shape : tuple of int, optional
-        Shape of one sample, ``(C, H, W)``; when given, all shapes are checked at once.
-
-    Examples
-    --------
-    >>> from fastcnn.layers import Conv2d, Flatten, Linear, ReLU
-    >>> model = Sequential(Conv2d(1, 4, 3), ReLU(), Flatten(), Linear(4 * 26 * 26, 10))
-    >>> model.output_shape((1, 28, 28))
-    (10,)
-    """
-
-    def __init__(
-        self, *layers: Layer | Mapping[str, Layer], input_shape: Shape | None = None
-    ) -> None:
-        if len(layers) == 1 and isinstance(layers[0], Mapping):
-            named = dict(layers[0])
-        else:
-            named = {str(index): layer for index, layer in enumerate(layers)}  # type: ignore[misc]
-        if not named:
-            raise ConfigurationError("Sequential: a model needs at least one layer")
-        super().__init__(named, input_shape)
-
-    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect the layers one after the other."""
-        prefix = f"{name}." if name else ""
-        for child, layer in self.layers.items():
-            source = layer.connect(builder, f"{prefix}{child}", source)
-        return source

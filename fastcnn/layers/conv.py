@@ -83,7 +83,8 @@ class Conv2d(WeightedLayer):
             padding, self.kernel_size, self.dilation, self.stride
         )
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        self.parameters = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
+        drawn = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
+        self._set_arrays("parameters", drawn)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -88,9 +88,10 @@ class ConvTranspose2d(WeightedLayer):
         self.dilation = geometry.pair(dilation, "dilation")
         geometry.check_output_padding(self.output_padding, self.stride, self.dilation)
         shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
-        self.parameters = draw_weight_and_bias(
+        drawn = draw_weight_and_bias(
             shape, bias, weight_init, bias_init, seed, dtype, self.out_channels
         )
+        self._set_arrays("parameters", drawn)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from fastcnn.files import expanded, read_bytes
 from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import Layer
-from fastcnn.layers.container import Model, Sequential
+from fastcnn.layers.container import Model
 from fastcnn.layers.residual import Residual
+from fastcnn.layers.sequential import Sequential
 
 #: Arguments that belong to the weights, not to the network.
 NOT_DEFINED = ("self", "seed", "dtype", "weight_init", "bias_init")

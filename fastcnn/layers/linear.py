@@ -63,9 +63,10 @@ class Linear(WeightedLayer):
         super().__init__()
         self.in_features = positive(in_features, "Linear", "in_features")
         self.out_features = positive(out_features, "Linear", "out_features")
-        self.parameters = draw_weight_and_bias(
+        drawn = draw_weight_and_bias(
             (self.out_features, self.in_features), bias, weight_init, bias_init, seed, dtype
         )
+        self._set_arrays("parameters", drawn)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(out_features,)``."""

@@ -39,16 +39,15 @@ class _BatchNorm(Layer):
         self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
         if self.affine:
-            self.parameters = {
-                "weight": np.ones(self.num_features, dtype),
-                "bias": np.zeros(self.num_features, dtype),
-            }
+            ones, zeros = np.ones(self.num_features, dtype), np.zeros(self.num_features, dtype)
+            self._set_arrays("parameters", {"weight": ones, "bias": zeros})
         if self.track_running_stats:
-            self.buffers = {
+            statistics = {
                 "running_mean": np.zeros(self.num_features, dtype),
                 "running_var": np.ones(self.num_features, dtype),
                 "num_batches_tracked": np.zeros((), np.int64),
             }
+            self._set_arrays("buffers", statistics)
 
     @property
     def weight(self) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer, shown
 
 
@@ -153,6 +153,9 @@ class GlobalAvgPool2d(AdaptiveAvgPool2d):
 
     def __init__(self) -> None:
         super().__init__(1)
+
+    def _set_argument(self, name: str, value: Any) -> None:
+        raise ConfigurationError(f"GlobalAvgPool2d has no {name}: use AdaptiveAvgPool2d")
 
     def extra_repr(self) -> str:
         """No arguments."""

@@ -9,6 +9,7 @@ from fastcnn.optim.optimizers import (
     RMSprop,
     as_optimizer,
     clip_gradient_norm,
+    lerp,
 )
 from fastcnn.optim.schedules import (
     SCHEDULES,
@@ -40,4 +41,5 @@ __all__ = [
     "as_schedule",
     "clip_gradient_norm",
     "learning_rates",
+    "lerp",
 ]

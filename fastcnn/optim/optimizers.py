@@ -137,7 +137,7 @@ class Adam:
     ) -> None:
         first, second = slots["exp_avg"], slots["exp_avg_sq"]
         beta1, beta2 = self.betas
-        first += (1.0 - beta1) * (gradient - first)
+        lerp(first, gradient, 1.0 - beta1)
         second *= beta2
         second += (1.0 - beta2) * gradient * gradient
         denominator = np.sqrt(second) / math.sqrt(1.0 - beta2**step) + self.eps
@@ -214,7 +214,7 @@ class RMSprop:
         variance = square
         if self.centered:
             mean = slots["grad_avg"]
-            mean += (1.0 - self.alpha) * (gradient - mean)
+            lerp(mean, gradient, 1.0 - self.alpha)
             # Rounding can leave a variance of nearly zero below it.
             variance = np.maximum(square - mean * mean, 0.0)
         change = gradient / (np.sqrt(variance) + self.eps)
@@ -254,6 +254,17 @@ def as_optimizer(optimizer: Any, **numbers: Any) -> Optimizer:
         If it is neither, or a number has no effect with it.
     """
     return NAMED.get(optimizer, **numbers)
+
+
+def lerp(start: np.ndarray, end: np.ndarray, weight: float) -> None:
+    """Move ``start`` in place towards ``end`` by ``weight`` of the way, as ``torch.lerp`` does.
+
+    From the nearer end, so that nothing cancels: with a weight of 1 the result is ``end`` itself.
+    """
+    if weight < 0.5:
+        start += weight * (end - start)
+    else:
+        start[...] = end - (1.0 - weight) * (end - start)
 
 
 def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.optim import lerp
 
 #: Steps between updates: one every step would end the engine's chunks at every step.
 EVERY_STEPS = 10
@@ -43,7 +44,7 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Account for the parameters after step ``step``, and for the steps since the last call."""
         decay = min(self.decay, (1 + step) / (10 + step)) ** (step - self.step)
-        self.average += (1.0 - decay) * (self.vector - self.average)
+        lerp(self.average, self.vector, 1.0 - decay)
         self.step = step
 
     @contextmanager

@@ -32,6 +32,7 @@ from fastcnn.training.options import (
     option,
     signature_of,
 )
+from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
     Data,
@@ -228,7 +229,7 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if o.out is not None and world.is_root:
                 run = _open_run(o.out, config, o.resume, world.size)
                 held.callback(run.unlock)
-                listeners.insert(0, run.recorder())
+                listeners.insert(0, Recorder(run))
                 saver = Saver(run.folder, run.folder / METRICS)
             if o.verbose and world.is_root:
                 from fastcnn.training.progress import progress_callback

@@ -1,21 +1,19 @@
 """The folder that a training run leaves: config, metrics, weights and a picture of its curves."""
 
-import json
 import platform
-import time
 import zlib
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 import fastcnn
 from fastcnn.data.dataset import Dataset
+from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import CheckpointError, ConfigurationError, RunWriteError
+from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.execution.checks import predicted
 from fastcnn.files import (
     LOCK_FILE,
@@ -29,12 +27,11 @@ from fastcnn.layers.allocation import at_most
 from fastcnn.layers.definition import MOST_VALUES, from_definition, to_definition
 from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
-from fastcnn.training.callbacks import Callback, Steps, TrainingStart
-from fastcnn.training.history import History, read_records
+from fastcnn.training.history import read_records
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.run_config import CONFIG, FORMAT, config_to_bytes, read_config
 from fastcnn.training.samples import training_preprocessing
-from fastcnn.training.saver import AFTER_EPOCH, BEST, LAST, writing
+from fastcnn.training.saver import BEST, LAST
 from fastcnn.weights import read_weights, weights_to_bytes
 
 METRICS, WEIGHTS, CURVES = "metrics.jsonl", "model.safetensors", "curves.png"
@@ -194,6 +191,38 @@ class Run:
         records = read_records(self.folder / METRICS)
         return [record for record in records if record["kind"] == kind]
 
+    def load_data(self, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
+        """The training and test data, loaded again; pictures are read by the run's rule.
+
+        Raises
+        ------
+        ConfigurationError
+            If the run was trained on data that have no name or path by which they can be loaded.
+        DataError
+            If they are not there any more.
+        """
+        described, pictures = self.config["data"], self.normalisation.pictures
+        source, name = described.get("source"), described["name"]
+        if source is None and name not in NAMES:
+            raise ConfigurationError(
+                f"{self.folder}: trained in Python on {name}, which cannot be loaded again: give "
+                "the data with --data"
+            )
+        train, test = load(source or name, data_dir=data_dir, pictures=pictures)
+        if source is None:
+            kept = described.get("test_checksum")
+            same = (
+                checksum(train) == described["checksum"]
+                if kept is None
+                else (checksum(test) == kept)
+            )
+            if not same:
+                raise ConfigurationError(
+                    f"{self.folder}: trained in Python on {name}, and the data set of that name "
+                    "has other images: give the data with --data"
+                )
+        return train, test
+
     def changes(self, test: Dataset) -> str | None:
         """How test data that were loaded again differ from those of training; None if they do not.
 
@@ -215,73 +244,6 @@ class Run:
             f"warning: the test data have changed since training (checksum {checksum(test)}, then "
             f"{before}): {', '.join(parts) or 'other content'}"
         )
-
-    def recorder(self) -> Callback:
-        """The callback that fills the folder while training goes on."""
-        return _Recorder(self)
-
-
-class _Recorder(Callback):
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.file: TextIO | None = None
-        self.model: Model | None = None
-        self.history = History()
-        self.saved = 0.0
-
-    def on_train_begin(self, start: TrainingStart) -> None:
-        resumed = bool(start.history.steps)
-        self.model = start.model
-        self.history = start.history
-        with writing(self.run.folder):
-            self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
-            self._save(start.model)
-
-    def on_steps(self, steps: Steps) -> None:
-        first = steps.step - len(steps.losses) + 1
-        records = []
-        for index, (loss, lr) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
-            record = {"kind": "step", "epoch": steps.epoch, "step": first + index,
-                      "loss": loss, "lr": lr}  # fmt: skip
-            records.append(record)
-        self._append(records)
-
-    def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
-        self._append([epoch])
-        if time.monotonic() - self.saved >= AFTER_EPOCH:
-            with writing(self.run.folder):
-                self._save(model)
-
-    def _append(self, records: list[dict[str, Any]]) -> None:
-        assert self.file is not None
-        with writing(self.run.folder):
-            self.file.writelines(json.dumps(record) + "\n" for record in records)
-            self.file.flush()
-
-    def _save(self, model: Model) -> None:
-        atomic_write(self.run.folder / EPOCHS, self.history.to_csv().encode())
-        self.run.save_weights(model)
-        self.saved = time.monotonic()
-
-    def on_train_end(self, history: History) -> None:
-        if self.file is None or self.model is None:
-            return
-        # The disk that is full now may be what has ended the training: that error counts.
-        failed = history.status == "failed"
-        with suppress(RunWriteError) if failed else nullcontext(), writing(self.run.folder):
-            self._finish(history)
-
-    def _finish(self, history: History) -> None:
-        assert self.file is not None
-        assert self.model is not None
-        self.file.close()
-        self._save(self.model)
-        self.run.config["status"] = history.status
-        self.run.config["findings"] = [asdict(finding) for finding in history.findings]
-        self.run.save_config()
-        from fastcnn.training.curves import curves_figure, save_figure
-
-        save_figure(curves_figure(history), self.run.folder / CURVES)
 
 
 def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:

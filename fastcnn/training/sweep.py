@@ -14,6 +14,12 @@ from fastcnn.training.callbacks import Callback, Steps
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
 
+#: Options that every training of a sweep has alike, with the reason.
+FIXED = {
+    "threads": "each training has one thread",
+    "diagnose": "its trainings are not diagnosed",
+    "average_every": "each training has one process",
+}
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 
 
@@ -191,7 +197,13 @@ def sweep(
     base = base or Recipe()
     trials = []
     for number, chosen in enumerate(settings, start=1):
-        recipe = Recipe.of({**base.changes(), **chosen})
+        given = {**base.changes(), **chosen}
+        for name, reason in FIXED.items():
+            if name in given:
+                raise ConfigurationError(f"{name} has no effect in a sweep: {reason}")
+        if backend is not None and "backend" in given:
+            raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
+        recipe = Recipe.of(given)
         recipe.make_model(len(train.classes))
         trials.append(Trial(number, dict(chosen), recipe))
     count = min(workers or available_cores(), len(trials))

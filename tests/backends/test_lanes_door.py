@@ -19,7 +19,7 @@ from fastcnn.backends.lanes.program import Program
 from fastcnn.backends.lanes.reach import NAMES, Reach, check_row
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
 from fastcnn.execution.engine_arguments import loss_key
-from fastcnn.execution.lanes import make_engine, parameter_places
+from fastcnn.execution.engines import make_engine, parameter_places
 from fastcnn.layers import Conv2d, Flatten, Linear, Sequential
 from tests.random_networks import random_case
 
@@ -82,7 +82,7 @@ def programs() -> list[tuple[Program, int]]:
 
 def check(program: Program, parameters: int) -> None:
     vector = np.zeros(parameters, np.float32)
-    gradient = NO_FLOATS if program.output_gradient is None else vector
+    gradient = np.zeros(program.gradient_size, np.float32)
     check_program(program, vector, gradient, {})
 
 
@@ -107,10 +107,9 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
     """Each column of each row gets wrong values; those that are never refused are harmless."""
     refused: dict[tuple[int, int], bool] = defaultdict(bool)
     for program, parameters in programs():
-        has_gradient = program.output_gradient is not None
         sizes = {
             "arena": program.arena_size, "parameters": parameters,
-            "gradient": parameters if has_gradient else 0,
+            "gradient": program.gradient_size,
         }  # fmt: skip
         blocks = -(-program.batch // 16)
         for row in program.rows:

@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.analysis.gradient_cases import CASES
 from fastcnn.backends.lanes.grouping import Unsupported
-from fastcnn.execution.lanes import make_engine
+from fastcnn.execution.engines import make_engine
 from fastcnn.layers import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -123,16 +123,16 @@ def test_nan_goes_where_it_is_read() -> None:
 def test_few_samples_are_taken_one_by_one_and_many_in_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fastcnn.execution import lanes
+    from fastcnn.execution import engines
 
     batches = []
-    make = lanes.make_engine
+    make = engines.make_engine
 
     def spy(model, graph, batch, threads, **build):  # type: ignore[no-untyped-def]
         batches.append(batch)
         return make(model, graph, batch, threads, **build)
 
-    monkeypatch.setattr(lanes, "make_engine", spy)
+    monkeypatch.setattr(engines, "make_engine", spy)
     model = fastcnn.models.report_cnn(seed=0)
     x = np.random.default_rng(0).standard_normal((40, 1, 28, 28)).astype(np.float32)
     whole = model.logits(x)

@@ -177,9 +177,15 @@ def test_export_to_c(run: Path, tmp_path: Path) -> None:
         (("--int8",), "--int8 does nothing without --out FILE.h"),
         (("--out", path, "--calibration", 9), "--calibration does nothing without --int8"),
         (("--out", path, "--fold"), "--fold does nothing without --out FILE.onnx"),
-        (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h"),
+        (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h, .py"),
     ):
         assert message in fastcnn("export", run, *arguments, code=2)
+
+
+def test_export_to_numpy(run: Path, tmp_path: Path) -> None:
+    output = fastcnn("export", run, "--out", tmp_path / "net.py")
+    assert output.rstrip().endswith("net.py; call predict(images)")
+    assert "CLASSES = ['0', '1', '2']" in (tmp_path / "net.py").read_text()
 
 
 def test_paragraphs_of_help() -> None:

@@ -88,6 +88,33 @@ def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:
     assert message in output.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--momentum", 0.5, "--optimizer", "adam"], "momentum has no effect with the optimizer"),
+        (["--nesterov", "--optimizer", "rmsprop"], "nesterov has no effect with the optimizer"),
+        (["--activation", "relu", "--model", "lenet5"], "activation has no effect with the model"),
+        (["--label-smoothing", 0, "--loss", "mse"], "label_smoothing has no effect with the loss"),
+        (["--reduce-on-plateau", 9], "reduce_on_plateau=9 has no effect within 5 epochs"),
+        (["--average-every", 3], "average_every=3 has no effect on one process"),
+        (["--overwrite"], "--overwrite has no effect without --out"),
+        (["--validation-split"], "validation_split"),
+        (["--data-dir", "."], "data_dir"),
+        (["--epochs", -1], "epochs must be an integer of at least 0, got -1"),
+        (["--loss", "hinge"], "loss must be one of cross_entropy, mse, got 'hinge'"),
+    ],
+)
+def test_options_that_do_nothing(
+    arguments: list[object], message: str, archive: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Refused before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    output = fastcnn("train", "--data", archive, *arguments, code=2)
+    assert message in output.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.posix
 def test_a_failed_trial_is_an_exit_status(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"

@@ -221,6 +221,25 @@ def test_names_of_classes_survive(tmp_path: Path) -> None:
         data.read_npz(tmp_path / "b.npz")
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 3), (8, 8, 8), (16, 20, 30), (4, 6, 6), (1, 5, 4)])
+def test_images_of_any_shape_survive(shape: tuple[int, ...], tmp_path: Path) -> None:
+    images = GENERATOR.integers(0, 256, (4, *shape)).astype(np.uint8)
+    first = Dataset(images, np.array([0, 1, 0, 1]), ("0", "1"), Preprocessing(), "a")
+    data.write_npz(tmp_path / "a.npz", first, first)
+    assert (data.read_npz(tmp_path / "a.npz")[1].images == images).all()
+
+
+def test_a_file_may_say_its_layout(tmp_path: Path) -> None:
+    x, y = GENERATOR.integers(0, 256, (6, 8, 8, 8)).astype(np.uint8), np.arange(6) % 2
+    good = {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    np.savez(tmp_path / "a.npz", **good, layout="NHWC")
+    assert (data.read_npz(tmp_path / "a.npz")[0].images == x.transpose(0, 3, 1, 2)).all()
+    assert (data.read_npz(tmp_path / "a.npz", layout="NCHW")[0].images == x).all()
+    np.savez(tmp_path / "a.npz", **good, layout="HWCN")
+    with pytest.raises(ConfigurationError, match="layout must be NCHW or NHWC, got 'HWCN'"):
+        data.read_npz(tmp_path / "a.npz")
+
+
 def test_statistics_are_exact() -> None:
     images = np.zeros((1000, 2, 3, 3), np.uint8)
     images[0, 0, 0, 0] = 1

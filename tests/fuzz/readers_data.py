@@ -27,13 +27,14 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _npz() -> list[bytes]:
     files = []
-    for save, images, labels in (
-        (np.savez, IMAGES, LABELS),
-        (np.savez_compressed, IMAGES[:, None].astype(np.float64), np.eye(3)[LABELS]),
-        (np.savez, IMAGES[..., None].repeat(3, axis=3), np.array(["cat", "dog", "cow"])[LABELS]),
+    words = np.array(["cat", "dog", "cow"])
+    for save, images, labels, others in (
+        (np.savez, IMAGES, LABELS, {"classes": words}),
+        (np.savez_compressed, IMAGES[:, None].astype(np.float64), np.eye(3)[LABELS], {}),
+        (np.savez, IMAGES[..., None].repeat(3, axis=3), words[LABELS], {"layout": "NHWC"}),
     ):
         buffer = io.BytesIO()
-        save(buffer, x_train=images, y_train=labels, x_test=images, y_test=labels)
+        save(buffer, x_train=images, y_train=labels, x_test=images, y_test=labels, **others)
         files.append(buffer.getvalue())
     return files
 
@@ -158,3 +159,16 @@ for suffix in ("png", "jpeg", "gif", "bmp", "webp"):
         f"picture {suffix}", partial(_picture, suffix), partial(data.read_image, shape=(3, 8, 8)),
         f"x.{suffix}",
     )  # fmt: skip
+
+
+def _read_folder(path: Path) -> object:
+    """Reads a folder in which the mutated picture is the first."""
+    (path.parent / "a").mkdir()
+    path.rename(path.parent / "a" / path.name)
+    for name in ("b/1.png", "b/2.png", "a/y.png"):
+        (path.parent / name).parent.mkdir(exist_ok=True)
+        (path.parent / name).write_bytes(_picture("png")[0])
+    return data.read_folder(path.parent)
+
+
+register("folder", partial(_picture, "png"), _read_folder, "0.png")

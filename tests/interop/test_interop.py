@@ -272,7 +272,7 @@ def test_command_line(tmp_path: Path) -> None:
         subprocess.run([*command, "export", str(tmp_path / "run"), "--out",
                         str(tmp_path / target)], check=True, capture_output=True)  # fmt: skip
     model = Run.open(tmp_path / "run").load_model()
-    x = model.preprocessing.apply(train.images[:4])
+    x = train.images[:4].astype(np.float32) / 255
     assert run(tmp_path / "m.onnx", x) == pytest.approx(model.logits(train.images[:4]), abs=1e-5)
     done = subprocess.run([*command, "export", str(tmp_path / "run"), "--out", "m.txt"],
                           capture_output=True, text=True, check=False)  # fmt: skip

@@ -173,7 +173,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: AdaptiveAvgPool2d(-1), ConfigurationError, "output_size"),
     (lambda: Sequential(), ConfigurationError, "at least one layer"),
     (lambda: Sequential({"a.b": ReLU()}), ConfigurationError, "without dots"),
-    (lambda: Sequential(ReLU), ConfigurationError, "is no layer"),  # type: ignore[arg-type]
+    (lambda: Sequential(ReLU), ConfigurationError, "must be a Layer"),  # type: ignore[arg-type]
     (lambda: init.Normal(-1.0), ConfigurationError, "std must be"),
     (lambda: report_cnn("gelu"), ConfigurationError, "activation must be one of"),
     (lambda: fastcnn.CrossEntropyLoss(1.5), ConfigurationError, "label_smoothing"),

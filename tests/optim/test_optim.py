@@ -21,6 +21,7 @@ from fastcnn.optim import (
     as_schedule,
     clip_gradient_norm,
     learning_rates,
+    lerp,
 )
 
 
@@ -152,3 +153,27 @@ def test_clipping() -> None:
 def test_bad_input(call: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         call()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.001, 0.4, 0.5, 0.9, 1.0])
+def test_averages_do_not_cancel(weight: float) -> None:
+    """From a large value to a small one and back, whichever end is nearer."""
+    for first, second in ((1e8, 1.0), (1.0, 1e8), (-3e7, 0.125)):
+        start, end = np.array([first], np.float32), np.array([second], np.float32)
+        lerp(start, end, weight)
+        assert start[0] == pytest.approx((1.0 - weight) * first + weight * second, rel=1e-6)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("beta", [0.0, 0.3, 0.9])
+def test_first_moments_of_gradients_of_very_different_size(beta: float) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    ours, theirs = np.zeros(1, np.float32), torch.nn.Parameter(torch.zeros(1))
+    method, slots = Adam(0.1, (beta, 0.9)), {"exp_avg": ours.copy(), "exp_avg_sq": ours.copy()}
+    reference = torch.optim.Adam([theirs], 0.1, (beta, 0.9))
+    for step, value in enumerate((1e8, 1.0, -3e-4, 2e5, 1.0), start=1):
+        method.update(ours, np.array([value], np.float32), slots, 0.1, step)
+        theirs.grad = torch.tensor([value])
+        reference.step()
+        moment = reference.state[theirs]["exp_avg"].item()
+        assert slots["exp_avg"][0] == pytest.approx(moment, rel=1e-6)

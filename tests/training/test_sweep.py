@@ -102,6 +102,11 @@ def test_bad_spaces(call: Any, message: str) -> None:
         ({"lr": -1.0}, "lr must be at least"),
         ({"model": "resnet"}, "model must be one of"),
         ({"schedule": "linear"}, "schedule must be one of"),
+        ({"threads": 2}, "threads has no effect in a sweep: each training has one thread"),
+        ({"diagnose": False}, "diagnose has no effect in a sweep"),
+        ({"average_every": 2}, "average_every has no effect in a sweep"),
+        ({"momentum": 0.5, "optimizer": "adam"}, "momentum has no effect with the optimizer adam"),
+        ({"activation": "tanh", "model": "resnet8"}, "activation has no effect with the model"),
     ],
 )
 def test_bad_settings_are_found_before_anything_runs(
@@ -109,6 +114,13 @@ def test_bad_settings_are_found_before_anything_runs(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         sweep(*digits, [{"epochs": 1}, settings])
+
+
+def test_a_backend_is_given_once(digits: Any) -> None:
+    with pytest.raises(ConfigurationError, match="backend is given twice"):
+        sweep(*digits, [{"epochs": 1, "backend": "im2col"}], backend="lanes")
+    (trial,) = sweep(*digits, [{"epochs": 1, "backend": "im2col"}], workers=1)
+    assert trial.status == "finished"
 
 
 def test_a_recipe_says_what_it_changes() -> None:

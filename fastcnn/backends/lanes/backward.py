@@ -6,7 +6,7 @@ from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.conv_method import gradient_halo
 from fastcnn.backends.lanes.formula_table import formula_kernel
-from fastcnn.backends.lanes.grouping import Group, takes_batch_statistics
+from fastcnn.backends.lanes.grouping import Group
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.rows import (
     element_columns,
     elementwise,
     formula_columns,
+    gradient_offset,
     parameter_offset,
     pool_row,
     windows_of_two,
@@ -162,7 +163,8 @@ class Backward:
         if weights:
             direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
         else:
-            conv_rows.transformed_weight_gradient(planner, node.name, g, weight, x, grad)
+            target = gradient_offset(planner, group, "weight")
+            conv_rows.transformed_weight_gradient(planner, node.name, g, target, x, grad)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
@@ -228,10 +230,10 @@ class Backward:
     ) -> None:
         """Plan the sums over blocks of the gradients."""
         if weights:
-            target = parameter_offset(self.planner, group, "weight")
+            target = gradient_offset(self.planner, group, "weight")
             self._sum_blocks(group, target, partial, weights)
         if "bias" in group.node.parameters:
-            self._sum_blocks(group, parameter_offset(self.planner, group, "bias"), bias, biases)
+            self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
 
     def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
         """Plan one sum over blocks; neighbours are summed by one row."""
@@ -256,12 +258,12 @@ class Backward:
         gradients = [(
             f"{node.name}: weight gradient",
             row(
-                L.K_OUTER, x=transposed, extra=width, **grad.columns("y"), w=offset, m=scratch,
-                m_slot=64, **sizes,
+                L.K_OUTER, x=transposed, extra=width, **grad.columns("y"),
+                w=gradient_offset(planner, group, "weight"), m=scratch, m_slot=64, **sizes,
             ),
         )]  # fmt: skip
         if "bias" in node.parameters:
-            bias = parameter_offset(planner, group, "bias")
+            bias = gradient_offset(planner, group, "bias")
             values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
             gradients.append((f"{node.name}: bias gradient", values))
         if group.whole:
@@ -342,12 +344,12 @@ class Backward:
         planner, node = self.planner, group.node
         x = self.values[group.source]
         block = -(-2 * x.channels // LANES) * LANES
-        of_batch = takes_batch_statistics(node, planner.training)
+        of_batch = node.takes_batch_statistics(planner.training)
         columns = {
             "batch": planner.statistics[group.target], "relu": int(group.relu),
             "extra": planner.allocate(block * planner.blocks), "extra_block": block,
-            "w": parameter_offset(planner, group, "weight"),
-            "bias": parameter_offset(planner, group, "bias"),
+            "w": gradient_offset(planner, group, "weight"),
+            "bias": gradient_offset(planner, group, "bias"),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }  # fmt: skip
         name = f"{node.name}: gradient of batch normalisation"

@@ -34,6 +34,8 @@ KINDS = {
     "losses": "float64[:]",
     "hits": "int64[:]",
     "squares": "float64[:]",
+    # Of each unit of the update its first and last + 1 parameter.
+    "spans": "int64[:]",
     "seed": "int64",
     "first_sample": "int64",
     # Of a step, set by the dispatcher.

@@ -64,7 +64,9 @@ class Engine:
         The network's flat parameters; updates change it in place.
     places : dict of str to (offset, shape)
     running : mapping of str to (mean, variance, number of batches), optional
-        Running statistics by name of a batch normalisation; a training run changes them in place.
+        Running statistics by the state key of the mean; a training run changes them in place.
+    trainable : sequence of (int, int), optional
+        First and last + 1 of the runs of parameters that an update changes; by default all.
     **options
         Passed to :func:`~fastcnn.backends.lanes.lowering.lower`.
     """
@@ -77,6 +79,7 @@ class Engine:
         places: dict[str, tuple[int, tuple[int, ...]]],
         threads: int = 1,
         running: Mapping[str, Sequence[np.ndarray]] | None = None,
+        trainable: Sequence[tuple[int, int]] | None = None,
         **options: Any,
     ) -> None:
         if build.is_disabled():
@@ -88,8 +91,11 @@ class Engine:
         self._moves_running = bool(options.get("training"))
         self.program: Program = lower(graph, batch, places, threads, **options)
         has_gradient = self.program.output_gradient is not None
-        self.gradient = np.zeros_like(parameters) if has_gradient else NO_FLOATS
-        check_program(self.program, parameters, self.gradient, self.running)
+        size = self.program.gradient_size if has_gradient else 1
+        self._gradients = np.zeros(size, np.float32)
+        #: In the order of the parameters.
+        self.gradient = self._gradients[: parameters.size]
+        check_program(self.program, parameters, self._gradients, self.running)
         self._needs = needs(self.program, self.program.phases)
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
@@ -99,10 +105,18 @@ class Engine:
         self.normalise((1.0,) * factors, (0.0,) * factors)
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
-        self._squares = np.zeros(parameters.size // UNIT + 1)
+        self._trainable = [(0, parameters.size)] if trainable is None else list(trainable)
         self._entries: dict[str | None, tuple[np.ndarray, int, int]] = {}
         self._places = places
-        self._known_owners: dict[int, np.ndarray] = {}
+        self._known_spans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._squares = np.zeros(len(self._spans(1)[1]) + 1)
+        uses = [node.buffers.get("running_mean") for node in graph.nodes]
+        self._uses = {name: uses.count(name) for name in self.program.running}
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the engine, without the parameters."""
+        return self.program.bytes + self._gradients.nbytes
 
     def normalise(self, scale: Any, shift: Any) -> None:
         """Set the factor and the summand of each input channel."""
@@ -155,13 +169,14 @@ class Engine:
         })  # fmt: skip
         check_update(kind, settings, self.parameters.size, self.gradient, first, second)
         entries, update, square = self.prepare(update_name(kind, settings))
+        spans, owners = self._spans(threads)
         fields: dict[str, Any] = {
-            "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self.gradient,
+            "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self._gradients,
             "S1": first, "S2": second, "settings": settings,
             "bytes_": flat if is_bytes else NO_BYTES, "floats": NO_FLOATS if is_bytes else flat,
             "order": order, "labels": labels, "targets": targets, "weights": weights,
             "outputs": outputs, "losses": self._block_losses, "hits": self._block_hits,
-            "squares": self._squares, "seed": seed, "first_sample": first_sample,
+            "squares": self._squares, "spans": spans, "seed": seed, "first_sample": first_sample,
         }  # fmt: skip
         step_values = {
             "phases": phases, "program": self.program.rows.reshape(-1), "entries": entries,
@@ -169,8 +184,7 @@ class Engine:
             "first_step": first_step, "batch": self.program.batch, "samples": len(order),
             "order": order, "weights": weights, "losses": losses, "hits": hits, "norms": norms,
             "block_losses": self._block_losses, "block_hits": self._block_hits,
-            "squares": self._squares, "owners": self._owners(threads),
-            "units": -(-self.parameters.size // UNIT), "limit": settings[5],
+            "squares": self._squares, "owners": owners, "units": len(owners), "limit": settings[5],
             "update": update, "square": square,
         }  # fmt: skip
         for name, (offset, channels) in self.program.running.items():
@@ -182,7 +196,7 @@ class Engine:
                 mean, variance, batches = self.running[name]
                 mean[...] = self.arena[offset : offset + channels]
                 variance[...] = self.arena[offset + channels : offset + 2 * channels]
-                batches += steps
+                batches += steps * self._uses[name]
         return losses, hits, norms
 
     def prepare(self, update: str | None = None) -> tuple[np.ndarray, int, int]:
@@ -201,23 +215,30 @@ class Engine:
             self._entries[update] = (entries, *(more or (0, 0)))
         return self._entries[update]
 
-    def _owners(self, threads: int) -> np.ndarray:
-        """The thread that updates each unit of the parameters.
+    def _spans(self, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        """First and last + 1 parameter of each unit of the update, and the thread that has it.
 
         Of each parameter a thread has the same share as in its gradient and in the forward
         product: what one core wrote and another reads takes longer than the arithmetic.
         """
-        if threads not in self._known_owners:
+        if threads not in self._known_spans:
             size, unit = self.parameters.size, UNIT
             starts = np.arange(0, size, unit)
-            owners = np.zeros(size // unit + 1, np.int64)
+            owners = np.zeros(len(starts), np.int64)
             for offset, shape in self._places.values():
                 count = int(np.prod(shape))
                 inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
                 middle = np.minimum(starts[inside] + unit // 2, offset + count - 1) - offset
                 owners[inside] = middle * threads // count
-            self._known_owners[threads] = owners
-        return self._known_owners[threads]
+            spans = [
+                (max(start, first), min(start + unit, end), owner)
+                for start, owner in zip(starts, owners, strict=True)
+                for first, end in self._trainable
+                if start < end and first < start + unit
+            ]
+            columns = np.array(spans, np.int64).reshape(-1, 3)
+            self._known_spans[threads] = columns[:, :2].reshape(-1), columns[:, 2].copy()
+        return self._known_spans[threads]
 
     def read(self, buffer: Buffer, count: int) -> np.ndarray:
         """Copy a buffer out of lanes: shape (count, channels, height, width)."""

@@ -8,7 +8,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes import conv_rows
 from fastcnn.backends.lanes import layout as L
 from fastcnn.backends.lanes.buffers import LANES, NO_HALO, Buffer
-from fastcnn.backends.lanes.grouping import Group, Unsupported, takes_batch_statistics
+from fastcnn.backends.lanes.grouping import Group, Unsupported
 from fastcnn.backends.lanes.layout import row
 from fastcnn.backends.lanes.planner import Planner
 from fastcnn.backends.lanes.rows import (
@@ -179,9 +179,11 @@ class Forward:
         planner.statistics[group.target] = statistics
         running = -1
         if node.arguments["track_running_stats"]:
-            running = planner.allocate(2 * x.channels)
-            planner.running[node.name] = running, x.channels
-        of_batch = takes_batch_statistics(node, planner.training)
+            key = node.buffers["running_mean"]
+            if key not in planner.running:
+                planner.running[key] = planner.allocate(2 * x.channels), x.channels
+            running = planner.running[key][0]
+        of_batch = node.takes_batch_statistics(planner.training)
         columns = {
             "channels": x.channels, "positions": len(x.vectors()), "batch": statistics,
             "running": running, "w": parameter_offset(planner, group, "weight"),

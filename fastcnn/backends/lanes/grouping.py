@@ -78,11 +78,6 @@ def _fuses(last: Group, node: Node) -> bool:
     )  # fmt: skip
 
 
-def takes_batch_statistics(node: Node, training: bool) -> bool:
-    """Whether a batch normalisation takes the statistics of its batch: in training, or always."""
-    return training or not node.arguments["track_running_stats"]
-
-
 def number_stages(groups: list[Group], training: bool) -> None:
     """Set each group's stages.
 
@@ -94,7 +89,7 @@ def number_stages(groups: list[Group], training: bool) -> None:
         if group.operation == "linear":
             group.reads = group.writes = stage + 1
             stage += 2
-        elif group.operation == "batch_norm" and takes_batch_statistics(group.node, training):
+        elif group.node.takes_batch_statistics(training):
             group.reads, group.writes = stage, stage + 1
             stage += 1
         else:

@@ -247,6 +247,12 @@ def _reduce(r: Reach) -> Touches:
     yield gradient("W", sums + r[L.W])
 
 
+def _sum_places(r: Reach) -> Touches:
+    sums = r.along(r.count(L.OUT), 1)
+    yield gradient("W", sums + r[L.W])
+    yield gradient("EXTRA", sums + r[L.EXTRA])
+
+
 def _output(r: Reach) -> Touches:
     elements = r.entries(L.X_TABLE, r.count(L.IN, 1))
     yield arena("X", r.blocks(L.X, L.X_BLOCK) + elements)
@@ -348,6 +354,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CROSS_ENTROPY: _loss,
     L.K_MSE: _loss,
     L.K_REDUCE: _reduce,
+    L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
     L.K_IMAGE: _image,

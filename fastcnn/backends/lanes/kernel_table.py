@@ -31,10 +31,6 @@ from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.codegen.target import blocking, tile_heights
 
 
-def _no_tile(r: Row) -> str:
-    return ""
-
-
 @dataclass(frozen=True)
 class Kernel:
     """One line of the table.
@@ -59,15 +55,14 @@ class Kernel:
     origin : (str, str, list), optional
         How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     reach : callable, optional
-        From a :class:`~fastcnn.backends.lanes.reach.Reach` to what a row touches. Programs with
-        rows of kernels that do not say so are refused.
+        From a :class:`~fastcnn.backends.lanes.reach.Reach` to what a row touches.
     """
 
     function: Any
     name: str
     cost: Callable[[Row], Cost]
     sizes: Callable[[Row], str]
-    tile: Callable[[Row], str] = _no_tile
+    tile: Callable[[Row], str] = field(default=lambda r: "")
     fixed: Mapping[str, Any] = field(default_factory=dict)
     many: bool = False
     symbol: str = ""
@@ -158,6 +153,10 @@ def _outer(r: Row) -> Cost:
 def _reduce(r: Row) -> Cost:
     size = r[L.OUT]
     return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
+
+
+def _sum_places(r: Row) -> Cost:
+    return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
 
 
 def _statistics(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
@@ -373,6 +372,7 @@ _KERNELS: dict[int, Kernel] = {
     ),
     L.K_MSE: Kernel(losses.mean_squared_error, "squared error", _vector(4, 2, 1), _sizes_of(L.IN)),
     L.K_REDUCE: Kernel(dense.reduce_partials, "sum over blocks", _reduce, _sizes_of(L.OUT)),
+    L.K_SUM_PLACES: Kernel(dense.sum_places, "sum over places", _sum_places, _sizes_of(L.OUT)),
     L.K_OUTPUT: Kernel(outputs.write_output, "output", _vector(0, 1, 1), _sizes_of(L.IN)),
     L.K_OUTPUT_GRADIENT: Kernel(
         inputs.gather_gradient, "gather gradient", _vector(0, 1, 1), _sizes_of(L.IN)

@@ -80,7 +80,8 @@ KERNEL_ROWS = 48
     K_CLEAR,
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
-) = range(43)
+    K_SUM_PLACES,
+) = range(44)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64

@@ -165,6 +165,14 @@ def linear_bias_gradient(A, G, r, blocks, part, parts):
 
 
 @linked
+def sum_places(G, r, part, parts):
+    """Add a parameter's gradient of another place in the network, EXTRA on, to that of its own."""
+    first, last = share(r[OUT], part, parts)
+    for i in range(first, last):
+        G[r[W] + i] += G[r[EXTRA] + i]
+
+
+@linked
 def reduce_partials(A, G, r, blocks, part, parts):
     """Add the blocks' partial gradients in block order into G."""
     first, last = share(r[OUT], part, parts)

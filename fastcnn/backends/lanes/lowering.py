@@ -108,6 +108,7 @@ def lower(
         arena_size=planner.size,
         constants=planner.constants,
         running=planner.running,
+        gradient_size=planner.gradient_size,
         first_backward=boundary,
         forward_rows=forward_rows + len(planner.preparations),
         input=forward.values[INPUT],

@@ -15,15 +15,16 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import maximum, sqrt, where
 
 LANES = simd.LANES
-#: Elements of the parameters that an optimiser's unit of work has; also of the norm's partial sums.
+#: Elements of the parameters that an optimiser's unit of work has at most; also of the norm's
+#: partial sums.
 UNIT = 1024
 
 
 @linked
-def gradient_squares(G, squares, block):
+def gradient_squares(G, squares, spans, block):
     """Sum of ``G[i] ** 2`` over a unit."""
     a = b = simd.splat(np.float32(0))
-    i, last = block * UNIT, min(block * UNIT + UNIT, G.size)
+    i, last = spans[2 * block], spans[2 * block + 1]
     while i + 2 * LANES <= last:
         x, y = simd.load(G, i), simd.load(G, i + LANES)
         a, b = simd.fma(x, x, a), simd.fma(y, y, b)
@@ -65,9 +66,9 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
     if slots == 0:
 
         @linked
-        def update(P, G, settings, scale, rate, step, block):
+        def update(P, G, settings, scale, rate, step, spans, block):
             numbers = prepare(settings, rate, scale, step + 1)
-            i, end = block * UNIT, min(block * UNIT + UNIT, P.size)
+            i, end = spans[2 * block], spans[2 * block + 1]
             while i + LANES <= end:
                 simd.store(P, i, formula(simd.load(P, i), simd.load(G, i), numbers))
                 i += LANES
@@ -77,9 +78,9 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
     elif slots == 1:
 
         @linked
-        def update(P, G, S1, settings, scale, rate, step, block):
+        def update(P, G, S1, settings, scale, rate, step, spans, block):
             numbers = prepare(settings, rate, scale, step + 1)
-            i, end = block * UNIT, min(block * UNIT + UNIT, P.size)
+            i, end = spans[2 * block], spans[2 * block + 1]
             while i + LANES <= end:
                 p, a = formula(simd.load(P, i), simd.load(G, i), simd.load(S1, i), numbers)
                 simd.store(P, i, p)
@@ -92,9 +93,9 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
     elif slots == 2:
 
         @linked
-        def update(P, G, S1, S2, settings, scale, rate, step, block):
+        def update(P, G, S1, S2, settings, scale, rate, step, spans, block):
             numbers = prepare(settings, rate, scale, step + 1)
-            i, end = block * UNIT, min(block * UNIT + UNIT, P.size)
+            i, end = spans[2 * block], spans[2 * block + 1]
             while i + LANES <= end:
                 p, a, b = formula(
                     simd.load(P, i), simd.load(G, i), simd.load(S1, i), simd.load(S2, i), numbers
@@ -114,9 +115,9 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
     else:
 
         @linked
-        def update(P, G, S1, S2, settings, scale, rate, step, block):
+        def update(P, G, S1, S2, settings, scale, rate, step, spans, block):
             numbers = prepare(settings, rate, scale, step + 1)
-            i, end, third = block * UNIT, min(block * UNIT + UNIT, P.size), P.size
+            i, end, third = spans[2 * block], spans[2 * block + 1], P.size
             while i + LANES <= end:
                 p, a, b, c = formula(
                     simd.load(P, i), simd.load(G, i), simd.load(S1, i), simd.load(S2, i),

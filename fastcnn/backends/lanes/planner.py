@@ -85,8 +85,33 @@ class Planner:
         self.transposed: dict[int, tuple[int, int]] = {}
         #: By node of a batch normalisation: where its statistics stand.
         self.statistics: dict[int, int] = {}
-        #: By key of the model's state: place and size of running statistics in the arena.
+        #: By state key of a running mean: place and size of running statistics in the arena.
         self.running: dict[str, tuple[int, int]] = {}
+        #: By node and name of a parameter: where its gradient goes.
+        self.gradients: dict[tuple[int, str], int] = {}
+        #: Place, other place and size of gradients that are summed at the end.
+        self.summed: list[tuple[int, int, int]] = []
+        self.gradient_size = self._place_gradients()
+
+    def _place_gradients(self) -> int:
+        """Give every gradient a place; returns the size of the array of all.
+
+        A gradient is at its parameter's offset. A parameter that is used at several places of the
+        network has a gradient from each: all but the first are put after the parameters' own.
+        """
+        end = max((o + int(np.prod(shape)) for o, shape in self.parameters.values()), default=0)
+        taken: set[int] = set()
+        for group in self.groups:
+            for name, key in group.node.parameters.items():
+                offset, shape = self.parameters[key]
+                place = offset
+                if offset in taken:
+                    place, size = end, int(np.prod(shape))
+                    self.summed.append((offset, place, size))
+                    end += -(-size // LANES) * LANES
+                taken.add(offset)
+                self.gradients[group.target, name] = place
+        return end
 
     def allocate(self, floats: int) -> int:
         """Reserve floats of the arena, aligned to a vector."""
@@ -223,6 +248,11 @@ class Planner:
         """Add the rows that run behind all others, as one phase."""
         for index, (name, values) in enumerate(self.reductions):
             self.emit(name, values, whole=True, apart=index == 0)
+        for index, (first, other, count) in enumerate(self.summed):
+            size: dict[str, int] = {"out": count}
+            values = L.row(L.K_SUM_PLACES, w=first, extra=other, **size)
+            # A thread has the same elements in every row: three places need no barrier between.
+            self.emit("sum gradients over places", values, whole=True, apart=index == 0)
 
     def put_preparations_first(self) -> int:
         """Prefix the phase of the rows that run before all others; returns the phases added."""

@@ -27,8 +27,10 @@ class Program:
     constants : dict of int to ndarray
         What stands in the arena before the first run, by offset.
     running : dict of str to (offset, channels)
-        By name of a batch normalisation: where its running mean stands, behind it the running
-        variance.
+        By state key of a running mean: where it is, followed by the running variance.
+    gradient_size : int
+        Size of the array of gradients: the parameters', then those of parameters that are used at
+        several places, from each place but the first.
     first_backward : int
         The first phase after the loss; rows of the backward pass may join that of the loss.
     forward_rows : int
@@ -47,6 +49,7 @@ class Program:
     arena_size: int
     constants: dict[int, np.ndarray]
     running: dict[str, tuple[int, int]]
+    gradient_size: int
     first_backward: int
     forward_rows: int
     input: Buffer

@@ -38,6 +38,11 @@ def parameter_offset(planner: Planner, group: Group, name: str) -> int:
     return -1 if key is None else planner.parameters[key][0]
 
 
+def gradient_offset(planner: Planner, group: Group, name: str) -> int:
+    """Where the gradient of a layer's parameter goes, or -1."""
+    return planner.gradients.get((group.target, name), -1)
+
+
 def element_columns(planner: Planner, **buffers: Buffer) -> dict[str, int]:
     """Columns of a row that goes over all elements of some buffers, given by their names."""
     some = next(iter(buffers.values()))

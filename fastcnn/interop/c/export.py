@@ -12,8 +12,8 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
 from fastcnn.interop.c.float_code import float_code
 from fastcnn.interop.c.integer_code import integer_code
-from fastcnn.interop.c.plan import Plan, make_plan
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
+from fastcnn.interop.inference_plan import Plan, make_plan
 from fastcnn.layers import Model
 
 #: C's own words, which no identifier may be.
@@ -55,7 +55,7 @@ def export_c(
     *,
     name: str | None = None,
     classes: Sequence[str] | None = None,
-    is_classifier: bool = True,
+    is_classifier: bool | None = None,
     calibration: np.ndarray | None = None,
 ) -> CExport:
     """Write a network as one C99 file that includes nothing but the standard library.
@@ -75,8 +75,9 @@ def export_c(
         A C identifier; by default the file's name.
     classes : sequence of str, optional
         Names of the classes, for a table in the file.
-    is_classifier : bool
-        Whether the outputs are logits; otherwise they are given as they are.
+    is_classifier : bool, optional
+        Whether the outputs are logits, of which the file gives the softmax; otherwise they are
+        given as they are. By default as the model was trained (``model.predicts``).
     calibration : ndarray, shape (N, ...), optional
         Some hundred training samples. Given these, the network computes in 8-bit integers, whose
         scales are chosen by what these samples give.
@@ -104,7 +105,9 @@ def export_c(
         raise ConfigurationError(
             f"classes: the network has {plan.steps[-1].size} outputs, got {len(classes)} names"
         )
-    is_classifier = is_classifier and len(plan.output_shape) == 1 and plan.output_shape[0] > 1
+    if is_classifier is None:
+        vector = len(plan.output_shape) == 1 and plan.output_shape[0] > 1
+        is_classifier = model.predicts in (None, "classes") and vector
     if calibration is None:
         integers, ram = None, FLOAT_BYTES * plan.memory
         code = float_code(plan, name, preprocessing, is_classifier)

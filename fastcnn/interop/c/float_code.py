@@ -7,10 +7,21 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.c.expression import FUNCTIONS, Expression, number
-from fastcnn.interop.c.plan import Plan, Step, scale_and_shift
+from fastcnn.interop.expression import C, Expression
+from fastcnn.interop.expression import c_number as number
+from fastcnn.interop.inference_plan import Plan, Step, scale_and_shift
 from fastcnn.operations import OPERATIONS, Elementwise
 
+#: What formulas may call, as C functions of floats.
+FUNCTIONS = {
+    "sigmoid": """static inline float {name}_sigmoid(float x) {{
+    const float e = expf(-fabsf(x));
+    return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
+}}""",
+    "normal_cdf": """static inline float {name}_normal_cdf(float x) {{
+    return 0.5f * erfcf(-0.70710678f * x);
+}}""",
+}
 #: The loops of each operation, for one sample. Rows of an output are summed up together, so that a
 #: compiler can use vectors.
 LOOPS = {
@@ -260,12 +271,12 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
         formula, numbers = record.formula_of(node.arguments)
-        values = [Expression("x[i]")]
+        values = [Expression("x[i]", C)]
         channels = 1
         for which in record.parameters:
             key = node.parameters[which]
             channels = len(plan.state[key])
-            values.append(Expression(f"{constant(key)}[i / {step.size // channels}]"))
+            values.append(Expression(f"{constant(key)}[i / {step.size // channels}]", C))
         text = formula.value(*values, *numbers).text.replace("PREFIX", name)
         return _each(title, step.size, x, y, f"y[i] = {text};")
     if kind == "add":

@@ -6,10 +6,8 @@ from textwrap import fill, indent
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.interop.c.expression import number
 from fastcnn.interop.c.float_code import LOOPS as FLOAT_LOOPS
 from fastcnn.interop.c.float_code import geometry, identifier
-from fastcnn.interop.c.plan import WEIGHTED
 from fastcnn.interop.c.quantise import (
     ADD_BITS,
     HIGH,
@@ -18,6 +16,8 @@ from fastcnn.interop.c.quantise import (
     IntegerStep,
     byte_tables,
 )
+from fastcnn.interop.expression import c_number as number
+from fastcnn.interop.inference_plan import WEIGHTED
 
 LOOPS = {
     "clamp": """

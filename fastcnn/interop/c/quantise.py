@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn.backends import im2col
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError, DataError
-from fastcnn.interop.c.plan import POOLING, WEIGHTED, Plan, scale_and_shift
+from fastcnn.interop.inference_plan import POOLING, WEIGHTED, Plan, scale_and_shift
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 

@@ -1,0 +1,303 @@
+"""A trained network as one readable Python file that needs numpy alone."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastcnn
+from fastcnn.backends.graph import INPUT, Node
+from fastcnn.errors import ConfigurationError
+from fastcnn.files import atomic_write
+from fastcnn.interop.expression import NUMPY, Expression
+from fastcnn.interop.inference_plan import Plan, Step, make_plan, scale_and_shift
+from fastcnn.layers import Model
+from fastcnn.operations import OPERATIONS, Elementwise
+
+#: What the forward pass may call, in the order in which the file has them.
+FUNCTIONS = {
+    "windows": '''
+def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0.0):
+    """All windows of x (N, C, H, W): a view of shape (N, C, OH, OW, KH, KW)."""
+    (top, bottom), (left, right) = padding
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
+    view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
+    return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+''',
+    "conv2d": '''
+def conv2d(x, weight, bias, stride, padding, dilation, groups):
+    """Cross-correlation: weight has the shape (O, C / groups, KH, KW)."""
+    parts = []
+    for x, w in zip(np.split(x, groups, axis=1), np.split(weight, groups)):
+        view = windows(x, w.shape[2:], stride, padding, dilation)
+        parts.append(np.einsum("nchwkl,ockl->nohw", view, w, optimize=True))
+    return np.concatenate(parts, axis=1) + bias.reshape(1, -1, 1, 1)
+''',
+    "conv_transpose2d": '''
+def conv_transpose2d(x, weight, bias, size, stride, padding, dilation, groups):
+    """Each input pixel spreads a kernel; weight has the shape (C, O / groups, KH, KW)."""
+    (top, _), (left, _) = padding
+    N, C, H, W = x.shape
+    outputs, KH, KW = weight.shape[1:]
+    reach_h = (H - 1) * stride[0] + (KH - 1) * dilation[0] + 1
+    reach_w = (W - 1) * stride[1] + (KW - 1) * dilation[1] + 1
+    rows, columns = max(reach_h, top + size[0]), max(reach_w, left + size[1])
+    y = np.zeros((N, groups, outputs, rows, columns), x.dtype)
+    x = x.reshape(N, groups, C // groups, H, W)
+    weight = weight.reshape(groups, C // groups, outputs, KH, KW)
+    for k in range(KH):
+        for l in range(KW):
+            h, w = k * dilation[0], l * dilation[1]
+            here = np.s_[h : h + (H - 1) * stride[0] + 1 : stride[0]]
+            there = np.s_[w : w + (W - 1) * stride[1] + 1 : stride[1]]
+            y[..., here, there] += np.einsum("ngchw,gco->ngohw", x, weight[..., k, l])
+    y = y.reshape(N, groups * outputs, rows, columns)
+    y = y[:, :, top : top + size[0], left : left + size[1]]
+    return y + bias.reshape(1, -1, 1, 1)
+''',
+    "linear": '''
+def linear(x, weight, bias):
+    """x W^T + b."""
+    return x @ weight.T + bias
+''',
+    "max_pool2d": '''
+def max_pool2d(x, kernel, stride, padding):
+    """Largest of each window; padding is never the largest."""
+    return windows(x, kernel, stride, padding, fill=-np.inf).max(axis=(4, 5))
+''',
+    "avg_pool2d": '''
+def avg_pool2d(x, kernel, stride, padding, count_include_pad):
+    """Mean of each window."""
+    total = windows(x, kernel, stride, padding).sum(axis=(4, 5))
+    if count_include_pad:
+        return total / (kernel[0] * kernel[1])
+    inside = windows(np.ones((1, 1, *x.shape[2:])), kernel, stride, padding)
+    return total / inside.sum(axis=(4, 5)).astype(x.dtype)
+''',
+    "adaptive_avg_pool2d": '''
+def adaptive_avg_pool2d(x, size):
+    """Mean of each of size[0] by size[1] parts of the map."""
+    (H, W), (rows, columns) = x.shape[2:], size
+    means = [
+        x[:, :, h * H // rows : -(-(h + 1) * H // rows)]
+        [..., w * W // columns : -(-(w + 1) * W // columns)].mean(axis=(2, 3))
+        for h in range(rows)
+        for w in range(columns)
+    ]
+    return np.stack(means, axis=2).reshape(*x.shape[:2], rows, columns)
+''',
+    "sigmoid": '''
+def sigmoid(x):
+    """1 / (1 + exp(-x)), with the exponential of a number that is never positive."""
+    exponential = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, exponential) / (1 + exponential)
+''',
+    "normal_cdf": '''
+def normal_cdf(x):
+    """Distribution function of the standard normal; numpy has no error function."""
+    area = [0.5 * math.erfc(-value * math.sqrt(0.5)) for value in np.ravel(x)]
+    return np.array(area, x.dtype).reshape(x.shape)
+''',
+    "softmax": '''
+def softmax(x):
+    """Probabilities of each row."""
+    exponential = np.exp(x - x.max(axis=1, keepdims=True))
+    return exponential / exponential.sum(axis=1, keepdims=True)
+''',
+}
+
+
+def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None = None) -> Path:
+    """Write a network's forward pass as one Python file that imports numpy alone.
+
+    The file has ``predict(images)``, which converts images as the model's preprocessing does, and
+    gives probabilities, or values for a model trained to predict values. Each layer is one line;
+    the functions are plain numpy. Weights are at the end of the file.
+
+    Parameters
+    ----------
+    model : Model
+        With a known input shape. Not changed.
+    path : path
+        File to write, such as ``net.py``.
+    classes : tuple of str, optional
+        Names of the classes.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ConfigurationError
+        If a layer needs the statistics of a batch.
+    ShapeError
+        If the model's input shape is not known.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    plan = make_plan(model, input_in_memory=False)
+    lines, constants = _lines(plan)
+    vector = len(plan.output_shape) == 1 and plan.output_shape[0] > 1
+    is_classifier = model.predicts in (None, "classes") and vector
+    result = "softmax(x)" if is_classifier else "x"
+    if len(plan.output_shape) > len(model.graph().output_shape):
+        result = "x.reshape(len(x), -1)"
+    lines.append(f"    return {result}")
+    atomic_write(path, _file(model, plan, lines, constants, classes).encode())
+    return path
+
+
+def _lines(plan: Plan) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The forward pass, a line a step, and the arrays that it reads."""
+    constants: dict[str, np.ndarray] = {}
+    last_reader = {source: index for index, step in enumerate(plan.steps) for source in step.inputs}
+    names = {INPUT: "x"}
+    lines = []
+    for index, step in enumerate(plan.steps):
+        # The newest array is called x; what is needed again later has a name of its own.
+        needed_later = any(
+            source != index and last_reader.get(source, -1) > index for source in names
+        )
+        inputs = [_in_shape(plan, step, source, names[source]) for source in step.inputs]
+        value = _value(plan, step, inputs, constants)
+        taken = {names[source] for source in names if last_reader.get(source, -1) > index}
+        name = "x" if not needed_later or "x" not in taken else f"x{index}"
+        names[index] = name
+        lines.append(f"    {name} = {value}  # {step.node.name}")
+    if names[len(plan.steps) - 1] != "x":
+        lines.append(f"    x = {names[len(plan.steps) - 1]}")
+    return lines, constants
+
+
+def _in_shape(plan: Plan, step: Step, source: int, name: str) -> str:
+    """A step's input; a map is flattened where a layer for vectors reads it."""
+    shape = plan.input_shape if source == INPUT else plan.steps[source].node.output_shape
+    flattened = len(shape) > 1 and len(step.node.input_shapes[0]) == 1
+    return f"{name}.reshape(len({name}), -1)" if flattened else name
+
+
+def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.ndarray]) -> str:
+    """The right-hand side of a step."""
+    node, kind, a = step.node, step.node.operation, step.node.arguments
+    x = inputs[0]
+
+    def constant(key: str, values: np.ndarray | None = None) -> str:
+        constants[key] = plan.state[key] if values is None else values
+        return f'W["{key}"]'
+
+    def weights() -> str:
+        key = node.parameters["weight"]
+        outputs = len(plan.state[key]) if kind != "conv_transpose2d" else node.output_shape[0]
+        bias = node.parameters.get("bias")
+        kept = constant(f"{node.name}.bias", np.zeros(outputs)) if bias is None else constant(bias)
+        return f"{constant(key)}, {kept}"
+
+    record = OPERATIONS[kind]
+    if isinstance(record, Elementwise):
+        formula, numbers = record.formula_of(a)
+        values = [Expression(x, NUMPY)]
+        for name in record.parameters:
+            key = node.parameters[name]
+            shaped = _by_channel(plan.state[key], node)
+            values.append(Expression(constant(key, shaped), NUMPY))
+        return formula.value(*values, *numbers).text
+    match kind:
+        case "add":
+            return " + ".join(inputs)
+        case "batch_norm":
+            scale, shift = scale_and_shift(plan, node)
+            first = constant(f"{node.name}.scale", _by_channel(scale, node))
+            second = constant(f"{node.name}.shift", _by_channel(shift, node))
+            return f"{x} * {first} + {second}"
+        case "linear":
+            return f"linear({x}, {weights()})"
+        case "conv2d":
+            return (
+                f"conv2d({x}, {weights()}, {a['stride']}, {a['padding']}, {a['dilation']}, "
+                f"{a['groups']})"
+            )
+        case "conv_transpose2d":
+            return (
+                f"conv_transpose2d({x}, {weights()}, {tuple(node.output_shape[1:])}, "
+                f"{a['stride']}, {a['padding']}, {a['dilation']}, {a['groups']})"
+            )
+        case "max_pool2d" | "avg_pool2d":
+            top, left = a["padding"]
+            tail = f", {a['count_include_pad']}" if kind == "avg_pool2d" else ""
+            padding = ((top, top), (left, left))
+            return f"{kind}({x}, {a['kernel_size']}, {a['stride']}, {padding}{tail})"
+        case "adaptive_avg_pool2d":
+            return f"adaptive_avg_pool2d({x}, {tuple(node.output_shape[1:])})"
+    raise ConfigurationError(f"layer {node.name!r}: the numpy file has no {kind}")
+
+
+def _by_channel(values: np.ndarray, node: Node) -> np.ndarray:
+    return values.reshape(1, -1, *(1,) * (len(node.output_shape) - 1))
+
+
+def _file(
+    model: Model,
+    plan: Plan,
+    lines: list[str],
+    constants: dict[str, np.ndarray],
+    classes: tuple[str, ...] | None,
+) -> str:
+    body = "\n".join(lines)
+    needed: list[str] = []
+    for name in reversed(FUNCTIONS):
+        text = body + "".join(FUNCTIONS[other] for other in needed)
+        if f"{name}(" in text:
+            needed.insert(0, name)
+    functions = "\n".join(FUNCTIONS[name] for name in needed)
+    stream = io.BytesIO()
+    arrays: dict[str, Any] = {key: value.astype(np.float32) for key, value in constants.items()}
+    np.savez_compressed(stream, **arrays)
+    weights = "\n".join(base64.encodebytes(stream.getvalue()).decode().split())
+    shape = ", ".join(map(str, plan.input_shape))
+    scale, shift = model.preprocessing.factors(False, plan.channels)
+    each = (1, -1, *(1,) * (len(plan.input_shape) - 1))
+    names = "" if classes is None else f"\nCLASSES = {list(classes)!r}\n"
+    return f'''"""A network of fastcnn {fastcnn.__version__} in plain numpy: predict(images)."""
+
+import base64
+import io
+import math
+
+import numpy as np
+
+SCALE = np.array({scale.tolist()!r}).reshape{each!r}
+SHIFT = np.array({shift.tolist()!r}).reshape{each!r}
+{names}{functions}
+
+def predict(images):
+    """{"Probabilities of the classes" if "softmax(" in body else "Outputs"} of images (N, {shape}).
+
+    Conversion of images: {model.preprocessing.describe()}.
+    """
+    images = np.asarray(images)
+    if images.shape[1:] != {tuple(plan.input_shape)!r}:
+        raise ValueError(f"images must have the shape (N, {shape}), got {{images.shape}}")
+    x = images / 255.0 if images.dtype == np.uint8 else images
+    x = (x * SCALE + SHIFT).astype(np.float32)
+{body}
+
+
+# {sum(v.size for v in constants.values()):,} weights, as a compressed .npz file.
+WEIGHTS = """
+{weights}
+"""
+W = dict(np.load(io.BytesIO(base64.b64decode(WEIGHTS)), allow_pickle=False))
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) != 2:
+        sys.exit("usage: python {{}} IMAGES.npy".format(sys.argv[0]))
+    for row in predict(np.load(sys.argv[1], allow_pickle=False)):
+        print(*(f"{{value:.4f}}" for value in np.ravel(row)))
+'''

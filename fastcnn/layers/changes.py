@@ -1,0 +1,113 @@
+"""How a model notices that a layer was changed after its first use.
+
+Every change of a layer (an attribute, an array, a child) gets the next number of one counter. A
+model compares that counter with the number it saw last: one comparison a call while nothing
+changes anywhere.
+"""
+
+from collections import UserDict
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+
+_latest = 0
+_lock = Lock()
+
+T = TypeVar("T")
+#: Returns the value to keep for a key of a mapping, or raises a ConfigurationError.
+Check = Callable[[str, Mapping[str, Any], str, Any], Any]
+
+
+def latest_change() -> int:
+    """Number of the latest change of any layer."""
+    return _latest
+
+
+def next_change(above: int = 0) -> int:
+    """Note a change; returns its number, above that of an object that another process numbered."""
+    global _latest
+    with _lock:
+        _latest = max(_latest, above) + 1
+        return _latest
+
+
+class Watched(UserDict[str, T]):
+    """A dictionary that checks what is put in, and numbers its changes.
+
+    Called, it returns its values as a list, like PyTorch's ``module.parameters()``.
+
+    Parameters
+    ----------
+    values : mapping, optional
+        The first content, taken unchecked.
+    owner : str
+        Type of the layer, for messages.
+    check : callable, optional
+        Looks at each value that is set later.
+    """
+
+    def __init__(
+        self, values: Mapping[str, T] | None = None, owner: str = "", check: Check | None = None
+    ) -> None:
+        self.owner = owner
+        self.check = None
+        self.version = next_change()
+        super().__init__(values or {})
+        self.check = check
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.version = next_change(self.version)
+
+    def __call__(self) -> list[T]:
+        """The values as a list."""
+        return list(self.data.values())
+
+    def __setitem__(self, key: str, value: T) -> None:
+        if self.check is not None:
+            value = self.check(self.owner, self.data, key, value)
+        self.data[key] = value
+        self.version = next_change()
+
+    def __delitem__(self, key: str) -> None:
+        del self.data[key]
+        self.version = next_change()
+
+    def __ior__(self, other: Any) -> "Watched[T]":  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
+    def move(self, key: str, value: T) -> None:
+        """Put the same value elsewhere in memory, unchecked."""
+        self.data[key] = value
+        self.version = next_change()
+
+
+def check_array(owner: str, arrays: Mapping[str, np.ndarray], key: str, value: Any) -> np.ndarray:
+    """Accept an array in the place of one of the same shape and kind.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such array, or the new one does not fit.
+    """
+    if key not in arrays:
+        raise ConfigurationError(
+            f"{owner} has no array {key!r}; it has {', '.join(arrays) or 'none'}. "
+            "To change what a layer has, make a new one and put it in its place"
+        )
+    old, new = arrays[key], np.asarray(value)
+    if old.dtype.kind == "i" and new.dtype.kind in "iu":
+        new = new.astype(old.dtype)
+    if new.shape != old.shape or (
+        new.dtype not in (np.float32, np.float64) and new.dtype != old.dtype
+    ):
+        raise ConfigurationError(
+            f"{owner}: {key} must be an array of shape {old.shape} and of type float32 or float64, "
+            f"got shape {new.shape} and type {new.dtype}"
+        )
+    return new if new.flags.writeable else new.copy()

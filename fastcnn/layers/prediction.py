@@ -1,0 +1,84 @@
+"""What a model can be asked: outputs, probabilities and predictions for samples."""
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fastcnn.layers.meaning import Meaning
+
+if TYPE_CHECKING:
+    from fastcnn.layers.container import Model
+
+
+class Prediction(Meaning):
+    """The part of a model that runs it outside training."""
+
+    def __call__(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """The same as :meth:`logits`."""
+        return self.logits(x, backend=backend, batch_size=batch_size)
+
+    def logits(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Output of the last layer for samples ``x``, outside training.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            As in training, bytes or floating-point: :attr:`preprocessing` is applied to them. A
+            single sample without the batch dimension is not taken.
+        backend : str, optional
+        batch_size : int, optional
+            Samples that are run at a time; bounds the memory, does not change the result.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+
+        Raises
+        ------
+        ConfigurationError
+            If ``batch_size`` would change the result: batch normalisation without running
+            statistics takes those of all samples.
+        """
+        from fastcnn.execution import predict_logits
+
+        return predict_logits(cast("Model", self), x, backend=backend, batch_size=batch_size)
+
+    def predict_proba(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model was trained to predict values, or has one output.
+        """
+        logits = self.logits(x, backend=backend, batch_size=batch_size)
+        self._check_classes("predict_proba", logits)
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def predict(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Most probable class of each sample, int64, shape (N,).
+
+        A model that was trained on values, such as by a mean squared error, gives its outputs: of
+        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has one output, and was not trained on values.
+        """
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        if self.predicts == "values":
+            return outputs
+        if self.predicts == "value":
+            return outputs[:, 0]
+        self._check_classes("predict", outputs)
+        return outputs.argmax(axis=1)
