@@ -15,7 +15,7 @@ from rich.console import Console
 from bench import accuracy, processes, scaling
 from bench.peers import PEERS
 from bench.scaling_figure import scaling_figure
-from fastcnn.backends.lanes.engine import default_threads
+from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.records import Records, this_command
 from fastcnn.benchmark.suites import SUITES, Scope, Table, run_tables
 from fastcnn.data import load, load_default

@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcnn.backends.lanes.buffers import LANES
-from fastcnn.backends.lanes.engine import default_threads
+from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.peaks import cache_sizes
+from fastcnn.codegen.simd import LANES
 from fastcnn.execution import plan
 from fastcnn.layers import Model
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import fastcnn
-from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.codegen.simd import LANES
 from fastcnn.data import Augment
 from fastcnn.training.curves import new_figure, save_figure
 

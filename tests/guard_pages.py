@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.backends.lanes import engine
+from fastcnn.backends.lanes.session import engine
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.passes import call_arguments
 from fastcnn.operations import OPERATIONS

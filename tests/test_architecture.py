@@ -12,6 +12,8 @@ import fastcnn
 PACKAGE = Path(fastcnn.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
+LANES = PACKAGE / "backends" / "lanes"
+
 #: A room may import itself, the rooms here, and cores, errors, files and the version.
 ALLOWED = {
     "codegen": set(),
@@ -150,6 +152,30 @@ def test_operations_know_only_the_door_of_backends(path: Path) -> None:
     names = imports(ast.parse(path.read_text(encoding="utf-8")))
     inside = {name for name in names if name.startswith("fastcnn.backends.")}
     assert inside <= {"fastcnn.backends.get_backend"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_engine_has_one_door(path: Path) -> None:
+    if path.is_relative_to(LANES):
+        return
+    for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        inside = name.startswith("fastcnn.backends.lanes.") and not name.split(".")[-1][0].isupper()
+        entries = {entry.stem for entry in LANES.iterdir()}
+        assert not (inside and name.split(".")[3] in entries), f"{name} is inside the engine's room"
+
+
+def test_the_engine_is_in_rooms() -> None:
+    assert len([entry for entry in LANES.iterdir() if entry.name != "__pycache__"]) <= 8
+
+
+def test_numba_is_imported_by_one_module() -> None:
+    """Lazily, where something is compiled; peaks.py measures loops of its own."""
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if {"numba"} & {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
+    }
+    assert found == {"codegen/numba_frontend.py", "benchmark/peaks.py"}
 
 
 def test_import_is_cheap() -> None:

@@ -36,7 +36,7 @@ TRIALS = {
 def describe_environment() -> dict[str, str]:
     """Machine, instruction set, versions and threads, as text by name."""
     import fastcnn
-    from fastcnn.backends.lanes.engine import default_threads
+    from fastcnn.backends.lanes import default_threads
     from fastcnn.codegen.target import instruction_set, processor
 
     return {

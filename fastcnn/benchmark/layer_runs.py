@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
-from fastcnn.backends.lanes import layout as L
-from fastcnn.backends.lanes.engine import Engine
+from fastcnn.backends.lanes import Engine
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.training.blas import blas_threads
 
 #: Rows that bring a batch into lanes and results out of them.
-OUTSIDE = (L.K_INPUT, L.K_OUTPUT)
+OUTSIDE = ("gather input", "output")
 
 
 def alone_run(
@@ -73,8 +72,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
         [index, index + 1, whole]
         for first, last, whole in chosen
         for index in range(first, last)
-        if program.rows[index, L.KERNEL] not in OUTSIDE
-        and not program.names[index].startswith("before:")
+        if program.kernel(index) not in OUTSIDE and not program.names[index].startswith("before:")
     ]
     phases = np.array(_joined(inside), np.int64).reshape(-1, 3)
 

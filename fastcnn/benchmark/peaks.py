@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.buffers import LANES
+from fastcnn.codegen.simd import LANES
 
 #: Independent sums of the multiply-add kernel; the best count depends on the registers.
 CHAINS = (4, 8, 12, 16)

@@ -15,10 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.grouping import Unsupported
-from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
-from fastcnn.backends.lanes.layout import KERNEL
-from fastcnn.backends.lanes.program import Program
+from fastcnn.backends.lanes import Cost, Program, Unsupported
 from fastcnn.benchmark.measure import Timing, measure
 from fastcnn.benchmark.peaks import Peaks, measure_peaks
 from fastcnn.benchmark.records import Records
@@ -64,7 +61,7 @@ class ProfiledRow:
     in_step : float
         Seconds by which the row makes the step longer; noise can make it negative.
     flops, read, written : int
-        Of one batch, see :class:`fastcnn.backends.lanes.kernel_table.Cost`.
+        Of one batch, see :class:`fastcnn.backends.lanes.Cost`.
     """
 
     name: str
@@ -273,7 +270,7 @@ def profile(
             part = PARTS[row >= program.forward_rows]
             until = times["until", row]
             rows.append(ProfiledRow(
-                program.names[row], KERNELS[program.rows[row, KERNEL]].name, program.sizes(row),
+                program.names[row], program.kernel(row), program.sizes(row),
                 part, number + 1, bool(whole), *_spread(times["alone", row]),
                 float(np.median(until - before)), **asdict(costs[row]),
             ))  # fmt: skip

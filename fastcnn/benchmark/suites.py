@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcnn.backends.lanes.engine import default_threads
+from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark import backward, inference, layers, steps
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.benchmark.figures import write_figures

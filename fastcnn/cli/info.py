@@ -16,8 +16,7 @@ def info() -> None:
 
     import fastcnn
     from fastcnn.backends import BACKENDS, DEFAULT_BACKEND
-    from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
-    from fastcnn.backends.lanes.kernel_table import all_sources
+    from fastcnn.backends.lanes import THREADS_VARIABLE, all_sources, default_threads
     from fastcnn.codegen.build import kept
     from fastcnn.codegen.denormals import are_flushed
     from fastcnn.codegen.store import object_folder

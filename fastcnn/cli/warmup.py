@@ -27,7 +27,7 @@ def warmup() -> None:
     Training compiles the kernels that its network needs when it first runs. They are kept in the
     user's cache, or where FASTCNN_CACHE_DIR says; another processor, numba or fastcnn has its own.
     """
-    from fastcnn.backends.lanes.kernel_table import all_sources
+    from fastcnn.backends.lanes import all_sources
     from fastcnn.codegen import build
     from fastcnn.codegen.store import object_folder
 

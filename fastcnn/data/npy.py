@@ -14,6 +14,7 @@ from fastcnn.errors import DataError
 NPY_MAGIC = b"\x93NUMPY"
 #: Bytes of an array's header: that of an array of numbers has 118.
 MOST_HEADER_BYTES = 10_000
+UNPACK = "Unpack an archive of pictures and give its folder"
 #: Types of arrays that may hold images or labels: booleans, numbers and text.
 KINDS = "biufUS"
 
@@ -37,6 +38,8 @@ class Archive:
             raise DataError(f"{self.path}: cannot be read as .npz ({reason})") from None
         self._members = {info.filename: info for info in self._zip.infolist()}
         self.names = [name.removesuffix(".npy") for name in self._members if name.endswith(".npy")]
+        if self._members and not self.names:
+            raise DataError(f"{self.path}: holds no arrays. {UNPACK}")
 
     def __enter__(self) -> "Archive":
         return self
@@ -85,7 +88,7 @@ class Archive:
                     "it is a single array, .npy: put images and labels into one file with "
                     "numpy.savez(x_train=..., y_train=..., x_test=..., y_test=...)"
                 )
-        return "it is not a zip archive"
+        return f"it is not a zip archive. {UNPACK}"
 
 
 def _fill(values: np.ndarray, file: IO[bytes]) -> None:

@@ -56,5 +56,6 @@ def _place(name: str | bytes, seed: int) -> float:
     """A number in 0..1, evenly distributed over names."""
     if isinstance(name, str):
         name = normalised_name(name).encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(name, digest_size=8, key=str(seed).encode()).digest()
+    key = str(seed).encode()[: hashlib.blake2b.MAX_KEY_SIZE]
+    digest = hashlib.blake2b(name, digest_size=8, key=key).digest()
     return int.from_bytes(digest, "big") / 2.0**64

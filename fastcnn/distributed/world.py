@@ -184,7 +184,7 @@ class MPIWorld(World):
         A core counts for all processes of the machine that may use it, so that it does not matter
         whether the launcher has bound them to cores of their own.
         """
-        from fastcnn.backends.lanes.engine import THREADS_VARIABLE, default_threads
+        from fastcnn.backends.lanes import THREADS_VARIABLE, default_threads
 
         with self.preparing():
             if os.environ.get(THREADS_VARIABLE) or not hasattr(os, "sched_getaffinity"):

@@ -15,7 +15,7 @@ RMSPROP_SLOTS = ("square_avg", "momentum_buffer", "grad_avg")
 
 def loss_key(loss: Loss) -> tuple[str, float]:
     """What the planner needs of a loss."""
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     arguments = dict(loss.arguments)
     smoothing = float(arguments.pop("label_smoothing", 0.0))
@@ -26,12 +26,11 @@ def loss_key(loss: Loss) -> tuple[str, float]:
 
 def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
     """The numbers that the interpreter's update reads."""
-    from fastcnn.backends.lanes.engine import KINDS
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes import OPTIMIZERS, Unsupported
 
     o: Any = optimizer
     kind = getattr(optimizer, "kind", None)
-    if kind not in KINDS or kind is None:
+    if kind not in OPTIMIZERS:
         raise Unsupported(f"the optimiser {type(optimizer).__name__}")
     clip = 0.0 if clip_norm is None else clip_norm
     if kind == "sgd":
@@ -54,7 +53,7 @@ def engine_slots(
 
 def engine_weights(sample_weight: np.ndarray | None, count: int) -> np.ndarray:
     """Weights of samples as the losses read them."""
-    from fastcnn.backends.lanes.engine import NO_WEIGHTS
+    from fastcnn.backends.lanes import NO_WEIGHTS
 
     if sample_weight is None:
         return NO_WEIGHTS

@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes.engine import Engine
+    from fastcnn.backends.lanes import Engine
     from fastcnn.layers import Model
 
 #: Idle engines that are kept for one model, and their memory in bytes; the last one always is.
@@ -40,7 +40,7 @@ def make_engine(model: "Model", graph: Graph, batch: int, threads: int, **build:
     Unsupported
         If the engine does not cover the model.
     """
-    from fastcnn.backends.lanes.engine import Engine
+    from fastcnn.backends.lanes import Engine
 
     return Engine(
         graph, batch, model.parameter_vector, parameter_places(model), threads,
@@ -57,7 +57,7 @@ def running_statistics(model: "Model", graph: Graph, training: bool) -> dict[str
     Unsupported
         If they are to be moved in a way that the engine has not.
     """
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     state, running = model.state_dict(), {}
     for node in graph.nodes:
@@ -76,7 +76,7 @@ def parameter_places(model: "Model") -> dict[str, tuple[int, tuple[int, ...]]]:
     Unsupported
         If the parameters are not float32.
     """
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     if model.dtype != np.float32:
         raise Unsupported(f"parameters of type {model.dtype}")
@@ -128,7 +128,7 @@ class Lease:
     def __init__(
         self, model: "Model", graph: Graph, batch: int, threads: int | None, **build: Any
     ) -> None:
-        from fastcnn.backends.lanes.engine import default_threads
+        from fastcnn.backends.lanes import default_threads
 
         threads = default_threads() if threads is None else threads
         self._key = (graph.input_shape, batch, threads, tuple(sorted(build.items())))

@@ -128,7 +128,7 @@ def make_executor(
     backend = DEFAULT_BACKEND if backend is None else backend
     get_backend(backend)
     if backend == "lanes":
-        from fastcnn.backends.lanes.grouping import Unsupported
+        from fastcnn.backends.lanes import Unsupported
         from fastcnn.execution.lanes import LanesExecutor, report_fallback
 
         try:

@@ -29,7 +29,7 @@ from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes.engine import Engine
+    from fastcnn.backends.lanes import Engine
 
 #: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
 INFERENCE_BATCHES = (16, 64, 256)
@@ -94,7 +94,7 @@ def _inference_engine(
     model: Model, graph: Graph, count: int, training: bool, threads: int | None
 ) -> Lease:
     """An engine whose batch suits this number of samples."""
-    from fastcnn.backends.lanes.grouping import Unsupported
+    from fastcnn.backends.lanes import Unsupported
 
     if training:
         # The dropout mask depends on a sample's place in its batch.
@@ -229,7 +229,7 @@ class LanesExecutor:
             if graph.output_shape != self.graph.output_shape:
                 self._source = (None, None)
             self.graph = graph
-            from fastcnn.backends.lanes.engine import default_threads
+            from fastcnn.backends.lanes import default_threads
 
             threads = default_threads() if self.threads is None else self.threads
             engine = make_engine(self.model, graph, self.batch_size, threads, **self._build)

@@ -36,7 +36,7 @@ def node_outputs(
     graph = model.graph(x.shape[1:])
     check_statistics(graph, len(x), training=False)
     if is_lanes(backend):
-        from fastcnn.backends.lanes.grouping import Unsupported
+        from fastcnn.backends.lanes import Unsupported
         from fastcnn.execution import lanes
 
         try:

@@ -64,7 +64,7 @@ def _forward(
     threads: int | None = None,
 ) -> np.ndarray:
     if is_lanes(backend):
-        from fastcnn.backends.lanes.grouping import Unsupported
+        from fastcnn.backends.lanes import Unsupported
         from fastcnn.execution import lanes
 
         try:
@@ -128,7 +128,7 @@ def loss_and_gradients(
     target = as_target(loss, y, len(x), graph, model.dtype)
     check_statistics(graph, len(x), training)
     if is_lanes(backend):
-        from fastcnn.backends.lanes.grouping import Unsupported
+        from fastcnn.backends.lanes import Unsupported
         from fastcnn.execution import lanes
 
         try:

@@ -9,7 +9,7 @@ from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes.program import Program
+    from fastcnn.backends.lanes import Program
 
 
 def plan(
@@ -55,11 +55,9 @@ def plan(
     >>> program = fastcnn.plan(fastcnn.models.lenet5(seed=0), batch_size=64, threads=2)
     >>> print(program.describe())  # doctest: +SKIP
     """
-    from fastcnn.backends.lanes.engine import default_threads
-    from fastcnn.backends.lanes.grouping import Unsupported
-    from fastcnn.backends.lanes.lowering import lower
+    from fastcnn.backends import lanes
 
-    threads = default_threads() if threads is None else threads
+    threads = lanes.default_threads() if threads is None else threads
     for name, value in (("batch_size", batch_size), ("threads", threads)):
         if value < 1:
             raise ConfigurationError(f"plan: {name} must be at least 1, got {value}")
@@ -68,8 +66,8 @@ def plan(
         places = parameter_places(model)
         running_statistics(model, graph, training)
         if not training:
-            return lower(graph, batch_size, places, threads, outputs=True)
+            return lanes.plan(graph, batch_size, places, threads, outputs=True)
         key = loss_key(loss or CrossEntropyLoss())
-        return lower(graph, batch_size, places, threads, loss=key, training=True)
-    except Unsupported as reason:
+        return lanes.plan(graph, batch_size, places, threads, loss=key, training=True)
+    except lanes.Unsupported as reason:
         raise ConfigurationError(f"the lanes engine does not cover {reason}") from None

@@ -103,6 +103,8 @@ class Layer(metaclass=_LayerType):
                     f"{type(self).__name__}: requires_grad must be True or False, got {value!r}"
                 )
             own[name] = bool(value)
+        elif name.startswith("_") and hasattr(type(self), name):
+            own[name] = value  # what a property of the class keeps
         elif name not in own:
             raise ConfigurationError(
                 f"{type(self).__name__} has nothing called {name!r} to set; "

@@ -33,7 +33,7 @@ class Meaning:
             raise ConfigurationError(
                 f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
             )
-        self.__dict__["_preprocessing"] = value
+        object.__setattr__(self, "_preprocessing", value)
 
     @property
     def predicts(self) -> str | None:
@@ -44,7 +44,7 @@ class Meaning:
     def predicts(self, value: str | None) -> None:
         if value not in PREDICTIONS:
             raise ConfigurationError(f"predicts must be one of {PREDICTIONS}, got {value!r}")
-        self.__dict__["_predicts"] = value
+        object.__setattr__(self, "_predicts", value)
 
     def metadata(self) -> dict[str, str]:
         """What files of the model's weights also hold: text by name."""

@@ -7,8 +7,8 @@ import pytest
 
 from fastcnn import functional as F
 from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes import elementwise
-from fastcnn.backends.lanes.operation import Operation
+from fastcnn.backends.lanes.session import elementwise
+from fastcnn.backends.lanes.session.operation import Operation
 from tests.operations.calls import ELEMENTWISE
 
 #: Element-wise operations that lie in memory in any order.

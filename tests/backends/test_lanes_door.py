@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes import layout as L
-from fastcnn.backends.lanes.door import check_program, check_update
-from fastcnn.backends.lanes.engine import NO_FLOATS, Engine
-from fastcnn.backends.lanes.grouping import Unsupported
-from fastcnn.backends.lanes.kernel_reach import REACHES
 from fastcnn.backends.lanes.kernel_table import KERNELS
-from fastcnn.backends.lanes.lowering import lower
-from fastcnn.backends.lanes.program import Program
-from fastcnn.backends.lanes.reach import NAMES, Reach, check_row
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.lowering.plan import plan as lower
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.backends.lanes.reach.door import check_program, check_update, touches_of
+from fastcnn.backends.lanes.reach.kernels import REACHES
+from fastcnn.backends.lanes.reach.ranges import NAMES, Reach, check_row
+from fastcnn.backends.lanes.session.engine import NO_FLOATS, Engine
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import make_engine, parameter_places
@@ -88,7 +88,7 @@ def check(program: Program, parameters: int) -> None:
 
 def test_every_kernel_says_how_far_it_reaches() -> None:
     assert set(REACHES) == {value for name, value in vars(L).items() if name.startswith("K_")}
-    assert all(kernel.reach for kernel in KERNELS.values())
+    assert all(callable(touches_of(number)) for number in KERNELS)
 
 
 def test_programs_of_networks_fit() -> None:
@@ -114,8 +114,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
         blocks = -(-program.batch // 16)
         for row in program.rows:
             kernel = int(row[L.KERNEL])
-            touches = KERNELS[kernel].reach
-            assert touches is not None
+            touches = touches_of(kernel)
             for column in np.flatnonzero(row):
                 name = NAMES.get(int(column), "")
                 # A step over one block, or one thread, goes nowhere.

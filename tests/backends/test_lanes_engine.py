@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.engine import Engine
+from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.execution import loss_and_gradients
 from fastcnn.layers import (
     AvgPool2d,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcnn.backends.lanes.buffers import LANES
-from fastcnn.backends.lanes.planner import Planner
+from fastcnn.backends.lanes.planning.buffers import LANES
+from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.engines import make_engine
 from fastcnn.layers import Flatten, Linear, Sequential

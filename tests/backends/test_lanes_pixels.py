@@ -7,7 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn.analysis.gradient_cases import CASES
-from fastcnn.backends.lanes.grouping import Unsupported
+from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.execution.engines import make_engine
 from fastcnn.layers import (
     AdaptiveAvgPool2d,

@@ -4,14 +4,15 @@ import pytest
 
 import fastcnn
 from fastcnn import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Sequential, Sigmoid
-from fastcnn.backends.lanes import layout
-from fastcnn.backends.lanes.kernel_table import KERNELS, Cost
+from fastcnn.backends.lanes.kernel_table import KERNELS
+from fastcnn.backends.lanes.kernels import layout
+from fastcnn.backends.lanes.kernels.cost import Cost
 from fastcnn.errors import ConfigurationError, ShapeError
 
 VECTOR = 64
 
 
-def costs(program: "fastcnn.backends.lanes.program.Program") -> dict[str, Cost]:
+def costs(program: "fastcnn.backends.lanes.lowering.program.Program") -> dict[str, Cost]:
     return dict(zip(program.names, program.costs(), strict=True))
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastcnn.backends.lanes import conv_tiles, linear_tiles
+from fastcnn.backends.lanes.convolution.direct import tiles as conv_tiles
+from fastcnn.backends.lanes.kernels import linear_tiles
 from fastcnn.codegen import simd, transpose_tiles
 
 LANES = simd.LANES

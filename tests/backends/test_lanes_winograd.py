@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 import fastcnn
 from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes import layout as L
-from fastcnn.backends.lanes.winograd import (
+from fastcnn.backends.lanes.convolution.winograd import (
     EXACT,
     OUTPUTS,
     PAIRED,
@@ -18,7 +17,8 @@ from fastcnn.backends.lanes.winograd import (
     points,
     transforms,
 )
-from fastcnn.backends.lanes.winograd1d import Strip, strips
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import Strip, strips
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
@@ -247,3 +247,25 @@ def test_flops_both_ways() -> None:
         operations(t.weight.T)
     )
     assert weight == 16
+
+
+def test_an_algorithm_can_be_forced() -> None:
+    """It is used where it fits, named by the program, and computes the same."""
+    from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, forced
+    from fastcnn.errors import ConfigurationError
+
+    model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 8, 8))
+    x = np.random.default_rng(0).standard_normal((16, 16, 8, 8)).astype(np.float32)
+    expected = model.logits(x, backend="im2col")
+    names = {"winograd2d": "Winograd 2-D", "winograd1d": "Winograd 1-D", "direct": "convolution"}
+    assert list(names) == [found.name for found in ALGORITHMS]
+    for name, kernel in names.items():
+        with forced(name):
+            program = fastcnn.plan(model, 16, training=False, threads=1)
+            layer = fastcnn.Conv2d(16, 16, 3, padding=1, seed=0)
+            output = fastcnn.Sequential(layer, input_shape=(16, 8, 8)).logits(x)
+        assert kernel in [program.kernel(row) for row in range(len(program.rows))]
+        assert output == pytest.approx(expected, abs=1e-4)
+    wanted = "must be one of winograd2d, winograd1d, direct"
+    with pytest.raises(ConfigurationError, match=wanted), forced("fft"):
+        pass

@@ -124,13 +124,13 @@ def test_a_kernel_depends_on_the_files_that_it_links(monkeypatch: pytest.MonkeyP
             return keys()
 
     known = keys()
-    adam = edit("fastcnn.backends.lanes.optimizer_kernels")
+    adam = edit("fastcnn.backends.lanes.kernels.optimizers")
     assert adam[0] != known[0]
     assert adam[1] == known[1]
     both = edit("fastcnn.codegen.simd")
     assert both[0] != known[0]
     assert both[1] != known[1]
-    assert edit("fastcnn.backends.lanes.engine") == known
+    assert edit("fastcnn.backends.lanes.session.engine") == known
 
 
 @pytest.mark.parametrize("damage", ["empty", "short", "flipped", "another"])

@@ -2,6 +2,7 @@
 
 import gzip
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,12 @@ def test_paths_that_are_no_data_sets(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data set named 'imagenet'.*\.npz file"):
         data.load("imagenet")
     (tmp_path / "a.txt").write_text("hello")
-    with pytest.raises(DataError, match="it is not a zip archive"):
+    with pytest.raises(DataError, match=r"it is not a zip archive\. Unpack an archive of pictures"):
         data.load(tmp_path / "a.txt")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("cat/a.png", b"x")
+    with pytest.raises(DataError, match=r"holds no arrays\. Unpack an archive of pictures"):
+        data.load(tmp_path / "a.zip")
     np.save(tmp_path / "a.npy", np.zeros((3, 8, 8)))
     with pytest.raises(DataError, match=r"a single array, \.npy: put images and labels"):
         data.load(tmp_path / "a.npy")

@@ -1,4 +1,8 @@
-"""Blocks of 16 samples, one a SIMD lane: register tiles, compiled once, run as flat programs.
+"""Blocks of 16 samples, one a SIMD lane: register tiles in flat programs of compiled kernels.
+
+This is the door of the room: nothing outside imports from within. A network is planned (``plan``,
+``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
+are those of every backend.
 
 ``add``, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of their own are
 im2col's; inside a network the engine has its own.
@@ -23,8 +27,20 @@ from fastcnn.backends.im2col import (
     mse,
     mse_backward,
 )
-from fastcnn.backends.lanes import elementwise
-from fastcnn.backends.lanes.functions import (
+from fastcnn.backends.lanes.kernel_table import all_sources
+from fastcnn.backends.lanes.kernels.cost import Cost
+from fastcnn.backends.lanes.lowering.plan import plan
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.backends.lanes.session import elementwise
+from fastcnn.backends.lanes.session.engine import (
+    NO_WEIGHTS,
+    OPTIMIZERS,
+    THREADS_VARIABLE,
+    Engine,
+    default_threads,
+)
+from fastcnn.backends.lanes.session.functions import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
     avg_pool2d,
@@ -40,10 +56,18 @@ from fastcnn.backends.lanes.functions import (
 )
 
 __all__ = [
+    "NO_WEIGHTS",
+    "OPTIMIZERS",
+    "THREADS_VARIABLE",
+    "Cost",
+    "Engine",
+    "Program",
+    "Unsupported",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
     "add",
     "add_backward",
+    "all_sources",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -55,6 +79,7 @@ __all__ = [
     "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "default_threads",
     "dropout",
     "dropout2d",
     "dropout2d_backward",
@@ -67,6 +92,7 @@ __all__ = [
     "max_pool2d_backward",
     "mse",
     "mse_backward",
+    "plan",
 ]
 
 

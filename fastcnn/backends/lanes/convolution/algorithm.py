@@ -1,0 +1,45 @@
+"""What an algorithm of convolution says of itself: where it can be used, and where it is fast."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.planning.buffers import Halo
+
+
+class Part(Enum):
+    """A part of a convolution: forward, its input's gradient, its weights' gradient.
+
+    A transposed convolution has the first two exchanged.
+    """
+
+    PRODUCT = "product"
+    TRANSPOSE = "transpose"
+    GRADIENT = "gradient"
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A way to compute a convolution; its rows are in ``rows.py`` of the folder of its name.
+
+    Attributes
+    ----------
+    name : str
+        Also of its folder.
+    fits : callable
+        ``fits(g, part)``: whether it computes this part of a convolution.
+    pays : callable
+        ``pays(g, part)``: whether it measured faster there than those after it in the list.
+    input_halo : callable
+        ``input_halo(g)``: zeros that the product and the weights' gradient read around the input.
+    gradient_halo : callable
+        ``gradient_halo(g, part)``: zeros that the transpose, or the weights' gradient, reads
+        around the gradient of the output.
+    """
+
+    name: str
+    fits: Callable[[ConvGeometry, Part], bool]
+    pays: Callable[[ConvGeometry, Part], bool]
+    input_halo: Callable[[ConvGeometry], Halo]
+    gradient_halo: Callable[[ConvGeometry, Part], Halo]

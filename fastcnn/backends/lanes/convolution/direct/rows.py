@@ -1,0 +1,158 @@
+"""Rows of convolutions as sums over taps: a product, its transpose, the weights' gradient.
+
+A convolution's forward pass is the product, its input's gradient the transpose; a transposed
+convolution has the two exchanged.
+"""
+
+from itertools import product as product_of
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
+from fastcnn.backends.lanes.convolution.geometry import (
+    ConvGeometry,
+    pack_order,
+    stretch,
+    without_zeros,
+)
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import grid, windows_of_two
+from fastcnn.codegen.target import tile_heights
+
+#: Floats of a block's input above which a convolution asks ahead for its next positions.
+FITS_CACHE = 96 * 1024
+
+
+def product(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, y: Buffer,
+    pooled: bool, columns: dict[str, int],
+) -> None:  # fmt: skip
+    """Add the row of a convolution of X into Y, with the columns of what is fused behind it."""
+    source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
+    h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
+    taps = input_taps(g, x)
+    emit(
+        planner, name, g, x, y, taps, source, x.at(*g.first_pixels(h, w)), y.pixels(),
+        g.group_inputs, 4 if pooled else 1, columns,
+    )  # fmt: skip
+
+
+def transpose(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, grad: Buffer, grad_x: Buffer,
+    columns: dict[str, int],
+) -> None:  # fmt: skip
+    """Add the rows that carry a convolution's output side back to its input side.
+
+    One convolution for each phase of the stride: input rows that are equal modulo the stride see
+    the same kernel rows. Rows at the borders may go apart.
+    """
+    index = weight + np.arange(g.out_channels * g.taps).reshape(
+        g.groups, g.group_outputs, g.group_inputs, *g.kernel
+    )
+    phases = [range(min(g.stride[axis], g.input[axis])) for axis in (0, 1)]
+    for first_h, first_w in product_of(*phases):
+        across = stretch(g, 1, first_w)
+        for down in without_zeros(stretch(g, 0, first_h), g.output[0]):
+            taps = (
+                np.arange(g.group_outputs)[:, None, None] * grad.channel
+                + down.shift[:, None] * grad.row
+                + across.shift * grad.pixel
+            ).ravel()
+            source = index[:, :, :, down.kernel][..., across.kernel]
+            source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
+            h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
+            target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
+            emit(
+                planner, name, g, grad, grad_x, taps, source, grad.at(h, w), target,
+                g.group_outputs, 1, columns,
+            )  # fmt: skip
+
+
+def emit(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    x: Buffer,
+    y: Buffer,
+    taps: np.ndarray,
+    source: np.ndarray,
+    from_pixels: np.ndarray,
+    to_pixels: np.ndarray,
+    group_inputs: int,
+    window: int,
+    columns: dict[str, int],
+) -> None:
+    """Add a K_CONV row; ``source`` has the index of each weight, by group, channel and tap."""
+    channels = source.shape[1]
+    order = pack_order(g.groups, channels, source, tile_heights(pooled=window == 4))
+    packed = planner.allocate(order.size + LANES)
+    values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
+    planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
+    if x.size > FITS_CACHE and taps.size:
+        furthest = taps.reshape(group_inputs, -1).max(axis=1)
+        columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
+    planner.emit(
+        name,
+        row(
+            L.K_CONV, **x.columns("x"), **y.columns("y"), **({"bias": -1} | columns), w=packed,
+            taps=len(taps), tap_table=planner.table(taps, 1), positions=len(from_pixels),
+            x_table=planner.table(from_pixels, window), y_table=planner.table(to_pixels, 1),
+            groups=g.groups, channels=channels, x_group=group_inputs * x.channel,
+            y_channel=y.channel,
+        ),
+    )  # fmt: skip
+
+
+def weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, x: Buffer, grad: Buffer, partial: dict[str, int]
+) -> None:
+    """Add the row of the weights' gradient; ``partial`` addresses each block's share of it."""
+    h, w = grid(*g.output)
+    columns = partial | {"y_table": planner.table(grad.at(h, w))}
+    _emit_gradient(planner, f"{name}: weight gradient", g, x, grad, (h, w), columns)
+
+
+def pooled_weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, x: Buffer, pooled: Buffer, winners: Buffer,
+    partial: dict[str, int], bias: int,
+) -> None:  # fmt: skip
+    """The same from the gradient of what 2x2 max-pooling made of the output.
+
+    The sums of the output's gradient go ``bias`` behind the weights' gradient, unless that is -1.
+    """
+    h, w = windows_of_two(*g.output)
+    columns = {
+        **partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias,
+        "y_table": planner.table(pooled.pixels()),
+        "m_table": planner.table(np.arange(len(h)) % CHUNK * LANES),
+    }  # fmt: skip
+    name = f"{name}: weight gradient through pooling"
+    _emit_gradient(planner, name, g, x, pooled, (h, w), columns)
+
+
+def _emit_gradient(
+    planner: Planner, name: str, g: ConvGeometry, x: Buffer, grad: Buffer,
+    positions: tuple[np.ndarray, np.ndarray], columns: dict[str, int],
+) -> None:  # fmt: skip
+    planner.emit(
+        name,
+        row(
+            L.K_WEIGHT_GRADIENT, **x.columns("x"), **grad.columns("y"),
+            m=planner.allocate(SCRATCH * planner.workers), m_slot=SCRATCH, taps=g.taps,
+            tap_table=planner.table(input_taps(g, x), 1), positions=len(positions[0]),
+            x_table=planner.table(x.at(*g.first_pixels(*positions))),
+            groups=g.groups, channels=g.group_outputs,
+            x_group=g.group_inputs * x.channel, y_channel=grad.channel, **columns,
+        ),
+    )  # fmt: skip
+
+
+def input_taps(g: ConvGeometry, x: Buffer) -> np.ndarray:
+    """Offsets of a convolution's taps in its input, in the order of the weights."""
+    c, kh, kw = np.mgrid[: g.group_inputs, : g.kernel[0], : g.kernel[1]]
+    taps: Any = c * x.channel + kh * g.dilation[0] * x.row + kw * g.dilation[1] * x.pixel
+    return taps.ravel()

@@ -1,0 +1,138 @@
+"""Sizes of convolutions, the zeros that they read, and the order of their weights."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastcnn.backends.graph import Node
+from fastcnn.backends.lanes.planning.buffers import Halo
+
+
+class ConvGeometry:
+    """Sizes of a convolution, by axis; for a transposed one, of that which it transposes."""
+
+    def __init__(self, node: Node, weight_shape: tuple[int, ...]) -> None:
+        self.out_channels, self.group_inputs, *kernel = weight_shape
+        self.kernel = (kernel[0], kernel[1])
+        self.stride = node.arguments["stride"]
+        self.dilation = node.arguments["dilation"]
+        self.padding = tuple(before for before, _ in node.arguments["padding"])
+        self.groups = node.arguments["groups"]
+        self.group_outputs = self.out_channels // self.groups
+        self.input, self.output = node.input_shapes[0][1:], node.output_shape[1:]
+        self.transposed = node.operation == "conv_transpose2d"
+        if self.transposed:
+            self.input, self.output = self.output, self.input
+
+    @property
+    def taps(self) -> int:
+        """Products in one sum."""
+        return self.group_inputs * self.kernel[0] * self.kernel[1]
+
+    def first_pixels(self, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Input pixels under the first tap of some output pixels; they may lie in the halo."""
+        return h * self.stride[0] - self.padding[0], w * self.stride[1] - self.padding[1]
+
+    def input_halo(self) -> Halo:
+        """Zeros that a convolution's taps reach around its input."""
+        return _halo(*(self._input_sides(axis) for axis in (0, 1)))
+
+    def gradient_halo(self) -> Halo:
+        """Zeros that the input gradient's taps reach around the output's gradient."""
+        return _halo(*(self._gradient_sides(axis) for axis in (0, 1)))
+
+    def _input_sides(self, axis: int) -> tuple[int, int]:
+        kernel = (self.kernel[axis] - 1) * self.dilation[axis]
+        last = (self.output[axis] - 1) * self.stride[axis] - self.padding[axis] + kernel
+        return max(0, self.padding[axis]), max(0, last - self.input[axis] + 1)
+
+    def _gradient_sides(self, axis: int) -> tuple[int, int]:
+        kernel = (self.kernel[axis] - 1) * self.dilation[axis]
+        low = (self.padding[axis] - kernel) // self.stride[axis]
+        high = (self.input[axis] - 1 + self.padding[axis]) // self.stride[axis]
+        return max(0, -low), max(0, high - self.output[axis] + 1)
+
+
+def _halo(rows: tuple[int, int], columns: tuple[int, int]) -> Halo:
+    return (*rows, *columns)
+
+
+def tile_rows(channels: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First channel and height of the tiles that cover some channels, the highest first."""
+    tiles, c = [], 0
+    for height in heights:
+        while channels - c >= height:
+            tiles.append((c, height))
+            c += height
+    return tiles
+
+
+def pack_order(
+    groups: int, channels: int, source: np.ndarray, heights: tuple[int, ...]
+) -> np.ndarray:
+    """Indices of weights in the order of tiles.
+
+    Parameters
+    ----------
+    source : ndarray, shape (groups, channels, taps)
+        Index of each weight in the flat parameters.
+    heights : tuple of int
+        Channels that a tile may have, in falling order.
+    """
+    parts = [
+        source[group, first : first + height].T.ravel()
+        for group in range(groups)
+        for first, height in tile_rows(channels, heights)
+    ]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows ``first + m * stride`` of a convolution's input, for m in a range; or columns.
+
+    Attributes
+    ----------
+    steps : ndarray of int
+        The range of m.
+    kernel : ndarray of int
+        Kernel rows through which any of them reaches the output.
+    shift : ndarray of int
+        For each of these: output row minus m.
+    """
+
+    steps: np.ndarray
+    kernel: np.ndarray
+    shift: np.ndarray
+
+
+def stretch(g: ConvGeometry, axis: int, first: int) -> Stretch:
+    """The input rows of one phase of the stride: they see the same kernel rows."""
+    k = np.arange(g.kernel[axis])
+    distance = first + g.padding[axis] - k * g.dilation[axis]
+    fits = distance % g.stride[axis] == 0
+    steps = np.arange(-(-(g.input[axis] - first) // g.stride[axis]))
+    return Stretch(steps, k[fits], distance[fits] // g.stride[axis])
+
+
+#: Share of the products that must be with zeros around the output for border rows to go apart.
+WORTH_APART = 0.1
+
+
+def without_zeros(whole: Stretch, output: int) -> list[Stretch]:
+    """The same rows, those at the borders apart if they meet many zeros around the output.
+
+    They go in pairs, so that a register tile finds enough pixels.
+    """
+    outputs = whole.steps[:, None] + whole.shift
+    meets = (outputs >= 0) & (outputs < output)
+    if not meets.size or 1 - meets.mean() < WORTH_APART:
+        return [whole]
+    found: list[Stretch] = []
+    for i in range(0, len(whole.steps), 2):
+        seen = meets[i : i + 2].any(axis=0)
+        pair = Stretch(whole.steps[i : i + 2], whole.kernel[seen], whole.shift[seen])
+        if found and np.array_equal(found[-1].kernel, pair.kernel):
+            pair = replace(pair, steps=np.concatenate([found.pop().steps, pair.steps]))
+        found.append(pair)
+    return found

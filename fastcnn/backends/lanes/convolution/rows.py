@@ -1,0 +1,48 @@
+"""Rows of convolutions, each part by the algorithm that accepts it.
+
+A convolution's forward pass is the product, its input's gradient the transpose; a transposed
+convolution has the two exchanged.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.algorithm import Part
+from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.planning.buffers import Buffer
+from fastcnn.backends.lanes.planning.planner import Planner
+
+_ROWS = {found.name: import_module(f"{__package__}.{found.name}.rows") for found in ALGORITHMS}
+
+
+def _rows(g: ConvGeometry, part: Part) -> Any:
+    return _ROWS[algorithm(g, part).name]
+
+
+def product(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, y: Buffer,
+    pooled: bool = False, **columns: int,
+) -> None:  # fmt: skip
+    """Add the rows of a convolution of X into Y, with the columns of what is fused to it."""
+    _rows(g, Part.PRODUCT).product(planner, name, g, weight, x, y, pooled, columns)
+
+
+def transpose(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, grad: Buffer, grad_x: Buffer,
+    **columns: int,
+) -> None:  # fmt: skip
+    """Add the rows that carry a convolution's output side back to its input side."""
+    _rows(g, Part.TRANSPOSE).transpose(planner, name, g, weight, grad, grad_x, columns)
+
+
+def sums_transforms(g: ConvGeometry) -> bool:
+    """Whether the weights' gradient is that of their transforms until it is summed over blocks."""
+    return algorithm(g, Part.GRADIENT) is not ALGORITHMS[-1]
+
+
+def transformed_weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
+) -> None:
+    """Add the rows of such a gradient, its sum over blocks among them."""
+    _rows(g, Part.GRADIENT).weight_gradient(planner, name, g, weight, x, grad)

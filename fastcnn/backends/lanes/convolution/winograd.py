@@ -1,0 +1,148 @@
+"""The matrices of Winograd's F(4, r), convolution with r + 3 multiplications instead of 4 r.
+
+Four neighbouring outputs of a row are ``A^T [(G g) * (B^T d)]`` for r weights g and the r + 3
+inputs d that they see: polynomials are multiplied by their values at r + 2 points and infinity
+(Winograd, 1980, Arithmetic Complexity of Computations, chapter III). For tiles of 4x4 outputs each
+matrix acts on rows and columns (Lavin and Gray, 2016, Fast Algorithms for Convolutional Neural
+Networks, section 4.1).
+"""
+
+from fractions import Fraction
+from functools import cache
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.planning.buffers import LANES
+
+#: Outputs of a tile, in each direction.
+OUTPUTS = 4
+HALF = Fraction(1, 2)
+#: Points for transforms in one direction, besides infinity: the first r + 2 are taken. Opposite
+#: ones share additions.
+PAIRED = (0, 1, -1, 2, -2, HALF, -HALF)
+#: Points for r = 3 in two directions, where rounding errors multiply: these make smaller ones.
+EXACT = (0, 1, -1, HALF, -2)
+
+#: Floats between equal parts of transforms, so that they do not meet in one set of the cache.
+STAGGER = LANES
+
+Matrix = np.ndarray
+
+
+class Transforms(NamedTuple):
+    """The matrices of F(4, r).
+
+    Attributes
+    ----------
+    weight : ndarray, shape (r + 3, r)
+        ``G``.
+    input : ndarray, shape (r + 3, r + 3)
+        ``B^T``.
+    output : ndarray, shape (4, r + 3)
+        ``A^T``.
+    """
+
+    weight: Matrix
+    input: Matrix
+    output: Matrix
+
+
+def points(width: int) -> int:
+    """Products of a tile."""
+    return width + OUTPUTS - 1
+
+
+def tiles(outputs: int) -> int:
+    """Tiles that cover a row of outputs; the last may reach beyond it."""
+    return -(-outputs // OUTPUTS)
+
+
+@cache
+def transforms(width: int, of: tuple[int | Fraction, ...] = PAIRED) -> Transforms:
+    """The matrices for kernels of some width, from the first of some points."""
+    finite = [Fraction(point) for point in of[: points(width) - 1]]
+    size = points(width)
+    weight, inputs, output = (
+        np.zeros(shape, object) for shape in ((size, width), (size, size), (OUTPUTS, size))
+    )
+    for i, point in enumerate(finite):
+        others = finite[:i] + finite[i + 1 :]
+        scale = prod(point - other for other in others)
+        weight[i] = [point**k / scale for k in range(width)]
+        inputs[i, :-1] = _with_roots(others)
+        output[:, i] = [point**k for k in range(OUTPUTS)]
+    weight[-1, -1] = output[-1, -1] = Fraction(1)
+    inputs[-1] = _with_roots(finite)
+    return Transforms(*(matrix.astype(np.float64) for matrix in (weight, inputs, output)))
+
+
+def _with_roots(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of the polynomial with these roots, the constant one first."""
+    found = np.array([Fraction(1)], object)
+    for root in roots:
+        found = np.append(0, found) - root * np.append(found, 0)
+    return list(found)
+
+
+def factors(matrix: Matrix) -> tuple[Matrix, Matrix]:
+    """Two sparser matrices ``(second, first)`` whose product a matrix is.
+
+    The rows of two opposite points differ in the signs of every other column: they are the sum and
+    the difference of two rows. In a transposed matrix these are columns.
+    """
+    rows = _paired(matrix)
+    if rows is not None:
+        return rows
+    columns = _paired(matrix.T)
+    if columns is not None:
+        return columns[1].T, columns[0].T
+    return np.eye(len(matrix)), matrix
+
+
+def operations(matrix: Matrix) -> int:
+    """Additions and multiplications of a product with a vector, by its factors."""
+    count = 0
+    for factor in factors(matrix):
+        kept = factor != 0
+        times = kept & (abs(factor) != 1)
+        count += int(kept.sum() + times.sum()) - len(factor)
+    return count
+
+
+def _paired(matrix: Matrix) -> tuple[Matrix, Matrix] | None:
+    """The factors if neighbouring rows are pairs."""
+    first, second = matrix.copy(), np.eye(len(matrix))
+    found = False
+    i = 0
+    while i + 1 < len(matrix):
+        even, odd = (matrix[i] + matrix[i + 1]) / 2, (matrix[i] - matrix[i + 1]) / 2
+        if even.any() and odd.any() and not (even * odd).any():
+            first[i], first[i + 1] = even, odd
+            second[i : i + 2, i : i + 2] = [[1, 1], [1, -1]]
+            found = True
+            i += 1
+        i += 1
+    return (second, first) if found else None
+
+
+#: Share of the direct sum's products up to which transforms pay.
+MOST_PRODUCTS = 0.7
+
+
+def is_plain(g: ConvGeometry) -> bool:
+    """Whether a convolution has neither stride, dilation nor groups."""
+    return bool(g.stride == g.dilation == (1, 1) and g.groups == 1)
+
+
+def beyond_output(g: ConvGeometry, axis: int) -> int:
+    """Pixels by which whole tiles reach beyond the output."""
+    return int(OUTPUTS * tiles(g.output[axis]) - g.output[axis])
+
+
+def tile_sides(outputs: int, inputs: int, padding: int, kernel: int) -> tuple[int, int]:
+    """Zeros that whole tiles read before and after the input."""
+    last = OUTPUTS * tiles(outputs) + kernel - 2 - padding
+    return max(0, padding), max(0, last - inputs + 1)

@@ -1,0 +1,265 @@
+"""Kernels of convolutions by Winograd's F(4, r) along rows; see winograd1d.py.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, P the parameters, G their gradient, r the program row. TAPS is the width of the kernel,
+GROUPS the tiles of a row, STRIP_TABLE has strips of rows: the first, how many, and the first and
+last kernel row through which they see any input. A strip's transforms stay in the second-level
+cache.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct.kernels import (
+    CHUNK,
+    SUM_ROW,
+    TAP_BLOCK,
+    add_products,
+    channels_of_gradient,
+    products,
+    tiles_of_gradient,
+    write_sums,
+)
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import Strip
+from fastcnn.backends.lanes.convolution.winograd1d.tiles import (
+    input_gradient_row,
+    outputs_row,
+    points_of_weights,
+    points_row,
+    pooled_outputs_row,
+    weight_gradient_of_points,
+)
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, YES, share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    IN,
+    KERNEL_ROWS,
+    LEFT,
+    M_BLOCK,
+    M_SLOT,
+    M_TABLE,
+    MODE,
+    OUT,
+    POOLED,
+    POSITIONS,
+    RELU,
+    STRIP_ROWS,
+    STRIP_TABLE,
+    TAP_TABLE,
+    TAPS,
+    TOP,
+    X_BLOCK,
+    X_CHANNEL,
+    X_ROW,
+    X_ROWS,
+    X_SLOT,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_ROW,
+    Y_SLOT,
+    Y_WIDTH,
+    Z_SLOT,
+    M,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+#: Tiles behind a strip's last that a register tile may touch.
+OVERSHOOT = 8
+#: Numbers of a strip in the table.
+STRIP_WIDTH = len(Strip._fields)
+
+
+@linked
+def winograd1d_weights(A, T, P, r, part, parts):
+    """Transformed weights of IN rows of kernels, in the order of TAP_TABLE; points OUT apart."""
+    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
+    places = T[r[TAP_TABLE] :]
+    for unit in range(first, last):
+        i = unit * LANES
+        points_of_weights(r[TAPS], P, places, i, A, r[W] + i, r[OUT])
+
+
+@linked
+def to_points(A, r, x, channel, row, height, channels, first, count, v, each, step, gradient):
+    """Transform some rows of maps into points, STEP apart; rows outside the map are zero.
+
+    EACH is the room of a channel's points.
+    """
+    tiles, zero = r[GROUPS], simd.splat(np.float32(0))
+    for c in range(channels):
+        for i in range(count):
+            source, target = x + c * channel + (first + i) * row, v + c * each + i * tiles * LANES
+            if 0 <= first + i < height:
+                points_row(r[TAPS], gradient, A, source, A, target, step, tiles)
+                continue
+            for k in range(points_of_tile(r)):
+                for t in range(tiles):
+                    simd.store(A, target + k * step + t * LANES, zero)
+
+
+@linked
+def points_of_tile(r):
+    """Products of a tile."""
+    return r[TAPS] + OUTPUTS - 1
+
+
+@linked
+def from_points(A, P, r, sums, each, step, y, m, first, count, spare):
+    """Outputs of a strip of rows from their sums, with bias and what is fused behind it."""
+    row = r[GROUPS] * LANES
+    pooled = r[MODE] == POOLED
+    for c in range(r[CHANNELS]):
+        bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+        s, inside = sums + c * each, c * r[Y_CHANNEL]
+        if pooled:
+            for i in range(count // 2):
+                at = inside + (first // 2 + i) * r[Y_ROW]
+                pooled_outputs_row(
+                    r[TAPS], A, s + 2 * i * row, row, step, P, bias, A, y + at, A, m + at,
+                    r[Y_WIDTH], spare, r[RELU],
+                )  # fmt: skip
+        else:
+            for i in range(count):
+                outputs_row(
+                    r[TAPS], A, s + i * row, step, r[GROUPS], P, bias,
+                    A, y + inside + (first + i) * r[Y_ROW], r[Y_WIDTH], spare, r[RELU], r[MODE],
+                )  # fmt: skip
+
+
+@linked
+def input_from_points(A, r, sums, each, step, y, first, count, spare):
+    """The input's gradient of a strip of rows from their sums."""
+    for c in range(r[CHANNELS]):
+        for i in range(count):
+            input_gradient_row(
+                r[TAPS], A, sums + c * each + i * r[GROUPS] * LANES, step, r[GROUPS],
+                A, y + c * r[Y_CHANNEL] + (first + i) * r[Y_ROW], r[LEFT], r[Y_WIDTH], spare,
+                r[MODE],
+            )  # fmt: skip
+
+
+@linked
+def source_end(T, r, unit, last):
+    """Behind the last row that a unit reads, and those that follow it before LAST in its window."""
+    strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
+    window, end = T[strip + 4], NOUGHT
+    while unit < last and T[strip + 4] == window:
+        end = max(end, T[strip] + T[strip + 1] + T[strip + 3] - 1 - r[TOP])
+        unit, strip = unit + 1, strip + STRIP_WIDTH
+    return end
+
+
+@linked
+def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
+    """Convolution forward, or its input's gradient; a unit is a strip of rows of Y.
+
+    X is what it reads, with IN channels of X_ROWS rows and TOP rows of padding; Y what it writes.
+    TAP_TABLE has the taps of one column of the kernel: row after row, all channels of each.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    inputs, tiles, taps = r[IN], r[GROUPS], r[IN] * r[KERNEL_ROWS]
+    points = points_of_tile(r)
+    from_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * tiles * LANES
+    to_each = (r[STRIP_ROWS] * tiles + OVERSHOOT) * LANES
+    from_step, to_step = inputs * from_each + STAGGER, r[CHANNELS] * to_each + STAGGER
+    transformed = r[Z] + worker * r[Z_SLOT]
+    sums = transformed + points * from_step
+    spare = sums + points * to_step
+    pixels = T[r[M_TABLE] :]
+    first, last = share(r[POSITIONS], part, parts)
+    known = MISSING
+    for unit in range(first, last):
+        strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
+        row, count, low, high = T[strip], T[strip + 1], T[strip + 2], T[strip + 3]
+        if T[strip + 4] != known:
+            known = T[strip + 4]
+            source, end = np.int64(row + low) - r[TOP], source_end(T, r, unit, last)
+            to_points(
+                A, r, x0, r[X_CHANNEL], r[X_ROW], r[X_ROWS], inputs, source, end - source,
+                transformed, from_each, from_step, back,
+            )  # fmt: skip
+        x = transformed + (row + low - r[TOP] - source) * tiles * LANES
+        for i in range(points):
+            products(
+                A, T, P, r, NO, x + i * from_step, pixels, NOUGHT, count * tiles,
+                T[r[TAP_TABLE] :], (high - low) * inputs, r[CHANNELS], r[W] + i * r[OUT],
+                low * inputs, taps, MISSING, sums + i * to_step, pixels, to_each, NOUGHT, NOUGHT,
+            )  # fmt: skip
+        if back:
+            input_from_points(A, r, sums, to_each, to_step, y0, row, count, spare)
+        else:
+            from_points(A, P, r, sums, to_each, to_step, y0, m0, row, count, spare)
+
+
+@linked
+def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
+    """One block's gradient of the transformed weights; a unit is a point.
+
+    X is the input with IN channels, Y the output's gradient with CHANNELS.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    inputs, channels, tiles, taps = r[IN], r[CHANNELS], r[GROUPS], r[IN] * r[KERNEL_ROWS]
+    points = points_of_tile(r)
+    x_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * tiles * LANES
+    d_each = r[STRIP_ROWS] * tiles * LANES
+    x_step, d_step = inputs * x_each + STAGGER, channels * d_each + STAGGER
+    transformed = r[Z] + worker * r[Z_SLOT]
+    grads = transformed + points * x_step
+    sums = grads + points * d_step
+    spare = sums + 4 * SUM_ROW
+    pixels, tap_table = T[r[M_TABLE] :], T[r[TAP_TABLE] :]
+    first, last = share(points, part, parts)
+    for unit in range(r[POSITIONS]):
+        strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
+        row, count = np.int64(T[strip]), np.int64(T[strip + 1])
+        to_points(
+            A, r, x0, r[X_CHANNEL], r[X_ROW], r[X_ROWS], inputs, row - r[TOP],
+            count + r[KERNEL_ROWS] - 1, transformed, x_each, x_step, NO,
+        )  # fmt: skip
+        to_points(
+            A, r, d0, r[Y_CHANNEL], r[Y_ROW], row + count, channels, row, count,
+            grads, d_each, d_step, YES,
+        )  # fmt: skip
+        positions = count * tiles
+        for i in range(first, last):
+            for k in range(tiles_of_gradient(channels)):
+                c, rows = channels_of_gradient(channels, k)
+                d, target = grads + i * d_step + c * d_each, out + (i * channels + c) * taps
+                for tap in range(0, taps, TAP_BLOCK):
+                    tap_end = min(tap + TAP_BLOCK, taps)
+                    for p in range(0, positions, CHUNK):
+                        add_products(
+                            A, rows, d, pixels, d_each, transformed + i * x_step, pixels, p,
+                            min(p + CHUNK, positions), tap_table, tap, tap_end, sums, p == 0,
+                        )  # fmt: skip
+                    write_sums(A, rows, sums, tap, tap_end, target, taps, spare, unit > 0)
+
+
+@linked
+def winograd1d_reduce(A, G, r, blocks, worker, part, parts):
+    """Gradients of IN rows of kernels from those of their points, summed over blocks in order."""
+    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
+    spare = r[Z] + worker * r[Z_SLOT]
+    width = r[TAPS]
+    for unit in range(first, last):
+        i = unit * LANES
+        e = r[EXTRA] + i
+        weight_gradient_of_points(width, A, e, r[IN], blocks, r[EXTRA_BLOCK], A, spare)
+        target = r[W] + i * width
+        for lane in range(min(LANES, r[IN] - i)):
+            for k in range(width):
+                G[target + lane * width + k] = A[spare + k * LANES + lane]

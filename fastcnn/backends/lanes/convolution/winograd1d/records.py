@@ -1,0 +1,112 @@
+"""Costs and records of F(4, r) along rows: the products and additions that they really do."""
+
+from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
+from fastcnn.backends.lanes.convolution.winograd import (
+    OUTPUTS,
+    Transforms,
+    operations,
+    points,
+    transforms,
+)
+from fastcnn.backends.lanes.convolution.winograd1d import kernels
+from fastcnn.backends.lanes.convolution.winograd1d.kernels import STRIP_WIDTH
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
+
+
+def _of_width(r: Row) -> tuple[int, Transforms]:
+    """Points of a tile, and the transforms, of a row of F(4, r)."""
+    return points(r[L.TAPS]), transforms(r[L.TAPS])
+
+
+def _strips(r: Row) -> tuple[int, int]:
+    """Rows of the output, and those rows times the kernel rows through which they see inputs."""
+    table = r.table(L.STRIP_TABLE, r[L.POSITIONS] * STRIP_WIDTH).reshape(-1, STRIP_WIDTH)
+    return int(table[:, 1].sum()), int((table[:, 1] * (table[:, 3] - table[:, 2])).sum())
+
+
+def product(r: Row) -> Cost:
+    """Of F(4, r) forward, or backward to the input."""
+    count, matrices = _of_width(r)
+    rows, seen = _strips(r)
+    inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
+    back = r[L.KERNEL] == L.K_WINOGRAD1D_TRANSPOSED
+    source = matrices.output.T if back else matrices.input
+    target = matrices.input.T if back else matrices.output
+    flops = r[L.X_ROWS] * tiles * inputs * operations(source)
+    flops += 2 * count * tiles * seen * inputs * outputs
+    flops += rows * tiles * outputs * (operations(target) + (r[L.TAPS] - 1 if back else OUTPUTS))
+    pixels = outputs * rows * r[L.Y_WIDTH]
+    masked = pixels if r[L.MODE] == L.MASKED else 0
+    read = inputs * r[L.X_ROWS] * (OUTPUTS * tiles + (0 if back else r[L.TAPS] - 1)) + masked
+    packed = count * inputs * outputs * r[L.KERNEL_ROWS]
+    return r.cost(flops, read, pixels, parameters_read=packed)
+
+
+def gradient(r: Row) -> Cost:
+    """Of one block's gradient of transformed weights."""
+    count, matrices = _of_width(r)
+    rows, _ = _strips(r)
+    inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
+    weights = count * inputs * outputs * r[L.KERNEL_ROWS]
+    flops = r[L.X_ROWS] * tiles * inputs * operations(matrices.input)
+    flops += rows * tiles * outputs * operations(matrices.output.T) + 2 * rows * tiles * weights
+    read = inputs * r[L.X_ROWS] * (OUTPUTS * tiles + r[L.TAPS] - 1)
+    read += outputs * rows * OUTPUTS * tiles
+    return r.cost(flops, read, 0, partial=weights)
+
+
+def weights(r: Row) -> Cost:
+    """Of transforming rows of kernels."""
+    count, matrices = _of_width(r)
+    flops = operations(matrices.weight) * r[L.IN]
+    return Cost(flops, FLOAT_BYTES * r[L.TAPS] * r[L.IN], FLOAT_BYTES * count * r[L.IN])
+
+
+def reduction(r: Row) -> Cost:
+    """Of the sum over blocks, and its transform to weights."""
+    count, matrices = _of_width(r)
+    read = count * r[L.IN] * r.blocks
+    flops = read + operations(matrices.weight.T) * r[L.IN]
+    return Cost(flops, FLOAT_BYTES * read, FLOAT_BYTES * r[L.TAPS] * r[L.IN])
+
+
+def sizes(r: Row) -> str:
+    """Channels and tiles."""
+    return f"{r[L.IN]} to {r[L.CHANNELS]}, {_strips(r)[0] * r[L.GROUPS]} tiles"
+
+
+register(
+    {
+        L.K_WINOGRAD1D_WEIGHTS: Kernel(
+            kernels.winograd1d_weights, "Winograd 1-D weights", weights, sizes_of(L.IN)
+        ),
+        L.K_WINOGRAD1D: Kernel(
+            kernels.winograd1d,
+            "Winograd 1-D",
+            product,
+            sizes,
+            product_tile,
+            fixed={"back": False},
+        ),
+        L.K_WINOGRAD1D_TRANSPOSED: Kernel(
+            kernels.winograd1d,
+            "Winograd 1-D transposed",
+            product,
+            sizes,
+            product_tile,
+            fixed={"back": True},
+        ),
+        L.K_WINOGRAD1D_GRADIENT: Kernel(
+            kernels.winograd1d_gradient,
+            "Winograd 1-D gradient",
+            gradient,
+            sizes,
+            gradient_tile,
+        ),
+        L.K_WINOGRAD1D_REDUCE: Kernel(
+            kernels.winograd1d_reduce, "Winograd 1-D sum", reduction, sizes_of(L.IN)
+        ),
+    }
+)

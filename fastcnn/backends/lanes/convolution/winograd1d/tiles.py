@@ -1,0 +1,191 @@
+"""Transforms of Winograd's F(4, r) along rows; see winograd1d.py. A vector is 16 samples' pixel.
+
+Each is emitted for all widths r of a kernel, and takes one at run time. The points of a tile are
+``step`` floats apart.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs, emit_window
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, points, transforms
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
+from fastcnn.backends.lanes.convolution.winograd_tiles import emit_product, load_all, store_all
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, constant
+
+
+def _for_tiles(at: Emitter, tiles: Any, emit: Callable[[Any], None]) -> None:
+    """Emit a loop over the tiles of a row."""
+
+    def step(t: Any, state: list[Any]) -> list[Any]:
+        emit(t)
+        return state
+
+    at.loop(at.index(0), tiles, [], step)
+
+
+@tile(0)
+def points_row(
+    at: Emitter, width: Any, gradient: Any, X: Any, x0: Any, V: Any, v0: Any, step: Any, tiles: Any
+) -> None:
+    """``B^T d`` of tiles of inputs, of which the first begins at ``x0``.
+
+    With ``gradient`` it is ``A d`` of tiles of the gradient of outputs.
+    """
+
+    def emit(matrix: Matrix) -> None:
+        def one(t: Any) -> None:
+            pixels = load_all(at, matrix.shape[1], X, at.offset(x0, t, OUTPUTS * LANES), LANES)
+            values = emit_product(at.builder, matrix, pixels)
+            store_all(at, values, V, at.offset(v0, t, LANES), step)
+
+        _for_tiles(at, tiles, one)
+
+    def for_width(r: int) -> None:
+        is_gradient = at.builder.icmp_signed("!=", gradient, at.index(0))
+        with at.builder.if_else(is_gradient) as (then, otherwise):
+            with then:
+                emit(transforms(r).output.T)
+            with otherwise:
+                emit(transforms(r).input)
+
+    at.cases(width, WIDTHS, for_width)
+
+
+def _outputs(at: Emitter, r: int, S: Any, s0: Any, step: Any, bias: Any) -> list[Any]:
+    """The four outputs of a tile."""
+    sums = load_all(at, points(r), S, s0, step)
+    products = emit_product(at.builder, transforms(r).output, sums)
+    return [at.builder.fadd(value, bias) for value in products]
+
+
+@tile(0)
+def outputs_row(
+    at: Emitter, width: Any, S: Any, s0: Any, step: Any, tiles: Any, B: Any, b0: Any,
+    Y: Any, y0: Any, size: Any, spare: Any, relu: Any, masked: Any,
+) -> None:  # fmt: skip
+    """A row of ``size`` outputs, with bias and rectifier or mask as in ``conv_tile``.
+
+    ``spare`` is the place of a vector for those of the last tile that lie beyond the row.
+    """
+    bias = at.bias(B, b0, 1)[0]
+
+    def for_width(r: int) -> None:
+        def one(t: Any) -> None:
+            values = _outputs(at, r, S, at.offset(s0, t, LANES), step, bias)
+            _store_inside(at, values, Y, y0, at.offset(at.index(0), t, OUTPUTS), size, spare,
+                          relu, masked)  # fmt: skip
+
+        _for_tiles(at, tiles, one)
+
+    at.cases(width, WIDTHS, for_width)
+
+
+def _store_inside(
+    at: Emitter, values: list[Any], Y: Any, y0: Any, first: Any, size: Any, spare: Any,
+    relu: Any, masked: Any,
+) -> None:  # fmt: skip
+    """Store neighbours in a row from pixel ``first`` on; those outside the row go to ``spare``."""
+    places = [
+        (value, _inside(at, at.builder.add(first, at.index(i)), size, y0, spare))
+        for i, value in enumerate(values)
+    ]
+    emit_outputs(at, places, Y, at.index(0), relu, masked)
+
+
+def _inside(at: Emitter, pixel: Any, size: Any, y0: Any, spare: Any) -> Any:
+    """The place of a pixel of a row, or ``spare`` if it lies outside."""
+    inside = at.builder.icmp_unsigned("<", pixel, size)
+    return at.builder.select(inside, at.offset(y0, pixel, LANES), spare)
+
+
+@tile(0)
+def pooled_outputs_row(
+    at: Emitter, width: Any, S: Any, s0: Any, srow: Any, step: Any, B: Any, b0: Any,
+    Y: Any, y0: Any, I: Any, i0: Any, size: Any, spare: Any, relu: Any,
+) -> None:  # fmt: skip
+    """A row of ``size`` windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
+    builder = at.builder
+    bias = at.bias(B, b0, 1)[0]
+    windows = OUTPUTS // 2
+    tiles = builder.sdiv(builder.add(size, at.index(windows - 1)), at.index(windows))
+
+    def for_width(r: int) -> None:
+        def one(t: Any) -> None:
+            above = at.offset(s0, t, LANES)
+            rows = [_outputs(at, r, S, s, step, bias) for s in (above, builder.add(above, srow))]
+            for i in range(windows):
+                window = at.offset(at.index(i), t, windows)
+                y, winner = (_inside(at, window, size, place, spare) for place in (y0, i0))
+                values = [value for row in rows for value in row[2 * i : 2 * i + 2]]
+                emit_window(at, values, Y, y, relu, I, winner)
+
+        _for_tiles(at, tiles, one)
+
+    at.cases(width, WIDTHS, for_width)
+
+
+@tile(0)
+def input_gradient_row(
+    at: Emitter, width: Any, E: Any, e0: Any, step: Any, tiles: Any, X: Any, x0: Any, before: Any,
+    size: Any, spare: Any, masked: Any,
+) -> None:  # fmt: skip
+    """``B e`` of a row of tiles, each added to the next where they overlap.
+
+    The first tile begins ``before`` pixels before the row of ``size`` pixels at ``x0``.
+    """
+    builder, none = at.builder, at.index(0)
+
+    def for_width(r: int) -> None:
+        def one(t: Any, carried: list[Any]) -> list[Any]:
+            sums = load_all(at, points(r), E, at.offset(e0, t, LANES), step)
+            values = emit_product(builder, transforms(r).input.T, sums)
+            for i, value in enumerate(carried):
+                values[i] = builder.fadd(values[i], value)
+            first = builder.sub(at.offset(none, t, OUTPUTS), before)
+            _store_inside(at, values[:OUTPUTS], X, x0, first, size, spare, none, masked)
+            return values[OUTPUTS:]
+
+        carried = at.loop(none, tiles, [constant(0.0)] * (r - 1), one)
+        first = builder.sub(at.offset(none, tiles, OUTPUTS), before)
+        _store_inside(at, carried, X, x0, first, size, spare, none, masked)
+
+    at.cases(width, WIDTHS, for_width)
+
+
+@tile(0)
+def points_of_weights(
+    at: Emitter, width: Any, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any
+) -> None:
+    """``G g`` of 16 rows of weights, of each of which ``places`` has the first."""
+    builder = at.builder
+    rows = [at.table(places, at.offset(p0, lane, 1)) for lane in range(LANES)]
+
+    def for_width(r: int) -> None:
+        weights = [constant(0.0)] * r
+        for lane, first in enumerate(rows):
+            for k in range(r):
+                weight = builder.load(at.pointer(P, at.offset(first, k, 1)))
+                weights[k] = builder.insert_element(weights[k], weight, at.index(lane))
+        store_all(at, emit_product(builder, transforms(r).weight, weights), U, u0, step)
+
+    at.cases(width, WIDTHS, for_width)
+
+
+@tile(0)
+def weight_gradient_of_points(
+    at: Emitter, width: Any, E: Any, e0: Any, step: Any, blocks: Any, eblock: Any, S: Any, s0: Any
+) -> None:  # fmt: skip
+    """Sum the points' gradients over blocks and transform them to those of a row of weights."""
+    builder = at.builder
+
+    def for_width(r: int) -> None:
+        def add_block(b: Any, state: list[Any]) -> list[Any]:
+            values = load_all(at, points(r), E, builder.add(e0, builder.mul(b, eblock)), step)
+            return [builder.fadd(x, y) for x, y in zip(state, values, strict=True)]
+
+        sums = at.loop(at.index(0), blocks, [constant(0.0)] * points(r), add_block)
+        store_all(at, emit_product(builder, transforms(r).weight.T, sums), S, s0, LANES)
+
+    at.cases(width, WIDTHS, for_width)

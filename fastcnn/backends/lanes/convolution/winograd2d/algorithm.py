@@ -1,0 +1,43 @@
+"""F(4x4, 3x3): kernels of 3x3 and many channels."""
+
+from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.winograd import (
+    MOST_PRODUCTS,
+    beyond_output,
+    is_plain,
+    points,
+    tile_sides,
+    tiles,
+)
+from fastcnn.backends.lanes.planning.buffers import LANES, Halo
+
+#: Channels on either side from which the transforms pay.
+FEWEST_CHANNELS = 16
+
+
+def _fits(g: ConvGeometry, part: Part) -> bool:
+    if not is_plain(g) or g.kernel != (3, 3):
+        return False
+    return part != Part.GRADIENT or (g.group_inputs % LANES == 0 and g.out_channels % 8 == 0)
+
+
+def _pays(g: ConvGeometry, part: Part) -> bool:
+    down = tiles(g.output[0]) * points(3) / (g.output[0] * 3)
+    return down <= MOST_PRODUCTS and min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
+
+
+def _input_halo(g: ConvGeometry) -> Halo:
+    sides = [tile_sides(g.output[i], g.input[i], g.padding[i], g.kernel[i]) for i in (0, 1)]
+    return (*sides[0], *sides[1])
+
+
+def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
+    if part == Part.GRADIENT:
+        return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
+    # The convolution with the turned kernel, of the output by the input.
+    sides = [tile_sides(g.input[i], g.output[i], 2 - g.padding[i], 3) for i in (0, 1)]
+    return (*sides[0], *sides[1])
+
+
+WINOGRAD_2D = Algorithm("winograd2d", _fits, _pays, _input_halo, _gradient_halo)

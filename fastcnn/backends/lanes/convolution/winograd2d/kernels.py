@@ -1,0 +1,212 @@
+"""Kernels of 3x3 convolutions by Winograd's F(4x4, 3x3); see winograd2d_tiles.py.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, P the parameters, G their gradient, r the program row. Tiles are taken in strips whose
+transforms stay in the second-level cache, and of these one of the six rows of products at a time.
+"""
+
+from fastcnn.backends.lanes.convolution.direct.kernels import products
+from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    PRODUCTS,
+    SIDE,
+    gradient_row_tile,
+    input_row_tile,
+    input_tile,
+    output_tile,
+    pooled_output_tile,
+    weight_gradient_tile,
+    weight_tile,
+)
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    IN,
+    M_BLOCK,
+    M_SLOT,
+    M_TABLE,
+    MODE,
+    OUT,
+    POOLED,
+    POSITIONS,
+    RELU,
+    STRIP_TABLE,
+    TAP_TABLE,
+    TAPS,
+    X_BLOCK,
+    X_CHANNEL,
+    X_ROW,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_ROW,
+    Y_SLOT,
+    Y_TABLE,
+    Z_SLOT,
+    M,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.backends.lanes.kernels.linear_tiles import outer_tile
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import transpose_tile
+
+LANES = simd.LANES
+
+
+@linked
+def winograd2d_weights(A, T, P, r, part, parts):
+    """Transformed weights of IN kernels in the order in which tiles read them, OUT apart."""
+    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
+    places = T[r[TAP_TABLE] :]
+    for unit in range(first, last):
+        i = unit * LANES
+        weight_tile(P, places, i, r[MODE], A, r[W] + i, r[OUT])
+
+
+@linked
+def winograd2d(A, T, P, r, block, slot, worker, part, parts):
+    """Convolution forward, or its input gradient; a unit is a strip of TAPS tiles.
+
+    X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
+    many rows and columns lie inside. Z is room for transforms, of which TAP_TABLE has the
+    channels' offsets and M_TABLE the tiles'.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
+    xpix, ypix, sizes = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
+    channels, pixels = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
+    each = strip * LANES
+    from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
+    transformed = r[Z] + worker * r[Z_SLOT]
+    sums = transformed + PRODUCTS * from_step
+    spare = sums + PRODUCTS * to_step
+    first, last = share((tiles + strip - 1) // strip, part, parts)
+    for unit in range(first, last):
+        p0 = unit * strip
+        count = min(strip, tiles - p0)
+        for c in range(inputs):
+            for t in range(count):
+                x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
+                input_tile(A, x, r[X_ROW], A, transformed + c * each + t * LANES, from_step)
+        for k in range(PRODUCTS):
+            products(
+                A, T, P, r, NO, transformed + k * from_step, pixels, NOUGHT, count, channels,
+                inputs, outputs, r[W] + k * r[OUT], NOUGHT, inputs, MISSING,
+                sums + k * to_step, pixels, each, NOUGHT, NOUGHT,
+            )  # fmt: skip
+        for c in range(outputs):
+            bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+            for t in range(count):
+                s, inside = sums + c * each + t * LANES, c * r[Y_CHANNEL] + ypix[p0 + t]
+                rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
+                if r[MODE] == POOLED:
+                    pooled_output_tile(
+                        A, s, to_step, P, bias, A, y0 + inside, A, m0 + inside, r[Y_ROW], rows,
+                        columns, spare, r[RELU],
+                    )  # fmt: skip
+                else:
+                    output_tile(
+                        A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], rows, columns, spare,
+                        r[RELU], r[MODE],
+                    )  # fmt: skip
+
+
+@linked
+def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
+    """One block's gradient of the transformed weights; a unit is one of their six rows.
+
+    X is the input with IN channels, Y the output's gradient with CHANNELS. Inputs are transposed
+    to one row a sample, so that the sums over samples need no reduction across lanes. GROUPS rows
+    of products are made from the same pixels while these are in the first-level cache.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
+    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    rows = r[Z] + worker * r[Z_SLOT]
+    row_step, grad_step = strip * LANES * inputs + STAGGER, strip * LANES * outputs + STAGGER
+    grads = rows + SIDE * r[GROUPS] * row_step
+    spare = grads + SIDE * r[GROUPS] * grad_step
+    first, last = share(SIDE, part, parts)
+    for p0 in range(0, tiles, strip):
+        count = min(strip, tiles - p0)
+        for i0 in range(first, last, r[GROUPS]):
+            made = min(r[GROUPS], last - i0)
+            for c in range(0, inputs, LANES):
+                for t in range(count):
+                    x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
+                    for k in range(LANES):
+                        for i in range(made):
+                            input_row_tile(
+                                i0 + i, A, x + k * r[X_CHANNEL], r[X_ROW],
+                                A, spare + (i * SIDE * LANES + k) * LANES, LANES * LANES,
+                            )  # fmt: skip
+                    for j in range(made * SIDE):
+                        transpose_tile(
+                            A, spare + j * LANES * LANES, LANES,
+                            A, rows + j * row_step + t * LANES * inputs + c, inputs,
+                        )  # fmt: skip
+            for t in range(count):
+                for o in range(outputs):
+                    d = d0 + o * r[Y_CHANNEL] + dpix[p0 + t]
+                    e = grads + (t * outputs + o) * LANES
+                    for i in range(made):
+                        gradient_row_tile(
+                            i0 + i, A, d, r[Y_ROW], A, e + i * SIDE * grad_step, grad_step
+                        )
+            for j in range(made * SIDE):
+                weights = r[EXTRA] + slot * r[EXTRA_BLOCK] + (SIDE * i0 + j) * r[OUT]
+                for o in range(0, outputs, 8):
+                    d, g = grads + j * grad_step + o * LANES, weights + o * inputs
+                    for c in range(0, inputs - LANES, 2 * LANES):
+                        outer_tile(
+                            8, 2, A, d, outputs * LANES, count * LANES,
+                            A, rows + j * row_step + c, inputs, A, g + c, inputs, p0 > 0,
+                        )  # fmt: skip
+                    if inputs % (2 * LANES):
+                        c = inputs - LANES
+                        outer_tile(
+                            8, 1, A, d, outputs * LANES, count * LANES,
+                            A, rows + j * row_step + c, inputs, A, g + c, inputs, p0 > 0,
+                        )  # fmt: skip
+
+
+@linked
+def winograd2d_weight_gradient(A, r, block, slot, part, parts):
+    """One block's gradient of IN kernels, weight by weight, from that of their transforms X."""
+    first, last = share(r[IN] // LANES, part, parts)
+    for unit in range(first, last):
+        i = unit * LANES
+        weight_gradient_tile(
+            A, r[X] + slot * r[X_SLOT] + i, r[OUT], A, r[EXTRA] + block * r[EXTRA_BLOCK] + i, r[IN]
+        )
+
+
+@linked
+def winograd2d_reduce(A, G, r, blocks, worker, part, parts):
+    """Gradients of IN kernels, summed over blocks in order."""
+    first, last = share(r[IN] // LANES, part, parts)
+    spare = r[Z] + worker * r[Z_SLOT]
+    for unit in range(first, last):
+        i = unit * LANES
+        for k in range(9):
+            total = simd.load(A, r[EXTRA] + k * r[IN] + i)
+            for b in range(1, blocks):
+                source = r[EXTRA] + b * r[EXTRA_BLOCK] + k * r[IN] + i
+                total = simd.add(total, simd.load(A, source))
+            simd.store(A, spare + k * LANES, total)
+        for lane in range(LANES):
+            target = r[W] + (i + lane) * 9
+            for k in range(9):
+                G[target + k] = A[spare + k * LANES + lane]

@@ -1,0 +1,105 @@
+"""Costs and records of F(4x4, 3x3): the products and additions that it really does."""
+
+from fastcnn.backends.lanes.convolution.tiles import product_tile
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
+from fastcnn.backends.lanes.convolution.winograd2d import kernels
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register, sizes_of
+from fastcnn.codegen.simd import LANES
+from fastcnn.codegen.target import blocking
+
+
+def _winograd2d_gradient_tile(r: Row) -> str:
+    return clipped((8, 2 if r[L.IN] > LANES else 1), blocking().products)
+
+
+def _tiles(r: Row) -> tuple[int, int, int]:
+    """Input channels, output channels and tiles of a row of F(4x4, 3x3)."""
+    return r[L.IN], r[L.CHANNELS], r[L.POSITIONS]
+
+
+def _both_ways(matrix: Matrix) -> int:
+    """Additions and multiplications of ``matrix @ tile @ matrix.T``."""
+    return sum(matrix.shape) * operations(matrix)
+
+
+def _row_by_row(matrix: Matrix) -> int:
+    """The same where each row of the result combines rows of the tile anew."""
+    nonzero = matrix != 0
+    combinations = int(nonzero.sum() + (nonzero & (abs(matrix) != 1)).sum()) - len(matrix)
+    return matrix.shape[1] * combinations + len(matrix) * operations(matrix)
+
+
+def product(r: Row) -> Cost:
+    """Of F(4x4, 3x3) forward, or backward to the input."""
+    inputs, outputs, tiles = _tiles(r)
+    side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
+    left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
+    pixels = outputs * int(left.prod(axis=1).sum())
+    flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
+    flops += (_both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * outputs
+    written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
+    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    return r.cost(tiles * flops, read, written, parameters_read=PRODUCTS * inputs * outputs)
+
+
+def gradient(r: Row) -> Cost:
+    """Of one block's gradient of transformed weights."""
+    inputs, outputs, tiles = _tiles(r)
+    flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
+    flops += _row_by_row(MATRICES.output.T) * outputs
+    partial = PRODUCTS * inputs * outputs
+    pixels = OUTPUTS * OUTPUTS * tiles
+    return r.cost(tiles * flops, pixels * (inputs + outputs), 0, partial=partial)
+
+
+def weight_gradient(r: Row) -> Cost:
+    """Of one block's gradient of kernels from that of their transforms."""
+    flops, count = _both_ways(MATRICES.weight.T), r[L.IN] * r.blocks
+    return Cost(flops * count, FLOAT_BYTES * PRODUCTS * count, FLOAT_BYTES * 9 * count)
+
+
+def reduction(r: Row) -> Cost:
+    """Of the sum over blocks."""
+    read = 9 * r[L.IN] * r.blocks
+    return Cost(read - 9 * r[L.IN], FLOAT_BYTES * read, FLOAT_BYTES * 9 * r[L.IN])
+
+
+def sizes(r: Row) -> str:
+    """Channels and tiles."""
+    inputs, outputs, tiles = _tiles(r)
+    return f"{inputs} to {outputs}, {tiles} tiles"
+
+
+def weights(r: Row) -> Cost:
+    """Of transforming kernels."""
+    flops = _both_ways(MATRICES.weight) * r[L.IN]
+    return Cost(flops, 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
+
+
+register(
+    {
+        L.K_WINOGRAD2D_WEIGHTS: Kernel(
+            kernels.winograd2d_weights, "Winograd 2-D weights", weights, sizes_of(L.IN)
+        ),
+        L.K_WINOGRAD2D: Kernel(kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile),
+        L.K_WINOGRAD2D_GRADIENT: Kernel(
+            kernels.winograd2d_gradient,
+            "Winograd 2-D gradient",
+            gradient,
+            sizes,
+            _winograd2d_gradient_tile,
+        ),
+        L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
+            kernels.winograd2d_weight_gradient,
+            "Winograd 2-D weights",
+            weight_gradient,
+            sizes_of(L.IN),
+        ),
+        L.K_WINOGRAD2D_REDUCE: Kernel(
+            kernels.winograd2d_reduce, "Winograd 2-D sum", reduction, sizes_of(L.IN)
+        ),
+    }
+)

@@ -1,0 +1,114 @@
+"""Rows of 3x3 convolutions by Winograd's F(4x4, 3x3), where it is faster."""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS, SIDE
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import grid
+from fastcnn.codegen.target import instruction_set, tile_heights
+
+#: Vectors of a strip's transforms, which stay in the second-level cache.
+STRIP = 10 * 1024
+#: The same of a weights' gradient, which had better have some tiles at once.
+GRADIENT_STRIP, FEW_TILES = 8 * 1024, 8
+
+
+def product(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, y: Buffer,
+    pooled: bool, columns: dict[str, int],
+) -> None:  # fmt: skip
+    """Add the row of a convolution of X into Y."""
+    source = _kernels(g, weight)
+    size, step = g.output, OUTPUTS
+    if pooled:
+        size, step = (g.output[0] // 2, g.output[1] // 2), OUTPUTS // 2
+    _emit(planner, name, x, g.padding, y, size, step, source, 1, columns)
+
+
+def transpose(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, grad: Buffer, grad_x: Buffer,
+    columns: dict[str, int],
+) -> None:  # fmt: skip
+    """Add the row that carries its output side back: a convolution with the kernel turned."""
+    padding = (2 - g.padding[0], 2 - g.padding[1])
+    source = _kernels(g, weight + 8).T
+    _emit(planner, name, grad, padding, grad_x, g.input, OUTPUTS, source, -1, columns)
+
+
+def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
+    """Index of a weight of each kernel: [output][input]."""
+    return first + 9 * np.arange(g.out_channels * g.group_inputs).reshape(g.out_channels, -1)
+
+
+def _emit(
+    planner: Planner, name: str, x: Buffer, padding: tuple[int, ...], y: Buffer,
+    size: tuple[int, ...], step: int, source: np.ndarray, direction: int, columns: dict[str, int],
+) -> None:  # fmt: skip
+    """Add a row; a tile is ``step`` rows and columns of a ``size`` of Y."""
+    outputs, inputs = source.shape
+    order = pack_order(1, outputs, source[None], tile_heights(pooled=False))
+    padded = -(-order.size // LANES) * LANES + STAGGER
+    packed = planner.allocate(PRODUCTS * padded)
+    sizes: dict[str, int] = {"in": order.size, "out": padded, "mode": direction}
+    weights = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=planner.table(order, LANES), **sizes)
+    planner.preparations.append((f"{name.split(':')[0]}: transform weights", weights))
+    h, w = grid(-(-size[0] // step), -(-size[1] // step))
+    strip = _strip(PRODUCTS * (inputs + outputs), len(h))
+    left = np.stack([size[0] - step * h, size[1] - step * w], axis=1)
+    sizes = {"in": inputs, "out": padded, "channels": outputs}
+    values = row(
+        L.K_WINOGRAD2D, **x.columns("x"), **y.columns("y"), **({"bias": -1} | columns), w=packed,
+        taps=strip, tap_table=planner.table(np.arange(inputs) * strip * LANES, 1),
+        m_table=planner.table(np.arange(strip) * LANES, 1), positions=len(h),
+        x_table=planner.table(x.at(OUTPUTS * h - padding[0], OUTPUTS * w - padding[1])),
+        y_table=planner.table(y.at(step * h, step * w)),
+        strip_table=planner.table(left), x_channel=x.channel, x_row=x.row, y_channel=y.channel,
+        y_row=y.row, **sizes,
+    )  # fmt: skip
+    room = PRODUCTS * ((inputs + outputs) * strip * LANES + 2 * STAGGER)
+    planner.emit(name, planner.with_scratch(values, room + LANES))
+
+
+def weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
+) -> None:
+    """Add the rows of the weights' gradient."""
+    inputs, outputs = g.group_inputs, g.out_channels
+    h, w = grid(*map(tiles, g.output))
+    count = outputs * inputs
+    # Products of one weight must not all meet in one set of the cache.
+    step = count + STAGGER
+    # As many rows of products at a time as leave room for some tiles.
+    vectors = SIDE * (inputs + outputs)
+    rows = next(n for n in (6, 3, 2, 1) if n * vectors * FEW_TILES <= GRADIENT_STRIP or n == 1)
+    strip = max(1, min(GRADIENT_STRIP // (rows * vectors), len(h)))
+    gradient = row(
+        L.K_WINOGRAD2D_GRADIENT, **x.columns("x"), **grad.columns("y"), taps=strip, groups=rows,
+        positions=len(h), channels=outputs,
+        x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
+        y_table=planner.table(grad.at(OUTPUTS * h, OUTPUTS * w)), x_channel=x.channel,
+        x_row=x.row, y_channel=grad.channel, y_row=grad.row, **{"in": inputs, "out": step},
+    )  # fmt: skip
+    room = rows * (vectors * strip * LANES + SIDE * (2 * STAGGER + LANES * LANES))
+    planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, room))
+    partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
+    sizes: dict[str, int] = {"in": count}
+    columns = partial | sizes | {"out": step}
+    values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
+    planner.emit(f"{name}: weight gradient, transformed back", values)
+    planner.pass_on(gradient, values, PRODUCTS * step)
+    values = row(L.K_WINOGRAD2D_REDUCE, w=weight, **partial, **sizes)
+    reduction = planner.with_scratch(values, 9 * LANES)
+    planner.reductions.append((f"{name}: sum gradients", reduction))
+
+
+def _strip(vectors: int, tiles: int) -> int:
+    """Tiles of a strip whose transforms take some vectors each: whole register tiles."""
+    multiple = 3 if instruction_set() == "AVX-512" else 4
+    strip = max(1, STRIP // vectors // multiple) * multiple
+    return min(strip, -(-tiles // multiple) * multiple)

@@ -1,0 +1,155 @@
+"""Transforms of Winograd's F(4x4, 3x3), with 36 multiplications instead of 144; see winograd.py.
+
+The 4x4 outputs of a 6x6 tile d of the input are ``A^T [(G g G^T) * (B^T d B)] A``. The products of
+a tile, and of a row of it, are ``step`` floats apart. Rows of transforms are emitted for each of a
+tile's six, and take its number at run time.
+"""
+
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs, emit_window
+from fastcnn.backends.lanes.convolution.winograd import EXACT, OUTPUTS, Matrix, points, transforms
+from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    emit_both_ways,
+    emit_combination,
+    emit_product,
+    load_all,
+    store_all,
+)
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, constant, emit_load
+
+#: Pixels of a tile of the input in each direction, which is also products of it.
+SIDE = points(3)
+#: Products of a tile.
+PRODUCTS = SIDE * SIDE
+MATRICES = transforms(3, EXACT)
+
+
+def _emit_row(
+    at: Emitter, matrix: Matrix, number: Any, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any
+) -> None:
+    """Emit one row of ``matrix @ d @ matrix.T`` of the pixels from ``x0`` on."""
+
+    def emit(i: int) -> None:
+        factors = matrix[i].tolist()
+        rows = [k for k, factor in enumerate(factors) if factor]
+        values = []
+        for j in range(matrix.shape[1]):
+            pixels = [
+                emit_load(at.builder, at.pointer(X, at.offset(at.offset(x0, k, xrow), j, LANES)))
+                for k in rows
+            ]
+            values.append(emit_combination(at.builder, [factors[k] for k in rows], pixels))
+        store_all(at, emit_product(at.builder, matrix, values), V, v0, step)
+
+    at.cases(number, range(SIDE), emit)
+
+
+@tile(0)
+def input_tile(at: Emitter, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any) -> None:
+    """``B^T d B`` of 6x6 pixels of the input."""
+    pixels = [load_all(at, SIDE, X, at.offset(x0, i, xrow), LANES) for i in range(SIDE)]
+    rows = emit_both_ways(at.builder, MATRICES.input, pixels)
+    store_all(at, [value for row in rows for value in row], V, v0, step)
+
+
+@tile(0)
+def input_row_tile(
+    at: Emitter, number: Any, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any
+) -> None:
+    """A row of ``B^T d B`` of 6x6 pixels of the input."""
+    _emit_row(at, MATRICES.input, number, X, x0, xrow, V, v0, step)
+
+
+@tile(0)
+def gradient_row_tile(
+    at: Emitter, number: Any, D: Any, d0: Any, drow: Any, E: Any, e0: Any, step: Any
+) -> None:
+    """A row of ``A d A^T`` of the gradient of 4x4 outputs."""
+    _emit_row(at, MATRICES.output.T, number, D, d0, drow, E, e0, step)
+
+
+def _outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:
+    """The outputs of 36 products, with their bias."""
+    flat = load_all(at, PRODUCTS, S, s0, step)
+    sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
+    rows = emit_both_ways(at.builder, MATRICES.output, sums)
+    return [[at.builder.fadd(value, bias) for value in row] for row in rows]
+
+
+def _inside(at: Emitter, i: int, j: int, rows: Any, columns: Any, place: Any, spare: Any) -> Any:
+    """A place if it is among the first rows and columns, else ``spare``."""
+    builder = at.builder
+    inside = builder.and_(
+        builder.icmp_signed("<", at.index(i), rows), builder.icmp_signed("<", at.index(j), columns)
+    )
+    return builder.select(inside, place, spare)
+
+
+@tile(0)
+def output_tile(
+    at: Emitter, S: Any, s0: Any, step: Any, B: Any, b0: Any, Y: Any, y0: Any, yrow: Any,
+    rows: Any, columns: Any, spare: Any, relu: Any, masked: Any,
+) -> None:  # fmt: skip
+    """The first rows and columns of 4x4 outputs, with bias and what ``conv_tile`` does to them.
+
+    ``spare`` is the place of a vector for the others.
+    """
+    places = []
+    for i, values in enumerate(_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])):
+        for j, value in enumerate(values):
+            place = at.offset(at.offset(y0, i, yrow), j, LANES)
+            places.append((value, _inside(at, i, j, rows, columns, place, spare)))
+    emit_outputs(at, places, Y, at.index(0), relu, masked)
+
+
+@tile(0)
+def pooled_output_tile(
+    at: Emitter, S: Any, s0: Any, step: Any, B: Any, b0: Any, Y: Any, y0: Any, I: Any, i0: Any,
+    yrow: Any, rows: Any, columns: Any, spare: Any, relu: Any,
+) -> None:  # fmt: skip
+    """The first rows and columns of 2x2 windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
+    outputs = _outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    for i in range(OUTPUTS // 2):
+        for j in range(OUTPUTS // 2):
+            values = [v for row in outputs[2 * i : 2 * i + 2] for v in row[2 * j : 2 * j + 2]]
+            y, winner = (
+                _inside(
+                    at, i, j, rows, columns, at.offset(at.offset(first, i, yrow), j, LANES), spare
+                )
+                for first in (y0, i0)
+            )
+            emit_window(at, values, Y, y, relu, I, winner)
+
+
+@tile(0)
+def weight_tile(
+    at: Emitter, P: Any, places: Any, p0: Any, direction: Any, U: Any, u0: Any, step: Any
+) -> None:
+    """Transform 16 kernels of 3x3, of which ``places`` has the first weight.
+
+    With ``direction`` -1 the last one, and the kernel is read backwards.
+    """
+    builder = at.builder
+    kernels = [[constant(0.0)] * 3 for _ in range(3)]
+    for lane in range(LANES):
+        first = at.table(places, at.offset(p0, lane, 1))
+        for k in range(9):
+            weight = builder.load(at.pointer(P, at.offset(first, k, direction)))
+            kernels[k // 3][k % 3] = builder.insert_element(
+                kernels[k // 3][k % 3], weight, at.index(lane)
+            )
+    rows = emit_both_ways(builder, MATRICES.weight, kernels)
+    store_all(at, [value for row in rows for value in row], U, u0, step)
+
+
+@tile(0)
+def weight_gradient_tile(
+    at: Emitter, E: Any, e0: Any, estep: Any, G: Any, g0: Any, gstep: Any
+) -> None:
+    """The gradients of the 9 weights of 16 kernels from those of their 36 products."""
+    flat = load_all(at, PRODUCTS, E, e0, estep)
+    sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
+    rows = emit_both_ways(at.builder, MATRICES.weight.T, sums)
+    store_all(at, [value for row in rows for value in row], G, g0, gstep)

@@ -1,0 +1,49 @@
+"""What the transforms of all Winograd's convolutions emit; a vector holds 16 samples' pixel."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.winograd import Matrix, factors
+from fastcnn.codegen.emitter import Emitter
+from fastcnn.codegen.simd import constant, emit_fma, emit_load, emit_store
+
+
+def emit_combination(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
+    """A linear combination of vectors; terms of factor 1 come first, so that none is negated."""
+    total = None
+    for factor, value in sorted(zip(factors, values, strict=True), key=lambda pair: pair[0] != 1):
+        if factor == 0:
+            continue
+        if total is None:
+            total = value if factor == 1 else builder.fmul(value, constant(factor))
+        elif factor == 1:
+            total = builder.fadd(total, value)
+        elif factor == -1:
+            total = builder.fsub(total, value)
+        else:
+            total = emit_fma(builder, value, constant(factor), total)
+    return total
+
+
+def emit_product(builder: Any, matrix: Matrix, values: list[Any]) -> list[Any]:
+    """A matrix times a column of vectors."""
+    for factor in reversed(factors(matrix)):
+        values = [emit_combination(builder, row, values) for row in factor.tolist()]
+    return values
+
+
+def emit_both_ways(builder: Any, matrix: Matrix, tile: list[list[Any]]) -> list[list[Any]]:
+    """``matrix @ tile @ matrix.T`` of a tile of vectors."""
+    columns = [emit_product(builder, matrix, list(column)) for column in zip(*tile, strict=True)]
+    return [emit_product(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
+
+
+def load_all(at: Emitter, count: int, X: Any, x0: Any, step: Any) -> list[Any]:
+    """Vectors that are ``step`` floats apart."""
+    return [emit_load(at.builder, at.pointer(X, at.offset(x0, i, step))) for i in range(count)]
+
+
+def store_all(at: Emitter, values: list[Any], Y: Any, y0: Any, step: Any) -> None:
+    """Store vectors ``step`` floats apart."""
+    for i, value in enumerate(values):
+        emit_store(at.builder, value, at.pointer(Y, at.offset(y0, i, step)))

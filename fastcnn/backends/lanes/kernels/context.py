@@ -1,0 +1,120 @@
+"""What kernels get besides their row: the fields of a context, and the entry's numbers.
+
+A kernel is a function whose parameters are named here: it gets what it names. ``r`` is its row.
+A context is an array of int64: of each field its number, or an array's address and length. Each
+thread has its own, in which it counts steps.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels.layout import WIDTH
+from fastcnn.codegen.declarations import parameter_names
+from fastcnn.codegen.entry import ContextEntry, words
+
+#: Kinds of the fields. Of a program: A arena, T tables, P parameters, G their gradient, S1 and S2
+#: what the optimiser keeps of each parameter.
+KINDS = {
+    "A": "float32[:]",
+    "T": "int32[:]",
+    "P": "float32[:]",
+    "G": "float32[:]",
+    "S1": "float32[:]",
+    "S2": "float32[:]",
+    "settings": "float64[:]",
+    "bytes_": "uint8[:]",
+    "floats": "float32[:]",
+    "order": "int64[:]",
+    "labels": "int64[:]",
+    "targets": "float32[:]",
+    "weights": "float64[:]",
+    "outputs": "float32[:]",
+    "losses": "float64[:]",
+    "hits": "int64[:]",
+    "squares": "float64[:]",
+    # Of each unit of the update its first and last + 1 parameter.
+    "spans": "int64[:]",
+    "seed": "int64",
+    "first_sample": "int64",
+    # Of a step, set by the dispatcher.
+    "step": "int64",
+    "start": "int64",
+    "count": "int64",
+    "mean_weight": "float64",
+    "scale": "float64",
+    "rate": "float64",
+}
+
+
+def _places() -> dict[str, tuple[int, str]]:
+    places, place = {}, 0
+    for name, kind in KINDS.items():
+        places[name] = (place, kind)
+        place += words(kind)
+    return places
+
+
+#: Place and kind of each field.
+FIELDS = _places()
+SIZE = sum(words(kind) for kind in KINDS.values())
+STEP, START, COUNT = (FIELDS[name][0] for name in ("step", "start", "count"))
+MEAN_WEIGHT, SCALE, RATE = (FIELDS[name][0] for name in ("mean_weight", "scale", "rate"))
+
+#: The entry's arguments after context and row. A kernel does the ``part``-th of ``parts`` shares
+#: of ``blocks`` blocks from ``block`` on; of an optimiser, a block is a unit of parameters.
+NUMBERS = ("block", "blocks", "slot", "worker", "part", "parts")
+
+
+def kernel_entry(symbol: str, function: Any, fixed: Mapping[str, Any]) -> ContextEntry:
+    """The entry of a kernel, by the names of its parameters.
+
+    Raises
+    ------
+    ValueError
+        If it names what the engine does not have.
+    """
+    names = parameter_names(function)
+    kinds = []
+    for name in names:
+        if name == "r":
+            kinds.append("int64[:]")
+        elif name in fixed:
+            kinds.append("bool" if isinstance(fixed[name], bool) else "int64")
+        elif name in NUMBERS:
+            kinds.append("int64")
+        elif name in KINDS:
+            kinds.append(KINDS[name])
+        else:
+            known = ", ".join(("r", *NUMBERS, *KINDS))
+            raise ValueError(f"kernel {symbol}: parameter {name} must be one of {known}")
+    return ContextEntry(
+        symbol, kinds, 2 + len(NUMBERS), names=names, fields=FIELDS, numbers=NUMBERS,
+        row=("r", WIDTH), fixed=dict(fixed),
+    )  # fmt: skip
+
+
+def make_contexts(threads: int, values: Mapping[str, Any]) -> np.ndarray:
+    """A context for each thread, shape (threads, SIZE); arrays must outlive it."""
+    context = np.zeros(SIZE, np.int64)
+    for name, value in values.items():
+        place, kind = FIELDS[name]
+        if ":" in kind:
+            context[place : place + 2] = value.ctypes.data, value.size
+        else:
+            context[place] = value
+    return np.repeat(context[None], threads, axis=0)
+
+
+def check_arrays(values: Mapping[str, Any]) -> None:
+    """Refuse arrays of other types than the kernels read.
+
+    Raises
+    ------
+    TypeError
+    """
+    for name, value in values.items():
+        kind = KINDS[name].partition("[")
+        if kind[1] and (value.dtype != kind[0] or not value.flags.c_contiguous):
+            raise TypeError(f"{name} must be a contiguous array of {kind[0]}, got {value.dtype}")

@@ -1,0 +1,85 @@
+"""What a program row costs, counted from its own columns and tables.
+
+FLOPs are those of the samples, without idle lanes and without the overshoot of register tiles; a
+multiply-add is two, also with a zero around a map, an element of a function such as the sigmoid
+one. Bytes are the distinct ones that a row must touch: each block's activations, and parameters
+once for a batch. What is read again from a cache or a register is not counted again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.codegen.simd import LANES
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one row for one batch.
+
+    Attributes
+    ----------
+    flops : int
+        Floating-point operations.
+    read, written : int
+        Bytes.
+    """
+
+    flops: int = 0
+    read: int = 0
+    written: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written."""
+        return self.read + self.written
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.flops + other.flops, self.read + other.read, self.written + other.written)
+
+
+class Row:
+    """A program row with the tables that it refers to."""
+
+    def __init__(
+        self, values: np.ndarray, tables: np.ndarray, batch: int, threads: int = 1
+    ) -> None:
+        self._values = values
+        self._tables = tables
+        self.batch = batch
+        self.blocks = -(-batch // LANES)
+        #: Blocks that a thread has in hand.
+        self.own_blocks = max(1, self.blocks // threads)
+
+    def __getitem__(self, column: int) -> int:
+        return int(self._values[column])
+
+    @property
+    def elements(self) -> int:
+        """Channels by positions, over all groups."""
+        return max(1, self[L.GROUPS]) * self[L.CHANNELS] * self[L.POSITIONS]
+
+    def table(self, column: int, count: int) -> np.ndarray:
+        """The first entries of the table that a column places."""
+        return self._tables[self[column] : self[column] + count]
+
+    def cost(
+        self,
+        flops: int,
+        read: int,
+        written: int,
+        *,
+        partial: int = 0,
+        parameters_read: int = 0,
+        parameters_written: int = 0,
+    ) -> Cost:
+        """The cost of a batch from FLOPs a sample, vectors and partial sums a block."""
+        vectors = FLOAT_BYTES * LANES * self.blocks
+        return Cost(
+            flops * self.batch,
+            vectors * read + FLOAT_BYTES * parameters_read,
+            vectors * written + FLOAT_BYTES * (partial * self.blocks + parameters_written),
+        )

@@ -1,0 +1,171 @@
+"""Kernels that work element by element, each for one block of 16 samples.
+
+A kernel does the ``part``-th of ``parts`` equal shares of the elements. A is the arena, T the
+tables, r the program row.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    KEY,
+    M_BLOCK,
+    M_CHANNEL,
+    M_SLOT,
+    M_TABLE,
+    MODE,
+    POSITIONS,
+    RELU,
+    SCALE,
+    THRESHOLD,
+    X_BLOCK,
+    X_CHANNEL,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    M,
+    X,
+    Y,
+)
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+
+
+@linked
+def following(T, table, positions):
+    """Positions of a table that follow each other in memory: those of a row, or all."""
+    first = T[table]
+    if T[table + positions - 1] - first == (positions - 1) * LANES:
+        return positions
+    count = 1
+    while T[table + count] - first == count * LANES:
+        count += 1
+    return count
+
+
+@linked
+def run_length(T, r, third):
+    """Elements that follow each other in X and Y, and with ``third`` in M: a row's, or more.
+
+    Runs begin at multiples of their length.
+    """
+    positions = r[POSITIONS]
+    size = positions * LANES
+    length = min(following(T, r[X_TABLE], positions), following(T, r[Y_TABLE], positions))
+    joined = r[X_CHANNEL] == size and r[Y_CHANNEL] == size
+    if third:
+        length = min(length, following(T, r[M_TABLE], positions))
+        joined = joined and r[M_CHANNEL] == size
+    return length * r[CHANNELS] if joined and length == positions else length
+
+
+@linked
+def copy(A, T, r, block, slot, part, parts):
+    """Y = X."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    positions, run = r[POSITIONS], run_length(T, r, False)
+    e, last = share(r[CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        for i in range(0, count * LANES, LANES):
+            simd.store(A, y + i, simd.load(A, x + i))
+        e, p, count = e + count, p + count, run
+        if p == positions:
+            c, p = c + 1, 0
+
+
+@linked
+def addition(A, T, r, block, slot, part, parts):
+    """Y = X + M, then rectified with RELU."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    positions, relu, run = r[POSITIONS], r[RELU], run_length(T, r, True)
+    e, last = share(r[CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
+        for i in range(0, count * LANES, LANES):
+            value = simd.add(simd.load(A, x + i), simd.load(A, m + i))
+            if relu:
+                value = simd.relu(value)
+            simd.store(A, y + i, value)
+        e, p, count = e + count, p + count, run
+        if p == positions:
+            c, p = c + 1, 0
+
+
+@linked
+def splitmix64(value):
+    """See counter_random.py."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@linked
+def dropout_key(seed, step, node):
+    """See counter_random.py."""
+    key = splitmix64(np.uint64(seed))
+    key = splitmix64(key ^ np.uint64(step))
+    return np.int64(splitmix64(key ^ np.uint64(node)))
+
+
+@linked
+def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
+    """Zero elements whose hash is below the threshold, scale the rest; forward and backward.
+
+    With MODE 1, all elements of a channel share one hash.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    positions, channelwise = r[POSITIONS], r[MODE] == 1
+    key = dropout_key(seed, step, r[KEY])
+    run = run_length(T, r, False)
+    run = min(run, positions) if channelwise else run
+    hashes = r[CHANNELS] if channelwise else r[CHANNELS] * positions
+    counter = (first_sample + block * LANES) * hashes
+    one, scale, threshold = simd.splat(np.float32(1)), simd.splat(A[r[SCALE]]), r[THRESHOLD]
+    e, last = share(r[CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        if channelwise:
+            kept = simd.keep_random(counter + c, hashes, key, threshold, one)
+            for i in range(0, count * LANES, LANES):
+                value = simd.mul(simd.load(A, x + i), scale)
+                simd.store(A, y + i, simd.keep_positive(kept, value))
+        else:
+            for i in range(count):
+                value = simd.mul(simd.load(A, x + i * LANES), scale)
+                value = simd.keep_random(counter + e + i, hashes, key, threshold, value)
+                simd.store(A, y + i * LANES, value)
+        e, p, count = e + count, p + count, run
+        if p == positions:
+            c, p = c + 1, 0
+
+
+register(
+    {
+        L.K_COPY: Kernel(copy, "copy", per_element(0, 1, 1), map_sizes),
+        L.K_DROPOUT: Kernel(dropout, "dropout", per_element(1, 1, 1), map_sizes),
+        L.K_ADD: Kernel(addition, "add", per_element(1, 2, 1), map_sizes),
+    }
+)

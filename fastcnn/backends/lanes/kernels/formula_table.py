@@ -1,0 +1,89 @@
+"""The kernels of element-wise operations: a line in the table of kernels for each in use."""
+
+import threading
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.formulas import (
+    gradient_kernel,
+    gradient_kernel_of_channels,
+    parameter_gradient_kernel,
+    value_kernel,
+    value_kernel_of_channels,
+)
+from fastcnn.backends.lanes.kernels.record import KERNELS, Kernel, map_sizes, per_element
+from fastcnn.codegen import linked
+from fastcnn.codegen.identity import function_digest, is_own
+from fastcnn.operations import Elementwise, Formula, Number
+
+#: The formula and what of it, to the kernel's number.
+_numbers: dict[tuple[Formula, str], int] = {}
+_MAKERS = {
+    ("value", False): value_kernel,
+    ("value", True): value_kernel_of_channels,
+    ("gradient", False): gradient_kernel,
+    ("gradient", True): gradient_kernel_of_channels,
+    ("parameter", True): parameter_gradient_kernel,
+}
+_COSTS = {
+    "value": per_element(1, 1, 1),
+    "gradient": per_element(1, 2, 1),
+    "parameter": per_element(2, 2, 0, 1),
+}
+_SHOWN = {"value": "", "gradient": " gradient", "parameter": " parameter gradient"}
+_lock = threading.Lock()
+#: The module by which another process gets a kernel's source.
+TABLE = "fastcnn.backends.lanes.kernel_table"
+
+
+def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str) -> int:
+    """The number of a kernel that computes an element-wise operation.
+
+    Parameters
+    ----------
+    record : Elementwise
+    arguments : mapping
+        Of the operation; they may choose the formula.
+    what : {"value", "gradient", "parameter"}
+        The output, the input's gradient, or a block's share of the parameter's gradient.
+    """
+    formula, _ = record.formula_of(arguments)
+    with _lock:
+        if (formula, what) not in _numbers:
+            number = L.FIRST_FORMULA + len(_numbers)
+            KERNELS[number] = _kernel(record, formula, arguments, what)
+            _numbers[formula, what] = number
+    return _numbers[formula, what]
+
+
+def _kernel(
+    record: Elementwise, formula: Formula, arguments: Mapping[str, Any], what: str
+) -> Kernel:
+    function: Any = {
+        "value": formula.value,
+        "gradient": formula.gradient_from_output or formula.gradient,
+        "parameter": next(iter(formula.parameter_gradients), None),
+    }[what]
+    numbers = sum(isinstance(argument, Number) for argument in record.arguments)
+    called = linked(function) if isinstance(function, FunctionType) else function
+    variant = "".join(f"_{value}" for value in arguments.values() if isinstance(value, str))
+    symbol, origin = f"{record.name}{variant}_{what}", None
+    if is_own(function):
+        origin = (
+            "fastcnn.backends.lanes.kernel_table",
+            "formula_source",
+            [record.name, dict(arguments), what],
+        )
+    else:  # which another function of the same name may replace
+        symbol += f"_{function_digest(function)[:12]}"
+    return Kernel(
+        _MAKERS[what, bool(record.parameters)](called, numbers),
+        record.name + _SHOWN[what],
+        _COSTS[what],
+        map_sizes,
+        symbol=symbol,
+        origin=origin,
+        formula=(what, bool(record.parameters), numbers),
+    )

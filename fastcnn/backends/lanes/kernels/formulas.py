@@ -1,0 +1,210 @@
+"""Kernels of element-wise operations, each for one block of 16 samples.
+
+A kernel is made of a formula: it loops over vectors that follow each other in memory and calls it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.elements import run_length
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    M_BLOCK,
+    M_CHANNEL,
+    M_SLOT,
+    M_TABLE,
+    MODE,
+    POSITIONS,
+    SCALE,
+    X_BLOCK,
+    X_CHANNEL,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    M,
+    W,
+    X,
+    Y,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+#: Numbers that a formula may take after its values and a parameter.
+MOST_NUMBERS = 3
+
+
+def reader_of(count: int) -> Any:
+    """A function that reads ``count`` numbers into a tuple, from the constants at a place."""
+    if count == 0:
+
+        @linked
+        def read(A, at):
+            return ()
+
+    elif count == 1:
+
+        @linked
+        def read(A, at):
+            return (A[at],)
+
+    elif count == 2:
+
+        @linked
+        def read(A, at):
+            return A[at], A[at + 1]
+
+    else:
+
+        @linked
+        def read(A, at):
+            return A[at], A[at + 1], A[at + 2]
+
+    return read
+
+
+def value_kernel(value: Any, count: int) -> Any:
+    """Y is the formula's value at X; its numbers stand at SCALE."""
+    read = reader_of(count)
+
+    @linked
+    def elements(A, T, r, block, slot, part, parts):
+        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+        numbers = read(A, r[SCALE])
+        positions, run = r[POSITIONS], run_length(T, r, False)
+        e, last = share(r[CHANNELS] * positions, part, parts)
+        c, p, count = e // positions, e % positions, run - e % run
+        while e < last:
+            count = min(count, last - e)
+            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+            for i in range(0, count * LANES, LANES):
+                simd.store(A, y + i, value(simd.load(A, x + i), *numbers))
+            e, p, count = e + count, p + count, run
+            if p == positions:
+                c, p = c + 1, 0
+
+    return elements
+
+
+def gradient_kernel(gradient: Any, count: int) -> Any:
+    """X is the input's gradient, Y the output's, M what the formula's gradient reads."""
+    read = reader_of(count)
+
+    @linked
+    def elements(A, T, r, block, slot, part, parts):
+        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+        numbers = read(A, r[SCALE])
+        positions, run = r[POSITIONS], run_length(T, r, True)
+        e, last = share(r[CHANNELS] * positions, part, parts)
+        c, p, count = e // positions, e % positions, run - e % run
+        while e < last:
+            count = min(count, last - e)
+            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+            m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
+            for i in range(0, count * LANES, LANES):
+                made = gradient(simd.load(A, y + i), simd.load(A, m + i), *numbers)
+                simd.store(A, x + i, made)
+            e, p, count = e + count, p + count, run
+            if p == positions:
+                c, p = c + 1, 0
+
+    return elements
+
+
+def value_kernel_of_channels(value: Any, count: int) -> Any:
+    """With a parameter at W: one value a channel with MODE 1, one for all with MODE 0."""
+    read = reader_of(count)
+
+    @linked
+    def channels(A, T, P, r, block, slot, part, parts):
+        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+        numbers = read(A, r[SCALE])
+        positions = r[POSITIONS]
+        run = min(run_length(T, r, False), positions)
+        e, last = share(r[CHANNELS] * positions, part, parts)
+        c, p, count = e // positions, e % positions, run - e % run
+        while e < last:
+            count = min(count, last - e)
+            parameter = simd.splat(P[r[W] + c * r[MODE]])
+            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+            for i in range(0, count * LANES, LANES):
+                simd.store(A, y + i, value(simd.load(A, x + i), parameter, *numbers))
+            e, p, count = e + count, p + count, run
+            if p == positions:
+                c, p = c + 1, 0
+
+    return channels
+
+
+def gradient_kernel_of_channels(gradient: Any, count: int) -> Any:
+    """The same of the input's gradient."""
+    read = reader_of(count)
+
+    @linked
+    def channels(A, T, P, r, block, slot, part, parts):
+        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+        numbers = read(A, r[SCALE])
+        positions = r[POSITIONS]
+        run = min(run_length(T, r, True), positions)
+        e, last = share(r[CHANNELS] * positions, part, parts)
+        c, p, count = e // positions, e % positions, run - e % run
+        while e < last:
+            count = min(count, last - e)
+            parameter = simd.splat(P[r[W] + c * r[MODE]])
+            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+            m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
+            for i in range(0, count * LANES, LANES):
+                made = gradient(simd.load(A, y + i), simd.load(A, m + i), parameter, *numbers)
+                simd.store(A, x + i, made)
+            e, p, count = e + count, p + count, run
+            if p == positions:
+                c, p = c + 1, 0
+
+    return channels
+
+
+def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
+    """One block's sums of each element's share, for each channel or with MODE 0 for all of them."""
+    read = reader_of(count)
+
+    @linked
+    def sums(A, T, P, r, block, slot, part, parts):
+        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+        out = r[EXTRA] + block * r[EXTRA_BLOCK]
+        numbers = read(A, r[SCALE])
+        first, last = share(r[CHANNELS], part, parts)
+        if r[MODE] == 0:
+            first, last = 0, 0 if part else r[CHANNELS]
+        whole = 0.0
+        for c in range(first, last):
+            parameter = simd.splat(P[r[W] + c * r[MODE]])
+            total = simd.splat(np.float32(0))
+            for p in range(r[POSITIONS]):
+                y = simd.load(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p])
+                m = simd.load(A, m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p])
+                total = simd.add(total, gradient(y, m, parameter, *numbers))
+            if r[MODE] == 1:
+                A[out + c] = simd.lane_sum(total)
+            else:
+                whole += np.float64(simd.lane_sum(total))
+        if r[MODE] == 0 and part == 0:
+            A[out] = np.float32(whole)
+
+    return sums

@@ -1,0 +1,72 @@
+"""Into lanes: rows of an array, one for each sample, become buffers of 16 samples."""
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import IN, OUT, SCALE, X_TABLE, Y_BLOCK, Y_SLOT, Y
+from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import pack_tile
+
+LANES = simd.LANES
+
+
+@linked
+def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
+    """Normalise one block's samples and pack them into lanes; idle lanes are zero."""
+    pixels, channels, table = r[IN], r[OUT], r[X_TABLE]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    sample = start + block * LANES
+    valid = min(LANES, count - block * LANES)
+    size = pixels // channels
+    strips = (size + LANES - 1) // LANES
+    first, last = share(channels * strips, part, parts)
+    for unit in range(first, last):
+        channel, strip = unit // strips, unit % strips
+        scale, shift = r[SCALE] + channel, r[SCALE] + channels + channel
+        i = channel * size + strip * LANES
+        end = min(i + LANES, (channel + 1) * size)
+        if end - i == LANES:
+            pack_tile(
+                samples, order, sample, valid, pixels, i, A, scale, shift, T, table + i, A, y0
+            )
+            continue
+        for lane in range(LANES):
+            base = order[sample + min(lane, valid - 1)] * pixels
+            for k in range(i, end):
+                value = np.float32(0)
+                if lane < valid:
+                    value = np.float32(samples[base + k]) * A[scale] + A[shift]
+                A[y0 + T[table + k] + lane] = value
+
+
+@linked
+def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part, parts):
+    """Pack one block of the input, of bytes where there are some, else of floats."""
+    if bytes_.size > 0:
+        pack_block(A, T, r, block, slot, count, order, start, bytes_, part, parts)
+    else:
+        pack_block(A, T, r, block, slot, count, order, start, floats, part, parts)
+
+
+@linked
+def gather_gradient(A, T, r, block, slot, count, order, start, targets, part, parts):
+    """Pack one block of the output's gradient, which stands where targets do."""
+    pack_block(A, T, r, block, slot, count, order, start, targets, part, parts)
+
+
+def _input(r: Row) -> Cost:
+    pixels = r[L.IN]
+    return Cost(2 * pixels * r.batch, pixels * r.batch, FLOAT_BYTES * LANES * pixels * r.blocks)
+
+
+register(
+    {
+        L.K_INPUT: Kernel(gather_input, "gather input", _input, sizes_of(L.IN)),
+        L.K_OUTPUT_GRADIENT: Kernel(
+            gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
+        ),
+    }
+)

@@ -1,0 +1,265 @@
+"""Kernels of fully connected layers and gradient sums, over some blocks or the whole batch.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, P the parameters, G their gradient, r the program row.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    EXTRA,
+    EXTRA_BLOCK,
+    IN,
+    M_SLOT,
+    MASKED,
+    MODE,
+    OUT,
+    RELU,
+    X_BLOCK,
+    Y_BLOCK,
+    M,
+    W,
+    X,
+    Y,
+)
+from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
+from fastcnn.backends.lanes.kernels.record import (
+    Kernel,
+    clipped,
+    matrix_sizes,
+    per_number,
+    register,
+    sizes_of,
+)
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.target import blocking
+from fastcnn.codegen.transpose_tiles import transpose_tile
+
+LANES = simd.LANES
+
+
+@linked
+def linear(A, P, r, block, blocks, part, parts, backward):
+    """Fully connected layer over some blocks: forward, or the gradient of its input.
+
+    IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
+    A unit is 16 outputs: with few blocks they fill the registers.
+    """
+    inner, outer = r[IN], r[OUT]
+    wout, win = (1, outer) if backward else (inner, 1)
+    biased = not backward and r[BIAS] >= 0
+    x_block, y_block, relu, masked = r[X_BLOCK], r[Y_BLOCK], r[RELU], r[MODE] == MASKED
+    x0, y0 = r[X] + block * x_block, r[Y] + block * y_block
+    first, last = share((outer + 15) // 16, part, parts)
+    for unit in range(first, last):
+        end = min(unit * 16 + 16, outer)
+        b = 0
+        while b < blocks:
+            left = blocks - b
+            done = 4 if left >= 4 else 1
+            o = unit * 16
+            if left in (2, 3) and end - o == 16:
+                done = 2
+            x = x0 + b * x_block
+            while o < end:
+                w, y = r[W] + o * wout, y0 + b * y_block + o * LANES
+                bias = r[BIAS] + o if biased else -1
+                if done == 4 and end - o >= 4:
+                    linear_tile(
+                        4, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
+                        masked,
+                    )  # fmt: skip
+                    o += 4
+                elif done == 4:
+                    linear_tile(
+                        1, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
+                        masked,
+                    )  # fmt: skip
+                    o += 1
+                elif done == 2:
+                    linear_tile(
+                        8, 2, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
+                        masked,
+                    )  # fmt: skip
+                    o += 8
+                elif end - o == 16:
+                    linear_tile(
+                        16, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
+                        masked,
+                    )  # fmt: skip
+                    o += 16
+                elif end - o >= 4:
+                    linear_tile(
+                        4, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
+                        masked,
+                    )  # fmt: skip
+                    o += 4
+                else:
+                    linear_tile(
+                        1, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
+                        masked,
+                    )  # fmt: skip
+                    o += 1
+            b += done
+
+
+@linked
+def transpose(A, r, block, blocks, part, parts):
+    """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart."""
+    columns = (r[IN] + LANES - 1) // LANES
+    first, last = share(blocks * columns, part, parts)
+    for unit in range(first, last):
+        b, i = block + unit // columns, unit % columns
+        x = r[X] + b * r[X_BLOCK] + i * LANES * LANES
+        transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i * LANES, r[OUT])
+
+
+@linked
+def outer(A, P, G, r, blocks, worker, part, parts):
+    """Weight gradient of a fully connected layer, IN inputs by OUT outputs, into G.
+
+    X has rows of inputs (EXTRA floats apart), Y the output's gradient in lanes, M scratch.
+    """
+    inputs, outputs = r[IN], r[OUT]
+    strips = (inputs + 63) // 64
+    tiles = outputs // 4 + outputs % 4
+    samples = blocks * LANES
+    first, last = share(tiles * strips, part, parts)
+    spare = r[M] + worker * r[M_SLOT]
+    # A strip of inputs stays in the first-level cache for all outputs.
+    for strip in range(strips):
+        i = strip * 64
+        begin, end = (first - strip + strips - 1) // strips, (last - strip + strips - 1) // strips
+        for tile in range(begin, end):
+            o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
+            count = 4 if tile < outputs // 4 else 1
+            d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
+            # The update will write there what other cores have read.
+            for row in range(count if parts > 1 else 0):
+                for k in range(g + row * inputs, g + row * inputs + 64, LANES):
+                    simd.prefetch_write(P, k)
+            if i + 64 > inputs:
+                narrow_outer(A, G, r, samples, d, x, g, min(64, inputs - i), count, spare)
+            elif count == 4:
+                outer_tile(4, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+            else:
+                outer_tile(1, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+
+
+@linked
+def narrow_outer(A, G, r, samples, d, x, g, width, count, spare):
+    """The same for the last inputs, fewer than a tile's, of COUNT outputs."""
+    for k in range(0, width, LANES):
+        if count == 4:
+            outer_tile(4, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
+        else:
+            outer_tile(1, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
+        for row in range(count):
+            for j in range(min(LANES, width - k)):
+                G[g + row * r[IN] + k + j] = A[spare + row * LANES + j]
+
+
+@linked
+def linear_bias_gradient(A, G, r, blocks, part, parts):
+    """Sum the output's gradient over all samples, in block order."""
+    first, last = share(r[OUT], part, parts)
+    for o in range(first, last):
+        total = simd.splat(np.float32(0))
+        for b in range(blocks):
+            total = simd.add(total, simd.load(A, r[Y] + b * r[Y_BLOCK] + o * LANES))
+        G[r[BIAS] + o] = simd.lane_sum(total)
+
+
+@linked
+def sum_places(G, r, part, parts):
+    """Add a parameter's gradient of another place in the network, EXTRA on, to that of its own."""
+    first, last = share(r[OUT], part, parts)
+    for i in range(first, last):
+        G[r[W] + i] += G[r[EXTRA] + i]
+
+
+@linked
+def reduce_partials(A, G, r, blocks, part, parts):
+    """Add the blocks' partial gradients in block order into G."""
+    first, last = share(r[OUT], part, parts)
+    for i in range(first, last):
+        G[r[W] + i] = A[r[EXTRA] + i]
+    for b in range(1, blocks):
+        source = r[EXTRA] + b * r[EXTRA_BLOCK]
+        for i in range(first, last):
+            G[r[W] + i] += A[source + i]
+
+
+def _linear(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    read = r[L.IN] + (r[L.OUT] if r[L.MODE] == L.MASKED else 0)
+    return r.cost(2 * weights, read, r[L.OUT], parameters_read=weights)
+
+
+def _outer(r: Row) -> Cost:
+    weights = r[L.IN] * r[L.OUT]
+    return r.cost(2 * weights, r[L.IN] + r[L.OUT], 0, parameters_written=weights)
+
+
+def _reduce(r: Row) -> Cost:
+    size = r[L.OUT]
+    return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
+
+
+def _linear_tile(r: Row) -> str:
+    if r.own_blocks >= 4:
+        tile = (4 if r[L.OUT] >= 4 else 1, 4)
+    elif r.own_blocks >= 2 and r[L.OUT] >= 16:
+        tile = (8, 2)
+    else:
+        tile = (16 if r[L.OUT] >= 16 else 4 if r[L.OUT] >= 4 else 1, 1)
+    return clipped(tile, blocking().products)
+
+
+def _outer_tile(r: Row) -> str:
+    return clipped((4 if r[L.OUT] >= 4 else 1, 4), blocking().products)
+
+
+def _sum_places(r: Row) -> Cost:
+    return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
+
+
+register(
+    {
+        L.K_LINEAR: Kernel(
+            linear,
+            "linear",
+            _linear,
+            matrix_sizes,
+            _linear_tile,
+            fixed={"backward": False},
+            many=True,
+        ),
+        L.K_LINEAR_BACKWARD: Kernel(
+            linear,
+            "linear transposed",
+            _linear,
+            matrix_sizes,
+            _linear_tile,
+            fixed={"backward": True},
+            many=True,
+        ),
+        L.K_TRANSPOSE: Kernel(
+            transpose, "transpose", per_number(0, 1, 1), sizes_of(L.IN), many=True
+        ),
+        L.K_OUTER: Kernel(outer, "outer product", _outer, matrix_sizes, _outer_tile),
+        L.K_LINEAR_BIAS_GRADIENT: Kernel(
+            linear_bias_gradient,
+            "bias gradient",
+            lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
+            sizes_of(L.OUT),
+        ),
+        L.K_SUM_PLACES: Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT)),
+        L.K_REDUCE: Kernel(reduce_partials, "sum over blocks", _reduce, sizes_of(L.OUT)),
+    }
+)

@@ -1,0 +1,114 @@
+"""Register tiles of fully connected layers: OB outputs, NB blocks of 16 samples, IB inputs."""
+
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
+    LANES,
+    constant,
+    emit_fma,
+    emit_load,
+    emit_splat,
+    emit_store,
+)
+from fastcnn.codegen.target import blocking, split
+
+
+@tile(2)
+def linear_tile(
+    at: Emitter, OB: int, NB: int, X: Any, x0: Any, xblock: Any, K: Any,
+    W: Any, w0: Any, wout: Any, win: Any, B: Any, b0: Any,
+    Y: Any, y0: Any, yblock: Any, relu: Any, masked: Any,
+) -> None:  # fmt: skip
+    """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
+
+    The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input
+    gradient differ in these two strides.
+    """
+    for o, n, rows, columns in split(OB, NB, blocking().products):
+        _multiply(
+            at, rows, columns, X, at.offset(x0, n, xblock), xblock, K,
+            W, at.offset(w0, o, wout), wout, win, B, at.optional(b0, o),
+            Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock, relu, masked,
+        )  # fmt: skip
+
+
+def _multiply(
+    at: Emitter, OB: int, NB: int, X: Any, x0: Any, xblock: Any, K: Any,
+    W: Any, w0: Any, wout: Any, win: Any, B: Any, b0: Any,
+    Y: Any, y0: Any, yblock: Any, relu: Any, masked: Any,
+) -> None:  # fmt: skip
+    builder = at.builder
+    rows = [at.pointer(X, at.offset(x0, n, xblock)) for n in range(NB)]
+    weights = [at.pointer(W, at.offset(w0, o, wout)) for o in range(OB)]
+    initial = [vector for vector in at.bias(B, b0, OB) for _ in range(NB)]
+
+    def step(k: Any, state: list[Any]) -> list[Any]:
+        along = builder.mul(k, at.index(LANES))
+        x = [emit_load(builder, at.pointer(row, along)) for row in rows]
+        inside = builder.mul(k, win)
+        updated = list(state)
+        for o in range(OB):
+            weight = emit_splat(builder, builder.load(at.pointer(weights[o], inside)))
+            for n in range(NB):
+                updated[o * NB + n] = emit_fma(builder, x[n], weight, state[o * NB + n])
+        return updated
+
+    flat = at.loop(at.index(0), K, initial, step)
+    places = [
+        (flat[o * NB + n], at.offset(at.offset(at.index(0), n, yblock), o, LANES))
+        for o in range(OB)
+        for n in range(NB)
+    ]
+    emit_outputs(at, places, Y, y0, relu, masked)
+
+
+@tile(2)
+def outer_tile(
+    at: Emitter, OB: int, IB: int, D: Any, d0: Any, dblock: Any, N: Any,
+    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any, more: Any,
+) -> None:  # fmt: skip
+    """Weight gradient of a fully connected layer: OB outputs by IB vectors of 16 inputs.
+
+    ``D`` is in lanes (block, output, 16); ``X`` has one row of inputs a sample, so that the sum
+    over samples needs no reduction across lanes. With ``more`` added to what ``G`` has.
+    """
+    for o, i, rows, columns in split(OB, IB, blocking().products):
+        _multiply_samples(
+            at, rows, columns, D, at.offset(d0, o, LANES), dblock, N, X, at.offset(x0, i, LANES),
+            xrow, G, at.offset(at.offset(g0, o, grow), i, LANES), grow, more,
+        )  # fmt: skip
+
+
+def _multiply_samples(
+    at: Emitter, OB: int, IB: int, D: Any, d0: Any, dblock: Any, N: Any,
+    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any, more: Any,
+) -> None:  # fmt: skip
+    builder = at.builder
+    adds = builder.icmp_signed("!=", more, at.index(0))
+    targets = [
+        at.pointer(G, at.offset(at.offset(g0, o, grow), i, LANES))
+        for o in range(OB) for i in range(IB)
+    ]  # fmt: skip
+    grads = [at.pointer(D, at.offset(d0, o, LANES)) for o in range(OB)]
+    inputs = at.pointer(X, x0)
+
+    def step(n: Any, state: list[Any]) -> list[Any]:
+        block = builder.ashr(n, at.index(4))
+        lane = builder.and_(n, at.index(LANES - 1))
+        along = builder.add(builder.mul(block, dblock), lane)
+        row = builder.mul(n, xrow)
+        x = [emit_load(builder, at.pointer(inputs, at.offset(row, i, LANES))) for i in range(IB)]
+        updated = list(state)
+        for o in range(OB):
+            grad = emit_splat(builder, builder.load(at.pointer(grads[o], along)))
+            for i in range(IB):
+                updated[o * IB + i] = emit_fma(builder, x[i], grad, state[o * IB + i])
+        return updated
+
+    flat = at.loop(at.index(0), N, [constant(0.0)] * (OB * IB), step)
+    # Sums of sums: a long one would lose digits.
+    for pointer, value in zip(targets, flat, strict=True):
+        before = builder.select(adds, emit_load(builder, pointer), constant(0.0))
+        emit_store(builder, builder.fadd(before, value), pointer)

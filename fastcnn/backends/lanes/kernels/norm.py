@@ -1,0 +1,252 @@
+"""Kernels of batch normalisation.
+
+Three passes: sums of each block of 16 samples, statistics over all blocks in their order, and the
+normalisation of each block; backward the same. Arrays of one value a channel: BATCH is where
+``scale, shift, mean, 1 / std`` and the three coefficients of the input's gradient stand; EXTRA,
+with a stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance.
+"""
+
+import math
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    BATCH,
+    BIAS,
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    FROZEN,
+    MODE,
+    OF_BATCH,
+    POSITIONS,
+    RELU,
+    RUNNING,
+    SCALE,
+    X_BLOCK,
+    X_CHANNEL,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    Z_BLOCK,
+    Z_CHANNEL,
+    Z_SLOT,
+    Z_TABLE,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.backends.lanes.kernels.record import (
+    Kernel,
+    map_sizes,
+    per_channel,
+    per_element,
+    register,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+
+
+@linked
+def sums(A, T, r, block, slot, count, part, parts):
+    """Mean of each channel over one block, and the squared deviations from it.
+
+    One pass over deviations from the first pixel's mean, which is near enough to the channel's for
+    nothing to cancel. Blocks are joined by their means and deviations (Chan, Golub and LeVeque,
+    "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    positions, xs = r[POSITIONS], T[r[X_TABLE] :]
+    first, last = share(r[CHANNELS], part, parts)
+    zero = simd.splat(np.float32(0))
+    valid = min(LANES, count - block * LANES)
+    size = np.float32(valid * positions)
+    for c in range(first, last):
+        x = x0 + c * r[X_CHANNEL]
+        near = simd.lane_sum(simd.first_lanes(valid, simd.load(A, x + xs[0]))) / np.float32(valid)
+        level = simd.splat(near)
+        a0, a1, b0, b1, p = zero, zero, zero, zero, 0
+        while p + 2 <= positions:
+            one = simd.sub(simd.load(A, x + xs[p]), level)
+            two = simd.sub(simd.load(A, x + xs[p + 1]), level)
+            a0, a1 = simd.add(a0, one), simd.add(a1, two)
+            b0, b1 = simd.fma(one, one, b0), simd.fma(two, two, b1)
+            p += 2
+        if p < positions:
+            one = simd.sub(simd.load(A, x + xs[p]), level)
+            a0, b0 = simd.add(a0, one), simd.fma(one, one, b0)
+        total = simd.lane_sum(simd.first_lanes(valid, simd.add(a0, a1)))
+        squares = simd.lane_sum(simd.first_lanes(valid, simd.add(b0, b1)))
+        A[out + c] = near + total / size
+        A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+
+
+@linked
+def statistics(A, P, r, blocks, count, part, parts):
+    """Scale and shift of each channel from the blocks' sums; updates the running statistics.
+
+    SCALE is where eps and the momentum stand.
+    """
+    channels, positions = r[CHANNELS], r[POSITIONS]
+    eps, momentum = np.float64(A[r[SCALE]]), np.float64(A[r[SCALE] + 1])
+    running, out = r[RUNNING], r[BATCH]
+    first, last = share(channels, part, parts)
+    for c in range(first, last):
+        if r[MODE] == FROZEN:
+            mean = np.float64(A[running + c])
+            variance = np.float64(A[running + channels + c])
+        else:
+            mean, squares, seen = 0.0, 0.0, 0.0
+            for block in range(blocks):
+                at = r[EXTRA] + block * r[EXTRA_BLOCK] + c
+                size = np.float64(min(LANES, count - block * LANES) * positions)
+                difference = np.float64(A[at]) - mean
+                seen += size
+                mean += difference * size / seen
+                squares += np.float64(A[at + channels])
+                squares += difference * difference * size * (seen - size) / seen
+            variance = squares / seen
+            if running >= 0:
+                unbiased = squares / max(seen - 1.0, 1.0)
+                old, at = np.float64(A[running + c]), running + channels + c
+                A[running + c] = np.float32(old + momentum * (mean - old))
+                old = np.float64(A[at])
+                A[at] = np.float32(old + momentum * (unbiased - old))
+        inverse = 1.0 / math.sqrt(variance + eps)
+        scale = inverse * P[r[W] + c] if r[W] >= 0 else inverse
+        shift = np.float64(P[r[BIAS] + c]) if r[BIAS] >= 0 else 0.0
+        A[out + c] = np.float32(scale)
+        A[out + channels + c] = np.float32(shift - mean * scale)
+        A[out + 2 * channels + c] = np.float32(mean)
+        A[out + 3 * channels + c] = np.float32(inverse)
+
+
+@linked
+def normalise(A, T, r, block, slot, part, parts):
+    """Y = scale * X + shift for each channel, then rectified with RELU."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    positions, relu = r[POSITIONS], r[RELU]
+    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    first, last = share(r[CHANNELS], part, parts)
+    for c in range(first, last):
+        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        scale = simd.splat(A[r[BATCH] + c])
+        shift = simd.splat(A[r[BATCH] + r[CHANNELS] + c])
+        for p in range(positions):
+            value = simd.fma(simd.load(A, x + xs[p]), scale, shift)
+            if relu:
+                value = simd.relu(value)
+            simd.store(A, y + ys[p], value)
+
+
+@linked
+def gradient_sums(A, T, r, block, slot, part, parts):
+    """Sums over one block of the gradient, and of the gradient times the normalised input.
+
+    X is the input, Y the output's gradient, which RELU masks where the output, computed anew, is
+    not positive. Idle lanes have no gradient.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
+    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    first, last = share(channels, part, parts)
+    zero = simd.splat(np.float32(0))
+    for c in range(first, last):
+        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        scale = simd.splat(A[r[BATCH] + c])
+        shift = simd.splat(A[r[BATCH] + channels + c])
+        mean = simd.splat(A[r[BATCH] + 2 * channels + c])
+        a, b = zero, zero
+        for p in range(positions):
+            grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
+            if relu:
+                grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
+            a = simd.add(a, grad)
+            b = simd.fma(grad, simd.sub(value, mean), b)
+        A[out + c] = simd.lane_sum(a)
+        A[out + channels + c] = simd.lane_sum(b) * A[r[BATCH] + 3 * channels + c]
+
+
+@linked
+def gradient_statistics(A, P, G, r, blocks, count, part, parts):
+    """Gradients of weight and bias, and the coefficients of the input's gradient."""
+    channels, out = r[CHANNELS], r[BATCH]
+    size = np.float64(count * r[POSITIONS])
+    first, last = share(channels, part, parts)
+    for c in range(first, last):
+        total, product = 0.0, 0.0
+        for block in range(blocks):
+            at = r[EXTRA] + block * r[EXTRA_BLOCK] + c
+            total += np.float64(A[at])
+            product += np.float64(A[at + channels])
+        if r[W] >= 0:
+            G[r[W] + c] = np.float32(product)
+        if r[BIAS] >= 0:
+            G[r[BIAS] + c] = np.float32(total)
+        scale, mean = np.float64(A[out + c]), np.float64(A[out + 2 * channels + c])
+        inverse = np.float64(A[out + 3 * channels + c])
+        slope, level = 0.0, 0.0
+        if r[MODE] == OF_BATCH:
+            slope = -scale * inverse * product / size
+            level = -scale * total / size - slope * mean
+        A[out + 4 * channels + c] = np.float32(slope)
+        A[out + 5 * channels + c] = np.float32(level)
+
+
+@linked
+def gradient(A, T, r, block, slot, count, part, parts):
+    """The input's gradient, Z = scale * Y + slope * X + level, zero in idle lanes."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
+    valid = min(LANES, count - block * LANES)
+    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
+    xs, ys, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :]
+    first, last = share(channels, part, parts)
+    for c in range(first, last):
+        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        z = z0 + c * r[Z_CHANNEL]
+        scale = simd.splat(A[r[BATCH] + c])
+        shift = simd.splat(A[r[BATCH] + channels + c])
+        slope = simd.splat(A[r[BATCH] + 4 * channels + c])
+        level = simd.splat(A[r[BATCH] + 5 * channels + c])
+        for p in range(positions):
+            grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
+            if relu:
+                grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
+            made = simd.fma(grad, scale, simd.fma(value, slope, level))
+            simd.store(A, z + zs[p], simd.first_lanes(valid, made))
+
+
+register(
+    {
+        L.K_NORM_SUMS: Kernel(sums, "normalisation sums", per_element(4, 1, 0, 2), map_sizes),
+        L.K_NORM_STATISTICS: Kernel(
+            statistics, "normalisation statistics", per_channel(2, 4), map_sizes
+        ),
+        L.K_NORM: Kernel(normalise, "normalise", per_element(2, 1, 1), map_sizes),
+        L.K_NORM_GRADIENT_SUMS: Kernel(
+            gradient_sums,
+            "normalisation gradient sums",
+            per_element(4, 2, 0, 2, mask=True),
+            map_sizes,
+        ),
+        L.K_NORM_GRADIENT_STATISTICS: Kernel(
+            gradient_statistics, "normalisation gradient statistics", per_channel(2, 4), map_sizes
+        ),
+        L.K_NORM_GRADIENT: Kernel(
+            gradient, "normalisation gradient", per_element(4, 2, 1, mask=True), map_sizes
+        ),
+    }
+)

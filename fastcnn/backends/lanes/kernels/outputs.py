@@ -1,0 +1,36 @@
+"""Out of lanes: a buffer of 16 samples becomes a row of an array for each of them."""
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import IN, X_BLOCK, X_TABLE, X
+from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import unpack_tile
+
+LANES = simd.LANES
+
+
+@linked
+def write_output(A, T, r, block, count, start, outputs, part, parts):
+    """Copy one block of X to a row of ``outputs`` for each sample."""
+    size, table = r[IN], r[X_TABLE]
+    x0 = r[X] + block * r[X_BLOCK]
+    valid = min(LANES, count - block * LANES)
+    y0 = (start + block * LANES) * size
+    if size >= LANES:
+        first, last = share((size + LANES - 1) // LANES, part, parts)
+        for unit in range(first, last):
+            # The last tile overlaps the one before it rather than be a short one.
+            i = min(unit * LANES, size - LANES)
+            unpack_tile(A, x0, T, table + i, valid, outputs, y0 + i, size)
+    elif part == 0:
+        for lane in range(valid):
+            for k in range(size):
+                outputs[y0 + lane * size + k] = A[x0 + T[table + k] + lane]
+
+
+register(
+    {
+        L.K_OUTPUT: Kernel(write_output, "output", per_number(0, 1, 1), sizes_of(L.IN)),
+    }
+)

@@ -1,0 +1,213 @@
+"""Kernels of pooling, each for one block of 16 samples.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, P the parameters, G their gradient, r the program row.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import Cost, Row
+from fastcnn.backends.lanes.kernels.division import NOUGHT, share
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    IN,
+    M_BLOCK,
+    M_SLOT,
+    POSITIONS,
+    SCALE,
+    TAP_TABLE,
+    TAPS,
+    X_BLOCK,
+    X_CHANNEL,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    M,
+    X,
+    Y,
+)
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+
+
+@linked
+def max_pool(A, T, r, block, slot, part, parts):
+    """Maximum over windows; M receives the winner's place in its window."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    size, windows = r[TAPS], T[r[TAP_TABLE] :]
+    positions, places = r[POSITIONS], T[r[Y_TABLE] :]
+    first, last = share(r[CHANNELS], part, parts)
+    for c in range(first, last):
+        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        for p in range(positions):
+            window = p * size
+            best = simd.load(A, x + windows[window])
+            winner = simd.splat(np.float32(0))
+            for k in range(1, size):
+                candidate = simd.load(A, x + windows[window + k])
+                place = simd.splat(np.float32(k))
+                winner = simd.choose_winner(candidate, best, place, winner)
+                best = simd.maximum(best, candidate)
+            at = places[p]
+            simd.store(A, y + at, best)
+            simd.store(A, m + at, winner)
+
+
+@linked
+def max_pool_backward(A, T, r, block, slot, part, parts):
+    """Send each window's gradient to its winner. X is the input's gradient, Y the output's."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    size, windows, inputs = r[TAPS], T[r[TAP_TABLE] :], r[IN]
+    positions, pixels, places = r[POSITIONS], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    first, last = share(r[CHANNELS], part, parts)
+    zero = simd.splat(np.float32(0))
+    for c in range(first, last):
+        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        for i in range(inputs):
+            simd.store(A, x + pixels[i], zero)
+        for p in range(positions):
+            at = places[p]
+            grad, winner = simd.load(A, y + at), simd.load(A, m + at)
+            for k in range(size):
+                target = x + windows[p * size + k]
+                mine = simd.keep_equal(winner, simd.splat(np.float32(k)), grad)
+                simd.store(A, target, simd.add(simd.load(A, target), mine))
+
+
+@linked
+def send_to_winners(A, y, m, places, first, last, x, targets):
+    """Gradients of some 2x2 windows to their winners, 4 meaning none; returns their sum.
+
+    ``targets`` has four pixels of X for each window.
+    """
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    two, three = simd.splat(np.float32(2)), simd.splat(np.float32(3))
+    total = zero
+    for p in range(first, last):
+        at = places[p]
+        grad, winner = simd.load(A, y + at), simd.load(A, m + at)
+        g0, g1 = simd.keep_equal(winner, zero, grad), simd.keep_equal(winner, one, grad)
+        g2, g3 = simd.keep_equal(winner, two, grad), simd.keep_equal(winner, three, grad)
+        simd.store(A, x + targets[4 * p], g0)
+        simd.store(A, x + targets[4 * p + 1], g1)
+        simd.store(A, x + targets[4 * p + 2], g2)
+        simd.store(A, x + targets[4 * p + 3], g3)
+        total = simd.add(total, simd.add(simd.add(g0, g1), simd.add(g2, g3)))
+    return total
+
+
+@linked
+def unpool(A, T, r, block, slot, part, parts):
+    """The same for 2x2 windows that tile the map and carry winner 4 for a closed rectifier.
+
+    The sums of what is sent, which are the bias gradient, go to EXTRA.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    sums = r[EXTRA] + block * r[EXTRA_BLOCK]
+    positions, targets, places = r[POSITIONS], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    first, last = share(r[CHANNELS], part, parts)
+    for c in range(first, last):
+        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        total = send_to_winners(A, y, m, places, NOUGHT, positions, x, targets)
+        A[sums + c] = simd.lane_sum(total)
+
+
+@linked
+def avg_pool(A, T, r, block, slot, part, parts, backward):
+    """Mean over windows, or its gradient spread over them.
+
+    TAP_TABLE has, for each window, its number of pixels inside and their offsets; SCALE is where
+    in the arena the reciprocal divisors stand.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    size = r[TAPS]
+    first, last = share(r[CHANNELS], part, parts)
+    zero = simd.splat(np.float32(0))
+    for c in range(first, last):
+        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        if backward:
+            for i in range(r[IN]):
+                simd.store(A, x + T[r[X_TABLE] + i], zero)
+        for p in range(r[POSITIONS]):
+            window = r[TAP_TABLE] + p * (size + 1)
+            at = y + T[r[Y_TABLE] + p]
+            scale = simd.splat(A[r[SCALE] + p])
+            if backward:
+                grad = simd.mul(simd.load(A, at), scale)
+                for k in range(1, T[window] + 1):
+                    target = x + T[window + k]
+                    simd.store(A, target, simd.add(simd.load(A, target), grad))
+            else:
+                total = zero
+                for k in range(1, T[window] + 1):
+                    total = simd.add(total, simd.load(A, x + T[window + k]))
+                simd.store(A, at, simd.mul(total, scale))
+
+
+def _windows(r: Row) -> int:
+    """Vectors of a channel that lie in some window of an average pooling."""
+    rows = r.table(L.TAP_TABLE, r[L.POSITIONS] * (r[L.TAPS] + 1)).reshape(-1, r[L.TAPS] + 1)
+    inside = np.arange(r[L.TAPS]) < rows[:, :1]
+    return len(np.unique(rows[:, 1:][inside]))
+
+
+def _max_pool(r: Row) -> Cost:
+    read = r[L.CHANNELS] * len(np.unique(r.table(L.TAP_TABLE, r[L.POSITIONS] * r[L.TAPS])))
+    return r.cost(r.elements * (r[L.TAPS] - 1), read, 2 * r.elements)
+
+
+def _max_pool_backward(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], 2 * r.elements, r[L.CHANNELS] * r[L.IN])
+
+
+def _avg_pool(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], r[L.CHANNELS] * _windows(r), r.elements)
+
+
+def _avg_pool_backward(r: Row) -> Cost:
+    return r.cost(r.elements * r[L.TAPS], r.elements, r[L.CHANNELS] * r[L.IN])
+
+
+def _unpool(r: Row) -> Cost:
+    return r.cost(4 * r.elements, 2 * r.elements, 4 * r.elements, partial=r[L.CHANNELS])
+
+
+def _window_sizes(r: Row) -> str:
+    return f"{map_sizes(r)}, {r[L.TAPS]} taps"
+
+
+register(
+    {
+        L.K_MAX_POOL: Kernel(max_pool, "max pool", _max_pool, _window_sizes),
+        L.K_MAX_POOL_BACKWARD: Kernel(
+            max_pool_backward, "max pool gradient", _max_pool_backward, _window_sizes
+        ),
+        L.K_AVG_POOL: Kernel(
+            avg_pool, "average pool", _avg_pool, _window_sizes, fixed={"backward": False}
+        ),
+        L.K_AVG_POOL_BACKWARD: Kernel(
+            avg_pool,
+            "average pool gradient",
+            _avg_pool_backward,
+            _window_sizes,
+            fixed={"backward": True},
+        ),
+        L.K_UNPOOL: Kernel(unpool, "unpool 2x2", _unpool, map_sizes),
+    }
+)

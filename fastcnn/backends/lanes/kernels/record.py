@@ -1,0 +1,115 @@
+"""A kernel's record: what else is known of it, and which kernels there are.
+
+Each file of kernels adds records of its own; kernel_table.py has seen all of them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+
+
+def no_tile(r: Row) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The record of a kernel.
+
+    Attributes
+    ----------
+    function : Linked
+        Its parameters name what it gets; see context.py.
+    name : str
+    cost : callable
+        From a :class:`Row` to its :class:`Cost`.
+    sizes : callable
+        From a :class:`Row` to text.
+    tile : callable
+        From a :class:`Row` to the largest register tile that it uses, or ``""``.
+    fixed : mapping of str to number
+        Parameters that have one value in this kernel.
+    many : bool
+        Whether a row had better take many blocks at once.
+    symbol : str
+        Of the compiled function, where it is not that of the function and its fixed parameters.
+    origin : (str, str, list), optional
+        How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
+    formula : (str, bool, int), optional
+        Of an element-wise operation: what of it is computed, whether it has a parameter, and the
+        numbers that it reads.
+    """
+
+    function: Any
+    name: str
+    cost: Callable[[Row], Cost]
+    sizes: Callable[[Row], str]
+    tile: Callable[[Row], str] = no_tile
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    many: bool = False
+    symbol: str = ""
+    origin: tuple[str, str, list[Any]] | None = None
+    formula: tuple[str, bool, int] | None = None
+
+
+def per_element(
+    flops: int, read: int, written: int, partial: int = 0, mask: bool = False
+) -> Callable[[Row], Cost]:
+    """Work on each element; ``partial`` floats a channel and block; a mask is read with RELU."""
+
+    def cost(r: Row) -> Cost:
+        n = r.elements
+        reads = read + (1 if mask and r[L.RELU] else 0)
+        return r.cost(flops * n, reads * n, written * n, partial=partial * r[L.CHANNELS])
+
+    return cost
+
+
+def per_channel(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
+    """Work over channels: floats read of each block, and written for each channel."""
+
+    def cost(r: Row) -> Cost:
+        channels = r[L.CHANNELS]
+        read = channels * floats_read * r.blocks
+        return Cost(8 * read, FLOAT_BYTES * read, FLOAT_BYTES * channels * floats_written)
+
+    return cost
+
+
+def per_number(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
+    """Work on each of IN numbers of a sample."""
+    return lambda r: r.cost(flops * r[L.IN], read * r[L.IN], written * r[L.IN])
+
+
+def per_float(read: int, written: int) -> Callable[[Row], Cost]:
+    """Floats of one sample that are copied, or set."""
+    return lambda r: Cost(0, FLOAT_BYTES * read * r.elements, FLOAT_BYTES * written * r.elements)
+
+
+def map_sizes(r: Row) -> str:
+    return f"{r[L.CHANNELS]} x {r[L.POSITIONS]}"
+
+
+def matrix_sizes(r: Row) -> str:
+    return f"{r[L.IN]} to {r[L.OUT]}"
+
+
+def sizes_of(column: int) -> Callable[[Row], str]:
+    return lambda r: str(r[column])
+
+
+def clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
+    """A tile, or that part of it that the registers of this processor hold."""
+    return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
+
+
+#: By the number of a kernel in layout.py.
+KERNELS: dict[int, Kernel] = {}
+
+
+def register(kernels: Mapping[int, Kernel]) -> None:
+    """Add kernels to those that programs may use."""
+    KERNELS.update(kernels)

@@ -1,0 +1,411 @@
+"""Rows of each operation's backward pass."""
+
+from fastcnn.backends.graph import INPUT
+from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
+from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, union
+from fastcnn.backends.lanes.planning.grouping import Group
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import (
+    adaptive_row,
+    copy,
+    dropout_row,
+    element_columns,
+    elementwise,
+    formula_columns,
+    gradient_offset,
+    parameter_offset,
+    pool_row,
+    windows_of_two,
+)
+from fastcnn.operations import OPERATIONS, Elementwise
+
+
+class Backward:
+    """Adds the backward rows of one group after the other, from the last.
+
+    Parameters
+    ----------
+    planner : Planner
+    values, winners : dict of int to Buffer
+        Of the forward pass.
+    gradient : Buffer
+        The gradient of the network's output.
+    input_gradient : bool
+        Whether the gradient of the network's input is wanted.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        values: dict[int, Buffer],
+        winners: dict[int, Buffer],
+        gradient: Buffer,
+        input_gradient: bool,
+    ) -> None:
+        self.planner = planner
+        self.values = values
+        self.winners = winners
+        self.input_gradient = input_gradient
+        #: Gradients of each node's output, one from each reader.
+        self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
+        #: Places of gradients that more than one reader sees: none may change them.
+        self.shared: set[int] = set()
+        #: Nodes whose gradient its maker has masked by the node's ReLU already.
+        self.masked: set[int] = set()
+        # Outputs that end in a fused ReLU: whoever makes their gradient may mask it at once.
+        self.rectified = {
+            g.target for g in planner.groups
+            if g.relu and not g.pooled and g.operation != "batch_norm"
+        }  # fmt: skip
+        for group in planner.groups:
+            renamed = values[group.target].offset == values[group.source].offset
+            if renamed and group.source in self.rectified:
+                self.rectified.add(group.target)
+
+    def add(self, group: Group) -> None:
+        """Add one group's rows, if anything depends on its output."""
+        if group.target in self.contributions:
+            is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
+            name = "elementwise" if is_elementwise else group.operation
+            getattr(self, f"_{name}")(group, self.collected(group.target))
+
+    def collected(self, index: int) -> Buffer:
+        """The gradient of a node's output: the sum of what its readers contribute."""
+        parts = self.contributions[index]
+        total = parts[0]
+        for part in parts[1:]:
+            x, total = total, self._writable(total, index)
+            columns = element_columns(self.planner, x=x, y=total, m=part)
+            self.planner.emit(
+                f"{self.planner.makers[index].node.name if index != INPUT else 'input'}: "
+                "sum of gradients",
+                row(L.K_ADD, **columns),
+            )
+        self.contributions[index] = [total]
+        return total
+
+    def _writable(self, grad: Buffer, index: int) -> Buffer:
+        """A buffer for the gradient of a node's output: ``grad``, unless others see it."""
+        if grad.offset not in self.shared:
+            return grad
+        return self.planner.like(self.values[index], self.planner.gradient_passes(index))
+
+    def wanted(self, group: Group) -> Buffer | None:
+        """A buffer for the gradient of the group's input, or None where nobody needs it."""
+        source = group.source
+        if source == INPUT and not self.input_gradient:
+            return None
+        if self._takes_place(group):
+            made = self.values[source]
+        else:
+            made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
+        self.contributions.setdefault(source, []).append(made)
+        return made
+
+    def _takes_place(self, group: Group) -> bool:
+        """Whether the input's gradient may overwrite the input, which nobody reads any more."""
+        if not OPERATIONS[group.operation].frees_input:
+            return False
+        source = group.source
+        while len(self.planner.readers[source]) == 1:
+            maker = self.planner.makers.get(source)
+            if maker is None:
+                return True
+            if not OPERATIONS[maker.operation].renames or self.values[maker.source].offset != (
+                self.values[source].offset
+            ):
+                masks = OPERATIONS[group.operation].masks_gradient
+                masks = masks or source not in self.rectified
+                return masks and not OPERATIONS[maker.operation].gradient_reads_output
+            source = maker.source
+        return False
+
+    def rectify(self, group: Group, grad: Buffer) -> Buffer:
+        """The gradient before the group's fused ReLU."""
+        if not group.relu or group.pooled or group.target in self.masked:
+            return grad
+        target = self._writable(grad, group.target)
+        columns = element_columns(self.planner, x=target, y=grad, m=self.values[group.target])
+        kernel = formula_kernel(elementwise("relu"), {}, "gradient")
+        self.planner.emit(f"{group.node.name}: gradient of ReLU", row(kernel, **columns))
+        return target
+
+    def mask(self, group: Group) -> dict[str, int]:
+        """Columns that mask the input's gradient by the rectified input in whose place it comes."""
+        if group.source not in self.rectified or not self._takes_place(group):
+            return {}
+        self.masked.add(group.source)
+        return {"mode": L.MASKED}
+
+    def _conv2d(self, group: Group, grad: Buffer) -> None:
+        planner, node = self.planner, group.node
+        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
+        weights = 0 if conv_rows.sums_transforms(g) else g.out_channels * g.taps
+        partial, bias = self._partial(group, weights, g.out_channels)
+        x = self.values[group.source]
+        if group.pooled and weights and group.source == INPUT and not self.input_gradient:
+            # Nobody else needs the gradient before pooling.
+            direct_rows.pooled_weight_gradient(
+                planner, node.name, g, x, grad, self.winners[group.target], partial,
+                weights if "bias" in node.parameters else -1,
+            )  # fmt: skip
+            self._reduce(group, partial, bias, weights, g.out_channels)
+            return
+        if group.pooled:
+            grad = self._before_pooling(group, grad, bias)
+        else:
+            grad = self.rectify(group, grad)
+            self._bias_gradient(group, grad, bias)
+        if weights:
+            direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
+        else:
+            target = gradient_offset(planner, group, "weight")
+            conv_rows.transformed_weight_gradient(planner, node.name, g, target, x, grad)
+        self._reduce(group, partial, bias, weights, g.out_channels)
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            conv_rows.transpose(
+                planner, f"{node.name}: input gradient", g, weight, grad, grad_x,
+                **self.mask(group),
+            )  # fmt: skip
+
+    def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
+        planner, node = self.planner, group.node
+        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
+        count, channels = g.out_channels * g.taps, node.output_shape[0]
+        partial, bias = self._partial(group, count, channels)
+        grad = self.rectify(group, grad)
+        self._bias_gradient(group, grad, bias)
+        direct_rows.weight_gradient(planner, node.name, g, grad, self.values[group.source], partial)
+        self._reduce(group, partial, bias, count, channels)
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            conv_rows.product(
+                planner, f"{node.name}: input gradient", g, weight, grad, grad_x, False,
+                **self.mask(group),
+            )  # fmt: skip
+
+    def _partial(
+        self, group: Group, weights: int, biases: int
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Columns of each block's gradient of the weights, and behind it that of the biases."""
+        block = -(-(weights + biases) // LANES) * LANES
+        partial = self.planner.allocate(block * self.planner.blocks)
+        return (
+            {"extra": partial, "extra_block": block},
+            {"extra": partial + weights, "extra_block": block},
+        )
+
+    def _bias_gradient(self, group: Group, grad: Buffer, bias: dict[str, int]) -> None:
+        if "bias" in group.node.parameters:
+            columns = element_columns(self.planner, y=grad) | bias
+            self.planner.emit(
+                f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns)
+            )
+
+    def _before_pooling(self, group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:
+        """The gradient of a convolution's own output, from that of what is pooled behind it."""
+        planner, node = self.planner, group.node
+        halo = gradient_halo(planner.geometry(node))
+        grad = planner.buffer(node.output_shape, halo, passing=True)
+        h, w = windows_of_two(*node.output_shape[1:])
+        planner.emit(
+            f"{node.name}: gradients of pooling and bias",
+            row(
+                L.K_UNPOOL, **grad.columns("x"), **pooled.columns("y"),
+                **self.winners[group.target].columns("m"), channels=grad.channels,
+                positions=len(h) // 4, x_table=planner.table(grad.at(h, w)),
+                y_table=planner.table(pooled.pixels()), x_channel=grad.channel,
+                y_channel=pooled.channel, **bias,
+            ),
+        )  # fmt: skip
+        return grad
+
+    def _reduce(
+        self, group: Group, partial: dict[str, int], bias: dict[str, int], weights: int, biases: int
+    ) -> None:
+        """Plan the sums over blocks of the gradients."""
+        if weights:
+            target = gradient_offset(self.planner, group, "weight")
+            self._sum_blocks(group, target, partial, weights)
+        if "bias" in group.node.parameters:
+            self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
+
+    def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
+        """Plan one sum over blocks; neighbours are summed by one row."""
+        reductions = self.planner.reductions
+        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
+            last = reductions[-1][1]
+            end = last[L.OUT]
+            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
+                last[L.OUT] += count
+                return
+        columns: dict[str, int] = {"out": count}
+        values = row(L.K_REDUCE, w=target, **partial, **columns)
+        reductions.append((f"{group.node.name}: sum gradients", values))
+
+    def _linear(self, group: Group, grad: Buffer) -> None:
+        planner, node = self.planner, group.node
+        grad = self.rectify(group, grad)
+        offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
+        width, transposed = planner.transposed[group.target]
+        sizes: dict[str, int] = {"in": inputs, "out": outputs}
+        scratch = planner.allocate(64 * planner.workers)
+        gradients = [(
+            f"{node.name}: weight gradient",
+            row(
+                L.K_OUTER, x=transposed, extra=width, **grad.columns("y"),
+                w=gradient_offset(planner, group, "weight"), m=scratch, m_slot=64, **sizes,
+            ),
+        )]  # fmt: skip
+        if "bias" in node.parameters:
+            bias = gradient_offset(planner, group, "bias")
+            values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
+            gradients.append((f"{node.name}: bias gradient", values))
+        if group.whole:
+            for index, (name, values) in enumerate(gradients):
+                planner.emit(name, values, whole=True, apart=index == 0)
+        else:
+            planner.reductions += gradients
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            sizes = {"in": outputs, "out": inputs}
+            planner.emit(
+                f"{node.name}: input gradient",
+                row(
+                    L.K_LINEAR_BACKWARD, **grad.columns("x"), **grad_x.columns("y"), w=offset,
+                    bias=-1, **self.mask(group), **sizes,
+                ),
+                group.whole, apart=False,
+            )  # fmt: skip
+
+    def _renamed(self, group: Group, grad: Buffer) -> None:
+        """The same memory, or a copy into the map with a halo."""
+        x, y = self.values[group.source], self.values[group.target]
+        if group.source == INPUT and not self.input_gradient:
+            return
+        grad = grad.reshaped(x.channels, x.height, x.width)
+        if x.offset == y.offset and self._fits(group.source, grad):
+            self.contributions.setdefault(group.source, []).append(grad)
+            if group.target in self.masked and len(self.planner.readers[group.source]) == 1:
+                self.masked.add(group.source)
+            return
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            copy(self.planner, group.node.name, grad, grad_x)
+
+    _flatten = _renamed
+
+    def _fits(self, index: int, grad: Buffer) -> bool:
+        """Whether a gradient's layout suits the maker of the node."""
+        if grad.halo == self.values[index].halo:
+            return True
+        needed = self.planner.gradient_halo(index)
+        return self.planner.takes_any_layout(index) and union(needed, grad.halo) == grad.halo
+
+    def _elementwise(self, group: Group, grad: Buffer) -> None:
+        by_output = OPERATIONS[group.operation].gradient_reads_output
+        seen = self.values[group.target if by_output else group.source]
+        self._parameter_gradient(group, grad, seen)
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            columns = formula_columns(self.planner, group, "gradient")
+            columns |= element_columns(self.planner, x=grad_x, y=grad, m=seen)
+            self.planner.emit(f"{group.node.name}: gradient of {group.operation}", row(**columns))
+
+    def _parameter_gradient(self, group: Group, grad: Buffer, x: Buffer) -> None:
+        """The gradient of an element-wise operation's parameter, if it has one."""
+        for key in group.node.parameters.values():
+            offset, (size,) = self.planner.parameters[key]
+            partial, _ = self._partial(group, size, 0)
+            columns = formula_columns(self.planner, group, "parameter")
+            columns |= element_columns(self.planner, y=grad, m=x) | partial
+            self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
+            self._sum_blocks(group, offset, partial, size)
+
+    def _add(self, group: Group, grad: Buffer) -> None:
+        """The gradient goes to both sides as it is: the same memory, where its layout suits."""
+        grad = self.rectify(group, grad)
+        self.shared.add(grad.offset)
+        for source in group.sources:
+            if source == INPUT and not self.input_gradient:
+                continue
+            given = grad
+            if source == INPUT or not self._fits(source, grad):
+                given = self.planner.like(self.values[source])
+                copy(self.planner, group.node.name, grad, given)
+            self.contributions.setdefault(source, []).append(given)
+
+    def _batch_norm(self, group: Group, grad: Buffer) -> None:
+        planner, node = self.planner, group.node
+        x = self.values[group.source]
+        block = -(-2 * x.channels // LANES) * LANES
+        of_batch = node.takes_batch_statistics(planner.training)
+        columns = {
+            "batch": planner.statistics[group.target], "relu": int(group.relu),
+            "extra": planner.allocate(block * planner.blocks), "extra_block": block,
+            "w": gradient_offset(planner, group, "weight"),
+            "bias": gradient_offset(planner, group, "bias"),
+            "mode": L.OF_BATCH if of_batch else L.FROZEN,
+        }  # fmt: skip
+        name = f"{node.name}: gradient of batch normalisation"
+        elements = element_columns(planner, x=x, y=grad) | columns
+        statistics = row(
+            L.K_NORM_GRADIENT_STATISTICS, channels=x.channels, positions=x.height * x.width,
+            **columns,
+        )  # fmt: skip
+        planner.emit(f"{name}, sums", row(L.K_NORM_GRADIENT_SUMS, **elements))
+        if of_batch:
+            planner.emit(f"{name}, statistics", statistics, whole=True)
+        else:
+            planner.reductions.append((f"{name}, statistics", statistics))
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            elements |= element_columns(planner, x=x, z=grad_x)
+            planner.emit(name, row(L.K_NORM_GRADIENT, **elements))
+
+    def _dropout(self, group: Group, grad: Buffer) -> None:
+        """The same mask as forward."""
+        if not self.planner.training:
+            self._renamed(group, grad)
+            return
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            self.planner.emit(
+                f"{group.node.name}: gradient of {group.operation}",
+                dropout_row(self.planner, group, grad, grad_x),
+            )
+
+    _dropout2d = _dropout
+
+    def _max_pool2d(self, group: Group, grad: Buffer) -> None:
+        """To the winners."""
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            winner = self.winners[group.target]
+            self.planner.emit(
+                f"{group.node.name}: gradient of max pooling",
+                pool_row(self.planner, L.K_MAX_POOL_BACKWARD, group, grad_x, grad, winner),
+            )
+
+    def _avg_pool2d(self, group: Group, grad: Buffer) -> None:
+        """Spread over the windows."""
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            self.planner.emit(
+                f"{group.node.name}: gradient of average pooling",
+                pool_row(self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x, grad, None),
+            )
+
+    def _adaptive_avg_pool2d(self, group: Group, grad: Buffer) -> None:
+        grad_x = self.wanted(group)
+        if grad_x is not None:
+            self.planner.emit(
+                f"{group.node.name}: gradient of adaptive average pooling",
+                adaptive_row(self.planner, L.K_AVG_POOL_BACKWARD, grad_x, grad),
+            )

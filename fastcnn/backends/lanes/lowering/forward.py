@@ -1,0 +1,250 @@
+"""Rows of each operation's forward pass."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT
+from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
+from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import (
+    adaptive_row,
+    copy,
+    dropout_row,
+    element_columns,
+    formula_columns,
+    fused,
+    parameter_offset,
+    pool_row,
+)
+from fastcnn.operations import OPERATIONS, Elementwise
+
+
+class Forward:
+    """Adds the forward rows of one group after the other.
+
+    Attributes
+    ----------
+    values : dict of int to Buffer
+        Each node's output.
+    winners : dict of int to Buffer
+        Which pixel of each window was the maximum.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.values: dict[int, Buffer] = {}
+        self.winners: dict[int, Buffer] = {}
+
+    def method(self, operation: str) -> Callable[[Group], None]:
+        """What adds the rows of an operation."""
+        is_elementwise = isinstance(OPERATIONS[operation], Elementwise)
+        return self.elementwise if is_elementwise else getattr(self, operation)
+
+    def add_group(self, group: Group) -> None:
+        """Add a group's rows."""
+        self.method(group.operation)(group)
+
+    def input_row(self) -> int:
+        """Gather, normalise and pack the images; returns the place of factors and summands."""
+        planner = self.planner
+        shape, halo = planner.graph.input_shape, planner.halo(INPUT)
+        buffer = planner.buffer(shape, halo, planner.value_passes(INPUT))
+        self.values[INPUT] = buffer
+        normalisation = planner.allocate(2 * buffer.channels)
+        channel = np.arange(buffer.channels)[:, None] * buffer.channel
+        columns: dict[str, int] = {
+            "in": buffer.channels * buffer.height * buffer.width,
+            "out": buffer.channels,
+            "x_table": planner.table(channel + buffer.pixels()),
+            "scale": normalisation,
+        }
+        planner.emit("input", row(L.K_INPUT, **buffer.columns("y"), **columns))
+        return normalisation
+
+    def gradient_row(self, buffer: Buffer) -> None:
+        """Pack the gradient of the network's output from an array into a buffer."""
+        channel = np.arange(buffer.channels)[:, None] * buffer.channel
+        # One channel, as they all have the same factor 1.
+        columns: dict[str, int] = {
+            "in": buffer.channels * buffer.height * buffer.width,
+            "out": 1,
+            "x_table": self.planner.table(channel + buffer.pixels()),
+            "scale": self.planner.constant([1.0, 0.0]),
+        }
+        self.planner.emit(
+            "output gradient", row(L.K_OUTPUT_GRADIENT, **buffer.columns("y"), **columns)
+        )
+
+    def output_row(self, buffer: Buffer) -> None:
+        """Copy a buffer, such as the network's output, to a row for each sample."""
+        channel = np.arange(buffer.channels)[:, None] * buffer.channel
+        table = self.planner.table(channel + buffer.pixels())
+        size: dict[str, int] = {"in": buffer.channels * buffer.height * buffer.width}
+        self.planner.emit("output", row(L.K_OUTPUT, **buffer.columns("x"), x_table=table, **size))
+
+    def output(self, group: Group) -> Buffer:
+        """The buffer that a group fills."""
+        planner, target = self.planner, group.target
+        shape = planner.graph.nodes[target].output_shape
+        made = planner.buffer(shape, planner.halo(target), planner.value_passes(target))
+        self.values[target] = made
+        return made
+
+    def conv2d(self, group: Group) -> None:
+        """Convolution, with what is fused behind it."""
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+        if group.pooled:
+            winners = planner.like(y, passing=not planner.backward)
+            self.winners[group.target] = winners
+            columns |= winners.columns("m") | {"mode": L.POOLED}
+        conv_rows.product(
+            planner, f"{group.node.name}: convolution" + fused(group),
+            planner.geometry(group.node), parameter_offset(planner, group, "weight"), x, y,
+            group.pooled, **columns,
+        )  # fmt: skip
+
+    def conv_transpose2d(self, group: Group) -> None:
+        """Transposed convolution."""
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        conv_rows.transpose(
+            planner, f"{group.node.name}: transposed convolution" + fused(group),
+            planner.geometry(group.node), parameter_offset(planner, group, "weight"), x, y,
+            relu=int(group.relu), bias=parameter_offset(planner, group, "bias"),
+        )  # fmt: skip
+
+    def linear(self, group: Group) -> None:
+        """Fully connected layer."""
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        if x.halo != NO_HALO or y.halo != NO_HALO:
+            raise Unsupported("a linear layer on a padded map")
+        outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
+        columns: dict[str, int] = {"in": inputs, "out": outputs}
+        planner.emit(
+            f"{group.node.name}: linear" + fused(group),
+            row(
+                L.K_LINEAR, **x.columns("x"), **y.columns("y"),
+                w=parameter_offset(planner, group, "weight"),
+                bias=parameter_offset(planner, group, "bias"), relu=int(group.relu), **columns,
+            ),
+            group.whole,
+        )  # fmt: skip
+        if planner.backward:
+            # Rows of inputs for the weight gradient, made here because no barrier is needed.
+            width = -(-inputs // 64) * 64
+            transposed = planner.allocate(planner.blocks * LANES * width)
+            planner.transposed[group.target] = width, transposed
+            sizes: dict[str, int] = {"in": inputs, "out": width}
+            planner.emit(
+                f"{group.node.name}: transpose input",
+                row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
+                group.whole, apart=False,
+            )  # fmt: skip
+
+    def flatten(self, group: Group) -> None:
+        """Another shape of the same memory, unless the map has a halo."""
+        x = y = self.values[group.source]
+        if x.halo != NO_HALO:
+            y = self.planner.buffer((x.channels, x.height, x.width))
+            copy(self.planner, group.node.name, x, y)
+        self.values[group.target] = y.reshaped(x.channels * x.height * x.width, 1, 1)
+
+    def elementwise(self, group: Group) -> None:
+        """A function of each element."""
+        x, y = self.values[group.source], self.output(group)
+        columns = element_columns(self.planner, x=x, y=y)
+        columns |= formula_columns(self.planner, group, "value")
+        self.planner.emit(f"{group.node.name}: {group.operation}", row(**columns))
+
+    def add(self, group: Group) -> None:
+        """Sum of two maps."""
+        x, m = (self.values[source] for source in group.sources)
+        columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
+        self.planner.emit(
+            f"{group.node.name}: add" + fused(group),
+            row(L.K_ADD, **columns, relu=int(group.relu)),
+        )
+
+    def batch_norm(self, group: Group) -> None:
+        """Batch normalisation, by the statistics of the batch or by the running ones."""
+        planner, node = self.planner, group.node
+        x, y = self.values[group.source], self.output(group)
+        # Scale, shift, mean, 1 / std, and two coefficients of the backward pass.
+        statistics = planner.allocate(6 * x.channels)
+        planner.statistics[group.target] = statistics
+        running = -1
+        if node.arguments["track_running_stats"]:
+            key = node.buffers["running_mean"]
+            if key not in planner.running:
+                planner.running[key] = planner.allocate(2 * x.channels), x.channels
+            running = planner.running[key][0]
+        of_batch = node.takes_batch_statistics(planner.training)
+        columns = {
+            "channels": x.channels, "positions": len(x.vectors()), "batch": statistics,
+            "running": running, "w": parameter_offset(planner, group, "weight"),
+            "bias": parameter_offset(planner, group, "bias"),
+            "scale": planner.constant([node.arguments["eps"], node.arguments["momentum"] or 0.0]),
+            "mode": L.OF_BATCH if of_batch else L.FROZEN,
+        }  # fmt: skip
+        name = f"{node.name}: batch normalisation"
+        if of_batch:
+            block = -(-2 * x.channels // LANES) * LANES
+            columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
+            sums = element_columns(planner, x=x) | columns
+            planner.emit(f"{name}, sums", row(L.K_NORM_SUMS, **sums))
+            planner.emit(f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns), whole=True)
+        else:
+            planner.preparations.append(
+                (f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns))
+            )
+        planner.emit(
+            name + fused(group),
+            row(
+                L.K_NORM, **element_columns(planner, x=x, y=y), batch=statistics,
+                relu=int(group.relu),
+            ),
+        )  # fmt: skip
+
+    def dropout(self, group: Group) -> None:
+        """Dropout; outside training the same memory, or a copy where halos differ."""
+        planner, x = self.planner, self.values[group.source]
+        if not planner.training and planner.halo(group.target) == x.halo:
+            self.values[group.target] = x
+            return
+        y = self.output(group)
+        if not planner.training:
+            copy(planner, group.node.name, x, y)
+            return
+        planner.emit(f"{group.node.name}: {group.operation}", dropout_row(planner, group, x, y))
+
+    dropout2d = dropout
+
+    def max_pool2d(self, group: Group) -> None:
+        """Max pooling that is not fused."""
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        self.winners[group.target] = planner.like(y, passing=not planner.backward)
+        planner.emit(
+            f"{group.node.name}: max pooling",
+            pool_row(planner, L.K_MAX_POOL, group, x, y, self.winners[group.target]),
+        )
+
+    def avg_pool2d(self, group: Group) -> None:
+        """Average pooling."""
+        x, y = self.values[group.source], self.output(group)
+        self.planner.emit(
+            f"{group.node.name}: average pooling",
+            pool_row(self.planner, L.K_AVG_POOL, group, x, y, None),
+        )
+
+    def adaptive_avg_pool2d(self, group: Group) -> None:
+        """Average pooling to a fixed output size."""
+        x, y = self.values[group.source], self.output(group)
+        self.planner.emit(
+            f"{group.node.name}: adaptive average pooling",
+            adaptive_row(self.planner, L.K_AVG_POOL, x, y),
+        )

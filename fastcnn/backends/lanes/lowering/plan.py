@@ -1,0 +1,147 @@
+"""From a network to a program."""
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Graph
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.lowering.backward import Backward
+from fastcnn.backends.lanes.lowering.forward import Forward
+from fastcnn.backends.lanes.lowering.pixel_forward import PixelForward
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
+from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import copy
+from fastcnn.operations import OPERATIONS, Elementwise, Number
+
+
+def plan(
+    graph: Graph,
+    batch: int,
+    parameters: dict[str, tuple[int, tuple[int, ...]]],
+    workers: int,
+    *,
+    loss: tuple[str, float] | None = None,
+    backward: bool = False,
+    training: bool = False,
+    input_gradient: bool = False,
+    outputs: bool = False,
+    values: bool = False,
+    arrays: bool = False,
+    pixels: bool = False,
+) -> Program:
+    """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
+
+    Parameters
+    ----------
+    parameters : dict of str to (offset, shape)
+        Where each parameter stands in the flat array.
+    workers : int
+        Number of threads.
+    loss : (str, float), optional
+        Operation and label smoothing. Without it a backward pass starts from whatever stands in
+        the output's gradient.
+    training : bool
+        Whether dropout is active and batch normalisation takes the batch's statistics.
+    outputs : bool
+        Whether the network's output is copied out of the arena.
+    values : bool
+        Whether every node's output is kept, as it is with a backward pass.
+    arrays : bool
+        Whether the output's gradient is read from an array, ``targets``, and the input's gradient
+        copied to one, ``outputs``.
+    pixels : bool
+        Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
+        with a batch of 1 on one thread.
+
+    Raises
+    ------
+    Unsupported
+        If the engine has no kernel for an operation.
+    """
+    backward = backward or loss is not None
+    for node in graph.nodes:
+        if not _has_rows(node.operation):
+            raise Unsupported(f"the operation {node.operation}")
+    assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
+    planner = Planner(
+        graph, batch, parameters, workers, backward=backward, training=training, keep=values
+    )
+    forward = PixelForward(planner) if pixels else Forward(planner)
+    normalisation = forward.input_row()
+    for group in planner.groups:
+        forward.add_group(group)
+    output = forward.values[len(graph.nodes) - 1]
+    gradient, input_grad = None, None
+    if outputs:
+        forward.output_row(output)
+    if backward:
+        gradient = planner.like(output)
+        if loss is None:
+            planner.seal()
+        else:
+            _add_loss(planner, loss, output, gradient)
+    boundary, forward_rows = len(planner.phases), len(planner.rows)
+    if backward:
+        assert gradient is not None
+        if arrays:
+            forward.gradient_row(gradient)
+        walk = Backward(planner, forward.values, forward.winners, gradient, input_gradient)
+        for group in reversed(planner.groups):
+            walk.add(group)
+        if input_gradient:
+            input_grad = walk.collected(INPUT)
+            if arrays:
+                forward.output_row(input_grad)
+        planner.emit_reductions()
+    boundary += planner.put_preparations_first()
+    planner.place_scratch()
+    return Program(
+        batch=batch,
+        workers=workers,
+        phases=np.array(planner.phases, np.int64).reshape(-1, 3),
+        rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
+        names=planner.names,
+        tables=np.concatenate([*planner.tables, np.zeros(1, np.int32)]),
+        arena_size=planner.size,
+        constants=planner.constants,
+        running=planner.running,
+        gradient_size=planner.gradient_size,
+        first_backward=boundary,
+        forward_rows=forward_rows + len(planner.preparations),
+        input=forward.values[INPUT],
+        output=output,
+        values={
+            index: forward.values[group.target]
+            for group in planner.groups
+            for index in group.members
+        },
+        output_gradient=gradient,
+        input_gradient=input_grad,
+        normalisation=normalisation,
+    )
+
+
+def _has_rows(operation: str) -> bool:
+    record = OPERATIONS[operation]
+    if isinstance(record, Elementwise):
+        numbers = sum(isinstance(argument, Number) for argument in record.arguments)
+        return len(record.parameters) <= 1 and numbers <= MOST_NUMBERS
+    return hasattr(Forward, operation)
+
+
+def _add_loss(planner: Planner, loss: tuple[str, float], output: Buffer, gradient: Buffer) -> None:
+    """The loss and its gradient; maps with a halo go through copies without."""
+    kernel = L.K_CROSS_ENTROPY if loss[0] == "cross_entropy" else L.K_MSE
+    shape = (output.channels, output.height, output.width)
+    flat, flat_gradient = output, gradient
+    if output.halo != NO_HALO:
+        flat, flat_gradient = planner.buffer(shape), planner.buffer(shape)
+        copy(planner, "output", output, flat)
+    size: dict[str, int] = {"in": output.channels * output.height * output.width}
+    columns = flat.columns("x") | flat_gradient.columns("y") | size
+    planner.emit(f"loss {loss[0]}", row(kernel, **columns, scale=planner.constant([loss[1]])))
+    if flat is not output:
+        copy(planner, "output gradient", flat_gradient, gradient)

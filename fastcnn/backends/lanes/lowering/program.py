@@ -1,0 +1,159 @@
+"""A network lowered: rows for the interpreter, tables of addresses, one arena."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernel_table import KERNELS
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.codegen.target import instruction_set
+from fastcnn.text_table import text_table
+
+
+@dataclass
+class Program:
+    """What the interpreter runs, and where things are.
+
+    Attributes
+    ----------
+    batch, workers : int
+        Samples of a step, and threads for which memory is planned.
+    phases : ndarray of int64, shape (phases, 3)
+        First and last row, and whether they take the whole batch at once.
+    rows : ndarray of int64, shape (rows, WIDTH)
+    names : list of str
+        What each row does, for people.
+    constants : dict of int to ndarray
+        What stands in the arena before the first run, by offset.
+    running : dict of str to (offset, channels)
+        By state key of a running mean: where it is, followed by the running variance.
+    gradient_size : int
+        Size of the array of gradients: the parameters', then those of parameters that are used at
+        several places, from each place but the first.
+    first_backward : int
+        The first phase after the loss; rows of the backward pass may join that of the loss.
+    forward_rows : int
+        Rows before the backward pass.
+    values : dict of int to Buffer
+        By node where its output stands, or of nodes that run as one that of the last; a program
+        keeps them all if it has a backward pass or was asked to.
+    """
+
+    batch: int
+    workers: int
+    phases: np.ndarray
+    rows: np.ndarray
+    names: list[str]
+    tables: np.ndarray
+    arena_size: int
+    constants: dict[int, np.ndarray]
+    running: dict[str, tuple[int, int]]
+    gradient_size: int
+    first_backward: int
+    forward_rows: int
+    input: Buffer
+    output: Buffer
+    values: dict[int, Buffer]
+    output_gradient: Buffer | None
+    input_gradient: Buffer | None
+    normalisation: int
+
+    def only_gradients(
+        self, phases: np.ndarray, wants_x: bool, wants_weight: bool, wants_bias: bool
+    ) -> np.ndarray:
+        """A convolution's backward phases without the rows of gradients that are not wanted."""
+        wanted = {
+            L.K_INPUT: wants_weight,
+            L.K_WEIGHT_GRADIENT: wants_weight,
+            L.K_BIAS_GRADIENT: wants_bias,
+            L.K_REDUCE: wants_weight or wants_bias,
+            L.K_PACK: wants_x,
+            L.K_WINOGRAD2D_WEIGHTS: wants_x,
+            L.K_CONV: wants_x,
+            L.K_WINOGRAD2D: wants_x,
+            L.K_WINOGRAD2D_GRADIENT: wants_weight,
+            L.K_WINOGRAD2D_WEIGHT_GRADIENT: wants_weight,
+            L.K_WINOGRAD2D_REDUCE: wants_weight,
+            L.K_WINOGRAD1D_WEIGHTS: wants_x,
+            L.K_WINOGRAD1D_TRANSPOSED: wants_x,
+            L.K_WINOGRAD1D_GRADIENT: wants_weight,
+            L.K_WINOGRAD1D_REDUCE: wants_weight,
+            L.K_OUTPUT: wants_x,
+        }
+        kept = [
+            [index, index + 1, whole]
+            for start, end, whole in phases
+            for index in range(start, end)
+            if wanted.get(self.rows[index, L.KERNEL], True)
+        ]
+        return np.array(kept, np.int64).reshape(-1, 3)
+
+    def backward_phases(self, skip_forward: bool) -> np.ndarray:
+        """The phases of input and backward pass, with or without the forward pass between."""
+        if not skip_forward:
+            return self.phases
+        needed = {
+            L.K_PACK: 1, L.K_WINOGRAD2D_WEIGHTS: 1, L.K_WINOGRAD1D_WEIGHTS: 1, L.K_INPUT: 0,
+            L.K_TRANSPOSE: 1,
+        }  # fmt: skip
+        last = self.phases[self.first_backward][0]
+        kernels = enumerate(self.rows[:last, L.KERNEL])
+        before = [[index, index + 1, needed[k]] for index, k in kernels if k in needed]
+        return np.array([*before, *self.phases[self.first_backward :]], np.int64)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of arena, rows and tables."""
+        return FLOAT_BYTES * self.arena_size + self.rows.nbytes + self.tables.nbytes
+
+    def costs(self) -> list[Cost]:
+        """FLOPs and bytes of each row, for one batch; see cost.py for what is counted."""
+        return [KERNELS[row[L.KERNEL]].cost(self._row(row)) for row in self.rows]
+
+    def kernel(self, index: int) -> str:
+        """The name of a row's kernel."""
+        return KERNELS[self.rows[index, L.KERNEL]].name
+
+    def sizes(self, index: int) -> str:
+        """What a row works on, in the units of its kernel: channels x positions, inputs to
+        outputs, or a number of elements."""
+        row = self.rows[index]
+        return KERNELS[row[L.KERNEL]].sizes(self._row(row))
+
+    def describe(self) -> str:
+        """The program as a table: each row's kernel, sizes, register tile, bytes and FLOPs.
+
+        Rows of a block phase take one block of 16 samples after the other through all of the
+        phase, but linear layers all that a thread has; rows of a batch phase share the whole batch
+        out among the threads.
+        """
+        costs = self.costs()
+        lines = []
+        for number, (first, last, whole) in enumerate(self.phases, start=1):
+            for index in range(first, last):
+                kernel = KERNELS[self.rows[index, L.KERNEL]]
+                lines.append((
+                    f"{number} {'batch' if whole else 'block'}" if index == first else "",
+                    self.names[index], kernel.name, self.sizes(index),
+                    kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
+                    *_cells(costs[index]),
+                ))  # fmt: skip
+        header = ("phase", "step", "kernel", "sizes", "tile", "read", "written", "FLOPs")
+        total = ("", "total", "", "", "", *_cells(sum(costs, Cost())))
+        blocks = -(-self.batch // LANES)
+        title = (
+            f"batch {self.batch}: {blocks} block{'s' if blocks > 1 else ''} of {LANES} samples, "
+            f"{self.workers} thread{'s' if self.workers > 1 else ''}, {instruction_set()}; "
+            f"{len(self.rows)} rows in {len(self.phases)} phases; "
+            f"arena {FLOAT_BYTES * self.arena_size / 2**20:.2f} MiB"
+        )
+        return f"{title}\n\n{text_table(header, lines, left=5, footer=total)}"
+
+    def _row(self, values: np.ndarray, threads: int = 1) -> Row:
+        return Row(values, self.tables, self.batch, threads)
+
+
+def _cells(cost: Cost) -> tuple[str, str, str]:
+    return f"{cost.read:,}", f"{cost.written:,}", f"{cost.flops:,}"

@@ -1,0 +1,293 @@
+"""The memory plan of one network, and the rows that are being lowered."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.lanes.convolution import algorithms
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, union
+from fastcnn.backends.lanes.planning.grouping import Group, fuse, number_stages
+from fastcnn.operations import OPERATIONS
+
+#: Rooms of each thread: what a row needs for itself, and what it leaves to the next.
+SCRATCH, PASSED = 0, 1
+#: Weights of a linear layer that stay in the second-level cache while blocks pass.
+FITS_BESIDE = 64 * 1024
+
+
+class Planner:
+    """Reserves memory and collects rows.
+
+    Parameters
+    ----------
+    graph : Graph
+    batch : int
+    parameters : dict of str to (offset, shape)
+        Where each parameter stands in the flat array.
+    workers : int
+        Threads, each of which has a block in hand.
+    backward : bool
+        Whether gradients are wanted, so that all outputs are kept.
+    keep : bool
+        Whether all outputs are kept in any case.
+    training : bool
+        Whether dropout is active and batch normalisation takes the batch's statistics.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch: int,
+        parameters: dict[str, tuple[int, tuple[int, ...]]],
+        workers: int,
+        *,
+        backward: bool,
+        training: bool,
+        keep: bool = False,
+    ) -> None:
+        self.graph = graph
+        self.blocks = -(-batch // LANES)
+        self.batch = batch
+        self.parameters = parameters
+        self.workers = workers
+        self.backward = backward
+        self.training = training
+        self.keep = keep or backward
+        self.groups = fuse(graph)
+        for group in self.groups:
+            group.whole = group.operation == "linear" and self._shares_batch(group.node)
+        number_stages(self.groups, training)
+        self.makers = {group.target: group for group in self.groups}
+        self.readers: dict[int, list[Group]] = {}
+        for group in self.groups:
+            for source in group.sources:
+                self.readers.setdefault(source, []).append(group)
+        self.size = 0
+        # Rows that get room for each thread, and the columns of its place and of a thread's step.
+        self._rooms: tuple[list[tuple[np.ndarray, tuple[int, int]]], ...] = ([], [])
+        self._room_sizes = [0, 0]
+        self.rows: list[np.ndarray] = []
+        self.names: list[str] = []
+        self.phases: list[tuple[int, int, int]] = []
+        self.sealed = 0
+        self.tables: list[np.ndarray] = []
+        self.table_size = 0
+        self._known_tables: dict[bytes, int] = {}
+        self.constants: dict[int, np.ndarray] = {}
+        #: Rows that run before all others, such as packing weights.
+        self.preparations: list[tuple[str, np.ndarray]] = []
+        #: Rows that run behind all others, such as sums of gradients over blocks.
+        self.reductions: list[tuple[str, np.ndarray]] = []
+        #: By node of a linear layer: width and place of its input with a row for each sample.
+        self.transposed: dict[int, tuple[int, int]] = {}
+        #: By node of a batch normalisation: where its statistics stand.
+        self.statistics: dict[int, int] = {}
+        #: By state key of a running mean: place and size of running statistics in the arena.
+        self.running: dict[str, tuple[int, int]] = {}
+        #: By node and name of a parameter: where its gradient goes.
+        self.gradients: dict[tuple[int, str], int] = {}
+        #: Place, other place and size of gradients that are summed at the end.
+        self.summed: list[tuple[int, int, int]] = []
+        self.gradient_size = self._place_gradients()
+
+    def _place_gradients(self) -> int:
+        """Give every gradient a place; returns the size of the array of all.
+
+        A gradient is at its parameter's offset. A parameter that is used at several places of the
+        network has a gradient from each: all but the first are put after the parameters' own.
+        """
+        end = max((o + int(np.prod(shape)) for o, shape in self.parameters.values()), default=0)
+        taken: set[int] = set()
+        for group in self.groups:
+            for name, key in group.node.parameters.items():
+                offset, shape = self.parameters[key]
+                place = offset
+                if offset in taken:
+                    place, size = end, int(np.prod(shape))
+                    self.summed.append((offset, place, size))
+                    end += -(-size // LANES) * LANES
+                taken.add(offset)
+                self.gradients[group.target, name] = place
+        return end
+
+    def allocate(self, floats: int) -> int:
+        """Reserve floats of the arena, aligned to a vector."""
+        offset = self.size
+        self.size += -(-floats // LANES) * LANES
+        return offset
+
+    def with_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
+        """A row that gets room for each thread as Z; all rows get the same."""
+        self._reserve(values, (L.Z, L.Z_SLOT), SCRATCH, floats)
+        return values
+
+    def pass_on(self, writer: np.ndarray, reader: np.ndarray, floats: int) -> None:
+        """Let a row leave floats of a block, as EXTRA, to the next one, which has them as X.
+
+        All such pairs get the same room.
+        """
+        self._reserve(writer, (L.EXTRA, L.EXTRA_BLOCK), PASSED, floats)
+        self._reserve(reader, (L.X, L.X_SLOT), PASSED, floats)
+
+    def _reserve(
+        self, values: np.ndarray, columns: tuple[int, int], room: int, floats: int
+    ) -> None:
+        self._rooms[room].append((values, columns))
+        size = -(-floats // LANES) * LANES
+        self._room_sizes[room] = max(self._room_sizes[room], size)
+
+    def place_scratch(self) -> None:
+        """Reserve the rooms, when all rows are there."""
+        for rows, size in zip(self._rooms, self._room_sizes, strict=True):
+            place = self.allocate(size * self.workers)
+            for values, (first, step) in rows:
+                values[first], values[step] = place, size
+
+    def constant(self, values: Any) -> int:
+        """Put values into the arena for good."""
+        values = np.asarray(values, np.float32).ravel()
+        offset = self.allocate(values.size)
+        self.constants[offset] = values
+        return offset
+
+    def table(self, values: Any, repeat: int = 0) -> int:
+        """Place of a table; its last ``repeat`` entries, or all, are repeated to fill a tile."""
+        values = np.asarray(values).ravel().astype(np.int32)
+        if repeat and values.size:
+            values = np.concatenate([values, np.resize(values[-repeat:], L.POSITION_PAD)])
+        content = values.tobytes()
+        if content not in self._known_tables:
+            self._known_tables[content] = self.table_size
+            self.tables.append(values)
+            self.table_size += values.size
+        return self._known_tables[content]
+
+    def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
+        """A buffer with room for every block of the batch.
+
+        With ``passing``, for the one block that each thread has in hand: its content does not
+        outlive the block's way through the stage.
+        """
+        channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+        made = Buffer(channels, height, width, halo)
+        if passing:
+            made.slot = made.size
+            made.offset = self.allocate(made.size * self.workers)
+        else:
+            made.block = made.size
+            made.offset = self.allocate(made.size * self.blocks)
+        return made
+
+    def like(self, other: Buffer, passing: bool = False) -> Buffer:
+        """Another buffer of the same layout."""
+        shape = (other.channels, other.height, other.width)
+        return self.buffer(shape, other.halo, passing)
+
+    def value_passes(self, index: int) -> bool:
+        """Whether a node's output is read in the stage in which it is written, and never again."""
+        readers = self.readers.get(index, [])
+        if self.keep or not readers:
+            return False
+        stage = self._written(index)
+        return all(
+            reader.reads == reader.writes == stage
+            and (not OPERATIONS[reader.operation].renames or self.value_passes(reader.target))
+            for reader in readers
+        )
+
+    def gradient_passes(self, index: int) -> bool:
+        """Whether the gradient of a node's output is read in the stage that writes it."""
+        maker = self.makers.get(index)
+        if maker is None or maker.reads != maker.writes or maker.operation == "add":
+            return False
+        if any(reader.writes != maker.writes for reader in self.readers.get(index, [])):
+            return False
+        return not OPERATIONS[maker.operation].renames or self.gradient_passes(maker.source)
+
+    def _shares_batch(self, node: Node) -> bool:
+        """Whether threads had better have a part of a linear layer's weights each than all of them.
+
+        With its own blocks a thread waits for none and fetches no other's activations, but all of
+        the weights.
+        """
+        weights = int(np.prod(self.parameters[node.parameters["weight"]][1]))
+        return weights > FITS_BESIDE or self.blocks < 2 * self.workers
+
+    def _written(self, index: int) -> int:
+        return 0 if index == INPUT else self.makers[index].writes
+
+    def takes_any_layout(self, index: int) -> bool:
+        """Whether the gradient of a node's output may stand in a buffer of another halo."""
+        if index == INPUT or self.makers[index].pooled:
+            return False
+        return OPERATIONS[self.makers[index].operation].any_layout
+
+    def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
+        """Add a row to the current phase of block rows, or as a phase over the whole batch.
+
+        With ``apart`` False a batch row joins the batch phase before it, on which it must not
+        depend.
+        """
+        index = len(self.rows)
+        self.rows.append(values)
+        self.names.append(name)
+        joins = self.phases and self.phases[-1][2] == int(whole) and not (whole and apart)
+        if joins and len(self.phases) > self.sealed:
+            self.phases[-1] = (self.phases[-1][0], index + 1, int(whole))
+        else:
+            self.phases.append((index, index + 1, int(whole)))
+
+    def seal(self) -> None:
+        """End the current phase: the next row begins another."""
+        self.sealed = len(self.phases)
+
+    def emit_reductions(self) -> None:
+        """Add the rows that run behind all others, as one phase."""
+        for index, (name, values) in enumerate(self.reductions):
+            self.emit(name, values, whole=True, apart=index == 0)
+        for index, (first, other, count) in enumerate(self.summed):
+            size: dict[str, int] = {"out": count}
+            values = L.row(L.K_SUM_PLACES, w=first, extra=other, **size)
+            # A thread has the same elements in every row: three places need no barrier between.
+            self.emit("sum gradients over places", values, whole=True, apart=index == 0)
+
+    def put_preparations_first(self) -> int:
+        """Prefix the phase of the rows that run before all others; returns the phases added."""
+        count = len(self.preparations)
+        if not count:
+            return 0
+        self.phases = [
+            (0, count, 1),
+            *((first + count, last + count, whole) for first, last, whole in self.phases),
+        ]
+        self.names = [name for name, _ in self.preparations] + self.names
+        self.rows = [values for _, values in self.preparations] + self.rows
+        return 1
+
+    def geometry(self, node: Node) -> ConvGeometry:
+        """Sizes of a convolution; of a transposed one, those of the convolution it transposes."""
+        return ConvGeometry(node, self.parameters[node.parameters["weight"]][1])
+
+    def halo(self, index: int) -> Halo:
+        """Zeros around a node's output that its neighbours read, it or its gradient."""
+        halo = NO_HALO
+        for reader in self.readers.get(index, []):
+            if reader.operation == "conv2d":
+                halo = union(halo, algorithms.input_halo(self.geometry(reader.node)))
+            elif reader.operation == "conv_transpose2d":
+                halo = union(halo, algorithms.gradient_halo(self.geometry(reader.node)))
+        return union(halo, self.gradient_halo(index)) if self.backward else halo
+
+    def gradient_halo(self, index: int) -> Halo:
+        """Zeros that the maker of a node's output reads around its gradient."""
+        maker: Group | None = self.makers.get(index)
+        if maker is None or maker.pooled:
+            return NO_HALO
+        if maker.operation == "conv2d":
+            return algorithms.gradient_halo(self.geometry(maker.node))
+        if maker.operation == "conv_transpose2d":
+            return algorithms.input_halo(self.geometry(maker.node))
+        return NO_HALO

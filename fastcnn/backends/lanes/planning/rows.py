@@ -1,0 +1,157 @@
+"""Pieces of program rows that forward and backward share."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.counter_random import drop_threshold
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import Buffer
+from fastcnn.backends.lanes.planning.grouping import Group
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.operations import OPERATIONS, Elementwise
+
+
+def grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of all positions in row-major order."""
+    h, w = np.mgrid[:height, :width]
+    return h.ravel(), w.ravel()
+
+
+def windows_of_two(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in the order of 2x2 windows, four of each."""
+    h, w = grid(height // 2, width // 2)
+    offset = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    return (2 * h[:, None] + offset[:, 0]).ravel(), (2 * w[:, None] + offset[:, 1]).ravel()
+
+
+def fused(group: Group) -> str:
+    """What a group does besides its first operation, for its name."""
+    return (" + ReLU" if group.relu else "") + (" + 2x2 max pooling" if group.pooled else "")
+
+
+def parameter_offset(planner: Planner, group: Group, name: str) -> int:
+    """Where a layer's parameter stands, or -1."""
+    key = group.node.parameters.get(name)
+    return -1 if key is None else planner.parameters[key][0]
+
+
+def gradient_offset(planner: Planner, group: Group, name: str) -> int:
+    """Where the gradient of a layer's parameter goes, or -1."""
+    return planner.gradients.get((group.target, name), -1)
+
+
+def element_columns(planner: Planner, **buffers: Buffer) -> dict[str, int]:
+    """Columns of a row that goes over all elements of some buffers, given by their names."""
+    some = next(iter(buffers.values()))
+    columns = {"channels": some.channels, "positions": len(some.vectors())}
+    for name, buffer in buffers.items():
+        columns |= buffer.columns(name)
+        columns[f"{name}_table"] = planner.table(buffer.vectors())
+        columns[f"{name}_channel"] = buffer.channel
+    return columns
+
+
+def copy(planner: Planner, name: str, x: Buffer, y: Buffer) -> None:
+    """Add a row that copies between buffers of one shape and different halos."""
+    columns = element_columns(planner, x=x, y=y)
+    planner.emit(f"{name}: copy", row(L.K_COPY, **columns))
+
+
+def formula_columns(planner: Planner, group: Group, what: str) -> dict[str, int]:
+    """Columns that tell which formula an element-wise operation's row computes, and its numbers."""
+    record, arguments = elementwise(group.operation), group.node.arguments
+    _, numbers = record.formula_of(arguments)
+    columns = {"scale": planner.constant([*numbers, 0.0])}
+    for name in record.parameters:
+        offset, (size,) = planner.parameters[group.node.parameters[name]]
+        columns |= {"w": offset, "mode": int(size > 1)}
+    return columns | {"kernel": formula_kernel(record, arguments, what)}
+
+
+def elementwise(operation: str) -> Elementwise:
+    """The record of an element-wise operation."""
+    record = OPERATIONS[operation]
+    assert isinstance(record, Elementwise)
+    return record
+
+
+def dropout_row(planner: Planner, group: Group, x: Buffer, y: Buffer) -> np.ndarray:
+    """The row of dropout; the key of its mask is the node's place in the graph."""
+    p = group.node.arguments["p"]
+    return row(
+        L.K_DROPOUT, **element_columns(planner, x=x, y=y), key=group.target,
+        threshold=drop_threshold(p), scale=planner.constant([1.0 / (1.0 - p)]),
+        mode=L.WHOLE_CHANNELS if group.operation == "dropout2d" else L.ELEMENTS,
+    )  # fmt: skip
+
+
+def pool_row(
+    planner: Planner, kernel: int, group: Group, x: Buffer, y: Buffer, winner: Buffer | None
+) -> np.ndarray:
+    """The row of a pooling, forward or backward; X is the side of the input."""
+    arguments = group.node.arguments
+    height, width = arguments["kernel_size"]
+    oh, ow = grid(y.height, y.width)
+    kh, kw = grid(height, width)
+    h = oh[:, None] * arguments["stride"][0] - arguments["padding"][0] + kh
+    w = ow[:, None] * arguments["stride"][1] - arguments["padding"][1] + kw
+    inside = (h >= 0) & (h < x.height) & (w >= 0) & (w < x.width)
+    # Pixels inside first, in order; the rest of a clipped window repeats its first one.
+    order = np.argsort(~inside, axis=1, kind="stable")
+    offsets = np.take_along_axis(x.at(h, w), order, axis=1)
+    kept = np.take_along_axis(inside, order, axis=1)
+    offsets = np.where(kept, offsets, offsets[:, :1])
+    count = inside.sum(axis=1)
+    if winner is None:
+        divisor = height * width if arguments["count_include_pad"] else count
+        return average_row(planner, kernel, x, y, offsets, count, divisor)
+    return row(
+        kernel, **_window_columns(planner, x, y), **winner.columns("m"), taps=height * width,
+        tap_table=planner.table(offsets),
+    )  # fmt: skip
+
+
+def average_row(
+    planner: Planner,
+    kernel: int,
+    x: Buffer,
+    y: Buffer,
+    offsets: np.ndarray,
+    count: Any,
+    divisor: Any,
+) -> np.ndarray:
+    """The row of an average over windows.
+
+    Parameters
+    ----------
+    offsets : ndarray, shape (windows, taps)
+        Where the pixels of each window stand; the first ``count`` of them are meant.
+    """
+    return row(
+        kernel, **_window_columns(planner, x, y), taps=offsets.shape[1],
+        tap_table=planner.table(np.concatenate([count[:, None], offsets], axis=1)),
+        scale=planner.constant(np.broadcast_to(1.0 / divisor, len(offsets))),
+    )  # fmt: skip
+
+
+def adaptive_row(planner: Planner, kernel: int, x: Buffer, y: Buffer) -> np.ndarray:
+    """The row of an average whose windows share the map out over the output's pixels."""
+    oh, ow = grid(y.height, y.width)
+    top, bottom = oh * x.height // y.height, -(-(oh + 1) * x.height // y.height)
+    left, right = ow * x.width // y.width, -(-(ow + 1) * x.width // y.width)
+    kh, kw = grid(int((bottom - top).max()), int((right - left).max()))
+    h, w = top[:, None] + kh, left[:, None] + kw
+    outside = (h >= bottom[:, None]) | (w >= right[:, None])
+    order = np.argsort(outside, axis=1, kind="stable")
+    offsets = np.take_along_axis(np.where(outside, 0, x.at(h, w)), order, axis=1)
+    count = (bottom - top) * (right - left)
+    return average_row(planner, kernel, x, y, offsets, count, count)
+
+
+def _window_columns(planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
+    """Columns of a row whose positions are the pixels of Y, and whose windows lie in X."""
+    positions: dict[str, int] = {"positions": y.height * y.width, "in": x.height * x.width}
+    return element_columns(planner, x=x, y=y) | positions

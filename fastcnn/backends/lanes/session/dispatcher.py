@@ -1,0 +1,201 @@
+"""The compiled function that runs any program: whole training steps without Python."""
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.backends.lanes.kernels.context import (
+    COUNT,
+    MEAN_WEIGHT,
+    NUMBERS,
+    RATE,
+    SCALE,
+    START,
+    STEP,
+)
+from fastcnn.backends.lanes.kernels.division import NOUGHT, ONE
+from fastcnn.backends.lanes.kernels.layout import WIDTH
+from fastcnn.backends.lanes.kernels.optimizers import total_norm
+from fastcnn.codegen import linked
+from fastcnn.codegen.denormals import flush_denormals, restore_denormals
+from fastcnn.codegen.simd import INT64, LANES, define
+from fastcnn.codegen.threads import FAILED, atomic_add, barrier
+
+#: What the dispatcher knows of a row: its kernel's address, and whether it takes many blocks at
+#: once.
+ENTRY, MANY = 0, 1
+#: Kinds of :func:`run`'s arguments.
+KINDS = {
+    "thread": "int64", "threads": "int64", "sync": "int64[:]", "phases": "int64[:,:]",
+    "program": "int64[:]", "entries": "int64[:,:]", "context": "int64[:]",
+    "numbers": "float64[:]", "rates": "float64[:]", "first_step": "int64", "batch": "int64",
+    "samples": "int64", "order": "int64[:]", "weights": "float64[:]", "losses": "float64[:]",
+    "hits": "int64[:]", "norms": "float64[:]", "block_losses": "float64[:]",
+    "block_hits": "int64[:]", "squares": "float64[:]", "owners": "int64[:]", "units": "int64",
+    "limit": "float64", "update": "int64", "square": "int64",
+}  # fmt: skip
+
+
+def _emit_address(builder: Any, array: Any, index: Any) -> Any:
+    return builder.ptrtoint(builder.gep(array, [index]), INT64)
+
+
+def _emit_call(builder: Any, entry: Any, context: Any, row: Any, *numbers: Any) -> Any:
+    kind = ir.FunctionType(INT64, [INT64] * (2 + len(NUMBERS)))
+    function = builder.inttoptr(entry, kind.as_pointer())
+    return builder.call(function, [context, row, *numbers])
+
+
+#: Address of an element of an array.
+address = define("int64", _emit_address, None, "int64")
+#: ``call(entry, context, row, block, blocks, slot, worker, part, parts)``: a kernel's status.
+call = define("int64", _emit_call, *["int64"] * (3 + len(NUMBERS)))
+
+
+@linked
+def batch_weight(weights, order, start, count):
+    """Mean weight of one batch's samples; 1 where samples have none."""
+    if weights.size == 0:
+        return 1.0
+    total = 0.0
+    for sample in range(start, start + count):
+        total += weights[order[sample]]
+    return total / count
+
+
+@linked
+def own_blocks(entries, first, last, mine, rounds, thread, context, rows):
+    """Take a thread's own blocks through all rows of a phase, one after the other.
+
+    Rows that take many blocks at once get all of them together.
+    """
+    failed, n = 0, first
+    while n < last:
+        end = n + 1
+        if entries[n, MANY]:
+            row = rows + n * WIDTH * 8
+            failed |= call(
+                entries[n, ENTRY], context, row, mine, rounds, thread, thread, NOUGHT, ONE
+            )
+        else:
+            while end < last and not entries[end, MANY]:
+                end += 1
+            for block in range(mine, mine + rounds):
+                for i in range(n, end):
+                    row = rows + i * WIDTH * 8
+                    failed |= call(
+                        entries[i, ENTRY], context, row, block, ONE, thread, thread, NOUGHT, ONE
+                    )
+        n = end
+    return failed
+
+
+@linked
+def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, rows):
+    """Run one phase; returns the barriers passed, or -1 after a failure of any thread.
+
+    A phase of rows over blocks gives each thread whole blocks; those that are left over are done
+    by all threads together, row by row.
+    """
+    first, last, failed = phase[0], phase[1], 0
+    if phase[2]:
+        for n in range(first, last):
+            row = rows + n * WIDTH * 8
+            failed |= call(
+                entries[n, ENTRY], context, row, NOUGHT, blocks, thread, thread, thread, threads
+            )
+    else:
+        rounds = blocks // threads
+        failed = own_blocks(entries, first, last, thread * rounds, rounds, thread, context, rows)
+        if blocks % threads:
+            # Another thread's slot is about to be used.
+            if failed or not barrier(sync, arrived, threads):
+                return -1
+            arrived += 1
+        for block in range(rounds * threads, blocks):
+            for n in range(first, last):
+                row = rows + n * WIDTH * 8
+                failed = call(
+                    entries[n, ENTRY], context, row, block, ONE, NOUGHT, thread, thread, threads
+                )
+                if failed or not barrier(sync, arrived, threads):
+                    return -1
+                arrived += 1
+    if failed or not barrier(sync, arrived, threads):
+        return -1
+    return arrived + 1
+
+
+@linked
+def steps(
+    thread, threads, sync, phases, program, entries, context, numbers, rates, first_step, batch,
+    samples, order, weights, losses, hits, norms, block_losses, block_hits, squares, owners, units,
+    limit, update, square,
+):  # fmt: skip
+    """See :func:`run`; returns whether nothing failed."""
+    arrived, here, rows = 0, address(context, 0), address(program, 0)
+    for s in range(rates.size):
+        start = s * batch
+        count = min(batch, samples - start)
+        blocks = (count + LANES - 1) // LANES
+        context[STEP], context[START], context[COUNT] = first_step + s, start, count
+        numbers[MEAN_WEIGHT] = batch_weight(weights, order, start, count)
+        for f in range(phases.shape[0]):
+            arrived = run_phase(
+                entries, phases[f], blocks, thread, threads, sync, arrived, here, rows
+            )
+            if arrived < 0:
+                return False
+        if thread == 0:
+            total, right = 0.0, 0
+            for block in range(blocks):
+                total += block_losses[block]
+                right += block_hits[block]
+            losses[s], hits[s] = total, right
+        if update == 0:
+            continue
+        numbers[SCALE], numbers[RATE] = 1.0, rates[s]
+        failed = 0
+        # A norm that clips nothing is known after the update, which then reads the gradient once.
+        if limit > 0.0:
+            for unit in range(units):
+                if owners[unit] == thread:
+                    failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+            if failed or not barrier(sync, arrived, threads):
+                return False
+            arrived += 1
+            norm = total_norm(squares, units)
+            if norm > limit:
+                numbers[SCALE] = limit / norm
+        for unit in range(units):
+            if owners[unit] == thread:
+                if limit <= 0.0:
+                    failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+                failed |= call(update, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+        if failed or not barrier(sync, arrived, threads):
+            return False
+        arrived += 1
+        # Other threads change the squares many more barriers later.
+        if thread == 0:
+            norms[s] = total_norm(squares, units)
+    return True
+
+
+def run(
+    thread, threads, sync, phases, program, entries, context, numbers, rates, first_step, batch,
+    samples, order, weights, losses, hits, norms, block_losses, block_hits, squares, owners, units,
+    limit, update, square,
+):  # fmt: skip
+    """Run a program once for each learning rate, on consecutive batches of ``order``.
+
+    All threads call this together, each with its context, whose float64 are ``numbers``. A kernel
+    that fails sets the flag that all threads look at where they wait.
+    """
+    state = flush_denormals()
+    if not steps(
+        thread, threads, sync, phases, program, entries, context, numbers, rates, first_step,
+        batch, samples, order, weights, losses, hits, norms, block_losses, block_hits, squares,
+        owners, units, limit, update, square,
+    ):  # fmt: skip
+        atomic_add(sync, FAILED, 1)
+    restore_denormals(state)

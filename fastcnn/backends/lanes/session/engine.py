@@ -1,0 +1,378 @@
+"""Holds one network's program, arena and arrays, and runs it on some threads."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph
+from fastcnn.backends.lanes.kernel_table import (
+    KERNELS,
+    SQUARES,
+    UPDATES,
+    dispatcher_source,
+    kernel_source,
+)
+from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
+from fastcnn.backends.lanes.kernels.layout import KERNEL
+from fastcnn.backends.lanes.kernels.optimizers import UNIT
+from fastcnn.backends.lanes.lowering.plan import plan
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.backends.lanes.reach.door import check_program, check_run, check_update, needs
+from fastcnn.backends.lanes.session import dispatcher
+from fastcnn.codegen import build
+from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
+from fastcnn.cores import available_cores, take_core
+from fastcnn.errors import ConfigurationError
+
+THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
+#: Optimisers of which the engine has the update.
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+# Kernels take what is empty for what is not there.
+NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+NO_LABELS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0)
+
+
+def default_threads() -> int:
+    """Threads of the engine: ``FASTCNN_NUM_THREADS``, or the cores this process may use.
+
+    Raises
+    ------
+    ConfigurationError
+        If the variable is no positive integer.
+    """
+    chosen = os.environ.get(THREADS_VARIABLE)
+    if chosen:
+        if not chosen.isdigit() or int(chosen) < 1:
+            raise ConfigurationError(f"{THREADS_VARIABLE} must be at least 1, got {chosen!r}")
+        return int(chosen)
+    return available_cores()
+
+
+class Engine:
+    """One program with its memory.
+
+    Parameters
+    ----------
+    parameters : ndarray of float32
+        The network's flat parameters; updates change it in place.
+    places : dict of str to (offset, shape)
+    running : mapping of str to (mean, variance, number of batches), optional
+        Running statistics by the state key of the mean; a training run changes them in place.
+    trainable : sequence of (int, int), optional
+        First and last + 1 of the runs of parameters that an update changes; by default all.
+    **options
+        Passed to :func:`~fastcnn.backends.lanes.lowering.plan.plan`.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch: int,
+        parameters: np.ndarray,
+        places: dict[str, tuple[int, tuple[int, ...]]],
+        threads: int = 1,
+        running: Mapping[str, Sequence[np.ndarray]] | None = None,
+        trainable: Sequence[tuple[int, int]] | None = None,
+        **options: Any,
+    ) -> None:
+        if build.is_disabled():
+            raise Unsupported("NUMBA_DISABLE_JIT")
+        self.graph = graph
+        self.threads = threads
+        self.parameters = parameters
+        self.running = running or {}
+        self._moves_running = bool(options.get("training"))
+        self.program: Program = plan(graph, batch, places, threads, **options)
+        has_gradient = self.program.output_gradient is not None
+        size = self.program.gradient_size if has_gradient else 1
+        self._gradients = np.zeros(size, np.float32)
+        #: In the order of the parameters.
+        self.gradient = self._gradients[: parameters.size]
+        check_program(self.program, parameters, self._gradients, self.running)
+        self._needs = needs(self.program, self.program.phases)
+        self.arena = _aligned(self.program.arena_size)
+        for offset, values in self.program.constants.items():
+            self.arena[offset : offset + values.size] = values
+        maps = len(graph.input_shape) == 3
+        factors = graph.input_shape[0] if maps else int(np.prod(graph.input_shape))
+        self.normalise((1.0,) * factors, (0.0,) * factors)
+        blocks = -(-batch // LANES)
+        self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
+        self._trainable = [(0, parameters.size)] if trainable is None else list(trainable)
+        self._entries: dict[str | None, tuple[np.ndarray, int, int]] = {}
+        self._places = places
+        self._known_spans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._squares = np.zeros(len(self._spans(1)[1]) + 1)
+        uses = [node.buffers.get("running_mean") for node in graph.nodes]
+        self._uses = {name: uses.count(name) for name in self.program.running}
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the engine, without the parameters."""
+        return self.program.bytes + self._gradients.nbytes
+
+    def normalise(self, scale: Any, shift: Any) -> None:
+        """Set the factor and the summand of each input channel."""
+        first = self.program.normalisation
+        values = np.concatenate([scale, shift]).astype(np.float32)
+        self.arena[first : first + values.size] = values
+
+    def run(
+        self,
+        images: np.ndarray,
+        order: np.ndarray,
+        rates: np.ndarray,
+        *,
+        labels: np.ndarray = NO_LABELS,
+        targets: np.ndarray = NO_FLOATS,
+        weights: np.ndarray = NO_WEIGHTS,
+        outputs: np.ndarray = NO_FLOATS,
+        kind: str | None = None,
+        settings: np.ndarray | None = None,
+        slots: tuple[np.ndarray, ...] = (),
+        seed: int = 0,
+        first_step: int = 0,
+        first_sample: int = 0,
+        phases: np.ndarray | None = None,
+        threads: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run the program once for each rate; returns losses, hits and gradient norms.
+
+        ``threads`` may be less than the engine was planned for. ``first_sample`` is the place of
+        the first sample in a batch that several processes share; dropout depends on it.
+        """
+        threads = self.threads if threads is None else threads
+        assert 1 <= threads <= self.threads
+        steps = len(rates)
+        wants = self._needs if phases is None else needs(self.program, phases)
+        phases = self.program.phases if phases is None else phases
+        settings = np.zeros(6) if settings is None else settings
+        losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
+        is_bytes = images.dtype == np.uint8
+        flat = images.reshape(-1)
+        first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
+        check_run(wants, self.program.batch, images, {
+            "order": order, "rates": rates, "labels": labels, "targets": targets,
+            "weights": weights, "outputs": outputs, "settings": settings,
+        })  # fmt: skip
+        check_update(kind, settings, self.parameters.size, self.gradient, first, second)
+        entries, update, square = self.prepare(update_name(kind, settings))
+        spans, owners = self._spans(threads)
+        fields: dict[str, Any] = {
+            "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self._gradients,
+            "S1": first, "S2": second, "settings": settings,
+            "bytes_": flat if is_bytes else NO_BYTES, "floats": NO_FLOATS if is_bytes else flat,
+            "order": order, "labels": labels, "targets": targets, "weights": weights,
+            "outputs": outputs, "losses": self._block_losses, "hits": self._block_hits,
+            "squares": self._squares, "spans": spans, "seed": seed, "first_sample": first_sample,
+        }  # fmt: skip
+        step_values = {
+            "phases": phases, "program": self.program.rows.reshape(-1), "entries": entries,
+            "rates": rates,
+            "first_step": first_step, "batch": self.program.batch, "samples": len(order),
+            "order": order, "weights": weights, "losses": losses, "hits": hits, "norms": norms,
+            "block_losses": self._block_losses, "block_hits": self._block_hits,
+            "squares": self._squares, "owners": owners, "units": len(owners), "limit": settings[5],
+            "update": update, "square": square,
+        }  # fmt: skip
+        for name, (offset, channels) in self.program.running.items():
+            mean, variance, _ = self.running[name]
+            self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
+        run_threads(threads, fields, step_values)
+        if self._moves_running and len(phases):
+            for name, (offset, channels) in self.program.running.items():
+                mean, variance, batches = self.running[name]
+                mean[...] = self.arena[offset : offset + channels]
+                variance[...] = self.arena[offset + channels : offset + 2 * channels]
+                batches += steps * self._uses[name]
+        return losses, hits, norms
+
+    def prepare(self, update: str | None = None) -> tuple[np.ndarray, int, int]:
+        """Have the program's kernels, and an optimiser's update, compiled and loaded.
+
+        Returns
+        -------
+        entries : ndarray of int64, shape (rows, 2)
+            Of each row its kernel's address, and whether it takes many blocks at once.
+        update, square : int
+            Addresses, or 0 without an update.
+        """
+        if update not in self._entries:
+            extra = [] if update is None else [update, SQUARES]
+            entries, *more = load_kernels(self.program.rows, extra)
+            self._entries[update] = (entries, *(more or (0, 0)))
+        return self._entries[update]
+
+    def _spans(self, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        """First and last + 1 parameter of each unit of the update, and the thread that has it.
+
+        Of each parameter a thread has the same share as in its gradient and in the forward
+        product: what one core wrote and another reads takes longer than the arithmetic.
+        """
+        if threads not in self._known_spans:
+            size, unit = self.parameters.size, UNIT
+            starts = np.arange(0, size, unit)
+            owners = np.zeros(len(starts), np.int64)
+            for offset, shape in self._places.values():
+                count = int(np.prod(shape))
+                inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
+                middle = np.minimum(starts[inside] + unit // 2, offset + count - 1) - offset
+                owners[inside] = middle * threads // count
+            spans = [
+                (max(start, first), min(start + unit, end), owner)
+                for start, owner in zip(starts, owners, strict=True)
+                for first, end in self._trainable
+                if start < end and first < start + unit
+            ]
+            columns = np.array(spans, np.int64).reshape(-1, 3)
+            self._known_spans[threads] = columns[:, :2].reshape(-1), columns[:, 2].copy()
+        return self._known_spans[threads]
+
+    def read(self, buffer: Buffer, count: int) -> np.ndarray:
+        """Copy a buffer out of lanes: shape (count, channels, height, width)."""
+        view = self._view(buffer)
+        blocks = view[: -(-count // LANES)].transpose(0, 4, 1, 2, 3)
+        samples = np.empty(blocks.shape, np.float32)
+        samples[...] = blocks
+        return samples.reshape(-1, *view.shape[1:4])[:count]
+
+    def write(self, buffer: Buffer, values: np.ndarray) -> None:
+        """Copy an array of samples into lanes; idle lanes become zero."""
+        view = self._view(buffer)
+        padded = np.zeros((len(view) * LANES, *view.shape[1:4]), np.float32)
+        padded[: len(values)] = values.reshape(len(values), *view.shape[1:4])
+        view[...] = padded.reshape(len(view), LANES, *view.shape[1:4]).transpose(0, 2, 3, 4, 1)
+
+    def _view(self, buffer: Buffer) -> np.ndarray:
+        blocks = -(-self.program.batch // LANES)
+        top, bottom, left, _ = buffer.halo
+        size = blocks * buffer.size
+        padded = self.arena[buffer.offset : buffer.offset + size].reshape(
+            blocks, buffer.channels, buffer.height + top + bottom, -1, LANES
+        )
+        return padded[:, :, top : top + buffer.height, left : left + buffer.width]
+
+
+def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
+    """The name of an optimiser's update: SGD has one with momentum and one without."""
+    if kind is None:
+        return None
+    if kind == "sgd" and settings is not None and settings[0] != 0.0:
+        return "momentum"
+    assert kind in UPDATES
+    return kind
+
+
+def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
+    """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
+    numbers = sorted({int(number) for number in rows[:, KERNEL]})
+    keys: list[int | str] = [*numbers, *more]
+    sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
+    found = build.addresses(sources)[1:]
+    table = {
+        number: (address, int(KERNELS[number].many))
+        for number, address in zip(numbers, found, strict=False)
+    }
+    entries = np.array([table[int(number)] for number in rows[:, KERNEL]], np.int64)
+    return entries.reshape(-1, 2), *found[len(numbers) :]
+
+
+def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
+    """Run rows over one block, of kernels that need no table but one of a single position 0."""
+    (entries,) = load_kernels(rows)
+    nothing, one = np.zeros(1), np.zeros(1, np.int64)
+    fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}
+    run_threads(threads, fields, {
+        "phases": np.array([[0, len(rows), 0]]), "program": rows.reshape(-1), "entries": entries,
+        "rates": nothing, "first_step": 0, "batch": LANES, "samples": LANES, "order": one,
+        "weights": NO_WEIGHTS, "losses": np.zeros(1), "hits": one.copy(), "norms": np.zeros(1),
+        "block_losses": np.zeros(1), "block_hits": one.copy(), "squares": np.zeros(1),
+        "owners": one, "units": 0, "limit": 0.0, "update": 0, "square": 0,
+    })  # fmt: skip
+
+
+def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
+    """Call the dispatcher on this thread and ``threads - 1`` others, and wait for all.
+
+    Parameters
+    ----------
+    fields : mapping
+        What kernels get; see context.py.
+    steps : mapping
+        The dispatcher's arguments, without those of a thread.
+
+    Raises
+    ------
+    RuntimeError
+        If a kernel failed.
+    """
+    check_arrays(fields)
+    (address,) = build.addresses([dispatcher_source()])
+    entry = _RUN(address)
+    sync = np.zeros(16, np.int64)
+    contexts = make_contexts(threads, fields)
+    has_cores = threads <= available_cores()
+    # Who spins where threads outnumber cores keeps the one it waits for from running.
+    sync[PATIENCE] = SPINS if has_cores and threads > 1 else 0
+    packed = [
+        _packed(
+            {
+                **steps,
+                "thread": index,
+                "threads": threads,
+                "sync": sync,
+                "context": contexts[index],
+                "numbers": contexts[index].view(np.float64),
+            }
+        )
+        for index in range(threads)
+    ]
+
+    def run(index: int) -> None:
+        if has_cores and threads > 1:
+            take_core(index)
+        entry(packed[index].ctypes.data)
+
+    helpers = [threading.Thread(target=run, args=(index,)) for index in range(1, threads)]
+    started: list[threading.Thread] = []
+    try:
+        for helper in helpers:
+            helper.start()
+            started.append(helper)
+        run(0)
+    except BaseException:
+        sync[FAILED] = 1
+        raise
+    finally:
+        for helper in started:
+            helper.join()
+    if sync[FAILED]:
+        raise RuntimeError("a kernel of the lanes engine failed")
+
+
+def _packed(values: Mapping[str, Any]) -> np.ndarray:
+    """The dispatcher's arguments, in its order, as its entry reads them."""
+    packed: list[Any] = []
+    for name, kind in dispatcher.KINDS.items():
+        value = values[name]
+        if ":" in kind:
+            assert str(value.dtype) == kind.partition("[")[0], name
+            assert value.flags.c_contiguous, name
+            packed += [value.ctypes.data, *value.shape]
+        else:
+            packed.append(np.float64(value).view(np.int64) if kind == "float64" else value)
+    return np.array(packed, np.int64)
+
+
+def _aligned(floats: int) -> np.ndarray:
+    """Zeroed float32 array that starts at a cache line."""
+    raw = np.zeros(floats + LANES, np.float32)
+    start = (-raw.ctypes.data // 4) % LANES
+    return raw[start : start + floats]

@@ -1,0 +1,233 @@
+"""Convolutions, linear layers and poolings: each call runs a network of one node on the engine.
+
+Into lanes and back costs more than a small operation saves; training and inference keep whole
+networks in lanes. Arrays of float64 are im2col's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import im2col
+from fastcnn.backends.geometry import (
+    ALL,
+    AdaptiveSize,
+    Mask,
+    Padding,
+    Pair,
+    conv_output_size,
+    conv_transpose_output_size,
+    masked,
+    pool_output_size,
+)
+from fastcnn.backends.lanes.session.coverage import covered
+from fastcnn.backends.lanes.session.operation import Operation, operation
+
+
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Implicit im2col: a tap is an address."""
+    if not covered(x, weight):
+        return im2col.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    output = tuple(
+        conv_output_size(x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a])
+        for a in (0, 1)
+    )
+    parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
+    shape = (len(weight), *output)
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _convolution("conv2d", x, shape, parameters, False, **arguments).forward(x, parameters)
+
+
+def conv2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    output_mask: Mask = ALL,
+) -> tuple[Any, ...]:
+    """The input's gradient is a convolution with the flipped kernel, for each stride phase."""
+    if not covered(grad_output, x, weight):
+        return im2col.conv2d_backward(
+            grad_output, x, weight, stride, padding, dilation, groups, output_mask
+        )
+    parameters = {"weight": weight, "bias": np.zeros(len(weight), np.float32)}
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    run = _convolution("conv2d", x, grad_output.shape[1:], parameters, True, **arguments)
+    return masked(output_mask, *run.backward(grad_output, x, parameters, output_mask))
+
+
+def conv_transpose2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """The input gradient of a convolution, for each stride phase."""
+    geometry = (stride, padding, output_padding, dilation, groups)
+    if not covered(x, weight):
+        return im2col.conv_transpose2d(x, weight, bias, *geometry)
+    size = [
+        conv_transpose_output_size(
+            x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a],
+            output_padding[a],
+        )
+        for a in (0, 1)
+    ]  # fmt: skip
+    parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
+    shape = (weight.shape[1] * groups, *size)
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    run = _convolution("conv_transpose2d", x, shape, parameters, False, **arguments)
+    return run.forward(x, parameters)
+
+
+def conv_transpose2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> tuple[np.ndarray, ...]:
+    """The input's gradient is the convolution of the output's."""
+    geometry = (stride, padding, output_padding, dilation, groups)
+    if not covered(grad_output, x, weight):
+        return im2col.conv_transpose2d_backward(grad_output, x, weight, *geometry)
+    parameters = {"weight": weight, "bias": np.zeros(grad_output.shape[1], np.float32)}
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    run = _convolution("conv_transpose2d", x, grad_output.shape[1:], parameters, True, **arguments)
+    return run.backward(grad_output, x, parameters)
+
+
+def _convolution(
+    name: str,
+    x: np.ndarray,
+    output_shape: tuple[int, ...],
+    parameters: Mapping[str, np.ndarray],
+    backward: bool,
+    **arguments: Any,
+) -> Operation:
+    shapes = tuple((key, value.shape) for key, value in parameters.items())
+    given = tuple(arguments.items())
+    return operation(name, x.shape[1:], output_shape, len(x), given, shapes, backward)
+
+
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """``y = x W^T + b`` in register tiles; of one sample by BLAS, which copies no weights."""
+    if not covered(x, weight) or len(x) == 1:
+        return im2col.linear(x, weight, bias)
+    parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
+    shapes = tuple((key, value.shape) for key, value in parameters.items())
+    run = operation("linear", x.shape[1:], weight.shape[:1], len(x), (), shapes, False)
+    return run.forward(x, parameters)
+
+
+def linear_backward(
+    grad_output: np.ndarray, x: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """``dx = dy W``, ``dW = dy^T x``, ``db`` the sum of dy over samples."""
+    if not covered(grad_output, x, weight):
+        return im2col.linear_backward(grad_output, x, weight)
+    parameters = {"weight": weight, "bias": np.zeros(len(weight), np.float32)}
+    shapes = tuple((key, value.shape) for key, value in parameters.items())
+    run = operation("linear", x.shape[1:], weight.shape[:1], len(x), (), shapes, True)
+    return run.backward(grad_output, x, parameters)
+
+
+def _pool(x: np.ndarray, backward: bool, name: str, **arguments: Any) -> Operation:
+    output = tuple(
+        pool_output_size(
+            x.shape[2 + a], arguments["kernel_size"][a], arguments["stride"][a],
+            arguments["padding"][a],
+        )
+        for a in (0, 1)
+    )  # fmt: skip
+    given = tuple(arguments.items())
+    return operation(name, x.shape[1:], (x.shape[1], *output), len(x), given, (), backward)
+
+
+def max_pool2d(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """Largest value of each window; a tie goes to the first."""
+    if not covered(x):
+        return im2col.max_pool2d(x, kernel_size, stride, padding)
+    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+    return _pool(x, False, "max_pool2d", **arguments).forward(x, {})
+
+
+def max_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+) -> np.ndarray:
+    """Each window's gradient goes to its winner."""
+    if not covered(grad_output, x):
+        return im2col.max_pool2d_backward(grad_output, x, kernel_size, stride, padding)
+    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+    return _pool(x, True, "max_pool2d", **arguments).backward(grad_output, x, {})[0]
+
+
+def avg_pool2d(
+    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+) -> np.ndarray:
+    """Mean of each window."""
+    if not covered(x):
+        return im2col.avg_pool2d(x, kernel_size, stride, padding, count_include_pad)
+    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+    run = _pool(x, False, "avg_pool2d", **arguments, count_include_pad=count_include_pad)
+    return run.forward(x, {})
+
+
+def avg_pool2d_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+) -> np.ndarray:
+    """Each window's gradient is spread over it."""
+    if not covered(grad_output, x):
+        return im2col.avg_pool2d_backward(
+            grad_output, x, kernel_size, stride, padding, count_include_pad
+        )
+    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+    run = _pool(x, True, "avg_pool2d", **arguments, count_include_pad=count_include_pad)
+    return run.backward(grad_output, x, {})[0]
+
+
+def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
+    """Mean of windows that share the map out over the output's pixels."""
+    if not covered(x):
+        return im2col.adaptive_avg_pool2d(x, output_size)
+    size = tuple(
+        own if new is None else new for own, new in zip(x.shape[2:], output_size, strict=True)
+    )
+    output = (x.shape[1], *size)
+    run = operation("adaptive_avg_pool2d", x.shape[1:], output, len(x), (), (), False)
+    return run.forward(x, {})
+
+
+def adaptive_avg_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
+) -> np.ndarray:
+    """Each window's gradient is spread over it."""
+    if not covered(grad_output, x):
+        return im2col.adaptive_avg_pool2d_backward(grad_output, x, output_size)
+    output = grad_output.shape[1:]
+    run = operation("adaptive_avg_pool2d", x.shape[1:], output, len(x), (), (), True)
+    return run.backward(grad_output, x, {})[0]
