@@ -113,4 +113,5 @@ def _kernel(
         map_sizes,
         symbol=symbol,
         origin=origin,
+        formula=(what, bool(record.parameters), numbers),
     )

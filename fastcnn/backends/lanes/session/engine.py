@@ -23,6 +23,7 @@ from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.backends.lanes.reach.door import check_program, check_run, check_update, needs
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.codegen import build
 from fastcnn.codegen.build import Source
@@ -97,6 +98,8 @@ class Engine:
         self._gradients = np.zeros(size, np.float32)
         #: In the order of the parameters.
         self.gradient = self._gradients[: parameters.size]
+        check_program(self.program, parameters, self._gradients, self.running)
+        self._needs = needs(self.program, self.program.phases)
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
@@ -151,17 +154,23 @@ class Engine:
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
         steps = len(rates)
+        wants = self._needs if phases is None else needs(self.program, phases)
         phases = self.program.phases if phases is None else phases
+        settings = np.zeros(6) if settings is None else settings
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
+        check_run(wants, self.program.batch, images, {
+            "order": order, "rates": rates, "labels": labels, "targets": targets,
+            "weights": weights, "outputs": outputs, "settings": settings,
+        })  # fmt: skip
+        check_update(kind, settings, self.parameters.size, self.gradient, first, second)
         entries, update, square = self.prepare(update_name(kind, settings))
-        chosen = np.zeros(6) if settings is None else settings
         spans, owners = self._spans(threads)
         fields: dict[str, Any] = {
             "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self._gradients,
-            "S1": first, "S2": second, "settings": chosen,
+            "S1": first, "S2": second, "settings": settings,
             "bytes_": flat if is_bytes else NO_BYTES, "floats": NO_FLOATS if is_bytes else flat,
             "order": order, "labels": labels, "targets": targets, "weights": weights,
             "outputs": outputs, "losses": self._block_losses, "hits": self._block_hits,
@@ -173,7 +182,7 @@ class Engine:
             "first_step": first_step, "batch": self.program.batch, "samples": len(order),
             "order": order, "weights": weights, "losses": losses, "hits": hits, "norms": norms,
             "block_losses": self._block_losses, "block_hits": self._block_hits,
-            "squares": self._squares, "owners": owners, "units": len(owners), "limit": chosen[5],
+            "squares": self._squares, "owners": owners, "units": len(owners), "limit": settings[5],
             "update": update, "square": square,
         }  # fmt: skip
         for name, (offset, channels) in self.program.running.items():
