@@ -147,9 +147,7 @@ def test_what_would_change_the_result_is_refused(backend: str) -> None:
     model = statistics_of_the_batch()
     x = np.zeros((8, 1, 6, 6), np.float32)
     for call in (model.logits, model.predict, model.predict_proba, model):
-        with pytest.raises(
-            ConfigurationError, match=r"'1' has no running .*batch_size=4"
-        ):
+        with pytest.raises(ConfigurationError, match=r"'1' has no running .*batch_size=4"):
             call(x, backend=backend, batch_size=4)
     with pytest.raises(ShapeError, match="'5': batch normalisation without running statistics"):
         model.logits(x[:1], backend=backend)
