@@ -186,6 +186,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: of([N("Conv", ["x", "w"], ["y"])], {"w": KERNEL[0]}), "two dimensions"),
     (lambda: of([N("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[0, 1])]), "strides"),
     (lambda: of([N("MaxPool", ["x"], ["y"])]), "kernel_shape' is missing"),
+    (lambda: of([N("MaxPool", ["x"], ["y"], kernel_shape=[2])]), "not a size of two dimensions"),
     (lambda: of([N("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], storage_order=1)]), "storage"),
     (lambda: of([N("MaxPool", ["x"], ["a", "y"], kernel_shape=[2, 2])]), "second output"),
     (lambda: of([N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], ceil_mode=1,

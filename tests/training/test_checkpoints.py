@@ -142,6 +142,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "no generator": lambda s: s["loop"].update(generator={}),
     "an average of one number": lambda s: s["loop"]["average"].update(average=np.float32(1.0)),
     "an average that is infinite": lambda s: s["loop"]["average"]["average"].fill(np.inf),
+    "an average of steps to come": lambda s: s["loop"]["average"].update(step=10**6),
     "the average's step in words": lambda s: s["loop"]["average"].update(step="x"),
     "best weights of another shape": lambda s: s["best"].update(
         {key: value[:1] for key, value in s["best"].items()}
