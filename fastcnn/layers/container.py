@@ -13,6 +13,7 @@ from fastcnn.files import atomic_write
 from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
 from fastcnn.layers.changes import Watched
 from fastcnn.layers.description import file_metadata, to_definition
+from fastcnn.layers.folding import fold_batch_norm
 from fastcnn.layers.init import Initializer
 from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import NamedArrays, matched
@@ -406,6 +407,4 @@ class Model(Prediction, Layer):
 
         See :func:`fastcnn.layers.folding.fold_batch_norm`.
         """
-        from fastcnn.layers.folding import fold_batch_norm
-
         return fold_batch_norm(self)
