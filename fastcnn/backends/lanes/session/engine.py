@@ -273,7 +273,7 @@ def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
     return kind
 
 
-def check_update(kind: str) -> None:
+def check_own_update(kind: str) -> None:
     """Compile the update of a user's optimiser.
 
     Raises
