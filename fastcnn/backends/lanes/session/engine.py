@@ -3,7 +3,7 @@
 import ctypes
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fastcnn.backends.lanes.kernel_table import (
     kernel_source,
 )
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
-from fastcnn.backends.lanes.kernels.layout import KERNEL
+from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, KERNEL
 from fastcnn.backends.lanes.kernels.optimizers import UNIT
 from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
@@ -26,9 +26,11 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program, check_run, check_update, needs
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.codegen import build
+from fastcnn.codegen.build import Source
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
+from fastcnn.operations import own
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 #: Optimisers of which the engine has the update.
@@ -90,6 +92,7 @@ class Engine:
         self.running = running or {}
         self._moves_running = bool(options.get("training"))
         self.program: Program = plan(graph, batch, places, threads, **options)
+        check_own_kernels(np.unique(self.program.rows[:, KERNEL]).tolist())
         has_gradient = self.program.output_gradient is not None
         size = self.program.gradient_size if has_gradient else 1
         self._gradients = np.zeros(size, np.float32)
@@ -266,8 +269,41 @@ def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
         return None
     if kind == "sgd" and settings is not None and settings[0] != 0.0:
         return "momentum"
-    assert kind in UPDATES
+    assert kind in UPDATES or kind in own.UPDATES
     return kind
+
+
+def check_own_update(kind: str) -> None:
+    """Compile the update of a user's optimiser.
+
+    Raises
+    ------
+    Unsupported
+        If that fails.
+    """
+    _check_compiles(f"the optimiser {kind}", kernel_source(kind))
+
+
+def check_own_kernels(numbers: Iterable[int]) -> None:
+    """Compile those of some kernels that users wrote.
+
+    Raises
+    ------
+    Unsupported
+        If that fails; the message says what numba did not know.
+    """
+    for number in numbers:
+        if number >= FIRST_FORMULA and KERNELS[number].origin is None:
+            _check_compiles(KERNELS[number].name, kernel_source(number))
+
+
+def _check_compiles(name: str, source: Source) -> None:
+    try:
+        build.addresses([source])
+    except Exception as error:  # numba's errors have no common base
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if "nopython" not in line), type(error).__name__)
+        raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
 
 
 def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
