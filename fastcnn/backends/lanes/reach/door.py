@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.reach.kernels import REACHES, formula_reach
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
+from fastcnn.operations import own
 
 #: Types of the arrays of a run; images may also be bytes.
 TYPES = {
@@ -124,8 +125,9 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     }  # fmt: skip
     for row in program.rows[wanted]:
         kernel = int(row[L.KERNEL])
-        if kernel in names:
-            name = names[kernel]
+        formula = KERNELS[kernel].formula if kernel in KERNELS else None
+        if kernel in names or (formula is not None and formula[0] == "loss"):
+            name = names.get(kernel, "loss")
             found[name] = max(found[name], int(row[L.IN]))
             if name == "loss":
                 found["kernel"] = kernel
@@ -214,9 +216,13 @@ def check_update(kind: str | None, settings: np.ndarray, size: int, *arrays: np.
     """
     if kind is None:
         return
-    if kind not in SLOTS or settings.size < 6:
+    slots = SLOTS.get(kind)
+    if kind in own.UPDATES:
+        count = len(own.UPDATES[kind].slots)
+        slots = min(count, 1), max(count - 1, 0)
+    if slots is None or settings.size < 6:
         raise ConfigurationError(f"the engine's optimisers are {sorted(SLOTS)}, got {kind!r}")
-    wanted = (1, *(SLOTS[kind] if kind != "sgd" or settings[0] else (0, 0)))
+    wanted = (1, *(slots if kind != "sgd" or settings[0] else (0, 0)))
     for name, times, array in zip(("gradient", "first", "second"), wanted, arrays, strict=True):
         if array.size < times * size or array.dtype != FLOATS or not array.flags.c_contiguous:
             raise ShapeError(
