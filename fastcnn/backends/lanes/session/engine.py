@@ -17,7 +17,7 @@ from fastcnn.backends.lanes.kernel_table import (
     kernel_source,
 )
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
-from fastcnn.backends.lanes.kernels.layout import KERNEL
+from fastcnn.backends.lanes.kernels.layout import K_OUTPUT, KERNEL
 from fastcnn.backends.lanes.kernels.optimizers import UNIT
 from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
@@ -263,7 +263,9 @@ def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
 
 def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
     """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
-    numbers = sorted({int(number) for number in rows[:, KERNEL]})
+    # Whoever trains evaluates: what that needs besides is compiled at the same time.
+    evaluation = {K_OUTPUT} if more else set()
+    numbers = sorted({int(number) for number in rows[:, KERNEL]} | evaluation)
     keys: list[int | str] = [*numbers, *more]
     sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
     found = build.addresses(sources)[1:]
