@@ -157,22 +157,49 @@ class Engine:
         chosen = np.zeros(6) if settings is None else settings
         spans, owners = self._spans(threads)
         fields: dict[str, Any] = {
-            "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self._gradients,
-            "S1": first, "S2": second, "settings": chosen,
-            "bytes_": flat if is_bytes else NO_BYTES, "floats": NO_FLOATS if is_bytes else flat,
-            "order": order, "labels": labels, "targets": targets, "weights": weights,
-            "outputs": outputs, "losses": self._block_losses, "hits": self._block_hits,
-            "squares": self._squares, "spans": spans, "seed": seed, "first_sample": first_sample,
-        }  # fmt: skip
+            "A": self.arena,
+            "T": self.program.tables,
+            "P": self.parameters,
+            "G": self._gradients,
+            "S1": first,
+            "S2": second,
+            "settings": chosen,
+            "bytes_": flat if is_bytes else NO_BYTES,
+            "floats": NO_FLOATS if is_bytes else flat,
+            "order": order,
+            "labels": labels,
+            "targets": targets,
+            "weights": weights,
+            "outputs": outputs,
+            "losses": self._block_losses,
+            "hits": self._block_hits,
+            "squares": self._squares,
+            "spans": spans,
+            "seed": seed,
+            "first_sample": first_sample,
+        }
         step_values = {
-            "phases": phases, "program": self.program.rows.reshape(-1), "entries": entries,
+            "phases": phases,
+            "program": self.program.rows.reshape(-1),
+            "entries": entries,
             "rates": rates,
-            "first_step": first_step, "batch": self.program.batch, "samples": len(order),
-            "order": order, "weights": weights, "losses": losses, "hits": hits, "norms": norms,
-            "block_losses": self._block_losses, "block_hits": self._block_hits,
-            "squares": self._squares, "owners": owners, "units": len(owners), "limit": chosen[5],
-            "update": update, "square": square,
-        }  # fmt: skip
+            "first_step": first_step,
+            "batch": self.program.batch,
+            "samples": len(order),
+            "order": order,
+            "weights": weights,
+            "losses": losses,
+            "hits": hits,
+            "norms": norms,
+            "block_losses": self._block_losses,
+            "block_hits": self._block_hits,
+            "squares": self._squares,
+            "owners": owners,
+            "units": len(owners),
+            "limit": chosen[5],
+            "update": update,
+            "square": square,
+        }
         for name, (offset, channels) in self.program.running.items():
             mean, variance, _ = self.running[name]
             self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
@@ -282,13 +309,32 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
     (entries,) = load_kernels(rows)
     nothing, one = np.zeros(1), np.zeros(1, np.int64)
     fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}
-    run_threads(threads, fields, {
-        "phases": np.array([[0, len(rows), 0]]), "program": rows.reshape(-1), "entries": entries,
-        "rates": nothing, "first_step": 0, "batch": LANES, "samples": LANES, "order": one,
-        "weights": NO_WEIGHTS, "losses": np.zeros(1), "hits": one.copy(), "norms": np.zeros(1),
-        "block_losses": np.zeros(1), "block_hits": one.copy(), "squares": np.zeros(1),
-        "owners": one, "units": 0, "limit": 0.0, "update": 0, "square": 0,
-    })  # fmt: skip
+    run_threads(
+        threads,
+        fields,
+        {
+            "phases": np.array([[0, len(rows), 0]]),
+            "program": rows.reshape(-1),
+            "entries": entries,
+            "rates": nothing,
+            "first_step": 0,
+            "batch": LANES,
+            "samples": LANES,
+            "order": one,
+            "weights": NO_WEIGHTS,
+            "losses": np.zeros(1),
+            "hits": one.copy(),
+            "norms": np.zeros(1),
+            "block_losses": np.zeros(1),
+            "block_hits": one.copy(),
+            "squares": np.zeros(1),
+            "owners": one,
+            "units": 0,
+            "limit": 0.0,
+            "update": 0,
+            "square": 0,
+        },
+    )
 
 
 def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
