@@ -1,4 +1,4 @@
-"""All measurements behind docs/benchmarks.md: ``python -m bench`` in a checkout.
+"""All measurements of docs/benchmarks.md: ``python -m bench`` in a checkout.
 
 ``make bench-report`` runs them all and writes the page.
 """

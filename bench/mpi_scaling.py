@@ -1,4 +1,4 @@
-"""Weak and strong scaling on this machine, beside the model's prediction.
+"""Weak and strong scaling on this machine, next to the model's prediction.
 
 ``python -m bench.mpi_scaling`` starts jobs of one and two processes, writes what they
 measure to ``docs/benchmarks/mpi.json`` and the tables into ``docs/scaling.md``; ``mpiexec`` must be
@@ -72,14 +72,14 @@ if world.size > 1:
             MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, part)
         executor.update(gradient, 1e-6)
 
-    def beside():
-        # All of the sum beside all of the gradient: more than any order of the layers allows.
+    def at_once():
+        # All of the sum during all of the gradient: more than any order of the layers allows.
         request = MPI.COMM_WORLD.Iallreduce(MPI.IN_PLACE, other)
         gradient = compute()
         request.Wait()
         executor.update(gradient, 1e-6)
 
-    ways = {"after": after, "buckets": buckets, "beside": beside}
+    ways = {"after": after, "buckets": buckets, "at_once": at_once}
     times = {way: [] for way in ways}
     for _ in range(repeats + 2):
         for way, work in ways.items():
@@ -119,7 +119,7 @@ def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
         return median((made if part is None else made[part])[key] for made in two)
 
     seconds = {name: median(made["step"] for made in rounds[name]) for name in jobs}
-    # One process alone has both cores' cache and memory to itself; the model's is measured beside.
+    # One process alone has both cores' cache and memory to itself; the model's is measured with both at work.
     cost = StepCost(
         **{key: middle("cost", key) for key in ("fixed", "each")}, alone=seconds["one"],
         gradient_bytes=two[0]["cost"]["gradient_bytes"],
@@ -131,7 +131,7 @@ def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
         "weak": middle(None, "weak"), "sum": middle(None, "sum"),
         "predicted": strong.step + strong.communication,
         "predicted_weak": weak.step + weak.communication,
-        **{way: middle("ways", way) for way in ("after", "buckets", "beside")},
+        **{way: middle("ways", way) for way in ("after", "buckets", "at_once")},
         "cost": asdict(cost), "link": asdict(link),
         "spread": {name: sorted(made["step"] for made in rounds[name]) for name in jobs},
     }  # fmt: skip
@@ -168,12 +168,12 @@ def render(records: list[dict[str, Any]]) -> str:
     ]  # fmt: skip
     lines += [
         "",
-        "| network, batch | sum after the gradient | in 4 buckets | beside the gradient |",
+        "| network, batch | sum after the gradient | in 4 buckets | during the gradient |",
         "|---|---|---|---|",
     ]
     lines += [
         f"| {r['network']}, {r['batch']} | "
-        + " | ".join(f"{1e6 * r[key]:,.0f}" for key in ("after", "buckets", "beside")) + " |"
+        + " | ".join(f"{1e6 * r[key]:,.0f}" for key in ("after", "buckets", "at_once")) + " |"
         for r in records
     ]  # fmt: skip
     return "\n".join(lines)

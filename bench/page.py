@@ -22,7 +22,7 @@ from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
 
 OWN = ("reference", "im2col", "lanes")
-#: The libraries that have a column of their own beside PyTorch's.
+#: The libraries that have a column of their own next to PyTorch's.
 FURTHER = [name for name in LIBRARIES if name != "PyTorch"]
 NOBODY = "No peer was faster than fastcnn here."
 #: Rows of a profile that the page shows; the CSV has all.
@@ -44,8 +44,8 @@ def render_page(folder: Path) -> str:
     parts = [
         "# Benchmarks", "",
         "This page is generated from the JSON files in `docs/benchmarks/` "
-        "(`python -m bench.write_page`); every value with its spread is in the CSV files beside "
-        "them. All of it is measured anew by", "",
+        "(`python -m bench.write_page`); every value with its spread is in the CSV files next to "
+        "them. All of it is measured again by", "",
         "```sh\nmake bench-report\n```", "",
         "and one suite by the command above its table. Contestants of a table do the same work "
         "from the same weights on the same samples; what they compute is compared before anything "
@@ -229,7 +229,7 @@ def _accuracy(report: Report) -> list[str]:
 
 
 def _processes(report: Report) -> list[str]:
-    """A line for each process and contestant: seconds, and the memory beside them."""
+    """A line for each process and contestant: seconds and memory."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for row in report.results:
         if row.suite in ("startup", "process"):

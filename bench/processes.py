@@ -133,7 +133,7 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
     """Time ``fastcnn train`` from start to end: load, five epochs, write the run; its memory, and
     the test accuracy it ends with. The backend im2col, which takes longer, runs once.
 
-    PyTorch beside it: a script that loads, trains and tests as much, and writes the weights.
+    Next to it PyTorch: a script that loads, trains and tests as much, and writes the weights.
 
     Parameters
     ----------

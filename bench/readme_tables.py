@@ -35,7 +35,7 @@ def _replaced(readme: str, made: str, begin: str, end: str) -> str:
 
 
 def render_readme(folder: Path) -> str:
-    """README's table: training steps beside the fastest of the other libraries."""
+    """README's table: training steps next to the fastest other library."""
     report = read_report(folder / "bench.json")
     rows = []
     for (work, batch), group in groups(report.results, "step"):
@@ -93,13 +93,13 @@ def _rounded(ratio: float) -> str:
 
 
 def _levels(report: Report) -> str:
-    """A sentence on the highest accuracy of lenet5, beside PyTorch's."""
+    """A sentence on the highest accuracy of lenet5, next to PyTorch's."""
     found = [r for r in report.results
              if r.suite == "time-to-accuracy" and r.work.startswith("lenet5 on mnist")
              and r.work.endswith("99%")]  # fmt: skip
     own, peer = best(found, "lanes"), best(found, "PyTorch")
     if own is None:
         return ""
-    beside = f" ({peer.contestant}: {number(peer.median)} s)" if peer else ""
+    other = f" ({peer.contestant}: {number(peer.median)} s)" if peer else ""
     return (f"\n`lenet5` reaches 99 % of all of MNIST's test images after "
-            f"{number(own.median)} s of training{beside}.")  # fmt: skip
+            f"{number(own.median)} s of training{other}.")  # fmt: skip

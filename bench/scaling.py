@@ -2,7 +2,7 @@
 
 For each axis a training step is timed and its cost is divided by the work, so that the curve should
 stay flat or fall; a point that rises, also when it is measured again, twice, is flagged and set
-beside what changed in the program's shape. Memory is the largest amount that was allocated at a
+next to what changed in the program's shape. Memory is the largest amount that was allocated at a
 time for the engine and one step.
 """
 
@@ -39,7 +39,7 @@ class Axis:
     Attributes
     ----------
     unit : str
-        What the cost is for: a sample, or a sample and so many operations.
+        What the cost is for: a sample, or a sample and a number of operations.
     values, quick : tuple of int
         All values, and those of a quick run.
     """
@@ -206,7 +206,7 @@ def scale(
     if not chosen or min(chosen) < 1:
         raise ConfigurationError(f"{axis.name}: values must be positive, got {chosen}")
     cases = [axis.case(value) for value in chosen]
-    _Trial(cases[0], backend)  # modules and kernels that it loads are no cost of a case
+    _Trial(cases[0], backend)  # modules and kernels that it loads are not a cost of a case
     trials = [_Trial(case, backend) for case in cases]
     for trial in trials:
         trial.settle()

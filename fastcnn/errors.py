@@ -33,6 +33,10 @@ class RunWriteError(FastcnnError, OSError):
     """A run's folder cannot be written any more, such as on a full disk; what is there is whole."""
 
 
+class ProgramError(FastcnnError):
+    """A program of the engine does not fit the arrays that it would run on; nothing was run."""
+
+
 class NonFiniteError(FastcnnError, ArithmeticError):
     """Training produced a loss, a gradient or weights that are NaN or infinite."""
 

@@ -1,4 +1,4 @@
-"""Tables as plain text, for reports that are read where there is no terminal."""
+"""Tables as plain text, for reports that are read without a terminal."""
 
 from collections.abc import Iterable, Sequence
 

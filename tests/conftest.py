@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,3 +55,22 @@ def mnist() -> None:
     """Skip a test where MNIST is in no local folder."""
     if find_folder(SOURCES["mnist"]) is None:
         pytest.skip("MNIST is in no local folder: set FASTCNN_DATA_DIR")
+
+
+@pytest.fixture
+def own_kernels() -> Iterator[None]:
+    """Forget the activations, losses and optimisers that a test registers."""
+    from fastcnn.layers import definition
+    from fastcnn.layers.activation import LAYERS
+    from fastcnn.losses import LOSSES
+    from fastcnn.operations import OPERATIONS, own
+    from fastcnn.optim import OPTIMIZERS
+
+    tables: list[dict[str, Any]] = [
+        OPERATIONS, LAYERS, definition.TYPES, LOSSES, own.LOSSES, OPTIMIZERS, own.UPDATES,
+    ]  # fmt: skip
+    before = [dict(table) for table in tables]
+    yield
+    for table, known in zip(tables, before, strict=True):
+        table.clear()
+        table.update(known)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data import Preprocessing
 from fastcnn.errors import ShapeError
 from fastcnn.layers import (
     ELU,
@@ -103,10 +104,15 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     if normalised:
         batch = max(batch, 2)  # one value has no variance
     _randomise_statistics(r, model)
+    if len(model.input_shape) == 3 and r.random() < 0.3:
+        mean, std = r.uniform(0, 1, model.input_shape[0]), r.uniform(0.2, 2, model.input_shape[0])
+        model.preprocessing = Preprocessing(tuple(mean.tolist()), tuple(std.tolist()))
     kinds = ["classes", "classes", "probabilities", "values"] if len(output) == 1 else ["values"]
+    if output == (1,):
+        kinds = ["classes", "values"]
     kind = str(r.choice(kinds))
     loss: Loss = CrossEntropyLoss(float(r.choice([0.0, 0.1])))
-    if kind == "values" or (kind == "classes" and r.random() < 0.2):
+    if kind == "values" or output == (1,) or (kind == "classes" and r.random() < 0.2):
         loss = MSELoss()
     weights = r.uniform(0.1, 2.0, 2 * batch) if r.random() < 0.3 else None
     return Case(
@@ -154,16 +160,19 @@ def _all(model: Any) -> list[Any]:
 
 def _randomise_statistics(r: Random, model: Sequential) -> None:
     """Weights and running statistics of normalisations as if they had been trained."""
-    state = {}
+    state, made = {}, {}
     for key, value in model.state_dict().items():
-        if key.endswith("running_mean"):
-            state[key] = r.standard_normal(value.shape).astype(np.float32)
-        elif key.endswith("running_var"):
-            state[key] = r.uniform(0.2, 2, value.shape).astype(np.float32)
-        elif value.ndim == 1 and value.dtype == np.float32:
-            state[key] = (value + 0.3 * r.standard_normal(value.shape)).astype(np.float32)
-        else:
-            state[key] = value
+        # A layer in two places has its arrays under two names.
+        if id(value) not in made:
+            made[id(value)] = value
+            if key.endswith("running_mean"):
+                made[id(value)] = r.standard_normal(value.shape).astype(np.float32)
+            elif key.endswith("running_var"):
+                made[id(value)] = r.uniform(0.2, 2, value.shape).astype(np.float32)
+            elif value.ndim == 1 and value.dtype == np.float32:
+                noise = 0.3 * r.standard_normal(value.shape)
+                made[id(value)] = (value + noise).astype(np.float32)
+        state[key] = made[id(value)]
     model.load_state_dict(state)
 
 
@@ -257,6 +266,15 @@ def _stage(r: Random, shape: Shape, inside: int) -> Sequential:
     return Sequential(*layers, MaxPool2d(2))
 
 
+def _shared(r: Random, shape: Shape) -> Sequential:
+    """One layer in two places."""
+    channels = shape[0]
+    layer: Any = Conv2d(channels, channels, 3, padding="same", bias=_yes(r), seed=1)
+    if r.random() < 0.3:
+        layer = BatchNorm2d(channels, affine=_yes(r))
+    return Sequential(layer, _element(r), layer)
+
+
 def _transposed(r: Random, shape: Shape, inside: int) -> ConvTranspose2d:
     channels = shape[0]
     groups = int(r.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
@@ -277,6 +295,7 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
         "transposed": (1, lambda: _transposed(r, shape, inside)),
         "max": (1, lambda: MaxPool2d(**_window(r, shape))),
         "tiling": (1, lambda: MaxPool2d(2)),
+        "shared": (0.7, lambda: _shared(r, shape)),
         "stage": (2, lambda: _stage(r, shape, inside)),
         "average": (1, lambda: AvgPool2d(**_window(r, shape), count_include_pad=_yes(r))),
         "adaptive": (1, lambda: AdaptiveAvgPool2d(_adaptive(r, shape))),

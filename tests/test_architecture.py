@@ -20,6 +20,7 @@ ALLOWED = {
     "backends": {"codegen", "operations"},
     "operations": {"arguments", "backends", "codegen"},
     "layers": {"operations", "arguments", "backends", "data", "notebook", "weights"},
+    "kernel": {"codegen", "layers", "losses", "operations", "optim"},
     "losses": set(),
     "models": {"layers"},
     "arguments": {"backends"},

@@ -139,7 +139,7 @@ def compare_backends(
             differences = [float(np.abs(a - b).max()) for a, b in pairs]
             scales = [float(np.abs(b).max()) for _, b in pairs]
             # A gradient that is nothing but rounding, as that of a bias before batch
-            # normalisation, is no scale.
+            # normalisation, is not a scale.
             scales = [max(scale, 1e-3 * max(scales), 1e-30) for scale in scales]
             relative = max(d / s for d, s in zip(differences, scales, strict=True))
             comparison.rows.append(

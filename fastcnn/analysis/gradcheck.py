@@ -269,7 +269,7 @@ def check_model(
     samples, directions : int
         Samples of the batch; directions for each array of more than ``FEW_ELEMENTS`` elements.
     seed : int
-        Of samples, classes and directions.
+        Seed of samples, classes and directions.
 
     Returns
     -------
@@ -297,7 +297,7 @@ def check_model(
     rows = []
     for name, parameter in model.named_parameters().items():
         rays = _directions(parameter.shape, directions, generator)
-        # A difference that steps over a kink of ReLU or max is no derivative; a smaller step
+        # A difference that steps over a kink of ReLU or max is not a derivative; a smaller step
         # does not reach the kink, while a wrong gradient is wrong with every step.
         for step in (STEP, STEP / 10, STEP / 100):
             error = _directional_error(loss, parameter, actual[name], rays, step)

@@ -1,1 +1,1 @@
-"""Measuring: peaks of the machine, layers, whole steps, and peers beside them."""
+"""Measuring: peaks of the machine, layers, whole steps, and other libraries next to them."""

@@ -30,7 +30,7 @@ class Case:
         What is varied, and its value.
     batch : int
     shape : tuple of int
-        Of one sample.
+        Shape of one sample.
     weight : tuple of int, optional
     arguments : dict
     """

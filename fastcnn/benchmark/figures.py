@@ -53,7 +53,7 @@ def backward_figure(results: list[Result]) -> Any:
 def step_figure(results: list[Result]) -> Any:
     """Time of a training step: the best of each contestant, network by network.
 
-    Without the loops, beside which all others would have no length.
+    Without the loops: next to theirs, all other bars would have no length.
     """
     results = [result for result in results if result.contestant != "reference"]
     panels = list(dict.fromkeys((result.work, result.batch) for result in results))

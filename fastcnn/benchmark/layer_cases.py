@@ -81,7 +81,7 @@ class LayerCase:
     operation : str
         A function of :mod:`fastcnn.functional`.
     shape : tuple of int
-        Of one sample.
+        Shape of one sample.
     weight : tuple of int, optional
         Shape of the weight of a convolution or a linear layer.
     arguments : dict

@@ -61,7 +61,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     engine.run(arrays.x, order, np.zeros(1), outputs=y.reshape(-1))
     chosen = program.phases
     if backward:
-        # Others stand behind a forward pass, whose outputs are where it left them.
+        # Other layers follow a forward pass, whose outputs are where it left them.
         linear = OPERATIONS[case.operation].gradient_needs == "input"
         chosen = (
             program.backward_phases(skip_forward=True)
@@ -82,7 +82,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     def results() -> tuple[np.ndarray, ...]:
         if not backward:
             return (y.reshape(arrays.y.shape),)
-        # Of the whole program: gradients have taken the place of what its rows between two layers
+        # From the whole program: gradients have taken the place of what its rows between two layers
         # would read again.
         engine.run(arrays.x, order, np.zeros(1))
         assert program.input_gradient is not None

@@ -197,7 +197,7 @@ def difference_of(
 ) -> float:  # fmt: skip
     """Largest difference from what is expected, relative to the largest of it.
 
-    Of a layer that draws a mask, where that is another one, what it keeps must have the right
+    If a layer drew another mask than the baseline, what it keeps must have the right
     value.
     """
     if case.is_random and own_mask:

@@ -10,7 +10,7 @@ import numpy as np
 
 #: Most seconds of rest before each contestant: pools of threads of the one before spin on after its
 #: work, PyTorch's for a millisecond, OpenBLAS' for a tenth of a second. After 0.02 s of rest the
-#: engine on two threads measured 7.1 us a sample beside PyTorch, after 0.3 s 4.6.
+#: engine on two threads measured 7.1 us a sample next to PyTorch, after 0.3 s 4.6.
 PAUSE = 0.25
 #: Seconds between two looks at whether anything spins, and the share of them that says so.
 REST, SPINS = 0.01, 0.1
@@ -30,7 +30,7 @@ class Timing:
     rounds : int
     cores : float
         CPU seconds for each second of time: more than the threads that were asked for means
-        that something else runs, or spins, beside.
+        that something else runs, or spins, at the same time.
     times : ndarray of float64, shape (rounds,)
         Seconds of a call in each round, in their order.
     repeats : int

@@ -21,9 +21,9 @@ from fastcnn.codegen.simd import LANES
 CHAINS = (4, 8, 12, 16)
 #: Shape of the cache where the system does not tell: bytes of L1 data, L2 and L3.
 USUAL_CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 16 << 20}
-#: Largest working set that stands for main memory, over all threads.
+#: Largest working set that measures main memory, over all threads.
 MEMORY_LIMIT = 512 << 20
-#: Largest one that stands for L3, a thread: a virtual machine shares L3 with others.
+#: Largest one that measures L3, for each thread: a virtual machine shares L3 with others.
 L3_LIMIT = 16 << 20
 
 
@@ -63,7 +63,7 @@ def measure_peaks(
     ----------
     threads : tuple of int
     rounds : int
-        Each rate is the best of so many.
+        Each rate is the best of this many.
     seconds : float
         Least duration of one measurement.
     memory_limit : int

@@ -61,7 +61,7 @@ class ProfiledRow:
     in_step : float
         Seconds by which the row makes the step longer; noise can make it negative.
     flops, read, written : int
-        Of one batch, see :class:`fastcnn.backends.lanes.Cost`.
+        For one batch, see :class:`fastcnn.backends.lanes.Cost`.
     """
 
     name: str
@@ -328,12 +328,12 @@ class _Step:
         self._run(self._engine.program.phases, None, 1)
 
     def call(self, times: int) -> None:
-        """Call the engine for no step at all, so many times."""
+        """Call the engine for no step at all, ``times`` times."""
         for _ in range(times):
             self._run(self._engine.program.phases, None, 0)
 
     def job(self, phases: np.ndarray, kind: str | None) -> Callable[[int], None]:
-        """Some phases, and an optimizer, to be run for so many steps of one call."""
+        """A function that runs some phases, and an optimizer, for a number of steps in one call."""
         return lambda steps: self._run(phases, kind, steps)
 
     def _run(self, phases: np.ndarray, kind: str | None, steps: int) -> None:

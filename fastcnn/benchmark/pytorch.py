@@ -147,7 +147,7 @@ def compiled(module: Any) -> Any:
     import torch
     import torch._inductor
 
-    # Scatters of the gradients of max pooling were scheduled behind the convolution that reads
+    # Scatters of the gradients of max pooling were scheduled after the convolution that reads
     # them, which left the weights before it as they were (pytorch/pytorch#185509, in 2.13).
     order = {"reorder_for_peak_memory": False}
     torch._dynamo.reset()  # modules share their code, of which eight versions are compiled at most

@@ -32,9 +32,9 @@ class Scope:
     Attributes
     ----------
     networks : sequence of str
-        Of the suites step and inference; by default all of the benchmark's.
+        For the suites step and inference; by default all of the benchmark's.
     batches : sequence of int
-        Of the suite step; by default 64 and 16.
+        For the suite step; by default 64 and 16.
     peers : sequence of Peer
         Other libraries that take part where they work.
     quick : bool

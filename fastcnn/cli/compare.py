@@ -1,6 +1,6 @@
 """``fastcnn compare-backends``."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,27 +13,49 @@ def compare(
     model: Annotated[ModelName, typer.Option(help="Network to run.")] = ModelName.report,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Instead of layers, compare whole networks of this many seeds with float64."
+        ),
+    ] = 0,
 ) -> None:
-    """Differences and times of every layer on every backend, for one sample of a batch."""
+    """Differences and times of every layer on every backend, for one sample of a batch.
+
+    With --seeds: the largest differences of logits and gradients of whole networks in float32 from
+    float64; how many signs before a ReLU and windows of max pooling rounding leaves undecided; and
+    how much a gradient changes if they go the other way.
+    """
     import numpy as np
 
     from fastcnn.analysis.compare import compare_backends
+    from fastcnn.analysis.rounding import compare_rounding, rounding_table
     from fastcnn.backends import BACKENDS
     from fastcnn.models import MODELS
 
-    network = MODELS[model.value](seed=seed)
-    assert network.input_shape is not None
-    generator = np.random.default_rng(seed)
-    x = generator.standard_normal((batch_size, *network.input_shape))
-    y = generator.integers(0, network.output_shape(network.input_shape)[0], batch_size)
-    comparison = compare_backends(network, x, y)
+    def network_and_data(number: int) -> tuple[Any, Any, Any]:
+        network = MODELS[model.value](seed=number)
+        assert network.input_shape is not None
+        generator = np.random.default_rng(number)
+        x = generator.standard_normal((batch_size, *network.input_shape))
+        classes = network.output_shape(network.input_shape)[0]
+        return network, x, generator.integers(0, classes, batch_size)
+
+    console = Console(highlight=False)
+    if seeds:
+        found = {
+            number: compare_rounding(*network_and_data(number))
+            for number in range(seed, seed + seeds)
+        }
+        print(rounding_table(found))
+        return
+    comparison = compare_backends(*network_and_data(seed))
     table = Table("layer", "backend", "forward us", "backward us", "largest difference", "relative")
     for row in comparison.rows:
         table.add_row(
             row.layer, row.backend, f"{1e6 * row.forward:,.2f}", f"{1e6 * row.backward:,.2f}",
             f"{row.absolute:.1e}", f"{row.relative:.1e}",
         )  # fmt: skip
-    console = Console(highlight=False)
     console.print(table)
     for name in BACKENDS:
         console.print(

@@ -6,10 +6,12 @@ objects.py's. Works with numba 0.61 to 0.68; tests/compiler/test_frontend.py run
 
 import functools
 import inspect
+import itertools
 import operator
 from typing import Any
 
 import llvmlite.binding as ll
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, codegen, types, typing
 from numba.core.compiler_lock import global_compiler_lock
@@ -20,6 +22,7 @@ from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, 
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
+from fastcnn.codegen import elementary
 from fastcnn.codegen.declarations import Elementary, Emitted, Linked
 from fastcnn.codegen.entry import Entry
 from fastcnn.codegen.simd import VECTOR, emit_splat
@@ -236,7 +239,7 @@ def elementary_type(declared: Elementary) -> Any:
 
     def typed(typing_context: Any, *given: Any) -> Any:
         given = tuple(_unliteral(kind) for kind in given)
-        if vector in given:
+        if vector in given or choice in given:
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
                 spread = [
@@ -314,6 +317,60 @@ for _symbol, _sign in (
 ):
     _operator(_symbol, _compare(_sign), 2, choice)
 _operator(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y), 2, choice)
+
+
+def _numpy_function(known: Any, declared: Elementary, arity: int) -> None:
+    """Teach numba a function of numpy for vectors; of all else it knows it already."""
+
+    @infer_global(known)
+    class Template(AbstractTemplate):
+        def generic(self, args: Any, keywords: Any) -> Any:
+            args = tuple(_unliteral(kind) for kind in args)
+            if len(args) != arity or not {vector, choice} & set(args):
+                return None
+            if not all(kind in (vector, choice) or _is_number(kind) for kind in args):
+                return None
+            return typing.signature(vector, *args)
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        spread = [
+            _spread(context, builder, kind, value)
+            for kind, value in zip(signature.args, values, strict=True)
+        ]
+        return declared.vector.emit(builder, *spread)
+
+    # Not for any types: that is what numba's own implementations are for.
+    numbers = (VectorType, types.Number, types.Boolean)
+    for kinds in itertools.product(*[(ChoiceType,)] * (arity == 3), *[numbers] * min(arity, 2)):
+        if VectorType in kinds or ChoiceType in kinds:
+            lower_builtin(known, *kinds)(lower)
+
+
+@infer_global(np.where)
+class _WhereOfNumbers(AbstractTemplate):
+    def generic(self, args: Any, keywords: Any) -> Any:
+        if len(args) != 3 or not all(_is_number(_unliteral(kind)) for kind in args):
+            return None
+        return typing.signature(types.float64, types.boolean, types.float64, types.float64)
+
+
+@lower_builtin(np.where, types.Boolean, types.Float, types.Float)
+def _where_of_numbers(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    return builder.select(*values)
+
+
+for _known, _declared, _arity in (
+    (np.exp, elementary.exp, 1),
+    (np.expm1, elementary.expm1, 1),
+    (np.log1p, elementary.log1p, 1),
+    (np.tanh, elementary.tanh, 1),
+    (np.sqrt, elementary.sqrt, 1),
+    (np.abs, elementary.absolute, 1),
+    (np.minimum, elementary.minimum, 2),
+    (np.maximum, elementary.maximum, 2),
+    (np.where, elementary.where, 3),
+):
+    _numpy_function(_known, _declared, _arity)
 
 
 def lower(function: Any, entry: Entry) -> Any:

@@ -159,7 +159,7 @@ def decode(
     channels, height, width = shape
     picture, notes = _opened(source, most_pixels)
     smaller = min(
-        max(picture.size) // LARGE,
+        -(-max(picture.size) // LARGE),
         max(1, min(picture.width // (2 * width), picture.height // (2 * height))),
     )
     if smaller > 1:
@@ -249,7 +249,7 @@ def _eight_bits(opened: Any, name: str) -> Any:
     if transparent is not None or mode in ("P", "PA", "RGBa"):
         return opened.convert("LA" if mode in ("1", "L") else "RGBA")
     if mode in ("L", "LA", "RGB", "RGBA"):
-        return opened.copy()
+        return opened
     return opened.convert("L" if mode == "1" else "RGB")
 
 

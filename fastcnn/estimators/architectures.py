@@ -42,6 +42,8 @@ def input_geometry(shape: Shape, given: Shape | None) -> tuple[Shape, str | None
         If samples may have their channels first or last, and ``given`` does not tell.
     ShapeError
         If samples do not fit ``given``.
+    ConfigurationError
+        If ``given`` has the channels last.
     """
     if given is not None:
         return given, _given_layout(shape, given)
@@ -64,6 +66,7 @@ def _given_layout(shape: Shape, given: Shape) -> str | None:
     sample = tuple(shape[1:])
     if len(given) == 3 and len(sample) == 3:
         if sample == given:
+            _check_channels_first(shape)
             return "NCHW"
         if sample == (*given[1:], given[0]):
             return "NHWC"
@@ -74,6 +77,19 @@ def _given_layout(shape: Shape, given: Shape) -> str | None:
     if math.prod(sample) != math.prod(given):
         raise ShapeError(f"samples of shape {sample} do not fit input_shape {given}")
     return None
+
+
+def _check_channels_first(shape: Shape) -> None:
+    """Refuse ``input_shape=(H, W, C)``, as other packages have it."""
+    try:
+        layout = image_layout(shape)
+    except DataError:
+        return
+    if layout == "NHWC":
+        raise ConfigurationError(
+            f"input_shape must be (C, H, W): for X of shape {shape} give "
+            f"{(shape[3], *shape[1:3])}, got {tuple(shape[1:])}"
+        )
 
 
 def build_network(architecture: Architecture, input_shape: Shape, outputs: int, seed: int) -> Model:

@@ -93,11 +93,6 @@ def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) 
 def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
     if len(output_shape) != 1:
         raise ShapeError(f"cross-entropy needs logits of shape (N, classes), got {output_shape}")
-    if output_shape == (1,):
-        raise ShapeError(
-            "cross-entropy of one class, a single output, is always 0: give the network an output "
-            "for each class, two for two classes, or train it on values (MSELoss)"
-        )
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise DataError(
             f"classes must be a 1-D array of integers, got {y.dtype} of shape {y.shape}"

@@ -7,17 +7,20 @@ import numpy as np
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.losses import Loss
+from fastcnn.operations import own
 from fastcnn.optim import Optimizer
 
 #: Arrays of RMSprop as its kernel wants them, whichever of them a form has.
 RMSPROP_SLOTS = ("square_avg", "momentum_buffer", "grad_avg")
 
 
-def loss_key(loss: Loss) -> tuple[str, float]:
+def loss_key(loss: Loss) -> tuple[Any, ...]:
     """What the planner needs of a loss."""
     from fastcnn.backends.lanes import Unsupported
 
     arguments = dict(loss.arguments)
+    if loss.operation in own.LOSSES:
+        return loss.operation, *own.LOSSES[loss.operation].numbers(arguments)
     smoothing = float(arguments.pop("label_smoothing", 0.0))
     if loss.operation not in ("cross_entropy", "mse") or arguments:
         raise Unsupported(f"the loss {loss!r}")
@@ -26,13 +29,17 @@ def loss_key(loss: Loss) -> tuple[str, float]:
 
 def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
     """The numbers that the interpreter's update reads."""
-    from fastcnn.backends.lanes import OPTIMIZERS, Unsupported
+    from fastcnn.backends.lanes import OPTIMIZERS, Unsupported, check_update
 
     o: Any = optimizer
     kind = getattr(optimizer, "kind", None)
+    clip = 0.0 if clip_norm is None else clip_norm
+    if kind in own.UPDATES:
+        check_update(kind)
+        numbers = [getattr(o, number.name) for number in own.UPDATES[kind].arguments]
+        return np.array([*numbers, *[0.0] * (5 - len(numbers)), clip])
     if kind not in OPTIMIZERS:
         raise Unsupported(f"the optimiser {type(optimizer).__name__}")
-    clip = 0.0 if clip_norm is None else clip_norm
     if kind == "sgd":
         return np.array([o.momentum, 0.0, 0.0, o.weight_decay, float(o.nesterov), clip])
     if kind == "rmsprop":

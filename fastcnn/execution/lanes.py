@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph
-from fastcnn.errors import DataError
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
 from fastcnn.execution.engine_arguments import (
     engine_slots,
@@ -323,8 +322,6 @@ class LanesExecutor:
             self._arrays = (
                 stored_samples(preprocessing, images), engine_targets(self.loss, target, labels),
             )  # fmt: skip
-        if len(order) and not 0 <= np.min(order) <= np.max(order) < len(images):
-            raise DataError(f"order must index the {len(images)} images")
         self.engine().normalise(*input_factors(preprocessing, images))
         return np.ascontiguousarray(order, np.int64)
 

@@ -333,6 +333,14 @@ class FileNode:
 
 
 def as_pairs(values: Iterable[int]) -> tuple[int, int]:
-    """Two numbers as a pair."""
-    rows, columns = values
-    return rows, columns
+    """Two numbers as a pair.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are not two.
+    """
+    found = tuple(values)
+    if len(found) != 2:
+        raise ConfigurationError(f"{found} is not a size of two dimensions")
+    return found[0], found[1]

@@ -10,7 +10,7 @@ from typing import Any
 from fastcnn.operations import piecewise, smooth
 from fastcnn.operations.record import Choice, Elementwise, Formula, Number, Operation
 
-__all__ = ["LOSSES", "OPERATIONS", "Choice", "Elementwise", "Formula", "Number", "Operation"]
+__all__ = ["OPERATIONS", "Choice", "Elementwise", "Formula", "Number", "Operation"]
 
 #: What products with weights have in common.
 PRODUCT: dict[str, Any] = {
@@ -47,8 +47,6 @@ OPERATIONS: dict[str, Operation] = {
         *smooth.RECORDS,
     )
 }
-
-LOSSES: tuple[str, ...] = ("cross_entropy", "mse")
 
 
 def elementwise_operations() -> list[Elementwise]:

@@ -105,7 +105,7 @@ class Warmup:
             raise ConfigurationError(f"Warmup: steps must be >= 0, got {self.steps}")
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
-        """The rising rate, or that of the schedule behind it."""
+        """The rising rate, or that of the schedule after it."""
         rate = self.then.lr(step, total_steps, steps_per_epoch, base_lr)
         return rate * min(1.0, (step + 1) / (self.steps + 1))
 

@@ -54,8 +54,8 @@ def flow_figure(result: "ActivationResult") -> Any:
         for layer, colour in LAYER_COLOURS.items():
             norms = [probe.gradient[layer] for probe in probes]
             upper.plot(steps, norms, color=colour, marker="o", markersize=2.5, linewidth=1.3)
-        behind = list(probes[0].blocked)
-        for place, (name, layer) in enumerate(zip(behind, LAYER_COLOURS, strict=False)):
+        places = list(probes[0].blocked)
+        for place, (name, layer) in enumerate(zip(places, LAYER_COLOURS, strict=False)):
             shares = [100.0 * probe.blocked[name] for probe in probes]
             lower.plot(
                 steps, shares, color=LAYER_COLOURS[layer], marker="o", markersize=2.5,

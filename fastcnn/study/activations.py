@@ -1,4 +1,4 @@
-"""Experiment: activations behind the fully connected layers and behind the convolutions."""
+"""Experiment: activations after the fully connected layers and after the convolutions."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ INITS: dict[str, init.Initializer | None] = {
     "scaled": None,
     "1": init.Normal(1.0),
 }
-#: Activations behind the convolutions and behind the fully connected layers.
+#: Activations after the convolutions and after the fully connected layers.
 PAIRS = (
     ("relu", "relu"),
     ("relu", "tanh"),
@@ -65,7 +65,7 @@ class ActivationResult:
 
     @property
     def pairs(self) -> list[Pair]:
-        """The pairs of activations: behind the convolutions, behind fully connected layers."""
+        """The pairs of activations: after the convolutions, after fully connected layers."""
         return list(self.best)
 
     @property
@@ -190,7 +190,7 @@ def section(result: ActivationResult) -> Section:
                 Text(
                     "Gradient flow at learning rate "
                     f"{PROBED_LR:g} from scaled weights, on {PROBE_IMAGES} images: above, the norm "
-                    "of each layer's weight gradient; below, the share of outputs behind each "
+                    "of each layer's weight gradient; below, the share of outputs after each "
                     "layer whose slope is under 5 % of the largest (the zeros of ReLU, saturated "
                     "values of sigmoid and tanh).",
                     f"学习率 {PROBED_LR:g}、缩放初始化时的梯度流（{PROBE_IMAGES} 张图像）：上排为"
@@ -209,7 +209,7 @@ def mean_and_range(accuracies: tuple[float, ...]) -> str:
 
 
 def _on_layers(result: ActivationResult) -> list[Text]:
-    """Fully connected layers behind ReLU convolutions."""
+    """Fully connected layers after ReLU convolutions."""
     means = {
         pair[1]: 100.0 * float(np.mean(result.repeated[pair]))
         for pair in result.pairs
@@ -287,7 +287,7 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
     )
     return [
         Text(
-            f"Zeros behind the layers of the ReLU network, from the start to the end: {en}.",
+            f"Zeros after the layers of the ReLU network, from the start to the end: {en}.",
             f"ReLU 网络各层输出中零的比例（开始到结束）：{zh}。",
         ),
         Text(

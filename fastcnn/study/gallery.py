@@ -36,7 +36,7 @@ class Gallery:
     confusions : dict of str to ndarray, shape (classes, classes)
         Counts by true and predicted class, of the network with each activation.
     filters : ndarray, shape (channels, 3, 3)
-        Of the first convolution.
+        Weight of the first convolution.
     image : ndarray, shape (H, W)
     maps : dict of str to ndarray, shape (channels, H, W)
         Outputs of :data:`SHOWN` for the image.

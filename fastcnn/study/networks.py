@@ -46,10 +46,10 @@ class Network:
     conv_activation : {"relu", "leaky_relu", "tanh", "sigmoid"}
         After the convolutions.
     weight_init, bias_init : Initializer, optional
-        Of all layers; by default those of ``report_cnn``: Kaiming before a ReLU, Xavier
+        Initialiser of all layers; by default those of ``report_cnn``: Kaiming before a ReLU, Xavier
         elsewhere, biases zero.
     dropout : float
-        Probability behind each hidden fully connected layer.
+        Dropout probability after each hidden fully connected layer.
     convolutions : bool
         False: fully connected layers alone, with as many parameters in all.
     """

@@ -155,7 +155,7 @@ def section(result: Reproduction) -> Section:
 
 
 def _on_time(result: Reproduction) -> Text:
-    """Time an epoch, beside the loops; all that the report says is that sigmoid took longer."""
+    """Time an epoch, next to the loops; all that the report says is that sigmoid took longer."""
     sigmoid, relu = (
         float(np.nanmedian([result.curves[activation, rate]["seconds"] for rate in RATES]))
         for activation in ACTIVATIONS
@@ -163,7 +163,7 @@ def _on_time(result: Reproduction) -> Text:
     minutes = result.images * result.looped / 60
     return Text(
         f"An epoch of {result.images:,} images takes {sigmoid:.3f} s with sigmoid and {relu:.3f} s "
-        "with ReLU, on one core beside another training. Nested loops in Python, as the report "
+        "with ReLU, on one core while another training ran on the other. Nested loops in Python, as the report "
         f"has them, would take {minutes:.0f} minutes (computed from {1000 * result.looped:.0f} ms "
         "for an image). The report states that an epoch with sigmoid took about half a minute "
         "longer.",
@@ -175,7 +175,7 @@ def _on_time(result: Reproduction) -> Text:
 
 
 def _finding(result: Reproduction, activation: str) -> Text:
-    """What correct gradients reach beside what the report states."""
+    """What correct gradients reach next to what the report states."""
     stated = STATED[activation][1]
     values = {rate: 100 * result.curves[activation, rate]["test_accuracy"][:, -1] for rate in RATES}
     report, fair = (float(np.nanmean(values[rate])) for rate in RATES)

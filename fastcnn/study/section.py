@@ -20,7 +20,7 @@ class Figure:
     Attributes
     ----------
     name : str
-        Of the file.
+        Name of the file.
     draw : callable
         Makes a matplotlib figure in the current style; called once for light and once for dark.
     caption : Text

@@ -45,7 +45,7 @@ class Training:
     momentum, weight_decay : float
     augment : Augment, optional
     seed : int
-        Of the images' choice and order, the initial weights and dropout.
+        Seed of the images' choice and order, the initial weights and dropout.
     evaluated_at, probed_at : tuple of int
         Steps after which the loss and accuracy, or gradients and activations, are measured; the
         last step is always evaluated.
@@ -85,9 +85,9 @@ class Probe:
     gradient, weight : dict of str to float
         Euclidean norm of each layer's weight gradient, and of its weight.
     zeros : dict of str to float
-        Share of zeros behind each activation.
+        Share of zeros after each activation.
     blocked : dict of str to float
-        Share of values behind each activation where its slope is below a twentieth of its
+        Share of values after each activation where its slope is below a twentieth of its
         largest: zeros of ReLU, saturated ones of sigmoid and tanh.
     """
 

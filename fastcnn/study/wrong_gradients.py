@@ -38,12 +38,12 @@ class Plan:
     Attributes
     ----------
     activation, conv_activation : str
-        Behind the fully connected layers, and behind the convolutions: ReLU or the same.
+        Activations after the fully connected layers, and after the convolutions: ReLU or the same.
     deviation : float, optional
-        Of the initial weights; by default as :func:`~fastcnn.models.report_cnn` has them.
+        Initialiser of the weights; by default as :func:`~fastcnn.models.report_cnn` has them.
     lr : float
     steps : int
-        Of each training, whether its formulas are right or wrong.
+        Training steps of each, whether its formulas are right or wrong.
     sets : tuple of tuple of str
         Wrong formulas.
     seeds : tuple of int

@@ -161,8 +161,10 @@ class History:
 #: What each kind of record must have; it may have other numbers, too.
 REQUIRED = {
     "step": ("epoch", "step", "loss", "lr"),
-    "epoch": ("epoch", "train_loss", "test_loss", "seconds", "samples_per_second"),
+    "epoch": ("epoch", *COLUMNS, "seconds", "samples_per_second"),
 }
+#: Without test data, or without classes.
+OPTIONAL = ("train_accuracy", "test_loss", "test_accuracy")
 #: Larger numbers of epochs and steps are not exact in every program that reads the file.
 LARGEST_COUNT = 2**53
 #: Beyond all that float32 holds.
@@ -200,7 +202,7 @@ def _is_record(record: Any) -> bool:
     return (
         all(name in record for name in REQUIRED[kind])
         and all(type(count) is int and 1 <= count < LARGEST_COUNT for count in counts)
-        and all(record[name] is not None for name in REQUIRED[kind] if name != "test_loss")
+        and all(record[name] is not None for name in REQUIRED[kind] if name not in OPTIONAL)
         and all(_is_number(value) for name, value in record.items() if name != "kind")
     )
 

@@ -163,6 +163,10 @@ class TrainingLoop:
         self.control = control
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+            if self.average.step > self.executor.step:
+                raise CheckpointError(
+                    f"the checkpoint averages {self.average.step} steps of {self.executor.step}"
+                )
         saved = list(state["callbacks"])
         for listener in self.listeners:
             mine = [entry for entry in saved if entry[0] == type(listener).__name__]

@@ -1,5 +1,6 @@
 """Shows training as it goes: a live bar on a terminal, one line an epoch elsewhere."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from fastcnn.layers import Model
@@ -43,7 +44,7 @@ class ProgressBar(PlainLines):
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("accuracy {task.fields[accuracy]:.2f} %"),
+            TextColumn("{task.fields[accuracy]}"),
             TextColumn("{task.fields[speed]:,.0f} samples/s"),
             TimeRemainingColumn(),
             console=console,
@@ -57,7 +58,7 @@ class ProgressBar(PlainLines):
         self.samples = start.samples
         self.task = self.progress.add_task(
             "train", total=start.epochs * start.samples,
-            epoch=1, loss=float("nan"), accuracy=0.0, speed=0.0,
+            epoch=1, loss=float("nan"), accuracy="", speed=0.0,
         )  # fmt: skip
         self.progress.start()
 
@@ -68,7 +69,7 @@ class ProgressBar(PlainLines):
             completed=(steps.epoch - 1) * self.samples + steps.samples,
             epoch=steps.epoch,
             loss=steps.mean_loss,
-            accuracy=100 * steps.accuracy,
+            accuracy=_accuracy(steps.accuracy),
             speed=steps.samples_per_second,
         )
 
@@ -87,14 +88,18 @@ def progress_callback(console: "Console | None" = None) -> Callback:
     return ProgressBar(console) if live else PlainLines(console)
 
 
+def _accuracy(value: float) -> str:
+    """The accuracy, if there is one: targets may be values."""
+    return "" if math.isnan(value) else f"accuracy {100 * value:.2f} %"
+
+
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
     """One line about an epoch's record."""
-    line = (
-        f"epoch {epoch['epoch']}/{epochs}  train loss {epoch['train_loss']:.4f} accuracy "
-        f"{100 * epoch['train_accuracy']:.2f} %"
-    )
-    if epoch["test_loss"] is not None:
-        line += (
-            f"  test loss {epoch['test_loss']:.4f} accuracy {100 * epoch['test_accuracy']:.2f} %"
-        )
+    line = f"epoch {epoch['epoch']}/{epochs}"
+    for part in ("train", "test"):
+        loss, accuracy = epoch[f"{part}_loss"], epoch[f"{part}_accuracy"]
+        if loss is not None:
+            line += f"  {part} loss {loss:.4f}"
+        if accuracy is not None:
+            line += f" accuracy {100 * accuracy:.2f} %"
     return f"{line}  {epoch['seconds']:.2f} s  {epoch['samples_per_second']:,.0f} samples/s"

@@ -64,6 +64,11 @@ def as_samples(
     (model.preprocessing if preprocessing is None else preprocessing).check(checked.images, name)
     if model.input_shape is None:
         model.input_shape = shape
+    if loss.operation == "cross_entropy" and graph.output_shape == (1,):
+        raise ShapeError(
+            f"{name}: cross-entropy of one class, a single output, is always 0: give the network "
+            "an output for each class, two for two classes, or train it on values (MSELoss)"
+        )
     try:
         target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
     except (DataError, ShapeError) as error:

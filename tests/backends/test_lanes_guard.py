@@ -11,7 +11,7 @@ import pytest
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.execution import loss_and_gradients
-from fastcnn.execution.lanes import make_engine
+from fastcnn.execution.engines import make_engine
 from fastcnn.layers import Flatten, Linear, Sequential
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs mprotect, which is POSIX's")

@@ -177,7 +177,7 @@ def test_export_to_c(run: Path, tmp_path: Path) -> None:
         (("--int8",), "--int8 does nothing without --out FILE.h"),
         (("--out", path, "--calibration", 9), "--calibration does nothing without --int8"),
         (("--out", path, "--fold"), "--fold does nothing without --out FILE.onnx"),
-        (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h, .py"),
+        (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h or .py"),
     ):
         assert message in fastcnn("export", run, *arguments, code=2)
 

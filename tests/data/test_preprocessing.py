@@ -275,3 +275,19 @@ def test_unscaled_pixels_are_found() -> None:
         assert "unscaled" not in [
             f.kind for f in fastcnn.fit(network(), (x, CLASSES), epochs=1).findings
         ]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_arrays_that_may_not_be_written_are_not_copied(dtype: Any, tmp_path: Path) -> None:
+    import tracemalloc
+
+    model = Sequential(Flatten(), Linear(200, 3, seed=0), input_shape=(2, 10, 10))
+    np.save(tmp_path / "x.npy", RNG.integers(0, 256, (20_000, 2, 10, 10)).astype(dtype))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    model.preprocessing = NORMALISED
+    expected = model.logits(np.array(x))
+    tracemalloc.start()
+    assert (model.logits(x) == expected).all()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes / 2

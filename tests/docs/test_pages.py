@@ -62,6 +62,7 @@ def run_command(command: str, place: str) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.usefixtures("own_kernels")
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "fastcnn.estimators" in page.read_text(encoding="utf-8"):
         pytest.importorskip("sklearn", reason="scikit-learn is not installed")

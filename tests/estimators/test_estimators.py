@@ -364,6 +364,12 @@ def test_images_are_not_reshaped_into_others(shape: Any, given: Any) -> None:
         CNNClassifier(epochs=1, input_shape=given).fit(np.zeros(shape), Y8)
 
 
+def test_an_input_shape_with_its_channels_last_is_refused() -> None:
+    X = np.zeros((20, 12, 12, 3))
+    with pytest.raises(ConfigurationError, match=r"give \(3, 12, 12\), got \(12, 12, 3\)"):
+        CNNClassifier(epochs=1, input_shape=(12, 12, 3)).fit(X, Y8)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_the_model_itself_normalises(dtype: Any, digits: Any) -> None:
     X, y = digits[0][:200].astype(dtype), digits[1][:200]

@@ -272,18 +272,18 @@ def reader(file: str, then: Callable[[Path], None]) -> Callable[[Path], None]:
     return lambda path: then(copied(file, path))
 
 
-register("config.json", of_run("config.json"), reader("config.json", both), "x")
-register("config.json, unsealed", unsealed_config, reader("config.json", both), "x")
-register("metrics.jsonl", of_run("metrics.jsonl"), reader("metrics.jsonl", both), "x")
+register("config.json", of_run("config.json"), reader("config.json", both), "x", cost=8)
+register("config.json, unsealed", unsealed_config, reader("config.json", both), "x", cost=8)
+register("metrics.jsonl", of_run("metrics.jsonl"), reader("metrics.jsonl", both), "x", cost=8)
 WEIGHTS = "model.safetensors"
-register("weights of a run, sealed", of_run(WEIGHTS), reader(WEIGHTS, use), "x", sealed)
-register("checkpoint", of_run(LAST), reader(LAST, resume), "x")
-register("checkpoint, sealed", of_run(LAST), reader(LAST, resume), "x", sealed)
-register("checkpoint's state", checkpoint_state, reader(LAST, resume), "x", with_state)
+register("weights of a run, sealed", of_run(WEIGHTS), reader(WEIGHTS, use), "x", sealed, cost=8)
+register("checkpoint", of_run(LAST), reader(LAST, resume), "x", cost=8)
+register("checkpoint, sealed", of_run(LAST), reader(LAST, resume), "x", sealed, cost=8)
+register("checkpoint's state", checkpoint_state, reader(LAST, resume), "x", with_state, cost=8)
 register("config.json, changed values", seeds, reader("config.json", both), "x",
-         changed_json(lambda: unsealed_config()[0]))  # fmt: skip
+         changed_json(lambda: unsealed_config()[0]), cost=6)  # fmt: skip
 register("metrics.jsonl, changed values", seeds, reader("metrics.jsonl", both), "x",
-         changed_lines(lambda: of_run("metrics.jsonl")()[0]))  # fmt: skip
+         changed_lines(lambda: of_run("metrics.jsonl")()[0]), cost=6)  # fmt: skip
 new_state = changed_json(lambda: checkpoint_state()[0])
 register("checkpoint's state, changed values", seeds, reader(LAST, resume), "x",
-         lambda content: with_state(new_state(content)))  # fmt: skip
+         lambda content: with_state(new_state(content)), cost=6)  # fmt: skip

@@ -26,6 +26,8 @@ class Reader:
     wrap : function of bytes, optional
         Makes the file of what was mutated, where a mutation of the file itself would go no further
         than a checksum: it packs, or renews the checksum.
+    cost : int
+        Of reading one file: so many times fewer are tried where time is short.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Reader:
     read: Callable[[Path], object]
     filename: str
     wrap: Callable[[bytes], bytes] = bytes
+    cost: int = 1
 
 
 READERS: dict[str, Reader] = {}
@@ -44,10 +47,11 @@ def register(
     read: Callable[[Path], object],
     filename: str,
     wrap: Callable[[bytes], bytes] = bytes,
+    cost: int = 1,
 ) -> None:
     """Add a reader."""
     assert name not in READERS, name
-    READERS[name] = Reader(name, samples, read, filename, wrap)
+    READERS[name] = Reader(name, samples, read, filename, wrap, cost)
 
 
 def all_readers() -> dict[str, Reader]:

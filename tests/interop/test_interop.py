@@ -277,4 +277,4 @@ def test_command_line(tmp_path: Path) -> None:
     done = subprocess.run([*command, "export", str(tmp_path / "run"), "--out", "m.txt"],
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 2
-    assert "must end in .onnx, .safetensors or .h" in done.stderr
+    assert "must end in .onnx, .safetensors" in done.stderr

@@ -96,3 +96,46 @@ def test_a_run_rebuilds_a_model_of_ones_own(tmp_path: Path) -> None:
     fastcnn.fit(model, train, epochs=1, out=tmp_path)
     again = Run.open(tmp_path).load_model()
     assert (again.parameter_vector == model.parameter_vector).all()
+
+
+LINE = {"type": "Linear", "in_features": 4, "out_features": 3}
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([{**LINE, "out_features": 10**9}], "more than a file of this size can describe"),
+        ([{**LINE, "out_features": 10**100}], "more than a file of this size can describe"),
+        ([{"type": "BatchNorm1d", "num_features": 10**12}], "more than a file of this size"),
+        ([{"type": "PReLU", "num_parameters": 10**12}], "more than a file of this size"),
+        ([{"type": "Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 10**6}], "more"),
+        ([{**LINE, "out_features": 2**20}] * 300, "more than a file of this size can describe"),
+        ([{"type": "ReLU"}] * 2001, "at most 2000 layers"),
+        ([{"type": "Dropout", "p": 10**400}], "p must be"),
+        ([{"type": "ELU", "alpha": 10**400}], "finite number"),
+        ([{**LINE, "dtype": "S8"}], "cannot say dtype"),
+        ([{**LINE, "weight_init": "x", "seed": 3}], "cannot say seed, weight_init"),
+        ([{**LINE, "bias": [[[[1]]]], "other": 1}], "other"),
+    ],
+)
+def test_files_that_ask_for_too_much(layers: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        from_definition({"input_shape": [4], "layers": layers})
+
+
+@pytest.mark.parametrize("shape", [[0], [-1], [True], [2.5], "4", None])
+def test_shapes_that_no_sample_has(shape: Any) -> None:
+    with pytest.raises(ConfigurationError, match="input_shape"):
+        from_definition({"input_shape": shape, "layers": [{"type": "ReLU"}]})
+
+
+def test_branches_without_an_end(tmp_path: Path) -> None:
+    text = '{"type": "Residual", "main": [' * 5000
+    (tmp_path / "m.json").write_text(f'{{"input_shape": [4], "layers": [{text}')
+    with pytest.raises(ConfigurationError, match=r"m\.json"):
+        read_definition(tmp_path / "m.json")
+    entry: dict[str, Any] = {"type": "ReLU"}
+    for _ in range(25):
+        entry = {"type": "Residual", "main": [entry]}
+    with pytest.raises(ConfigurationError, match="branches of 20 branches"):
+        from_definition({"input_shape": [4], "layers": [entry]})

@@ -6,6 +6,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -204,7 +205,7 @@ def test_pictures_of_clients_that_have_gone_are_dropped(
     entered, answer_about = threading.Semaphore(0), answers.about
     monkeypatch.setattr(answers, "about", about)
     monkeypatch.setattr(answers_module, "read_picture", read)
-    monkeypatch.setattr(answers, "_turn", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(answers, "_workers", ThreadPoolExecutor(1))
     pictures = {label: png(digit(label)) for label in (0, 1, 2)}
     with running(answers) as server:
         first = posted(server, pictures[0])
@@ -238,3 +239,24 @@ def posted(server: Any, content: bytes) -> socket.socket:
 
 def test_an_address_is_not_taken_over_on_windows() -> None:
     assert server_module.PageServer.allow_reuse_address == (os.name != "nt")
+
+
+def test_large_pictures_at_once_take_little_memory(server: Any) -> None:
+    """Pictures of as many pixels as are allowed, from many clients."""
+    import tracemalloc
+
+    large = png(np.zeros((2000, 2000, 3), np.uint8))
+    assert ask(server, large)[0] == 200
+    codes: list[int] = []
+    tracemalloc.start()
+    threads = [
+        threading.Thread(target=lambda: codes.append(ask(server, large)[0])) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert codes == [200] * 8
+    assert peak < 60e6  # of numpy and Python; two pictures of 2000 x 2000 have 24 MB

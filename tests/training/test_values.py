@@ -1,5 +1,6 @@
 """Networks trained on values: metrics, figures, findings and predictions follow the loss."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -13,10 +14,11 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.interop import load_state, save_state
 from fastcnn.layers import Linear, Sequential
 from fastcnn.layers.definition import from_definition, to_definition
-from fastcnn.losses import MSELoss
+from fastcnn.losses import CrossEntropyLoss, MSELoss
 from fastcnn.optim import Adam
 from fastcnn.training import EarlyStopping, Run, evaluate, fit
 from fastcnn.training.curves import curves_figure
+from fastcnn.training.progress import progress_callback
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((80, 5)).astype(np.float32)
@@ -125,3 +127,19 @@ def test_findings_compare_with_guessing_the_mean(name: str) -> None:
     history = fit(model, (noise, y), epochs=60, loss=MSELoss())
     finding = next(finding for finding in history.findings if finding.kind == "chance")
     assert f"that of guessing ({y.var():.4f})" in finding.message
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("loss", [MSELoss(), CrossEntropyLoss()], ids=["mse", "entropy"])
+def test_progress_shows_an_accuracy_where_there_is_one(loss: Any, terminal: bool) -> None:
+    from rich.console import Console
+
+    printed = io.StringIO()
+    console = Console(file=printed, force_terminal=terminal, width=200, highlight=False)
+    y = TARGETS["values"] if loss.operation == "mse" else np.arange(80) % 2
+    fit(
+        network(2), (X, y), (X, y), loss=loss, epochs=2, callbacks=[progress_callback(console)],
+        diagnose=False,
+    )  # fmt: skip
+    assert "epoch 2/2  train loss" in printed.getvalue()
+    assert ("accuracy" in printed.getvalue()) == (loss.operation != "mse")

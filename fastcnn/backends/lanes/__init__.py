@@ -38,6 +38,7 @@ from fastcnn.backends.lanes.session.engine import (
     OPTIMIZERS,
     THREADS_VARIABLE,
     Engine,
+    check_update,
     default_threads,
 )
 from fastcnn.backends.lanes.session.functions import (
@@ -73,6 +74,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "check_update",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",

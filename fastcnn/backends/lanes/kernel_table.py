@@ -20,11 +20,12 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.optimizers import SQUARES, UPDATES, gradient_squares
+from fastcnn.backends.lanes.kernels.own_updates import own_update
 from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
-from fastcnn.operations import OPERATIONS, Elementwise
+from fastcnn.operations import OPERATIONS, Elementwise, own
 
 #: Whose records are in KERNELS.
 FAMILIES = (
@@ -58,6 +59,8 @@ def kernel_source(key: int | str) -> Source:
             entry = kernel_entry(f"fastcnn_{kernel.symbol}", function, fixed)
             return Source(function, entry, kernel.origin)
         symbol = "_".join([function.__name__, *(n for n, value in fixed.items() if value)])
+    elif key in own.UPDATES:
+        return own_update(own.UPDATES[key])
     else:
         function = gradient_squares if key == SQUARES else UPDATES[key]
         fixed, symbol = {}, f"update_{key}"

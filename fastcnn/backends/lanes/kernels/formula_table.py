@@ -1,7 +1,7 @@
 """The kernels of element-wise operations: a line in the table of kernels for each in use."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -9,17 +9,26 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formulas import (
     gradient_kernel,
     gradient_kernel_of_channels,
+    loss_kernel,
     parameter_gradient_kernel,
     value_kernel,
     value_kernel_of_channels,
 )
-from fastcnn.backends.lanes.kernels.record import KERNELS, Kernel, map_sizes, per_element
+from fastcnn.backends.lanes.kernels.record import (
+    KERNELS,
+    Kernel,
+    map_sizes,
+    per_element,
+    per_number,
+    sizes_of,
+)
 from fastcnn.codegen import linked
 from fastcnn.codegen.identity import function_digest, is_own
 from fastcnn.operations import Elementwise, Formula, Number
+from fastcnn.operations.own import ElementwiseLoss
 
 #: The formula and what of it, to the kernel's number.
-_numbers: dict[tuple[Formula, str], int] = {}
+_numbers: dict[Any, int] = {}
 _MAKERS = {
     ("value", False): value_kernel,
     ("value", True): value_kernel_of_channels,
@@ -50,12 +59,31 @@ def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str)
         The output, the input's gradient, or a block's share of the parameter's gradient.
     """
     formula, _ = record.formula_of(arguments)
+    return _number_of((formula, what), lambda: _kernel(record, formula, arguments, what))
+
+
+def own_loss_kernel(record: ElementwiseLoss) -> int:
+    """The number of the kernel of a user's loss."""
+
+    def make() -> Kernel:
+        symbol = f"{record.name}_{_digest(record.value, record.derivative)}"
+        function = loss_kernel(record.value, record.derivative, len(record.arguments))
+        return Kernel(function, record.name, per_number(4, 2, 1), sizes_of(L.IN), symbol=symbol)
+
+    return _number_of(record, make)
+
+
+def _number_of(key: Any, make: Callable[[], Kernel]) -> int:
     with _lock:
-        if (formula, what) not in _numbers:
+        if key not in _numbers:
             number = L.FIRST_FORMULA + len(_numbers)
-            KERNELS[number] = _kernel(record, formula, arguments, what)
-            _numbers[formula, what] = number
-    return _numbers[formula, what]
+            KERNELS[number] = make()
+            _numbers[key] = number
+    return _numbers[key]
+
+
+def _digest(*functions: Any) -> str:
+    return "_".join(function_digest(function)[:12] for function in functions)
 
 
 def _kernel(
@@ -70,14 +98,14 @@ def _kernel(
     called = linked(function) if isinstance(function, FunctionType) else function
     variant = "".join(f"_{value}" for value in arguments.values() if isinstance(value, str))
     symbol, origin = f"{record.name}{variant}_{what}", None
-    if is_own(function):
+    if is_own(formula.value):
         origin = (
             "fastcnn.backends.lanes.kernel_table",
             "formula_source",
             [record.name, dict(arguments), what],
         )
     else:  # which another function of the same name may replace
-        symbol += f"_{function_digest(function)[:12]}"
+        symbol += f"_{_digest(function)}"
     return Kernel(
         _MAKERS[what, bool(record.parameters)](called, numbers),
         record.name + _SHOWN[what],
@@ -85,4 +113,5 @@ def _kernel(
         map_sizes,
         symbol=symbol,
         origin=origin,
+        formula=(what, bool(record.parameters), numbers),
     )

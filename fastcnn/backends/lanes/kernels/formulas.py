@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     EXTRA,
     EXTRA_BLOCK,
+    IN,
     M_BLOCK,
     M_CHANNEL,
     M_SLOT,
@@ -33,6 +34,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
 )
+from fastcnn.backends.lanes.kernels.losses import largest_output
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -45,26 +47,15 @@ def reader_of(count: int) -> Any:
     if count == 0:
 
         @linked
-        def read(A, at):
+        def nothing(A, at):
             return ()
 
-    elif count == 1:
+        return nothing
+    before, place = reader_of(count - 1), count - 1
 
-        @linked
-        def read(A, at):
-            return (A[at],)
-
-    elif count == 2:
-
-        @linked
-        def read(A, at):
-            return A[at], A[at + 1]
-
-    else:
-
-        @linked
-        def read(A, at):
-            return A[at], A[at + 1], A[at + 2]
+    @linked
+    def read(A, at):
+        return (*before(A, at), A[at + place])
 
     return read
 
@@ -208,3 +199,53 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
             A[out] = np.float32(whole)
 
     return sums
+
+
+def loss_kernel(value: Any, derivative: Any, count: int) -> Any:
+    """The mean of a formula over one block's outputs X, and their gradient Y."""
+    read = reader_of(count)
+
+    @linked
+    def mean_loss(
+        A,
+        r,
+        block,
+        count,
+        order,
+        start,
+        labels,
+        targets,
+        weights,
+        mean_weight,
+        losses,
+        hits,
+        part,
+    ):
+        if part:
+            return
+        numbers, size = read(A, r[SCALE]), r[IN]
+        x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
+        loss, right = 0.0, 0
+        classified = labels.size * size == targets.size
+        for lane in range(LANES):
+            sample, weight = block * LANES + lane, 1.0
+            if sample >= count:
+                for k in range(size):
+                    A[y0 + k * LANES + lane] = np.float32(0)
+                continue
+            index = order[start + sample]
+            if classified:
+                right += largest_output(A, x0 + lane, size) == labels[index]
+            if weights.size > 0:
+                weight = weights[index] / mean_weight
+            for k in range(size):
+                at = k * LANES + lane
+                predicted = np.float64(A[x0 + at])
+                wanted = np.float64(targets[index * size + k])
+                loss += weight * value(predicted, wanted, *numbers)
+                slope = weight * derivative(predicted, wanted, *numbers)
+                A[y0 + at] = np.float32(slope / (count * size))
+        losses[block] = loss / (count * size)
+        hits[block] = right
+
+    return mean_loss

@@ -38,6 +38,9 @@ class Kernel:
         Of the compiled function, where it is not that of the function and its fixed parameters.
     origin : (str, str, list), optional
         How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
+    formula : (str, bool, int), optional
+        Of an element-wise operation: what of it is computed, whether it has a parameter, and the
+        numbers that it reads.
     """
 
     function: Any
@@ -49,6 +52,7 @@ class Kernel:
     many: bool = False
     symbol: str = ""
     origin: tuple[str, str, list[Any]] | None = None
+    formula: tuple[str, bool, int] | None = None
 
 
 def per_element(

@@ -1,9 +1,12 @@
 """From a network to a program."""
 
+from typing import Any
+
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.formula_table import own_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.backward import Backward
@@ -14,7 +17,7 @@ from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
-from fastcnn.operations import OPERATIONS, Elementwise, Number
+from fastcnn.operations import OPERATIONS, Elementwise, Number, own
 
 
 def plan(
@@ -23,7 +26,7 @@ def plan(
     parameters: dict[str, tuple[int, tuple[int, ...]]],
     workers: int,
     *,
-    loss: tuple[str, float] | None = None,
+    loss: tuple[Any, ...] | None = None,
     backward: bool = False,
     training: bool = False,
     input_gradient: bool = False,
@@ -40,9 +43,9 @@ def plan(
         Where each parameter stands in the flat array.
     workers : int
         Number of threads.
-    loss : (str, float), optional
-        Operation and label smoothing. Without it a backward pass starts from whatever stands in
-        the output's gradient.
+    loss : (str, float, ...), optional
+        Operation and its numbers, such as the label smoothing. Without it a backward pass starts
+        from whatever stands in the output's gradient.
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
     outputs : bool
@@ -132,9 +135,13 @@ def _has_rows(operation: str) -> bool:
     return hasattr(Forward, operation)
 
 
-def _add_loss(planner: Planner, loss: tuple[str, float], output: Buffer, gradient: Buffer) -> None:
+def _add_loss(planner: Planner, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
     """The loss and its gradient; maps with a halo go through copies without."""
-    kernel = L.K_CROSS_ENTROPY if loss[0] == "cross_entropy" else L.K_MSE
+    name, *numbers = loss
+    if name in own.LOSSES:
+        kernel = own_loss_kernel(own.LOSSES[name])
+    else:
+        kernel = L.K_CROSS_ENTROPY if name == "cross_entropy" else L.K_MSE
     shape = (output.channels, output.height, output.width)
     flat, flat_gradient = output, gradient
     if output.halo != NO_HALO:
@@ -142,6 +149,7 @@ def _add_loss(planner: Planner, loss: tuple[str, float], output: Buffer, gradien
         copy(planner, "output", output, flat)
     size: dict[str, int] = {"in": output.channels * output.height * output.width}
     columns = flat.columns("x") | flat_gradient.columns("y") | size
-    planner.emit(f"loss {loss[0]}", row(kernel, **columns, scale=planner.constant([loss[1]])))
+    scale = planner.constant([*numbers, 0.0])
+    planner.emit(f"loss {name}", row(kernel, **columns, scale=scale))
     if flat is not output:
         copy(planner, "output gradient", flat_gradient, gradient)

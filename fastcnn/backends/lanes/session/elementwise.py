@@ -14,9 +14,10 @@ from fastcnn.backends import im2col
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.planning.buffers import LANES
+from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.session.coverage import covered
-from fastcnn.backends.lanes.session.engine import default_threads, run_rows
-from fastcnn.operations import Elementwise, elementwise_function
+from fastcnn.backends.lanes.session.engine import check_own_kernels, default_threads, run_rows
+from fastcnn.operations import Elementwise, elementwise_function, own
 
 #: Elements from which on a second thread saves more time than its start takes.
 WORTH_A_THREAD = 4_000_000
@@ -30,6 +31,8 @@ STRIDES = {L.X: L.X_CHANNEL, L.Y: L.Y_CHANNEL, L.M: L.M_CHANNEL}
 
 def function(name: str) -> Any:
     """The function of that name, such as ``relu`` or ``relu_backward``."""
+    if name.removesuffix("_backward") in own.LOSSES:
+        return im2col.elementwise.function(name)
     record, is_backward = elementwise_function(name)
     if record.parameters:  # which lie by channel, not by element
         return im2col.elementwise.function(name)
@@ -41,7 +44,12 @@ def forward(record: Elementwise, x: np.ndarray, **arguments: Any) -> np.ndarray:
     if not covered(x):
         return im2col.elementwise.forward(record, x, **arguments)
     _, numbers = record.formula_of(arguments)
-    return run_steps([_forward_step(record, arguments)], numbers, x)
+    steps = [_forward_step(record, arguments)]
+    try:
+        check_own_kernels(kernel for kernel, _ in steps)
+    except Unsupported:
+        return im2col.elementwise.forward(record, x, **arguments)
+    return run_steps(steps, numbers, x)
 
 
 def backward(
@@ -57,6 +65,10 @@ def backward(
     if formula.gradient_from_output not in (None, formula.gradient):
         steps, read = [_forward_step(record, arguments)], RESULT
     steps.append((kernel, {L.M: read, L.Y: GRADIENT, L.X: RESULT}))
+    try:
+        check_own_kernels(kernel for kernel, _ in steps)
+    except Unsupported:
+        return im2col.elementwise.backward(record, grad_output, x, **arguments)
     return run_steps(steps, numbers, x, grad_output)
 
 

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,20 @@ from fastcnn.backends.lanes.kernel_table import (
     kernel_source,
 )
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
-from fastcnn.backends.lanes.kernels.layout import K_OUTPUT, KERNEL
+from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, K_OUTPUT, KERNEL
 from fastcnn.backends.lanes.kernels.optimizers import UNIT
 from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.backends.lanes.reach.door import check_program, check_run, check_update, needs
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.codegen import build
+from fastcnn.codegen.build import Source
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
+from fastcnn.operations import own
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 #: Optimisers of which the engine has the update.
@@ -89,11 +92,14 @@ class Engine:
         self.running = running or {}
         self._moves_running = bool(options.get("training"))
         self.program: Program = plan(graph, batch, places, threads, **options)
+        check_own_kernels(np.unique(self.program.rows[:, KERNEL]).tolist())
         has_gradient = self.program.output_gradient is not None
         size = self.program.gradient_size if has_gradient else 1
         self._gradients = np.zeros(size, np.float32)
         #: In the order of the parameters.
         self.gradient = self._gradients[: parameters.size]
+        check_program(self.program, parameters, self._gradients, self.running)
+        self._needs = needs(self.program, self.program.phases)
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
@@ -148,13 +154,29 @@ class Engine:
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
         steps = len(rates)
+        wants = self._needs if phases is None else needs(self.program, phases)
         phases = self.program.phases if phases is None else phases
+        settings = np.zeros(6) if settings is None else settings
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
+        check_run(
+            wants,
+            self.program.batch,
+            images,
+            {
+                "order": order,
+                "rates": rates,
+                "labels": labels,
+                "targets": targets,
+                "weights": weights,
+                "outputs": outputs,
+                "settings": settings,
+            },
+        )
+        check_update(kind, settings, self.parameters.size, self.gradient, first, second)
         entries, update, square = self.prepare(update_name(kind, settings))
-        chosen = np.zeros(6) if settings is None else settings
         spans, owners = self._spans(threads)
         fields: dict[str, Any] = {
             "A": self.arena,
@@ -163,7 +185,7 @@ class Engine:
             "G": self._gradients,
             "S1": first,
             "S2": second,
-            "settings": chosen,
+            "settings": settings,
             "bytes_": flat if is_bytes else NO_BYTES,
             "floats": NO_FLOATS if is_bytes else flat,
             "order": order,
@@ -196,7 +218,7 @@ class Engine:
             "squares": self._squares,
             "owners": owners,
             "units": len(owners),
-            "limit": chosen[5],
+            "limit": settings[5],
             "update": update,
             "square": square,
         }
@@ -284,8 +306,41 @@ def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
         return None
     if kind == "sgd" and settings is not None and settings[0] != 0.0:
         return "momentum"
-    assert kind in UPDATES
+    assert kind in UPDATES or kind in own.UPDATES
     return kind
+
+
+def check_update(kind: str) -> None:
+    """Compile the update of a user's optimiser.
+
+    Raises
+    ------
+    Unsupported
+        If that fails.
+    """
+    _check_compiles(f"the optimiser {kind}", kernel_source(kind))
+
+
+def check_own_kernels(numbers: Iterable[int]) -> None:
+    """Compile those of some kernels that users wrote.
+
+    Raises
+    ------
+    Unsupported
+        If that fails; the message says what numba did not know.
+    """
+    for number in numbers:
+        if number >= FIRST_FORMULA and KERNELS[number].origin is None:
+            _check_compiles(KERNELS[number].name, kernel_source(number))
+
+
+def _check_compiles(name: str, source: Source) -> None:
+    try:
+        build.addresses([source])
+    except Exception as error:  # numba's errors have no common base
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if "nopython" not in line), type(error).__name__)
+        raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
 
 
 def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:

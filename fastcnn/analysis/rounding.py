@@ -1,0 +1,207 @@
+"""How far whole networks in float32 are from float64, and which decisions are too close to call.
+
+A sum in float32 is off by a few units in its last place, and so is a smooth function of it. A
+ReLU, or the maximum of a window, decides: where two values are nearer to each other than rounding,
+float32 may decide the other way, and a gradient then takes another path. The difference that this
+makes has nothing to do with the size of the rounding.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.backends.graph import INPUT, Graph
+from fastcnn.execution import loss_and_gradients
+from fastcnn.execution.checks import as_batch, as_input, as_target
+from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.layers import Model
+from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.text_table import text_table
+
+#: Errors of im2col's sums within which a decision counts as undecided: Winograd's are larger.
+ERRORS = 2.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one backend in float32 from float64, the largest of any element.
+
+    Attributes
+    ----------
+    logits, gradient : float
+        Absolute.
+    parameter : str
+        The parameter whose gradient it is.
+    """
+
+    backend: str
+    logits: float
+    gradient: float
+    parameter: str
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """One network and batch in float32 against float64.
+
+    Attributes
+    ----------
+    largest_logit, largest_gradient : float
+        Largest magnitudes in float64.
+    relus, windows : int
+        Elements before a ReLU whose sign, and windows of max pooling whose maximum, the rounding of
+        float32 does not decide.
+    undecided : float
+        Most that a gradient changes if all of these go the other way.
+    """
+
+    differences: tuple[Difference, ...]
+    largest_logit: float
+    largest_gradient: float
+    relus: int
+    windows: int
+    undecided: float
+
+    def cells(self) -> tuple[str, ...]:
+        """A line of :func:`rounding_table`, without its first column."""
+        return (
+            *(f"{d.logits:.1e}" for d in self.differences),
+            *(f"{d.gradient:.1e}" for d in self.differences),
+            f"{self.relus:,}", f"{self.windows:,}", f"{self.undecided:.1e}",
+        )  # fmt: skip
+
+
+def rounding_table(found: Mapping[int, Rounding]) -> str:
+    """Networks by their seeds, a line each."""
+    backends = [d.backend for d in next(iter(found.values())).differences]
+    header = (
+        "seed", *(f"{name} logits" for name in backends), *(f"{name} grad" for name in backends),
+        "ReLUs", "windows", "other way",
+    )  # fmt: skip
+    return text_table(header, [(str(seed), *r.cells()) for seed, r in found.items()], left=1)
+
+
+def compare_rounding(
+    model: Model,
+    x: Any,
+    y: Any,
+    *,
+    loss: Loss | None = None,
+    backends: tuple[str, ...] = ("im2col", "lanes"),
+) -> Rounding:
+    """Run a network's training pass in float32 on backends, and once in float64.
+
+    Parameters
+    ----------
+    model : Model
+        Stays as it is.
+    x : array_like, shape (N, ...)
+    y : array_like, shape (N,)
+    loss : Loss, optional
+        By default the cross-entropy.
+    backends : tuple of str
+
+    Returns
+    -------
+    Rounding
+
+    Raises
+    ------
+    ShapeError, DataError
+        If ``x`` or ``y`` does not fit the model or the loss.
+    """
+    loss = loss or CrossEntropyLoss()
+    single, double = deepcopy(model).to(np.float32), deepcopy(model).to(np.float64)
+    samples = as_batch(single, x)
+    graph = single.graph(samples.shape[1:])
+    target = as_target(loss, y, len(samples), graph, np.float64)
+    _, logits, gradient = loss_and_gradients(double, x, y, loss=loss, backend="im2col")
+    names = _owners(single)
+    differences = []
+    for backend in backends:
+        _, other_logits, other = loss_and_gradients(
+            deepcopy(single), x, y, loss=loss, backend=backend
+        )
+        apart = np.abs(other - gradient)
+        where = int(apart.argmax()) if apart.size else 0
+        differences.append(
+            Difference(
+                backend, float(np.abs(other_logits - logits).max()),
+                float(apart.max(initial=0.0)), names[where] if apart.size else "",
+            )
+        )  # fmt: skip
+    relus, windows, turned = _turned(single, double, graph, samples, target, loss)
+    return Rounding(
+        tuple(differences), float(np.abs(logits).max()), float(np.abs(gradient).max(initial=0.0)),
+        relus, windows, float(np.abs(turned - gradient).max(initial=0.0)),
+    )  # fmt: skip
+
+
+def _owners(model: Model) -> list[str]:
+    """The parameter of each element of the flat array."""
+    return [name for name, value in model.named_parameters().items() for _ in range(value.size)]
+
+
+def _turned(
+    single: Model, double: Model, graph: Graph, x: np.ndarray, target: np.ndarray, loss: Loss
+) -> tuple[int, int, np.ndarray]:
+    """Undecided signs and windows, and the gradient in float64 with each of them turned."""
+    operations = get_backend("im2col")
+    state = {key: value.copy() for key, value in double.state_dict().items()}
+    few, many = as_input(single, x), as_input(double, x)
+    rounded = run_forward(graph, single.copy_state(), few, operations, True, 0, 0)
+    exact = run_forward(graph, state, many, operations, True, 0, 0)
+    relus = windows = 0
+    for node in graph.nodes:
+        source = node.inputs[0]
+        if node.operation not in ("relu", "max_pool2d") or source == INPUT:
+            continue
+        error = ERRORS * float(np.abs(rounded[source] - exact[source]).max())
+        values = exact[source]
+        if node.operation == "relu":
+            close = (np.abs(values) <= error) & (values != 0)
+            relus += int(close.sum())
+            values[close] *= -1
+        else:
+            windows += _turn_windows(values, node.arguments, 2 * error)
+    vector = np.zeros_like(double.parameter_vector)
+    slots: dict[str, np.ndarray] = {}
+    first = 0
+    for name, value in double.named_parameters().items():
+        slots[name] = vector[first : first + value.size].reshape(value.shape)
+        first += value.size
+    backward = getattr(operations, f"{loss.operation}_backward")
+    grad = backward(1.0, exact[-1], target, **loss.arguments)
+    run_backward(graph, state, many, exact, grad, operations, slots, True, 0, 0)
+    return relus, windows, vector
+
+
+def _turn_windows(values: np.ndarray, arguments: Mapping[str, Any], error: float) -> int:
+    """Raise the second largest of a window that is nearly the largest above it; returns how many.
+
+    A window that ends in zero twice is left alone: a ReLU before it has closed both.
+    """
+    (height, width), (down, along), padding = (
+        arguments[name] for name in ("kernel_size", "stride", "padding")
+    )
+    top, left = padding
+    padded = np.pad(values, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=-np.inf)
+    found = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    found = found[:, :, ::down, ::along]
+    flat = found.reshape(*found.shape[:4], -1)
+    if flat.shape[-1] < 2:
+        return 0
+    order = np.argsort(flat, axis=-1)
+    largest, second = (
+        np.take_along_axis(flat, order[..., -k, None], axis=-1)[..., 0] for k in (1, 2)
+    )
+    close = (largest - second <= error) & (largest > second)
+    n, c, oh, ow = np.nonzero(close)
+    place = order[n, c, oh, ow, -2]
+    h, w = oh * down + place // width - top, ow * along + place % width - left
+    values[n, c, h, w] = 2 * largest[close] - second[close]
+    return len(n)

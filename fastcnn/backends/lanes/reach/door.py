@@ -1,0 +1,235 @@
+"""What the engine is given, checked before it runs: kernels themselves check nothing.
+
+A program is checked once, the arrays of a run every time, which takes a few microseconds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.record import KERNELS
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.reach.kernels import REACHES, formula_reach
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
+
+#: Types of the arrays of a run; images may also be bytes.
+TYPES = {
+    "order": np.dtype(np.int64),
+    "rates": np.dtype(np.float64),
+    "labels": np.dtype(np.int64),
+    "targets": np.dtype(np.float32),
+    "weights": np.dtype(np.float64),
+    "outputs": np.dtype(np.float32),
+    "settings": np.dtype(np.float64),
+}
+BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
+
+
+def check_program(
+    program: Program,
+    parameters: np.ndarray,
+    gradient: np.ndarray,
+    running: Mapping[str, Sequence[np.ndarray]],
+) -> None:
+    """Refuse a program that would leave its arrays.
+
+    Parameters
+    ----------
+    parameters, gradient : ndarray of float32
+    running : mapping of str to sequence of ndarray
+        Running mean and variance of each batch normalisation.
+
+    Raises
+    ------
+    ProgramError
+        Naming the row, what of it reaches too far, and how far.
+    """
+    if program.rows.shape[1:] != (L.WIDTH,) or program.batch < 1 or program.workers < 1:
+        raise ProgramError(f"a program of rows {program.rows.shape}, a batch of {program.batch}")
+    for name, array in (("parameters", parameters), ("gradient", gradient)):
+        if array.dtype != FLOATS or array.ndim != 1 or not array.flags.c_contiguous:
+            raise ProgramError(f"{name} of type {array.dtype} and shape {array.shape}")
+    for name, (_, channels) in program.running.items():
+        if any(statistic.shape != (channels,) for statistic in running.get(name, [])[:2]):
+            raise ProgramError(f"{name}: running statistics of other than {channels} channels")
+    sizes = {"arena": program.arena_size, "parameters": parameters.size, "gradient": gradient.size}
+    blocks = -(-program.batch // LANES)
+    for index, row in enumerate(program.rows):
+        reach, kernel = Reach(row, program.tables, blocks, program.workers), int(row[L.KERNEL])
+        try:
+            check_row(reach, touches_of(kernel), sizes)
+        except ProgramError as error:
+            raise ProgramError(f"row {index} ({program.names[index]}): {error}") from None
+    places = [(offset, values.size) for offset, values in program.constants.items()]
+    places += [(offset, 2 * channels) for offset, channels in program.running.values()]
+    for offset, size in places:
+        if not 0 <= offset <= program.arena_size - size:
+            raise ProgramError(
+                f"{size} floats at {offset} of an arena of {program.arena_size} floats"
+            )
+
+
+def touches_of(kernel: int) -> Callable[[Reach], Touches]:
+    """What says how far a kernel's rows reach, by its number; ProgramError if there is none."""
+    formula = KERNELS[kernel].formula if kernel in KERNELS else None
+    if formula is not None:
+        return formula_reach(*formula)
+    if kernel not in REACHES:
+        raise ProgramError(f"there is no kernel of number {kernel}")
+    return REACHES[kernel]
+
+
+def _check_phases(program: Program, phases: np.ndarray) -> None:
+    """Refuse phases of rows that the program does not have; ProgramError."""
+    rows = phases[:, :2] if phases.ndim == 2 and phases.shape[1] == 3 else None
+    if rows is None or (rows < 0).any() or (rows > len(program.rows)).any():
+        raise ProgramError(f"phases of rows that a program of {len(program.rows)} does not have")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the rows of some phases want of the arrays of a run.
+
+    Attributes
+    ----------
+    images, outputs, gradients : int
+        Elements of a sample that are read from the images, written to the outputs, and read from
+        the targets as the output's gradient; 0 where nothing is.
+    kernel : int
+        The loss's, or -1.
+    loss : int
+        Elements of a sample's output that the loss compares.
+    """
+
+    images: int = 0
+    outputs: int = 0
+    gradients: int = 0
+    kernel: int = -1
+    loss: int = 0
+
+
+def needs(program: Program, phases: np.ndarray) -> Needs:
+    """What the rows of some phases want; ProgramError if there are no such rows."""
+    _check_phases(program, phases)
+    wanted = np.zeros(len(program.rows), np.bool_)
+    for first, last, _ in phases:
+        wanted[first:last] = True
+    found = {"images": 0, "outputs": 0, "gradients": 0, "kernel": -1, "loss": 0}
+    names = {
+        L.K_INPUT: "images",
+        L.K_IMAGE: "images",
+        L.K_OUTPUT: "outputs",
+        L.K_OUTPUT_GRADIENT: "gradients",
+        L.K_CROSS_ENTROPY: "loss",
+        L.K_MSE: "loss",
+    }
+    for row in program.rows[wanted]:
+        kernel = int(row[L.KERNEL])
+        if kernel in names:
+            name = names[kernel]
+            found[name] = max(found[name], int(row[L.IN]))
+            if name == "loss":
+                found["kernel"] = kernel
+    return Needs(**found)
+
+
+def check_run(wants: Needs, batch: int, images: np.ndarray, arrays: dict[str, Any]) -> None:
+    """Refuse arrays of a run that its rows would leave.
+
+    Parameters
+    ----------
+    batch : int
+        Samples of a step.
+    images : ndarray of uint8 or float32
+    arrays : dict of str to ndarray
+        The others by name: those of :data:`TYPES`.
+
+    Raises
+    ------
+    ShapeError
+        If an array has another type, is not contiguous or too small.
+    DataError
+        If an order or a label is out of range.
+    """
+    for name, kind in TYPES.items():
+        array = arrays[name]
+        if array.dtype != kind or array.ndim != 1 or not array.flags.c_contiguous:
+            raise ShapeError(
+                f"{name} must be a contiguous array of {kind} of one dimension, got "
+                f"{array.dtype} of shape {array.shape}"
+            )
+    if images.dtype != BYTES and images.dtype != FLOATS:
+        raise ShapeError(f"images must be uint8 or float32, got {images.dtype}")
+    order, steps = arrays["order"], len(arrays["rates"])
+    if not steps or wants == NOTHING:
+        return
+    if len(order) <= (steps - 1) * batch:
+        raise ShapeError(f"order: {steps} steps of {batch} samples of {len(order)}")
+    order = order[: steps * batch]
+    # Negative numbers are the largest of all without a sign.
+    last = int(order.view(np.uint64).max())
+    count = last + 1
+    if wants.images and count * wants.images > images.size:
+        raise DataError(f"order must index the {images.size // wants.images} images")
+    if len(order) * wants.outputs > arrays["outputs"].size:
+        raise ShapeError(
+            f"outputs: {len(order)} samples of {wants.outputs} need more than "
+            f"{arrays['outputs'].size} floats"
+        )
+    _check_targets(wants, order, count, arrays)
+
+
+def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str, Any]) -> None:
+    """The same of targets, labels and weights; ``count`` samples may be read."""
+    targets, labels, weights = arrays["targets"], arrays["labels"], arrays["weights"]
+    size = max(wants.gradients, wants.loss)
+    by_class = wants.kernel == L.K_CROSS_ENTROPY and not targets.size
+    if by_class:
+        if count > labels.size:
+            raise ShapeError(f"labels: sample {count - 1} of {labels.size} is asked for")
+        if int(labels.view(np.uint64)[order].max()) >= wants.loss:
+            raise DataError(
+                f"labels must be from 0 to {wants.loss - 1}, got "
+                f"{labels[order].min()} to {labels[order].max()}"
+            )
+    elif count * size > targets.size:
+        raise ShapeError(f"targets: {count} samples of {size} need more than {targets.size} floats")
+    if wants.loss and weights.size and count > weights.size:
+        raise ShapeError(f"weights: sample {count - 1} of {weights.size} is asked for")
+
+
+NOTHING = Needs()
+
+
+def check_update(kind: str | None, settings: np.ndarray, size: int, *arrays: np.ndarray) -> None:
+    """Refuse an optimiser's arrays that do not fit ``size`` parameters.
+
+    ``arrays`` are the gradient and the optimiser's own two.
+
+    Raises
+    ------
+    ConfigurationError
+        If the optimiser is unknown, or has too few numbers.
+    ShapeError
+        If an array is too small.
+    """
+    if kind is None:
+        return
+    if kind not in SLOTS or settings.size < 6:
+        raise ConfigurationError(f"the engine's optimisers are {sorted(SLOTS)}, got {kind!r}")
+    wanted = (1, *(SLOTS[kind] if kind != "sgd" or settings[0] else (0, 0)))
+    for name, times, array in zip(("gradient", "first", "second"), wanted, arrays, strict=True):
+        if array.size < times * size or array.dtype != FLOATS or not array.flags.c_contiguous:
+            raise ShapeError(
+                f"{kind}: the {name} array must have {times * size} float32, got "
+                f"{array.size} {array.dtype}"
+            )
+
+
+#: By optimiser: how many times the parameters its two arrays are.
+SLOTS = {"sgd": (1, 0), "adam": (1, 1), "adamw": (1, 1), "rmsprop": (1, 2)}

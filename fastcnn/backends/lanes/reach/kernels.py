@@ -1,0 +1,380 @@
+"""How far each kernel's rows reach; see reach.py."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.reach import winograd
+from fastcnn.backends.lanes.reach.ranges import (
+    MORE_POSITIONS,
+    MORE_TAPS,
+    Range,
+    Reach,
+    Touch,
+    Touches,
+    arena,
+    bias,
+    gradient,
+    optional,
+    parameters,
+)
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
+
+
+def _pack(r: Reach) -> Touches:
+    count = r.count(L.TAPS)
+    source = r.entries(L.TAP_TABLE, count)
+    yield arena("W", r.along(count, 1) + r[L.W], 1)
+    yield parameters("TAP_TABLE", Range(max(source.low, 0), source.high))
+
+
+def _convolution(r: Reach) -> Touches:
+    groups, channels, taps, positions = (
+        r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
+    )
+    outputs, pooled = groups * channels, r[L.MODE] == L.POOLED
+    if not outputs * positions:
+        return
+    if r[L.IN] > 0:
+        # What is asked for beforehand may lie anywhere; its tables must not.
+        r.table(L.X_TABLE, positions + LANES - 1)
+        r.table(L.EXTRA, r.count(L.IN))
+    taken = r.entries(L.X_TABLE, positions + MORE_POSITIONS)
+    given = positions // 4 + 1 if pooled else positions + MORE_POSITIONS
+    targets = r.along(outputs, r[L.Y_CHANNEL]) + r.entries(L.Y_TABLE, given)
+    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
+    yield arena("X", x + taken + r.entries(L.TAP_TABLE, taps))
+    yield arena("Y", r.buffer(L.Y) + targets)
+    if pooled:
+        yield arena("M", r.buffer(L.M) + targets)
+    yield arena("W", r.along(outputs * taps, 1) + r[L.W], 1)
+    yield from bias(r, outputs)
+
+
+def _weight_gradient(r: Reach) -> Touches:
+    groups, channels, taps, positions = (
+        r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
+    )
+    outputs = groups * channels
+    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
+    x += r.entries(L.X_TABLE, positions) + r.entries(L.TAP_TABLE, taps + MORE_TAPS)
+    each, scratch = r.along(outputs, r[L.Y_CHANNEL]), r.workers(L.M, L.M_SLOT)
+    out = r.blocks(L.EXTRA, L.EXTRA_BLOCK)
+    yield arena("X", x)
+    yield arena("M", scratch, SCRATCH)
+    yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
+    if r[L.MODE] != L.POOLED:
+        yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, positions))
+        return
+    windows = each + r.entries(L.Y_TABLE, positions // 4)
+    yield arena("Y", r.buffer(L.Y) + windows)
+    yield arena("Z", r.buffer(L.Z) + windows)
+    chunk = r.entries(L.M_TABLE, positions)
+    if not 0 <= chunk.low <= chunk.high <= (CHUNK - 1) * LANES:
+        raise ProgramError(f"M_TABLE has places from {chunk.low} to {chunk.high} of a chunk")
+    if r[L.BIAS] >= 0:
+        yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
+
+
+def _bias_gradient(r: Reach) -> Touches:
+    channels, positions = r.count(L.CHANNELS), r.count(L.POSITIONS)
+    each = r.along(channels, r[L.Y_CHANNEL]) + r.entries(L.Y_TABLE, positions)
+    yield arena("Y", r.buffer(L.Y) + each)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(channels, 1), 1)
+
+
+def _channels(r: Reach, place: int, step: int, entries: Range) -> Range:
+    """Some places of each channel of a buffer."""
+    return r.buffer(place) + r.along(r.count(L.CHANNELS), r[step]) + entries
+
+
+def _max_pool(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    windows = r.entries(L.TAP_TABLE, positions * r.count(L.TAPS, 1))
+    yield arena("X", _channels(r, L.X, L.X_CHANNEL, windows))
+    for place, what in ((L.Y, "Y"), (L.M, "M")):
+        outputs = r.entries(L.Y_TABLE, positions)
+        yield arena(what, _channels(r, place, L.Y_CHANNEL, outputs))
+
+
+def _cleared(r: Reach) -> Touches:
+    """Pixels of X that are set to zero first."""
+    inputs = r.entries(L.X_TABLE, r.count(L.IN))
+    yield arena("X", _channels(r, L.X, L.X_CHANNEL, inputs))
+
+
+def _max_pool_backward(r: Reach) -> Touches:
+    yield from _max_pool(r)
+    yield from _cleared(r)
+
+
+def _avg_pool(r: Reach) -> Touches:
+    positions, width = r.count(L.POSITIONS), r.count(L.TAPS) + 1
+    windows = r.table(L.TAP_TABLE, positions * width).reshape(-1, width)
+    if not windows.size:
+        return
+    if windows[:, 0].max() >= width:
+        raise ProgramError("TAP_TABLE has a window of more pixels than TAPS")
+    inside = windows[:, 1:][np.arange(1, width) <= windows[:, :1]]
+    if inside.size:
+        pixels = Range(int(inside.min()), int(inside.max()))
+        yield arena("X", _channels(r, L.X, L.X_CHANNEL, pixels))
+    outputs = r.entries(L.Y_TABLE, positions)
+    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, outputs))
+    yield arena("SCALE", r.along(positions, 1) + r[L.SCALE], 1)
+
+
+def _avg_pool_backward(r: Reach) -> Touches:
+    yield from _avg_pool(r)
+    yield from _cleared(r)
+
+
+def _unpool(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
+    yield arena("X", _channels(r, L.X, L.X_CHANNEL, pixels))
+    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, outputs))
+    yield arena("M", _channels(r, L.M, L.Y_CHANNEL, outputs))
+    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1)
+    yield arena("EXTRA", sums, 1)
+
+
+def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
+    """Vectors of some buffers at the same elements, in runs that follow each other in memory."""
+
+    def touches(r: Reach) -> Touches:
+        positions = r.count(L.POSITIONS, 1)
+        places = {name: r.table(getattr(L, f"{name}_TABLE"), positions) for name in names}
+        run = min(_following(table) for table in places.values())
+        left = np.arange(positions) % run
+        for name, table in places.items():
+            # From any element to the end of its run.
+            ends = table + (run - 1 - left) * LANES
+            reached = Range(int(table.min()), max(int(table.max()), int(ends.max())))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, _channels(r, place, step, reached))
+        if numbers:
+            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+
+    return touches
+
+
+def _learned(r: Reach) -> Touches:
+    """A parameter of each channel, or of all."""
+    each = r.along(r.count(L.CHANNELS), r.among(L.MODE, (0, 1)))
+    yield parameters("W", each + r[L.W])
+
+
+def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach], Touches]:
+    """That of an element-wise operation's kernel; see formula_table.py.
+
+    Parameters
+    ----------
+    what : {"value", "gradient", "parameter"}
+    is_learned : bool
+        Whether the operation has a parameter.
+    numbers : int
+        That it reads at SCALE.
+    """
+    names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
+    elements = _elements(*names, numbers=numbers)
+
+    def touches(r: Reach) -> Touches:
+        yield from elements(r)
+        if is_learned:
+            yield from _learned(r)
+        if what == "parameter":
+            sums = r.along(r[L.CHANNELS] if r[L.MODE] else 1, 1)
+            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+
+    return touches
+
+
+def _following(table: np.ndarray) -> int:
+    """Entries at the beginning of a table that are a vector apart, as the kernels count them."""
+    breaks = np.flatnonzero(np.diff(table) != LANES)
+    if table[-1] - table[0] == (len(table) - 1) * LANES or not breaks.size:
+        return len(table)
+    return int(breaks[0]) + 1
+
+
+def _linear(r: Reach) -> Touches:
+    inputs, outputs = r.count(L.IN), r.count(L.OUT)
+    yield arena("X", r.blocks(L.X, L.X_BLOCK) + r.along(inputs, LANES))
+    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
+    yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])
+    yield from bias(r, outputs)
+
+
+def _transpose(r: Reach) -> Touches:
+    tiles = -(-r.count(L.IN) // LANES)
+    samples = r.along(LANES, r[L.OUT])
+    yield arena("X", r.blocks(L.X, L.X_BLOCK) + r.along(tiles * LANES, LANES))
+    blocks = r.blocks(L.OUT, L.OUT) + -r[L.OUT]
+    rows = Range(LANES * blocks.low, LANES * blocks.high) + samples
+    yield arena("Y", rows + r[L.Y] + r.along(tiles, LANES))
+
+
+def _outer(r: Reach) -> Touches:
+    inputs, outputs = r.count(L.IN), r.count(L.OUT)
+    blocks = r.blocks(L.EXTRA, L.EXTRA) + -r[L.EXTRA]
+    rows = Range(LANES * blocks.low, LANES * blocks.high) + r.along(LANES, r[L.EXTRA])
+    yield arena("X", rows + r[L.X] + r.along(-(-inputs // LANES), LANES))
+    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
+    yield arena("M", r.workers(L.M, L.M_SLOT), 4 * LANES)
+    yield gradient("W", r.along(inputs * outputs, 1) + r[L.W])
+
+
+def _linear_bias_gradient(r: Reach) -> Touches:
+    outputs = r.count(L.OUT)
+    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
+    yield gradient("BIAS", r.along(outputs, 1) + r[L.BIAS])
+
+
+def _loss(r: Reach) -> Touches:
+    outputs = r.along(r.count(L.IN, 1), LANES)
+    yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
+    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+
+
+def _reduce(r: Reach) -> Touches:
+    sums = r.along(r.count(L.OUT), 1)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+    yield gradient("W", sums + r[L.W])
+
+
+def _sum_places(r: Reach) -> Touches:
+    sums = r.along(r.count(L.OUT), 1)
+    yield gradient("W", sums + r[L.W])
+    yield gradient("EXTRA", sums + r[L.EXTRA])
+
+
+def _output(r: Reach) -> Touches:
+    elements = r.entries(L.X_TABLE, r.count(L.IN, 1))
+    yield arena("X", r.blocks(L.X, L.X_BLOCK) + elements)
+
+
+def _factors(r: Reach) -> Touches:
+    """Factor and summand of each channel."""
+    yield arena("SCALE", r.along(2 * r.count(L.OUT, 1), 1) + r[L.SCALE], 1)
+
+
+def _input(r: Reach) -> Touches:
+    yield from _factors(r)
+    yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
+
+
+def _image(r: Reach) -> Touches:
+    yield from _factors(r)
+    yield arena("Y", r.entries(L.X_TABLE, r.count(L.IN, 1)) + r[L.Y], 1)
+
+
+def _singles(r: Reach, place: int, step: int, table: int) -> Range:
+    """Single floats of each channel."""
+    places = r.entries(table, r.count(L.POSITIONS))
+    return r.along(r.count(L.CHANNELS), r[step]) + places + r[place]
+
+
+def _clear(r: Reach) -> Touches:
+    yield arena("Y", _singles(r, L.Y, L.Y_CHANNEL, L.Y_TABLE), 1)
+
+
+def _gather(r: Reach) -> Touches:
+    yield arena("X", _singles(r, L.X, L.X_CHANNEL, L.X_TABLE), 1)
+    yield from _clear(r)
+
+
+def _matrix_vector(r: Reach) -> Touches:
+    inputs, outputs = r.count(L.IN), r.count(L.OUT)
+    yield arena("X", r.along(inputs, 1) + r[L.X], 1)
+    yield arena("Y", r.along(outputs, 1) + r[L.Y], 1)
+    yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])
+    yield parameters("BIAS", optional(r, L.BIAS, outputs))
+
+
+def _normalisation(
+    *names: str, values: int = 0, sums: bool = False, learned: Callable[..., Touch] | None = None
+) -> Callable[[Reach], Touches]:
+    """Vectors of buffers at the same elements; numbers of each channel at BATCH, W and BIAS."""
+
+    def touches(r: Reach) -> Touches:
+        channels = r.count(L.CHANNELS)
+        for name in names:
+            places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, _channels(r, place, step, places))
+        if values:
+            yield arena("BATCH", r.along(values * channels, 1) + r[L.BATCH], 1)
+        if sums:
+            each = r.along(2 * channels, 1)
+            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
+        if learned is not None:
+            yield learned("W", optional(r, L.W, channels))
+            yield learned("BIAS", optional(r, L.BIAS, channels))
+
+    return touches
+
+
+def _statistics(r: Reach) -> Touches:
+    frozen = r.among(L.MODE, (L.OF_BATCH, L.FROZEN)) == L.FROZEN
+    r.count(L.POSITIONS, 1)
+    yield from _normalisation(values=4, sums=not frozen, learned=parameters)(r)
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 2)
+    running = 2 * r[L.CHANNELS]
+    if frozen:
+        yield arena("RUNNING", r.along(running, 1) + r[L.RUNNING], 1)
+    else:
+        yield arena("RUNNING", optional(r, L.RUNNING, running), 1)
+
+
+#: By the number of a kernel in layout.py: what its rows touch.
+REACHES: dict[int, Callable[[Reach], Touches]] = {
+    L.K_INPUT: _input,
+    L.K_PACK: _pack,
+    L.K_CONV: _convolution,
+    L.K_WEIGHT_GRADIENT: _weight_gradient,
+    L.K_BIAS_GRADIENT: _bias_gradient,
+    L.K_MAX_POOL: _max_pool,
+    L.K_MAX_POOL_BACKWARD: _max_pool_backward,
+    L.K_AVG_POOL: _avg_pool,
+    L.K_AVG_POOL_BACKWARD: _avg_pool_backward,
+    L.K_UNPOOL: _unpool,
+    L.K_COPY: _elements("X", "Y"),
+    L.K_DROPOUT: _elements("X", "Y", numbers=1),
+    L.K_ADD: _elements("X", "Y", "M"),
+    L.K_LINEAR: _linear,
+    L.K_LINEAR_BACKWARD: _linear,
+    L.K_TRANSPOSE: _transpose,
+    L.K_OUTER: _outer,
+    L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
+    L.K_CROSS_ENTROPY: _loss,
+    L.K_MSE: _loss,
+    L.K_REDUCE: _reduce,
+    L.K_SUM_PLACES: _sum_places,
+    L.K_OUTPUT: _output,
+    L.K_OUTPUT_GRADIENT: _input,
+    L.K_IMAGE: _image,
+    L.K_GATHER: _gather,
+    L.K_CLEAR: _clear,
+    L.K_MATRIX_VECTOR: _matrix_vector,
+    L.K_NORM_SUMS: _normalisation("X", sums=True),
+    L.K_NORM_STATISTICS: _statistics,
+    L.K_NORM: _normalisation("X", "Y", values=2),
+    L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
+    L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
+    L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),
+    L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
+    L.K_WINOGRAD2D: winograd.winograd2d,
+    L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
+    L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,
+    L.K_WINOGRAD2D_REDUCE: winograd.winograd2d_reduce,
+    L.K_WINOGRAD1D_WEIGHTS: winograd.winograd1d_weights,
+    L.K_WINOGRAD1D: winograd.winograd1d(back=False),
+    L.K_WINOGRAD1D_TRANSPOSED: winograd.winograd1d(back=True),
+    L.K_WINOGRAD1D_GRADIENT: winograd.winograd1d_gradient,
+    L.K_WINOGRAD1D_REDUCE: winograd.winograd1d_reduce,
+}

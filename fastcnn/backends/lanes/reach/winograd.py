@@ -1,0 +1,214 @@
+"""How far the rows of Winograd's convolutions reach; see reach.py."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS, Strip
+from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS, SIDE
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.reach.ranges import (
+    MORE_POSITIONS,
+    MORE_TAPS,
+    Range,
+    Reach,
+    Touches,
+    arena,
+    bias,
+    gradient,
+    parameters,
+    within,
+)
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
+
+
+def winograd2d_weights(r: Reach) -> Touches:
+    units = -(-r.count(L.IN) // LANES)
+    kernels = r.entries(L.TAP_TABLE, units * LANES)
+    yield parameters("TAP_TABLE", kernels + r.along(9, r.among(L.MODE, (1, -1))))
+    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r.along(units, LANES) + r[L.W])
+
+
+def _tiles(r: Reach, place: int, row: int, table: int, side: int) -> Range:
+    """Square tiles of maps; a tile's corner is an entry of a table."""
+    tile = r.along(side, r[row]) + r.along(side, LANES)
+    return r.buffer(place) + r.entries(table, r.count(L.POSITIONS)) + tile
+
+
+def winograd2d(r: Reach) -> Touches:
+    inputs, outputs, strip, tiles = (
+        r.count(L.IN),
+        r.count(L.CHANNELS),
+        r.count(L.TAPS, 1),
+        r.count(L.POSITIONS),
+    )
+    each = strip * LANES
+    from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
+    scratch = PRODUCTS * (from_step + to_step)
+    inside = r.entries(L.M_TABLE, min(strip, tiles) + MORE_POSITIONS)
+    within("M_TABLE", inside + r.along(outputs, each), to_step)
+    within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, inputs), from_step)
+    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
+    yield arena("X", x)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch + LANES)
+    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+    pooled = r[L.MODE] == L.POOLED
+    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
+    sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
+    corners = r.table(L.Y_TABLE, tiles).astype(np.int64)[(sizes > 0).all(axis=1)]
+    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if pooled else 1]:
+        written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
+        for rows, columns in {tuple(size) for size in sizes.tolist()}:
+            tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
+            found = corners[(sizes[(sizes > 0).all(axis=1)] == (rows, columns)).all(axis=1)]
+            if found.size:
+                corner = Range(int(found.min()), int(found.max()))
+                yield arena(name, written + corner + tile)
+    yield from bias(r, outputs)
+
+
+def winograd2d_gradient(r: Reach) -> Touches:
+    inputs, outputs, strip, rows = (
+        r.count(L.IN),
+        r.count(L.CHANNELS),
+        r.count(L.TAPS, 1),
+        r.count(L.GROUPS, 1),
+    )
+    if inputs % LANES or outputs % 8:
+        raise ProgramError(f"transformed gradients of {inputs} by {outputs} channels")
+    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
+    y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS) + r.along(outputs, r[L.Y_CHANNEL])
+    transforms = strip * LANES * (inputs + outputs) + 2 * STAGGER + LANES * LANES
+    yield arena("X", x)
+    yield arena("Y", y)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), rows * SIDE * transforms)
+    sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
+    yield arena("EXTRA", sums, inputs * outputs)
+
+
+def winograd2d_weight_gradient(r: Reach) -> Touches:
+    kernels = r.count(L.IN) // LANES * LANES
+    if kernels:
+        products = r.workers(L.X, L.X_SLOT) + r.along(PRODUCTS, r[L.OUT])
+        yield arena("X", products, kernels)
+        weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, r[L.IN])
+        yield arena("EXTRA", weights, kernels)
+
+
+def winograd2d_reduce(r: Reach) -> Touches:
+    kernels = r.count(L.IN) // LANES * LANES
+    if kernels:
+        weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, r[L.IN])
+        yield arena("EXTRA", weights, kernels)
+        yield arena("Z", r.workers(L.Z, L.Z_SLOT), 9 * LANES)
+        yield gradient("W", r.along(9 * kernels, 1) + r[L.W])
+
+
+def winograd1d_weights(r: Reach) -> Touches:
+    width, units = r.among(L.TAPS, WIDTHS), -(-r.count(L.IN) // LANES)
+    rows = r.entries(L.TAP_TABLE, units * LANES)
+    yield parameters("TAP_TABLE", rows + r.along(width, 1))
+    yield arena("W", r.along(points(width), r[L.OUT]) + r.along(units, LANES) + r[L.W])
+
+
+def _strips(r: Reach) -> np.ndarray:
+    """The table of strips, a row for each."""
+    width = len(Strip._fields)
+    found = r.table(L.STRIP_TABLE, width * r.count(L.POSITIONS)).reshape(-1, width)
+    rows, low, high = found[:, 1:4].T
+    height = r.count(L.KERNEL_ROWS, 1)
+    if (
+        (found < 0).any()
+        or (rows > r[L.STRIP_ROWS]).any()
+        or (high > height).any()
+        or ((low > high).any())
+    ):
+        raise ProgramError("STRIP_TABLE has strips outside of their sizes")
+    return found.astype(np.int64)
+
+
+def _rows_of_maps(r: Reach, place: int, row: int, rows: int, pixels: int) -> Range:
+    """Some rows of tiles of maps, each of ``pixels`` pixels, four of them a tile's own."""
+    along = r.along(r.count(L.GROUPS, 1), OUTPUTS * LANES) + r.along(pixels, LANES)
+    return r.buffer(place) + r.along(rows, r[row]) + along
+
+
+def winograd1d(back: bool) -> Callable[[Reach], Touches]:
+    def touches(r: Reach) -> Touches:
+        width = r.among(L.TAPS, WIDTHS)
+        inputs, outputs, height = r.count(L.IN), r.count(L.CHANNELS), r.count(L.KERNEL_ROWS, 1)
+        tiles, most, parts = r.count(L.GROUPS, 1), r.count(L.STRIP_ROWS, 1), points(width)
+        found = _strips(r)
+        if not len(found):
+            return
+        row = tiles * LANES
+        from_each, to_each = (most + height - 1) * row, (most * tiles + OVERSHOOT) * LANES
+        from_step, to_step = inputs * from_each + STAGGER, outputs * to_each + STAGGER
+        first, rows, low, high, window = found.T
+        # Rows of a window are transformed once: from its first strip's first to its last one's.
+        source, end = first + low - r[L.TOP], first + rows + high - 1 - r[L.TOP]
+        begins = np.array([source[window == number][0] for number in window.tolist()])
+        shift, deep = source - begins, end - begins
+        if shift.min() < 0 or deep.max() > most + height - 1:
+            raise ProgramError("STRIP_TABLE has a window of strips that its room does not hold")
+        for strip in set(zip(rows.tolist(), (high - low).tolist(), shift.tolist(), strict=True)):
+            inside = r.entries(L.M_TABLE, strip[0] * tiles + MORE_POSITIONS) + strip[2] * row
+            # A tile may read what follows a point's transforms, and forgets it.
+            room = from_step + parts * to_step
+            within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * inputs), room)
+        given = r.entries(L.M_TABLE, int(rows.max()) * tiles + MORE_POSITIONS)
+        within("M_TABLE", given + r.along(outputs, to_each), to_step)
+        x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), OUTPUTS if back else parts)
+        yield arena("X", x + r.along(inputs, r[L.X_CHANNEL]))
+        yield arena("Z", r.workers(L.Z, L.Z_SLOT), parts * (from_step + to_step) + LANES)
+        yield arena("W", r.along(parts, r[L.OUT]) + r[L.W], outputs * inputs * height)
+        pooled = r[L.MODE] == L.POOLED and not back
+        size, last = r.count(L.Y_WIDTH), int((first + rows).max())
+        if (pooled and -(-size // 2) > tiles) or (r[L.MODE] == L.POOLED and back):
+            raise ProgramError(f"windows of {size} pixels in {tiles} tiles")
+        lines = last // 2 if pooled else last
+        written = r.along(outputs, r[L.Y_CHANNEL]) + r.along(lines, r[L.Y_ROW])
+        written += r.along(size, LANES)
+        yield arena("Y", r.buffer(L.Y) + written)
+        if pooled:
+            yield arena("M", r.buffer(L.M) + written)
+        if not back:
+            yield from bias(r, outputs)
+
+    return touches
+
+
+def winograd1d_gradient(r: Reach) -> Touches:
+    width = r.among(L.TAPS, WIDTHS)
+    inputs, channels, height = r.count(L.IN), r.count(L.CHANNELS), r.count(L.KERNEL_ROWS, 1)
+    tiles, most, parts = r.count(L.GROUPS, 1), r.count(L.STRIP_ROWS, 1), points(width)
+    found = _strips(r)
+    if not len(found):
+        return
+    row, taps = tiles * LANES, inputs * height
+    x_each, d_each = (most + height - 1) * row, most * row
+    x_step, d_step = inputs * x_each + STAGGER, channels * d_each + STAGGER
+    inside = r.entries(L.M_TABLE, int(found[:, 1].max()) * tiles)
+    within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, taps + MORE_TAPS), x_step)
+    within("M_TABLE", inside + r.along(channels, d_each), d_step)
+    x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts)
+    yield arena("X", x + r.along(inputs, r[L.X_CHANNEL]))
+    last = int((found[:, 0] + found[:, 1]).max())
+    y = _rows_of_maps(r, L.Y, L.Y_ROW, last, OUTPUTS)
+    yield arena("Y", y + r.along(channels, r[L.Y_CHANNEL]))
+    scratch = parts * (x_step + d_step) + 4 * SUM_ROW + LANES
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), parts * channels * taps)
+
+
+def winograd1d_reduce(r: Reach) -> Touches:
+    width, rows = r.among(L.TAPS, WIDTHS), r.count(L.IN)
+    whole = -(-rows // LANES) * LANES
+    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(points(width), rows)
+    yield arena("EXTRA", sums, whole)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), width * LANES)
+    yield gradient("W", r.along(width * rows, 1) + r[L.W])

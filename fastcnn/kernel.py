@@ -1,0 +1,329 @@
+"""Kernels of one's own: an activation, a loss or an optimiser from a formula in a user's script.
+
+A formula is a plain function of ``+ - * /``, comparisons, and the functions that this module
+offers, or numpy's of the same names (``np.exp``, ``np.where``): numpy evaluates it on arrays, and
+the engine compiles it for its vectors and runs it inside its programs, at the speed of its own
+kernels. Where numba cannot compile it, im2col computes it, and the log says so.
+
+>>> from fastcnn import kernel
+>>> def value(x, beta=1.0):
+...     return x * kernel.sigmoid(beta * x)
+>>> def derivative(x, beta=1.0):
+...     s = kernel.sigmoid(beta * x)
+...     return s + beta * x * s * (1.0 - s)
+>>> Swish = kernel.activation("Swish", value, derivative)
+>>> Swish(beta=1.5)
+Swish(beta=1.5)
+
+A choice is made by :func:`where`, which computes both of its branches, never by ``if``. A formula
+that calls another function of the same script needs :func:`linked` on that one.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import field as dataclass_field
+from dataclasses import make_dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.codegen import linked
+from fastcnn.codegen.elementary import (
+    absolute,
+    erf,
+    exp,
+    expm1,
+    log1p,
+    log1p_exp,
+    maximum,
+    minimum,
+    normal_cdf,
+    sigmoid,
+    sqrt,
+    tanh,
+    where,
+)
+from fastcnn.errors import ConfigurationError, GradientError
+from fastcnn.layers.activation import LAYERS, Activation
+from fastcnn.layers.definition import TYPES
+from fastcnn.losses import LOSSES
+from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number, own
+from fastcnn.operations.own import ElementwiseLoss, Update
+from fastcnn.optim import OPTIMIZERS
+
+__all__ = [
+    "absolute",
+    "activation",
+    "erf",
+    "exp",
+    "expm1",
+    "linked",
+    "log1p",
+    "log1p_exp",
+    "loss",
+    "maximum",
+    "minimum",
+    "normal_cdf",
+    "optimizer",
+    "sigmoid",
+    "sqrt",
+    "tanh",
+    "where",
+]
+
+#: Numbers that a formula may take: as many as the engine's rows hold.
+MOST_NUMBERS, MOST_UPDATE_NUMBERS, MOST_SLOTS = 3, 5, 3
+#: Points at which derivatives are compared with differences: none of them is a round number, where
+#: kinks are.
+POINTS = np.linspace(-5.0, 5.0, 97) + 0.0123
+STEP, TOLERANCE = 1e-6, 1e-5
+
+
+def activation(
+    name: str, value: Callable[..., Any], derivative: Callable[..., Any]
+) -> type[Activation]:
+    """A layer that computes each element by a formula.
+
+    Parameters
+    ----------
+    name : str
+        Of the class, such as ``"Swish"``. A later activation of the same name replaces it.
+    value, derivative : function
+        ``value(x, **numbers)`` and its derivative by ``x``; both take the same numbers, of which
+        the defaults are the layer's. The derivative is compared with differences of the values.
+
+    Returns
+    -------
+    type
+        The layer's class. Its arguments are the numbers.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name is taken, or the functions take other arguments.
+    GradientError
+        If the derivative is not that of the values.
+    """
+    operation = _name(name, "activation").lower()
+    known = getattr(LAYERS.get(operation), "__module__", None)
+    taken = operation in OPERATIONS and known != __name__
+    if taken or (name in TYPES and operation not in OPERATIONS):
+        raise ConfigurationError(f"activation: fastcnn has a layer called {name} already")
+    value, derivative = _plain(value), _plain(derivative)
+    numbers = _numbers(name, value, 1, MOST_NUMBERS)
+    if _numbers(name, derivative, 1, MOST_NUMBERS) != numbers:
+        raise ConfigurationError(f"{name}: value and derivative must take the same numbers")
+    defaults = tuple(number.default for number in numbers)
+    _check_derivative(name, lambda x: value(x, *defaults), lambda x: derivative(x, *defaults))
+
+    def gradient(grad: Any, x: Any, *given: Any) -> Any:
+        return grad * derivative_(x, *given)
+
+    value, derivative_ = linked(value), linked(derivative)
+    OPERATIONS[operation] = Elementwise(
+        operation, formula=Formula(value, gradient), arguments=numbers
+    )
+    made = type(
+        name,
+        (Activation,),
+        {
+            "__doc__": inspect.getdoc(value) or f"The user's activation {name}.",
+            "__module__": __name__,
+            "__init__": _constructor(numbers),
+            "operation": operation,
+        },
+    )
+    LAYERS[operation] = TYPES[name] = made
+    return made
+
+
+def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -> Any:
+    """A loss that is the mean over all elements of a function of prediction and target.
+
+    Parameters
+    ----------
+    name : str
+        Of the class, such as ``"Huber"``. A later loss of the same name replaces it.
+    value, derivative : function
+        ``value(prediction, target, **numbers)`` and its derivative by the prediction.
+
+    Returns
+    -------
+    type
+        The loss's class, a frozen dataclass of the numbers.
+
+    Raises
+    ------
+    ConfigurationError, GradientError
+        As for :func:`activation`.
+    """
+    operation = _name(name, "loss").lower()
+    if operation in LOSSES and operation not in own.LOSSES:
+        raise ConfigurationError(f"loss: fastcnn has a loss called {operation} already")
+    value, derivative = _plain(value), _plain(derivative)
+    numbers = _numbers(name, value, 2, MOST_NUMBERS)
+    if _numbers(name, derivative, 2, MOST_NUMBERS) != numbers:
+        raise ConfigurationError(f"{name}: value and derivative must take the same numbers")
+    defaults = tuple(number.default for number in numbers)
+    for target in (-1.7171, 0.0, 1.0, 2.3131):
+        fixed = np.full_like(POINTS, target)
+        _check_derivative(
+            name,
+            lambda x, fixed=fixed: value(x, fixed, *defaults),
+            lambda x, fixed=fixed: derivative(x, fixed, *defaults),
+        )
+    own.LOSSES[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
+    made = _dataclass(name, value, numbers, {"operation": operation, "arguments": _arguments})
+    LOSSES[operation] = made
+    return made
+
+
+def optimizer(
+    name: str, update: Callable[..., Any], slots: Sequence[str] = (), *, lr: float = 0.01
+) -> Any:
+    """An optimiser whose update of each parameter is a formula.
+
+    Parameters
+    ----------
+    name : str
+        Of the class, such as ``"Lion"``. A later optimiser of the same name replaces it.
+    update : function
+        ``update(parameter, gradient, *slots, lr, step, **numbers)`` returns the new parameter, or a
+        tuple of it and the new values of the slots. ``lr`` is the learning rate of the step, and
+        ``step`` counts from 1.
+    slots : sequence of str
+        Names of the numbers kept for each parameter, which begin at 0; at most three.
+    lr : float
+        The default learning rate.
+
+    Returns
+    -------
+    type
+        The optimiser's class, a frozen dataclass of ``lr`` and the numbers.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name is taken, or the function takes other arguments.
+    """
+    kind = _name(name, "optimizer").lower()
+    if kind in OPTIMIZERS and kind not in own.UPDATES:
+        raise ConfigurationError(f"optimizer: fastcnn has an optimiser called {kind} already")
+    slots = tuple(slots)
+    if len(slots) > MOST_SLOTS or not all(isinstance(s, str) and s.isidentifier() for s in slots):
+        raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
+    update = _plain(update)
+    numbers = _numbers(name, update, 4 + len(slots), MOST_UPDATE_NUMBERS)
+    own.UPDATES[kind] = Update(kind, linked(update), slots, numbers)
+
+    def step_in_place(
+        self: Any, parameters: Any, gradient: Any, slots: Any, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        given = [getattr(self, number.name) for number in numbers]
+        kept = [slots[slot] for slot in self.slots]
+        made = update(parameters, gradient, *kept, lr, float(step), *given)
+        for old, new in zip([parameters, *kept], made if kept else [made], strict=True):
+            old[...] = new
+
+    made = _dataclass(
+        name,
+        update,
+        (Number("lr", lr, above=-1e-300), *numbers),
+        {"kind": kind, "slots": slots, "update": step_in_place},
+    )
+    OPTIMIZERS[kind] = made
+    return made
+
+
+def _name(name: Any, what: str) -> str:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigurationError(f"{what}: name must be a Python name, got {name!r}")
+    return name
+
+
+def _plain(function: Any) -> Any:
+    """A function as Python has it: numba's are compiled again, for vectors."""
+    function = getattr(function, "py_func", getattr(function, "function", function))
+    if not inspect.isfunction(function):
+        raise ConfigurationError(f"a formula must be a function, got {function!r}")
+    return function
+
+
+def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number, ...]:
+    """The numbers that a formula takes after its values, with their defaults."""
+    parameters = list(inspect.signature(function).parameters.values())
+    kinds = {parameter.kind for parameter in parameters}
+    plain = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
+    first, rest = parameters[:values], parameters[values:]
+    given = len(first) == values and all(p.default is p.empty for p in first)
+    if not given or not kinds <= plain or len(rest) > most:
+        raise ConfigurationError(
+            f"{owner}: {function.__name__} must take {values} values and at most {most} numbers, "
+            f"got {inspect.signature(function)}"
+        )
+    for parameter in rest:
+        if not isinstance(parameter.default, (int, float)):
+            raise ConfigurationError(
+                f"{owner}: {function.__name__}: {parameter.name} must have a number as its default"
+            )
+    return tuple(Number(parameter.name, float(parameter.default)) for parameter in rest)
+
+
+def _check_derivative(name: str, value: Any, derivative: Any) -> None:
+    with np.errstate(all="ignore"):
+        found = np.broadcast_to(derivative(POINTS), POINTS.shape)
+        expected = (value(POINTS + STEP) - value(POINTS - STEP)) / (2.0 * STEP)
+    error = np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)
+    worst = int(np.nanargmax(np.where(np.isfinite(error), error, math.inf)))
+    if not error[worst] <= TOLERANCE:
+        raise GradientError(
+            f"{name}: the derivative at {POINTS[worst]:.4g} is {float(found[worst]):.6g}, "
+            f"differences of the values give {float(expected[worst]):.6g}"
+        )
+
+
+def _constructor(numbers: tuple[Number, ...]) -> Callable[..., None]:
+    def __init__(self: Any, *args: float, **kwargs: float) -> None:
+        given = signature.bind(self, *args, **kwargs).arguments
+        del given["self"]
+        Activation.__init__(self)
+        self._set(**given)
+
+    signature = inspect.Signature(
+        [
+            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+            *(
+                inspect.Parameter(
+                    number.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=number.default
+                )
+                for number in numbers
+            ),
+        ]
+    )
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    return __init__
+
+
+def _arguments(self: Any) -> dict[str, float]:
+    """The numbers, under the names of the formula's arguments."""
+    return {number.name: getattr(self, number.name) for number in self._numbers}
+
+
+def _dataclass(
+    name: str, function: Any, numbers: tuple[Number, ...], members: dict[str, Any]
+) -> Any:
+    def check(self: Any) -> None:
+        for number in numbers:
+            object.__setattr__(self, number.name, number.check(name, getattr(self, number.name)))
+
+    members = {
+        key: property(member) if member is _arguments else member for key, member in members.items()
+    }
+    fields = [(number.name, float, dataclass_field(default=number.default)) for number in numbers]
+    namespace = {
+        **members, "__post_init__": check, "_numbers": numbers, "__module__": __name__,
+        "__doc__": inspect.getdoc(function) or f"The user's {name}.",
+    }  # fmt: skip
+    return make_dataclass(name, fields, frozen=True, namespace=namespace)

@@ -1,0 +1,62 @@
+"""Find words that read like a translation: ``python scripts/check_words.py`` exits 1 if there are any.
+
+The list has what this project's prose once had too much of. A line that needs such a word, because
+it quotes or is about real sizes and places, ends with ``# words: skip`` or ``<!-- words: skip -->``.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Each with what to write instead.
+WORDS = {
+    r"\bbehind\b": "after",
+    r"\banew\b": "again",
+    r"\bbeside\b": "next to, in addition",
+    r"\bails?\b": "what is wrong with",
+    r"\bso many\b": "this many, or say how many",
+    r"(?<!here )\b(?:is|are|was|were) no (?!longer|more|smaller|larger|slower|faster)": "is not a",
+    r"\bstands? for\b": "means, is",
+    r"\bcannot be had\b": "is unavailable",
+    r"\bgo(?:es)? on with\b": "continues with",
+    r"(?:^|[.!?] )Of [a-z]": "put the subject first",
+    r"\bwhoever\b": "those who, or name who",
+    r"\bamid\b": "during",
+}
+PLACES = ("fastcnn", "bench", "scripts", "docs", "README.md", "CHANGELOG.md")
+SKIP = "words: skip"
+
+
+def found() -> Iterator[str]:
+    """Place, word and advice of each."""
+    patterns = [
+        (re.compile(word, 0 if "Of " in word else re.IGNORECASE), advice)
+        for word, advice in WORDS.items()
+    ]
+    for place in PLACES:
+        path = ROOT / place
+        files = [path] if path.is_file() else sorted(path.rglob("*"))
+        for file in files:
+            if file.suffix not in (".py", ".md") or file == Path(__file__).resolve():
+                continue
+            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+                if SKIP in line:
+                    continue
+                text = line.lstrip(" #*-\"'")
+                for pattern, advice in patterns:
+                    if match := pattern.search(text):
+                        where = f"{file.relative_to(ROOT)}:{number}"
+                        yield f"{where}: {match[0].strip()!r} (better: {advice}): {text.strip()}"
+
+
+def main() -> None:
+    """Print what is found."""
+    lines = list(found())
+    print("\n".join(lines))
+    sys.exit(bool(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What the engine is given is checked before it runs: programs once, arrays every time."""
+
+from collections import defaultdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends.lanes.kernel_table import KERNELS
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.lowering.plan import plan as lower
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.backends.lanes.reach.door import check_program, check_update, touches_of
+from fastcnn.backends.lanes.reach.kernels import REACHES
+from fastcnn.backends.lanes.reach.ranges import NAMES, Reach, check_row
+from fastcnn.backends.lanes.session.engine import NO_FLOATS, Engine
+from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
+from fastcnn.execution.engine_arguments import loss_key
+from fastcnn.execution.engines import make_engine, parameter_places
+from fastcnn.layers import Conv2d, Flatten, Linear, Sequential
+from tests.random_networks import random_case
+
+#: Values that a column gets: outside of every array, or of 64 bits with what it is multiplied by.
+WRONG = (-1, -17, 2**31, -(2**31), 2**40, -(2**40), 2**62, -(2**62))
+#: Columns that place and count nothing, so that a kernel stays inside its arrays whatever stands
+#: there: numbers of a formula, choices between ways that the check knows all of, and rows and
+#: columns of zeros before a map, which are compared with its size before anything is read.
+HARMLESS = {
+    L.RELU, L.KEY, L.THRESHOLD, L.MODE, L.TOP, L.LEFT,
+}  # fmt: skip
+
+
+#: Columns that rows share with those of other kernels, and that a kernel does not read itself.
+UNREAD = {
+    ("Winograd 1-D transposed", "BIAS"), ("Winograd 1-D transposed", "M"),
+    ("average pool", "IN"), ("average pool", "X_TABLE"), ("max pool", "IN"),
+    ("max pool", "X_TABLE"), ("bias gradient", "IN"),
+    ("normalisation gradient statistics", "POSITIONS"),
+    *(("normalisation gradient", name) for name in ("BIAS", "W", "EXTRA", "EXTRA_BLOCK")),
+    *(("normalisation gradient sums", name) for name in ("BIAS", "W")),
+    *(("normalisation sums", name) for name in ("BATCH", "BIAS", "RUNNING", "SCALE", "W")),
+    # Their formulas have no numbers.
+    *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
+      for what in ("", " gradient")),
+}  # fmt: skip
+
+
+@cache
+def programs() -> list[tuple[Program, int]]:
+    """Programs of random networks that have rows of every kernel, with numbers of parameters."""
+    found = []
+    wide = Sequential(
+        Conv2d(16, 16, 3, padding=1, seed=0), Conv2d(16, 32, 3, padding=1, seed=1), Flatten(),
+        Linear(32 * 144, 3, seed=2), input_shape=(16, 12, 12),
+    )  # fmt: skip
+    usual = [wide, *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn))]
+    for model in usual:
+        for batch in (1, 100):
+            program = lower(
+                model.graph(), batch, parameter_places(model), 3, loss=("cross_entropy", 0.0),
+                training=True, input_gradient=True,
+            )  # fmt: skip
+            found.append((program, model.parameter_vector.size))
+    for seed in range(60):
+        case = random_case(seed, 300_000)
+        graph, places = case.model.graph(case.x.shape[1:]), parameter_places(case.model)
+        training = {"loss": loss_key(case.loss), "training": case.training, "outputs": True}
+        arrays = {"backward": True, "input_gradient": True, "arrays": True}
+        pixels = {"outputs": True, "pixels": True}
+        for build in (training, arrays, {"outputs": True}, pixels):
+            batch, threads = (1, 1) if build is pixels else (case.batch, case.threads)
+            try:
+                program = lower(graph, batch, places, threads, **build)
+            except Unsupported:
+                continue
+            found.append((program, case.model.parameter_vector.size))
+    return found
+
+
+def check(program: Program, parameters: int) -> None:
+    vector = np.zeros(parameters, np.float32)
+    gradient = np.zeros(program.gradient_size, np.float32)
+    check_program(program, vector, gradient, {})
+
+
+def test_every_kernel_says_how_far_it_reaches() -> None:
+    assert set(REACHES) == {value for name, value in vars(L).items() if name.startswith("K_")}
+    assert all(callable(touches_of(number)) for number in KERNELS)
+
+
+def test_programs_of_networks_fit() -> None:
+    """No program is refused, and none has an arena that is larger than what it reaches."""
+    for program, parameters in programs():
+        check(program, parameters)
+        size = program.arena_size
+        program.arena_size -= 4096
+        with pytest.raises(ProgramError):
+            check(program, parameters)
+        program.arena_size = size
+    assert {int(k) for p, _ in programs() for k in p.rows[:, L.KERNEL]} >= set(REACHES)
+
+
+def test_a_wrong_place_size_or_number_is_refused() -> None:
+    """Each column of each row gets wrong values; those that are never refused are harmless."""
+    refused: dict[tuple[int, int], bool] = defaultdict(bool)
+    for program, parameters in programs():
+        sizes = {
+            "arena": program.arena_size, "parameters": parameters,
+            "gradient": program.gradient_size,
+        }  # fmt: skip
+        blocks = -(-program.batch // 16)
+        for row in program.rows:
+            kernel = int(row[L.KERNEL])
+            touches = touches_of(kernel)
+            for column in np.flatnonzero(row):
+                name = NAMES.get(int(column), "")
+                # A step over one block, or one thread, goes nowhere.
+                single = (name.endswith("BLOCK") and blocks == 1) or (
+                    name.endswith("SLOT") and program.workers == 1
+                )
+                if column == L.KERNEL or single or refused[kernel, column]:
+                    continue
+                kept = int(row[column])
+                for wrong in WRONG:
+                    row[column] = wrong
+                    try:
+                        check_row(
+                            Reach(row, program.tables, blocks, program.workers), touches, sizes
+                        )
+                    except ProgramError:
+                        refused[kernel, column] = True
+                row[column] = kept
+    free = {
+        (KERNELS[kernel].name, NAMES[column]) for (kernel, column), was in refused.items()
+        if not was and column not in HARMLESS
+    }  # fmt: skip
+    assert free <= UNREAD, sorted(free - UNREAD)
+
+
+def test_programs_with_other_arrays_are_refused() -> None:
+    program, parameters = programs()[1]
+    with pytest.raises(ProgramError, match=r"row \d+ .*parameters of .* floats"):
+        check_program(
+            program, np.zeros(parameters - 1, np.float32), np.zeros(parameters, np.float32), {}
+        )
+    with pytest.raises(ProgramError, match="gradient of 0 floats"):
+        check_program(program, np.zeros(parameters, np.float32), NO_FLOATS, {})
+    with pytest.raises(ProgramError, match="parameters of type float64"):
+        check_program(program, np.zeros(parameters), NO_FLOATS, {})
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    model = fastcnn.models.report_cnn(seed=0)
+    return make_engine(
+        model, model.graph(), 8, 2, loss=("cross_entropy", 0.0), training=True, outputs=True
+    )
+
+
+def arguments(**changes: Any) -> dict[str, Any]:
+    """Arrays of a run of two steps that fit, some of them changed."""
+    fitting = {
+        "images": np.zeros((16, 1, 28, 28), np.float32), "order": np.arange(16),
+        "rates": np.zeros(2), "labels": np.zeros(16, np.int64),
+        "outputs": np.zeros(48, np.float32),
+    }  # fmt: skip
+    return fitting | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"order": np.arange(1, 17)}, DataError, "order must index the 16 images"),
+        ({"order": -np.arange(16)}, DataError, "order must index"),
+        ({"order": np.arange(8)}, ShapeError, "2 steps of 8 samples of 8"),
+        ({"order": np.arange(16, dtype=np.int32)}, ShapeError, "order must be a contiguous"),
+        ({"images": np.zeros((15, 1, 28, 28), np.uint8)}, DataError, "the 15 images"),
+        ({"images": np.zeros((16, 1, 28, 28))}, ShapeError, "uint8 or float32, got float64"),
+        ({"labels": np.full(16, 3)}, DataError, "labels must be from 0 to 2"),
+        ({"labels": np.full(16, -1)}, DataError, "labels must be from 0 to 2"),
+        ({"labels": np.full(16, 2**32)}, DataError, "labels must be from 0 to 2"),
+        ({"labels": np.zeros(15, np.int64)}, ShapeError, "labels: sample 15 of 15"),
+        ({"labels": np.zeros(0, np.int64)}, ShapeError, "labels"),
+        ({"targets": np.zeros(47, np.float32)}, ShapeError, "targets: 16 samples of 3"),
+        ({"weights": np.ones(15)}, ShapeError, "weights: sample 15 of 15"),
+        ({"weights": np.ones(16, np.float32)}, ShapeError, "weights must be"),
+        ({"outputs": np.zeros(47, np.float32)}, ShapeError, "outputs: 16 samples of 3"),
+        ({"outputs": np.zeros(96, np.float32)[::2]}, ShapeError, "outputs must be a contiguous"),
+        ({"phases": np.array([[0, 99, 0]])}, ProgramError, "phases of rows"),
+        ({"kind": "sgd", "settings": np.array([0.9, 0, 0, 0, 0, 0])}, ShapeError, "first array"),
+        ({"kind": "adam", "settings": np.zeros(3)}, ConfigurationError, "optimisers"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_are_refused(
+    engine: Engine, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    engine.run(**arguments())
+    with pytest.raises(error, match=message):
+        engine.run(**arguments(**changes))
+
+
+def test_slots_of_optimisers() -> None:
+    vector, settings = np.zeros(5, np.float32), np.full(6, 0.5)
+    check_update("rmsprop", settings, 5, vector, vector, np.zeros(10, np.float32))
+    check_update("sgd", np.zeros(6), 5, vector, NO_FLOATS, NO_FLOATS)
+    for kind in ("adam", "rmsprop"):
+        with pytest.raises(ShapeError, match="second array must have"):
+            check_update(kind, settings, 5, vector, vector, vector[:4])
+    with pytest.raises(ConfigurationError, match="got 'lion'"):
+        check_update("lion", settings, 5, vector, vector, vector)

@@ -1,0 +1,221 @@
+"""Activations, losses and optimisers that a user wrote: alike in the engine and elsewhere."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import kernel
+from fastcnn.analysis.gradcheck import check_layer
+from fastcnn.backends import BACKENDS
+from fastcnn.errors import ConfigurationError, GradientError
+from fastcnn.layers import Conv2d, Flatten, Linear, Sequential, SiLU, definition
+from fastcnn.losses import LOSSES, MSELoss
+from fastcnn.operations import OPERATIONS
+from fastcnn.optim import SGD, Adam
+
+pytestmark = pytest.mark.usefixtures("own_kernels")
+
+
+def swish(x: Any, beta: float = 1.0) -> Any:
+    return x * kernel.sigmoid(beta * x)
+
+
+def swish_slope(x: Any, beta: float = 1.0) -> Any:
+    s = kernel.sigmoid(beta * x)
+    return s + beta * x * s * (1.0 - s)
+
+
+def huber(prediction: Any, target: Any, delta: float = 1.0) -> Any:
+    error = np.abs(prediction - target)
+    return np.where(error <= delta, 0.5 * error * error, delta * (error - 0.5 * delta))
+
+
+def huber_slope(prediction: Any, target: Any, delta: float = 1.0) -> Any:
+    return np.maximum(np.minimum(prediction - target, delta), -delta)
+
+
+def network(activation: Any) -> Sequential:
+    return Sequential(
+        Conv2d(2, 4, 3, seed=0), activation, Flatten(), Linear(64, 3, seed=1),
+        input_shape=(2, 6, 6),
+    )  # fmt: skip
+
+
+def samples(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(0).standard_normal((count, 2, 6, 6)).astype(np.float32)
+    return x, np.arange(count) % 3
+
+
+def fallbacks(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.message for entry in caplog.records if "cover" in entry.message]
+
+
+def test_an_activation(caplog: pytest.LogCaptureFixture) -> None:
+    kind = kernel.activation("Swish", swish, swish_slope)
+    assert repr(kind(1.5)) == "Swish(beta=1.5)"
+    for backend in BACKENDS:
+        assert all(row.ok for row in check_layer(kind(1.5), (2, 3, 3), backend))
+    model, (x, y) = network(kind(beta=1.0)), samples()
+    assert any("swish" in name for name in fastcnn.plan(model, 40).names)
+    expected = fastcnn.gradients(network(SiLU()), x, y)
+    value, gradients = fastcnn.gradients(model, x, y)
+    assert value == pytest.approx(expected[0], rel=1e-6)
+    for key, gradient in gradients.items():
+        assert gradient == pytest.approx(expected[1][key], abs=1e-6)
+    assert model.logits(x[:1]) == pytest.approx(network(SiLU()).logits(x[:1]), abs=1e-6)
+    assert not fallbacks(caplog)
+
+
+def test_an_activation_in_a_definition() -> None:
+    kind = kernel.activation("Swish", swish, swish_slope)
+    described = definition.to_definition(network(kind(2.0)))
+    assert described["layers"][1] == {"type": "Swish", "beta": 2.0}
+    assert repr(definition.from_definition(described).layers["1"]) == "Swish(beta=2.0)"
+    with pytest.raises(ConfigurationError, match="Swish: beta must be a finite number, got 'a'"):
+        kind("a")
+
+
+def test_the_later_of_two_of_one_name_counts() -> None:
+    """As when a cell of a notebook runs again."""
+    x, _ = samples()
+    found = []
+    for factor in (1.0, 3.0):
+
+        def value(x: Any, factor: float = factor) -> Any:
+            return factor * x
+
+        def slope(x: Any, factor: float = factor) -> Any:
+            return factor + 0.0 * x
+
+        model = network(kernel.activation("Scaled", value, slope)())
+        found.append([model.logits(x, backend=name) for name in ("im2col", "lanes")])
+    for im2col, lanes in found:
+        assert lanes == pytest.approx(im2col, abs=1e-5)
+    assert np.abs(found[0][1] - found[1][1]).max() > 0.1
+
+
+def test_wrong_derivatives_are_refused() -> None:
+    with pytest.raises(GradientError, match=r"Swish: the derivative at .* differences .* give"):
+        kernel.activation("Swish", swish, lambda x, beta=1.0: kernel.sigmoid(beta * x))
+    with pytest.raises(GradientError, match="Huber: the derivative"):
+        kernel.loss("Huber", huber, lambda p, t, delta=1.0: p - t)
+    assert "swish" not in OPERATIONS
+    assert "huber" not in LOSSES
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kernel.activation("ReLU", swish, swish_slope), "a layer called ReLU already"),
+        (lambda: kernel.activation("Conv2d", swish, swish_slope), "called Conv2d already"),
+        (lambda: kernel.activation("a b", swish, swish_slope), "must be a Python name, got 'a b'"),
+        (lambda: kernel.activation("A", swish, lambda x: x), "must take the same numbers"),
+        (lambda: kernel.activation("A", lambda x, a: x, swish), "a must have a number as its def"),
+        (lambda: kernel.activation("A", lambda: 1.0, swish), "must take 1 values"),
+        (lambda: kernel.activation("A", 3, swish), "must be a function, got 3"),
+        (lambda: kernel.loss("MSE", huber, huber_slope), "a loss called mse already"),
+        (lambda: kernel.loss("L", swish, swish_slope), "must take 2 values"),
+        (lambda: kernel.optimizer("SGD", huber), "an optimiser called sgd already"),
+        (lambda: kernel.optimizer("O", huber), "must take 4 values"),
+        (lambda: kernel.optimizer("O", huber, ("a", "b", "c", "d")), "at most 3 names"),
+    ],
+)
+def test_bad_arguments(call: Any, message: str) -> None:
+    with pytest.raises((ConfigurationError, GradientError), match=message):
+        call()
+
+
+def test_what_cannot_be_compiled_runs_on_im2col(caplog: pytest.LogCaptureFixture) -> None:
+    def value(x: Any) -> Any:
+        return np.cos(x)  # which the engine's vectors do not have
+
+    kind = kernel.activation("Cosine", value, lambda x: -np.sin(x))
+    x, y = samples()
+    with caplog.at_level(logging.WARNING):
+        lanes = fastcnn.gradients(network(kind()), x, y)
+    expected = fastcnn.gradients(network(kind()), x, y, backend="im2col")
+    assert lanes[0] == pytest.approx(expected[0], rel=1e-6)
+    assert any("cosine" in message for message in fallbacks(caplog))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_loss(weighted: bool, caplog: pytest.LogCaptureFixture) -> None:
+    kind = kernel.loss("Huber", huber, huber_slope)
+    assert kind(0.5).arguments == {"delta": 0.5}
+    x, y = samples()
+    weight = np.linspace(0.1, 2.0, 40) if weighted else None
+    found = {}
+    for backend in BACKENDS:
+        model = network(SiLU())
+        data = (x, y) if weight is None else (x, y, weight)
+        history = fastcnn.fit(
+            model, data, epochs=2, batch_size=16, loss=kind(0.5), backend=backend, diagnose=False,
+            optimizer=SGD(0.1), seed=3,
+        )  # fmt: skip
+        found[backend] = history.final["train_loss"], model.parameter_vector.copy()
+    for backend in ("im2col", "lanes"):
+        assert found[backend][0] == pytest.approx(found["reference"][0], rel=1e-5)
+        assert found[backend][1] == pytest.approx(found["reference"][1], abs=1e-5)
+    assert not fallbacks(caplog)
+
+
+def test_half_the_squared_error_is_half_the_package_s() -> None:
+    kind = kernel.loss("HalfSquare", lambda p, t: 0.5 * (p - t) * (p - t), lambda p, t: p - t)
+    x, y = samples()
+    for backend in BACKENDS:
+        half = fastcnn.gradients(network(SiLU()), x, y, loss=kind(), backend=backend)
+        whole = fastcnn.gradients(network(SiLU()), x, y, loss=MSELoss(), backend=backend)
+        assert 2.0 * half[0] == pytest.approx(whole[0], rel=1e-6)
+        for key, gradient in whole[1].items():
+            assert 2.0 * half[1][key] == pytest.approx(gradient, abs=1e-6)
+
+
+def momentum(p: Any, g: Any, v: Any, lr: float, step: float, beta: float = 0.9) -> Any:
+    v = beta * v + g
+    return p - lr * v, v
+
+
+def adam(
+    p: Any, g: Any, m: Any, v: Any, lr: float, step: float, beta1: float = 0.9,
+    beta2: float = 0.999, eps: float = 1e-8,
+) -> Any:  # fmt: skip
+    m = beta1 * m + (1.0 - beta1) * g
+    v = beta2 * v + (1.0 - beta2) * g * g
+    root = np.sqrt(v / (1.0 - beta2**step)) + eps
+    return p - lr * (m / (1.0 - beta1**step)) / root, m, v
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize(
+    ("update", "slots", "like"),
+    [
+        (lambda p, g, lr, step: p - lr * g, (), SGD(0.02)),
+        (momentum, ("velocity",), SGD(0.02, momentum=0.9)),
+        (adam, ("mean", "square"), Adam(0.02)),
+    ],
+    ids=["sgd", "momentum", "adam"],
+)
+def test_an_optimizer(
+    update: Any, slots: tuple[str, ...], like: Any, clip: float | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    kind = kernel.optimizer("Mine", update, slots, lr=0.02)
+    assert kind().lr == 0.02
+    x, y = samples()
+    found = []
+    for optimizer in (like, kind()):
+        for backend in ("im2col", "lanes"):
+            model = network(SiLU())
+            fastcnn.fit(
+                model, (x, y), epochs=3, batch_size=16, optimizer=optimizer, backend=backend,
+                clip_norm=clip, seed=1, diagnose=False,
+            )  # fmt: skip
+            found.append(model.parameter_vector.copy())
+    for vector in found[1:]:
+        assert vector == pytest.approx(found[0], abs=5e-5)
+    assert not fallbacks(caplog)
+    with pytest.raises(ConfigurationError, match="Mine: lr must be a finite number"):
+        kind(lr="fast")

@@ -1,0 +1,322 @@
+"""One training step of a random network by PyTorch in float64, and how far float32 may be off.
+
+The true step is PyTorch's in float64. The same step is then taken with random errors of the size
+of float32's rounding after every operation, forward and backward: what these change is what a
+computation in float32 may differ by, through ReLU's kinks and ties of pooling too. A result is
+right if it differs from the true one by at most :data:`MARGIN` times the most that any of these
+differed.
+
+``python -m tests.torch_networks --first 0 --count 1000`` compares random networks and prints what
+differs and how many were compared.
+"""
+
+import argparse
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from fastcnn.backends.counter_random import drop_threshold, dropout_key, uniform_bits
+from fastcnn.backends.graph import Node
+from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
+from tests.random_networks import BUDGET, Case, random_case
+
+#: Rounding of float32, relative to an operation's largest number.
+ROUNDING = 2.0**-24
+#: Of a short sum's error, or one by Winograd's transforms, in units of the rounding. That of a sum
+#: of n terms grows like the root of n, as each partial sum is rounded.
+SHORT_SUM = 4.0
+#: Steps with random errors: at first, and before a difference is called wrong.
+FEW, MANY = 4, 60
+#: Of a difference that random errors made. Errors that meet are not all in one direction.
+MARGIN = 8.0
+#: Operations that round, as far as is not negligible.
+ROUNDS = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d",
+          "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add")  # fmt: skip
+LR = 0.01
+
+Results = dict[str, np.ndarray]
+
+
+class _Errors(torch.autograd.Function):
+    """Adds errors to a tensor, and to its gradient on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, generator: torch.Generator, size: float) -> torch.Tensor:
+        ctx.generator, ctx.size = generator, size
+        return _disturbed(x, generator, size)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return _disturbed(grads[0], ctx.generator, ctx.size), None, None
+
+
+def _disturbed(
+    x: torch.Tensor, generator: torch.Generator, size: float = SHORT_SUM
+) -> torch.Tensor:
+    if not x.numel():
+        return x
+    errors = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x + size * ROUNDING * x.abs().max() * errors
+
+
+def _error_size(node: Node, inputs: list[Any], p: dict[str, Any]) -> float:
+    """Of an operation's sums, in units of the rounding."""
+    terms = inputs[0][0].numel() / np.prod(node.output_shape)
+    if node.operation == "batch_norm":
+        terms = inputs[0].numel() / inputs[0].shape[1]
+    elif "weight" in p:
+        terms = p["weight"][0].numel()
+    return max(SHORT_SUM, float(np.sqrt(terms)))
+
+
+def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mask: Any) -> Any:
+    """A node's output; ``p`` has its parameters and buffers."""
+    x, a, name = inputs[0], node.arguments, node.operation
+    if name == "conv2d":
+        (top, bottom), (left, right) = a["padding"]
+        x = F.pad(x, (left, right, top, bottom))
+        return F.conv2d(
+            x, p["weight"], p.get("bias"), a["stride"], 0, a["dilation"], a["groups"]
+        )  # fmt: skip
+    if name == "conv_transpose2d":
+        padding = tuple(before for before, _ in a["padding"])
+        return F.conv_transpose2d(
+            x, p["weight"], p.get("bias"), a["stride"], padding, a["output_padding"], a["groups"],
+            a["dilation"],
+        )  # fmt: skip
+    if name == "linear":
+        return F.linear(x, p["weight"], p.get("bias"))
+    if name == "batch_norm":
+        running = p.get("running_mean"), p.get("running_var")
+        momentum = a["momentum"]
+        if momentum is None:
+            momentum = 1.0 / float(p.get("num_batches_tracked", 0) + 1)
+        of_batch = training or running[0] is None
+        return F.batch_norm(
+            x, *running, p.get("weight"), p.get("bias"), of_batch, momentum, a["eps"]
+        )
+    if name in ("dropout", "dropout2d"):
+        return x * mask / (1.0 - a["p"]) if training else x
+    if name == "flatten":
+        return x.flatten(1)
+    if name == "add":
+        return inputs[0] + inputs[1]
+    if name in ("sigmoid", "tanh"):
+        return getattr(torch, name)(x)
+    return getattr(F, name)(x, **a)
+
+
+def _mask(node: Node, index: int, count: int, seed: int) -> torch.Tensor | None:
+    """The elements, or channels, that a dropout keeps in a first step."""
+    if node.operation not in ("dropout", "dropout2d"):
+        return None
+    shape = (count, *node.output_shape)
+    if node.operation == "dropout2d":
+        shape = (*shape[:2], 1, 1)
+    bits = uniform_bits(dropout_key(seed, 0, index), 0, int(np.prod(shape)))
+    kept = bits >= np.uint32(drop_threshold(node.arguments["p"]))
+    return torch.from_numpy(kept.reshape(shape).astype(np.float64))
+
+
+@dataclass
+class Step:
+    """What one step needs of a case, in float64."""
+
+    case: Case
+    state: dict[str, np.ndarray]
+
+    def results(self, errors: int | None = None) -> Results:
+        """Take the step, with random errors by their seed."""
+        case, graph = self.case, self.case.model.graph(self.case.x.shape[1:])
+        generator = None if errors is None else torch.Generator().manual_seed(errors)
+        state = {
+            key: torch.from_numpy(np.array(value, np.float64)) for key, value in self.state.items()
+        }
+        keys = list(case.model.named_parameters())
+        for key in keys:
+            state[key].requires_grad_()
+        x = case.model.preprocessing.apply(case.x[: case.batch], np.float64)
+        outputs: dict[int, Any] = {-1: torch.from_numpy(x)}
+        if generator is not None:
+            outputs[-1] = _disturbed(outputs[-1], generator, 1.0)
+        for index, node in enumerate(graph.nodes):
+            p = {name: state[key] for name, key in (node.parameters | node.buffers).items()}
+            mask = _mask(node, index, case.batch, case.seed)
+            inputs = [outputs[source] for source in node.inputs]
+            made = _layer(node, inputs, p, case.training, mask)
+            if generator is not None and node.operation in ROUNDS:
+                made = _Errors.apply(made, generator, _error_size(node, inputs, p))
+            outputs[index] = made
+        output = outputs[len(graph.nodes) - 1]
+        loss = self._loss(output)
+        if loss.requires_grad:
+            loss.backward()
+        found = {"loss": loss.detach().numpy(), "logits": output.detach().numpy()}
+        grads = {key: state[key].grad for key in keys}
+        for key, grad in grads.items():
+            grads[key] = torch.zeros_like(state[key]) if grad is None else grad
+            if generator is not None:
+                grads[key] = _disturbed(grads[key], generator)
+            found[f"gradient of {key}"] = grads[key].numpy().copy()
+        self._update({key: state[key] for key in keys}, grads, found)
+        for key in state:
+            if key not in keys and not key.endswith("num_batches_tracked"):
+                found[f"state {key}"] = state[key].detach().numpy()
+        return found
+
+    def _loss(self, output: torch.Tensor) -> torch.Tensor:
+        case = self.case
+        y = torch.from_numpy(case.y[: case.batch])
+        if case.loss.operation == "cross_entropy":
+            target = y if case.kind == "classes" else y.double()
+            smoothing = case.loss.arguments["label_smoothing"]
+            each = F.cross_entropy(output, target, reduction="none", label_smoothing=smoothing)
+        else:
+            if case.kind == "classes":
+                # Of one output integers are values.
+                y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
+            each = (output - y.double()).square().flatten(1).mean(1)
+        if case.weights is not None:
+            weights = torch.from_numpy(case.weights[: case.batch])
+            each = each * weights / weights.mean()
+        return each.mean()
+
+    def _update(
+        self, parameters: dict[str, torch.Tensor], grads: dict[str, torch.Tensor], found: Results
+    ) -> None:
+        """PyTorch's own optimiser on float64."""
+        if not parameters:
+            return
+        o: Any = self.case.optimizer
+        tensors = [value.detach().clone() for value in parameters.values()]
+        for tensor, grad in zip(tensors, grads.values(), strict=True):
+            tensor.grad = grad.clone()
+        if self.case.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(tensors, self.case.clip_norm)
+        options = {"lr": LR, "weight_decay": o.weight_decay}
+        if o.kind == "sgd":
+            options |= {"momentum": o.momentum, "nesterov": o.nesterov}
+            made: Any = torch.optim.SGD(tensors, **options)
+        elif o.kind == "rmsprop":
+            made = torch.optim.RMSprop(
+                tensors, **options, alpha=o.alpha, eps=o.eps, momentum=o.momentum,
+                centered=o.centered,
+            )  # fmt: skip
+        else:
+            kind = torch.optim.Adam if o.kind == "adam" else torch.optim.AdamW
+            made = kind(tensors, **options, betas=o.betas, eps=o.eps)
+        made.step()
+        for key, tensor in zip(parameters, tensors, strict=True):
+            found[f"parameter {key}"] = tensor.numpy()
+            for slot in o.slots:
+                found[f"{slot} of {key}"] = made.state[tensor][slot].numpy()
+
+
+def step_of(case: Case, backend: str) -> Results:
+    """The same step by a backend; changes the case's model."""
+    model, batch = case.model, case.batch
+    names = list(model.named_parameters())
+    places = np.cumsum([0, *(value.size for value in model.named_parameters().values())])
+    shapes = [value.shape for value in model.named_parameters().values()]
+
+    def parts(vector: np.ndarray, what: str) -> Results:
+        return {
+            f"{what} {name}": vector[first:last].reshape(shape).astype(np.float64)
+            for name, first, last, shape in zip(names, places, places[1:], shapes, strict=False)
+        }
+
+    kept = {key: value.copy() for key, value in model.state_dict().items()}
+    weights = None if case.weights is None else case.weights[:batch]
+    value, logits, gradient = loss_and_gradients(
+        model, case.x[:batch], case.y[:batch], loss=case.loss, sample_weight=weights,
+        backend=backend, training=case.training, seed=case.seed,
+    )  # fmt: skip
+    found = {"loss": np.array(value), "logits": logits} | parts(gradient, "gradient of")
+    if not case.training:
+        output = predict_logits(model, case.x[:batch], backend=backend, threads=case.threads)
+        return found | {"logits": output}
+    model.load_state_dict(kept)
+    executor = make_executor(
+        model, loss=case.loss, optimizer=case.optimizer, backend=backend, batch_size=batch,
+        seed=case.seed, threads=case.threads, clip_norm=case.clip_norm,
+    )  # fmt: skip
+    executor.train_steps(case.x, case.y, np.arange(batch), np.full(1, LR), case.weights)
+    found |= parts(model.parameter_vector, "parameter")
+    for slot, vector in executor.optimizer_state().items():
+        found |= parts(vector, f"{slot} of")
+    state = model.state_dict()
+    return found | {
+        f"state {key}": value.copy() for key, value in state.items()
+        if key not in names and not key.endswith("num_batches_tracked")
+    }  # fmt: skip
+
+
+def differences(case: Case, backend: str = "lanes") -> tuple[list[str], int]:
+    """What of a step is wrong, as text; and how many arrays were compared."""
+    kept = {key: value.copy() for key, value in case.model.state_dict().items()}
+    step = Step(case, kept)
+    found = step_of(case, backend)
+    case.model.load_state_dict(kept)
+    true = step.results()
+    names = [name for name in found if name in true]
+    disturbed = [step.results(errors) for errors in range(FEW)]
+    wrong = _wrong(found, true, disturbed, names, kept)
+    if wrong:
+        disturbed += [step.results(errors) for errors in range(FEW, MANY)]
+        wrong = _wrong(found, true, disturbed, list(wrong), kept)
+    return list(wrong.values()), len(names)
+
+
+def _wrong(
+    found: Results, true: Results, disturbed: list[Results], names: list[str], kept: Results
+) -> dict[str, str]:
+    wrong = {}
+    for name in names:
+        if not true[name].size:
+            continue
+        difference = float(np.abs(found[name] - true[name]).max())
+        largest = float(np.abs(true[name]).max())
+        if name.startswith("parameter"):
+            # It may be next to nothing after the step.
+            largest = max(largest, float(np.abs(kept[name.partition(" ")[2]]).max()))
+        bound = max(float(np.abs(other[name] - true[name]).max()) for other in disturbed)
+        # The array itself is rounded, too.
+        bound = MARGIN * (bound + ROUNDING * largest)
+        if not difference <= bound:
+            wrong[name] = (
+                f"{name} {true[name].shape} differs by {difference:.2e} of {largest:.2e}, "
+                f"float32 by {bound:.2e}"
+            )
+    return wrong
+
+
+def main() -> None:
+    """Compare random networks."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--first", type=int, default=0, help="The first seed.")
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--budget", type=int, default=BUDGET // 10)
+    parser.add_argument("--backend", default="lanes")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    total: Counter[str] = Counter()
+    for seed in range(options.first, options.first + options.count):
+        case = random_case(seed, options.budget)
+        wrong, arrays = differences(case, options.backend)
+        total += Counter({
+            "networks": 1, "arrays": arrays, "training" if case.training else "evaluation": 1,
+            "wrong networks": bool(wrong),
+        })  # fmt: skip
+        if wrong:
+            print("\n  ".join([str(case), *wrong]), flush=True)
+    print(dict(total))
+
+
+if __name__ == "__main__":
+    main()
