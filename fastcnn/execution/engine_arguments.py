@@ -29,13 +29,13 @@ def loss_key(loss: Loss) -> tuple[Any, ...]:
 
 def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
     """The numbers that the interpreter's update reads."""
-    from fastcnn.backends.lanes import OPTIMIZERS, Unsupported, check_update
+    from fastcnn.backends.lanes import OPTIMIZERS, Unsupported, check_own_update
 
     o: Any = optimizer
     kind = getattr(optimizer, "kind", None)
     clip = 0.0 if clip_norm is None else clip_norm
     if kind in own.UPDATES:
-        check_update(kind)
+        check_own_update(kind)
         numbers = [getattr(o, number.name) for number in own.UPDATES[kind].arguments]
         return np.array([*numbers, *[0.0] * (5 - len(numbers)), clip])
     if kind not in OPTIMIZERS:

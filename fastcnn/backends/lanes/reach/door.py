@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.reach.kernels import REACHES, formula_reach
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
+from fastcnn.operations import own
 
 #: Types of the arrays of a run; images may also be bytes.
 TYPES = {
@@ -220,9 +221,13 @@ def check_update(kind: str | None, settings: np.ndarray, size: int, *arrays: np.
     """
     if kind is None:
         return
-    if kind not in SLOTS or settings.size < 6:
+    if kind not in {*SLOTS, *own.UPDATES} or settings.size < 6:
         raise ConfigurationError(f"the engine's optimisers are {sorted(SLOTS)}, got {kind!r}")
-    wanted = (1, *(SLOTS[kind] if kind != "sgd" or settings[0] else (0, 0)))
+    if kind in own.UPDATES:
+        slots = len(own.UPDATES[kind].slots)
+        wanted = 1, min(slots, 1), max(slots - 1, 0)
+    else:
+        wanted = (1, *(SLOTS[kind] if kind != "sgd" or settings[0] else (0, 0)))
     for name, times, array in zip(("gradient", "first", "second"), wanted, arrays, strict=True):
         if array.size < times * size or array.dtype != FLOATS or not array.flags.c_contiguous:
             raise ShapeError(

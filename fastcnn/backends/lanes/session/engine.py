@@ -3,21 +3,18 @@
 import ctypes
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes.kernel_table import (
-    KERNELS,
     SQUARES,
-    UPDATES,
     dispatcher_source,
-    kernel_source,
 )
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
-from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, K_OUTPUT, KERNEL
+from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.kernels.optimizers import UNIT
 from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
@@ -25,12 +22,15 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program, check_run, check_update, needs
 from fastcnn.backends.lanes.session import dispatcher
+from fastcnn.backends.lanes.session.loading import (
+    check_own_kernels,
+    load_kernels,
+    update_name,
+)
 from fastcnn.codegen import build
-from fastcnn.codegen.build import Source
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
-from fastcnn.operations import own
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 #: Optimisers of which the engine has the update.
@@ -298,65 +298,6 @@ class Engine:
             blocks, buffer.channels, buffer.height + top + bottom, -1, LANES
         )
         return padded[:, :, top : top + buffer.height, left : left + buffer.width]
-
-
-def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
-    """The name of an optimiser's update: SGD has one with momentum and one without."""
-    if kind is None:
-        return None
-    if kind == "sgd" and settings is not None and settings[0] != 0.0:
-        return "momentum"
-    assert kind in UPDATES or kind in own.UPDATES
-    return kind
-
-
-def check_update(kind: str) -> None:
-    """Compile the update of a user's optimiser.
-
-    Raises
-    ------
-    Unsupported
-        If that fails.
-    """
-    _check_compiles(f"the optimiser {kind}", kernel_source(kind))
-
-
-def check_own_kernels(numbers: Iterable[int]) -> None:
-    """Compile those of some kernels that users wrote.
-
-    Raises
-    ------
-    Unsupported
-        If that fails; the message says what numba did not know.
-    """
-    for number in numbers:
-        if number >= FIRST_FORMULA and KERNELS[number].origin is None:
-            _check_compiles(KERNELS[number].name, kernel_source(number))
-
-
-def _check_compiles(name: str, source: Source) -> None:
-    try:
-        build.addresses([source])
-    except Exception as error:  # numba's errors have no common base
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next((line for line in lines if "nopython" not in line), type(error).__name__)
-        raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
-
-
-def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
-    """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
-    # Whoever trains evaluates: what that needs besides is compiled at the same time.
-    evaluation = {K_OUTPUT} if more else set()
-    numbers = sorted({int(number) for number in rows[:, KERNEL]} | evaluation)
-    keys: list[int | str] = [*numbers, *more]
-    sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
-    found = build.addresses(sources)[1:]
-    table = {
-        number: (address, int(KERNELS[number].many))
-        for number, address in zip(numbers, found, strict=False)
-    }
-    entries = np.array([table[int(number)] for number in rows[:, KERNEL]], np.int64)
-    return entries.reshape(-1, 2), *found[len(numbers) :]
 
 
 def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
