@@ -119,7 +119,8 @@ def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
         return median((made if part is None else made[part])[key] for made in two)
 
     seconds = {name: median(made["step"] for made in rounds[name]) for name in jobs}
-    # One process alone has both cores' cache and memory to itself; the model's is measured with both at work.
+    # One process alone has both cores' cache and memory to itself; the model's is measured while
+    # both work.
     cost = StepCost(
         **{key: middle("cost", key) for key in ("fixed", "each")}, alone=seconds["one"],
         gradient_bytes=two[0]["cost"]["gradient_bytes"],

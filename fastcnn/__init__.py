@@ -17,6 +17,7 @@ _EXPORTS = {
     "CrossEntropyLoss": "fastcnn.losses",
     "MSELoss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
+    "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
     "fit": "fastcnn.training",
     "evaluate": "fastcnn.training",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from fastcnn.execution import gradients
     from fastcnn.execution.plan import plan as plan
     from fastcnn.layers import *
+    from fastcnn.layers.saved import load as load
     from fastcnn.losses import CrossEntropyLoss, MSELoss
     from fastcnn.training import History
     from fastcnn.training.fit import evaluate as evaluate

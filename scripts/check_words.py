@@ -1,7 +1,7 @@
-"""Find words that read like a translation: ``python scripts/check_words.py`` exits 1 if there are any.
+"""Find words that read like a translation; exit 1 if there are any.
 
-The list has what this project's prose once had too much of. A line that needs such a word, because
-it quotes or is about real sizes and places, ends with ``# words: skip`` or ``<!-- words: skip -->``.
+The list has what this project's prose once had too much of. A line that needs such a word ends with
+``# words: skip`` or ``<!-- words: skip -->``.
 """
 
 import re

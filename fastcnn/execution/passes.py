@@ -231,8 +231,8 @@ def predict_logits(
         If ``batch_size`` is not positive, or would change the result: batch normalisation without
         running statistics needs all samples at once.
     """
-    if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
-        raise ConfigurationError(f"batch_size must be a positive integer, got {batch_size!r}")
+    if batch_size is not None:
+        batch_size = as_batch_size(batch_size)
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     check_statistics(graph, len(x), training=False)
@@ -247,6 +247,13 @@ def predict_logits(
     size = len(x) if whole else batch_size or 256
     parts = [x[start : start + size] for start in range(0, len(x), size)]
     return np.concatenate([_forward(model, graph, part, backend) for part in parts])
+
+
+def as_batch_size(value: Any) -> int:
+    """A positive integer, or a ConfigurationError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ConfigurationError(f"batch_size must be a positive integer, got {value!r}")
+    return int(value)
 
 
 def run_forward(

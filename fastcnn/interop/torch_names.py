@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
+from fastcnn.layers.description import file_metadata
 from fastcnn.weights import read_weights, weights_to_bytes
 
 
@@ -19,7 +20,7 @@ def save_state(model: Model, path: str | Path) -> None:
     OSError
         If the file cannot be written.
     """
-    atomic_write(path, weights_to_bytes(model.state_dict(), model.metadata()))
+    atomic_write(path, weights_to_bytes(model.state_dict(), file_metadata(model)))
 
 
 def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Models: layers put together, with their parameters, shapes, state and predictions."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -8,14 +9,17 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.files import atomic_write
 from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
 from fastcnn.layers.changes import Watched
+from fastcnn.layers.description import file_metadata, to_definition
 from fastcnn.layers.init import Initializer
 from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import NamedArrays, matched
 from fastcnn.layers.structure import Structure
 from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.notebook import html_table
+from fastcnn.weights import weights_to_bytes
 
 
 class Model(Prediction, Layer):
@@ -297,6 +301,10 @@ class Model(Prediction, Layer):
             for slot in self._current().slots
         )
 
+    def parameter_users(self) -> list[list[tuple[Layer, str]]]:
+        """For each parameter, in the order of the vector, the layers that have it, and as what."""
+        return [slot.users for slot in self._current().slots]
+
     def trainable_ranges(self) -> list[tuple[int, int]]:
         """First and last + 1 of each run of elements of the vector that training changes.
 
@@ -330,6 +338,25 @@ class Model(Prediction, Layer):
         """Type of the parameters, or of a model without any that of its samples."""
         vector = self.parameter_vector
         return vector.dtype if vector.size else self._empty_dtype
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as a safetensors file, which :func:`fastcnn.load` reads.
+
+        Parameters
+        ----------
+        path : path
+            The file has the weights under PyTorch's keys; how the model is built, its
+            preprocessing and what it predicts are in its metadata.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model is not a ``Sequential`` of fastcnn's layers.
+        OSError
+            If the file cannot be written.
+        """
+        to_definition(self)
+        atomic_write(path, weights_to_bytes(self.state_dict(), file_metadata(self)))
 
     def to(self, dtype: Any) -> "Model":
         """Convert parameters and statistics to float32 or float64 in place; returns the model."""

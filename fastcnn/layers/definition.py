@@ -2,9 +2,12 @@
 
 A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"type": "Conv2d",
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
-optionally a ``name``. ``Residual`` has ``main`` and ``shortcut``, each a list of layers. A trained
-model's definition also has its ``preprocessing``, a table with ``mean`` and ``std`` and what else
-:class:`fastcnn.data.Preprocessing` has, and what it ``predicts``.
+optionally a ``name`` and ``requires_grad``. ``Residual`` has ``main`` and ``shortcut``, each a
+table or a list of them, ``Sequential`` has ``layers``; ``{"type": "Shared", "layer": PATH}`` is a
+layer that was there before, such as ``"block1.main.conv1"``. ``tied`` has pairs of keys of
+parameters that are one array. A trained model's definition also has its ``preprocessing``, a table
+with ``mean`` and ``std`` and what else :class:`fastcnn.data.Preprocessing` has, and what it
+``predicts``. :func:`~fastcnn.layers.description.to_definition` is the way back.
 """
 
 import inspect
@@ -19,46 +22,24 @@ import numpy as np
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
-from fastcnn.layers import activation, conv, conv_transpose, dropout, linear, norm, pool
+from fastcnn.layers import activation, conv, conv_transpose, dropout, folding, linear, norm, pool
 from fastcnn.layers.allocation import at_most
-from fastcnn.layers.base import Layer
-from fastcnn.layers.container import Model
+from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
 from fastcnn.layers.residual import Residual
 from fastcnn.layers.sequential import Sequential
 
-#: Arguments that belong to the weights, not to the network.
-NOT_DEFINED = ("self", "seed", "dtype", "weight_init", "bias_init")
 #: Of a model that a file describes: values, layers of a chain, and branches within branches.
 MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
 TYPES: dict[str, type[Layer]] = {
     name: kind
-    for module in (activation, conv, conv_transpose, dropout, linear, norm, pool)
+    for module in (activation, conv, conv_transpose, dropout, folding, linear, norm, pool)
     for name, kind in vars(module).items()
     if inspect.isclass(kind)
     and issubclass(kind, Layer)
     and kind.__module__ == module.__name__
-    and kind.operation
+    and (kind.operation or kind is folding.Identity)
     and not name.startswith("_")
 }
-
-
-def to_definition(model: Model) -> dict[str, Any]:
-    """A model's definition.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is no ``Sequential`` of known layers.
-    """
-    if type(model) is not Sequential:
-        raise ConfigurationError(f"{type(model).__name__} has no definition: only Sequential has")
-    shape = [] if model.input_shape is None else list(model.input_shape)
-    definition = {"input_shape": shape, "layers": _describe_all(model)}
-    if model.preprocessing != Preprocessing():
-        definition["preprocessing"] = model.preprocessing.to_dict()
-    if model.predicts is not None:
-        definition["predicts"] = model.predicts
-    return definition
 
 
 def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> Sequential:
@@ -75,7 +56,9 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     ConfigurationError
         If something is missing, unknown or does not fit; the message names the layer.
     """
-    unknown = set(definition) - {"input_shape", "layers", "preprocessing", "predicts"}
+    if not isinstance(definition, Mapping):
+        raise ConfigurationError(f"a model's definition must be a table, got {definition!r}")
+    unknown = set(definition) - {"input_shape", "layers", "tied", "preprocessing", "predicts"}
     if unknown:
         raise ConfigurationError(f"a model's definition has no {', '.join(sorted(unknown))}")
     shape = definition.get("input_shape")
@@ -85,7 +68,9 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
         raise ConfigurationError(f"input_shape must be of positive integers, got {shape!r}")
     try:
         with at_most(MOST_VALUES):
-            layers = _build_all(definition.get("layers"), "layers", np.random.default_rng(seed))
+            builder = _Builder(seed)
+            layers = builder.chain(definition.get("layers"), "layers", "")
+        builder.tie(definition.get("tied", []))
         model = Sequential(layers, input_shape=tuple(shape) or None)
     except MemoryError:
         raise ConfigurationError("there is not enough memory for the model's layers") from None
@@ -115,83 +100,113 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def _describe_all(model: Model) -> list[dict[str, Any]]:
-    return [
-        _describe(layer) | ({} if name == str(index) else {"name": name})
-        for index, (name, layer) in enumerate(model.layers.items())
-    ]
+class _Builder:
+    """Makes the layers of a definition, and knows them by their paths in the model."""
 
+    def __init__(self, seed: int | None) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.known: dict[str, Layer] = {}
 
-def _describe(layer: Layer) -> dict[str, Any]:
-    kind = type(layer).__name__
-    if isinstance(layer, Residual):
-        branches = {
-            name: _describe_all(branch) if isinstance(branch, Sequential) else [_describe(branch)]
-            for name, branch in layer.layers.items()
-        }
-        return {"type": kind, **branches}
-    if TYPES.get(kind) is not type(layer):
-        raise ConfigurationError(f"{kind} has no definition")
-    described: dict[str, Any] = {"type": kind}
-    for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
-        if name in NOT_DEFINED:
-            continue
-        value = ("bias" in layer.parameters) if name == "bias" else getattr(layer, name)
-        if value != parameter.default:
-            described[name] = _plain(value)
-    return described
+    def chain(self, entries: Any, place: str, prefix: str) -> dict[str, Layer]:
+        """The layers of a list of tables."""
+        if not isinstance(entries, (list, tuple)) or not entries:
+            raise ConfigurationError(f"{place} must be a list of layers that is not empty")
+        if len(entries) > MOST_LAYERS or place.count("[") > MOST_BRANCHES:
+            raise ConfigurationError(
+                f"{place:.60}: at most {MOST_LAYERS} layers, and branches {MOST_BRANCHES} deep"
+            )
+        layers: dict[str, Layer] = {}
+        for index, entry in enumerate(entries):
+            where = f"{place}[{index}]"
+            name = entry.get("name", str(index)) if isinstance(entry, Mapping) else str(index)
+            if not isinstance(name, str) or name in layers:
+                raise ConfigurationError(f"{where}: the name {name!r} is not text, or used twice")
+            layers[name] = self.layer(entry, where, f"{prefix}{name}")
+        return layers
 
-
-def _plain(value: Any) -> Any:
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value
-
-
-def _build_all(entries: Any, place: str, generator: np.random.Generator) -> dict[str, Layer]:
-    if not isinstance(entries, list) or not entries:
-        raise ConfigurationError(f"{place} must be a list of layers that is not empty")
-    if len(entries) > MOST_LAYERS or place.count("[") > MOST_BRANCHES:
-        raise ConfigurationError(
-            f"{place:.60}: at most {MOST_LAYERS} layers, in branches of {MOST_BRANCHES} branches"
-        )
-    layers: dict[str, Layer] = {}
-    for index, entry in enumerate(entries):
-        where = f"{place}[{index}]"
+    def layer(self, entry: Any, where: str, path: str) -> Layer:
+        """The layer of a table."""
         if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
             raise ConfigurationError(f'{where}: expected a table with a type, such as "Conv2d"')
-        name = entry.get("name", str(index))
-        if not isinstance(name, str) or name in layers:
-            raise ConfigurationError(f"{where}: the name {name!r} is no text, or used twice")
-        layers[name] = _build(entry, where, generator)
-    return layers
+        kind = entry["type"]
+        arguments = {key: value for key, value in entry.items() if key not in ("type", "name")}
+        trained = arguments.pop("requires_grad", True)
+        if kind == "Shared":
+            made = self._shared(arguments, where)
+        elif kind == "Sequential":
+            if set(arguments) != {"layers"}:
+                raise ConfigurationError(f"{where}: Sequential has layers, and nothing else")
+            made = Sequential(self.chain(arguments["layers"], f"{where}.layers", f"{path}."))
+        elif kind == "Residual":
+            branches = {
+                key: self._branch(value, f"{where}.{key}", f"{path}.{key}")
+                for key, value in arguments.items()
+            }
+            made = _called(Residual, branches, where)
+        elif kind in TYPES:
+            made = self._simple(kind, arguments, where)
+        else:
+            known = ", ".join(sorted([*TYPES, "Residual", "Sequential", "Shared"]))
+            raise ConfigurationError(f"{where}: there is no layer {kind!r}; there are {known}")
+        if not isinstance(trained, bool):
+            raise ConfigurationError(f"{where}: requires_grad must be true or false")
+        if not trained:
+            made.requires_grad = False
+        self.known[path] = made
+        return made
+
+    def _simple(self, kind: str, arguments: dict[str, Any], where: str) -> Layer:
+        foreign = set(arguments) & set(OF_INITIAL_WEIGHTS)
+        if foreign:
+            raise ConfigurationError(
+                f"{where}: a definition cannot say {', '.join(sorted(foreign))}"
+            )
+        arguments = {key: _pair(value) for key, value in arguments.items()}
+        if "seed" in inspect.signature(TYPES[kind].__init__).parameters:
+            arguments["seed"] = self.generator
+        return _called(TYPES[kind], arguments, where)
+
+    def _branch(self, value: Any, where: str, path: str) -> Layer:
+        """A branch: a list is a Sequential, a table one layer."""
+        if isinstance(value, Mapping):
+            return self.layer(value, where, path)
+        made = Sequential(self.chain(value, where, f"{path}."))
+        self.known[path] = made
+        return made
+
+    def _shared(self, arguments: Mapping[str, Any], where: str) -> Layer:
+        path = arguments.get("layer")
+        if set(arguments) != {"layer"} or not isinstance(path, str) or path not in self.known:
+            raise ConfigurationError(
+                f"{where}: Shared has the path of a layer before it, got {dict(arguments)!r}"
+            )
+        return self.known[path]
+
+    def tie(self, pairs: Any) -> None:
+        """Let parameters be one array: the first key of a pair is that of the second."""
+        if not isinstance(pairs, (list, tuple)):
+            raise ConfigurationError(f"tied must be a list of pairs of keys, got {pairs!r}")
+        for pair in pairs:
+            try:
+                (layer, name), (other, theirs) = (
+                    (self.known[key.rpartition(".")[0]], key.rpartition(".")[2]) for key in pair
+                )
+                layer.parameters[name] = other.parameters[theirs]
+            except (AttributeError, KeyError, TypeError, ValueError, ConfigurationError):
+                raise ConfigurationError(
+                    f"tied: expected the keys of two parameters of one shape, got {pair!r}"
+                ) from None
 
 
-def _build(entry: Mapping[str, Any], where: str, generator: np.random.Generator) -> Layer:
-    kind = entry["type"]
-    arguments = {key: _pair(value) for key, value in entry.items() if key not in ("type", "name")}
-    foreign = set(arguments) & set(NOT_DEFINED)
-    if foreign:
-        raise ConfigurationError(f"{where}: a definition cannot say {', '.join(sorted(foreign))}")
-    if kind == "Residual":
-        branches = {}
-        for key in arguments:
-            built = _build_all(entry[key], f"{where}.{key}", generator)
-            # A branch of one unnamed layer stands for itself, as it was described.
-            alone = len(built) == 1 and key == "shortcut"
-            branches[key] = next(iter(built.values())) if alone else Sequential(built)
-        arguments = branches
-    elif kind not in TYPES:
-        raise ConfigurationError(
-            f"{where}: there is no layer {kind!r}; there are {', '.join(sorted(TYPES))}, Residual"
-        )
-    elif "seed" in inspect.signature(TYPES[kind].__init__).parameters:
-        arguments["seed"] = generator
+def _called(kind: type[Layer], arguments: dict[str, Any], where: str) -> Layer:
     try:
-        return Residual(**arguments) if kind == "Residual" else TYPES[kind](**arguments)
+        made: Layer = kind(**arguments)
     except TypeError as error:
         message = str(error).replace("__init__()", "").replace("  ", " ")
         raise ConfigurationError(f"{where}: {message}") from None
     except FastcnnError as error:
         raise ConfigurationError(f"{where}: {error}") from None
+    return made
 
 
 def _pair(value: Any, depth: int = 2) -> Any:

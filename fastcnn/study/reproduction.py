@@ -163,10 +163,10 @@ def _on_time(result: Reproduction) -> Text:
     minutes = result.images * result.looped / 60
     return Text(
         f"An epoch of {result.images:,} images takes {sigmoid:.3f} s with sigmoid and {relu:.3f} s "
-        "with ReLU, on one core while another training ran on the other. Nested loops in Python, as the report "
-        f"has them, would take {minutes:.0f} minutes (computed from {1000 * result.looped:.0f} ms "
-        "for an image). The report states that an epoch with sigmoid took about half a minute "
-        "longer.",
+        "with ReLU, on one core while another training ran on the other. Nested loops in Python, "
+        f"as the report has them, would take {minutes:.0f} minutes (computed from "
+        f"{1000 * result.looped:.0f} ms for an image). The report states that an epoch with "
+        "sigmoid took about half a minute longer.",
         f"{result.images:,} 张图像的一个 epoch 在单核上（同时另一核也在训练）：sigmoid 需 "
         f"{sigmoid:.3f} 秒，ReLU 需 {relu:.3f} 秒。像报告那样用 Python 嵌套循环约需 "
         f"{minutes:.0f} 分钟（由每张图像 {1000 * result.looped:.0f} 毫秒推算）。"

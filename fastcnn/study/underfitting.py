@@ -16,7 +16,7 @@ STEPS = 536
 DEVIATIONS = tuple(float(f"{10**exponent:.1e}") for exponent in np.arange(-5.0, 0.1, 0.5))
 LEARNING_RATES = (0.0005, 0.005, 0.05, 0.5)
 ACTIVATIONS = ("relu", "sigmoid")
-#: Share of the plateau's loss under which it counts as left, for the mean of :data:`WINDOW` batches.
+#: Share of the plateau's loss under which it counts as left, for the mean of this many batches.
 LEFT, WINDOW = 0.9, 25
 
 #: Largest deviation of those whose gradients follow a power law.

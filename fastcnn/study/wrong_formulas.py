@@ -145,7 +145,7 @@ def train_with(
     from fastcnn import functional as F
 
     graph, state, vector = model.graph(), model.state_dict(), model.parameter_vector
-    gradient = {key: np.empty_like(value) for key, value in model.named_parameters().items()}
+    gradient = {key: np.zeros_like(value) for key, value in model.named_parameters().items()}
     seen = Steps(np.full(len(images), np.nan), np.full(len(images), -np.inf))
     for step, (x, y) in enumerate(zip(images, labels, strict=True)):
         operations: Any = PrintedOperations(wrong)
@@ -156,6 +156,8 @@ def train_with(
             if not np.isfinite(loss):
                 return seen
             slope = F.cross_entropy_backward(1.0, outputs[-1], y, backend="im2col")
+            for value in gradient.values():
+                value.fill(0)  # gradients are added to what is there
             run_backward(graph, state, x, outputs, slope, operations, gradient, True, 0, step)
             for key, value in model.named_parameters().items():
                 value -= vector.dtype.type(lr) * gradient[key]

@@ -24,7 +24,8 @@ from fastcnn.files import (
 )
 from fastcnn.layers import Model
 from fastcnn.layers.allocation import at_most
-from fastcnn.layers.definition import MOST_VALUES, from_definition, to_definition
+from fastcnn.layers.definition import MOST_VALUES, from_definition
+from fastcnn.layers.description import file_metadata, to_definition
 from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
 from fastcnn.training.history import read_records
@@ -126,7 +127,7 @@ class Run:
 
         Its preprocessing is in the file's metadata.
         """
-        content = weights_to_bytes(model.state_dict(), model.metadata())
+        content = weights_to_bytes(model.state_dict(), file_metadata(model))
         atomic_write(self.folder / WEIGHTS, content)
 
     def load_model(self) -> Model:

@@ -14,6 +14,7 @@ import numpy as np
 from fastcnn.errors import CheckpointError, RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
+from fastcnn.layers.description import file_metadata
 from fastcnn.training.checkpoints import Checkpoint, differences
 from fastcnn.training.history import EpochRecord, History, StepRecord, read_records
 from fastcnn.weights import weights_to_bytes
@@ -111,7 +112,7 @@ class Saver:
         if loss < self.best_loss:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
-            self.metadata = model.metadata()
+            self.metadata = file_metadata(model)
 
     def resume(self, loop: "TrainingLoop") -> None:
         """Bring a loop and its history to where the last checkpoint was written.
@@ -133,7 +134,7 @@ class Saver:
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
-            self.metadata = loop.model.metadata()
+            self.metadata = file_metadata(loop.model)
             steps, progress = loop.executor.step, loop.progress
             restore_history(loop.history, self.metrics, steps, progress.epoch - 1)
             if sum(record["epoch"] == progress.epoch for record in loop.history.steps) != (

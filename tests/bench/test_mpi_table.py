@@ -63,4 +63,4 @@ def test_what_is_said_of_threads_and_of_overlap(records: dict[str, dict[str, Any
     for record in records.values():
         assert record["threads"] < record["two"]
         assert record["buckets"] > record["after"]
-        assert record["beside"] > 0.99 * record["after"]
+        assert record["at_once"] > 0.99 * record["after"]

@@ -12,6 +12,7 @@ from PIL import Image
 import fastcnn as library
 from fastcnn import data
 from fastcnn.layers import Conv2d, Flatten, Linear, Model, ReLU, Sequential
+from fastcnn.layers.description import to_definition
 from fastcnn.optim import Adam
 from fastcnn.serve import server as server_module
 from fastcnn.training import Run
@@ -61,7 +62,7 @@ def from_folder(folder: Path) -> None:
         path = folder / "pictures" / f"class {LABELS[index]}" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-    (folder / "net.json").write_text(json.dumps(library.layers.definition.to_definition(network())))
+    (folder / "net.json").write_text(json.dumps(to_definition(network())))
     fastcnn("train", "--data", folder / "pictures", "--model", folder / "net.json", "--epochs", 20,
             "--optimizer", "adam", "--lr", 0.003, "--out", folder / "run", "--quiet")  # fmt: skip
 
@@ -69,7 +70,7 @@ def from_folder(folder: Path) -> None:
 def from_npz(folder: Path) -> None:
     np.savez(folder / "a.npz", x_train=BYTES[:, 0], y_train=LABELS, x_test=BYTES[:20, 0],
              y_test=LABELS[:20])  # fmt: skip
-    (folder / "net.json").write_text(json.dumps(library.layers.definition.to_definition(network())))
+    (folder / "net.json").write_text(json.dumps(to_definition(network())))
     fastcnn("train", "--data", folder / "a.npz", "--model", folder / "net.json", "--epochs", 20,
             "--optimizer", "adam", "--lr", 0.003, "--out", folder / "run", "--quiet")  # fmt: skip
 

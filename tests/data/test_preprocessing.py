@@ -14,7 +14,8 @@ from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.execution import forward, loss_and_gradients, make_executor
 from fastcnn.interop import load_state, save_state
 from fastcnn.layers import Conv2d, Flatten, Linear, Sequential, Tanh
-from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.layers.definition import from_definition
+from fastcnn.layers.description import to_definition
 from fastcnn.training import Run, evaluate
 
 RNG = np.random.default_rng(0)

@@ -37,7 +37,8 @@ from fastcnn.layers import (
     SiLU,
     Softplus,
 )
-from fastcnn.layers.definition import from_definition, read_definition, to_definition
+from fastcnn.layers.definition import from_definition, read_definition
+from fastcnn.layers.description import to_definition
 from fastcnn.optim import Adam
 from fastcnn.training import EarlyStopping, fit
 from fastcnn.training.run import Run
@@ -227,7 +228,8 @@ def use(folder: Path) -> None:
     run = Run.open(folder)
     model = run.load_model()
     assert len(run.classes) < 100
-    model.logits(X, backend="im2col")
+    with np.errstate(over="ignore", invalid="ignore"):  # weights may be as large as float32 is
+        model.logits(X, backend="im2col")
     run.metrics("epoch")
     run.metrics("step")
     compare_runs([run_folder(), folder]).table()

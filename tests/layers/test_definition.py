@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.errors import ConfigurationError
-from fastcnn.layers import Conv2d, Flatten, Linear, Residual, Sequential, init
-from fastcnn.layers.definition import TYPES, from_definition, read_definition, to_definition
+from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.layers import Conv2d, Flatten, Identity, Linear, ReLU, Residual, Sequential, init
+from fastcnn.layers.definition import TYPES, from_definition, read_definition
+from fastcnn.layers.description import METADATA, to_definition
 from fastcnn.training.run import Run
+from fastcnn.weights import weights_to_bytes
 
 
 @pytest.mark.parametrize("name", ["report_cnn", "lenet5", "vgg_small", "resnet8"])
@@ -98,6 +100,83 @@ def test_a_run_rebuilds_a_model_of_ones_own(tmp_path: Path) -> None:
     assert (again.parameter_vector == model.parameter_vector).all()
 
 
+def nested() -> Sequential:
+    """Chains within chains, branches of one layer and of a chain of one, and the identity."""
+    return Sequential(
+        {
+            "body": Sequential(Conv2d(1, 2, 3, padding=1, seed=0), Sequential(ReLU())),
+            "one": Residual(Conv2d(2, 2, 1, seed=1), Sequential(Conv2d(2, 2, 1, seed=2))),
+            "two": Residual(Sequential(Conv2d(2, 2, 1, seed=3)), Conv2d(2, 2, 1, seed=4)),
+            "nothing": Identity(),
+            "flat": Flatten(),
+            "fc": Linear(32, 3, seed=5),
+        },
+        input_shape=(1, 4, 4),
+    )
+
+
+def test_keys_of_nested_models_are_kept(tmp_path: Path) -> None:
+    model = nested()
+    back = from_definition(json.loads(json.dumps(to_definition(model))))
+    assert list(back.state_dict()) == list(model.state_dict())
+    assert repr(back) == repr(model)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_saved_model_is_the_same_model(dtype: Any, tmp_path: Path) -> None:
+    model = nested().to(dtype)
+    model.preprocessing = fastcnn.data.Preprocessing(mean=(0.25,), std=(0.5,))
+    model.predicts = "values"
+    model.save(tmp_path / "a.safetensors")
+    back = fastcnn.load(tmp_path / "a.safetensors")
+    x = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
+    assert back.dtype == dtype
+    assert (back.preprocessing, back.predicts) == (model.preprocessing, model.predicts)
+    assert (back.predict(x) == model.predict(x)).all()
+
+
+class Own(Sequential):
+    """Not one of fastcnn's layers."""
+
+
+def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Own has no definition"):
+        Own(ReLU(), input_shape=(2,)).save(tmp_path / "own.safetensors")
+    with pytest.raises(ConfigurationError, match="Own has no definition"):
+        Sequential(Own(ReLU()), input_shape=(2,)).save(tmp_path / "own.safetensors")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(CheckpointError, match="is a folder: name a file in it"):
+        fastcnn.load(tmp_path)
+    with pytest.raises(CheckpointError, match="is missing"):
+        fastcnn.load(tmp_path / "none.safetensors")
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(weights_to_bytes({"0.weight": np.zeros((1, 1), np.float32)}))
+    with pytest.raises(CheckpointError, match="not how the model is built"):
+        fastcnn.load(path)
+    for damaged in ("{", "[1]", '{"input_shape": [2], "layers": [{"type": "None"}]}'):
+        path.write_bytes(weights_to_bytes({}, {METADATA: damaged}))
+        with pytest.raises(CheckpointError, match=r"foreign.safetensors"):
+            fastcnn.load(path)
+
+
+@pytest.mark.parametrize(
+    ("layers", "more", "message"),
+    [
+        ([{"type": "Shared", "layer": "0"}], {}, "path of a layer before it"),
+        ([{"type": "Shared"}], {}, "path of a layer before it"),
+        ([{"type": "ReLU"}, {"type": "Shared", "layer": "0", "p": 1}], {}, "path of a layer"),
+        ([{"type": "ReLU", "requires_grad": 0}], {}, "requires_grad must be true or false"),
+        ([{"type": "Sequential", "layers": [], "more": 1}], {}, "layers, and nothing else"),
+        ([{"type": "ReLU"}], {"tied": 3}, "tied must be a list of pairs"),
+        ([{"type": "ReLU"}], {"tied": [["0.weight", "1.weight"]]}, "keys of two parameters"),
+        ([{"type": "ReLU"}], {"tied": [[1, 2]]}, "keys of two parameters"),
+    ],
+)
+def test_wrong_sharing_is_named(layers: Any, more: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        from_definition({"input_shape": [], "layers": layers, **more})
+
+
 LINE = {"type": "Linear", "in_features": 4, "out_features": 3}
 
 
@@ -137,5 +216,5 @@ def test_branches_without_an_end(tmp_path: Path) -> None:
     entry: dict[str, Any] = {"type": "ReLU"}
     for _ in range(25):
         entry = {"type": "Residual", "main": [entry]}
-    with pytest.raises(ConfigurationError, match="branches of 20 branches"):
+    with pytest.raises(ConfigurationError, match="branches 20 deep"):
         from_definition({"input_shape": [4], "layers": [entry]})

@@ -30,6 +30,8 @@ from fastcnn.layers import (
     Tanh,
     init,
 )
+from fastcnn.layers.definition import from_definition
+from fastcnn.layers.description import to_definition
 from fastcnn.optim import SGD, Adam
 
 torch = pytest.importorskip("torch")
@@ -321,6 +323,48 @@ def test_folding_leaves_what_is_shared() -> None:
     assert folded.logits(x) == pytest.approx(model.logits(x), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_definitions_and_saved_models_keep_sharing(name: str, tmp_path: Path) -> None:
+    model, _ = NETWORKS[name]()
+    model["0"].requires_grad = False
+    for layer, _ in (user for users in model.parameter_users() for user in users):
+        layer.requires_grad = model["0"].requires_grad
+    x, y = samples(model)
+    definition = json.loads(json.dumps(to_definition(model)))
+    assert to_definition(from_definition(definition)) == definition
+    model.save(tmp_path / "model.safetensors")
+    back = fastcnn.load(tmp_path / "model.safetensors")
+    assert repr(back) == repr(model)
+    assert back.num_parameters == model.num_parameters
+    assert list(back.state_dict()) == list(model.state_dict())
+    assert (back.logits(x) == model.logits(x)).all()
+    assert back.trainable_ranges() == model.trainable_ranges()
+    model.requires_grad = back.requires_grad = True
+    assert (loss_and_gradients(back, x, y)[2] == loss_and_gradients(model, x, y)[2]).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_has_one_initialiser(name: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from fastcnn.interop import export_onnx, import_onnx
+
+    model, _ = NETWORKS[name]()
+    x, _ = samples(model)
+    model.logits(x)
+    export_onnx(model, tmp_path / "model.onnx")
+    written = [value.name for value in onnx.load(tmp_path / "model.onnx").graph.initializer]
+    assert len(written) == len(set(written))
+    assert {key for key in written if key.endswith((".weight", ".bias"))} == {
+        *model.named_parameters()
+    }
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: x})[0]
+    assert found == pytest.approx(model.logits(x), rel=1e-3, abs=1e-3)
+    back = import_onnx(tmp_path / "model.onnx")
+    assert back.logits(x) == pytest.approx(model.logits(x), rel=1e-3, abs=1e-3)
+
+
 def test_average_checkpoint_and_resume_with_shared_layers(tmp_path: Path) -> None:
     model, _ = normalised_model()
     x, y = samples(model)
@@ -329,5 +373,9 @@ def test_average_checkpoint_and_resume_with_shared_layers(tmp_path: Path) -> Non
     fastcnn.fit(whole, (x, y), epochs=3, **options)
     fastcnn.fit(model, (x, y), epochs=3, out=tmp_path / "run", **options)
     assert (model.parameter_vector == whole.parameter_vector).all()
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config is not None
+    best = fastcnn.load(tmp_path / "run" / "model.safetensors")
+    assert (best.parameter_vector == model.parameter_vector).all()
+    rebuilt = from_definition(
+        json.loads((tmp_path / "run" / "config.json").read_text())["model"]["definition"]
+    )
+    assert rebuilt.num_parameters == model.num_parameters

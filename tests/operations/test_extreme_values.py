@@ -66,8 +66,9 @@ def _near(actual: np.ndarray, expected: np.ndarray, dtype: str, label: str) -> N
     finite = np.abs(expected[np.isfinite(expected)])
     scale = float(finite.max(initial=0.0))
     tolerance = 1e-4 if dtype == "float32" else 1e-10
+    smallest = tolerance * scale + 4.0 * float(np.finfo(dtype).tiny)  # denormals are flushed
     np.testing.assert_allclose(
-        actual.astype(np.float64), expected, rtol=tolerance, atol=tolerance * scale, err_msg=label
+        actual.astype(np.float64), expected, rtol=tolerance, atol=smallest, err_msg=label
     )
 
 

@@ -13,7 +13,8 @@ from fastcnn.analysis.runs import compare_runs
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.interop import load_state, save_state
 from fastcnn.layers import Linear, Sequential
-from fastcnn.layers.definition import from_definition, to_definition
+from fastcnn.layers.definition import from_definition
+from fastcnn.layers.description import to_definition
 from fastcnn.losses import CrossEntropyLoss, MSELoss
 from fastcnn.optim import Adam
 from fastcnn.training import EarlyStopping, Run, evaluate, fit

@@ -1,0 +1,102 @@
+"""A model's definition: plain data from which :mod:`fastcnn.layers.definition` builds it again."""
+
+import inspect
+import json
+from typing import TYPE_CHECKING, Any
+
+from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
+
+if TYPE_CHECKING:
+    from fastcnn.layers.container import Model
+
+#: The entry of a weights file's metadata that has the definition.
+METADATA = "fastcnn.definition"
+
+
+def to_definition(model: "Model") -> dict[str, Any]:
+    """A model's definition.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not a ``Sequential`` of known layers.
+    """
+    if not _is_ours(model, "Sequential"):
+        raise ConfigurationError(f"{type(model).__name__} has no definition: only Sequential has")
+    shape = [] if model.input_shape is None else list(model.input_shape)
+    places: dict[int, str] = {}
+    definition: dict[str, Any] = {"input_shape": shape, "layers": _chain(model, "", places)}
+    tied = [
+        [f"{path}.{name}", f"{places[id(first)]}.{theirs}"]
+        for (first, theirs), *users in model.parameter_users()
+        for layer, name in users
+        if (path := places[id(layer)])
+    ]
+    if tied:
+        definition["tied"] = tied
+    if model.preprocessing != Preprocessing():
+        definition["preprocessing"] = model.preprocessing.to_dict()
+    if model.predicts is not None:
+        definition["predicts"] = model.predicts
+    return definition
+
+
+def file_metadata(model: "Model") -> dict[str, str]:
+    """What a file of a model's weights also holds: text by name; the definition, if it has one."""
+    try:
+        definition = to_definition(model)
+    except ConfigurationError:
+        return model.metadata()
+    structure = {key: definition[key] for key in ("input_shape", "layers", "tied")
+                 if key in definition}  # fmt: skip
+    return {**model.metadata(), METADATA: json.dumps(structure)}
+
+
+def _is_ours(layer: Layer, kind: str) -> bool:
+    here = type(layer).__module__.startswith("fastcnn.layers.")
+    return here and type(layer).__name__ == kind
+
+
+def _chain(model: Layer, prefix: str, places: dict[int, str]) -> list[dict[str, Any]]:
+    children: dict[str, Layer] = model.layers  # type: ignore[attr-defined]
+    return [
+        _describe(layer, f"{prefix}{name}", places) | ({} if name == str(index) else {"name": name})
+        for index, (name, layer) in enumerate(children.items())
+    ]
+
+
+def _describe(layer: Layer, path: str, places: dict[int, str]) -> dict[str, Any]:
+    kind = type(layer).__name__
+    if id(layer) in places:
+        return {"type": "Shared", "layer": places[id(layer)]}
+    if not _is_ours(layer, kind):
+        raise ConfigurationError(f"{kind} has no definition")
+    places[id(layer)] = path
+    if kind == "Sequential":
+        return {"type": kind, "layers": _chain(layer, f"{path}.", places)}
+    if kind == "Residual":
+        branches: dict[str, Any] = {}
+        for name, branch in layer.layers.items():  # type: ignore[attr-defined]
+            below = f"{path}.{name}"
+            if _is_ours(branch, "Sequential") and id(branch) not in places:
+                places[id(branch)] = below
+                branches[name] = _chain(branch, f"{below}.", places)
+            else:
+                branches[name] = _describe(branch, below, places)
+        return {"type": kind, **branches}
+    described: dict[str, Any] = {"type": kind}
+    for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
+        if name == "self" or name in OF_INITIAL_WEIGHTS:
+            continue
+        value = ("bias" in layer.parameters) if name == "bias" else getattr(layer, name)
+        if value != parameter.default:
+            described[name] = _plain(value)
+    if not layer.requires_grad:
+        described["requires_grad"] = False
+    return described
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
