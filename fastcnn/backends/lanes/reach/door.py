@@ -131,8 +131,9 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     }
     for row in program.rows[wanted]:
         kernel = int(row[L.KERNEL])
-        if kernel in names:
-            name = names[kernel]
+        formula = KERNELS[kernel].formula
+        name = names.get(kernel) or (formula[0] if formula else "")
+        if name in found:
             found[name] = max(found[name], int(row[L.IN]))
             if name == "loss":
                 found["kernel"] = kernel

@@ -173,12 +173,14 @@ def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach]
 
     Parameters
     ----------
-    what : {"value", "gradient", "parameter"}
+    what : {"value", "gradient", "parameter", "loss"}
     is_learned : bool
         Whether the operation has a parameter.
     numbers : int
         That it reads at SCALE.
     """
+    if what == "loss":
+        return lambda r: _loss(r, numbers)
     names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
     elements = _elements(*names, numbers=numbers)
 
@@ -234,11 +236,12 @@ def _linear_bias_gradient(r: Reach) -> Touches:
     yield gradient("BIAS", r.along(outputs, 1) + r[L.BIAS])
 
 
-def _loss(r: Reach) -> Touches:
+def _loss(r: Reach, numbers: int = 1) -> Touches:
     outputs = r.along(r.count(L.IN, 1), LANES)
     yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
     yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+    if numbers:
+        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE] + numbers - 1), 1)
 
 
 def _reduce(r: Reach) -> Touches:
