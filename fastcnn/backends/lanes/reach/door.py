@@ -131,9 +131,9 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     }
     for row in program.rows[wanted]:
         kernel = int(row[L.KERNEL])
-        formula = KERNELS[kernel].formula
-        name = names.get(kernel) or (formula[0] if formula else "")
-        if name in found:
+        formula = KERNELS[kernel].formula if kernel in KERNELS else None
+        if kernel in names or (formula is not None and formula[0] == "loss"):
+            name = names.get(kernel, "loss")
             found[name] = max(found[name], int(row[L.IN]))
             if name == "loss":
                 found["kernel"] = kernel
@@ -222,13 +222,13 @@ def check_update(kind: str | None, settings: np.ndarray, size: int, *arrays: np.
     """
     if kind is None:
         return
-    if kind not in {*SLOTS, *own.UPDATES} or settings.size < 6:
-        raise ConfigurationError(f"the engine's optimisers are {sorted(SLOTS)}, got {kind!r}")
+    slots = SLOTS.get(kind)
     if kind in own.UPDATES:
-        slots = len(own.UPDATES[kind].slots)
-        wanted = 1, min(slots, 1), max(slots - 1, 0)
-    else:
-        wanted = (1, *(SLOTS[kind] if kind != "sgd" or settings[0] else (0, 0)))
+        count = len(own.UPDATES[kind].slots)
+        slots = min(count, 1), max(count - 1, 0)
+    if slots is None or settings.size < 6:
+        raise ConfigurationError(f"the engine's optimisers are {sorted(SLOTS)}, got {kind!r}")
+    wanted = (1, *(slots if kind != "sgd" or settings[0] else (0, 0)))
     for name, times, array in zip(("gradient", "first", "second"), wanted, arrays, strict=True):
         if array.size < times * size or array.dtype != FLOATS or not array.flags.c_contiguous:
             raise ShapeError(
