@@ -314,13 +314,39 @@ def _fetch(url: str, target: Path, known_hash: str, progress: bool) -> None:
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
+    bar = _DownloadBar(target.name) if progress else False
     pooch.retrieve(
         url,
         known_hash=known_hash,
         fname=target.name,
         path=target.parent,
-        downloader=pooch.HTTPDownloader(timeout=NETWORK_TIMEOUT, progressbar=progress),
+        downloader=pooch.HTTPDownloader(timeout=NETWORK_TIMEOUT, progressbar=bar),
     )
+
+
+class _DownloadBar:
+    """A bar of rich, with the methods that pooch calls."""
+
+    total = 0
+
+    def __init__(self, name: str) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+        self._progress = Progress(TextColumn(name), BarColumn(), DownloadColumn(), transient=True)
+        self._task = self._progress.add_task(name, total=None)
+
+    def update(self, size: int) -> None:
+        """Count bytes; the bar appears with the first."""
+        self._progress.start()
+        self._progress.update(self._task, total=self.total, advance=size)
+
+    def reset(self) -> None:
+        """Count from 0 again."""
+        self._progress.reset(self._task, total=self.total)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()
 
 
 def _check_content(source: Source, path: Path) -> None:

@@ -68,7 +68,14 @@ def own_loss_kernel(record: ElementwiseLoss) -> int:
     def make() -> Kernel:
         symbol = f"{record.name}_{_digest(record.value, record.derivative)}"
         function = loss_kernel(record.value, record.derivative, len(record.arguments))
-        return Kernel(function, record.name, per_number(4, 2, 1), sizes_of(L.IN), symbol=symbol)
+        return Kernel(
+            function,
+            record.name,
+            per_number(4, 2, 1),
+            sizes_of(L.IN),
+            symbol=symbol,
+            formula=("loss", False, len(record.arguments)),
+        )
 
     return _number_of(record, make)
 

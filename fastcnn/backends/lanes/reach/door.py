@@ -16,13 +16,18 @@ from fastcnn.backends.lanes.reach.kernels import REACHES, formula_reach
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
+from fastcnn.operations import own
 
 #: Types of the arrays of a run; images may also be bytes.
 TYPES = {
-    "order": np.dtype(np.int64), "rates": np.dtype(np.float64), "labels": np.dtype(np.int64),
-    "targets": np.dtype(np.float32), "weights": np.dtype(np.float64),
-    "outputs": np.dtype(np.float32), "settings": np.dtype(np.float64),
-}  # fmt: skip
+    "order": np.dtype(np.int64),
+    "rates": np.dtype(np.float64),
+    "labels": np.dtype(np.int64),
+    "targets": np.dtype(np.float32),
+    "weights": np.dtype(np.float64),
+    "outputs": np.dtype(np.float32),
+    "settings": np.dtype(np.float64),
+}
 BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
 
 
@@ -53,9 +58,7 @@ def check_program(
     for name, (_, channels) in program.running.items():
         if any(statistic.shape != (channels,) for statistic in running.get(name, [])[:2]):
             raise ProgramError(f"{name}: running statistics of other than {channels} channels")
-    sizes = {
-        "arena": program.arena_size, "parameters": parameters.size, "gradient": gradient.size
-    }  # fmt: skip
+    sizes = {"arena": program.arena_size, "parameters": parameters.size, "gradient": gradient.size}
     blocks = -(-program.batch // LANES)
     for index, row in enumerate(program.rows):
         reach, kernel = Reach(row, program.tables, blocks, program.workers), int(row[L.KERNEL])
@@ -119,13 +122,18 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
         wanted[first:last] = True
     found = {"images": 0, "outputs": 0, "gradients": 0, "kernel": -1, "loss": 0}
     names = {
-        L.K_INPUT: "images", L.K_IMAGE: "images", L.K_OUTPUT: "outputs",
-        L.K_OUTPUT_GRADIENT: "gradients", L.K_CROSS_ENTROPY: "loss", L.K_MSE: "loss",
-    }  # fmt: skip
+        L.K_INPUT: "images",
+        L.K_IMAGE: "images",
+        L.K_OUTPUT: "outputs",
+        L.K_OUTPUT_GRADIENT: "gradients",
+        L.K_CROSS_ENTROPY: "loss",
+        L.K_MSE: "loss",
+    }
     for row in program.rows[wanted]:
         kernel = int(row[L.KERNEL])
-        if kernel in names:
-            name = names[kernel]
+        formula = KERNELS[kernel].formula if kernel in KERNELS else None
+        if kernel in names or (formula is not None and formula[0] == "loss"):
+            name = names.get(kernel, "loss")
             found[name] = max(found[name], int(row[L.IN]))
             if name == "loss":
                 found["kernel"] = kernel
@@ -214,9 +222,13 @@ def check_update(kind: str | None, settings: np.ndarray, size: int, *arrays: np.
     """
     if kind is None:
         return
-    if kind not in SLOTS or settings.size < 6:
+    slots = SLOTS.get(kind)
+    if kind in own.UPDATES:
+        count = len(own.UPDATES[kind].slots)
+        slots = min(count, 1), max(count - 1, 0)
+    if slots is None or settings.size < 6:
         raise ConfigurationError(f"the engine's optimisers are {sorted(SLOTS)}, got {kind!r}")
-    wanted = (1, *(SLOTS[kind] if kind != "sgd" or settings[0] else (0, 0)))
+    wanted = (1, *(slots if kind != "sgd" or settings[0] else (0, 0)))
     for name, times, array in zip(("gradient", "first", "second"), wanted, arrays, strict=True):
         if array.size < times * size or array.dtype != FLOATS or not array.flags.c_contiguous:
             raise ShapeError(

@@ -168,17 +168,32 @@ def _learned(r: Reach) -> Touches:
     yield parameters("W", each + r[L.W])
 
 
+def loss_reach(numbers: int) -> Callable[[Reach], Touches]:
+    """That of a loss with some numbers at SCALE."""
+
+    def touches(r: Reach) -> Touches:
+        outputs = r.along(r.count(L.IN, 1), LANES)
+        yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
+        yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
+        if numbers:
+            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+
+    return touches
+
+
 def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach], Touches]:
     """That of an element-wise operation's kernel; see formula_table.py.
 
     Parameters
     ----------
-    what : {"value", "gradient", "parameter"}
+    what : {"value", "gradient", "parameter", "loss"}
     is_learned : bool
         Whether the operation has a parameter.
     numbers : int
         That it reads at SCALE.
     """
+    if what == "loss":
+        return loss_reach(numbers)
     names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
     elements = _elements(*names, numbers=numbers)
 
@@ -232,13 +247,6 @@ def _linear_bias_gradient(r: Reach) -> Touches:
     outputs = r.count(L.OUT)
     yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
     yield gradient("BIAS", r.along(outputs, 1) + r[L.BIAS])
-
-
-def _loss(r: Reach) -> Touches:
-    outputs = r.along(r.count(L.IN, 1), LANES)
-    yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
-    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
 
 
 def _reduce(r: Reach) -> Touches:
@@ -351,8 +359,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_TRANSPOSE: _transpose,
     L.K_OUTER: _outer,
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
-    L.K_CROSS_ENTROPY: _loss,
-    L.K_MSE: _loss,
+    L.K_CROSS_ENTROPY: loss_reach(1),
+    L.K_MSE: loss_reach(1),
     L.K_REDUCE: _reduce,
     L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
