@@ -105,7 +105,7 @@ def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_layout(before: tuple[Any, ...], model: "Model") -> None:
-    """Refuse to go on with another set of parameters than that of the start.
+    """Refuse another set of parameters than that of the start.
 
     Raises
     ------

@@ -23,7 +23,7 @@ def node_outputs(
 ) -> Iterator[list[np.ndarray]]:
     """Outputs of some nodes of a model's graph outside training, a few samples at a time.
 
-    The engine runs some nodes as one, such as a convolution, its ReLU and the pooling behind it:
+    The engine runs some nodes as one, such as a convolution, its ReLU and the pooling after it:
     each of them then has the output of the last.
 
     Parameters

@@ -171,7 +171,7 @@ def gradients(
         Whether dropout is active, and batch normalisation takes the batch's statistics, which move
         the running ones.
     seed : int
-        Of dropout's masks.
+        Decides dropout's masks.
 
     Returns
     -------

@@ -17,7 +17,7 @@ class Step:
     training : bool
         Whether dropout is active and batch normalisation takes the statistics of the batch.
     seed, number : int
-        Of dropout's masks: the run's seed, and the step in it.
+        Decide dropout's masks: the run's seed, and the step in it.
     first_sample : int
         Place of the first sample in a batch that several processes share.
     """

@@ -67,7 +67,7 @@ def fold_batch_norm(model: "Model", input_shape: Shape | None = None) -> "Model"
 
 
 def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
-    """Names of layers and of the batch normalisations behind them that can be folded."""
+    """Names of layers and of the batch normalisations after them that can be folded."""
     readers = graph.consumers()
     pairs = []
     for node in graph.nodes:
@@ -84,7 +84,7 @@ def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
 
 
 def _fold(layer: WeightedLayer, norm: Layer) -> None:
-    """Let a layer do what the normalisation behind it does outside training."""
+    """Let a layer do what the normalisation after it does outside training."""
     values = {key: value.astype(np.float64) for key, value in norm.buffers.items()}
     values |= {key: value.astype(np.float64) for key, value in norm.parameters.items()}
     scale = values.get("weight", 1.0) / np.sqrt(values["running_var"] + norm.arguments["eps"])
