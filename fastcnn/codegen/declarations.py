@@ -70,6 +70,14 @@ class Emitted:
         self.sizes = sizes
         self.kinds = kinds
 
+    def sized(self, *sizes: int) -> "Emitted":
+        """The same function for some sizes."""
+
+        def emit(builder: Any, *values: Any, **kinds: Any) -> Any:
+            return self.emit(builder, *sizes, *values, **kinds)
+
+        return Emitted(emit, self.result, self.arguments, kinds=self.kinds)
+
     def __call__(self, *arguments: Any) -> Any:
         """Emitted functions have no meaning outside compiled code."""
         raise TypeError(f"{self.emit} can only be called by compiled functions")

@@ -309,9 +309,12 @@ _operator(operator.mul, lambda builder, x, y: builder.fmul(x, y), 2, vector)
 _operator(operator.truediv, lambda builder, x, y: builder.fdiv(x, y), 2, vector)
 _operator(operator.neg, lambda builder, x: builder.fneg(x), 1, vector)
 for _symbol, _sign in (
-    (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="),
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
     (operator.eq, "=="),
-):  # fmt: skip
+):
     _operator(_symbol, _compare(_sign), 2, choice)
 _operator(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y), 2, choice)
 

@@ -11,10 +11,39 @@ from fastcnn.codegen.processor import initialise_llvm, is_x86, processor
 
 #: Functions of the C library that compiled functions may call.
 SYSTEM = {
-    "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1",
-    "fabs", "floor", "fmod", "hypot", "log", "log10", "log1p", "log2", "memcpy", "memmove",
-    "memset", "pow", "round", "sched_yield", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
-}  # fmt: skip
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "ceil",
+    "cos",
+    "cosh",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "fabs",
+    "floor",
+    "fmod",
+    "hypot",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "memcpy",
+    "memmove",
+    "memset",
+    "pow",
+    "round",
+    "sched_yield",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
+}
 SYSTEM |= {f"{name}f" for name in SYSTEM}
 _lock = threading.Lock()
 _engine: Any = None

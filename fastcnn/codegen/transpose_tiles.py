@@ -53,9 +53,21 @@ def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:
 
 @tile(0)
 def pack_tile(
-    at: Emitter, S: Any, order: Any, first: Any, valid: Any, pixels: Any, pixel: Any,
-    N: Any, scale: Any, shift: Any, places: Any, place: Any, Y: Any, y0: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    S: Any,
+    order: Any,
+    first: Any,
+    valid: Any,
+    pixels: Any,
+    pixel: Any,
+    N: Any,
+    scale: Any,
+    shift: Any,
+    places: Any,
+    place: Any,
+    Y: Any,
+    y0: Any,
+) -> None:
     """Gather 16 pixels of 16 samples, transpose, normalise and store them as vectors.
 
     ``S`` holds samples of ``pixels`` bytes or floats, ``order`` which of them to take; lanes from

@@ -202,7 +202,7 @@ def test_nan_goes_through_every_operation(backend: str) -> None:
 
 def test_tiny_and_wide_networks() -> None:
     for model in (
-        Sequential(Conv2d(1, 1, 1, seed=0), Flatten(), Linear(1, 1, seed=0), input_shape=(1, 1, 1)),
+        Sequential(Conv2d(1, 1, 1, seed=0), Flatten(), Linear(1, 2, seed=0), input_shape=(1, 1, 1)),
         Sequential(Conv2d(37, 67, 1, seed=0), ReLU(), Flatten(), Linear(67, 1001, seed=0),
                    input_shape=(37, 1, 1)),
         Sequential(Conv2d(1, 2, (1, 9), seed=0), MaxPool2d((1, 4)), Flatten(),

@@ -38,7 +38,6 @@ from fastcnn.backends.lanes.session.engine import (
     OPTIMIZERS,
     THREADS_VARIABLE,
     Engine,
-    check_own_update,
     default_threads,
 )
 from fastcnn.backends.lanes.session.functions import (
@@ -55,6 +54,7 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.lanes.session.loading import check_own_update
 
 __all__ = [
     "NO_WEIGHTS",

@@ -21,17 +21,28 @@ def _rows(g: ConvGeometry, part: Part) -> Any:
 
 
 def product(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, y: Buffer,
-    pooled: bool = False, **columns: int,
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    y: Buffer,
+    pooled: bool = False,
+    **columns: int,
+) -> None:
     """Add the rows of a convolution of X into Y, with the columns of what is fused to it."""
     _rows(g, Part.PRODUCT).product(planner, name, g, weight, x, y, pooled, columns)
 
 
 def transpose(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, grad: Buffer, grad_x: Buffer,
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
     **columns: int,
-) -> None:  # fmt: skip
+) -> None:
     """Add the rows that carry a convolution's output side back to its input side."""
     _rows(g, Part.TRANSPOSE).transpose(planner, name, g, weight, grad, grad_x, columns)
 

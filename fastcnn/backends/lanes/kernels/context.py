@@ -90,9 +90,15 @@ def kernel_entry(symbol: str, function: Any, fixed: Mapping[str, Any]) -> Contex
             known = ", ".join(("r", *NUMBERS, *KINDS))
             raise ValueError(f"kernel {symbol}: parameter {name} must be one of {known}")
     return ContextEntry(
-        symbol, kinds, 2 + len(NUMBERS), names=names, fields=FIELDS, numbers=NUMBERS,
-        row=("r", WIDTH), fixed=dict(fixed),
-    )  # fmt: skip
+        symbol,
+        kinds,
+        2 + len(NUMBERS),
+        names=names,
+        fields=FIELDS,
+        numbers=NUMBERS,
+        row=("r", WIDTH),
+        fixed=dict(fixed),
+    )
 
 
 def make_contexts(threads: int, values: Mapping[str, Any]) -> np.ndarray:

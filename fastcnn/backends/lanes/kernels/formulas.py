@@ -207,9 +207,20 @@ def loss_kernel(value: Any, derivative: Any, count: int) -> Any:
 
     @linked
     def mean_loss(
-        A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits,
+        A,
+        r,
+        block,
+        count,
+        order,
+        start,
+        labels,
+        targets,
+        weights,
+        mean_weight,
+        losses,
+        hits,
         part,
-    ):  # fmt: skip
+    ):
         if part:
             return
         numbers, size = read(A, r[SCALE]), r[IN]

@@ -41,6 +41,16 @@ from fastcnn.codegen.target import blocking
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
+LINEAR_TILE_4X4 = linear_tile.sized(4, 4)
+LINEAR_TILE_1X4 = linear_tile.sized(1, 4)
+LINEAR_TILE_8X2 = linear_tile.sized(8, 2)
+LINEAR_TILE_16X1 = linear_tile.sized(16, 1)
+LINEAR_TILE_4X1 = linear_tile.sized(4, 1)
+LINEAR_TILE_1X1 = linear_tile.sized(1, 1)
+OUTER_TILE_4X4 = outer_tile.sized(4, 4)
+OUTER_TILE_1X4 = outer_tile.sized(1, 4)
+OUTER_TILE_4X1 = outer_tile.sized(4, 1)
+OUTER_TILE_1X1 = outer_tile.sized(1, 1)
 
 
 @linked
@@ -69,41 +79,24 @@ def linear(A, P, r, block, blocks, part, parts, backward):
             while o < end:
                 w, y = r[W] + o * wout, y0 + b * y_block + o * LANES
                 bias = r[BIAS] + o if biased else -1
+                rest = A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu, masked
                 if done == 4 and end - o >= 4:
-                    linear_tile(
-                        4, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
-                        masked,
-                    )  # fmt: skip
+                    LINEAR_TILE_4X4(*rest)
                     o += 4
                 elif done == 4:
-                    linear_tile(
-                        1, 4, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
-                        masked,
-                    )  # fmt: skip
+                    LINEAR_TILE_1X4(*rest)
                     o += 1
                 elif done == 2:
-                    linear_tile(
-                        8, 2, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
-                        masked,
-                    )  # fmt: skip
+                    LINEAR_TILE_8X2(*rest)
                     o += 8
                 elif end - o == 16:
-                    linear_tile(
-                        16, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
-                        masked,
-                    )  # fmt: skip
+                    LINEAR_TILE_16X1(*rest)
                     o += 16
                 elif end - o >= 4:
-                    linear_tile(
-                        4, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
-                        masked,
-                    )  # fmt: skip
+                    LINEAR_TILE_4X1(*rest)
                     o += 4
                 else:
-                    linear_tile(
-                        1, 1, A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu,
-                        masked,
-                    )  # fmt: skip
+                    LINEAR_TILE_1X1(*rest)
                     o += 1
             b += done
 
@@ -146,9 +139,9 @@ def outer(A, P, G, r, blocks, worker, part, parts):
             if i + 64 > inputs:
                 narrow_outer(A, G, r, samples, d, x, g, min(64, inputs - i), count, spare)
             elif count == 4:
-                outer_tile(4, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+                OUTER_TILE_4X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
             else:
-                outer_tile(1, 4, A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+                OUTER_TILE_1X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
 
 
 @linked
@@ -156,9 +149,9 @@ def narrow_outer(A, G, r, samples, d, x, g, width, count, spare):
     """The same for the last inputs, fewer than a tile's, of COUNT outputs."""
     for k in range(0, width, LANES):
         if count == 4:
-            outer_tile(4, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
+            OUTER_TILE_4X1(A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
         else:
-            outer_tile(1, 1, A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
+            OUTER_TILE_1X1(A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
         for row in range(count):
             for j in range(min(LANES, width - k)):
                 G[g + row * r[IN] + k + j] = A[spare + row * LANES + j]

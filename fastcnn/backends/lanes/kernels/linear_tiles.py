@@ -17,10 +17,25 @@ from fastcnn.codegen.target import blocking, split
 
 @tile(2)
 def linear_tile(
-    at: Emitter, OB: int, NB: int, X: Any, x0: Any, xblock: Any, K: Any,
-    W: Any, w0: Any, wout: Any, win: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, yblock: Any, relu: Any, masked: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    OB: int,
+    NB: int,
+    X: Any,
+    x0: Any,
+    xblock: Any,
+    K: Any,
+    W: Any,
+    w0: Any,
+    wout: Any,
+    win: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yblock: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
     """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
 
     The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input
@@ -28,17 +43,47 @@ def linear_tile(
     """
     for o, n, rows, columns in split(OB, NB, blocking().products):
         _multiply(
-            at, rows, columns, X, at.offset(x0, n, xblock), xblock, K,
-            W, at.offset(w0, o, wout), wout, win, B, at.optional(b0, o),
-            Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock, relu, masked,
-        )  # fmt: skip
+            at,
+            rows,
+            columns,
+            X,
+            at.offset(x0, n, xblock),
+            xblock,
+            K,
+            W,
+            at.offset(w0, o, wout),
+            wout,
+            win,
+            B,
+            at.optional(b0, o),
+            Y,
+            at.offset(at.offset(y0, n, yblock), o, LANES),
+            yblock,
+            relu,
+            masked,
+        )
 
 
 def _multiply(
-    at: Emitter, OB: int, NB: int, X: Any, x0: Any, xblock: Any, K: Any,
-    W: Any, w0: Any, wout: Any, win: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, yblock: Any, relu: Any, masked: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    OB: int,
+    NB: int,
+    X: Any,
+    x0: Any,
+    xblock: Any,
+    K: Any,
+    W: Any,
+    w0: Any,
+    wout: Any,
+    win: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yblock: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
     builder = at.builder
     rows = [at.pointer(X, at.offset(x0, n, xblock)) for n in range(NB)]
     weights = [at.pointer(W, at.offset(w0, o, wout)) for o in range(OB)]
@@ -66,9 +111,21 @@ def _multiply(
 
 @tile(2)
 def outer_tile(
-    at: Emitter, OB: int, IB: int, D: Any, d0: Any, dblock: Any, N: Any,
-    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any, more: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    OB: int,
+    IB: int,
+    D: Any,
+    d0: Any,
+    dblock: Any,
+    N: Any,
+    X: Any,
+    x0: Any,
+    xrow: Any,
+    G: Any,
+    g0: Any,
+    grow: Any,
+    more: Any,
+) -> None:
     """Weight gradient of a fully connected layer: OB outputs by IB vectors of 16 inputs.
 
     ``D`` is in lanes (block, output, 16); ``X`` has one row of inputs a sample, so that the sum
@@ -76,21 +133,46 @@ def outer_tile(
     """
     for o, i, rows, columns in split(OB, IB, blocking().products):
         _multiply_samples(
-            at, rows, columns, D, at.offset(d0, o, LANES), dblock, N, X, at.offset(x0, i, LANES),
-            xrow, G, at.offset(at.offset(g0, o, grow), i, LANES), grow, more,
-        )  # fmt: skip
+            at,
+            rows,
+            columns,
+            D,
+            at.offset(d0, o, LANES),
+            dblock,
+            N,
+            X,
+            at.offset(x0, i, LANES),
+            xrow,
+            G,
+            at.offset(at.offset(g0, o, grow), i, LANES),
+            grow,
+            more,
+        )
 
 
 def _multiply_samples(
-    at: Emitter, OB: int, IB: int, D: Any, d0: Any, dblock: Any, N: Any,
-    X: Any, x0: Any, xrow: Any, G: Any, g0: Any, grow: Any, more: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    OB: int,
+    IB: int,
+    D: Any,
+    d0: Any,
+    dblock: Any,
+    N: Any,
+    X: Any,
+    x0: Any,
+    xrow: Any,
+    G: Any,
+    g0: Any,
+    grow: Any,
+    more: Any,
+) -> None:
     builder = at.builder
     adds = builder.icmp_signed("!=", more, at.index(0))
     targets = [
         at.pointer(G, at.offset(at.offset(g0, o, grow), i, LANES))
-        for o in range(OB) for i in range(IB)
-    ]  # fmt: skip
+        for o in range(OB)
+        for i in range(IB)
+    ]
     grads = [at.pointer(D, at.offset(d0, o, LANES)) for o in range(OB)]
     inputs = at.pointer(X, x0)
 

@@ -29,9 +29,20 @@ def largest_output(A, x, count):
 
 @linked
 def cross_entropy(
-    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits,
+    A,
+    r,
+    block,
+    count,
+    order,
+    start,
+    labels,
+    targets,
+    weights,
+    mean_weight,
+    losses,
+    hits,
     part,
-):  # fmt: skip
+):
     """Loss, hits and gradient of the logits of one block; X logits, Y gradient.
 
     Against classes, or against rows of probabilities where there are targets.
@@ -98,9 +109,20 @@ def cross_entropy(
 
 @linked
 def mean_squared_error(
-    A, r, block, count, order, start, labels, targets, weights, mean_weight, losses, hits,
+    A,
+    r,
+    block,
+    count,
+    order,
+    start,
+    labels,
+    targets,
+    weights,
+    mean_weight,
+    losses,
+    hits,
     part,
-):  # fmt: skip
+):
     """Loss and gradient of one block against rows of targets; hits where there are labels."""
     if part:
         return

@@ -106,9 +106,12 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
                 i += LANES
             for k in range(i, end):
                 p, a, b = formula(
-                    simd.splat(P[k]), simd.splat(G[k]), simd.splat(S1[k]), simd.splat(S2[k]),
+                    simd.splat(P[k]),
+                    simd.splat(G[k]),
+                    simd.splat(S1[k]),
+                    simd.splat(S2[k]),
                     numbers,
-                )  # fmt: skip
+                )
                 P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
                 S2[k] = simd.first_lane(b)
 
@@ -120,9 +123,13 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
             i, end, third = spans[2 * block], spans[2 * block + 1], P.size
             while i + LANES <= end:
                 p, a, b, c = formula(
-                    simd.load(P, i), simd.load(G, i), simd.load(S1, i), simd.load(S2, i),
-                    simd.load(S2, third + i), numbers,
-                )  # fmt: skip
+                    simd.load(P, i),
+                    simd.load(G, i),
+                    simd.load(S1, i),
+                    simd.load(S2, i),
+                    simd.load(S2, third + i),
+                    numbers,
+                )
                 simd.store(P, i, p)
                 simd.store(S1, i, a)
                 simd.store(S2, i, b)
@@ -130,9 +137,13 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
                 i += LANES
             for k in range(i, end):
                 p, a, b, c = formula(
-                    simd.splat(P[k]), simd.splat(G[k]), simd.splat(S1[k]), simd.splat(S2[k]),
-                    simd.splat(S2[third + k]), numbers,
-                )  # fmt: skip
+                    simd.splat(P[k]),
+                    simd.splat(G[k]),
+                    simd.splat(S1[k]),
+                    simd.splat(S2[k]),
+                    simd.splat(S2[third + k]),
+                    numbers,
+                )
                 P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
                 S2[k], S2[third + k] = simd.first_lane(b), simd.first_lane(c)
 
@@ -175,10 +186,16 @@ def _adam_numbers(settings, rate, scale, step):
     corrected = rate / (1.0 - math.pow(beta1, np.float64(step)))
     root = 1.0 / math.sqrt(1.0 - math.pow(beta2, np.float64(step)))
     return (
-        np.float32(scale), np.float32(settings[3]), np.float32(1.0 - rate * settings[3]),
-        np.float32(1.0 - beta1), np.float32(beta2), np.float32(1.0 - beta2),
-        np.float32(settings[2]), np.float32(corrected), np.float32(root),
-    )  # fmt: skip
+        np.float32(scale),
+        np.float32(settings[3]),
+        np.float32(1.0 - rate * settings[3]),
+        np.float32(1.0 - beta1),
+        np.float32(beta2),
+        np.float32(1.0 - beta2),
+        np.float32(settings[2]),
+        np.float32(corrected),
+        np.float32(root),
+    )
 
 
 @linked
@@ -202,10 +219,15 @@ def _adamw(p, g, m, v, numbers):
 @linked
 def _rmsprop_numbers(settings, rate, scale, step):
     return (
-        np.float32(scale), np.float32(settings[3]), np.float32(settings[0]),
-        np.float32(1.0 - settings[0]), np.float32(settings[1]), np.float32(settings[2]),
-        np.float32(rate), np.float32(settings[4]),
-    )  # fmt: skip
+        np.float32(scale),
+        np.float32(settings[3]),
+        np.float32(settings[0]),
+        np.float32(1.0 - settings[0]),
+        np.float32(settings[1]),
+        np.float32(settings[2]),
+        np.float32(rate),
+        np.float32(settings[4]),
+    )
 
 
 @linked

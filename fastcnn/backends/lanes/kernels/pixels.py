@@ -99,8 +99,11 @@ def matrix_vector(A, P, r):
                 a2 = simd.fma(simd.load(P, w + 2 * inner + k), value, a2)
                 a3 = simd.fma(simd.load(P, w + 3 * inner + k), value, a3)
             t0, t1, t2, t3 = (
-                simd.lane_sum(a0), simd.lane_sum(a1), simd.lane_sum(a2), simd.lane_sum(a3)
-            )  # fmt: skip
+                simd.lane_sum(a0),
+                simd.lane_sum(a1),
+                simd.lane_sum(a2),
+                simd.lane_sum(a3),
+            )
             for k in range(whole, inner):
                 value = A[x + k]
                 t0 += P[w + k] * value

@@ -59,9 +59,10 @@ class Backward:
         self.masked: set[int] = set()
         # Outputs that end in a fused ReLU: whoever makes their gradient may mask it at once.
         self.rectified = {
-            g.target for g in planner.groups
+            g.target
+            for g in planner.groups
             if g.relu and not g.pooled and g.operation != "batch_norm"
-        }  # fmt: skip
+        }
         for group in planner.groups:
             renamed = values[group.target].offset == values[group.source].offset
             if renamed and group.source in self.rectified:
@@ -150,10 +151,13 @@ class Backward:
         x = self.values[group.source]
         if group.pooled and weights and group.source == INPUT and not self.input_gradient:
             # Nobody else needs the gradient before pooling.
-            direct_rows.pooled_weight_gradient(
-                planner, node.name, g, x, grad, self.winners[group.target], partial,
+            winners, place = (
+                self.winners[group.target],
                 weights if "bias" in node.parameters else -1,
-            )  # fmt: skip
+            )
+            direct_rows.pooled_weight_gradient(
+                planner, node.name, g, x, grad, winners, partial, place
+            )
             self._reduce(group, partial, bias, weights, g.out_channels)
             return
         if group.pooled:
@@ -169,10 +173,8 @@ class Backward:
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            conv_rows.transpose(
-                planner, f"{node.name}: input gradient", g, weight, grad, grad_x,
-                **self.mask(group),
-            )  # fmt: skip
+            name = f"{node.name}: input gradient"
+            conv_rows.transpose(planner, name, g, weight, grad, grad_x, **self.mask(group))
 
     def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
@@ -185,10 +187,8 @@ class Backward:
         self._reduce(group, partial, bias, count, channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            conv_rows.product(
-                planner, f"{node.name}: input gradient", g, weight, grad, grad_x, False,
-                **self.mask(group),
-            )  # fmt: skip
+            name = f"{node.name}: input gradient"
+            conv_rows.product(planner, name, g, weight, grad, grad_x, False, **self.mask(group))
 
     def _partial(
         self, group: Group, weights: int, biases: int
@@ -217,13 +217,19 @@ class Backward:
         planner.emit(
             f"{node.name}: gradients of pooling and bias",
             row(
-                L.K_UNPOOL, **grad.columns("x"), **pooled.columns("y"),
-                **self.winners[group.target].columns("m"), channels=grad.channels,
-                positions=len(h) // 4, x_table=planner.table(grad.at(h, w)),
-                y_table=planner.table(pooled.pixels()), x_channel=grad.channel,
-                y_channel=pooled.channel, **bias,
+                L.K_UNPOOL,
+                **grad.columns("x"),
+                **pooled.columns("y"),
+                **self.winners[group.target].columns("m"),
+                channels=grad.channels,
+                positions=len(h) // 4,
+                x_table=planner.table(grad.at(h, w)),
+                y_table=planner.table(pooled.pixels()),
+                x_channel=grad.channel,
+                y_channel=pooled.channel,
+                **bias,
             ),
-        )  # fmt: skip
+        )
         return grad
 
     def _reduce(
@@ -256,13 +262,21 @@ class Backward:
         width, transposed = planner.transposed[group.target]
         sizes: dict[str, int] = {"in": inputs, "out": outputs}
         scratch = planner.allocate(64 * planner.workers)
-        gradients = [(
-            f"{node.name}: weight gradient",
-            row(
-                L.K_OUTER, x=transposed, extra=width, **grad.columns("y"),
-                w=gradient_offset(planner, group, "weight"), m=scratch, m_slot=64, **sizes,
-            ),
-        )]  # fmt: skip
+        gradients = [
+            (
+                f"{node.name}: weight gradient",
+                row(
+                    L.K_OUTER,
+                    x=transposed,
+                    extra=width,
+                    **grad.columns("y"),
+                    w=gradient_offset(planner, group, "weight"),
+                    m=scratch,
+                    m_slot=64,
+                    **sizes,
+                ),
+            )
+        ]
         if "bias" in node.parameters:
             bias = gradient_offset(planner, group, "bias")
             values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
@@ -278,11 +292,17 @@ class Backward:
             planner.emit(
                 f"{node.name}: input gradient",
                 row(
-                    L.K_LINEAR_BACKWARD, **grad.columns("x"), **grad_x.columns("y"), w=offset,
-                    bias=-1, **self.mask(group), **sizes,
+                    L.K_LINEAR_BACKWARD,
+                    **grad.columns("x"),
+                    **grad_x.columns("y"),
+                    w=offset,
+                    bias=-1,
+                    **self.mask(group),
+                    **sizes,
                 ),
-                group.whole, apart=False,
-            )  # fmt: skip
+                group.whole,
+                apart=False,
+            )
 
     def _renamed(self, group: Group, grad: Buffer) -> None:
         """The same memory, or a copy into the map with a halo."""
@@ -347,18 +367,22 @@ class Backward:
         block = -(-2 * x.channels // LANES) * LANES
         of_batch = node.takes_batch_statistics(planner.training)
         columns = {
-            "batch": planner.statistics[group.target], "relu": int(group.relu),
-            "extra": planner.allocate(block * planner.blocks), "extra_block": block,
+            "batch": planner.statistics[group.target],
+            "relu": int(group.relu),
+            "extra": planner.allocate(block * planner.blocks),
+            "extra_block": block,
             "w": gradient_offset(planner, group, "weight"),
             "bias": gradient_offset(planner, group, "bias"),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
-        }  # fmt: skip
+        }
         name = f"{node.name}: gradient of batch normalisation"
         elements = element_columns(planner, x=x, y=grad) | columns
         statistics = row(
-            L.K_NORM_GRADIENT_STATISTICS, channels=x.channels, positions=x.height * x.width,
+            L.K_NORM_GRADIENT_STATISTICS,
+            channels=x.channels,
+            positions=x.height * x.width,
             **columns,
-        )  # fmt: skip
+        )
         planner.emit(f"{name}, sums", row(L.K_NORM_GRADIENT_SUMS, **elements))
         if of_batch:
             planner.emit(f"{name}, statistics", statistics, whole=True)

@@ -104,19 +104,29 @@ class Forward:
             self.winners[group.target] = winners
             columns |= winners.columns("m") | {"mode": L.POOLED}
         conv_rows.product(
-            planner, f"{group.node.name}: convolution" + fused(group),
-            planner.geometry(group.node), parameter_offset(planner, group, "weight"), x, y,
-            group.pooled, **columns,
-        )  # fmt: skip
+            planner,
+            f"{group.node.name}: convolution" + fused(group),
+            planner.geometry(group.node),
+            parameter_offset(planner, group, "weight"),
+            x,
+            y,
+            group.pooled,
+            **columns,
+        )
 
     def conv_transpose2d(self, group: Group) -> None:
         """Transposed convolution."""
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         conv_rows.transpose(
-            planner, f"{group.node.name}: transposed convolution" + fused(group),
-            planner.geometry(group.node), parameter_offset(planner, group, "weight"), x, y,
-            relu=int(group.relu), bias=parameter_offset(planner, group, "bias"),
-        )  # fmt: skip
+            planner,
+            f"{group.node.name}: transposed convolution" + fused(group),
+            planner.geometry(group.node),
+            parameter_offset(planner, group, "weight"),
+            x,
+            y,
+            relu=int(group.relu),
+            bias=parameter_offset(planner, group, "bias"),
+        )
 
     def linear(self, group: Group) -> None:
         """Fully connected layer."""
@@ -128,12 +138,16 @@ class Forward:
         planner.emit(
             f"{group.node.name}: linear" + fused(group),
             row(
-                L.K_LINEAR, **x.columns("x"), **y.columns("y"),
+                L.K_LINEAR,
+                **x.columns("x"),
+                **y.columns("y"),
                 w=parameter_offset(planner, group, "weight"),
-                bias=parameter_offset(planner, group, "bias"), relu=int(group.relu), **columns,
+                bias=parameter_offset(planner, group, "bias"),
+                relu=int(group.relu),
+                **columns,
             ),
             group.whole,
-        )  # fmt: skip
+        )
         if planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
             width = -(-inputs // 64) * 64
@@ -143,8 +157,9 @@ class Forward:
             planner.emit(
                 f"{group.node.name}: transpose input",
                 row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
-                group.whole, apart=False,
-            )  # fmt: skip
+                group.whole,
+                apart=False,
+            )
 
     def flatten(self, group: Group) -> None:
         """Another shape of the same memory, unless the map has a halo."""
@@ -185,12 +200,15 @@ class Forward:
             running = planner.running[key][0]
         of_batch = node.takes_batch_statistics(planner.training)
         columns = {
-            "channels": x.channels, "positions": len(x.vectors()), "batch": statistics,
-            "running": running, "w": parameter_offset(planner, group, "weight"),
+            "channels": x.channels,
+            "positions": len(x.vectors()),
+            "batch": statistics,
+            "running": running,
+            "w": parameter_offset(planner, group, "weight"),
             "bias": parameter_offset(planner, group, "bias"),
             "scale": planner.constant([node.arguments["eps"], node.arguments["momentum"] or 0.0]),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
-        }  # fmt: skip
+        }
         name = f"{node.name}: batch normalisation"
         if of_batch:
             block = -(-2 * x.channels // LANES) * LANES
@@ -205,10 +223,12 @@ class Forward:
         planner.emit(
             name + fused(group),
             row(
-                L.K_NORM, **element_columns(planner, x=x, y=y), batch=statistics,
+                L.K_NORM,
+                **element_columns(planner, x=x, y=y),
+                batch=statistics,
                 relu=int(group.relu),
             ),
-        )  # fmt: skip
+        )
 
     def dropout(self, group: Group) -> None:
         """Dropout; outside training the same memory, or a copy where halos differ."""

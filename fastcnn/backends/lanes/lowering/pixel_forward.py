@@ -111,10 +111,14 @@ class PixelForward(Forward):
             self.planner.emit(
                 f"{group.node.name}: clear between rows",
                 row(
-                    L.K_CLEAR, **y.columns("y"), y_channel=y.channel, channels=y.channels,
-                    positions=len(between), y_table=self.planner.table(between),
+                    L.K_CLEAR,
+                    **y.columns("y"),
+                    y_channel=y.channel,
+                    channels=y.channels,
+                    positions=len(between),
+                    y_table=self.planner.table(between),
                 ),
-            )  # fmt: skip
+            )
 
     def input_row(self) -> int:
         """Normalise the image; returns the place of factors and summands."""
@@ -128,10 +132,13 @@ class PixelForward(Forward):
         planner.emit(
             "input",
             row(
-                L.K_IMAGE, **y.columns("y"), x_table=planner.table(places), scale=normalisation,
+                L.K_IMAGE,
+                **y.columns("y"),
+                x_table=planner.table(places),
+                scale=normalisation,
                 **columns,
             ),
-        )  # fmt: skip
+        )
         return normalisation
 
     def conv2d(self, group: Group) -> None:
@@ -153,10 +160,19 @@ class PixelForward(Forward):
         source = parameter_offset(planner, group, "weight") + np.arange(g.out_channels * g.taps)
         to = target.vectors()
         direct_rows.emit(
-            planner, f"{name}: convolution" + (" + ReLU" if group.relu else ""), g, x, target,
-            taps, source.reshape(g.groups, -1, g.taps), start + to - to[0], to, g.group_inputs, 1,
+            planner,
+            f"{name}: convolution" + (" + ReLU" if group.relu else ""),
+            g,
+            x,
+            target,
+            taps,
+            source.reshape(g.groups, -1, g.taps),
+            start + to - to[0],
+            to,
+            g.group_inputs,
+            1,
             {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")},
-        )  # fmt: skip
+        )
         if group.pooled:
             self._pool(L.K_MAX_POOL, f"{name}: 2x2 max pooling", target, y, (2, 2), (2, 2))
 
@@ -181,9 +197,12 @@ class PixelForward(Forward):
         from_w = w * along + number % along - g.padding[1]
         inside = (from_h >= 0) & (from_h < x.height) & (from_w >= 0) & (from_w < x.width)
         self._gather(
-            f"{name}: phases of the stride", x, z, x.at(from_h, from_w)[inside],
+            f"{name}: phases of the stride",
+            x,
+            z,
+            x.at(from_h, from_w)[inside],
             (number * z.plane + z.at(h, w))[inside],
-        )  # fmt: skip
+        )
         return z, taps.ravel()
 
     def _gather(
@@ -193,11 +212,17 @@ class PixelForward(Forward):
         self.planner.emit(
             name,
             row(
-                L.K_GATHER, **x.columns("x"), **y.columns("y"), channels=x.channels,
-                positions=len(sources), x_table=planner.table(sources),
-                y_table=planner.table(targets), x_channel=x.channel, y_channel=y.channel,
+                L.K_GATHER,
+                **x.columns("x"),
+                **y.columns("y"),
+                channels=x.channels,
+                positions=len(sources),
+                x_table=planner.table(sources),
+                y_table=planner.table(targets),
+                x_channel=x.channel,
+                y_channel=y.channel,
             ),
-        )  # fmt: skip
+        )
 
     def conv_transpose2d(self, group: Group) -> None:
         """Not for one sample alone."""
@@ -211,11 +236,15 @@ class PixelForward(Forward):
         planner.emit(
             f"{group.node.name}: linear" + fused(group),
             row(
-                L.K_MATRIX_VECTOR, **x.columns("x"), **y.columns("y"), relu=int(group.relu),
+                L.K_MATRIX_VECTOR,
+                **x.columns("x"),
+                **y.columns("y"),
+                relu=int(group.relu),
                 w=parameter_offset(planner, group, "weight"),
-                bias=parameter_offset(planner, group, "bias"), **sizes,
+                bias=parameter_offset(planner, group, "bias"),
+                **sizes,
             ),
-        )  # fmt: skip
+        )
 
     def flatten(self, group: Group) -> None:
         """The pixels alone, one behind the other."""
@@ -226,11 +255,15 @@ class PixelForward(Forward):
         self.planner.emit(
             group.node.name,
             row(
-                L.K_GATHER, **x.columns("x"), **y.columns("y"), **columns, x_channel=x.channel,
+                L.K_GATHER,
+                **x.columns("x"),
+                **y.columns("y"),
+                **columns,
+                x_channel=x.channel,
                 x_table=self.planner.table(pixels),
                 y_table=self.planner.table(np.arange(len(pixels))),
             ),
-        )  # fmt: skip
+        )
 
     def dropout(self, group: Group) -> None:
         """The same memory."""
@@ -306,9 +339,13 @@ class PixelForward(Forward):
         to, (kh, kw) = every.vectors(), (part.ravel() for part in np.mgrid[: size[0], : size[1]])
         offsets = x.at(kh, kw) + to[:, None]
         columns = {
-            "channels": x.channels, "positions": len(to), "taps": offsets.shape[1],
-            "x_channel": x.channel, "y_channel": every.channel, "y_table": planner.table(to),
-        }  # fmt: skip
+            "channels": x.channels,
+            "positions": len(to),
+            "taps": offsets.shape[1],
+            "x_channel": x.channel,
+            "y_channel": every.channel,
+            "y_table": planner.table(to),
+        }
         if kernel == L.K_MAX_POOL:
             columns |= {"tap_table": planner.table(offsets), "m": planner.allocate(every.size)}
         else:

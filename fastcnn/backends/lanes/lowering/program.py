@@ -95,9 +95,12 @@ class Program:
         if not skip_forward:
             return self.phases
         needed = {
-            L.K_PACK: 1, L.K_WINOGRAD2D_WEIGHTS: 1, L.K_WINOGRAD1D_WEIGHTS: 1, L.K_INPUT: 0,
+            L.K_PACK: 1,
+            L.K_WINOGRAD2D_WEIGHTS: 1,
+            L.K_WINOGRAD1D_WEIGHTS: 1,
+            L.K_INPUT: 0,
             L.K_TRANSPOSE: 1,
-        }  # fmt: skip
+        }
         last = self.phases[self.first_backward][0]
         kernels = enumerate(self.rows[:last, L.KERNEL])
         before = [[index, index + 1, needed[k]] for index, k in kernels if k in needed]
@@ -134,12 +137,16 @@ class Program:
         for number, (first, last, whole) in enumerate(self.phases, start=1):
             for index in range(first, last):
                 kernel = KERNELS[self.rows[index, L.KERNEL]]
-                lines.append((
-                    f"{number} {'batch' if whole else 'block'}" if index == first else "",
-                    self.names[index], kernel.name, self.sizes(index),
-                    kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
-                    *_cells(costs[index]),
-                ))  # fmt: skip
+                lines.append(
+                    (
+                        f"{number} {'batch' if whole else 'block'}" if index == first else "",
+                        self.names[index],
+                        kernel.name,
+                        self.sizes(index),
+                        kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
+                        *_cells(costs[index]),
+                    )
+                )
         header = ("phase", "step", "kernel", "sizes", "tile", "read", "written", "FLOPs")
         total = ("", "total", "", "", "", *_cells(sum(costs, Cost())))
         blocks = -(-self.batch // LANES)

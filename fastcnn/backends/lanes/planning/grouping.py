@@ -73,9 +73,14 @@ def _fuses(last: Group, node: Node) -> bool:
     if node.operation == "relu":
         return OPERATIONS[last.operation].fuses_relu and not last.relu
     arguments = node.arguments
-    return last.operation == "conv2d" and node.operation == "max_pool2d" and (
-        arguments["kernel_size"] == arguments["stride"] == (2, 2) and arguments["padding"] == (0, 0)
-    )  # fmt: skip
+    return (
+        last.operation == "conv2d"
+        and node.operation == "max_pool2d"
+        and (
+            arguments["kernel_size"] == arguments["stride"] == (2, 2)
+            and arguments["padding"] == (0, 0)
+        )
+    )
 
 
 def number_stages(groups: list[Group], training: bool) -> None:

@@ -82,10 +82,13 @@ def dropout_row(planner: Planner, group: Group, x: Buffer, y: Buffer) -> np.ndar
     """The row of dropout; the key of its mask is the node's place in the graph."""
     p = group.node.arguments["p"]
     return row(
-        L.K_DROPOUT, **element_columns(planner, x=x, y=y), key=group.target,
-        threshold=drop_threshold(p), scale=planner.constant([1.0 / (1.0 - p)]),
+        L.K_DROPOUT,
+        **element_columns(planner, x=x, y=y),
+        key=group.target,
+        threshold=drop_threshold(p),
+        scale=planner.constant([1.0 / (1.0 - p)]),
         mode=L.WHOLE_CHANNELS if group.operation == "dropout2d" else L.ELEMENTS,
-    )  # fmt: skip
+    )
 
 
 def pool_row(
@@ -109,9 +112,12 @@ def pool_row(
         divisor = height * width if arguments["count_include_pad"] else count
         return average_row(planner, kernel, x, y, offsets, count, divisor)
     return row(
-        kernel, **_window_columns(planner, x, y), **winner.columns("m"), taps=height * width,
+        kernel,
+        **_window_columns(planner, x, y),
+        **winner.columns("m"),
+        taps=height * width,
         tap_table=planner.table(offsets),
-    )  # fmt: skip
+    )
 
 
 def average_row(
@@ -131,10 +137,12 @@ def average_row(
         Where the pixels of each window stand; the first ``count`` of them are meant.
     """
     return row(
-        kernel, **_window_columns(planner, x, y), taps=offsets.shape[1],
+        kernel,
+        **_window_columns(planner, x, y),
+        taps=offsets.shape[1],
         tap_table=planner.table(np.concatenate([count[:, None], offsets], axis=1)),
         scale=planner.constant(np.broadcast_to(1.0 / divisor, len(offsets))),
-    )  # fmt: skip
+    )
 
 
 def adaptive_row(planner: Planner, kernel: int, x: Buffer, y: Buffer) -> np.ndarray:

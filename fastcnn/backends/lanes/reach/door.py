@@ -20,10 +20,14 @@ from fastcnn.operations import own
 
 #: Types of the arrays of a run; images may also be bytes.
 TYPES = {
-    "order": np.dtype(np.int64), "rates": np.dtype(np.float64), "labels": np.dtype(np.int64),
-    "targets": np.dtype(np.float32), "weights": np.dtype(np.float64),
-    "outputs": np.dtype(np.float32), "settings": np.dtype(np.float64),
-}  # fmt: skip
+    "order": np.dtype(np.int64),
+    "rates": np.dtype(np.float64),
+    "labels": np.dtype(np.int64),
+    "targets": np.dtype(np.float32),
+    "weights": np.dtype(np.float64),
+    "outputs": np.dtype(np.float32),
+    "settings": np.dtype(np.float64),
+}
 BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
 
 
@@ -54,9 +58,7 @@ def check_program(
     for name, (_, channels) in program.running.items():
         if any(statistic.shape != (channels,) for statistic in running.get(name, [])[:2]):
             raise ProgramError(f"{name}: running statistics of other than {channels} channels")
-    sizes = {
-        "arena": program.arena_size, "parameters": parameters.size, "gradient": gradient.size
-    }  # fmt: skip
+    sizes = {"arena": program.arena_size, "parameters": parameters.size, "gradient": gradient.size}
     blocks = -(-program.batch // LANES)
     for index, row in enumerate(program.rows):
         reach, kernel = Reach(row, program.tables, blocks, program.workers), int(row[L.KERNEL])
@@ -120,9 +122,13 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
         wanted[first:last] = True
     found = {"images": 0, "outputs": 0, "gradients": 0, "kernel": -1, "loss": 0}
     names = {
-        L.K_INPUT: "images", L.K_IMAGE: "images", L.K_OUTPUT: "outputs",
-        L.K_OUTPUT_GRADIENT: "gradients", L.K_CROSS_ENTROPY: "loss", L.K_MSE: "loss",
-    }  # fmt: skip
+        L.K_INPUT: "images",
+        L.K_IMAGE: "images",
+        L.K_OUTPUT: "outputs",
+        L.K_OUTPUT_GRADIENT: "gradients",
+        L.K_CROSS_ENTROPY: "loss",
+        L.K_MSE: "loss",
+    }
     for row in program.rows[wanted]:
         kernel = int(row[L.KERNEL])
         formula = KERNELS[kernel].formula if kernel in KERNELS else None

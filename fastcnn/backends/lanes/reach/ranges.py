@@ -155,10 +155,23 @@ def within(what: str, offsets: Range, size: int, floats: int = LANES) -> None:
 NAMES = {
     value: name
     for name, value in vars(L).items()
-    if name.isupper() and isinstance(value, int) and not name.startswith("K_")
-    and name not in ("WIDTH", "PLAIN", "MASKED", "POOLED", "ELEMENTS", "WHOLE_CHANNELS",
-                     "OF_BATCH", "FROZEN", "POSITION_PAD", "FIRST_FORMULA")
-}  # fmt: skip
+    if name.isupper()
+    and isinstance(value, int)
+    and not name.startswith("K_")
+    and name
+    not in (
+        "WIDTH",
+        "PLAIN",
+        "MASKED",
+        "POOLED",
+        "ELEMENTS",
+        "WHOLE_CHANNELS",
+        "OF_BATCH",
+        "FROZEN",
+        "POSITION_PAD",
+        "FIRST_FORMULA",
+    )
+}
 
 
 def check_row(reach: Reach, touches: Callable[[Reach], Touches], sizes: dict[str, int]) -> None:

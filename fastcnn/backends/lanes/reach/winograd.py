@@ -41,8 +41,11 @@ def _tiles(r: Reach, place: int, row: int, table: int, side: int) -> Range:
 
 def winograd2d(r: Reach) -> Touches:
     inputs, outputs, strip, tiles = (
-        r.count(L.IN), r.count(L.CHANNELS), r.count(L.TAPS, 1), r.count(L.POSITIONS)
-    )  # fmt: skip
+        r.count(L.IN),
+        r.count(L.CHANNELS),
+        r.count(L.TAPS, 1),
+        r.count(L.POSITIONS),
+    )
     each = strip * LANES
     from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
     scratch = PRODUCTS * (from_step + to_step)
@@ -70,8 +73,11 @@ def winograd2d(r: Reach) -> Touches:
 
 def winograd2d_gradient(r: Reach) -> Touches:
     inputs, outputs, strip, rows = (
-        r.count(L.IN), r.count(L.CHANNELS), r.count(L.TAPS, 1), r.count(L.GROUPS, 1)
-    )  # fmt: skip
+        r.count(L.IN),
+        r.count(L.CHANNELS),
+        r.count(L.TAPS, 1),
+        r.count(L.GROUPS, 1),
+    )
     if inputs % LANES or outputs % 8:
         raise ProgramError(f"transformed gradients of {inputs} by {outputs} channels")
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
@@ -115,9 +121,12 @@ def _strips(r: Reach) -> np.ndarray:
     found = r.table(L.STRIP_TABLE, width * r.count(L.POSITIONS)).reshape(-1, width)
     rows, low, high = found[:, 1:4].T
     height = r.count(L.KERNEL_ROWS, 1)
-    if (found < 0).any() or (rows > r[L.STRIP_ROWS]).any() or (high > height).any() or (
-        (low > high).any()
-    ):  # fmt: skip
+    if (
+        (found < 0).any()
+        or (rows > r[L.STRIP_ROWS]).any()
+        or (high > height).any()
+        or ((low > high).any())
+    ):
         raise ProgramError("STRIP_TABLE has strips outside of their sizes")
     return found.astype(np.int64)
 

@@ -26,14 +26,32 @@ from fastcnn.codegen.threads import FAILED, atomic_add, barrier
 ENTRY, MANY = 0, 1
 #: Kinds of :func:`run`'s arguments.
 KINDS = {
-    "thread": "int64", "threads": "int64", "sync": "int64[:]", "phases": "int64[:,:]",
-    "program": "int64[:]", "entries": "int64[:,:]", "context": "int64[:]",
-    "numbers": "float64[:]", "rates": "float64[:]", "first_step": "int64", "batch": "int64",
-    "samples": "int64", "order": "int64[:]", "weights": "float64[:]", "losses": "float64[:]",
-    "hits": "int64[:]", "norms": "float64[:]", "block_losses": "float64[:]",
-    "block_hits": "int64[:]", "squares": "float64[:]", "owners": "int64[:]", "units": "int64",
-    "limit": "float64", "update": "int64", "square": "int64",
-}  # fmt: skip
+    "thread": "int64",
+    "threads": "int64",
+    "sync": "int64[:]",
+    "phases": "int64[:,:]",
+    "program": "int64[:]",
+    "entries": "int64[:,:]",
+    "context": "int64[:]",
+    "numbers": "float64[:]",
+    "rates": "float64[:]",
+    "first_step": "int64",
+    "batch": "int64",
+    "samples": "int64",
+    "order": "int64[:]",
+    "weights": "float64[:]",
+    "losses": "float64[:]",
+    "hits": "int64[:]",
+    "norms": "float64[:]",
+    "block_losses": "float64[:]",
+    "block_hits": "int64[:]",
+    "squares": "float64[:]",
+    "owners": "int64[:]",
+    "units": "int64",
+    "limit": "float64",
+    "update": "int64",
+    "square": "int64",
+}
 
 
 def _emit_address(builder: Any, array: Any, index: Any) -> Any:
@@ -128,10 +146,32 @@ def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, r
 
 @linked
 def steps(
-    thread, threads, sync, phases, program, entries, context, numbers, rates, first_step, batch,
-    samples, order, weights, losses, hits, norms, block_losses, block_hits, squares, owners, units,
-    limit, update, square,
-):  # fmt: skip
+    thread,
+    threads,
+    sync,
+    phases,
+    program,
+    entries,
+    context,
+    numbers,
+    rates,
+    first_step,
+    batch,
+    samples,
+    order,
+    weights,
+    losses,
+    hits,
+    norms,
+    block_losses,
+    block_hits,
+    squares,
+    owners,
+    units,
+    limit,
+    update,
+    square,
+):
     """See :func:`run`; returns whether nothing failed."""
     arrived, here, rows = 0, address(context, 0), address(program, 0)
     for s in range(rates.size):
@@ -182,10 +222,32 @@ def steps(
 
 
 def run(
-    thread, threads, sync, phases, program, entries, context, numbers, rates, first_step, batch,
-    samples, order, weights, losses, hits, norms, block_losses, block_hits, squares, owners, units,
-    limit, update, square,
-):  # fmt: skip
+    thread,
+    threads,
+    sync,
+    phases,
+    program,
+    entries,
+    context,
+    numbers,
+    rates,
+    first_step,
+    batch,
+    samples,
+    order,
+    weights,
+    losses,
+    hits,
+    norms,
+    block_losses,
+    block_hits,
+    squares,
+    owners,
+    units,
+    limit,
+    update,
+    square,
+):
     """Run a program once for each learning rate, on consecutive batches of ``order``.
 
     All threads call this together, each with its context, whose float64 are ``numbers``. A kernel
@@ -193,9 +255,31 @@ def run(
     """
     state = flush_denormals()
     if not steps(
-        thread, threads, sync, phases, program, entries, context, numbers, rates, first_step,
-        batch, samples, order, weights, losses, hits, norms, block_losses, block_hits, squares,
-        owners, units, limit, update, square,
-    ):  # fmt: skip
+        thread,
+        threads,
+        sync,
+        phases,
+        program,
+        entries,
+        context,
+        numbers,
+        rates,
+        first_step,
+        batch,
+        samples,
+        order,
+        weights,
+        losses,
+        hits,
+        norms,
+        block_losses,
+        block_hits,
+        squares,
+        owners,
+        units,
+        limit,
+        update,
+        square,
+    ):
         atomic_add(sync, FAILED, 1)
     restore_denormals(state)

@@ -16,7 +16,8 @@ from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.session.coverage import covered
-from fastcnn.backends.lanes.session.engine import check_own_kernels, default_threads, run_rows
+from fastcnn.backends.lanes.session.engine import default_threads, run_rows
+from fastcnn.backends.lanes.session.loading import check_own_kernels
 from fastcnn.operations import Elementwise, elementwise_function, own
 
 #: Elements from which on a second thread saves more time than its start takes.

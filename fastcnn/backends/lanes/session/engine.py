@@ -3,21 +3,18 @@
 import ctypes
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes.kernel_table import (
-    KERNELS,
     SQUARES,
-    UPDATES,
     dispatcher_source,
-    kernel_source,
 )
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
-from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, KERNEL
+from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.kernels.optimizers import UNIT
 from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
@@ -25,12 +22,15 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program, check_run, check_update, needs
 from fastcnn.backends.lanes.session import dispatcher
+from fastcnn.backends.lanes.session.loading import (
+    check_own_kernels,
+    load_kernels,
+    update_name,
+)
 from fastcnn.codegen import build
-from fastcnn.codegen.build import Source
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
-from fastcnn.operations import own
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 #: Optimisers of which the engine has the update.
@@ -161,30 +161,67 @@ class Engine:
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
         first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
-        check_run(wants, self.program.batch, images, {
-            "order": order, "rates": rates, "labels": labels, "targets": targets,
-            "weights": weights, "outputs": outputs, "settings": settings,
-        })  # fmt: skip
+        check_run(
+            wants,
+            self.program.batch,
+            images,
+            {
+                "order": order,
+                "rates": rates,
+                "labels": labels,
+                "targets": targets,
+                "weights": weights,
+                "outputs": outputs,
+                "settings": settings,
+            },
+        )
         check_update(kind, settings, self.parameters.size, self.gradient, first, second)
         entries, update, square = self.prepare(update_name(kind, settings))
         spans, owners = self._spans(threads)
         fields: dict[str, Any] = {
-            "A": self.arena, "T": self.program.tables, "P": self.parameters, "G": self._gradients,
-            "S1": first, "S2": second, "settings": settings,
-            "bytes_": flat if is_bytes else NO_BYTES, "floats": NO_FLOATS if is_bytes else flat,
-            "order": order, "labels": labels, "targets": targets, "weights": weights,
-            "outputs": outputs, "losses": self._block_losses, "hits": self._block_hits,
-            "squares": self._squares, "spans": spans, "seed": seed, "first_sample": first_sample,
-        }  # fmt: skip
+            "A": self.arena,
+            "T": self.program.tables,
+            "P": self.parameters,
+            "G": self._gradients,
+            "S1": first,
+            "S2": second,
+            "settings": settings,
+            "bytes_": flat if is_bytes else NO_BYTES,
+            "floats": NO_FLOATS if is_bytes else flat,
+            "order": order,
+            "labels": labels,
+            "targets": targets,
+            "weights": weights,
+            "outputs": outputs,
+            "losses": self._block_losses,
+            "hits": self._block_hits,
+            "squares": self._squares,
+            "spans": spans,
+            "seed": seed,
+            "first_sample": first_sample,
+        }
         step_values = {
-            "phases": phases, "program": self.program.rows.reshape(-1), "entries": entries,
+            "phases": phases,
+            "program": self.program.rows.reshape(-1),
+            "entries": entries,
             "rates": rates,
-            "first_step": first_step, "batch": self.program.batch, "samples": len(order),
-            "order": order, "weights": weights, "losses": losses, "hits": hits, "norms": norms,
-            "block_losses": self._block_losses, "block_hits": self._block_hits,
-            "squares": self._squares, "owners": owners, "units": len(owners), "limit": settings[5],
-            "update": update, "square": square,
-        }  # fmt: skip
+            "first_step": first_step,
+            "batch": self.program.batch,
+            "samples": len(order),
+            "order": order,
+            "weights": weights,
+            "losses": losses,
+            "hits": hits,
+            "norms": norms,
+            "block_losses": self._block_losses,
+            "block_hits": self._block_hits,
+            "squares": self._squares,
+            "owners": owners,
+            "units": len(owners),
+            "limit": settings[5],
+            "update": update,
+            "square": square,
+        }
         for name, (offset, channels) in self.program.running.items():
             mean, variance, _ = self.running[name]
             self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
@@ -263,75 +300,37 @@ class Engine:
         return padded[:, :, top : top + buffer.height, left : left + buffer.width]
 
 
-def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
-    """The name of an optimiser's update: SGD has one with momentum and one without."""
-    if kind is None:
-        return None
-    if kind == "sgd" and settings is not None and settings[0] != 0.0:
-        return "momentum"
-    assert kind in UPDATES or kind in own.UPDATES
-    return kind
-
-
-def check_own_update(kind: str) -> None:
-    """Compile the update of a user's optimiser.
-
-    Raises
-    ------
-    Unsupported
-        If that fails.
-    """
-    _check_compiles(f"the optimiser {kind}", kernel_source(kind))
-
-
-def check_own_kernels(numbers: Iterable[int]) -> None:
-    """Compile those of some kernels that users wrote.
-
-    Raises
-    ------
-    Unsupported
-        If that fails; the message says what numba did not know.
-    """
-    for number in numbers:
-        if number >= FIRST_FORMULA and KERNELS[number].origin is None:
-            _check_compiles(KERNELS[number].name, kernel_source(number))
-
-
-def _check_compiles(name: str, source: Source) -> None:
-    try:
-        build.addresses([source])
-    except Exception as error:  # numba's errors have no common base
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next((line for line in lines if "nopython" not in line), type(error).__name__)
-        raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
-
-
-def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
-    """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
-    numbers = sorted({int(number) for number in rows[:, KERNEL]})
-    keys: list[int | str] = [*numbers, *more]
-    sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
-    found = build.addresses(sources)[1:]
-    table = {
-        number: (address, int(KERNELS[number].many))
-        for number, address in zip(numbers, found, strict=False)
-    }
-    entries = np.array([table[int(number)] for number in rows[:, KERNEL]], np.int64)
-    return entries.reshape(-1, 2), *found[len(numbers) :]
-
-
 def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
     """Run rows over one block, of kernels that need no table but one of a single position 0."""
     (entries,) = load_kernels(rows)
     nothing, one = np.zeros(1), np.zeros(1, np.int64)
     fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}
-    run_threads(threads, fields, {
-        "phases": np.array([[0, len(rows), 0]]), "program": rows.reshape(-1), "entries": entries,
-        "rates": nothing, "first_step": 0, "batch": LANES, "samples": LANES, "order": one,
-        "weights": NO_WEIGHTS, "losses": np.zeros(1), "hits": one.copy(), "norms": np.zeros(1),
-        "block_losses": np.zeros(1), "block_hits": one.copy(), "squares": np.zeros(1),
-        "owners": one, "units": 0, "limit": 0.0, "update": 0, "square": 0,
-    })  # fmt: skip
+    run_threads(
+        threads,
+        fields,
+        {
+            "phases": np.array([[0, len(rows), 0]]),
+            "program": rows.reshape(-1),
+            "entries": entries,
+            "rates": nothing,
+            "first_step": 0,
+            "batch": LANES,
+            "samples": LANES,
+            "order": one,
+            "weights": NO_WEIGHTS,
+            "losses": np.zeros(1),
+            "hits": one.copy(),
+            "norms": np.zeros(1),
+            "block_losses": np.zeros(1),
+            "block_hits": one.copy(),
+            "squares": np.zeros(1),
+            "owners": one,
+            "units": 0,
+            "limit": 0.0,
+            "update": 0,
+            "square": 0,
+        },
+    )
 
 
 def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:

@@ -84,11 +84,15 @@ def conv_transpose2d(
         return im2col.conv_transpose2d(x, weight, bias, *geometry)
     size = [
         conv_transpose_output_size(
-            x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a],
+            x.shape[2 + a],
+            weight.shape[2 + a],
+            stride[a],
+            padding[a],
+            dilation[a],
             output_padding[a],
         )
         for a in (0, 1)
-    ]  # fmt: skip
+    ]
     parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
     shape = (weight.shape[1] * groups, *size)
     arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -154,11 +158,13 @@ def linear_backward(
 def _pool(x: np.ndarray, backward: bool, name: str, **arguments: Any) -> Operation:
     output = tuple(
         pool_output_size(
-            x.shape[2 + a], arguments["kernel_size"][a], arguments["stride"][a],
+            x.shape[2 + a],
+            arguments["kernel_size"][a],
+            arguments["stride"][a],
             arguments["padding"][a],
         )
         for a in (0, 1)
-    )  # fmt: skip
+    )
     given = tuple(arguments.items())
     return operation(name, x.shape[1:], (x.shape[1], *output), len(x), given, (), backward)
 

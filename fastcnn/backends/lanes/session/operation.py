@@ -37,9 +37,7 @@ class Operation:
         threads: int | None = None,
     ) -> None:
         keys = {key: key for key, _ in parameters}
-        node = Node(
-            name, name, (INPUT,), dict(arguments), keys, (input_shape,), output_shape
-        )  # fmt: skip
+        node = Node(name, name, (INPUT,), dict(arguments), keys, (input_shape,), output_shape)
         places, offset = {}, 0
         for key, shape in parameters:
             places[key] = (offset, shape)
@@ -53,9 +51,13 @@ class Operation:
             else {"outputs": True}
         )
         self.engine = Engine(
-            Graph(input_shape, (node,)), batch, np.zeros(offset, np.float32), places,
-            threads or min(default_threads(), 1 + work // WORTH_A_THREAD), **build,
-        )  # fmt: skip
+            Graph(input_shape, (node,)),
+            batch,
+            np.zeros(offset, np.float32),
+            places,
+            threads or min(default_threads(), 1 + work // WORTH_A_THREAD),
+            **build,
+        )
         # Nothing is normalised: all numbers of a sample are one channel, packed in whole tiles.
         rows = self.engine.program.rows
         rows[rows[:, L.KERNEL] == L.K_INPUT, L.OUT] = 1

@@ -64,6 +64,17 @@ TAP_BLOCK = 160
 SUM_ROW = (TAP_BLOCK + 16) * LANES
 #: Floats of scratch: a tile row's sums, a spare vector, a chunk of gradients, their sums.
 SCRATCH = 4 * SUM_ROW + LANES + 4 * CHUNK * LANES + 4 * LANES
+CONV_TILE_8X3 = conv_tile.sized(8, 3)
+CONV_TILE_6X4 = conv_tile.sized(6, 4)
+CONV_TILE_4X4 = conv_tile.sized(4, 4)
+CONV_TILE_2X8 = conv_tile.sized(2, 8)
+CONV_TILE_1X8 = conv_tile.sized(1, 8)
+CONV_POOL_TILE_4X4 = conv_pool_tile.sized(4, 4)
+CONV_POOL_TILE_2X8 = conv_pool_tile.sized(2, 8)
+CONV_POOL_TILE_1X8 = conv_pool_tile.sized(1, 8)
+WEIGHT_GRADIENT_TILE_4X5 = weight_gradient_tile.sized(4, 5)
+WEIGHT_GRADIENT_TILE_2X5 = weight_gradient_tile.sized(2, 5)
+WEIGHT_GRADIENT_TILE_1X8 = weight_gradient_tile.sized(1, 8)
 
 
 @linked
@@ -99,9 +110,28 @@ def channels_of_tile(left):
 
 @linked
 def products(
-    A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, first, every, bias, y, ypix,
-    stride, relu, mode,
-):  # fmt: skip
+    A,
+    T,
+    P,
+    r,
+    ahead,
+    x,
+    xpix,
+    p0,
+    end,
+    tap_table,
+    taps,
+    channels,
+    w,
+    first,
+    every,
+    bias,
+    y,
+    ypix,
+    stride,
+    relu,
+    mode,
+):
     """All channels of some positions; with ``ahead``, those behind them are asked for meanwhile.
 
     Of the ``every`` packed weights of a channel those of ``taps`` taps from ``first`` on are meant.
@@ -114,44 +144,47 @@ def products(
             ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
         wc = w + c * every + rows * first
         bc, yc = bias + c if bias >= 0 else -1, y + c * stride
+        rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, mode
         if rows == 8:
             for p in range(p0, end, 3):
-                conv_tile(
-                    8, 3, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, mode,
-                )  # fmt: skip
+                CONV_TILE_8X3(A, x, xpix, p, *rest)
         elif rows == 6:
             for p in range(p0, end, 4):
-                conv_tile(
-                    6, 4, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, mode,
-                )  # fmt: skip
+                CONV_TILE_6X4(A, x, xpix, p, *rest)
         elif rows == 4:
             for p in range(p0, end, 4):
-                conv_tile(
-                    4, 4, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, mode,
-                )  # fmt: skip
+                CONV_TILE_4X4(A, x, xpix, p, *rest)
         elif rows == 2:
             for p in range(p0, end, 8):
-                conv_tile(
-                    2, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, mode,
-                )  # fmt: skip
+                CONV_TILE_2X8(A, x, xpix, p, *rest)
         else:
             for p in range(p0, end, 8):
-                conv_tile(
-                    1, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, mode,
-                )  # fmt: skip
+                CONV_TILE_1X8(A, x, xpix, p, *rest)
         c += rows
 
 
 @linked
 def pooled_products(
-    A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias, y, ypix, stride,
-    relu, m,
-):  # fmt: skip
+    A,
+    T,
+    P,
+    r,
+    ahead,
+    x,
+    xpix,
+    p0,
+    end,
+    tap_table,
+    taps,
+    channels,
+    w,
+    bias,
+    y,
+    ypix,
+    stride,
+    relu,
+    m,
+):
     """The same with 2x2 max-pooling.
 
     Pooled tiles write little: all channels of some positions, whose input stays in cache. Others
@@ -163,27 +196,21 @@ def pooled_products(
             ask_ahead(A, T, r, x, p0 + POOLED_CLUSTER, POOLED_CLUSTER, near, far)
         for c in range(0, channels - 3, 4):
             bc = bias + c if bias >= 0 else -1
-            conv_pool_tile(
-                4, 4, A, x, xpix, p, tap_table, 0, taps, A, w + c * taps, P, bc,
-                A, y + c * stride, ypix, stride, relu, A, m + c * stride,
-            )  # fmt: skip
+            wc, yc, mc = w + c * taps, y + c * stride, m + c * stride
+            rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
+            CONV_POOL_TILE_4X4(A, x, xpix, p, *rest)
     c = channels // 4 * 4
     while c < channels:
         wc, bc = w + c * taps, bias + c if bias >= 0 else -1
         yc, mc = y + c * stride, m + c * stride
+        rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
         if channels - c >= 2:
             for p in range(p0, end, 8):
-                conv_pool_tile(
-                    2, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, A, mc,
-                )  # fmt: skip
+                CONV_POOL_TILE_2X8(A, x, xpix, p, *rest)
             c += 2
         else:
             for p in range(p0, end, 8):
-                conv_pool_tile(
-                    1, 8, A, x, xpix, p, tap_table, 0, taps, A, wc, P, bc,
-                    A, yc, ypix, stride, relu, A, mc,
-                )  # fmt: skip
+                CONV_POOL_TILE_1X8(A, x, xpix, p, *rest)
             c += 1
 
 
@@ -208,14 +235,50 @@ def convolution(A, T, P, r, block, slot, part, parts):
         y, m = y0 + c * stride, m0 + c * stride
         if mode == POOLED:
             pooled_products(
-                A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, bias,
-                y, ypix, stride, r[RELU], m,
-            )  # fmt: skip
+                A,
+                T,
+                P,
+                r,
+                ahead,
+                x,
+                xpix,
+                p0,
+                end,
+                tap_table,
+                taps,
+                channels,
+                w,
+                bias,
+                y,
+                ypix,
+                stride,
+                r[RELU],
+                m,
+            )
         else:
             products(
-                A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w, NOUGHT, taps,
-                bias, y, ypix, stride, r[RELU], mode,
-            )  # fmt: skip
+                A,
+                T,
+                P,
+                r,
+                ahead,
+                x,
+                xpix,
+                p0,
+                end,
+                tap_table,
+                taps,
+                channels,
+                w,
+                NOUGHT,
+                taps,
+                bias,
+                y,
+                ypix,
+                stride,
+                r[RELU],
+                mode,
+            )
 
 
 @linked
@@ -258,9 +321,21 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
                         A, y, m, r[Y_CHANNEL], places, p // 4, end // 4, rows, chunk, dpix, totals
                     )
                 add_products(
-                    A, rows, d, dpix, stride, xg, xpix, p, end, tap_table, tap, tap_end, sums,
+                    A,
+                    rows,
+                    d,
+                    dpix,
+                    stride,
+                    xg,
+                    xpix,
+                    p,
+                    end,
+                    tap_table,
+                    tap,
+                    tap_end,
+                    sums,
                     p == 0,
-                )  # fmt: skip
+                )
             write_sums(A, rows, sums, tap, tap_end, out + at * taps, taps, spare, NO)
         if pooled and r[BIAS] >= 0:
             for k in range(rows):
@@ -269,28 +344,21 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
 
 
 @linked
-def add_products(
-    A, rows, d, dpix, stride, x, xpix, p, end, tap_table, tap, tap_end, sums, fresh
-):  # fmt: skip
+def add_products(A, rows, d, dpix, stride, x, xpix, p, end, tap_table, tap, tap_end, sums, fresh):
     """Add products over some positions to the sums of some taps and ROWS channels, 1, 2 or 4."""
+    sources = A, d, dpix, stride, A, x, xpix, p, end, tap_table
     if rows == 4:
         for t in range(tap, tap_end, 5):
-            weight_gradient_tile(
-                4, 5, A, d, dpix, stride, A, x, xpix, p, end, tap_table, t,
-                A, sums + (t - tap) * LANES, SUM_ROW, fresh,
-            )  # fmt: skip
+            target = sums + (t - tap) * LANES
+            WEIGHT_GRADIENT_TILE_4X5(*sources, t, A, target, SUM_ROW, fresh)
     elif rows == 2:
         for t in range(tap, tap_end, 5):
-            weight_gradient_tile(
-                2, 5, A, d, dpix, stride, A, x, xpix, p, end, tap_table, t,
-                A, sums + (t - tap) * LANES, SUM_ROW, fresh,
-            )  # fmt: skip
+            target = sums + (t - tap) * LANES
+            WEIGHT_GRADIENT_TILE_2X5(*sources, t, A, target, SUM_ROW, fresh)
     else:
         for t in range(tap, tap_end, 8):
-            weight_gradient_tile(
-                1, 8, A, d, dpix, stride, A, x, xpix, p, end, tap_table, t,
-                A, sums + (t - tap) * LANES, SUM_ROW, fresh,
-            )  # fmt: skip
+            target = sums + (t - tap) * LANES
+            WEIGHT_GRADIENT_TILE_1X8(*sources, t, A, target, SUM_ROW, fresh)
 
 
 @linked

@@ -28,23 +28,44 @@ FITS_CACHE = 96 * 1024
 
 
 def product(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, y: Buffer,
-    pooled: bool, columns: dict[str, int],
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    y: Buffer,
+    pooled: bool,
+    columns: dict[str, int],
+) -> None:
     """Add the row of a convolution of X into Y, with the columns of what is fused behind it."""
     source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
     h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
     taps = input_taps(g, x)
     emit(
-        planner, name, g, x, y, taps, source, x.at(*g.first_pixels(h, w)), y.pixels(),
-        g.group_inputs, 4 if pooled else 1, columns,
-    )  # fmt: skip
+        planner,
+        name,
+        g,
+        x,
+        y,
+        taps,
+        source,
+        x.at(*g.first_pixels(h, w)),
+        y.pixels(),
+        g.group_inputs,
+        4 if pooled else 1,
+        columns,
+    )
 
 
 def transpose(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, grad: Buffer, grad_x: Buffer,
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
     columns: dict[str, int],
-) -> None:  # fmt: skip
+) -> None:
     """Add the rows that carry a convolution's output side back to its input side.
 
     One convolution for each phase of the stride: input rows that are equal modulo the stride see
@@ -67,9 +88,19 @@ def transpose(
             h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
             target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
             emit(
-                planner, name, g, grad, grad_x, taps, source, grad.at(h, w), target,
-                g.group_outputs, 1, columns,
-            )  # fmt: skip
+                planner,
+                name,
+                g,
+                grad,
+                grad_x,
+                taps,
+                source,
+                grad.at(h, w),
+                target,
+                g.group_outputs,
+                1,
+                columns,
+            )
 
 
 def emit(
@@ -98,13 +129,22 @@ def emit(
     planner.emit(
         name,
         row(
-            L.K_CONV, **x.columns("x"), **y.columns("y"), **({"bias": -1} | columns), w=packed,
-            taps=len(taps), tap_table=planner.table(taps, 1), positions=len(from_pixels),
-            x_table=planner.table(from_pixels, window), y_table=planner.table(to_pixels, 1),
-            groups=g.groups, channels=channels, x_group=group_inputs * x.channel,
+            L.K_CONV,
+            **x.columns("x"),
+            **y.columns("y"),
+            **({"bias": -1} | columns),
+            w=packed,
+            taps=len(taps),
+            tap_table=planner.table(taps, 1),
+            positions=len(from_pixels),
+            x_table=planner.table(from_pixels, window),
+            y_table=planner.table(to_pixels, 1),
+            groups=g.groups,
+            channels=channels,
+            x_group=group_inputs * x.channel,
             y_channel=y.channel,
         ),
-    )  # fmt: skip
+    )
 
 
 def weight_gradient(
@@ -117,38 +157,60 @@ def weight_gradient(
 
 
 def pooled_weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, x: Buffer, pooled: Buffer, winners: Buffer,
-    partial: dict[str, int], bias: int,
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    x: Buffer,
+    pooled: Buffer,
+    winners: Buffer,
+    partial: dict[str, int],
+    bias: int,
+) -> None:
     """The same from the gradient of what 2x2 max-pooling made of the output.
 
     The sums of the output's gradient go ``bias`` behind the weights' gradient, unless that is -1.
     """
     h, w = windows_of_two(*g.output)
     columns = {
-        **partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias,
+        **partial,
+        **winners.columns("z"),
+        "mode": L.POOLED,
+        "bias": bias,
         "y_table": planner.table(pooled.pixels()),
         "m_table": planner.table(np.arange(len(h)) % CHUNK * LANES),
-    }  # fmt: skip
+    }
     name = f"{name}: weight gradient through pooling"
     _emit_gradient(planner, name, g, x, pooled, (h, w), columns)
 
 
 def _emit_gradient(
-    planner: Planner, name: str, g: ConvGeometry, x: Buffer, grad: Buffer,
-    positions: tuple[np.ndarray, np.ndarray], columns: dict[str, int],
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    x: Buffer,
+    grad: Buffer,
+    positions: tuple[np.ndarray, np.ndarray],
+    columns: dict[str, int],
+) -> None:
     planner.emit(
         name,
         row(
-            L.K_WEIGHT_GRADIENT, **x.columns("x"), **grad.columns("y"),
-            m=planner.allocate(SCRATCH * planner.workers), m_slot=SCRATCH, taps=g.taps,
-            tap_table=planner.table(input_taps(g, x), 1), positions=len(positions[0]),
+            L.K_WEIGHT_GRADIENT,
+            **x.columns("x"),
+            **grad.columns("y"),
+            m=planner.allocate(SCRATCH * planner.workers),
+            m_slot=SCRATCH,
+            taps=g.taps,
+            tap_table=planner.table(input_taps(g, x), 1),
+            positions=len(positions[0]),
             x_table=planner.table(x.at(*g.first_pixels(*positions))),
-            groups=g.groups, channels=g.group_outputs,
-            x_group=g.group_inputs * x.channel, y_channel=grad.channel, **columns,
+            groups=g.groups,
+            channels=g.group_outputs,
+            x_group=g.group_inputs * x.channel,
+            y_channel=grad.channel,
+            **columns,
         ),
-    )  # fmt: skip
+    )
 
 
 def input_taps(g: ConvGeometry, x: Buffer) -> np.ndarray:

@@ -24,9 +24,22 @@ from fastcnn.codegen.target import blocking, split
 
 
 def _accumulate_taps(
-    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
-    taps: Any, t0: Any, T: Any, W: Any, w0: Any, wstep: int, B: Any, b0: Any,
-) -> list[list[Any]]:  # fmt: skip
+    at: Emitter,
+    CB: int,
+    PB: int,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    taps: Any,
+    t0: Any,
+    T: Any,
+    W: Any,
+    w0: Any,
+    wstep: int,
+    B: Any,
+    b0: Any,
+) -> list[list[Any]]:
     """Sum over taps of weight times input, from the bias; ``b0 < 0`` means none.
 
     Weights of consecutive taps are ``wstep`` apart.
@@ -56,7 +69,7 @@ MANY_TAPS = 64
 
 def _prefetch_targets(
     at: Emitter, CB: int, PB: int, T: Any, ypix: Any, p0: Any, ystride: Any, Y: Any, y0: Any
-) -> None:  # fmt: skip
+) -> None:
     """Ask for what a tile touches after its sums."""
     builder = at.builder
     with builder.if_then(builder.icmp_signed(">", T, at.index(MANY_TAPS))):
@@ -68,24 +81,71 @@ def _prefetch_targets(
 
 
 def _conv_parts(
-    at: Emitter, CB: int, PB: int, block: tuple[int, int], X: Any, x0: Any, xpix: Any, p0: Any,
-    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
-) -> Iterator[tuple[int, int, list[list[Any]]]]:  # fmt: skip
+    at: Emitter,
+    CB: int,
+    PB: int,
+    block: tuple[int, int],
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    taps: Any,
+    t0: Any,
+    T: Any,
+    W: Any,
+    w0: Any,
+    B: Any,
+    b0: Any,
+) -> Iterator[tuple[int, int, list[list[Any]]]]:
     """First channel, first position and sums of each part of a tile that fits the registers."""
     for c, p, rows, columns in split(CB, PB, block):
         position, weight = at.offset(p0, p, 1), at.offset(w0, c, 1)
-        yield c, p, _accumulate_taps(
-            at, rows, columns, X, x0, xpix, position, taps, t0, T, W, weight, CB,
-            B, at.optional(b0, c),
-        )  # fmt: skip
+        yield (
+            c,
+            p,
+            _accumulate_taps(
+                at,
+                rows,
+                columns,
+                X,
+                x0,
+                xpix,
+                position,
+                taps,
+                t0,
+                T,
+                W,
+                weight,
+                CB,
+                B,
+                at.optional(b0, c),
+            ),
+        )
 
 
 @tile(2)
 def conv_tile(
-    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
-    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any, masked: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    CB: int,
+    PB: int,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    taps: Any,
+    t0: Any,
+    T: Any,
+    W: Any,
+    w0: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    ypix: Any,
+    ystride: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
     If ``masked``, zero wherever ``Y`` was zero.
@@ -126,10 +186,28 @@ def emit_outputs(
 
 @tile(2)
 def conv_pool_tile(
-    at: Emitter, CB: int, PB: int, X: Any, x0: Any, xpix: Any, p0: Any,
-    taps: Any, t0: Any, T: Any, W: Any, w0: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, ypix: Any, ystride: Any, relu: Any, I: Any, i0: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    CB: int,
+    PB: int,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    taps: Any,
+    t0: Any,
+    T: Any,
+    W: Any,
+    w0: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    ypix: Any,
+    ystride: Any,
+    relu: Any,
+    I: Any,
+    i0: Any,
+) -> None:
     """Convolution, bias, optional rectifier and 2x2 max-pooling in registers.
 
     Positions come in fours, one window each; ``ypix`` has one entry a window. ``I``, laid out as
@@ -144,9 +222,14 @@ def conv_pool_tile(
             for i, row in enumerate(sums):
                 inside = at.offset(position, c + i, ystride)
                 emit_window(
-                    at, row[4 * window : 4 * window + 4], Y, builder.add(y0, inside), relu,
-                    I, builder.add(i0, inside),
-                )  # fmt: skip
+                    at,
+                    row[4 * window : 4 * window + 4],
+                    Y,
+                    builder.add(y0, inside),
+                    relu,
+                    I,
+                    builder.add(i0, inside),
+                )
 
 
 def emit_window(
@@ -171,27 +254,72 @@ def emit_window(
 
 @tile(2)
 def weight_gradient_tile(
-    at: Emitter, CB: int, TB: int, D: Any, d0: Any, dpix: Any, dstride: Any,
-    X: Any, x0: Any, xpix: Any, p0: Any, p1: Any, taps: Any, t0: Any, S: Any, s0: Any, sstride: Any,
+    at: Emitter,
+    CB: int,
+    TB: int,
+    D: Any,
+    d0: Any,
+    dpix: Any,
+    dstride: Any,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    p1: Any,
+    taps: Any,
+    t0: Any,
+    S: Any,
+    s0: Any,
+    sstride: Any,
     first: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Add to CB x TB sums, kept lane by lane in ``S``, the products over positions p0 to p1.
 
     ``first`` starts the sums from zero instead of from ``S``.
     """
     for c, t, rows, columns in split(CB, TB, blocking().gradients):
         _accumulate_positions(
-            at, rows, columns, D, at.offset(d0, c, dstride), dpix, dstride,
-            X, x0, xpix, p0, p1, taps, at.offset(t0, t, 1),
-            S, at.offset(at.offset(s0, c, sstride), t, LANES), sstride, first,
-        )  # fmt: skip
+            at,
+            rows,
+            columns,
+            D,
+            at.offset(d0, c, dstride),
+            dpix,
+            dstride,
+            X,
+            x0,
+            xpix,
+            p0,
+            p1,
+            taps,
+            at.offset(t0, t, 1),
+            S,
+            at.offset(at.offset(s0, c, sstride), t, LANES),
+            sstride,
+            first,
+        )
 
 
 def _accumulate_positions(
-    at: Emitter, CB: int, TB: int, D: Any, d0: Any, dpix: Any, dstride: Any,
-    X: Any, x0: Any, xpix: Any, p0: Any, p1: Any, taps: Any, t0: Any, S: Any, s0: Any, sstride: Any,
+    at: Emitter,
+    CB: int,
+    TB: int,
+    D: Any,
+    d0: Any,
+    dpix: Any,
+    dstride: Any,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    p1: Any,
+    taps: Any,
+    t0: Any,
+    S: Any,
+    s0: Any,
+    sstride: Any,
     first: Any,
-) -> None:  # fmt: skip
+) -> None:
     builder = at.builder
     taps_at = [
         at.pointer(X, builder.add(x0, at.table(taps, at.offset(t0, t, 1)))) for t in range(TB)

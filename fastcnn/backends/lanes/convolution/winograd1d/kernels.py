@@ -125,15 +125,38 @@ def from_points(A, P, r, sums, each, step, y, m, first, count, spare):
             for i in range(count // 2):
                 at = inside + (first // 2 + i) * r[Y_ROW]
                 pooled_outputs_row(
-                    r[TAPS], A, s + 2 * i * row, row, step, P, bias, A, y + at, A, m + at,
-                    r[Y_WIDTH], spare, r[RELU],
-                )  # fmt: skip
+                    r[TAPS],
+                    A,
+                    s + 2 * i * row,
+                    row,
+                    step,
+                    P,
+                    bias,
+                    A,
+                    y + at,
+                    A,
+                    m + at,
+                    r[Y_WIDTH],
+                    spare,
+                    r[RELU],
+                )
         else:
             for i in range(count):
                 outputs_row(
-                    r[TAPS], A, s + i * row, step, r[GROUPS], P, bias,
-                    A, y + inside + (first + i) * r[Y_ROW], r[Y_WIDTH], spare, r[RELU], r[MODE],
-                )  # fmt: skip
+                    r[TAPS],
+                    A,
+                    s + i * row,
+                    step,
+                    r[GROUPS],
+                    P,
+                    bias,
+                    A,
+                    y + inside + (first + i) * r[Y_ROW],
+                    r[Y_WIDTH],
+                    spare,
+                    r[RELU],
+                    r[MODE],
+                )
 
 
 @linked
@@ -142,10 +165,18 @@ def input_from_points(A, r, sums, each, step, y, first, count, spare):
     for c in range(r[CHANNELS]):
         for i in range(count):
             input_gradient_row(
-                r[TAPS], A, sums + c * each + i * r[GROUPS] * LANES, step, r[GROUPS],
-                A, y + c * r[Y_CHANNEL] + (first + i) * r[Y_ROW], r[LEFT], r[Y_WIDTH], spare,
+                r[TAPS],
+                A,
+                sums + c * each + i * r[GROUPS] * LANES,
+                step,
+                r[GROUPS],
+                A,
+                y + c * r[Y_CHANNEL] + (first + i) * r[Y_ROW],
+                r[LEFT],
+                r[Y_WIDTH],
+                spare,
                 r[MODE],
-            )  # fmt: skip
+            )
 
 
 @linked
@@ -187,16 +218,45 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
             known = T[strip + 4]
             source, end = np.int64(row + low) - r[TOP], source_end(T, r, unit, last)
             to_points(
-                A, r, x0, r[X_CHANNEL], r[X_ROW], r[X_ROWS], inputs, source, end - source,
-                transformed, from_each, from_step, back,
-            )  # fmt: skip
+                A,
+                r,
+                x0,
+                r[X_CHANNEL],
+                r[X_ROW],
+                r[X_ROWS],
+                inputs,
+                source,
+                end - source,
+                transformed,
+                from_each,
+                from_step,
+                back,
+            )
         x = transformed + (row + low - r[TOP] - source) * tiles * LANES
         for i in range(points):
             products(
-                A, T, P, r, NO, x + i * from_step, pixels, NOUGHT, count * tiles,
-                T[r[TAP_TABLE] :], (high - low) * inputs, r[CHANNELS], r[W] + i * r[OUT],
-                low * inputs, taps, MISSING, sums + i * to_step, pixels, to_each, NOUGHT, NOUGHT,
-            )  # fmt: skip
+                A,
+                T,
+                P,
+                r,
+                NO,
+                x + i * from_step,
+                pixels,
+                NOUGHT,
+                count * tiles,
+                T[r[TAP_TABLE] :],
+                (high - low) * inputs,
+                r[CHANNELS],
+                r[W] + i * r[OUT],
+                low * inputs,
+                taps,
+                MISSING,
+                sums + i * to_step,
+                pixels,
+                to_each,
+                NOUGHT,
+                NOUGHT,
+            )
         if back:
             input_from_points(A, r, sums, to_each, to_step, y0, row, count, spare)
         else:
@@ -227,13 +287,35 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
         strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
         row, count = np.int64(T[strip]), np.int64(T[strip + 1])
         to_points(
-            A, r, x0, r[X_CHANNEL], r[X_ROW], r[X_ROWS], inputs, row - r[TOP],
-            count + r[KERNEL_ROWS] - 1, transformed, x_each, x_step, NO,
-        )  # fmt: skip
+            A,
+            r,
+            x0,
+            r[X_CHANNEL],
+            r[X_ROW],
+            r[X_ROWS],
+            inputs,
+            row - r[TOP],
+            count + r[KERNEL_ROWS] - 1,
+            transformed,
+            x_each,
+            x_step,
+            NO,
+        )
         to_points(
-            A, r, d0, r[Y_CHANNEL], r[Y_ROW], row + count, channels, row, count,
-            grads, d_each, d_step, YES,
-        )  # fmt: skip
+            A,
+            r,
+            d0,
+            r[Y_CHANNEL],
+            r[Y_ROW],
+            row + count,
+            channels,
+            row,
+            count,
+            grads,
+            d_each,
+            d_step,
+            YES,
+        )
         positions = count * tiles
         for i in range(first, last):
             for k in range(tiles_of_gradient(channels)):
@@ -243,9 +325,21 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
                     tap_end = min(tap + TAP_BLOCK, taps)
                     for p in range(0, positions, CHUNK):
                         add_products(
-                            A, rows, d, pixels, d_each, transformed + i * x_step, pixels, p,
-                            min(p + CHUNK, positions), tap_table, tap, tap_end, sums, p == 0,
-                        )  # fmt: skip
+                            A,
+                            rows,
+                            d,
+                            pixels,
+                            d_each,
+                            transformed + i * x_step,
+                            pixels,
+                            p,
+                            min(p + CHUNK, positions),
+                            tap_table,
+                            tap,
+                            tap_end,
+                            sums,
+                            p == 0,
+                        )
                     write_sums(A, rows, sums, tap, tap_end, target, taps, spare, unit > 0)
 
 

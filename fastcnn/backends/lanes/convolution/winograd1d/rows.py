@@ -15,9 +15,15 @@ from fastcnn.codegen.target import tile_heights
 
 
 def product(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, y: Buffer,
-    pooled: bool, columns: dict[str, int],
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    y: Buffer,
+    pooled: bool,
+    columns: dict[str, int],
+) -> None:
     """Add the row of a convolution of X into Y."""
     source = _kernel_rows(g, weight).transpose(0, 2, 1)
     rows, width = g.output
@@ -25,24 +31,47 @@ def product(
         rows, width = rows // 2 * 2, width // 2
     columns = columns | {"y_width": width, "top": g.padding[0], "mode": columns.get("mode", 0)}
     _emit(
-        planner, name, g, L.K_WINOGRAD1D, source, x, int(x.at(0, -g.padding[1])), y, rows,
+        planner,
+        name,
+        g,
+        L.K_WINOGRAD1D,
+        source,
+        x,
+        int(x.at(0, -g.padding[1])),
+        y,
+        rows,
         columns,
-    )  # fmt: skip
+    )
 
 
 def transpose(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, grad: Buffer, grad_x: Buffer,
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
     columns: dict[str, int],
-) -> None:  # fmt: skip
+) -> None:
     """Add the row that carries its output side back to its input side: with the kernel turned."""
     source = _kernel_rows(g, weight)[:, :, ::-1].transpose(1, 2, 0)
     columns = columns | {
-        "y_width": g.input[1], "top": g.kernel[0] - 1 - g.padding[0], "left": g.padding[1]
-    }  # fmt: skip
+        "y_width": g.input[1],
+        "top": g.kernel[0] - 1 - g.padding[0],
+        "left": g.padding[1],
+    }
     _emit(
-        planner, name, g, L.K_WINOGRAD1D_TRANSPOSED, source, grad, int(grad.at(0, 0)), grad_x,
-        g.input[0], columns,
-    )  # fmt: skip
+        planner,
+        name,
+        g,
+        L.K_WINOGRAD1D_TRANSPOSED,
+        source,
+        grad,
+        int(grad.at(0, 0)),
+        grad_x,
+        g.input[0],
+        columns,
+    )
 
 
 def weight_gradient(
@@ -57,13 +86,21 @@ def weight_gradient(
     c, kh = np.mgrid[:inputs, : g.kernel[0]]
     each = (most + g.kernel[0] - 1) * tiles(g.output[1])
     values = row(
-        L.K_WINOGRAD1D_GRADIENT, **x.columns("x"), **grad.columns("y"), **partial,
-        x_channel=x.channel, x_row=x.row, x_rows=x.height, y_channel=grad.channel, y_row=grad.row,
-        channels=channels, top=g.padding[0],
+        L.K_WINOGRAD1D_GRADIENT,
+        **x.columns("x"),
+        **grad.columns("y"),
+        **partial,
+        x_channel=x.channel,
+        x_row=x.row,
+        x_rows=x.height,
+        y_channel=grad.channel,
+        y_row=grad.row,
+        channels=channels,
+        top=g.padding[0],
         tap_table=planner.table((c * each + kh * tiles(g.output[1])) * LANES, 1),
         **_strip_columns(planner, g, most, strips(g.output[0], g.output[0], 1, 0, most)),
         **{"in": inputs},
-    )  # fmt: skip
+    )
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))
     room = products * (inputs * each + channels * most * tiles(g.output[1]) + 2) * LANES
@@ -82,9 +119,17 @@ def _kernel_rows(g: ConvGeometry, weight: int) -> np.ndarray:
 
 
 def _emit(
-    planner: Planner, name: str, g: ConvGeometry, kernel: int, source: np.ndarray, x: Buffer,
-    x_first: int, y: Buffer, rows: int, columns: dict[str, int],
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    kernel: int,
+    source: np.ndarray,
+    x: Buffer,
+    x_first: int,
+    y: Buffer,
+    rows: int,
+    columns: dict[str, int],
+) -> None:
     """Add a row; ``source`` has the index of each kernel row, by output, row and input."""
     outputs, height, inputs = source.shape
     products = points(g.kernel[1])
@@ -102,11 +147,21 @@ def _emit(
     kh, c = np.mgrid[:height, :inputs]
     sizes = {"in": inputs, "out": padded}
     values = row(
-        kernel, **x.columns("x"), **y.columns("y"), **({"bias": -1} | columns), w=packed,
-        x_channel=x.channel, x_row=x.row, x_rows=x.height, y_channel=y.channel, y_row=y.row,
-        channels=outputs, tap_table=planner.table((c * each + kh * tiles(g.output[1])) * LANES, 1),
-        **_strip_columns(planner, g, most, found), **sizes,
-    )  # fmt: skip
+        kernel,
+        **x.columns("x"),
+        **y.columns("y"),
+        **({"bias": -1} | columns),
+        w=packed,
+        x_channel=x.channel,
+        x_row=x.row,
+        x_rows=x.height,
+        y_channel=y.channel,
+        y_row=y.row,
+        channels=outputs,
+        tap_table=planner.table((c * each + kh * tiles(g.output[1])) * LANES, 1),
+        **_strip_columns(planner, g, most, found),
+        **sizes,
+    )
     values[L.X] += x_first
     values[L.Y] += int(y.at(0, 0))
     values[L.M] += int(y.at(0, 0))
@@ -120,7 +175,11 @@ def _strip_columns(
     """Columns that tell of strips of at most some rows."""
     along = tiles(g.output[1])
     return {
-        "taps": g.kernel[1], "kernel_rows": g.kernel[0], "groups": along, "strip_rows": most,
-        "positions": len(found), "strip_table": planner.table(found),
+        "taps": g.kernel[1],
+        "kernel_rows": g.kernel[0],
+        "groups": along,
+        "strip_rows": most,
+        "positions": len(found),
+        "strip_table": planner.table(found),
         "m_table": planner.table(np.arange(most * along) * LANES, 1),
-    }  # fmt: skip
+    }

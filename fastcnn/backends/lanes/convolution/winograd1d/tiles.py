@@ -62,9 +62,21 @@ def _outputs(at: Emitter, r: int, S: Any, s0: Any, step: Any, bias: Any) -> list
 
 @tile(0)
 def outputs_row(
-    at: Emitter, width: Any, S: Any, s0: Any, step: Any, tiles: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, size: Any, spare: Any, relu: Any, masked: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    width: Any,
+    S: Any,
+    s0: Any,
+    step: Any,
+    tiles: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    size: Any,
+    spare: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
     """A row of ``size`` outputs, with bias and rectifier or mask as in ``conv_tile``.
 
     ``spare`` is the place of a vector for those of the last tile that lie beyond the row.
@@ -74,8 +86,9 @@ def outputs_row(
     def for_width(r: int) -> None:
         def one(t: Any) -> None:
             values = _outputs(at, r, S, at.offset(s0, t, LANES), step, bias)
-            _store_inside(at, values, Y, y0, at.offset(at.index(0), t, OUTPUTS), size, spare,
-                          relu, masked)  # fmt: skip
+            _store_inside(
+                at, values, Y, y0, at.offset(at.index(0), t, OUTPUTS), size, spare, relu, masked
+            )
 
         _for_tiles(at, tiles, one)
 
@@ -83,9 +96,16 @@ def outputs_row(
 
 
 def _store_inside(
-    at: Emitter, values: list[Any], Y: Any, y0: Any, first: Any, size: Any, spare: Any,
-    relu: Any, masked: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    values: list[Any],
+    Y: Any,
+    y0: Any,
+    first: Any,
+    size: Any,
+    spare: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
     """Store neighbours in a row from pixel ``first`` on; those outside the row go to ``spare``."""
     places = [
         (value, _inside(at, at.builder.add(first, at.index(i)), size, y0, spare))
@@ -102,9 +122,22 @@ def _inside(at: Emitter, pixel: Any, size: Any, y0: Any, spare: Any) -> Any:
 
 @tile(0)
 def pooled_outputs_row(
-    at: Emitter, width: Any, S: Any, s0: Any, srow: Any, step: Any, B: Any, b0: Any,
-    Y: Any, y0: Any, I: Any, i0: Any, size: Any, spare: Any, relu: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    width: Any,
+    S: Any,
+    s0: Any,
+    srow: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    I: Any,
+    i0: Any,
+    size: Any,
+    spare: Any,
+    relu: Any,
+) -> None:
     """A row of ``size`` windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
     builder = at.builder
     bias = at.bias(B, b0, 1)[0]
@@ -128,9 +161,19 @@ def pooled_outputs_row(
 
 @tile(0)
 def input_gradient_row(
-    at: Emitter, width: Any, E: Any, e0: Any, step: Any, tiles: Any, X: Any, x0: Any, before: Any,
-    size: Any, spare: Any, masked: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    width: Any,
+    E: Any,
+    e0: Any,
+    step: Any,
+    tiles: Any,
+    X: Any,
+    x0: Any,
+    before: Any,
+    size: Any,
+    spare: Any,
+    masked: Any,
+) -> None:
     """``B e`` of a row of tiles, each added to the next where they overlap.
 
     The first tile begins ``before`` pixels before the row of ``size`` pixels at ``x0``.
@@ -176,7 +219,7 @@ def points_of_weights(
 @tile(0)
 def weight_gradient_of_points(
     at: Emitter, width: Any, E: Any, e0: Any, step: Any, blocks: Any, eblock: Any, S: Any, s0: Any
-) -> None:  # fmt: skip
+) -> None:
     """Sum the points' gradients over blocks and transform them to those of a row of weights."""
     builder = at.builder
 

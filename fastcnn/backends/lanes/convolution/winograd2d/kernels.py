@@ -101,10 +101,28 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
                 input_tile(A, x, r[X_ROW], A, transformed + c * each + t * LANES, from_step)
         for k in range(PRODUCTS):
             products(
-                A, T, P, r, NO, transformed + k * from_step, pixels, NOUGHT, count, channels,
-                inputs, outputs, r[W] + k * r[OUT], NOUGHT, inputs, MISSING,
-                sums + k * to_step, pixels, each, NOUGHT, NOUGHT,
-            )  # fmt: skip
+                A,
+                T,
+                P,
+                r,
+                NO,
+                transformed + k * from_step,
+                pixels,
+                NOUGHT,
+                count,
+                channels,
+                inputs,
+                outputs,
+                r[W] + k * r[OUT],
+                NOUGHT,
+                inputs,
+                MISSING,
+                sums + k * to_step,
+                pixels,
+                each,
+                NOUGHT,
+                NOUGHT,
+            )
         for c in range(outputs):
             bias = r[BIAS] + c if r[BIAS] >= 0 else -1
             for t in range(count):
@@ -112,14 +130,37 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
                 rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
                 if r[MODE] == POOLED:
                     pooled_output_tile(
-                        A, s, to_step, P, bias, A, y0 + inside, A, m0 + inside, r[Y_ROW], rows,
-                        columns, spare, r[RELU],
-                    )  # fmt: skip
+                        A,
+                        s,
+                        to_step,
+                        P,
+                        bias,
+                        A,
+                        y0 + inside,
+                        A,
+                        m0 + inside,
+                        r[Y_ROW],
+                        rows,
+                        columns,
+                        spare,
+                        r[RELU],
+                    )
                 else:
                     output_tile(
-                        A, s, to_step, P, bias, A, y0 + inside, r[Y_ROW], rows, columns, spare,
-                        r[RELU], r[MODE],
-                    )  # fmt: skip
+                        A,
+                        s,
+                        to_step,
+                        P,
+                        bias,
+                        A,
+                        y0 + inside,
+                        r[Y_ROW],
+                        rows,
+                        columns,
+                        spare,
+                        r[RELU],
+                        r[MODE],
+                    )
 
 
 @linked
@@ -149,14 +190,23 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
                     for k in range(LANES):
                         for i in range(made):
                             input_row_tile(
-                                i0 + i, A, x + k * r[X_CHANNEL], r[X_ROW],
-                                A, spare + (i * SIDE * LANES + k) * LANES, LANES * LANES,
-                            )  # fmt: skip
+                                i0 + i,
+                                A,
+                                x + k * r[X_CHANNEL],
+                                r[X_ROW],
+                                A,
+                                spare + (i * SIDE * LANES + k) * LANES,
+                                LANES * LANES,
+                            )
                     for j in range(made * SIDE):
                         transpose_tile(
-                            A, spare + j * LANES * LANES, LANES,
-                            A, rows + j * row_step + t * LANES * inputs + c, inputs,
-                        )  # fmt: skip
+                            A,
+                            spare + j * LANES * LANES,
+                            LANES,
+                            A,
+                            rows + j * row_step + t * LANES * inputs + c,
+                            inputs,
+                        )
             for t in range(count):
                 for o in range(outputs):
                     d = d0 + o * r[Y_CHANNEL] + dpix[p0 + t]
@@ -171,15 +221,37 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
                     d, g = grads + j * grad_step + o * LANES, weights + o * inputs
                     for c in range(0, inputs - LANES, 2 * LANES):
                         outer_tile(
-                            8, 2, A, d, outputs * LANES, count * LANES,
-                            A, rows + j * row_step + c, inputs, A, g + c, inputs, p0 > 0,
-                        )  # fmt: skip
+                            8,
+                            2,
+                            A,
+                            d,
+                            outputs * LANES,
+                            count * LANES,
+                            A,
+                            rows + j * row_step + c,
+                            inputs,
+                            A,
+                            g + c,
+                            inputs,
+                            p0 > 0,
+                        )
                     if inputs % (2 * LANES):
                         c = inputs - LANES
                         outer_tile(
-                            8, 1, A, d, outputs * LANES, count * LANES,
-                            A, rows + j * row_step + c, inputs, A, g + c, inputs, p0 > 0,
-                        )  # fmt: skip
+                            8,
+                            1,
+                            A,
+                            d,
+                            outputs * LANES,
+                            count * LANES,
+                            A,
+                            rows + j * row_step + c,
+                            inputs,
+                            A,
+                            g + c,
+                            inputs,
+                            p0 > 0,
+                        )
 
 
 @linked

@@ -19,9 +19,15 @@ GRADIENT_STRIP, FEW_TILES = 8 * 1024, 8
 
 
 def product(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, y: Buffer,
-    pooled: bool, columns: dict[str, int],
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    y: Buffer,
+    pooled: bool,
+    columns: dict[str, int],
+) -> None:
     """Add the row of a convolution of X into Y."""
     source = _kernels(g, weight)
     size, step = g.output, OUTPUTS
@@ -31,9 +37,14 @@ def product(
 
 
 def transpose(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, grad: Buffer, grad_x: Buffer,
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
     columns: dict[str, int],
-) -> None:  # fmt: skip
+) -> None:
     """Add the row that carries its output side back: a convolution with the kernel turned."""
     padding = (2 - g.padding[0], 2 - g.padding[1])
     source = _kernels(g, weight + 8).T
@@ -46,9 +57,17 @@ def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
 
 
 def _emit(
-    planner: Planner, name: str, x: Buffer, padding: tuple[int, ...], y: Buffer,
-    size: tuple[int, ...], step: int, source: np.ndarray, direction: int, columns: dict[str, int],
-) -> None:  # fmt: skip
+    planner: Planner,
+    name: str,
+    x: Buffer,
+    padding: tuple[int, ...],
+    y: Buffer,
+    size: tuple[int, ...],
+    step: int,
+    source: np.ndarray,
+    direction: int,
+    columns: dict[str, int],
+) -> None:
     """Add a row; a tile is ``step`` rows and columns of a ``size`` of Y."""
     outputs, inputs = source.shape
     order = pack_order(1, outputs, source[None], tile_heights(pooled=False))
@@ -62,14 +81,24 @@ def _emit(
     left = np.stack([size[0] - step * h, size[1] - step * w], axis=1)
     sizes = {"in": inputs, "out": padded, "channels": outputs}
     values = row(
-        L.K_WINOGRAD2D, **x.columns("x"), **y.columns("y"), **({"bias": -1} | columns), w=packed,
-        taps=strip, tap_table=planner.table(np.arange(inputs) * strip * LANES, 1),
-        m_table=planner.table(np.arange(strip) * LANES, 1), positions=len(h),
+        L.K_WINOGRAD2D,
+        **x.columns("x"),
+        **y.columns("y"),
+        **({"bias": -1} | columns),
+        w=packed,
+        taps=strip,
+        tap_table=planner.table(np.arange(inputs) * strip * LANES, 1),
+        m_table=planner.table(np.arange(strip) * LANES, 1),
+        positions=len(h),
         x_table=planner.table(x.at(OUTPUTS * h - padding[0], OUTPUTS * w - padding[1])),
         y_table=planner.table(y.at(step * h, step * w)),
-        strip_table=planner.table(left), x_channel=x.channel, x_row=x.row, y_channel=y.channel,
-        y_row=y.row, **sizes,
-    )  # fmt: skip
+        strip_table=planner.table(left),
+        x_channel=x.channel,
+        x_row=x.row,
+        y_channel=y.channel,
+        y_row=y.row,
+        **sizes,
+    )
     room = PRODUCTS * ((inputs + outputs) * strip * LANES + 2 * STAGGER)
     planner.emit(name, planner.with_scratch(values, room + LANES))
 
@@ -88,12 +117,21 @@ def weight_gradient(
     rows = next(n for n in (6, 3, 2, 1) if n * vectors * FEW_TILES <= GRADIENT_STRIP or n == 1)
     strip = max(1, min(GRADIENT_STRIP // (rows * vectors), len(h)))
     gradient = row(
-        L.K_WINOGRAD2D_GRADIENT, **x.columns("x"), **grad.columns("y"), taps=strip, groups=rows,
-        positions=len(h), channels=outputs,
+        L.K_WINOGRAD2D_GRADIENT,
+        **x.columns("x"),
+        **grad.columns("y"),
+        taps=strip,
+        groups=rows,
+        positions=len(h),
+        channels=outputs,
         x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
-        y_table=planner.table(grad.at(OUTPUTS * h, OUTPUTS * w)), x_channel=x.channel,
-        x_row=x.row, y_channel=grad.channel, y_row=grad.row, **{"in": inputs, "out": step},
-    )  # fmt: skip
+        y_table=planner.table(grad.at(OUTPUTS * h, OUTPUTS * w)),
+        x_channel=x.channel,
+        x_row=x.row,
+        y_channel=grad.channel,
+        y_row=grad.row,
+        **{"in": inputs, "out": step},
+    )
     room = rows * (vectors * strip * LANES + SIDE * (2 * STAGGER + LANES * LANES))
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, room))
     partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}

@@ -89,9 +89,21 @@ def _inside(at: Emitter, i: int, j: int, rows: Any, columns: Any, place: Any, sp
 
 @tile(0)
 def output_tile(
-    at: Emitter, S: Any, s0: Any, step: Any, B: Any, b0: Any, Y: Any, y0: Any, yrow: Any,
-    rows: Any, columns: Any, spare: Any, relu: Any, masked: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
     """The first rows and columns of 4x4 outputs, with bias and what ``conv_tile`` does to them.
 
     ``spare`` is the place of a vector for the others.
@@ -106,9 +118,22 @@ def output_tile(
 
 @tile(0)
 def pooled_output_tile(
-    at: Emitter, S: Any, s0: Any, step: Any, B: Any, b0: Any, Y: Any, y0: Any, I: Any, i0: Any,
-    yrow: Any, rows: Any, columns: Any, spare: Any, relu: Any,
-) -> None:  # fmt: skip
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    I: Any,
+    i0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+) -> None:
     """The first rows and columns of 2x2 windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
     outputs = _outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
     for i in range(OUTPUTS // 2):

@@ -1,0 +1,77 @@
+"""The kernels of a program: compiled where need be, and loaded."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernel_table import (
+    KERNELS,
+    UPDATES,
+    dispatcher_source,
+    kernel_source,
+)
+from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, K_OUTPUT, KERNEL
+from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.codegen import build
+from fastcnn.codegen.build import Source
+from fastcnn.operations import own
+
+
+def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
+    """The name of an optimiser's update: SGD has one with momentum and one without."""
+    if kind is None:
+        return None
+    if kind == "sgd" and settings is not None and settings[0] != 0.0:
+        return "momentum"
+    assert kind in UPDATES or kind in own.UPDATES
+    return kind
+
+
+def check_own_update(kind: str) -> None:
+    """Compile the update of a user's optimiser.
+
+    Raises
+    ------
+    Unsupported
+        If that fails.
+    """
+    _check_compiles(f"the optimiser {kind}", kernel_source(kind))
+
+
+def check_own_kernels(numbers: Iterable[int]) -> None:
+    """Compile those of some kernels that users wrote.
+
+    Raises
+    ------
+    Unsupported
+        If that fails; the message says what numba did not know.
+    """
+    for number in numbers:
+        if number >= FIRST_FORMULA and KERNELS[number].origin is None:
+            _check_compiles(KERNELS[number].name, kernel_source(number))
+
+
+def _check_compiles(name: str, source: Source) -> None:
+    try:
+        build.addresses([source])
+    except Exception as error:  # numba's errors have no common base
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if "nopython" not in line), type(error).__name__)
+        raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
+
+
+def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
+    """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
+    # Whoever trains evaluates: what that needs besides is compiled at the same time.
+    evaluation = {K_OUTPUT} if more else set()
+    numbers = sorted({int(number) for number in rows[:, KERNEL]} | evaluation)
+    keys: list[int | str] = [*numbers, *more]
+    sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
+    found = build.addresses(sources)[1:]
+    table = {
+        number: (address, int(KERNELS[number].many))
+        for number, address in zip(numbers, found, strict=False)
+    }
+    entries = np.array([table[int(number)] for number in rows[:, KERNEL]], np.int64)
+    return entries.reshape(-1, 2), *found[len(numbers) :]
