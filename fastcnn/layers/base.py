@@ -20,6 +20,12 @@ class _LayerType(ABCMeta):
         layer.__dict__["_sealed"] = True
         return layer
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's, which ``help`` and editors show."""
+        own = inspect.signature(cls.__init__)
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
 
 class Layer(metaclass=_LayerType):
     """Base of all layers.
