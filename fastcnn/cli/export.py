@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from fastcnn.layers import Model
     from fastcnn.training import Run
 
-KINDS = (".onnx", ".safetensors", ".h", ".py")
+KINDS = (".onnx", ".safetensors", ".h", ".py", ".html")
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder that fastcnn train wrote.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write: .onnx, .safetensors, .h (C) or .py; default RUN.onnx."),
+        typer.Option(
+            help="File to write: .onnx, .safetensors, .h (C), .py or .html; default RUN.onnx."
+        ),
     ] = None,
     fold: Annotated[
         bool, typer.Option(help="Fold batch normalisation into the layers before it (ONNX).")
@@ -34,7 +36,7 @@ def export(
         Path | None, typer.Option(help="Folder of the run's data, which --int8 needs.")
     ] = None,
 ) -> None:
-    """Write a trained network for other tools: ONNX, PyTorch's state_dict, C, or plain numpy.
+    """Write a trained network for other tools: ONNX, PyTorch, C, plain numpy, or a page.
 
     The ONNX file takes images of shape (batch, C, H, W) as the network does, those of a network
     trained on bytes divided by 255, and gives logits. The safetensors file has PyTorch's keys and
@@ -42,12 +44,16 @@ def export(
     NAME_predict takes an image as it is, floats or bytes, and gives the probabilities; with --int8
     it computes in integers, a quarter of the size, and the accuracy before and after is printed.
     The Python file imports numpy alone: its predict(images) is the forward pass, a line a layer.
+    The page is one HTML file that needs no connection: one draws or drops a picture, and the
+    network runs in the browser and shows probabilities and feature maps.
 
     Examples:
 
       fastcnn export RUN --out net.onnx --fold
 
       fastcnn export RUN --out net.h --int8
+
+      fastcnn export RUN --out digit.html
     """
     from fastcnn.errors import ConfigurationError
     from fastcnn.training.run import Run
@@ -75,6 +81,12 @@ def export(
 
         export_numpy(model, target, saved.classes or None)
         console.print(f"written: {escape(str(target))}; call predict(images)", soft_wrap=True)
+        return
+    if target.suffix == ".html":
+        from fastcnn.interop.html_page import export_html
+
+        export_html(model, target, classes=saved.classes or None)
+        console.print(f"written: {escape(str(target))}; open it in a browser", soft_wrap=True)
         return
     if target.suffix == ".onnx":
         from fastcnn.interop import export_onnx
