@@ -28,7 +28,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked ``posix`` on other systems."""
+    """Names of tests are the same in every process; those marked ``posix`` are skipped elsewhere."""
+    if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"the name of a test has an address of memory: {addresses[0]}")
     if os.name == "posix":
         return
     for item in items:

@@ -10,10 +10,13 @@ import pytest
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.layers import Layer, Sequential
-from fastcnn.layers.definition import NOT_DEFINED, TYPES
+from fastcnn.layers.base import OF_INITIAL_WEIGHTS
+from fastcnn.layers.definition import TYPES
 from tests.interop.test_interop import run
 
 MAPS, VECTORS = (4, 9, 8), (12,)
+#: What constructors take that a definition does not keep.
+NOT_DEFINED = ("self", *OF_INITIAL_WEIGHTS)
 #: Arguments of layers, with each one at other values than its default in some case.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("Conv2d", {"in_channels": 4, "out_channels": 6, "kernel_size": (3, 2), "stride": (2, 1),

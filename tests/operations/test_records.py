@@ -52,7 +52,9 @@ def test_every_record_has_its_names() -> None:
     assert all(getattr(layers, kind.__name__) is kind for kind in LAYERS.values())
 
 
-@pytest.mark.parametrize(("record", "argument", "value"), BAD, ids=str)
+@pytest.mark.parametrize(
+    ("record", "argument", "value"), BAD, ids=lambda value: str(getattr(value, "name", value))
+)
 def test_bad_arguments(record: Elementwise, argument: Number | Choice, value: Any) -> None:
     message = f"{argument.name} must be .*, got"
     x = np.zeros((2, 3))
