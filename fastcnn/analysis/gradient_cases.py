@@ -17,15 +17,15 @@ from fastcnn.layers import (
     MaxPool2d,
 )
 from fastcnn.layers.activation import LAYERS
-from fastcnn.operations import elementwise_operations
+from fastcnn.operations import elementwise_function
 from fastcnn.operations.record import CASE_CHANNELS
 
 #: Layers, and the shape of a sample that enters them.
 CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     *(
-        (LAYERS[record.name](**case), (CASE_CHANNELS, 2, 3))
-        for record in elementwise_operations()
-        for case in record.cases
+        (layer(**case), (CASE_CHANNELS, 2, 3))
+        for name, layer in LAYERS.items()
+        for case in elementwise_function(name)[0].cases
     ),
     (Conv2d(2, 3, 3, padding=1, seed=0), (2, 5, 4)),
     (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, seed=1),
