@@ -274,7 +274,7 @@ class GraphBuilder:
     Parameters
     ----------
     input_shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     keys : mapping of (int, str) to str, optional
         The state key of each parameter and buffer, by its layer's ``id`` and its own name. Nodes of
         a layer that is used twice have the same keys.

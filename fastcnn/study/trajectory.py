@@ -229,7 +229,7 @@ def probe(model: Model, data: Dataset, step: int = 0) -> Probe:
     }
     zeros, blocked = {}, {}
     graph, operations = model.graph(), get_backend("im2col")
-    outputs = run_forward(graph, model.state_dict(), x, operations, training=False, seed=0, step=0)
+    outputs = run_forward(graph, model.state_dict(), x, operations)
     for node, output in zip(graph.nodes, outputs, strict=True):
         if isinstance(OPERATIONS[node.operation], Elementwise):
             slope = _SLOPES.get(node.operation, _leaky)
