@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
+from fastcnn.layers.activation import LAYERS
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def file_metadata(model: "Model") -> dict[str, str]:
 
 def _is_ours(layer: Layer, kind: str) -> bool:
     here = type(layer).__module__.startswith("fastcnn.layers.")
-    return here and type(layer).__name__ == kind
+    # Activations of users are known while they are registered; see fastcnn.kernel.
+    known = here or LAYERS.get(layer.operation) is type(layer)
+    return known and type(layer).__name__ == kind
 
 
 def _chain(model: Layer, prefix: str, places: dict[int, str]) -> list[dict[str, Any]]:
