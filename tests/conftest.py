@@ -28,7 +28,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names of tests are the same in every process; those marked ``posix`` are skipped elsewhere."""
+    """Names of tests are the same in every process; some are skipped where ``posix`` is missing."""
     if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError(f"the name of a test has an address of memory: {addresses[0]}")
     if os.name == "posix":

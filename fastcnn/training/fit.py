@@ -54,14 +54,14 @@ AGREED = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "tr
 class FitArguments(TrainingOptions):
     """The keyword arguments of :func:`fit`: the options of a training, and its surroundings."""
 
-    callbacks: Sequence[Callback] = option((), "Called while training goes on.", part="")
+    callbacks: Sequence[Callback] = option((), "Called during training.", part="")
     out: str | Path | NewRun | None = option(
         None, "Folder to write the run to: config, metrics, weights, checkpoints and curves.",
         part="",
     )  # fmt: skip
     resume: bool = option(
         False,
-        "Go on with the run in out from its last checkpoint, as if it had never stopped. The "
+        "Continue the run in out from its last checkpoint, as if it had never stopped. The "
         "model, the data and all options but threads, epochs and diagnose must be what they were.",
         part="",
     )
