@@ -28,8 +28,8 @@ _EXPORTS = {
 }
 
 _MODULES = (
-    "analysis", "backends", "data", "errors", "estimators", "functional", "layers", "losses",
-    "models", "optim", "training",
+    "analysis", "backends", "data", "errors", "estimators", "functional", "kernel", "layers",
+    "losses", "models", "optim", "training",
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         errors,
         estimators,
         functional,
+        kernel,
         layers,
         losses,
         models,

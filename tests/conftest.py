@@ -28,7 +28,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names of tests are the same in every process; some are skipped where ``posix`` is missing."""
+    """Refuse names of tests that differ between processes; skip the POSIX tests elsewhere."""
     if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError(f"the name of a test has an address of memory: {addresses[0]}")
     if os.name == "posix":

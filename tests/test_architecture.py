@@ -50,6 +50,7 @@ ALLOWED = {
         "layers",
         "losses",
         "models",
+        "operations",
         "optim",
         "training",
     },

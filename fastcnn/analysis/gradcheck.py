@@ -14,6 +14,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
 from fastcnn.execution.passes import call_arguments, run_forward
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
@@ -227,7 +228,7 @@ def check_layer(layer: Layer, shape: tuple[int, ...], backend: str) -> list[Grad
     values |= {key: value.astype(np.float64) for key, value in layer.parameters.items()}
     builder = GraphBuilder(shape)
     builder.add("layer", layer, (INPUT,) * row.inputs)
-    arguments = call_arguments(builder.nodes[0], {}, training=True, key=12345)
+    arguments = call_arguments(builder.nodes[0], {}, Step(training=True, seed=12345))
 
     def run(given: dict[str, np.ndarray]) -> np.ndarray:
         taken = [given.get(name) for name in (*names, *row.parameters)]
@@ -291,7 +292,7 @@ def check_model(
     state = model.state_dict()
 
     def loss() -> float:
-        logits = run_forward(graph, state, x, operations, False, 0, 0)[-1]
+        logits = run_forward(graph, state, x, operations)[-1]
         return float(operations.cross_entropy(logits, y, label_smoothing=0.0))
 
     rows = []

@@ -18,6 +18,7 @@ from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.checks import as_batch, as_input, as_target
 from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.execution.step import Step
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.text_table import text_table
@@ -153,8 +154,9 @@ def _turned(
     operations = get_backend("im2col")
     state = {key: value.copy() for key, value in double.state_dict().items()}
     few, many = as_input(single, x), as_input(double, x)
-    rounded = run_forward(graph, single.copy_state(), few, operations, True, 0, 0)
-    exact = run_forward(graph, state, many, operations, True, 0, 0)
+    training = Step(training=True)
+    rounded = run_forward(graph, single.copy_state(), few, operations, training)
+    exact = run_forward(graph, state, many, operations, training)
     relus = windows = 0
     for node in graph.nodes:
         source = node.inputs[0]
@@ -176,7 +178,7 @@ def _turned(
         first += value.size
     backward = getattr(operations, f"{loss.operation}_backward")
     grad = backward(1.0, exact[-1], target, **loss.arguments)
-    run_backward(graph, state, many, exact, grad, operations, slots, True, 0, 0)
+    run_backward(graph, state, many, exact, grad, operations, slots, training)
     return relus, windows, vector
 
 

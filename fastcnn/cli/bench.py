@@ -22,7 +22,7 @@ def bench(
     suites: Annotated[
         list[Suite] | None,
         typer.Argument(
-            metavar="SUITE...",
+            metavar="SUITE",
             help="step, inference, layer, backward or all; by default step.",
             show_default=False,
         ),

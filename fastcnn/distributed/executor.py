@@ -12,9 +12,9 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.execution.executor import (
     Executor,
     StepResults,
-    make_executor,
     mean_score,
 )
+from fastcnn.execution.executors import make_executor
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.operations import OPERATIONS

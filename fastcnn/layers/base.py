@@ -20,6 +20,12 @@ class _LayerType(ABCMeta):
         layer.__dict__["_sealed"] = True
         return layer
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's, which ``help`` and editors show."""
+        own = inspect.signature(cls.__init__)
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
 
 class Layer(metaclass=_LayerType):
     """Base of all layers.
@@ -268,7 +274,7 @@ class GraphBuilder:
     Parameters
     ----------
     input_shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     keys : mapping of (int, str) to str, optional
         The state key of each parameter and buffer, by its layer's ``id`` and its own name. Nodes of
         a layer that is used twice have the same keys.

@@ -44,7 +44,7 @@ def accuracy_figure(result: "ActivationResult") -> Any:
 
 def flow_figure(result: "ActivationResult") -> Any:
     """Gradient norms and blocked shares of each layer over the steps, a column a pair."""
-    pairs = [pair for pair in result.pairs if "leaky_relu" not in pair and pair != ("tanh", "relu")]
+    pairs = [pair for pair in result.pairs if "leaky" not in pair and pair != ("tanh", "relu")]
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, len(pairs), sharex=True, sharey="row")
     for column, pair in enumerate(pairs):

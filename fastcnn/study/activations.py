@@ -31,7 +31,7 @@ PAIRS = (
     ("relu", "relu"),
     ("relu", "tanh"),
     ("relu", "sigmoid"),
-    ("leaky_relu", "relu"),
+    ("leaky", "relu"),
     ("tanh", "relu"),
     ("sigmoid", "relu"),
     ("sigmoid", "sigmoid"),
@@ -280,7 +280,7 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
     en = ", ".join(f"{layer} {a:.0f} to {b:.0f} %" for layer, (a, b) in shares.items())
     zh = "，".join(f"{layer} 由 {a:.0f} % 变为 {b:.0f} %" for layer, (a, b) in shares.items())
     sparse = result.repeated["relu", "relu"]
-    dense = {name: result.repeated[name, "relu"] for name in ("leaky_relu", "tanh")}
+    dense = {name: result.repeated[name, "relu"] for name in ("leaky", "tanh")}
     level = all(max(runs) >= min(sparse) for runs in dense.values())
     compared = ", ".join(
         f"{NAMES[name]} {mean_and_range(runs)}" for name, runs in {"relu": sparse, **dense}.items()

@@ -66,7 +66,7 @@ def run(setting: Setting) -> Gallery:
     first = int(np.flatnonzero(test.labels == 2)[0])
     graph = model.graph()
     x = model.preprocessing.apply(test.images[first : first + 1])
-    outputs = run_forward(graph, model.state_dict(), x, im2col, training=False, seed=0, step=0)
+    outputs = run_forward(graph, model.state_dict(), x, im2col)
     maps = {
         node.name: output[0]
         for node, output in zip(graph.nodes, outputs, strict=True)

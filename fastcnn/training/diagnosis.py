@@ -224,7 +224,7 @@ class Diagnosis(Callback):
                     self._find(
                         "dead", number,
                         f"{dead:.0%} of the units of {node.name} are 0 for all of {count} samples",
-                        "lower the learning rate, or use LeakyReLU or other initial weights",
+                        "lower the learning rate, or use a leaky ReLU or other initial weights",
                         node.name,
                     )  # fmt: skip
             elif (shut := closed[node.name]) >= MANY_SATURATED:
