@@ -128,7 +128,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
 
 
 def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> None:
-    """Train as the options say, on the processes of ``world``; goes on with a saved run."""
+    """Train as the options say, on the processes of ``world``; continues a saved run."""
     from fastcnn.errors import ConfigurationError
     from fastcnn.training import Callback, TensorBoard, fit
     from fastcnn.training.interrupts import Terminated

@@ -12,6 +12,7 @@ from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.study.wrong_formulas import gradient_errors, train_with
+from fastcnn.study.wrong_gradients_figure import loss_figure
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.pool import run_jobs
 
@@ -191,8 +192,6 @@ def _train(case: Case, train: Dataset, test: Dataset) -> Outcome:
 
 def section(result: WrongGradients) -> Section:
     """The experiment in words, a table and a figure."""
-    from fastcnn.study.wrong_gradients_figure import loss_figure
-
     return Section(
         name="wrong_gradients",
         title=Text("The report's wrong gradients", "报告中错误的梯度"),
@@ -203,7 +202,7 @@ def section(result: WrongGradients) -> Section:
         tables=[_table(result)],
         figures=[
             Figure(
-                "wrong-gradients-loss", lambda: loss_figure(result),
+                "wrong-gradients-loss", lambda: loss_figure(result, PLANS, smoothed),
                 Text(
                     f"Training loss with each wrong formula, one seed: pale, of each step; full, "
                     f"the mean of {SMOOTH}. The broad blue line is the right gradient, on which "

@@ -1,5 +1,6 @@
 """Figure of the report's wrong gradients."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from fastcnn.study.layer_lines import style_axes
 from fastcnn.training.curves import new_figure
 
 if TYPE_CHECKING:
-    from fastcnn.study.wrong_gradients import WrongGradients
+    from fastcnn.study.wrong_gradients import Plan, WrongGradients
 
 #: Okabe-Ito colours and widths by the wrong formulas. Lines that coincide with an earlier one leave
 #: its edges to be seen.
@@ -29,15 +30,17 @@ NAMES = {
 }
 
 
-def loss_figure(result: "WrongGradients") -> Any:
-    """Training loss over the steps, one panel a plan."""
+def loss_figure(
+    result: "WrongGradients",
+    plans: Mapping[str, "Plan"],
+    smoothed: Callable[[np.ndarray], np.ndarray],
+) -> Any:
+    """Training loss over the steps, as it is and smoothed, one panel a plan."""
     from matplotlib.lines import Line2D
-
-    from fastcnn.study.wrong_gradients import PLANS, smoothed
 
     figure = new_figure(9.0, 5.6)
     panels = figure.subplots(2, 3, sharey=True)
-    for axes, (name, plan) in zip(panels.ravel(), PLANS.items(), strict=True):
+    for axes, (name, plan) in zip(panels.ravel(), plans.items(), strict=True):
         axes.axhline(np.log(3), color="grey", linestyle=":", linewidth=1)
         for wrong, (colour, width) in LINES.items():
             if wrong not in plan.sets:
