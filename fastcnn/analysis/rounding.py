@@ -29,7 +29,7 @@ ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one backend in float32 from float64, the largest of any element.
+    """Largest difference of one backend in float32 from float64, over all elements.
 
     Attributes
     ----------

@@ -27,10 +27,10 @@ def profile(
         Path | None, typer.Option(help="Write profile-MODEL.json and .csv into this folder.")
     ] = None,
 ) -> None:
-    """Time of each step of the engine's program, beside the machine's measured peaks.
+    """Time of each step of the engine's program, next to the machine's measured peaks.
 
     Each row of the program (a kernel of the forward pass, the backward pass, or the optimizer) is
-    timed alone and as a part of the whole training step, and set beside the measured peak of
+    timed alone and as a part of the whole training step, and compared with the measured peak of
     multiply-adds and memory.
 
     Examples:

@@ -43,7 +43,7 @@ def scale(
     The time of a step on one process is measured now; what the sum of gradients takes on the
     network is computed from latency and bandwidth (docs/scaling.md has the arithmetic). Under
     mpiexec, both are measured on all its processes at once, and steps that they take together
-    are set beside the prediction.
+    are compared with the prediction.
 
     Examples:
 

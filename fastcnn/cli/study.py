@@ -20,7 +20,7 @@ def study(
     """Answer the report's questions by experiment, and write one page about it.
 
     OUT/index.html has words in English and Chinese, tables and figures for a light and a dark
-    page, and needs nothing else; OUT/figures has the figures. The page is written anew after each
+    page, and needs nothing else; OUT/figures has the figures. The page is written again after each
     experiment, so that Ctrl-C keeps what was measured. Without MNIST the digits that fastcnn draws
     are used.
 

@@ -32,7 +32,7 @@ def sweep(
     ],
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Draw so many at random; by default the whole grid is run."),
+        typer.Option(min=1, help="Draw this many at random; by default the whole grid is run."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="As for fastcnn train: a name, an .npz file, or a folder.")

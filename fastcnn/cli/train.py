@@ -57,7 +57,7 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with this run's folder from its last checkpoint, with the options that it "
+            help="Continue the run in this folder from its last checkpoint, with the options that it "
             "was started with; only --epochs and --threads may be given as well."
         ),
     ] = None,
@@ -102,7 +102,7 @@ def _plain(value: Any) -> Any:
 
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run to go on with, its number of epochs as given; changes ``given``."""
+    """The config of a run to continue, its number of epochs as given; changes ``given``."""
     from fastcnn.errors import CheckpointError, ConfigurationError
     from fastcnn.training.run import Run
 
@@ -129,7 +129,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
 
 
 def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> None:
-    """Train as the options say, on the processes of ``world``; goes on with a saved run."""
+    """Train as the options say, on the processes of ``world``; continues a saved run."""
     from fastcnn.errors import ConfigurationError
     from fastcnn.training import Callback, TensorBoard, fit
     from fastcnn.training.interrupts import Terminated

@@ -123,7 +123,7 @@ def _prepare(sources: Sequence[Source]) -> None:
             store.write(folder, source.name, keys[source.name], content)
 
     if missing():
-        # Of processes that start at once, one compiles what all of them need.
+        # One of the processes that start at once compiles what all of them need.
         with store.one_at_a_time(folder):
             left = missing()
             report.loaded += found

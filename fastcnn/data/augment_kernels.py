@@ -169,7 +169,7 @@ def _draw_splines(
 
 
 def _knots(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel along a side the control point before it, and the share behind that."""
+    """For each pixel along a side the control point before it, and its distance from that."""
     place = np.arange(size) * (POINTS - 1) / max(size - 1, 1)
     before = np.minimum(place.astype(np.int64), POINTS - 2)
     return before, (place - before).astype(np.float32)
@@ -236,7 +236,7 @@ def _warp(
     """Take each pixel of the result from where it comes from, between four pixels of the image.
 
     Loops over a row without branches, so that they become vector instructions: ``padded`` holds
-    the image with one row and column of the value outside before it and two behind it, and places
+    the image with one row and column of the value outside before it and two after it, and places
     further out are moved there.
     """
     C, H, W = image.shape

@@ -104,7 +104,7 @@ def draw_digits(
     Raises
     ------
     ConfigurationError
-        If ``count`` is below 1 or a class is no digit.
+        If ``count`` is below 1 or a class is not a digit.
     """
     if count < 1 or not classes or any(digit not in STYLES for digit in classes):
         raise ConfigurationError(

@@ -61,7 +61,7 @@ def read_folder(
     ----------
     folder : path
     seed : int
-        Of the division into training and test set.
+        Seed of the division into training and test set.
     pictures : Pictures, optional
         The rule by which pictures are read, such as ``model.preprocessing.pictures`` of a trained
         model. By default all are stretched to the size of the first, and grey if it is.

@@ -215,7 +215,7 @@ def _holds(folder: Path, source: Source) -> bool:
         try:
             content = gunzip(content, str(path))
         except DataError:
-            content = b""  # whoever reads the file says what is wrong with it
+            content = b""  # the reader of the file says what is wrong with it
     digest = hashlib.sha256(content).hexdigest()
     for other in SOURCES.values():
         if digest == other.contents[TEST_LABELS]:

@@ -180,7 +180,7 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
     -------
     Network
     seconds : float
-        Of a sum of ``size`` bytes.
+        Seconds of a sum of ``size`` bytes.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def predict(
     Parameters
     ----------
     batch_size : int
-        Of all ranks together; with ``weak``, of each.
+        Samples of all ranks together; with ``weak``, of each.
     every : int
         Steps between sums (local SGD, which sums parameters and momentum: twice the bytes, and
         takes the steps between in one call).

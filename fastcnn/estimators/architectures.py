@@ -27,7 +27,7 @@ def input_geometry(shape: Shape, given: Shape | None) -> tuple[Shape, str | None
     Parameters
     ----------
     shape : tuple of int
-        Of an array of samples.
+        Shape of an array of samples.
     given : tuple of int, optional
         ``(C, H, W)`` or ``(features,)``.
 
@@ -171,5 +171,5 @@ def _dense(
     ]
 
 
-#: Networks that fit any shape of sample, beside those of :data:`fastcnn.models.MODELS`.
+#: Networks that fit any shape of sample, in addition to those of :data:`fastcnn.models.MODELS`.
 NETWORKS: dict[str, Callable[[Shape, int, int], Model]] = {"auto": _auto, "mlp": _mlp, "cnn": _cnn}

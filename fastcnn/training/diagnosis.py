@@ -1,4 +1,4 @@
-"""Watches a training run and says in plain words what ails it."""
+"""Watches a training run and says in plain words what is wrong with it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ STILL = 1e-3
 MANY_DEAD, MANY_SATURATED = 0.5, 0.9
 #: A loss this many times the lowest epoch's, or chance, diverges.
 DIVERGED, ABOVE_CHANCE = 3.0, 1.5
-#: A test loss that has been above its best by this factor, and by this share of chance, for so many
-#: epochs while the training loss fell.
+#: A test loss that has been above its best by this factor, and by this share of chance, for this
+#: many epochs while the training loss fell.
 TURNED, LEAST_TURN, EPOCHS_TURNED = 1.1, 0.05, 3
 #: Outputs between which a squashing function still has a slope.
 OPEN = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}
@@ -205,7 +205,7 @@ class Diagnosis(Callback):
         nodes = [graph.nodes[index] for index in places]
         alive: dict[str, Any] = {}
         closed = dict.fromkeys((node.name for node in nodes), 0.0)
-        # On one thread: idle threads of the matrix library would spin beside the engine's.
+        # On one thread: idle threads of the matrix library would spin against the engine's.
         with blas_threads(1):
             for outputs in node_outputs(model, self._probe, places, self._backend):
                 for node, values in zip(nodes, outputs, strict=True):
@@ -249,7 +249,7 @@ def _spread(targets: np.ndarray, model: Model) -> float | None:
 
 
 def _chance(labels: np.ndarray) -> float | None:
-    """The cross-entropy of guessing by the classes' shares; None where targets are no classes."""
+    """The cross-entropy of guessing by the classes' shares; None where targets are not classes."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         return None
     shares = np.bincount(labels) / len(labels)

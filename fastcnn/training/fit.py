@@ -61,7 +61,7 @@ class FitArguments(TrainingOptions):
     )  # fmt: skip
     resume: bool = option(
         False,
-        "Go on with the run in out from its last checkpoint, as if it had never stopped. The "
+        "Continue the run in out from its last checkpoint, as if it had never stopped. The "
         "model, the data and all options but threads, epochs and diagnose must be what they were.",
         part="",
     )

@@ -50,9 +50,9 @@ class Progress:
     done, seen, correct : int
         Steps taken in it, samples seen, and how many of them were classified correctly.
     loss_sum, weight_sum : float
-        Of the samples' losses, and of the weights that they have in the mean.
+        Sum of the samples' losses, and of the weights that they have in the mean.
     seconds : float
-        Of training alone.
+        Seconds of training alone.
     """
 
     epoch: int

@@ -50,7 +50,7 @@ class Declaration:
     least, above, below : float or None
         Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
     part : str
-        Of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
+        Part of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
         "schedule" as an argument of that object; "" for what does not change a result.
     """
 
