@@ -50,7 +50,7 @@ def samples(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fallbacks(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [entry.message for entry in caplog.records if "cover" in entry.message]
+    return [entry.message for entry in caplog.records if "im2col" in entry.message]
 
 
 def test_an_activation(caplog: pytest.LogCaptureFixture) -> None:
