@@ -57,7 +57,7 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Continue the run in this folder from its last checkpoint, with the options that it "
+            help="Continue this run from its last checkpoint, with the options that it "
             "was started with; only --epochs and --threads may be given as well."
         ),
     ] = None,

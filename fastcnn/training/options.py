@@ -85,9 +85,10 @@ class TrainingOptions:
         "cross_entropy", "What is minimised.", choices=tuple(LOSSES), part="loss"
     )
     label_smoothing: float | None = option(
-        None, "Share of the target that is spread over all classes (cross_entropy); by default 0.",
+        None,
+        "Share of the target that is spread over all classes (cross_entropy); by default 0.",
         part="loss",
-    )  # fmt: skip
+    )
     optimizer: str | Optimizer = option(
         "sgd", "What takes the steps.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
@@ -95,9 +96,10 @@ class TrainingOptions:
         None, "Learning rate; by default 0.02 for sgd and 0.001 for the others.", part="optimizer"
     )
     momentum: float | None = option(
-        None, "Momentum (sgd, rmsprop); by default 0.9 for sgd and 0 for rmsprop.",
+        None,
+        "Momentum (sgd, rmsprop); by default 0.9 for sgd and 0 for rmsprop.",
         part="optimizer",
-    )  # fmt: skip
+    )
     nesterov: bool | None = option(None, "Nesterov's momentum (sgd).", part="optimizer")
     weight_decay: float | None = option(
         None, "Weight decay; by default 0, and 0.01 for adamw.", part="optimizer"
@@ -242,13 +244,15 @@ class TrainingOptions:
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
             recorded["augment"] = Augment(**recorded["augment"])
-        return cls.of({
-            **recorded,
-            "loss": losses.NAMED.from_description(config["loss"]),
-            "optimizer": optimizers.NAMED.from_description(config["optimizer"]),
-            "schedule": schedules.NAMED.from_description(config["schedule"]),
-            **changes,
-        })  # fmt: skip
+        return cls.of(
+            {
+                **recorded,
+                "loss": losses.NAMED.from_description(config["loss"]),
+                "optimizer": optimizers.NAMED.from_description(config["optimizer"]),
+                "schedule": schedules.NAMED.from_description(config["schedule"]),
+                **changes,
+            }
+        )
 
     def _arguments(self, part: str) -> dict[str, Any]:
         """The options that are arguments of the loss, the optimiser or the schedule."""
@@ -298,10 +302,12 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     bounds = [
         f"{word} {bound:g}"
         for word, bound in (
-            ("of at least", declared.least), ("above", declared.above), ("below", declared.below)
+            ("of at least", declared.least),
+            ("above", declared.above),
+            ("below", declared.below),
         )
         if bound is not None
-    ]  # fmt: skip
+    ]
     if good and kind in (int, float):
         good = (
             (declared.least is None or value >= declared.least)
@@ -336,11 +342,13 @@ def signature_of(function: Callable[..., Any], options: type) -> inspect.Signatu
     ]
     keywords = [
         inspect.Parameter(
-            each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default,
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
             annotation=hints[each.name],
         )
         for each in fields(options)
-    ]  # fmt: skip
+    ]
     return own.replace(parameters=[*positional, *keywords])
 
 
