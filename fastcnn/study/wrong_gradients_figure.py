@@ -50,9 +50,12 @@ def loss_figure(
                 axes.plot(losses, color=colour, linewidth=0.5, alpha=0.3)
             smooth = smoothed(losses)
             axes.plot(
-                np.arange(len(smooth)) + len(losses[np.isfinite(losses)]) - len(smooth), smooth,
-                color=colour, linewidth=width, alpha=1.0 if wrong else 0.6,
-            )  # fmt: skip
+                np.arange(len(smooth)) + len(losses[np.isfinite(losses)]) - len(smooth),
+                smooth,
+                color=colour,
+                linewidth=width,
+                alpha=1.0 if wrong else 0.6,
+            )
         axes.set_title(plan.name, loc="left", fontsize=9)
         axes.set_yscale("log")
         style_axes(axes)
@@ -60,12 +63,23 @@ def loss_figure(
         axes.set_ylabel("cross-entropy (nats)", fontsize=9)
     figure.supxlabel("step", fontsize=9)
     lines = [
-        Line2D([], [], color=LINES[key][0], linewidth=LINES[key][1], label=label,
-               alpha=1.0 if key else 0.6)
+        Line2D(
+            [],
+            [],
+            color=LINES[key][0],
+            linewidth=LINES[key][1],
+            label=label,
+            alpha=1.0 if key else 0.6,
+        )
         for key, label in NAMES.items()
-    ]  # fmt: skip
+    ]
     figure.legend(
-        handles=lines, loc="outside upper center", ncols=len(lines), frameon=False, fontsize=8,
-        title="wrong gradients", title_fontsize=8,
-    )  # fmt: skip
+        handles=lines,
+        loc="outside upper center",
+        ncols=len(lines),
+        frameon=False,
+        fontsize=8,
+        title="wrong gradients",
+        title_fontsize=8,
+    )
     return figure

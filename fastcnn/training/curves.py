@@ -74,9 +74,13 @@ def curves_figure(history: "History") -> Any:
             axes.plot(epochs, values, color=colour, marker="o", markersize=4)
             text = f"{values[-1]:.2f} %" if scale == 100.0 else f"{values[-1]:.4f}"
             axes.annotate(
-                text, (epochs[-1], values[-1]), xytext=(0, -16), textcoords="offset points",
-                ha="right", color=colour,
-            )  # fmt: skip
+                text,
+                (epochs[-1], values[-1]),
+                xytext=(0, -16),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+            )
             axes.margins(y=0.2)
         # At a place of its own: looking for a free one takes a tenth of the drawing.
         axes.set_title(title, loc="left", fontsize=11, y=1.0)

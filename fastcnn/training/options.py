@@ -87,7 +87,7 @@ class TrainingOptions:
     label_smoothing: float | None = option(
         None, "Share of the target spread over all classes (cross_entropy only); by default 0.",
         part="loss",
-    )  # fmt: skip
+    )
     optimizer: str | Optimizer = option(
         "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
@@ -245,13 +245,15 @@ class TrainingOptions:
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
             recorded["augment"] = Augment(**recorded["augment"])
-        return cls.of({
-            **recorded,
-            "loss": losses.NAMED.from_description(config["loss"]),
-            "optimizer": optimizers.NAMED.from_description(config["optimizer"]),
-            "schedule": schedules.NAMED.from_description(config["schedule"]),
-            **changes,
-        })  # fmt: skip
+        return cls.of(
+            {
+                **recorded,
+                "loss": losses.NAMED.from_description(config["loss"]),
+                "optimizer": optimizers.NAMED.from_description(config["optimizer"]),
+                "schedule": schedules.NAMED.from_description(config["schedule"]),
+                **changes,
+            }
+        )
 
     def _arguments(self, part: str) -> dict[str, Any]:
         """The options that are arguments of the loss, the optimiser or the schedule."""
@@ -301,10 +303,12 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     bounds = [
         f"{word} {bound:g}"
         for word, bound in (
-            ("of at least", declared.least), ("above", declared.above), ("below", declared.below)
+            ("of at least", declared.least),
+            ("above", declared.above),
+            ("below", declared.below),
         )
         if bound is not None
-    ]  # fmt: skip
+    ]
     if good and kind in (int, float):
         good = (
             (declared.least is None or value >= declared.least)
@@ -339,11 +343,13 @@ def signature_of(function: Callable[..., Any], options: type) -> inspect.Signatu
     ]
     keywords = [
         inspect.Parameter(
-            each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default,
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
             annotation=hints[each.name],
         )
         for each in fields(options)
-    ]  # fmt: skip
+    ]
     return own.replace(parameters=[*positional, *keywords])
 
 
