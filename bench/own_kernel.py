@@ -25,10 +25,18 @@ def derivative(x: Any) -> Any:
 
 def _network(activation: type[Layer]) -> Sequential:
     return Sequential(
-        Conv2d(1, 8, 3, padding=1, seed=0), activation(), MaxPool2d(2),
-        Conv2d(8, 16, 3, padding=1, seed=1), activation(), MaxPool2d(2), Flatten(),
-        Linear(784, 128, seed=2), activation(), Linear(128, 10, seed=3), input_shape=(1, 28, 28),
-    )  # fmt: skip
+        Conv2d(1, 8, 3, padding=1, seed=0),
+        activation(),
+        MaxPool2d(2),
+        Conv2d(8, 16, 3, padding=1, seed=1),
+        activation(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(784, 128, seed=2),
+        activation(),
+        Linear(128, 10, seed=3),
+        input_shape=(1, 28, 28),
+    )
 
 
 def main() -> None:

@@ -188,10 +188,18 @@ class Augment:
         from fastcnn.data.augment_kernels import transform
 
         key = np.uint64(dropout_key(seed, epoch, STREAM))
-        settings = np.array([
-            self.shift, np.deg2rad(self.rotation), self.scale, self.elastic, self.flip, self.crop,
-            self.cutout, self.fill,
-        ])  # fmt: skip
+        settings = np.array(
+            [
+                self.shift,
+                np.deg2rad(self.rotation),
+                self.scale,
+                self.elastic,
+                self.flip,
+                self.crop,
+                self.cutout,
+                self.fill,
+            ]
+        )
         if threads is None:
             threads = available_cores()
         threads = max(1, min(threads, len(order) // FEW_IMAGES))

@@ -86,10 +86,15 @@ class DistributedExecutor:
         self._check()
         first, end = self.shards.share(batch_size)
         self._local: Executor = make_executor(
-            model, loss=loss, optimizer=optimizer, backend=backend, seed=seed,
-            batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
+            model,
+            loss=loss,
+            optimizer=optimizer,
+            backend=backend,
+            seed=seed,
+            batch_size=BLOCK if ordered else max(end - first, 1),
+            clip_norm=clip_norm,
             threads=threads,
-        )  # fmt: skip
+        )
 
     @property
     def _running(self) -> list[np.ndarray]:
@@ -240,9 +245,9 @@ class DistributedExecutor:
             rates = learning_rates[done : done + steps]
             step = self.step
             made = self._local.train_steps(images, labels, own, rates, weight)
-            portions = np.array([
-                _portion(b, i, j, weight) for b, (i, j) in zip(span, shares, strict=True)
-            ][:steps])  # fmt: skip
+            portions = np.array(
+                [_portion(b, i, j, weight) for b, (i, j) in zip(span, shares, strict=True)][:steps]
+            )
             place = slice(done, done + steps)
             sums[:, place] = made.losses * portions, made.correct, made.gradient_norms * portions
             self.step = step + count

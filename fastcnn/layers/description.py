@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers.activation import LAYERS
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
 
 if TYPE_CHECKING:
@@ -56,10 +55,9 @@ def file_metadata(model: "Model") -> dict[str, str]:
 
 
 def _is_ours(layer: Layer, kind: str) -> bool:
-    here = type(layer).__module__.startswith("fastcnn.layers.")
-    # Activations of users are known while they are registered; see fastcnn.kernel.
-    known = here or LAYERS.get(layer.operation) is type(layer)
-    return known and type(layer).__name__ == kind
+    # A user's activation is made, and known by its name, in fastcnn.kernel.
+    here = type(layer).__module__.startswith(("fastcnn.layers.", "fastcnn.kernel"))
+    return here and type(layer).__name__ == kind
 
 
 def _chain(model: Layer, prefix: str, places: dict[int, str]) -> list[dict[str, Any]]:
