@@ -47,7 +47,7 @@ from fastcnn.codegen.elementary import (
 from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.layers.definition import TYPES
-from fastcnn.losses import LOSSES
+from fastcnn.losses import LOSSES, call
 from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number, own
 from fastcnn.operations.own import ElementwiseLoss, Update
 from fastcnn.optim import OPTIMIZERS
@@ -174,7 +174,9 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
             lambda x, fixed=fixed: derivative(x, fixed, *defaults),
         )
     own.LOSSES[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
-    made = _dataclass(name, value, numbers, {"operation": operation, "arguments": _arguments})
+    made = _dataclass(
+        name, value, numbers, {"operation": operation, "arguments": _arguments, "__call__": call}
+    )
     LOSSES[operation] = made
     return made
 

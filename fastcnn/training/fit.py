@@ -54,7 +54,7 @@ AGREED = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "tr
 class FitArguments(TrainingOptions):
     """The keyword arguments of :func:`fit`: the options of a training, and its surroundings."""
 
-    callbacks: Sequence[Callback] = option((), "Called while training goes on.", part="")
+    callbacks: Sequence[Callback] = option((), "Called during training.", part="")
     out: str | Path | NewRun | None = option(
         None,
         "Folder to write the run to: config, metrics, weights, checkpoints and curves.",
