@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fastcnn.execution import gradients
     from fastcnn.execution.plan import plan as plan
     from fastcnn.layers import *
+    from fastcnn.layers.activation import *
     from fastcnn.layers.saved import load as load
     from fastcnn.losses import CrossEntropyLoss, MSELoss
     from fastcnn.training import History

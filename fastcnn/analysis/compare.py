@@ -72,11 +72,17 @@ class Comparison:
         return text_table(
             ("layer", "backend", "forward us", "backward us", "largest difference", "relative"),
             [
-                (row.layer, row.backend, f"{1e6 * row.forward:,.2f}", f"{1e6 * row.backward:,.2f}",
-                 f"{row.absolute:.1e}", f"{row.relative:.1e}")
+                (
+                    row.layer,
+                    row.backend,
+                    f"{1e6 * row.forward:,.2f}",
+                    f"{1e6 * row.backward:,.2f}",
+                    f"{row.absolute:.1e}",
+                    f"{row.relative:.1e}",
+                )
                 for row in self.rows
             ],
-        )  # fmt: skip
+        )
 
 
 def compare_backends(

@@ -81,11 +81,16 @@ class GradientReport:
         return text_table(
             ("backend", "layer or loss", "gradient of", "relative error", ""),
             [
-                (row.backend, row.subject, row.gradient, f"{row.error:.1e}",
-                 "ok" if row.ok else "WRONG")
+                (
+                    row.backend,
+                    row.subject,
+                    row.gradient,
+                    f"{row.error:.1e}",
+                    "ok" if row.ok else "WRONG",
+                )
                 for row in self.rows
             ],
-        )  # fmt: skip
+        )
 
 
 def numerical_gradient(
@@ -393,11 +398,18 @@ def _check_losses(backend: str) -> list[GradientRow]:
 def _check_model(backend: str) -> list[GradientRow]:
     """Every layer kind at once, against differences along random directions."""
     model = Sequential(
-        Conv2d(1, 2, 3, padding=1), Tanh(), MaxPool2d(2),
-        Conv2d(2, 2, 2), Sigmoid(), AvgPool2d(2, stride=1),
-        Flatten(), Linear(2, 4), ReLU(), Linear(4, 3),
+        Conv2d(1, 2, 3, padding=1),
+        Tanh(),
+        MaxPool2d(2),
+        Conv2d(2, 2, 2),
+        Sigmoid(),
+        AvgPool2d(2, stride=1),
+        Flatten(),
+        Linear(2, 4),
+        ReLU(),
+        Linear(4, 3),
         input_shape=(1, 6, 6),
-    )  # fmt: skip
+    )
     model.initialize(init.Normal(0.5), init.Normal(0.5), seed=3).to(np.float64)
     generator = np.random.default_rng(2)
     x, y = generator.standard_normal((3, 1, 6, 6)), np.array([0, 2, 1])

@@ -29,7 +29,7 @@ ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one backend in float32 from float64, the largest of any element.
+    """Largest difference of one backend in float32 from float64, over all elements.
 
     Attributes
     ----------
@@ -72,17 +72,23 @@ class Rounding:
         return (
             *(f"{d.logits:.1e}" for d in self.differences),
             *(f"{d.gradient:.1e}" for d in self.differences),
-            f"{self.relus:,}", f"{self.windows:,}", f"{self.undecided:.1e}",
-        )  # fmt: skip
+            f"{self.relus:,}",
+            f"{self.windows:,}",
+            f"{self.undecided:.1e}",
+        )
 
 
 def rounding_table(found: Mapping[int, Rounding]) -> str:
     """Networks by their seeds, a line each."""
     backends = [d.backend for d in next(iter(found.values())).differences]
     header = (
-        "seed", *(f"{name} logits" for name in backends), *(f"{name} grad" for name in backends),
-        "ReLUs", "windows", "other way",
-    )  # fmt: skip
+        "seed",
+        *(f"{name} logits" for name in backends),
+        *(f"{name} grad" for name in backends),
+        "ReLUs",
+        "windows",
+        "other way",
+    )
     return text_table(header, [(str(seed), *r.cells()) for seed, r in found.items()], left=1)
 
 
@@ -131,15 +137,21 @@ def compare_rounding(
         where = int(apart.argmax()) if apart.size else 0
         differences.append(
             Difference(
-                backend, float(np.abs(other_logits - logits).max()),
-                float(apart.max(initial=0.0)), names[where] if apart.size else "",
+                backend,
+                float(np.abs(other_logits - logits).max()),
+                float(apart.max(initial=0.0)),
+                names[where] if apart.size else "",
             )
-        )  # fmt: skip
+        )
     relus, windows, turned = _turned(single, double, graph, samples, target, loss)
     return Rounding(
-        tuple(differences), float(np.abs(logits).max()), float(np.abs(gradient).max(initial=0.0)),
-        relus, windows, float(np.abs(turned - gradient).max(initial=0.0)),
-    )  # fmt: skip
+        tuple(differences),
+        float(np.abs(logits).max()),
+        float(np.abs(gradient).max(initial=0.0)),
+        relus,
+        windows,
+        float(np.abs(turned - gradient).max(initial=0.0)),
+    )
 
 
 def _owners(model: Model) -> list[str]:

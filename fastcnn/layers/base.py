@@ -23,7 +23,7 @@ class _LayerType(ABCMeta):
     @property
     def __signature__(cls) -> inspect.Signature:
         """The constructor's, which ``help`` and editors show."""
-        own = inspect.signature(cls.__init__)
+        own = inspect.signature(cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 
 

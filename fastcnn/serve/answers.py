@@ -89,7 +89,7 @@ class Answers:
         Raises
         ------
         DataError
-            If the content is no picture.
+            If the content is not a picture.
         ClientGoneError
             If the client has gone.
         """

@@ -111,11 +111,14 @@ def run(setting: Setting) -> ActivationResult:
     keys = [(pair, name, lr) for pair in PAIRS for name in INITS for lr in LEARNING_RATES]
     trainings = [
         _training(
-            pair, name, lr, steps,
+            pair,
+            name,
+            lr,
+            steps,
             log_steps(steps, 9) if (name, lr) == (PROBED_INIT, PROBED_LR) else (),
         )
         for pair, name, lr in keys
-    ]  # fmt: skip
+    ]
     grid = dict(zip(keys, follow_all(trainings, setting), strict=True))
     best = {}
     for pair in PAIRS:
@@ -148,10 +151,15 @@ def section(result: ActivationResult) -> Section:
     rows = []
     for pair in result.pairs:
         name, lr = result.best[pair]
-        rows.append((
-            pair_name(pair), mean_and_range(result.repeated[pair]), name, f"{lr:g}",
-            f"{result.converged(pair)} / {result.cells(pair)}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                pair_name(pair),
+                mean_and_range(result.repeated[pair]),
+                name,
+                f"{lr:g}",
+                f"{result.converged(pair)} / {result.cells(pair)}",
+            )
+        )
     return Section(
         name="activations",
         title=Text("Activation functions", "激活函数"),
