@@ -56,7 +56,7 @@ class _Errors(torch.autograd.Function):
 
 
 class _InputErrors(torch.autograd.Function):
-    """Leaves a tensor as it is, and adds errors to its gradient: of each element, and of channels."""
+    """Leaves a tensor as it is, and adds errors to its gradient, of elements and of channels."""
 
     @staticmethod
     def forward(
@@ -93,7 +93,7 @@ def _normalised_with_errors(
 
         def note(grad: torch.Tensor) -> None:
             level = float(grad.mean(axes).abs().max())
-            sizes.append((SHORT_SUM * stretch * float(grad.abs().max()), stretch * level))
+            sizes.append((SHORT_SUM * stretch * float(grad.abs().max()), 2 * stretch * level))
 
         made.register_hook(note)
     return made
