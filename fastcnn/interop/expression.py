@@ -69,7 +69,7 @@ NUMPY = Dialect(
         "exp": "np.exp({0})",
         "expm1": "np.expm1({0})",
         "log1p": "np.log1p({0})",
-        "log1p_exp": "log1p_exp({0})",
+        "log1p_exp": "np.logaddexp(0.0, {0})",
         "sqrt": "np.sqrt({0})",
         "tanh": "np.tanh({0})",
         "erf": "(2.0 * normal_cdf(1.4142135623730951 * {0}) - 1.0)",

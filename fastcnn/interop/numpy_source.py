@@ -101,11 +101,6 @@ def sigmoid(x):
     exponential = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, exponential) / (1 + exponential)
 ''',
-    "log1p_exp": '''
-def log1p_exp(x):
-    """log(1 + exp(x)), with the exponential of a number that is never positive."""
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-''',
     "normal_cdf": '''
 def normal_cdf(x):
     """Distribution function of the standard normal; numpy has no error function."""
