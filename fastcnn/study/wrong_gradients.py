@@ -239,6 +239,7 @@ def _table(result: WrongGradients) -> Table:
             spread = f"{np.mean(accuracies):.2f} ({min(accuracies):.2f}-{max(accuracies):.2f})"
             collapses = [one.collapse for one in outcomes if one.collapse is not None]
             highest = max(collapses, key=lambda pair: pair[1], default=None)
+            collapsed = f"{len(collapses)} of {len(outcomes)}"
             rows.append(
                 (
                     plan.name,
@@ -249,9 +250,7 @@ def _table(result: WrongGradients) -> Table:
                         "×" if np.isnan(one.final_loss) else f"{one.final_loss:.2f}"
                         for one in outcomes
                     ),
-                    "-"
-                    if highest is None
-                    else f"{len(collapses)} of {len(outcomes)}: {highest[0]:.2f} to {highest[1]:.2f}",
+                    f"{collapsed}: {highest[0]:.2f} to {highest[1]:.2f}" if highest else "-",
                     f"{sum(one.overflows for one in outcomes):,}",
                 )
             )
