@@ -23,7 +23,8 @@ class _LayerType(ABCMeta):
     @property
     def __signature__(cls) -> inspect.Signature:
         """The constructor's, which ``help`` and editors show."""
-        own = inspect.signature(cls.__init__)
+        made: Any = cls
+        own = inspect.signature(made.__init__)
         return own.replace(parameters=list(own.parameters.values())[1:])
 
 
