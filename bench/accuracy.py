@@ -38,9 +38,13 @@ def _own(
     model = _initial(network, train, seed)
     model.preprocessing = train.preprocessing
     executor = make_executor(
-        model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
-        backend=backend, batch_size=BATCH, seed=seed,
-    )  # fmt: skip
+        model,
+        loss=CrossEntropyLoss(),
+        optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
+        backend=backend,
+        batch_size=BATCH,
+        seed=seed,
+    )
 
     def take(order: np.ndarray, rates: np.ndarray) -> None:
         executor.train_steps(train.images, train.labels, order, rates)
@@ -168,17 +172,31 @@ def bench_accuracy(
             reached.append(time_to_levels(*trainer, len(train), seed, epochs, left))
         stopped = time.perf_counter() - began > patience
         results += [
-            _result(network, train, name, level, [each[level] for each in reached],
-                    len(seeds), epochs, f"stopped after {patience:.0f} s" if stopped else "")
+            _result(
+                network,
+                train,
+                name,
+                level,
+                [each[level] for each in reached],
+                len(seeds),
+                epochs,
+                f"stopped after {patience:.0f} s" if stopped else "",
+            )
             for level in LEVELS
-        ]  # fmt: skip
+        ]
     return results
 
 
 def _result(
-    network: str, train: Dataset, name: str, level: float, seconds: Sequence[float], seeds: int,
-    epochs: int, stopped: str,
-) -> Result:  # fmt: skip
+    network: str,
+    train: Dataset,
+    name: str,
+    level: float,
+    seconds: Sequence[float],
+    seeds: int,
+    epochs: int,
+    stopped: str,
+) -> Result:
     """One level's record: spread over the seeds that reached it, and how many did not."""
     times = [value for value in seconds if math.isfinite(value)]
     median = statistics.median(seconds)
@@ -193,8 +211,13 @@ def _result(
     return Result(
         suite="time-to-accuracy",
         work=f"{network} on {train.name}, {classes}, to {level:.0%}",
-        contestant=name, threads=os.cpu_count() or 1, batch=BATCH, unit="s",
+        contestant=name,
+        threads=os.cpu_count() or 1,
+        batch=BATCH,
+        unit="s",
         median=median if math.isfinite(median) else math.nan,
-        low=min(times, default=math.nan), high=max(times, default=math.nan), rounds=len(times),
+        low=min(times, default=math.nan),
+        high=max(times, default=math.nan),
+        rounds=len(times),
         note="; ".join(filter(None, notes)),
-    )  # fmt: skip
+    )

@@ -14,11 +14,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) ->
 
 def contestants(group: Sequence[Result]) -> str:
     rows = [
-        (row.contestant, str(row.threads), spread(row),
-         "" if row.ratio is None else number(row.ratio),
-         "" if row.difference is None else f"{row.difference:.0e}", row.note)
+        (
+            row.contestant,
+            str(row.threads),
+            spread(row),
+            "" if row.ratio is None else number(row.ratio),
+            "" if row.difference is None else f"{row.difference:.0e}",
+            row.note,
+        )
         for row in sorted(group, key=lambda row: (row.median != row.median, row.median))
-    ]  # fmt: skip
+    ]
     return table(("contestant", "threads", "time", "ratio", "difference", ""), rows, left=1)
 
 
@@ -65,5 +70,7 @@ def command(text: str) -> str:
 
 def machine(report: Report) -> str:
     environment = report.environment
-    return (f"{environment['cores']} cores of {environment['processor']}, "
-            f"{environment['instruction set']}")  # fmt: skip
+    return (
+        f"{environment['cores']} cores of {environment['processor']}, "
+        f"{environment['instruction set']}"
+    )

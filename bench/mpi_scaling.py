@@ -24,8 +24,12 @@ RESULTS, PAGE = ROOT / "docs" / "benchmarks", ROOT / "docs" / "scaling.md"
 BEGIN, END = "<!-- begin: bench/mpi_scaling.py -->", "<!-- end: bench/mpi_scaling.py -->"
 ROUNDS = 5
 #: Network, batch and steps of each timing.
-CASES = (("report_cnn", 64, 100), ("report_cnn", 256, 100), ("lenet5", 64, 100),
-         ("vgg_small", 64, 30))  # fmt: skip
+CASES = (
+    ("report_cnn", 64, 100),
+    ("report_cnn", 256, 100),
+    ("lenet5", 64, 100),
+    ("vgg_small", 64, 30),
+)
 JOB = """
 import json, sys
 from dataclasses import asdict
@@ -96,9 +100,20 @@ if world.is_root:
 def job(ranks: int, network: str, batch: int, threads: int, repeats: int) -> dict[str, Any]:
     """Run one job and return what its root measured."""
     mpiexec = Path(sys.executable).parent / "mpiexec"
-    command = [str(mpiexec) if mpiexec.exists() else "mpiexec", "-n", str(ranks), sys.executable,
-               "-m", "mpi4py", "-c", JOB, network, str(batch), str(threads),
-               str(repeats)]  # fmt: skip
+    command = [
+        str(mpiexec) if mpiexec.exists() else "mpiexec",
+        "-n",
+        str(ranks),
+        sys.executable,
+        "-m",
+        "mpi4py",
+        "-c",
+        JOB,
+        network,
+        str(batch),
+        str(threads),
+        str(repeats),
+    ]
     environment = {**os.environ, "FASTCNN_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -122,20 +137,26 @@ def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
     # One process alone has both cores' cache and memory to itself; the model's is measured while
     # both work.
     cost = StepCost(
-        **{key: middle("cost", key) for key in ("fixed", "each")}, alone=seconds["one"],
+        **{key: middle("cost", key) for key in ("fixed", "each")},
+        alone=seconds["one"],
         gradient_bytes=two[0]["cost"]["gradient_bytes"],
-    )  # fmt: skip
+    )
     link = Network(**{key: middle("network", key) for key in ("latency", "bandwidth")})
     strong, weak = (predict(cost, link, batch, 2, each) for each in (False, True))
     return {
-        "case": f"{network}-{batch}", "network": network, "batch": batch, **seconds,
-        "weak": middle(None, "weak"), "sum": middle(None, "sum"),
+        "case": f"{network}-{batch}",
+        "network": network,
+        "batch": batch,
+        **seconds,
+        "weak": middle(None, "weak"),
+        "sum": middle(None, "sum"),
         "predicted": strong.step + strong.communication,
         "predicted_weak": weak.step + weak.communication,
         **{way: middle("ways", way) for way in ("after", "buckets", "at_once")},
-        "cost": asdict(cost), "link": asdict(link),
+        "cost": asdict(cost),
+        "link": asdict(link),
         "spread": {name: sorted(made["step"] for made in rounds[name]) for name in jobs},
-    }  # fmt: skip
+    }
 
 
 def render(records: list[dict[str, Any]]) -> str:
@@ -146,12 +167,14 @@ def render(records: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r['network']}, {r['batch']} | " + " | ".join(
+        f"| {r['network']}, {r['batch']} | "
+        + " | ".join(
             f"{1e6 * r[key]:,.0f}"
             for key in ("one", "threads", "two", "predicted", "sum", "weak", "predicted_weak")
-        ) + " |"
+        )
+        + " |"
         for r in records
-    ]  # fmt: skip
+    ]
     lines += [
         "",
         "| network, batch | speed-up by 2 threads | by 2 processes, strong | predicted | "
@@ -159,14 +182,20 @@ def render(records: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r['network']}, {r['batch']} | " + " | ".join(
-            f"{gained:.2f}" for gained in (
-                r["one"] / r["threads"], r["one"] / r["two"], r["one"] / r["predicted"],
-                2 * r["one"] / r["weak"], 2 * r["one"] / r["predicted_weak"],
+        f"| {r['network']}, {r['batch']} | "
+        + " | ".join(
+            f"{gained:.2f}"
+            for gained in (
+                r["one"] / r["threads"],
+                r["one"] / r["two"],
+                r["one"] / r["predicted"],
+                2 * r["one"] / r["weak"],
+                2 * r["one"] / r["predicted_weak"],
             )
-        ) + " |"
+        )
+        + " |"
         for r in records
-    ]  # fmt: skip
+    ]
     lines += [
         "",
         "| network, batch | sum after the gradient | in 4 buckets | during the gradient |",
@@ -174,9 +203,10 @@ def render(records: list[dict[str, Any]]) -> str:
     ]
     lines += [
         f"| {r['network']}, {r['batch']} | "
-        + " | ".join(f"{1e6 * r[key]:,.0f}" for key in ("after", "buckets", "at_once")) + " |"
+        + " | ".join(f"{1e6 * r[key]:,.0f}" for key in ("after", "buckets", "at_once"))
+        + " |"
         for r in records
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 
@@ -198,15 +228,23 @@ def main() -> None:
     for name, case in zip(names, CASES, strict=True):
         if not wanted or name in wanted:
             known[name] = measure(*case)
-    version = subprocess.run(
-        [sys.executable, "-c", "from mpi4py import MPI; print(MPI.Get_library_version())"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip("\0\n ").splitlines()[0]  # fmt: skip
+    version = (
+        subprocess.run(
+            [sys.executable, "-c", "from mpi4py import MPI; print(MPI.Get_library_version())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        .stdout.strip("\0\n ")
+        .splitlines()[0]
+    )
     library = " ".join(version.replace("Version:", "").split())
     made = Records(
-        "mpi", "python -m bench.mpi_scaling", [known[name] for name in names if name in known],
+        "mpi",
+        "python -m bench.mpi_scaling",
+        [known[name] for name in names if name in known],
         environment=describe_environment() | {"mpi": library},
-    )  # fmt: skip
+    )
     made.write(RESULTS)
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(with_tables(page, render(made.records)), encoding="utf-8")

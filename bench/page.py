@@ -42,21 +42,32 @@ def render_page(folder: Path) -> str:
     """The page docs/benchmarks.md."""
     report, scaling, profiles = read_results(folder)
     parts = [
-        "# Benchmarks", "",
+        "# Benchmarks",
+        "",
         "This page is generated from the JSON files in `docs/benchmarks/` "
         "(`python -m bench.write_page`); every value with its spread is in the CSV files next to "
-        "them. All of it is measured again by", "",
-        "```sh\nmake bench-report\n```", "",
+        "them. All of it is measured again by",
+        "",
+        "```sh\nmake bench-report\n```",
+        "",
         "and one suite by the command above its table. Contestants of a table do the same work "
         "from the same weights on the same samples; what they compute is compared before anything "
         "is timed, and they take turns, round after round. Times are medians, with the first and "
-        "the last decile in parentheses.", "",
+        "the last decile in parentheses.",
+        "",
         f"Made {report.date[:10]} on {machine(report)}: {_environment(report)}."
-        + _duration(report), "",
+        + _duration(report),
+        "",
         *_warnings(report),
-        *_steps(report), *_inference(report), *_layers(report), *_backward(report),
-        *_accuracy(report), *_processes(report), *_scaling(scaling), *_profiles(profiles),
-    ]  # fmt: skip
+        *_steps(report),
+        *_inference(report),
+        *_layers(report),
+        *_backward(report),
+        *_accuracy(report),
+        *_processes(report),
+        *_scaling(scaling),
+        *_profiles(profiles),
+    ]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -74,25 +85,31 @@ def _duration(report: Report) -> str:
 
 def _steps(report: Report) -> list[str]:
     return [
-        "## Training steps", "", "![Training steps](benchmarks/step.png)", "",
+        "## Training steps",
+        "",
+        "![Training steps](benchmarks/step.png)",
+        "",
         "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
         "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
         "gradients, relative to the largest of its tensor; whose gradients, losses or parameters "
         "after three steps differ is not timed. The nested loops take part where a step of theirs "
         "is a matter of seconds, tinygrad in the small networks. PyTorch's SGD is the fused one, "
-        "and its compiled modules are in channels_last.", "",
+        "and its compiled modules are in channels_last.",
+        "",
         *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
-    ]  # fmt: skip
+    ]
 
 
 def _inference(report: Report) -> list[str]:
     return [
-        "## Inference", "",
+        "## Inference",
+        "",
         "The logits of one batch, in microseconds; the ratio is to the fastest of PyTorch and "
         "im2col: above 1 is faster. Threads are those that a contestant may take: of one image "
-        "`lanes` takes one.", "",
+        "`lanes` takes one.",
+        "",
         *_beside_peers(report, "inference", "python -m bench inference --network {}"),
-    ]  # fmt: skip
+    ]
 
 
 def _beside_peers(report: Report, suite: str, form: str) -> list[str]:
@@ -101,9 +118,13 @@ def _beside_peers(report: Report, suite: str, form: str) -> list[str]:
     faster: list[str] = []
     for (work, batch), group in groups(report.results, suite):
         lines += [
-            f"### {work}, batch {batch}: {suite}", "", command(form.format(work, batch)), "",
-            contestants(group), "",
-        ]  # fmt: skip
+            f"### {work}, batch {batch}: {suite}",
+            "",
+            command(form.format(work, batch)),
+            "",
+            contestants(group),
+            "",
+        ]
         own = best(group, "lanes")
         faster += [
             f"{row.contestant} on {threads_of(row)} at {work}, batch {batch}, "
@@ -124,12 +145,17 @@ def _layers(report: Report) -> list[str]:
         peers = {name: best(group, name) for name in LIBRARIES}
         timed = [row for row in peers.values() if row]
         cells = [threads(row) for row in (own, best(alone, "lanes"), best(group, "im2col"))]
-        rows.append((
-            work, *cells, _median(best(group, "reference")), _variant(peers["PyTorch"]),
-            *(_median(peers[name]) for name in FURTHER),
-            f"{min(row.median for row in timed) / own.median:.2f}" if own and timed else "",
-            own.note if own else "",
-        ))  # fmt: skip
+        rows.append(
+            (
+                work,
+                *cells,
+                _median(best(group, "reference")),
+                _variant(peers["PyTorch"]),
+                *(_median(peers[name]) for name in FURTHER),
+                f"{min(row.median for row in timed) / own.median:.2f}" if own and timed else "",
+                own.note if own else "",
+            )
+        )
         faster += [
             f"{row.contestant} at {work} ({own.median / row.median:.2f} times)"
             for row in timed
@@ -140,26 +166,40 @@ def _layers(report: Report) -> list[str]:
             for row in group
             if not row.rounds
         ]
-    header = ("layer, batch 64, µs a sample", "lanes, in a network", "lanes, alone", "im2col",
-              "loops", "PyTorch's best", *FURTHER, "fastest of these / lanes",
-              "lanes' rate")  # fmt: skip
+    header = (
+        "layer, batch 64, µs a sample",
+        "lanes, in a network",
+        "lanes, alone",
+        "im2col",
+        "loops",
+        "PyTorch's best",
+        *FURTHER,
+        "fastest of these / lanes",
+        "lanes' rate",
+    )
     return [
-        "## Single layers", "", command("python -m bench layer"), "",
+        "## Single layers",
+        "",
+        command("python -m bench layer"),
+        "",
         "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
         "lanes already; a single call brings them there and back, but for functions of single "
         "elements. Sums, normalisation and dropout are im2col's when called alone; the dropout of "
         "others draws a mask of its own. Rates count operations by definition, so that Winograd's "
-        "convolutions, which need fewer, may pass the processor's peak.", "",
+        "convolutions, which need fewer, may pass the processor's peak.",
+        "",
         "PyTorch is the best of eager, channels_last (of maps) and torch.compile (in channels_last "
         "too), each on one thread and on all. JAX (jitted), TensorFlow (a `tf.function`, NHWC) and "
         "tinygrad (jitted) take all cores. A backward pass is the gradients alone, by what a "
         "forward pass kept for them. Two keep less: TensorFlow takes the forward pass of max "
         "pooling again, which is faster there, and tinygrad, which keeps nothing, takes part only "
-        "where gradients need nothing but the input.", "",
-        table(header, rows, left=1), "",
+        "where gradients need nothing but the input.",
+        "",
+        table(header, rows, left=1),
+        "",
         *_notes("Not timed", refused),
         *(_notes("Faster than fastcnn here", faster) or [NOBODY, ""]),
-    ]  # fmt: skip
+    ]
 
 
 def _notes(title: str, notes: Sequence[str]) -> list[str]:
@@ -184,17 +224,28 @@ def _backward(report: Report) -> list[str]:
         by = {row.contestant: row for row in group}
         differences = [row.difference for row in group if row.difference is not None]
         cells = [
-            work.replace(" backward by ", ", "), str(batch),
+            work.replace(" backward by ", ", "),
+            str(batch),
             *(spread(by[name]) if name in by else "differs" for name in OWN),
             *(f"{by[name].ratio:,.0f}" if name in by else "" for name in OWN[1:]),
             f"{max(differences):.0e}" if differences else "",
-        ]  # fmt: skip
+        ]
         rows.append(cells)
         if "lanes" in by and "im2col" in by and by["lanes"].median > 1.05 * by["im2col"].median:
-            slower.append(f"{cells[0]} at batch {batch} "
-                          f"({by['lanes'].median / by['im2col'].median:.1f} times)")  # fmt: skip
-    header = ("backward pass by what is varied", "batch", "loops, µs", "im2col, µs", "lanes, µs",
-              "im2col: times faster", "lanes: times faster", "largest difference")  # fmt: skip
+            slower.append(
+                f"{cells[0]} at batch {batch} "
+                f"({by['lanes'].median / by['im2col'].median:.1f} times)"
+            )
+    header = (
+        "backward pass by what is varied",
+        "batch",
+        "loops, µs",
+        "im2col, µs",
+        "lanes, µs",
+        "im2col: times faster",
+        "lanes: times faster",
+        "largest difference",
+    )
     note = (
         "Called alone, `lanes` is slower than `im2col` at: " + "; ".join(slower) + ". A single "
         "call packs and unpacks the lanes, which a training step does not."
@@ -202,12 +253,20 @@ def _backward(report: Report) -> list[str]:
         else "Called alone, `lanes` is nowhere slower than `im2col`."
     )
     return [
-        "## Backward passes: nested loops against fast ones", "",
-        command("python -m bench backward"), "", "![Speed-ups](benchmarks/backward.png)", "",
+        "## Backward passes: nested loops against fast ones",
+        "",
+        command("python -m bench backward"),
+        "",
+        "![Speed-ups](benchmarks/backward.png)",
+        "",
         "Microseconds a sample of one operation called alone; the difference is the largest from "
-        "the loops, relative to the largest gradient.", "", table(header, rows, left=1), "",
-        note, "",
-    ]  # fmt: skip
+        "the loops, relative to the largest gradient.",
+        "",
+        table(header, rows, left=1),
+        "",
+        note,
+        "",
+    ]
 
 
 def _accuracy(report: Report) -> list[str]:
@@ -218,14 +277,19 @@ def _accuracy(report: Report) -> list[str]:
     ]
     header = ("training", "contestant", "seconds (least to most)", "")
     return [
-        "## Time to accuracy", "", command("python -m bench accuracy"), "",
+        "## Time to accuracy",
+        "",
+        command("python -m bench accuracy"),
+        "",
         "Seconds of training, tests apart, until the test accuracy is first reached, with one "
         "recipe: SGD with momentum 0.9, batches of 64, one cycle of the learning rate up to 0.02 "
         "within two epochs (digits 0, 1, 2) or five (all ten), the same initial weights and order "
         "of samples. Median over the seeds "
-        "0, 1 and 2; a contestant whose time is up has fewer.", "",
-        table(header, rows, left=2), "",
-    ]  # fmt: skip
+        "0, 1 and 2; a contestant whose time is up has fewer.",
+        "",
+        table(header, rows, left=2),
+        "",
+    ]
 
 
 def _processes(report: Report) -> list[str]:
@@ -240,33 +304,54 @@ def _processes(report: Report) -> list[str]:
     rows = [(*key, *(values.get(unit, "") for unit in units)) for key, values in found.items()]
     header = ("process", "contestant", "seconds from start to end", "MiB at most", "% correct")
     return [
-        "## Start-up and whole processes", "", command("python -m bench startup process"), "",
+        "## Start-up and whole processes",
+        "",
+        command("python -m bench startup process"),
+        "",
         "Importing fastcnn loads next to nothing, the rest comes with the first use: compare first "
         "gradients, of the report's network. Cold is the first ever on a machine, which compiles; "
         "PyTorch's eager mode has nothing to compile, and TensorFlow keeps nothing on the disk. "
-        "Memory is the most that was resident.", "",
-        table(header, rows, left=2), "",
-    ]  # fmt: skip
+        "Memory is the most that was resident.",
+        "",
+        table(header, rows, left=2),
+        "",
+    ]
 
 
 def _scaling(results: list[ScalingResult]) -> list[str]:
-    lines = ["## Scaling", "", "![Scaling](benchmarks/scaling.png)", "",
-             "The cost of a unit of work should stay flat or fall along each axis. What rises by "
-             "more than a tenth above the lowest before it, in three measurements, is marked, and "
-             "below the table stands what changed in the program and what was measured meanwhile. "
-             "Memory is the most that was allocated at a time for the engine and one step, beyond "
-             "the data.", ""]  # fmt: skip
+    lines = [
+        "## Scaling",
+        "",
+        "![Scaling](benchmarks/scaling.png)",
+        "",
+        "The cost of a unit of work should stay flat or fall along each axis. What rises by "
+        "more than a tenth above the lowest before it, in three measurements, is marked, and "
+        "below the table stands what changed in the program and what was measured meanwhile. "
+        "Memory is the most that was allocated at a time for the engine and one step, beyond "
+        "the data.",
+        "",
+    ]
     for result in results:
         rows = [
-            (f"{point.value:,}", number(1e6 * point.seconds), number(1e6 * point.per_sample),
-             number(1e9 * point.cost), number(point.memory / 2**20),
-             "rises" if point.flagged else "")
+            (
+                f"{point.value:,}",
+                number(1e6 * point.seconds),
+                number(1e6 * point.per_sample),
+                number(1e9 * point.cost),
+                number(point.memory / 2**20),
+                "rises" if point.flagged else "",
+            )
             for point in result.points
-        ]  # fmt: skip
+        ]
         header = (result.axis, "µs a step", "µs a sample", f"ns a {result.unit}", "MiB", "")
-        lines += [f"### {result.title}", "",
-                  command(f"python -m bench scaling --axis {result.axis}"), "",
-                  table(header, rows, left=0), ""]  # fmt: skip
+        lines += [
+            f"### {result.title}",
+            "",
+            command(f"python -m bench scaling --axis {result.axis}"),
+            "",
+            table(header, rows, left=0),
+            "",
+        ]
         for point in result.points:
             if point.flagged:
                 lines += [f"- {result.axis} {point.value:,}: {point.explanation}."]
@@ -276,30 +361,56 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
 
 
 def _profiles(profiles: list[Profile]) -> list[str]:
-    lines = ["## Each kernel under the machine's roofs", "",
-             "The peaks are measured in the same run: fused multiply-adds on independent sums, and "
-             "the bandwidth of `z = x * s + y` by where its arrays lie. A row of the engine's "
-             "program is timed alone, and by how much it makes the step longer.", ""]  # fmt: skip
+    lines = [
+        "## Each kernel under the machine's roofs",
+        "",
+        "The peaks are measured in the same run: fused multiply-adds on independent sums, and "
+        "the bandwidth of `z = x * s + y` by where its arrays lie. A row of the engine's "
+        "program is timed alone, and by how much it makes the step longer.",
+        "",
+    ]
     for profile in profiles:
         longest = sorted(profile.rows, key=lambda row: -row.in_step)[:LONGEST]
         rows = [
-            (row.name, row.part, row.sizes, number(1e6 * row.in_step),
-             number(1e6 * row.seconds),
-             f"{row.rate / 1e9:.0f}" if row.flops else "",
-             f"{100 * row.rate / profile.peaks.flops:.0f} %" if row.flops else "",
-             f"{row.bandwidth / 1e9:.0f}", f"{row.bytes:,}")
+            (
+                row.name,
+                row.part,
+                row.sizes,
+                number(1e6 * row.in_step),
+                number(1e6 * row.seconds),
+                f"{row.rate / 1e9:.0f}" if row.flops else "",
+                f"{100 * row.rate / profile.peaks.flops:.0f} %" if row.flops else "",
+                f"{row.bandwidth / 1e9:.0f}",
+                f"{row.bytes:,}",
+            )
             for row in longest
-        ]  # fmt: skip
-        header = ("the longest rows", "", "sizes", "µs in step", "µs alone", "GFLOP/s", "of peak",
-                  "GB/s", "bytes")  # fmt: skip
+        ]
+        header = (
+            "the longest rows",
+            "",
+            "sizes",
+            "µs in step",
+            "µs alone",
+            "GFLOP/s",
+            "of peak",
+            "GB/s",
+            "bytes",
+        )
         lines += [
-            f"### {profile.model}", "",
-            command(f"fastcnn profile {profile.model} --batch-size {profile.batch} "
-                     f"--threads {profile.threads}"),
-            "", f"![Roofline](benchmarks/profile-{profile.model}.png)", "",
-            *(f"- {sentence}." for sentence in profile.summary().splitlines()), "",
-            table(header, rows, left=3), "",
-        ]  # fmt: skip
+            f"### {profile.model}",
+            "",
+            command(
+                f"fastcnn profile {profile.model} --batch-size {profile.batch} "
+                f"--threads {profile.threads}"
+            ),
+            "",
+            f"![Roofline](benchmarks/profile-{profile.model}.png)",
+            "",
+            *(f"- {sentence}." for sentence in profile.summary().splitlines()),
+            "",
+            table(header, rows, left=3),
+            "",
+        ]
     return lines
 
 

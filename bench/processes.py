@@ -16,8 +16,13 @@ from fastcnn.benchmark.environment import LIBRARIES, can_run
 from fastcnn.benchmark.results import Result
 from fastcnn.errors import FastcnnError
 
-IMPORTS = {"fastcnn": "import fastcnn", "PyTorch": "import torch", "JAX": "import jax.numpy",
-           "TensorFlow": "import tensorflow", "tinygrad": "import tinygrad"}  # fmt: skip
+IMPORTS = {
+    "fastcnn": "import fastcnn",
+    "PyTorch": "import torch",
+    "JAX": "import jax.numpy",
+    "TensorFlow": "import tensorflow",
+    "tinygrad": "import tinygrad",
+}
 #: Epochs of a whole training, and the contestant that runs once.
 PROCESS_EPOCHS, SLOW = 5, "fastcnn, im2col"
 #: Peak memory of a child starts at that of its parent, which a benchmark's process makes large:
@@ -61,9 +66,13 @@ def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None 
         If it fails; the message ends with its own.
     """
     done = subprocess.run(
-        [sys.executable, "-c", _LAUNCHER, *arguments], env={**os.environ, **(environment or {})},
-        capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        [sys.executable, "-c", _LAUNCHER, *arguments],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     seconds, peak, code = json.loads(done.stdout) if done.returncode == 0 else (0.0, None, 1)
     if code:
         raise FastcnnError(f"a benchmark's process failed: {done.stderr[-500:]}")
@@ -72,17 +81,26 @@ def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None 
 
 def _results(suite: str, work: str, contestant: str, runs: Sequence[Run]) -> list[Result]:
     """Seconds, and where it is known peak memory, over some runs."""
-    measured = {"s": [run.seconds for run in runs],
-                "MiB at most": [run.peak for run in runs if run.peak is not None]}  # fmt: skip
+    measured = {
+        "s": [run.seconds for run in runs],
+        "MiB at most": [run.peak for run in runs if run.peak is not None],
+    }
     return [
         Result(
-            suite=suite, work=work, contestant=contestant, threads=os.cpu_count() or 1, batch=64,
-            unit=unit, median=statistics.median(values), low=min(values), high=max(values),
+            suite=suite,
+            work=work,
+            contestant=contestant,
+            threads=os.cpu_count() or 1,
+            batch=64,
+            unit=unit,
+            median=statistics.median(values),
+            low=min(values),
+            high=max(values),
             rounds=len(values),
         )
         for unit, values in measured.items()
         if values
-    ]  # fmt: skip
+    ]
 
 
 def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
@@ -111,12 +129,13 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
             "fastcnn": (["-c", programs.FASTCNN], {"FASTCNN_CACHE_DIR": f"{folder}/fastcnn"}),
             "PyTorch": (["-c", programs.TORCH], {}),
             "PyTorch compile": (
-                ["-c", programs.TORCH_COMPILE], {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"}
+                ["-c", programs.TORCH_COMPILE],
+                {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"},
             ),
             "JAX jit": (["-c", programs.JAX, f"{folder}/jax"], {}),
             "TensorFlow function": (["-c", programs.TENSORFLOW], {}),
             "tinygrad": (["-c", programs.TINYGRAD], {"CACHEDB": f"{folder}/tinygrad.db"}),
-        }  # fmt: skip
+        }
         jobs = {name: job for name, job in jobs.items() if takes_part(name)}
         cold = {name: [run_process(*job)] for name, job in jobs.items()}
         warm: dict[str, list[Run]] = {name: [] for name in jobs}
@@ -167,10 +186,18 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
     for name, percent in accuracies.items():
         results.append(
             Result(
-                suite="process", work=work, contestant=name, threads=os.cpu_count() or 1, batch=64,
-                unit="% correct", median=percent, low=percent, high=percent, rounds=1,
+                suite="process",
+                work=work,
+                contestant=name,
+                threads=os.cpu_count() or 1,
+                batch=64,
+                unit="% correct",
+                median=percent,
+                low=percent,
+                high=percent,
+                rounds=1,
             )
-        )  # fmt: skip
+        )
     return results
 
 

@@ -40,22 +40,34 @@ def render_readme(folder: Path) -> str:
     rows = []
     for (work, batch), group in groups(report.results, "step"):
         own, peer = best(group, "lanes"), best(group, *LIBRARIES)
-        rows.append((
-            work, str(batch), threads(own),
-            f"{number(peer.median)} ({peer.contestant}, {threads_of(peer)})" if peer else "-",
-            f"{peer.median / own.median:.1f}" if peer and own else "-",
-        ))  # fmt: skip
+        rows.append(
+            (
+                work,
+                str(batch),
+                threads(own),
+                f"{number(peer.median)} ({peer.contestant}, {threads_of(peer)})" if peer else "-",
+                f"{peer.median / own.median:.1f}" if peer and own else "-",
+            )
+        )
     header = ("training step, µs a sample", "batch", "fastcnn", "fastest other", "times faster")
     environment = report.environment
-    found = {name: environment[package] for name, packages in LIBRARIES.items()
-             for package in packages if package in environment}  # fmt: skip
+    found = {
+        name: environment[package]
+        for name, packages in LIBRARIES.items()
+        for package in packages
+        if package in environment
+    }
     version = "".join(f", {name} {version}" for name, version in found.items())
-    return "\n".join((
-        table(header, rows, left=1), "",
-        f"Forward, loss, backward and SGD with momentum; {machine(report)}{version}; medians of "
-        f"one {'trial ' if report.quick else ''}run in which all took turns. All contestants and "
-        "suites, and where fastcnn is not the fastest: [docs/benchmarks.md](docs/benchmarks.md).",
-    ))  # fmt: skip
+    return "\n".join(
+        (
+            table(header, rows, left=1),
+            "",
+            f"Forward, loss, backward and SGD with momentum; {machine(report)}{version}; medians "
+            f"of one {'trial ' if report.quick else ''}run in which all took turns. All contestants "
+            "and suites, and where fastcnn is not the fastest: "
+            "[docs/benchmarks.md](docs/benchmarks.md).",
+        )
+    )
 
 
 def render_loops(folder: Path) -> str | None:
@@ -69,17 +81,27 @@ def render_loops(folder: Path) -> str | None:
         return None
     epochs = [f"{1e-6 * IMAGES * value:.2g} s" for value in fast]
     rows = [
-        ("a training step, one sample", f"{loops.median:,.0f} µs", f"{number(fast[0])} µs",
-         f"{number(fast[1])} µs ({_rounded(loops.median / fast[1])} times faster)"),
-        (f"one epoch of {IMAGES:,} images, from the row above",
-         f"{1e-6 * IMAGES * loops.median / 60:.0f} minutes", *epochs),
-    ]  # fmt: skip
+        (
+            "a training step, one sample",
+            f"{loops.median:,.0f} µs",
+            f"{number(fast[0])} µs",
+            f"{number(fast[1])} µs ({_rounded(loops.median / fast[1])} times faster)",
+        ),
+        (
+            f"one epoch of {IMAGES:,} images, from the row above",
+            f"{1e-6 * IMAGES * loops.median / 60:.0f} minutes",
+            *epochs,
+        ),
+    ]
     for unit, what, form in (
         ("s", "`fastcnn train`, from start to end", "{:.2g} s"),
         ("% correct", "its test accuracy, after 5 epochs", "{:.2f} %"),
     ):
-        found = {r.contestant: r.median for r in report.results
-                 if r.suite == "process" and r.unit == unit and "mnist012" in r.work}  # fmt: skip
+        found = {
+            r.contestant: r.median
+            for r in report.results
+            if r.suite == "process" and r.unit == unit and "mnist012" in r.work
+        }
         if SLOW in found and "fastcnn" in found:
             rows.append((what, "", form.format(found[SLOW]), form.format(found["fastcnn"])))
     header = ("the report's network, batch 64", "nested loops", "im2col", "lanes")
@@ -94,12 +116,18 @@ def _rounded(ratio: float) -> str:
 
 def _levels(report: Report) -> str:
     """A sentence on the highest accuracy of lenet5, next to PyTorch's."""
-    found = [r for r in report.results
-             if r.suite == "time-to-accuracy" and r.work.startswith("lenet5 on mnist")
-             and r.work.endswith("99%")]  # fmt: skip
+    found = [
+        r
+        for r in report.results
+        if r.suite == "time-to-accuracy"
+        and r.work.startswith("lenet5 on mnist")
+        and r.work.endswith("99%")
+    ]
     own, peer = best(found, "lanes"), best(found, "PyTorch")
     if own is None:
         return ""
     other = f" ({peer.contestant}: {number(peer.median)} s)" if peer else ""
-    return (f"\n`lenet5` reaches 99 % of all of MNIST's test images after "
-            f"{number(own.median)} s of training{other}.")  # fmt: skip
+    return (
+        f"\n`lenet5` reaches 99 % of all of MNIST's test images after "
+        f"{number(own.median)} s of training{other}."
+    )

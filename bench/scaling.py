@@ -98,20 +98,26 @@ class ScalingResult:
     def table(self) -> str:
         """The points as text, with the explanations below."""
         lines = [
-            (f"{point.value:,}", f"{1e6 * point.seconds:,.1f}",
-             f"{5e5 * (point.high - point.low):,.1f}", f"{1e6 * point.per_sample:,.2f}",
-             f"{1e9 * point.cost:,.3f}", f"{point.memory / 2**20:,.2f}",
-             "RISES" if point.flagged else "")
+            (
+                f"{point.value:,}",
+                f"{1e6 * point.seconds:,.1f}",
+                f"{5e5 * (point.high - point.low):,.1f}",
+                f"{1e6 * point.per_sample:,.2f}",
+                f"{1e9 * point.cost:,.3f}",
+                f"{point.memory / 2**20:,.2f}",
+                "RISES" if point.flagged else "",
+            )
             for point in self.points
-        ]  # fmt: skip
+        ]
         header = (self.axis, "us a step", "+-", "us a sample", f"ns a {self.unit}", "MiB", "")
         notes = [
             f"{self.axis} {point.value}: {point.explanation}"
             for point in self.points
             if point.flagged
         ]
-        return "\n".join([f"{self.title} ({self.backend})", text_table(header, lines, left=0),
-                          *notes])  # fmt: skip
+        return "\n".join(
+            [f"{self.title} ({self.backend})", text_table(header, lines, left=0), *notes]
+        )
 
     def as_records(self) -> list[dict[str, Any]]:
         """One record a point, with what tells its axis."""
@@ -158,23 +164,56 @@ def axes(cores: int) -> dict[str, Axis]:
     return {
         axis.name: axis
         for axis in (
-            Axis("batch", "Batch size, the report's network", "sample", powers, (1, 16, 64, 256),
-                 lambda n: Case(report_cnn(seed=0), n)),
-            Axis("threads", "Threads, the report's network at batch 64", "sample and thread",
-                 threads, threads, lambda n: Case(report_cnn(seed=0), 64, 1 / n, n)),
-            Axis("threads-vgg", "Threads, vgg_small at batch 64", "sample and thread", threads,
-                 threads, lambda n: Case(vgg_small(seed=0), 64, 1 / n, n)),
-            Axis("image-size", "Image size, three convolutions of 16 channels, batch 32",
-                 "sample and pixel", (8, 16, 32, 64, 128), (8, 32),
-                 lambda n: Case(_small_network(16, n, 3), 32, n * n)),
-            Axis("channels", "Channels, three convolutions at 16x16, batch 32",
-                 "sample and kFLOP", (4, 8, 16, 32, 64, 128, 256), (4, 32),
-                 lambda n: _by_flops(_small_network(n, 16, 3))),
-            Axis("depth", "Depth, convolutions of 32 channels at 16x16, batch 32",
-                 "sample and kFLOP", (1, 2, 4, 8, 16), (1, 4),
-                 lambda n: _by_flops(_small_network(32, 16, n))),
+            Axis(
+                "batch",
+                "Batch size, the report's network",
+                "sample",
+                powers,
+                (1, 16, 64, 256),
+                lambda n: Case(report_cnn(seed=0), n),
+            ),
+            Axis(
+                "threads",
+                "Threads, the report's network at batch 64",
+                "sample and thread",
+                threads,
+                threads,
+                lambda n: Case(report_cnn(seed=0), 64, 1 / n, n),
+            ),
+            Axis(
+                "threads-vgg",
+                "Threads, vgg_small at batch 64",
+                "sample and thread",
+                threads,
+                threads,
+                lambda n: Case(vgg_small(seed=0), 64, 1 / n, n),
+            ),
+            Axis(
+                "image-size",
+                "Image size, three convolutions of 16 channels, batch 32",
+                "sample and pixel",
+                (8, 16, 32, 64, 128),
+                (8, 32),
+                lambda n: Case(_small_network(16, n, 3), 32, n * n),
+            ),
+            Axis(
+                "channels",
+                "Channels, three convolutions at 16x16, batch 32",
+                "sample and kFLOP",
+                (4, 8, 16, 32, 64, 128, 256),
+                (4, 32),
+                lambda n: _by_flops(_small_network(n, 16, 3)),
+            ),
+            Axis(
+                "depth",
+                "Depth, convolutions of 32 channels at 16x16, batch 32",
+                "sample and kFLOP",
+                (1, 2, 4, 8, 16),
+                (1, 4),
+                lambda n: _by_flops(_small_network(32, 16, n)),
+            ),
         )
-    }  # fmt: skip
+    }
 
 
 def scale(
@@ -218,10 +257,17 @@ def scale(
         found = []
         for case, trial, (value, timing) in zip(cases, trials, timings.items(), strict=True):
             sample = timing.median / case.batch
-            found.append(ScalingPoint(
-                value, timing.median, timing.low, timing.high, sample, sample / case.work,
-                trial.memory,
-            ))  # fmt: skip
+            found.append(
+                ScalingPoint(
+                    value,
+                    timing.median,
+                    timing.low,
+                    timing.high,
+                    sample,
+                    sample / case.work,
+                    trial.memory,
+                )
+            )
         return _flag(found, cases, backend, others.cores())
 
     # What rises is measured again: other programs make a point dearer, never cheaper.
@@ -246,9 +292,13 @@ class _Trial:
         tracemalloc.start()
         try:
             self._executor = make_executor(
-                case.model, loss=CrossEntropyLoss(), optimizer=SGD(lr=0.0, momentum=0.9),
-                backend=backend, batch_size=case.batch, threads=case.threads,
-            )  # fmt: skip
+                case.model,
+                loss=CrossEntropyLoss(),
+                optimizer=SGD(lr=0.0, momentum=0.9),
+                backend=backend,
+                batch_size=case.batch,
+                threads=case.threads,
+            )
             self.run(1)
             self.memory = tracemalloc.get_traced_memory()[1]
         finally:

@@ -68,9 +68,14 @@ def shape_of(case: Case) -> Shape:
     blocks = -(-case.batch // LANES)
     largest = max(cost.bytes for cost in program.costs())
     return Shape(
-        case.batch / (blocks * LANES), largest // blocks, 4 * case.model.num_parameters,
-        program.bytes, blocks % program.workers, len(program.phases), program.workers,
-    )  # fmt: skip
+        case.batch / (blocks * LANES),
+        largest // blocks,
+        4 * case.model.num_parameters,
+        program.bytes,
+        blocks % program.workers,
+        len(program.phases),
+        program.workers,
+    )
 
 
 def explain(case: Case, best: Case, backend: str, others: float = 0.0) -> str:
@@ -89,8 +94,10 @@ def explain(case: Case, best: Case, backend: str, others: float = 0.0) -> str:
         now, then = shape_of(case), shape_of(best)
         caches = cache_sizes()
         if now.lanes < then.lanes - 0.02:
-            reasons.append(f"{100 * now.lanes:.0f} % of the lanes hold a sample, before it "
-                           f"{100 * then.lanes:.0f} %")  # fmt: skip
+            reasons.append(
+                f"{100 * now.lanes:.0f} % of the lanes hold a sample, before it "
+                f"{100 * then.lanes:.0f} %"
+            )
         second, last = ("L2", "second-level"), ("L3", "last")
         for name, size, earlier, (level, word) in (
             ("what a row touches for a block", now.block, then.block, second),

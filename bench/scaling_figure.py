@@ -37,8 +37,15 @@ def _draw_cost(axes: Any, result: ScalingResult) -> None:
         below = height * (1 - point.low / point.seconds)
         above = height * (point.high / point.seconds - 1)
         colour = TEST_COLOUR if point.flagged else TRAIN_COLOUR
-        axes.errorbar(point.value, height, [[below], [above]], color=colour, marker="o",
-                      markersize=4, capsize=2)  # fmt: skip
+        axes.errorbar(
+            point.value,
+            height,
+            [[below], [above]],
+            color=colour,
+            marker="o",
+            markersize=4,
+            capsize=2,
+        )
     axes.set_title(result.title.replace(", ", ",\n", 1), fontsize=8, loc="left")
     axes.set_ylabel(f"cost a {result.unit},\nlowest = 1", fontsize=8)
     if max(relative) > 4:

@@ -60,9 +60,12 @@ def test_operation(benchmark: Any, name: str, direction: str, backend: str) -> N
         np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-4)
     benchmark.group = f"{name} {direction}"
     benchmark.pedantic(
-        function, inputs, {**arguments, "backend": backend},
-        rounds=3 if backend == "reference" else 50, warmup_rounds=1,
-    )  # fmt: skip
+        function,
+        inputs,
+        {**arguments, "backend": backend},
+        rounds=3 if backend == "reference" else 50,
+        warmup_rounds=1,
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -74,15 +77,20 @@ def test_training_step(benchmark: Any, backend: str) -> None:
 
     model = fastcnn.models.report_cnn(seed=0)
     executor = make_executor(
-        model, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(lr=0.01, momentum=0.9),
-        backend=backend, batch_size=SAMPLES,
-    )  # fmt: skip
+        model,
+        loss=fastcnn.CrossEntropyLoss(),
+        optimizer=SGD(lr=0.01, momentum=0.9),
+        backend=backend,
+        batch_size=SAMPLES,
+    )
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (SAMPLES, 1, 28, 28)).astype(np.uint8)
     labels = generator.integers(0, 3, SAMPLES)
     arguments = (images, labels, np.arange(SAMPLES), np.array([0.01]))
     benchmark.group = "training step, report's network"
     benchmark.pedantic(
-        executor.train_steps, arguments,
-        rounds=3 if backend == "reference" else 50, warmup_rounds=1,
-    )  # fmt: skip
+        executor.train_steps,
+        arguments,
+        rounds=3 if backend == "reference" else 50,
+        warmup_rounds=1,
+    )

@@ -28,8 +28,8 @@ _EXPORTS = {
 }
 
 _MODULES = (
-    "analysis", "backends", "data", "errors", "estimators", "functional", "layers", "losses",
-    "models", "optim", "training",
+    "analysis", "backends", "data", "errors", "estimators", "functional", "kernel", "layers",
+    "losses", "models", "optim", "training",
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         errors,
         estimators,
         functional,
+        kernel,
         layers,
         losses,
         models,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from fastcnn.execution import gradients
     from fastcnn.execution.plan import plan as plan
     from fastcnn.layers import *
+    from fastcnn.layers.activation import *
     from fastcnn.layers.saved import load as load
     from fastcnn.losses import CrossEntropyLoss, MSELoss
     from fastcnn.training import History

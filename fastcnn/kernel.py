@@ -47,7 +47,7 @@ from fastcnn.codegen.elementary import (
 from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.layers.definition import TYPES
-from fastcnn.losses import LOSSES
+from fastcnn.losses import LOSSES, call
 from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number, own
 from fastcnn.operations.own import ElementwiseLoss, Update
 from fastcnn.optim import OPTIMIZERS
@@ -88,7 +88,7 @@ def activation(
     Parameters
     ----------
     name : str
-        Of the class, such as ``"Swish"``. A later activation of the same name replaces it.
+        Name of the class, such as ``"Swish"``. A later activation of the same name replaces it.
     value, derivative : function
         ``value(x, **numbers)`` and its derivative by ``x``; both take the same numbers, of which
         the defaults are the layer's. The derivative is compared with differences of the values.
@@ -144,7 +144,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     Parameters
     ----------
     name : str
-        Of the class, such as ``"Huber"``. A later loss of the same name replaces it.
+        Name of the class, such as ``"Huber"``. A later loss of the same name replaces it.
     value, derivative : function
         ``value(prediction, target, **numbers)`` and its derivative by the prediction.
 
@@ -174,7 +174,9 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
             lambda x, fixed=fixed: derivative(x, fixed, *defaults),
         )
     own.LOSSES[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
-    made = _dataclass(name, value, numbers, {"operation": operation, "arguments": _arguments})
+    made = _dataclass(
+        name, value, numbers, {"operation": operation, "arguments": _arguments, "__call__": call}
+    )
     LOSSES[operation] = made
     return made
 
@@ -187,7 +189,7 @@ def optimizer(
     Parameters
     ----------
     name : str
-        Of the class, such as ``"Lion"``. A later optimiser of the same name replaces it.
+        Name of the class, such as ``"Lion"``. A later optimiser of the same name replaces it.
     update : function
         ``update(parameter, gradient, *slots, lr, step, **numbers)`` returns the new parameter, or a
         tuple of it and the new values of the slots. ``lr`` is the learning rate of the step, and

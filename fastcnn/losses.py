@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
+from fastcnn.arguments import as_sample_weight, classification_arguments, regression_arguments
+from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError
 from fastcnn.named import Named
 
@@ -16,6 +20,42 @@ class Loss(Protocol):
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the backend function."""
         ...
+
+
+def call(
+    loss: Loss, output: Any, target: Any, *, sample_weight: Any = None, backend: str | None = None
+) -> float:
+    """The loss of a network's output, mean over the batch.
+
+    Parameters
+    ----------
+    output : array_like of float32 or float64, shape (N, ...)
+    target : array_like
+        Integer classes of shape (N,), or rows of probabilities for the cross-entropy, or an array
+        like the output for others.
+    sample_weight : array_like, shape (N,), optional
+        The mean is then ``sum(weight * loss) / sum(weight)``.
+    backend : str, optional
+
+    Raises
+    ------
+    ShapeError, ConfigurationError
+        If target or weights do not fit.
+    """
+    if loss.operation == "cross_entropy":
+        output, target = classification_arguments(loss.operation, output, target)
+    else:
+        output, target = np.asarray(output), np.asarray(target)
+        many = output.ndim == 2 and output.shape[1] > 1
+        if many and target.ndim == 1 and target.dtype.kind in "iu":
+            _, target = classification_arguments(loss.operation, output, target)
+            target = np.eye(output.shape[1], dtype=output.dtype)[target]
+        elif target.ndim == 1 and output.shape == (len(target), 1):
+            target = target[:, None]
+        output, target = regression_arguments(loss.operation, output, target)
+    weight = as_sample_weight(loss.operation, sample_weight, len(output))
+    operation = getattr(get_backend(backend), loss.operation)
+    return float(operation(output, target, **loss.arguments, sample_weight=weight))
 
 
 @dataclass(frozen=True)
@@ -49,6 +89,8 @@ class CrossEntropyLoss:
         """The smoothing."""
         return {"label_smoothing": float(self.label_smoothing)}
 
+    __call__ = call
+
 
 @dataclass(frozen=True)
 class MSELoss:
@@ -60,6 +102,8 @@ class MSELoss:
     def arguments(self) -> dict[str, Any]:
         """None."""
         return {}
+
+    __call__ = call
 
 
 LOSSES: dict[str, Any] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}

@@ -142,7 +142,7 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
 
     conv 3x3 to 16 - block - block of 32 at half the size - block of 64 at a quarter - mean over
     pixels - linear. A block is conv - batch norm - ReLU - conv - batch norm, added to its input
-    (behind a 1x1 convolution where the shape changes), then ReLU.
+    (after a 1x1 convolution where the shape changes), then ReLU.
 
     Parameters
     ----------

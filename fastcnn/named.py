@@ -64,7 +64,7 @@ class Named:
             raise ConfigurationError(f"{self.what} must be one of {names}{other}, got {value!r}")
         if given:
             raise ConfigurationError(
-                f"{', '.join(given)}: no effect beside {self.what}={value!r}: set it there"
+                f"{', '.join(given)}: no effect with {self.what}={value!r}: set it there"
             )
         return value
 

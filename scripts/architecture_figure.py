@@ -17,9 +17,18 @@ MODULES = {path.stem for path in PACKAGE.iterdir()}
 BACKENDS = {"lanes", "im2col", "reference"}
 #: Single files that any room may read, and the two that only pass on.
 SMALL = {
-    "arguments", "cores", "errors", "extras", "files", "named", "notebook", "text_table",
-    "weights", "__init__", "__main__",
-}  # fmt: skip
+    "arguments",
+    "cores",
+    "errors",
+    "extras",
+    "files",
+    "named",
+    "notebook",
+    "text_table",
+    "weights",
+    "__init__",
+    "__main__",
+}
 #: ``model.predict`` imports the runner when it is called; see tests/test_architecture.py.
 LATE = {("layers", "execution")}
 COLOURS = {
@@ -153,21 +162,37 @@ def figure() -> Any:
         points = [places[name] for name in path]
         xs, ys = [x for x, _ in points], [float(row) for _, row in points]
         ys[0] -= 0.22
-        axes.plot(xs[:-1] + xs[-1:], [*ys[:-1], ys[-1] + 0.26], color="#888888", linewidth=0.9,
-                  zorder=1, gid=f"arrow:{path[0]}:{path[-1]}")  # fmt: skip
+        axes.plot(
+            xs[:-1] + xs[-1:],
+            [*ys[:-1], ys[-1] + 0.26],
+            color="#888888",
+            linewidth=0.9,
+            zorder=1,
+            gid=f"arrow:{path[0]}:{path[-1]}",
+        )
         axes.plot(xs[-1], ys[-1] + 0.27, marker="v", color="#888888", markersize=4, zorder=1)
     for name in edges:
         x, row = places[name]
         colour = next(c for c, (_, names) in COLOURS.items() if name in names or not names)
         axes.add_patch(
-            FancyBboxPatch((x - 0.41, row - 0.18), 0.82, 0.36, boxstyle="round,pad=0.04",
-                           facecolor=colour, edgecolor="white", gid=f"room:{name}", zorder=2)
-        )  # fmt: skip
+            FancyBboxPatch(
+                (x - 0.41, row - 0.18),
+                0.82,
+                0.36,
+                boxstyle="round,pad=0.04",
+                facecolor=colour,
+                edgecolor="white",
+                gid=f"room:{name}",
+                zorder=2,
+            )
+        )
         axes.text(x, row - 0.01, name, color="white", fontsize=8, ha="center", va="center")
     axes.legend(
         handles=[Patch(color=colour, label=label) for colour, (label, _) in COLOURS.items()],
-        loc="upper left", fontsize=8, frameon=False,
-    )  # fmt: skip
+        loc="upper left",
+        fontsize=8,
+        frameon=False,
+    )
     axes.set_axis_off()
     return drawn
 

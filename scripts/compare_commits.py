@@ -73,9 +73,13 @@ def check(commits: Sequence[str]) -> None:
 def time_commit(folder: Path, commit: str, program: Sequence[str]) -> float:
     """Least of the seconds that a program prints in a checkout."""
     done = subprocess.run(
-        [sys.executable, *program], capture_output=True, text=True, cwd=folder, check=False,
+        [sys.executable, *program],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(folder)},
-    )  # fmt: skip
+    )
     if done.returncode:
         raise SystemExit(f"{commit} failed:\n{done.stderr[-2000:]}")
     try:

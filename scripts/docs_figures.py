@@ -22,20 +22,29 @@ def layout_figure() -> Any:
         x, y = 3.8 * (sample % 4), -3.8 * (sample // 4)
         for pixel in range(9):
             _box(left, x + pixel % 3, y - pixel // 3, 0.94, 0.94, BLUE if pixel == 4 else GREY)
-        left.text(x + 1.47, y - 0.53, str(sample), color="white", fontsize=7, ha="center",
-                  va="center")  # fmt: skip
+        left.text(
+            x + 1.47, y - 0.53, str(sample), color="white", fontsize=7, ha="center", va="center"
+        )
     left.text(-0.2, 2.1, "as stored: 16 images, one after the other", fontsize=10)
     for row in range(3):
         for lane in range(LANES):
             filled = row == 1
             _box(right, lane, -row * 1.6, 0.92, 0.92, BLUE if filled else GREY)
             if filled:
-                right.text(lane + 0.46, -row * 1.6 + 0.46, str(lane), color="white", fontsize=8,
-                           ha="center", va="center")  # fmt: skip
+                right.text(
+                    lane + 0.46,
+                    -row * 1.6 + 0.46,
+                    str(lane),
+                    color="white",
+                    fontsize=8,
+                    ha="center",
+                    va="center",
+                )
         right.text(-0.4, -row * 1.6 + 0.46, f"pixel {row + 3}", ha="right", va="center", fontsize=9)
     right.set_title("in lanes: a pixel of 16 samples is one vector", fontsize=10, loc="left")
-    right.text(8, -4.2, "one AVX-512 register, two of AVX2, or four of NEON", ha="center",
-               fontsize=9)  # fmt: skip
+    right.text(
+        8, -4.2, "one AVX-512 register, two of AVX2, or four of NEON", ha="center", fontsize=9
+    )
     _frame(left, (-0.3, 14.6), (-13.8, 3.4))
     _frame(right, (-3, 16.5), (-4.8, 1.6))
     return figure
@@ -50,15 +59,29 @@ def tile_figure() -> Any:
         axes.text(5.65 + 1.5 * pixel, 4.55, f"x[{pixel}]", color="white", ha="center", va="center")
     for channel in range(4):
         _box(axes, 2.6, 3 - 0.9 * channel, 1.3, 0.7, GREEN)
-        axes.text(3.25, 3.35 - 0.9 * channel, f"w[{channel}]", color="white", ha="center",
-                  va="center")  # fmt: skip
+        axes.text(
+            3.25, 3.35 - 0.9 * channel, f"w[{channel}]", color="white", ha="center", va="center"
+        )
         for pixel in range(4):
             _box(axes, 5 + 1.5 * pixel, 3 - 0.9 * channel, 1.3, 0.7, BLUE)
-            axes.text(5.65 + 1.5 * pixel, 3.35 - 0.9 * channel, "+= w x", color="white",
-                      ha="center", va="center", fontsize=9)  # fmt: skip
+            axes.text(
+                5.65 + 1.5 * pixel,
+                3.35 - 0.9 * channel,
+                "+= w x",
+                color="white",
+                ha="center",
+                va="center",
+                fontsize=9,
+            )
     axes.text(5, 5.15, "4 neighbouring pixels: 4 vectors of 16 samples", fontsize=9)
-    axes.text(2.4, 1.65, "4 output\nchannels:\none number\neach, in\nall lanes", fontsize=9,
-              ha="right", va="center")  # fmt: skip
+    axes.text(
+        2.4,
+        1.65,
+        "4 output\nchannels:\none number\neach, in\nall lanes",
+        fontsize=9,
+        ha="right",
+        va="center",
+    )
     axes.text(5, -0.35, "16 sums stay in registers while all taps pass by", fontsize=9)
     _frame(axes, (0, 11.4), (-0.7, 5.6))
     return figure
@@ -84,8 +107,9 @@ def program_figure() -> Any:
     axes.set_title(
         "One training step of the report's network, batch 64: "
         f"{len(program.names)} rows in {len(program.phases)} phases",
-        fontsize=10, loc="left",
-    )  # fmt: skip
+        fontsize=10,
+        loc="left",
+    )
     _frame(axes, (-0.2, 12.5), (y, 0.3), equal=False)
     return figure
 
@@ -133,9 +157,11 @@ def main() -> None:
     """Write the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name, draw in (
-        ("lanes.png", layout_figure), ("tile.png", tile_figure), ("program.png", program_figure),
+        ("lanes.png", layout_figure),
+        ("tile.png", tile_figure),
+        ("program.png", program_figure),
         ("augment.png", augment_figure),
-    ):  # fmt: skip
+    ):
         save_figure(draw(), IMAGES / name)
 
 

@@ -140,7 +140,7 @@ def alone(case: Case, at_end: bool) -> None:
             for shape in (*node.input_shapes, node.output_shape)
         )
         named = {key: state[name] for key, name in node.parameters.items()}
-        arguments = call_arguments(node, state, False, 1)
+        arguments = call_arguments(node, state)
         taken = [named.get(name) for name in row.parameters]
         read = [named.get(name) for name in row.backward_reads]
         _whole(node.name, getattr(operations, row.name)(*inputs, *taken, **arguments))

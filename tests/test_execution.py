@@ -11,6 +11,7 @@ from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -149,8 +150,8 @@ def test_the_engine_runs_residual_blocks_itself(caplog: Any) -> None:
 def test_the_input_of_a_residual_block_has_the_gradient_of_both_branches() -> None:
     graph = Residual(ReLU()).graph((2,))
     x, operations = np.array([[-1.0, 2.0]]), get_backend("im2col")
-    outputs = run_forward(graph, {}, x, operations, True, 0, 0)
-    grad = run_backward(graph, {}, x, outputs, np.ones((1, 2)), operations, {}, True, 0, 0)
+    outputs = run_forward(graph, {}, x, operations, Step(training=True))
+    grad = run_backward(graph, {}, x, outputs, np.ones((1, 2)), operations, {}, Step(training=True))
     assert outputs[-1].tolist() == [[-1.0, 4.0]]
     assert grad.tolist() == [[1.0, 2.0]]
 
@@ -184,7 +185,7 @@ def test_what_the_engine_leaves_to_im2col_is_logged_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastcnn.execution.lanes._reported", set())
+    monkeypatch.setattr("fastcnn.execution.fallback._reported", set())
     x, y = np.random.default_rng(0).random((6, 1, 4, 4)), np.array([0, 1, 2, 0, 1, 2])
     before = model.parameter_vector.copy()
     for _ in range(2):
@@ -193,7 +194,7 @@ def test_what_the_engine_leaves_to_im2col_is_logged_once(
         fastcnn.gradients(model, x, y)
     assert (model.parameter_vector != before).any()
     assert [record.getMessage() for record in caplog.records if record.name == "fastcnn.lanes"] == [
-        f"the lanes engine does not cover {reason}: im2col computes it"
+        f"{reason} is not supported by lanes; using the slower im2col backend"
     ]
 
 
@@ -201,7 +202,7 @@ def test_what_the_engine_leaves_to_im2col_is_logged_once(
 def test_what_the_engine_covers_is_not_logged(
     optimizer: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastcnn.execution.lanes._reported", set())
+    monkeypatch.setattr("fastcnn.execution.fallback._reported", set())
     x, y = np.random.default_rng(0).random((6, 1, 4, 4)), np.array([0, 1, 2, 0, 1, 2])
     data = (x, y, np.arange(1.0, 7.0))
     fastcnn.fit(small_network(), data, data, epochs=1, optimizer=optimizer, clip_norm=1.0)
@@ -267,3 +268,17 @@ def test_outputs_of_all_nodes(name: str) -> None:
         assert any(np.allclose(one.reshape(b.shape), b, atol=1e-4) for b in behind), node.name
     assert same >= len(graph.nodes) / 2
     assert found[-1].reshape(20, -1) == pytest.approx(model.logits(x), abs=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_in_training(backend: str) -> None:
+    model = small_model()
+    x, y = np.random.default_rng(0).standard_normal((4, 2, 4, 4)).astype(np.float32), [0, 1, 2, 0]
+    loss, grads = fastcnn.gradients(model, x, y, backend=backend, training=True, seed=3)
+    wanted, _, vector = loss_and_gradients(model, x, y, backend="im2col", seed=3)
+    assert loss == pytest.approx(wanted, rel=1e-5)
+    found = np.concatenate([value.ravel() for value in grads.values()])
+    assert found == pytest.approx(vector, abs=1e-5)
+    other, _ = fastcnn.gradients(model, x, y, backend=backend, training=True, seed=4)
+    outside, _ = fastcnn.gradients(model, x, y, backend=backend)
+    assert len({loss, other, outside}) == 3

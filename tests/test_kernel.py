@@ -11,7 +11,7 @@ from fastcnn import kernel
 from fastcnn.analysis.gradcheck import check_layer
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import ConfigurationError, GradientError
-from fastcnn.layers import Conv2d, Flatten, Linear, Sequential, SiLU, definition
+from fastcnn.layers import Conv2d, Flatten, Linear, Sequential, SiLU, definition, description
 from fastcnn.losses import LOSSES, MSELoss
 from fastcnn.operations import OPERATIONS
 from fastcnn.optim import SGD, Adam
@@ -50,7 +50,7 @@ def samples(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fallbacks(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [entry.message for entry in caplog.records if "cover" in entry.message]
+    return [entry.message for entry in caplog.records if "im2col" in entry.message]
 
 
 def test_an_activation(caplog: pytest.LogCaptureFixture) -> None:
@@ -71,7 +71,7 @@ def test_an_activation(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_an_activation_in_a_definition() -> None:
     kind = kernel.activation("Swish", swish, swish_slope)
-    described = definition.to_definition(network(kind(2.0)))
+    described = description.to_definition(network(kind(2.0)))
     assert described["layers"][1] == {"type": "Swish", "beta": 2.0}
     assert repr(definition.from_definition(described).layers["1"]) == "Swish(beta=2.0)"
     with pytest.raises(ConfigurationError, match="Swish: beta must be a finite number, got 'a'"):

@@ -55,6 +55,42 @@ class _Errors(torch.autograd.Function):
         return _disturbed(grads[0], ctx.generator, ctx.size), None, None
 
 
+class _InputErrors(torch.autograd.Function):
+    """Leaves a tensor as it is, and adds errors of a given size to its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, generator: torch.Generator, sizes: list[float]
+    ) -> torch.Tensor:
+        ctx.generator, ctx.sizes = generator, sizes
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        grad = grads[0]
+        errors = torch.randn(grad.shape, generator=ctx.generator, dtype=grad.dtype)
+        return grad + ctx.sizes[-1] * ROUNDING * errors, None, None
+
+
+def _normalised_with_errors(
+    node: Node, x: torch.Tensor, p: dict[str, Any], training: bool, generator: torch.Generator
+) -> torch.Tensor:
+    """A batch normalisation whose input's gradient has errors of the size of its terms.
+
+    It is a difference of these, which may be next to nothing: of two samples, it always is.
+    """
+    sizes: list[float] = []
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    of_batch = training or p.get("running_var") is None
+    variance = x.detach().var(axes, unbiased=False) if of_batch else p["running_var"]
+    factor = torch.ones_like(variance) if p.get("weight") is None else p["weight"].detach()
+    stretch = float((factor / torch.sqrt(variance + node.arguments["eps"])).abs().max())
+    made = _layer(node, [_InputErrors.apply(x, generator, sizes)], p, training, None)
+    if made.requires_grad:
+        made.register_hook(lambda grad: sizes.append(SHORT_SUM * stretch * float(grad.abs().max())))
+    return made
+
+
 def _disturbed(
     x: torch.Tensor, generator: torch.Generator, size: float = SHORT_SUM
 ) -> torch.Tensor:
@@ -148,7 +184,10 @@ class Step:
             p = {name: state[key] for name, key in (node.parameters | node.buffers).items()}
             mask = _mask(node, index, case.batch, case.seed)
             inputs = [outputs[source] for source in node.inputs]
-            made = _layer(node, inputs, p, case.training, mask)
+            if generator is not None and node.operation == "batch_norm":
+                made = _normalised_with_errors(node, inputs[0], p, case.training, generator)
+            else:
+                made = _layer(node, inputs, p, case.training, mask)
             if generator is not None and node.operation in ROUNDS:
                 made = _Errors.apply(made, generator, _error_size(node, inputs, p))
             outputs[index] = made

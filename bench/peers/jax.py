@@ -26,9 +26,14 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
     match node.operation:
         case "conv2d":
             y = jax.lax.conv_general_dilated(
-                x, weight, a["stride"], a["padding"], rhs_dilation=a["dilation"],
-                dimension_numbers=("NCHW", "OIHW", "NCHW"), feature_group_count=a["groups"],
-            )  # fmt: skip
+                x,
+                weight,
+                a["stride"],
+                a["padding"],
+                rhs_dilation=a["dilation"],
+                dimension_numbers=("NCHW", "OIHW", "NCHW"),
+                feature_group_count=a["groups"],
+            )
             return y if bias is None else y + bias[:, None, None]
         case "conv_transpose2d" if a["groups"] == 1:
             # The input with zeros between its pixels, under the flipped kernel.
@@ -39,9 +44,14 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
                 )
             ]
             y = jax.lax.conv_general_dilated(
-                x, jnp.flip(weight, (2, 3)), (1, 1), around, lhs_dilation=a["stride"],
-                rhs_dilation=a["dilation"], dimension_numbers=("NCHW", "IOHW", "NCHW"),
-            )  # fmt: skip
+                x,
+                jnp.flip(weight, (2, 3)),
+                (1, 1),
+                around,
+                lhs_dilation=a["stride"],
+                rhs_dilation=a["dilation"],
+                dimension_numbers=("NCHW", "IOHW", "NCHW"),
+            )
             return y if bias is None else y + bias[:, None, None]
         case "linear":
             y = jnp.matmul(x, jnp.transpose(weight))

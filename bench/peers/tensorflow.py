@@ -66,10 +66,15 @@ def _apply(tf: Any, node: Node, inputs: list[Any], parameters: dict[str, Any]) -
             running = [parameters.get(f"{node.name}.running_{key}") for key in ("mean", "var")]
             maps = x if len(x.shape) == 4 else x[:, None, None, :]
             y, *moved = tf.raw_ops.FusedBatchNormV3(
-                x=maps, scale=weight, offset=bias, epsilon=a["eps"], is_training=True,
+                x=maps,
+                scale=weight,
+                offset=bias,
+                epsilon=a["eps"],
+                is_training=True,
                 exponential_avg_factor=1.0 if running[0] is None else a["momentum"],
-                mean=_or_none(tf, running[0]), variance=_or_none(tf, running[1]),
-            )  # fmt: skip
+                mean=_or_none(tf, running[0]),
+                variance=_or_none(tf, running[1]),
+            )
             for old, new in zip(running, moved, strict=False):
                 if old is not None:
                     old.assign(new)
@@ -153,10 +158,17 @@ def _gradients(
     traced = tf.function(both, autograph=False).get_concrete_function(*values)
     written = traced.graph.as_graph_def()
     # By name: tensors compare element by element.
-    needed = {tensor.name: tensor for operation in traced.graph.get_operations()
-              if operation not in forward for tensor in operation.inputs}  # fmt: skip
-    kept = [name for name, tensor in needed.items()
-            if tensor.op in forward and tensor.op.type not in ("Const", "Placeholder")]  # fmt: skip
+    needed = {
+        tensor.name: tensor
+        for operation in traced.graph.get_operations()
+        if operation not in forward
+        for tensor in operation.inputs
+    }
+    kept = [
+        name
+        for name, tensor in needed.items()
+        if tensor.op in forward and tensor.op.type not in ("Const", "Placeholder")
+    ]
     given, made = ([tensor.name for tensor in some] for some in (traced.inputs, traced.outputs))
 
     def part(sources: list[str], targets: list[str]) -> Any:

@@ -28,15 +28,24 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
         case "conv2d":
             (top, bottom), (left, right) = a["padding"]
             return x.conv2d(
-                weight, bias, groups=a["groups"], stride=a["stride"], dilation=a["dilation"],
+                weight,
+                bias,
+                groups=a["groups"],
+                stride=a["stride"],
+                dilation=a["dilation"],
                 padding=(left, right, top, bottom),
-            )  # fmt: skip
+            )
         case "conv_transpose2d":
             (top, bottom), (left, right) = a["padding"]
             return x.conv_transpose2d(
-                weight, bias, groups=a["groups"], stride=a["stride"], dilation=a["dilation"],
-                padding=(left, right, top, bottom), output_padding=a["output_padding"],
-            )  # fmt: skip
+                weight,
+                bias,
+                groups=a["groups"],
+                stride=a["stride"],
+                dilation=a["dilation"],
+                padding=(left, right, top, bottom),
+                output_padding=a["output_padding"],
+            )
         case "linear":
             y = x.matmul(parameters[node.parameters["weight"]].transpose())
             return y if bias is None else y + bias
@@ -44,9 +53,11 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
             return x.max_pool2d(a["kernel_size"], a["stride"], padding=a["padding"])
         case "avg_pool2d":
             return x.avg_pool2d(
-                a["kernel_size"], a["stride"], padding=a["padding"],
+                a["kernel_size"],
+                a["stride"],
+                padding=a["padding"],
                 count_include_pad=a["count_include_pad"],
-            )  # fmt: skip
+            )
         case "adaptive_avg_pool2d" if size := even_windows(node):
             return x.avg_pool2d(size, size)
         case "batch_norm":

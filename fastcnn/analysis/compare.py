@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import BACKENDS, get_backend
-from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.execution.checks import as_batch, as_input, as_target
 from fastcnn.execution.passes import call_arguments, run_forward
+from fastcnn.execution.step import Step
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.operations import OPERATIONS
@@ -72,11 +72,17 @@ class Comparison:
         return text_table(
             ("layer", "backend", "forward us", "backward us", "largest difference", "relative"),
             [
-                (row.layer, row.backend, f"{1e6 * row.forward:,.2f}", f"{1e6 * row.backward:,.2f}",
-                 f"{row.absolute:.1e}", f"{row.relative:.1e}")
+                (
+                    row.layer,
+                    row.backend,
+                    f"{1e6 * row.forward:,.2f}",
+                    f"{1e6 * row.backward:,.2f}",
+                    f"{row.absolute:.1e}",
+                    f"{row.relative:.1e}",
+                )
                 for row in self.rows
             ],
-        )  # fmt: skip
+        )
 
 
 def compare_backends(
@@ -163,7 +169,7 @@ class _Pass:
     ) -> None:
         operations = get_backend("im2col")
         self.graph, self.state, self.x = graph, state, x
-        self.outputs = run_forward(graph, state, x, operations, True, 0, 0)
+        self.outputs = run_forward(graph, state, x, operations, Step(training=True))
         backward = getattr(operations, f"{loss.operation}_backward")
         last = len(graph.nodes) - 1
         self.gradients: dict[int, np.ndarray] = {
@@ -184,7 +190,7 @@ class _Pass:
         row = OPERATIONS[node.operation]
         inputs = [self.x if source < 0 else self.outputs[source] for source in node.inputs]
         parameters = {key: self.state.get(name) for key, name in node.parameters.items()}
-        arguments = call_arguments(node, self.state, True, dropout_key(0, 0, index))
+        arguments = call_arguments(node, self.state, Step(training=True), index)
         taken = [parameters.get(name) for name in row.parameters]
         read = [parameters.get(name) for name in row.backward_reads]
         # A branch that nothing reads has no gradient; it is compared with zeros.

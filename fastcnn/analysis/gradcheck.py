@@ -14,6 +14,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
 from fastcnn.execution.passes import call_arguments, run_forward
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
@@ -80,11 +81,16 @@ class GradientReport:
         return text_table(
             ("backend", "layer or loss", "gradient of", "relative error", ""),
             [
-                (row.backend, row.subject, row.gradient, f"{row.error:.1e}",
-                 "ok" if row.ok else "WRONG")
+                (
+                    row.backend,
+                    row.subject,
+                    row.gradient,
+                    f"{row.error:.1e}",
+                    "ok" if row.ok else "WRONG",
+                )
                 for row in self.rows
             ],
-        )  # fmt: skip
+        )
 
 
 def numerical_gradient(
@@ -227,7 +233,7 @@ def check_layer(layer: Layer, shape: tuple[int, ...], backend: str) -> list[Grad
     values |= {key: value.astype(np.float64) for key, value in layer.parameters.items()}
     builder = GraphBuilder(shape)
     builder.add("layer", layer, (INPUT,) * row.inputs)
-    arguments = call_arguments(builder.nodes[0], {}, training=True, key=12345)
+    arguments = call_arguments(builder.nodes[0], {}, Step(training=True, seed=12345))
 
     def run(given: dict[str, np.ndarray]) -> np.ndarray:
         taken = [given.get(name) for name in (*names, *row.parameters)]
@@ -291,7 +297,7 @@ def check_model(
     state = model.state_dict()
 
     def loss() -> float:
-        logits = run_forward(graph, state, x, operations, False, 0, 0)[-1]
+        logits = run_forward(graph, state, x, operations)[-1]
         return float(operations.cross_entropy(logits, y, label_smoothing=0.0))
 
     rows = []
@@ -392,11 +398,18 @@ def _check_losses(backend: str) -> list[GradientRow]:
 def _check_model(backend: str) -> list[GradientRow]:
     """Every layer kind at once, against differences along random directions."""
     model = Sequential(
-        Conv2d(1, 2, 3, padding=1), Tanh(), MaxPool2d(2),
-        Conv2d(2, 2, 2), Sigmoid(), AvgPool2d(2, stride=1),
-        Flatten(), Linear(2, 4), ReLU(), Linear(4, 3),
+        Conv2d(1, 2, 3, padding=1),
+        Tanh(),
+        MaxPool2d(2),
+        Conv2d(2, 2, 2),
+        Sigmoid(),
+        AvgPool2d(2, stride=1),
+        Flatten(),
+        Linear(2, 4),
+        ReLU(),
+        Linear(4, 3),
         input_shape=(1, 6, 6),
-    )  # fmt: skip
+    )
     model.initialize(init.Normal(0.5), init.Normal(0.5), seed=3).to(np.float64)
     generator = np.random.default_rng(2)
     x, y = generator.standard_normal((3, 1, 6, 6)), np.array([0, 2, 1])

@@ -28,13 +28,27 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
         for case in elementwise_function(name)[0].cases
     ),
     (Conv2d(2, 3, 3, padding=1, seed=0), (2, 5, 4)),
-    (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, seed=1),
-     (2, 6, 5)),
+    (
+        Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, seed=1),
+        (2, 6, 5),
+    ),
     (Conv2d(3, 3, 3, stride=2, padding="valid", groups=3, bias=False, seed=2), (3, 5, 6)),
     (Conv2d(1, 2, (2, 4), padding="same", seed=3), (1, 4, 5)),
     (ConvTranspose2d(2, 3, 3, seed=5), (2, 3, 4)),
-    (ConvTranspose2d(4, 2, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2), groups=2,
-                     dilation=(1, 2), seed=6), (4, 3, 2)),
+    (
+        ConvTranspose2d(
+            4,
+            2,
+            (3, 2),
+            stride=(2, 3),
+            padding=(1, 0),
+            output_padding=(1, 2),
+            groups=2,
+            dilation=(1, 2),
+            seed=6,
+        ),
+        (4, 3, 2),
+    ),
     (MaxPool2d(2), (2, 4, 6)),
     (MaxPool2d(3, stride=2, padding=1), (2, 5, 6)),
     (AvgPool2d(2), (2, 4, 6)),
@@ -50,4 +64,4 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (BatchNorm2d(2), (2, 3, 3)),
     (BatchNorm2d(3, eps=0.1, affine=False), (3, 2, 2)),
     (BatchNorm1d(4, eps=0.5, track_running_stats=False), (4,)),
-)  # fmt: skip
+)

@@ -18,6 +18,7 @@ from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.checks import as_batch, as_input, as_target
 from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.execution.step import Step
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.text_table import text_table
@@ -28,7 +29,7 @@ ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one backend in float32 from float64, the largest of any element.
+    """Largest difference of one backend in float32 from float64, over all elements.
 
     Attributes
     ----------
@@ -71,17 +72,23 @@ class Rounding:
         return (
             *(f"{d.logits:.1e}" for d in self.differences),
             *(f"{d.gradient:.1e}" for d in self.differences),
-            f"{self.relus:,}", f"{self.windows:,}", f"{self.undecided:.1e}",
-        )  # fmt: skip
+            f"{self.relus:,}",
+            f"{self.windows:,}",
+            f"{self.undecided:.1e}",
+        )
 
 
 def rounding_table(found: Mapping[int, Rounding]) -> str:
     """Networks by their seeds, a line each."""
     backends = [d.backend for d in next(iter(found.values())).differences]
     header = (
-        "seed", *(f"{name} logits" for name in backends), *(f"{name} grad" for name in backends),
-        "ReLUs", "windows", "other way",
-    )  # fmt: skip
+        "seed",
+        *(f"{name} logits" for name in backends),
+        *(f"{name} grad" for name in backends),
+        "ReLUs",
+        "windows",
+        "other way",
+    )
     return text_table(header, [(str(seed), *r.cells()) for seed, r in found.items()], left=1)
 
 
@@ -130,15 +137,21 @@ def compare_rounding(
         where = int(apart.argmax()) if apart.size else 0
         differences.append(
             Difference(
-                backend, float(np.abs(other_logits - logits).max()),
-                float(apart.max(initial=0.0)), names[where] if apart.size else "",
+                backend,
+                float(np.abs(other_logits - logits).max()),
+                float(apart.max(initial=0.0)),
+                names[where] if apart.size else "",
             )
-        )  # fmt: skip
+        )
     relus, windows, turned = _turned(single, double, graph, samples, target, loss)
     return Rounding(
-        tuple(differences), float(np.abs(logits).max()), float(np.abs(gradient).max(initial=0.0)),
-        relus, windows, float(np.abs(turned - gradient).max(initial=0.0)),
-    )  # fmt: skip
+        tuple(differences),
+        float(np.abs(logits).max()),
+        float(np.abs(gradient).max(initial=0.0)),
+        relus,
+        windows,
+        float(np.abs(turned - gradient).max(initial=0.0)),
+    )
 
 
 def _owners(model: Model) -> list[str]:
@@ -153,8 +166,9 @@ def _turned(
     operations = get_backend("im2col")
     state = {key: value.copy() for key, value in double.state_dict().items()}
     few, many = as_input(single, x), as_input(double, x)
-    rounded = run_forward(graph, single.copy_state(), few, operations, True, 0, 0)
-    exact = run_forward(graph, state, many, operations, True, 0, 0)
+    training = Step(training=True)
+    rounded = run_forward(graph, single.copy_state(), few, operations, training)
+    exact = run_forward(graph, state, many, operations, training)
     relus = windows = 0
     for node in graph.nodes:
         source = node.inputs[0]
@@ -176,7 +190,7 @@ def _turned(
         first += value.size
     backward = getattr(operations, f"{loss.operation}_backward")
     grad = backward(1.0, exact[-1], target, **loss.arguments)
-    run_backward(graph, state, many, exact, grad, operations, slots, True, 0, 0)
+    run_backward(graph, state, many, exact, grad, operations, slots, training)
     return relus, windows, vector
 
 

@@ -87,14 +87,19 @@ class RunComparison:
         """One line of text a run."""
         return [
             [
-                row.name, str(len(row.epochs)),
-                _number(row.last("train_loss")), _number(row.last("test_loss")),
-                *([_percent(row.last("test_accuracy")), _percent(row.best("test_accuracy"))]
-                  if self.has_accuracy else [_number(row.best("test_loss"))]),
+                row.name,
+                str(len(row.epochs)),
+                _number(row.last("train_loss")),
+                _number(row.last("test_loss")),
+                *(
+                    [_percent(row.last("test_accuracy")), _percent(row.best("test_accuracy"))]
+                    if self.has_accuracy
+                    else [_number(row.best("test_loss"))]
+                ),
                 f"{row.seconds:.2f}",
             ]
             for row in self.rows
-        ]  # fmt: skip
+        ]
 
     @property
     def differences(self) -> list[str]:
@@ -119,14 +124,19 @@ class RunComparison:
         panels = figure.subplots(1, len(titles))
         for axes, (metric, title, unit, scale) in zip(panels, titles, strict=True):
             for index, row in enumerate(self.rows):
-                points = [(e["epoch"], scale * e[metric]) for e in row.epochs
-                          if e.get(metric) is not None]  # fmt: skip
+                points = [
+                    (e["epoch"], scale * e[metric]) for e in row.epochs if e.get(metric) is not None
+                ]
                 axes.plot(
-                    [x for x, _ in points], [y for _, y in points], label=row.name,
+                    [x for x, _ in points],
+                    [y for _, y in points],
+                    label=row.name,
                     color=COLOURS[index % len(COLOURS)],
                     linestyle=LINES[index // len(COLOURS) % len(LINES)],
-                    marker="o", markersize=3, linewidth=1.3,
-                )  # fmt: skip
+                    marker="o",
+                    markersize=3,
+                    linewidth=1.3,
+                )
             axes.set_title(title, loc="left", fontsize=11)
             axes.set_xlabel("epoch")
             axes.set_ylabel(unit)
@@ -135,8 +145,13 @@ class RunComparison:
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", frameon=False,
-                      ncols=1 if max(map(len, labels)) > 40 else 3)  # fmt: skip
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            frameon=False,
+            ncols=1 if max(map(len, labels)) > 40 else 3,
+        )
         return figure
 
 
@@ -160,8 +175,11 @@ def compare_runs(folders: Sequence[str | Path]) -> RunComparison:
         raise ConfigurationError("a comparison needs two or more different runs")
     runs = [Run.open(path) for path in paths]
     settings = [_flat(run.config) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in settings for key in one)
-            if len({one.get(key, "") for one in settings}) > 1]  # fmt: skip
+    keys = [
+        key
+        for key in dict.fromkeys(key for one in settings for key in one)
+        if len({one.get(key, "") for one in settings}) > 1
+    ]
     rows = []
     for name, run, own in zip(_names(paths), runs, settings, strict=True):
         try:

@@ -141,7 +141,7 @@ def adaptive_size(value: Any) -> AdaptiveSize:
     Raises
     ------
     ConfigurationError
-        If it is no positive integer or None, nor a pair of such.
+        If it is neither a positive integer, None, nor a pair of such.
     """
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(items) != 2:
@@ -160,7 +160,7 @@ def adaptive_output(size: Any, output_size: AdaptiveSize) -> Pair:
 
 
 def adaptive_windows(size: int, output: int) -> list[tuple[int, int]]:
-    """First and behind-the-last row of each window of an adaptive pooling.
+    """First and last + 1 row of each window of an adaptive pooling.
 
     They share the map out over the output's rows; neighbours overlap where it does not divide.
     """

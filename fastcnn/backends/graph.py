@@ -6,7 +6,7 @@ from typing import Any
 
 Shape = tuple[int, ...]
 
-#: Index that stands for the network's own input in :attr:`Node.inputs`.
+#: The network's own input in :attr:`Node.inputs`.
 INPUT = -1
 
 

@@ -58,20 +58,48 @@ def cases() -> Iterator[Case]:
     for size in (4, 7, 14, 28):
         yield Case("conv2d", "size", size, 16, (8, size, size), (8, 8, 3, 3), {"padding": 1})
     for channels in (1, 4, 16, 64):
-        yield Case("conv2d", "channels", channels, 16, (channels, 7, 7),
-                   (channels, channels, 3, 3), {"padding": 1})  # fmt: skip
+        yield Case(
+            "conv2d",
+            "channels",
+            channels,
+            16,
+            (channels, 7, 7),
+            (channels, channels, 3, 3),
+            {"padding": 1},
+        )
     for part, mask in PARTS.items():
         for channels in (4, 16, 64):
-            yield Case("conv2d", f"{part}, channels", channels, 16, (channels, 7, 7),
-                       (channels, channels, 3, 3), {"padding": 1, "output_mask": mask})  # fmt: skip
+            yield Case(
+                "conv2d",
+                f"{part}, channels",
+                channels,
+                16,
+                (channels, 7, 7),
+                (channels, channels, 3, 3),
+                {"padding": 1, "output_mask": mask},
+            )
     for kernel in (1, 3, 5, 7):
-        yield Case("conv2d", "kernel", kernel, 16, (8, 14, 14), (8, 8, kernel, kernel),
-                   {"padding": kernel // 2})  # fmt: skip
+        yield Case(
+            "conv2d",
+            "kernel",
+            kernel,
+            16,
+            (8, 14, 14),
+            (8, 8, kernel, kernel),
+            {"padding": kernel // 2},
+        )
     for size in (8, 16, 32):
         for operation in ("max_pool2d", "avg_pool2d"):
             yield Case(operation, "size", size, 16, (8, size, size), None, {"kernel_size": 2})
-        yield Case("max_pool2d", "overlapping, size", size, 16, (8, size, size), None,
-                   {"kernel_size": 3, "stride": 2, "padding": 1})  # fmt: skip
+        yield Case(
+            "max_pool2d",
+            "overlapping, size",
+            size,
+            16,
+            (8, size, size),
+            None,
+            {"kernel_size": 3, "stride": 2, "padding": 1},
+        )
     for width in (32, 128, 512):
         yield Case("linear", "width", width, 64, (width,), (128, width))
     for operation in ("relu", "sigmoid", "tanh"):
@@ -105,9 +133,11 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
         few: tuple[Any, ...] = (1.0, x[:REFERENCE_SAMPLES], labels[:REFERENCE_SAMPLES])
         many: tuple[Any, ...] = (1.0, x, labels)
     else:
-        weights = [] if case.weight is None else [
-            generator.standard_normal(case.weight).astype(np.float32)
-        ]  # fmt: skip
+        weights = (
+            []
+            if case.weight is None
+            else [generator.standard_normal(case.weight).astype(np.float32)]
+        )
         forward = {key: value for key, value in case.arguments.items() if key != "output_mask"}
         y = getattr(F, case.operation)(x, *weights, **forward)
         grad = generator.standard_normal(y.shape).astype(np.float32)
@@ -128,28 +158,41 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
         )
         for backend in ("im2col", "lanes")
     }
-    names = {"suite": "backward", "work": case.work, "threads": 0, "batch": case.batch,
-             "unit": "us/sample"}  # fmt: skip
+    names = {
+        "suite": "backward",
+        "work": case.work,
+        "threads": 0,
+        "batch": case.batch,
+        "unit": "us/sample",
+    }
     slow = measure(
         {"reference": lambda times: run(few, "reference", times)},
-        rounds=1, seconds=1e-9, pause=0.0,
-    )["reference"]  # fmt: skip
+        rounds=1,
+        seconds=1e-9,
+        pause=0.0,
+    )["reference"]
     fast = measure(
         {
             backend: lambda times, b=backend: run(many, b, times)  # type: ignore[misc]
             for backend, difference in differences.items()
             if difference <= TOLERANCE
         },
-        rounds=rounds, seconds=seconds, pause=0.0,
-    )  # fmt: skip
+        rounds=rounds,
+        seconds=seconds,
+        pause=0.0,
+    )
     base = slow.median / REFERENCE_SAMPLES
     return [
         result_of(slow, 1e6 / REFERENCE_SAMPLES, contestant="reference", ratio=1.0, **names),
         *(
             result_of(
-                timing, 1e6 / case.batch, contestant=backend,
-                ratio=base / (timing.median / case.batch), difference=differences[backend], **names,
+                timing,
+                1e6 / case.batch,
+                contestant=backend,
+                ratio=base / (timing.median / case.batch),
+                difference=differences[backend],
+                **names,
             )
             for backend, timing in fast.items()
         ),
-    ]  # fmt: skip
+    ]

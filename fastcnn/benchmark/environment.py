@@ -11,9 +11,18 @@ from pathlib import Path
 
 log = logging.getLogger("fastcnn.bench")
 
-PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnxruntime", "tensorflow",
-            "tensorflow-cpu",
-            "tinygrad")  # fmt: skip
+PACKAGES = (
+    "numpy",
+    "numba",
+    "llvmlite",
+    "torch",
+    "jax",
+    "jaxlib",
+    "onnxruntime",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tinygrad",
+)
 #: Other libraries that train, as the names of their contestants begin, and packages of which one
 #: is enough.
 LIBRARIES = {
@@ -80,8 +89,11 @@ def commit() -> str | None:
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         ["git", "-C", str(folder), *arguments],
-        capture_output=True, text=True, check=True, timeout=20,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
     return done.stdout.strip()
 
 

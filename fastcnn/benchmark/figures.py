@@ -35,9 +35,13 @@ def backward_figure(results: list[Result]) -> Any:
             if result.contestant == backend
         }
         axes.plot(
-            [points.get(work) for work in works], range(len(works)), "o", color=COLOURS[backend],
-            label=backend, markersize=5,
-        )  # fmt: skip
+            [points.get(work) for work in works],
+            range(len(works)),
+            "o",
+            color=COLOURS[backend],
+            label=backend,
+            markersize=5,
+        )
     axes.set_yticks(
         range(len(works)), [f"{work}, batch {batch}" for work, batch in works], fontsize=7
     )
@@ -67,8 +71,11 @@ def step_figure(results: list[Result]) -> Any:
                 name = result.contestant
                 best[name] = min(result.median, best.get(name, float("inf")))
         names = sorted(best, key=best.__getitem__)
-        axes.barh(names, [best[name] for name in names],
-                  color=[COLOURS.get(name, ORANGE) for name in names])  # fmt: skip
+        axes.barh(
+            names,
+            [best[name] for name in names],
+            color=[COLOURS.get(name, ORANGE) for name in names],
+        )
         axes.invert_yaxis()
         for place, name in enumerate(names):
             number = f"{best[name]:,.0f}" if best[name] >= 100 else f"{best[name]:.3g}"

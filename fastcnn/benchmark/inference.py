@@ -122,11 +122,20 @@ def bench_inference(
     names = {"suite": "inference", "work": network, "batch": batch, "unit": "us/batch"}
     return [
         result_of(
-            timings[key], 1e6, contestant=key[0], threads=key[1],
-            ratio=base / timings[key].median, difference=apart[key], **names,
+            timings[key],
+            1e6,
+            contestant=key[0],
+            threads=key[1],
+            ratio=base / timings[key].median,
+            difference=apart[key],
+            **names,
         )
         if key in right
-        else not_timed(f"not timed: logits differ by {apart[key]:.1e}",
-                       contestant=key[0], threads=key[1], **names)
+        else not_timed(
+            f"not timed: logits differ by {apart[key]:.1e}",
+            contestant=key[0],
+            threads=key[1],
+            **names,
+        )
         for key in runs
-    ]  # fmt: skip
+    ]

@@ -159,9 +159,12 @@ class LayerCase:
         return Arrays(x, other, parameters, y, normal(y.shape))
 
     def forward(
-        self, x: np.ndarray, other: tuple[np.ndarray, ...], parameters: dict[str, np.ndarray],
+        self,
+        x: np.ndarray,
+        other: tuple[np.ndarray, ...],
+        parameters: dict[str, np.ndarray],
         backend: str,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         """The functional call."""
         function: Any = getattr(F, self.operation)
         return function(x, *other, **parameters, **self.settings, backend=backend)
@@ -169,8 +172,11 @@ class LayerCase:
     def backward(self, arrays: Arrays, backend: str) -> tuple[np.ndarray, ...]:
         """Gradients of the input and of the parameters that are given."""
         function: Any = getattr(F, f"{self.operation}_backward")
-        read = {key: arrays.parameters[key] for key in OPERATIONS[self.operation].backward_reads
-                if key in arrays.parameters}  # fmt: skip
+        read = {
+            key: arrays.parameters[key]
+            for key in OPERATIONS[self.operation].backward_reads
+            if key in arrays.parameters
+        }
         made = function(arrays.grad, arrays.x, **read, **self.settings, backend=backend)
         return made[: 1 + len(arrays.parameters)] if isinstance(made, tuple) else (made,)
 
@@ -182,6 +188,11 @@ class LayerCase:
             arguments |= {"momentum": 0.1, "track_running_stats": False}
         sources = (INPUT, *range(index))
         return Node(
-            "layer", self.operation, sources, arguments, {name: name for name in names},
-            (shape,) * len(sources), output,
-        )  # fmt: skip
+            "layer",
+            self.operation,
+            sources,
+            arguments,
+            {name: name for name in names},
+            (shape,) * len(sources),
+            output,
+        )

@@ -42,10 +42,17 @@ def cases() -> Iterator[LayerCase]:
     yield _conv((64, 16, 16), 64, 3, 1)
     yield _conv((64, 8, 8), 128, 3, 1)
     yield LayerCase(
-        "conv_transpose2d", (16, 16, 16), (16, 8, 4, 4),
-        {"stride": (2, 2), "padding": ((1, 1), (1, 1)), "output_padding": (0, 0),
-         "dilation": (1, 1), "groups": 1},
-    )  # fmt: skip
+        "conv_transpose2d",
+        (16, 16, 16),
+        (16, 8, 4, 4),
+        {
+            "stride": (2, 2),
+            "padding": ((1, 1), (1, 1)),
+            "output_padding": (0, 0),
+            "dilation": (1, 1),
+            "groups": 1,
+        },
+    )
     yield LayerCase("linear", (392,), (128, 392))
     yield LayerCase("linear", (2048,), (256, 2048))
     pool = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
@@ -105,8 +112,12 @@ def _bench(
     results: list[Result] = []
     for direction in case.directions:
         backward = direction == "backward"
-        names = {"suite": "layer", "work": f"{case.work}, {direction}", "batch": BATCH,
-                 "unit": "us/sample"}  # fmt: skip
+        names = {
+            "suite": "layer",
+            "work": f"{case.work}, {direction}",
+            "batch": BATCH,
+            "unit": "us/sample",
+        }
         expected = alone_run(case, arrays, BASELINE, backward, most).results()
         runs: dict[tuple[str, int], LayerRun] = {}
         apart: dict[tuple[str, int], float] = {}
@@ -129,17 +140,27 @@ def _bench(
             runs[name, count], apart[name, count] = run, difference
         timings = measure(
             {key: run.repeat for key, run in runs.items()},
-            rounds=rounds, seconds=seconds, pause=pause,
-        )  # fmt: skip
+            rounds=rounds,
+            seconds=seconds,
+            pause=pause,
+        )
         peer = [timing.median for key, timing in timings.items() if key[0].startswith("PyTorch")]
         base = min(peer, default=timings[BASELINE, most].median)
         flops = case.flops(arrays.y.size) * (2 if backward else 1)
         for key, timing in timings.items():
             rate = _rate(flops / timing.median, peak[key[1]]) if flops else ""
-            results.append(result_of(
-                timing, 1e6 / BATCH, contestant=key[0], threads=key[1],
-                ratio=base / timing.median, difference=apart[key], note=rate, **names,
-            ))  # fmt: skip
+            results.append(
+                result_of(
+                    timing,
+                    1e6 / BATCH,
+                    contestant=key[0],
+                    threads=key[1],
+                    ratio=base / timing.median,
+                    difference=apart[key],
+                    note=rate,
+                    **names,
+                )
+            )
         results += refused
         if case.flops(arrays.y.size) <= REFERENCE_FLOPS * BATCH:
             results.append(_reference(case, arrays, direction, base * 1e6 / BATCH))
@@ -178,13 +199,20 @@ def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> 
     made = run.results()
     timing = timing_of([time.perf_counter() - began])
     apart = _difference(made, other.results())
-    names = {"suite": "layer", "work": f"{case.work}, {direction}", "contestant": "reference",
-             "threads": 1, "batch": BATCH, "unit": "us/sample"}  # fmt: skip
+    names = {
+        "suite": "layer",
+        "work": f"{case.work}, {direction}",
+        "contestant": "reference",
+        "threads": 1,
+        "batch": BATCH,
+        "unit": "us/sample",
+    }
     if not apart <= TOLERANCE:
         return not_timed(f"not timed: differs by {apart:.1e}", **names)
     per_sample = 1e6 / REFERENCE_SAMPLES
-    return result_of(timing, per_sample, ratio=base / (timing.median * per_sample),
-                     difference=apart, **names)  # fmt: skip
+    return result_of(
+        timing, per_sample, ratio=base / (timing.median * per_sample), difference=apart, **names
+    )
 
 
 def _rate(flops: float, peak: float) -> str:
@@ -192,9 +220,13 @@ def _rate(flops: float, peak: float) -> str:
 
 
 def difference_of(
-    case: LayerCase, arrays: Arrays, backward: bool, made: tuple[np.ndarray, ...],
-    expected: tuple[np.ndarray, ...], own_mask: bool,
-) -> float:  # fmt: skip
+    case: LayerCase,
+    arrays: Arrays,
+    backward: bool,
+    made: tuple[np.ndarray, ...],
+    expected: tuple[np.ndarray, ...],
+    own_mask: bool,
+) -> float:
     """Largest difference from what is expected, relative to the largest of it.
 
     If a layer drew another mask than the baseline, what it keeps must have the right

@@ -127,6 +127,11 @@ def timing_of(times: list[float], cpu: Sequence[float] = (1.0,), repeats: int = 
     """The timing of a call's seconds in each round, and of its CPU seconds for each of them."""
     low, median, high = np.quantile(times, (0.1, 0.5, 0.9))
     return Timing(
-        float(median), float(low), float(high), len(times), float(np.median(cpu)),
-        np.array(times), repeats,
-    )  # fmt: skip
+        float(median),
+        float(low),
+        float(high),
+        len(times),
+        float(np.median(cpu)),
+        np.array(times),
+        repeats,
+    )

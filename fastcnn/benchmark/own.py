@@ -17,9 +17,13 @@ class OwnTrainer:
         self.model = work.model()
         self.threads = threads
         self.executor = make_executor(
-            self.model, loss=CrossEntropyLoss(), optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
-            backend=backend, batch_size=work.batch, threads=threads,
-        )  # fmt: skip
+            self.model,
+            loss=CrossEntropyLoss(),
+            optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
+            backend=backend,
+            batch_size=work.batch,
+            threads=threads,
+        )
         self.at = 0
         self.last = float("nan")
 

@@ -54,9 +54,12 @@ class Peaks:
 
 
 def measure_peaks(
-    threads: tuple[int, ...], *, rounds: int = 5, seconds: float = 0.02,
+    threads: tuple[int, ...],
+    *,
+    rounds: int = 5,
+    seconds: float = 0.02,
     memory_limit: int = MEMORY_LIMIT,
-) -> dict[int, Peaks]:  # fmt: skip
+) -> dict[int, Peaks]:
     """Measure the machine's roofs for each number of threads, in interleaved rounds.
 
     Parameters

@@ -146,8 +146,18 @@ class Profile:
 
     def table(self) -> str:
         """All rows as text, with totals and what they say."""
-        header = ("step", "sizes", "us in step", "share", "us alone", "+-", "GFLOP/s", "of peak",
-                  "GB/s", "FLOP/byte")  # fmt: skip
+        header = (
+            "step",
+            "sizes",
+            "us in step",
+            "share",
+            "us alone",
+            "+-",
+            "GFLOP/s",
+            "of peak",
+            "GB/s",
+            "FLOP/byte",
+        )
         lines = [self._line(row) for row in self.rows]
         lines += [self._total_line(f"all of {part}", part) for part in PARTS]
         footer = self._total_line("sum", None)
@@ -179,24 +189,34 @@ class Profile:
     def _line(self, row: ProfiledRow) -> tuple[str, ...]:
         has_flops = row.flops > 0
         return (
-            row.name, row.sizes, f"{1e6 * row.in_step:,.1f}",
-            _percent(self.of_step(row)), f"{1e6 * row.seconds:,.1f}",
+            row.name,
+            row.sizes,
+            f"{1e6 * row.in_step:,.1f}",
+            _percent(self.of_step(row)),
+            f"{1e6 * row.seconds:,.1f}",
             f"{5e5 * (row.high - row.low):,.1f}",
             f"{row.rate / 1e9:.1f}" if has_flops else "",
             _percent(self.of_peak(row)) if has_flops else "",
-            f"{row.bandwidth / 1e9:.1f}", f"{row.intensity:.2f}" if has_flops else "",
-        )  # fmt: skip
+            f"{row.bandwidth / 1e9:.1f}",
+            f"{row.intensity:.2f}" if has_flops else "",
+        )
 
     def _total_line(self, name: str, part: str | None) -> tuple[str, ...]:
         rows, seconds = self._rows(part), self.total(part)
         flops, size = sum(row.flops for row in rows), sum(row.bytes for row in rows)
         in_step = sum(row.in_step for row in rows)
         return (
-            name, "", f"{1e6 * in_step:,.1f}", _percent(self.of_step(*rows)),
-            f"{1e6 * seconds:,.1f}", "", f"{flops / seconds / 1e9:.1f}",
-            _percent(self.of_peak(*rows)), f"{size / seconds / 1e9:.1f}",
+            name,
+            "",
+            f"{1e6 * in_step:,.1f}",
+            _percent(self.of_step(*rows)),
+            f"{1e6 * seconds:,.1f}",
+            "",
+            f"{flops / seconds / 1e9:.1f}",
+            _percent(self.of_peak(*rows)),
+            f"{size / seconds / 1e9:.1f}",
             f"{flops / size:.2f}",
-        )  # fmt: skip
+        )
 
     def as_records(self, command: str, quick: bool = False) -> Records:
         """The rows as records, everything else as their summary."""
@@ -258,10 +278,13 @@ def profile(
     except Unsupported as reason:
         raise ConfigurationError(f"the lanes engine does not cover {reason}") from None
     timings = measure(
-        {"call": step.call}
-        | {key: step.job(*job) for key, job in _jobs(program).items()},
-        rounds=rounds, seconds=seconds, pause=0.0, before=step.everything, most=step.most,
-    )  # fmt: skip
+        {"call": step.call} | {key: step.job(*job) for key, job in _jobs(program).items()},
+        rounds=rounds,
+        seconds=seconds,
+        pause=0.0,
+        before=step.everything,
+        most=step.most,
+    )
     times = _without_calls(timings)
     costs = program.costs()
     rows, before = [], np.zeros(rounds)
@@ -269,29 +292,52 @@ def profile(
         for row in range(first, last):
             part = PARTS[row >= program.forward_rows]
             until = times["until", row]
-            rows.append(ProfiledRow(
-                program.names[row], program.kernel(row), program.sizes(row),
-                part, number + 1, bool(whole), *_spread(times["alone", row]),
-                float(np.median(until - before)), **asdict(costs[row]),
-            ))  # fmt: skip
+            rows.append(
+                ProfiledRow(
+                    program.names[row],
+                    program.kernel(row),
+                    program.sizes(row),
+                    part,
+                    number + 1,
+                    bool(whole),
+                    *_spread(times["alone", row]),
+                    float(np.median(until - before)),
+                    **asdict(costs[row]),
+                )
+            )
             before = until
-    rows.append(ProfiledRow(
-        "optimizer: SGD with momentum, norm", "update", str(model.num_parameters), "update", 0,
-        True, *_spread(times["update"]), float(np.median(times["step"] - before)),
-        **asdict(_update_cost(model.num_parameters)),
-    ))  # fmt: skip
+    rows.append(
+        ProfiledRow(
+            "optimizer: SGD with momentum, norm",
+            "update",
+            str(model.num_parameters),
+            "update",
+            0,
+            True,
+            *_spread(times["update"]),
+            float(np.median(times["step"] - before)),
+            **asdict(_update_cost(model.num_parameters)),
+        )
+    )
     return Profile(
-        name or type(model).__name__, batch_size, threads, model.num_parameters, program.bytes,
-        float(np.median(times["step"])), rows, peaks,
-    )  # fmt: skip
+        name or type(model).__name__,
+        batch_size,
+        threads,
+        model.num_parameters,
+        program.bytes,
+        float(np.median(times["step"])),
+        rows,
+        peaks,
+    )
 
 
 def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, str | None]]:
     """Phases to run, and the optimizer: the whole step, each row alone, the program up to it."""
     phases = program.phases
     jobs: dict[Any, tuple[np.ndarray, str | None]] = {
-        "nothing": (phases[:0], None), "update": (phases[:0], "sgd"),
-    }  # fmt: skip
+        "nothing": (phases[:0], None),
+        "update": (phases[:0], "sgd"),
+    }
     for number, (first, last, whole) in enumerate(phases):
         for row in range(first, last):
             alone = np.array([[row, row + 1, whole]], np.int64)
@@ -338,10 +384,15 @@ class _Step:
 
     def _run(self, phases: np.ndarray, kind: str | None, steps: int) -> None:
         self._engine.run(
-            self._images, self._order[: steps * self._batch], np.zeros(steps),
-            labels=self._labels, phases=phases, kind=kind, settings=self._settings,
+            self._images,
+            self._order[: steps * self._batch],
+            np.zeros(steps),
+            labels=self._labels,
+            phases=phases,
+            kind=kind,
+            settings=self._settings,
             slots=self._slots,
-        )  # fmt: skip
+        )
 
 
 def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:

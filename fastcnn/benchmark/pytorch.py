@@ -31,18 +31,27 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
         case "conv_transpose2d":
             (top, _), (left, _) = a["padding"]
             return F.conv_transpose2d(
-                x, weight, bias, a["stride"], (top, left), a["output_padding"], a["groups"],
+                x,
+                weight,
+                bias,
+                a["stride"],
+                (top, left),
+                a["output_padding"],
+                a["groups"],
                 a["dilation"],
-            )  # fmt: skip
+            )
         case "linear":
             return F.linear(x, weight, bias)
         case "max_pool2d":
             return F.max_pool2d(x, a["kernel_size"], a["stride"], a["padding"])
         case "avg_pool2d":
             return F.avg_pool2d(
-                x, a["kernel_size"], a["stride"], a["padding"],
+                x,
+                a["kernel_size"],
+                a["stride"],
+                a["padding"],
                 count_include_pad=a["count_include_pad"],
-            )  # fmt: skip
+            )
         case "adaptive_avg_pool2d":
             return F.adaptive_avg_pool2d(x, node.output_shape[1:])
         case "flatten":

@@ -53,9 +53,13 @@ class Result:
 def result_of(timing: Timing, scale: float, **names: Any) -> Result:
     """A record of a timing in a unit; ``scale`` is how many of it a second of one call are."""
     return Result(
-        median=timing.median * scale, low=timing.low * scale, high=timing.high * scale,
-        rounds=timing.rounds, cores=timing.cores, **names,
-    )  # fmt: skip
+        median=timing.median * scale,
+        low=timing.low * scale,
+        high=timing.high * scale,
+        rounds=timing.rounds,
+        cores=timing.cores,
+        **names,
+    )
 
 
 def not_timed(note: str, **names: Any) -> Result:
@@ -89,9 +93,14 @@ class Report:
             for result in self.results
         ]
         return Records(
-            name, self.command, records, {"seconds": round(self.seconds, 1)}, date=self.date,
-            environment=self.environment, quick=self.quick,
-        ).write(folder)  # fmt: skip
+            name,
+            self.command,
+            records,
+            {"seconds": round(self.seconds, 1)},
+            date=self.date,
+            environment=self.environment,
+            quick=self.quick,
+        ).write(folder)
 
 
 def read_report(path: Path) -> Report:

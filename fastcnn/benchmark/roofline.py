@@ -44,17 +44,26 @@ def _draw_roofs(axes: Any, profile: Profile) -> None:
     axes.set_xlim(low, high)
     axes.axhline(peaks.flops / 1e9, color="black", linewidth=1.2)
     axes.annotate(
-        f"multiply-add peak {peaks.flops / 1e9:.0f} GFLOP/s", (high, peaks.flops / 1e9),
-        xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=8,
-    )  # fmt: skip
+        f"multiply-add peak {peaks.flops / 1e9:.0f} GFLOP/s",
+        (high, peaks.flops / 1e9),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+    )
     for level, bandwidth in peaks.bandwidth.items():
         ridge = peaks.flops / bandwidth
         x = np.array([low, min(ridge, high)])
         axes.plot(x, x * bandwidth / 1e9, color="0.55", linewidth=0.9)
         axes.annotate(
-            f"{level} {bandwidth / 1e9:.0f} GB/s", (low, low * bandwidth / 1e9),
-            xytext=(4, 11), textcoords="offset points", fontsize=7, color="0.35", rotation=28,
-        )  # fmt: skip
+            f"{level} {bandwidth / 1e9:.0f} GB/s",
+            (low, low * bandwidth / 1e9),
+            xytext=(4, 11),
+            textcoords="offset points",
+            fontsize=7,
+            color="0.35",
+            rotation=28,
+        )
 
 
 def _draw_points(
@@ -67,10 +76,15 @@ def _draw_points(
     for part in PARTS:
         rows = [row for row in shown if row.part == part and row.flops]
         axes.scatter(
-            [row.intensity for row in rows], [row.rate / 1e9 for row in rows],
+            [row.intensity for row in rows],
+            [row.rate / 1e9 for row in rows],
             s=[8 + 900 * max(row.in_step, 0.0) / profile.step for row in rows],
-            color=COLOURS[part], alpha=0.7, edgecolor="white", linewidth=0.6, label=part,
-        )  # fmt: skip
+            color=COLOURS[part],
+            alpha=0.7,
+            edgecolor="white",
+            linewidth=0.6,
+            label=part,
+        )
     for number, row in enumerate(longest, start=1):
         if row.flops:
             axes.annotate(
@@ -87,15 +101,21 @@ def _draw_points(
 def _draw_bars(axes: Any, profile: Profile, longest: list[ProfiledRow]) -> None:
     places = np.arange(len(longest))
     axes.barh(
-        places - 0.2, [1e6 * row.in_step for row in longest], 0.4,
+        places - 0.2,
+        [1e6 * row.in_step for row in longest],
+        0.4,
         color=[COLOURS[row.part] for row in longest],
-    )  # fmt: skip
+    )
     axes.barh(
-        places + 0.2, [1e6 * row.seconds for row in longest], 0.4,
-        color=[COLOURS[row.part] for row in longest], alpha=0.4,
-    )  # fmt: skip
-    axes.set_yticks(places, [f"{row.name}  {n}" for n, row in enumerate(longest, start=1)],
-                    fontsize=8)  # fmt: skip
+        places + 0.2,
+        [1e6 * row.seconds for row in longest],
+        0.4,
+        color=[COLOURS[row.part] for row in longest],
+        alpha=0.4,
+    )
+    axes.set_yticks(
+        places, [f"{row.name}  {n}" for n, row in enumerate(longest, start=1)], fontsize=8
+    )
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("us: in the step (full colour), alone (pale)")

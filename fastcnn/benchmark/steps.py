@@ -97,11 +97,16 @@ def bench_steps(
     base = best or min(timings[key].median for key in timings if key[0] == BASELINE)
     return [
         result_of(
-            timing, 1e6 / batch, contestant=name, threads=count, ratio=base / timing.median,
-            difference=difference[name, count], **names,
+            timing,
+            1e6 / batch,
+            contestant=name,
+            threads=count,
+            ratio=base / timing.median,
+            difference=difference[name, count],
+            **names,
         )
         for (name, count), timing in timings.items()
-    ] + refused  # fmt: skip
+    ] + refused
 
 
 class _Expected:

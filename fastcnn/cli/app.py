@@ -45,8 +45,8 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
         name="fastcnn",
         help=(
             "Train small convolutional networks on a CPU, fast.\n\n"
-            "Start with [bold]fastcnn train[/bold]: it trains a network on digits 0, 1, 2 and "
-            "writes its curves; then [bold]fastcnn evaluate RUN[/bold] and "
+            "Start with [bold]fastcnn train[/bold], which trains a network on the digits 0, 1 "
+            "and 2 and writes a run. Then try [bold]fastcnn evaluate RUN[/bold] and "
             "[bold]fastcnn predict RUN IMAGE[/bold]."
         ),
         rich_markup_mode="rich",
@@ -75,7 +75,8 @@ def _show_version(wanted: bool) -> None:
 
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Options before the command."""

@@ -20,33 +20,49 @@ class Suite(StrEnum):
 
 def bench(
     suites: Annotated[
-        list[Suite] | None, typer.Argument(help="What to measure; by default step.")
+        list[Suite] | None,
+        typer.Argument(
+            metavar="SUITE",
+            help="step, inference, layer, backward or all; by default step.",
+            show_default=False,
+        ),
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(help="Network of step and inference; may be repeated.")
+        list[str] | None, typer.Option(help="For step and inference; may be repeated.")
     ] = None,
     batch_size: Annotated[
-        list[int] | None, typer.Option(min=1, help="Batch of step; may be repeated.")
+        list[int] | None, typer.Option(min=1, help="For step; may be repeated.")
     ] = None,
     peers: Annotated[
-        bool, typer.Option(help="Measure PyTorch and ONNX Runtime, too, where installed.")
+        bool,
+        typer.Option(
+            help="Also measure PyTorch and ONNX Runtime, if installed.", show_default=False
+        ),
     ] = True,
-    quick: Annotated[bool, typer.Option(help="Few short rounds: to try it out.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few short rounds, to try it out.")
+    ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for bench.json and bench.csv, with --figures figures."),
+        typer.Option(help="Folder for bench.json, bench.csv and the figures of --figures."),
     ] = None,
-    figures: Annotated[bool, typer.Option(help="Draw figures into the folder of --out.")] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Draw figures into the folder of --out.")
+    ] = False,
 ) -> None:
-    """Measure fastcnn's backends side by side in one run, and PyTorch where it is installed.
+    """Measure the speed of fastcnn's backends, and of PyTorch if it is installed.
 
-    All contestants of a table do the same work from the same weights on the same samples. What
-    they compute is compared before anything is timed; contestants whose results differ are not
-    timed. They take turns, round after round; figures are medians with first and last decile.
+    step: a training step (forward, loss, backward, SGD with momentum).
 
-    Suites: step (a training step: forward, loss, backward, SGD with momentum), inference (one
-    image, a thousand images), layer (single layers, forward and backward, with their share of the
-    processor's rate of multiply-adds), backward (naive against fast gradients of each operation).
+    inference: one image, and a thousand images.
+
+    layer: single layers, forward and backward, with their share of the processor's peak.
+
+    backward: naive against fast gradients of each operation.
+
+    All contestants do the same work from the same weights on the same samples, in turns.
+    Contestants whose results differ are not timed. Figures are medians with the first and last
+    decile.
 
     Examples:
 

@@ -10,21 +10,24 @@ from fastcnn.cli.model_name import ModelName
 
 
 def compare(
-    model: Annotated[ModelName, typer.Option(help="Network to run.")] = ModelName.report,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    model: Annotated[
+        ModelName, typer.Option(metavar="NAME", help="report, lenet5, vgg_small or resnet8.")
+    ] = ModelName.report,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples in the batch.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and samples.")] = 0,
     seeds: Annotated[
         int,
         typer.Option(
-            min=0, help="Instead of layers, compare whole networks of this many seeds with float64."
+            min=0, help="Compare whole networks of this many seeds with float64, instead of layers."
         ),
     ] = 0,
 ) -> None:
-    """Differences and times of every layer on every backend, for one sample of a batch.
+    """Compare every layer on every backend: differences, and time for each sample.
 
-    With --seeds: the largest differences of logits and gradients of whole networks in float32 from
-    float64; how many signs before a ReLU and windows of max pooling rounding leaves undecided; and
-    how much a gradient changes if they go the other way.
+    With --seeds: compare whole networks in float32 with float64, and print the largest differences
+    of logits and gradients. Where a value lies within rounding of a ReLU's kink or of a tie of max
+    pooling, float32 may decide the other way: these places are counted, with the change of the
+    gradient if all of them do.
     """
     import numpy as np
 

@@ -10,8 +10,8 @@ from rich.table import Table
 
 
 def compare_runs(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more folders of runs.")],
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("compare.png"),
+    runs: Annotated[list[Path], typer.Argument(help="Folders of two or more runs.")],
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("compare.png"),
 ) -> None:
     """Overlay the curves of runs, and list the settings in which they differ.
 

@@ -10,7 +10,7 @@ from rich.table import Table
 app = typer.Typer(help="Prepare, show and list data sets.", no_args_is_help=True)
 
 DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+    Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
 ]
 
 
@@ -18,18 +18,22 @@ DataDir = Annotated[
 def prepare(
     context: typer.Context,
     classes: Annotated[
-        list[str], typer.Option(help="Classes to keep: --classes 0 1 2, or 0,1,2.")
+        list[str], typer.Option(help="Classes to keep, as --classes 0 1 2 or 0,1,2.")
     ] = ["0", "1", "2"],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("mnist012.npz"),
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("mnist012.npz"),
     data: Annotated[str, typer.Option(help="mnist, fashion_mnist, digits, or a path.")] = "mnist",
     data_dir: DataDir = None,
     validation_split: Annotated[
-        bool, typer.Option(help="Leave out MNIST's first 5,000 training images, as the report did.")
+        bool,
+        typer.Option(
+            "--validation-split",
+            help="Leave out MNIST's first 5,000 training images, as the report did.",
+        ),
     ] = False,
 ) -> None:
     """Write some classes of a data set as one .npz file.
 
-    Its arrays are named as the report's: train_x012, train_y012, test_x012, test_y012.
+    Its arrays have the report's names: train_x012, train_y012, test_x012, test_y012.
 
     Example: fastcnn data prepare --classes 0 1 2 --out mnist012.npz
     """
@@ -55,7 +59,7 @@ def prepare(
 @app.command()
 def show(
     data: Annotated[str, typer.Argument(help="A name or path, as for fastcnn train.")],
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("data.png"),
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("data.png"),
     data_dir: DataDir = None,
 ) -> None:
     """Count the images of each class, and draw some of them.
@@ -84,7 +88,7 @@ def show(
 
 @app.command("list")
 def list_sets(data_dir: DataDir = None) -> None:
-    """Data sets by name, and where they would come from."""
+    """List the data sets that have names, and where each would be read from."""
     from fastcnn.data.sources import SOURCES, find_cifar, find_folder
 
     table = Table("name", "what", "from")

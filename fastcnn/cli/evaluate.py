@@ -10,16 +10,18 @@ from rich.table import Table
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     data: Annotated[
-        str | None, typer.Option(help="Data set; by default the one the run was trained on.")
+        str | None, typer.Option(help="Data set; by default that of the training.")
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="reference, im2col or lanes.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="reference, im2col or lanes (the default).")
+    ] = None,
 ) -> None:
-    """Accuracy, precision and recall of each class, confusion matrix and worst mistakes.
+    """Test a trained network: accuracy, precision and recall of each class, worst mistakes.
 
     Uses the test images of the run's data set, and writes confusion.png and mistakes.png into the
     run's folder.

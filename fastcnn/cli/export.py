@@ -17,31 +17,41 @@ KINDS = (".onnx", ".safetensors", ".h", ".py")
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder that fastcnn train wrote.")],
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write: .onnx, .safetensors, .h (C) or .py; default RUN.onnx."),
+        typer.Option(
+            help="File to write: .onnx, .safetensors, .h (C) or .py; by default RUN.onnx."
+        ),
     ] = None,
     fold: Annotated[
-        bool, typer.Option(help="Fold batch normalisation into the layers before it (ONNX).")
+        bool,
+        typer.Option("--fold", help="Fold batch normalisation into the layers before it (ONNX)."),
     ] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Compute in 8-bit integers (C).")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Compute with 8-bit integers (C).")] = False,
     calibration: Annotated[
         int | None,
-        typer.Option(min=1, help="Training images that choose the scales of --int8; default 256."),
+        typer.Option(
+            min=1, help="Training images from which --int8 takes its scales; by default 256."
+        ),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the run's data, which --int8 needs.")
+        Path | None, typer.Option(help="Folder of the training data, for --int8.")
     ] = None,
 ) -> None:
     """Write a trained network for other tools: ONNX, PyTorch's state_dict, C, or plain numpy.
 
-    The ONNX file takes images of shape (batch, C, H, W) as the network does, those of a network
-    trained on bytes divided by 255, and gives logits. The safetensors file has PyTorch's keys and
-    layouts, for safetensors.torch.load_file and load_state_dict. The C file needs no library: its
-    NAME_predict takes an image as it is, floats or bytes, and gives the probabilities; with --int8
-    it computes in integers, a quarter of the size, and the accuracy before and after is printed.
-    The Python file imports numpy alone: its predict(images) is the forward pass, a line a layer.
+    .onnx: takes images of shape (batch, C, H, W) and gives logits. Divide bytes by 255 if the
+    network was trained on bytes; the file normalises the images itself.
+
+    .safetensors: weights with PyTorch's keys and layouts, for safetensors.torch.load_file and
+    load_state_dict.
+
+    .h: C99 that needs no library. NAME_predict takes an image as it is, floats or bytes, and gives
+    probabilities. With --int8 it computes with integers, at a quarter of the size; the accuracy
+    before and after is printed.
+
+    .py: Python that imports only numpy. predict(images) is the forward pass, one line a layer.
 
     Examples:
 
@@ -96,7 +106,7 @@ def _input(saved: "Run", target: Path) -> str:
     if target.suffix == ".safetensors":
         return f"the network takes {rule.describe()}"
     units = "floats, bytes divided by 255" if rule.takes_bytes else "floats as in training"
-    return f"its input are {units}" + ("" if rule.is_identity else "; it normalises them itself")
+    return f"its input is {units}" + ("" if rule.is_identity else "; it normalises them itself")
 
 
 def _export_c(

@@ -15,10 +15,14 @@ def gradcheck(
     ] = None,
     model: Annotated[
         ModelName | None,
-        typer.Option(help="A network to check as well; the reference takes seconds for it."),
+        typer.Option(
+            metavar="NAME",
+            help="Also check a network: report, lenet5, vgg_small or resnet8. On the reference "
+            "backend this takes seconds.",
+        ),
     ] = None,
 ) -> None:
-    """Check every gradient against finite differences in float64; exit 1 if one is wrong.
+    """Check every gradient against finite differences in float64; exit with 1 if one is wrong.
 
     Errors are relative to the largest element of the gradient.
     """

@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def info() -> None:
-    """Versions, processor, the engine's instructions, tiles, threads and cache, BLAS, data."""
+    """Show versions, processor, instruction set, threads, cache folder, BLAS and data folders."""
     from importlib.metadata import version
 
     import numpy

@@ -17,20 +17,22 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP, GIF, BMP or TIFF files.")],
     invert: Annotated[
         bool | None,
-        typer.Option(
-            help="Exchange black and white, or never do; by default as the run recorded it."
-        ),
+        typer.Option(help="Exchange black and white, or do not; by default as in training."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    backend: Annotated[str | None, typer.Option(help="reference, im2col or lanes.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each image.")
+    ] = False,
+    backend: Annotated[
+        str | None, typer.Option(help="reference, im2col or lanes (the default).")
+    ] = None,
 ) -> None:
     """Classify image files with a trained network, or predict values for them.
 
-    Pictures are read as those of the training were; the output says what was done to them.
+    Pictures are converted as in training (size, colour, scale); the output says how.
 
     Example: fastcnn predict runs/20261123-120000-report digit.png
     """

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 def profile(
     model: Annotated[
-        str, typer.Argument(help="report, lenet5, vgg_small or another model's name; or a run.")
+        str, typer.Argument(help="report, lenet5, vgg_small, resnet8, or the folder of a run.")
     ] = "report",
-    batch_size: Annotated[int, typer.Option("--batch-size", "--batch", min=1)] = 64,
-    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few rounds: to try it out.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 64,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads; by default all cores.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few rounds, to try it out.")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show the program alone, and measure nothing.")
+        bool, typer.Option("--plan", help="Print the program and measure nothing.")
     ] = False,
     figure: Annotated[
         Path | None, typer.Option(help="Write the roofline picture to this PNG file.")
@@ -27,17 +29,16 @@ def profile(
         Path | None, typer.Option(help="Write profile-MODEL.json and .csv into this folder.")
     ] = None,
 ) -> None:
-    """Time of each step of the engine's program, beside the machine's measured peaks.
+    """Time each kernel of a training step and compare it with the machine's measured peaks.
 
-    Each row of the program (a kernel of the forward pass, the backward pass, or the optimizer) is
-    timed alone and as a part of the whole training step, and set beside the measured peak of
-    multiply-adds and memory.
+    Each row of the engine's program is timed alone and as a part of the whole step, and compared
+    with the measured peaks of multiply-adds and memory.
 
     Examples:
 
       fastcnn profile
 
-      fastcnn profile vgg_small --batch 64 --threads 1 --figure roofline.png --out benchmarks
+      fastcnn profile vgg_small --threads 1 --figure roofline.png --out benchmarks
 
       fastcnn profile lenet5 --plan
     """

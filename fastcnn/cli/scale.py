@@ -11,39 +11,48 @@ from fastcnn.cli.ranks import one_voice
 
 
 def scale(
-    ranks: Annotated[int, typer.Option(min=1, help="Most processes to predict for.")] = 64,
+    ranks: Annotated[
+        int, typer.Option(min=1, help="Largest number of processes to predict for.")
+    ] = 64,
     network: Annotated[
         str | None,
         typer.Option(
-            help="1gbit, 10gbit, 25gbit, 100gbit or infiniband; by default 10gbit, and under "
-            "mpiexec what is measured between its processes."
+            help="1gbit, 10gbit, 25gbit, 100gbit or infiniband. By default 10gbit; under mpiexec, "
+            "what is measured between its processes."
         ),
     ] = None,
     latency: Annotated[
-        float | None, typer.Option(help="Microseconds of a message, instead of the network's.")
+        float | None, typer.Option(help="Microseconds a message, instead of the network's.")
     ] = None,
     bandwidth: Annotated[
         float | None, typer.Option(help="GB a second, instead of the network's.")
     ] = None,
-    model: Annotated[ModelName, typer.Option(help="Network to train.")] = ModelName.report,
+    model: Annotated[
+        ModelName, typer.Option(metavar="NAME", help="report, lenet5, vgg_small or resnet8.")
+    ] = ModelName.report,
     batch_size: Annotated[
-        int, typer.Option(min=17, help="Of all processes together; with --weak, of each.")
+        int,
+        typer.Option(
+            min=17, help="Samples a step of all processes together; with --weak, of each."
+        ),
     ] = 64,
     weak: Annotated[
-        bool, typer.Option(help="A batch for each process, instead of one for all.")
+        bool, typer.Option("--weak", help="A batch for each process instead of one for all.")
     ] = False,
     average_every: Annotated[int, typer.Option(min=1, help="As in fastcnn train.")] = 1,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Of each process: 1, and its share of the cores under mpiexec."),
+        typer.Option(
+            min=1,
+            help="Threads of each process; by default 1, and under mpiexec its share of cores.",
+        ),
     ] = None,
 ) -> None:
-    """Predict how training would scale over MPI, from steps that are measured here.
+    """Predict how training would scale over MPI, from steps measured on this machine.
 
-    The time of a step on one process is measured now; what the sum of gradients takes on the
-    network is computed from latency and bandwidth (docs/scaling.md has the arithmetic). Under
-    mpiexec, both are measured on all its processes at once, and steps that they take together
-    are set beside the prediction.
+    The time of a step on one process is measured; the time to sum the gradients is computed from
+    the network's latency and bandwidth (see docs/scaling.md). Under mpiexec both are measured on
+    all processes, and steps that they take together are compared with the prediction.
 
     Examples:
 

@@ -8,15 +8,20 @@ from rich.console import Console
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
-    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any free port.")
+    ] = 8000,
+    browser: Annotated[
+        bool, typer.Option(help="Open the page in the browser.", show_default=False)
+    ] = True,
 ) -> None:
     """Draw a digit in the browser, and see what a trained network makes of it, layer by layer.
 
-    The page and its JSON endpoint are for this machine alone (127.0.0.1):
+    The page and its JSON endpoint can be reached from this machine only:
 
-      curl --data-binary @digit.png -H 'Content-Type: image/png' localhost:8000/api/predict
+      curl --data-binary @digit.png -H 'Content-Type: image/png' \\
+        localhost:8000/api/predict
 
     Ctrl-C ends it.
     """

@@ -9,20 +9,19 @@ from rich.console import Console
 
 def study(
     experiments: Annotated[
-        list[str] | None, typer.Argument(help="Experiments; by default all.")
+        list[str] | None, typer.Argument(help="Experiments to run; by default all.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the page and the figures.")] = Path("study"),
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few steps: to try it out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few steps, to try it out.")] = False,
 ) -> None:
     """Answer the report's questions by experiment, and write one page about it.
 
-    OUT/index.html has words in English and Chinese, tables and figures for a light and a dark
-    page, and needs nothing else; OUT/figures has the figures. The page is written anew after each
-    experiment, so that Ctrl-C keeps what was measured. Without MNIST the digits that fastcnn draws
-    are used.
+    OUT/index.html is one self-contained page in English and Chinese; OUT/figures has its figures.
+    The page is rewritten after each experiment, so that Ctrl-C keeps what was measured. If MNIST is
+    unavailable, digits that fastcnn draws are used.
 
     Examples:
 

@@ -26,29 +26,30 @@ def sweep(
         list[str],
         typer.Argument(
             help="NAME=VALUE,VALUE,... or, for random search, NAME=LOW..HIGH (log:LOW..HIGH for "
-            "a logarithmic range). Names are the options of fastcnn train: lr, batch_size, "
-            "optimizer, momentum, weight_decay, schedule, activation, model, epochs, seed, ..."
+            "a logarithmic range). Names are the options of fastcnn train with underscores, such "
+            "as lr, batch_size, weight_decay."
         ),
     ],
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Draw so many at random; by default the whole grid is run."),
+        typer.Option(min=1, help="Number of random trials; by default the whole grid is run."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="As for fastcnn train: a name, an .npz file, or a folder.")
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR.")
+        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
     metric: Annotated[
         str,
-        typer.Option(help="test_accuracy, test_loss, train_accuracy or train_loss, to rank by."),
+        typer.Option(help="Rank by test_accuracy, test_loss, train_accuracy or train_loss."),
     ] = "test_accuracy",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time; by default one for each core.")
+        int | None,
+        typer.Option(min=1, help="Trainings at the same time; by default one for each core."),
     ] = None,
     backend: Annotated[str | None, typer.Option(help="As for fastcnn train.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random search.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; by default runs/TIME-sweep.")
     ] = None,

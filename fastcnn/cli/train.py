@@ -29,14 +29,14 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="mnist, mnist012, fashion_mnist, cifar10, digits, digits012, an .npz file, or a "
-            "folder of class subfolders. By default mnist012, or drawn digits if MNIST is "
-            "unavailable."
+            help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz or "
+            ".csv file, or a folder with a subfolder for each class. By default mnist012, or drawn "
+            "digits if MNIST is unavailable."
         ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the IDX files; by default FASTCNN_DATA_DIR."),
+        typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR."),
     ] = None,
     validation_split: Annotated[
         bool,
@@ -49,25 +49,24 @@ def train(
         bool, typer.Option("--tensorboard", help="Write TensorBoard events into the run's folder.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default runs/TIME-MODEL.")
+        Path | None, typer.Option(help="Folder of the run; by default runs/TIME-MODEL.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Use a folder that is not empty.")
+        bool, typer.Option("--overwrite", help="Use the folder of --out even if it is not empty.")
     ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with this run's folder from its last checkpoint, with the options that it "
-            "was started with; only --epochs and --threads may be given as well."
+            help="Continue the run in this folder from its last checkpoint, with its options. "
+            "Only --epochs, --threads, --no-diagnose and --quiet may be given as well."
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     **options: Any,
 ) -> None:
-    """Train a network and write its run: config, metrics, weights, checkpoints and curves.
+    """Train a network and write a run: config, metrics, weights, checkpoints and curves.
 
-    Ctrl-C, or a signal to terminate, leaves a run that --resume continues as if it had not been
-    stopped.
+    After Ctrl-C or SIGTERM, --resume continues the run as if it had not been stopped.
 
     Examples:
 
@@ -75,7 +74,7 @@ def train(
 
       fastcnn train --activation sigmoid --epochs 10
 
-      fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.05 --batch-size 128
+      fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.05
 
       fastcnn train --model net.toml --data digits
 
@@ -102,7 +101,7 @@ def _plain(value: Any) -> Any:
 
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run to go on with, its number of epochs as given; changes ``given``."""
+    """The config of a run to continue, its number of epochs as given; changes ``given``."""
     from fastcnn.errors import CheckpointError, ConfigurationError
     from fastcnn.training.run import Run
 
@@ -129,7 +128,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
 
 
 def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> None:
-    """Train as the options say, on the processes of ``world``; goes on with a saved run."""
+    """Train as the options say, on the processes of ``world``; continues a saved run."""
     from fastcnn.errors import ConfigurationError
     from fastcnn.training import Callback, TensorBoard, fit
     from fastcnn.training.interrupts import Terminated
@@ -190,7 +189,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         if world.is_root:
             print(
                 f"interrupted: weights and metrics so far are in {folder}; "
-                f"fastcnn train --resume {folder} goes on", file=sys.stderr, flush=True,
+                f"continue with fastcnn train --resume {folder}", file=sys.stderr, flush=True,
             )  # fmt: skip
         world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
         raise world.known_error from None

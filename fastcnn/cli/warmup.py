@@ -22,10 +22,11 @@ def _use_functions() -> None:
 
 
 def warmup() -> None:
-    """Compile all kernels for this machine and keep them, so that nothing else has to wait.
+    """Compile all kernels for this machine, so that no later command has to wait.
 
-    Training compiles the kernels that its network needs when it first runs. They are kept in the
-    user's cache, or where FASTCNN_CACHE_DIR says; another processor, numba or fastcnn has its own.
+    Without this, training compiles the kernels that its network needs when it first runs. They are
+    kept in the user's cache folder, or in FASTCNN_CACHE_DIR, separately for each processor and each
+    version of numba and fastcnn.
     """
     from fastcnn.backends.lanes import all_sources
     from fastcnn.codegen import build

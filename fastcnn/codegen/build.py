@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _prepare(sources: Sequence[Source]) -> None:
             store.write(folder, source.name, keys[source.name], content)
 
     if missing():
-        # Of processes that start at once, one compiles what all of them need.
+        # One of the processes that start at once compiles what all of them need.
         with store.one_at_a_time(folder):
             left = missing()
             report.loaded += found
@@ -156,7 +157,8 @@ def _compile(sources: list[Source], keep: Callable[[Source, bytes], None]) -> No
     if workers < 2 or not sys.executable:
         left += elsewhere
     else:
-        waiting: list[Source] = list(reversed(elsewhere))
+        # The last one goes first: functions of large files take longest.
+        waiting = sorted(elsewhere, key=_file_size)
         failed: list[Source] = []
         threads = [
             threading.Thread(target=_Worker(waiting, keep, failed).run) for _ in range(workers)
@@ -168,6 +170,13 @@ def _compile(sources: list[Source], keep: Callable[[Source, bytes], None]) -> No
         left += failed + waiting
     for source in left:
         keep(source, source.compile())
+
+
+def _file_size(source: Source) -> int:
+    function = getattr(source.function, "function", source.function)
+    with suppress(OSError):
+        return os.path.getsize(function.__code__.co_filename)
+    return 0
 
 
 class _Worker:

@@ -87,7 +87,7 @@ def is_own(function: Any) -> bool:
 def function_digest(function: Any) -> str:
     """Digest of a function, and of the functions and numbers that it uses.
 
-    Of the package's by the files that they are in, of all others by their code.
+    The package's functions are known by their files, all others by their code.
     """
     digest = hashlib.sha256()
     _add(digest, function, set())

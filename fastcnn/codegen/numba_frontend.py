@@ -374,7 +374,7 @@ for _known, _declared, _arity in (
 
 
 def lower(function: Any, entry: Entry) -> Any:
-    """A function with all that it calls as one LLVM module, behind an entry of C's convention.
+    """A function with all that it calls as one LLVM module, with an entry of C's convention.
 
     Parameters
     ----------

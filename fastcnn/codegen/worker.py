@@ -1,5 +1,6 @@
 """A process that compiles for another: a line names a source, the answer is its object."""
 
+import gc
 import importlib
 import json
 import sys
@@ -7,6 +8,8 @@ import sys
 
 def main() -> None:
     """Serve until the input ends."""
+    # Compilation drops little, and looking for it took a tenth of the time.
+    gc.disable()
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr
     for line in sys.stdin:

@@ -84,13 +84,16 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
             found = as_text(archive.read("layout").ravel(), f"{path}: layout").tolist()
             layout = found[0] if len(found) == 1 else str(found)
     train_y, test_y, classes = as_label_sets(
-        arrays["train_y"], arrays["test_y"],
+        arrays["train_y"],
+        arrays["test_y"],
         (f"{path}: {keys['train_y']}", f"{path}: {keys['test_y']}"),
-    )  # fmt: skip
+    )
     train_x, test_x = as_image_sets(
-        arrays["train_x"], arrays["test_x"],
-        (f"{path}: {keys['train_x']}", f"{path}: {keys['test_x']}"), layout,
-    )  # fmt: skip
+        arrays["train_x"],
+        arrays["test_x"],
+        (f"{path}: {keys['train_x']}", f"{path}: {keys['test_x']}"),
+        layout,
+    )
     preprocessing = measure_normalisation(train_x)
     classes = _named(classes, names, keys["train_x"].removeprefix("train_x"), path)
     return (

@@ -1,4 +1,4 @@
-"""Augmentation: training images changed at random, anew in each epoch."""
+"""Augmentation: training images changed at random, differently in each epoch."""
 
 import logging
 import time
@@ -36,9 +36,9 @@ class Augment:
     Parameters
     ----------
     shift : int
-        Up to so many whole pixels up or down, left or right.
+        Largest move in whole pixels, up or down, left or right.
     rotation : float
-        Up to so many degrees in both directions, about the middle.
+        Largest turn in degrees, in both directions, about the middle.
     scale : float
         By a factor of up to ``1 - scale`` and ``1 + scale``.
     elastic : float
@@ -47,7 +47,7 @@ class Augment:
     flip : float or bool
         Probability of a mirror image, left for right; True is 0.5.
     crop : int
-        Adds so many pixels on each side and takes a random window of the old size.
+        Pixels that are added on each side, before a random window of the old size is taken.
     cutout : int
         Side of a square that is erased, about a random pixel.
     mixup : float
@@ -122,7 +122,7 @@ class Augment:
         Raises
         ------
         ConfigurationError
-            If a name is unknown or a value is no number.
+            If a name is unknown or a value is not a number.
         """
         words = [word.strip() for word in text.split(",") if word.strip()]
         chosen = cls()
@@ -176,9 +176,9 @@ class Augment:
         Raises
         ------
         ShapeError
-            If ``images`` are no maps, or there is none of some index.
+            If ``images`` are not maps, or an index has no image.
         ConfigurationError
-            If the type of the images is another one, or ``fill`` is no value of theirs.
+            If the type of the images is another one, or they cannot hold ``fill``.
         """
         order = self._check(images, indices)
         shape = (len(order), *images.shape[1:])
@@ -188,10 +188,18 @@ class Augment:
         from fastcnn.data.augment_kernels import transform
 
         key = np.uint64(dropout_key(seed, epoch, STREAM))
-        settings = np.array([
-            self.shift, np.deg2rad(self.rotation), self.scale, self.elastic, self.flip, self.crop,
-            self.cutout, self.fill,
-        ])  # fmt: skip
+        settings = np.array(
+            [
+                self.shift,
+                np.deg2rad(self.rotation),
+                self.scale,
+                self.elastic,
+                self.flip,
+                self.crop,
+                self.cutout,
+                self.fill,
+            ]
+        )
         if threads is None:
             threads = available_cores()
         threads = max(1, min(threads, len(order) // FEW_IMAGES))

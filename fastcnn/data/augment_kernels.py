@@ -15,9 +15,16 @@ from fastcnn.codegen import compiled, linked
 DRAWS = 128
 #: What the first of them decide; elastic displacements come from ELASTIC on, two by two.
 (
-    ROW_SHIFT, COLUMN_SHIFT, ROTATION, SCALE, FLIP, ROW_CROP, COLUMN_CROP, CUTOUT_ROW,
+    ROW_SHIFT,
+    COLUMN_SHIFT,
+    ROTATION,
+    SCALE,
+    FLIP,
+    ROW_CROP,
+    COLUMN_CROP,
+    CUTOUT_ROW,
     CUTOUT_COLUMN,
-) = range(9)  # fmt: skip
+) = range(9)
 ELASTIC = 16
 #: Control points of an elastic displacement along each side, within the image and with the ring.
 POINTS = 4
@@ -76,22 +83,59 @@ def transform(
     """
     C, H, W = images.shape[1:]
     _transform(
-        images, order, first, last, key, settings, out,
-        np.zeros((2, POINTS - 1, RING, 4), np.float32), np.empty((2, RING, RING), np.float32),
-        np.full((C, (H + 3) * (W + 3)), settings[7], np.float32), *_knots(H), *_knots(W),
-        np.empty((2, W), np.float32), np.empty(W, np.uint32),
-    )  # fmt: skip
+        images,
+        order,
+        first,
+        last,
+        key,
+        settings,
+        out,
+        np.zeros((2, POINTS - 1, RING, 4), np.float32),
+        np.empty((2, RING, RING), np.float32),
+        np.full((C, (H + 3) * (W + 3)), settings[7], np.float32),
+        *_knots(H),
+        *_knots(W),
+        np.empty((2, W), np.float32),
+        np.empty(W, np.uint32),
+    )
 
 
 @compiled(
-    "real[:,:,:,:]", "int64[:]", "int64", "int64", "uint64", "float64[:]", "out real[:,:,:,:]",
-    "out float32[:,:,:,:]", "out float32[:,:,:]", "out float32[:,:]", "int64[:]", "float32[:]",
-    "int64[:]", "float32[:]", "out float32[:,:]", "out uint32[:]",
-)  # fmt: skip
+    "real[:,:,:,:]",
+    "int64[:]",
+    "int64",
+    "int64",
+    "uint64",
+    "float64[:]",
+    "out real[:,:,:,:]",
+    "out float32[:,:,:,:]",
+    "out float32[:,:,:]",
+    "out float32[:,:]",
+    "int64[:]",
+    "float32[:]",
+    "int64[:]",
+    "float32[:]",
+    "out float32[:,:]",
+    "out uint32[:]",
+)
 def _transform(
-    images, order, first, last, key, settings, out, splines, field, padded, row_knots, row_shares,
-    knots, shares, line, place,
-):  # fmt: skip
+    images,
+    order,
+    first,
+    last,
+    key,
+    settings,
+    out,
+    splines,
+    field,
+    padded,
+    row_knots,
+    row_shares,
+    knots,
+    shares,
+    line,
+    place,
+):
     shift, rotation, scale, elastic = settings[0], settings[1], settings[2], settings[3]
     flip, crop, cutout, fill = settings[4], settings[5], settings[6], settings[7]
     _, H, W = images.shape[1:]
@@ -111,10 +155,24 @@ def _transform(
             if elastic > 0.0:
                 _draw_splines(key, start + ELASTIC, elastic, splines, field)
             _warp(
-                images[order[k]], out[k], down, right, mirror, np.float32(cos), np.float32(sin),
-                elastic > 0.0, splines, row_knots, row_shares, knots, shares, padded, line,
-                place, field[0, 0],
-            )  # fmt: skip
+                images[order[k]],
+                out[k],
+                down,
+                right,
+                mirror,
+                np.float32(cos),
+                np.float32(sin),
+                elastic > 0.0,
+                splines,
+                row_knots,
+                row_shares,
+                knots,
+                shares,
+                padded,
+                line,
+                place,
+                field[0, 0],
+            )
         if cutout > 0.0:
             row = int(uniform(key, start + CUTOUT_ROW) * H)
             column = int(uniform(key, start + CUTOUT_COLUMN) * W)
@@ -169,7 +227,7 @@ def _draw_splines(
 
 
 def _knots(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel along a side the control point before it, and the share behind that."""
+    """For each pixel along a side the control point before it, and its distance from that."""
     place = np.arange(size) * (POINTS - 1) / max(size - 1, 1)
     before = np.minimum(place.astype(np.int64), POINTS - 2)
     return before, (place - before).astype(np.float32)
@@ -236,7 +294,7 @@ def _warp(
     """Take each pixel of the result from where it comes from, between four pixels of the image.
 
     Loops over a row without branches, so that they become vector instructions: ``padded`` holds
-    the image with one row and column of the value outside before it and two behind it, and places
+    the image with one row and column of the value outside before it and two after it, and places
     further out are moved there.
     """
     C, H, W = image.shape

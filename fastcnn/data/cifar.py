@@ -33,8 +33,17 @@ RECORD = 1 + PIXELS
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE, META_FILE = "test_batch.bin", "batches.meta.txt"
 CLASSES: tuple[str, ...] = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
 
@@ -72,18 +81,46 @@ class Form:
 #: The forms of each data set, that which is downloaded first.
 FORMS = {
     "cifar10": (
-        Form(10, TRAIN_FILES, TEST_FILE, META_FILE, "", "cifar-10-batches-bin",
-             "cifar-10-binary.tar.gz"),
-        Form(10, tuple(f"data_batch_{number}" for number in range(1, 6)), "test_batch",
-             "batches.meta", "labels", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
+        Form(
+            10,
+            TRAIN_FILES,
+            TEST_FILE,
+            META_FILE,
+            "",
+            "cifar-10-batches-bin",
+            "cifar-10-binary.tar.gz",
+        ),
+        Form(
+            10,
+            tuple(f"data_batch_{number}" for number in range(1, 6)),
+            "test_batch",
+            "batches.meta",
+            "labels",
+            "cifar-10-batches-py",
+            "cifar-10-python.tar.gz",
+        ),
     ),
     "cifar100": (
-        Form(100, ("train",), "test", "meta", "fine_labels", "cifar-100-python",
-             "cifar-100-python.tar.gz"),
-        Form(100, ("train.bin",), "test.bin", "fine_label_names.txt", "", "cifar-100-binary",
-             "cifar-100-binary.tar.gz"),
+        Form(
+            100,
+            ("train",),
+            "test",
+            "meta",
+            "fine_labels",
+            "cifar-100-python",
+            "cifar-100-python.tar.gz",
+        ),
+        Form(
+            100,
+            ("train.bin",),
+            "test.bin",
+            "fine_label_names.txt",
+            "",
+            "cifar-100-binary",
+            "cifar-100-binary.tar.gz",
+        ),
     ),
-}  # fmt: skip
+}
 #: Mean and deviation of each channel of the training images.
 PREPROCESSING = {
     "cifar10": Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),

@@ -23,9 +23,19 @@ log = logging.getLogger("fastcnn.data")
 
 #: Files and folders that operating systems, file servers and notebooks put among one's own.
 OF_TOOLS = {
-    "__macosx", "__pycache__", "@eadir", "@tmp", "#recycle", "$recycle.bin", "lost+found",
-    "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
-}  # fmt: skip
+    "__macosx",
+    "__pycache__",
+    "@eadir",
+    "@tmp",
+    "#recycle",
+    "$recycle.bin",
+    "lost+found",
+    "system volume information",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+}
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")
 
@@ -61,7 +71,7 @@ def read_folder(
     ----------
     folder : path
     seed : int
-        Of the division into training and test set.
+        Seed of the division into training and test set.
     pictures : Pictures, optional
         The rule by which pictures are read, such as ``model.preprocessing.pictures`` of a trained
         model. By default all are stretched to the size of the first, and grey if it is.
@@ -99,11 +109,15 @@ def read_folder(
     )
     train, test = (
         Dataset(
-            pixels, np.array([label for _, label, _ in part], np.int64), classes, preprocessing,
-            folder.name, tuple(name for name, _, _ in part),
+            pixels,
+            np.array([label for _, label, _ in part], np.int64),
+            classes,
+            preprocessing,
+            folder.name,
+            tuple(name for name, _, _ in part),
         )
         for pixels, part in zip(images, listed, strict=True)
-    )  # fmt: skip
+    )
     return train, test
 
 
@@ -287,8 +301,11 @@ def _report(
     passed = any(one.passed for one in found)
     log.log(
         logging.WARNING if passed else logging.INFO,
-        "%s: %s pictures used; passed over: %s", folder, f"{used:,}", describe_passed(found),
-    )  # fmt: skip
+        "%s: %s pictures used; passed over: %s",
+        folder,
+        f"{used:,}",
+        describe_passed(found),
+    )
     for part, name in zip(listed, ("training", "test"), strict=True):
         missing = set(range(len(classes))) - {label for _, label, _ in part}
         if missing:
@@ -302,8 +319,10 @@ def _read(
     """The pictures of each part; what was done to some of them is logged."""
     channels, height, width = rule.shape
     count = sum(map(len, listed))
-    check_memory(f"{folder}: {count:,} pictures of {width} x {height} pixels",
-                 count * channels * height * width)  # fmt: skip
+    check_memory(
+        f"{folder}: {count:,} pictures of {width} x {height} pixels",
+        count * channels * height * width,
+    )
     parts, done = [], Counter[str]()
     for part in listed:
         images = np.empty((len(part), *rule.shape), np.uint8)

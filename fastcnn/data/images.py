@@ -17,7 +17,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 #: Pixels of a picture, and of one of its sides, at most: small files unpack to gigabytes.
 MAX_PIXELS, MAX_SIDE = 64_000_000, 2**15
-#: Bytes of a file at most: those of so many pixels that are not compressed.
+#: Most bytes of a file: those of the most pixels, not compressed.
 MAX_BYTES = 8 * MAX_PIXELS
 #: Sides longer than this are made shorter before anything else is done with a picture.
 LARGE = 1024

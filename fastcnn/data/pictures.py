@@ -83,7 +83,7 @@ class Pictures:
 
         Grey images whose border is nearly always dark (or nearly always bright), as that of digits
         and of clothes, are ink on paper: pictures on the other paper are inverted, and the ink is
-        scaled to the size that it has in training. Of others the middle part is taken.
+        scaled to the size that it has in training. From others the middle part is taken.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class Pictures:
         Returns
         -------
         ndarray of uint8
-            Of this rule's shape.
+            In the shape of this rule.
         list of str
             What was done, in words.
         """

@@ -87,11 +87,21 @@ SOURCES = {
             TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
             TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         },
-        ("t-shirt", "trouser", "pullover", "dress", "coat",
-         "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        (
+            "t-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
         Preprocessing((0.2860,), (0.3530,)),
     ),
-}  # fmt: skip
+}
 
 #: Where CIFAR's archives are downloaded from, and their checksums.
 CIFAR_MIRROR = "https://www.cs.toronto.edu/~kriz/"
@@ -103,10 +113,16 @@ CIFAR_HASHES = {
 PLACES = {
     "mnist": ("mnist", "MNIST/raw", "mnist/raw", "MNIST", "raw", ""),
     "fashion_mnist": (
-        "fashion_mnist", "FashionMNIST/raw", "fashion_mnist/raw", "FashionMNIST", "fashion-mnist",
-        "fashion", "raw", "",
+        "fashion_mnist",
+        "FashionMNIST/raw",
+        "fashion_mnist/raw",
+        "FashionMNIST",
+        "fashion-mnist",
+        "fashion",
+        "raw",
+        "",
     ),
-}  # fmt: skip
+}
 #: Names of folders that hold other data sets in files of the same names.
 OTHERS = re.compile(r"(^|[^a-z])(k|e|q|not)mnist|kuzushiji")
 
@@ -215,7 +231,7 @@ def _holds(folder: Path, source: Source) -> bool:
         try:
             content = gunzip(content, str(path))
         except DataError:
-            content = b""  # whoever reads the file says what is wrong with it
+            content = b""  # the reader of the file says what is wrong with it
     digest = hashlib.sha256(content).hexdigest()
     for other in SOURCES.values():
         if digest == other.contents[TEST_LABELS]:

@@ -12,9 +12,9 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.execution.executor import (
     Executor,
     StepResults,
-    make_executor,
     mean_score,
 )
+from fastcnn.execution.executors import make_executor
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.operations import OPERATIONS
@@ -39,13 +39,13 @@ class DistributedExecutor:
     ----------
     world : World
     batch_size : int
-        Of all processes together.
+        Samples of all processes together.
     threads : int, optional
-        Of this process, such as ``world.threads()``.
+        Threads of this process, such as ``world.threads()``.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
-        optimiser state (local SGD): for networks that are slow beside a step. Norms are then means
-        over the processes, and clipping is each process' own.
+        optimiser state (local SGD): for networks that are slow compared with a step. Norms are
+        then means over the processes, and each process clips by its own.
     ordered : bool
         Sum gradients of blocks of 16 samples one after the other, in the order of the batch:
         results are then the same bits on any number of processes. Slower: the gradient of every
@@ -86,10 +86,15 @@ class DistributedExecutor:
         self._check()
         first, end = self.shards.share(batch_size)
         self._local: Executor = make_executor(
-            model, loss=loss, optimizer=optimizer, backend=backend, seed=seed,
-            batch_size=BLOCK if ordered else max(end - first, 1), clip_norm=clip_norm,
+            model,
+            loss=loss,
+            optimizer=optimizer,
+            backend=backend,
+            seed=seed,
+            batch_size=BLOCK if ordered else max(end - first, 1),
+            clip_norm=clip_norm,
             threads=threads,
-        )  # fmt: skip
+        )
 
     @property
     def _running(self) -> list[np.ndarray]:
@@ -190,7 +195,7 @@ class DistributedExecutor:
         return self._sum([gradient, *(portion * value for value in self._running)])
 
     def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
-        """Sum a gradient, and behind it the running statistics, over all processes at once."""
+        """Sum a gradient, followed by the running statistics, over all processes at once."""
         if len(arrays) == 1:
             self.world.add(arrays[0])
             return arrays[0]
@@ -240,9 +245,9 @@ class DistributedExecutor:
             rates = learning_rates[done : done + steps]
             step = self.step
             made = self._local.train_steps(images, labels, own, rates, weight)
-            portions = np.array([
-                _portion(b, i, j, weight) for b, (i, j) in zip(span, shares, strict=True)
-            ][:steps])  # fmt: skip
+            portions = np.array(
+                [_portion(b, i, j, weight) for b, (i, j) in zip(span, shares, strict=True)][:steps]
+            )
             place = slice(done, done + steps)
             sums[:, place] = made.losses * portions, made.correct, made.gradient_norms * portions
             self.step = step + count

@@ -1,4 +1,4 @@
-"""Whether an MPI launcher started this process beside others, as the environment says."""
+"""Whether an MPI launcher started this process with others, as the environment says."""
 
 import os
 

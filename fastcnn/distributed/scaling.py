@@ -129,8 +129,11 @@ class _Steps:
             executor = make_executor(self.model, **settings)  # type: ignore[arg-type]
         else:
             executor = DistributedExecutor(
-                self.model, world=world, average_every=every, **settings,  # type: ignore[arg-type]
-            )  # fmt: skip
+                self.model,
+                world=world,
+                average_every=every,
+                **settings,  # type: ignore[arg-type]
+            )
         order, rates = np.tile(np.arange(size), count), np.full(count, 1e-6)
 
         def steps() -> None:
@@ -156,9 +159,11 @@ def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 60)
     one, many = (steps.parted(size, threads, repeats) for size in (BLOCK, batch_size))
     each = max(many - one, 0.0) / (BLOCK * (blocks - 1))
     return StepCost(
-        max(one - BLOCK * each, 0.0), each, steps.together(World(), threads, repeats),
+        max(one - BLOCK * each, 0.0),
+        each,
+        steps.together(World(), threads, repeats),
         model.parameter_vector.nbytes,
-    )  # fmt: skip
+    )
 
 
 def measure_together(
@@ -180,7 +185,7 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
     -------
     Network
     seconds : float
-        Of a sum of ``size`` bytes.
+        Seconds of a sum of ``size`` bytes.
 
     Raises
     ------
@@ -251,7 +256,7 @@ def predict(
     Parameters
     ----------
     batch_size : int
-        Of all ranks together; with ``weak``, of each.
+        Samples of all ranks together; with ``weak``, of each.
     every : int
         Steps between sums (local SGD, which sums parameters and momentum: twice the bytes, and
         takes the steps between in one call).

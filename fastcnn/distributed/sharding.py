@@ -17,7 +17,7 @@ class Shards:
     ----------
     rank, size : int
     batch_size : int
-        Of all processes together.
+        Samples of all processes together.
     unit : int
         Samples that stay together.
     """

@@ -27,7 +27,7 @@ def input_geometry(shape: Shape, given: Shape | None) -> tuple[Shape, str | None
     Parameters
     ----------
     shape : tuple of int
-        Of an array of samples.
+        Shape of an array of samples.
     given : tuple of int, optional
         ``(C, H, W)`` or ``(features,)``.
 
@@ -147,11 +147,16 @@ def _cnn(input_shape: Shape, outputs: int, seed: int) -> Model:
     for before, after in ((channels, 16), (16, 32)):
         layers += [
             Conv2d(
-                before, after, 3, padding=1, weight_init=init.Kaiming(),
-                bias_init=init.Constant(0.0), seed=generator,
+                before,
+                after,
+                3,
+                padding=1,
+                weight_init=init.Kaiming(),
+                bias_init=init.Constant(0.0),
+                seed=generator,
             ),
             ReLU(),
-        ]  # fmt: skip
+        ]
         if min(height, width) >= LEAST_SIDE:  # a second pooling of 8 x 8 would leave 2 x 2
             layers.append(MaxPool2d(2))
             height, width = height // 2, width // 2
@@ -171,5 +176,5 @@ def _dense(
     ]
 
 
-#: Networks that fit any shape of sample, beside those of :data:`fastcnn.models.MODELS`.
+#: Networks that fit any shape of sample, in addition to those of :data:`fastcnn.models.MODELS`.
 NETWORKS: dict[str, Callable[[Shape, int, int], Model]] = {"auto": _auto, "mlp": _mlp, "cnn": _cnn}

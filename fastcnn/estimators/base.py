@@ -63,19 +63,29 @@ class NetworkEstimator(BaseEstimator):
         test: Any = None
         if self.early_stopping:
             split = train_test_split(
-                np.arange(len(x)), test_size=self.validation_fraction,
-                random_state=self._seed, stratify=stratify,
-            )  # fmt: skip
+                np.arange(len(x)),
+                test_size=self.validation_fraction,
+                random_state=self._seed,
+                stratify=stratify,
+            )
             parts, test = (
                 [None if part is None else part[rows] for part in parts] for rows in split
             )
         stoppers = [EarlyStopping("test_loss", self.n_iter_no_change, self.tol)] if test else []
         self.history_: History = fit(
-            self.model_, tuple(parts), test and tuple(test),
-            epochs=self._epochs(len(parts[0])), batch_size=self.batch_size,
-            optimizer=self._optimizer(), schedule=self.schedule, loss=self._loss(),
-            backend=self.backend, seed=self._seed, threads=self._threads(), callbacks=stoppers,
-        )  # fmt: skip
+            self.model_,
+            tuple(parts),
+            test and tuple(test),
+            epochs=self._epochs(len(parts[0])),
+            batch_size=self.batch_size,
+            optimizer=self._optimizer(),
+            schedule=self.schedule,
+            loss=self._loss(),
+            backend=self.backend,
+            seed=self._seed,
+            threads=self._threads(),
+            callbacks=stoppers,
+        )
         self.n_iter_ = len(self.history_.epochs)
         return self
 
@@ -89,9 +99,14 @@ class NetworkEstimator(BaseEstimator):
             self._progress: dict[str, Any] = {"step": 0, "passes": 0, "slots": {}}
         progress, optimizer = self._progress, self._optimizer()
         executor = make_executor(
-            self.model_, loss=self._loss(), optimizer=optimizer, backend=self.backend,
-            batch_size=self.batch_size, seed=self._seed, threads=self._threads(),
-        )  # fmt: skip
+            self.model_,
+            loss=self._loss(),
+            optimizer=optimizer,
+            backend=self.backend,
+            batch_size=self.batch_size,
+            seed=self._seed,
+            threads=self._threads(),
+        )
         if progress["slots"]:
             executor.load_optimizer_state(progress["slots"])
         executor.step = progress["step"]

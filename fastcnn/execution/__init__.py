@@ -1,6 +1,7 @@
 """Running a model: forward, backward and whole training steps, on any backend."""
 
-from fastcnn.execution.executor import Executor, StepResults, make_executor
+from fastcnn.execution.executor import Executor, StepResults
+from fastcnn.execution.executors import make_executor
 from fastcnn.execution.passes import (
     forward,
     gradients,

@@ -1,18 +1,20 @@
 """What a pass over a network wants of its samples and targets, checked before it begins."""
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.arguments import are_probabilities
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
-from fastcnn.layers import Model
 from fastcnn.losses import Loss
 
+if TYPE_CHECKING:
+    from fastcnn.layers import Model
 
-def as_batch(model: Model, x: Any) -> np.ndarray:
+
+def as_batch(model: "Model", x: Any) -> np.ndarray:
     """Check samples against the model; remember their shape.
 
     They are returned as they are: :func:`as_input` converts them, or the engine does.
@@ -41,7 +43,7 @@ def as_batch(model: Model, x: Any) -> np.ndarray:
     return x
 
 
-def as_input(model: Model, x: np.ndarray) -> np.ndarray:
+def as_input(model: "Model", x: np.ndarray) -> np.ndarray:
     """What the model's first layer reads for checked samples, in the type of its parameters."""
     return model.preprocessing.apply(x, model.dtype)
 
@@ -102,8 +104,8 @@ def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
     return y.astype(np.int64, copy=False)
 
 
-def check_layout(before: tuple[Any, ...], model: Model) -> None:
-    """Refuse to go on with another set of parameters than that of the start.
+def check_layout(before: tuple[Any, ...], model: "Model") -> None:
+    """Refuse another set of parameters than that of the start.
 
     Raises
     ------

@@ -1,6 +1,5 @@
 """Whole networks on the lanes engine: training steps, gradients and inference."""
 
-import logging
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +22,14 @@ from fastcnn.execution.engine_arguments import (
 )
 from fastcnn.execution.engines import Lease, make_engine, room_for, running_statistics
 from fastcnn.execution.executor import StepResults, copy_slots, mean_score
+from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
-from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine
+    from fastcnn.layers import Model
 
 #: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
 INFERENCE_BATCHES = (16, 64, 256)
@@ -38,9 +38,6 @@ INFERENCE_BATCHES = (16, 64, 256)
 FEW = 3
 #: FLOPs of a batch that take longer than starting a thread.
 WORTH_A_THREAD = 100_000_000
-
-log = logging.getLogger("fastcnn.lanes")
-_reported: set[str] = set()
 
 
 @dataclass
@@ -54,21 +51,12 @@ class _Known:
 _known: "weakref.WeakKeyDictionary[Graph, _Known]" = weakref.WeakKeyDictionary()
 
 
-def report_fallback(reason: Exception) -> None:
-    """Log, once for each reason, that im2col does what the engine does not cover."""
-    if str(reason) not in _reported:
-        _reported.add(str(reason))
-        log.warning("the lanes engine does not cover %s: im2col computes it", reason)
-
-
 def network_output(
-    model: Model,
+    model: "Model",
     images: np.ndarray,
     graph: Graph,
     *,
-    training: bool = False,
-    seed: int = 0,
-    step: int = 0,
+    step: Step = INFERENCE,
     threads: int | None = None,
 ) -> np.ndarray:
     """Output of the last layer for all samples, shape (N, *output_shape).
@@ -80,18 +68,18 @@ def network_output(
     """
     count = len(images)
     outputs = np.empty((count, *graph.output_shape), np.float32)
-    with _inference_engine(model, graph, count, training, threads) as engine:
+    with _inference_engine(model, graph, count, step.training, threads) as engine:
         engine.normalise(*input_factors(model.preprocessing, images))
         steps = -(-count // engine.program.batch)
         engine.run(
             stored_samples(model.preprocessing, images), np.arange(count), np.zeros(steps),
-            outputs=outputs.reshape(-1), seed=signed_seed(seed), first_step=step,
+            outputs=outputs.reshape(-1), seed=signed_seed(step.seed), first_step=step.number,
         )  # fmt: skip
     return outputs
 
 
 def _inference_engine(
-    model: Model, graph: Graph, count: int, training: bool, threads: int | None
+    model: "Model", graph: Graph, count: int, training: bool, threads: int | None
 ) -> Lease:
     """An engine whose batch suits this number of samples."""
     from fastcnn.backends.lanes import Unsupported
@@ -117,7 +105,7 @@ def _inference_engine(
 
 
 def network_values(
-    model: Model, x: np.ndarray, graph: Graph, nodes: Sequence[int]
+    model: "Model", x: np.ndarray, graph: Graph, nodes: Sequence[int]
 ) -> Iterator[list[np.ndarray]]:
     """Outputs of some nodes outside training; of nodes that run as one, that of the last.
 
@@ -126,32 +114,28 @@ def network_values(
     Raises
     ------
     Unsupported
-        If the engine does not cover the model.
+        At once, if the engine does not cover the model.
     """
-    images, size = stored_samples(model.preprocessing, x), INFERENCE_BATCHES[0]
+    size = INFERENCE_BATCHES[0]
     if graph.batch_statistics(training=False):
         size = room_for(len(x))
-    with Lease(model, graph, size, 1, values=True) as engine:
-        values = engine.program.values
-        engine.normalise(*input_factors(model.preprocessing, x))
-        for start in range(0, len(x), size):
-            order = np.arange(start, min(start + size, len(x)))
-            engine.run(images, order, np.zeros(1))
-            yield [engine.read(values[index], len(order)) for index in nodes]
+    lease = Lease(model, graph, size, 1, values=True)
+
+    def parts() -> Iterator[list[np.ndarray]]:
+        images = stored_samples(model.preprocessing, x)
+        with lease as engine:
+            values = engine.program.values
+            engine.normalise(*input_factors(model.preprocessing, x))
+            for start in range(0, len(x), size):
+                order = np.arange(start, min(start + size, len(x)))
+                engine.run(images, order, np.zeros(1))
+                yield [engine.read(values[index], len(order)) for index in nodes]
+
+    return parts()
 
 
 def network_gradients(
-    model: Model,
-    x: np.ndarray,
-    target: np.ndarray,
-    graph: Graph,
-    *,
-    loss: Loss,
-    sample_weight: np.ndarray | None,
-    training: bool,
-    seed: int,
-    step: int,
-    first_sample: int = 0,
+    model: "Model", graph: Graph, batch: Batch, step: Step
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, output and flat gradient of one batch.
 
@@ -160,15 +144,16 @@ def network_gradients(
     Unsupported
         If the engine does not cover the model or the loss.
     """
-    outputs = np.empty((len(x), *graph.output_shape), np.float32)
-    build = {"loss": loss_key(loss), "training": training, "outputs": True}
-    with Lease(model, graph, room_for(len(x)), None, **build) as engine:
+    x, count = batch.x, len(batch.x)
+    outputs = np.empty((count, *graph.output_shape), np.float32)
+    build = {"loss": loss_key(batch.loss), "training": step.training, "outputs": True}
+    with Lease(model, graph, room_for(count), None, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         losses, _, _ = engine.run(
-            stored_samples(model.preprocessing, x), np.arange(len(x)), np.zeros(1),
-            **engine_targets(loss, target), weights=engine_weights(sample_weight, len(x)),
-            outputs=outputs.reshape(-1),
-            seed=signed_seed(seed), first_step=step, first_sample=first_sample,
+            stored_samples(model.preprocessing, x), np.arange(count), np.zeros(1),
+            **engine_targets(batch.loss, batch.target),
+            weights=engine_weights(batch.weight, count), outputs=outputs.reshape(-1),
+            seed=signed_seed(step.seed), first_step=step.number, first_sample=step.first_sample,
         )  # fmt: skip
         return float(losses[0]), outputs, engine.gradient.copy()
 
@@ -184,13 +169,13 @@ class LanesExecutor:
 
     def __init__(
         self,
-        model: Model,
+        model: "Model",
         loss: Loss,
         optimizer: Optimizer,
         batch_size: int,
         seed: int,
-        threads: int | None,
         clip_norm: float | None,
+        threads: int | None,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -222,15 +207,15 @@ class LanesExecutor:
         ConfigurationError
             If the model has other parameters than at the start.
         """
+        from fastcnn.backends.lanes import default_threads
+
         graph, vector = self.model.graph(), self.model.parameter_vector
         engine = self._engine
         if engine is None or engine.parameters is not vector or engine.graph is not graph:
             check_layout(self._layout, self.model)
             if graph.output_shape != self.graph.output_shape:
-                self._source = (None, None)
+                self._source = (None, None, None)
             self.graph = graph
-            from fastcnn.backends.lanes import default_threads
-
             threads = default_threads() if self.threads is None else self.threads
             engine = make_engine(self.model, graph, self.batch_size, threads, **self._build)
             self._engine = engine

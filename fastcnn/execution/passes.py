@@ -2,24 +2,28 @@
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.backends import DEFAULT_BACKEND, get_backend
-from fastcnn.backends.counter_random import dropout_key
+from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.errors import ConfigurationError
+from fastcnn.execution import lanes
 from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
-from fastcnn.layers import Model
+from fastcnn.execution.fallback import run
+from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from fastcnn.layers import Model
 
 State = Mapping[str, np.ndarray]
 
 
 def forward(
-    model: Model,
+    model: "Model",
     x: Any,
     *,
     backend: str | None = None,
@@ -50,42 +54,24 @@ def forward(
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     check_statistics(graph, len(x), training)
-    return _forward(model, graph, x, backend, training, seed, step)
+    now = Step(training, seed, step)
+    return run(
+        backend,
+        lambda: lanes.network_output(model, x, graph, step=now),
+        lambda name: _outputs(model, graph, x, name, now),
+    )
 
 
-def _forward(
-    model: Model,
-    graph: Graph,
-    x: np.ndarray,
-    backend: str | None,
-    training: bool = False,
-    seed: int = 0,
-    step: int = 0,
-    threads: int | None = None,
+def _outputs(
+    model: "Model", graph: Graph, x: np.ndarray, backend: str, step: Step = INFERENCE
 ) -> np.ndarray:
-    if is_lanes(backend):
-        from fastcnn.backends.lanes import Unsupported
-        from fastcnn.execution import lanes
-
-        try:
-            return lanes.network_output(
-                model, x, graph, training=training, seed=seed, step=step, threads=threads
-            )
-        except Unsupported as reason:
-            lanes.report_fallback(reason)
-            backend = "im2col"
-    state, operations = model.state_dict(), get_backend(backend)
-    return run_forward(graph, state, as_input(model, x), operations, training, seed, step)[-1]
-
-
-def is_lanes(backend: str | None) -> bool:
-    """Whether a backend by its name, or the default one, is the engine."""
-    get_backend(backend)
-    return (DEFAULT_BACKEND if backend is None else backend) == "lanes"
+    """Output of the last layer, operation by operation."""
+    operations = get_backend(backend)
+    return run_forward(graph, model.state_dict(), as_input(model, x), operations, step)[-1]
 
 
 def loss_and_gradients(
-    model: Model,
+    model: "Model",
     x: Any,
     y: Any,
     *,
@@ -125,42 +111,35 @@ def loss_and_gradients(
     loss = loss or CrossEntropyLoss()
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
-    target = as_target(loss, y, len(x), graph, model.dtype)
+    batch = Batch(x, as_target(loss, y, len(x), graph, model.dtype), loss, sample_weight)
     check_statistics(graph, len(x), training)
-    if is_lanes(backend):
-        from fastcnn.backends.lanes import Unsupported
-        from fastcnn.execution import lanes
-
-        try:
-            value, logits, gradient = lanes.network_gradients(
-                model, x, target, graph, loss=loss, sample_weight=sample_weight,
-                training=training, seed=seed, step=step, first_sample=first_sample,
-            )  # fmt: skip
-            clear_frozen(model, gradient)
-            return value, logits, gradient
-        except Unsupported as reason:
-            lanes.report_fallback(reason)
-            backend = "im2col"
-    x, state = as_input(model, x), model.state_dict()
-    operations = get_backend(backend)
-    outputs = run_forward(graph, state, x, operations, training, seed, step, first_sample)
-    logits = outputs[-1]
-    arguments = {**loss.arguments, "sample_weight": sample_weight}
-    value = getattr(operations, loss.operation)(logits, target, **arguments)
-    grad_logits = getattr(operations, f"{loss.operation}_backward")(
-        1.0, logits, target, **arguments
+    now = Step(training, seed, step, first_sample)
+    value, logits, gradient = run(
+        backend,
+        lambda: lanes.network_gradients(model, graph, batch, now),
+        lambda name: _gradients(model, graph, batch, name, now),
     )
+    clear_frozen(model, gradient)
+    return value, logits, gradient
+
+
+def _gradients(
+    model: "Model", graph: Graph, batch: Batch, backend: str, step: Step
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Loss, output and flat gradient of one batch, operation by operation."""
+    x, state, operations = as_input(model, batch.x), model.state_dict(), get_backend(backend)
+    outputs = run_forward(graph, state, x, operations, step)
+    logits, name = outputs[-1], batch.loss.operation
+    arguments = {**batch.loss.arguments, "sample_weight": batch.weight}
+    value = getattr(operations, name)(logits, batch.target, **arguments)
+    grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
     gradient = np.zeros_like(model.parameter_vector)
     slots = _views(gradient, model.named_parameters())
-    run_backward(
-        graph, state, x, outputs, grad_logits, operations, slots, training, seed, step,
-        first_sample,
-    )  # fmt: skip
-    clear_frozen(model, gradient)
+    run_backward(graph, state, x, outputs, grad, operations, slots, step)
     return float(value), logits, gradient
 
 
-def clear_frozen(model: Model, gradient: np.ndarray) -> None:
+def clear_frozen(model: "Model", gradient: np.ndarray) -> None:
     """Set the gradient of parameters that are not trained to zero."""
     start = 0
     for first, end in [*model.trainable_ranges(), (gradient.size, gradient.size)]:
@@ -169,11 +148,16 @@ def clear_frozen(model: Model, gradient: np.ndarray) -> None:
 
 
 def gradients(
-    model: Model, x: Any, y: Any, *, loss: Loss | None = None, backend: str | None = None
+    model: "Model",
+    x: Any,
+    y: Any,
+    *,
+    loss: Loss | None = None,
+    backend: str | None = None,
+    training: bool = False,
+    seed: int = 0,
 ) -> tuple[float, dict[str, np.ndarray]]:
-    """Loss and gradient of every parameter by name, outside training.
-
-    Dropout is off, and batch normalisation takes its running statistics.
+    """Loss and gradient of every parameter by name.
 
     Parameters
     ----------
@@ -183,6 +167,11 @@ def gradients(
     loss : Loss, optional
         By default :class:`~fastcnn.losses.CrossEntropyLoss`.
     backend : str, optional
+    training : bool
+        Whether dropout is active, and batch normalisation takes the batch's statistics, which move
+        the running ones.
+    seed : int
+        Decides dropout's masks.
 
     Returns
     -------
@@ -203,12 +192,14 @@ def gradients(
     >>> grads["conv1.weight"].shape
     (4, 1, 3, 3)
     """
-    value, _, gradient = loss_and_gradients(model, x, y, loss=loss, backend=backend, training=False)
+    value, _, gradient = loss_and_gradients(
+        model, x, y, loss=loss, backend=backend, training=training, seed=seed
+    )
     return value, _views(gradient, model.named_parameters())
 
 
 def predict_logits(
-    model: Model,
+    model: "Model",
     x: Any,
     *,
     backend: str | None = None,
@@ -242,11 +233,13 @@ def predict_logits(
             f"layer {whole[0].name!r} has no running statistics and takes those of all {len(x)} "
             f"samples: batch_size={batch_size} would change the result; leave it out"
         )
-    if is_lanes(backend):
-        return _forward(model, graph, x, backend, threads=threads)
     size = len(x) if whole else batch_size or 256
     parts = [x[start : start + size] for start in range(0, len(x), size)]
-    return np.concatenate([_forward(model, graph, part, backend) for part in parts])
+    return run(
+        backend,
+        lambda: lanes.network_output(model, x, graph, threads=threads),
+        lambda name: np.concatenate([_outputs(model, graph, part, name) for part in parts]),
+    )
 
 
 def as_batch_size(value: Any) -> int:
@@ -261,17 +254,14 @@ def run_forward(
     state: State,
     x: np.ndarray,
     operations: ModuleType,
-    training: bool,
-    seed: int,
-    step: int,
-    first_sample: int = 0,
+    step: Step = INFERENCE,
 ) -> list[np.ndarray]:
     """Output of every node of the graph."""
     outputs: list[np.ndarray] = []
     for index, node in enumerate(graph.nodes):
         inputs = _inputs(node, x, outputs)
         row = OPERATIONS[node.operation]
-        if row.random and not training:
+        if row.random and not step.training:
             outputs.append(inputs[0])
             continue
         run = getattr(operations, node.operation)
@@ -279,12 +269,10 @@ def run_forward(
             run(
                 *inputs,
                 *_parameters(node, state, row.parameters),
-                **call_arguments(
-                    node, state, training, dropout_key(seed, step, index), first_sample
-                ),
+                **call_arguments(node, state, step, index),
             )
         )
-        if row.normalises and training and node.buffers:
+        if row.normalises and step.training and node.buffers:
             _track(node, state, inputs[0], operations.batch_statistics(inputs[0]))
     return outputs
 
@@ -297,10 +285,7 @@ def run_backward(
     grad_output: np.ndarray,
     operations: ModuleType,
     parameter_gradients: Mapping[str, np.ndarray],
-    training: bool,
-    seed: int,
-    step: int,
-    first_sample: int = 0,
+    step: Step = INFERENCE,
 ) -> np.ndarray:
     """Add the gradient of every parameter, and return that of the input ``x``.
 
@@ -314,16 +299,14 @@ def run_backward(
             continue
         grad = pending.pop(index)
         row = OPERATIONS[node.operation]
-        if row.random and not training:
+        if row.random and not step.training:
             results: tuple[np.ndarray | None, ...] = (grad,)
         else:
             returned = getattr(operations, f"{node.operation}_backward")(
                 grad,
                 *_inputs(node, x, outputs),
                 *_parameters(node, state, row.backward_reads),
-                **call_arguments(
-                    node, state, training, dropout_key(seed, step, index), first_sample
-                ),
+                **call_arguments(node, state, step, index),
             )
             results = returned if isinstance(returned, tuple) else (returned,)
         for source, grad_x in zip(node.inputs, results, strict=False):
@@ -344,25 +327,24 @@ def _parameters(node: Node, state: State, names: tuple[str, ...]) -> list[np.nda
 
 
 def call_arguments(
-    node: Node, state: State, training: bool, key: int, first_sample: int = 0
+    node: Node, state: State, step: Step = INFERENCE, place: int = 0
 ) -> dict[str, Any]:
     """Keyword arguments of the backend functions of a node.
 
     Parameters
     ----------
     state : mapping of str to ndarray
-        Where running statistics stand.
-    training : bool
-        Whether to normalise by the statistics of the batch.
-    key, first_sample : int
-        Of a random operation.
+        Where running statistics are.
+    step : Step
+    place : int
+        The node's place in the graph, on which the mask of a random operation depends.
     """
     arguments = dict(node.arguments)
     row = OPERATIONS[node.operation]
     if row.random:
-        arguments |= {"key": key, "first_sample": first_sample}
+        arguments |= {"key": step.key(place), "first_sample": step.first_sample}
     if row.normalises:
-        frozen = not node.takes_batch_statistics(training)
+        frozen = not node.takes_batch_statistics(step.training)
         arguments.pop("track_running_stats")
         arguments.pop("momentum")
         arguments["mean"] = state[node.buffers["running_mean"]] if frozen else None

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import parameter_places, running_statistics
-from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Program
+    from fastcnn.layers import Model
 
 
 def plan(
-    model: Model,
+    model: "Model",
     batch_size: int = 64,
     *,
     training: bool = True,

@@ -46,7 +46,7 @@ class Plan:
     Attributes
     ----------
     input_shape : tuple of int
-        Of a sample.
+        Shape of a sample.
     steps : tuple of Step
     offsets : tuple of int
         Where each step's output begins in the working memory, in elements.

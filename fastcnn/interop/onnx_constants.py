@@ -58,7 +58,7 @@ class Constants:
         return list(self._tensors)
 
     def claim(self, size: int) -> None:
-        """Note that a layer will hold so many bytes.
+        """Count the bytes that a layer will hold.
 
         Raises
         ------

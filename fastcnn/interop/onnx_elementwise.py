@@ -34,7 +34,7 @@ def write(w: Any, node: Node, x: list[str], form: OnnxNode) -> str:
             return x[0]
         if part in node.parameters:
             key = node.parameters[str(part)]
-            # Of one value a channel, which ONNX aligns with the last axis.
+            # One value a channel, which ONNX aligns with the last axis.
             slopes = w.state[key].reshape(-1, *(1,) * (len(node.input_shapes[0]) - 1))
             return w.constant(key, slopes)
         made.append(w.constant(f"{node.name}/constant{len(made)}", number(part)))

@@ -34,7 +34,7 @@ class Patterns:
         self._means: dict[tuple[str, bool], bool] = {}
 
     def find(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """The layer whose output a node makes, and its input; None if it is no known formula.
+        """The layer whose output a node makes, and its input; None if it is not a known formula.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ def load_state(model: Model, path: str | Path, names: Mapping[str, str] | None =
     path : path
     names : mapping of str to str, optional
         Prefixes of the file's keys to those of the model, such as ``{"features.0": "conv1"}``, or
-        ``{"module": ""}`` to take one away. Of several that fit the longest counts.
+        ``{"module": ""}`` to take one away. If several fit, the longest counts.
 
     Raises
     ------

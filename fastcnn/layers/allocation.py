@@ -1,7 +1,7 @@
 """How many values the layers of a model may hold that a file describes.
 
-A line of text can ask for a layer of any size. Whoever builds layers from a file says first what is
-the most, and a layer is refused before its arrays are made.
+A line of text can ask for a layer of any size. Code that builds layers from a file says first how
+many values they may hold, and a layer is refused before its arrays are made.
 """
 
 import math

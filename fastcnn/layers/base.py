@@ -23,8 +23,7 @@ class _LayerType(ABCMeta):
     @property
     def __signature__(cls) -> inspect.Signature:
         """The constructor's, which ``help`` and editors show."""
-        made: Any = cls
-        own = inspect.signature(made.__init__)
+        own = inspect.signature(cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 
 
@@ -275,7 +274,7 @@ class GraphBuilder:
     Parameters
     ----------
     input_shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     keys : mapping of (int, str) to str, optional
         The state key of each parameter and buffer, by its layer's ``id`` and its own name. Nodes of
         a layer that is used twice have the same keys.

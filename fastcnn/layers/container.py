@@ -13,6 +13,7 @@ from fastcnn.files import atomic_write
 from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
 from fastcnn.layers.changes import Watched
 from fastcnn.layers.description import file_metadata, to_definition
+from fastcnn.layers.folding import fold_batch_norm
 from fastcnn.layers.init import Initializer
 from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import NamedArrays, matched
@@ -38,8 +39,8 @@ class Model(Prediction, Layer):
         Shape of one sample, ``(C, H, W)`` for images; None until it is given or first seen.
     preprocessing : Preprocessing
         How samples become what the first layer reads. At first bytes are divided by 255 and other
-        numbers stay as they are; ``fit`` sets it from its training data. Of a model inside
-        another one it has no effect.
+        numbers stay as they are; ``fit`` sets it from its training data. It has no effect in a
+        model inside another one.
     predicts : {None, "classes", "values", "value"}
         What :meth:`predict` gives: classes, the outputs themselves, or the only output of each
         sample. ``fit`` sets it from the loss and its targets; None before that.
@@ -236,7 +237,7 @@ class Model(Prediction, Layer):
     def named_parameters(self) -> dict[str, np.ndarray]:
         """All parameters by PyTorch's keys (``"0.weight"``, ``"fc1.bias"``), as live views.
 
-        Of a layer that is used at several places, the key of the first.
+        A layer that is used at several places has the key of the first.
         """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         return {slot.key: slot.array for slot in self._current().slots}
@@ -406,6 +407,4 @@ class Model(Prediction, Layer):
 
         See :func:`fastcnn.layers.folding.fold_batch_norm`.
         """
-        from fastcnn.layers.folding import fold_batch_norm
-
         return fold_batch_norm(self)

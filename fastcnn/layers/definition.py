@@ -49,7 +49,7 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     ----------
     definition : mapping
     seed : int, optional
-        Of the initial weights.
+        Source of the initial weights.
 
     Raises
     ------

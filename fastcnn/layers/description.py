@@ -55,7 +55,8 @@ def file_metadata(model: "Model") -> dict[str, str]:
 
 
 def _is_ours(layer: Layer, kind: str) -> bool:
-    here = type(layer).__module__.startswith("fastcnn.layers.")
+    # A user's activation is made, and known by its name, in fastcnn.kernel.
+    here = type(layer).__module__.startswith(("fastcnn.layers.", "fastcnn.kernel"))
     return here and type(layer).__name__ == kind
 
 

@@ -1,12 +1,15 @@
 """Batch normalisation folded into the layer before it: nothing is left to do in inference."""
 
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.layers.base import GraphBuilder, Layer, WeightedLayer
-from fastcnn.layers.container import Model
+
+if TYPE_CHECKING:
+    from fastcnn.layers.container import Model
 
 
 class Identity(Layer):
@@ -17,7 +20,7 @@ class Identity(Layer):
         return source
 
 
-def fold_batch_norm(model: Model, input_shape: Shape | None = None) -> Model:
+def fold_batch_norm(model: "Model", input_shape: Shape | None = None) -> "Model":
     """A copy of a model whose batch normalisations are part of the layers before them.
 
     Outside training ``weight * (x - running_mean) / sqrt(running_var + eps) + bias`` is a factor
@@ -59,18 +62,12 @@ def fold_batch_norm(model: Model, input_shape: Shape | None = None) -> Model:
         layer = leaves[before]
         assert isinstance(layer, WeightedLayer)
         _fold(layer, leaves[norm])
-        *path, last = norm.split(".")
-        parent = folded
-        for part in path:
-            child = parent.layers[part]
-            assert isinstance(child, Model)
-            parent = child
-        parent.layers[last] = Identity()
+        folded.replace(norm, Identity())
     return folded
 
 
 def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
-    """Names of layers and of the batch normalisations behind them that can be folded."""
+    """Names of layers and of the batch normalisations after them that can be folded."""
     readers = graph.consumers()
     pairs = []
     for node in graph.nodes:
@@ -87,7 +84,7 @@ def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
 
 
 def _fold(layer: WeightedLayer, norm: Layer) -> None:
-    """Let a layer do what the normalisation behind it does outside training."""
+    """Let a layer do what the normalisation after it does outside training."""
     values = {key: value.astype(np.float64) for key, value in norm.buffers.items()}
     values |= {key: value.astype(np.float64) for key, value in norm.parameters.items()}
     scale = values.get("weight", 1.0) / np.sqrt(values["running_var"] + norm.arguments["eps"])

@@ -13,7 +13,7 @@ from fastcnn.layers.base import Layer, positive, shown
 
 class _BatchNorm(Layer):
     operation: ClassVar[str] = "batch_norm"
-    #: What stands behind the channels in the shape of a sample.
+    #: What follows the channels in the shape of a sample.
     pixels: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

@@ -14,7 +14,7 @@ class ElementwiseLoss:
     Attributes
     ----------
     name : str
-        Of the backend function.
+        Name of the backend function.
     value, derivative : function
         ``value(prediction, target, *numbers)``, and its derivative by the prediction.
     arguments : tuple of Number

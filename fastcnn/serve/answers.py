@@ -89,7 +89,7 @@ class Answers:
         Raises
         ------
         DataError
-            If the content is no picture.
+            If the content is not a picture.
         ClientGoneError
             If the client has gone.
         """
@@ -120,7 +120,7 @@ class Answers:
         """What comes out of every layer, but for long vectors."""
         graph, x = self.model.graph(), self.model.preprocessing.apply(pixels)
         state, backend = self.model.state_dict(), get_backend("im2col")
-        outputs = run_forward(graph, state, x, backend, False, 0, 0)
+        outputs = run_forward(graph, state, x, backend)
         return [
             {"name": node.name, "operation": node.operation, **_planes(output[0])}
             for node, output in zip(graph.nodes, outputs, strict=True)

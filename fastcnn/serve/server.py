@@ -93,7 +93,7 @@ class PageServer(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of ours."""
+        """A client that went away is not an error."""
         log.debug("connection of %s ended", client_address, exc_info=True)
 
 
@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Requests are no news."""
+        """Requests are not logged."""
         log.debug(format, *arguments)
 
 

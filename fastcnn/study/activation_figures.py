@@ -18,16 +18,22 @@ def accuracy_figure(result: "ActivationResult") -> Any:
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
     for axes, pair in zip(panels, result.pairs, strict=False):
-        accuracies = np.array([
-            [_accuracy(result, pair, name, lr) for lr in result.learning_rates]
-            for name in result.inits
-        ])  # fmt: skip
+        accuracies = np.array(
+            [
+                [_accuracy(result, pair, name, lr) for lr in result.learning_rates]
+                for name in result.inits
+            ]
+        )
         texts = [[f"{a:.1f}" if np.isfinite(a) else "×" for a in row] for row in accuracies]
         picture = draw_heat_map(
-            axes, accuracies, texts, result.inits,
+            axes,
+            accuracies,
+            texts,
+            result.inits,
             [f"{lr:g}" for lr in result.learning_rates],
-            low=30.0, high=100.0,
-        )  # fmt: skip
+            low=30.0,
+            high=100.0,
+        )
         axes.set_title(pair_name(pair), loc="left", fontsize=9)
         axes.label_outer()
     panels[3].tick_params(labelbottom=True)
@@ -44,7 +50,7 @@ def accuracy_figure(result: "ActivationResult") -> Any:
 
 def flow_figure(result: "ActivationResult") -> Any:
     """Gradient norms and blocked shares of each layer over the steps, a column a pair."""
-    pairs = [pair for pair in result.pairs if "leaky_relu" not in pair and pair != ("tanh", "relu")]
+    pairs = [pair for pair in result.pairs if "leaky" not in pair and pair != ("tanh", "relu")]
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, len(pairs), sharex=True, sharey="row")
     for column, pair in enumerate(pairs):
@@ -58,9 +64,14 @@ def flow_figure(result: "ActivationResult") -> Any:
         for place, (name, layer) in enumerate(zip(places, LAYER_COLOURS, strict=False)):
             shares = [100.0 * probe.blocked[name] for probe in probes]
             lower.plot(
-                steps, shares, color=LAYER_COLOURS[layer], marker="o", markersize=2.5,
-                linewidth=1.3, zorder=3 - 0.1 * place,
-            )  # fmt: skip
+                steps,
+                shares,
+                color=LAYER_COLOURS[layer],
+                marker="o",
+                markersize=2.5,
+                linewidth=1.3,
+                zorder=3 - 0.1 * place,
+            )
         upper.set_title(pair_name(pair).replace(", ", ",\n"), loc="left", fontsize=9)
         upper.set_yscale("log")
         lower.set_xscale("symlog", linthresh=1)

@@ -31,7 +31,7 @@ PAIRS = (
     ("relu", "relu"),
     ("relu", "tanh"),
     ("relu", "sigmoid"),
-    ("leaky_relu", "relu"),
+    ("leaky", "relu"),
     ("tanh", "relu"),
     ("sigmoid", "relu"),
     ("sigmoid", "sigmoid"),
@@ -111,11 +111,14 @@ def run(setting: Setting) -> ActivationResult:
     keys = [(pair, name, lr) for pair in PAIRS for name in INITS for lr in LEARNING_RATES]
     trainings = [
         _training(
-            pair, name, lr, steps,
+            pair,
+            name,
+            lr,
+            steps,
             log_steps(steps, 9) if (name, lr) == (PROBED_INIT, PROBED_LR) else (),
         )
         for pair, name, lr in keys
-    ]  # fmt: skip
+    ]
     grid = dict(zip(keys, follow_all(trainings, setting), strict=True))
     best = {}
     for pair in PAIRS:
@@ -148,10 +151,15 @@ def section(result: ActivationResult) -> Section:
     rows = []
     for pair in result.pairs:
         name, lr = result.best[pair]
-        rows.append((
-            pair_name(pair), mean_and_range(result.repeated[pair]), name, f"{lr:g}",
-            f"{result.converged(pair)} / {result.cells(pair)}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                pair_name(pair),
+                mean_and_range(result.repeated[pair]),
+                name,
+                f"{lr:g}",
+                f"{result.converged(pair)} / {result.cells(pair)}",
+            )
+        )
     return Section(
         name="activations",
         title=Text("Activation functions", "激活函数"),
@@ -280,7 +288,7 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
     en = ", ".join(f"{layer} {a:.0f} to {b:.0f} %" for layer, (a, b) in shares.items())
     zh = "，".join(f"{layer} 由 {a:.0f} % 变为 {b:.0f} %" for layer, (a, b) in shares.items())
     sparse = result.repeated["relu", "relu"]
-    dense = {name: result.repeated[name, "relu"] for name in ("leaky_relu", "tanh")}
+    dense = {name: result.repeated[name, "relu"] for name in ("leaky", "tanh")}
     level = all(max(runs) >= min(sparse) for runs in dense.values())
     compared = ", ".join(
         f"{NAMES[name]} {mean_and_range(runs)}" for name, runs in {"relu": sparse, **dense}.items()

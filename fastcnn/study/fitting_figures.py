@@ -42,9 +42,15 @@ def plateau_figure(result: "UnderfittingResult") -> Any:
         losses = np.array([[result.final_loss(cell) for cell in row] for row in cells])
         texts = [[_cell(result, cell) for cell in row] for row in cells]
         picture = draw_heat_map(
-            axes, losses, texts, [f"{lr:g}" for lr in result.learning_rates],
-            [_power(std) for std in result.deviations], low=0.0, high=1.2, cmap="cividis_r",
-        )  # fmt: skip
+            axes,
+            losses,
+            texts,
+            [f"{lr:g}" for lr in result.learning_rates],
+            [_power(std) for std in result.deviations],
+            low=0.0,
+            high=1.2,
+            cmap="cividis_r",
+        )
         axes.set_title(f"FC {NAMES[name]}", loc="left", fontsize=9)
         axes.set_ylabel("learning rate", fontsize=9)
     panels[1].set_xlabel("standard deviation of the initial weights and biases", fontsize=9)
@@ -66,19 +72,36 @@ def start_figure(result: "UnderfittingResult") -> Any:
             ratios = REPORT_LR * gradients / result.weights(name, layer)
             for axes, values in ((upper, gradients), (lower, ratios)):
                 axes.loglog(
-                    result.deviations, np.where(values > 0.0, values, np.nan), color=colour,
-                    marker="o", markersize=3, linewidth=1.4,
-                )  # fmt: skip
+                    result.deviations,
+                    np.where(values > 0.0, values, np.nan),
+                    color=colour,
+                    marker="o",
+                    markersize=3,
+                    linewidth=1.4,
+                )
         upper.set_title(f"FC {NAMES[name]}", loc="left", fontsize=9)
         upper.axhline(1e-5, color="gray", linestyle=":", linewidth=1)
         lower.axhline(HEALTHY_RATIO, color="gray", linestyle=":", linewidth=1)
         for axes in (upper, lower):
             style_axes(axes)
             axes.minorticks_off()
-    panels[0, 0].annotate("the report's 1e-5", (1.0, 1e-5), (-4, -11), ha="right", fontsize=8,
-                          textcoords="offset points", color="gray")  # fmt: skip
-    panels[1, 0].annotate("a healthy 1e-3", (1e-5, HEALTHY_RATIO), (0, 4), fontsize=8,
-                          textcoords="offset points", color="gray")  # fmt: skip
+    panels[0, 0].annotate(
+        "the report's 1e-5",
+        (1.0, 1e-5),
+        (-4, -11),
+        ha="right",
+        fontsize=8,
+        textcoords="offset points",
+        color="gray",
+    )
+    panels[1, 0].annotate(
+        "a healthy 1e-3",
+        (1e-5, HEALTHY_RATIO),
+        (0, 4),
+        fontsize=8,
+        textcoords="offset points",
+        color="gray",
+    )
     panels[0, 0].set_ylabel("norm of the weight gradient", fontsize=9)
     panels[1, 0].set_ylabel(f"update / weight at lr {REPORT_LR:g}", fontsize=9)
     for axes in panels[1]:
@@ -114,9 +137,11 @@ def gap_figure(result: "OverfittingResult") -> Any:
         panels[0], {"training": TRAIN_COLOUR, "test": TEST_COLOUR}, loc="lower right", ncols=1
     )
     draw_legend(
-        errors, {VARIANT_NAMES[key]: colour for key, colour in VARIANT_COLOURS.items()},
-        loc="upper right", ncols=1,
-    )  # fmt: skip
+        errors,
+        {VARIANT_NAMES[key]: colour for key, colour in VARIANT_COLOURS.items()},
+        loc="upper right",
+        ncols=1,
+    )
     for axes in (panels[0], panels[3]):
         axes.set_ylabel("cross-entropy (nats)", fontsize=9)
     figure.supxlabel("training images", fontsize=9)

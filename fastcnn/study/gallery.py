@@ -66,7 +66,7 @@ def run(setting: Setting) -> Gallery:
     first = int(np.flatnonzero(test.labels == 2)[0])
     graph = model.graph()
     x = model.preprocessing.apply(test.images[first : first + 1])
-    outputs = run_forward(graph, model.state_dict(), x, im2col, training=False, seed=0, step=0)
+    outputs = run_forward(graph, model.state_dict(), x, im2col)
     maps = {
         node.name: output[0]
         for node, output in zip(graph.nodes, outputs, strict=True)
@@ -102,7 +102,8 @@ def section(result: Gallery) -> Section:
         ],
         figures=[
             Figure(
-                "gallery-confusion", lambda: confusions_figure(result),
+                "gallery-confusion",
+                lambda: confusions_figure(result),
                 Text(
                     f"Test images by true and predicted digit, after {EPOCHS} epochs, by the "
                     "activation of the fully connected layers.",
@@ -110,7 +111,8 @@ def section(result: Gallery) -> Section:
                 ),
             ),
             Figure(
-                "gallery-filters", lambda: filters_figure(result.filters),
+                "gallery-filters",
+                lambda: filters_figure(result.filters),
                 Text(
                     "The four 3x3 filters of the first convolution with their weights; purple is "
                     "positive, orange negative.",
@@ -118,7 +120,8 @@ def section(result: Gallery) -> Section:
                 ),
             ),
             Figure(
-                "gallery-maps", lambda: maps_figure(result),
+                "gallery-maps",
+                lambda: maps_figure(result),
                 Text(
                     "One test image through the layers: after each rectifier and each pooling, "
                     "every map on its own scale from 0.",
@@ -127,14 +130,15 @@ def section(result: Gallery) -> Section:
                 ),
             ),
             Figure(
-                "gallery-mistakes", lambda: mistakes_figure(result.test, result.probabilities),
+                "gallery-mistakes",
+                lambda: mistakes_figure(result.test, result.probabilities),
                 Text(
                     "The worst mistakes of the network with ReLU, in per cent its confidence.",
                     "使用 ReLU 的网络最严重的错误，百分数为其置信度。",
                 ),
             ),
         ],
-    )  # fmt: skip
+    )
 
 
 def confusions_figure(result: Gallery) -> Any:
@@ -144,9 +148,15 @@ def confusions_figure(result: Gallery) -> Any:
     for axes, (activation, confusion) in zip(panels, result.confusions.items(), strict=True):
         share = 100.0 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         picture = draw_heat_map(
-            axes, share, [[f"{count:,}" for count in row] for row in confusion],
-            result.test.classes, result.test.classes, low=0.0, high=100.0, fontsize=9.0,
-        )  # fmt: skip
+            axes,
+            share,
+            [[f"{count:,}" for count in row] for row in confusion],
+            result.test.classes,
+            result.test.classes,
+            low=0.0,
+            high=100.0,
+            fontsize=9.0,
+        )
         wrong = int(confusion.sum() - np.trace(confusion))
         axes.set_title(f"FC {NAMES[activation]}: {wrong} wrong", loc="left", fontsize=9)
         axes.set_xlabel("predicted digit", fontsize=9)

@@ -25,11 +25,11 @@ from fastcnn.models import report_cnn
 #: The learning rate that the report mentions.
 REPORT_LR = 0.0005
 #: How figures and text write an activation.
-NAMES = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
+NAMES = {"relu": "ReLU", "leaky": "leaky ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
 #: What may follow a convolution; fully connected layers have those of ``report_cnn``.
 CONV_ACTIVATIONS: dict[str, Callable[[], Layer]] = {
     "relu": ReLU,
-    "leaky_relu": lambda: LeakyReLU(0.1),
+    "leaky": lambda: LeakyReLU(0.1),
     "tanh": Tanh,
     "sigmoid": Sigmoid,
 }
@@ -43,7 +43,7 @@ class Network:
     ----------
     activation : {"relu", "sigmoid", "tanh"}
         After the fully connected layers.
-    conv_activation : {"relu", "leaky_relu", "tanh", "sigmoid"}
+    conv_activation : {"relu", "leaky", "tanh", "sigmoid"}
         After the convolutions.
     weight_init, bias_init : Initializer, optional
         Initialiser of all layers; by default those of ``report_cnn``: Kaiming before a ReLU, Xavier

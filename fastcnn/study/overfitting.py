@@ -56,11 +56,15 @@ class OverfittingResult:
 
         NaN where the training diverged.
         """
-        return np.array([
-            [np.nan if one.diverged else getattr(one.scores[-1], name)
-             for one in self.runs[variant, size]]
-            for size in self.sizes
-        ])  # fmt: skip
+        return np.array(
+            [
+                [
+                    np.nan if one.diverged else getattr(one.scores[-1], name)
+                    for one in self.runs[variant, size]
+                ]
+                for size in self.sizes
+            ]
+        )
 
     def gap(self, variant: str) -> np.ndarray:
         """Test loss less training loss in nats, shape (sizes, seeds)."""
@@ -98,11 +102,16 @@ def _network(variant: str) -> Network:
 
 def _training(variant: str, images: int, steps: int, seed: int) -> Training:
     return Training(
-        _network(variant), LR, steps, images, momentum=MOMENTUM, seed=seed,
+        _network(variant),
+        LR,
+        steps,
+        images,
+        momentum=MOMENTUM,
+        seed=seed,
         weight_decay=WEIGHT_DECAY if variant == "decay" else 0.0,
         augment=PRESETS["digits"] if variant == "augment" else None,
         evaluated_at=log_steps(steps, 8),
-    )  # fmt: skip
+    )
 
 
 def section(result: OverfittingResult) -> Section:
@@ -116,11 +125,15 @@ def section(result: OverfittingResult) -> Section:
         findings=[_on_size(result), *_on_remedies(result), *_on_convolutions(result)],
         tables=[
             Table(
-                header=[Text("test errors (%)", "测试错误率（%）"),
-                        *(Text(size, size) for size in sizes)],
+                header=[
+                    Text("test errors (%)", "测试错误率（%）"),
+                    *(Text(size, size) for size in sizes),
+                ],
                 rows=[
-                    (VARIANTS[variant].en, *(f"{value:.2f}" for value in
-                                             result.errors(variant).mean(axis=1)))
+                    (
+                        VARIANTS[variant].en,
+                        *(f"{value:.2f}" for value in result.errors(variant).mean(axis=1)),
+                    )
                     for variant in VARIANTS
                 ],
                 caption=Text(
@@ -144,30 +157,43 @@ def section(result: OverfittingResult) -> Section:
                 ),
             )
         ],
-    )  # fmt: skip
+    )
 
 
 def _on_size(result: OverfittingResult) -> Text:
     few, many = result.sizes[0], result.sizes[-1]
     gap, errors = result.gap("cnn").mean(axis=1), result.errors("cnn").mean(axis=1)
     turned = [
-        size for size in result.sizes
-        if np.mean([one.scores[-1].test_loss > 1.2 * min(s.test_loss for s in one.scores)
-                    for one in result.runs["cnn", size] if one.scores]) > 0.5
-    ]  # fmt: skip
+        size
+        for size in result.sizes
+        if np.mean(
+            [
+                one.scores[-1].test_loss > 1.2 * min(s.test_loss for s in one.scores)
+                for one in result.runs["cnn", size]
+                if one.scores
+            ]
+        )
+        > 0.5
+    ]
     en = f"the test loss has turned up again for {', '.join(f'{size:,}' for size in turned)} images"
     zh = f"图像数为 {'、'.join(f'{size:,}' for size in turned)} 时又回升"
     return Text(
         f"The report's network on {few:,} images: {errors[0]:.2f} % test errors, and a test loss "
         f"{gap[0]:.3f} nats above the training loss; on {many:,}: {errors[-1]:.2f} % and "
         f"{gap[-1]:.3f}. By the end of the training "
-        + (f"{en}, by more than a fifth of its least." if turned else "the test loss has not "
-           "turned up by a fifth at any size."),
+        + (
+            f"{en}, by more than a fifth of its least."
+            if turned
+            else "the test loss has not turned up by a fifth at any size."
+        ),
         f"报告的网络在 {few:,} 张图像上：测试错误率 {errors[0]:.2f} %，测试损失比训练损失高 "
         f"{gap[0]:.3f} nat；在 {many:,} 张图像上：{errors[-1]:.2f} % 和 {gap[-1]:.3f}。训练结束时，"
-        + (f"测试损失在{zh}，超过其最小值的五分之一。" if turned
-           else "任何图像数下测试损失的回升都不超过五分之一。"),
-    )  # fmt: skip
+        + (
+            f"测试损失在{zh}，超过其最小值的五分之一。"
+            if turned
+            else "任何图像数下测试损失的回升都不超过五分之一。"
+        ),
+    )
 
 
 def _on_remedies(result: OverfittingResult) -> list[Text]:
@@ -199,8 +225,9 @@ def _on_convolutions(result: OverfittingResult) -> list[Text]:
     fewer = result.errors("cnn") < result.errors("dense")
     smaller = result.gap("cnn") < result.gap("dense")
     errors = [float(result.errors(name).mean()) for name in ("cnn", "dense")]
-    worse = [f"{size:,}" for size, row in zip(result.sizes, smaller, strict=True)
-             if row.mean() < 0.5]  # fmt: skip
+    worse = [
+        f"{size:,}" for size, row in zip(result.sizes, smaller, strict=True) if row.mean() < 0.5
+    ]
     share_errors, share_gap = float(fewer.mean()), float(smaller.mean())
     if min(share_errors, share_gap) >= 0.9:
         en, zh = "The claim that a CNN overfits less holds here", "CNN 更不易过拟合的说法在此成立"

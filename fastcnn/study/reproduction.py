@@ -102,13 +102,16 @@ def section(result: Reproduction) -> Section:
         for rate, (lr, momentum) in RATES.items():
             key = (activation, rate)
             final = {name: 100 * result.curves[key][name][:, -1] for name in COLUMNS}
-            rows.append((
-                _name(activation), f"{lr:g}" + (f", {momentum:g}" if momentum else ""),
-                f"{_spread(final['train_accuracy'])} / {STATED[activation][0]:.2f}",
-                f"{_spread(final['test_accuracy'])} / {STATED[activation][1]:.2f}",
-                *(_epochs(result.epochs_to(key, share)) for share in (0.95, 0.99)),
-                f"{np.nanmedian(result.curves[key]['seconds']):.3f}",
-            ))  # fmt: skip
+            rows.append(
+                (
+                    _name(activation),
+                    f"{lr:g}" + (f", {momentum:g}" if momentum else ""),
+                    f"{_spread(final['train_accuracy'])} / {STATED[activation][0]:.2f}",
+                    f"{_spread(final['test_accuracy'])} / {STATED[activation][1]:.2f}",
+                    *(_epochs(result.epochs_to(key, share)) for share in (0.95, 0.99)),
+                    f"{np.nanmedian(result.curves[key]['seconds']):.3f}",
+                )
+            )
         findings.append(_finding(result, activation))
     findings.append(_on_time(result))
     return Section(
@@ -143,7 +146,8 @@ def section(result: Reproduction) -> Section:
         ],
         figures=[
             Figure(
-                "reproduction-curves", lambda: curves_figure(result),
+                "reproduction-curves",
+                lambda: curves_figure(result),
                 Text(
                     f"The four curves: mean over {result.seeds} seeds, and the range of all of "
                     "them. Losses are drawn on a logarithmic scale.",
@@ -151,7 +155,7 @@ def section(result: Reproduction) -> Section:
                 ),
             )
         ],
-    )  # fmt: skip
+    )
 
 
 def _on_time(result: Reproduction) -> Text:
@@ -221,18 +225,32 @@ def curves_figure(result: Reproduction) -> Any:
             for rate, line in (("report", "--"), ("fair", "-")):
                 values = scale * result.curves[activation, rate][column]
                 epochs = range(1, values.shape[1] + 1)
-                axes.plot(epochs, np.nanmean(values, axis=0), line, color=colour, marker="o",
-                          markersize=3, linewidth=1.4)  # fmt: skip
-                axes.fill_between(epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0),
-                                  color=colour, alpha=0.2, linewidth=0)  # fmt: skip
+                axes.plot(
+                    epochs,
+                    np.nanmean(values, axis=0),
+                    line,
+                    color=colour,
+                    marker="o",
+                    markersize=3,
+                    linewidth=1.4,
+                )
+                axes.fill_between(
+                    epochs,
+                    np.nanmin(values, axis=0),
+                    np.nanmax(values, axis=0),
+                    color=colour,
+                    alpha=0.2,
+                    linewidth=0,
+                )
             if kind == "accuracy":
                 axes.axhline(STATED[activation][part == "test"], color="grey", linestyle=":")
                 axes.set_ylim(top=100.5)
             else:
                 axes.set_yscale("log")
             axes.set_title(f"{_name(activation)}: {part} {kind}", loc="left", fontsize=9)
-            axes.set_ylabel("accuracy (%)" if kind == "accuracy" else "cross-entropy (nats)",
-                            fontsize=8)  # fmt: skip
+            axes.set_ylabel(
+                "accuracy (%)" if kind == "accuracy" else "cross-entropy (nats)", fontsize=8
+            )
             style_axes(axes)
             axes.set_xticks(epochs)
     for axes in panels[-1]:
@@ -243,7 +261,8 @@ def curves_figure(result: Reproduction) -> Any:
         "-": f"a fair one: {fair:g}, momentum {momentum:g}",
         ":": "final accuracy that the report states",
     }
-    lines = [Line2D([], [], color="grey", linestyle=line, label=name)
-             for line, name in names.items()]  # fmt: skip
+    lines = [
+        Line2D([], [], color="grey", linestyle=line, label=name) for line, name in names.items()
+    ]
     figure.legend(handles=lines, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure

@@ -14,6 +14,7 @@ from fastcnn.execution.executor import Executor
 from fastcnn.execution.passes import gradients, run_forward
 from fastcnn.layers import Model, Sequential
 from fastcnn.losses import CrossEntropyLoss
+from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.optim import SGD
 from fastcnn.study.networks import Network
 from fastcnn.study.setting import Setting
@@ -228,11 +229,12 @@ def probe(model: Model, data: Dataset, step: int = 0) -> Probe:
     }
     zeros, blocked = {}, {}
     graph, operations = model.graph(), get_backend("im2col")
-    outputs = run_forward(graph, model.state_dict(), x, operations, training=False, seed=0, step=0)
+    outputs = run_forward(graph, model.state_dict(), x, operations)
     for node, output in zip(graph.nodes, outputs, strict=True):
-        if node.operation in _SLOPES:
+        if isinstance(OPERATIONS[node.operation], Elementwise):
+            slope = _SLOPES.get(node.operation, _leaky)
             zeros[node.name] = float(np.mean(output == 0.0))
-            blocked[node.name] = float(np.mean(_SLOPES[node.operation](output) < BLOCKED_SLOPE))
+            blocked[node.name] = float(np.mean(slope(output) < BLOCKED_SLOPE))
     return Probe(
         step,
         {name.removesuffix(".weight"): _norm(slopes[name]) for name in values},
@@ -242,10 +244,13 @@ def probe(model: Model, data: Dataset, step: int = 0) -> Probe:
     )
 
 
-#: Slope of an activation as a share of its largest, from its output.
+def _leaky(y: np.ndarray) -> np.ndarray:
+    return np.where(y > 0.0, 1.0, 0.1)
+
+
+#: Slope of an activation as a share of its largest, from its output; of a leaky ReLU by _leaky.
 _SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda y: (y > 0.0).astype(y.dtype),
-    "leaky_relu": lambda y: np.where(y > 0.0, 1.0, 0.1),
     "tanh": lambda y: 1.0 - y * y,
     "sigmoid": lambda y: 4.0 * y * (1.0 - y),
 }

@@ -71,13 +71,21 @@ class UnderfittingResult:
 
     def gradients(self, activation: str, layer: str) -> np.ndarray:
         """Norm of a layer's weight gradient before the first step, by standard deviation."""
-        return np.array([self.grid[activation, std, REPORT_LR].probes[0].gradient[layer]
-                         for std in self.deviations])  # fmt: skip
+        return np.array(
+            [
+                self.grid[activation, std, REPORT_LR].probes[0].gradient[layer]
+                for std in self.deviations
+            ]
+        )
 
     def weights(self, activation: str, layer: str) -> np.ndarray:
         """Norm of a layer's initial weight, by standard deviation."""
-        return np.array([self.grid[activation, std, REPORT_LR].probes[0].weight[layer]
-                         for std in self.deviations])  # fmt: skip
+        return np.array(
+            [
+                self.grid[activation, std, REPORT_LR].probes[0].weight[layer]
+                for std in self.deviations
+            ]
+        )
 
 
 def running_mean(losses: np.ndarray) -> np.ndarray:
@@ -92,10 +100,12 @@ def run(setting: Setting) -> UnderfittingResult:
     trainings = [
         Training(
             Network(name, weight_init=init.Normal(std), bias_init=init.Normal(std)),
-            lr, setting.steps(STEPS), probed_at=(0,) if lr == REPORT_LR else (),
+            lr,
+            setting.steps(STEPS),
+            probed_at=(0,) if lr == REPORT_LR else (),
         )
         for name, std, lr in keys
-    ]  # fmt: skip
+    ]
     grid = dict(zip(keys, follow_all(trainings, setting), strict=True))
     share = np.bincount(setting.train.labels) / len(setting.train)
     share = share[share > 0]
@@ -141,9 +151,10 @@ def section(result: UnderfittingResult) -> Section:
 
 def _on_plateau(result: UnderfittingResult) -> Text:
     stuck = [
-        result.final_loss(key) for key in result.grid
+        result.final_loss(key)
+        for key in result.grid
         if key[1] == result.deviations[0] and not result.grid[key].diverged
-    ]  # fmt: skip
+    ]
     chance = float(np.log(result.classes))
     low, high = min(stuck), max(stuck)
     if low < LEFT * result.entropy or high > chance / LEFT:

@@ -12,6 +12,7 @@ import numpy as np
 from fastcnn.analysis.gradcheck import check_gradient
 from fastcnn.backends import get_backend, im2col
 from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.execution.step import Step
 from fastcnn.layers import Sequential
 
 #: The report's section on derivations; see docs/derivations.md for what is right.
@@ -150,7 +151,8 @@ def train_with(
     for step, (x, y) in enumerate(zip(images, labels, strict=True)):
         operations: Any = PrintedOperations(wrong)
         with np.errstate(all="ignore"):
-            outputs = run_forward(graph, state, x, operations, True, 0, step)
+            now = Step(training=True, number=step)
+            outputs = run_forward(graph, state, x, operations, now)
             loss = F.cross_entropy(outputs[-1], y, backend="im2col")
             seen.exponents[step] = operations.exponent
             if not np.isfinite(loss):
@@ -158,7 +160,7 @@ def train_with(
             slope = F.cross_entropy_backward(1.0, outputs[-1], y, backend="im2col")
             for value in gradient.values():
                 value.fill(0)  # gradients are added to what is there
-            run_backward(graph, state, x, outputs, slope, operations, gradient, True, 0, step)
+            run_backward(graph, state, x, outputs, slope, operations, gradient, now)
             for key, value in model.named_parameters().items():
                 value -= vector.dtype.type(lr) * gradient[key]
         seen.losses[step] = loss

@@ -12,6 +12,7 @@ from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.study.wrong_formulas import gradient_errors, train_with
+from fastcnn.study.wrong_gradients_figure import loss_figure
 from fastcnn.training.blas import blas_threads
 from fastcnn.training.pool import run_jobs
 
@@ -26,8 +27,12 @@ REPORTED = (0.2, 4.4)
 
 Formulas = tuple[str, ...]
 SIGMOID: tuple[Formulas, ...] = (
-    (), ("sigmoid",), ("convolution",), ("relu",), ("sigmoid", "convolution", "relu"),
-)  # fmt: skip
+    (),
+    ("sigmoid",),
+    ("convolution",),
+    ("relu",),
+    ("sigmoid", "convolution", "relu"),
+)
 RELU: tuple[Formulas, ...] = ((), ("convolution",), ("relu",), ("convolution", "relu"))
 
 
@@ -122,9 +127,10 @@ class WrongGradients:
     def of(self, plan: str, wrong: Formulas) -> list[Outcome]:
         """Outcomes of a plan with some formulas, one for each seed."""
         return [
-            outcome for case, outcome in self.outcomes.items()
+            outcome
+            for case, outcome in self.outcomes.items()
             if (case.plan, case.wrong) == (plan, wrong)
-        ]  # fmt: skip
+        ]
 
     def accuracy(self, plan: str, wrong: Formulas) -> float:
         """Mean test accuracy over the seeds in per cent."""
@@ -179,9 +185,12 @@ def _train(case: Case, train: Dataset, test: Dataset) -> Outcome:
     model = network.build(len(train.classes), case.seed)
     with blas_threads(1):
         seen = train_with(
-            model, case.wrong, images.reshape(-1, BATCH, *images.shape[1:]),
-            train.labels[order].reshape(-1, BATCH), plan.lr,
-        )  # fmt: skip
+            model,
+            case.wrong,
+            images.reshape(-1, BATCH, *images.shape[1:]),
+            train.labels[order].reshape(-1, BATCH),
+            plan.lr,
+        )
         if not np.isfinite(seen.losses).all():
             return Outcome(seen.losses, seen.overflows, 0.0)
         logits = predict_logits(model, test.preprocessing.apply(test.images), threads=1)
@@ -191,19 +200,22 @@ def _train(case: Case, train: Dataset, test: Dataset) -> Outcome:
 
 def section(result: WrongGradients) -> Section:
     """The experiment in words, a table and a figure."""
-    from fastcnn.study.wrong_gradients_figure import loss_figure
-
     return Section(
         name="wrong_gradients",
         title=Text("The report's wrong gradients", "报告中错误的梯度"),
         findings=[
-            _on_formulas(result), _on_the_sigmoid(result), _on_the_jump(result),
-            _on_overflows(result), _on_sigmoid_everywhere(result), _on_convolution(result),
+            _on_formulas(result),
+            _on_the_sigmoid(result),
+            _on_the_jump(result),
+            _on_overflows(result),
+            _on_sigmoid_everywhere(result),
+            _on_convolution(result),
         ],
         tables=[_table(result)],
         figures=[
             Figure(
-                "wrong-gradients-loss", lambda: loss_figure(result),
+                "wrong-gradients-loss",
+                lambda: loss_figure(result, PLANS, smoothed),
                 Text(
                     f"Training loss with each wrong formula, one seed: pale, of each step; full, "
                     f"the mean of {SMOOTH}. The broad blue line is the right gradient, on which "
@@ -215,7 +227,7 @@ def section(result: WrongGradients) -> Section:
                 ),
             )
         ],
-    )  # fmt: skip
+    )
 
 
 def _table(result: WrongGradients) -> Table:
@@ -227,19 +239,30 @@ def _table(result: WrongGradients) -> Table:
             spread = f"{np.mean(accuracies):.2f} ({min(accuracies):.2f}-{max(accuracies):.2f})"
             collapses = [one.collapse for one in outcomes if one.collapse is not None]
             highest = max(collapses, key=lambda pair: pair[1], default=None)
-            rows.append((
-                plan.name, formulas_name(wrong), f"{result.steps(name):,}", spread,
-                " / ".join("×" if np.isnan(one.final_loss) else f"{one.final_loss:.2f}"
-                           for one in outcomes),
-                "-" if highest is None else
-                f"{len(collapses)} of {len(outcomes)}: {highest[0]:.2f} to {highest[1]:.2f}",
-                f"{sum(one.overflows for one in outcomes):,}",
-            ))  # fmt: skip
+            collapsed = f"{len(collapses)} of {len(outcomes)}"
+            rows.append(
+                (
+                    plan.name,
+                    formulas_name(wrong),
+                    f"{result.steps(name):,}",
+                    spread,
+                    " / ".join(
+                        "×" if np.isnan(one.final_loss) else f"{one.final_loss:.2f}"
+                        for one in outcomes
+                    ),
+                    f"{collapsed}: {highest[0]:.2f} to {highest[1]:.2f}" if highest else "-",
+                    f"{sum(one.overflows for one in outcomes):,}",
+                )
+            )
     return Table(
         header=[
-            Text("training", "训练"), Text("wrong", "错误的公式"), Text("steps", "步数"),
-            Text("test accuracy, %", "测试准确率，%"), Text("loss at the end", "最终损失"),
-            Text("collapses", "崩溃"), Text("overflows", "溢出"),
+            Text("training", "训练"),
+            Text("wrong", "错误的公式"),
+            Text("steps", "步数"),
+            Text("test accuracy, %", "测试准确率，%"),
+            Text("loss at the end", "最终损失"),
+            Text("collapses", "崩溃"),
+            Text("overflows", "溢出"),
         ],
         rows=rows,
         caption=Text(
@@ -254,7 +277,7 @@ def _table(result: WrongGradients) -> Table:
             f"之后又上升 {RISE:g} 以上；所列为最严重的种子，从最小值到单步最大值。溢出：报告的 "
             "1 / (1 + exp(-x)) 在双精度下 exp 会溢出的步数，各种子合计。",
         ),
-    )  # fmt: skip
+    )
 
 
 def _on_formulas(result: WrongGradients) -> Text:
@@ -298,9 +321,10 @@ def _on_the_sigmoid(result: WrongGradients) -> Text:
 def _groups(result: WrongGradients) -> tuple[list[Outcome], list[Outcome]]:
     """Trainings of networks with sigmoids: with their wrong gradient, and without."""
     pairs = [
-        (case, one) for case, one in result.outcomes.items()
+        (case, one)
+        for case, one in result.outcomes.items()
         if PLANS[case.plan].activation == "sigmoid"
-    ]  # fmt: skip
+    ]
     return (
         [one for case, one in pairs if "sigmoid" in case.wrong],
         [one for case, one in pairs if "sigmoid" not in case.wrong],

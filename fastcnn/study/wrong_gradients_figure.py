@@ -1,5 +1,6 @@
 """Figure of the report's wrong gradients."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from fastcnn.study.layer_lines import style_axes
 from fastcnn.training.curves import new_figure
 
 if TYPE_CHECKING:
-    from fastcnn.study.wrong_gradients import WrongGradients
+    from fastcnn.study.wrong_gradients import Plan, WrongGradients
 
 #: Okabe-Ito colours and widths by the wrong formulas. Lines that coincide with an earlier one leave
 #: its edges to be seen.
@@ -29,15 +30,17 @@ NAMES = {
 }
 
 
-def loss_figure(result: "WrongGradients") -> Any:
-    """Training loss over the steps, one panel a plan."""
+def loss_figure(
+    result: "WrongGradients",
+    plans: Mapping[str, "Plan"],
+    smoothed: Callable[[np.ndarray], np.ndarray],
+) -> Any:
+    """Training loss over the steps, as it is and smoothed, one panel a plan."""
     from matplotlib.lines import Line2D
-
-    from fastcnn.study.wrong_gradients import PLANS, smoothed
 
     figure = new_figure(9.0, 5.6)
     panels = figure.subplots(2, 3, sharey=True)
-    for axes, (name, plan) in zip(panels.ravel(), PLANS.items(), strict=True):
+    for axes, (name, plan) in zip(panels.ravel(), plans.items(), strict=True):
         axes.axhline(np.log(3), color="grey", linestyle=":", linewidth=1)
         for wrong, (colour, width) in LINES.items():
             if wrong not in plan.sets:
@@ -47,9 +50,12 @@ def loss_figure(result: "WrongGradients") -> Any:
                 axes.plot(losses, color=colour, linewidth=0.5, alpha=0.3)
             smooth = smoothed(losses)
             axes.plot(
-                np.arange(len(smooth)) + len(losses[np.isfinite(losses)]) - len(smooth), smooth,
-                color=colour, linewidth=width, alpha=1.0 if wrong else 0.6,
-            )  # fmt: skip
+                np.arange(len(smooth)) + len(losses[np.isfinite(losses)]) - len(smooth),
+                smooth,
+                color=colour,
+                linewidth=width,
+                alpha=1.0 if wrong else 0.6,
+            )
         axes.set_title(plan.name, loc="left", fontsize=9)
         axes.set_yscale("log")
         style_axes(axes)
@@ -57,12 +63,23 @@ def loss_figure(result: "WrongGradients") -> Any:
         axes.set_ylabel("cross-entropy (nats)", fontsize=9)
     figure.supxlabel("step", fontsize=9)
     lines = [
-        Line2D([], [], color=LINES[key][0], linewidth=LINES[key][1], label=label,
-               alpha=1.0 if key else 0.6)
+        Line2D(
+            [],
+            [],
+            color=LINES[key][0],
+            linewidth=LINES[key][1],
+            label=label,
+            alpha=1.0 if key else 0.6,
+        )
         for key, label in NAMES.items()
-    ]  # fmt: skip
+    ]
     figure.legend(
-        handles=lines, loc="outside upper center", ncols=len(lines), frameon=False, fontsize=8,
-        title="wrong gradients", title_fontsize=8,
-    )  # fmt: skip
+        handles=lines,
+        loc="outside upper center",
+        ncols=len(lines),
+        frameon=False,
+        fontsize=8,
+        title="wrong gradients",
+        title_fontsize=8,
+    )
     return figure

@@ -15,8 +15,8 @@ _limits: Any = None
 def blas_threads(threads: int | None) -> Iterator[None]:
     """Limit the threads of BLAS, or leave them as they are where ``threads`` is None.
 
-    The limit is the process's. Of trainings that overlap in several threads the first sets it and
-    the last lifts it; if each lifted what it had found, the limit could stay behind for good.
+    The limit is the process's. If trainings overlap in several threads, the first sets it and
+    the last lifts it; if each lifted what it had found, the limit could stay for good.
     """
     global _inside, _limits
     if threads is None:

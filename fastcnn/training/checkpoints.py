@@ -1,6 +1,6 @@
 """Everything a training run needs to go on as if it had never stopped, in one file.
 
-A checkpoint is a safetensors file: arrays by name, and beside them one JSON text and a checksum in
+A checkpoint is a safetensors file: arrays by name, and with them one JSON text and a checksum in
 the file's metadata. It is replaced as a whole, so that a run killed at any moment leaves the one
 before.
 """
@@ -73,7 +73,7 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            If it is missing, cannot be read, is damaged or is no checkpoint.
+            If it is missing, cannot be read, is damaged or is not a checkpoint.
         """
         try:
             content = read_bytes(path)

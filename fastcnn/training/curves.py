@@ -2,12 +2,14 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.files import atomic_write
-from fastcnn.training.history import History
+
+if TYPE_CHECKING:
+    from fastcnn.training.history import History
 
 # Two hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
 TRAIN_COLOUR, TEST_COLOUR = "#0072B2", "#D55E00"
@@ -35,7 +37,7 @@ def save_figure(figure: Any, path: str | Path) -> None:
     atomic_write(path, png(figure))
 
 
-def curves_figure(history: History) -> Any:
+def curves_figure(history: "History") -> Any:
     """Training loss and accuracy, test loss and accuracy, in a 2 x 2 figure.
 
     Without accuracy, where targets are not classes, the losses alone.
@@ -72,9 +74,13 @@ def curves_figure(history: History) -> Any:
             axes.plot(epochs, values, color=colour, marker="o", markersize=4)
             text = f"{values[-1]:.2f} %" if scale == 100.0 else f"{values[-1]:.4f}"
             axes.annotate(
-                text, (epochs[-1], values[-1]), xytext=(0, -16), textcoords="offset points",
-                ha="right", color=colour,
-            )  # fmt: skip
+                text,
+                (epochs[-1], values[-1]),
+                xytext=(0, -16),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+            )
             axes.margins(y=0.2)
         # At a place of its own: looking for a free one takes a tenth of the drawing.
         axes.set_title(title, loc="left", fontsize=11, y=1.0)

@@ -1,4 +1,4 @@
-"""Watches a training run and says in plain words what ails it."""
+"""Watches a training run and says in plain words what is wrong with it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ STILL = 1e-3
 MANY_DEAD, MANY_SATURATED = 0.5, 0.9
 #: A loss this many times the lowest epoch's, or chance, diverges.
 DIVERGED, ABOVE_CHANCE = 3.0, 1.5
-#: A test loss that has been above its best by this factor, and by this share of chance, for so many
-#: epochs while the training loss fell.
+#: A test loss that has been above its best by this factor, and by this share of chance, for this
+#: many epochs while the training loss fell.
 TURNED, LEAST_TURN, EPOCHS_TURNED = 1.1, 0.05, 3
 #: Outputs between which a squashing function still has a slope.
 OPEN = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}
@@ -131,10 +131,12 @@ class Diagnosis(Callback):
         largest = max(float(np.abs(scaled).max()) for scaled in self._ends(model, bounds))
         if largest > LARGE_INPUT:
             self._find(
-                "unscaled", 0, f"the pixels lie in {bounds[0]:.4g}..{bounds[1]:.4g}",
+                "unscaled",
+                0,
+                f"the pixels lie in {bounds[0]:.4g}..{bounds[1]:.4g}",
                 "scale your pixels: divide them by their largest value, or give bytes as uint8, "
                 "which are divided by 255",
-            )  # fmt: skip
+            )
 
     def _ends(self, model: Model, bounds: tuple[float, float]) -> Iterator[np.ndarray]:
         """What the first layer reads for the smallest and the largest value of each channel."""
@@ -148,11 +150,12 @@ class Diagnosis(Callback):
         two = losses[-2:]
         if chance is not None and len(two) == 2 and np.ptp([*two, chance]) < AT_CHANCE * chance:
             self._find(
-                "chance", number,
+                "chance",
+                number,
                 f"the loss is {losses[-1]:.4f}, that of guessing ({chance:.4f})",
                 "raise the learning rate or the variance of the initial weights, and look for a "
                 "layer that passes no gradient",
-            )  # fmt: skip
+            )
         lowest = min(losses)
         far = losses[-1] > DIVERGED * lowest and losses[-1] - lowest > 0.1 * (chance or lowest)
         first = self._first
@@ -160,9 +163,11 @@ class Diagnosis(Callback):
         if far or above:
             before = f"{lowest:.3g} before" if far else f"{first:.3g} in the first step"
             self._find(
-                "diverging", number, f"the loss has risen to {losses[-1]:.3g}, from {before}",
+                "diverging",
+                number,
+                f"the loss has risen to {losses[-1]:.3g}, from {before}",
                 "lower the learning rate, or limit the gradient's norm (clip_norm)",
-            )  # fmt: skip
+            )
         tests = [epoch["test_loss"] for epoch in self._epochs]
         if None in tests:
             return
@@ -171,11 +176,12 @@ class Diagnosis(Callback):
         turned = len(tests) - 1 - best >= EPOCHS_TURNED and min(tests[-EPOCHS_TURNED:]) > least
         if turned and losses[-1] < losses[best]:
             self._find(
-                "overfitting", number,
+                "overfitting",
+                number,
                 f"the test loss rose from {tests[best]:.4f} in epoch {best + 1} to "
                 f"{tests[-1]:.4f} while the training loss fell to {losses[-1]:.4f}",
                 "stop earlier (EarlyStopping), or add dropout, weight decay or augmentation",
-            )  # fmt: skip
+            )
 
     def _look_at_weights(self, number: int, model: Model) -> None:
         chance = self._chance
@@ -191,21 +197,23 @@ class Diagnosis(Callback):
         if still:
             shares = ", ".join(f"{layer} by {share:.1e}" for layer, share in still.items())
             self._find(
-                "still", number,
+                "still",
+                number,
                 f"in an epoch weights hardly moved, in shares of their size: {shares}",
                 "raise the learning rate, or the variance of the initial weights",
-            )  # fmt: skip
+            )
 
     def _look_at_activations(self, number: int, model: Model) -> None:
         count, graph = len(self._probe), model.graph(self._probe.shape[1:])
         places = [
-            index for index, node in enumerate(graph.nodes)
+            index
+            for index, node in enumerate(graph.nodes)
             if node.operation == "relu" or node.operation in OPEN
-        ]  # fmt: skip
+        ]
         nodes = [graph.nodes[index] for index in places]
         alive: dict[str, Any] = {}
         closed = dict.fromkeys((node.name for node in nodes), 0.0)
-        # On one thread: idle threads of the matrix library would spin beside the engine's.
+        # On one thread: idle threads of the matrix library would spin against the engine's.
         with blas_threads(1):
             for outputs in node_outputs(model, self._probe, places, self._backend):
                 for node, values in zip(nodes, outputs, strict=True):
@@ -222,20 +230,22 @@ class Diagnosis(Callback):
                 dead = 1.0 - float(alive[node.name].mean())
                 if dead >= MANY_DEAD:
                     self._find(
-                        "dead", number,
+                        "dead",
+                        number,
                         f"{dead:.0%} of the units of {node.name} are 0 for all of {count} samples",
-                        "lower the learning rate, or use LeakyReLU or other initial weights",
+                        "lower the learning rate, or use a leaky ReLU or other initial weights",
                         node.name,
-                    )  # fmt: skip
+                    )
             elif (shut := closed[node.name]) >= MANY_SATURATED:
                 self._find(
-                    "saturated", number,
+                    "saturated",
+                    number,
                     f"{shut:.0%} of the outputs of {node.name} are at the ends of "
                     f"{node.operation}, where it has no slope",
                     "lower the variance of the initial weights or the learning rate, or use "
                     "batch normalisation",
                     node.name,
-                )  # fmt: skip
+                )
 
 
 def _spread(targets: np.ndarray, model: Model) -> float | None:
@@ -249,7 +259,7 @@ def _spread(targets: np.ndarray, model: Model) -> float | None:
 
 
 def _chance(labels: np.ndarray) -> float | None:
-    """The cross-entropy of guessing by the classes' shares; None where targets are no classes."""
+    """The cross-entropy of guessing by the classes' shares; None where targets are not classes."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         return None
     shares = np.bincount(labels) / len(labels)

@@ -80,17 +80,23 @@ class Feed:
         if len(samples) > len(self._buffer):
             self._buffer = np.empty((len(samples), *data.images.shape[1:]), data.images.dtype)
         options: dict[str, Any] = {
-            "seed": self.seed, "epoch": epoch, "threads": self.threads,
-        }  # fmt: skip
+            "seed": self.seed,
+            "epoch": epoch,
+            "threads": self.threads,
+        }
         count = len(samples)
         labels = self._no_probabilities(count) if self.augment.mixup else data.labels[samples]
         for part in [slice(0, count)] if self.shards is None else self.shards.places(count):
             out = self._buffer[part]
             if self.augment.mixup:
                 _, labels[part] = self.augment.mix(
-                    data.images, data.labels, samples[part], classes=self.classes, out=out,
+                    data.images,
+                    data.labels,
+                    samples[part],
+                    classes=self.classes,
+                    out=out,
                     **options,
-                )  # fmt: skip
+                )
             else:
                 self.augment.apply(data.images, samples[part], out=out, **options)
         chosen = None if weight is None else weight[samples]

@@ -54,14 +54,15 @@ AGREED = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "tr
 class FitArguments(TrainingOptions):
     """The keyword arguments of :func:`fit`: the options of a training, and its surroundings."""
 
-    callbacks: Sequence[Callback] = option((), "Called while training goes on.", part="")
+    callbacks: Sequence[Callback] = option((), "Called during training.", part="")
     out: str | Path | NewRun | None = option(
-        None, "Folder to write the run to: config, metrics, weights, checkpoints and curves.",
+        None,
+        "Folder to write the run to: config, metrics, weights, checkpoints and curves.",
         part="",
-    )  # fmt: skip
+    )
     resume: bool = option(
         False,
-        "Go on with the run in out from its last checkpoint, as if it had never stopped. The "
+        "Continue the run in out from its last checkpoint, as if it had never stopped. The "
         "model, the data and all options but threads, epochs and diagnose must be what they were.",
         part="",
     )
@@ -73,9 +74,10 @@ class FitArguments(TrainingOptions):
         part="",
     )
     verbose: bool = option(
-        False, "Show progress: a bar on a terminal or in a notebook, elsewhere a line an epoch.",
+        False,
+        "Show progress: a bar on a terminal or in a notebook, elsewhere a line an epoch.",
         part="",
-    )  # fmt: skip
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -210,9 +212,13 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
             threads = share if o.threads is None else o.threads
             feed = Feed(
-                training_data, o.make_augment(), o.seed, threads, model.graph().output_shape[0],
+                training_data,
+                o.make_augment(),
+                o.seed,
+                threads,
+                model.graph().output_shape[0],
                 shards,
-            )  # fmt: skip
+            )
             config = {}
             if o.out is not None or world.size > 1:
                 config = describe_fit(model, training_data, test_data, o, o.out)
@@ -264,9 +270,14 @@ def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -
 def _executor(model: Model, world: World, o: TrainingOptions, threads: int | None) -> Executor:
     """What takes the steps: the backend's own executor, or one for several processes."""
     settings: dict[str, Any] = {
-        "loss": o.make_loss(), "optimizer": o.make_optimizer(), "backend": o.backend,
-        "batch_size": o.batch_size, "seed": o.seed, "threads": threads, "clip_norm": o.clip_norm,
-    }  # fmt: skip
+        "loss": o.make_loss(),
+        "optimizer": o.make_optimizer(),
+        "backend": o.backend,
+        "batch_size": o.batch_size,
+        "seed": o.seed,
+        "threads": threads,
+        "clip_norm": o.clip_norm,
+    }
     if world.size == 1 and not o.ordered_reduction:
         return make_executor(model, **settings)
     from fastcnn.distributed.executor import DistributedExecutor

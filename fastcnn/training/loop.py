@@ -50,9 +50,9 @@ class Progress:
     done, seen, correct : int
         Steps taken in it, samples seen, and how many of them were classified correctly.
     loss_sum, weight_sum : float
-        Of the samples' losses, and of the weights that they have in the mean.
+        Sum of the samples' losses, and of the weights that they have in the mean.
     seconds : float
-        Of training alone.
+        Seconds of training alone.
     """
 
     epoch: int
@@ -192,9 +192,15 @@ class TrainingLoop:
         """Train until the last epoch, or until a callback or a signal ends it."""
         per_epoch = -(-len(feed.data) // self.batch_size)
         start = TrainingStart(
-            self.model, self.history, self.epochs, per_epoch, len(feed.data),
-            test is not None, self.has_accuracy, self.control,
-        )  # fmt: skip
+            self.model,
+            self.history,
+            self.epochs,
+            per_epoch,
+            len(feed.data),
+            test is not None,
+            self.has_accuracy,
+            self.control,
+        )
         try:
             with self.interrupts:
                 with self.world.preparing():
@@ -300,9 +306,13 @@ class TrainingLoop:
         progress = self.progress
         count = self._steps(per_epoch - progress.done, feed.most_steps(self.batch_size))
         rates = learning_rates(
-            self.schedule, self.base_lr, self.executor.step, count,
-            self.epochs * per_epoch, per_epoch,
-        )  # fmt: skip
+            self.schedule,
+            self.base_lr,
+            self.executor.step,
+            count,
+            self.epochs * per_epoch,
+            per_epoch,
+        )
         rates *= self.control.lr_factor
         samples = order[progress.done * self.batch_size : (progress.done + count) * self.batch_size]
         began = time.perf_counter()
@@ -331,10 +341,15 @@ class TrainingLoop:
         ):
             self.average.update(self.executor.step)
         news = Steps(
-            progress.epoch, self.executor.step, progress.seen, results.losses.tolist(),
-            rates.tolist(), progress.loss_sum / progress.weight_sum,
-            progress.correct / progress.seen if self.has_accuracy else math.nan, progress.rate,
-        )  # fmt: skip
+            progress.epoch,
+            self.executor.step,
+            progress.seen,
+            results.losses.tolist(),
+            rates.tolist(),
+            progress.loss_sum / progress.weight_sum,
+            progress.correct / progress.seen if self.has_accuracy else math.nan,
+            progress.rate,
+        )
         for listener in self.listeners:
             listener.on_steps(news)
         self.chunk = int(np.clip(count * CHUNK_SECONDS / max(elapsed, 1e-9), 1, 2 * count + 1))

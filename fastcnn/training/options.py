@@ -50,7 +50,7 @@ class Declaration:
     least, above, below : float or None
         Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
     part : str
-        Of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
+        Part of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
         "schedule" as an argument of that object; "" for what does not change a result.
     """
 
@@ -82,42 +82,45 @@ class TrainingOptions:
         64, "Samples a step; the last batch of an epoch may be smaller.", least=1
     )
     loss: str | Loss = option(
-        "cross_entropy", "What is minimised.", choices=tuple(LOSSES), part="loss"
+        "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
     )
     label_smoothing: float | None = option(
-        None, "Share of the target that is spread over all classes (cross_entropy); by default 0.",
+        None, "Share of the target spread over all classes (cross_entropy only); by default 0.",
         part="loss",
-    )  # fmt: skip
+    )
     optimizer: str | Optimizer = option(
-        "sgd", "What takes the steps.", choices=tuple(OPTIMIZERS), part="optimizer"
+        "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
     lr: float | None = option(
-        None, "Learning rate; by default 0.02 for sgd and 0.001 for the others.", part="optimizer"
+        None, "Learning rate; by default 0.02 for sgd, otherwise 0.001.", part="optimizer"
     )
     momentum: float | None = option(
-        None, "Momentum (sgd, rmsprop); by default 0.9 for sgd and 0 for rmsprop.",
+        None, "Momentum (sgd and rmsprop only); by default 0.9 for sgd, 0 for rmsprop.",
         part="optimizer",
     )  # fmt: skip
-    nesterov: bool | None = option(None, "Nesterov's momentum (sgd).", part="optimizer")
+    nesterov: bool | None = option(None, "Use Nesterov's momentum (sgd only).", part="optimizer")
     weight_decay: float | None = option(
-        None, "Weight decay; by default 0, and 0.01 for adamw.", part="optimizer"
+        None, "Weight decay; by default 0.01 for adamw, otherwise 0.", part="optimizer"
     )
     schedule: str | Schedule = option(
-        "constant", "How the learning rate changes.", choices=tuple(SCHEDULES), part="schedule"
+        "constant", "Schedule of the learning rate.", choices=tuple(SCHEDULES), part="schedule"
     )
-    warmup_steps: int = option(0, "Steps of linear warm-up.", least=0, part="schedule")
-    clip_norm: float | None = option(None, "Largest Euclidean norm of a gradient.", above=0)
+    warmup_steps: int = option(
+        0, "Steps of linear warm-up of the learning rate.", least=0, part="schedule"
+    )
+    clip_norm: float | None = option(
+        None, "Scale gradients down to at most this Euclidean norm.", above=0
+    )
     ema_decay: float | None = option(
         None,
-        "Evaluate, and in the end keep, the moving average of the weights with this decay a step "
-        "(0.999, say).",
+        "Evaluate and keep a moving average of the weights, with this decay a step, such as 0.999.",
         least=0,
         below=1,
     )
     augment: str | Augment | None = option(
         None,
-        "Change training images at random, in each epoch differently: digits, pictures, or "
-        "settings such as shift=2,rotation=10,flip (see fastcnn.data.Augment).",
+        "Change training images at random in each epoch: digits, pictures, or settings such as "
+        "shift=2,rotation=10,flip (see fastcnn.data.Augment).",
     )
     early_stopping: int | None = option(
         None,
@@ -130,19 +133,19 @@ class TrainingOptions:
         "loss.",
         least=0,
     )
-    seed: int = option(0, "Source of the initial weights, the order and dropout.", least=0)
+    seed: int = option(0, "Seed of the initial weights, the order of samples and dropout.", least=0)
     backend: str | None = option(
-        None, "reference (slow loops), im2col, or lanes (the default).", choices=BACKENDS
+        None, "reference (slow loops), im2col or lanes (the default).", choices=BACKENDS
     )
     threads: int | None = option(None, "Threads; by default all cores.", least=1, part="")
     average_every: int = option(
         1,
-        "On several MPI processes: average the weights after this many steps of each, instead of "
-        "the gradients after every step.",
+        "On several MPI processes: average the weights after this many steps, instead of the "
+        "gradients after every step.",
         least=1,
     )
     ordered_reduction: bool = option(
-        False, "The same bits on any number of MPI processes, one included; slower."
+        False, "Make results the same on any number of MPI processes, bit for bit; slower."
     )
     diagnose: bool = option(
         True, "Detect common training problems, such as dead units or overfitting.", part=""
@@ -242,13 +245,15 @@ class TrainingOptions:
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
             recorded["augment"] = Augment(**recorded["augment"])
-        return cls.of({
-            **recorded,
-            "loss": losses.NAMED.from_description(config["loss"]),
-            "optimizer": optimizers.NAMED.from_description(config["optimizer"]),
-            "schedule": schedules.NAMED.from_description(config["schedule"]),
-            **changes,
-        })  # fmt: skip
+        return cls.of(
+            {
+                **recorded,
+                "loss": losses.NAMED.from_description(config["loss"]),
+                "optimizer": optimizers.NAMED.from_description(config["optimizer"]),
+                "schedule": schedules.NAMED.from_description(config["schedule"]),
+                **changes,
+            }
+        )
 
     def _arguments(self, part: str) -> dict[str, Any]:
         """The options that are arguments of the loss, the optimiser or the schedule."""
@@ -298,10 +303,12 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     bounds = [
         f"{word} {bound:g}"
         for word, bound in (
-            ("of at least", declared.least), ("above", declared.above), ("below", declared.below)
+            ("of at least", declared.least),
+            ("above", declared.above),
+            ("below", declared.below),
         )
         if bound is not None
-    ]  # fmt: skip
+    ]
     if good and kind in (int, float):
         good = (
             (declared.least is None or value >= declared.least)
@@ -336,11 +343,13 @@ def signature_of(function: Callable[..., Any], options: type) -> inspect.Signatu
     ]
     keywords = [
         inspect.Parameter(
-            each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default,
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
             annotation=hints[each.name],
         )
         for each in fields(options)
-    ]  # fmt: skip
+    ]
     return own.replace(parameters=[*positional, *keywords])
 
 

@@ -56,7 +56,7 @@ def run_jobs(
     Yields
     ------
     index : int
-        Of the job in ``jobs``.
+        Index of the job in ``jobs``.
     result
         What the task returned, or None if its process died twice, or none could be started.
 
@@ -176,7 +176,7 @@ def _result(message: tuple[Any, BaseException | None]) -> Any:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait: an interrupt amid the start of processes leaves some that nobody stops."""
+    """Let Ctrl-C wait: an interrupt during the start of processes leaves some that nobody stops."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -57,9 +57,13 @@ class ProgressBar(PlainLines):
         super().on_train_begin(start)
         self.samples = start.samples
         self.task = self.progress.add_task(
-            "train", total=start.epochs * start.samples,
-            epoch=1, loss=float("nan"), accuracy="", speed=0.0,
-        )  # fmt: skip
+            "train",
+            total=start.epochs * start.samples,
+            epoch=1,
+            loss=float("nan"),
+            accuracy="",
+            speed=0.0,
+        )
         self.progress.start()
 
     def on_steps(self, steps: Steps) -> None:

@@ -29,7 +29,7 @@ class Recipe(TrainingOptions):
     )
     activation: str | None = option(
         None,
-        "What follows the fully connected layers of the report's network: "
+        "Activation after the fully connected layers of the report's network: "
         f"{', '.join(ACTIVATIONS)}; by default relu.",
         choices=tuple(ACTIVATIONS),
         part="",

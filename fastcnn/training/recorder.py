@@ -37,8 +37,13 @@ class Recorder(Callback):
         first = steps.step - len(steps.losses) + 1
         records = []
         for index, (loss, lr) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
-            record = {"kind": "step", "epoch": steps.epoch, "step": first + index,
-                      "loss": loss, "lr": lr}  # fmt: skip
+            record = {
+                "kind": "step",
+                "epoch": steps.epoch,
+                "step": first + index,
+                "loss": loss,
+                "lr": lr,
+            }
             records.append(record)
         self._append(records)
 

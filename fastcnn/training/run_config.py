@@ -21,7 +21,7 @@ def config_to_bytes(config: dict[str, Any]) -> bytes:
     """The file's content."""
     whole = {**config, "checksum": _checksum(config)}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    # A file's name may have bytes that are no text, which Python keeps as half characters.
+    # A file's name may have bytes that are not text, which Python keeps as half characters.
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -45,7 +45,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     bad = [part for part in PARTS if not isinstance(config.get(part), dict)]
     if bad:
         raise CheckpointError(f"{path} is damaged: it lacks {', '.join(bad)}")
-    # Whoever edits a config removes its checksum.
+    # A config without a checksum was edited by hand.
     kept = config.pop("checksum", None)
     if kept is not None and kept != _checksum(config):
         raise CheckpointError(

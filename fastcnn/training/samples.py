@@ -102,8 +102,10 @@ def say_unused(used: Preprocessing, data: Samples) -> None:
         log.warning(
             "the model keeps its preprocessing (%s); that of the data set %s (%s) is not used. To "
             "use it, set model.preprocessing to the data set's before",
-            used.describe(), data.name, theirs.describe(),
-        )  # fmt: skip
+            used.describe(),
+            data.name,
+            theirs.describe(),
+        )
 
 
 def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:

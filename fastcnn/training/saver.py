@@ -142,8 +142,13 @@ class Saver:
             ):
                 raise CheckpointError(f"{path} counts other steps than {self.metrics}")
         except (
-            ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
-        ) as error:  # fmt: skip
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             loop.model.load_state_dict(before)
             raise CheckpointError(f"{path} does not fit this run ({error})") from None
         except CheckpointError:

@@ -9,14 +9,14 @@ from tests.command import fastcnn
 def test_profile(tmp_path: Path) -> None:
     out, figure = tmp_path / "out", tmp_path / "p.png"
     output = fastcnn(
-        "profile", "lenet5", "--batch", 20, "--threads", 1, "--quick",
+        "profile", "lenet5", "--batch-size", 20, "--threads", 1, "--quick",
         "--out", out, "--figure", figure,
     )  # fmt: skip
     assert "conv1: convolution + ReLU + 2x2 max pooling" in output
     assert "lenet5, batch 20, 1 thread; whole step:" in output
     written = json.loads((out / "profile-lenet5.json").read_text())
     assert written["summary"]["batch"] == 20
-    assert written["command"].startswith("fastcnn profile lenet5 --batch 20")
+    assert written["command"].startswith("fastcnn profile lenet5 --batch-size 20")
     assert (out / "profile-lenet5.csv").stat().st_size > 1000
     assert figure.stat().st_size > 10_000
 

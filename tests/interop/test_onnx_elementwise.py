@@ -23,6 +23,10 @@ FORMS = [(LAYERS[record.name], record.cases[-1], form) for record in elementwise
          for form in record.onnx]  # fmt: skip
 
 
+def _named(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else getattr(value, "kind", str(value))
+
+
 def samples() -> np.ndarray:
     """Numbers on both sides of every kink, and some at one."""
     x = 4.0 * np.random.default_rng(0).standard_normal((6, *SHAPE))
@@ -50,7 +54,7 @@ def check(path: Path, model: Sequential, name: str, exact: bool = True) -> None:
     ], name
 
 
-@pytest.mark.parametrize(("kind", "case"), CASES, ids=str)
+@pytest.mark.parametrize(("kind", "case"), CASES, ids=_named)
 def test_there_and_back(kind: type[Activation], case: dict[str, Any], tmp_path: Path) -> None:
     model = Sequential(layer_of(kind, case), input_shape=SHAPE)
     export_onnx(model, tmp_path / "m.onnx")
@@ -65,7 +69,7 @@ def test_after_each_other(tmp_path: Path) -> None:
     check(tmp_path / "m.onnx", model, "all")
 
 
-@pytest.mark.parametrize(("kind", "case", "form"), FORMS, ids=str)
+@pytest.mark.parametrize(("kind", "case", "form"), FORMS, ids=_named)
 def test_every_form_is_read(
     kind: type[Activation], case: dict[str, Any], form: OnnxNode, tmp_path: Path
 ) -> None:

@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastcnn
 from fastcnn import functional as F
+from fastcnn.backends import BACKENDS
+from fastcnn.errors import ConfigurationError, ShapeError
 from tests.operations.conftest import assert_close, random_array
 
 
@@ -106,3 +109,29 @@ def test_whole_weights_count_repetitions(name: str) -> None:
     assert F.mse(logits, values, sample_weight=weight, backend=name) == pytest.approx(
         F.mse(logits.repeat(weight, axis=0), values.repeat(weight, axis=0), backend=name)
     )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_losses_can_be_called(backend: str) -> None:
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    output = generator.standard_normal((5, 3)).astype(np.float32)
+    classes, values = generator.integers(0, 3, 5), generator.standard_normal((5, 3))
+    weight = np.arange(1.0, 6.0)
+    tensor, labels = torch.from_numpy(output), torch.from_numpy(classes)
+    found = fastcnn.CrossEntropyLoss(0.1)(output, classes, backend=backend)
+    wanted = torch.nn.functional.cross_entropy(tensor, labels, label_smoothing=0.1)
+    assert found == pytest.approx(float(wanted), rel=1e-5)
+    each = torch.nn.functional.cross_entropy(tensor, labels, reduction="none").numpy()
+    found = fastcnn.CrossEntropyLoss()(output, classes, sample_weight=weight, backend=backend)
+    assert found == pytest.approx((each * weight).sum() / weight.sum(), rel=1e-5)
+    for target in (values, np.eye(3)[classes]):
+        wanted = np.mean((output - target) ** 2)
+        assert fastcnn.MSELoss()(output, target, backend=backend) == pytest.approx(wanted, rel=1e-5)
+    assert fastcnn.MSELoss()(output, classes, backend=backend) == pytest.approx(wanted, rel=1e-5)
+    one = fastcnn.MSELoss()(output[:, :1], values[:, 0], backend=backend)
+    assert one == pytest.approx(np.mean((output[:, 0] - values[:, 0]) ** 2), rel=1e-5)
+    with pytest.raises(ShapeError, match="target has shape"):
+        fastcnn.MSELoss()(output, values[:, :2], backend=backend)
+    with pytest.raises(ConfigurationError, match=r"target must lie in 0..2"):
+        fastcnn.CrossEntropyLoss()(output, classes + 5, backend=backend)

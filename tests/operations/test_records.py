@@ -1,6 +1,8 @@
 """What is written twice for readers, in a signature or a docstring, agrees with the records."""
 
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,3 +97,29 @@ def test_slopes_of_other_channels() -> None:
         layers.Sequential(layers.PReLU(4), input_shape=(3, 2, 2)).graph()
     with pytest.raises(ConfigurationError, match="num_parameters must be a positive integer"):
         layers.PReLU(0)
+
+
+#: Named elsewhere too: in networks, examples and docstrings, where the engine fuses a ReLU,
+#: and where ONNX has no operator of one node for them.
+ALSO_ELSEWHERE = {
+    "relu",
+    "relu6",
+    "sigmoid",
+    "tanh",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "silu",
+    "softplus",
+}
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+def test_an_activation_is_named_in_two_files(record: Elementwise) -> None:
+    """Its formula and its layer: all else follows from them."""
+    if record.name in ALSO_ELSEWHERE:
+        return
+    name = re.compile(rf"\b({record.name}|{LAYERS[record.name].__name__})\b")
+    package = Path(layers.__file__).parents[1]
+    found = [path for path in package.rglob("*.py") if name.search(path.read_text("utf-8"))]
+    assert len(found) == 2, found

@@ -48,7 +48,7 @@ def test_fewer_images_than_a_batch(data: Data) -> None:
 
 
 def test_divergence_is_noted(data: Data) -> None:
-    wild = Training(Network(conv_activation="leaky_relu"), 1e6, 20, evaluated_at=(0,))
+    wild = Training(Network(conv_activation="leaky"), 1e6, 20, evaluated_at=(0,))
     seen = follow(wild, *data)
     assert seen.diverged
     assert [one.step for one in seen.scores] == [0]
@@ -67,9 +67,9 @@ def test_probe_measures_gradients_and_zeros(data: Data) -> None:
     assert list(seen.zeros) == ["relu1", "relu2", "relu3", "relu4"]
     assert all(0.1 < share < 0.9 for share in seen.zeros.values())
     assert seen.zeros == seen.blocked
-    sigmoid = probe(Network("sigmoid", "leaky_relu").build(3, 0), data[0].subset(slice(0, 32)))
+    sigmoid = probe(Network("sigmoid", "leaky").build(3, 0), data[0].subset(slice(0, 32)))
     assert sigmoid.zeros["sigmoid3"] == 0.0
-    assert sigmoid.blocked["leaky_relu1"] == 0.0
+    assert sigmoid.blocked["leaky1"] == 0.0
 
 
 def test_networks() -> None:

@@ -235,20 +235,20 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "label_smoothing": [
         ({"label_smoothing": 0.0, "loss": "mse"}, "no effect with the loss mse"),
-        ({"label_smoothing": 0.1, "loss": CrossEntropyLoss()}, "label_smoothing: no effect beside"),
+        ({"label_smoothing": 0.1, "loss": CrossEntropyLoss()}, "label_smoothing: no effect with"),
     ],
-    "lr": [({"lr": 0.1, "optimizer": SGD()}, "lr: no effect beside optimizer=SGD")],
+    "lr": [({"lr": 0.1, "optimizer": SGD()}, "lr: no effect with optimizer=SGD")],
     "momentum": [
         ({"momentum": 0.9, "optimizer": "adam"}, "momentum has no effect with the optimizer adam"),
         ({"momentum": 0.0, "optimizer": "adamw"}, "no effect with the optimizer adamw"),
-        ({"momentum": 0.9, "optimizer": Adam()}, "momentum: no effect beside optimizer=Adam"),
+        ({"momentum": 0.9, "optimizer": Adam()}, "momentum: no effect with optimizer=Adam"),
     ],
     "nesterov": [
         ({"nesterov": True, "optimizer": "adam"}, "nesterov has no effect with the optimizer adam"),
         ({"nesterov": True, "optimizer": "rmsprop"}, "nesterov .* it belongs to sgd"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov needs a momentum above 0"),
     ],
-    "weight_decay": [({"weight_decay": 0.1, "optimizer": SGD()}, "weight_decay: no effect beside")],
+    "weight_decay": [({"weight_decay": 0.1, "optimizer": SGD()}, "weight_decay: no effect with")],
     "reduce_on_plateau": [
         ({"reduce_on_plateau": 3, "epochs": 5}, "no effect within 5 epochs: it needs at least 6")
     ],

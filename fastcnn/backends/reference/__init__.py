@@ -1,4 +1,4 @@
-"""Nested loops, to be read beside the equations: the yardstick of every faster backend."""
+"""Nested loops, to be read next to the equations: the yardstick of every faster backend."""
 
 from typing import Any
 

@@ -326,7 +326,7 @@ def _entries(
     result = "probabilities" if is_classifier else "outputs"
     upper = name.upper()
     run = f"""
-/* Everything behind the conversion of the sample. */
+/* Everything after the conversion of the sample. */
 static inline int {name}_run({_sample(plan)}float *outputs, float *memory) {{
 {body}
     for (int i = 0; i < {outputs}; i++) outputs[i] = ({last})[i];

@@ -21,7 +21,7 @@ from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 
 LOW, HIGH = -128, 127
-#: Bits behind the point of the factors of a sum.
+#: Bits after the point in the factors of a sum.
 ADD_BITS = 20
 #: Most samples that are looked at together.
 CHUNK = 128
@@ -61,7 +61,7 @@ class IntegerStep:
     node : Node
     inputs : tuple of int
     scale : Scale
-        Of the output.
+        Scale of the output.
     low, high : int
         Bounds of the output: those of a ReLU that is part of the step.
     arrays : dict of str to ndarray

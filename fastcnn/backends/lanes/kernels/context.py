@@ -14,7 +14,7 @@ from fastcnn.backends.lanes.kernels.layout import WIDTH
 from fastcnn.codegen.declarations import parameter_names
 from fastcnn.codegen.entry import ContextEntry, words
 
-#: Kinds of the fields. Of a program: A arena, T tables, P parameters, G their gradient, S1 and S2
+#: Kinds of the fields: A arena, T tables, P parameters, G their gradient, S1 and S2
 #: what the optimiser keeps of each parameter.
 KINDS = {
     "A": "float32[:]",
@@ -34,11 +34,11 @@ KINDS = {
     "losses": "float64[:]",
     "hits": "int64[:]",
     "squares": "float64[:]",
-    # Of each unit of the update its first and last + 1 parameter.
+    # For each unit of the update its first and last + 1 parameter.
     "spans": "int64[:]",
     "seed": "int64",
     "first_sample": "int64",
-    # Of a step, set by the dispatcher.
+    # A step's, set by the dispatcher.
     "step": "int64",
     "start": "int64",
     "count": "int64",

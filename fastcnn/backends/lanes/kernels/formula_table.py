@@ -54,7 +54,7 @@ def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str)
     ----------
     record : Elementwise
     arguments : mapping
-        Of the operation; they may choose the formula.
+        The operation's; they may choose the formula.
     what : {"value", "gradient", "parameter"}
         The output, the input's gradient, or a block's share of the parameter's gradient.
     """

@@ -152,7 +152,7 @@ def normalise(A, T, r, block, slot, part, parts):
 def gradient_sums(A, T, r, block, slot, part, parts):
     """Sums over one block of the gradient, and of the gradient times the normalised input.
 
-    X is the input, Y the output's gradient, which RELU masks where the output, computed anew, is
+    X is the input, Y the output's gradient, which RELU masks where the output, computed again, is
     not positive. Idle lanes have no gradient.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]

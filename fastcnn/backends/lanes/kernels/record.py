@@ -35,11 +35,11 @@ class Kernel:
     many : bool
         Whether a row had better take many blocks at once.
     symbol : str
-        Of the compiled function, where it is not that of the function and its fixed parameters.
+        The compiled function's, where it is not that of the function and its fixed parameters.
     origin : (str, str, list), optional
         How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     formula : (str, bool, int), optional
-        Of an element-wise operation: what of it is computed, whether it has a parameter, and the
+        For an element-wise operation: what of it is computed, whether it has a parameter, and the
         numbers that it reads.
     """
 

@@ -32,7 +32,7 @@ class Backward:
     ----------
     planner : Planner
     values, winners : dict of int to Buffer
-        Of the forward pass.
+        The forward pass's.
     gradient : Buffer
         The gradient of the network's output.
     input_gradient : bool
@@ -57,7 +57,7 @@ class Backward:
         self.shared: set[int] = set()
         #: Nodes whose gradient its maker has masked by the node's ReLU already.
         self.masked: set[int] = set()
-        # Outputs that end in a fused ReLU: whoever makes their gradient may mask it at once.
+        # Outputs that end in a fused ReLU: what makes their gradient may mask it at once.
         self.rectified = {
             g.target
             for g in planner.groups
@@ -193,7 +193,7 @@ class Backward:
     def _partial(
         self, group: Group, weights: int, biases: int
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """Columns of each block's gradient of the weights, and behind it that of the biases."""
+        """Columns of each block's gradient of the weights, and after it that of the biases."""
         block = -(-(weights + biases) // LANES) * LANES
         partial = self.planner.allocate(block * self.planner.blocks)
         return (
@@ -209,7 +209,7 @@ class Backward:
             )
 
     def _before_pooling(self, group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:
-        """The gradient of a convolution's own output, from that of what is pooled behind it."""
+        """The gradient of a convolution's own output, from that of what is pooled after it."""
         planner, node = self.planner, group.node
         halo = gradient_halo(planner.geometry(node))
         grad = planner.buffer(node.output_shape, halo, passing=True)

@@ -96,7 +96,7 @@ class Forward:
         return made
 
     def conv2d(self, group: Group) -> None:
-        """Convolution, with what is fused behind it."""
+        """Convolution, with what is fused to it."""
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
         if group.pooled:

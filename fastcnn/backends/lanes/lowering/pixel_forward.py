@@ -1,7 +1,7 @@
 """The forward pass of one sample, with a pixel in each lane.
 
 A block of 16 samples takes as long for one of them as for all. Here the 16 floats of a vector are
-neighbouring pixels of one map, rows one behind the other: a tap of a convolution is the same
+neighbouring pixels of one map, one row after the other: a tap of a convolution is the same
 distance away for all of them, so its kernel is that of 16 samples with other tables. What falls
 between the rows is computed too, and set to zero where a convolution reads it. Maps that are read
 and written at the same places have rows of one length.
@@ -42,7 +42,7 @@ class PixelForward(Forward):
         return 1, 1, int(np.prod(shape))
 
     def _zeros_read(self, index: int) -> Halo:
-        """Zeros around a node's output that convolutions read, also behind what only renames it."""
+        """Zeros around a node's output that convolutions read, also after what only renames it."""
         halo = NO_HALO
         for reader in self.planner.readers.get(index, []):
             if reader.operation == "conv2d":
@@ -124,7 +124,7 @@ class PixelForward(Forward):
         """Normalise the image; returns the place of factors and summands."""
         planner, y = self.planner, self._value(INPUT)
         elements = y.channels * y.height * y.width
-        # Of samples that are no maps each element has factors of its own.
+        # If samples are not maps, each element has factors of its own.
         channels = y.channels if len(planner.graph.input_shape) == 3 else elements
         normalisation = planner.allocate(2 * channels)
         columns: dict[str, int] = {"in": elements, "out": channels}
@@ -247,7 +247,7 @@ class PixelForward(Forward):
         )
 
     def flatten(self, group: Group) -> None:
-        """The pixels alone, one behind the other."""
+        """The pixels alone, one after the other."""
         x, y = self.values[group.source], self.output(group)
         assert isinstance(x, PixelBuffer)
         pixels = x.pixels()

@@ -102,7 +102,7 @@ class PixelBuffer(Buffer):
         return np.arange(first, last + 1, LANES)
 
     def between(self) -> np.ndarray:
-        """Offsets within a plane of what is no pixel and still lies in those vectors."""
+        """Offsets within a plane of what is not a pixel and still lies in those vectors."""
         touched = (self.vectors()[:, None] + np.arange(LANES)).ravel()
         return np.setdiff1d(touched, self.pixels())
 

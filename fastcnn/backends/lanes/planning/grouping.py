@@ -13,7 +13,7 @@ class Unsupported(Exception):
 
 @dataclass
 class Group:
-    """Nodes that run as one: an operation with what is fused behind it.
+    """Nodes that run as one: an operation with what is fused to it.
 
     Attributes
     ----------
@@ -24,12 +24,12 @@ class Group:
     members : list of int
         All nodes of the group.
     relu, pooled : bool
-        Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused behind the operation.
+        Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused to the operation.
     whole : bool
         Whether all threads share the whole batch out among them; otherwise each has its blocks.
     reads, writes : int
         Stages of the forward pass. Between two stages every thread has finished all blocks; what
-        is written in one stage and read in the same one may be forgotten behind each block.
+        is written in one stage and read in the same one may be forgotten after each block.
     """
 
     operation: str
@@ -50,7 +50,7 @@ class Group:
 
 
 def fuse(graph: Graph) -> list[Group]:
-    """Group nodes: ReLU behind what computes anyway, 2x2 max-pooling behind a convolution."""
+    """Group nodes: ReLU after what computes anyway, 2x2 max-pooling after a convolution."""
     readers = Counter(source for node in graph.nodes for source in node.inputs)
     groups: list[Group] = []
     makers: dict[int, Group] = {}

@@ -79,7 +79,7 @@ class Planner:
         self.constants: dict[int, np.ndarray] = {}
         #: Rows that run before all others, such as packing weights.
         self.preparations: list[tuple[str, np.ndarray]] = []
-        #: Rows that run behind all others, such as sums of gradients over blocks.
+        #: Rows that run after all others, such as sums of gradients over blocks.
         self.reductions: list[tuple[str, np.ndarray]] = []
         #: By node of a linear layer: width and place of its input with a row for each sample.
         self.transposed: dict[int, tuple[int, int]] = {}
@@ -245,7 +245,7 @@ class Planner:
         self.sealed = len(self.phases)
 
     def emit_reductions(self) -> None:
-        """Add the rows that run behind all others, as one phase."""
+        """Add the rows that run after all others, as one phase."""
         for index, (name, values) in enumerate(self.reductions):
             self.emit(name, values, whole=True, apart=index == 0)
         for index, (first, other, count) in enumerate(self.summed):

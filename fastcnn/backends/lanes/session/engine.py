@@ -47,7 +47,7 @@ def default_threads() -> int:
     Raises
     ------
     ConfigurationError
-        If the variable is no positive integer.
+        If the variable is not a positive integer.
     """
     chosen = os.environ.get(THREADS_VARIABLE)
     if chosen:
@@ -240,7 +240,7 @@ class Engine:
         Returns
         -------
         entries : ndarray of int64, shape (rows, 2)
-            Of each row its kernel's address, and whether it takes many blocks at once.
+            For each row its kernel's address, and whether it takes many blocks at once.
         update, square : int
             Addresses, or 0 without an update.
         """
@@ -253,7 +253,7 @@ class Engine:
     def _spans(self, threads: int) -> tuple[np.ndarray, np.ndarray]:
         """First and last + 1 parameter of each unit of the update, and the thread that has it.
 
-        Of each parameter a thread has the same share as in its gradient and in the forward
+        A thread has of each parameter the same share as in its gradient and in the forward
         product: what one core wrote and another reads takes longer than the arithmetic.
         """
         if threads not in self._known_spans:

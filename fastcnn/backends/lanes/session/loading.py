@@ -63,7 +63,7 @@ def _check_compiles(name: str, source: Source) -> None:
 
 def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
     """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
-    # Whoever trains evaluates: what that needs besides is compiled at the same time.
+    # Training is followed by evaluation: what that needs is compiled at the same time.
     evaluation = {K_OUTPUT} if more else set()
     numbers = sorted({int(number) for number in rows[:, KERNEL]} | evaluation)
     keys: list[int | str] = [*numbers, *more]

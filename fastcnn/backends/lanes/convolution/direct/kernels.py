@@ -132,9 +132,9 @@ def products(
     relu,
     mode,
 ):
-    """All channels of some positions; with ``ahead``, those behind them are asked for meanwhile.
+    """All channels of some positions; with ``ahead``, those after them are asked for meanwhile.
 
-    Of the ``every`` packed weights of a channel those of ``taps`` taps from ``first`` on are meant.
+    A channel has ``every`` packed weights, of which ``taps`` from ``first`` on are meant.
     """
     c = 0
     while c < channels:
@@ -289,7 +289,7 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
 
     POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners. The
     output's gradient is made in scratch, a chunk at a time, where M_TABLE has its positions; its
-    sums go BIAS behind the weights' gradient.
+    sums go BIAS floats after the weights' gradient.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]

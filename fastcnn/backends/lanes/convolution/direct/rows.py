@@ -37,7 +37,7 @@ def product(
     pooled: bool,
     columns: dict[str, int],
 ) -> None:
-    """Add the row of a convolution of X into Y, with the columns of what is fused behind it."""
+    """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
     source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
     h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
     taps = input_taps(g, x)
@@ -168,7 +168,8 @@ def pooled_weight_gradient(
 ) -> None:
     """The same from the gradient of what 2x2 max-pooling made of the output.
 
-    The sums of the output's gradient go ``bias`` behind the weights' gradient, unless that is -1.
+    The sums of the output's gradient go ``bias`` floats after the weights' gradient, unless it is
+    -1.
     """
     h, w = windows_of_two(*g.output)
     columns = {

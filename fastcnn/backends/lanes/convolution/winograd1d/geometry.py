@@ -31,7 +31,7 @@ class Strip(NamedTuple):
     first, rows : int
         Which.
     low, high : int
-        The first kernel row through which they see any input, and the one behind the last.
+        The first kernel row through which they see any input, and the one after the last.
     window : int
         The same number for neighbours that read the points of the same rows, made once.
     """

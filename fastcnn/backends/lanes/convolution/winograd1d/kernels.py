@@ -73,7 +73,7 @@ from fastcnn.backends.lanes.kernels.layout import (
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Tiles behind a strip's last that a register tile may touch.
+#: Tiles after a strip's last that a register tile may touch.
 OVERSHOOT = 8
 #: Numbers of a strip in the table.
 STRIP_WIDTH = len(Strip._fields)
@@ -115,7 +115,7 @@ def points_of_tile(r):
 
 @linked
 def from_points(A, P, r, sums, each, step, y, m, first, count, spare):
-    """Outputs of a strip of rows from their sums, with bias and what is fused behind it."""
+    """Outputs of a strip of rows from their sums, with bias and what is fused to it."""
     row = r[GROUPS] * LANES
     pooled = r[MODE] == POOLED
     for c in range(r[CHANNELS]):
@@ -181,7 +181,7 @@ def input_from_points(A, r, sums, each, step, y, first, count, spare):
 
 @linked
 def source_end(T, r, unit, last):
-    """Behind the last row that a unit reads, and those that follow it before LAST in its window."""
+    """The row after the last that a unit reads, or its followers before LAST in its window."""
     strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
     window, end = T[strip + 4], NOUGHT
     while unit < last and T[strip + 4] == window:

@@ -45,7 +45,7 @@ def product(r: Row) -> Cost:
 
 
 def gradient(r: Row) -> Cost:
-    """Of one block's gradient of transformed weights."""
+    """The cost of one block's gradient of transformed weights."""
     count, matrices = _of_width(r)
     rows, _ = _strips(r)
     inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
@@ -58,14 +58,14 @@ def gradient(r: Row) -> Cost:
 
 
 def weights(r: Row) -> Cost:
-    """Of transforming rows of kernels."""
+    """The cost of transforming rows of kernels."""
     count, matrices = _of_width(r)
     flops = operations(matrices.weight) * r[L.IN]
     return Cost(flops, FLOAT_BYTES * r[L.TAPS] * r[L.IN], FLOAT_BYTES * count * r[L.IN])
 
 
 def reduction(r: Row) -> Cost:
-    """Of the sum over blocks, and its transform to weights."""
+    """The cost of the sum over blocks, and its transform to weights."""
     count, matrices = _of_width(r)
     read = count * r[L.IN] * r.blocks
     flops = read + operations(matrices.weight.T) * r[L.IN]

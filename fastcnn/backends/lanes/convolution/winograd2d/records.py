@@ -26,7 +26,7 @@ def _both_ways(matrix: Matrix) -> int:
 
 
 def _row_by_row(matrix: Matrix) -> int:
-    """The same where each row of the result combines rows of the tile anew."""
+    """The same where each row of the result combines rows of the tile again."""
     nonzero = matrix != 0
     combinations = int(nonzero.sum() + (nonzero & (abs(matrix) != 1)).sum()) - len(matrix)
     return matrix.shape[1] * combinations + len(matrix) * operations(matrix)
@@ -46,7 +46,7 @@ def product(r: Row) -> Cost:
 
 
 def gradient(r: Row) -> Cost:
-    """Of one block's gradient of transformed weights."""
+    """The cost of one block's gradient of transformed weights."""
     inputs, outputs, tiles = _tiles(r)
     flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
     flops += _row_by_row(MATRICES.output.T) * outputs
@@ -56,13 +56,13 @@ def gradient(r: Row) -> Cost:
 
 
 def weight_gradient(r: Row) -> Cost:
-    """Of one block's gradient of kernels from that of their transforms."""
+    """The cost of one block's gradient of kernels from that of their transforms."""
     flops, count = _both_ways(MATRICES.weight.T), r[L.IN] * r.blocks
     return Cost(flops * count, FLOAT_BYTES * PRODUCTS * count, FLOAT_BYTES * 9 * count)
 
 
 def reduction(r: Row) -> Cost:
-    """Of the sum over blocks."""
+    """The cost of the sum over blocks."""
     read = 9 * r[L.IN] * r.blocks
     return Cost(read - 9 * r[L.IN], FLOAT_BYTES * read, FLOAT_BYTES * 9 * r[L.IN])
 
@@ -74,7 +74,7 @@ def sizes(r: Row) -> str:
 
 
 def weights(r: Row) -> Cost:
-    """Of transforming kernels."""
+    """The cost of transforming kernels."""
     flops = _both_ways(MATRICES.weight) * r[L.IN]
     return Cost(flops, 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
 

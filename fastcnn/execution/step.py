@@ -1,0 +1,56 @@
+"""What a pass over a network is about: a batch, and the step of training in which it is taken."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastcnn.backends.counter_random import dropout_key
+from fastcnn.losses import CrossEntropyLoss, Loss
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a pass is in a training run.
+
+    Attributes
+    ----------
+    training : bool
+        Whether dropout is active and batch normalisation takes the statistics of the batch.
+    seed, number : int
+        Decide dropout's masks: the run's seed, and the step in it.
+    first_sample : int
+        Place of the first sample in a batch that several processes share.
+    """
+
+    training: bool = False
+    seed: int = 0
+    number: int = 0
+    first_sample: int = 0
+
+    def key(self, node: int) -> int:
+        """The key of a node's mask."""
+        return dropout_key(self.seed, self.number, node)
+
+
+#: Outside training.
+INFERENCE = Step()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples with their targets, checked, and what measures the outputs.
+
+    Attributes
+    ----------
+    x : ndarray, shape (N, ...)
+        As stored: before preprocessing.
+    target : ndarray
+        As the loss reads it.
+    loss : Loss
+    weight : ndarray of float64, shape (N,), or None
+    """
+
+    x: np.ndarray
+    target: np.ndarray
+    loss: Loss = field(default_factory=CrossEntropyLoss)
+    weight: np.ndarray | None = None
