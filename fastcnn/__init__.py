@@ -28,8 +28,8 @@ _EXPORTS = {
 }
 
 _MODULES = (
-    "analysis", "backends", "data", "errors", "estimators", "functional", "kernel", "layers",
-    "losses", "models", "optim", "training",
+    "analysis", "backends", "data", "distributed", "errors", "estimators", "functional", "interop",
+    "kernel", "layers", "losses", "models", "optim", "training",
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
         analysis,
         backends,
         data,
+        distributed,
         errors,
         estimators,
         functional,
+        interop,
         kernel,
         layers,
         losses,

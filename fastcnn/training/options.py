@@ -85,7 +85,8 @@ class TrainingOptions:
         "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
     )
     label_smoothing: float | None = option(
-        None, "Share of the target spread over all classes (cross_entropy only); by default 0.",
+        None,
+        "Share of the target spread over all classes (cross_entropy only); by default 0.",
         part="loss",
     )
     optimizer: str | Optimizer = option(
