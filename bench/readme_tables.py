@@ -63,8 +63,8 @@ def render_readme(folder: Path) -> str:
             table(header, rows, left=1),
             "",
             f"Forward, loss, backward and SGD with momentum; {machine(report)}{version}; medians "
-            f"of one {'trial ' if report.quick else ''}run in which all took turns. All contestants "
-            "and suites, and where fastcnn is not the fastest: "
+            f"of one {'trial ' if report.quick else ''}run in which all took turns. All "
+            "contestants and suites, and where fastcnn is not the fastest: "
             "[docs/benchmarks.md](docs/benchmarks.md).",
         )
     )

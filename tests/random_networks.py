@@ -209,7 +209,8 @@ def _model(r: Random, style: str, budget: int) -> Sequential:
             if current[0] * outputs <= budget:
                 layers.append(Linear(current[0], outputs, bias=_yes(r), seed=int(r.integers(99))))
                 current = (outputs,)
-        if layers and np.prod(current) <= 20_000:
+        computes = any(not isinstance(layer, (Dropout, Identity)) for layer in layers)
+        if computes and np.prod(current) <= 20_000:
             return Sequential(*layers, input_shape=shape)
 
 

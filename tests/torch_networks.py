@@ -56,20 +56,22 @@ class _Errors(torch.autograd.Function):
 
 
 class _InputErrors(torch.autograd.Function):
-    """Leaves a tensor as it is, and adds errors of a given size to its gradient."""
+    """Leaves a tensor as it is, and adds errors to its gradient, of elements and of channels."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, generator: torch.Generator, sizes: list[float]
+        ctx: Any, x: torch.Tensor, generator: torch.Generator, sizes: list[tuple[float, float]]
     ) -> torch.Tensor:
         ctx.generator, ctx.sizes = generator, sizes
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        grad = grads[0]
-        errors = torch.randn(grad.shape, generator=ctx.generator, dtype=grad.dtype)
-        return grad + ctx.sizes[-1] * ROUNDING * errors, None, None
+        grad, (of_each, of_channels) = grads[0], ctx.sizes[-1]
+        errors = of_each * torch.randn(grad.shape, generator=ctx.generator, dtype=grad.dtype)
+        shape = (1, grad.shape[1], *(1,) * (grad.ndim - 2))
+        common = torch.randn(shape, generator=ctx.generator, dtype=grad.dtype)
+        return grad + ROUNDING * (errors + of_channels * common), None, None
 
 
 def _normalised_with_errors(
@@ -77,9 +79,10 @@ def _normalised_with_errors(
 ) -> torch.Tensor:
     """A batch normalisation whose input's gradient has errors of the size of its terms.
 
-    It is a difference of these, which may be next to nothing: of two samples, it always is.
+    It is a difference of these, which may be next to nothing: of two samples, it always is. Two of
+    the terms have a coefficient for each channel, whose rounding all elements share.
     """
-    sizes: list[float] = []
+    sizes: list[tuple[float, float]] = []
     axes = [axis for axis in range(x.ndim) if axis != 1]
     of_batch = training or p.get("running_var") is None
     variance = x.detach().var(axes, unbiased=False) if of_batch else p["running_var"]
@@ -87,7 +90,12 @@ def _normalised_with_errors(
     stretch = float((factor / torch.sqrt(variance + node.arguments["eps"])).abs().max())
     made = _layer(node, [_InputErrors.apply(x, generator, sizes)], p, training, None)
     if made.requires_grad:
-        made.register_hook(lambda grad: sizes.append(SHORT_SUM * stretch * float(grad.abs().max())))
+
+        def note(grad: torch.Tensor) -> None:
+            level = float(grad.mean(axes).abs().max())
+            sizes.append((SHORT_SUM * stretch * float(grad.abs().max()), 2 * stretch * level))
+
+        made.register_hook(note)
     return made
 
 

@@ -18,6 +18,9 @@ FUNCTIONS = {
     const float e = expf(-fabsf(x));
     return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
 }}""",
+    "log1p_exp": """static inline float {name}_log1p_exp(float x) {{
+    return (x <= 0.0f ? 0.0f : x) + log1pf(expf(-fabsf(x)));
+}}""",
     "normal_cdf": """static inline float {name}_normal_cdf(float x) {{
     return 0.5f * erfcf(-0.70710678f * x);
 }}""",

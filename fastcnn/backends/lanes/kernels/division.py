@@ -1,4 +1,4 @@
-"""Dividing work among threads."""
+"""Dividing work among threads, and long sums into short ones."""
 
 import numpy as np
 
@@ -7,6 +7,9 @@ from fastcnn.codegen import linked
 #: Arguments that numba takes for any others: a function is compiled again for each literal.
 NOUGHT, ONE, MISSING = np.int64(0), np.int64(1), np.int64(-1)
 NO, YES = np.bool_(False), np.bool_(True)
+#: Positions of a map that are summed up by themselves: a sum of n float32 one after the other may
+#: be off by n roundings, which maps of one sign come near.
+STRIP = 256
 
 
 @linked

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.elements import run_length
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
@@ -187,10 +187,13 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
         for c in range(first, last):
             parameter = simd.splat(P[r[W] + c * r[MODE]])
             total = simd.splat(np.float32(0))
-            for p in range(r[POSITIONS]):
-                y = simd.load(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p])
-                m = simd.load(A, m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p])
-                total = simd.add(total, gradient(y, m, parameter, *numbers))
+            for start in range(0, r[POSITIONS], STRIP):
+                strip = simd.splat(np.float32(0))
+                for p in range(start, min(start + STRIP, r[POSITIONS])):
+                    y = simd.load(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p])
+                    m = simd.load(A, m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p])
+                    strip = simd.add(strip, gradient(y, m, parameter, *numbers))
+                total = simd.add(total, strip)
             if r[MODE] == 1:
                 A[out + c] = simd.lane_sum(total)
             else:

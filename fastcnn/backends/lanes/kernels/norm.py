@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.layout import (
     BATCH,
     BIAS,
@@ -73,18 +73,23 @@ def sums(A, T, r, block, slot, count, part, parts):
         x = x0 + c * r[X_CHANNEL]
         near = simd.lane_sum(simd.first_lanes(valid, simd.load(A, x + xs[0]))) / np.float32(valid)
         level = simd.splat(near)
-        a0, a1, b0, b1, p = zero, zero, zero, zero, 0
-        while p + 2 <= positions:
-            one = simd.sub(simd.load(A, x + xs[p]), level)
-            two = simd.sub(simd.load(A, x + xs[p + 1]), level)
-            a0, a1 = simd.add(a0, one), simd.add(a1, two)
-            b0, b1 = simd.fma(one, one, b0), simd.fma(two, two, b1)
-            p += 2
-        if p < positions:
-            one = simd.sub(simd.load(A, x + xs[p]), level)
-            a0, b0 = simd.add(a0, one), simd.fma(one, one, b0)
-        total = simd.lane_sum(simd.first_lanes(valid, simd.add(a0, a1)))
-        squares = simd.lane_sum(simd.first_lanes(valid, simd.add(b0, b1)))
+        a, b, p = zero, zero, 0
+        while p < positions:
+            a0, a1, b0, b1 = zero, zero, zero, zero
+            end = min(p + STRIP, positions)
+            while p + 2 <= end:
+                one = simd.sub(simd.load(A, x + xs[p]), level)
+                two = simd.sub(simd.load(A, x + xs[p + 1]), level)
+                a0, a1 = simd.add(a0, one), simd.add(a1, two)
+                b0, b1 = simd.fma(one, one, b0), simd.fma(two, two, b1)
+                p += 2
+            if p < end:
+                one = simd.sub(simd.load(A, x + xs[p]), level)
+                a0, b0 = simd.add(a0, one), simd.fma(one, one, b0)
+                p += 1
+            a, b = simd.add(a, simd.add(a0, a1)), simd.add(b, simd.add(b0, b1))
+        total = simd.lane_sum(simd.first_lanes(valid, a))
+        squares = simd.lane_sum(simd.first_lanes(valid, b))
         A[out + c] = near + total / size
         A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
 
@@ -168,12 +173,15 @@ def gradient_sums(A, T, r, block, slot, part, parts):
         shift = simd.splat(A[r[BATCH] + channels + c])
         mean = simd.splat(A[r[BATCH] + 2 * channels + c])
         a, b = zero, zero
-        for p in range(positions):
-            grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
-            if relu:
-                grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
-            a = simd.add(a, grad)
-            b = simd.fma(grad, simd.sub(value, mean), b)
+        for start in range(0, positions, STRIP):
+            a0, b0 = zero, zero
+            for p in range(start, min(start + STRIP, positions)):
+                grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
+                if relu:
+                    grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
+                a0 = simd.add(a0, grad)
+                b0 = simd.fma(grad, simd.sub(value, mean), b0)
+            a, b = simd.add(a, a0), simd.add(b, b0)
         A[out + c] = simd.lane_sum(a)
         A[out + channels + c] = simd.lane_sum(b) * A[r[BATCH] + 3 * channels + c]
 

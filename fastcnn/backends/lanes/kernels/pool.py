@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row
-from fastcnn.backends.lanes.kernels.division import NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     EXTRA,
@@ -123,7 +123,11 @@ def unpool(A, T, r, block, slot, part, parts):
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
-        total = send_to_winners(A, y, m, places, NOUGHT, positions, x, targets)
+        total = simd.splat(np.float32(0))
+        for start in range(0, positions, STRIP):
+            end = min(start + STRIP, positions)
+            strip = send_to_winners(A, y, m, places, start, end, x, targets)
+            total = simd.add(total, strip)
         A[sums + c] = simd.lane_sum(total)
 
 

@@ -12,7 +12,7 @@ from fastcnn.backends.lanes.convolution.direct.tiles import (
     conv_tile,
     weight_gradient_tile,
 )
-from fastcnn.backends.lanes.kernels.division import NO, NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import NO, NOUGHT, STRIP, share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
     CHANNELS,
@@ -414,15 +414,18 @@ def bias_gradient(A, T, r, block, slot, part, parts):
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
         d = d0 + c * r[Y_CHANNEL]
-        a0, a1, a2, a3 = zero, zero, zero, zero
-        p = 0
-        while p + 4 <= positions:
-            a0 = simd.add(a0, simd.load(A, d + places[p]))
-            a1 = simd.add(a1, simd.load(A, d + places[p + 1]))
-            a2 = simd.add(a2, simd.load(A, d + places[p + 2]))
-            a3 = simd.add(a3, simd.load(A, d + places[p + 3]))
-            p += 4
+        total, p = zero, 0
         while p < positions:
-            a0 = simd.add(a0, simd.load(A, d + places[p]))
-            p += 1
-        A[out + c] = simd.lane_sum(simd.add(simd.add(a0, a1), simd.add(a2, a3)))
+            a0, a1, a2, a3 = zero, zero, zero, zero
+            end = min(p + STRIP, positions)
+            while p + 4 <= end:
+                a0 = simd.add(a0, simd.load(A, d + places[p]))
+                a1 = simd.add(a1, simd.load(A, d + places[p + 1]))
+                a2 = simd.add(a2, simd.load(A, d + places[p + 2]))
+                a3 = simd.add(a3, simd.load(A, d + places[p + 3]))
+                p += 4
+            while p < end:
+                a0 = simd.add(a0, simd.load(A, d + places[p]))
+                p += 1
+            total = simd.add(total, simd.add(simd.add(a0, a1), simd.add(a2, a3)))
+        A[out + c] = simd.lane_sum(total)
