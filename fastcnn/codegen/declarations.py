@@ -14,6 +14,10 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+#: Makes numba's type of a declared function, by its class; numba_frontend, which alone imports
+#: numba, fills it.
+TYPES: dict[type, Callable[[Any], Any]] = {}
+
 
 class Linked:
     """A function that compiled functions may call; it is compiled into each of them."""
@@ -28,9 +32,7 @@ class Linked:
 
     @property
     def _numba_type_(self) -> Any:
-        from fastcnn.codegen.numba_frontend import linked_type
-
-        return linked_type(self)
+        return TYPES[type(self)](self)
 
 
 #: The decorator of parts of kernels.
@@ -84,9 +86,7 @@ class Emitted:
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
-        from fastcnn.codegen.numba_frontend import emitted_type
-
-        return emitted_type(self)
+        return TYPES[type(self)](self)
 
 
 class Elementary:
@@ -124,9 +124,7 @@ class Elementary:
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
-        from fastcnn.codegen.numba_frontend import elementary_type
-
-        return elementary_type(self)
+        return TYPES[type(self)](self)
 
 
 def parameter_names(function: Any) -> tuple[str, ...]:

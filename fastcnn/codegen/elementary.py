@@ -22,7 +22,6 @@ import numpy as np
 from fastcnn.codegen import vector_math as vm
 from fastcnn.codegen.declarations import Elementary, Emitted, linked
 from fastcnn.codegen.functions import compiled
-from fastcnn.codegen.simd import emit_wins
 
 
 def _elementary(scalar: Any, emit: Any, kinds: tuple[str, ...]) -> Any:
@@ -164,13 +163,13 @@ def absolute(x: Any) -> Any:
     return np.abs(x)
 
 
-@_elementary(_minimum, lambda b, x, y: b.select(vm.emit_loses(b, x, y), x, y), ("vector",) * 2)
+@_elementary(_minimum, vm.emit_minimum, ("vector",) * 2)
 def minimum(x: Any, y: Any) -> Any:
     """The smaller of two, or a NaN of either."""
     return np.minimum(x, y)
 
 
-@_elementary(_maximum, lambda b, x, y: b.select(emit_wins(b, x, y), x, y), ("vector",) * 2)
+@_elementary(_maximum, vm.emit_maximum, ("vector",) * 2)
 def maximum(x: Any, y: Any) -> Any:
     """The larger of two, or a NaN of either."""
     return np.maximum(x, y)

@@ -22,8 +22,8 @@ from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, 
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
-from fastcnn.codegen import elementary
-from fastcnn.codegen.declarations import Elementary, Emitted, Linked
+from fastcnn.codegen import vector_math
+from fastcnn.codegen.declarations import TYPES, Elementary, Emitted, Linked
 from fastcnn.codegen.entry import Entry
 from fastcnn.codegen.simd import VECTOR, emit_splat
 
@@ -319,7 +319,7 @@ for _symbol, _sign in (
 _operator(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y), 2, choice)
 
 
-def _numpy_function(known: Any, declared: Elementary, arity: int) -> None:
+def _numpy_function(known: Any, emit: Any, arity: int) -> None:
     """Teach numba a function of numpy for vectors; of all else it knows it already."""
 
     @infer_global(known)
@@ -337,7 +337,7 @@ def _numpy_function(known: Any, declared: Elementary, arity: int) -> None:
             _spread(context, builder, kind, value)
             for kind, value in zip(signature.args, values, strict=True)
         ]
-        return declared.vector.emit(builder, *spread)
+        return emit(builder, *spread)
 
     # Not for any types: that is what numba's own implementations are for.
     numbers = (VectorType, types.Number, types.Boolean)
@@ -359,18 +359,20 @@ def _where_of_numbers(context: Any, builder: Any, signature: Any, values: Any) -
     return builder.select(*values)
 
 
-for _known, _declared, _arity in (
-    (np.exp, elementary.exp, 1),
-    (np.expm1, elementary.expm1, 1),
-    (np.log1p, elementary.log1p, 1),
-    (np.tanh, elementary.tanh, 1),
-    (np.sqrt, elementary.sqrt, 1),
-    (np.abs, elementary.absolute, 1),
-    (np.minimum, elementary.minimum, 2),
-    (np.maximum, elementary.maximum, 2),
-    (np.where, elementary.where, 3),
+for _known, _emit, _arity in (
+    (np.exp, vector_math.emit_exp, 1),
+    (np.expm1, vector_math.emit_expm1, 1),
+    (np.log1p, vector_math.emit_log1p, 1),
+    (np.tanh, vector_math.emit_tanh, 1),
+    (np.sqrt, vector_math.emit_sqrt, 1),
+    (np.abs, vector_math.emit_absolute, 1),
+    (np.minimum, vector_math.emit_minimum, 2),
+    (np.maximum, vector_math.emit_maximum, 2),
+    (np.where, lambda builder, *values: builder.select(*values), 3),
 ):
-    _numpy_function(_known, _declared, _arity)
+    _numpy_function(_known, _emit, _arity)
+
+TYPES.update({Linked: linked_type, Emitted: emitted_type, Elementary: elementary_type})
 
 
 def lower(function: Any, entry: Entry) -> Any:

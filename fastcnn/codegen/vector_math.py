@@ -15,6 +15,7 @@ from fastcnn.codegen.simd import (
     define,
     emit_call,
     emit_fma,
+    emit_wins,
     int_constant,
 )
 
@@ -179,6 +180,16 @@ def emit_loses(builder: Any, candidate: Any, best: Any) -> Any:
         builder.fcmp_ordered("<", candidate, best),
         builder.fcmp_unordered("!=", candidate, candidate),
     )
+
+
+def emit_minimum(builder: Any, x: Any, y: Any) -> Any:
+    """The smaller of two, or a NaN of either."""
+    return builder.select(emit_loses(builder, x, y), x, y)
+
+
+def emit_maximum(builder: Any, x: Any, y: Any) -> Any:
+    """The larger of two, or a NaN of either."""
+    return builder.select(emit_wins(builder, x, y), x, y)
 
 
 #: ``erf(x) = x h(x**2)`` for ``|x| <= 1``: Taylor's series, from its highest power on.
