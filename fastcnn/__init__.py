@@ -28,9 +28,21 @@ _EXPORTS = {
 }
 
 _MODULES = (
-    "analysis", "backends", "data", "distributed", "errors", "estimators", "functional", "interop",
-    "kernel", "layers", "losses", "models", "optim", "training",
-)  # fmt: skip
+    "analysis",
+    "backends",
+    "data",
+    "distributed",
+    "errors",
+    "estimators",
+    "functional",
+    "interop",
+    "kernel",
+    "layers",
+    "losses",
+    "models",
+    "optim",
+    "training",
+)
 
 if TYPE_CHECKING:
     from fastcnn import (

@@ -107,8 +107,11 @@ def conv_arguments(
                 f"{operation}: x {x.shape} and weight {weight.shape}: {error}"
             ) from None
     arguments = {
-        "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups),
-    }  # fmt: skip
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": int(groups),
+    }
     return x, weight, arguments, (len(x), len(weight), *sizes)
 
 
@@ -145,11 +148,15 @@ def conv_transpose_arguments(
     try:
         sizes = [
             geometry.conv_transpose_output_size(
-                x.shape[2 + a], weight.shape[2 + a], arguments["stride"][a],
-                arguments["padding"][a], arguments["dilation"][a], arguments["output_padding"][a],
+                x.shape[2 + a],
+                weight.shape[2 + a],
+                arguments["stride"][a],
+                arguments["padding"][a],
+                arguments["dilation"][a],
+                arguments["output_padding"][a],
             )
             for a in (0, 1)
-        ]  # fmt: skip
+        ]
     except ShapeError as error:
         raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
     return x, weight, arguments, (len(x), weight.shape[1] * int(groups), *sizes)
