@@ -35,6 +35,10 @@ def export(
             min=1, help="Training images from which --int8 takes its scales; by default 256."
         ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data set for --int8; by default the one the run was trained on."),
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the training data, for --int8.")
     ] = None,
@@ -72,7 +76,12 @@ def export(
         raise ConfigurationError(
             f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {target.name!r}"
         )
-    given = {"--int8": int8, "--calibration": calibration, "--data-dir": data_dir}
+    given = {
+        "--int8": int8,
+        "--calibration": calibration,
+        "--data": data,
+        "--data-dir": data_dir,
+    }
     for option, value in given.items():
         if value and (target.suffix != ".h" or not int8):
             needed = "--int8 and --out FILE.h" if option != "--int8" else "--out FILE.h"
@@ -83,7 +92,9 @@ def export(
     model = saved.load_model()
     console = Console(highlight=False)
     if target.suffix == ".h":
-        _export_c(console, saved, model, target, (calibration or 256) if int8 else 0, data_dir)
+        _export_c(
+            console, saved, model, target, (calibration or 256) if int8 else 0, data, data_dir
+        )
         return
     if target.suffix == ".py":
         from fastcnn.interop.numpy_source import export_numpy
@@ -126,11 +137,18 @@ def _export_c(
     model: "Model",
     target: Path,
     calibration: int,
+    data: str | None,
     data_dir: Path | None,
 ) -> None:
+    from fastcnn.data import load
     from fastcnn.interop.c import export_c
 
-    train, test = saved.load_data(data_dir) if calibration else (None, None)
+    train, test = None, None
+    if calibration and data is None:
+        train, test = saved.load_data(data_dir)
+    elif calibration:
+        assert data is not None
+        train, test = load(data, data_dir=data_dir, pictures=saved.normalisation.pictures)
     images = None if train is None else train.images[:calibration]
     made = export_c(model, target, classes=saved.classes or None, calibration=images)
     console.print(

@@ -202,6 +202,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
 def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, dict[str, Any]]":
     """Training data, test data, and how they are loaded again."""
     from fastcnn.data import load, load_default
+    from fastcnn.data.loading import NAMES
+    from fastcnn.files import expanded
 
     if o.data is None and not o.validation_split:
         training, test, message = load_default(o.data_dir)
@@ -214,5 +216,10 @@ def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, dict
             name, data_dir=o.data_dir, validation_split=o.validation_split,
             progress=not console.quiet,
         )  # fmt: skip
-    source = {"source": name, "data_dir": o.data_dir, "validation_split": o.validation_split}
+    # Whoever loads them again may do so from another folder.
+    source = {
+        "source": name if name in NAMES else str(expanded(name).absolute()),
+        "data_dir": None if o.data_dir is None else str(expanded(o.data_dir).absolute()),
+        "validation_split": o.validation_split,
+    }
     return training, test, source

@@ -209,6 +209,7 @@ class Run:
                 f"{self.folder}: trained in Python on {name}, which cannot be loaded again: give "
                 "the data with --data"
             )
+        data_dir = data_dir or described.get("data_dir")
         train, test = load(source or name, data_dir=data_dir, pictures=pictures)
         if source is None:
             kept = described.get("test_checksum")

@@ -248,3 +248,28 @@ def test_predict_says_what_it_did(tmp_path: Path) -> None:
     output = fastcnn("predict", tmp_path / "run", tmp_path / "a.png", "--no-invert")
     assert "inverted" not in output
     assert "ink scaled to" in output
+
+
+def test_data_of_a_relative_path_are_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 28, 28)).astype(np.uint8)
+    halves = {"x_train": pixels, "y_train": LABELS[:40], "x_test": pixels, "y_test": LABELS[:40]}
+    np.savez("own.npz", **halves)
+    fastcnn("train", "--data", "own.npz", "--epochs", 1, "--out", "run", "--quiet")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "40 test images" in fastcnn("evaluate", tmp_path / "here" / "run")
+    fastcnn("train", "--resume", tmp_path / "here" / "run", "--epochs", 2, "--quiet")
+
+
+def test_integers_of_a_run_of_arrays_look_at_given_data(tmp_path: Path) -> None:
+    train(network(), tmp_path / "run", (BYTES, LABELS))
+    target = ("--out", tmp_path / "net.h", "--int8")
+    assert NO_DATA in fastcnn("export", tmp_path / "run", *target, code=2)
+    halves = {"x_train": BYTES, "y_train": LABELS, "x_test": BYTES, "y_test": LABELS}
+    np.savez(tmp_path / "t.npz", **halves)
+    said = fastcnn("export", tmp_path / "run", *target, "--data", tmp_path / "t.npz")
+    assert f"accuracy on {len(LABELS)} test images" in said
