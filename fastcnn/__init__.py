@@ -28,18 +28,32 @@ _EXPORTS = {
 }
 
 _MODULES = (
-    "analysis", "backends", "data", "errors", "estimators", "functional", "kernel", "layers",
-    "losses", "models", "optim", "training",
-)  # fmt: skip
+    "analysis",
+    "backends",
+    "data",
+    "distributed",
+    "errors",
+    "estimators",
+    "functional",
+    "interop",
+    "kernel",
+    "layers",
+    "losses",
+    "models",
+    "optim",
+    "training",
+)
 
 if TYPE_CHECKING:
     from fastcnn import (
         analysis,
         backends,
         data,
+        distributed,
         errors,
         estimators,
         functional,
+        interop,
         kernel,
         layers,
         losses,

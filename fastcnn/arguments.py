@@ -7,10 +7,29 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import geometry
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 
 #: How GELU is computed: by the normal distribution function, or by its approximation.
 APPROXIMATIONS = ("none", "tanh")
+
+
+def plain_array(name: str, value: Any) -> np.ndarray:
+    """An array of what a user gives as one.
+
+    Raises
+    ------
+    DataError
+        If it has masked values, which would count like others, or lists of different lengths.
+    """
+    if np.ma.is_masked(value):
+        raise DataError(
+            f"{name}: {np.ma.count_masked(value):,} values are masked, and masks are not "
+            "supported: fill them, or leave those samples out"
+        )
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{name}: not an array ({error})") from None
 
 
 def as_array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
@@ -88,8 +107,11 @@ def conv_arguments(
                 f"{operation}: x {x.shape} and weight {weight.shape}: {error}"
             ) from None
     arguments = {
-        "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups),
-    }  # fmt: skip
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": int(groups),
+    }
     return x, weight, arguments, (len(x), len(weight), *sizes)
 
 
@@ -126,11 +148,15 @@ def conv_transpose_arguments(
     try:
         sizes = [
             geometry.conv_transpose_output_size(
-                x.shape[2 + a], weight.shape[2 + a], arguments["stride"][a],
-                arguments["padding"][a], arguments["dilation"][a], arguments["output_padding"][a],
+                x.shape[2 + a],
+                weight.shape[2 + a],
+                arguments["stride"][a],
+                arguments["padding"][a],
+                arguments["dilation"][a],
+                arguments["output_padding"][a],
             )
             for a in (0, 1)
-        ]  # fmt: skip
+        ]
     except ShapeError as error:
         raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
     return x, weight, arguments, (len(x), weight.shape[1] * int(groups), *sizes)

@@ -38,7 +38,7 @@ class ProgramError(FastcnnError):
 
 
 class NonFiniteError(FastcnnError, ArithmeticError):
-    """Training produced a loss, a gradient or weights that are NaN or infinite."""
+    """A loss, a gradient, weights or outputs are NaN or infinite."""
 
 
 class GradientError(FastcnnError, AssertionError):

@@ -325,7 +325,10 @@ def _dataclass(
     }
     fields = [(number.name, float, dataclass_field(default=number.default)) for number in numbers]
     namespace = {
-        **members, "__post_init__": check, "_numbers": numbers, "__module__": __name__,
+        **members,
+        "__post_init__": check,
+        "_numbers": numbers,
+        "__module__": __name__,
         "__doc__": inspect.getdoc(function) or f"The user's {name}.",
-    }  # fmt: skip
+    }
     return make_dataclass(name, fields, frozen=True, namespace=namespace)

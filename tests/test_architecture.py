@@ -29,6 +29,7 @@ ALLOWED = {
     "execution": {"arguments", "backends", "data", "layers", "losses", "operations", "optim"},
     "data": {"backends", "codegen"},
     "training": {
+        "arguments",
         "backends",
         "data",
         "distributed",
@@ -74,6 +75,7 @@ ALLOWED = {
         "training",
     },
     "estimators": {
+        "arguments",
         "data",
         "execution",
         "extras",

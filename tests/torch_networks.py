@@ -244,7 +244,10 @@ class Step:
         for tensor, grad in zip(tensors, grads.values(), strict=True):
             tensor.grad = grad.clone()
         if self.case.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(tensors, self.case.clip_norm)
+            # Without the 1e-6 that PyTorch's clip_grad_norm_ adds to the norm.
+            norm = float(torch.cat([tensor.grad.flatten() for tensor in tensors]).norm())
+            for tensor in tensors:
+                tensor.grad *= min(1.0, self.case.clip_norm / norm) if norm else 1.0
         options = {"lr": LR, "weight_decay": o.weight_decay}
         if o.kind == "sgd":
             options |= {"momentum": o.momentum, "nesterov": o.nesterov}

@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastcnn.arguments import plain_array
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, input_geometry
@@ -182,6 +183,9 @@ class NetworkEstimator(BaseEstimator):
 
     def _validated(self, X: Any, y: Any = "no_validation", **options: Any) -> Any:
         """X (and y) as arrays, by scikit-learn's rules and with its messages."""
+        for name, given in (("X", X), ("y", y)):
+            if np.ma.is_masked(given):
+                plain_array(name, given)
         arrays = validate_data(
             self, X, y, **options, allow_nd=True, dtype=[np.float64, np.float32, np.uint8]
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.arguments import are_probabilities
+from fastcnn.arguments import are_probabilities, plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.losses import Loss
@@ -26,7 +26,7 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
     DataError
         If the model's preprocessing does not take them.
     """
-    x = np.asarray(x)
+    x = plain_array("samples", x)
     expected = model.input_shape
     if x.ndim < 2 or (expected is not None and x.shape[1:] != expected):
         wanted = "(N, C, H, W)" if expected is None else f"(N, {', '.join(map(str, expected))})"
@@ -53,7 +53,7 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
 
     For cross-entropy int64 classes, or rows of probabilities; for MSE an array like the output.
     """
-    y = np.asarray(y)
+    y = plain_array("targets", y)
     output_shape = graph.output_shape
     if len(y) != count if y.ndim else True:
         raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")

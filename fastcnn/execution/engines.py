@@ -43,10 +43,15 @@ def make_engine(model: "Model", graph: Graph, batch: int, threads: int, **build:
     from fastcnn.backends.lanes import Engine
 
     return Engine(
-        graph, batch, model.parameter_vector, parameter_places(model), threads,
+        graph,
+        batch,
+        model.parameter_vector,
+        parameter_places(model),
+        threads,
         running=running_statistics(model, graph, bool(build.get("training"))),
-        trainable=model.trainable_ranges(), **build,
-    )  # fmt: skip
+        trainable=model.trainable_ranges(),
+        **build,
+    )
 
 
 def running_statistics(model: "Model", graph: Graph, training: bool) -> dict[str, list[np.ndarray]]:

@@ -108,10 +108,16 @@ class OperationExecutor:
         check_layout(self._layout, self.model)
         x, y = images[samples], labels[samples]
         value, logits, gradient = loss_and_gradients(
-            self.model, x, y, loss=self.loss, backend=self.backend,
+            self.model,
+            x,
+            y,
+            loss=self.loss,
+            backend=self.backend,
             sample_weight=None if sample_weight is None else sample_weight[samples],
-            seed=self.seed, step=self.step, first_sample=self.first_sample,
-        )  # fmt: skip
+            seed=self.seed,
+            step=self.step,
+            first_sample=self.first_sample,
+        )
         return value, count_correct(logits, y, self.loss), gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:

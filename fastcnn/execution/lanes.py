@@ -72,9 +72,13 @@ def network_output(
         engine.normalise(*input_factors(model.preprocessing, images))
         steps = -(-count // engine.program.batch)
         engine.run(
-            stored_samples(model.preprocessing, images), np.arange(count), np.zeros(steps),
-            outputs=outputs.reshape(-1), seed=signed_seed(step.seed), first_step=step.number,
-        )  # fmt: skip
+            stored_samples(model.preprocessing, images),
+            np.arange(count),
+            np.zeros(steps),
+            outputs=outputs.reshape(-1),
+            seed=signed_seed(step.seed),
+            first_step=step.number,
+        )
     return outputs
 
 
@@ -150,11 +154,16 @@ def network_gradients(
     with Lease(model, graph, room_for(count), None, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         losses, _, _ = engine.run(
-            stored_samples(model.preprocessing, x), np.arange(count), np.zeros(1),
+            stored_samples(model.preprocessing, x),
+            np.arange(count),
+            np.zeros(1),
             **engine_targets(batch.loss, batch.target),
-            weights=engine_weights(batch.weight, count), outputs=outputs.reshape(-1),
-            seed=signed_seed(step.seed), first_step=step.number, first_sample=step.first_sample,
-        )  # fmt: skip
+            weights=engine_weights(batch.weight, count),
+            outputs=outputs.reshape(-1),
+            seed=signed_seed(step.seed),
+            first_step=step.number,
+            first_sample=step.first_sample,
+        )
         return float(losses[0]), outputs, engine.gradient.copy()
 
 
@@ -247,11 +256,19 @@ class LanesExecutor:
             samples = order[done * self.batch_size : (done + count) * self.batch_size]
             began = time.perf_counter()
             results = engine.run(
-                stored, samples, rates[done : done + count], **targets, weights=weights,
-                threads=threads, kind=self.optimizer.kind,  # type: ignore[attr-defined]
-                settings=self._settings, slots=self._state,
-                seed=signed_seed(self.seed), first_step=self.step, first_sample=self.first_sample,
-            )  # fmt: skip
+                stored,
+                samples,
+                rates[done : done + count],
+                **targets,
+                weights=weights,
+                threads=threads,
+                kind=self.optimizer.kind,  # type: ignore[attr-defined]
+                settings=self._settings,
+                slots=self._state,
+                seed=signed_seed(self.seed),
+                first_step=self.step,
+                first_sample=self.first_sample,
+            )
             choice.record(threads, max(count, 1), time.perf_counter() - began)
             parts.append(results)
             self.step += count
@@ -272,10 +289,15 @@ class LanesExecutor:
         check_statistics(self.graph, len(samples))
         stored, targets = self._arrays
         losses, hits, _ = engine.run(
-            stored, samples, np.zeros(1), **targets,
-            weights=engine_weights(sample_weight, len(images)), seed=signed_seed(self.seed),
-            first_step=self.step, first_sample=self.first_sample,
-        )  # fmt: skip
+            stored,
+            samples,
+            np.zeros(1),
+            **targets,
+            weights=engine_weights(sample_weight, len(images)),
+            seed=signed_seed(self.seed),
+            first_step=self.step,
+            first_sample=self.first_sample,
+        )
         return float(losses[0]), int(hits[0]), engine.gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
@@ -284,11 +306,16 @@ class LanesExecutor:
         if gradient is not engine.gradient:
             engine.gradient[...] = gradient
         _, _, norms = engine.run(
-            np.zeros(1, np.float32), np.zeros(1, np.int64), np.array([lr]),
-            phases=np.zeros((0, 3), np.int64), threads=1,
+            np.zeros(1, np.float32),
+            np.zeros(1, np.int64),
+            np.array([lr]),
+            phases=np.zeros((0, 3), np.int64),
+            threads=1,
             kind=self.optimizer.kind,  # type: ignore[attr-defined]
-            settings=self._settings, slots=self._state, first_step=self.step,
-        )  # fmt: skip
+            settings=self._settings,
+            slots=self._state,
+            first_step=self.step,
+        )
         self.step += 1
         return float(norms[0])
 
@@ -305,8 +332,9 @@ class LanesExecutor:
             target = as_target(self.loss, labels, len(images), self.graph, np.float32)
             self._source = source
             self._arrays = (
-                stored_samples(preprocessing, images), engine_targets(self.loss, target, labels),
-            )  # fmt: skip
+                stored_samples(preprocessing, images),
+                engine_targets(self.loss, target, labels),
+            )
         self.engine().normalise(*input_factors(preprocessing, images))
         return np.ascontiguousarray(order, np.int64)
 

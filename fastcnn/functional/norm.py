@@ -123,8 +123,10 @@ def _arguments(
     if of_batch:
         mean = variance = None
     return x, {
-        "mean": mean, "variance": variance, "eps": as_number(operation, "eps", eps, above=0.0),
-    }  # fmt: skip
+        "mean": mean,
+        "variance": variance,
+        "eps": as_number(operation, "eps", eps, above=0.0),
+    }
 
 
 def _of_channels(operation: str, x: np.ndarray, **values: Any) -> dict[str, np.ndarray | None]:

@@ -142,8 +142,10 @@ class Constants:
         folder = self._folder.resolve()
         try:
             path = (folder / location).resolve()
-            offset, length = (int(entries.get(key, value)) for key, value in
-                              (("offset", "0"), ("length", str(wanted))))  # fmt: skip
+            offset, length = (
+                int(entries.get(key, value))
+                for key, value in (("offset", "0"), ("length", str(wanted)))
+            )
         except (OSError, ValueError, RuntimeError):
             raise ConfigurationError(f"it is in another file, {location!r}") from None
         if not location or path.parent != folder:

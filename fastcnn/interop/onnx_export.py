@@ -85,9 +85,14 @@ def _pads(padding: Any) -> list[int]:
 def _conv(w: _Writer, node: Node, x: list[str]) -> str:
     a = node.arguments
     return w.add(
-        "Conv", x + w.parameters(node, "weight", "bias"), node.name, strides=list(a["stride"]),
-        pads=_pads(a["padding"]), dilations=list(a["dilation"]), group=a["groups"],
-    )  # fmt: skip
+        "Conv",
+        x + w.parameters(node, "weight", "bias"),
+        node.name,
+        strides=list(a["stride"]),
+        pads=_pads(a["padding"]),
+        dilations=list(a["dilation"]),
+        group=a["groups"],
+    )
 
 
 def _conv_transpose(w: _Writer, node: Node, x: list[str]) -> str:
@@ -123,16 +128,28 @@ def _linear(w: _Writer, node: Node, x: list[str]) -> str:
 def _max_pool(w: _Writer, node: Node, x: list[str]) -> str:
     a = node.arguments
     (top, left) = a["padding"]
-    return w.add("MaxPool", x, node.name, kernel_shape=list(a["kernel_size"]),
-                 strides=list(a["stride"]), pads=[top, left, top, left])  # fmt: skip
+    return w.add(
+        "MaxPool",
+        x,
+        node.name,
+        kernel_shape=list(a["kernel_size"]),
+        strides=list(a["stride"]),
+        pads=[top, left, top, left],
+    )
 
 
 def _avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
     a = node.arguments
     (top, left) = a["padding"]
-    return w.add("AveragePool", x, node.name, kernel_shape=list(a["kernel_size"]),
-                 strides=list(a["stride"]), pads=[top, left, top, left],
-                 count_include_pad=int(a["count_include_pad"]))  # fmt: skip
+    return w.add(
+        "AveragePool",
+        x,
+        node.name,
+        kernel_shape=list(a["kernel_size"]),
+        strides=list(a["stride"]),
+        pads=[top, left, top, left],
+        count_include_pad=int(a["count_include_pad"]),
+    )
 
 
 def _adaptive_avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
@@ -294,14 +311,17 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     kind = w.onnx.TensorProto.FLOAT
     made = helper.make_model(
         helper.make_graph(
-            w.nodes, "fastcnn",
+            w.nodes,
+            "fastcnn",
             [helper.make_tensor_value_info(INPUT, kind, ["batch", *graph.input_shape])],
             [helper.make_tensor_value_info(OUTPUT, kind, ["batch", *graph.output_shape])],
             list(w.constants.values()),
         ),
-        opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fastcnn",
-        producer_version=fastcnn.__version__, ir_version=IR_VERSION,
-    )  # fmt: skip
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="fastcnn",
+        producer_version=fastcnn.__version__,
+        ir_version=IR_VERSION,
+    )
     metadata = model.metadata()
     if w.notes:
         metadata[LAYERS] = json.dumps(w.notes)

@@ -57,8 +57,13 @@ def _maps(shape: Shape) -> tuple[int, int, int]:
     return shape
 
 
-def _pads(node: FileNode, shape: Shape, kernel: tuple[int, ...], stride: tuple[int, ...],
-          dilation: tuple[int, ...]) -> Pads:  # fmt: skip
+def _pads(
+    node: FileNode,
+    shape: Shape,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Pads:
     """Padding as ``((top, bottom), (left, right))``, for a map of ``shape``."""
     has_pads = node.has("pads")
     top, left, bottom, right = node.integers("pads", (0, 0, 0, 0))
@@ -112,9 +117,16 @@ def _conv(node: FileNode, shape: Shape) -> Layer:
         padding = "same"
     groups = _groups(node, channels, weight.shape[1])
     return Conv2d(
-        channels, weight.shape[0], kernel, stride=stride, padding=padding, dilation=dilation,
-        groups=groups, weight_init=_given(weight), **_bias(node, weight.shape[0]),
-    )  # fmt: skip
+        channels,
+        weight.shape[0],
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        weight_init=_given(weight),
+        **_bias(node, weight.shape[0]),
+    )
 
 
 def _groups(node: FileNode, channels: int, of_weight: int) -> int:
@@ -150,9 +162,17 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
     check_output_padding(more, stride, dilation)
     outputs = weight.shape[1] * groups
     return ConvTranspose2d(
-        channels, outputs, kernel, stride=stride, padding=(top, left), output_padding=more,
-        groups=groups, dilation=dilation, weight_init=_given(weight), **_bias(node, outputs),
-    )  # fmt: skip
+        channels,
+        outputs,
+        kernel,
+        stride=stride,
+        padding=(top, left),
+        output_padding=more,
+        groups=groups,
+        dilation=dilation,
+        weight_init=_given(weight),
+        **_bias(node, outputs),
+    )
 
 
 def _gemm(node: FileNode, shape: Shape) -> Layer:

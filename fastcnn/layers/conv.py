@@ -131,7 +131,11 @@ class Conv2d(WeightedLayer):
             "bias": self.bias is not None,
         }
         defaults = {
-            "stride": (1, 1), "padding": 0, "dilation": (1, 1), "groups": 1, "bias": True,
-        }  # fmt: skip
+            "stride": (1, 1),
+            "padding": 0,
+            "dilation": (1, 1),
+            "groups": 1,
+            "bias": True,
+        }
         start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         return start + shown(arguments, defaults)

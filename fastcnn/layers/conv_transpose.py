@@ -113,11 +113,15 @@ class ConvTranspose2d(WeightedLayer):
             )
         rows, columns = (
             geometry.conv_transpose_output_size(
-                input_shape[1 + a], self.kernel_size[a], self.stride[a],
-                self.arguments["padding"][a], self.dilation[a], self.output_padding[a],
+                input_shape[1 + a],
+                self.kernel_size[a],
+                self.stride[a],
+                self.arguments["padding"][a],
+                self.dilation[a],
+                self.output_padding[a],
             )
             for a in (0, 1)
-        )  # fmt: skip
+        )
         return (self.out_channels, rows, columns)
 
     def flops(self, input_shape: Shape) -> int:
@@ -135,9 +139,13 @@ class ConvTranspose2d(WeightedLayer):
     def extra_repr(self) -> str:
         """The arguments shown by ``repr``."""
         defaults = {
-            "stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "groups": 1,
-            "bias": True, "dilation": (1, 1),
-        }  # fmt: skip
+            "stride": (1, 1),
+            "padding": (0, 0),
+            "output_padding": (0, 0),
+            "groups": 1,
+            "bias": True,
+            "dilation": (1, 1),
+        }
         values = {name: getattr(self, name) for name in defaults} | {"bias": self.bias is not None}
         start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         return start + shown(values, defaults)

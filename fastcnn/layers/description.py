@@ -49,8 +49,9 @@ def file_metadata(model: "Model") -> dict[str, str]:
         definition = to_definition(model)
     except ConfigurationError:
         return model.metadata()
-    structure = {key: definition[key] for key in ("input_shape", "layers", "tied")
-                 if key in definition}  # fmt: skip
+    structure = {
+        key: definition[key] for key in ("input_shape", "layers", "tied") if key in definition
+    }
     return {**model.metadata(), METADATA: json.dumps(structure)}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, NonFiniteError
 
 #: What a model may predict, and the name under which files say so.
 PREDICTIONS, METADATA = (None, "classes", "values", "value"), "fastcnn.predicts"
@@ -75,4 +75,11 @@ class Meaning:
             raise ConfigurationError(
                 f"{method}: one output cannot tell classes apart: use logits, or give the network "
                 "an output for each class"
+            )
+        finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+        if not finite.all():
+            raise NonFiniteError(
+                f"{method}: outputs of {np.count_nonzero(~finite):,} samples are NaN or infinite, "
+                f"that of sample {finite.argmin()} first: they tell no class; look at the samples "
+                "and the weights"
             )

@@ -56,6 +56,8 @@ class Prediction(Meaning):
         ------
         ConfigurationError
             If the model was trained to predict values, or has one output.
+        NonFiniteError
+            If an output is NaN or infinite.
         """
         logits = self.logits(x, backend=backend, batch_size=batch_size)
         self._check_classes("predict_proba", logits)
@@ -74,6 +76,8 @@ class Prediction(Meaning):
         ------
         ConfigurationError
             If the model has one output, and was not trained on values.
+        NonFiniteError
+            If an output that is to tell a class is NaN or infinite.
         """
         outputs = self.logits(x, backend=backend, batch_size=batch_size)
         if self.predicts == "values":

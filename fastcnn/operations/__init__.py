@@ -14,12 +14,18 @@ __all__ = ["OPERATIONS", "Choice", "Elementwise", "Formula", "Number", "Operatio
 
 #: What products with weights have in common.
 PRODUCT: dict[str, Any] = {
-    "fuses_relu": True, "any_layout": True, "gradient_needs": "input", "masks_gradient": True,
+    "fuses_relu": True,
+    "any_layout": True,
+    "gradient_needs": "input",
+    "masks_gradient": True,
     "frees_input": True,
-}  # fmt: skip
+}
 DROPOUT: dict[str, Any] = {
-    "renames": True, "keeps_places": True, "any_layout": True, "frees_input": True,
-}  # fmt: skip
+    "renames": True,
+    "keeps_places": True,
+    "any_layout": True,
+    "frees_input": True,
+}
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (

@@ -210,6 +210,10 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             problem = not_finite(model.state_dict())
             if problem is not None:
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
+            if model.num_parameters and not (model.trainable_ranges() or model.buffers):
+                raise ConfigurationError(
+                    "training would change nothing: all layers have requires_grad = False"
+                )
             threads = share if o.threads is None else o.threads
             feed = Feed(
                 training_data,

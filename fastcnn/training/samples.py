@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import plain_array
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, ShapeError
@@ -111,7 +112,8 @@ def say_unused(used: Preprocessing, data: Samples) -> None:
 def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:
     if len(data) not in (2, 3):
         raise ShapeError(f"{name}: expected (x, y) or (x, y, sample_weight), got {len(data)} items")
-    images, labels = (np.asarray(part) for part in data[:2])
+    images = plain_array(f"{name}: samples", data[0])
+    labels = plain_array(f"{name}: targets", data[1])
     if images.ndim < 2 or len(images) == 0:
         raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
     if images.dtype.kind == "f":
@@ -121,7 +123,7 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:
         raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
     if len(data) == 2 or data[2] is None:
         return Arrays(images, labels, None)
-    weight = np.asarray(data[2], dtype=np.float64)
+    weight = plain_array(f"{name}: sample weights", data[2]).astype(np.float64)
     if weight.shape != (len(images),):
         raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
     # A batch whose weights are all zero has no mean, so zero has to be left out, not weighed.

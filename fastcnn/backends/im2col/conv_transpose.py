@@ -19,11 +19,15 @@ def conv_transpose2d(
     """``y = col2im(W^T x) + b``."""
     size = [
         conv_transpose_output_size(
-            x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a],
+            x.shape[2 + a],
+            weight.shape[2 + a],
+            stride[a],
+            padding[a],
+            dilation[a],
             output_padding[a],
         )
         for a in (0, 1)
-    ]  # fmt: skip
+    ]
     shape = (len(x), weight.shape[1] * groups, *size)
     y = input_gradient(x, weight, shape, stride, padding, dilation, groups)
     if bias is not None:

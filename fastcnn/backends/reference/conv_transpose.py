@@ -28,11 +28,15 @@ def conv_transpose2d(
     OG, KH, KW = weight.shape[1:]
     rows, columns = (
         conv_transpose_output_size(
-            x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a],
+            x.shape[2 + a],
+            weight.shape[2 + a],
+            stride[a],
+            padding[a],
+            dilation[a],
             output_padding[a],
         )
         for a in (0, 1)
-    )  # fmt: skip
+    )
     y = np.zeros((N, OG * groups, rows, columns))
     if bias is not None:
         y += bias[:, None, None]

@@ -1,0 +1,93 @@
+"""Arrays that would be misread, and outputs that tell nothing, are refused by every entry."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.errors import ConfigurationError, DataError, NonFiniteError
+from fastcnn.layers import BatchNorm2d, Flatten, Linear, Sequential
+
+X = np.random.default_rng(0).random((12, 1, 4, 4), np.float32)
+Y = np.arange(12) % 3
+
+
+def net() -> Sequential:
+    return Sequential(Flatten(), Linear(16, 3, seed=0), input_shape=(1, 4, 4))
+
+
+#: Every entry that takes samples, with targets where it takes any.
+ENTRIES: dict[str, Callable[[Any, Any], Any]] = {
+    "fit": lambda x, y: fastcnn.fit(net(), (x, y), epochs=1, diagnose=False),
+    "test": lambda x, y: fastcnn.fit(net(), (X, Y), (x, y), epochs=1, diagnose=False),
+    "evaluate": lambda x, y: fastcnn.evaluate(net(), (x, y)),
+    "gradients": lambda x, y: fastcnn.gradients(net(), x, y),
+    "logits": lambda x, y: net().logits(x),
+    "predict": lambda x, y: net().predict(x),
+    "predict_proba": lambda x, y: net().predict_proba(x),
+}
+WITH_TARGETS = ("fit", "test", "evaluate", "gradients")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_masked_samples_are_refused(entry: str) -> None:
+    with pytest.raises(DataError, match=r"samples: [0-9]+ values are masked"):
+        ENTRIES[entry](np.ma.masked_greater(X, 0.5), Y)
+    ENTRIES[entry](np.ma.masked_array(X), Y)  # no value is masked
+
+
+@pytest.mark.parametrize("entry", WITH_TARGETS)
+def test_masked_targets_are_refused(entry: str) -> None:
+    with pytest.raises(DataError, match="targets: 4 values are masked"):
+        ENTRIES[entry](X, np.ma.masked_equal(Y, 1))
+
+
+@pytest.mark.parametrize("entry", WITH_TARGETS)
+def test_lists_of_different_lengths_are_refused(entry: str) -> None:
+    with pytest.raises(DataError, match="targets: not an array"):
+        ENTRIES[entry](X, [[1], [1, 2]] * 6)
+    with pytest.raises(DataError, match="samples: not an array"):
+        ENTRIES[entry]([[[1.0]], [[1.0, 2.0]]] * 6, Y)
+
+
+def test_masked_weights_are_refused() -> None:
+    weight = np.ma.masked_equal(np.arange(1.0, 13.0), 3.0)
+    with pytest.raises(DataError, match="sample weights: 1 values are masked"):
+        fastcnn.fit(net(), (X, Y, weight), epochs=1)
+
+
+def test_estimators_refuse_masks() -> None:
+    estimators = pytest.importorskip("fastcnn.estimators", exc_type=ImportError)
+    classifier = estimators.CNNClassifier(epochs=1)
+    with pytest.raises(DataError, match=r"X: [0-9]+ values are masked"):
+        classifier.fit(np.ma.masked_greater(X, 0.5), Y)
+    with pytest.raises(DataError, match="y: 4 values are masked"):
+        classifier.fit(X, np.ma.masked_equal(Y, 1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_no_class_from_outputs_that_are_not_finite(method: str, bad: float) -> None:
+    x = X.copy()
+    x[[5, 7], 0, 2, 2] = bad
+    with pytest.raises(NonFiniteError, match=f"{method}: outputs of 2 samples .*sample 5 first"):
+        getattr(net(), method)(x)
+    assert not np.isfinite(net().logits(x)[5]).any()
+
+
+def test_a_model_that_is_all_frozen_is_not_trained() -> None:
+    model = net()
+    model.requires_grad = False
+    with pytest.raises(ConfigurationError, match="training would change nothing"):
+        fastcnn.fit(model, (X, Y), epochs=1)
+
+
+def test_statistics_of_a_frozen_model_may_be_measured() -> None:
+    model = Sequential(BatchNorm2d(1), Flatten(), Linear(16, 3, seed=0), input_shape=(1, 4, 4))
+    model.requires_grad = False
+    before = model.copy_state()
+    fastcnn.fit(model, (X, Y), epochs=1, diagnose=False)
+    changed = {key for key, value in model.state_dict().items() if np.any(value != before[key])}
+    assert changed == {"0.running_mean", "0.running_var", "0.num_batches_tracked"}
