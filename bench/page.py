@@ -52,8 +52,8 @@ def render_page(folder: Path) -> str:
         "",
         "or, for one suite, the command above its table. The contestants of a table do the same "
         "work from the same weights on the same samples. Their results are compared before "
-        "anything is timed, and they take turns, round after round. Times are medians, with the first and "
-        "the last decile in parentheses.",
+        "anything is timed, and they take turns, round after round. Times are medians, with the "
+        "first and the last decile in parentheses.",
         "",
         f"Made {report.date[:10]} on {machine(report)}: {_environment(report)}."
         + _duration(report),
