@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastcnn.layers import Model
     from fastcnn.training import Run
 
-KINDS = (".onnx", ".safetensors", ".h", ".py")
+KINDS = (".onnx", ".safetensors", ".h", ".py", ".html")
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: .onnx, .safetensors, .h (C) or .py; by default RUN.onnx."
+            help="File to write: .onnx, .safetensors, .h (C), .py or .html; by default RUN.onnx."
         ),
     ] = None,
     fold: Annotated[
@@ -39,7 +39,7 @@ def export(
         Path | None, typer.Option(help="Folder of the training data, for --int8.")
     ] = None,
 ) -> None:
-    """Write a trained network for other tools: ONNX, PyTorch's state_dict, C, or plain numpy.
+    """Write a trained network for other tools: ONNX, PyTorch, C, plain numpy, or a page.
 
     .onnx: takes images of shape (batch, C, H, W) and gives logits. Divide bytes by 255 if the
     network was trained on bytes; the file normalises the images itself.
@@ -53,11 +53,16 @@ def export(
 
     .py: Python that imports only numpy. predict(images) is the forward pass, one line a layer.
 
+    .html: a page that works without a connection. Draw or drop a picture: the network runs in the
+    browser and shows probabilities and feature maps.
+
     Examples:
 
       fastcnn export RUN --out net.onnx --fold
 
       fastcnn export RUN --out net.h --int8
+
+      fastcnn export RUN --out digit.html
     """
     from fastcnn.errors import ConfigurationError
     from fastcnn.training.run import Run
@@ -85,6 +90,12 @@ def export(
 
         export_numpy(model, target, saved.classes or None)
         console.print(f"written: {escape(str(target))}; call predict(images)", soft_wrap=True)
+        return
+    if target.suffix == ".html":
+        from fastcnn.interop.html_page import export_html
+
+        export_html(model, target, classes=saved.classes or None)
+        console.print(f"written: {escape(str(target))}; open it in a browser", soft_wrap=True)
         return
     if target.suffix == ".onnx":
         from fastcnn.interop import export_onnx

@@ -240,4 +240,7 @@ def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     from PIL import Image
 
     picture: Any = Image.fromarray(np.ascontiguousarray(plane))
-    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), np.uint8)
+    # Each step rounds to bytes, and which Pillow takes first depends on its version.
+    for size in ((width, picture.height), (width, height)):
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(picture, np.uint8)

@@ -1,4 +1,4 @@
-"""Formulas of element-wise operations as text, in C or for numpy."""
+"""Formulas of element-wise operations as text, in C, in JavaScript or for numpy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,13 @@ def c_number(value: float) -> str:
         return "NAN"
     text = str(single)
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+def javascript_number(value: float) -> str:
+    """A float64 as JavaScript writes it."""
+    if np.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return "NaN" if np.isnan(value) else repr(value)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,26 @@ NUMPY = Dialect(
         "tanh": "np.tanh({0})",
         "erf": "(2.0 * normal_cdf(1.4142135623730951 * {0}) - 1.0)",
         "absolute": "np.abs({0})",
+        "sigmoid": "sigmoid({0})",
+        "normal_cdf": "normal_cdf({0})",
+    },
+)
+
+
+JAVASCRIPT = Dialect(
+    javascript_number,
+    {
+        "where": "({0} ? {1} : {2})",
+        "maximum": "Math.max({0}, {1})",
+        "minimum": "Math.min({0}, {1})",
+        "exp": "Math.exp({0})",
+        "expm1": "Math.expm1({0})",
+        "log1p": "Math.log1p({0})",
+        "log1p_exp": "log1p_exp({0})",
+        "sqrt": "Math.sqrt({0})",
+        "tanh": "Math.tanh({0})",
+        "erf": "(2 * normal_cdf(1.4142135623730951 * {0}) - 1)",
+        "absolute": "Math.abs({0})",
         "sigmoid": "sigmoid({0})",
         "normal_cdf": "normal_cdf({0})",
     },

@@ -222,3 +222,28 @@ def scale_and_shift(plan: Plan, node: Node) -> tuple[np.ndarray, np.ndarray]:
     if "bias" in node.parameters:
         shift = plan.state[node.parameters["bias"]]
     return scale, shift - mean * scale
+
+
+def geometry(plan: Plan, node: Node) -> list[int]:
+    """Sizes of maps, kernel and steps, in the order in which the loops read them."""
+    a, (channels, *size) = node.arguments, node.input_shapes[0]
+    outputs, *output_size = node.output_shape
+    match node.operation:
+        case "conv2d" | "conv_transpose2d":
+            (top, _), (left, _) = a["padding"]
+            kernel = plan.state[node.parameters["weight"]].shape[2:]
+            steps = [*a["stride"], top, left, *a["dilation"], a["groups"]]
+            return [channels, *size, outputs, *output_size, *kernel, *steps]
+        case "max_pool2d" | "avg_pool2d":
+            windows = [*a["kernel_size"], *a["stride"], *a["padding"]]
+            counted = [int(a["count_include_pad"])] if node.operation == "avg_pool2d" else []
+            return [channels, *size, *output_size, *windows, *counted]
+        case "adaptive_avg_pool2d":
+            return [channels, *size, *output_size]
+    raise ConfigurationError(f"layer {node.name!r}: files for export have no {node.operation}")
+
+
+def gives_classes(model: Model) -> bool:
+    """Whether a model's outputs are logits, of which an exported file gives the softmax."""
+    shape = model.graph().output_shape
+    return model.predicts in (None, "classes") and len(shape) == 1 and shape[0] > 1

@@ -12,7 +12,13 @@ from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
 from fastcnn.interop.expression import NUMPY, Expression
-from fastcnn.interop.inference_plan import Plan, Step, make_plan, scale_and_shift
+from fastcnn.interop.inference_plan import (
+    Plan,
+    Step,
+    gives_classes,
+    make_plan,
+    scale_and_shift,
+)
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -142,11 +148,10 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     path = Path(path)
     plan = make_plan(model, input_in_memory=False)
     lines, constants = _lines(plan)
-    vector = len(plan.output_shape) == 1 and plan.output_shape[0] > 1
-    is_classifier = model.predicts in (None, "classes") and vector
-    result = "softmax(x)" if is_classifier else "x"
-    if len(plan.output_shape) > len(model.graph().output_shape):
-        result = "x.reshape(len(x), -1)"
+    flattened = len(plan.output_shape) > len(model.graph().output_shape)
+    result = "x.reshape(len(x), -1)" if flattened else "x"
+    if gives_classes(model):
+        result = f"softmax({result})"
     lines.append(f"    return {result}")
     atomic_write(path, _file(model, plan, lines, constants, classes).encode())
     return path

@@ -177,7 +177,7 @@ def test_export_to_c(run: Path, tmp_path: Path) -> None:
         (("--int8",), "--int8 does nothing without --out FILE.h"),
         (("--out", path, "--calibration", 9), "--calibration does nothing without --int8"),
         (("--out", path, "--fold"), "--fold does nothing without --out FILE.onnx"),
-        (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h or .py"),
+        (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h, .py or .html"),
     ):
         assert message in fastcnn("export", run, *arguments, code=2)
 
@@ -186,6 +186,12 @@ def test_export_to_numpy(run: Path, tmp_path: Path) -> None:
     output = fastcnn("export", run, "--out", tmp_path / "net.py")
     assert output.rstrip().endswith("net.py; call predict(images)")
     assert "CLASSES = ['0', '1', '2']" in (tmp_path / "net.py").read_text()
+
+
+def test_export_to_a_page(run: Path, tmp_path: Path) -> None:
+    output = fastcnn("export", run, "--out", tmp_path / "digit.html")
+    assert output.rstrip().endswith("digit.html; open it in a browser")
+    assert '"classes": ["0", "1", "2"]' in (tmp_path / "digit.html").read_text()
 
 
 def test_paragraphs_of_help() -> None:

@@ -81,6 +81,9 @@ def networks() -> dict[str, Model]:
     block = Residual(Sequential(Conv2d(3, 3, 3, padding=1, bias=False, seed=2), BatchNorm2d(3)))
     head = (GlobalAvgPool2d(), Flatten(), BatchNorm1d(3), Linear(3, 2, seed=1))
     found["residual"] = Sequential(block, ReLU(), Dropout(0.5), *head, input_shape=shape)
+    found["ends_in_pooling"] = Sequential(
+        Conv2d(3, 4, 3, seed=0), GlobalAvgPool2d(), Flatten(), input_shape=shape
+    )
     found["first_add"] = Sequential(
         Residual(Sequential(ReLU()), Sequential(Conv2d(3, 3, 1, seed=0))),
         Flatten(),

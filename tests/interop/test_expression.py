@@ -3,12 +3,12 @@
 import pytest
 
 from fastcnn.codegen import elementary
-from fastcnn.interop.expression import NUMPY, C, Dialect, Expression
+from fastcnn.interop.expression import JAVASCRIPT, NUMPY, C, Dialect, Expression
 
 FUNCTIONS = [name for name in elementary.__all__ if name != "linked"]
 
 
-@pytest.mark.parametrize("dialect", [C, NUMPY], ids=["c", "numpy"])
+@pytest.mark.parametrize("dialect", [C, NUMPY, JAVASCRIPT], ids=["c", "numpy", "javascript"])
 def test_every_function_has_a_text(dialect: Dialect) -> None:
     assert set(dialect.functions) == set(FUNCTIONS)
 

@@ -11,7 +11,7 @@ import pytest
 
 import fastcnn
 from fastcnn.interop.numpy_source import export_numpy
-from fastcnn.layers import Flatten, Linear, MaxPool2d, Sequential
+from fastcnn.layers import Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Sequential
 from tests.interop.test_c_export import networks, samples_for
 
 NETWORKS = networks()
@@ -56,8 +56,16 @@ def test_it_is_readable_and_stands_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(printed, model.predict_proba(x), atol=1e-4)
 
 
+def test_a_network_may_end_in_pooling(tmp_path: Path) -> None:
+    model = Sequential(Conv2d(1, 3, 3, seed=0), GlobalAvgPool2d(), Flatten(), input_shape=(1, 8, 8))
+    module = imported(export_numpy(model, tmp_path / "net.py"))
+    x = samples_for(model, np.float32, 0)
+    np.testing.assert_allclose(module.predict(x), model.predict_proba(x), atol=1e-6)
+
+
 def test_maps_are_flattened_at_the_end(tmp_path: Path) -> None:
     model = Sequential(MaxPool2d(2), Flatten(), input_shape=(1, 4, 4))
+    model.predicts = "values"
     x = np.arange(32, dtype=np.float32).reshape(2, 1, 4, 4)
     made = imported(export_numpy(model, tmp_path / "net.py")).predict(x)
     np.testing.assert_array_equal(made, model.logits(x))

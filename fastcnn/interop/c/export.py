@@ -13,7 +13,7 @@ from fastcnn.files import atomic_write
 from fastcnn.interop.c.float_code import float_code
 from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
-from fastcnn.interop.inference_plan import Plan, make_plan
+from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan
 from fastcnn.layers import Model
 
 #: C's own words, which no identifier may be.
@@ -106,8 +106,7 @@ def export_c(
             f"classes: the network has {plan.steps[-1].size} outputs, got {len(classes)} names"
         )
     if is_classifier is None:
-        vector = len(plan.output_shape) == 1 and plan.output_shape[0] > 1
-        is_classifier = model.predicts in (None, "classes") and vector
+        is_classifier = gives_classes(model)
     if calibration is None:
         integers, ram = None, FLOAT_BYTES * plan.memory
         code = float_code(plan, name, preprocessing, is_classifier)

@@ -4,12 +4,11 @@ from textwrap import fill, indent
 
 import numpy as np
 
-from fastcnn.backends.graph import INPUT, Node
+from fastcnn.backends.graph import INPUT
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import ConfigurationError
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import Plan, Step, scale_and_shift
+from fastcnn.interop.inference_plan import Plan, Step, geometry, scale_and_shift
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: What formulas may call, as C functions of floats.
@@ -233,25 +232,6 @@ def _array(name: str, values: np.ndarray) -> str:
     text = ", ".join(number(value) for value in values.reshape(-1))
     lines = fill(text, 96, break_long_words=False, break_on_hyphens=False)
     return f"static const float {name}[{values.size}] = {{\n{indent(lines, '    ')}\n}};"
-
-
-def geometry(plan: Plan, node: Node) -> list[int]:
-    """Sizes of maps, kernel and steps, in the order in which the loops read them."""
-    a, (channels, *size) = node.arguments, node.input_shapes[0]
-    outputs, *output_size = node.output_shape
-    match node.operation:
-        case "conv2d" | "conv_transpose2d":
-            (top, _), (left, _) = a["padding"]
-            kernel = plan.state[node.parameters["weight"]].shape[2:]
-            steps = [*a["stride"], top, left, *a["dilation"], a["groups"]]
-            return [channels, *size, outputs, *output_size, *kernel, *steps]
-        case "max_pool2d" | "avg_pool2d":
-            windows = [*a["kernel_size"], *a["stride"], *a["padding"]]
-            counted = [int(a["count_include_pad"])] if node.operation == "avg_pool2d" else []
-            return [channels, *size, *output_size, *windows, *counted]
-        case "adaptive_avg_pool2d":
-            return [channels, *size, *output_size]
-    raise ConfigurationError(f"layer {node.name!r}: C export has no {node.operation}")
 
 
 def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np.ndarray]) -> str:

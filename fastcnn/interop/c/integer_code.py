@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.interop.c.float_code import LOOPS as FLOAT_LOOPS
-from fastcnn.interop.c.float_code import geometry, identifier
+from fastcnn.interop.c.float_code import identifier
 from fastcnn.interop.c.quantise import (
     ADD_BITS,
     HIGH,
@@ -17,7 +17,7 @@ from fastcnn.interop.c.quantise import (
     byte_tables,
 )
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import WEIGHTED
+from fastcnn.interop.inference_plan import WEIGHTED, geometry
 
 LOOPS = {
     "clamp": """

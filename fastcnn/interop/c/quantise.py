@@ -105,9 +105,10 @@ class IntegerNetwork:
         samples : ndarray, shape (N, ...)
             As the C functions take them: floats or bytes, before the preprocessing.
         """
-        return np.concatenate(
-            [self._run(samples[start : start + CHUNK]) for start in range(0, len(samples), CHUNK)]
-        )
+        parts = [
+            self._run(samples[start : start + CHUNK]) for start in range(0, len(samples), CHUNK)
+        ]
+        return np.concatenate(parts).reshape(len(samples), *self.model.graph().output_shape)
 
     def _run(self, samples: np.ndarray) -> np.ndarray:
         made: dict[int, np.ndarray] = {INPUT: self._input(samples)}

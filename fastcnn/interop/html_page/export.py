@@ -1,0 +1,152 @@
+"""One HTML file in which a network runs."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+import fastcnn
+from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.files import atomic_write
+from fastcnn.interop.html_page.javascript import as_json, network_code
+from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan
+from fastcnn.layers import Model
+
+
+def export_html(
+    model: Model,
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    title: str | None = None,
+    is_classifier: bool | None = None,
+) -> Path:
+    """Write a network as one offline page, in which one draws or drops a picture.
+
+    The network runs in the page, in plain JavaScript; the page asks for nothing, and its content
+    security policy allows nothing. Pictures are brought to the network's input by the model's
+    preprocessing, as ``fastcnn predict`` does: the same pixels give the same sample. Which pixels
+    a file has is the browser's decoder's matter: JPEG files may differ by a few levels, and deep
+    or transparent pictures by one. Outputs of all layers are shown, batch normalisation folded
+    into the layers before it.
+
+    Parameters
+    ----------
+    model : Model
+        Whose input are pictures. Not changed.
+    path : path
+        File to write, such as ``digit.html``.
+    classes : sequence of str, optional
+        Names of the classes; by default their numbers.
+    title : str, optional
+        By default ``Draw a digit`` or ``Draw or drop a picture``.
+    is_classifier : bool, optional
+        Whether the outputs are logits, of which the page shows the softmax; otherwise they are
+        shown as they are. By default as the model was trained (``model.predicts``).
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ConfigurationError
+        If a layer cannot be computed one sample at a time, or ``classes`` are not as many as the
+        outputs.
+    DataError
+        If pictures cannot be the network's input, or its weights are not finite.
+    ShapeError
+        If the model's input shape is not known.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    plan = make_plan(model, input_in_memory=False)
+    rule = model.preprocessing.rule_for_pictures(plan.input_shape)
+    if rule.shape != plan.input_shape:
+        raise DataError(
+            f"the network takes {plan.input_shape}, its preprocessing makes pictures of shape "
+            f"{rule.shape}"
+        )
+    if not all(np.isfinite(values).all() for values in plan.state.values()):
+        raise DataError("the network's weights are not finite: its training diverged")
+    shape = model.graph().output_shape
+    if is_classifier is None:
+        is_classifier = gives_classes(model)
+    elif is_classifier and len(shape) != 1:
+        raise ConfigurationError(
+            f"is_classifier: the network gives arrays of shape {shape}, not one number for each "
+            "class"
+        )
+    if is_classifier:
+        classes = tuple(map(str, range(shape[0]))) if classes is None else tuple(classes)
+        if len(classes) != shape[0]:
+            raise ConfigurationError(
+                f"classes: the network has {shape[0]} outputs, got {len(classes)} names"
+            )
+    else:
+        classes = ()
+    result = "classes" if is_classifier else "values" if len(shape) == 1 else "map"
+    scale, shift = model.preprocessing.factors(True, plan.channels)
+    facts = {
+        "classes": classes,
+        "shape": rule.shape,
+        "result": result,
+        "pictures": rule.to_dict(),
+        "scale": scale.tolist(),
+        "shift": shift.tolist(),
+    }
+    if title is None:
+        digits = rule.shape[0] == 1 and bool(classes) and all(map(_is_digit, classes))
+        title = "Draw a digit" if digits else "Draw or drop a picture"
+    count = f"{model.num_parameters:,} parameters"
+    words = [count, *([f"{len(classes)} classes"] if classes else []), rule.describe()]
+    atomic_write(path, _page(plan, title, "; ".join(words), as_json(facts)).encode())
+    return path
+
+
+def _is_digit(name: str) -> bool:
+    return len(name) == 1 and name in "0123456789"
+
+
+def _page(plan: Plan, title: str, words: str, facts: str) -> str:
+    code, weights = network_code(plan)
+    network = "\n".join(
+        ('\n"use strict";\n', f"const MODEL = {facts};\n", code, _part("loops.js"),
+         _part("pictures.js"))
+    )  # fmt: skip
+    style, app = f"\n{_part('style.css')}", f"\n{_part('app.js')}"
+    numbers = base64.encodebytes(b"".join(values.tobytes() for values in weights.arrays)).decode()
+    policy = (
+        "default-src 'none'",
+        f"script-src {_hashed(network)} {_hashed(app)}",
+        f"style-src {_hashed(style)}",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    return Template(_part("index.html")).substitute(
+        policy="; ".join(policy),
+        version=fastcnn.__version__,
+        title=escape(title),
+        facts=escape(words),
+        style=style,
+        weights=f"\n{numbers}",
+        network=network,
+        app=app,
+    )
+
+
+def _part(name: str) -> str:
+    folder = files("fastcnn.interop.html_page") / "page"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _hashed(text: str) -> str:
+    """What a content security policy allows this text by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,132 @@
+"""A network's steps as JavaScript."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastcnn.interop.expression import JAVASCRIPT, Expression
+from fastcnn.interop.inference_plan import Plan, Step, geometry, scale_and_shift
+from fastcnn.operations import OPERATIONS, Elementwise
+
+
+@dataclass
+class Weights:
+    """Constants of a network, one after the other.
+
+    Attributes
+    ----------
+    arrays : list of ndarray
+        Each of one dimension, float32.
+    names : list of str
+        What each is called in the JavaScript, without its prefix.
+    """
+
+    arrays: list[np.ndarray] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str, values: np.ndarray) -> str:
+        """The JavaScript expression of an array."""
+        if name not in self.names:
+            self.names.append(name)
+            self.arrays.append(np.ravel(values).astype("<f4"))
+        return f"W[{as_json(name)}]"
+
+
+def as_json(value: Any) -> str:
+    """A value as JavaScript that may lie in a page: nothing in it ends a script."""
+    return json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def network_code(plan: Plan) -> tuple[str, Weights]:
+    """The function ``makeNetwork(weights)``, and the weights that it wants.
+
+    It gives an array of the steps, each with its name, operation, shape, output (a Float32Array)
+    and ``run(sample)``.
+
+    Parameters
+    ----------
+    plan : Plan
+
+    Raises
+    ------
+    ConfigurationError
+        If an operation has no JavaScript.
+    """
+    weights = Weights()
+    lines = []
+    for index, step in enumerate(plan.steps):
+        facts = {
+            "name": step.node.name,
+            "operation": step.node.operation,
+            "shape": list(step.node.output_shape),
+        }
+        inputs = ["sample" if source < 0 else f"y[{source}]" for source in step.inputs]
+        call = _call(plan, step, inputs, f"y[{index}]", weights)
+        lines.append(f"    {{ ...{as_json(facts)}, output: y[{index}],\n      {call} }},")
+    sizes = [step.size for step in plan.steps]
+    counts = [
+        [name, len(values)] for name, values in zip(weights.names, weights.arrays, strict=True)
+    ]
+    body = "\n".join(lines)
+    code = f"""/* The network: each step writes an array of its own, which the page shows. */
+function makeNetwork(weights) {{
+  const y = {sizes}.map((size) => new Float32Array(size));
+  const W = {{}};
+  let at = 0;
+  for (const [name, count] of {as_json(counts)}) {{
+    W[name] = weights.subarray(at, (at += count));
+  }}
+  return [
+{body}
+  ];
+}}
+"""
+    return code, weights
+
+
+def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -> str:
+    """The method ``run`` of one step."""
+    node, kind = step.node, step.node.operation
+    x = inputs[0]
+
+    def parameter(which: str) -> str:
+        key = node.parameters.get(which)
+        return "null" if key is None else weights.add(key, plan.state[key])
+
+    record = OPERATIONS[kind]
+    if isinstance(record, Elementwise):
+        formula, numbers = record.formula_of(node.arguments)
+        values = [Expression("x[i]", JAVASCRIPT)]
+        arrays = [("x", x)]
+        for which in record.parameters:
+            count = len(plan.state[node.parameters[which]])
+            arrays.append((which, parameter(which)))
+            at = f"{which}[Math.floor(i / {step.size // count})]"
+            values.append(Expression(at, JAVASCRIPT))
+        return _each(arrays, y, formula.value(*values, *numbers).text)
+    if kind == "add":
+        arrays = [(f"x{index}", name) for index, name in enumerate(inputs)]
+        return _each(arrays, y, " + ".join(f"{name}[i]" for name, _ in arrays))
+    if kind == "batch_norm":
+        scale, shift = scale_and_shift(plan, node)
+        arrays = [
+            ("x", x),
+            ("scale", weights.add(f"{node.name}.scale", scale)),
+            ("shift", weights.add(f"{node.name}.shift", shift)),
+        ]
+        channel = f"Math.floor(i / {step.size // len(scale)})"
+        return _each(arrays, y, f"x[i] * scale[{channel}] + shift[{channel}]")
+    given = f"{parameter('weight')}, {parameter('bias')}, " if "weight" in node.parameters else ""
+    sizes = "" if kind == "linear" else f", {geometry(plan, node)}"
+    return f"run(sample) {{ {kind}({x}, {given}{y}{sizes}); }}"
+
+
+def _each(arrays: list[tuple[str, str]], y: str, value: str) -> str:
+    """A loop over all elements, with short names for the arrays that it reads."""
+    names = ", ".join(f"{name} = {text}" for name, text in arrays)
+    return (
+        f"run(sample) {{\n        const {names}, y_ = {y};\n"
+        f"        for (let i = 0; i < y_.length; i++) y_[i] = {value};\n      }}"
+    )
