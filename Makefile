@@ -80,6 +80,7 @@ bench-report: .venv/installed-peers
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/check_words.py
 	$(BIN)/mypy
 
 docs: .venv/installed-docs

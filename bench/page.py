@@ -46,14 +46,14 @@ def render_page(folder: Path) -> str:
         "",
         "This page is generated from the JSON files in `docs/benchmarks/` "
         "(`python -m bench.write_page`); every value with its spread is in the CSV files next to "
-        "them. All of it is measured again by",
+        "them. To measure all of it again, run",
         "",
         "```sh\nmake bench-report\n```",
         "",
-        "and one suite by the command above its table. Contestants of a table do the same work "
-        "from the same weights on the same samples; what they compute is compared before anything "
-        "is timed, and they take turns, round after round. Times are medians, with the first and "
-        "the last decile in parentheses.",
+        "or, for one suite, the command above its table. The contestants of a table do the same "
+        "work from the same weights on the same samples. Their results are compared before "
+        "anything is timed, and they take turns, round after round. Times are medians, with the "
+        "first and the last decile in parentheses.",
         "",
         f"Made {report.date[:10]} on {machine(report)}: {_environment(report)}."
         + _duration(report),
@@ -74,7 +74,7 @@ def render_page(folder: Path) -> str:
 def _warnings(report: Report) -> list[str]:
     if not report.quick:
         return []
-    return ["**A trial run (`--quick`): few short rounds, whose figures mean little.**", ""]
+    return ["**A trial run (`--quick`): few short rounds, so the figures mean little.**", ""]
 
 
 def _duration(report: Report) -> str:
@@ -91,9 +91,9 @@ def _steps(report: Report) -> list[str]:
         "",
         "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
         "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
-        "gradients, relative to the largest of its tensor; whose gradients, losses or parameters "
-        "after three steps differ is not timed. The nested loops take part where a step of theirs "
-        "is a matter of seconds, tinygrad in the small networks. PyTorch's SGD is the fused one, "
+        "gradients, relative to the largest of its tensor. Contestants whose gradients, losses or "
+        "parameters after three steps differ are not timed. The nested loops take part if a step "
+        "of theirs takes seconds, tinygrad in the small networks. PyTorch's SGD is the fused one, "
         "and its compiled modules are in channels_last.",
         "",
         *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
@@ -182,18 +182,18 @@ def _layers(report: Report) -> list[str]:
         "",
         command("python -m bench layer"),
         "",
-        "The best of one thread and all, in microseconds a sample. Inside a network samples lie in "
-        "lanes already; a single call brings them there and back, but for functions of single "
-        "elements. Sums, normalisation and dropout are im2col's when called alone; the dropout of "
-        "others draws a mask of its own. Rates count operations by definition, so that Winograd's "
-        "convolutions, which need fewer, may pass the processor's peak.",
+        "The best of one thread and all, in microseconds a sample. Inside a network samples are in "
+        "lanes already; a single call brings them there and back, except for element-wise "
+        "functions. Sums, normalisation and dropout are im2col's when called alone; the dropout "
+        "of the other libraries draws its own mask. Rates count operations by definition, so "
+        "Winograd's convolutions, which need fewer, may exceed the processor's peak.",
         "",
         "PyTorch is the best of eager, channels_last (of maps) and torch.compile (in channels_last "
         "too), each on one thread and on all. JAX (jitted), TensorFlow (a `tf.function`, NHWC) and "
-        "tinygrad (jitted) take all cores. A backward pass is the gradients alone, by what a "
-        "forward pass kept for them. Two keep less: TensorFlow takes the forward pass of max "
-        "pooling again, which is faster there, and tinygrad, which keeps nothing, takes part only "
-        "where gradients need nothing but the input.",
+        "tinygrad (jitted) take all cores. A backward pass is the gradients alone, from what "
+        "a forward pass kept for them. Two keep less: TensorFlow repeats the forward pass of max "
+        "pooling, which is faster there, and tinygrad, which keeps nothing, takes part only if the "
+        "gradients need nothing but the input.",
         "",
         table(header, rows, left=1),
         "",
@@ -285,7 +285,7 @@ def _accuracy(report: Report) -> list[str]:
         "recipe: SGD with momentum 0.9, batches of 64, one cycle of the learning rate up to 0.02 "
         "within two epochs (digits 0, 1, 2) or five (all ten), the same initial weights and order "
         "of samples. Median over the seeds "
-        "0, 1 and 2; a contestant whose time is up has fewer.",
+        "0, 1 and 2, or fewer if a contestant ran out of time.",
         "",
         table(header, rows, left=2),
         "",
@@ -308,10 +308,10 @@ def _processes(report: Report) -> list[str]:
         "",
         command("python -m bench startup process"),
         "",
-        "Importing fastcnn loads next to nothing, the rest comes with the first use: compare first "
-        "gradients, of the report's network. Cold is the first ever on a machine, which compiles; "
+        "Importing fastcnn loads almost nothing; the rest is loaded at first use. So compare first "
+        "gradients (of the report's network). Cold is the first ever on a machine, which compiles; "
         "PyTorch's eager mode has nothing to compile, and TensorFlow keeps nothing on the disk. "
-        "Memory is the most that was resident.",
+        "Memory is the peak of resident memory.",
         "",
         table(header, rows, left=2),
         "",
@@ -325,8 +325,8 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
         "![Scaling](benchmarks/scaling.png)",
         "",
         "The cost of a unit of work should stay flat or fall along each axis. What rises by "
-        "more than a tenth above the lowest before it, in three measurements, is marked, and "
-        "below the table stands what changed in the program and what was measured meanwhile. "
+        "more than a tenth above the lowest before it, in three measurements, is marked; below the "
+        "table is what changed in the program and what else was measured. "
         "Memory is the most that was allocated at a time for the engine and one step, beyond "
         "the data.",
         "",

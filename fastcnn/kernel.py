@@ -1,4 +1,4 @@
-"""Kernels of one's own: an activation, a loss or an optimiser from a formula in a user's script.
+"""Your own kernels: an activation, a loss or an optimiser from a formula in a user's script.
 
 A formula is a plain function of ``+ - * /``, comparisons, and the functions that this module
 offers, or numpy's of the same names (``np.exp``, ``np.where``): numpy evaluates it on arrays, and

@@ -20,10 +20,13 @@ WORDS = {
     r"(?<!here )\b(?:is|are|was|were) no (?!longer|more|smaller|larger|slower|faster)": "is not a",
     r"\bstands? for\b": "means, is",
     r"\bcannot be had\b": "is unavailable",
-    r"\bgo(?:es)? on with\b": "continues with",
     r"(?:^|[.!?] )Of [a-z]": "put the subject first",
     r"\bwhoever\b": "those who, or name who",
     r"\bamid\b": "during",
+    r"\bone's own\b": "your own, a user's own",
+    r"\bgo(?:es)? on\b": "continues",
+    r"\bdo as well\b": "also work",
+    r"\bgives? back\b": "returns, restores",
 }
 PLACES = ("fastcnn", "bench", "scripts", "docs", "README.md", "CHANGELOG.md")
 SKIP = "words: skip"

@@ -6,7 +6,7 @@
 
 Stored timings of another day say little on a shared machine. Here each round times a training step
 of one commit and then of the other, in processes of their own with this interpreter, so that what
-slows the machine down meets both. A program of one's own in place of the step imports what it needs
+slows the machine down meets both. Your own program in place of the step imports what it needs
 of the commit, and prints seconds as a JSON list, of which the least counts.
 """
 

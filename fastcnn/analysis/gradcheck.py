@@ -128,7 +128,7 @@ def check_gradient(
     tolerance: float = TOLERANCE,
     raise_on_failure: bool = False,
 ) -> GradientRow:
-    """Check the gradient of an operation of one's own, as the layers' are checked.
+    """Check the gradient of your own operation, as the layers' are checked.
 
     Parameters
     ----------

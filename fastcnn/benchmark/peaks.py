@@ -203,6 +203,8 @@ def _kernels() -> tuple[dict[int, Any], Any]:
     """The two compiled loops: multiply-adds by number of chains, and the triad."""
     from numba import njit
 
+    # It tells numba the types of the vectors; a process that finds its kernels did not import it.
+    import fastcnn.codegen.numba_frontend  # noqa: F401
     from fastcnn.codegen import simd
     from fastcnn.codegen.emitter import Emitter, tile
     from fastcnn.codegen.simd import emit_fma, emit_load, emit_store

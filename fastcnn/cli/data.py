@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 app = typer.Typer(help="Prepare, show and list data sets.", no_args_is_help=True)
 
@@ -91,7 +91,7 @@ def list_sets(data_dir: DataDir = None) -> None:
     """List the data sets that have names, and where each would be read from."""
     from fastcnn.data.sources import SOURCES, find_cifar, find_folder
 
-    table = Table("name", "what", "from")
+    table = Table("name", "what", Column("from", overflow="fold"))
     for name, what in (
         ("mnist", "handwritten digits, 60,000 + 10,000"),
         ("mnist012", "its digits 0, 1, 2: 18,623 + 3,147"),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fastcnn.cli.model_name import ModelName
 
@@ -31,7 +31,8 @@ def gradcheck(
 
     network = None if model is None else MODELS[model.value](seed=0)
     report = check(backends=tuple(backend) if backend else None, model=network)
-    table = Table("backend", "layer or loss", "gradient of", "relative error", "")
+    name = Column("layer or loss", overflow="fold")
+    table = Table("backend", name, "gradient of", "relative error", "")
     for row in report.rows:
         mark = "ok" if row.ok else "[bold red]WRONG[/bold red]"
         table.add_row(row.backend, row.subject, row.gradient, f"{row.error:.1e}", mark)

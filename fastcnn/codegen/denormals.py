@@ -25,7 +25,7 @@ def _mxcsr(builder: Any, name: str, place: Any) -> None:
 
 
 def emit_flush(builder: Any) -> Any:
-    """Count denormals as zero on this thread; returns the state to give back, an int64."""
+    """Count denormals as zero on this thread; returns the state to restore, an int64."""
     triple = builder.module.triple
     if is_x86(triple):
         place = builder.alloca(INT32)

@@ -21,7 +21,7 @@ from fastcnn.files import expanded
 
 log = logging.getLogger("fastcnn.data")
 
-#: Files and folders that operating systems, file servers and notebooks put among one's own.
+#: Files and folders that operating systems, file servers and notebooks put among a user's.
 OF_TOOLS = {
     "__macosx",
     "__pycache__",

@@ -1,4 +1,4 @@
-"""A local page where one draws a digit and sees what a trained network makes of it."""
+"""A local page to draw a digit on and see what a trained network makes of it."""
 
 from fastcnn.serve.answers import Answers
 from fastcnn.serve.server import make_server

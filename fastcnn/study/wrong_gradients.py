@@ -309,7 +309,7 @@ def _on_the_sigmoid(result: WrongGradients) -> Text:
         f"{least[0]:.2f} / {least[1]:.2f} and ends at {last[0]:.2f} / {last[1]:.2f}; at "
         f"{FAIR_LR:g} {fair[0]:.2f} / {fair[1]:.2f} % of the test images are right. The wrong one "
         "passes the gradient on nearly unscaled, where the right one takes at most a quarter: it "
-        "acts as a larger learning rate, and goes on to push units that are saturated.",
+        "acts as a larger learning rate, and still pushes units that are saturated.",
         f"全连接层使用 sigmoid，正确 / 错误的梯度，在报告的学习率 {REPORT_LR:g} 下训练 "
         f"{result.steps('sigmoid'):,} 步：损失最低降到 {least[0]:.2f} / {least[1]:.2f}，最终为 "
         f"{last[0]:.2f} / {last[1]:.2f}；学习率 {FAIR_LR:g} 时测试准确率为 {fair[0]:.2f} / "

@@ -9,14 +9,14 @@ from fastcnn.training.history import History
 
 @dataclass
 class Control:
-    """What a callback may change while training goes on.
+    """What a callback may change during training.
 
     Attributes
     ----------
     lr_factor : float
         Multiplies the schedule's learning rate, from the next step on.
     stop_reason : str or None
-        Why training ends after the current epoch; None while it goes on.
+        Why training ends after the current epoch; None if it continues.
     """
 
     lr_factor: float = 1.0
@@ -35,7 +35,7 @@ class TrainingStart:
     ----------
     model : Model
     history : History
-        Filled while training goes on.
+        Filled during training.
     epochs, steps_per_epoch, samples : int
     tested : bool
         Whether every epoch ends with an evaluation on test data.

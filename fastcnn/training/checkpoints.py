@@ -1,4 +1,4 @@
-"""Everything a training run needs to go on as if it had never stopped, in one file.
+"""Everything a training run needs to continue as if it had never stopped, in one file.
 
 A checkpoint is a safetensors file: arrays by name, and with them one JSON text and a checksum in
 the file's metadata. It is replaced as a whole, so that a run killed at any moment leaves the one

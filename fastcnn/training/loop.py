@@ -291,7 +291,7 @@ class TrainingLoop:
         self._agree()
 
     def _agree(self) -> None:
-        """Go on in step with all processes, or stop together."""
+        """Continue in step with all processes, or stop together."""
         control = self.control
         self.chunk, control.lr_factor, control.stop_reason = self.world.from_root(
             [self.chunk, control.lr_factor, control.stop_reason]

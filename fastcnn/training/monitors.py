@@ -167,7 +167,7 @@ class EarlyStopping(Monitor):
             )
 
     def on_train_end(self, history: History) -> None:
-        """Give back the best weights."""
+        """Restore the best weights."""
         if self.model is not None and self.weights and history.status != "failed":
             self.model.load_state_dict(self.weights)
 

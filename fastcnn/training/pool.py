@@ -37,10 +37,10 @@ def run_jobs(
 ) -> Iterator[tuple[int, Result | None]]:
     """Call ``task(job, *held)`` for each job; yield the results as they come.
 
-    Workers are new processes: in a script of one's own, call this under
+    Workers are new processes: in a script, call this under
     ``if __name__ == "__main__":``. Leaving the iteration early stops them, and they end by
     themselves when this process is gone. A job whose process dies is begun once more, in a new
-    process; the others go on.
+    process; the others continue.
 
     Parameters
     ----------

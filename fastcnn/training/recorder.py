@@ -1,4 +1,4 @@
-"""What fills the folder of a run while training goes on."""
+"""What fills the folder of a run during training."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from fastcnn.training.saver import AFTER_EPOCH, writing
 
 
 class Recorder(Callback):
-    """Fills a run's folder while training goes on."""
+    """Fills a run's folder during training."""
 
     def __init__(self, run: Run) -> None:
         self.run = run

@@ -30,7 +30,7 @@ AFTER_EPOCH, WITHIN_EPOCH = 1.0, 10.0
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Let a failure to write say what it was of, and that the run may go on.
+    """Let a failure to write say what it was of, and that the run can be resumed.
 
     Raises
     ------

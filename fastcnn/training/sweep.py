@@ -159,7 +159,7 @@ def sweep(
 
     Results do not depend on the number of workers. A training that fails does not stop the others;
     one whose process dies is begun once more.
-    Workers are new processes: in a script of one's own, call this under
+    Workers are new processes: in a script, call this under
     ``if __name__ == "__main__":``.
 
     Parameters

@@ -1,6 +1,8 @@
 """Peaks of the machine and the profile of a program. Nothing here asserts a time."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,15 @@ def profiled() -> Profile:
     result = profile(model, 40, threads=1, name="report", rounds=2, seconds=1e-5, peaks=PEAKS)
     np.testing.assert_array_equal(model.parameter_vector, before)
     return result
+
+
+def test_peaks_of_a_process_that_compiled_nothing() -> None:
+    code = (
+        "from fastcnn.benchmark.peaks import measure_peaks; "
+        "print(measure_peaks((1,), rounds=1, seconds=1e-4, memory_limit=8 << 20)[1].flops > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_peaks() -> None:

@@ -96,7 +96,6 @@ def test_it_computes_what_the_model_predicts(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(run_in_node(path, predictions(samples)), expected, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_browser_computes_what_the_model_predicts(browser: Browser, tmp_path: Path) -> None:
     for name, model in for_pictures().items():
         path = export_html(model, tmp_path / f"{name}.html")
@@ -303,6 +302,25 @@ def test_coloured_pictures_and_upright_ones(browser: Browser, tmp_path: Path) ->
     browser.wait_for("!document.getElementById('layers').hidden")
     want = read_picture(buffer.getvalue(), rule)
     np.testing.assert_array_equal(seen(browser, rule.shape), want.pixels)
+    assert browser.problems() == []
+
+
+def test_the_browsers_decoder_is_near_to_ours(browser: Browser, tmp_path: Path) -> None:
+    """Half-transparent and deep pictures differ by a level or two, JPEG files by a few."""
+    rule = Pictures((3, 16, 24), "stretch")
+    y, x = np.mgrid[:16, :24]
+    smooth = np.dstack((10 * x, 15 * y, 128 + 4 * x + 2 * y)).astype(np.uint8)
+    alpha = np.dstack((smooth, (255 - 9 * x).astype(np.uint8)))
+    deep = (smooth[..., 0].astype(np.uint16) * 257) + 20
+    jpeg = io.BytesIO()
+    Image.fromarray(smooth).save(jpeg, "JPEG", quality=90)
+    open_page(browser, export_html(model_for(rule), tmp_path / "net.html"))
+    for content, most in ((png(alpha), 2), (png(deep), 1), (jpeg.getvalue(), 8)):
+        give(browser, content)
+        browser.wait_for("!document.getElementById('layers').hidden")
+        distance = seen(browser, rule.shape) - read_picture(content, rule).pixels.astype(int)
+        assert np.abs(distance).max() <= most
+        browser.evaluate("clearAll()")
     assert browser.problems() == []
 
 

@@ -14,7 +14,8 @@ const [channels, height, width] = MODEL.shape;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 let drawing = false;
-/* Grows when the paper is cleared: a picture that was read meanwhile is of no interest. */
+/* Grows with each picture and when the paper is cleared: a picture that was read meanwhile is of no
+   interest. */
 let turn = 0;
 /* Whether the page will look at the paper before it is drawn next. */
 let waits = false;
@@ -151,7 +152,7 @@ function takeFirst(files) {
 
 /* Pixels as the file has them, without a conversion of colours, turned upright, on white paper. */
 async function take(file) {
-  const asked = turn;
+  const asked = (turn += 1);
   try {
     const picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
     if (asked !== turn) return;
@@ -171,7 +172,7 @@ async function take(file) {
     pen.drawImage(copy, (paper.width - w) / 2, (paper.height - h) / 2, w, h);
     look(context);
   } catch {
-    warn("That is not a picture that this browser can read");
+    if (asked === turn) warn("That is not a picture that this browser can read");
   }
 }
 
