@@ -9,6 +9,7 @@ times is less exact than either.
 """
 
 import copy
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,6 +41,10 @@ DISTURBED = 1.5
 #: the difference of two times (quiet machines gave down to -0.04).
 PEAK_NOISE, STEP_NOISE = 0.02, 0.06
 BUSY = "these times contradict each other: the machine is busy; measure again when it is quiet"
+
+
+#: Width of names in a table; with the numbers it has 80 columns.
+NAME_COLUMNS = 43
 
 
 @dataclass(frozen=True)
@@ -145,23 +150,18 @@ class Profile:
         return _possible(sum(row.flops for row in rows) / seconds / self.peaks.flops, PEAK_NOISE)
 
     def table(self) -> str:
-        """All rows as text, with totals and what they say."""
-        header = (
-            "step",
-            "sizes",
-            "us in step",
-            "share",
-            "us alone",
-            "+-",
-            "GFLOP/s",
-            "of peak",
-            "GB/s",
-            "FLOP/byte",
-        )
-        lines = [self._line(row) for row in self.rows]
+        """Times of all rows and their shares as text, 80 columns wide, with what they say.
+
+        Sizes, rates and spreads are in :meth:`as_records`.
+        """
+        header = ("row", "us", "share", "us alone", "of peak")
+        lines = []
+        for row in self.rows:
+            name, *more = textwrap.wrap(row.name, NAME_COLUMNS, subsequent_indent="  ")
+            lines += [(name, *self._line(row)), *((rest, "", "", "", "") for rest in more)]
         lines += [self._total_line(f"all of {part}", part) for part in PARTS]
         footer = self._total_line("sum", None)
-        return f"{text_table(header, lines, footer=footer)}\n\n{self.summary()}"
+        return f"{text_table(header, lines, left=1, footer=footer)}\n\n{self.summary()}"
 
     def summary(self) -> str:
         """Whole step, sum of the rows and peaks, in sentences."""
@@ -187,35 +187,21 @@ class Profile:
         return [row for row in self.rows if part in (None, row.part)]
 
     def _line(self, row: ProfiledRow) -> tuple[str, ...]:
-        has_flops = row.flops > 0
         return (
-            row.name,
-            row.sizes,
-            f"{1e6 * row.in_step:,.1f}",
+            _microseconds(row.in_step),
             _percent(self.of_step(row)),
-            f"{1e6 * row.seconds:,.1f}",
-            f"{5e5 * (row.high - row.low):,.1f}",
-            f"{row.rate / 1e9:.1f}" if has_flops else "",
-            _percent(self.of_peak(row)) if has_flops else "",
-            f"{row.bandwidth / 1e9:.1f}",
-            f"{row.intensity:.2f}" if has_flops else "",
+            _microseconds(row.seconds),
+            _percent(self.of_peak(row)) if row.flops > 0 else "",
         )
 
     def _total_line(self, name: str, part: str | None) -> tuple[str, ...]:
-        rows, seconds = self._rows(part), self.total(part)
-        flops, size = sum(row.flops for row in rows), sum(row.bytes for row in rows)
-        in_step = sum(row.in_step for row in rows)
+        rows = self._rows(part)
         return (
             name,
-            "",
-            f"{1e6 * in_step:,.1f}",
+            _microseconds(sum(row.in_step for row in rows)),
             _percent(self.of_step(*rows)),
-            f"{1e6 * seconds:,.1f}",
-            "",
-            f"{flops / seconds / 1e9:.1f}",
+            _microseconds(self.total(part)),
             _percent(self.of_peak(*rows)),
-            f"{size / seconds / 1e9:.1f}",
-            f"{flops / size:.2f}",
         )
 
     def as_records(self, command: str, quick: bool = False) -> Records:
@@ -407,6 +393,10 @@ def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:
 def _possible(share: float, noise: float) -> float | None:
     """A share within 0..1, which noise may miss by a little; None if it is impossible."""
     return min(max(share, 0.0), 1.0) if -noise <= share <= 1 + noise else None
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:,.{0 if seconds >= 1e-3 else 1}f}"
 
 
 def _percent(share: float | None) -> str:
