@@ -188,7 +188,6 @@ LINE = {"type": "Linear", "in_features": 4, "out_features": 3}
         ([{"type": "BatchNorm1d", "num_features": 10**12}], "more than a file of this size"),
         ([{"type": "PReLU", "num_parameters": 10**12}], "more than a file of this size"),
         ([{"type": "Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 10**6}], "more"),
-        ([{**LINE, "out_features": 2**20}] * 300, "more than a file of this size can describe"),
         ([{"type": "ReLU"}] * 2001, "at most 2000 layers"),
         ([{"type": "Dropout", "p": 10**400}], "p must be"),
         ([{"type": "ELU", "alpha": 10**400}], "finite number"),
@@ -200,6 +199,13 @@ LINE = {"type": "Linear", "in_features": 4, "out_features": 3}
 def test_files_that_ask_for_too_much(layers: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         from_definition({"input_shape": [4], "layers": layers})
+
+
+def test_layers_that_ask_for_too_much_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcnn.layers.definition.MOST_VALUES", 40)
+    from_definition({"input_shape": [], "layers": [LINE] * 2})
+    with pytest.raises(ConfigurationError, match="more than a file of this size can describe"):
+        from_definition({"input_shape": [], "layers": [LINE] * 3})
 
 
 @pytest.mark.parametrize("shape", [[0], [-1], [True], [2.5], "4", None])
