@@ -202,7 +202,7 @@ def test_files_that_ask_for_too_much(layers: Any, message: str) -> None:
 
 
 def test_layers_that_ask_for_too_much_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastcnn.layers.definition.MOST_VALUES", 40)
+    monkeypatch.setattr("fastcnn.layers.definition.MOST_VALUES", 30)
     from_definition({"input_shape": [], "layers": [LINE] * 2})
     with pytest.raises(ConfigurationError, match="more than a file of this size can describe"):
         from_definition({"input_shape": [], "layers": [LINE] * 3})
