@@ -2,6 +2,8 @@
 
 import pytest
 
+import fastcnn.codegen.numba_frontend  # noqa: F401  (numba learns the types of tiles)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def threads_of_the_machine(all_cores: None) -> None:

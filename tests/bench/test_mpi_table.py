@@ -48,7 +48,7 @@ def test_the_text(script: ModuleType, records: dict[str, dict[str, Any]]) -> Non
         for record in records.values()
         for made, predicted in (("two", "predicted"), ("weak", "predicted_weak"))
     ]
-    bounds = re.search(r"steps take (\d+) to (\d+) % longer than", page)
+    bounds = re.search(r"(\d+) to (\d+) %\s+longer than predicted", page)
     assert bounds
     low, high = (1 + int(bound) / 100 for bound in bounds.groups())
     assert min(ratios) == pytest.approx(low, abs=5e-3)
