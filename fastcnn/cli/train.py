@@ -216,7 +216,7 @@ def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, dict
             name, data_dir=o.data_dir, validation_split=o.validation_split,
             progress=not console.quiet,
         )  # fmt: skip
-    # Whoever loads them again may do so from another folder.
+    # They may be loaded again from another folder.
     source = {
         "source": name if name in NAMES else str(expanded(name).absolute()),
         "data_dir": None if o.data_dir is None else str(expanded(o.data_dir).absolute()),
