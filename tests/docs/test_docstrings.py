@@ -17,6 +17,7 @@ MODULES = sorted(
 )
 
 
+@pytest.mark.usefixtures("own_kernels")
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
     if name.startswith("fastcnn.estimators"):
