@@ -322,8 +322,9 @@ _operator(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y),
 def _numpy_function(known: Any, emit: Any, arity: int) -> None:
     """Teach numba a function of numpy for vectors; of all else it knows it already."""
 
-    @infer_global(known)
     class Template(AbstractTemplate):
+        key = known
+
         def generic(self, args: Any, keywords: Any) -> Any:
             args = tuple(_unliteral(kind) for kind in args)
             if len(args) != arity or not {vector, choice} & set(args):
@@ -331,6 +332,9 @@ def _numpy_function(known: Any, emit: Any, arity: int) -> None:
             if not all(kind in (vector, choice) or _is_number(kind) for kind in args):
                 return None
             return typing.signature(vector, *args)
+
+    # Not as a decorator: that looks for the module of the function, which ufuncs of numpy 2.0 lack.
+    infer_global(known, types.Function(Template))
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         spread = [
