@@ -48,7 +48,7 @@ test-all: .venv/installed-test
 # The engine as other processors would run it: 8 floats a register, and 4.
 test-processors: .venv/installed-test
 	for name in haswell x86-64; do \
-	    NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES= $(BIN)/python -m pytest -q tests/backends || exit 1; \
+	    NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES= $(BIN)/python -m pytest -q -m 'not slow' tests/backends || exit 1; \
 	done
 
 # The oldest versions that pyproject.toml allows, numba's among them, in an environment of their own.
