@@ -353,16 +353,25 @@ def _convert(plan: Plan, preprocessing: Preprocessing, *, is_bytes: bool) -> str
     """The conversion of a sample into the working memory."""
     if plan.input_offset is None:
         return ""
+    at = f"memory[{plan.input_offset} + i]" if plan.input_offset else "memory[i]"
+    lines = []
+    for first, last, factor, summand in conversions(plan, preprocessing, is_bytes=is_bytes):
+        value = "(float)sample[i]" if is_bytes else "sample[i]"
+        value = value if factor == 1.0 else f"{value} * {number(factor)}"
+        value = value if summand == 0.0 else f"{value} + {number(summand)}"
+        lines.append(f"    for (int i = {first}; i < {last}; i++) {at} = {value};\n")
+    return "".join(lines)
+
+
+def conversions(
+    plan: Plan, preprocessing: Preprocessing, *, is_bytes: bool
+) -> list[tuple[int, int, float, float]]:
+    """First place, end, factor and summand of the parts of a sample that are converted alike."""
     each = plan.input_size // plan.channels
     factors = list(zip(*preprocessing.factors(is_bytes, plan.channels), strict=True))
     if len(set(factors)) == 1:
         each, factors = plan.input_size, factors[:1]
-    at = f"memory[{plan.input_offset} + i]" if plan.input_offset else "memory[i]"
-    lines = []
-    for channel, (factor, summand) in enumerate(factors):
-        value = "(float)sample[i]" if is_bytes else "sample[i]"
-        value = value if factor == 1.0 else f"{value} * {number(factor)}"
-        value = value if summand == 0.0 else f"{value} + {number(summand)}"
-        first, last = channel * each, (channel + 1) * each
-        lines.append(f"    for (int i = {first}; i < {last}; i++) {at} = {value};\n")
-    return "".join(lines)
+    return [
+        (channel * each, (channel + 1) * each, factor, summand)
+        for channel, (factor, summand) in enumerate(factors)
+    ]

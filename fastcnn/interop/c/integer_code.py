@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.interop.c.float_code import LOOPS as FLOAT_LOOPS
-from fastcnn.interop.c.float_code import identifier
+from fastcnn.interop.c.float_code import conversions, identifier
 from fastcnn.interop.c.quantise import (
     ADD_BITS,
     HIGH,
@@ -327,19 +327,14 @@ def _conversions(writer: _Writer, is_classifier: bool) -> str:
     network, name = writer.network, writer.name
     plan, scale = network.plan, network.input_scale
     preprocessing = network.model.preprocessing
-    factors = list(zip(*preprocessing.factors(False, plan.channels), strict=True))
-    each = plan.input_size // plan.channels
-    if len(set(factors)) == 1:
-        each, factors = plan.input_size, factors[:1]
     at = f"memory[{plan.input_offset} + i]"
     lines = []
-    for channel, (factor, summand) in enumerate(factors):
+    for first, last, factor, summand in conversions(plan, preprocessing, is_bytes=False):
         value = f"(sample[i] * {number(factor)} + {number(summand)})"
         value = f"rintf({value} * {number(1.0 / scale.scale)})"
         # Numbers outside of the range of an integer are bounded before they become one.
         bounded = f"fmaxf(fminf({value}, 1e4f), -1e4f)"
         stored = f"{name}_clamp((int64_t){bounded} + {scale.zero}, {LOW}, {HIGH})"
-        first, last = channel * each, (channel + 1) * each
         lines.append(f"    for (int i = {first}; i < {last}; i++) {at} = {stored};\n")
     upper, result = name.upper(), "probabilities" if is_classifier else "outputs"
     text = f"""
