@@ -9,10 +9,12 @@ from fastcnn.layers.conv_transpose import ConvTranspose2d
 from fastcnn.layers.dropout import Dropout, Dropout2d
 from fastcnn.layers.folding import Identity, fold_batch_norm
 from fastcnn.layers.linear import Flatten, Linear
-from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d
+from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d, LocalResponseNorm
 from fastcnn.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastcnn.layers.residual import Add, Residual
+from fastcnn.layers.sample_norm import GroupNorm, InstanceNorm2d, LayerNorm, LayerNorm2d, RMSNorm
 from fastcnn.layers.sequential import Sequential
+from fastcnn.layers.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -27,13 +29,21 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "GraphBuilder",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm2d",
     "Layer",
+    "LayerNorm",
+    "LayerNorm2d",
     "Linear",
+    "LocalResponseNorm",
+    "LogSoftmax",
     "MaxPool2d",
     "Model",
+    "RMSNorm",
     "Residual",
     "Sequential",
+    "Softmax",
     "fold_batch_norm",
     "init",
 ]

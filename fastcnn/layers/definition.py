@@ -22,7 +22,18 @@ import numpy as np
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
-from fastcnn.layers import activation, conv, conv_transpose, dropout, folding, linear, norm, pool
+from fastcnn.layers import (
+    activation,
+    conv,
+    conv_transpose,
+    dropout,
+    folding,
+    linear,
+    norm,
+    pool,
+    sample_norm,
+    softmax,
+)
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
 from fastcnn.layers.residual import Residual
@@ -30,9 +41,22 @@ from fastcnn.layers.sequential import Sequential
 
 #: Of a model that a file describes: values, layers of a chain, and branches within branches.
 MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
+#: Whose layers a definition may have.
+MODULES = (
+    activation,
+    conv,
+    conv_transpose,
+    dropout,
+    folding,
+    linear,
+    norm,
+    pool,
+    sample_norm,
+    softmax,
+)
 TYPES: dict[str, type[Layer]] = {
     name: kind
-    for module in (activation, conv, conv_transpose, dropout, folding, linear, norm, pool)
+    for module in MODULES
     for name, kind in vars(module).items()
     if inspect.isclass(kind)
     and issubclass(kind, Layer)

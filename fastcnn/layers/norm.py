@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""Batch normalisation, and local response normalisation."""
 
 from typing import Any, ClassVar
 
@@ -145,3 +145,53 @@ class BatchNorm1d(_BatchNorm):
 
     Parameters and attributes are those of :class:`BatchNorm2d`; statistics are over samples.
     """
+
+
+class LocalResponseNorm(Layer):
+    """Local response normalisation: each pixel is divided by what the channels around it hold.
+
+    ``y_c = x_c / (k + alpha / size * sum of x_j^2)^beta``, the sum being over ``size`` channels
+    around c, of which those outside count as 0: PyTorch's definition. AlexNet's has no division by
+    ``size``.
+
+    Parameters
+    ----------
+    size : int
+        Channels of a window.
+    alpha, beta, k : float
+
+    References
+    ----------
+    Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
+    networks", NIPS 2012, section 3.3.
+    """
+
+    operation: ClassVar[str] = "local_response_norm"
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = positive(size, "LocalResponseNorm", "size")
+        self.alpha = as_number("LocalResponseNorm", "alpha", alpha)
+        self.beta = as_number("LocalResponseNorm", "beta", beta)
+        self.k = as_number("LocalResponseNorm", "k", k)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``size``, ``alpha``, ``beta`` and ``k``."""
+        return {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if len(input_shape) != 3:
+            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
+        return tuple(input_shape)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two per element of a window, four for the rest."""
+        return (2 * self.size + 4) * super().flops(input_shape)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        defaults = {"alpha": 1e-4, "beta": 0.75, "k": 1.0}
+        values = {name: getattr(self, name) for name in defaults}
+        return f"{self.size}" + shown(values, defaults)

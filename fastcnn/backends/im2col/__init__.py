@@ -12,6 +12,7 @@ from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.backends.im2col.local_response import local_response_norm, local_response_norm_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
 from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.im2col.pool import (
@@ -19,6 +20,22 @@ from fastcnn.backends.im2col.pool import (
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from fastcnn.backends.im2col.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from fastcnn.backends.im2col.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
 
 __all__ = [
@@ -43,12 +60,26 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
     "mse_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "softmax",
+    "softmax_backward",
 ]
 
 

@@ -10,11 +10,14 @@ from fastcnn.backends.lanes.kernels import (
     elements,
     inputs,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pixels,
     pool,
+    sample_norm,
+    softmax,
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
@@ -35,11 +38,14 @@ FAMILIES = (
     elements,
     inputs,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pixels,
     pool,
+    sample_norm,
+    softmax,
 )
 
 

@@ -7,6 +7,8 @@ from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.lowering.forward import Forward
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -25,14 +27,14 @@ from fastcnn.backends.lanes.planning.rows import (
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Backward:
+class Backward(SampleNormBackward):
     """Adds the backward rows of one group after the other, from the last.
 
     Parameters
     ----------
     planner : Planner
-    values, winners : dict of int to Buffer
-        The forward pass's.
+    forward : Forward
+        What the forward pass made and kept.
     gradient : Buffer
         The gradient of the network's output.
     input_gradient : bool
@@ -42,14 +44,12 @@ class Backward:
     def __init__(
         self,
         planner: Planner,
-        values: dict[int, Buffer],
-        winners: dict[int, Buffer],
+        forward: Forward,
         gradient: Buffer,
         input_gradient: bool,
     ) -> None:
         self.planner = planner
-        self.values = values
-        self.winners = winners
+        self.values, self.winners, self.kept = forward.values, forward.winners, forward.kept
         self.input_gradient = input_gradient
         #: Gradients of each node's output, one from each reader.
         self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
@@ -64,7 +64,7 @@ class Backward:
             if g.relu and not g.pooled and g.operation != "batch_norm"
         }
         for group in planner.groups:
-            renamed = values[group.target].offset == values[group.source].offset
+            renamed = self.values[group.target].offset == self.values[group.source].offset
             if renamed and group.source in self.rectified:
                 self.rectified.add(group.target)
 
@@ -238,11 +238,11 @@ class Backward:
         """Plan the sums over blocks of the gradients."""
         if weights:
             target = gradient_offset(self.planner, group, "weight")
-            self._sum_blocks(group, target, partial, weights)
+            self.sum_blocks(group, target, partial, weights)
         if "bias" in group.node.parameters:
-            self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
+            self.sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
 
-    def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
+    def sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
         """Plan one sum over blocks; neighbours are summed by one row."""
         reductions = self.planner.reductions
         if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
@@ -346,7 +346,7 @@ class Backward:
             columns = formula_columns(self.planner, group, "parameter")
             columns |= element_columns(self.planner, y=grad, m=x) | partial
             self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
-            self._sum_blocks(group, offset, partial, size)
+            self.sum_blocks(group, offset, partial, size)
 
     def _add(self, group: Group, grad: Buffer) -> None:
         """The gradient goes to both sides as it is: the same memory, where its layout suits."""
