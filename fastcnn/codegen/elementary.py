@@ -199,6 +199,7 @@ __all__ = [
     "exp",
     "expm1",
     "linked",
+    "log",
     "log1p",
     "log1p_exp",
     "maximum",

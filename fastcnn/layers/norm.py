@@ -24,6 +24,8 @@ class _BatchNorm(Layer):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        weight: bool = True,
+        bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
@@ -38,9 +40,12 @@ class _BatchNorm(Layer):
         claim((self.num_features,))
         self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
-        if self.affine:
-            ones, zeros = np.ones(self.num_features, dtype), np.zeros(self.num_features, dtype)
-            self._set_arrays("parameters", {"weight": ones, "bias": zeros})
+        arrays = {
+            "weight": np.ones(self.num_features, dtype),
+            "bias": np.zeros(self.num_features, dtype),
+        }
+        wanted = {"weight": self.affine and bool(weight), "bias": self.affine and bool(bias)}
+        self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
         if self.track_running_stats:
             statistics = {
                 "running_mean": np.zeros(self.num_features, dtype),
@@ -93,10 +98,13 @@ class _BatchNorm(Layer):
     def extra_repr(self) -> str:
         """The arguments shown by ``repr``."""
         values = {name: getattr(self, name) for name in _DEFAULTS}
-        return f"{self.num_features}" + shown(values, _DEFAULTS)
+        if self.affine:
+            values |= {name: name in self.parameters for name in _PARTS}
+        return f"{self.num_features}" + shown(values, _DEFAULTS | _PARTS)
 
 
 _DEFAULTS = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+_PARTS = {"weight": True, "bias": True}
 
 
 class BatchNorm2d(_BatchNorm):
@@ -118,6 +126,8 @@ class BatchNorm2d(_BatchNorm):
         Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
     track_running_stats : bool
         Without running statistics, those of the batch are used outside training too.
+    weight, bias : bool
+        Which of the two there is, if ``affine``.
     dtype : dtype
         float32 or float64.
 

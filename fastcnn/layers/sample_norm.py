@@ -14,7 +14,7 @@ from fastcnn.layers.allocation import claim
 from fastcnn.layers.base import Layer, positive, shown
 
 #: PyTorch's for float32 where none is given.
-RMS_EPS = float(np.finfo(np.float32).eps)
+RMS_EPS = float(str(np.finfo(np.float32).eps))
 
 
 class _SampleNorm(Layer):

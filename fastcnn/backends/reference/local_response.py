@@ -49,4 +49,5 @@ def _window(c: int, size: int, channels: int) -> range:
 def _divisor(x: np.ndarray, place: tuple[int, ...], size: int, alpha: float, k: float) -> float:
     n, c, *pixel = place
     near = (float(x[(n, j, *pixel)]) for j in _window(c, size, x.shape[1]))
-    return np.float64(k + alpha / size * total(value * value for value in near))
+    divisor = k + alpha / size * total(value * value for value in near)
+    return np.float64(x.dtype.type(divisor))

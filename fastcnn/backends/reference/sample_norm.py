@@ -105,7 +105,7 @@ def _normalised(
 ) -> np.ndarray:
     y, numbers = np.empty(x.shape, x.dtype), sets.weight_numbers().reshape(x.shape[1:])
     for places in members(x, sets):
-        mean, inverse = _statistics([float(x[place]) for place in places], eps, centred)
+        mean, inverse = _statistics(x, places, eps, centred)
         for place in places:
             normalised = (float(x[place]) - mean) * inverse
             number = numbers[place[1:]]
@@ -131,7 +131,7 @@ def _gradients(
     shares: list[list[float]] = [[] for _ in range(sets.weights)]
     plain: list[list[float]] = [[] for _ in range(sets.weights)]
     for places in members(x, sets):
-        mean, inverse = _statistics([float(x[place]) for place in places], eps, centred)
+        mean, inverse = _statistics(x, places, eps, centred)
         z = [(float(x[place]) - mean) * inverse for place in places]
         g = []
         for place, value in zip(places, z, strict=True):
@@ -149,11 +149,14 @@ def _gradients(
     return grad_x, grad_weight, grad_bias
 
 
-def _statistics(values: list[float], eps: float, centred: bool) -> tuple[float, float]:
-    """Mean, or 0, and the inverse of the deviation from it."""
+def _statistics(
+    x: np.ndarray, places: list[tuple[int, ...]], eps: float, centred: bool
+) -> tuple[float, float]:
+    """Mean, or 0, and the inverse of the deviation from it; a variance has the type of x."""
+    values = [float(x[place]) for place in places]
     mean = total(values) / len(values) if centred else 0.0
     variance = total((value - mean) * (value - mean) for value in values) / len(values)
-    return mean, 1.0 / root(variance + eps)
+    return mean, 1.0 / root(float(x.dtype.type(variance)) + eps)
 
 
 def members(x: np.ndarray, sets: Sets) -> Iterator[list[tuple[int, ...]]]:
