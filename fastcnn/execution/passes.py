@@ -1,6 +1,8 @@
 """One forward and one backward pass over a model's graph, operation by operation."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from fastcnn.execution import lanes
 from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
 from fastcnn.execution.fallback import run
 from fastcnn.execution.step import INFERENCE, Batch, Step
+from fastcnn.execution.workers import one_blas_thread, run_all, workers
 from fastcnn.losses import CrossEntropyLoss, Loss
 from fastcnn.operations import OPERATIONS
 
@@ -66,8 +69,10 @@ def _outputs(
     model: "Model", graph: Graph, x: np.ndarray, backend: str, step: Step = INFERENCE
 ) -> np.ndarray:
     """Output of the last layer, operation by operation."""
-    operations = get_backend(backend)
-    return run_forward(graph, model.state_dict(), as_input(model, x), operations, step)[-1]
+    parts = _parts(graph, as_input(model, x), backend, step)
+    with one_blas_thread():
+        _forward(graph, model.state_dict(), parts, get_backend(backend))
+    return np.concatenate([part.outputs[-1] for part in parts])
 
 
 def loss_and_gradients(
@@ -127,15 +132,23 @@ def _gradients(
     model: "Model", graph: Graph, batch: Batch, backend: str, step: Step
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, output and flat gradient of one batch, operation by operation."""
-    x, state, operations = as_input(model, batch.x), model.state_dict(), get_backend(backend)
-    outputs = run_forward(graph, state, x, operations, step)
-    logits, name = outputs[-1], batch.loss.operation
+    state, operations = model.state_dict(), get_backend(backend)
+    parts = _parts(graph, as_input(model, batch.x), backend, step)
+    name = batch.loss.operation
     arguments = {**batch.loss.arguments, "sample_weight": batch.weight}
-    value = getattr(operations, name)(logits, batch.target, **arguments)
-    grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
-    gradient = np.zeros_like(model.parameter_vector)
-    slots = _views(gradient, model.named_parameters())
-    run_backward(graph, state, x, outputs, grad, operations, slots, step)
+    with one_blas_thread():
+        _forward(graph, state, parts, operations)
+        logits = np.concatenate([part.outputs[-1] for part in parts])
+        value = getattr(operations, name)(logits, batch.target, **arguments)
+        grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
+        for part in parts:
+            part.pending = {len(graph.nodes) - 1: grad[part.place]}
+            part.gradient = np.zeros_like(model.parameter_vector)
+            part.slots = _views(part.gradient, model.named_parameters())
+        _backward(graph, state, parts, operations)
+    gradient = parts[0].gradient
+    for part in parts[1:]:
+        gradient += part.gradient
     return float(value), logits, gradient
 
 
@@ -234,11 +247,14 @@ def predict_logits(
             f"samples: batch_size={batch_size} would change the result; leave it out"
         )
     size = len(x) if whole else batch_size or 256
-    parts = [x[start : start + size] for start in range(0, len(x), size)]
+    batches = [x[start : start + size] for start in range(0, len(x), size)]
+
+    def by_operations(name: str) -> np.ndarray:
+        with workers(threads):
+            return np.concatenate([_outputs(model, graph, batch, name) for batch in batches])
+
     return run(
-        backend,
-        lambda: lanes.network_output(model, x, graph, threads=threads),
-        lambda name: np.concatenate([_outputs(model, graph, part, name) for part in parts]),
+        backend, lambda: lanes.network_output(model, x, graph, threads=threads), by_operations
     )
 
 
@@ -249,32 +265,72 @@ def as_batch_size(value: Any) -> int:
     return int(value)
 
 
+@dataclass
+class Part:
+    """Some samples of a batch on their way through a graph.
+
+    Attributes
+    ----------
+    x : ndarray, shape (samples, ...)
+    step : Step
+    place : slice
+        Where the samples are in the batch.
+    is_whole : bool
+        Whether they are all samples of the batch.
+    outputs : list of ndarray
+        Of the nodes computed so far.
+    statistics : dict of int to (ndarray, ndarray)
+        Mean and variance of the whole batch, by node, where this is a part of it.
+    pending : dict of int to ndarray
+        Gradients of outputs that wait for their node.
+    gradient_means : dict of int to (ndarray, ndarray)
+        Means over the whole batch that the gradient of batch normalisation needs, by node.
+    gradient : ndarray, slots : mapping of str to ndarray
+        The parameters' gradient, flat and by name.
+    """
+
+    x: np.ndarray
+    step: Step
+    place: slice = field(default_factory=lambda: slice(None))
+    is_whole: bool = True
+    outputs: list[np.ndarray] = field(default_factory=list)
+    statistics: dict[int, Any] = field(default_factory=dict)
+    pending: dict[int, np.ndarray] = field(default_factory=dict)
+    gradient_means: dict[int, Any] = field(default_factory=dict)
+    gradient: np.ndarray = field(default_factory=lambda: np.empty(0))
+    slots: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+#: Bytes of the largest layer's output in a part of a batch, which stays in the cache.
+PART_BYTES = 2**20
+#: Samples of a part at most, and at least where a batch is divided only to use two cores.
+MOST, LEAST = 32, 8
+
+
+def _parts(graph: Graph, x: np.ndarray, backend: str, step: Step) -> list[Part]:
+    """A batch as parts that are computed one by one or side by side.
+
+    The division does not depend on the number of threads, so neither do the results.
+    """
+    count = len(x)
+    largest = max([np.prod(node.output_shape, dtype=int) for node in graph.nodes], default=1)
+    size = min(MOST, max(LEAST, -(-count // 2)), max(1, PART_BYTES // (largest * x.itemsize)))
+    if backend != "im2col" or count <= size:
+        return [Part(x, step)]
+    places = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    return [
+        Part(x[place], replace(step, first_sample=step.first_sample + place.start), place, False)
+        for place in places
+    ]
+
+
 def run_forward(
-    graph: Graph,
-    state: State,
-    x: np.ndarray,
-    operations: ModuleType,
-    step: Step = INFERENCE,
+    graph: Graph, state: State, x: np.ndarray, operations: ModuleType, step: Step = INFERENCE
 ) -> list[np.ndarray]:
     """Output of every node of the graph."""
-    outputs: list[np.ndarray] = []
-    for index, node in enumerate(graph.nodes):
-        inputs = _inputs(node, x, outputs)
-        row = OPERATIONS[node.operation]
-        if row.random and not step.training:
-            outputs.append(inputs[0])
-            continue
-        run = getattr(operations, node.operation)
-        outputs.append(
-            run(
-                *inputs,
-                *_parameters(node, state, row.parameters),
-                **call_arguments(node, state, step, index),
-            )
-        )
-        if row.normalises and step.training and node.buffers:
-            _track(node, state, inputs[0], operations.batch_statistics(inputs[0]))
-    return outputs
+    part = Part(x, step)
+    _forward(graph, state, [part], operations)
+    return part.outputs
 
 
 def run_backward(
@@ -292,30 +348,112 @@ def run_backward(
     A node that feeds several others receives the sum of their gradients, and so does a parameter
     that several nodes have.
     """
-    pending: dict[int, np.ndarray] = {len(graph.nodes) - 1: grad_output}
-    for index in range(len(graph.nodes) - 1, -1, -1):
-        node = graph.nodes[index]
-        if index not in pending:
-            continue
-        grad = pending.pop(index)
-        row = OPERATIONS[node.operation]
-        if row.random and not step.training:
-            results: tuple[np.ndarray | None, ...] = (grad,)
-        else:
-            returned = getattr(operations, f"{node.operation}_backward")(
-                grad,
-                *_inputs(node, x, outputs),
-                *_parameters(node, state, row.backward_reads),
-                **call_arguments(node, state, step, index),
+    pending = {len(graph.nodes) - 1: grad_output}
+    part = Part(x, step, outputs=outputs, pending=pending, slots=parameter_gradients)
+    _backward(graph, state, [part], operations)
+    return part.pending[INPUT]
+
+
+def _forward(graph: Graph, state: State, parts: list[Part], operations: ModuleType) -> None:
+    """Fill the outputs of all parts, which meet at nodes that need the whole batch."""
+    nodes, step = list(enumerate(graph.nodes)), parts[0].step
+
+    def compute(part: Part, begin: int, end: int) -> None:
+        for index, node in nodes[begin:end]:
+            part.outputs.append(_output(node, index, state, part, operations))
+
+    begin = 0
+    for place in _meetings(graph, parts):
+        run_all(partial(compute, begin=begin, end=place), parts)
+        xs = [_inputs(graph.nodes[place], part.x, part.outputs)[0] for part in parts]
+        statistics = operations.joint_statistics(run_all(operations.moments, xs), xs[0].dtype)
+        for part in parts:
+            part.statistics[place] = statistics
+        begin = place
+    run_all(partial(compute, begin=begin, end=len(nodes)), parts)
+    for index, node in nodes:
+        if OPERATIONS[node.operation].normalises and step.training and node.buffers:
+            xs = [_inputs(node, part.x, part.outputs)[0] for part in parts]
+            count = sum(x.size for x in xs) // xs[0].shape[1]
+            statistics = parts[0].statistics.get(index) or operations.batch_statistics(xs[0])
+            _track(node, state, count, statistics)
+
+
+def _backward(graph: Graph, state: State, parts: list[Part], operations: ModuleType) -> None:
+    """Add to the gradients of all parts, and leave that of the input pending."""
+    nodes = list(enumerate(graph.nodes))
+
+    def compute(part: Part, begin: int, end: int) -> None:
+        for index, node in reversed(nodes[begin:end]):
+            if index in part.pending:
+                _take_back(node, index, state, part, operations)
+
+    def sums(part: Part, place: int) -> Any:
+        node, (mean, variance) = graph.nodes[place], part.statistics[place]
+        x, eps = _inputs(node, part.x, part.outputs)[0], node.arguments["eps"]
+        return operations.gradient_sums(part.pending[place], x, mean, variance, eps)
+
+    end = len(nodes)
+    for place in reversed(_meetings(graph, parts)):
+        run_all(partial(compute, begin=place + 1, end=end), parts)
+        if all(place in part.pending for part in parts):
+            means = operations.joint_means(
+                run_all(partial(sums, place=place), parts), parts[0].x.dtype
             )
-            results = returned if isinstance(returned, tuple) else (returned,)
-        for source, grad_x in zip(node.inputs, results, strict=False):
-            assert grad_x is not None
-            pending[source] = pending[source] + grad_x if source in pending else grad_x
-        for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
-            if parameter in node.parameters:
-                parameter_gradients[node.parameters[parameter]] += value
-    return pending[INPUT]
+            for part in parts:
+                part.gradient_means[place] = means
+        end = place + 1
+    run_all(partial(compute, begin=0, end=end), parts)
+
+
+def _meetings(graph: Graph, parts: list[Part]) -> list[int]:
+    """Nodes that read something of all samples of a batch, if it is divided."""
+    training = parts[0].step.training
+    return [
+        index
+        for index, node in enumerate(graph.nodes)
+        if not parts[0].is_whole and node.takes_batch_statistics(training)
+    ]
+
+
+def _output(node: Node, index: int, state: State, part: Part, operations: ModuleType) -> np.ndarray:
+    inputs = _inputs(node, part.x, part.outputs)
+    row = OPERATIONS[node.operation]
+    if row.random and not part.step.training:
+        return inputs[0]
+    arguments = call_arguments(node, state, part.step, index)
+    if index in part.statistics:
+        arguments["mean"], arguments["variance"] = part.statistics[index]
+    parameters = _parameters(node, state, row.parameters)
+    output: np.ndarray = getattr(operations, node.operation)(*inputs, *parameters, **arguments)
+    return output
+
+
+def _take_back(node: Node, index: int, state: State, part: Part, operations: ModuleType) -> None:
+    """Pass a node's gradient on to its inputs and parameters."""
+    grad = part.pending.pop(index)
+    row = OPERATIONS[node.operation]
+    if row.random and not part.step.training:
+        results: tuple[np.ndarray | None, ...] = (grad,)
+    else:
+        arguments = call_arguments(node, state, part.step, index)
+        if index in part.statistics:
+            arguments["mean"], arguments["variance"] = part.statistics[index]
+            arguments["gradient_means"] = part.gradient_means[index]
+        returned = getattr(operations, f"{node.operation}_backward")(
+            grad,
+            *_inputs(node, part.x, part.outputs),
+            *_parameters(node, state, row.backward_reads),
+            **arguments,
+        )
+        results = returned if isinstance(returned, tuple) else (returned,)
+    for source, grad_x in zip(node.inputs, results, strict=False):
+        assert grad_x is not None
+        held = part.pending.get(source)
+        part.pending[source] = grad_x if held is None else held + grad_x
+    for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
+        if parameter in node.parameters:
+            part.slots[node.parameters[parameter]] += value
 
 
 def _inputs(node: Node, x: np.ndarray, outputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -352,15 +490,12 @@ def call_arguments(
     return arguments
 
 
-def _track(
-    node: Node, state: State, x: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]
-) -> None:
-    """Move running statistics towards those of a batch."""
+def _track(node: Node, state: State, count: int, statistics: tuple[np.ndarray, np.ndarray]) -> None:
+    """Move running statistics towards those of a batch of ``count`` values in each channel."""
     batches = state[node.buffers["num_batches_tracked"]]
     batches += 1
     momentum = node.arguments["momentum"]
     factor = 1.0 / float(batches) if momentum is None else momentum
-    count = x.size // x.shape[1]
     mean, variance = statistics
     unbiased = variance * (count / (count - 1))
     for name, value in (("running_mean", mean), ("running_var", unbiased)):

@@ -12,13 +12,13 @@ from fastcnn.errors import FastcnnError
 from fastcnn.execution import make_executor
 from fastcnn.execution.executor import Executor
 from fastcnn.execution.passes import gradients, run_forward
+from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.optim import SGD
 from fastcnn.study.networks import Network
 from fastcnn.study.setting import Setting
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.feed import Feed
 from fastcnn.training.pool import run_jobs
 
@@ -144,7 +144,7 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
     )
     feed = Feed(data, training.augment, training.seed, 1, len(train.classes))
     trajectory = Trajectory(training, np.empty(0))
-    with blas_threads(1), np.errstate(all="ignore"):
+    with one_blas_thread(), np.errstate(all="ignore"):
         # Diverging trainings overflow; their losses say so.
         _measure(trajectory, 0, model, executor, data, test)
         parts: list[np.ndarray] = []
