@@ -11,7 +11,8 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.errors import FastcnnError
 from fastcnn.execution import make_executor
 from fastcnn.execution.executor import Executor
-from fastcnn.execution.passes import gradients, run_forward
+from fastcnn.execution.parts import run_forward
+from fastcnn.execution.passes import gradients
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model, Sequential
 from fastcnn.losses import CrossEntropyLoss
