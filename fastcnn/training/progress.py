@@ -100,7 +100,7 @@ def _accuracy(value: float) -> str:
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
     """One line about an epoch's record."""
     line = f"epoch {epoch['epoch']}/{epochs}"
-    for part in ("train", "test"):
+    for part in ("train", "validation", "test"):
         loss, accuracy = epoch[f"{part}_loss"], epoch[f"{part}_accuracy"]
         if loss is not None:
             line += f"  {part} loss {loss:.4f}"
