@@ -17,7 +17,7 @@ from fastcnn.study.reproduction import Reproduction
 from fastcnn.study.run import EXPERIMENTS, run_study
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 from tests.browser import CHROMIUM, Browser
 
 
