@@ -55,8 +55,8 @@ def predict(
 ) -> None:
     """Classify pictures with a trained network, or predict values for them.
 
-    Pictures are converted as in training (size, colour, scale); the output says how. Of a folder,
-    all pictures in it and in its subfolders are read.
+    Pictures are converted as in training (size, colour, scale); the output says how. A
+    folder's pictures are read with those of its subfolders.
 
     Examples:
 

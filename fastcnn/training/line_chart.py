@@ -66,7 +66,7 @@ class Panel:
     most : float
         The largest number that there is, such as 100 of per cent: the axis has no tick above.
     x_name : str
-        Of the horizontal axis, whose ticks are integers.
+        The name of the horizontal axis, whose ticks are integers.
     """
 
     title: str
