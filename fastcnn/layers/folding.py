@@ -76,7 +76,7 @@ def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
         if node.operation != "batch_norm" or not node.buffers or source < 0:
             continue
         before = graph.nodes[source].name
-        layer, norm = leaves.get(before), leaves.get(node.name)
+        layer = leaves.get(before)
         # A layer that stands in a model twice is one layer with two inputs: not to be changed.
         once = uses[_keys(graph.nodes[source])] == uses[_keys(node)] == 1
         if isinstance(layer, WeightedLayer) and len(readers[source]) == 1 and once:
