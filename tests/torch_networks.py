@@ -37,9 +37,9 @@ FEW, MANY = 4, 60
 MARGIN = 8.0
 #: Operations that round, as far as is not negligible.
 ROUNDS = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d",
-          "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add", "layer_norm", "rms_norm",
-          "group_norm", "layer_norm2d", "local_response_norm", "softmax", "log_softmax",
-          "scale")  # fmt: skip
+          "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add", "subtract", "multiply",
+          "layer_norm", "rms_norm", "group_norm", "layer_norm2d", "local_response_norm", "softmax",
+          "log_softmax", "scale")  # fmt: skip
 #: Operations whose input's gradient is a difference, and may be far smaller than its terms.
 SAMPLE_NORMS = ("layer_norm", "rms_norm", "group_norm", "layer_norm2d")
 LR = 0.01
@@ -188,6 +188,12 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         return x.flatten(1)
     if name == "add":
         return inputs[0] + inputs[1]
+    if name == "subtract":
+        return inputs[0] - inputs[1]
+    if name == "multiply":
+        return inputs[0] * inputs[1]
+    if name == "concat":
+        return torch.cat(inputs, 1)
     if name in ("sigmoid", "tanh"):
         return getattr(torch, name)(x)
     return getattr(F, name)(x, **a)

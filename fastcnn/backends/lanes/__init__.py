@@ -4,8 +4,8 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add``, ``flatten``, ``dropout``, normalisations, the softmax and the losses as functions of their
-own are im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax and the losses as
+functions of their own are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
@@ -16,6 +16,8 @@ from fastcnn.backends.im2col import (
     batch_norm,
     batch_norm_backward,
     batch_statistics,
+    concat,
+    concat_backward,
     cross_entropy,
     cross_entropy_backward,
     dropout,
@@ -36,10 +38,14 @@ from fastcnn.backends.im2col import (
     log_softmax_backward,
     mse,
     mse_backward,
+    multiply,
+    multiply_backward,
     rms_norm,
     rms_norm_backward,
     softmax,
     softmax_backward,
+    subtract,
+    subtract_backward,
 )
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
@@ -89,6 +95,8 @@ __all__ = [
     "batch_norm_backward",
     "batch_statistics",
     "check_own_update",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -118,11 +126,15 @@ __all__ = [
     "max_pool2d_backward",
     "mse",
     "mse_backward",
+    "multiply",
+    "multiply_backward",
     "plan",
     "rms_norm",
     "rms_norm_backward",
     "softmax",
     "softmax_backward",
+    "subtract",
+    "subtract_backward",
 ]
 
 

@@ -81,6 +81,11 @@ KERNEL_ROWS = 48
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
     K_SUM_PLACES,
+    K_SUBTRACT,
+    K_MULTIPLY,
+    K_GATE,
+    K_PRODUCT_SUMS,
+    K_NEGATE,
     K_SAMPLE_NORM,
     K_SAMPLE_NORM_GRADIENT,
     K_SAMPLE_NORM_PARAMETERS,
@@ -89,7 +94,7 @@ KERNEL_ROWS = 48
     K_LOCAL_RESPONSE,
     K_LOCAL_RESPONSE_SHARES,
     K_LOCAL_RESPONSE_GRADIENT,
-) = range(52)
+) = range(57)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64
@@ -98,6 +103,10 @@ FIRST_FORMULA = 64
 PLAIN, MASKED, POOLED = 0, 1, 2
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
+#: Modes of K_GATE: a factor is a vector, or a float.
+FACTOR_VECTORS, FACTOR_FLOATS = 0, 1
+#: Modes of K_PRODUCT_SUMS.
+OF_CHANNELS, OF_PIXELS = 0, 1
 #: Modes of the statistics of batch normalisation.
 OF_BATCH, FROZEN = 0, 1
 #: Modes of normalisation within samples: by deviations from the mean, or from 0.

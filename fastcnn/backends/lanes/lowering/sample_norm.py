@@ -6,6 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.lowering.gradients import Gradients
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -81,24 +82,8 @@ class SampleNormForward:
         planner.emit(name, row(L.K_LOCAL_RESPONSE, **columns))
 
 
-class SampleNormBackward:
+class SampleNormBackward(Gradients):
     """The backward rows, for :class:`~fastcnn.backends.lanes.lowering.backward.Backward`."""
-
-    planner: Planner
-    values: dict[int, Buffer]
-    kept: dict[int, Any]
-
-    def wanted(self, group: Group) -> Buffer | None:
-        """A buffer for the gradient of the group's input, or None where nobody needs it."""
-        raise NotImplementedError
-
-    def rectify(self, group: Group, grad: Buffer) -> Buffer:
-        """The gradient before the group's fused ReLU."""
-        raise NotImplementedError
-
-    def sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
-        """Plan one sum over blocks."""
-        raise NotImplementedError
 
     def _normalised_samples(self, group: Group, grad: Buffer) -> None:
         planner, node, sets = self.planner, group.node, _sets(group)
