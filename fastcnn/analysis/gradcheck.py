@@ -13,7 +13,7 @@ from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Node
 from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
-from fastcnn.execution.passes import call_arguments, run_forward
+from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import (
     AvgPool2d,

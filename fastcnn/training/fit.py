@@ -15,10 +15,10 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.checks import check_statistics, predicted
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
 from fastcnn.optim import SGD
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
@@ -256,8 +256,7 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
-        # Matrix products of another number of threads are rounded otherwise.
-        with blas_threads(1 if o.ordered_reduction else threads):
+        with workers(threads):
             loop.run(feed, division.validation, test_data)
     return history
 

@@ -22,7 +22,15 @@ from fastcnn.backends.im2col.join import (
 )
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
-from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
+from fastcnn.backends.im2col.norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_statistics,
+    gradient_sums,
+    joint_means,
+    joint_statistics,
+    moments,
+)
 from fastcnn.backends.im2col.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -54,10 +62,14 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "gradient_sums",
+    "joint_means",
+    "joint_statistics",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "moments",
     "mse",
     "mse_backward",
     "multiply",
