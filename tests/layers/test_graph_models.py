@@ -135,7 +135,7 @@ def test_engine_computes_what_others_do(name: str, caplog: pytest.LogCaptureFixt
         )
         for backend in ("reference", "im2col", "lanes")
     }
-    assert not caplog.records  # no fallback
+    assert not [r for r in caplog.records if r.name == "fastcnn.lanes"]  # no fallback
     expected = results.pop("reference")
     for loss, gradients in results.values():
         assert loss == pytest.approx(expected[0], rel=1e-5)
