@@ -16,6 +16,7 @@ from fastcnn.layers.residual import Residual
 from fastcnn.layers.sample_norm import GroupNorm, InstanceNorm2d, LayerNorm, LayerNorm2d, RMSNorm
 from fastcnn.layers.sequential import Sequential
 from fastcnn.layers.softmax import LogSoftmax, Softmax
+from fastcnn.layers.squeeze_excite import SqueezeExcite
 from fastcnn.layers.wiring import Input
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Residual",
     "Sequential",
     "Softmax",
+    "SqueezeExcite",
     "Subtract",
     "fold_batch_norm",
     "init",
