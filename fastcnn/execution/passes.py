@@ -1,6 +1,6 @@
 """One forward and one backward pass over a model's graph, operation by operation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
+from fastcnn.execution.assigned import clear_outside, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
 from fastcnn.execution.fallback import run
 from fastcnn.execution.step import INFERENCE, Batch, Step
@@ -117,16 +118,24 @@ def loss_and_gradients(
     value, logits, gradient = run(
         backend,
         lambda: lanes.network_gradients(model, graph, batch, now),
-        lambda name: _gradients(model, graph, batch, name, now),
+        lambda name: operation_gradients(model, graph, batch, name, now, frozen_parameters(model)),
     )
-    clear_frozen(model, gradient)
+    clear_outside(gradient, model.trainable_ranges())
     return value, logits, gradient
 
 
-def _gradients(
-    model: "Model", graph: Graph, batch: Batch, backend: str, step: Step
+def operation_gradients(
+    model: "Model",
+    graph: Graph,
+    batch: Batch,
+    backend: str,
+    step: Step,
+    frozen: Sequence[str] = (),
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Loss, output and flat gradient of one batch, operation by operation."""
+    """Loss, output and flat gradient of one batch, operation by operation.
+
+    The gradient of the parameters whose names are ``frozen`` is zero.
+    """
     x, state, operations = as_input(model, batch.x), model.state_dict(), get_backend(backend)
     outputs = run_forward(graph, state, x, operations, step)
     logits, name = outputs[-1], batch.loss.operation
@@ -135,16 +144,10 @@ def _gradients(
     grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
     gradient = np.zeros_like(model.parameter_vector)
     slots = _views(gradient, model.named_parameters())
-    run_backward(graph, state, x, outputs, grad, operations, slots, step)
+    for key in frozen:
+        del slots[key]
+    run_backward(graph, state, x, outputs, grad, operations, slots, step, only_parameters=True)
     return float(value), logits, gradient
-
-
-def clear_frozen(model: "Model", gradient: np.ndarray) -> None:
-    """Set the gradient of parameters that are not trained to zero."""
-    start = 0
-    for first, end in [*model.trainable_ranges(), (gradient.size, gradient.size)]:
-        gradient[start:first] = 0.0
-        start = end
 
 
 def gradients(
@@ -272,7 +275,7 @@ def run_forward(
                 **call_arguments(node, state, step, index),
             )
         )
-        if row.normalises and step.training and node.buffers:
+        if row.normalises and step.training and node.buffers and not node.frozen_statistics:
             _track(node, state, inputs[0], operations.batch_statistics(inputs[0]))
     return outputs
 
@@ -286,18 +289,24 @@ def run_backward(
     operations: ModuleType,
     parameter_gradients: Mapping[str, np.ndarray],
     step: Step = INFERENCE,
+    only_parameters: bool = False,
 ) -> np.ndarray:
     """Add the gradient of every parameter, and return that of the input ``x``.
 
     A node that feeds several others receives the sum of their gradients, and so does a parameter
-    that several nodes have.
+    that several nodes have. Parameters that ``parameter_gradients`` lacks are passed over. With
+    ``only_parameters``, nodes below the lowest of the others are, too, and the input's gradient is
+    zero.
     """
     pending: dict[int, np.ndarray] = {len(graph.nodes) - 1: grad_output}
+    wanted = graph.leads_to_parameters(parameter_gradients) if only_parameters else None
     for index in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[index]
         if index not in pending:
             continue
         grad = pending.pop(index)
+        if wanted is not None and index not in wanted:
+            continue
         row = OPERATIONS[node.operation]
         if row.random and not step.training:
             results: tuple[np.ndarray | None, ...] = (grad,)
@@ -313,9 +322,9 @@ def run_backward(
             assert grad_x is not None
             pending[source] = pending[source] + grad_x if source in pending else grad_x
         for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
-            if parameter in node.parameters:
+            if node.parameters.get(parameter) in parameter_gradients:
                 parameter_gradients[node.parameters[parameter]] += value
-    return pending[INPUT]
+    return pending[INPUT] if INPUT in pending else np.zeros_like(x)
 
 
 def _inputs(node: Node, x: np.ndarray, outputs: list[np.ndarray]) -> list[np.ndarray]:

@@ -242,6 +242,7 @@ class TrainingLoop:
     def _epoch(self, per_epoch: int, feed: Feed, test: Samples | None) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
+        self.executor.start_epoch(progress.epoch, per_epoch)
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
         order = self.generator.permutation(len(feed.data))
         while progress.done < per_epoch:
