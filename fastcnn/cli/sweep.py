@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,8 +69,9 @@ def sweep(
     from fastcnn.cli.declared import as_words
     from fastcnn.data import load, load_default
     from fastcnn.errors import ConfigurationError
-    from fastcnn.training.curves import save_figure
-    from fastcnn.training.sweep import draw, grid, rank
+    from fastcnn.training.figure import save_figure
+    from fastcnn.training.recipe import Recipe
+    from fastcnn.training.sweep import best_settings, draw, grid, rank
     from fastcnn.training.sweep import sweep as run_sweep
 
     if trials is None and seed != 0:
@@ -104,8 +105,7 @@ def sweep(
                 file.flush()
                 done = f"{len(results)} of {len(settings)} trials"
                 if console.is_terminal:
-                    best = rank(results, metric)[:SHOWN]
-                    live.update(ranking(best, varied, done), refresh=True)
+                    live.update(ranking(rank(results, metric)[:SHOWN], varied, done), refresh=True)
                 else:
                     console.print(f"{done}: {describe(trial, metric)}", soft_wrap=True)
         except KeyboardInterrupt:
@@ -117,11 +117,15 @@ def sweep(
         title = (
             f"{len(results)} trials in {seconds:.1f} s, {60 * len(results) / seconds:.0f} a minute"
         )
+        if len(ranked) > SHOWN:
+            title += f"; the best {SHOWN} of them"
         console.print(ranking(ranked[:SHOWN], varied, title))
-        if ranked[0].status == "finished":
-            options = as_words(ranked[0].recipe)
+        best = best_settings(results, metric)
+        if best and best[0].status == "finished":
+            options = as_words(replace(best[0].recipe, seed=Recipe().seed))
             source = f"--data {data} " if data else ""
-            console.print(f"best: fastcnn train {source}{options}", soft_wrap=True)
+            mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
+            console.print(f"best{mean}: fastcnn train {source}{options}", soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
         console.print(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}", soft_wrap=True)
     if code:
@@ -172,9 +176,15 @@ def _value(text: str) -> Any:
 def ranking(trials: "list[Trial]", varied: list[str], title: str) -> Table:
     """A table of trials, in the order given."""
     table = Table(
-        "", *varied, "test accuracy", "test loss", "train loss", "seconds", title=title,
+        "",
+        *(name.replace("_", " ") for name in varied),
+        "test accuracy",
+        "test loss",
+        "train loss",
+        "seconds",
+        title=title,
         title_justify="left",
-    )  # fmt: skip
+    )
     for place, trial in enumerate(trials, start=1):
         last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
         numbers = (

@@ -47,6 +47,7 @@ class NetworkEstimator(BaseEstimator):
     backend: str | None
     threads: int | None
     random_state: Any
+    verbose: int
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -86,6 +87,8 @@ class NetworkEstimator(BaseEstimator):
             seed=self._seed,
             threads=self._threads(),
             callbacks=stoppers,
+            diagnose=bool(self.verbose),
+            verbose=bool(self.verbose),
         )
         self.n_iter_ = len(self.history_.epochs)
         return self

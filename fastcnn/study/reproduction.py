@@ -12,7 +12,7 @@ from fastcnn.models import report_cnn
 from fastcnn.study.layer_lines import style_axes
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
-from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.sweep import sweep
 

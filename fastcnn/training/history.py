@@ -122,7 +122,7 @@ class History:
         """What Jupyter shows: a table of the last epochs and the curves."""
         import base64
 
-        from fastcnn.training.curves import curves_figure, png
+        from fastcnn.training.curves import curves_png
 
         if not self.epochs:
             return f"<p>History: {self.status}, no epoch</p>"
@@ -140,11 +140,13 @@ class History:
         if len(shown) < len(self.epochs):
             caption += f", the last {len(shown)} shown"
         header = ["epoch", *(name.replace("_", " ") for name in columns), "seconds"]
-        picture = base64.b64encode(png(curves_figure(self))).decode()
+        table = html_table(header, rows, caption=caption, left=0)
+        content = curves_png(self)
+        if content is None:
+            return table
         return (
-            html_table(header, rows, caption=caption, left=0)
-            + f'<img alt="curves" style="max-width:100%;width:720px" '
-            f'src="data:image/png;base64,{picture}">'
+            f'{table}<img alt="curves" style="max-width:100%;width:720px" '
+            f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
         )
 
     def __repr__(self) -> str:

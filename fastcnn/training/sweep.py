@@ -47,6 +47,9 @@ class Span:
                 f"a range needs low < high, and low > 0 if it is logarithmic: got {self}"
             )
 
+    def __str__(self) -> str:
+        return f"{'log:' if self.log else ''}{self.low:g}..{self.high:g}"
+
     def draw(self, generator: np.random.Generator) -> float | int:
         """One number."""
         low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
@@ -144,6 +147,29 @@ def rank(trials: Sequence[Trial], metric: str = "test_accuracy") -> list[Trial]:
         raise ConfigurationError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
     loss = metric.replace("accuracy", "loss")
     return sorted(trials, key=lambda t: (-t.score(metric), -t.score(loss), t.number))
+
+
+def best_settings(trials: Sequence[Trial], metric: str = "test_accuracy") -> list[Trial]:
+    """The trials of the settings that are best on average over their seeds, best first.
+
+    A seed that is best among several is so by chance: it says nothing of the next training.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+    metric : str
+        As for :func:`rank`.
+    """
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        settings = {name: value for name, value in trial.settings.items() if name != "seed"}
+        groups.setdefault(repr(settings), []).append(trial)
+    best = max(
+        groups.values(),
+        key=lambda group: sum(trial.score(metric) for trial in group) / len(group),
+        default=[],
+    )
+    return rank(best, metric)
 
 
 def sweep(
