@@ -365,7 +365,7 @@ class UpdateKernel:
     slots : int
         Numbers that it keeps for each parameter.
     scratch : function, optional
-        Of an update of whole matrices: ``scratch(rows, columns)`` floats that it works in. Others
+        ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others
         go over any run of parameters.
     """
 
