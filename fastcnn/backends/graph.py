@@ -56,6 +56,10 @@ class Node:
         tracked = self.arguments.get("track_running_stats")
         return tracked is not None and ((training and not self.frozen_statistics) or not tracked)
 
+    def tracks(self, training: bool) -> bool:
+        """Whether a pass moves the node's running statistics."""
+        return bool(self.buffers) and training and not self.frozen_statistics
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
