@@ -164,7 +164,7 @@ class Forward(SampleNormForward):
             ),
             group.whole,
         )
-        if planner.backward:
+        if (group.target, "weight") in planner.gradients and planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
             width = -(-inputs // 64) * 64
             transposed = planner.allocate(planner.blocks * LANES * width)

@@ -90,8 +90,7 @@ class SampleNormBackward(Gradients):
         x, grad = self.values[group.source], self.rectify(group, grad)
         statistics = {"extra": self.kept[group.target], "extra_block": _block(sets)}
         name = f"{node.name}: gradient of {group.operation}"
-        if node.parameters:
-            self._sample_parameters(group, grad, sets, statistics)
+        self._sample_parameters(group, grad, sets, statistics)
         grad_x = self.wanted(group)
         if grad_x is not None:
             columns = _set_columns(planner, sets, sets.axes, x=x, y=grad, z=grad_x)
@@ -105,10 +104,12 @@ class SampleNormBackward(Gradients):
     ) -> None:
         """The gradients of weight and bias: sums of a block, then over blocks."""
         planner, count = self.planner, sets.weights
+        offsets = {name: gradient_offset(planner, group, name) for name in ("weight", "bias")}
+        if max(offsets.values()) < 0:
+            return
         others = tuple(axis for axis in range(len(sets.view)) if axis not in sets.weighted)
         columns = _set_columns(planner, sets, others, x=self.values[group.source], y=grad)
         numbers = np.concatenate(sets.number(sets.set_numbers(), others))
-        offsets = {name: gradient_offset(planner, group, name) for name in ("weight", "bias")}
         block = -(-2 * count // LANES) * LANES
         partial = planner.allocate(block * planner.blocks)
         size: dict[str, int] = {"out": count}
