@@ -33,6 +33,8 @@ from fastcnn.optim import (
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
+#: The learning rate that is to be found.
+AUTO = "auto"
 #: Types that a command line knows.
 PLAIN = (bool, int, float, str)
 
@@ -92,8 +94,12 @@ class TrainingOptions:
     optimizer: str | Optimizer = option(
         "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
-    lr: float | None = option(
-        None, "Learning rate; by default 0.02 for sgd, otherwise 0.001.", part="optimizer"
+    lr: float | str | None = option(
+        None,
+        "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "
+        "for sgd, otherwise 0.001.",
+        choices=(AUTO,),
+        part="optimizer",
     )
     momentum: float | None = option(
         None, "Momentum (sgd and rmsprop only); by default 0.9 for sgd, 0 for rmsprop.",
@@ -186,8 +192,15 @@ class TrainingOptions:
         return losses.as_loss(self.loss, **self._arguments("loss"))
 
     def make_optimizer(self) -> Optimizer:
-        """The optimiser."""
-        return as_optimizer(self.optimizer, **self._arguments("optimizer"))
+        """The optimiser; with the rate that it has by default until ``lr="auto"`` is found."""
+        arguments = self._arguments("optimizer")
+        if arguments["lr"] == AUTO:
+            if not isinstance(self.optimizer, str):
+                raise ConfigurationError(
+                    "lr='auto' has no effect with an optimizer that is given as an object"
+                )
+            arguments["lr"] = None
+        return as_optimizer(self.optimizer, **arguments)
 
     def make_schedule(self) -> Schedule:
         """The schedule of the learning rate."""
@@ -292,13 +305,13 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     if kind is None:
         return  # an object, which is checked where it is taken
     others = [each for each in allowed if each not in (*PLAIN, NoneType)]
-    if declared.choices and (not others or isinstance(value, str)):
+    if declared.choices and (isinstance(value, str) or (kind is str and not others)):
         if not isinstance(value, str) or value not in declared.choices:
             raise ConfigurationError(
                 f"{name} must be one of {', '.join(declared.choices)}, got {value!r}"
             )
         return
-    if declared.choices:
+    if declared.choices and kind is str:
         return
     good, words = _is(value, kind, others)
     bounds = [
