@@ -6,6 +6,7 @@ from fastcnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Concat,
     Conv2d,
     ConvTranspose2d,
     Dropout,
@@ -15,13 +16,17 @@ from fastcnn.layers import (
     Layer,
     Linear,
     MaxPool2d,
+    Multiply,
+    Subtract,
 )
 from fastcnn.layers.activation import LAYERS
 from fastcnn.operations import elementwise_function
 from fastcnn.operations.record import CASE_CHANNELS
 
-#: Layers, and the shape of a sample that enters them.
-CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
+#: Shape of a sample, or of a sample of each input.
+CaseShape = tuple[int, ...] | tuple[tuple[int, ...], ...]
+#: Layers, and the shapes of samples that enter them.
+CASES: tuple[tuple[Layer, CaseShape], ...] = (
     *(
         (layer(**case), (CASE_CHANNELS, 2, 3))
         for name, layer in LAYERS.items()
@@ -58,6 +63,12 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (GlobalAvgPool2d(), (3, 2, 3)),
     (Flatten(), (2, 3, 3)),
     (Add(), (2, 3, 3)),
+    (Subtract(), (2, 3, 3)),
+    (Multiply(), (2, 3, 3)),
+    (Multiply(), ((3, 2, 4), (3, 1, 1))),
+    (Multiply(), ((1, 2, 4), (3, 2, 4))),
+    (Concat(), ((2, 3, 2), (1, 3, 2), (3, 3, 2))),
+    (Concat(), ((4,), (3,))),
     (Linear(6, 4, seed=4), (6,)),
     (Dropout(0.4), (3, 4)),
     (Dropout2d(0.4), (3, 2, 2)),
@@ -65,3 +76,9 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (BatchNorm2d(3, eps=0.1, affine=False), (3, 2, 2)),
     (BatchNorm1d(4, eps=0.5, track_running_stats=False), (4,)),
 )
+
+
+def shapes_of(shape: CaseShape, inputs: int) -> tuple[tuple[int, ...], ...]:
+    """The shape of a sample of each input."""
+    several = tuple(one for one in shape if isinstance(one, tuple))
+    return several or (tuple(one for one in shape if isinstance(one, int)),) * inputs

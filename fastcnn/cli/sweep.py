@@ -42,8 +42,17 @@ def sweep(
     ] = None,
     metric: Annotated[
         str,
-        typer.Option(help="Rank by test_accuracy, test_loss, train_accuracy or train_loss."),
-    ] = "test_accuracy",
+        typer.Option(
+            help="Rank by validation_accuracy, validation_loss, train_accuracy or train_loss."
+        ),
+    ] = "validation_accuracy",
+    validation: Annotated[
+        float,
+        typer.Option(
+            help="Share of the training samples that is held out, the same in all trainings, to "
+            "rank by. The test images choose nothing."
+        ),
+    ] = 0.1,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Trainings at the same time; by default one for each core."),
@@ -81,14 +90,15 @@ def sweep(
     rank([], metric)
     console = Console(highlight=False)
     if data is None:
-        training, test, message = load_default(data_dir)
+        training, _, message = load_default(data_dir)
         if message:
             console.print(escape(message), style="yellow", soft_wrap=True)
     else:
-        training, test = load(data, data_dir=data_dir, progress=True)
+        training, _ = load(data, data_dir=data_dir, progress=True)
     folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
     varied = [name for name in space if len({repr(one[name]) for one in settings}) > 1]
-    stream = run_sweep(training, test, settings, workers=workers, backend=backend)
+    base = Recipe(validation=validation)
+    stream = run_sweep(training, settings, base=base, workers=workers, backend=backend)
     results: list[Trial] = []
     began = time.perf_counter()
     code = 0
@@ -178,8 +188,8 @@ def ranking(trials: "list[Trial]", varied: list[str], title: str) -> Table:
     table = Table(
         "",
         *(name.replace("_", " ") for name in varied),
-        "test accuracy",
-        "test loss",
+        "validation accuracy",
+        "validation loss",
         "train loss",
         "seconds",
         title=title,
@@ -187,11 +197,17 @@ def ranking(trials: "list[Trial]", varied: list[str], title: str) -> Table:
     )
     for place, trial in enumerate(trials, start=1):
         last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
-        numbers = (
-            [f"{100 * last['test_accuracy']:.2f} %", f"{last['test_loss']:.4f}",
-             f"{last['train_loss']:.4f}", f"{trial.seconds:.2f}"]
-            if last else [trial.status, "", "", f"{trial.seconds:.2f}"]
-        )  # fmt: skip
+        seconds = f"{trial.seconds:.2f}"
+        numbers = [trial.status, "", "", seconds]
+        if last is not None:
+            numbers = [
+                ""
+                if last["validation_accuracy"] is None
+                else f"{100 * last['validation_accuracy']:.2f} %",
+                "" if last["validation_loss"] is None else f"{last['validation_loss']:.4f}",
+                f"{last['train_loss']:.4f}",
+                seconds,
+            ]
         table.add_row(str(place), *(str(trial.settings[name]) for name in varied), *numbers)
     return table
 

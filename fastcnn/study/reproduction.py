@@ -66,8 +66,8 @@ def run(setting: Setting) -> Reproduction:
         for lr, momentum in RATES.values()
         for seed in seeds
     ]
-    base = Recipe(epochs=epochs, batch_size=BATCH)
-    results = sweep(setting.train, setting.test, settings, base=base)
+    base = Recipe(epochs=epochs, batch_size=BATCH, validation=0)
+    results = sweep(setting.train, settings, test=setting.test, base=base)
     trials = sorted(setting.counted(results, len(settings)), key=lambda trial: trial.number)
     curves = {}
     for index, key in enumerate((a, rate) for a in ACTIVATIONS for rate in RATES):

@@ -13,7 +13,14 @@ from fastcnn.notebook import html_table
 from fastcnn.training.finding import Finding
 
 #: Columns and rows that Jupyter shows.
-COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+COLUMNS = (
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
 SHOWN_EPOCHS = 10
 LOSS_UNITS = {"cross_entropy": "cross-entropy (nats)", "mse": "mean squared error"}
 
@@ -43,6 +50,8 @@ class EpochRecord(Record):
     epoch: int
     train_loss: float
     train_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
     seconds: float
@@ -67,8 +76,9 @@ class History:
     ----------
     epochs : list of EpochRecord
         One record an epoch: ``kind`` ("epoch"), ``epoch`` (from 1), ``train_loss``,
-        ``train_accuracy`` (means over the epoch's batches, each before its update), ``test_loss``,
-        ``test_accuracy`` (None without test data), ``seconds`` (training alone),
+        ``train_accuracy`` (means over the epoch's batches, each before its update),
+        ``validation_loss``, ``validation_accuracy``, ``test_loss``, ``test_accuracy`` (None
+        without validation data, and without test data), ``seconds`` (training alone),
         ``samples_per_second``. Accuracies are fractions, and None where targets are not classes.
         Entries are attributes too: ``history.final.test_accuracy``.
     steps : list of StepRecord
@@ -127,7 +137,7 @@ class History:
         if not self.epochs:
             return f"<p>History: {self.status}, no epoch</p>"
         shown = self.epochs[-SHOWN_EPOCHS:]
-        columns = [name for name in COLUMNS if self.has_accuracy or name.endswith("loss")]
+        columns = [name for name in COLUMNS if self.final[name] is not None]
         rows = [
             [str(epoch["epoch"])]
             + [_cell(epoch[name], name) for name in columns]
@@ -153,9 +163,7 @@ class History:
         if not self.epochs:
             return f"History({self.status}, no epoch)"
         shown = ", ".join(
-            f"{name}={self.final[name]:.4f}"
-            for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-            if self.final[name] is not None
+            f"{name}={self.final[name]:.4f}" for name in COLUMNS if self.final[name] is not None
         )
         return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
 
@@ -165,8 +173,8 @@ REQUIRED = {
     "step": ("epoch", "step", "loss", "lr"),
     "epoch": ("epoch", *COLUMNS, "seconds", "samples_per_second"),
 }
-#: Without test data, or without classes.
-OPTIONAL = ("train_accuracy", "test_loss", "test_accuracy")
+#: Without validation or test data, or without classes.
+OPTIONAL = tuple(name for name in COLUMNS if name != "train_loss")
 #: Larger numbers of epochs and steps are not exact in every program that reads the file.
 LARGEST_COUNT = 2**53
 #: Beyond all that float32 holds.

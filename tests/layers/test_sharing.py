@@ -290,7 +290,7 @@ def test_a_layer_that_is_not_the_models_own_is_refused() -> None:
             )
 
     with pytest.raises(ConfigurationError, match=r"'hidden'.*not one of the model's layers"):
-        Hidden({"lin": Linear(5, 5, seed=0)}, (5,))
+        Hidden({"lin": Linear(5, 5, seed=0)}, input_shape=(5,))
 
 
 def test_arrays_that_overlap_without_being_one_are_refused() -> None:

@@ -4,8 +4,8 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add``, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of their own are
-im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of
+their own are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
@@ -16,6 +16,8 @@ from fastcnn.backends.im2col import (
     batch_norm,
     batch_norm_backward,
     batch_statistics,
+    concat,
+    concat_backward,
     cross_entropy,
     cross_entropy_backward,
     dropout,
@@ -26,6 +28,10 @@ from fastcnn.backends.im2col import (
     flatten_backward,
     mse,
     mse_backward,
+    multiply,
+    multiply_backward,
+    subtract,
+    subtract_backward,
 )
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
@@ -75,6 +81,8 @@ __all__ = [
     "batch_norm_backward",
     "batch_statistics",
     "check_own_update",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -94,7 +102,11 @@ __all__ = [
     "max_pool2d_backward",
     "mse",
     "mse_backward",
+    "multiply",
+    "multiply_backward",
     "plan",
+    "subtract",
+    "subtract_backward",
 ]
 
 

@@ -9,6 +9,7 @@ from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
 from fastcnn.backends.lanes.kernels import (
     elements,
     inputs,
+    join,
     linear,
     losses,
     norm,
@@ -34,6 +35,7 @@ FAMILIES = (
     _winograd2d,
     elements,
     inputs,
+    join,
     linear,
     losses,
     norm,
