@@ -87,7 +87,7 @@ COMMANDS = {
     ),
     "info": Listed(
         "info.info",
-        "Show versions, processor, instruction set, threads, cache folder, BLAS and data folders.",
+        "Show versions, processor, threads, folders, and what is missing and how to get it.",
     ),
 }
 

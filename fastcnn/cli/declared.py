@@ -12,6 +12,10 @@ import typer
 from fastcnn.training.options import declarations, plain_type
 
 
+#: Where help shows an option of which part; each table is as wide as its own names need.
+PANELS = dict.fromkeys(("loss", "optimizer", "schedule"), "Loss, optimiser and learning rate")
+
+
 def with_options(
     options: type, without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -50,10 +54,13 @@ def parameters(options: type) -> list[inspect.Parameter]:
             text = f"{text.removesuffix('.')}: {', '.join(declaration.choices)}."
         annotation = kind | None if NoneType in typing.get_args(hints[name]) else kind
         words = flag(name, kind, default)
+        panel = PANELS.get(declaration.part, "Training" if name in inherited else "Model")
         if kind is float and declaration.choices:
-            given = typer.Option(words, help=text, parser=_number_or_word, metavar="NUMBER|auto")
+            given = typer.Option(
+                words, help=text, parser=_number_or_word, metavar="<float>", rich_help_panel=panel
+            )
         else:
-            given = typer.Option(words, help=text)
+            given = typer.Option(words, help=text, rich_help_panel=panel)
         made.append(
             inspect.Parameter(
                 name,

@@ -20,9 +20,8 @@ from fastcnn.cli.training_data import ImageSize, InColour, load_training
 from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
-    from fastcnn.data.dataset import Dataset
     from fastcnn.distributed import World
-    from fastcnn.layers import Model
+    from fastcnn.training.fit import Evaluation
     from fastcnn.training.history import History
 
 #: The source of an option that was given, as click calls it.
@@ -38,18 +37,22 @@ def train(
         typer.Option(
             help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz or "
             ".csv file, or a folder with a subfolder for each class. By default mnist012, or drawn "
-            "digits if MNIST is unavailable."
+            "digits if MNIST is unavailable.",
+            rich_help_panel="Data",
         ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR."),
+        typer.Option(
+            help="Folder of the data files; by default FASTCNN_DATA_DIR.", rich_help_panel="Data"
+        ),
     ] = None,
     validation_split: Annotated[
         bool,
         typer.Option(
             "--validation-split",
             help="Leave out MNIST's first 5,000 training images, as the report did.",
+            rich_help_panel="Data",
         ),
     ] = False,
     image_size: ImageSize = None,
@@ -152,7 +155,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.errors import ConfigurationError
     from fastcnn.models import MODELS
-    from fastcnn.training import Callback, TensorBoard, fit
+    from fastcnn.training import Callback, TensorBoard, evaluate, fit
     from fastcnn.training.interrupts import Terminated
     from fastcnn.training.options import TrainingOptions, declarations
     from fastcnn.training.run import NewRun, check_free, untrained_model
@@ -225,22 +228,29 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
         raise world.known_error from None
     if world.is_root:
-        _conclude(console, folder, network, test, history)
+        restored = options.early_stopping is not None
+        _conclude(
+            console,
+            folder,
+            history,
+            evaluate(network, test, loss=options.make_loss()) if restored else None,
+        )
 
 
 def _conclude(
-    console: Console, folder: Path, network: "Model", test: "Dataset", history: "History"
+    console: Console, folder: Path, history: "History", evaluation: "Evaluation | None"
 ) -> None:
-    """Say how good the network is, where everything was written, and what to do with it."""
-    from fastcnn.training import evaluate
-    from fastcnn.training.run import CURVES, Run
+    """Say how good the network is, where everything was written, and what to do with it.
+
+    The evaluation is that of the weights that were kept, where they are not the last epoch's.
+    """
+    from fastcnn.training.run import CURVES
 
     final, where = history.final, escape(str(folder))
     if final:
-        if history.stop_reason is None:
-            accuracy, loss = final["test_accuracy"], final["test_loss"]
-        else:  # the weights are those of an earlier epoch
-            loss, accuracy, _ = evaluate(network, test, loss=Run.open(folder).loss)
+        loss, accuracy = final["test_loss"], final["test_accuracy"]
+        if evaluation is not None:
+            loss, accuracy = evaluation.loss, None if accuracy is None else evaluation.accuracy
         seconds = sum(epoch["seconds"] for epoch in history.epochs)
         images = sum(epoch["seconds"] * epoch["samples_per_second"] for epoch in history.epochs)
         share = "" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %, "

@@ -15,7 +15,8 @@ ImageSize = Annotated[
     int | None,
     typer.Option(
         help="Height and width to which a folder's pictures are brought; by default what most of "
-        "them fill, at most 64."
+        "them fill, at most 64.",
+        rich_help_panel="Data",
     ),
 ]
 InColour = Annotated[
@@ -23,6 +24,7 @@ InColour = Annotated[
     typer.Option(
         "--colour/--grey",
         help="How a folder's pictures are read; by default in colour if one of them has any.",
+        rich_help_panel="Data",
     ),
 ]
 

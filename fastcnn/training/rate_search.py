@@ -21,9 +21,11 @@ SMOOTHING = 0.9
 DIVERGED = 4.0
 #: Share of the first losses below which the smallest must be.
 LEAST_FALL = 0.95
-#: The suggestion is this many times smaller than the rate of the smallest loss: there the loss is
-#: about to grow.
-BELOW = 10.0
+#: The suggestion is this many times smaller than the rate by which this share of the fall is done:
+#: there the loss is about to grow.
+BELOW, FALL = 10.0, 0.95
+#: Share of the steps after which a loss that still falls would fall further.
+STILL = 0.9
 #: Fewer steps show no curve.
 LEAST_STEPS = 20
 
@@ -38,7 +40,7 @@ class RateSearch:
         The learning rate of each step, its loss, and the mean of the losses so far in which the
         latest count most. The last step is the one after which the loss had grown too much.
     suggestion : float
-        A tenth of the rate at which the smoothed loss is smallest.
+        A tenth of the rate at which the smoothed loss has done 95 % of its fall.
     """
 
     rates: np.ndarray
@@ -48,8 +50,9 @@ class RateSearch:
 
     def __str__(self) -> str:
         return (
-            f"learning rate {self.suggestion:.2g}: a tenth of the rate at which the loss was "
-            f"smallest in {len(self.rates)} steps of {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
+            f"learning rate {self.suggestion:.2g}: a tenth of that at which the loss had all but "
+            f"ended its fall, in {len(self.rates)} steps of {self.rates[0]:.2g} to "
+            f"{self.rates[-1]:.2g}"
         )
 
     def figure(self) -> Any:
@@ -141,8 +144,10 @@ def search(train_once: Callable[..., Any], lowest: float, highest: float, steps:
             f"lr_find: the loss falls at no learning rate from {lowest:g} to {highest:g}: give "
             "other bounds, or look at the data and their labels"
         )
-    best = int(mean.argmin())
-    if best == steps - 1:
+    # Easy data have a small loss long before the rate is too large.
+    enough = mean.min() + (1.0 - FALL) * (mean[: steps // 10].max() - mean.min())
+    best = int(np.flatnonzero(mean <= enough)[0])
+    if best >= STILL * steps:
         raise ConfigurationError(
             f"lr_find: the loss still falls at a learning rate of {highest:g}: give a larger one"
         )
