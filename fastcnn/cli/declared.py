@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastcnn.training.options import declarations, plain_type
-
+from fastcnn.training.declarations import declarations, plain_type
 
 #: Where help shows an option of which part; each table is as wide as its own names need.
 PANELS = dict.fromkeys(("loss", "optimizer", "schedule"), "Loss, optimiser and learning rate")

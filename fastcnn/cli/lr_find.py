@@ -46,8 +46,8 @@ def lr_find(
       fastcnn lr-find --data pictures --optimizer sgd --out rates.svg
     """
     from fastcnn.training import lr_find as find
+    from fastcnn.training.declarations import declarations
     from fastcnn.training.figure import figure_format, save_figure
-    from fastcnn.training.options import declarations
 
     figure_format(out)
     console = Console(highlight=False)

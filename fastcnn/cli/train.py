@@ -156,8 +156,9 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.errors import ConfigurationError
     from fastcnn.models import MODELS
     from fastcnn.training import Callback, TensorBoard, evaluate, fit
+    from fastcnn.training.declarations import declarations
     from fastcnn.training.interrupts import Terminated
-    from fastcnn.training.options import TrainingOptions, declarations
+    from fastcnn.training.options import TrainingOptions
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
     threading.Thread(target=_import_ahead).start()

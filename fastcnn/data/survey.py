@@ -80,7 +80,7 @@ def chosen_pictures(
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """At most so many of the numbers below ``count``, evenly spaced."""
+    """Numbers below ``count``, evenly spaced and at most ``most`` of them."""
     return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
