@@ -229,7 +229,7 @@ def auto_cnn(
     --------
     >>> import fastcnn
     >>> fastcnn.models.auto_cnn((3, 64, 64), 5, samples=400, seed=0).num_parameters
-    97989
+    98325
     """
     if len(input_shape) != 3 or min(*input_shape, num_classes, samples) < 1:
         raise ConfigurationError(
