@@ -86,7 +86,9 @@ class Gradients:
 
     def _is_needed(self, source: int) -> bool:
         """Whether anybody needs the gradient of a node's output."""
-        return source != INPUT or self.input_gradient
+        if source != INPUT and self.planner.makers[source].operation != "input_part":
+            return True
+        return self.input_gradient
 
     def _contribution(self, source: int) -> Buffer | None:
         """A buffer for a part of the gradient of a node's output, or None."""
