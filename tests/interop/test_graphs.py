@@ -68,7 +68,7 @@ def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
     ("kind", "inputs", "message"),
     [
         ("Sub", ["x", "one"], r"\(Sub\): its input 'one' must be samples"),
-        ("Mul", ["one", "x"], r"\(Mul\): its input 'one' must be samples"),
+        ("Mul", ["one", "x"], r"\(Mul\): weight of shape"),
         ("Concat", ["x", "one"], r"\(Concat\): its input 'one' must be samples"),
     ],
 )
