@@ -37,7 +37,9 @@ class Part:
     gradient_means : dict of int to (ndarray, ndarray)
         Means over the whole batch that the gradient of batch normalisation needs, by node.
     gradient : ndarray, slots : mapping of str to ndarray
-        The parameters' gradient, flat and by name.
+        The parameters' gradient, flat, and by name of those that are trained.
+    wanted : set of int or None
+        Nodes whose gradients are passed on; None for all.
     """
 
     x: np.ndarray
@@ -50,6 +52,7 @@ class Part:
     gradient_means: dict[int, Any] = field(default_factory=dict)
     gradient: np.ndarray = field(default_factory=lambda: np.empty(0))
     slots: Mapping[str, np.ndarray] = field(default_factory=dict)
+    wanted: set[int] | None = None
 
 
 #: Bytes of the largest layer's output in a part of a batch, which stays in the cache.
@@ -123,7 +126,7 @@ def forward_parts(graph: Graph, state: State, parts: list[Part], operations: Mod
         begin = place
     run_all(partial(compute, begin=begin, end=len(nodes)), parts)
     for index, node in nodes:
-        if OPERATIONS[node.operation].normalises and step.training and node.buffers:
+        if OPERATIONS[node.operation].normalises and node.tracks(step.training):
             xs = [_inputs(node, part.x, part.outputs)[0] for part in parts]
             count = sum(x.size for x in xs) // xs[0].shape[1]
             statistics = parts[0].statistics.get(index) or operations.batch_statistics(xs[0])
@@ -200,10 +203,12 @@ def _take_back(node: Node, index: int, state: State, part: Part, operations: Mod
         results = returned if isinstance(returned, tuple) else (returned,)
     for source, grad_x in zip(node.inputs, results, strict=False):
         assert grad_x is not None
+        if part.wanted is not None and source not in part.wanted:
+            continue
         held = part.pending.get(source)
         part.pending[source] = grad_x if held is None else held + grad_x
     for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
-        if parameter in node.parameters:
+        if node.parameters.get(parameter) in part.slots:
             part.slots[node.parameters[parameter]] += value
 
 

@@ -1,5 +1,6 @@
 """One forward and one backward pass over a model's graph, operation by operation."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
+from fastcnn.execution.assigned import clear_outside, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
@@ -116,20 +118,29 @@ def loss_and_gradients(
     value, logits, gradient = run(
         backend,
         lambda: lanes.network_gradients(model, graph, batch, now),
-        lambda name: _gradients(model, graph, batch, name, now),
+        lambda name: operation_gradients(model, graph, batch, name, now, frozen_parameters(model)),
     )
-    clear_frozen(model, gradient)
+    clear_outside(gradient, model.trainable_ranges())
     return value, logits, gradient
 
 
-def _gradients(
-    model: "Model", graph: Graph, batch: Batch, backend: str, step: Step
+def operation_gradients(
+    model: "Model",
+    graph: Graph,
+    batch: Batch,
+    backend: str,
+    step: Step,
+    frozen: Sequence[str] = (),
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Loss, output and flat gradient of one batch, operation by operation."""
+    """Loss, output and flat gradient of one batch, operation by operation.
+
+    The gradient of the parameters whose names are ``frozen`` is zero.
+    """
     state, operations = model.state_dict(), get_backend(backend)
     parts = divided(graph, as_input(model, batch.x), backend, step)
     name = batch.loss.operation
     arguments = {**batch.loss.arguments, "sample_weight": batch.weight}
+    trained = model.named_parameters().keys() - set(frozen)
     with one_blas_thread():
         forward_parts(graph, state, parts, operations)
         logits = np.concatenate([part.outputs[-1] for part in parts])
@@ -138,20 +149,14 @@ def _gradients(
         for part in parts:
             part.pending = {len(graph.nodes) - 1: grad[part.place]}
             part.gradient = np.zeros_like(model.parameter_vector)
-            part.slots = _views(part.gradient, model.named_parameters())
+            views = _views(part.gradient, model.named_parameters())
+            part.slots = {key: view for key, view in views.items() if key in trained}
+            part.wanted = graph.leads_to_parameters(trained)
         backward_parts(graph, state, parts, operations)
     gradient = parts[0].gradient
     for part in parts[1:]:
         gradient += part.gradient
     return float(value), logits, gradient
-
-
-def clear_frozen(model: "Model", gradient: np.ndarray) -> None:
-    """Set the gradient of parameters that are not trained to zero."""
-    start = 0
-    for first, end in [*model.trainable_ranges(), (gradient.size, gradient.size)]:
-        gradient[start:first] = 0.0
-        start = end
 
 
 def gradients(

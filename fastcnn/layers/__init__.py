@@ -14,6 +14,7 @@ from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d
 from fastcnn.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from fastcnn.layers.residual import Residual
 from fastcnn.layers.sequential import Sequential
+from fastcnn.layers.squeeze_excite import SqueezeExcite
 from fastcnn.layers.wiring import Input
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Multiply",
     "Residual",
     "Sequential",
+    "SqueezeExcite",
     "Subtract",
     "fold_batch_norm",
     "init",

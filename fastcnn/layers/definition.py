@@ -3,8 +3,9 @@
 A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"type": "Conv2d",
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
 optionally a ``name`` and ``requires_grad``. ``Residual`` has ``main`` and ``shortcut``, each a
-table or a list of them, ``Sequential`` has ``layers``; ``{"type": "Shared", "layer": PATH}`` is a
-layer that was there before, such as ``"block1.main.conv1"``.
+table or a list of them, ``Sequential`` and ``SqueezeExcite`` have ``layers``;
+``{"type": "Shared", "layer": PATH}`` is a layer that was there before, such as
+``"block1.main.conv1"``.
 
 A ``Model``, which may also be the whole of a definition, is no chain: ``inputs`` is a table of
 shapes, ``calls`` a list such as ``["concat", "conv1", "conv2"]``, each the name of a layer and the
@@ -45,10 +46,13 @@ from fastcnn.layers.container import Model
 from fastcnn.layers.description import STRUCTURE
 from fastcnn.layers.residual import Residual
 from fastcnn.layers.sequential import Sequential
+from fastcnn.layers.squeeze_excite import SqueezeExcite
 from fastcnn.layers.wiring import Wiring
 
 #: Of a model that a file describes: values, layers of a chain, and branches within branches.
 MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
+#: Kinds of entries that hold others.
+COMPOSED = ("Model", "Residual", "Sequential", "Shared", "SqueezeExcite")
 #: What says how the layers of a ``Model`` are connected.
 WIRED = ("inputs", "calls", "outputs")
 TYPES: dict[str, type[Layer]] = {
@@ -134,6 +138,14 @@ def _model(
     return Sequential(layers, input_shape=input_shape)
 
 
+def _excited(layers: dict[str, Layer], where: str) -> SqueezeExcite:
+    made = SqueezeExcite(1, 1)
+    if list(layers) != list(made.layers):
+        raise ConfigurationError(f"{where}: layers must be {', '.join(made.layers)}")
+    made.layers = layers
+    return made
+
+
 class _Builder:
     """Makes the layers of a definition, and knows them by their paths in the model."""
 
@@ -167,14 +179,18 @@ class _Builder:
         trained = arguments.pop("requires_grad", True)
         if kind == "Shared":
             made = self._shared(arguments, where)
-        elif kind in ("Sequential", "Model"):
-            needed = {"layers"} if kind == "Sequential" else {"layers", *WIRED}
+        elif kind in ("Sequential", "Model", "SqueezeExcite"):
+            needed = {"layers", *WIRED} if kind == "Model" else {"layers"}
             if set(arguments) != needed:
                 raise ConfigurationError(
                     f"{where}: {kind} has {', '.join(sorted(needed))}, and nothing else"
                 )
             layers = self.chain(arguments["layers"], f"{where}.layers", f"{path}.")
-            made = _model(layers, arguments, None)
+            made = (
+                _excited(layers, where)
+                if kind == "SqueezeExcite"
+                else (_model(layers, arguments, None))
+            )
         elif kind == "Residual":
             branches = {
                 key: self._branch(value, f"{where}.{key}", f"{path}.{key}")
@@ -184,7 +200,9 @@ class _Builder:
         elif kind in TYPES:
             made = self._simple(kind, arguments, where)
         else:
-            known = ", ".join(sorted([*TYPES, "Model", "Residual", "Sequential", "Shared"]))
+            known = ", ".join(
+                sorted([*TYPES, "Model", "Residual", "Sequential", "Shared", "SqueezeExcite"])
+            )
             raise ConfigurationError(f"{where}: there is no layer {kind!r}; there are {known}")
         if not isinstance(trained, bool):
             raise ConfigurationError(f"{where}: requires_grad must be true or false")

@@ -87,7 +87,7 @@ def _describe(layer: Layer, path: str, places: dict[int, str]) -> dict[str, Any]
     if not _is_ours(layer, kind):
         raise ConfigurationError(f"{kind} has no definition")
     places[id(layer)] = path
-    if kind in ("Sequential", "Model"):
+    if kind in ("Sequential", "Model", "SqueezeExcite"):
         return {"type": kind, **_wired(layer), "layers": _chain(layer, f"{path}.", places)}
     if kind == "Residual":
         branches: dict[str, Any] = {}

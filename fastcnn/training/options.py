@@ -8,7 +8,7 @@ import inspect
 import math
 import textwrap
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import NoneType
 from typing import Any, Self
@@ -23,8 +23,11 @@ from fastcnn.losses import LOSSES, Loss
 from fastcnn.optim import (
     OPTIMIZERS,
     SCHEDULES,
+    Assignment,
     Optimizer,
+    ParameterGroup,
     Schedule,
+    as_groups,
     as_optimizer,
     as_schedule,
     optimizers,
@@ -93,15 +96,35 @@ class TrainingOptions:
         "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
     lr: float | None = option(
-        None, "Learning rate; by default 0.02 for sgd, otherwise 0.001.", part="optimizer"
+        None,
+        "Learning rate; by default 0.02 for sgd and muon, 0.001 for adam, adamw and rmsprop, 0.002 "
+        "for nadam, 0.01 for adagrad, 1 for adadelta, 0.0001 for lion.",
+        part="optimizer",
     )
     momentum: float | None = option(
-        None, "Momentum (sgd and rmsprop only); by default 0.9 for sgd, 0 for rmsprop.",
+        None,
+        "Momentum (sgd, rmsprop and muon only); by default 0.9 for sgd, 0.95 for muon, 0 for "
+        "rmsprop.",
         part="optimizer",
-    )  # fmt: skip
-    nesterov: bool | None = option(None, "Use Nesterov's momentum (sgd only).", part="optimizer")
+    )
+    nesterov: bool | None = option(
+        None, "Use Nesterov's momentum (sgd, and muon, which does by default).", part="optimizer"
+    )
     weight_decay: float | None = option(
         None, "Weight decay; by default 0.01 for adamw, otherwise 0.", part="optimizer"
+    )
+    decoupled_weight_decay: bool | None = option(
+        None,
+        "Take weight decay from the weights instead of adding it to the gradient; by default so "
+        "for adamw, lion and muon.",
+        part="optimizer",
+    )
+    groups: str | Sequence[Any] | None = option(
+        None,
+        "Other settings for parameters by patterns of their names, a list of dictionaries or text "
+        'such as "*.bias: learning_rate_factor=64 weight_decay=0; stem.*: freeze". Settings are '
+        "learning_rate_factor, freeze, freeze_until and freeze_after (epochs), freeze_statistics, "
+        "optimizer, and the optimizer's arguments.",
     )
     schedule: str | Schedule = option(
         "constant", "Schedule of the learning rate.", choices=tuple(SCHEDULES), part="schedule"
@@ -175,6 +198,14 @@ class TrainingOptions:
         for name, declared in declarations(type(self)).items():
             check_value(name, getattr(self, name), hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
+        groups = self.make_groups()
+        decays = [getattr(self.make_optimizer(), "weight_decay", None)]
+        decays += [group.arguments.get("weight_decay") for group in groups]
+        if self.decoupled_weight_decay is not None and not any(decays):
+            raise ConfigurationError(
+                f"decoupled_weight_decay={self.decoupled_weight_decay} has no effect without "
+                "weight_decay"
+            )
         # The best epoch is the first at the earliest, and the last one's rate cannot change.
         if self.reduce_on_plateau is not None and self.epochs < self.reduce_on_plateau + 3:
             raise ConfigurationError(
@@ -206,6 +237,14 @@ class TrainingOptions:
     def make_optimizer(self) -> Optimizer:
         """The optimiser."""
         return as_optimizer(self.optimizer, **self._arguments("optimizer"))
+
+    def make_groups(self) -> tuple[ParameterGroup, ...]:
+        """The parameter groups."""
+        return as_groups(self.groups)
+
+    def make_assignment(self) -> Assignment:
+        """The optimiser with its parameter groups."""
+        return Assignment(self.make_optimizer(), self.make_groups())
 
     def make_schedule(self) -> Schedule:
         """The schedule of the learning rate."""
@@ -250,7 +289,11 @@ class TrainingOptions:
             "loss": losses.NAMED.describe(self.make_loss()),
             "optimizer": optimizers.NAMED.describe(self.make_optimizer()),
             "schedule": schedules.NAMED.describe(self.make_schedule()),
-            "training": recorded | {"augment": None if augment is None else asdict(augment)},
+            "training": recorded
+            | {
+                "augment": None if augment is None else asdict(augment),
+                "groups": [group.settings() for group in self.make_groups()] or None,
+            },
         }
 
     @classmethod
@@ -358,8 +401,9 @@ def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
     if kind is float:
         number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
         return number and math.isfinite(value), "a finite number"
-    words = " or ".join(["text", *(f"an {each.__name__}" for each in others)])
-    return isinstance(value, (str, *others)), words
+    kinds = [typing.get_origin(each) or each for each in others]
+    named = ["a list" if each in (list, Sequence) else f"an {each.__name__}" for each in kinds]
+    return isinstance(value, (str, *kinds)), " or ".join(["text", *named])
 
 
 def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:

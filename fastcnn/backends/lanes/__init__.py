@@ -41,7 +41,6 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.session import elementwise
 from fastcnn.backends.lanes.session.engine import (
     NO_WEIGHTS,
-    OPTIMIZERS,
     THREADS_VARIABLE,
     Engine,
     default_threads,
@@ -61,15 +60,17 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d_backward,
 )
 from fastcnn.backends.lanes.session.loading import check_own_update
+from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
 __all__ = [
     "NO_WEIGHTS",
-    "OPTIMIZERS",
     "THREADS_VARIABLE",
     "Cost",
     "Engine",
     "Program",
     "Unsupported",
+    "Update",
+    "UpdatePart",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
     "add",
@@ -105,6 +106,7 @@ __all__ = [
     "multiply",
     "multiply_backward",
     "plan",
+    "slot_stride",
     "subtract",
     "subtract_backward",
 ]

@@ -1,6 +1,5 @@
 """Rows of each operation's backward pass."""
 
-from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
@@ -30,8 +29,8 @@ class Backward(Gradients):
     """Adds the backward rows of one group after the other, from the last."""
 
     def add(self, group: Group) -> None:
-        """Add one group's rows, if anything depends on its output."""
-        if group.target in self.contributions:
+        """Add one group's rows, if anything depends on its output, and it on what is wanted."""
+        if group.target in self.contributions and self._is_needed(group.target):
             is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
             name = "elementwise" if is_elementwise else group.operation
             getattr(self, f"_{name}")(group, self.collected(group.target))
@@ -40,13 +39,14 @@ class Backward(Gradients):
         planner, node = self.planner, group.node
         g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
         weights = 0 if conv_rows.sums_transforms(g) else g.out_channels * g.taps
+        trains = self._trains(group, "weight")
         partial, bias = self._partial(group, weights, g.out_channels)
         x = self.values[group.source]
-        if group.pooled and weights and group.source == INPUT and not self.input_gradient:
+        if group.pooled and weights and trains and not self._is_needed(group.source):
             # Nobody else needs the gradient before pooling.
             winners, place = (
                 self.winners[group.target],
-                weights if "bias" in node.parameters else -1,
+                weights if self._trains(group, "bias") else -1,
             )
             direct_rows.pooled_weight_gradient(
                 planner, node.name, g, x, grad, winners, partial, place
@@ -58,7 +58,9 @@ class Backward(Gradients):
         else:
             grad = self.rectify(group, grad)
             self._bias_gradient(group, grad, bias)
-        if weights:
+        if not trains:
+            pass
+        elif weights:
             direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
         else:
             target = gradient_offset(planner, group, "weight")
@@ -76,7 +78,9 @@ class Backward(Gradients):
         partial, bias = self._partial(group, count, channels)
         grad = self.rectify(group, grad)
         self._bias_gradient(group, grad, bias)
-        direct_rows.weight_gradient(planner, node.name, g, grad, self.values[group.source], partial)
+        if self._trains(group, "weight"):
+            x = self.values[group.source]
+            direct_rows.weight_gradient(planner, node.name, g, grad, x, partial)
         self._reduce(group, partial, bias, count, channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
@@ -95,7 +99,7 @@ class Backward(Gradients):
         )
 
     def _bias_gradient(self, group: Group, grad: Buffer, bias: dict[str, int]) -> None:
-        if "bias" in group.node.parameters:
+        if self._trains(group, "bias"):
             columns = element_columns(self.planner, y=grad) | bias
             self.planner.emit(
                 f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns)
@@ -129,10 +133,10 @@ class Backward(Gradients):
         self, group: Group, partial: dict[str, int], bias: dict[str, int], weights: int, biases: int
     ) -> None:
         """Plan the sums over blocks of the gradients."""
-        if weights:
+        if weights and self._trains(group, "weight"):
             target = gradient_offset(self.planner, group, "weight")
             self._sum_blocks(group, target, partial, weights)
-        if "bias" in group.node.parameters:
+        if self._trains(group, "bias"):
             self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
 
     def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
@@ -152,25 +156,19 @@ class Backward(Gradients):
         planner, node = self.planner, group.node
         grad = self.rectify(group, grad)
         offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
-        width, transposed = planner.transposed[group.target]
         sizes: dict[str, int] = {"in": inputs, "out": outputs}
-        scratch = planner.allocate(64 * planner.workers)
-        gradients = [
-            (
-                f"{node.name}: weight gradient",
-                row(
-                    L.K_OUTER,
-                    x=transposed,
-                    extra=width,
-                    **grad.columns("y"),
-                    w=gradient_offset(planner, group, "weight"),
-                    m=scratch,
-                    m_slot=64,
-                    **sizes,
-                ),
-            )
-        ]
-        if "bias" in node.parameters:
+        gradients = []
+        if self._trains(group, "weight"):
+            width, transposed = planner.transposed[group.target]
+            columns = grad.columns("y") | {
+                "x": transposed,
+                "extra": width,
+                "w": gradient_offset(planner, group, "weight"),
+                "m": planner.allocate(64 * planner.workers),
+                "m_slot": 64,
+            }
+            gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
+        if self._trains(group, "bias"):
             bias = gradient_offset(planner, group, "bias")
             values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
             gradients.append((f"{node.name}: bias gradient", values))
@@ -194,13 +192,13 @@ class Backward(Gradients):
                     **sizes,
                 ),
                 group.whole,
-                apart=False,
+                apart=not gradients,
             )
 
     def _renamed(self, group: Group, grad: Buffer) -> None:
         """The same memory, or a copy into the map with a halo."""
         x, y = self.values[group.source], self.values[group.target]
-        if group.source == INPUT and not self.input_gradient:
+        if not self._is_needed(group.source):
             return
         grad = grad.reshaped(x.channels, x.height, x.width)
         if x.offset == y.offset and self._fits(group.source, grad):
@@ -226,13 +224,15 @@ class Backward(Gradients):
 
     def _parameter_gradient(self, group: Group, grad: Buffer, x: Buffer) -> None:
         """The gradient of an element-wise operation's parameter, if it has one."""
-        for key in group.node.parameters.values():
-            offset, (size,) = self.planner.parameters[key]
+        for name, key in group.node.parameters.items():
+            if not self._trains(group, name):
+                continue
+            _, (size,) = self.planner.parameters[key]
             partial, _ = self._partial(group, size, 0)
             columns = formula_columns(self.planner, group, "parameter")
             columns |= element_columns(self.planner, y=grad, m=x) | partial
             self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
-            self._sum_blocks(group, offset, partial, size)
+            self._sum_blocks(group, gradient_offset(self.planner, group, name), partial, size)
 
     def _add(self, group: Group, grad: Buffer) -> None:
         """The gradient goes to both sides as it is: the same memory, where its layout suits."""

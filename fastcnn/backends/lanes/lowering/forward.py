@@ -159,7 +159,7 @@ class Forward:
             ),
             group.whole,
         )
-        if planner.backward:
+        if (group.target, "weight") in planner.gradients and planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
             width = -(-inputs // 64) * 64
             transposed = planner.allocate(planner.blocks * LANES * width)

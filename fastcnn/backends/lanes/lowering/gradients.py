@@ -85,8 +85,12 @@ class Gradients:
         return self._contribution(group.source)
 
     def _is_needed(self, source: int) -> bool:
-        """Whether anybody needs the gradient of a node's output."""
-        return source != INPUT or self.input_gradient
+        """Whether the gradient of a node's output leads to a trained parameter, or to the input."""
+        return self.input_gradient or source in self.planner.trained
+
+    def _trains(self, group: Group, name: str) -> bool:
+        """Whether a layer has a parameter whose gradient is wanted."""
+        return (group.target, name) in self.planner.gradients
 
     def _contribution(self, source: int) -> Buffer | None:
         """A buffer for a part of the gradient of a node's output, or None."""

@@ -1,5 +1,6 @@
 """The memory plan of one network, and the rows that are being lowered."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class Planner:
         Whether all outputs are kept in any case.
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
+    frozen : collection of str
+        Parameters whose gradients are not wanted.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Planner:
         backward: bool,
         training: bool,
         keep: bool = False,
+        frozen: Collection[str] = (),
     ) -> None:
         self.graph = graph
         self.blocks = -(-batch // LANES)
@@ -63,6 +67,9 @@ class Planner:
         self.backward = backward
         self.training = training
         self.keep = keep or backward
+        self.frozen = frozenset(frozen)
+        #: Nodes whose output depends on a parameter that is trained.
+        self.trained = graph.leads_to_parameters(parameters.keys() - self.frozen)
         self.groups = fuse(graph)
         for group in self.groups:
             group.whole = group.operation == "linear" and self._shares_batch(group.node)
@@ -99,7 +106,7 @@ class Planner:
         self.statistics: dict[int, int] = {}
         #: By state key of a running mean: place and size of running statistics in the arena.
         self.running: dict[str, tuple[int, int]] = {}
-        #: By node and name of a parameter: where its gradient goes.
+        #: By node and name of a parameter that is trained: where its gradient goes.
         self.gradients: dict[tuple[int, str], int] = {}
         #: Place, other place and size of gradients that are summed at the end.
         self.summed: list[tuple[int, int, int]] = []
@@ -115,6 +122,8 @@ class Planner:
         taken: set[int] = set()
         for group in self.groups:
             for name, key in group.node.parameters.items():
+                if key in self.frozen:
+                    continue
                 offset, shape = self.parameters[key]
                 place = offset
                 if offset in taken:
