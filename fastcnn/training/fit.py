@@ -21,18 +21,14 @@ from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
 from fastcnn.optim import SGD
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.options import (
-    TrainingOptions,
-    documentation_of,
-    option,
-    signature_of,
-)
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (

@@ -33,14 +33,14 @@ from fastcnn.optim import (
     as_schedule,
 )
 from fastcnn.training import Callback, EarlyStopping
-from fastcnn.training.fit import FitArguments
-from fastcnn.training.options import (
-    TrainingOptions,
+from fastcnn.training.declarations import (
     declarations,
     documentation_of,
     option,
     signature_of,
 )
+from fastcnn.training.fit import FitArguments
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.run import Run
 from fastcnn.training.sweep import grid, sweep
