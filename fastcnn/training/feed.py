@@ -74,7 +74,7 @@ class Feed:
         if self.augment is not None:
             _check(self.augment, data)
         self.rows = rows
-        self.batch_size = options.batch_size
+        self.batch_size = options.step_size
         self.seed = options.seed
         self.threads = threads
         self.classes = classes
@@ -86,7 +86,7 @@ class Feed:
             if options.steps_per_epoch > self.steps:
                 raise ConfigurationError(
                     f"steps_per_epoch={options.steps_per_epoch}: {self.samples:,} samples are "
-                    f"{self.steps:,} steps of batch_size={self.batch_size}"
+                    f"{self.steps:,} steps of {self.batch_size} samples"
                 )
             self.steps = options.steps_per_epoch
             self.samples = min(self.samples, self.steps * self.batch_size)
