@@ -29,7 +29,7 @@ class WeightAverage:
     every : int or None
         Steps after which :meth:`update` is called; None for ends of epochs alone.
     average : ndarray
-        Of the parameters, then of the running statistics.
+        The average of the parameters, then that of the running statistics.
     step : int
         The last step that the average accounts for.
     """

@@ -213,7 +213,7 @@ class NoBase:
         ({"lookahead": "often"}, "lookahead must be a number of steps, or text such as"),
         ({"lookahead": "alpha=2"}, "lookahead: alpha must be a number above 0 and up to 1"),
         ({"lookahead": "steps=2"}, "lookahead has every, alpha, final_alpha, power, not 'steps'"),
-        ({"lookahead": 2.5}, "lookahead must be a number of steps, or text"),
+        ({"lookahead": 2.5}, "lookahead must be text or an integer or a Lookahead, got 2.5"),
         ({"groups": 3}, "groups must be text or a list, got 3"),
         ({"ema_decay": 1.0}, "ema_decay must be a finite number of at least 0 and below 1, got"),
         ({"validation": 1.0}, "validation must be a finite number of at least 0 and below 1, got"),
