@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, Protocol
 
@@ -28,7 +30,8 @@ from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.options import TrainingOptions
+from fastcnn.training.options import AUTO, TrainingOptions
+from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
@@ -189,6 +192,8 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         share = world.threads()  # by all processes, whatever each one was given
         with world.preparing():
             o = FitArguments.of(options)
+            if o.lr == AUTO:
+                o = replace(o, lr=_found_rate(model, train, o))
             if not isinstance(model, Model):
                 raise ConfigurationError(
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
@@ -201,7 +206,7 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if test is not None:
                 test_data = as_samples(test, "test", model, loss, preprocessing)
             shards = Shards(
-                world.rank, world.size, o.batch_size, BLOCK if o.ordered_reduction else 1
+                world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
             listeners = [*o.callbacks, *o.monitors()]
             division = divide(model, training_data, preprocessing, o, listeners)
@@ -251,13 +256,26 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                 listeners.insert(0, progress_callback())
             if o.diagnose and world.is_root:
                 listeners.append(Diagnosis(training_data, loss, _warn, o.backend))
-            loop = TrainingLoop(model, executor, history, listeners, o, saver, world)
+            loop = TrainingLoop(model, executor, history, listeners, o, saver, world, feed)
             if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
         with workers(threads):
-            loop.run(feed, division.validation, test_data)
+            loop.run(division.validation, test_data)
     return history
+
+
+def _found_rate(model: Model, train: Data, o: FitArguments) -> float:
+    """The learning rate that a search suggests for a training with these options."""
+    if o.resume or (o.world is not None and o.world.size > 1):
+        raise ConfigurationError(
+            "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
+        )
+    same = {name: value for name, value in o.changes().items() if name not in DECIDED}
+    once = partial(fit, deepcopy(model), train, diagnose=False, **same)
+    found = search(once, LOWEST, HIGHEST, STEPS)
+    log.warning("%s", found)
+    return float(f"{found.suggestion:.2g}")
 
 
 def _warn(finding: Finding) -> None:
@@ -290,7 +308,8 @@ def _executor(model: Model, world: World, o: TrainingOptions, threads: int | Non
         "loss": o.make_loss(),
         "optimizer": o.make_assignment(),
         "backend": o.backend,
-        "batch_size": o.batch_size,
+        "batch_size": o.step_size,
+        "accumulate": o.accumulate,
         "seed": o.seed,
         "threads": threads,
         "clip_norm": o.clip_norm,

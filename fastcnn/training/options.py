@@ -20,6 +20,7 @@ from fastcnn.optim import (
     OPTIMIZERS,
     SCHEDULES,
     Assignment,
+    Lookahead,
     Optimizer,
     ParameterGroup,
     Schedule,
@@ -32,6 +33,9 @@ from fastcnn.optim import (
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import check_value, declarations, option
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
+
+#: The learning rate that is to be found.
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,12 @@ class TrainingOptions:
     batch_size: int = option(
         64, "Samples a step; the last batch of an epoch may be smaller.", least=1
     )
+    accumulate: int = option(
+        1,
+        "Batches whose gradients are added for each step, which is then one of batch_size times as "
+        "many samples: for batches that would not fit the memory.",
+        least=1,
+    )
     loss: str | Loss = option(
         "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
     )
@@ -59,10 +69,12 @@ class TrainingOptions:
     optimizer: str | Optimizer = option(
         "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
-    lr: float | None = option(
+    lr: float | str | None = option(
         None,
-        "Learning rate; by default 0.02 for sgd and muon, 0.001 for adam, adamw and rmsprop, 0.002 "
-        "for nadam, 0.01 for adagrad, 1 for adadelta, 0.0001 for lion.",
+        "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "
+        "for sgd and muon, 0.001 for adam, adamw and rmsprop, 0.002 for nadam, 0.01 for adagrad, 1 "
+        "for adadelta, 0.0001 for lion.",
+        choices=(AUTO,),
         part="optimizer",
     )
     momentum: float | None = option(
@@ -104,6 +116,16 @@ class TrainingOptions:
         "Evaluate and keep a moving average of the weights, with this decay a step, such as 0.999.",
         least=0,
         below=1,
+    )
+    lookahead: str | int | Lookahead | None = option(
+        None,
+        "Steps after which slow weights move towards the trained ones, which begin there again; or "
+        "text such as every=5,alpha=0.5. The slow weights are evaluated and kept.",
+    )
+    swa_start: int | None = option(
+        None,
+        "Evaluate and keep the mean of the weights after each epoch, from this one on.",
+        least=1,
     )
     augment: str | Augment | None = option(
         None,
@@ -163,6 +185,7 @@ class TrainingOptions:
             check_value(name, getattr(self, name), hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
         groups = self.make_groups()
+        self._check_averages()
         decays = [getattr(self.make_optimizer(), "weight_decay", None)]
         decays += [group.arguments.get("weight_decay") for group in groups]
         if self.decoupled_weight_decay is not None and not any(decays):
@@ -176,6 +199,27 @@ class TrainingOptions:
                 f"reduce_on_plateau={self.reduce_on_plateau} has no effect within {self.epochs} "
                 f"epochs: it needs at least {self.reduce_on_plateau + 3}"
             )
+
+    def _check_averages(self) -> None:
+        if self.lookahead is not None:
+            Lookahead.of(self.lookahead)
+        if self.swa_start is not None and self.swa_start > self.epochs:
+            raise ConfigurationError(
+                f"swa_start={self.swa_start} has no effect within {self.epochs} epochs"
+            )
+        averages = ("ema_decay", "lookahead", "swa_start")
+        given = [name for name in averages if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"{' and '.join(given)} exclude each other")
+        if self.lookahead is not None and self.average_every > 1:
+            raise ConfigurationError(
+                "lookahead and average_every exclude each other: both move weights between steps"
+            )
+
+    @property
+    def step_size(self) -> int:
+        """Samples of a step."""
+        return self.batch_size * self.accumulate
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
@@ -199,8 +243,15 @@ class TrainingOptions:
         return losses.as_loss(self.loss, **self._arguments("loss"))
 
     def make_optimizer(self) -> Optimizer:
-        """The optimiser."""
-        return as_optimizer(self.optimizer, **self._arguments("optimizer"))
+        """The optimiser; with the rate that it has by default until ``lr="auto"`` is found."""
+        arguments = self._arguments("optimizer")
+        if arguments["lr"] == AUTO:
+            if not isinstance(self.optimizer, str):
+                raise ConfigurationError(
+                    "lr='auto' has no effect with an optimizer that is given as an object"
+                )
+            arguments["lr"] = None
+        return as_optimizer(self.optimizer, **arguments)
 
     def make_groups(self) -> tuple[ParameterGroup, ...]:
         """The parameter groups."""
@@ -242,6 +293,7 @@ class TrainingOptions:
     def config(self) -> dict[str, Any]:
         """The options as a run's config records them, in what JSON knows."""
         augment = self.make_augment()
+        lookahead = None if self.lookahead is None else Lookahead.of(self.lookahead)
         recorded = {
             name: getattr(self, name)
             for name, declared in declarations(type(self)).items()
@@ -256,6 +308,7 @@ class TrainingOptions:
             "training": recorded
             | {
                 "augment": None if augment is None else asdict(augment),
+                "lookahead": None if lookahead is None else asdict(lookahead),
                 "groups": [group.settings() for group in self.make_groups()] or None,
             },
         }
@@ -273,6 +326,8 @@ class TrainingOptions:
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
             recorded["augment"] = Augment(**recorded["augment"])
+        if recorded.get("lookahead") is not None:
+            recorded["lookahead"] = Lookahead(**recorded["lookahead"])
         return cls.of(
             {
                 **recorded,
