@@ -234,7 +234,7 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             )
             config = {}
             if o.out is not None or world.size > 1:
-                config = describe_fit(model, training_data, test_data, o, o.out)
+                config = describe_fit(model, training_data, test_data, preprocessing, o, o.out)
                 config["data"] |= described_division(division, trained_on)
             if world.is_root:
                 say_unused(preprocessing, training_data)
