@@ -39,6 +39,7 @@ from fastcnn.layers import (
     linear,
     norm,
     pool,
+    sampling,
 )
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
@@ -57,7 +58,18 @@ COMPOSED = ("Model", "Residual", "Sequential", "Shared", "SqueezeExcite")
 WIRED = ("inputs", "calls", "outputs")
 TYPES: dict[str, type[Layer]] = {
     name: kind
-    for module in (activation, conv, conv_transpose, dropout, folding, join, linear, norm, pool)
+    for module in (
+        activation,
+        conv,
+        conv_transpose,
+        dropout,
+        folding,
+        join,
+        linear,
+        norm,
+        pool,
+        sampling,
+    )
     for name, kind in vars(module).items()
     if inspect.isclass(kind)
     and issubclass(kind, Layer)
@@ -258,7 +270,7 @@ def _called(kind: type[Layer], arguments: dict[str, Any], where: str) -> Layer:
     try:
         made: Layer = kind(**arguments)
     except TypeError as error:
-        message = str(error).replace("__init__()", "").replace("  ", " ")
+        message = f"{kind.__name__}: {str(error).rpartition('__init__() ')[2]}"
         raise ConfigurationError(f"{where}: {message}") from None
     except FastcnnError as error:
         raise ConfigurationError(f"{where}: {error}") from None

@@ -32,15 +32,33 @@ from fastcnn.backends.im2col.norm import (
     moments,
 )
 from fastcnn.backends.im2col.pool import (
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.im2col.sampling import (
+    channel_shuffle,
+    channel_shuffle_backward,
+    interpolate,
+    interpolate_backward,
+    pad,
+    pad_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+    unflatten,
+    unflatten_backward,
+)
 
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -48,6 +66,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "channel_shuffle",
+    "channel_shuffle_backward",
     "concat",
     "concat_backward",
     "conv2d",
@@ -63,6 +83,8 @@ __all__ = [
     "flatten",
     "flatten_backward",
     "gradient_sums",
+    "interpolate",
+    "interpolate_backward",
     "joint_means",
     "joint_statistics",
     "linear",
@@ -74,8 +96,16 @@ __all__ = [
     "mse_backward",
     "multiply",
     "multiply_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "subtract",
     "subtract_backward",
+    "unflatten",
+    "unflatten_backward",
 ]
 
 

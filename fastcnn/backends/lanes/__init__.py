@@ -4,18 +4,22 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add`` and the other joins, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of
-their own are im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``batch_norm``, ``flatten``, ``dropout``, the losses, and what moves
+pixels, as functions of their own, are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
 
 from fastcnn.backends.im2col import (
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
     add,
     add_backward,
     batch_norm,
     batch_norm_backward,
     batch_statistics,
+    channel_shuffle,
+    channel_shuffle_backward,
     concat,
     concat_backward,
     cross_entropy,
@@ -26,12 +30,22 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
+    interpolate,
+    interpolate_backward,
     mse,
     mse_backward,
     multiply,
     multiply_backward,
+    pad,
+    pad_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
     subtract,
     subtract_backward,
+    unflatten,
+    unflatten_backward,
 )
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
@@ -73,6 +87,8 @@ __all__ = [
     "UpdatePart",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
     "all_sources",
@@ -81,6 +97,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "channel_shuffle",
+    "channel_shuffle_backward",
     "check_own_update",
     "concat",
     "concat_backward",
@@ -97,6 +115,8 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "interpolate",
+    "interpolate_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
@@ -105,10 +125,18 @@ __all__ = [
     "mse_backward",
     "multiply",
     "multiply_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "plan",
     "slot_stride",
     "subtract",
     "subtract_backward",
+    "unflatten",
+    "unflatten_backward",
 ]
 
 

@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.kernels import (
     outputs,
     pixels,
     pool,
+    sampling,
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
@@ -48,6 +49,7 @@ FAMILIES = (
     outputs,
     pixels,
     pool,
+    sampling,
 )
 
 #: The updates of the package's optimisers, by name.

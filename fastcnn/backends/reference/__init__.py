@@ -6,6 +6,8 @@ from fastcnn.backends.reference import elementwise
 from fastcnn.backends.reference.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
 )
 from fastcnn.backends.reference.conv import conv2d, conv2d_backward
 from fastcnn.backends.reference.conv_transpose import conv_transpose2d, conv_transpose2d_backward
@@ -34,10 +36,26 @@ from fastcnn.backends.reference.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.reference.sampling import (
+    channel_shuffle,
+    channel_shuffle_backward,
+    interpolate,
+    interpolate_backward,
+    pad,
+    pad_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+    unflatten,
+    unflatten_backward,
+)
 
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -45,6 +63,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "channel_shuffle",
+    "channel_shuffle_backward",
     "concat",
     "concat_backward",
     "conv2d",
@@ -59,6 +79,8 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "interpolate",
+    "interpolate_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
@@ -67,8 +89,16 @@ __all__ = [
     "mse_backward",
     "multiply",
     "multiply_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "subtract",
     "subtract_backward",
+    "unflatten",
+    "unflatten_backward",
 ]
 
 

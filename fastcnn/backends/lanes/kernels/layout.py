@@ -86,7 +86,9 @@ KERNEL_ROWS = 48
     K_GATE,
     K_PRODUCT_SUMS,
     K_NEGATE,
-) = range(49)
+    K_MOVE,
+    K_WEIGHTED_SUMS,
+) = range(51)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64

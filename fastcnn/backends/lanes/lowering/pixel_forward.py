@@ -19,7 +19,13 @@ from fastcnn.backends.lanes.planning.buffers import NO_HALO, Halo, PixelBuffer, 
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy, fused, parameter_offset
+from fastcnn.backends.lanes.planning.sampling import places, taps_of
 from fastcnn.operations import OPERATIONS
+
+#: What renames an output by another shape.
+RESHAPING = ("flatten", "unflatten")
+#: What writes single pixels, and nothing between them.
+SINGLE = ("pad", "interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
 
 
 class PixelForward(Forward):
@@ -47,7 +53,7 @@ class PixelForward(Forward):
         for reader in self.planner.readers.get(index, []):
             if reader.operation == "conv2d":
                 halo = union(halo, self.planner.geometry(reader.node).input_halo())
-            elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
+            elif OPERATIONS[reader.operation].renames and reader.operation not in RESHAPING:
                 halo = union(halo, self._zeros_read(reader.target))
         return halo
 
@@ -108,6 +114,7 @@ class PixelForward(Forward):
         y = self.values[group.target]
         assert isinstance(y, PixelBuffer)
         alone = group.pooled or "pool" in group.operation or OPERATIONS[group.operation].renames
+        alone = alone or group.operation in SINGLE
         if self._halos[group.target] != NO_HALO and not alone:
             between = y.between()
             self.planner.emit(
@@ -267,6 +274,38 @@ class PixelForward(Forward):
             ),
         )
 
+    def sampling(self, group: Group) -> None:
+        """Copies of single pixels; sums of several are not for one sample alone."""
+        x, y, taps = self.values[group.source], self.output(group), taps_of(group.node)
+        assert isinstance(x, PixelBuffer)
+        if (taps.weight != 1).any():
+            raise Unsupported(f"{group.operation} of one sample, which mixes pixels")
+        self.planner.emit(
+            f"{group.node.name}: {group.operation.replace('_', ' ')}",
+            row(
+                L.K_GATHER,
+                **x.columns("x"),
+                **y.columns("y"),
+                channels=taps.groups,
+                positions=len(taps.weight),
+                x_table=self.planner.table(places(x, taps.x_steps, taps.x)),
+                y_table=self.planner.table(places(y, taps.y_steps, taps.y)),
+                x_channel=taps.x_steps[0] * x.channel,
+                y_channel=taps.y_steps[0] * y.channel,
+            ),
+        )
+
+    pad = interpolate = pixel_shuffle = pixel_unshuffle = channel_shuffle = sampling
+
+    def unflatten(self, group: Group) -> None:
+        """The elements of a vector as a map; other shapes are not for one sample alone."""
+        if len(group.node.input_shapes[0]) != 1:
+            raise Unsupported("another shape of one sample's map")
+        x, y = self.values[group.source], self.output(group)
+        assert isinstance(x, PixelBuffer)
+        targets = np.arange(y.channels)[:, None] * y.channel + y.pixels()
+        self._gather(group.node.name, x, y, x.pixels(), targets.ravel())
+
     def concat(self, group: Group) -> None:
         """Copies of all inputs; of vectors, which are single rows, one after the other."""
         y, first = self.output(group), 0
@@ -308,7 +347,17 @@ class PixelForward(Forward):
         self._pooling(L.K_AVG_POOL, group, "average pooling")
 
     def _pooling(self, kernel: int, group: Group, what: str) -> None:
-        arguments = group.node.arguments
+        arguments, size = group.node.arguments, group.node.input_shapes[0][1:]
+        window = (arguments["kernel_size"], arguments["stride"], arguments["padding"])
+        if arguments.get("dilation", (1, 1)) != (1, 1) or arguments.get("divisor_override"):
+            raise Unsupported("a pooling of one sample with dilation or another divisor")
+        if arguments.get("ceil_mode"):
+            floors = [
+                (length + 2 * pad - kernel) // stride + 1
+                for length, kernel, stride, pad in zip(size, *window, strict=True)
+            ]
+            if floors != list(group.node.output_shape[1:]):
+                raise Unsupported("windows of one sample that reach out of the map")
         x, y = self.values[group.source], self.output(group)
         assert isinstance(x, PixelBuffer)
         name = f"{group.node.name}: {what}"
@@ -330,14 +379,17 @@ class PixelForward(Forward):
         return z
 
     def adaptive_avg_pool2d(self, group: Group) -> None:
-        """Average pooling to a fixed output size, where it divides the input's."""
+        """Pooling to a fixed output size, where it divides the input's."""
+        is_max = group.operation == "adaptive_max_pool2d"
         x, y = self.values[group.source], self.output(group)
         assert isinstance(x, PixelBuffer)
         size = x.height // y.height, x.width // y.width
         if (size[0] * y.height, size[1] * y.width) != (x.height, x.width):
             raise Unsupported("unequal windows of adaptive pooling of one sample")
-        name = f"{group.node.name}: adaptive average pooling"
-        self._pool(L.K_AVG_POOL, name, x, y, size, size)
+        name = f"{group.node.name}: adaptive pooling"
+        self._pool(L.K_MAX_POOL if is_max else L.K_AVG_POOL, name, x, y, size, size)
+
+    adaptive_max_pool2d = adaptive_avg_pool2d
 
     def _pool(
         self,

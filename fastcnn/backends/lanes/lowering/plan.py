@@ -10,14 +10,15 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import own_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.lowering.forward import Forward
+from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
 from fastcnn.backends.lanes.lowering.pixel_forward import PixelForward
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
+from fastcnn.backends.one_row import on_maps
 from fastcnn.operations import OPERATIONS, Elementwise, Number, own
 
 
@@ -68,6 +69,7 @@ def plan(
     Unsupported
         If the engine has no kernel for an operation.
     """
+    graph = on_maps(graph)
     backward = backward or loss is not None
     for node in graph.nodes:
         if not _has_rows(node.operation):
@@ -102,7 +104,7 @@ def plan(
         assert gradient is not None
         if arrays:
             forward.gradient_row(gradient)
-        walk = Backward(planner, forward.values, forward.winners, gradient, input_gradient)
+        walk = MapsBackward(planner, forward.values, forward.winners, gradient, input_gradient)
         for group in reversed(planner.groups):
             walk.add(group)
         if input_gradient:
