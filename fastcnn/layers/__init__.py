@@ -10,7 +10,7 @@ from fastcnn.layers.dropout import Dropout, Dropout2d
 from fastcnn.layers.folding import Identity, fold_batch_norm
 from fastcnn.layers.join import Add, Concat, Multiply, Subtract
 from fastcnn.layers.linear import Flatten, Linear
-from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d
+from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d, LocalResponseNorm
 from fastcnn.layers.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -26,6 +26,7 @@ from fastcnn.layers.pool import (
     MaxPool2d,
 )
 from fastcnn.layers.residual import Residual
+from fastcnn.layers.sample_norm import GroupNorm, InstanceNorm2d, LayerNorm, LayerNorm2d, RMSNorm
 from fastcnn.layers.sampling import (
     ChannelShuffle,
     PixelShuffle,
@@ -40,6 +41,7 @@ from fastcnn.layers.sampling import (
     ZeroPad2d,
 )
 from fastcnn.layers.sequential import Sequential
+from fastcnn.layers.softmax import LogSoftmax, Softmax
 from fastcnn.layers.squeeze_excite import SqueezeExcite
 from fastcnn.layers.wiring import Input
 
@@ -67,22 +69,30 @@ __all__ = [
     "GlobalMaxPool1d",
     "GlobalMaxPool2d",
     "GraphBuilder",
+    "GroupNorm",
     "Identity",
     "Input",
+    "InstanceNorm2d",
     "Layer",
+    "LayerNorm",
+    "LayerNorm2d",
     "Linear",
+    "LocalResponseNorm",
+    "LogSoftmax",
     "MaxPool1d",
     "MaxPool2d",
     "Model",
     "Multiply",
     "PixelShuffle",
     "PixelUnshuffle",
+    "RMSNorm",
     "ReflectionPad1d",
     "ReflectionPad2d",
     "ReplicationPad1d",
     "ReplicationPad2d",
     "Residual",
     "Sequential",
+    "Softmax",
     "SqueezeExcite",
     "Subtract",
     "Unflatten",

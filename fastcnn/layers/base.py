@@ -283,10 +283,10 @@ def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return None
-        if name == "bias":
-            found[name] = "bias" in layer.parameters
-        elif name in layer.__dict__:
-            found[name] = layer.__dict__[name]
+        if name in ("weight", "bias"):
+            found[name] = name in layer.parameters
+        elif name in layer.__dict__ or isinstance(getattr(type(layer), name, None), property):
+            found[name] = getattr(layer, name)
         else:
             return None
     return found

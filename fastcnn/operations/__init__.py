@@ -39,6 +39,9 @@ SAMPLING: dict[str, Any] = {
     "frees_input": True,
     "any_layout": True,
 }
+#: What normalisations within a sample have in common.
+SAMPLE_NORM: dict[str, Any] = {"fuses_relu": True, "any_layout": True, "frees_input": True}
+SOFTMAX: dict[str, Any] = {"any_layout": True, "frees_input": True, "needs_output": True}
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
@@ -72,6 +75,14 @@ OPERATIONS: dict[str, Operation] = {
             any_layout=True,
             frees_input=True,
         ),
+        *(
+            Operation(name, ("weight", "bias"), ("weight",), **SAMPLE_NORM)
+            for name in ("layer_norm", "layer_norm2d", "group_norm")
+        ),
+        Operation("rms_norm", ("weight",), ("weight",), **SAMPLE_NORM),
+        Operation("local_response_norm", any_layout=True, frees_input=True),
+        Operation("softmax", **SOFTMAX),
+        Operation("log_softmax", **SOFTMAX),
         *piecewise.RECORDS,
         *smooth.RECORDS,
     )

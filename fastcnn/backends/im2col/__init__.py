@@ -21,6 +21,7 @@ from fastcnn.backends.im2col.join import (
     subtract_backward,
 )
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.backends.im2col.local_response import local_response_norm, local_response_norm_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
 from fastcnn.backends.im2col.norm import (
     batch_norm,
@@ -39,6 +40,16 @@ from fastcnn.backends.im2col.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.im2col.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from fastcnn.backends.im2col.sampling import (
     channel_shuffle,
     channel_shuffle_backward,
@@ -52,6 +63,12 @@ from fastcnn.backends.im2col.sampling import (
     pixel_unshuffle_backward,
     unflatten,
     unflatten_backward,
+)
+from fastcnn.backends.im2col.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
 
 __all__ = [
@@ -83,12 +100,22 @@ __all__ = [
     "flatten",
     "flatten_backward",
     "gradient_sums",
+    "group_norm",
+    "group_norm_backward",
     "interpolate",
     "interpolate_backward",
     "joint_means",
     "joint_statistics",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "moments",
@@ -102,6 +129,10 @@ __all__ = [
     "pixel_shuffle_backward",
     "pixel_unshuffle",
     "pixel_unshuffle_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "softmax",
+    "softmax_backward",
     "subtract",
     "subtract_backward",
     "unflatten",

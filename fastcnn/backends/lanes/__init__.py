@@ -4,8 +4,8 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add`` and the other joins, ``batch_norm``, ``flatten``, ``dropout``, the losses, and what moves
-pixels, as functions of their own, are im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax, the losses, and
+what moves pixels, as functions of their own, are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
@@ -30,8 +30,18 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
+    group_norm,
+    group_norm_backward,
     interpolate,
     interpolate_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+    log_softmax,
+    log_softmax_backward,
     mse,
     mse_backward,
     multiply,
@@ -42,6 +52,10 @@ from fastcnn.backends.im2col import (
     pixel_shuffle_backward,
     pixel_unshuffle,
     pixel_unshuffle_backward,
+    rms_norm,
+    rms_norm_backward,
+    softmax,
+    softmax_backward,
     subtract,
     subtract_backward,
     unflatten,
@@ -115,10 +129,20 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "group_norm",
+    "group_norm_backward",
     "interpolate",
     "interpolate_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
@@ -132,7 +156,11 @@ __all__ = [
     "pixel_unshuffle",
     "pixel_unshuffle_backward",
     "plan",
+    "rms_norm",
+    "rms_norm_backward",
     "slot_stride",
+    "softmax",
+    "softmax_backward",
     "subtract",
     "subtract_backward",
     "unflatten",

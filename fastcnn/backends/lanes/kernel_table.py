@@ -11,12 +11,15 @@ from fastcnn.backends.lanes.kernels import (
     inputs,
     join,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pixels,
     pool,
+    sample_norm,
     sampling,
+    softmax,
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
@@ -44,12 +47,15 @@ FAMILIES = (
     inputs,
     join,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pixels,
     pool,
+    sample_norm,
     sampling,
+    softmax,
 )
 
 #: The updates of the package's optimisers, by name.

@@ -28,6 +28,10 @@ from fastcnn.backends.reference.join import (
     subtract_backward,
 )
 from fastcnn.backends.reference.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.backends.reference.local_response import (
+    local_response_norm,
+    local_response_norm_backward,
+)
 from fastcnn.backends.reference.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
 from fastcnn.backends.reference.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.reference.pool import (
@@ -35,6 +39,16 @@ from fastcnn.backends.reference.pool import (
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from fastcnn.backends.reference.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
 )
 from fastcnn.backends.reference.sampling import (
     channel_shuffle,
@@ -49,6 +63,12 @@ from fastcnn.backends.reference.sampling import (
     pixel_unshuffle_backward,
     unflatten,
     unflatten_backward,
+)
+from fastcnn.backends.reference.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
 
 __all__ = [
@@ -79,10 +99,20 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "group_norm",
+    "group_norm_backward",
     "interpolate",
     "interpolate_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
@@ -95,6 +125,10 @@ __all__ = [
     "pixel_shuffle_backward",
     "pixel_unshuffle",
     "pixel_unshuffle_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "softmax",
+    "softmax_backward",
     "subtract",
     "subtract_backward",
     "unflatten",

@@ -5,7 +5,7 @@ from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.gradients import Gradients
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (
@@ -23,7 +23,7 @@ from fastcnn.backends.lanes.planning.rows import (
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Backward(Gradients):
+class Backward(SampleNormBackward):
     """Adds the backward rows of one group after the other, from the last."""
 
     def add(self, group: Group) -> None:
@@ -133,22 +133,9 @@ class Backward(Gradients):
         """Plan the sums over blocks of the gradients."""
         if weights and self._trains(group, "weight"):
             target = gradient_offset(self.planner, group, "weight")
-            self._sum_blocks(group, target, partial, weights)
+            self.sum_blocks(group, target, partial, weights)
         if self._trains(group, "bias"):
-            self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
-
-    def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
-        """Plan one sum over blocks; neighbours are summed by one row."""
-        reductions = self.planner.reductions
-        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
-            last = reductions[-1][1]
-            end = last[L.OUT]
-            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
-                last[L.OUT] += count
-                return
-        columns: dict[str, int] = {"out": count}
-        values = row(L.K_REDUCE, w=target, **partial, **columns)
-        reductions.append((f"{group.node.name}: sum gradients", values))
+            self.sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
 
     def _linear(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
@@ -230,7 +217,7 @@ class Backward(Gradients):
             columns = formula_columns(self.planner, group, "parameter")
             columns |= element_columns(self.planner, y=grad, m=x) | partial
             self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
-            self._sum_blocks(group, gradient_offset(self.planner, group, name), partial, size)
+            self.sum_blocks(group, gradient_offset(self.planner, group, name), partial, size)
 
     def _add(self, group: Group, grad: Buffer) -> None:
         """The gradient goes to both sides as it is: the same memory, where its layout suits."""

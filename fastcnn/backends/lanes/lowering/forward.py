@@ -1,6 +1,7 @@
 """Rows of each operation's forward pass."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, as_map
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -27,7 +29,7 @@ from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Forward:
+class Forward(SampleNormForward):
     """Adds the forward rows of one group after the other.
 
     Attributes
@@ -36,12 +38,15 @@ class Forward:
         Each node's output.
     winners : dict of int to Buffer
         Which pixel of each window was the maximum.
+    kept : dict of int to int or Buffer
+        By node what else its backward pass needs again.
     """
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
+        self.kept: dict[int, Any] = {}
 
     def method(self, operation: str) -> Callable[[Group], None]:
         """What adds the rows of an operation."""

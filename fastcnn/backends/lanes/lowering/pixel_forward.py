@@ -332,6 +332,13 @@ class PixelForward(Forward):
             raise Unsupported(f"{group.operation} of one sample's vector")
         super().elementwise(group)
 
+    def _normalise_samples(self, group: Group) -> None:
+        """Not for one sample alone: a lane would hold a part of a set."""
+        raise Unsupported(f"{group.operation} of one sample")
+
+    layer_norm = layer_norm2d = group_norm = rms_norm = _normalise_samples
+    softmax = log_softmax = local_response_norm = _normalise_samples
+
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation of maps by the running statistics."""
         if len(group.node.output_shape) != 3 or not group.node.arguments["track_running_stats"]:

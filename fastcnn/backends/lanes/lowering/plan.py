@@ -104,7 +104,9 @@ def plan(
         assert gradient is not None
         if arrays:
             forward.gradient_row(gradient)
-        walk = MapsBackward(planner, forward.values, forward.winners, gradient, input_gradient)
+        walk = MapsBackward(
+            planner, forward.values, forward.winners, forward.kept, gradient, input_gradient
+        )
         for group in reversed(planner.groups):
             walk.add(group)
         if input_gradient:
