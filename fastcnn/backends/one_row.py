@@ -37,7 +37,7 @@ def _without_row(value: Any) -> Any:
     return value[:, :, 0] if isinstance(value, np.ndarray) and value.ndim == 4 else value
 
 
-def map_shape(shape: Shape) -> Shape:
+def with_one_row(shape: Shape) -> Shape:
     """Shape of a sample, with one row if it is a sequence ``(C, L)``."""
     return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
@@ -47,9 +47,9 @@ def on_maps(graph: Graph) -> Graph:
     nodes = tuple(
         replace(
             node,
-            input_shapes=tuple(map(map_shape, node.input_shapes)),
-            output_shape=map_shape(node.output_shape),
+            input_shapes=tuple(map(with_one_row, node.input_shapes)),
+            output_shape=with_one_row(node.output_shape),
         )
         for node in graph.nodes
     )
-    return replace(graph, input_shape=map_shape(graph.input_shape), nodes=nodes)
+    return replace(graph, input_shape=with_one_row(graph.input_shape), nodes=nodes)

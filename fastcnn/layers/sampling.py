@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from fastcnn.backends import sampling
 from fastcnn.backends.graph import Shape
-from fastcnn.backends.one_row import map_shape
+from fastcnn.backends.one_row import with_one_row
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer, check_samples, positive, shown
 
@@ -156,7 +156,7 @@ class Upsample(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C, OH, OW)``, or ``(C, OL)``."""
         made = self.arguments_for(input_shape)
-        size = map_shape(input_shape)[1:]
+        size = with_one_row(input_shape)[1:]
         output = sampling.interpolated_output(size, made["size"], made["scale_factor"])
         return (input_shape[0], *output[-(len(input_shape) - 1) :])
 

@@ -59,6 +59,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("channel_shuffle", **SAMPLING),
         Operation("unflatten", gradient_needs="nothing", renames=True),
         Operation("flatten", renames=True, keeps_places=True),
+        Operation("input_part", gradient_needs="nothing", renames=True),
         Operation("add", **JOIN),
         Operation("subtract", **JOIN),
         Operation("multiply", **(JOIN | {"hands_gradient_on": False})),

@@ -10,7 +10,7 @@ from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, as_map
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
@@ -106,7 +106,7 @@ class Forward(SampleNormForward):
             shape = planner.shape(index)
             if index in planner.parts:
                 whole, first = planner.parts[index]
-                made = self._value(whole).part(first, as_map(shape)[0])
+                made = self._value(whole).part(first, map_shape(shape)[0])
             else:
                 made = planner.buffer(shape, planner.halo(index), planner.value_passes(index))
             self.values[index] = made
@@ -216,6 +216,17 @@ class Forward(SampleNormForward):
             f"{group.node.name}: multiply" + fused(group),
             product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
         )
+
+    def input_part(self, group: Group) -> None:
+        """The input's elements where they are, or a copy into a map with a halo."""
+        planner, (channels, height, width) = self.planner, map_shape(group.node.output_shape)
+        first = group.node.arguments["start"]
+        part = self.values[INPUT].part(first, channels * height * width)
+        part = part.reshaped(channels, height, width)
+        if planner.halo(group.target) == NO_HALO:
+            self.values[group.target] = part
+        else:
+            copy(planner, group.node.name, part, self.output(group))
 
     def concat(self, group: Group) -> None:
         """Copies of those inputs that were not written to their places at once."""
@@ -333,7 +344,7 @@ class Forward(SampleNormForward):
         """Another shape of the same memory, unless there are zeros around a map."""
         x = self.values[group.source]
         if x.halo == NO_HALO and self.planner.halo(group.target) == NO_HALO:
-            channels, height, width = as_map(group.node.output_shape)
+            channels, height, width = map_shape(group.node.output_shape)
             self.values[group.target] = x.reshaped(channels, height, width)
         else:
             self.sampling(group)

@@ -19,7 +19,6 @@ from fastcnn.backends.lanes.planning.buffers import NO_HALO, Halo, PixelBuffer, 
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy, fused, parameter_offset
-from fastcnn.backends.lanes.planning.sampling import places, taps_of
 from fastcnn.operations import OPERATIONS
 
 #: What renames an output by another shape.
@@ -274,37 +273,26 @@ class PixelForward(Forward):
             ),
         )
 
-    def sampling(self, group: Group) -> None:
-        """Copies of single pixels; sums of several are not for one sample alone."""
-        x, y, taps = self.values[group.source], self.output(group), taps_of(group.node)
+    def input_part(self, group: Group) -> None:
+        """A copy of the input's elements, which are a single row."""
+        x, y = self.values[INPUT], self.output(group)
         assert isinstance(x, PixelBuffer)
-        if (taps.weight != 1).any():
-            raise Unsupported(f"{group.operation} of one sample, which mixes pixels")
+        pixels = y.pixels()
+        start = int(x.pixels()[group.node.arguments["start"]])
         self.planner.emit(
-            f"{group.node.name}: {group.operation.replace('_', ' ')}",
+            group.node.name,
             row(
                 L.K_GATHER,
                 **x.columns("x"),
                 **y.columns("y"),
-                channels=taps.groups,
-                positions=len(taps.weight),
-                x_table=self.planner.table(places(x, taps.x_steps, taps.x)),
-                y_table=self.planner.table(places(y, taps.y_steps, taps.y)),
-                x_channel=taps.x_steps[0] * x.channel,
-                y_channel=taps.y_steps[0] * y.channel,
+                channels=y.channels,
+                positions=len(pixels),
+                x_table=self.planner.table(start + np.arange(len(pixels))),
+                y_table=self.planner.table(pixels),
+                x_channel=len(pixels),
+                y_channel=y.channel,
             ),
         )
-
-    pad = interpolate = pixel_shuffle = pixel_unshuffle = channel_shuffle = sampling
-
-    def unflatten(self, group: Group) -> None:
-        """The elements of a vector as a map; other shapes are not for one sample alone."""
-        if len(group.node.input_shapes[0]) != 1:
-            raise Unsupported("another shape of one sample's map")
-        x, y = self.values[group.source], self.output(group)
-        assert isinstance(x, PixelBuffer)
-        targets = np.arange(y.channels)[:, None] * y.channel + y.pixels()
-        self._gather(group.node.name, x, y, x.pixels(), targets.ravel())
 
     def concat(self, group: Group) -> None:
         """Copies of all inputs; of vectors, which are single rows, one after the other."""

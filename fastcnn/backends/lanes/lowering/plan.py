@@ -12,7 +12,7 @@ from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
-from fastcnn.backends.lanes.lowering.pixel_forward import PixelForward
+from fastcnn.backends.lanes.lowering.pixel_maps import PixelMaps
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
@@ -85,7 +85,7 @@ def plan(
         keep=values,
         frozen=frozen,
     )
-    forward = PixelForward(planner) if pixels else Forward(planner)
+    forward = PixelMaps(planner) if pixels else Forward(planner)
     normalisation = forward.input_row()
     for group in planner.groups:
         forward.add_group(group)

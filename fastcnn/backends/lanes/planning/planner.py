@@ -9,7 +9,14 @@ from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.convolution import algorithms
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, as_map, union
+from fastcnn.backends.lanes.planning.buffers import (
+    LANES,
+    NO_HALO,
+    Buffer,
+    Halo,
+    map_shape,
+    union,
+)
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, number_stages
 from fastcnn.operations import OPERATIONS
 
@@ -134,7 +141,7 @@ class Planner:
             maker = self.makers.get(source)
             if maker and source not in self.parts and not OPERATIONS[maker.operation].renames:
                 self.parts[source] = group.target, first
-            first += as_map(self.shape(source))[0]
+            first += channels_of(self.shape(source))
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Shape of a node's output, or of the input."""
@@ -213,7 +220,8 @@ class Planner:
         With ``passing``, for the one block that each thread has in hand: its content does not
         outlive the block's way through the stage.
         """
-        made = Buffer(*as_map(shape), halo)
+        channels, height, width = map_shape(shape)
+        made = Buffer(channels, height, width, halo)
         if passing:
             made.slot = made.size
             made.offset = self.allocate(made.size * self.workers)

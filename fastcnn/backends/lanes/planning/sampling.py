@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backends.graph import Node
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, as_map
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 from fastcnn.backends.sampling import interpolation_taps, padded_sources
@@ -109,7 +109,7 @@ def _channel_shuffle(node: Node) -> Taps:
 
 
 def _unflatten(node: Node) -> Taps:
-    shapes = map(as_map, (node.input_shapes[0], node.output_shape))
+    shapes = map(map_shape, (node.input_shapes[0], node.output_shape))
     x, y = (np.stack([part.ravel() for part in np.indices(shape)]) for shape in shapes)
     return Taps(1, (0, 1), (0, 1), x, y, np.ones(x.shape[1]))
 
