@@ -14,6 +14,7 @@ from fastcnn.backends.lanes.planning.buffers import (
     NO_HALO,
     Buffer,
     Halo,
+    channels_of,
     map_shape,
     union,
 )
