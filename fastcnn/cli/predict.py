@@ -40,7 +40,7 @@ def predict(
 
     from fastcnn.data import read_picture
     from fastcnn.errors import ConfigurationError
-    from fastcnn.functional import softmax
+    from fastcnn.functional import sigmoid, softmax
     from fastcnn.training import Run
 
     opened = Run.open(run)
@@ -52,7 +52,9 @@ def predict(
     read = [read_picture(path, rule, invert=invert) for path in images]
     pixels = np.stack([picture.pixels for picture in read])
     outputs = model.logits(pixels, backend=backend)
-    if model.predicts in ("value", "values"):
+    if not model.predicts_classes:
+        if model.predicts in ("label", "labels"):
+            outputs = sigmoid(outputs)
         names, answers, cells = _values(outputs)
     else:
         names, answers, cells = _classes(softmax(outputs), opened.classes)

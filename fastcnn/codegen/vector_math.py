@@ -135,8 +135,24 @@ def emit_log1p(builder: Any, x: Any) -> Any:
     return builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
 
 
+def emit_log(builder: Any, x: Any) -> Any:
+    """Logarithm of a number from the smallest normal one to the largest, below -87 at 0.
+
+    ``x = 2**k (1 + f)`` with ``sqrt(1/2) <= 1 + f < sqrt(2)``.
+    """
+    bits = builder.bitcast(x, INT_VECTOR)
+    # The distance from sqrt(1/2) in the bits: its exponent is k.
+    offset = builder.sub(bits, int_constant(0x3F3504F3))
+    k = builder.ashr(offset, int_constant(23))
+    mantissa = builder.bitcast(builder.sub(bits, builder.shl(k, int_constant(23))), VECTOR)
+    f = builder.fsub(mantissa, constant(1.0))
+    z = builder.fdiv(f, builder.fadd(constant(2.0), f))
+    series = builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
+    return emit_fma(builder, builder.sitofp(k, VECTOR), constant(math.log(2.0)), series)
+
+
 def emit_log1p_of_any(builder: Any, x: Any) -> Any:
-    """``log(1 + x)``: with ``1 + x = 2**k (1 + f)`` and ``sqrt(1/2) <= 1 + f < sqrt(2)``.
+    """``log(1 + x)``.
 
     What rounding ``1 + x`` has lost is added, divided by it (Goldberg, "What every computer
     scientist should know about floating-point arithmetic", theorem 4). -inf at -1, NaN below.
@@ -144,15 +160,7 @@ def emit_log1p_of_any(builder: Any, x: Any) -> Any:
     one = constant(1.0)
     sum_ = builder.fadd(one, x)
     lost = builder.fsub(x, builder.fsub(sum_, one))
-    bits = builder.bitcast(sum_, INT_VECTOR)
-    # The distance from sqrt(1/2) in the bits: its exponent is k.
-    offset = builder.sub(bits, int_constant(0x3F3504F3))
-    k = builder.ashr(offset, int_constant(23))
-    mantissa = builder.bitcast(builder.sub(bits, builder.shl(k, int_constant(23))), VECTOR)
-    f = builder.fsub(mantissa, one)
-    z = builder.fdiv(f, builder.fadd(constant(2.0), f))
-    series = builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
-    value = emit_fma(builder, builder.sitofp(k, VECTOR), constant(math.log(2.0)), series)
+    value = emit_log(builder, sum_)
     correction = builder.fdiv(lost, sum_)
     value = builder.fadd(value, correction)
     # Small numbers, whose logarithm is their own, keep their bits; infinity and NaN pass.
@@ -239,3 +247,5 @@ def emit_normal_cdf(builder: Any, x: Any) -> Any:
 
 
 exp = define("vector", emit_exp, "vector")
+log = define("vector", emit_log, "vector")
+log1p = define("vector", emit_log1p_of_any, "vector")

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.data.augment import Augment
 from fastcnn.distributed.sharding import Shards
 from fastcnn.errors import ConfigurationError
+from fastcnn.losses import Loss
 from fastcnn.training.samples import Samples, sample_weight_of
 
 #: Bytes of augmented images that are held at a time.
@@ -71,6 +72,17 @@ class Feed:
         if self.augment is None:
             return np.iinfo(np.int64).max
         return max(1, BUFFER_BYTES // (batch_size * self.data.images[0].nbytes))
+
+    def target_weight(self, loss: Loss) -> np.ndarray | None:
+        """What each sample's targets weigh on average; None where all weigh 1."""
+        weight, labels = sample_weight_of(self.data), self.data.labels
+        if self.augment is not None and self.augment.mixup:
+            labels = self._no_probabilities(len(labels))
+        return loss.target_weight(np.asarray(labels), weight)
+
+    def target_counts(self, loss: Loss) -> np.ndarray | None:
+        """Targets of each sample that an accuracy counts; None where that is one each."""
+        return loss.target_counts(np.asarray(self.data.labels))
 
     def take(self, samples: np.ndarray, epoch: int) -> Batches:
         """The samples of these indices, in this order."""

@@ -47,8 +47,9 @@ class Progress:
     ----------
     epoch : int
         Counted from 1.
-    done, seen, correct : int
-        Steps taken in it, samples seen, and how many of them were classified correctly.
+    done, seen, counted, correct : int
+        Steps taken in it, samples seen, their targets (one a sample, or a pixel), and how many of
+        those were classified correctly.
     loss_sum, weight_sum : float
         Sum of the samples' losses, and of the weights that they have in the mean.
     seconds : float
@@ -58,6 +59,7 @@ class Progress:
     epoch: int
     done: int = 0
     seen: int = 0
+    counted: int = 0
     correct: int = 0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
@@ -67,6 +69,11 @@ class Progress:
     def rate(self) -> float:
         """Samples a second."""
         return self.seen / max(self.seconds, 1e-9)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the targets that were classified correctly; NaN before there are any."""
+        return self.correct / self.counted if self.counted else math.nan
 
 
 class TrainingLoop:
@@ -87,6 +94,7 @@ class TrainingLoop:
         self.history = history
         self.listeners = list(listeners)
         self.base_lr = options.make_optimizer().lr
+        self.loss = options.make_loss()
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
         self.batch_size = options.batch_size
@@ -108,7 +116,7 @@ class TrainingLoop:
     @property
     def has_accuracy(self) -> bool:
         """Whether the targets are classes."""
-        return self.model.predicts in (None, "classes")
+        return self.model.predicts_classes
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
@@ -191,6 +199,8 @@ class TrainingLoop:
     def run(self, feed: Feed, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
         per_epoch = -(-len(feed.data) // self.batch_size)
+        self.target_weight = feed.target_weight(self.loss)
+        self.target_counts = feed.target_counts(self.loss)
         start = TrainingStart(
             self.model,
             self.history,
@@ -253,7 +263,7 @@ class TrainingLoop:
             kind="epoch",
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
-            train_accuracy=progress.correct / progress.seen if self.has_accuracy else None,
+            train_accuracy=progress.accuracy if self.has_accuracy else None,
             test_loss=None,
             test_accuracy=None,
             seconds=progress.seconds,
@@ -326,15 +336,11 @@ class TrainingLoop:
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
-        weight = sample_weight_of(feed.data)
-        each = np.ones(len(samples)) if weight is None else weight[samples]
-        sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
-        # One after the other, so that sums do not depend on how steps fall into chunks.
-        for loss, size in zip(results.losses.tolist(), sizes.tolist(), strict=True):
-            progress.loss_sum += loss * size
-            progress.weight_sum += size
+        self._add_losses(results.losses, samples)
         progress.correct += int(results.correct.sum())
         progress.seen += len(samples)
+        counts = self.target_counts
+        progress.counted += len(samples) if counts is None else int(counts[samples].sum())
         progress.done += count
         if self.average is not None and (
             progress.done == per_epoch or self.executor.step % EVERY_STEPS == 0
@@ -347,7 +353,7 @@ class TrainingLoop:
             results.losses.tolist(),
             rates.tolist(),
             progress.loss_sum / progress.weight_sum,
-            progress.correct / progress.seen if self.has_accuracy else math.nan,
+            progress.accuracy if self.has_accuracy else math.nan,
             progress.rate,
         )
         for listener in self.listeners:
@@ -381,6 +387,16 @@ class TrainingLoop:
                     lr=float(lr),
                 )
             )
+
+    def _add_losses(self, losses: np.ndarray, samples: np.ndarray) -> None:
+        """Account for the losses of some batches, by what their targets weigh."""
+        starts, weight = np.arange(0, len(samples), self.batch_size), self.target_weight
+        is_sum = self.loss.reduction == "sum"
+        each = np.ones(len(samples)) if weight is None or is_sum else weight[samples]
+        # One after the other, so that sums do not depend on how steps fall into chunks.
+        for loss, size in zip(losses.tolist(), np.add.reduceat(each, starts).tolist(), strict=True):
+            self.progress.loss_sum += loss if is_sum else loss * size
+            self.progress.weight_sum += size
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"

@@ -8,7 +8,7 @@ import inspect
 import math
 import textwrap
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import NoneType
 from typing import Any, Self
@@ -45,8 +45,8 @@ class Declaration:
     ----------
     help : str
         For ``help(fit)`` and ``fastcnn train --help``.
-    choices : tuple of str
-        Words that are accepted, where not any is.
+    choices : collection of str
+        Words that are accepted, where not any is; a table of losses may grow.
     least, above, below : float or None
         Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
     part : str
@@ -55,7 +55,7 @@ class Declaration:
     """
 
     help: str
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     least: float | None = None
     above: float | None = None
     below: float | None = None
@@ -81,17 +81,13 @@ class TrainingOptions:
     batch_size: int = option(
         64, "Samples a step; the last batch of an epoch may be smaller.", least=1
     )
-    loss: str | Loss = option(
-        "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
-    )
+    loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
     label_smoothing: float | None = option(
         None,
         "Share of the target spread over all classes (cross_entropy only); by default 0.",
         part="loss",
     )
-    optimizer: str | Optimizer = option(
-        "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
-    )
+    optimizer: str | Optimizer = option("sgd", "Optimiser.", choices=OPTIMIZERS, part="optimizer")
     lr: float | None = option(
         None, "Learning rate; by default 0.02 for sgd, otherwise 0.001.", part="optimizer"
     )

@@ -12,7 +12,14 @@ from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
-from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.im2col.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    focal,
+    focal_backward,
+    nll,
+    nll_backward,
+)
 from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.im2col.pool import (
     avg_pool2d,
@@ -43,12 +50,14 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "focal",
+    "focal_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
-    "mse",
-    "mse_backward",
+    "nll",
+    "nll_backward",
 ]
 
 

@@ -24,8 +24,10 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
-    mse,
-    mse_backward,
+    focal,
+    focal_backward,
+    nll,
+    nll_backward,
 )
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
@@ -54,7 +56,7 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d,
     max_pool2d_backward,
 )
-from fastcnn.backends.lanes.session.loading import check_own_update
+from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
 
 __all__ = [
     "NO_WEIGHTS",
@@ -74,6 +76,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "check_own_loss",
     "check_own_update",
     "conv2d",
     "conv2d_backward",
@@ -88,12 +91,14 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "focal",
+    "focal_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
-    "mse",
-    "mse_backward",
+    "nll",
+    "nll_backward",
     "plan",
 ]
 

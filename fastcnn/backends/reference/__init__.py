@@ -17,7 +17,14 @@ from fastcnn.backends.reference.dropout import (
     dropout_backward,
 )
 from fastcnn.backends.reference.linear import flatten, flatten_backward, linear, linear_backward
-from fastcnn.backends.reference.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.reference.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    focal,
+    focal_backward,
+    nll,
+    nll_backward,
+)
 from fastcnn.backends.reference.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.reference.pool import (
     avg_pool2d,
@@ -48,12 +55,14 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "focal",
+    "focal_backward",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
-    "mse",
-    "mse_backward",
+    "nll",
+    "nll_backward",
 ]
 
 

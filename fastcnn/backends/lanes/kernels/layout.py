@@ -55,7 +55,6 @@ KERNEL_ROWS = 48
     K_OUTER,
     K_LINEAR_BIAS_GRADIENT,
     K_CROSS_ENTROPY,
-    K_MSE,
     K_REDUCE,
     K_OUTPUT,
     K_ADD,
@@ -81,7 +80,9 @@ KERNEL_ROWS = 48
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
     K_SUM_PLACES,
-) = range(44)
+    K_NLL,
+    K_FOCAL,
+) = range(45)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64
