@@ -1,7 +1,10 @@
 """``fastcnn train``."""
 
 import sys
+import threading
+from contextlib import suppress
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,6 +138,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.training.options import TrainingOptions, declarations
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
+    threading.Thread(target=_import_ahead).start()
     console = Console(quiet=o.quiet or not world.is_root, highlight=False)
     with world.preparing():
         if o.overwrite and o.out is None:
@@ -197,6 +201,16 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         where = escape(str(folder))
         console.print(f"run written to {where} (curves.png shows it)", soft_wrap=True)
         console.print(f"next: fastcnn evaluate {where}", soft_wrap=True)
+
+
+def _import_ahead() -> None:
+    """Import what a training needs later, while the data are unpacked, which needs no interpreter.
+
+    What is missing is said where it is needed.
+    """
+    for name in ("fastcnn.backends.lanes", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont"):
+        with suppress(Exception):
+            import_module(name)
 
 
 def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, dict[str, Any]]":

@@ -151,6 +151,31 @@ def scan(folder: Path) -> Found:
     return found
 
 
+def pictures_in(folder: str | Path, found: Found) -> list[Path]:
+    """The pictures in a folder and in those within it, in the order of their names.
+
+    Parameters
+    ----------
+    folder : path
+    found : Found
+        Counts what is passed over.
+
+    Raises
+    ------
+    DataError
+        If there is none, or a folder cannot be listed.
+    """
+    folder = expanded(folder)
+    pictures: list[tuple[str, Path]] = []
+    _collect(folder, "", pictures, found.passed, set())
+    if not pictures:
+        raise DataError(
+            f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); {describe_passed([found])} "
+            "passed over"
+        )
+    return [path for _, path in pictures]
+
+
 def _collect(
     folder: Path,
     within: str,

@@ -47,6 +47,7 @@ class NetworkEstimator(BaseEstimator):
     backend: str | None
     threads: int | None
     random_state: Any
+    verbose: int
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -61,7 +62,7 @@ class NetworkEstimator(BaseEstimator):
         """Train a new network on checked arrays."""
         self._start(x, target)
         parts: list[Any] = [self._as_samples(x), target, weight]
-        test: Any = None
+        held: Any = None
         if self.early_stopping:
             split = train_test_split(
                 np.arange(len(x)),
@@ -69,14 +70,14 @@ class NetworkEstimator(BaseEstimator):
                 random_state=self._seed,
                 stratify=stratify,
             )
-            parts, test = (
+            parts, held = (
                 [None if part is None else part[rows] for part in parts] for rows in split
             )
-        stoppers = [EarlyStopping("test_loss", self.n_iter_no_change, self.tol)] if test else []
+        stoppers = [EarlyStopping("validation_loss", self.n_iter_no_change, self.tol)]
         self.history_: History = fit(
             self.model_,
             tuple(parts),
-            test and tuple(test),
+            validation=held and tuple(held),
             epochs=self._epochs(len(parts[0])),
             batch_size=self.batch_size,
             optimizer=self._optimizer(),
@@ -85,7 +86,9 @@ class NetworkEstimator(BaseEstimator):
             backend=self.backend,
             seed=self._seed,
             threads=self._threads(),
-            callbacks=stoppers,
+            callbacks=stoppers if held else [],
+            diagnose=bool(self.verbose),
+            verbose=bool(self.verbose),
         )
         self.n_iter_ = len(self.history_.epochs)
         return self

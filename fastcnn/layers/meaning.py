@@ -75,7 +75,8 @@ class Meaning:
     def _check_classes(self, method: str, outputs: np.ndarray) -> None:
         if not self.predicts_classes:
             raise ConfigurationError(
-                f"{method}: the model was trained on {self.predicts}, not on classes: use predict"
+                f"{method}: the model was trained on {str(self.predicts).removesuffix('s')}s, not "
+                "on classes: use predict"
             )
         if outputs.shape[1] == 1:
             raise ConfigurationError(

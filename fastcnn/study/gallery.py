@@ -15,7 +15,7 @@ from fastcnn.study.heat_map import draw_heat_map
 from fastcnn.study.networks import NAMES
 from fastcnn.study.section import Figure, Section, Text
 from fastcnn.study.setting import Setting
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 from fastcnn.training.fit import fit
 
 EPOCHS = 5

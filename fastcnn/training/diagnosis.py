@@ -171,7 +171,8 @@ class Diagnosis(Callback):
                 f"the loss has risen to {losses[-1]:.3g}, from {before}",
                 "lower the learning rate, or limit the gradient's norm (clip_norm)",
             )
-        tests = [epoch["test_loss"] for epoch in self._epochs]
+        part = "test" if self._epochs[-1]["validation_loss"] is None else "validation"
+        tests = [epoch[f"{part}_loss"] for epoch in self._epochs]
         if None in tests:
             return
         best = int(np.argmin(tests))
@@ -181,7 +182,7 @@ class Diagnosis(Callback):
             self._find(
                 "overfitting",
                 number,
-                f"the test loss rose from {tests[best]:.4f} in epoch {best + 1} to "
+                f"the {part} loss rose from {tests[best]:.4f} in epoch {best + 1} to "
                 f"{tests[-1]:.4f} while the training loss fell to {losses[-1]:.4f}",
                 "stop earlier (EarlyStopping), or add dropout, weight decay or augmentation",
             )

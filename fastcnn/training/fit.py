@@ -43,6 +43,7 @@ from fastcnn.training.samples import (
     training_preprocessing,
 )
 from fastcnn.training.saver import Saver, check_same
+from fastcnn.training.validation import Division, divide
 
 log = logging.getLogger("fastcnn.training")
 
@@ -150,7 +151,8 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         which are taken as they are; a Dataset's preprocessing also normalises them. The model
         keeps this as ``model.preprocessing``, and it is applied to all that the model is given
         from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
-        ``test`` is evaluated after every epoch.
+        ``test`` is evaluated after every epoch, and decides nothing: early stopping and the
+        plateau go by validation data, which are held out of ``train`` if they are not given.
     **options
 
     Returns
@@ -204,7 +206,10 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             shards = Shards(
                 world.rank, world.size, o.batch_size, BLOCK if o.ordered_reduction else 1
             )
-            for size in {min(o.batch_size, len(training_data)), len(training_data) % o.batch_size}:
+            listeners = [*o.callbacks, *o.monitors()]
+            division = divide(model, training_data, preprocessing, o, listeners)
+            trained_on = len(training_data) if division.rows is None else len(division.rows)
+            for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
                 if size:
                     check_statistics(model.graph(), shards.smallest(size))
             problem = not_finite(model.state_dict())
@@ -217,15 +222,16 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             threads = share if o.threads is None else o.threads
             feed = Feed(
                 training_data,
-                o.make_augment(),
-                o.seed,
-                threads,
-                model.graph().output_shape[0],
-                shards,
+                o,
+                rows=division.rows,
+                threads=threads,
+                classes=model.graph().output_shape[0],
+                shards=shards,
             )
             config = {}
             if o.out is not None or world.size > 1:
                 config = describe_fit(model, training_data, test_data, o, o.out)
+                config["data"] |= described_division(division, trained_on)
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
@@ -235,7 +241,6 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
         history, saver = History(loss=loss.operation), None
-        listeners = [*o.callbacks, *o.monitors()]
         with world.preparing():
             executor = _executor(model, world, o, threads)
             if o.out is not None and world.is_root:
@@ -255,7 +260,7 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         loop.copy_from_root()
         # Matrix products of another number of threads are rounded otherwise.
         with blas_threads(1 if o.ordered_reduction else threads):
-            loop.run(feed, test_data)
+            loop.run(feed, division.validation, test_data)
     return history
 
 
@@ -271,6 +276,16 @@ def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -
         "test_checksum": None if test is None else checksum(test, None),
     }
     return parts | {"data": config["data"] | checksums}
+
+
+def described_division(division: Division, trained_on: int) -> dict[str, Any]:
+    """What a run's config says of the samples that are trained on, and of the others."""
+    held = division.validation
+    return {
+        "train_samples": trained_on,
+        "validation_samples": 0 if held is None else len(held),
+        "validation_checksum": None if held is None else checksum(held),
+    }
 
 
 def _executor(model: Model, world: World, o: TrainingOptions, threads: int | None) -> Executor:

@@ -97,7 +97,6 @@ class TrainingLoop:
         self.loss = options.make_loss()
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
-        self.batch_size = options.batch_size
         self.average: WeightAverage | None = None
         if options.ema_decay is not None:
             self.average = WeightAverage(model.parameter_vector, options.ema_decay)
@@ -196,20 +195,18 @@ class TrainingLoop:
             self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
             self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
-    def run(self, feed: Feed, test: Samples | None) -> None:
+    def run(self, feed: Feed, validation: Samples | None, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
-        per_epoch = -(-len(feed.data) // self.batch_size)
-        self.target_weight = feed.target_weight(self.loss)
-        self.target_counts = feed.target_counts(self.loss)
         start = TrainingStart(
             self.model,
             self.history,
             self.epochs,
-            per_epoch,
-            len(feed.data),
-            test is not None,
-            self.has_accuracy,
-            self.control,
+            feed.steps,
+            feed.samples,
+            tested=test is not None,
+            validated=validation is not None,
+            has_accuracy=self.has_accuracy,
+            control=self.control,
         )
         try:
             with self.interrupts:
@@ -219,7 +216,7 @@ class TrainingLoop:
                     if self.saver is not None:
                         self.saver.save(self)  # what is killed in its first epoch is resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
-                    self._epoch(per_epoch, feed, test)
+                    self._epoch(feed, {"validation": validation, "test": test})
                 self._check_finite()  # callbacks may have written to the model
                 self.history.stop_reason = self.control.stop_reason
             self.history.status = "finished"
@@ -249,14 +246,14 @@ class TrainingLoop:
                 if self.saver is not None:
                     ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
-    def _epoch(self, per_epoch: int, feed: Feed, test: Samples | None) -> None:
+    def _epoch(self, feed: Feed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
-        order = self.generator.permutation(len(feed.data))
-        while progress.done < per_epoch:
-            self._chunk(per_epoch, feed, order)
-            if self.saver is not None and progress.done < per_epoch:
+        feed.begin_epoch(self.generator, progress.done)
+        while progress.done < feed.steps:
+            self._chunk(feed)
+            if self.saver is not None and progress.done < feed.steps:
                 self.saver.save_within_epoch(self)
             self._agree()
         record = EpochRecord(
@@ -264,6 +261,8 @@ class TrainingLoop:
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
             train_accuracy=progress.accuracy if self.has_accuracy else None,
+            validation_loss=None,
+            validation_accuracy=None,
             test_loss=None,
             test_accuracy=None,
             seconds=progress.seconds,
@@ -275,19 +274,9 @@ class TrainingLoop:
                 self.world.copy_from_root(value)
         self._check_finite()
         with self._averaged():
-            if test is not None:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    record["test_loss"], accuracy, _ = self.executor.evaluate(
-                        test.images, test.labels, sample_weight_of(test)
-                    )
-                record["test_accuracy"] = accuracy if self.has_accuracy else None
-                if not math.isfinite(record["test_loss"]):
-                    raise NonFiniteError(
-                        f"the test loss became {record['test_loss']} after epoch "
-                        f"{progress.epoch}, with finite weights: training has diverged (lower the "
-                        "learning rate, clip the gradient), or the test data hold far larger "
-                        "numbers than the training data"
-                    )
+            for part, samples in measured.items():
+                if samples is not None:
+                    self._measure(part, samples, record)
             self.history.epochs.append(record)
             self.last_good = self.model.copy_state()
             for listener in self.listeners:
@@ -300,6 +289,21 @@ class TrainingLoop:
             self.saver.save_after_epoch(self)
         self._agree()
 
+    def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:
+        """Evaluate validation or test data into an epoch's record."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, accuracy, _ = self.executor.evaluate(
+                samples.images, samples.labels, sample_weight_of(samples)
+            )
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"the {part} loss became {loss} after epoch {record['epoch']}, with finite "
+                "weights: training has diverged (lower the learning rate, clip the gradient), or "
+                f"the {part} data hold far larger numbers than the training data"
+            )
+        record[f"{part}_loss"] = loss
+        record[f"{part}_accuracy"] = accuracy if self.has_accuracy else None
+
     def _agree(self) -> None:
         """Continue in step with all processes, or stop together."""
         control = self.control
@@ -311,10 +315,10 @@ class TrainingLoop:
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _chunk(self, per_epoch: int, feed: Feed, order: np.ndarray) -> None:
+    def _chunk(self, feed: Feed) -> None:
         """Some steps in one call of the executor."""
-        progress = self.progress
-        count = self._steps(per_epoch - progress.done, feed.most_steps(self.batch_size))
+        progress, per_epoch = self.progress, feed.steps
+        count = self._steps(per_epoch - progress.done, feed.most_steps())
         rates = learning_rates(
             self.schedule,
             self.base_lr,
@@ -324,9 +328,8 @@ class TrainingLoop:
             per_epoch,
         )
         rates *= self.control.lr_factor
-        samples = order[progress.done * self.batch_size : (progress.done + count) * self.batch_size]
         began = time.perf_counter()
-        batches = feed.take(samples, progress.epoch)
+        batches = feed.take(progress.done, count, progress.epoch)
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
             results = self.executor.train_steps(
@@ -336,11 +339,14 @@ class TrainingLoop:
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
-        self._add_losses(results.losses, samples)
+        # One after the other, so that sums do not depend on how steps fall into chunks.
+        is_sum = self.loss.reduction == "sum"
+        for loss, size in zip(results.losses.tolist(), batches.sizes.tolist(), strict=True):
+            progress.loss_sum += loss if is_sum else loss * size
+            progress.weight_sum += size
         progress.correct += int(results.correct.sum())
-        progress.seen += len(samples)
-        counts = self.target_counts
-        progress.counted += len(samples) if counts is None else int(counts[samples].sum())
+        progress.seen += len(batches.order)
+        progress.counted += batches.targets
         progress.done += count
         if self.average is not None and (
             progress.done == per_epoch or self.executor.step % EVERY_STEPS == 0
@@ -387,16 +393,6 @@ class TrainingLoop:
                     lr=float(lr),
                 )
             )
-
-    def _add_losses(self, losses: np.ndarray, samples: np.ndarray) -> None:
-        """Account for the losses of some batches, by what their targets weigh."""
-        starts, weight = np.arange(0, len(samples), self.batch_size), self.target_weight
-        is_sum = self.loss.reduction == "sum"
-        each = np.ones(len(samples)) if weight is None or is_sum else weight[samples]
-        # One after the other, so that sums do not depend on how steps fall into chunks.
-        for loss, size in zip(losses.tolist(), np.add.reduceat(each, starts).tolist(), strict=True):
-            self.progress.loss_sum += loss if is_sum else loss * size
-            self.progress.weight_sum += size
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"

@@ -119,15 +119,33 @@ class TrainingOptions:
         "Change training images at random in each epoch: digits, pictures, or settings such as "
         "shift=2,rotation=10,flip (see fastcnn.data.Augment).",
     )
+    validation: float | object | None = option(
+        None,
+        "Share of the training samples that is held out for validation (or the samples for it); "
+        "by default 0.1 where early stopping or the plateau needs it, else 0.",
+        least=0,
+        below=1,
+    )
+    sampling: str = option(
+        "shuffled",
+        "Each sample once an epoch, in random order (shuffled), or all classes equally often, as "
+        "many samples in all (balanced).",
+        choices=("shuffled", "balanced"),
+    )
+    steps_per_epoch: int | None = option(
+        None,
+        "Steps of an epoch; by default those of all samples.",
+        least=1,
+    )
     early_stopping: int | None = option(
         None,
-        "Stop after this many epochs without a lower test loss, and keep the best weights.",
+        "Stop after this many epochs without a lower validation loss, and keep the best weights.",
         least=1,
     )
     reduce_on_plateau: int | None = option(
         None,
-        "Divide the learning rate by 10 after more than this many epochs without a lower test "
-        "loss.",
+        "Divide the learning rate by 10 after more than this many epochs without a lower "
+        "validation loss.",
         least=0,
     )
     seed: int = option(0, "Seed of the initial weights, the order of samples and dropout.", least=0)
@@ -222,6 +240,8 @@ class TrainingOptions:
             for name, declared in declarations(type(self)).items()
             if declared.part == "training"
         }
+        if not is_share(self.validation):
+            recorded["validation"] = None  # samples, whose checksum is recorded
         return {
             "loss": losses.NAMED.describe(self.make_loss()),
             "optimizer": optimizers.NAMED.describe(self.make_optimizer()),
@@ -268,6 +288,11 @@ def declarations(options: type) -> dict[str, Declaration]:
     }
 
 
+def is_share(validation: Any) -> bool:
+    """Whether the option ``validation`` says how many samples to hold out, and not which ones."""
+    return isinstance(validation, (int, float, np.integer, np.floating))
+
+
 def plain_type(hint: Any) -> Any:
     """The type of an option on a command line; None if it takes objects alone."""
     return next((kind for kind in (hint, *typing.get_args(hint)) if kind in PLAIN), None)
@@ -296,6 +321,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
         return
     if declared.choices:
         return
+    if object in others and not isinstance(value, (*PLAIN, np.number)):
+        return  # as above
     good, words = _is(value, kind, others)
     bounds = [
         f"{word} {bound:g}"

@@ -33,6 +33,13 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.images)
 
+    def subset(self, rows: np.ndarray) -> "Arrays":
+        """The samples of these indices."""
+        weight = self.sample_weight
+        return Arrays(
+            self.images[rows], self.labels[rows], None if weight is None else weight[rows]
+        )
+
 
 Samples = Dataset | Arrays
 

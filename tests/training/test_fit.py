@@ -66,13 +66,14 @@ def test_a_run_folder_has_all_its_files(digits: Any, tmp_path: Path) -> None:
         "model.safetensors",
     ]  # fmt: skip
     lines = (tmp_path / "epochs.csv").read_text().splitlines()
-    assert lines[0].startswith("epoch,train_loss,train_accuracy,test_loss,test_accuracy,seconds")
-    assert [float(value) for value in lines[2].split(",")] == list(history.final.values())[1:]
+    assert lines[0].startswith("epoch,train_loss,train_accuracy,validation_loss,validation_acc")
+    values = [float(value) if value else None for value in lines[2].split(",")]
+    assert values == list(history.final.values())[1:]
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
     assert [record["kind"] for record in records] == (["step"] * 4 + ["epoch"]) * 2
     assert set(records[-1]) == {
         "kind", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds",
-        "samples_per_second",
+        "samples_per_second", "validation_loss", "validation_accuracy",
     }  # fmt: skip
     assert records[-1] == history.final
     assert [r["step"] for r in records if r["kind"] == "step"] == list(range(1, 9))
@@ -222,7 +223,7 @@ X, Y = blobs()
         ({"train": (X[:0], Y[:0])}, ShapeError, "samples must be"),
         ({"train": (X, Y[:5])}, ShapeError, "60 samples need as many targets"),
         ({"train": (X, Y + 1)}, DataError, r"train: classes must lie in 0..2, got 1..3"),
-        ({"train": (X, Y + 0.5)}, DataError, "must be a 1-D array of integers"),
+        ({"train": (X, Y + 0.5)}, DataError, "classes must be integers of shape"),
         ({"train": (np.where(X > 3, np.nan, X), Y)}, DataError, "contain NaN or infinity"),
         ({"train": (X.astype(int), Y)}, DataError, "floating-point or uint8"),
         ({"test": (X[:, :, :1], Y)}, ShapeError, "model takes"),
