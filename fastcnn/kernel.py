@@ -190,7 +190,7 @@ def optimizer(
     Parameters
     ----------
     name : str
-        Name of the class, such as ``"Lion"``. A later optimiser of the same name replaces it.
+        Name of the class, such as ``"Signum"``. A later optimiser of the same name replaces it.
     update : function
         ``update(parameter, gradient, *slots, lr, step, **numbers)`` returns the new parameter, or a
         tuple of it and the new values of the slots. ``lr`` is the learning rate of the step, and

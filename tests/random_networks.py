@@ -20,6 +20,7 @@ from fastcnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Concat,
     Conv2d,
     ConvTranspose2d,
     Dropout,
@@ -27,9 +28,12 @@ from fastcnn.layers import (
     Flatten,
     GlobalAvgPool2d,
     Identity,
+    Input,
     LeakyReLU,
     Linear,
     MaxPool2d,
+    Model,
+    Multiply,
     ReLU,
     Residual,
     Sequential,
@@ -298,6 +302,37 @@ def _shared(r: Random, shape: Shape) -> Sequential:
     return Sequential(layer, _element(r), layer)
 
 
+def _branched(r: Random, shape: Shape, inside: int) -> Model:
+    """Branches of a map that meet: in channels put together, differences, products and gates."""
+    channels, x = shape[0], Input(shape)
+
+    def conv(value: Any, outputs: int, size: int = 3) -> Any:
+        made = Conv2d(value.shape[0], outputs, size, padding="same", bias=_yes(r), seed=size)
+        return _element(r)(made(value)) if r.random() < 0.5 else made(value)
+
+    outputs = _size(r, min(inside, 24))
+    left, right = conv(x, outputs), conv(x, outputs, int(r.choice([1, 3, 5])))
+    kind = str(r.choice(["concat", "nested", "difference", "product", "gate", "pixels", "twice"]))
+    if kind == "concat":
+        y = Concat()(*([x, left, right] if _yes(r) else [left, x, left]))
+    elif kind == "nested":
+        inner = Concat()(left, right)
+        y = Concat()(inner, conv(inner, int(r.integers(1, 5))), left)
+    elif kind == "difference":
+        y = _element(r)(left - right)
+    elif kind == "product":
+        y = left * (left if r.random() < 0.3 else right)
+    elif kind == "gate":
+        gate = Sigmoid()(conv(GlobalAvgPool2d()(right), outputs, 1))
+        y = gate * left if _yes(r) else left * gate
+    elif kind == "pixels":
+        y = left * Sigmoid()(conv(right, 1))
+    else:
+        shared = Conv2d(channels, outputs, 3, padding=1, seed=5)
+        y = Concat()(shared(x), shared(_element(r)(x)), left - right)
+    return Model(x, _element(r)(y) if _yes(r) else y)
+
+
 def _transposed(r: Random, shape: Shape, inside: int) -> ConvTranspose2d:
     channels = shape[0]
     groups = int(r.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
@@ -324,6 +359,7 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
         "adaptive": (1, lambda: AdaptiveAvgPool2d(_adaptive(r, shape))),
         "norm": (1, lambda: _normalisation(r, BatchNorm2d, shape[0])),
         "block": (1, lambda: _block(r, shape)),
+        "branched": (2, lambda: _branched(r, shape, inside)),
         "dropout2d": (0.5, lambda: Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
         "element": (4, lambda: _element(r)),
     }
@@ -364,7 +400,23 @@ def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
         return Linear(shape[0], _size(r, inside), bias=_yes(r), seed=int(r.integers(99)))
     if choice < 0.6:
         return _normalisation(r, BatchNorm1d, shape[0])
+    if choice < 0.75:
+        return _joined_vectors(r, shape, inside)
     return _element(r)
+
+
+def _joined_vectors(r: Random, shape: Shape, inside: int) -> Model:
+    """Vectors that meet."""
+    x, outputs = Input(shape), _size(r, inside)
+    left, right = (Linear(shape[0], outputs, seed=seed)(x) for seed in (3, 4))
+    kind = int(r.integers(4))
+    if kind == 0:
+        return Model(x, Concat()(left, ReLU()(right), x))
+    if kind == 1:
+        return Model(x, Multiply()(left, Sigmoid()(right)))
+    if kind == 2:
+        return Model(x, left * Linear(shape[0], 1, seed=5)(x))
+    return Model(x, ReLU()(left - right))
 
 
 def _element(r: Random) -> Any:

@@ -36,7 +36,8 @@ FEW, MANY = 4, 60
 MARGIN = 8.0
 #: Operations that round, as far as is not negligible.
 ROUNDS = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d",
-          "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add")  # fmt: skip
+          "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add", "subtract",
+          "multiply")  # fmt: skip
 LR = 0.01
 
 Results = dict[str, np.ndarray]
@@ -150,6 +151,12 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         return x.flatten(1)
     if name == "add":
         return inputs[0] + inputs[1]
+    if name == "subtract":
+        return inputs[0] - inputs[1]
+    if name == "multiply":
+        return inputs[0] * inputs[1]
+    if name == "concat":
+        return torch.cat(inputs, 1)
     if name in ("sigmoid", "tanh"):
         return getattr(torch, name)(x)
     return getattr(F, name)(x, **a)

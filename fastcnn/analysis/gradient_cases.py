@@ -10,6 +10,7 @@ from fastcnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Concat,
     Conv2d,
     ConvTranspose2d,
     Dropout,
@@ -19,6 +20,8 @@ from fastcnn.layers import (
     Layer,
     Linear,
     MaxPool2d,
+    Multiply,
+    Subtract,
 )
 from fastcnn.layers.activation import LAYERS
 from fastcnn.losses import (
@@ -36,8 +39,10 @@ from fastcnn.losses import (
 from fastcnn.operations import elementwise_function
 from fastcnn.operations.record import CASE_CHANNELS
 
-#: Layers, and the shape of a sample that enters them.
-CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
+#: Shape of a sample, or of a sample of each input.
+CaseShape = tuple[int, ...] | tuple[tuple[int, ...], ...]
+#: Layers, and the shapes of samples that enter them.
+CASES: tuple[tuple[Layer, CaseShape], ...] = (
     *(
         (layer(**case), (CASE_CHANNELS, 2, 3))
         for name, layer in LAYERS.items()
@@ -74,6 +79,12 @@ CASES: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (GlobalAvgPool2d(), (3, 2, 3)),
     (Flatten(), (2, 3, 3)),
     (Add(), (2, 3, 3)),
+    (Subtract(), (2, 3, 3)),
+    (Multiply(), (2, 3, 3)),
+    (Multiply(), ((3, 2, 4), (3, 1, 1))),
+    (Multiply(), ((1, 2, 4), (3, 2, 4))),
+    (Concat(), ((2, 3, 2), (1, 3, 2), (3, 3, 2))),
+    (Concat(), ((4,), (3,))),
     (Linear(6, 4, seed=4), (6,)),
     (Dropout(0.4), (3, 4)),
     (Dropout2d(0.4), (3, 2, 2)),
@@ -136,3 +147,9 @@ def loss_cases() -> Iterator[Case]:
                 for weight in (None, generator.uniform(0.1, 2.0, 4), each):
                     if weight is None or weight is not each or loss is losses[-1]:
                         yield loss, output, own if losses is OF_CLASSES else target, weight
+
+
+def shapes_of(shape: CaseShape, inputs: int) -> tuple[tuple[int, ...], ...]:
+    """The shape of a sample of each input."""
+    several = tuple(one for one in shape if isinstance(one, tuple))
+    return several or (tuple(one for one in shape if isinstance(one, int)),) * inputs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.layer_cases import BATCH, JOINS, Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
@@ -63,7 +63,8 @@ def cases() -> Iterator[LayerCase]:
         yield LayerCase("adaptive_avg_pool2d", (64, size, size), None, {"output_size": output})
     yield LayerCase("batch_norm", (16, 32, 32), None, {"eps": 1e-5})
     yield LayerCase("batch_norm", (256,), None, {"eps": 1e-5})
-    own: dict[str, dict[str, Any]] = {"dropout": {"p": 0.5}, "dropout2d": {"p": 0.25}, "add": {}}
+    own: dict[str, dict[str, Any]] = {"dropout": {"p": 0.5}, "dropout2d": {"p": 0.25}}
+    own |= {operation: {} for operation in JOINS}
     own |= {record.name: record.checked(record.name, {}) for record in elementwise_operations()}
     for operation, arguments in own.items():
         yield LayerCase(operation, (32, 16, 16), None, arguments)

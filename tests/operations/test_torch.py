@@ -10,7 +10,7 @@ from fastcnn.backends import BACKENDS
 from tests.operations.calls import ELEMENTWISE, ROUNDED, Call
 from tests.operations.conftest import assert_close, random_array
 from tests.operations.test_convolutions import CONVOLUTIONS, TRANSPOSED
-from tests.operations.test_equivalence import ADAPTIVE, POOLINGS
+from tests.operations.test_equivalence import ADAPTIVE, JOINS, POOLINGS
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test-all installs it)")
 pytestmark = [pytest.mark.torch, pytest.mark.parametrize("name", BACKENDS)]
@@ -37,6 +37,20 @@ def test_convolution(
     x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
     assert_close(F.conv2d(x, w, b, **arguments, backend=name), y, dtype)
     ours = F.conv2d_backward(dy, x, w, **arguments, backend=name)
+    for actual, expected in zip(ours, grads, strict=True):
+        assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize(("operation", "shapes"), JOINS)
+def test_joins(name: str, operation: str, shapes: tuple[tuple[int, ...], ...], dtype: str) -> None:
+    inputs = [random_array(shape, seed) for seed, shape in enumerate(shapes)]
+    functions = {"subtract": torch.sub, "multiply": torch.mul}
+    y, dy, *grads = differentiate(
+        functions.get(operation, lambda *parts: torch.cat(parts, 1)), 9, *inputs
+    )
+    given, dy = [x.astype(dtype) for x in inputs], dy.astype(dtype)
+    assert_close(getattr(F, operation)(*given, backend=name), y, dtype)
+    ours = getattr(F, f"{operation}_backward")(dy, *given, backend=name)
     for actual, expected in zip(ours, grads, strict=True):
         assert_close(actual, expected, dtype)
 

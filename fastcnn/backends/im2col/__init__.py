@@ -7,10 +7,19 @@ from fastcnn.backends.im2col.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
 )
-from fastcnn.backends.im2col.add import add, add_backward
 from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
+from fastcnn.backends.im2col.join import (
+    add,
+    add_backward,
+    concat,
+    concat_backward,
+    multiply,
+    multiply_backward,
+    subtract,
+    subtract_backward,
+)
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.backends.im2col.loss import (
     cross_entropy,
@@ -20,7 +29,15 @@ from fastcnn.backends.im2col.loss import (
     nll,
     nll_backward,
 )
-from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
+from fastcnn.backends.im2col.norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_statistics,
+    gradient_sums,
+    joint_means,
+    joint_statistics,
+    moments,
+)
 from fastcnn.backends.im2col.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -38,6 +55,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -52,12 +71,20 @@ __all__ = [
     "flatten_backward",
     "focal",
     "focal_backward",
+    "gradient_sums",
+    "joint_means",
+    "joint_statistics",
     "linear",
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "moments",
+    "multiply",
+    "multiply_backward",
     "nll",
     "nll_backward",
+    "subtract",
+    "subtract_backward",
 ]
 
 

@@ -4,8 +4,8 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add``, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of their own are
-im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of
+their own are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
@@ -16,6 +16,8 @@ from fastcnn.backends.im2col import (
     batch_norm,
     batch_norm_backward,
     batch_statistics,
+    concat,
+    concat_backward,
     cross_entropy,
     cross_entropy_backward,
     dropout,
@@ -26,8 +28,12 @@ from fastcnn.backends.im2col import (
     flatten_backward,
     focal,
     focal_backward,
+    multiply,
+    multiply_backward,
     nll,
     nll_backward,
+    subtract,
+    subtract_backward,
 )
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
@@ -37,7 +43,6 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.session import elementwise
 from fastcnn.backends.lanes.session.engine import (
     NO_WEIGHTS,
-    OPTIMIZERS,
     THREADS_VARIABLE,
     Engine,
     default_threads,
@@ -57,15 +62,17 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d_backward,
 )
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
+from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
 __all__ = [
     "NO_WEIGHTS",
-    "OPTIMIZERS",
     "THREADS_VARIABLE",
     "Cost",
     "Engine",
     "Program",
     "Unsupported",
+    "Update",
+    "UpdatePart",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
     "add",
@@ -78,6 +85,8 @@ __all__ = [
     "batch_statistics",
     "check_own_loss",
     "check_own_update",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -97,9 +106,14 @@ __all__ = [
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "multiply",
+    "multiply_backward",
     "nll",
     "nll_backward",
     "plan",
+    "slot_stride",
+    "subtract",
+    "subtract_backward",
 ]
 
 

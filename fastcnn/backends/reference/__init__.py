@@ -7,7 +7,6 @@ from fastcnn.backends.reference.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
 )
-from fastcnn.backends.reference.add import add, add_backward
 from fastcnn.backends.reference.conv import conv2d, conv2d_backward
 from fastcnn.backends.reference.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.backends.reference.dropout import (
@@ -15,6 +14,16 @@ from fastcnn.backends.reference.dropout import (
     dropout2d,
     dropout2d_backward,
     dropout_backward,
+)
+from fastcnn.backends.reference.join import (
+    add,
+    add_backward,
+    concat,
+    concat_backward,
+    multiply,
+    multiply_backward,
+    subtract,
+    subtract_backward,
 )
 from fastcnn.backends.reference.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.backends.reference.loss import (
@@ -43,6 +52,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -61,8 +72,12 @@ __all__ = [
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "multiply",
+    "multiply_backward",
     "nll",
     "nll_backward",
+    "subtract",
+    "subtract_backward",
 ]
 
 

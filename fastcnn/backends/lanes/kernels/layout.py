@@ -82,7 +82,12 @@ KERNEL_ROWS = 48
     K_SUM_PLACES,
     K_NLL,
     K_FOCAL,
-) = range(45)
+    K_SUBTRACT,
+    K_MULTIPLY,
+    K_GATE,
+    K_PRODUCT_SUMS,
+    K_NEGATE,
+) = range(50)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64
@@ -91,6 +96,10 @@ FIRST_FORMULA = 64
 PLAIN, MASKED, POOLED = 0, 1, 2
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
+#: Modes of K_GATE: a factor is a vector, or a float.
+FACTOR_VECTORS, FACTOR_FLOATS = 0, 1
+#: Modes of K_PRODUCT_SUMS.
+OF_CHANNELS, OF_PIXELS = 0, 1
 #: Modes of the statistics of batch normalisation.
 OF_BATCH, FROZEN = 0, 1
 

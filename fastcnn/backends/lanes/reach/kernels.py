@@ -162,6 +162,27 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
     return touches
 
 
+def _gate(r: Reach) -> Touches:
+    yield from _elements("X", "Y")(r)
+    factors = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
+    if r.among(L.MODE, (L.FACTOR_VECTORS, L.FACTOR_FLOATS)) == L.FACTOR_FLOATS:
+        yield arena("M", factors + r[L.M], 1)
+    else:
+        yield arena("M", r.buffer(L.M) + factors)
+
+
+def _product_sums(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    for name in "XM":
+        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
+        step = getattr(L, f"{name}_CHANNEL")
+        yield arena(name, _channels(r, getattr(L, name), step, places))
+    if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
+        yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
+    else:
+        yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
+
+
 def _learned(r: Reach) -> Touches:
     """A parameter of each channel, or of all."""
     each = r.along(r.count(L.CHANNELS), r.among(L.MODE, (0, 1)))
@@ -354,7 +375,12 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_UNPOOL: _unpool,
     L.K_COPY: _elements("X", "Y"),
     L.K_DROPOUT: _elements("X", "Y", numbers=1),
+    L.K_NEGATE: _elements("X", "Y"),
     L.K_ADD: _elements("X", "Y", "M"),
+    L.K_SUBTRACT: _elements("X", "Y", "M"),
+    L.K_MULTIPLY: _elements("X", "Y", "M"),
+    L.K_GATE: _gate,
+    L.K_PRODUCT_SUMS: _product_sums,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_TRANSPOSE: _transpose,
