@@ -27,18 +27,27 @@ from fastcnn.layers import (
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
+    GroupNorm,
     Identity,
     Input,
+    InstanceNorm2d,
+    LayerNorm,
+    LayerNorm2d,
     LeakyReLU,
     Linear,
+    LocalResponseNorm,
+    LogSoftmax,
     MaxPool2d,
     Model,
     Multiply,
     ReLU,
     Residual,
+    RMSNorm,
+    Scale,
     Sequential,
     Sigmoid,
     SiLU,
+    Softmax,
     Softplus,
     Tanh,
 )
@@ -195,7 +204,7 @@ def _randomise_statistics(r: Random, model: Sequential) -> None:
                 made[id(value)] = r.standard_normal(value.shape).astype(np.float32)
             elif key.endswith("running_var"):
                 made[id(value)] = r.uniform(0.2, 2, value.shape).astype(np.float32)
-            elif value.ndim == 1 and value.dtype == np.float32:
+            elif (value.ndim == 1 or np.ptp(value) == 0) and value.dtype == np.float32:
                 noise = 0.3 * r.standard_normal(value.shape)
                 made[id(value)] = (value + noise).astype(np.float32)
         state[key] = made[id(value)]
@@ -358,6 +367,7 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
         "average": (1, lambda: AvgPool2d(**_window(r, shape), count_include_pad=_yes(r))),
         "adaptive": (1, lambda: AdaptiveAvgPool2d(_adaptive(r, shape))),
         "norm": (1, lambda: _normalisation(r, BatchNorm2d, shape[0])),
+        "sample norm": (1.5, lambda: _within_sample(r, shape)),
         "block": (1, lambda: _block(r, shape)),
         "branched": (2, lambda: _branched(r, shape, inside)),
         "dropout2d": (0.5, lambda: Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
@@ -380,6 +390,31 @@ def _normalisation(r: Random, kind: Any, features: int) -> Any:
     )  # fmt: skip
 
 
+def _within_sample(r: Random, shape: Shape) -> Any:
+    """What takes some elements of a sample together; sets of a few have next to no gradient."""
+    eps, affine, channels = float(r.choice([1e-5, 1e-3, 0.1])), _yes(r), shape[0]
+    last = int(r.integers(1, 1 + len(shape)))
+    trailing, axes = shape[len(shape) - last :], range(1, 1 + len(shape))
+    of_trailing = {"normalized_shape": trailing, "eps": eps, "elementwise_affine": affine}
+    size = int(r.integers(1, 8))
+    kinds: list[Callable[[], Any]] = [lambda: Softmax(int(r.choice(axes)))]
+    kinds += [lambda: LogSoftmax(int(r.choice(axes)))]
+    kinds += [lambda: Scale(int(r.choice([1, channels])), 0.7)]
+    if np.prod(trailing) > 3:
+        kinds += [lambda: LayerNorm(**of_trailing, bias=_yes(r)), lambda: RMSNorm(**of_trailing)]
+    groups = [g for g in range(1, channels + 1) if channels % g == 0]
+    groups = [g for g in groups if np.prod(shape) // g > 3]
+    if groups:
+        kinds.append(lambda: GroupNorm(int(r.choice(groups)), channels, eps, affine))
+    if len(shape) == 3:
+        kinds.append(lambda: LocalResponseNorm(size, 0.5, float(r.choice([0.5, 0.75, 1.0]))))
+        if channels > 3:
+            kinds.append(lambda: LayerNorm2d(channels, eps, affine))
+        if shape[1] * shape[2] > 3:
+            kinds.append(lambda: InstanceNorm2d(channels, eps, affine=affine))
+    return kinds[int(r.integers(len(kinds)))]()
+
+
 def _block(r: Random, shape: Shape) -> Residual:
     """A residual block, with or without a convolution in its shortcut."""
     channels, seed, stride = shape[0], int(r.integers(99)), int(r.integers(1, 3))
@@ -400,7 +435,9 @@ def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
         return Linear(shape[0], _size(r, inside), bias=_yes(r), seed=int(r.integers(99)))
     if choice < 0.6:
         return _normalisation(r, BatchNorm1d, shape[0])
-    if choice < 0.75:
+    if choice < 0.7:
+        return _within_sample(r, shape)
+    if choice < 0.8:
         return _joined_vectors(r, shape, inside)
     return _element(r)
 

@@ -154,8 +154,10 @@ class LayerCase:
                 np.sqrt(np.prod(self.weight[1:]))
             )
         else:
-            for name in OPERATIONS[self.operation].parameters:  # one value a channel
-                parameters[name] = 1 + normal(self.shape[:1]) / 4
+            # One value a channel, or a member of a set.
+            shape = self.arguments.get("normalized_shape", self.shape[:1])
+            for name in OPERATIONS[self.operation].parameters:
+                parameters[name] = 1 + normal(shape) / 4
         if self.operation in JOINS:
             # A map that the engine can make of the input: sums of one map with itself read less.
             other = (np.maximum(x, np.float32(0.0)),)

@@ -40,6 +40,10 @@ def _expm1(x: Any) -> Any:
     return math.expm1(x)
 
 
+def _log(x: Any) -> Any:
+    return math.log(x)
+
+
 def _log1p(x: Any) -> Any:
     return math.log1p(x)
 
@@ -97,6 +101,12 @@ def expm1(x: Any) -> Any:
     """``e**x - 1``, exact near 0."""
     with np.errstate(over="ignore"):
         return np.expm1(x)
+
+
+@_of_one(_log, vm.emit_log)
+def log(x: Any) -> Any:
+    """Natural logarithm."""
+    return np.log(x)
 
 
 @_of_one(_log1p, vm.emit_log1p_of_any)
@@ -195,6 +205,7 @@ __all__ = [
     "exp",
     "expm1",
     "linked",
+    "log",
     "log1p",
     "log1p_exp",
     "maximum",

@@ -87,9 +87,7 @@ def read_folder(
         the test part alone, or a picture cannot be read.
     """
     folder = expanded(folder)
-    split = _split_folders(folder)
-    found = [scan(part) for part in split or (folder,)]
-    classes = _classes(folder, found)
+    found, split, classes = parts(folder)
     rule = pictures or Pictures(picture_shape(found[0].classes[classes[0]][0][1]), "stretch")
     if split:
         listed = [
@@ -119,6 +117,21 @@ def read_folder(
         for pixels, part in zip(images, listed, strict=True)
     )
     return train, test
+
+
+def parts(folder: Path) -> tuple[list[Found], tuple[Path, Path] | None, tuple[str, ...]]:
+    """What is in the training part of a data set and in its test part, where these are, classes.
+
+    Without such parts, what is in the whole folder, and None instead of their folders.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be listed, or there are fewer than two classes.
+    """
+    split = _split_folders(folder)
+    found = [scan(part) for part in split or (folder,)]
+    return found, split, _classes(folder, found)
 
 
 def scan(folder: Path) -> Found:

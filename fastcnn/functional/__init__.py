@@ -23,7 +23,6 @@ from fastcnn.functional.loss import (
     cross_entropy_backward,
     mse,
     mse_backward,
-    softmax,
 )
 from fastcnn.functional.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.functional.pool import (
@@ -34,6 +33,19 @@ from fastcnn.functional.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.functional.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from fastcnn.functional.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastcnn.operations import piecewise, smooth
 from fastcnn.operations.piecewise import *
 from fastcnn.operations.smooth import *
@@ -62,15 +74,28 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
     "mse_backward",
     "multiply",
     "multiply_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "softmax",
+    "softmax_backward",
     "subtract",
     "subtract_backward",
 ]

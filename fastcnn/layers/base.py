@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastcnn.backends.graph import Graph, Node, Shape
+from fastcnn.backends.graph import Graph, Node, Port, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
 from fastcnn.layers.wiring import apply
@@ -275,10 +275,10 @@ def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return None
-        if name == "bias":
-            found[name] = "bias" in layer.parameters
-        elif name in layer.__dict__:
-            found[name] = layer.__dict__[name]
+        if name in ("weight", "bias"):
+            found[name] = name in layer.parameters
+        elif name in layer.__dict__ or isinstance(getattr(type(layer), name, None), property):
+            found[name] = getattr(layer, name)
         else:
             return None
     return found
@@ -327,6 +327,9 @@ class GraphBuilder:
         self.input_shape = tuple(int(size) for size in input_shape)
         self.nodes: list[Node] = []
         self.layers: list[Layer] = []
+        #: Of a model that has several.
+        self.inputs: tuple[Port, ...] = ()
+        self.outputs: tuple[Port, ...] = ()
         self._keys = keys
         self._names: set[str] = set()
 
@@ -385,7 +388,7 @@ class GraphBuilder:
 
     def build(self) -> Graph:
         """The finished graph."""
-        return Graph(self.input_shape, tuple(self.nodes))
+        return Graph(self.input_shape, tuple(self.nodes), self.inputs, self.outputs)
 
 
 def positive(value: Any, owner: str, argument: str) -> int:

@@ -39,6 +39,8 @@ from fastcnn.layers import (
     linear,
     norm,
     pool,
+    sample_norm,
+    softmax,
 )
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
@@ -55,9 +57,23 @@ MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
 COMPOSED = ("Model", "Residual", "Sequential", "Shared", "SqueezeExcite")
 #: What says how the layers of a ``Model`` are connected.
 WIRED = ("inputs", "calls", "outputs")
+#: Whose layers a definition may have.
+MODULES = (
+    activation,
+    conv,
+    conv_transpose,
+    dropout,
+    folding,
+    join,
+    linear,
+    norm,
+    pool,
+    sample_norm,
+    softmax,
+)
 TYPES: dict[str, type[Layer]] = {
     name: kind
-    for module in (activation, conv, conv_transpose, dropout, folding, join, linear, norm, pool)
+    for module in MODULES
     for name, kind in vars(module).items()
     if inspect.isclass(kind)
     and issubclass(kind, Layer)

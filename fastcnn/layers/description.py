@@ -103,7 +103,8 @@ def _describe(layer: Layer, path: str, places: dict[int, str]) -> dict[str, Any]
     for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
         if name == "self" or name in OF_INITIAL_WEIGHTS:
             continue
-        value = ("bias" in layer.parameters) if name == "bias" else getattr(layer, name)
+        is_flag = name in ("weight", "bias")
+        value = name in layer.parameters if is_flag else getattr(layer, name)
         if value != parameter.default:
             described[name] = _plain(value)
     if not layer.requires_grad:

@@ -33,6 +33,9 @@ DROPOUT: dict[str, Any] = {
     "any_layout": True,
     "frees_input": True,
 }
+#: What normalisations within a sample have in common.
+SAMPLE_NORM: dict[str, Any] = {"fuses_relu": True, "any_layout": True, "frees_input": True}
+SOFTMAX: dict[str, Any] = {"any_layout": True, "frees_input": True, "needs_output": True}
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
@@ -43,6 +46,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("adaptive_avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("flatten", renames=True, keeps_places=True),
+        Operation("input_part", gradient_needs="nothing", renames=True),
         Operation("add", **JOIN),
         Operation("subtract", **JOIN),
         Operation("multiply", **(JOIN | {"hands_gradient_on": False})),
@@ -59,6 +63,14 @@ OPERATIONS: dict[str, Operation] = {
             any_layout=True,
             frees_input=True,
         ),
+        *(
+            Operation(name, ("weight", "bias"), ("weight",), **SAMPLE_NORM)
+            for name in ("layer_norm", "layer_norm2d", "group_norm")
+        ),
+        Operation("rms_norm", ("weight",), ("weight",), **SAMPLE_NORM),
+        Operation("local_response_norm", any_layout=True, frees_input=True),
+        Operation("softmax", **SOFTMAX),
+        Operation("log_softmax", **SOFTMAX),
         *piecewise.RECORDS,
         *smooth.RECORDS,
     )

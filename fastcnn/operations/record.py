@@ -54,6 +54,8 @@ class Operation:
     frees_input : bool
         Whether the input's gradient is written when nothing needs the input at other places any
         more, so that it may take the input's place.
+    needs_output : bool
+        Whether the engine's backward pass reads the operation's output.
     hands_gradient_on : bool
         Whether the output's gradient, or a part of it, may be that of an input: the same memory.
     """
@@ -71,12 +73,13 @@ class Operation:
     gradient_needs: str = "forward"
     masks_gradient: bool = False
     frees_input: bool = False
+    needs_output: bool = False
     hands_gradient_on: bool = False
 
     @property
     def gradient_reads_output(self) -> bool:
-        """Whether the backward pass reads the operation's output."""
-        return False
+        """Whether the engine's backward pass reads the operation's output."""
+        return self.needs_output
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def sweep(
     Parameters
     ----------
     train : Dataset
-        Of which ``base.validation``, by default a tenth, is held out: the same samples in all
+        ``base.validation``, by default a tenth, is held out: the same samples in all
         trainings, which are ranked by them.
     settings : sequence of dict
         From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name.
@@ -240,7 +240,7 @@ def sweep(
         if backend is not None and "backend" in given:
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
         recipe = Recipe.of(given)
-        recipe.make_model(len(train.classes))
+        recipe.make_model(train)
         trials.append(Trial(number, dict(chosen), recipe))
     count = min(workers or available_cores(), len(trials))
     data = (*_divided(train, share, base.seed), test)

@@ -7,7 +7,7 @@ import pytest
 
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
-from tests.operations.calls import ELEMENTWISE, Call
+from tests.operations.calls import ELEMENTWISE, SETS, SHAPE, Call
 from tests.operations.conftest import assert_close, random_array
 
 POOLINGS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
@@ -87,6 +87,28 @@ def test_elementwise(call: Call, backend: str, dtype: str) -> None:
     found = call.backward(backend, dy.astype(dtype), *given)
     for actual, expected in zip(found, gradients, strict=True):
         assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("call", SETS, ids=str)
+def test_within_a_sample(call: Call, backend: str, dtype: str) -> None:
+    given = call.arrays(3 * random_array(SHAPE) + 1)
+    y = call.forward("reference", *given)
+    dy = random_array(y.shape, 1)
+    gradients = call.backward("reference", dy, *given)
+    given = [array.astype(dtype) for array in given]
+    assert_close(call.forward(backend, *given), y, dtype)
+    found = call.backward(backend, dy.astype(dtype), *given)
+    for actual, expected in zip(found, gradients, strict=True):
+        assert_close(actual, expected, dtype)
+        assert actual.dtype == np.dtype(dtype)
+
+
+def test_probabilities_of_large_logits(backend: str, dtype: str) -> None:
+    x = np.array([[1000.0, 0.0, -1000.0], [-1e4, -1e4, -1e4]], dtype)
+    y = F.softmax(x, 1, backend=backend)
+    assert y == pytest.approx(np.array([[1.0, 0.0, 0.0], [1 / 3] * 3]), abs=1e-7)
+    expected = np.array([[0.0, -1000.0, -2000.0], [-np.log(3.0)] * 3])
+    assert F.log_softmax(x, 1, backend=backend) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("call", ELEMENTWISE, ids=str)

@@ -7,7 +7,7 @@ import pytest
 
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
-from tests.operations.calls import ELEMENTWISE, ROUNDED, Call
+from tests.operations.calls import ELEMENTWISE, ROUNDED, SETS, SHAPE, Call, torch_function
 from tests.operations.conftest import assert_close, random_array
 from tests.operations.test_convolutions import CONVOLUTIONS, TRANSPOSED
 from tests.operations.test_equivalence import ADAPTIVE, JOINS, POOLINGS
@@ -100,7 +100,7 @@ def test_pooling(
 def test_activation(name: str, call: Call, dtype: str) -> None:
     x = random_array((8, 3)) * 5
     x[:7, 0] = 0.0, -3.0, 3.0, 6.0, -1.0, 1.0, -0.5  # kinks
-    function = getattr(torch.nn.functional, call.name)
+    function = torch_function(call)
     y, dy, *grads = differentiate(lambda *x: function(*x, **call.arguments), 1, *call.arrays(x))
     given = call.arrays(x.astype(dtype))
     assert_close(call.forward(name, *given), y, dtype)
@@ -110,6 +110,17 @@ def test_activation(name: str, call: Call, dtype: str) -> None:
             assert actual == pytest.approx(expected, rel=1e-7)
         else:
             assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("call", SETS, ids=str)
+def test_within_a_sample(name: str, call: Call, dtype: str) -> None:
+    function = torch_function(call)
+    y, dy, *grads = differentiate(function, 1, *call.arrays(3 * random_array(SHAPE) + 1))
+    given = [array.astype(dtype) for array in call.arrays(3 * random_array(SHAPE) + 1)]
+    assert_close(call.forward(name, *given), y, dtype)
+    found = call.backward(name, dy.astype(dtype), *given)
+    for actual, expected in zip(found, grads, strict=False):
+        assert_close(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("training", [True, False])

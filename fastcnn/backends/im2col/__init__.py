@@ -15,12 +15,15 @@ from fastcnn.backends.im2col.join import (
     add_backward,
     concat,
     concat_backward,
+    input_part,
+    input_part_backward,
     multiply,
     multiply_backward,
     subtract,
     subtract_backward,
 )
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.backends.im2col.local_response import local_response_norm, local_response_norm_backward
 from fastcnn.backends.im2col.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -43,6 +46,22 @@ from fastcnn.backends.im2col.pool import (
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from fastcnn.backends.im2col.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from fastcnn.backends.im2col.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
 
 __all__ = [
@@ -72,10 +91,22 @@ __all__ = [
     "focal",
     "focal_backward",
     "gradient_sums",
+    "group_norm",
+    "group_norm_backward",
+    "input_part",
+    "input_part_backward",
     "joint_means",
     "joint_statistics",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "moments",
@@ -83,6 +114,10 @@ __all__ = [
     "multiply_backward",
     "nll",
     "nll_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "softmax",
+    "softmax_backward",
     "subtract",
     "subtract_backward",
 ]

@@ -4,8 +4,8 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add`` and the other joins, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of
-their own are im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax and the losses as
+functions of their own are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
@@ -28,10 +28,26 @@ from fastcnn.backends.im2col import (
     flatten_backward,
     focal,
     focal_backward,
+    group_norm,
+    group_norm_backward,
+    input_part,
+    input_part_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+    log_softmax,
+    log_softmax_backward,
     multiply,
     multiply_backward,
     nll,
     nll_backward,
+    rms_norm,
+    rms_norm_backward,
+    softmax,
+    softmax_backward,
     subtract,
     subtract_backward,
 )
@@ -102,8 +118,20 @@ __all__ = [
     "flatten_backward",
     "focal",
     "focal_backward",
+    "group_norm",
+    "group_norm_backward",
+    "input_part",
+    "input_part_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "multiply",
@@ -111,7 +139,11 @@ __all__ = [
     "nll",
     "nll_backward",
     "plan",
+    "rms_norm",
+    "rms_norm_backward",
     "slot_stride",
+    "softmax",
+    "softmax_backward",
     "subtract",
     "subtract_backward",
 ]

@@ -11,11 +11,14 @@ from fastcnn.backends.lanes.kernels import (
     inputs,
     join,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pixels,
     pool,
+    sample_norm,
+    softmax,
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
@@ -44,11 +47,14 @@ FAMILIES = (
     inputs,
     join,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pixels,
     pool,
+    sample_norm,
+    softmax,
 )
 
 #: The updates of the package's optimisers, by name.

@@ -20,12 +20,18 @@ from fastcnn.backends.reference.join import (
     add_backward,
     concat,
     concat_backward,
+    input_part,
+    input_part_backward,
     multiply,
     multiply_backward,
     subtract,
     subtract_backward,
 )
 from fastcnn.backends.reference.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.backends.reference.local_response import (
+    local_response_norm,
+    local_response_norm_backward,
+)
 from fastcnn.backends.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
@@ -40,6 +46,22 @@ from fastcnn.backends.reference.pool import (
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from fastcnn.backends.reference.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from fastcnn.backends.reference.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
 
 __all__ = [
@@ -68,14 +90,30 @@ __all__ = [
     "flatten_backward",
     "focal",
     "focal_backward",
+    "group_norm",
+    "group_norm_backward",
+    "input_part",
+    "input_part_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "multiply",
     "multiply_backward",
     "nll",
     "nll_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "softmax",
+    "softmax_backward",
     "subtract",
     "subtract_backward",
 ]

@@ -164,7 +164,9 @@ def class_loss(
                 scaled = simd.mul(simd.splat(certain), weight)
                 if focal:
                     wrong = simd.div(rest, everything)
-                    log_wrong = simd.sub(vm.log(rest), log_sum)
+                    # Not the logarithm of 0, of which no multiple is 0.
+                    log_wrong = vm.log(simd.maximum(rest, simd.splat(np.float32(1.2e-38))))
+                    log_wrong = simd.sub(log_wrong, log_sum)
                     power = vm.exp(simd.mul(simd.splat(gamma), log_wrong))
                     less = vm.exp(simd.mul(simd.splat(gamma - np.float32(1)), log_wrong))
                     surprise = simd.sub(log_sum, mine)

@@ -1,12 +1,13 @@
 """Rows of each operation's backward pass."""
 
+from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.gradients import Gradients
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (
     adaptive_row,
@@ -25,7 +26,7 @@ from fastcnn.backends.lanes.planning.rows import (
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Backward(Gradients):
+class Backward(SampleNormBackward):
     """Adds the backward rows of one group after the other, from the last."""
 
     def add(self, group: Group) -> None:
@@ -135,22 +136,9 @@ class Backward(Gradients):
         """Plan the sums over blocks of the gradients."""
         if weights and self._trains(group, "weight"):
             target = gradient_offset(self.planner, group, "weight")
-            self._sum_blocks(group, target, partial, weights)
+            self.sum_blocks(group, target, partial, weights)
         if self._trains(group, "bias"):
-            self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
-
-    def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
-        """Plan one sum over blocks; neighbours are summed by one row."""
-        reductions = self.planner.reductions
-        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
-            last = reductions[-1][1]
-            end = last[L.OUT]
-            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
-                last[L.OUT] += count
-                return
-        columns: dict[str, int] = {"out": count}
-        values = row(L.K_REDUCE, w=target, **partial, **columns)
-        reductions.append((f"{group.node.name}: sum gradients", values))
+            self.sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
 
     def _linear(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
@@ -232,7 +220,7 @@ class Backward(Gradients):
             columns = formula_columns(self.planner, group, "parameter")
             columns |= element_columns(self.planner, y=grad, m=x) | partial
             self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
-            self._sum_blocks(group, gradient_offset(self.planner, group, name), partial, size)
+            self.sum_blocks(group, gradient_offset(self.planner, group, name), partial, size)
 
     def _add(self, group: Group, grad: Buffer) -> None:
         """The gradient goes to both sides as it is: the same memory, where its layout suits."""
@@ -264,6 +252,18 @@ class Backward(Gradients):
             else:
                 values = product_row(self.planner, grad, factor, made)
             self.planner.emit(f"{group.node.name}: gradient of multiply", values)
+
+    def _input_part(self, group: Group, grad: Buffer) -> None:
+        """To its place in the gradient of the whole input."""
+        if not self.input_gradient:
+            return
+        if INPUT not in self.contributions:
+            self.contributions[INPUT] = [self.planner.like(self.values[INPUT])]
+        (whole,) = self.contributions[INPUT]
+        channels, height, width = map_shape(group.node.output_shape)
+        part = whole.part(group.node.arguments["start"], channels * height * width)
+        part = part.reshaped(channels, height, width)
+        copy(self.planner, group.node.name, grad.reshaped(channels, height, width), part)
 
     def _concat(self, group: Group, grad: Buffer) -> None:
         """To each input its channels of the gradient: where they are, if the layout suits."""

@@ -1,6 +1,7 @@
 """Rows of each operation's forward pass."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,8 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, channels_of
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, channels_of, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
@@ -26,7 +28,7 @@ from fastcnn.backends.lanes.planning.rows import (
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Forward:
+class Forward(SampleNormForward):
     """Adds the forward rows of one group after the other.
 
     Attributes
@@ -35,12 +37,15 @@ class Forward:
         Each node's output.
     winners : dict of int to Buffer
         Which pixel of each window was the maximum.
+    kept : dict of int to int or Buffer
+        By node what else its backward pass needs again.
     """
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
+        self.kept: dict[int, Any] = {}
 
     def method(self, operation: str) -> Callable[[Group], None]:
         """What adds the rows of an operation."""
@@ -208,6 +213,17 @@ class Forward:
             f"{group.node.name}: multiply" + fused(group),
             product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
         )
+
+    def input_part(self, group: Group) -> None:
+        """The input's elements where they are, or a copy into a map with a halo."""
+        planner, (channels, height, width) = self.planner, map_shape(group.node.output_shape)
+        first = group.node.arguments["start"]
+        part = self.values[INPUT].part(first, channels * height * width)
+        part = part.reshaped(channels, height, width)
+        if planner.halo(group.target) == NO_HALO:
+            self.values[group.target] = part
+        else:
+            copy(planner, group.node.name, part, self.output(group))
 
     def concat(self, group: Group) -> None:
         """Copies of those inputs that were not written to their places at once."""

@@ -1,5 +1,7 @@
 """Where gradients go: who contributes to each, who may change it, and whose memory it takes."""
 
+from typing import Any
+
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
@@ -17,7 +19,7 @@ class Gradients:
     Parameters
     ----------
     planner : Planner
-    values, winners : dict of int to Buffer
+    values, winners, kept : dict
         The forward pass's.
     gradient : Buffer
         The gradient of the network's output.
@@ -30,12 +32,14 @@ class Gradients:
         planner: Planner,
         values: dict[int, Buffer],
         winners: dict[int, Buffer],
+        kept: dict[int, Any],
         gradient: Buffer,
         input_gradient: bool,
     ) -> None:
         self.planner = planner
         self.values = values
         self.winners = winners
+        self.kept = kept
         self.input_gradient = input_gradient
         #: Gradients of each node's output, one from each reader.
         self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
@@ -151,3 +155,16 @@ class Gradients:
             copy(self.planner, group.node.name, grad, given)
             grad = given
         self.contributions.setdefault(source, []).append(grad)
+
+    def sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
+        """Plan one sum over blocks; neighbours are summed by one row."""
+        reductions = self.planner.reductions
+        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
+            last = reductions[-1][1]
+            end = last[L.OUT]
+            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
+                last[L.OUT] += count
+                return
+        columns: dict[str, int] = {"out": count}
+        values = row(L.K_REDUCE, w=target, **partial, **columns)
+        reductions.append((f"{group.node.name}: sum gradients", values))

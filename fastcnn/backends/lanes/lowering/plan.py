@@ -107,7 +107,9 @@ def plan(
         assert gradient is not None
         if arrays:
             forward.gradient_row(gradient)
-        walk = Backward(planner, forward.values, forward.winners, gradient, input_gradient)
+        walk = Backward(
+            planner, forward.values, forward.winners, forward.kept, gradient, input_gradient
+        )
         for group in reversed(planner.groups):
             walk.add(group)
         if input_gradient:

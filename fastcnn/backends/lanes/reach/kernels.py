@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import winograd
+from fastcnn.backends.lanes.reach import sample_norm, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -403,6 +403,14 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
     L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
     L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),
+    L.K_SAMPLE_NORM: sample_norm.sets("X", "Y", weighted=True),
+    L.K_SAMPLE_NORM_GRADIENT: sample_norm.sets("X", "Y", "Z", weighted=True),
+    L.K_SAMPLE_NORM_PARAMETERS: sample_norm.set_parameters,
+    L.K_SOFTMAX: sample_norm.sets("X", "Y"),
+    L.K_SOFTMAX_GRADIENT: sample_norm.sets("X", "Y", "Z"),
+    L.K_LOCAL_RESPONSE: sample_norm.local_response("X", "Y", "M", shares=False),
+    L.K_LOCAL_RESPONSE_SHARES: sample_norm.local_response("X", "Y", "M"),
+    L.K_LOCAL_RESPONSE_GRADIENT: sample_norm.local_response("X", "Y", "M", "Z"),
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
