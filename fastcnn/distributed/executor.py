@@ -42,6 +42,9 @@ class DistributedExecutor:
         Samples of all processes together.
     threads : int, optional
         Threads of this process, such as ``world.threads()``.
+    accumulate : int
+        Smaller batches in which each process computes its share; not with ``ordered``, which
+        computes 16 samples at a time in any case.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
         optimiser state (local SGD): for networks that are slow compared with a step. Norms are
@@ -73,6 +76,7 @@ class DistributedExecutor:
         seed: int = 0,
         threads: int | None = None,
         clip_norm: float | None = None,
+        accumulate: int = 1,
         average_every: int = 1,
         ordered: bool = False,
     ) -> None:
@@ -94,6 +98,7 @@ class DistributedExecutor:
             batch_size=BLOCK if ordered else max(end - first, 1),
             clip_norm=clip_norm,
             threads=threads,
+            accumulate=1 if ordered else accumulate,
         )
 
     @property

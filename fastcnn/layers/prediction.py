@@ -62,6 +62,8 @@ class Prediction(Meaning):
 
         A model that was trained on labels gives the probability of each: the sigmoid.
 
+        The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are such already.
+
         Raises
         ------
         ConfigurationError
@@ -74,6 +76,9 @@ class Prediction(Meaning):
             probabilities: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
             return probabilities if self.predicts == "labels" else probabilities[:, 0]
         self._check_classes("predict_proba", logits)
+        model = cast("Model", self)
+        if model.graph(np.shape(x)[1:]).nodes[-1].operation == "softmax":
+            return logits
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 

@@ -78,7 +78,7 @@ class Feed:
         if self.augment is not None:
             _check(self.augment, data)
         self.rows = rows
-        self.batch_size = options.batch_size
+        self.batch_size = options.step_size
         self.seed = options.seed
         self.threads = threads
         self.classes = classes
@@ -88,9 +88,10 @@ class Feed:
         self.steps = -(-self.samples // self.batch_size)
         if options.steps_per_epoch is not None:
             if options.steps_per_epoch > self.steps:
+                times = f" * accumulate={options.accumulate}" if options.accumulate > 1 else ""
                 raise ConfigurationError(
                     f"steps_per_epoch={options.steps_per_epoch}: {self.samples:,} samples are "
-                    f"{self.steps:,} steps of batch_size={self.batch_size}"
+                    f"{self.steps:,} steps of batch_size={options.batch_size}{times}"
                 )
             self.steps = options.steps_per_epoch
             self.samples = min(self.samples, self.steps * self.batch_size)

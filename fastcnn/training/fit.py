@@ -206,7 +206,7 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if test is not None:
                 test_data = as_samples(test, "test", model, loss, preprocessing)
             shards = Shards(
-                world.rank, world.size, o.batch_size, BLOCK if o.ordered_reduction else 1
+                world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
             listeners = [*o.callbacks, *o.monitors()]
             division = divide(model, training_data, preprocessing, o, listeners)
@@ -258,12 +258,12 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                 listeners.insert(0, progress_callback())
             if o.diagnose and world.is_root:
                 listeners.append(Diagnosis(training_data, loss, _warn, o.backend))
-            loop = TrainingLoop(model, executor, history, listeners, o, saver, world)
+            loop = TrainingLoop(model, executor, history, listeners, o, saver, world, feed)
             if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
         with workers(threads):
-            loop.run(feed, division.validation, test_data)
+            loop.run(division.validation, test_data)
     return history
 
 
@@ -310,7 +310,8 @@ def _executor(model: Model, world: World, o: TrainingOptions, threads: int | Non
         "loss": o.make_loss(),
         "optimizer": o.make_assignment(),
         "backend": o.backend,
-        "batch_size": o.batch_size,
+        "batch_size": o.step_size,
+        "accumulate": o.accumulate,
         "seed": o.seed,
         "threads": threads,
         "clip_norm": o.clip_norm,

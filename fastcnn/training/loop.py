@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
-from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
+from fastcnn.training.averaging import make_average
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
@@ -25,6 +26,7 @@ from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
+from fastcnn.training.statistics import measure_statistics
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -88,6 +90,7 @@ class TrainingLoop:
         options: TrainingOptions,
         saver: Saver | None,
         world: World,
+        feed: Feed,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -97,9 +100,10 @@ class TrainingLoop:
         self.loss = options.make_loss()
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
-        self.average: WeightAverage | None = None
-        if options.ema_decay is not None:
-            self.average = WeightAverage(model.parameter_vector, options.ema_decay)
+        self.feed = feed
+        self.average = make_average(
+            model, options, partial(measure_statistics, model, feed, options)
+        )
         self.saver = saver
         self.world = world
         self.average_every = options.average_every
@@ -195,8 +199,9 @@ class TrainingLoop:
             self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
             self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
-    def run(self, feed: Feed, validation: Samples | None, test: Samples | None) -> None:
+    def run(self, validation: Samples | None, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
+        feed = self.feed
         start = TrainingStart(
             self.model,
             self.history,
@@ -274,6 +279,9 @@ class TrainingLoop:
             for value in self.model.state_dict().values():
                 self.world.copy_from_root(value)
         self._check_finite()
+        if self.average is not None:
+            self.average.end_epoch(progress.epoch)
+            self._check_finite()
         with self._averaged():
             for part, samples in measured.items():
                 if samples is not None:
@@ -349,10 +357,9 @@ class TrainingLoop:
         progress.seen += len(batches.order)
         progress.counted += batches.targets
         progress.done += count
-        if self.average is not None and (
-            progress.done == per_epoch or self.executor.step % EVERY_STEPS == 0
-        ):
-            self.average.update(self.executor.step)
+        if self.average is not None:
+            share = self.executor.step / max(self.epochs * per_epoch, 1)
+            self.average.update(self.executor.step, share, progress.done == per_epoch)
         news = Steps(
             progress.epoch,
             self.executor.step,
@@ -372,8 +379,8 @@ class TrainingLoop:
         that go their own ways come together, or with the epoch."""
         every = self.average_every
         count = min(self.chunk, left, most)
-        if self.average is not None:
-            every = math.lcm(every, EVERY_STEPS)
+        if self.average is not None and self.average.every is not None:
+            every = math.lcm(every, self.average.every)
             count = min(count, every - self.executor.step % every)
         if self.average_every > 1:
             count -= (self.executor.step + count) % self.average_every
