@@ -18,6 +18,7 @@ from fastcnn.backends.lanes.kernels import (
     pixels,
     pool,
     sample_norm,
+    sampling,
     softmax,
 )
 from fastcnn.backends.lanes.kernels import layout as L
@@ -54,6 +55,7 @@ FAMILIES = (
     pixels,
     pool,
     sample_norm,
+    sampling,
     softmax,
 )
 

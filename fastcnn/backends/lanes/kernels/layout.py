@@ -95,7 +95,9 @@ KERNEL_ROWS = 48
     K_LOCAL_RESPONSE,
     K_LOCAL_RESPONSE_SHARES,
     K_LOCAL_RESPONSE_GRADIENT,
-) = range(58)
+    K_MOVE,
+    K_WEIGHTED_SUMS,
+) = range(60)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64
