@@ -30,6 +30,7 @@ from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
+from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
 from fastcnn.training.recorder import Recorder
@@ -210,6 +211,8 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             )
             listeners = [*o.callbacks, *o.monitors()]
             division = divide(model, training_data, preprocessing, o, listeners)
+            if o.metrics and division.validation is None and test_data is None:
+                raise ConfigurationError("metrics has no effect without validation or test data")
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
@@ -251,7 +254,8 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                 run = _open_run(o.out, config, o.resume, world.size)
                 held.callback(run.unlock)
                 listeners.insert(0, Recorder(run))
-                saver = Saver(run.folder, run.folder / METRICS)
+                larger = larger_is_better(o.monitor, o.make_metrics())
+                saver = Saver(run.folder, run.folder / METRICS, o.monitor, larger)
             if o.verbose and world.is_root:
                 from fastcnn.training.progress import progress_callback
 
