@@ -43,6 +43,8 @@ def curves(history: "History") -> list[Panel]:
         panels.append(Panel("Training loss", history.loss_unit, lines, from_zero=True, x_name=unit))
     for name, title in (
         ("train_accuracy", "Training accuracy"),
+        ("validation_loss", "Validation loss"),
+        ("validation_accuracy", "Validation accuracy"),
         ("test_loss", "Test loss"),
         ("test_accuracy", "Test accuracy"),
     ):

@@ -25,6 +25,7 @@ from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
+from fastcnn.training.stream import StreamFeed
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -187,7 +188,9 @@ class TrainingLoop:
             self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
             self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
-    def run(self, feed: Feed, validation: Samples | None, test: Samples | None) -> None:
+    def run(
+        self, feed: Feed | StreamFeed, validation: Samples | None, test: Samples | None
+    ) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
         start = TrainingStart(
             self.model,
@@ -238,7 +241,7 @@ class TrainingLoop:
                 if self.saver is not None:
                     ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
-    def _epoch(self, feed: Feed, measured: Mapping[str, Samples | None]) -> None:
+    def _epoch(self, feed: Feed | StreamFeed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
@@ -307,7 +310,7 @@ class TrainingLoop:
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _chunk(self, feed: Feed) -> None:
+    def _chunk(self, feed: Feed | StreamFeed) -> None:
         """Some steps in one call of the executor."""
         progress, per_epoch = self.progress, feed.steps
         count = self._steps(per_epoch - progress.done, feed.most_steps())
