@@ -29,6 +29,7 @@ class Suite(StrEnum):
     """What can be measured."""
 
     step = "step"
+    zoo = "zoo"
     inference = "inference"
     layer = "layer"
     backward = "backward"

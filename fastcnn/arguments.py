@@ -285,3 +285,17 @@ def as_key(key: int) -> int:
     if not 0 <= int(key) < 2**64:
         raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
     return int(key)
+
+
+def as_sample_shape(value: Any) -> tuple[int, ...]:
+    """The shape of a sample as a tuple of positive integers."""
+    try:
+        shape = tuple(value)
+    except TypeError:
+        shape = ()
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+    if not shape or not whole or min(shape) < 1:
+        raise ConfigurationError(
+            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
+        )
+    return tuple(int(size) for size in shape)

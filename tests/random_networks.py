@@ -20,21 +20,34 @@ from fastcnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Concat,
     Conv2d,
     ConvTranspose2d,
     Dropout,
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
+    GroupNorm,
     Identity,
+    Input,
+    InstanceNorm2d,
+    LayerNorm,
+    LayerNorm2d,
     LeakyReLU,
     Linear,
+    LocalResponseNorm,
+    LogSoftmax,
     MaxPool2d,
+    Model,
+    Multiply,
     ReLU,
     Residual,
+    RMSNorm,
+    Scale,
     Sequential,
     Sigmoid,
     SiLU,
+    Softmax,
     Softplus,
     Tanh,
 )
@@ -169,7 +182,7 @@ def _randomise_statistics(r: Random, model: Sequential) -> None:
                 made[id(value)] = r.standard_normal(value.shape).astype(np.float32)
             elif key.endswith("running_var"):
                 made[id(value)] = r.uniform(0.2, 2, value.shape).astype(np.float32)
-            elif value.ndim == 1 and value.dtype == np.float32:
+            elif (value.ndim == 1 or np.ptp(value) == 0) and value.dtype == np.float32:
                 noise = 0.3 * r.standard_normal(value.shape)
                 made[id(value)] = (value + noise).astype(np.float32)
         state[key] = made[id(value)]
@@ -276,6 +289,37 @@ def _shared(r: Random, shape: Shape) -> Sequential:
     return Sequential(layer, _element(r), layer)
 
 
+def _branched(r: Random, shape: Shape, inside: int) -> Model:
+    """Branches of a map that meet: in channels put together, differences, products and gates."""
+    channels, x = shape[0], Input(shape)
+
+    def conv(value: Any, outputs: int, size: int = 3) -> Any:
+        made = Conv2d(value.shape[0], outputs, size, padding="same", bias=_yes(r), seed=size)
+        return _element(r)(made(value)) if r.random() < 0.5 else made(value)
+
+    outputs = _size(r, min(inside, 24))
+    left, right = conv(x, outputs), conv(x, outputs, int(r.choice([1, 3, 5])))
+    kind = str(r.choice(["concat", "nested", "difference", "product", "gate", "pixels", "twice"]))
+    if kind == "concat":
+        y = Concat()(*([x, left, right] if _yes(r) else [left, x, left]))
+    elif kind == "nested":
+        inner = Concat()(left, right)
+        y = Concat()(inner, conv(inner, int(r.integers(1, 5))), left)
+    elif kind == "difference":
+        y = _element(r)(left - right)
+    elif kind == "product":
+        y = left * (left if r.random() < 0.3 else right)
+    elif kind == "gate":
+        gate = Sigmoid()(conv(GlobalAvgPool2d()(right), outputs, 1))
+        y = gate * left if _yes(r) else left * gate
+    elif kind == "pixels":
+        y = left * Sigmoid()(conv(right, 1))
+    else:
+        shared = Conv2d(channels, outputs, 3, padding=1, seed=5)
+        y = Concat()(shared(x), shared(_element(r)(x)), left - right)
+    return Model(x, _element(r)(y) if _yes(r) else y)
+
+
 def _transposed(r: Random, shape: Shape, inside: int) -> ConvTranspose2d:
     channels = shape[0]
     groups = int(r.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
@@ -301,7 +345,9 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
         "average": (1, lambda: AvgPool2d(**_window(r, shape), count_include_pad=_yes(r))),
         "adaptive": (1, lambda: AdaptiveAvgPool2d(_adaptive(r, shape))),
         "norm": (1, lambda: _normalisation(r, BatchNorm2d, shape[0])),
+        "sample norm": (1.5, lambda: _within_sample(r, shape)),
         "block": (1, lambda: _block(r, shape)),
+        "branched": (2, lambda: _branched(r, shape, inside)),
         "dropout2d": (0.5, lambda: Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
         "element": (4, lambda: _element(r)),
     }
@@ -320,6 +366,31 @@ def _normalisation(r: Random, kind: Any, features: int) -> Any:
         momentum=[0.1, 0.1, 0.5, 1.0, None][int(r.integers(5))], affine=_yes(r),
         track_running_stats=bool(r.random() < 0.8),
     )  # fmt: skip
+
+
+def _within_sample(r: Random, shape: Shape) -> Any:
+    """What takes some elements of a sample together; sets of a few have next to no gradient."""
+    eps, affine, channels = float(r.choice([1e-5, 1e-3, 0.1])), _yes(r), shape[0]
+    last = int(r.integers(1, 1 + len(shape)))
+    trailing, axes = shape[len(shape) - last :], range(1, 1 + len(shape))
+    of_trailing = {"normalized_shape": trailing, "eps": eps, "elementwise_affine": affine}
+    size = int(r.integers(1, 8))
+    kinds: list[Callable[[], Any]] = [lambda: Softmax(int(r.choice(axes)))]
+    kinds += [lambda: LogSoftmax(int(r.choice(axes)))]
+    kinds += [lambda: Scale(int(r.choice([1, channels])), 0.7)]
+    if np.prod(trailing) > 3:
+        kinds += [lambda: LayerNorm(**of_trailing, bias=_yes(r)), lambda: RMSNorm(**of_trailing)]
+    groups = [g for g in range(1, channels + 1) if channels % g == 0]
+    groups = [g for g in groups if np.prod(shape) // g > 3]
+    if groups:
+        kinds.append(lambda: GroupNorm(int(r.choice(groups)), channels, eps, affine))
+    if len(shape) == 3:
+        kinds.append(lambda: LocalResponseNorm(size, 0.5, float(r.choice([0.5, 0.75, 1.0]))))
+        if channels > 3:
+            kinds.append(lambda: LayerNorm2d(channels, eps, affine))
+        if shape[1] * shape[2] > 3:
+            kinds.append(lambda: InstanceNorm2d(channels, eps, affine=affine))
+    return kinds[int(r.integers(len(kinds)))]()
 
 
 def _block(r: Random, shape: Shape) -> Residual:
@@ -342,7 +413,25 @@ def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
         return Linear(shape[0], _size(r, inside), bias=_yes(r), seed=int(r.integers(99)))
     if choice < 0.6:
         return _normalisation(r, BatchNorm1d, shape[0])
+    if choice < 0.7:
+        return _within_sample(r, shape)
+    if choice < 0.8:
+        return _joined_vectors(r, shape, inside)
     return _element(r)
+
+
+def _joined_vectors(r: Random, shape: Shape, inside: int) -> Model:
+    """Vectors that meet."""
+    x, outputs = Input(shape), _size(r, inside)
+    left, right = (Linear(shape[0], outputs, seed=seed)(x) for seed in (3, 4))
+    kind = int(r.integers(4))
+    if kind == 0:
+        return Model(x, Concat()(left, ReLU()(right), x))
+    if kind == 1:
+        return Model(x, Multiply()(left, Sigmoid()(right)))
+    if kind == 2:
+        return Model(x, left * Linear(shape[0], 1, seed=5)(x))
+    return Model(x, ReLU()(left - right))
 
 
 def _element(r: Random) -> Any:

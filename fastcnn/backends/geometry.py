@@ -1,5 +1,6 @@
 """Output sizes, padding and windows: the one place where these formulas stand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,36 @@ def masked(mask: Mask, *gradients: Any) -> tuple[Any, Any, Any]:
     """The gradients that are wanted, and None for the others."""
     x, weight, bias = (g if wanted else None for g, wanted in zip(gradients, mask, strict=True))
     return x, weight, bias
+
+
+def concat_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Shape of samples put one after the other along their first axis.
+
+    Raises
+    ------
+    ShapeError
+        If they differ in another axis.
+    """
+    channels, size = sum(shape[0] for shape in shapes), shapes[0][1:]
+    if any(shape[1:] != size for shape in shapes):
+        given = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise ShapeError(f"expects inputs that differ in their channels alone, got {given}")
+    return (channels, *size)
+
+
+def product_shape(x: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the product of two samples, one of which may be a factor for each channel, or pixel.
+
+    Raises
+    ------
+    ShapeError
+        If they are not of one shape, nor ``(C, H, W)`` and ``(C, 1, 1)`` or ``(1, H, W)``.
+    """
+    for whole, factor in ((x, other), (other, x)):
+        ones = (1,) * (len(whole) - 1)
+        if factor in (whole, (whole[0], *ones), (1, *whole[1:])):
+            return tuple(whole)
+    raise ShapeError(
+        "expects two inputs of one shape, or a factor of shape (C, 1, 1) or (1, H, W) for a map, "
+        f"got {tuple(x)} and {tuple(other)}"
+    )

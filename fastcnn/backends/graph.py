@@ -1,6 +1,6 @@
 """A network as plain data: what a backend receives instead of layer objects."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ class Node:
     buffers : mapping of str to str
         Names of arrays that training changes without gradients, such as running statistics, to
         the key in the model's state.
+    frozen_statistics : bool
+        Whether training leaves running statistics as they are and normalises by them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Node:
     input_shapes: tuple[Shape, ...]
     output_shape: Shape
     buffers: Mapping[str, str] = field(default_factory=dict)
+    frozen_statistics: bool = False
 
     def takes_batch_statistics(self, training: bool) -> bool:
         """Whether a sample's output depends on all samples of its batch.
@@ -51,7 +54,11 @@ class Node:
         statistics always.
         """
         tracked = self.arguments.get("track_running_stats")
-        return tracked is not None and (training or not tracked)
+        return tracked is not None and ((training and not self.frozen_statistics) or not tracked)
+
+    def tracks(self, training: bool) -> bool:
+        """Whether a pass moves the node's running statistics."""
+        return bool(self.buffers) and training and not self.frozen_statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,3 +87,12 @@ class Graph:
             for source in node.inputs:
                 readers[source].append(index)
         return readers
+
+    def leads_to_parameters(self, keys: Collection[str]) -> set[int]:
+        """Nodes whose output depends on some parameters, given by their state keys."""
+        found: set[int] = set()
+        for index, node in enumerate(self.nodes):
+            own = any(key in keys for key in node.parameters.values())
+            if own or any(source in found for source in node.inputs):
+                found.add(index)
+        return found

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastcnn.training.options import declarations, plain_type
+from fastcnn.training.declarations import declarations, plain_type
 
 
 def with_options(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -134,8 +134,9 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     """Train as the options say, on the processes of ``world``; continues a saved run."""
     from fastcnn.errors import ConfigurationError
     from fastcnn.training import Callback, TensorBoard, fit
+    from fastcnn.training.declarations import declarations
     from fastcnn.training.interrupts import Terminated
-    from fastcnn.training.options import TrainingOptions, declarations
+    from fastcnn.training.options import TrainingOptions
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
     threading.Thread(target=_import_ahead).start()

@@ -18,7 +18,7 @@ from fastcnn.execution.executors import make_executor
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.operations import OPERATIONS
-from fastcnn.optim import Optimizer
+from fastcnn.optim import Assignment, Optimizer
 
 #: Samples that stay together in an evaluation; a backend's result may depend on the batch by
 #: rounding, and so does not on the number of processes.
@@ -67,7 +67,7 @@ class DistributedExecutor:
         *,
         world: World,
         loss: Loss,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Assignment,
         backend: str | None = None,
         batch_size: int,
         seed: int = 0,
@@ -266,6 +266,10 @@ class DistributedExecutor:
         ends = np.cumsum([0, *(array.size for array in arrays)])
         for array, (first, end) in zip(arrays, pairwise(ends), strict=True):
             array[...] = message[first:end].reshape(array.shape)
+
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has."""
+        self._local.start_epoch(epoch, per_epoch)
 
     def gradient(
         self,

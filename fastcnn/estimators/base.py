@@ -14,10 +14,10 @@ from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, input_geometry
 from fastcnn.execution import make_executor, predict_logits
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, as_optimizer
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
@@ -117,7 +117,7 @@ class NetworkEstimator(BaseEstimator):
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
         before, samples = self.model_.copy_state(), self._as_samples(x)
-        with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
+        with workers(self._threads()), np.errstate(over="ignore", invalid="ignore"):
             losses = executor.train_steps(samples, target, order, rates, weight).losses
         if not np.isfinite(losses).all():
             self.model_.load_state_dict(before)
@@ -177,7 +177,7 @@ class NetworkEstimator(BaseEstimator):
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         x = self._validated(X, reset=False)
-        with blas_threads(self._threads()):
+        with workers(self._threads()):
             return predict_logits(
                 self.model_, self._as_samples(x), backend=self.backend, threads=self._threads()
             )

@@ -14,7 +14,7 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.files import atomic_write
-from fastcnn.interop import onnx_elementwise
+from fastcnn.interop import onnx_elementwise, onnx_norms
 from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_patterns import mean_matrix
 from fastcnn.layers import Model
@@ -55,6 +55,11 @@ class _Writer:
         self.constants[name] = self.onnx.numpy_helper.from_array(
             np.ascontiguousarray(array).reshape(array.shape), name
         )
+        return name
+
+    def whole_numbers(self, name: str, values: list[int]) -> str:
+        """An initialiser of whole numbers, such as a shape."""
+        self.constants[name] = self.onnx.numpy_helper.from_array(np.array(values, np.int64), name)
         return name
 
     def note(self, node: Node, kind: str, **arguments: Any) -> None:
@@ -191,6 +196,8 @@ def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
         notes["momentum"] = None
     if not node.parameters:
         notes["affine"] = False
+    elif len(node.parameters) < len(defaults):
+        notes |= {name: name in node.parameters for name in defaults}
     batches = int(w.state[node.buffers["num_batches_tracked"]])
     if batches:
         notes["num_batches_tracked"] = batches
@@ -263,11 +270,15 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
     "add": lambda w, node, x: w.add("Add", x, node.name),
+    "subtract": lambda w, node, x: w.add("Sub", x, node.name),
+    "multiply": lambda w, node, x: w.add("Mul", x, node.name),
+    "concat": lambda w, node, x: w.add("Concat", x, node.name, axis=1),
     "dropout": _dropout,
     "dropout2d": _dropout,
     **{record.name: _elementwise for record in elementwise_operations() if record.onnx},
     "gelu": _gelu,
     "softplus": _softplus,
+    **onnx_norms.WRITERS,
 }
 
 

@@ -1,7 +1,7 @@
 """Models from ONNX files, of the layers that fastcnn has."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,42 +16,18 @@ from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_patterns import FORMULAS, Patterns
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED, linear, restored
 from fastcnn.interop.onnx_shapes import ARITHMETIC, Numbers, reshaped, shape_of, squeezed
-from fastcnn.layers import Add, Flatten, GraphBuilder, Layer, Linear, Model, Sequential
-
-
-class ImportedModel(Model):
-    """Layers connected as a file says.
-
-    Parameters
-    ----------
-    layers : mapping of str to Layer
-    wires : mapping of str to tuple of str
-        The names of the layers that feed each one; ``""`` is the model's input.
-    """
-
-    def __init__(
-        self,
-        layers: Mapping[str, Layer],
-        wires: Mapping[str, tuple[str, ...]],
-        input_shape: Shape,
-    ) -> None:
-        self.wires = dict(wires)
-        super().__init__(layers, input_shape)
-
-    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect the layers along the wires."""
-        places = {"": source}
-        last = source
-        for child, layer in self.layers.items():
-            path = f"{name}.{child}" if name else child
-            inputs = tuple(places[wire] for wire in self.wires[child])
-            last = (
-                builder.add(path, layer, inputs)
-                if len(inputs) > 1
-                else layer.connect(builder, path, inputs[0])
-            )
-            places[child] = last
-        return last
+from fastcnn.layers import (
+    Add,
+    Concat,
+    Flatten,
+    Layer,
+    Linear,
+    Model,
+    Multiply,
+    Sequential,
+    Subtract,
+)
+from fastcnn.layers.wiring import Call, Wiring
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -396,6 +372,20 @@ class _Wiring:
         layer = linear(entry.layer.weight, node.weight(1 - place))
         self._add_entry(node, layer, entry.sources)
 
+    def _take_join(self, node: FileNode) -> None:
+        self._append(node, {"Mul": Multiply, "Sub": Subtract}[node.kind](), *node.inputs)
+
+    def _take_concat(self, node: FileNode) -> None:
+        """Samples put together along their channels, or shapes."""
+        if node.inputs[0] in self.numbers or node.inputs[0] in self.file.constants:
+            self._compute(node)
+            return
+        shape = self._shape(node.inputs[0])
+        axis = node.integer("axis", 1)
+        if shape is None or axis not in (1, -len(shape)):
+            raise ConfigurationError(f"axis={axis}: samples are put together along axis 1")
+        self._append(node, Concat(), *node.inputs)
+
     # -- the model ---------------------------------------------------------------------------
 
     def _model(self, output: int) -> Model:
@@ -418,14 +408,15 @@ class _Wiring:
             uses[name] += 1
             names[index] = name
         layers = {names[index]: self.entries[index].layer for index in sorted(needed)}
-        wires = {
-            names[index]: tuple(names[source] for source in self.entries[index].sources)
+        places = {index: place for place, index in enumerate([-1, *sorted(needed)])}
+        calls = [
+            Call(names[index], tuple(places[source] for source in self.entries[index].sources))
             for index in sorted(needed)
-        }
-        chain = ["", *layers]
-        if all(wires[name] == (chain[place],) for place, name in enumerate(layers)):
+        ]
+        if all(call.inputs == (place,) for place, call in enumerate(calls)):
             return Sequential(layers, input_shape=self.file.sample)
-        return ImportedModel(layers, wires, self.file.sample)
+        wiring = Wiring({"input": self.file.sample}, tuple(calls), {"output": len(calls)})
+        return Model(layers, wiring)
 
 
 def _name(node: FileNode) -> str:
@@ -440,9 +431,12 @@ def _name(node: FileNode) -> str:
 _TAKERS: dict[str, Callable[[_Wiring, FileNode], None]] = {
     "Add": _Wiring._take_sum,
     "Cast": _Wiring._take_cast,
+    "Concat": _Wiring._take_concat,
     "Identity": _Wiring._take_identity,
+    "Mul": _Wiring._take_join,
     "Reshape": _Wiring._take_view,
     "Squeeze": _Wiring._take_view,
+    "Sub": _Wiring._take_join,
 }
 _KNOWN = {*READERS, *ARITHMETIC, *_TAKERS, *FORMULAS, *known_kinds()}
 _KNOWN |= {"Constant", "Shape", "Transpose"}

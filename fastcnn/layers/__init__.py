@@ -8,11 +8,16 @@ from fastcnn.layers.conv import Conv2d
 from fastcnn.layers.conv_transpose import ConvTranspose2d
 from fastcnn.layers.dropout import Dropout, Dropout2d
 from fastcnn.layers.folding import Identity, fold_batch_norm
+from fastcnn.layers.join import Add, Concat, Multiply, Subtract
 from fastcnn.layers.linear import Flatten, Linear
-from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d
+from fastcnn.layers.norm import BatchNorm1d, BatchNorm2d, LocalResponseNorm
 from fastcnn.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from fastcnn.layers.residual import Add, Residual
+from fastcnn.layers.residual import Residual
+from fastcnn.layers.sample_norm import GroupNorm, InstanceNorm2d, LayerNorm, LayerNorm2d, RMSNorm
 from fastcnn.layers.sequential import Sequential
+from fastcnn.layers.softmax import LogSoftmax, Softmax
+from fastcnn.layers.squeeze_excite import SqueezeExcite
+from fastcnn.layers.wiring import Input
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -20,6 +25,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Concat",
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
@@ -27,13 +33,25 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "GraphBuilder",
+    "GroupNorm",
     "Identity",
+    "Input",
+    "InstanceNorm2d",
     "Layer",
+    "LayerNorm",
+    "LayerNorm2d",
     "Linear",
+    "LocalResponseNorm",
+    "LogSoftmax",
     "MaxPool2d",
     "Model",
+    "Multiply",
+    "RMSNorm",
     "Residual",
     "Sequential",
+    "Softmax",
+    "SqueezeExcite",
+    "Subtract",
     "fold_batch_norm",
     "init",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
+from fastcnn.layers.wiring import apply
 
 
 class _LayerType(ABCMeta):
@@ -196,6 +197,10 @@ class Layer(metaclass=_LayerType):
         """
         return tuple(input_shape)
 
+    def output_shapes(self, *input_shapes: Shape) -> tuple[Shape, ...]:
+        """Shapes of all outputs, for a sample of each input."""
+        return (self.output_shape(*input_shapes),)
+
     def flops(self, input_shape: Shape) -> int:
         """Floating-point operations of the forward pass for one sample (a multiply-add is two)."""
         return int(np.prod(self.output_shape(input_shape)))
@@ -206,6 +211,42 @@ class Layer(metaclass=_LayerType):
         A layer of several operations overrides this: branches and joins are written here.
         """
         return builder.add(name, self, (source,))
+
+    @property
+    def gives(self) -> int:
+        """Number of outputs."""
+        return 1
+
+    def connect_all(self, builder: "GraphBuilder", name: str, *sources: int) -> tuple[int, ...]:
+        """The same for a layer of several inputs or outputs: the indices of its outputs."""
+        if len(sources) == 1:
+            return (self.connect(builder, name, sources[0]),)
+        return (builder.add(name, self, sources),)
+
+    def __call__(self, *inputs: Any, name: str | None = None) -> Any:
+        """Apply the layer to values of a graph: see :class:`fastcnn.Model`.
+
+        Parameters
+        ----------
+        *inputs : Value
+            What :func:`fastcnn.Input` or other layers gave; several for those in which branches
+            meet.
+        name : str, optional
+            The layer's name in the model: the first part of its parameters' state keys.
+
+        Returns
+        -------
+        Value
+            Or a tuple, for a model of several outputs.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take that input.
+        ConfigurationError
+            If it takes another number of inputs, or they are not values of a graph.
+        """
+        return apply(self, inputs, name)
 
     def extra_repr(self) -> str:
         """The arguments shown between the parentheses of ``repr``."""
@@ -234,10 +275,10 @@ def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return None
-        if name == "bias":
-            found[name] = "bias" in layer.parameters
-        elif name in layer.__dict__:
-            found[name] = layer.__dict__[name]
+        if name in ("weight", "bias"):
+            found[name] = name in layer.parameters
+        elif name in layer.__dict__ or isinstance(getattr(type(layer), name, None), property):
+            found[name] = getattr(layer, name)
         else:
             return None
     return found
@@ -371,17 +412,3 @@ def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) 
     if not isinstance(name, str) or not name or "." in name:
         raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
     return layer
-
-
-def as_sample_shape(value: Any) -> Shape:
-    """The shape of a sample as a tuple of positive integers."""
-    try:
-        shape = tuple(value)
-    except TypeError:
-        shape = ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
-    if not shape or not whole or min(shape) < 1:
-        raise ConfigurationError(
-            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
-        )
-    return tuple(int(size) for size in shape)

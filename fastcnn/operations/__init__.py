@@ -20,12 +20,22 @@ PRODUCT: dict[str, Any] = {
     "masks_gradient": True,
     "frees_input": True,
 }
+JOIN: dict[str, Any] = {
+    "inputs": 2,
+    "fuses_relu": True,
+    "keeps_places": True,
+    "any_layout": True,
+    "hands_gradient_on": True,
+}
 DROPOUT: dict[str, Any] = {
     "renames": True,
     "keeps_places": True,
     "any_layout": True,
     "frees_input": True,
 }
+#: What normalisations within a sample have in common.
+SAMPLE_NORM: dict[str, Any] = {"fuses_relu": True, "any_layout": True, "frees_input": True}
+SOFTMAX: dict[str, Any] = {"any_layout": True, "frees_input": True, "needs_output": True}
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
@@ -36,7 +46,10 @@ OPERATIONS: dict[str, Operation] = {
         Operation("avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("adaptive_avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("flatten", renames=True, keeps_places=True),
-        Operation("add", inputs=2, fuses_relu=True, keeps_places=True, any_layout=True),
+        Operation("add", **JOIN),
+        Operation("subtract", **JOIN),
+        Operation("multiply", **(JOIN | {"hands_gradient_on": False})),
+        Operation("concat", inputs=None, any_layout=True, hands_gradient_on=True),
         Operation("dropout", random=True, **DROPOUT),
         Operation("dropout2d", random=True, **DROPOUT),
         Operation(
@@ -49,6 +62,14 @@ OPERATIONS: dict[str, Operation] = {
             any_layout=True,
             frees_input=True,
         ),
+        *(
+            Operation(name, ("weight", "bias"), ("weight",), **SAMPLE_NORM)
+            for name in ("layer_norm", "layer_norm2d", "group_norm")
+        ),
+        Operation("rms_norm", ("weight",), ("weight",), **SAMPLE_NORM),
+        Operation("local_response_norm", any_layout=True, frees_input=True),
+        Operation("softmax", **SOFTMAX),
+        Operation("log_softmax", **SOFTMAX),
         *piecewise.RECORDS,
         *smooth.RECORDS,
     )

@@ -9,7 +9,7 @@ from fastcnn.analysis.figures import mistakes_figure
 from fastcnn.analysis.metrics import confusion_matrix
 from fastcnn.backends import im2col
 from fastcnn.data.dataset import Dataset
-from fastcnn.execution.passes import run_forward
+from fastcnn.execution.parts import run_forward
 from fastcnn.models import report_cnn
 from fastcnn.study.heat_map import draw_heat_map
 from fastcnn.study.networks import NAMES

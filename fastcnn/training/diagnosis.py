@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.finding import Finding
 from fastcnn.training.samples import Samples
@@ -215,7 +215,7 @@ class Diagnosis(Callback):
         alive: dict[str, Any] = {}
         closed = dict.fromkeys((node.name for node in nodes), 0.0)
         # On one thread: idle threads of the matrix library would spin against the engine's.
-        with blas_threads(1):
+        with one_blas_thread():
             for outputs in node_outputs(model, self._probe, places, self._backend):
                 for node, values in zip(nodes, outputs, strict=True):
                     if node.operation == "relu":

@@ -14,24 +14,21 @@ from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
+from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import check_statistics, predicted
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
 from fastcnn.optim import SGD
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.options import (
-    TrainingOptions,
-    documentation_of,
-    option,
-    signature_of,
-)
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
@@ -221,15 +218,17 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                 model, training_data if stream is None else None, preprocessing, o, listeners
             )
             trained_on = len(training_data) if division.rows is None else len(division.rows)
+            assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
                 if size:
-                    check_statistics(model.graph(), shards.smallest(size))
+                    check_statistics(assigned.graph(), shards.smallest(size))
             problem = not_finite(model.state_dict())
             if problem is not None:
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
-            if model.num_parameters and not (model.trainable_ranges() or model.buffers):
+            if assigned.changes_nothing:
                 raise ConfigurationError(
-                    "training would change nothing: all layers have requires_grad = False"
+                    "training would change nothing: all layers have requires_grad = False, or "
+                    "groups freeze them"
                 )
             threads = share if o.threads is None else o.threads
             feed: Feed | StreamFeed
@@ -272,8 +271,7 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
-        # Matrix products of another number of threads are rounded otherwise.
-        with blas_threads(1 if o.ordered_reduction else threads):
+        with workers(threads):
             loop.run(feed, division.validation, test_data)
     return history
 
@@ -306,7 +304,7 @@ def _executor(model: Model, world: World, o: TrainingOptions, threads: int | Non
     """What takes the steps: the backend's own executor, or one for several processes."""
     settings: dict[str, Any] = {
         "loss": o.make_loss(),
-        "optimizer": o.make_optimizer(),
+        "optimizer": o.make_assignment(),
         "backend": o.backend,
         "batch_size": o.batch_size,
         "seed": o.seed,

@@ -244,6 +244,7 @@ class TrainingLoop:
     def _epoch(self, feed: Feed | StreamFeed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
+        self.executor.start_epoch(progress.epoch, feed.steps)
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
         feed.begin_epoch(self.generator, progress.done)
         while progress.done < feed.steps:

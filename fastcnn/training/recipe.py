@@ -9,9 +9,10 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, read_definition
 from fastcnn.models import ACTIVATIONS, MODELS
+from fastcnn.training.declarations import option
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
-from fastcnn.training.options import TrainingOptions, option
+from fastcnn.training.options import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ def test_steps_compare_before_they_time(monkeypatch: pytest.MonkeyPatch) -> None
             super().train(steps)
             self.model.state_dict()["conv1.bias"][...] = before
 
-    def some(work: Any, threads: Any, peers: bool) -> Iterator[Any]:
+    def some(work: Any, threads: Any, peers: bool, backends: object) -> Iterator[Any]:
         yield "im2col", 1, lambda: OwnTrainer(work, "im2col", 1)
         yield "lanes", 1, lambda: OwnTrainer(work, "lanes", 1)
         yield "ahead", 1, lambda: Ahead(work, "im2col", 1)

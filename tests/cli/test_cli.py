@@ -109,7 +109,7 @@ def test_info() -> None:
 def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
     for arguments, message in (
         (("train", "--data", "nope"), "no data set named 'nope'"),
-        (("train", "--data", archive, "--optimizer", "lion"), "optimizer must be one of"),
+        (("train", "--data", archive, "--optimizer", "lamb"), "optimizer must be one of"),
         (("train", "--data", archive, "--schedule", "x"), "schedule must be one of"),
         (("train", "--data", archive, "--model", "vgg_small", "--out", tmp_path / "v"),
          "samples have shape (1, 28, 28), the model takes (3, 32, 32)"),

@@ -39,6 +39,10 @@ def test_every_layer_has_a_definition() -> None:
         "AdaptiveAvgPool2d": {"output_size": [2, 3]}, "BatchNorm2d": {"num_features": 3},
         "BatchNorm1d": {"num_features": 3, "affine": False}, "LeakyReLU": {"negative_slope": 0.3},
         "GELU": {"approximate": "tanh"}, "Dropout": {"p": 0.1},
+        "LocalResponseNorm": {"size": 3}, "LayerNorm": {"normalized_shape": [3, 4], "bias": False},
+        "RMSNorm": {"normalized_shape": 3}, "LayerNorm2d": {"num_channels": 3},
+        "GroupNorm": {"num_groups": 2, "num_channels": 4}, "InstanceNorm2d": {"num_features": 3},
+        "Scale": {"init": 0.5, "trainable": False},
     }  # fmt: skip
     for name in TYPES:
         entry = {"type": name, **chosen.get(name, {})}

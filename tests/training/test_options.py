@@ -33,14 +33,14 @@ from fastcnn.optim import (
     as_schedule,
 )
 from fastcnn.training import Callback, EarlyStopping
-from fastcnn.training.fit import FitArguments
-from fastcnn.training.options import (
-    TrainingOptions,
+from fastcnn.training.declarations import (
     declarations,
     documentation_of,
     option,
     signature_of,
 )
+from fastcnn.training.fit import FitArguments
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.run import Run
 from fastcnn.training.sweep import grid, sweep
@@ -180,7 +180,7 @@ class NoBase:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'"),
+        ({"optimizer": "lamb"}, "optimizer must be one of sgd, adam, .*, muon, got 'lamb'"),
         ({"optimizer": Adam}, r"or an object such as SGD\(lr=0.1\), got <class"),
         ({"optimizer": 3}, "optimizer must be one of sgd, .* got 3"),
         ({"optimizer": None}, "optimizer must be one of sgd, .* got None"),
@@ -251,8 +251,11 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "nesterov": [
         ({"nesterov": True, "optimizer": "adam"}, "nesterov has no effect with the optimizer adam"),
-        ({"nesterov": True, "optimizer": "rmsprop"}, "nesterov .* it belongs to sgd"),
+        ({"nesterov": True, "optimizer": "rmsprop"}, "nesterov .* it belongs to sgd, muon"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov needs a momentum above 0"),
+    ],
+    "decoupled_weight_decay": [
+        ({"decoupled_weight_decay": True}, "no effect without weight_decay"),
     ],
     "weight_decay": [({"weight_decay": 0.1, "optimizer": SGD()}, "weight_decay: no effect with")],
     "reduce_on_plateau": [
@@ -262,8 +265,8 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 #: Options that always have an effect, or whose effect depends on what only fit knows.
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
-    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction", "diagnose", "model",
-    "validation", "sampling",
+    "ema_decay", "augment", "groups", "seed", "backend", "threads", "ordered_reduction",
+    "diagnose", "model", "validation", "sampling",
 }  # fmt: skip
 IN_FIT = {
     "early_stopping": ({"early_stopping": 2, "validation": 0}, "there are no validation data"),

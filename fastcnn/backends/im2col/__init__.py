@@ -7,18 +7,52 @@ from fastcnn.backends.im2col.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
 )
-from fastcnn.backends.im2col.add import add, add_backward
 from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
+from fastcnn.backends.im2col.join import (
+    add,
+    add_backward,
+    concat,
+    concat_backward,
+    multiply,
+    multiply_backward,
+    subtract,
+    subtract_backward,
+)
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.backends.im2col.local_response import local_response_norm, local_response_norm_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
-from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
+from fastcnn.backends.im2col.norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_statistics,
+    gradient_sums,
+    joint_means,
+    joint_statistics,
+    moments,
+)
 from fastcnn.backends.im2col.pool import (
     avg_pool2d,
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from fastcnn.backends.im2col.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from fastcnn.backends.im2col.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
 )
 
 __all__ = [
@@ -31,6 +65,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -43,12 +79,34 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "gradient_sums",
+    "group_norm",
+    "group_norm_backward",
+    "joint_means",
+    "joint_statistics",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "moments",
     "mse",
     "mse_backward",
+    "multiply",
+    "multiply_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "softmax",
+    "softmax_backward",
+    "subtract",
+    "subtract_backward",
 ]
 
 

@@ -81,7 +81,20 @@ KERNEL_ROWS = 48
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
     K_SUM_PLACES,
-) = range(44)
+    K_SUBTRACT,
+    K_MULTIPLY,
+    K_GATE,
+    K_PRODUCT_SUMS,
+    K_NEGATE,
+    K_SAMPLE_NORM,
+    K_SAMPLE_NORM_GRADIENT,
+    K_SAMPLE_NORM_PARAMETERS,
+    K_SOFTMAX,
+    K_SOFTMAX_GRADIENT,
+    K_LOCAL_RESPONSE,
+    K_LOCAL_RESPONSE_SHARES,
+    K_LOCAL_RESPONSE_GRADIENT,
+) = range(57)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64
@@ -90,8 +103,16 @@ FIRST_FORMULA = 64
 PLAIN, MASKED, POOLED = 0, 1, 2
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
+#: Modes of K_GATE: a factor is a vector, or a float.
+FACTOR_VECTORS, FACTOR_FLOATS = 0, 1
+#: Modes of K_PRODUCT_SUMS.
+OF_CHANNELS, OF_PIXELS = 0, 1
 #: Modes of the statistics of batch normalisation.
 OF_BATCH, FROZEN = 0, 1
+#: Modes of normalisation within samples: by deviations from the mean, or from 0.
+CENTRED, AROUND_ZERO = 0, 1
+#: Modes of the softmax.
+PROBABILITY, LOGARITHM = 0, 1
 
 #: Positions in a table are padded to a multiple of this by repeating the last.
 POSITION_PAD = 16

@@ -1,6 +1,7 @@
 """Rows of each operation's forward pass."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,8 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, channels_of
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
@@ -16,15 +18,17 @@ from fastcnn.backends.lanes.planning.rows import (
     copy,
     dropout_row,
     element_columns,
+    elements,
     formula_columns,
     fused,
     parameter_offset,
     pool_row,
+    product_row,
 )
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Forward:
+class Forward(SampleNormForward):
     """Adds the forward rows of one group after the other.
 
     Attributes
@@ -33,12 +37,15 @@ class Forward:
         Each node's output.
     winners : dict of int to Buffer
         Which pixel of each window was the maximum.
+    kept : dict of int to int or Buffer
+        By node what else its backward pass needs again.
     """
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
+        self.kept: dict[int, Any] = {}
 
     def method(self, operation: str) -> Callable[[Group], None]:
         """What adds the rows of an operation."""
@@ -89,11 +96,20 @@ class Forward:
 
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""
-        planner, target = self.planner, group.target
-        shape = planner.graph.nodes[target].output_shape
-        made = planner.buffer(shape, planner.halo(target), planner.value_passes(target))
-        self.values[target] = made
-        return made
+        return self._value(group.target)
+
+    def _value(self, index: int) -> Buffer:
+        """The buffer of a node's output: its own, or its channels in what it is put into."""
+        planner = self.planner
+        if index not in self.values:
+            shape = planner.shape(index)
+            if index in planner.parts:
+                whole, first = planner.parts[index]
+                made = self._value(whole).part(first, channels_of(shape))
+            else:
+                made = planner.buffer(shape, planner.halo(index), planner.value_passes(index))
+            self.values[index] = made
+        return self.values[index]
 
     def conv2d(self, group: Group) -> None:
         """Convolution, with what is fused to it."""
@@ -148,7 +164,7 @@ class Forward:
             ),
             group.whole,
         )
-        if planner.backward:
+        if (group.target, "weight") in planner.gradients and planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
             width = -(-inputs // 64) * 64
             transposed = planner.allocate(planner.blocks * LANES * width)
@@ -178,12 +194,37 @@ class Forward:
 
     def add(self, group: Group) -> None:
         """Sum of two maps."""
+        self._combine(group, L.K_ADD)
+
+    def subtract(self, group: Group) -> None:
+        """Difference of two maps."""
+        self._combine(group, L.K_SUBTRACT)
+
+    def _combine(self, group: Group, kernel: int) -> None:
         x, m = (self.values[source] for source in group.sources)
         columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
         self.planner.emit(
-            f"{group.node.name}: add" + fused(group),
-            row(L.K_ADD, **columns, relu=int(group.relu)),
+            f"{group.node.name}: {group.operation}" + fused(group),
+            row(kernel, **columns, relu=int(group.relu)),
         )
+
+    def multiply(self, group: Group) -> None:
+        """Product of two maps, one of which may be a factor for each channel, or each pixel."""
+        x, m = sorted((self.values[source] for source in group.sources), key=elements, reverse=True)
+        self.planner.emit(
+            f"{group.node.name}: multiply" + fused(group),
+            product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
+        )
+
+    def concat(self, group: Group) -> None:
+        """Copies of those inputs that were not written to their places at once."""
+        y, first = self.output(group), 0
+        for source in group.sources:
+            x = self.values[source]
+            part = y.part(first, x.channels)
+            if self.planner.parts.get(source) != (group.target, first):
+                copy(self.planner, group.node.name, x, part)
+            first += x.channels
 
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation, by the statistics of the batch or by the running ones."""

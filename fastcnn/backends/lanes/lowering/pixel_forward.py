@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Halo, PixelBuffer, union
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
-from fastcnn.backends.lanes.planning.rows import fused, parameter_offset
+from fastcnn.backends.lanes.planning.rows import copy, fused, parameter_offset
 from fastcnn.operations import OPERATIONS
 
 
@@ -66,8 +66,10 @@ class PixelForward(Forward):
             if strided:
                 g = self.planner.geometry(group.node)
                 need[group.target] = _phase_size(g, 1)
+            maps = len(group.node.output_shape) == 3
             if OPERATIONS[group.operation].keeps_places or (
-                group.operation == "conv2d" and not strided and not group.pooled
+                (group.operation == "concat" and maps)
+                or (group.operation == "conv2d" and not strided and not group.pooled)
             ):
                 if group.operation == "flatten":
                     continue
@@ -265,6 +267,20 @@ class PixelForward(Forward):
             ),
         )
 
+    def concat(self, group: Group) -> None:
+        """Copies of all inputs; of vectors, which are single rows, one after the other."""
+        y, first = self.output(group), 0
+        for source in group.sources:
+            x = self.values[source]
+            assert isinstance(x, PixelBuffer)
+            if len(group.node.output_shape) == 3:
+                copy(self.planner, group.node.name, x, y.part(first, x.channels))
+                first += x.channels
+            else:
+                pixels = x.pixels()
+                self._gather(group.node.name, x, y, pixels, first + np.arange(len(pixels)))
+                first += len(pixels)
+
     def dropout(self, group: Group) -> None:
         """The same memory."""
         self.values[group.target] = self.values[group.source]
@@ -276,6 +292,13 @@ class PixelForward(Forward):
         if group.node.parameters and len(group.node.output_shape) != 3:
             raise Unsupported(f"{group.operation} of one sample's vector")
         super().elementwise(group)
+
+    def _normalise_samples(self, group: Group) -> None:
+        """Not for one sample alone: a lane would hold a part of a set."""
+        raise Unsupported(f"{group.operation} of one sample")
+
+    layer_norm = layer_norm2d = group_norm = rms_norm = _normalise_samples
+    softmax = log_softmax = local_response_norm = _normalise_samples
 
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation of maps by the running statistics."""

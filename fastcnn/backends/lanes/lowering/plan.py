@@ -1,5 +1,6 @@
 """From a network to a program."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def plan(
     values: bool = False,
     arrays: bool = False,
     pixels: bool = False,
+    frozen: Collection[str] = (),
 ) -> Program:
     """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
@@ -58,6 +60,8 @@ def plan(
     pixels : bool
         Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
         with a batch of 1 on one thread.
+    frozen : collection of str
+        Parameters whose gradients are not wanted; they stay zero.
 
     Raises
     ------
@@ -70,7 +74,14 @@ def plan(
             raise Unsupported(f"the operation {node.operation}")
     assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
     planner = Planner(
-        graph, batch, parameters, workers, backward=backward, training=training, keep=values
+        graph,
+        batch,
+        parameters,
+        workers,
+        backward=backward,
+        training=training,
+        keep=values,
+        frozen=frozen,
     )
     forward = PixelForward(planner) if pixels else Forward(planner)
     normalisation = forward.input_row()
@@ -91,7 +102,9 @@ def plan(
         assert gradient is not None
         if arrays:
             forward.gradient_row(gradient)
-        walk = Backward(planner, forward.values, forward.winners, gradient, input_gradient)
+        walk = Backward(
+            planner, forward.values, forward.winners, forward.kept, gradient, input_gradient
+        )
         for group in reversed(planner.groups):
             walk.add(group)
         if input_gradient:

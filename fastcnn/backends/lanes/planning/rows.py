@@ -8,7 +8,7 @@ from fastcnn.backends.counter_random import drop_threshold
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import Buffer
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -58,6 +58,38 @@ def copy(planner: Planner, name: str, x: Buffer, y: Buffer) -> None:
     """Add a row that copies between buffers of one shape and different halos."""
     columns = element_columns(planner, x=x, y=y)
     planner.emit(f"{name}: copy", row(L.K_COPY, **columns))
+
+
+def elements(buffer: Buffer) -> int:
+    """Elements of a sample."""
+    return buffer.channels * buffer.height * buffer.width
+
+
+def same_pixels(x: Buffer, y: Buffer) -> bool:
+    """Whether two maps have one height and width."""
+    return (x.height, x.width) == (y.height, y.width)
+
+
+def product_row(planner: Planner, x: Buffer, m: Buffer, y: Buffer, **more: int) -> np.ndarray:
+    """The row of Y = X * M, where M may be a factor for each channel of X, or each pixel."""
+    if elements(m) == elements(x):
+        return row(L.K_MULTIPLY, **element_columns(planner, x=x, y=y, m=m), **more)
+    if same_pixels(x, m):
+        columns = element_columns(planner, x=x, y=y, m=m) | {"m_channel": 0}
+        return row(L.K_MULTIPLY, **columns, **more)
+    mode = L.FACTOR_VECTORS if m.pixel == LANES else L.FACTOR_FLOATS
+    columns = element_columns(planner, x=x, y=y) | m.columns("m")
+    columns |= {"m": m.offset + int(m.pixels()[0]), "m_channel": m.channel, "mode": mode}
+    return row(L.K_GATE, **columns, **more)
+
+
+def product_sums_row(planner: Planner, x: Buffer, m: Buffer, y: Buffer) -> np.ndarray:
+    """The row of Y = X * M, summed over the pixels or channels of which Y has one."""
+    columns = element_columns(planner, x=x, m=m) | element_columns(planner, y=y)
+    columns |= {"channels": x.channels, "positions": x.height * x.width}
+    return row(
+        L.K_PRODUCT_SUMS, **columns, mode=L.OF_PIXELS if same_pixels(x, y) else L.OF_CHANNELS
+    )
 
 
 def formula_columns(planner: Planner, group: Group, what: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import winograd
+from fastcnn.backends.lanes.reach import sample_norm, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -160,6 +160,27 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
 
     return touches
+
+
+def _gate(r: Reach) -> Touches:
+    yield from _elements("X", "Y")(r)
+    factors = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
+    if r.among(L.MODE, (L.FACTOR_VECTORS, L.FACTOR_FLOATS)) == L.FACTOR_FLOATS:
+        yield arena("M", factors + r[L.M], 1)
+    else:
+        yield arena("M", r.buffer(L.M) + factors)
+
+
+def _product_sums(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    for name in "XM":
+        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
+        step = getattr(L, f"{name}_CHANNEL")
+        yield arena(name, _channels(r, getattr(L, name), step, places))
+    if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
+        yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
+    else:
+        yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
 
 
 def _learned(r: Reach) -> Touches:
@@ -353,7 +374,12 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_UNPOOL: _unpool,
     L.K_COPY: _elements("X", "Y"),
     L.K_DROPOUT: _elements("X", "Y", numbers=1),
+    L.K_NEGATE: _elements("X", "Y"),
     L.K_ADD: _elements("X", "Y", "M"),
+    L.K_SUBTRACT: _elements("X", "Y", "M"),
+    L.K_MULTIPLY: _elements("X", "Y", "M"),
+    L.K_GATE: _gate,
+    L.K_PRODUCT_SUMS: _product_sums,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_TRANSPOSE: _transpose,
@@ -375,6 +401,14 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
     L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
     L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),
+    L.K_SAMPLE_NORM: sample_norm.sets("X", "Y", weighted=True),
+    L.K_SAMPLE_NORM_GRADIENT: sample_norm.sets("X", "Y", "Z", weighted=True),
+    L.K_SAMPLE_NORM_PARAMETERS: sample_norm.set_parameters,
+    L.K_SOFTMAX: sample_norm.sets("X", "Y"),
+    L.K_SOFTMAX_GRADIENT: sample_norm.sets("X", "Y", "Z"),
+    L.K_LOCAL_RESPONSE: sample_norm.local_response("X", "Y", "M", shares=False),
+    L.K_LOCAL_RESPONSE_SHARES: sample_norm.local_response("X", "Y", "M"),
+    L.K_LOCAL_RESPONSE_GRADIENT: sample_norm.local_response("X", "Y", "M", "Z"),
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
