@@ -40,6 +40,11 @@ def sweep(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
+    image_size: Annotated[str | None, typer.Option(help="As for fastcnn train.")] = None,
+    gray: Annotated[
+        bool | None,
+        typer.Option("--gray/--rgb", "--grayscale/--colour", help="As for fastcnn train."),
+    ] = None,
     metric: Annotated[
         str,
         typer.Option(
@@ -89,12 +94,16 @@ def sweep(
     settings = grid(space) if trials is None else draw(space, trials, seed)
     rank([], metric)
     console = Console(highlight=False)
+    if data is None and (image_size is not None or gray is not None):
+        raise ConfigurationError(
+            "--image-size, --gray and --rgb are for picture files: give --data"
+        )
     if data is None:
         training, _, message = load_default(data_dir)
         if message:
             console.print(escape(message), style="yellow", soft_wrap=True)
     else:
-        training, _ = load(data, data_dir=data_dir, progress=True)
+        training, _ = load(data, data_dir=data_dir, image_size=image_size, gray=gray, progress=True)
     folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
     varied = [name for name in space if len({repr(one[name]) for one in settings}) > 1]
     base = Recipe(validation=validation)
@@ -134,6 +143,8 @@ def sweep(
         if best and best[0].status == "finished":
             options = as_words(replace(best[0].recipe, seed=Recipe().seed))
             source = f"--data {data} " if data else ""
+            source += f"--image-size {image_size} " if image_size else ""
+            source += {None: "", True: "--gray ", False: "--rgb "}[gray]
             mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
             console.print(f"best{mean}: fastcnn train {source}{options}", soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastcnn.data.dataset import Dataset
     from fastcnn.distributed import World
 
+#: How data are loaded, beyond their name: options that a resumed run takes from its config.
+SOURCE = ("data_dir", "validation_split", "image_size", "gray")
 #: The source of an option that was given, as click calls it.
 TYPED = "COMMANDLINE"
 
@@ -32,9 +34,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz or "
-            ".csv file, or a folder with a subfolder for each class. By default mnist012, or drawn "
-            "digits if MNIST is unavailable."
+            help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz, "
+            ".csv or .parquet file, or a folder with a subfolder for each class, or a zip or tar "
+            "of it. By default mnist012, or drawn digits if MNIST is unavailable."
         ),
     ] = None,
     data_dir: Annotated[
@@ -48,6 +50,21 @@ def train(
             help="Leave out MNIST's first 5,000 training images, as the report did.",
         ),
     ] = False,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Size to which picture files are stretched, such as 32 or 32x48 (height x width); "
+            "by default that of the first."
+        ),
+    ] = None,
+    gray: Annotated[
+        bool | None,
+        typer.Option(
+            "--gray/--rgb",
+            "--grayscale/--colour",
+            help="Read picture files as grey or as colour; by default as the first one is.",
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events into the run's folder.")
     ] = False,
@@ -125,7 +142,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
         given["epochs"] = before
     if config.get("status") == "finished" and given["epochs"] <= before:
         raise ConfigurationError(f"{folder} finished its {before} epochs: give more with --epochs")
-    given |= {name: config["data"].get(name) for name in ("data_dir", "validation_split")}
+    given |= {name: config["data"].get(name) for name in SOURCE}
     given["data"] = config["data"]["source"]
     return config
 
@@ -220,7 +237,7 @@ def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, dict
     from fastcnn.data.loading import NAMES
     from fastcnn.files import expanded
 
-    if o.data is None and not o.validation_split:
+    if o.data is None and not any((o.validation_split, o.image_size, o.gray is not None)):
         training, test, message = load_default(o.data_dir)
         if message:
             console.print(escape(message), style="yellow", soft_wrap=True)
@@ -229,12 +246,14 @@ def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, dict
         name = o.data or "mnist012"
         training, test = load(
             name, data_dir=o.data_dir, validation_split=o.validation_split,
-            progress=not console.quiet,
+            image_size=o.image_size, gray=o.gray, progress=not console.quiet,
         )  # fmt: skip
     # They may be loaded again from another folder.
     source = {
         "source": name if name in NAMES else str(expanded(name).absolute()),
         "data_dir": None if o.data_dir is None else str(expanded(o.data_dir).absolute()),
         "validation_split": o.validation_split,
+        "image_size": o.image_size,
+        "gray": o.gray,
     }
     return training, test, source

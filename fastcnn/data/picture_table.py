@@ -82,7 +82,7 @@ def table_sets(
     targets = np.array([int(word) for word in words]) if numbers else np.array(words)
     rest = np.ones(len(words), bool)
     rest[chosen["training"]] = False
-    # A class may be rare enough to be drawn for testing alone; what the table itself divides may not.
+    # A rare class may be drawn for testing alone; where the table itself says the parts, not.
     known = targets if numbers or parts is None else targets[~rest]
     _, _, classes = as_label_sets(
         known, targets[rest], (f"{path}: training rows", f"{path}: other rows")

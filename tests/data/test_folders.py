@@ -243,7 +243,7 @@ def test_pictures_larger_than_the_memory_are_kept_in_a_file(
     assert (train.images == expected.images).all()
     assert "pictures of 6 x 6 pixels: 1,188 bytes are more than half" in caplog.text
     monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(9, 0, 9))
-    with pytest.raises(DataError, match="more than half of the memory, and the disk of .* has 9"):
+    with pytest.raises(DataError, match=r"more than half of the memory, and the disk of .* has 9"):
         data.read_folder(pets)
 
 
