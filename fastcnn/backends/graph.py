@@ -1,7 +1,8 @@
 """A network as plain data: what a backend receives instead of layer objects."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -61,15 +62,53 @@ class Node:
         return bool(self.buffers) and training and not self.frozen_statistics
 
 
+@dataclass(frozen=True)
+class Port:
+    """One of several inputs or outputs of a network.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Of one sample.
+    start : int
+        Its first element in the array that holds all inputs, or all outputs, of a sample.
+    """
+
+    name: str
+    shape: Shape
+    start: int = 0
+
+    @property
+    def stop(self) -> int:
+        """One after its last element."""
+        return self.start + prod(self.shape)
+
+
+def ports(shapes: Iterable[tuple[str, Shape]]) -> tuple[Port, ...]:
+    """Inputs or outputs that lie one after the other."""
+    found: list[Port] = []
+    for name, shape in shapes:
+        found.append(Port(name, tuple(shape), found[-1].stop if found else 0))
+    return tuple(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in an order in which each comes after those that feed it; the last is the output.
 
     A model makes another graph when it has changed: one object, one state of the model.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of Port
+        Of a network that has several: samples then have all of them, one after the other.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
 
     @property
     def output_shape(self) -> Shape:

@@ -223,7 +223,8 @@ def _show_lines(console: "Console", title: str, unit: str, rows: Sequence[Result
     """Lines fit a narrow terminal."""
     console.print(f"\n{title} ({unit})", style="bold")
     work = ""
-    for row, (name, _, spread, ratio, difference, note) in zip(rows, table_rows(rows), strict=True):
+    for row, cells in zip(rows, table_rows(rows), strict=True):
+        name, _, spread, ratio, difference, *_, note = cells
         batch = f", batch {row.batch}" if row.suite == "backward" else ""
         if row.work + batch != work:
             work = row.work + batch

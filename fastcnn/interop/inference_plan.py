@@ -100,6 +100,10 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     """
     folded = model.fold_batch_norm()
     graph = folded.graph()
+    if graph.inputs or graph.outputs:
+        raise ConfigurationError(
+            "a network of several inputs or outputs can be exported as an ONNX file only"
+        )
     for node in graph.nodes:
         if OPERATIONS[node.operation].normalises and not node.buffers:
             raise ConfigurationError(

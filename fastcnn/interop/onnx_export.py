@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import fastcnn
-from fastcnn.backends.graph import Node
+from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
@@ -282,8 +282,23 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
 }
 
 
+def _results(graph: Graph) -> dict[str, tuple[int, Shape]]:
+    """By the name of an output the node that makes it, and its shape."""
+    if not graph.outputs:
+        return {OUTPUT: (len(graph.nodes) - 1, graph.output_shape)}
+    results = {}
+    for port, source in zip(graph.outputs, graph.nodes[-1].inputs, strict=True):
+        if graph.nodes[source].output_shape != port.shape:
+            # It is flattened to lie with the others.
+            (source,) = graph.nodes[source].inputs
+        results[port.name] = source, port.shape
+    return results
+
+
 def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
     """Write a model as an ONNX file (opset 17): images in, logits out, any batch size, float32.
+
+    Several inputs and outputs have the names that they have in the model.
 
     The file takes what ``model.logits`` takes as floating-point samples: bytes divided by 255, for
     a model that was trained on bytes. Its first nodes subtract the mean and divide by the deviation
@@ -311,12 +326,18 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     graph = model.graph(input_shape)
     values: list[str] = []
     given = w.preprocessed(model.preprocessing, len(graph.input_shape))
-    for node in graph.nodes:
+    inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
+    results = _results(graph)
+    for node in graph.nodes[: max(source for source, _ in results.values()) + 1]:
+        if node.operation == "input_part":
+            values.append(node.name)
+            continue
         if node.operation not in WRITERS:
             raise ConfigurationError(f"layer {node.name!r}: ONNX export has no {node.operation}")
-        inputs = [given if source < 0 else values[source] for source in node.inputs]
-        values.append(WRITERS[node.operation](w, node, inputs))
-    w.nodes.append(helper.make_node("Identity", [values[-1]], [OUTPUT]))
+        read = [given if source < 0 else values[source] for source in node.inputs]
+        values.append(WRITERS[node.operation](w, node, read))
+    for name, (source, _) in results.items():
+        w.nodes.append(helper.make_node("Identity", [values[source]], [name]))
     if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
         raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
     kind = w.onnx.TensorProto.FLOAT
@@ -324,8 +345,14 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         helper.make_graph(
             w.nodes,
             "fastcnn",
-            [helper.make_tensor_value_info(INPUT, kind, ["batch", *graph.input_shape])],
-            [helper.make_tensor_value_info(OUTPUT, kind, ["batch", *graph.output_shape])],
+            [
+                helper.make_tensor_value_info(name, kind, ["batch", *shape])
+                for name, shape in inputs.items()
+            ],
+            [
+                helper.make_tensor_value_info(name, kind, ["batch", *shape])
+                for name, (_, shape) in results.items()
+            ],
             list(w.constants.values()),
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -1,6 +1,5 @@
 """Models from ONNX files, of the layers that fastcnn has."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
+from fastcnn.interop.onnx_assembly import Entry, assembled
 from fastcnn.interop.onnx_elementwise import ElementwiseNodes, known_kinds
 from fastcnn.interop.onnx_export import PREPROCESSING
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
@@ -24,10 +24,8 @@ from fastcnn.layers import (
     Linear,
     Model,
     Multiply,
-    Sequential,
     Subtract,
 )
-from fastcnn.layers.wiring import Call, Wiring
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -72,20 +70,12 @@ class _Samples:
     Attributes
     ----------
     layer : int
-        Index of the layer; -1 is the model's input.
+        Index of the layer; -1 is the model's first input, -2 the second.
     shape : tuple of int
         Shape of a sample.
     """
 
     layer: int
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class _Entry:
-    layer: Layer
-    sources: tuple[int, ...]
-    node: FileNode
     shape: Shape
 
 
@@ -98,8 +88,11 @@ class _Wiring:
 
     def __init__(self, file: OnnxFile) -> None:
         self.file = file
-        self.entries: list[_Entry] = []
-        self.samples = {file.input: _Samples(-1, file.sample)}
+        self.entries: list[Entry] = []
+        self.samples = {
+            name: _Samples(-1 - place, shape)
+            for place, (name, shape) in enumerate(file.inputs.items())
+        }
         self.numbers: dict[str, Numbers] = {}
         self.failures: dict[str, ConfigurationError] = {}
         #: The nodes that were checked, by their first outputs.
@@ -118,12 +111,13 @@ class _Wiring:
             except FastcnnError as error:
                 for name in node.outputs:
                     self.failures[name] = node.error(error)
-        output = self.file.output
-        if output in self.failures:
-            raise self.failures[output]
-        if output not in self.samples:
-            raise ConfigurationError(f"the output {output!r} does not depend on the input")
-        return self._model(self._layer(output))
+        for output in self.file.outputs:
+            if output in self.failures:
+                raise self.failures[output]
+            if output not in self.samples:
+                raise ConfigurationError(f"the output {output!r} does not depend on the input")
+        outputs = {output: self._layer(output) for output in self.file.outputs}
+        return assembled(self.entries, self.file.inputs, outputs)
 
     def _preprocessed(self) -> int:
         """The number of nodes that do the preprocessing of which the metadata tell.
@@ -296,12 +290,13 @@ class _Wiring:
 
     def _add_entry(self, node: FileNode, layer: Layer, sources: tuple[int, ...]) -> int:
         shape = layer.output_shape(*map(self._output_shape, sources))
-        self.entries.append(_Entry(layer, sources, node, shape))
+        self.entries.append(Entry(layer, sources, node, shape))
         self.samples[node.output] = _Samples(len(self.entries) - 1, shape)
         return len(self.entries) - 1
 
     def _output_shape(self, layer: int) -> Shape:
-        return self.file.sample if layer < 0 else self.entries[layer].shape
+        inputs = tuple(self.file.inputs.values())
+        return inputs[-1 - layer] if layer < 0 else self.entries[layer].shape
 
     def _layer(self, name: str) -> int:
         """The layer whose output a value is."""
@@ -385,46 +380,6 @@ class _Wiring:
         if shape is None or axis not in (1, -len(shape)):
             raise ConfigurationError(f"axis={axis}: samples are put together along axis 1")
         self._append(node, Concat(), *node.inputs)
-
-    # -- the model ---------------------------------------------------------------------------
-
-    def _model(self, output: int) -> Model:
-        """The layers that the output depends on."""
-        needed, waiting = set[int](), [output]
-        while waiting:
-            index = waiting.pop()
-            if index >= 0 and index not in needed:
-                needed.add(index)
-                waiting += self.entries[index].sources
-        if not needed:
-            raise ConfigurationError("the model computes nothing: all of it is the identity")
-        names, uses = {-1: ""}, Counter[str]()
-        for place, index in enumerate(sorted(needed)):
-            node = self.entries[index].node
-            name = same = _name(node) or f"{node.kind}{place}"
-            while name in uses:
-                name = f"{same}_{uses[same]}"
-                uses[same] += 1
-            uses[name] += 1
-            names[index] = name
-        layers = {names[index]: self.entries[index].layer for index in sorted(needed)}
-        places = {index: place for place, index in enumerate([-1, *sorted(needed)])}
-        calls = [
-            Call(names[index], tuple(places[source] for source in self.entries[index].sources))
-            for index in sorted(needed)
-        ]
-        if all(call.inputs == (place,) for place, call in enumerate(calls)):
-            return Sequential(layers, input_shape=self.file.sample)
-        wiring = Wiring({"input": self.file.sample}, tuple(calls), {"output": len(calls)})
-        return Model(layers, wiring)
-
-
-def _name(node: FileNode) -> str:
-    """A layer's name: what its weight is called in PyTorch's way, else the node's."""
-    name = node.name
-    for value in node.inputs[1:2]:
-        name = value.removesuffix(".weight") if value.endswith(".weight") else name
-    return name.replace("/", "_").replace(".", "_").strip("_")
 
 
 #: Nodes that change what is known of a value, or are layers in some cases only.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastcnn.backends.graph import Graph, Node, Shape
+from fastcnn.backends.graph import Graph, Node, Port, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
 from fastcnn.layers.wiring import apply
@@ -327,6 +327,9 @@ class GraphBuilder:
         self.input_shape = tuple(int(size) for size in input_shape)
         self.nodes: list[Node] = []
         self.layers: list[Layer] = []
+        #: Of a model that has several.
+        self.inputs: tuple[Port, ...] = ()
+        self.outputs: tuple[Port, ...] = ()
         self._keys = keys
         self._names: set[str] = set()
 
@@ -385,7 +388,7 @@ class GraphBuilder:
 
     def build(self) -> Graph:
         """The finished graph."""
-        return Graph(self.input_shape, tuple(self.nodes))
+        return Graph(self.input_shape, tuple(self.nodes), self.inputs, self.outputs)
 
 
 def positive(value: Any, owner: str, argument: str) -> int:

@@ -2,18 +2,46 @@
 
 from collections.abc import Iterator
 from textwrap import indent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastcnn.backends.graph import Graph, Shape
+from fastcnn.backends.graph import Graph, Port, Shape, ports
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.changes import Watched
+from fastcnn.layers.join import Concat
+from fastcnn.layers.linear import Flatten
 from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.layers.wiring import Wiring
 from fastcnn.notebook import html_table
 
 if TYPE_CHECKING:
     from fastcnn.layers.structure import Structure
+
+
+class InputPart(Layer):
+    """One of a model's several inputs, of samples that have all of them."""
+
+    operation: ClassVar[str] = "input_part"
+
+    def __init__(self, port: Port) -> None:
+        super().__init__()
+        self.port = port
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Where it begins, and its shape."""
+        return {"start": self.port.start, "shape": self.port.shape}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's own."""
+        return self.port.shape
+
+    def flops(self, *input_shapes: Shape) -> int:
+        """None: it computes nothing."""
+        return 0
+
+    def __repr__(self) -> str:
+        return "Input"
 
 
 class Connections(Layer):
@@ -54,9 +82,49 @@ class Connections(Layer):
 
     def builder(self, input_shape: Shape | None = None) -> GraphBuilder:
         """The nodes of :meth:`graph` with the layers that they come from."""
-        builder = GraphBuilder(self._known_shape(input_shape), self._current().keys)
-        self.connect(builder, "", -1)
+        shape = self._known_shape(input_shape)
+        if self._wiring is None or self.takes == 1:
+            builder = GraphBuilder(shape, self._current().keys)
+            sources: tuple[int, ...] = (-1,)
+        else:
+            builder, sources = self._several(tuple(self._wiring.inputs.values()))
+            if shape != builder.input_shape:
+                raise ShapeError(
+                    f"the model has the inputs {', '.join(self._wiring.inputs)}, of "
+                    f"{builder.input_shape[0]} elements together, not {shape}"
+                )
+        values = self.connect_all(builder, "", *sources)
+        if len(values) > 1 and self._wiring is not None:
+            named = list(zip(self._wiring.outputs, values, strict=True))
+            builder.outputs = ports((name, builder.shape(value)) for name, value in named)
+            flat = tuple(
+                value
+                if len(builder.shape(value)) == 1
+                else builder.add(f"{name}, flat", Flatten(), (value,))
+                for name, value in named
+            )
+            builder.add("outputs", Concat(), flat)
         return builder
+
+    def _several(self, shapes: tuple[Shape, ...]) -> tuple[GraphBuilder, tuple[int, ...]]:
+        """A graph of several inputs, and the nodes that give them."""
+        assert self._wiring is not None
+        inputs = ports(zip(self._wiring.inputs, shapes, strict=True))
+        builder = GraphBuilder((inputs[-1].stop,), self._current().keys)
+        builder.inputs = inputs
+        return builder, tuple(builder.add(port.name, InputPart(port), (-1,)) for port in inputs)
+
+    def output_shapes(self, *input_shapes: Shape) -> tuple[Shape, ...]:
+        """Shapes of all outputs, for a sample of each input."""
+        if self._wiring is None:
+            return super().output_shapes(*input_shapes)
+        if len(input_shapes) == 1:
+            builder = GraphBuilder(tuple(input_shapes[0]), self._current().keys)
+            values = self.connect_all(builder, "", -1)
+        else:
+            builder, sources = self._several(input_shapes)
+            values = self.connect_all(builder, "", *sources)
+        return tuple(builder.shape(value) for value in values)
 
     @property
     def wiring(self) -> Wiring | None:

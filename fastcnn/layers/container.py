@@ -1,6 +1,7 @@
 """Models: layers put together, with their parameters, shapes, state and predictions."""
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,8 @@ class Model(Prediction, Connections, Layer):
                 "Input((1, 28, 28)) and y is what layers make of it"
             )
         if self._wiring is not None and input_shape is None:
-            (input_shape,) = self._wiring.inputs.values()
+            shapes = list(self._wiring.inputs.values())
+            input_shape = shapes[0] if len(shapes) == 1 else (sum(map(prod, shapes)),)
         self.layers = layers
         self.input_shape: Shape | None = None
         if input_shape is not None:

@@ -24,7 +24,7 @@ class Prediction(Meaning):
         """The same as :meth:`logits`; of values of a graph, part of a larger network."""
         if inputs and isinstance(inputs[0], Value):
             return apply(cast("Model", self), inputs, name)
-        (x,) = inputs
+        x = inputs[0] if len(inputs) == 1 else inputs
         return self.logits(x, backend=backend, batch_size=batch_size)
 
     def logits(

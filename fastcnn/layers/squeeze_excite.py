@@ -23,7 +23,7 @@ class SqueezeExcite(Model):
     activation : Layer, optional
         After the first one, by default ``ReLU()``.
     scale_activation : Layer, optional
-        After the second one, by default ``Sigmoid()``; MobileNetV3 has ``Hardsigmoid()``.
+        After the second one, by default ``Sigmoid()``; that of MobileNetV3 is the hard one.
     seed : int or SeedSequence or Generator, optional
         Source of the initial weights.
 

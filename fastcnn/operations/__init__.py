@@ -46,6 +46,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("adaptive_avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("flatten", renames=True, keeps_places=True),
+        Operation("input_part", gradient_needs="nothing", renames=True),
         Operation("add", **JOIN),
         Operation("subtract", **JOIN),
         Operation("multiply", **(JOIN | {"hands_gradient_on": False})),

@@ -32,7 +32,6 @@ from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
-    Data,
     Samples,
     as_samples,
     sample_weight_of,
@@ -40,7 +39,7 @@ from fastcnn.training.samples import (
     training_preprocessing,
 )
 from fastcnn.training.saver import Saver, check_same
-from fastcnn.training.stream import Stream, StreamFeed, as_arrays, is_stream, options_for
+from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
 from fastcnn.training.validation import Division, divide
 
 log = logging.getLogger("fastcnn.training")
@@ -114,7 +113,12 @@ class _Fit(Protocol[P]):
     __name__: str
 
     def __call__(
-        self, model: Model, train: Data, test: Data | None = None, *args: P.args, **kwargs: P.kwargs
+        self,
+        model: Model,
+        train: Given,
+        test: Given | None = None,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> History: ...
 
 
@@ -134,7 +138,7 @@ def _with_arguments(
 
 
 @_with_arguments(FitArguments)
-def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> History:
+def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> History:
     """Train a model in place.
 
     Losses, optimisers and schedules are given by name, with their numbers as further arguments, or
@@ -352,7 +356,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Model, data: Data, *, loss: str | Loss = "cross_entropy", backend: str | None = None
+    model: Model, data: Given, *, loss: str | Loss = "cross_entropy", backend: str | None = None
 ) -> Evaluation:
     """Loss, accuracy and logits on a data set, outside training.
 

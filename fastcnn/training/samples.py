@@ -1,7 +1,6 @@
 """What ``fit`` and ``evaluate`` take as data, checked against the model before anything runs."""
 
 import logging
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +14,12 @@ from fastcnn.data.storage import take_rows
 from fastcnn.errors import DataError, ShapeError
 from fastcnn.execution.checks import as_target
 from fastcnn.layers import Model
+from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import Loss
 
 log = logging.getLogger("fastcnn.training")
 
-Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any] | Iterable[Any] | Callable[[], Any]
+Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any]
 
 
 class Arrays:
@@ -75,6 +75,8 @@ def as_samples(
             f"{name}: expected a Dataset, (x, y) or (x, y, sample_weight), got "
             f"{type(data).__name__}"
         )
+    if model.takes > 1:
+        data = _packed(data, name, model)
     checked = data if isinstance(data, Dataset) else _as_arrays(tuple(data), name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
@@ -95,6 +97,20 @@ def as_samples(
     if target.dtype.kind == "f" and not np.isfinite(target).all():
         raise DataError(f"{name}: targets contain NaN or infinity")
     return checked
+
+
+def _packed(data: Data, name: str, model: Model) -> tuple[Any, ...]:
+    """Data whose samples have several inputs, with one array of them."""
+    if isinstance(data, Dataset) or not 2 <= len(data) <= 3:
+        kind = type(data).__name__
+        raise DataError(
+            f"{name}: the model has several inputs: expected (x, y) or (x, y, sample_weight), "
+            f"where x is a tuple of arrays, got {kind}"
+        )
+    try:
+        return pack_inputs(model.graph().inputs, data[0]), *data[1:]
+    except (DataError, ShapeError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def training_preprocessing(model: Model, data: Samples) -> Preprocessing:

@@ -1,6 +1,6 @@
 """Training data that come batch by batch: generators, iterators, PyTorch's DataLoader."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -14,10 +14,12 @@ from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.training.feed import Batches, check_augment
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.samples import Arrays, as_samples, sample_weight_of
+from fastcnn.training.samples import Arrays, Data, as_samples, sample_weight_of
 
 Chosen = TypeVar("Chosen", bound=TrainingOptions)
 
+#: What ``fit`` takes as training data.
+Given = Data | Iterable[Any] | Callable[[], Any]
 #: Types that can be iterated over and are not streams of batches.
 NO_STREAMS = (Dataset, tuple, list, np.ndarray, str, bytes, dict)
 
@@ -35,9 +37,9 @@ class Stream:
     source : iterable, or callable without arguments
         Gives ``(x, y)`` or ``(x, y, sample_weight)``. What can be iterated over again, such as a
         list or a DataLoader, begins again in each epoch, and a function is called again; an
-        iterator or a generator goes on from where it is.
+        iterator or a generator continues from where it is.
     steps : int, optional
-        Of an epoch; by default ``len(source)``.
+        Steps of an epoch; by default ``len(source)``.
     name : str
         For messages.
 
@@ -181,7 +183,7 @@ class StreamFeed:
                 images = self.augment.apply(images, **keys)
         self._seen += here
         size = float(here) if weight is None else float(weight.sum())
-        # Views: whoever fills the same array again and again gives other samples each time.
+        # Views: a generator may fill the same arrays again and again, with other samples each time.
         return Batches(images[:], labels[:], np.arange(here), weight, np.array([size]))
 
 

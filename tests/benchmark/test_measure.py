@@ -216,7 +216,9 @@ def test_reports_survive_the_disk(tmp_path: Path) -> None:
     path, table = report.write(tmp_path)
     assert read_report(path) == report
     assert table.read_text().splitlines()[1].startswith("step,w,c,1,2,us/sample,1234.5")
-    assert table_rows(report.results) == [("c", "1", "1,234 (1 to 2,000)", "0.5", "1e-06", "")]
+    assert table_rows(report.results) == [
+        ("c", "1", "1,234 (1 to 2,000)", "0.5", "1e-06", "", "", "")
+    ]
     assert {"processor", "instruction set", "numba", "threads"} <= set(report.environment)
 
 

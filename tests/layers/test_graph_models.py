@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import (
     BatchNorm2d,
     Concat,
@@ -100,7 +100,28 @@ def mobile() -> Sequential:
     )
 
 
+def siamese() -> Model:
+    """Two images through one trunk, and numbers that belong to both."""
+    left, right, more = Input((1, 9, 9), "left"), Input((1, 9, 9), "right"), Input((3,), "more")
+    trunk = Sequential(
+        Conv2d(1, 4, 3, padding=1, seed=0), ReLU(), MaxPool2d(2), Flatten(), Linear(64, 6, seed=1)
+    )
+    difference = trunk(left, name="trunk") - trunk(right)
+    y = Concat()(difference * difference, more)
+    return Model((left, right, more), Linear(9, 3, seed=2)(y, name="head"))
+
+
+def towers() -> Model:
+    """Two maps of different shape, each with a tower of its own."""
+    small, large = Input((3, 6, 5), "small"), Input((1, 14, 14), "large")
+    pooled = Model(large, MaxPool2d(2)(Conv2d(1, 2, 3, seed=0)(large)))
+    y = Concat()(Conv2d(3, 4, (1, 1), seed=1)(small), Conv2d(2, 4, (1, 2), seed=2)(pooled(large)))
+    return Model((small, large), Linear(240, 4, seed=3)(Flatten()(y)))
+
+
 MODELS = {
+    "siamese": siamese,
+    "towers": towers,
     "mobile": mobile,
     "unet": unet,
     "dense": dense,
@@ -190,6 +211,43 @@ def test_squeeze_and_excitation_is_pytorchs() -> None:
     factor = nn.conv2d(given.mean((2, 3), keepdim=True), state["fc1.weight"], state["fc1.bias"])
     factor = nn.conv2d(factor.relu(), state["fc2.weight"], state["fc2.bias"]).sigmoid()
     assert ours.logits(x) == pytest.approx((factor * given).numpy(), abs=1e-6)
+
+
+def test_samples_of_several_inputs_are_given_by_place_or_name() -> None:
+    model, r = siamese(), np.random.default_rng(0)
+    left, right = r.integers(0, 256, (2, 5, 1, 9, 9), np.uint8)
+    more = r.standard_normal((5, 3)).astype(np.float32)
+    expected = model.logits((left, right, more))
+    assert (model.logits({"more": more, "left": left, "right": right}) == expected).all()
+    assert (model(left, right, more) == expected).all()
+    floats = (left / np.float32(255), right / np.float32(255), more)
+    assert model.logits(floats) == pytest.approx(expected, abs=1e-6)
+    history = fastcnn.fit(model, ((left, right, more), [0, 1, 2, 0, 1]), epochs=1, batch_size=2)
+    assert np.isfinite(history.final["train_loss"])
+
+
+@pytest.mark.parametrize(
+    ("give", "error", "message"),
+    [
+        (lambda a, b: (a, a), ShapeError, "inputs left, right, more: give a tuple .* got 2"),
+        (lambda a, b: a, ShapeError, "got ndarray"),
+        (
+            lambda a, b: {"left": a, "right": a},
+            ShapeError,
+            "for left, right, more, got left, right",
+        ),
+        (lambda a, b: (a, a, a), ShapeError, r"'more' takes samples of shape \(N, 3\)"),
+        (lambda a, b: (a, a[:2], b), ShapeError, "'right' has 2 samples, 'left' 4"),
+        (lambda a, b: (a, a, b.astype(int)), DataError, "'more': samples must be floating-point"),
+        (lambda a, b: (a[:0], a[:0], b[:0]), ShapeError, r"got \(0, 1, 9, 9\)"),
+    ],
+)
+def test_samples_of_several_inputs_that_do_not_fit(give: Any, error: Any, message: str) -> None:
+    x = give(np.zeros((4, 1, 9, 9), np.float32), np.zeros((4, 3), np.float32))
+    with pytest.raises(error, match=message):
+        siamese().logits(x)
+    with pytest.raises(error, match=f"train: .*{message}"):
+        fastcnn.fit(siamese(), (x, np.zeros(4, int)), epochs=1)
 
 
 def test_a_layer_called_twice_is_one_layer() -> None:

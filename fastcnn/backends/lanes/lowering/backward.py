@@ -1,12 +1,13 @@
 """Rows of each operation's backward pass."""
 
+from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (
     adaptive_row,
@@ -251,6 +252,18 @@ class Backward(SampleNormBackward):
             else:
                 values = product_row(self.planner, grad, factor, made)
             self.planner.emit(f"{group.node.name}: gradient of multiply", values)
+
+    def _input_part(self, group: Group, grad: Buffer) -> None:
+        """To its place in the gradient of the whole input."""
+        if not self.input_gradient:
+            return
+        if INPUT not in self.contributions:
+            self.contributions[INPUT] = [self.planner.like(self.values[INPUT])]
+        (whole,) = self.contributions[INPUT]
+        channels, height, width = map_shape(group.node.output_shape)
+        part = whole.part(group.node.arguments["start"], channels * height * width)
+        part = part.reshaped(channels, height, width)
+        copy(self.planner, group.node.name, grad.reshaped(channels, height, width), part)
 
     def _concat(self, group: Group, grad: Buffer) -> None:
         """To each input its channels of the gradient: where they are, if the layout suits."""

@@ -10,7 +10,7 @@ from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, channels_of
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, channels_of, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
@@ -215,6 +215,17 @@ class Forward(SampleNormForward):
             f"{group.node.name}: multiply" + fused(group),
             product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
         )
+
+    def input_part(self, group: Group) -> None:
+        """The input's elements where they are, or a copy into a map with a halo."""
+        planner, (channels, height, width) = self.planner, map_shape(group.node.output_shape)
+        first = group.node.arguments["start"]
+        part = self.values[INPUT].part(first, channels * height * width)
+        part = part.reshaped(channels, height, width)
+        if planner.halo(group.target) == NO_HALO:
+            self.values[group.target] = part
+        else:
+            copy(planner, group.node.name, part, self.output(group))
 
     def concat(self, group: Group) -> None:
         """Copies of those inputs that were not written to their places at once."""

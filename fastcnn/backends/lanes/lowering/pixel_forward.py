@@ -267,6 +267,27 @@ class PixelForward(Forward):
             ),
         )
 
+    def input_part(self, group: Group) -> None:
+        """A copy of the input's elements, which are a single row."""
+        x, y = self.values[INPUT], self.output(group)
+        assert isinstance(x, PixelBuffer)
+        pixels = y.pixels()
+        start = int(x.pixels()[group.node.arguments["start"]])
+        self.planner.emit(
+            group.node.name,
+            row(
+                L.K_GATHER,
+                **x.columns("x"),
+                **y.columns("y"),
+                channels=y.channels,
+                positions=len(pixels),
+                x_table=self.planner.table(start + np.arange(len(pixels))),
+                y_table=self.planner.table(pixels),
+                x_channel=len(pixels),
+                y_channel=y.channel,
+            ),
+        )
+
     def concat(self, group: Group) -> None:
         """Copies of all inputs; of vectors, which are single rows, one after the other."""
         y, first = self.output(group), 0

@@ -116,6 +116,11 @@ def union(a: Halo, b: Halo) -> Halo:
     return (max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
 
 
+def map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width of a buffer: what is not a map has a channel for each element."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+
+
 def channels_of(shape: tuple[int, ...]) -> int:
-    """Channels of a buffer for samples of a shape: what is not a map has one for each element."""
-    return shape[0] if len(shape) == 3 else int(np.prod(shape))
+    """Channels of a buffer."""
+    return map_shape(shape)[0]

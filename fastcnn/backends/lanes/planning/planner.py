@@ -15,6 +15,7 @@ from fastcnn.backends.lanes.planning.buffers import (
     Buffer,
     Halo,
     channels_of,
+    map_shape,
     union,
 )
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, number_stages
@@ -220,8 +221,7 @@ class Planner:
         With ``passing``, for the one block that each thread has in hand: its content does not
         outlive the block's way through the stage.
         """
-        height, width = shape[1:] if len(shape) == 3 else (1, 1)
-        channels = channels_of(shape)
+        channels, height, width = map_shape(shape)
         made = Buffer(channels, height, width, halo)
         if passing:
             made.slot = made.size
