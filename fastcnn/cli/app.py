@@ -52,6 +52,10 @@ COMMANDS = {
         "Overlay the curves of runs, and list the settings in which they differ.",
     ),
     "sweep": Listed("sweep.sweep", "Train many networks, one on each core, and rank them."),
+    "lr-find": Listed(
+        "lr_find.lr_find",
+        "Find a learning rate: train some steps with one that grows; a picture and a number.",
+    ),
     "study": Listed(
         "study.study",
         "Answer the report's questions by experiment, and write one page about it.",
@@ -83,7 +87,7 @@ COMMANDS = {
     ),
     "info": Listed(
         "info.info",
-        "Show versions, processor, instruction set, threads, cache folder, BLAS and data folders.",
+        "Show versions, processor, threads, folders, and what is missing and how to get it.",
     ),
 }
 

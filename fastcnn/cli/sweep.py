@@ -6,13 +6,15 @@ import time
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+
+from fastcnn.cli.training_data import ImageSize, InGray, load_training
 
 if TYPE_CHECKING:
     from fastcnn.training.sweep import Trial
@@ -40,11 +42,8 @@ def sweep(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
-    image_size: Annotated[str | None, typer.Option(help="As for fastcnn train.")] = None,
-    gray: Annotated[
-        bool | None,
-        typer.Option("--gray/--rgb", "--grayscale/--colour", help="As for fastcnn train."),
-    ] = None,
+    image_size: ImageSize = None,
+    gray: InGray = None,
     metric: Annotated[
         str,
         typer.Option(
@@ -81,7 +80,6 @@ def sweep(
     """
     from fastcnn.analysis.sweeps import sweep_figure
     from fastcnn.cli.declared import as_words
-    from fastcnn.data import load, load_default
     from fastcnn.errors import ConfigurationError
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
@@ -94,16 +92,10 @@ def sweep(
     settings = grid(space) if trials is None else draw(space, trials, seed)
     rank([], metric)
     console = Console(highlight=False)
-    if data is None and (image_size is not None or gray is not None):
-        raise ConfigurationError(
-            "--image-size, --gray and --rgb are for picture files: give --data"
-        )
-    if data is None:
-        training, _, message = load_default(data_dir)
-        if message:
-            console.print(escape(message), style="yellow", soft_wrap=True)
-    else:
-        training, _ = load(data, data_dir=data_dir, image_size=image_size, gray=gray, progress=True)
+    o = SimpleNamespace(
+        data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
+    )
+    training, _, _ = load_training(o, console)
     folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
     varied = [name for name in space if len({repr(one[name]) for one in settings}) > 1]
     base = Recipe(validation=validation)

@@ -87,11 +87,11 @@ def read_folder(
     reading = Reading(pictures, image_size, gray)
     if folder.is_file():
         with opened_archive(folder) as root:
-            return _read_tree(folder, _without_outer(root), seed, reading)
+            return _read_tree(folder, without_outer(root), seed, reading)
     return _read_tree(folder, folder_node(folder), seed, reading)
 
 
-def _without_outer(root: Node) -> Node:
+def without_outer(root: Node) -> Node:
     """The folder in an archive that holds the data set, where archives have one around it."""
     while True:
         used = [node for node in root.entries() if node.reason is None]
@@ -102,9 +102,7 @@ def _without_outer(root: Node) -> Node:
 
 
 def _read_tree(folder: Path, root: Node, seed: int, reading: Reading) -> tuple[Dataset, Dataset]:
-    split = _split_folders(folder, root)
-    found = [scan(folder, part) for part in (split or {"": root}).values()]
-    classes = _classes(folder, found)
+    found, split, classes = parts(folder, root)
     rule = reading.rule(found[0].classes[classes[0]][0][1])
     if split:
         listed = {
@@ -126,6 +124,21 @@ def _read_tree(folder: Path, root: Node, seed: int, reading: Reading) -> tuple[D
     _report(folder, found, classes, listed)
     name = folder.name if folder.is_dir() else folder.name.split(".")[0]
     return picture_sets(name, str(folder), classes, listed, rule, reading.pictures)
+
+
+def parts(folder: Path, root: Node) -> tuple[list[Found], dict[str, Node] | None, tuple[str, ...]]:
+    """What is in each part of a data set, the training part first, their folders, and the classes.
+
+    Without such parts, what is in the whole folder, and None instead of their folders.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be listed, or there are fewer than two classes.
+    """
+    split = _split_folders(folder, root)
+    found = [scan(folder, part) for part in (split or {"": root}).values()]
+    return found, split, _classes(folder, found)
 
 
 def scan(folder: Path, root: Node) -> Found:

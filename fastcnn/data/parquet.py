@@ -40,22 +40,9 @@ def read_parquet(
     MissingExtraError
         If pyarrow is not installed.
     """
-    require("pyarrow", "parquet")
-    from pyarrow import parquet
-
     path = regular_file(path)
     reading = reading or Reading()
-    try:
-        with parquet.ParquetFile(path) as file:
-            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            check_unpacked(
-                str(path), path.stat().st_size, sum(group.total_byte_size for group in groups)
-            )
-            table = file.read()
-    except DataError:
-        raise
-    except Exception as error:  # pyarrow's errors of damaged files have no common base
-        raise DataError(f"{path}: cannot be read as parquet ({error})") from None
+    table = _read(path)
     label, place = column_of(table.column_names, LABELS), column_of(table.column_names, PATHS)
     part = column_of(table.column_names, PARTS)
     if label is None:
@@ -76,6 +63,37 @@ def read_parquet(
         raise DataError(f"{path}: {part}: parts of tables of pixels are not supported")
     pixels = _pixels(path, table, place, [name for name in table.column_names if name != label])
     return pixel_sets(path, pixels, np.array(list(map(str, labels))), seed)
+
+
+def parquet_pictures(path: Path) -> list[tuple[str, Source]] | None:
+    """Names and bytes, or paths, of the pictures of a parquet file; None if it has pixels.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    table = _read(path)
+    place = column_of(table.column_names, PATHS)
+    return None if place is None else _pictures(path, place, table.column(place))
+
+
+def _read(path: Path) -> Any:
+    """The table of a parquet file."""
+    require("pyarrow", "parquet")
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            check_unpacked(
+                str(path), path.stat().st_size, sum(group.total_byte_size for group in groups)
+            )
+            return file.read()
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow's errors of damaged files have no common base
+        raise DataError(f"{path}: cannot be read as parquet ({error})") from None
 
 
 def _pictures(path: Path, name: str, column: Any) -> list[tuple[str, Source]] | None:

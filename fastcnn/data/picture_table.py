@@ -120,28 +120,53 @@ def _parts(
     return rows
 
 
-def read_path_table(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Dataset]:
+def path_rows(path: Path) -> list[tuple[str, Source]] | None:
+    """Names and paths of the pictures of a CSV file; None if it does not name files.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    table = _read(path)
+    return None if table is None else table[0]
+
+
+def read_path_table(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Dataset] | None:
     """Training and test sets from a CSV file with a column of paths and one of labels.
 
-    Paths are relative to the file's folder.
+    Paths are relative to the file's folder. None if no column is one of paths.
 
     Raises
     ------
     DataError
         If the file is not so.
     """
+    table = _read(path)
+    if table is None:
+        return None
+    pictures, labels, parts = table
+    return table_sets(path, pictures, labels, parts, seed, reading)
+
+
+def _read(path: Path) -> tuple[list[tuple[str, Source]], list[str], list[str] | None] | None:
+    """Pictures, labels and parts of a CSV file."""
     check_memory(str(path), 4 * path.stat().st_size)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
-            header = next(reader)
+            header = next(reader, [])
+            columns = {
+                kind: column_of(header, names)
+                for kind, names in (("path", PATHS), ("label", LABELS), ("part", PARTS))
+            }
+            if columns["path"] is None:
+                return None
             rows = [row for row in reader if row]
-        except csv.Error as error:
-            raise DataError(f"{path}: line {reader.line_num}: not CSV ({error})") from None
-    columns = {
-        kind: column_of(header, names)
-        for kind, names in (("path", PATHS), ("label", LABELS), ("part", PARTS))
-    }
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is not CSV in UTF-8 ({error})") from None
     if columns["label"] is None:
         raise DataError(f"{path}: needs a column label, has {', '.join(header)[:60]}")
     places = {kind: header.index(name) for kind, name in columns.items() if name is not None}
@@ -151,5 +176,4 @@ def read_path_table(path: Path, seed: int, reading: Reading) -> tuple[Dataset, D
     names = [row[places["path"]].strip() for row in rows]
     parts = [row[places["part"]] for row in rows] if "part" in places else None
     labels = [row[places["label"]] for row in rows]
-    pictures: list[tuple[str, Source]] = [(name, path.parent / name) for name in names]
-    return table_sets(path, pictures, labels, parts, seed, reading)
+    return [(name, path.parent / name) for name in names], labels, parts

@@ -56,9 +56,10 @@ def read_csv(
     try:
         with path.open(encoding="utf-8-sig", newline=None) as file:
             columns = [column.strip('"') for column in _line(file, str(path)).split(",")]
-            names_files = column_of(columns, PATHS) is not None
-        if names_files:
-            return read_path_table(path, seed, reading)
+        if column_of(columns, PATHS) is not None:
+            found = read_path_table(path, seed, reading)
+            assert found is not None
+            return found
         if reading.image_size is not None or reading.gray is not None:
             raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
         with path.open(encoding="utf-8-sig", newline=None) as file:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR
+from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, VALIDATION_COLOUR
 from fastcnn.training.line_chart import Line, Panel, draw_panels
 
 if TYPE_CHECKING:
     from fastcnn.training.history import History
 
+COLOURS = {"train": TRAIN_COLOUR, "validation": VALIDATION_COLOUR, "test": TEST_COLOUR}
 #: Steps over which the training loss is smoothed.
 SMOOTHED = 25
 
@@ -32,7 +33,7 @@ def curves_png(history: "History") -> bytes | None:
 
 
 def curves(history: "History") -> list[Panel]:
-    """Training loss and accuracy, test loss and accuracy: those that there are.
+    """Loss and accuracy of training, and of validation and test data: those that there are.
 
     Training loss is drawn for every step (and smoothed), the others for every epoch.
     """
@@ -41,19 +42,27 @@ def curves(history: "History") -> list[Panel]:
         unit = "epoch" if history.epochs else "step"
         lines = _steps(history, 1 if unit == "step" else _per_epoch(history))
         panels.append(Panel("Training loss", history.loss_unit, lines, from_zero=True, x_name=unit))
-    for name, title in (
-        ("train_accuracy", "Training accuracy"),
-        ("validation_loss", "Validation loss"),
-        ("validation_accuracy", "Validation accuracy"),
-        ("test_loss", "Test loss"),
-        ("test_accuracy", "Test accuracy"),
+    for parts, measure in (
+        (("train",), "accuracy"),
+        (("validation", "test"), "loss"),
+        (("validation", "test"), "accuracy"),
     ):
-        if history.final.get(name) is not None:
-            accuracy = name.endswith("accuracy")
-            unit = "accuracy (%)" if accuracy else history.loss_unit
-            line = _epochs(history, name, 100.0 if accuracy else 1.0)
-            panels.append(Panel(title, unit, [line], most=100.0 if accuracy else math.inf))
+        there = [part for part in parts if history.final.get(f"{part}_{measure}") is not None]
+        if there:
+            accuracy = measure == "accuracy"
+            panels.append(
+                Panel(
+                    " and ".join(map(_title, there)).capitalize() + f" {measure}",
+                    "%" if accuracy else history.loss_unit,
+                    [_epochs(history, part, measure, named=len(there) > 1) for part in there],
+                    most=100.0 if accuracy else math.inf,
+                )
+            )
     return panels
+
+
+def _title(part: str) -> str:
+    return "training" if part == "train" else part
 
 
 def _per_epoch(history: "History") -> int:
@@ -69,11 +78,17 @@ def _steps(history: "History", per_epoch: int) -> list[Line]:
     return [Line(steps, losses, TRAIN_COLOUR, faint=True), mean]
 
 
-def _epochs(history: "History", name: str, scale: float) -> Line:
-    values = scale * np.array(history.column(name), float)
-    last = f"{values[-1]:.2f} %" if scale != 1.0 else f"{values[-1]:.4f}"
-    colour = TRAIN_COLOUR if name.startswith("train") else TEST_COLOUR
-    return Line(np.array(history.column("epoch"), float), values, colour, markers=True, last=last)
+def _epochs(history: "History", part: str, measure: str, named: bool) -> Line:
+    scale = 100.0 if measure == "accuracy" else 1.0
+    values = scale * np.array(history.column(f"{part}_{measure}"), float)
+    return Line(
+        np.array(history.column("epoch"), float),
+        values,
+        COLOURS[part],
+        name=part if named else "",
+        markers=True,
+        last=f"{values[-1]:.2f} %" if measure == "accuracy" else f"{values[-1]:.4f}",
+    )
 
 
 def smooth(values: Sequence[float] | np.ndarray, window: int = SMOOTHED) -> np.ndarray:

@@ -74,13 +74,15 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     if kind is None:
         return  # an object, which is checked where it is taken
     others = [each for each in allowed if each not in (*PLAIN, NoneType)]
-    if declared.choices and (not others or isinstance(value, str)):
+    if declared.choices and kind is not str and value in declared.choices:
+        return
+    if declared.choices and kind is str and (not others or isinstance(value, str)):
         if not isinstance(value, str) or value not in declared.choices:
             raise ConfigurationError(
                 f"{name} must be one of {', '.join(declared.choices)}, got {value!r}"
             )
         return
-    if declared.choices:
+    if declared.choices and kind is str:
         return
     if object in others and not isinstance(value, (*PLAIN, np.number)):
         return  # as above
@@ -102,6 +104,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
         )
     if not good:
         said = " ".join([words, " and ".join(bounds)]).strip()
+        if declared.choices:
+            said += f" or {' or '.join(declared.choices)}"
         raise ConfigurationError(f"{name} must be {said}, got {value!r}")
 
 

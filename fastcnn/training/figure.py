@@ -7,8 +7,8 @@ from typing import Any
 from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
 
-# Two hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
-TRAIN_COLOUR, TEST_COLOUR = "#0072B2", "#D55E00"
+# Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
+TRAIN_COLOUR, TEST_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00", "#009E73"
 
 
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:

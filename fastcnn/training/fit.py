@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, Protocol
 
@@ -28,7 +30,8 @@ from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.options import TrainingOptions
+from fastcnn.training.options import AUTO, TrainingOptions
+from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
@@ -198,6 +201,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         share = world.threads()  # by all processes, whatever each one was given
         with world.preparing():
             o = FitArguments.of(options)
+            if o.lr == AUTO:
+                o = replace(o, lr=_found_rate(model, train, o))
             if not isinstance(model, Model):
                 raise ConfigurationError(
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
@@ -278,6 +283,23 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         with workers(threads):
             loop.run(feed, division.validation, test_data)
     return history
+
+
+def _found_rate(model: Model, train: Given, o: FitArguments) -> float:
+    """The learning rate that a search suggests for a training with these options."""
+    if is_stream(train):
+        raise ConfigurationError(
+            "lr='auto' would use up batches that come one by one: find a rate with fastcnn.lr_find"
+        )
+    if o.resume or (o.world is not None and o.world.size > 1):
+        raise ConfigurationError(
+            "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
+        )
+    same = {name: value for name, value in o.changes().items() if name not in DECIDED}
+    once = partial(fit, deepcopy(model), train, diagnose=False, **same)
+    found = search(once, LOWEST, HIGHEST, STEPS)
+    log.warning("%s", found)
+    return float(f"{found.suggestion:.2g}")
 
 
 def _warn(finding: Finding) -> None:

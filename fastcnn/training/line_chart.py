@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: Pixels of a panel, and from its edges to the axes: left, top, right, bottom.
 WIDTH, HEIGHT = 540, 360
 LEFT, TOP, RIGHT, BOTTOM = 68, 52, 76, 50
+#: Points of a line that are marked; more of them would be a thick line.
+MOST_MARKERS = 30
+#: Pixels between the middles of two lines of small text.
+APART = 16
 #: Lines are drawn this many times as large and made smaller, which smooths them.
 FINER = 3
 INK, GREY, GRID = "#222222", "#666666", "#E3E3E3"
@@ -162,8 +166,7 @@ def _draw_lines(draw: "ImageDraw.ImageDraw", scale: _Scales) -> None:
         points = [at(*point) for point in zip(x.tolist(), y.tolist(), strict=True)]
         colour = _paler(line.colour) if line.faint else line.colour
         draw.line(points, colour, (1 if line.faint else 2) * FINER, joint="curve")
-        # More of them would be a thick line.
-        if (line.markers and len(points) <= 60) or len(points) == 1:
+        if (line.markers and len(points) <= MOST_MARKERS) or len(points) == 1:
             for x_of, y_of in points:
                 radius = 3.5 * FINER
                 draw.ellipse((x_of - radius, y_of - radius, x_of + radius, y_of + radius), colour)
@@ -185,16 +188,19 @@ def _write(draw: "ImageDraw.ImageDraw", scale: _Scales) -> None:
         draw.text((scale.x(value), scale.bottom + 7), f"{value:.0f}", GREY, small, anchor="mt")
     middle = (scale.left + scale.right) / 2
     draw.text((middle, scale.bottom + 26), panel.x_name, GREY, small, anchor="mt")
-    for line in panel.lines:
-        if line.last:
-            x, y = scale.x(float(line.x[-1])), scale.y(float(line.y[-1]))
-            draw.text((x + 8, y), line.last, line.colour, small, anchor="lm")
-    named = [line for line in panel.lines if line.name]
-    for index, line in enumerate(named):
-        y = scale.top + 10 + 18 * index
-        width = draw.textlength(line.name, small)
-        draw.line([(scale.right - width - 34, y), (scale.right - width - 10, y)], line.colour, 2)
-        draw.text((scale.right - width - 4, y), line.name, INK, small, anchor="lm")
+    ends = sorted((line for line in panel.lines if line.last), key=lambda line: -line.y[-1])
+    lowest = -math.inf
+    for line in ends:
+        x, y = scale.x(float(line.x[-1])), scale.y(float(line.y[-1]))
+        lowest = max(y, lowest + APART)  # under the one before
+        draw.text((x + 8, lowest), line.last, line.colour, small, anchor="lm")
+    # Under the axes, where no line can be; the last name ends where the axis does.
+    right, y = float(scale.right), scale.bottom + 33
+    for line in reversed([line for line in panel.lines if line.name]):
+        right -= draw.textlength(line.name, small)
+        draw.text((right, y), line.name, INK, small, anchor="lm")
+        draw.line([(right - 26, y), (right - 6, y)], line.colour, 2)
+        right -= 42
 
 
 def _numbers(values: Sequence[float]) -> list[str]:

@@ -33,6 +33,9 @@ from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import check_value, declarations, option
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
+#: The learning rate that is to be found.
+AUTO = "auto"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -59,10 +62,12 @@ class TrainingOptions:
     optimizer: str | Optimizer = option(
         "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
-    lr: float | None = option(
+    lr: float | str | None = option(
         None,
-        "Learning rate; by default 0.02 for sgd and muon, 0.001 for adam, adamw and rmsprop, 0.002 "
-        "for nadam, 0.01 for adagrad, 1 for adadelta, 0.0001 for lion.",
+        "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "
+        "for sgd and muon, 0.001 for adam, adamw and rmsprop, 0.002 for nadam, 0.01 for adagrad, 1 "
+        "for adadelta, 0.0001 for lion.",
+        choices=(AUTO,),
         part="optimizer",
     )
     momentum: float | None = option(
@@ -199,8 +204,15 @@ class TrainingOptions:
         return losses.as_loss(self.loss, **self._arguments("loss"))
 
     def make_optimizer(self) -> Optimizer:
-        """The optimiser."""
-        return as_optimizer(self.optimizer, **self._arguments("optimizer"))
+        """The optimiser; with the rate that it has by default until ``lr="auto"`` is found."""
+        arguments = self._arguments("optimizer")
+        if arguments["lr"] == AUTO:
+            if not isinstance(self.optimizer, str):
+                raise ConfigurationError(
+                    "lr='auto' has no effect with an optimizer that is given as an object"
+                )
+            arguments["lr"] = None
+        return as_optimizer(self.optimizer, **arguments)
 
     def make_groups(self) -> tuple[ParameterGroup, ...]:
         """The parameter groups."""

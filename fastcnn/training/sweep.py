@@ -240,7 +240,7 @@ def sweep(
         if backend is not None and "backend" in given:
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
         recipe = Recipe.of(given)
-        recipe.make_model(len(train.classes))
+        recipe.make_model(train)
         trials.append(Trial(number, dict(chosen), recipe))
     count = min(workers or available_cores(), len(trials))
     data = (*_divided(train, share, base.seed), test)

@@ -78,7 +78,7 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
         (["lr"], "write NAME=VALUE"),
         (["lr=a..b"], "a range needs two numbers"),
         (["lr=0.1..0.2"], "ranges need a number of random trials"),
-        (["lr=fast"], "lr must be a finite number, got 'fast'"),
+        (["lr=fast"], "lr must be a finite number or auto, got 'fast'"),
         (["speed=1"], "no option named speed"),
         (["lr=0.1", "--metric", "f1"], "metric must be one of"),
     ],

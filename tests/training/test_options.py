@@ -130,7 +130,7 @@ def test_help_and_annotations_are_whole() -> None:
     assert text is not None
     for each in fields(FitArguments):
         assert f"\n{each.name} : " in text
-    assert inspect.signature(fastcnn.fit).parameters["lr"].annotation == float | None
+    assert inspect.signature(fastcnn.fit).parameters["lr"].annotation == float | str | None
     assert "**options" not in text
     assert {name.value for name in ModelName} == set(MODELS)
 
@@ -202,8 +202,8 @@ class NoBase:
         ({"epochs": 1.5}, "epochs must be an integer of at least 0, got 1.5"),
         ({"epochs": "3"}, "epochs must be an integer of at least 0, got '3'"),
         ({"epochs": True}, "epochs must be an integer of at least 0, got True"),
-        ({"lr": "fast"}, "lr must be a finite number, got 'fast'"),
-        ({"lr": float("nan")}, "lr must be a finite number, got nan"),
+        ({"lr": "fast"}, "lr must be a finite number or auto, got 'fast'"),
+        ({"lr": float("nan")}, "lr must be a finite number or auto, got nan"),
         ({"lr": -1.0}, "lr must be at least 0"),
         ({"nesterov": 1}, "nesterov must be True or False, got 1"),
         ({"diagnose": "no"}, "diagnose must be True or False, got 'no'"),

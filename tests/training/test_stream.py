@@ -157,6 +157,7 @@ def test_weights_come_with_the_batches() -> None:
         (Loader(), {"validation": 0.1}, ConfigurationError, "nothing can be held out of batches"),
         (Loader(), {"early_stopping": 1}, ConfigurationError, "nothing can be held out of batches"),
         (Loader(), {"callbacks": [EarlyStopping()]}, ConfigurationError, "nothing can be held out"),
+        (Loader(), {"lr": "auto"}, ConfigurationError, "lr='auto' would use up batches"),
         (Loader(), {"sampling": "balanced"}, ConfigurationError, "needs all samples at once"),
         (Loader(), {"validation": batches}, ConfigurationError, "validation: batches without"),
         (lambda: [], {"steps_per_epoch": 1}, DataError, "train: gives no batch"),
