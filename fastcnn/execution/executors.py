@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastcnn.execution.accumulation import AccumulatingExecutor
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, check_layout, check_statistics
 from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
@@ -29,6 +30,7 @@ def make_executor(
     seed: int = 0,
     threads: int | None = None,
     clip_norm: float | None = None,
+    accumulate: int = 1,
 ) -> Executor:
     """The executor of a backend for one model, loss and optimiser.
 
@@ -44,8 +46,11 @@ def make_executor(
         Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
     clip_norm : float, optional
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
+    accumulate : int
+        Smaller batches in which the gradient of each step is computed.
     """
-    settings = (model, loss, optimizer, batch_size, seed, clip_norm)
+    small = -(-batch_size // accumulate)
+    settings = (model, loss, optimizer, small, seed, clip_norm)
 
     def on_engine() -> Executor:
         return LanesExecutor(*settings, threads)
@@ -53,7 +58,8 @@ def make_executor(
     def by_operations(name: str) -> Executor:
         return OperationExecutor(*settings, name)
 
-    return run(backend, on_engine, by_operations)
+    made = run(backend, on_engine, by_operations)
+    return made if accumulate == 1 else AccumulatingExecutor(made, batch_size, small)
 
 
 class OperationExecutor:

@@ -29,6 +29,7 @@ def forward(
     training: bool = False,
     seed: int = 0,
     step: int = 0,
+    graph: Graph | None = None,
 ) -> np.ndarray:
     """Output of a model's last layer.
 
@@ -40,6 +41,8 @@ def forward(
     training : bool
         Whether dropout is active, with masks that depend on ``seed`` and ``step`` alone, and batch
         normalisation takes the batch's statistics (which move the running ones).
+    graph : Graph, optional
+        The model's, with frozen statistics.
 
     Returns
     -------
@@ -51,7 +54,7 @@ def forward(
         If ``x`` does not fit the model.
     """
     x = as_batch(model, x)
-    graph = model.graph(x.shape[1:])
+    graph = model.graph(x.shape[1:]) if graph is None else graph
     check_statistics(graph, len(x), training)
     now = Step(training, seed, step)
     return run(

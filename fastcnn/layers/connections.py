@@ -1,6 +1,7 @@
 """How a model's layers are connected, as a graph and for people."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -8,6 +9,7 @@ from fastcnn.backends.graph import Graph, Port, Shape, ports
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.changes import Watched
+from fastcnn.layers.drawing import Drawing, draw
 from fastcnn.layers.join import Concat
 from fastcnn.layers.linear import Flatten
 from fastcnn.layers.summary import html_summary, summary_rows, text_summary
@@ -182,6 +184,35 @@ class Connections(Layer):
         Parameters that are used at several places are counted at the first.
         """
         return text_summary(self.builder(input_shape))
+
+    def draw(self, path: str | Path | None = None, input_shape: Shape | None = None) -> Drawing:
+        """A picture of the network: its layers with their output shapes, and how they connect.
+
+        Parameters
+        ----------
+        path : path, optional
+            An ``.svg`` file to write.
+        input_shape : tuple of int, optional
+            Shape of one sample, where the model does not know it.
+
+        Returns
+        -------
+        Drawing
+            Which notebooks show.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file's name does not end in ``.svg``.
+        ShapeError
+            If the shape of a sample is not known, or does not fit.
+        OSError
+            If the file cannot be written.
+        """
+        drawing = draw(self.builder(input_shape), f"{type(self).__name__} of fastcnn")
+        if path is not None:
+            drawing.save(path)
+        return drawing
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""

@@ -3,6 +3,7 @@
 from fastcnn.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
 from fastcnn.optim.base import Optimizer, lerp
 from fastcnn.optim.groups import Assignment, ParameterGroup, Part, as_groups
+from fastcnn.optim.lookahead import Lookahead
 from fastcnn.optim.muon import Muon
 from fastcnn.optim.optimizers import (
     OPTIMIZERS,
@@ -35,6 +36,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Lion",
+    "Lookahead",
     "Muon",
     "NAdam",
     "OneCycle",

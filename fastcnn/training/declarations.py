@@ -4,7 +4,7 @@ import inspect
 import math
 import textwrap
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from types import NoneType
 from typing import Any
@@ -25,7 +25,7 @@ class Declaration:
     ----------
     help : str
         For ``help(fit)`` and ``fastcnn train --help``.
-    choices : tuple of str
+    choices : collection of str
         Words that are accepted, where not any is.
     least, above, below : float or None
         Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
@@ -35,7 +35,7 @@ class Declaration:
     """
 
     help: str
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     least: float | None = None
     above: float | None = None
     below: float | None = None
@@ -73,7 +73,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     kind = plain_type(hint)
     if kind is None:
         return  # an object, which is checked where it is taken
-    others = [each for each in allowed if each not in (*PLAIN, NoneType)]
+    passed = (kind, NoneType) if kind is str else (*PLAIN, NoneType)
+    others = [each for each in allowed if each not in passed]
     if declared.choices and kind is not str and value in declared.choices:
         return
     if declared.choices and kind is str and (not others or isinstance(value, str)):
@@ -120,7 +121,11 @@ def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
         number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
         return number and math.isfinite(value), "a finite number"
     kinds = [typing.get_origin(each) or each for each in others]
-    named = ["a list" if each in (list, Sequence) else f"an {each.__name__}" for each in kinds]
+    known = {Sequence: "a list", int: "an integer"}
+    named = [
+        known.get(each) or f"a{'n' if each.__name__[0] in 'AEIO' else ''} {each.__name__}"
+        for each in kinds
+    ]
     return isinstance(value, (str, *kinds)), " or ".join(["text", *named])
 
 

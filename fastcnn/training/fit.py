@@ -17,7 +17,7 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.assigned import Assigned
-from fastcnn.execution.checks import check_statistics, predicted
+from fastcnn.execution.checks import check_statistics
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
@@ -220,7 +220,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             if test is not None:
                 test_data = as_samples(as_arrays(test, "test"), "test", model, loss, preprocessing)
             shards = Shards(
-                world.rank, world.size, o.batch_size, BLOCK if o.ordered_reduction else 1
+                world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
             listeners = [*o.callbacks, *o.monitors()]
             division = divide(
@@ -259,7 +259,9 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
-            model.predicts = predicted(loss, training_data.labels, model.graph().output_shape)
+            model.predicts = loss.predicts(
+                np.asarray(training_data.labels), model.graph().output_shape
+            )
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
         history, saver = History(loss=loss.operation), None
@@ -276,12 +278,12 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 listeners.insert(0, progress_callback())
             if o.diagnose and world.is_root:
                 listeners.append(Diagnosis(training_data, loss, _warn, o.backend))
-            loop = TrainingLoop(model, executor, history, listeners, o, saver, world)
+            loop = TrainingLoop(model, executor, history, listeners, o, saver, world, feed)
             if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
         with workers(threads):
-            loop.run(feed, division.validation, test_data)
+            loop.run(division.validation, test_data)
     return history
 
 
@@ -332,7 +334,8 @@ def _executor(model: Model, world: World, o: TrainingOptions, threads: int | Non
         "loss": o.make_loss(),
         "optimizer": o.make_assignment(),
         "backend": o.backend,
-        "batch_size": o.batch_size,
+        "batch_size": o.step_size,
+        "accumulate": o.accumulate,
         "seed": o.seed,
         "threads": threads,
         "clip_norm": o.clip_norm,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
-from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
+from fastcnn.training.averaging import make_average
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
@@ -25,6 +26,7 @@ from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
+from fastcnn.training.statistics import measure_statistics
 from fastcnn.training.stream import StreamFeed
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
@@ -48,8 +50,9 @@ class Progress:
     ----------
     epoch : int
         Counted from 1.
-    done, seen, correct : int
-        Steps taken in it, samples seen, and how many of them were classified correctly.
+    done, seen, counted, correct : int
+        Steps taken in it, samples seen, their targets (one a sample, or a pixel), and how many of
+        those were classified correctly.
     loss_sum, weight_sum : float
         Sum of the samples' losses, and of the weights that they have in the mean.
     seconds : float
@@ -59,6 +62,7 @@ class Progress:
     epoch: int
     done: int = 0
     seen: int = 0
+    counted: int = 0
     correct: int = 0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
@@ -68,6 +72,11 @@ class Progress:
     def rate(self) -> float:
         """Samples a second."""
         return self.seen / max(self.seconds, 1e-9)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the targets that were classified correctly; NaN before there are any."""
+        return self.correct / self.counted if self.counted else math.nan
 
 
 class TrainingLoop:
@@ -82,17 +91,20 @@ class TrainingLoop:
         options: TrainingOptions,
         saver: Saver | None,
         world: World,
+        feed: Feed | StreamFeed,
     ) -> None:
         self.model = model
         self.executor = executor
         self.history = history
         self.listeners = list(listeners)
         self.base_lr = options.make_optimizer().lr
+        self.loss = options.make_loss()
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
-        self.average: WeightAverage | None = None
-        if options.ema_decay is not None:
-            self.average = WeightAverage(model.parameter_vector, options.ema_decay)
+        self.feed = feed
+        self.average = make_average(
+            model, options, partial(measure_statistics, model, feed, options)
+        )
         self.saver = saver
         self.world = world
         self.average_every = options.average_every
@@ -108,7 +120,7 @@ class TrainingLoop:
     @property
     def has_accuracy(self) -> bool:
         """Whether the targets are classes."""
-        return self.model.predicts in (None, "classes")
+        return self.model.predicts_classes
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
@@ -188,10 +200,9 @@ class TrainingLoop:
             self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
             self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
-    def run(
-        self, feed: Feed | StreamFeed, validation: Samples | None, test: Samples | None
-    ) -> None:
+    def run(self, validation: Samples | None, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
+        feed = self.feed
         start = TrainingStart(
             self.model,
             self.history,
@@ -256,7 +267,7 @@ class TrainingLoop:
             kind="epoch",
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
-            train_accuracy=progress.correct / progress.seen if self.has_accuracy else None,
+            train_accuracy=progress.accuracy if self.has_accuracy else None,
             validation_loss=None,
             validation_accuracy=None,
             test_loss=None,
@@ -269,6 +280,9 @@ class TrainingLoop:
             for value in self.model.state_dict().values():
                 self.world.copy_from_root(value)
         self._check_finite()
+        if self.average is not None:
+            self.average.end_epoch(progress.epoch)
+            self._check_finite()
         with self._averaged():
             for part, samples in measured.items():
                 if samples is not None:
@@ -336,16 +350,17 @@ class TrainingLoop:
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
         # One after the other, so that sums do not depend on how steps fall into chunks.
+        is_sum = self.loss.reduction == "sum"
         for loss, size in zip(results.losses.tolist(), batches.sizes.tolist(), strict=True):
-            progress.loss_sum += loss * size
+            progress.loss_sum += loss if is_sum else loss * size
             progress.weight_sum += size
         progress.correct += int(results.correct.sum())
         progress.seen += len(batches.order)
+        progress.counted += batches.targets
         progress.done += count
-        if self.average is not None and (
-            progress.done == per_epoch or self.executor.step % EVERY_STEPS == 0
-        ):
-            self.average.update(self.executor.step)
+        if self.average is not None:
+            share = self.executor.step / max(self.epochs * per_epoch, 1)
+            self.average.update(self.executor.step, share, progress.done == per_epoch)
         news = Steps(
             progress.epoch,
             self.executor.step,
@@ -353,7 +368,7 @@ class TrainingLoop:
             results.losses.tolist(),
             rates.tolist(),
             progress.loss_sum / progress.weight_sum,
-            progress.correct / progress.seen if self.has_accuracy else math.nan,
+            progress.accuracy if self.has_accuracy else math.nan,
             progress.rate,
         )
         for listener in self.listeners:
@@ -365,8 +380,8 @@ class TrainingLoop:
         that go their own ways come together, or with the epoch."""
         every = self.average_every
         count = min(self.chunk, left, most)
-        if self.average is not None:
-            every = math.lcm(every, EVERY_STEPS)
+        if self.average is not None and self.average.every is not None:
+            every = math.lcm(every, self.average.every)
             count = min(count, every - self.executor.step % every)
         if self.average_every > 1:
             count -= (self.executor.step + count) % self.average_every

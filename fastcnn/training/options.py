@@ -20,6 +20,7 @@ from fastcnn.optim import (
     OPTIMIZERS,
     SCHEDULES,
     Assignment,
+    Lookahead,
     Optimizer,
     ParameterGroup,
     Schedule,
@@ -51,17 +52,19 @@ class TrainingOptions:
     batch_size: int = option(
         64, "Samples a step; the last batch of an epoch may be smaller.", least=1
     )
-    loss: str | Loss = option(
-        "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
+    accumulate: int = option(
+        1,
+        "Batches whose gradients are added for each step, which is then one of batch_size times as "
+        "many samples: for batches that would not fit the memory.",
+        least=1,
     )
+    loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
     label_smoothing: float | None = option(
         None,
         "Share of the target spread over all classes (cross_entropy only); by default 0.",
         part="loss",
     )
-    optimizer: str | Optimizer = option(
-        "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
-    )
+    optimizer: str | Optimizer = option("sgd", "Optimiser.", choices=OPTIMIZERS, part="optimizer")
     lr: float | str | None = option(
         None,
         "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "
@@ -109,6 +112,16 @@ class TrainingOptions:
         "Evaluate and keep a moving average of the weights, with this decay a step, such as 0.999.",
         least=0,
         below=1,
+    )
+    lookahead: str | int | Lookahead | None = option(
+        None,
+        "Steps after which slow weights move towards the trained ones, which begin there again; or "
+        "text such as every=5,alpha=0.5. The slow weights are evaluated and kept.",
+    )
+    swa_start: int | None = option(
+        None,
+        "Evaluate and keep the mean of the weights after each epoch, from this one on.",
+        least=1,
     )
     augment: str | Augment | None = option(
         None,
@@ -168,6 +181,7 @@ class TrainingOptions:
             check_value(name, getattr(self, name), hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
         groups = self.make_groups()
+        self._check_averages()
         decays = [getattr(self.make_optimizer(), "weight_decay", None)]
         decays += [group.arguments.get("weight_decay") for group in groups]
         if self.decoupled_weight_decay is not None and not any(decays):
@@ -181,6 +195,27 @@ class TrainingOptions:
                 f"reduce_on_plateau={self.reduce_on_plateau} has no effect within {self.epochs} "
                 f"epochs: it needs at least {self.reduce_on_plateau + 3}"
             )
+
+    def _check_averages(self) -> None:
+        if self.lookahead is not None:
+            Lookahead.of(self.lookahead)
+        if self.swa_start is not None and self.swa_start > self.epochs:
+            raise ConfigurationError(
+                f"swa_start={self.swa_start} has no effect within {self.epochs} epochs"
+            )
+        averages = ("ema_decay", "lookahead", "swa_start")
+        given = [name for name in averages if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"{' and '.join(given)} exclude each other")
+        if self.lookahead is not None and self.average_every > 1:
+            raise ConfigurationError(
+                "lookahead and average_every exclude each other: both move weights between steps"
+            )
+
+    @property
+    def step_size(self) -> int:
+        """Samples of a step."""
+        return self.batch_size * self.accumulate
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
@@ -254,6 +289,7 @@ class TrainingOptions:
     def config(self) -> dict[str, Any]:
         """The options as a run's config records them, in what JSON knows."""
         augment = self.make_augment()
+        lookahead = None if self.lookahead is None else Lookahead.of(self.lookahead)
         recorded = {
             name: getattr(self, name)
             for name, declared in declarations(type(self)).items()
@@ -268,6 +304,7 @@ class TrainingOptions:
             "training": recorded
             | {
                 "augment": None if augment is None else asdict(augment),
+                "lookahead": None if lookahead is None else asdict(lookahead),
                 "groups": [group.settings() for group in self.make_groups()] or None,
             },
         }
@@ -285,6 +322,8 @@ class TrainingOptions:
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
             recorded["augment"] = Augment(**recorded["augment"])
+        if recorded.get("lookahead") is not None:
+            recorded["lookahead"] = Lookahead(**recorded["lookahead"])
         return cls.of(
             {
                 **recorded,

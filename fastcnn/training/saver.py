@@ -235,5 +235,10 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
             f"training.epochs was {before} and is now {after}, on which the schedule "
             f"{schedule} depends"
         )
+    lookahead = now["training"].get("lookahead") or {}
+    if before != after and lookahead.get("final_alpha") is not None:
+        found.append(
+            f"training.epochs was {before} and is now {after}, on which lookahead's alpha depends"
+        )
     if found:
         raise CheckpointError(f"{folder} was trained otherwise: {'; '.join(sorted(found))}")

@@ -125,7 +125,7 @@ class StreamFeed:
     Raises
     ------
     ConfigurationError
-        If the images cannot be augmented so.
+        If the images cannot be augmented so, or the average needs all samples.
     """
 
     def __init__(
@@ -146,6 +146,12 @@ class StreamFeed:
         self.steps = stream.steps
         self.samples = self.steps * self.batch_size
         self._seen = 0
+        tracks = any(node.tracks(training=True) for node in model.graph().nodes)
+        if options.swa_start is not None and tracks:
+            raise ConfigurationError(
+                "swa_start: the statistics of batch normalisation are measured again on all "
+                f"samples, and those of {stream.name} are gone"
+            )
         if self.augment is not None:
             check_augment(self.augment, as_samples(stream.first, stream.name, model, loss))
 
@@ -182,9 +188,14 @@ class StreamFeed:
             else:
                 images = self.augment.apply(images, **keys)
         self._seen += here
-        size = float(here) if weight is None else float(weight.sum())
+        each = self.loss.target_weight(labels, weight)
+        size = float(here)
+        if each is not None and self.loss.reduction != "sum":
+            size = float(each.sum())
+        counts = self.loss.target_counts(labels)
+        targets = here if counts is None else int(counts.sum())
         # Views: a generator may fill the same arrays again and again, with other samples each time.
-        return Batches(images[:], labels[:], np.arange(here), weight, np.array([size]))
+        return Batches(images[:], labels[:], np.arange(here), weight, np.array([size]), targets)
 
 
 def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks: int) -> Chosen:
@@ -210,6 +221,11 @@ def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks
     if options.batch_size not in (TrainingOptions.batch_size, count):
         raise ConfigurationError(
             f"batch_size={options.batch_size} has no effect: {stream.name} gives batches of {count}"
+        )
+    if options.accumulate > 1:
+        raise ConfigurationError(
+            f"accumulate={options.accumulate}: each batch of {stream.name} is a step: make them "
+            "larger"
         )
     return replace(options, batch_size=count)
 

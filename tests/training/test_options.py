@@ -185,7 +185,7 @@ class NoBase:
         ({"optimizer": 3}, "optimizer must be one of sgd, .* got 3"),
         ({"optimizer": None}, "optimizer must be one of sgd, .* got None"),
         ({"optimizer": Cosine()}, "optimizer must be one of sgd"),
-        ({"loss": "hinge"}, "loss must be one of cross_entropy, mse, got 'hinge'"),
+        ({"loss": "hinge"}, "loss must be one of cross_entropy, .*, got 'hinge'"),
         ({"loss": function}, r"or an object such as CrossEntropyLoss\(\), got <function"),
         ({"loss": MSELoss}, r"or an object such as CrossEntropyLoss\(\), got <class"),
         ({"schedule": "linear"}, "schedule must be one of constant, step, cosine, one-cycle, got"),
@@ -208,6 +208,13 @@ class NoBase:
         ({"nesterov": 1}, "nesterov must be True or False, got 1"),
         ({"diagnose": "no"}, "diagnose must be True or False, got 'no'"),
         ({"resume": "yes"}, "resume must be True or False, got 'yes'"),
+        ({"accumulate": 0}, "accumulate must be an integer of at least 1, got 0"),
+        ({"lookahead": 0}, "lookahead: every must be a number of steps of at least 1, got 0"),
+        ({"lookahead": "often"}, "lookahead must be a number of steps, or text such as"),
+        ({"lookahead": "alpha=2"}, "lookahead: alpha must be a number above 0 and up to 1"),
+        ({"lookahead": "steps=2"}, "lookahead has every, alpha, final_alpha, power, not 'steps'"),
+        ({"lookahead": 2.5}, "lookahead must be text or an integer or a Lookahead, got 2.5"),
+        ({"groups": 3}, "groups must be text or a list, got 3"),
         ({"ema_decay": 1.0}, "ema_decay must be a finite number of at least 0 and below 1, got"),
         ({"validation": 1.0}, "validation must be a finite number of at least 0 and below 1, got"),
         ({"validation": -0.1}, "validation must be a finite number of at least 0 and below 1"),
@@ -254,6 +261,15 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"nesterov": True, "optimizer": "rmsprop"}, "nesterov .* it belongs to sgd, muon"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov needs a momentum above 0"),
     ],
+    "lookahead": [
+        ({"lookahead": 5, "ema_decay": 0.9}, "ema_decay and lookahead exclude each other"),
+        ({"lookahead": "every=5,power=2"}, "power=2.0 has no effect without final_alpha"),
+        ({"lookahead": 5, "average_every": 2}, "lookahead and average_every exclude each other"),
+    ],
+    "swa_start": [
+        ({"swa_start": 6}, "swa_start=6 has no effect within 5 epochs"),
+        ({"swa_start": 1, "ema_decay": 0.9}, "ema_decay and swa_start exclude each other"),
+    ],
     "decoupled_weight_decay": [
         ({"decoupled_weight_decay": True}, "no effect without weight_decay"),
     ],
@@ -266,7 +282,7 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
     "ema_decay", "augment", "groups", "seed", "backend", "threads", "ordered_reduction",
-    "diagnose", "model", "validation", "sampling",
+    "diagnose", "model", "validation", "sampling", "accumulate",
 }  # fmt: skip
 IN_FIT = {
     "early_stopping": ({"early_stopping": 2, "validation": 0}, "there are no validation data"),

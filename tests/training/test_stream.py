@@ -157,6 +157,7 @@ def test_weights_come_with_the_batches() -> None:
         (Loader(), {"validation": 0.1}, ConfigurationError, "nothing can be held out of batches"),
         (Loader(), {"early_stopping": 1}, ConfigurationError, "nothing can be held out of batches"),
         (Loader(), {"callbacks": [EarlyStopping()]}, ConfigurationError, "nothing can be held out"),
+        (Loader(), {"accumulate": 2}, ConfigurationError, "each batch of train is a step"),
         (Loader(), {"lr": "auto"}, ConfigurationError, "lr='auto' would use up batches"),
         (Loader(), {"sampling": "balanced"}, ConfigurationError, "needs all samples at once"),
         (Loader(), {"validation": batches}, ConfigurationError, "validation: batches without"),
@@ -186,6 +187,15 @@ def test_what_a_stream_cannot_do(train: Any, options: Any, kind: Any, message: s
 def test_a_batch_that_is_not_like_the_first(second: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=message):
         trained(lambda: [(X[:16], Y[:16]), second], steps_per_epoch=2)
+
+
+def test_averaged_statistics_need_all_samples() -> None:
+    model = Sequential(
+        Flatten(), fastcnn.BatchNorm1d(784), Linear(784, 3, seed=0), input_shape=(1, 28, 28)
+    )
+    with pytest.raises(ConfigurationError, match=r"swa_start: the statistics .* train are gone"):
+        fit(model, Loader(), epochs=2, swa_start=1)
+    trained(Loader(), swa_start=1)  # without such statistics
 
 
 def test_a_stream_writes_a_run_that_is_not_resumed(tmp_path: Path) -> None:
