@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn.arguments import as_number
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
@@ -26,6 +27,9 @@ class Conv2d(WeightedLayer):
     groups : int
         Must divide both channel counts; ``groups == in_channels`` is a depthwise convolution.
     bias : bool
+    max_norm : float, optional
+        The largest norm of the weights of one output. Weights above it are scaled down to it, at
+        first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).
     weight_init, bias_init : Initializer, optional
         By default PyTorch's: uniform with bound ``1 / sqrt(fan_in)``.
     seed : int, SeedSequence or Generator, optional
@@ -61,6 +65,7 @@ class Conv2d(WeightedLayer):
         groups: int = 1,
         bias: bool = True,
         *,
+        max_norm: float | None = None,
         weight_init: Initializer | None = None,
         bias_init: Initializer | None = None,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
@@ -85,6 +90,10 @@ class Conv2d(WeightedLayer):
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         drawn = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
         self._set_arrays("parameters", drawn)
+        self.max_norm = None
+        if max_norm is not None:
+            self.max_norm = as_number("Conv2d", "max_norm", max_norm, above=0.0)
+            self.limit_norms()
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -129,6 +138,7 @@ class Conv2d(WeightedLayer):
             "dilation": self.dilation,
             "groups": self.groups,
             "bias": self.bias is not None,
+            "max_norm": self.max_norm,
         }
         defaults = {
             "stride": (1, 1),
@@ -136,6 +146,7 @@ class Conv2d(WeightedLayer):
             "dilation": (1, 1),
             "groups": 1,
             "bias": True,
+            "max_norm": None,
         }
         start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         return start + shown(arguments, defaults)

@@ -360,6 +360,11 @@ def _statistics(r: Reach) -> Touches:
         yield arena("RUNNING", optional(r, L.RUNNING, running), 1)
 
 
+def _limit_norms(r: Reach) -> Touches:
+    yield parameters("W", r.along(r.count(L.IN, 1) * r.count(L.OUT, 1), 1) + r[L.W])
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+
+
 #: By the number of a kernel in layout.py: what its rows touch.
 REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_INPUT: _input,
@@ -380,6 +385,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_MULTIPLY: _elements("X", "Y", "M"),
     L.K_GATE: _gate,
     L.K_PRODUCT_SUMS: _product_sums,
+    L.K_LIMIT_NORMS: _limit_norms,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_TRANSPOSE: _transpose,
