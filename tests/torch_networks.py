@@ -40,7 +40,7 @@ MARGIN = 8.0
 ROUNDS = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d",
           "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add", "subtract", "multiply",
           "layer_norm", "rms_norm", "group_norm", "layer_norm2d", "local_response_norm", "softmax",
-          "log_softmax", "scale")  # fmt: skip
+          "log_softmax", "scale", "interpolate")  # fmt: skip
 #: Operations whose input's gradient is a difference, and may be far smaller than its terms.
 SAMPLE_NORMS = ("layer_norm", "rms_norm", "group_norm", "layer_norm2d")
 LR = 0.01
@@ -150,6 +150,10 @@ def _error_size(node: Node, inputs: list[Any], p: dict[str, Any]) -> float:
 def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mask: Any) -> Any:
     """A node's output; ``p`` has its parameters and buffers."""
     x, a, name = inputs[0], node.arguments, node.operation
+    of_maps = name in ("pad", "interpolate") or (name.endswith("2d") and name != "dropout2d")
+    if x.ndim == 3 and of_maps:
+        p = p | ({"weight": p["weight"][:, :, None]} if "weight" in p else {})
+        return _layer(node, [x[:, :, None]], p, training, mask)[:, :, 0]
     if name == "conv2d":
         (top, bottom), (left, right) = a["padding"]
         x = F.pad(x, (left, right, top, bottom))
@@ -187,6 +191,16 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         return x * p["weight"].reshape(-1, *(1,) * (x.ndim - 2))
     if name == "flatten":
         return x.flatten(1)
+    if name == "unflatten":
+        return x.reshape(len(x), *a["shape"])
+    if name == "channel_shuffle":
+        return x.unflatten(1, (a["groups"], -1)).transpose(1, 2).flatten(1, 2)
+    if name == "pad":
+        (top, bottom), (left, right) = a["padding"]
+        return F.pad(x, (left, right, top, bottom), a["mode"])
+    if name == "interpolate":
+        corners = a["align_corners"] if a["mode"] == "bilinear" else None
+        return F.interpolate(x, a["size"], a["scale_factor"], a["mode"], corners)
     if name == "add":
         return inputs[0] + inputs[1]
     if name == "subtract":
@@ -210,6 +224,29 @@ def _mask(node: Node, index: int, count: int, seed: int) -> torch.Tensor | None:
     bits = uniform_bits(dropout_key(seed, 0, index), 0, int(np.prod(shape)))
     kept = bits >= np.uint32(drop_threshold(node.arguments["p"]))
     return torch.from_numpy(kept.reshape(shape).astype(np.float64))
+
+
+def _class_loss(loss: Any, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Of each sample, by the weight of its class."""
+    arguments = loss.arguments
+    weight = None if arguments["weight"] is None else torch.from_numpy(arguments["weight"])
+    if loss.operation == "cross_entropy":
+        return F.cross_entropy(
+            output, target, weight, reduction="none", label_smoothing=arguments["label_smoothing"]
+        )
+    if loss.operation == "nll":
+        return F.nll_loss(output, target, weight, reduction="none")
+    surprise = F.cross_entropy(output, target, reduction="none")
+    assert weight is not None
+    return weight[target] * (1.0 - torch.exp(-surprise)) ** arguments["gamma"] * surprise
+
+
+def _element_loss(loss: Any, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    if loss.operation == "mse":
+        return F.mse_loss(output, target, reduction="none")
+    if loss.operation == "huber":
+        return F.huber_loss(output, target, reduction="none", delta=loss.delta)
+    return F.smooth_l1_loss(output, target, reduction="none", beta=loss.beta)
 
 
 @dataclass
@@ -266,19 +303,20 @@ class Step:
     def _loss(self, output: torch.Tensor) -> torch.Tensor:
         case = self.case
         y = torch.from_numpy(case.y[: case.batch])
-        if case.loss.operation == "cross_entropy":
-            target = y if case.kind == "classes" else y.double()
-            smoothing = case.loss.arguments["label_smoothing"]
-            each = F.cross_entropy(output, target, reduction="none", label_smoothing=smoothing)
-        else:
-            if case.kind == "classes":
-                # Of one output integers are values.
-                y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
-            each = (output - y.double()).square().flatten(1).mean(1)
+        counts = torch.ones(case.batch, dtype=torch.float64)
         if case.weights is not None:
-            weights = torch.from_numpy(case.weights[: case.batch])
-            each = each * weights / weights.mean()
-        return each.mean()
+            counts = torch.from_numpy(case.weights[: case.batch])
+        if case.loss.classes:
+            target = y if case.kind == "classes" else y.double()
+            each = _class_loss(case.loss, output, target)
+            weight = case.loss.arguments["weight"]
+            sizes = counts if weight is None else counts * torch.from_numpy(weight)[target]
+            return (each * counts).sum() / sizes.sum()
+        if case.kind == "classes":
+            # Of one output integers are values.
+            y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
+        each = _element_loss(case.loss, output, y.double()).flatten(1).mean(1)
+        return (each * counts).sum() / counts.sum()
 
     def _update(
         self, parameters: dict[str, torch.Tensor], grads: dict[str, torch.Tensor], found: Results

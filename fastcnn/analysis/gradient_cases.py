@@ -1,18 +1,30 @@
-"""Small layers of every kind, whose gradients :mod:`fastcnn.analysis.gradcheck` checks."""
+"""Small layers and losses, whose gradients :mod:`fastcnn.analysis.gradcheck` checks."""
+
+from collections.abc import Iterator
+
+import numpy as np
 
 from fastcnn.layers import (
+    AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
     Add,
+    AvgPool1d,
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    ChannelShuffle,
     Concat,
+    Conv1d,
     Conv2d,
+    ConvTranspose1d,
     ConvTranspose2d,
     Dropout,
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
+    GlobalMaxPool2d,
     GroupNorm,
     InstanceNorm2d,
     Layer,
@@ -21,13 +33,35 @@ from fastcnn.layers import (
     Linear,
     LocalResponseNorm,
     LogSoftmax,
+    MaxPool1d,
     MaxPool2d,
     Multiply,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad2d,
     RMSNorm,
     Softmax,
     Subtract,
+    Unflatten,
+    Upsample,
+    ZeroPad1d,
+    ZeroPad2d,
 )
 from fastcnn.layers.activation import LAYERS
+from fastcnn.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    HuberLoss,
+    L1Loss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+    SigmoidFocalLoss,
+    SmoothL1Loss,
+)
 from fastcnn.operations import elementwise_function
 from fastcnn.operations.record import CASE_CHANNELS
 
@@ -69,6 +103,31 @@ CASES: tuple[tuple[Layer, CaseShape], ...] = (
     (AvgPool2d(3, stride=2, padding=1, count_include_pad=False), (1, 5, 5)),
     (AdaptiveAvgPool2d((2, 3)), (2, 5, 4)),
     (GlobalAvgPool2d(), (3, 2, 3)),
+    (MaxPool2d(2, stride=2, dilation=2, ceil_mode=True), (2, 5, 6)),
+    (AvgPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 4, 5)),
+    (AvgPool2d(2, divisor_override=3), (2, 4, 4)),
+    (AdaptiveMaxPool2d((2, 3)), (2, 5, 4)),
+    (GlobalMaxPool2d(), (3, 2, 3)),
+    (Conv1d(2, 4, 3, stride=2, padding=1, dilation=2, groups=2, seed=7), (2, 9)),
+    (ConvTranspose1d(2, 3, 3, stride=2, output_padding=1, seed=8), (2, 4)),
+    (MaxPool1d(3, stride=2, ceil_mode=True), (2, 8)),
+    (AvgPool1d(2), (2, 6)),
+    (AdaptiveAvgPool1d(3), (2, 7)),
+    (AdaptiveMaxPool1d(3), (2, 7)),
+    (BatchNorm1d(3), (3, 4)),
+    (ZeroPad2d((1, 2, -1, 0)), (2, 4, 3)),
+    (ZeroPad1d((2, 1)), (2, 4)),
+    (ReflectionPad2d((1, 2, 0, 3)), (2, 4, 3)),
+    (ReflectionPad1d(2), (2, 4)),
+    (ReplicationPad2d((1, 0, 2, 1)), (2, 3, 3)),
+    (Upsample(scale_factor=(2, 3)), (2, 2, 3)),
+    (Upsample(size=(5, 4), mode="bilinear"), (2, 3, 6)),
+    (Upsample(scale_factor=2, mode="bilinear", align_corners=True), (2, 3, 2)),
+    (Upsample(scale_factor=2, mode="linear"), (2, 5)),
+    (PixelShuffle(2), (8, 2, 3)),
+    (PixelUnshuffle(2), (2, 4, 2)),
+    (ChannelShuffle(3), (6, 2, 2)),
+    (Unflatten(1, (2, 3, 2)), (12,)),
     (Flatten(), (2, 3, 3)),
     (Add(), (2, 3, 3)),
     (Subtract(), (2, 3, 3)),
@@ -101,6 +160,61 @@ CASES: tuple[tuple[Layer, CaseShape], ...] = (
     (LogSoftmax(), (5,)),
     (LogSoftmax(1), (3, 2, 2)),
 )
+
+#: Losses by what their targets are.
+OF_CLASSES: tuple[Loss, ...] = (
+    CrossEntropyLoss(),
+    CrossEntropyLoss(label_smoothing=0.1),
+    CrossEntropyLoss(label_smoothing=0.1, weight=(1.0, 0.5, 2.0), ignore_index=255),
+    CrossEntropyLoss(reduction="sum"),
+    NLLLoss(weight=(1.0, 0.5, 2.0), ignore_index=255),
+    FocalLoss(),
+    FocalLoss(gamma=0.5, weight=(1.0, 0.5, 2.0), ignore_index=255, reduction="sum"),
+)
+OF_PROBABILITIES: tuple[Loss, ...] = (
+    CrossEntropyLoss(label_smoothing=0.1),
+    CrossEntropyLoss(weight=(1.0, 0.5, 2.0)),
+)
+OF_VALUES: tuple[Loss, ...] = (
+    MSELoss(),
+    MSELoss(reduction="sum"),
+    L1Loss(),
+    HuberLoss(delta=0.5),
+    SmoothL1Loss(beta=0.5),
+)
+OF_LABELS: tuple[Loss, ...] = (
+    BCEWithLogitsLoss(),
+    BCEWithLogitsLoss(pos_weight=(1.0, 3.0, 0.5)),
+    SigmoidFocalLoss(),
+)
+
+Case = tuple[Loss, np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def loss_cases() -> Iterator[Case]:
+    """Every loss with outputs, targets and weights: of samples, of maps, of single targets."""
+    generator = np.random.default_rng(1)
+    for maps in ((), (2, 2)):
+        output = generator.standard_normal((4, 3, *maps)) * 2
+        places = (4, *maps)
+        classes = generator.integers(0, 3, places)
+        classes[generator.random(places) < 0.3] = 255
+        known = np.where(classes == 255, 1, classes)
+        values, labels = generator.standard_normal(output.shape), generator.random(output.shape)
+        soft = np.moveaxis(generator.dirichlet(np.ones(3), places), -1, 1)
+        for losses, target in (
+            (OF_CLASSES, classes),
+            (OF_PROBABILITIES, soft),
+            (OF_VALUES, values),
+            (OF_LABELS, labels.round()),
+        ):
+            for loss in losses:
+                own = known if getattr(loss, "ignore_index", 255) is None else target
+                each = generator.uniform(0.1, 2.0, (4, *loss.weight_shape(target)))
+                each[0, ...] = 0.0
+                for weight in (None, generator.uniform(0.1, 2.0, 4), each):
+                    if weight is None or weight is not each or loss is losses[-1]:
+                        yield loss, output, own if losses is OF_CLASSES else target, weight
 
 
 def shapes_of(shape: CaseShape, inputs: int) -> tuple[tuple[int, ...], ...]:

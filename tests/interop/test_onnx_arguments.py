@@ -91,9 +91,13 @@ REFUSED = [
 #: Arguments that only say how a parameter begins; the parameter itself is in the file.
 OF_BEGINNING = {("PReLU", "init"), ("Scale", "init")}
 #: Arguments that only say how a layer is trained.
-OF_TRAINING = {("Conv2d", "max_norm"), ("Linear", "max_norm")}
+OF_TRAINING = {(kind, "max_norm") for kind in ("Conv1d", "Conv2d", "Linear")}
 #: Arguments that are refused at any other value.
-OF_ONE_VALUE = {("InstanceNorm2d", "track_running_stats")}
+OF_ONE_VALUE = {
+    ("InstanceNorm2d", "track_running_stats"),
+    ("Conv1d", "padding_mode"),
+    ("Conv2d", "padding_mode"),
+}
 
 
 def layer_of(kind: str, arguments: dict[str, Any]) -> Layer:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import sample_norm, winograd
+from fastcnn.backends.lanes.reach import constraints, sample_norm, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -132,6 +132,31 @@ def _avg_pool_backward(r: Reach) -> Touches:
     yield from _cleared(r)
 
 
+def _move(r: Reach) -> Touches:
+    runs = r.table(L.TAP_TABLE, 3 * r.count(L.POSITIONS, 1)).reshape(-1, 3).astype(np.int64)
+    lengths = (runs[:, 2].clip(1) - 1) * LANES
+    for name, column in (("X", 0), ("Y", 1)):
+        kept = runs[:, 2] > 0
+        if name == "X":
+            kept &= runs[:, 0] >= 0
+        if kept.any():
+            first = runs[kept, column]
+            reached = Range(int(first.min()), int((first + lengths[kept]).max()))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, _channels(r, place, step, reached))
+
+
+def _weighted_sums(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS, 1)
+    summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
+    if summands:
+        sources = r.entries(L.X_TABLE, summands)
+        yield arena("X", _channels(r, L.X, L.X_CHANNEL, sources))
+        yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
+    places = r.entries(L.Y_TABLE, positions)
+    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, places))
+
+
 def _unpool(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
     pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
@@ -189,15 +214,16 @@ def _learned(r: Reach) -> Touches:
     yield parameters("W", each + r[L.W])
 
 
-def loss_reach(numbers: int) -> Callable[[Reach], Touches]:
-    """That of a loss with some numbers at SCALE."""
+def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
+    """That of a loss with some numbers at SCALE, and perhaps one for each channel after them."""
 
     def touches(r: Reach) -> Touches:
-        outputs = r.along(r.count(L.IN, 1), LANES)
+        channels = r.count(L.CHANNELS, 1)
+        outputs = r.along(channels * r.count(L.POSITIONS, 1), LANES)
         yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
         yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
-        if numbers:
-            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+        read = numbers + (channels if by_channel else 0)
+        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), read)
 
     return touches
 
@@ -209,12 +235,12 @@ def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach]
     ----------
     what : {"value", "gradient", "parameter", "loss"}
     is_learned : bool
-        Whether the operation has a parameter.
+        Whether the operation has a parameter, or a loss a number for each channel.
     numbers : int
         That it reads at SCALE.
     """
     if what == "loss":
-        return loss_reach(numbers)
+        return loss_reach(1 + numbers, is_learned)
     names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
     elements = _elements(*names, numbers=numbers)
 
@@ -360,11 +386,6 @@ def _statistics(r: Reach) -> Touches:
         yield arena("RUNNING", optional(r, L.RUNNING, running), 1)
 
 
-def _limit_norms(r: Reach) -> Touches:
-    yield parameters("W", r.along(r.count(L.IN, 1) * r.count(L.OUT, 1), 1) + r[L.W])
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
-
-
 #: By the number of a kernel in layout.py: what its rows touch.
 REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_INPUT: _input,
@@ -385,14 +406,13 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_MULTIPLY: _elements("X", "Y", "M"),
     L.K_GATE: _gate,
     L.K_PRODUCT_SUMS: _product_sums,
-    L.K_LIMIT_NORMS: _limit_norms,
+    L.K_LIMIT_NORMS: constraints.limit_norms,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_TRANSPOSE: _transpose,
     L.K_OUTER: _outer,
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
-    L.K_CROSS_ENTROPY: loss_reach(1),
-    L.K_MSE: loss_reach(1),
+    **dict.fromkeys((L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL), loss_reach(3, by_channel=True)),
     L.K_REDUCE: _reduce,
     L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
@@ -401,6 +421,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_GATHER: _gather,
     L.K_CLEAR: _clear,
     L.K_MATRIX_VECTOR: _matrix_vector,
+    L.K_MOVE: _move,
+    L.K_WEIGHTED_SUMS: _weighted_sums,
     L.K_NORM_SUMS: _normalisation("X", sums=True),
     L.K_NORM_STATISTICS: _statistics,
     L.K_NORM: _normalisation("X", "Y", values=2),
