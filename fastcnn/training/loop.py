@@ -27,6 +27,7 @@ from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 from fastcnn.training.statistics import measure_statistics
+from fastcnn.training.stream import StreamFeed
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -90,7 +91,7 @@ class TrainingLoop:
         options: TrainingOptions,
         saver: Saver | None,
         world: World,
-        feed: Feed,
+        feed: Feed | StreamFeed,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -251,7 +252,7 @@ class TrainingLoop:
                 if self.saver is not None:
                     ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
-    def _epoch(self, feed: Feed, measured: Mapping[str, Samples | None]) -> None:
+    def _epoch(self, feed: Feed | StreamFeed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
         self.executor.start_epoch(progress.epoch, feed.steps)
@@ -324,7 +325,7 @@ class TrainingLoop:
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _chunk(self, feed: Feed) -> None:
+    def _chunk(self, feed: Feed | StreamFeed) -> None:
         """Some steps in one call of the executor."""
         progress, per_epoch = self.progress, feed.steps
         count = self._steps(per_epoch - progress.done, feed.most_steps())
