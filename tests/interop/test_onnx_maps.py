@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data import Pictures, Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.interop.c.export import export_c
@@ -147,6 +147,6 @@ def test_other_files_refuse_it(
 ) -> None:
     model = Sequential(layer, Flatten(), input_shape=shape)
     if shape[0] == 1:
-        model.preprocessing = Preprocessing((0.0,), (1.0,), "uint8")
+        model.preprocessing = Preprocessing(pictures=Pictures(shape))
     with pytest.raises(ConfigurationError, match=message):
         export(model, tmp_path / name)
