@@ -18,6 +18,7 @@ from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import check_statistics
+from fastcnn.execution.executor import mean_score
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
@@ -44,6 +45,7 @@ from fastcnn.training.samples import (
 from fastcnn.training.saver import Saver, check_same
 from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
 from fastcnn.training.validation import Division, divide
+from fastcnn.training.views import check_tta, mean_logits
 
 log = logging.getLogger("fastcnn.training")
 
@@ -381,7 +383,12 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Model, data: Given, *, loss: str | Loss = "cross_entropy", backend: str | None = None
+    model: Model,
+    data: Given,
+    *,
+    loss: str | Loss = "cross_entropy",
+    backend: str | None = None,
+    tta: str | None = None,
 ) -> Evaluation:
     """Loss, accuracy and logits on a data set, outside training.
 
@@ -391,6 +398,9 @@ def evaluate(
     data : Dataset, or (x, y), or (x, y, sample_weight), or an iterable of such batches
     loss : {"cross_entropy", "mse"} or Loss
     backend : str, optional
+    tta : {"flip", "six-view"}, optional
+        Test-time augmentation: the mean output over each image and its mirror image, or also both
+        moved by a pixel, as in airbench (Jordan, arXiv:2404.00498).
 
     Returns
     -------
@@ -411,10 +421,14 @@ def evaluate(
     (30, 3)
     """
     chosen = as_loss(loss)
+    check_tta(tta)
     checked = as_samples(as_arrays(data, "data"), "data", model, chosen)
     if model.preprocessing.trained_on is None:
         say_unused(model.preprocessing, checked)
     weight = sample_weight_of(checked)
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
     with np.errstate(over="ignore", invalid="ignore"):
-        return Evaluation(*executor.evaluate(checked.images, checked.labels, weight))
+        if tta is None:
+            return Evaluation(*executor.evaluate(checked.images, checked.labels, weight))
+        logits = mean_logits(executor, checked.images, tta)
+        return Evaluation(*mean_score(model, chosen, logits, checked.labels, weight), logits)

@@ -130,7 +130,7 @@ class TrainingOptions:
     )
     validation: float | object | None = option(
         None,
-        "Share of the training samples that is held out for validation (or the samples for it); "
+        "Share of the training samples that is held out for validation, or in Python the samples; "
         "by default 0.1 where early stopping or the plateau needs it, else 0.",
         least=0,
         below=1,
