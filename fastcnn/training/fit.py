@@ -31,6 +31,7 @@ from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
+from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
 from fastcnn.training.recorder import Recorder
@@ -228,6 +229,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             division = divide(
                 model, training_data if stream is None else None, preprocessing, o, listeners
             )
+            _check_monitored(o, division, test_data is not None)
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
@@ -273,7 +275,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 run = _open_run(o.out, config, o.resume, world.size)
                 held.callback(run.unlock)
                 listeners.insert(0, Recorder(run))
-                saver = Saver(run.folder, run.folder / METRICS)
+                larger = larger_is_better(o.monitor, o.make_metrics())
+                saver = Saver(run.folder, run.folder / METRICS, o.monitor, larger)
             if o.verbose and world.is_root:
                 from fastcnn.training.progress import progress_callback
 
@@ -304,6 +307,22 @@ def _found_rate(model: Model, train: Given, o: FitArguments) -> float:
     found = search(once, LOWEST, HIGHEST, STEPS)
     log.warning("%s", found)
     return float(f"{found.suggestion:.2g}")
+
+
+def _check_monitored(o: FitArguments, division: Division, is_tested: bool) -> None:
+    """Refuse metrics of data that there are not, and a monitor that nothing looks at."""
+    has = {"validation": division.validation is not None, "test": is_tested, "train": True}
+    if o.metrics and not (has["validation"] or is_tested):
+        raise ConfigurationError("metrics has no effect without validation or test data")
+    if o.monitor == TrainingOptions.monitor:
+        return
+    if o.out is None and not o.monitors():
+        raise ConfigurationError(
+            f"monitor={o.monitor} has no effect without early_stopping, reduce_on_plateau or out"
+        )
+    part = o.monitor.partition("_")[0]
+    if not has[part]:
+        raise ConfigurationError(f"monitor={o.monitor}, but there are no {part} data")
 
 
 def _warn(finding: Finding) -> None:
