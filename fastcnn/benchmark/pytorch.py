@@ -59,6 +59,9 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             return x.flatten(1)
         case "add":
             return x + inputs[1]
+        case "input_part":
+            start, shape = a["start"], node.output_shape
+            return x[:, start : start + int(np.prod(shape))].reshape(-1, *shape)
         case "subtract":
             return x - inputs[1]
         case "multiply":
