@@ -39,7 +39,7 @@ MARGIN = 8.0
 ROUNDS = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d",
           "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add", "subtract", "multiply",
           "layer_norm", "rms_norm", "group_norm", "layer_norm2d", "local_response_norm", "softmax",
-          "log_softmax", "scale")  # fmt: skip
+          "log_softmax", "scale", "interpolate")  # fmt: skip
 #: Operations whose input's gradient is a difference, and may be far smaller than its terms.
 SAMPLE_NORMS = ("layer_norm", "rms_norm", "group_norm", "layer_norm2d")
 LR = 0.01
@@ -149,6 +149,10 @@ def _error_size(node: Node, inputs: list[Any], p: dict[str, Any]) -> float:
 def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mask: Any) -> Any:
     """A node's output; ``p`` has its parameters and buffers."""
     x, a, name = inputs[0], node.arguments, node.operation
+    of_maps = name in ("pad", "interpolate") or (name.endswith("2d") and name != "dropout2d")
+    if x.ndim == 3 and of_maps:
+        p = p | ({"weight": p["weight"][:, :, None]} if "weight" in p else {})
+        return _layer(node, [x[:, :, None]], p, training, mask)[:, :, 0]
     if name == "conv2d":
         (top, bottom), (left, right) = a["padding"]
         x = F.pad(x, (left, right, top, bottom))
@@ -186,6 +190,16 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         return x * p["weight"].reshape(-1, *(1,) * (x.ndim - 2))
     if name == "flatten":
         return x.flatten(1)
+    if name == "unflatten":
+        return x.reshape(len(x), *a["shape"])
+    if name == "channel_shuffle":
+        return x.unflatten(1, (a["groups"], -1)).transpose(1, 2).flatten(1, 2)
+    if name == "pad":
+        (top, bottom), (left, right) = a["padding"]
+        return F.pad(x, (left, right, top, bottom), a["mode"])
+    if name == "interpolate":
+        corners = a["align_corners"] if a["mode"] == "bilinear" else None
+        return F.interpolate(x, a["size"], a["scale_factor"], a["mode"], corners)
     if name == "add":
         return inputs[0] + inputs[1]
     if name == "subtract":

@@ -157,13 +157,13 @@ class _Unlocked:
 def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[Any, Any]:
     """Factor and summand of each channel by which the engine preprocesses what is stored.
 
-    Samples that are not maps have a channel an element.
+    Samples that are neither maps nor sequences have a channel an element.
     """
     channels = samples.shape[1]
     if not preprocessing.is_exact_in_float32(samples):
         preprocessing = Preprocessing()
     scale, shift = preprocessing.factors(samples.dtype == np.uint8, channels)
-    if samples.ndim == 4:
+    if samples.ndim in (3, 4):
         return scale, shift
     times = int(np.prod(samples.shape[2:]))
     return np.repeat(scale, times), np.repeat(shift, times)

@@ -356,12 +356,18 @@ class NormPatterns:
         if sizes[0] not in (0, self._file.batch) or sizes[2:] != (-1,) * (len(sizes) - 2):
             return None
         back, groups = self._sizes(joined), sizes[1]
+        asked = self._makers.get(joined.inputs[1])
+        if asked is not None and asked.kind == "Shape" and asked.inputs == (source,):
+            is_whole = not asked.given.get("start", 0) and "end" not in asked.given
+            back = (0, *shape) if is_whole else None
         same = back is not None and back[0] in (0, -1, self._file.batch) and back[1:] == shape
         if not same or shape[0] % groups:
             return None
         plain = [norm.weight(1), norm.weight(2)]
         if plain[0].shape != (groups,) or np.any(plain[0] != 1.0) or np.any(plain[1] != 0.0):
             return None
+        neutral = {"weight": 1.0, "bias": 0.0}
+        arrays = {k: v for k, v in arrays.items() if v.size > 1 or v.item() != neutral[k]}
         by_channel = (shape[0], *(1,) * (len(shape) - 1))
         if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
             return None

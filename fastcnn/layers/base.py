@@ -161,8 +161,9 @@ class Layer(metaclass=_LayerType):
             return
         arguments = arguments_of(self, kind)
         assert arguments is not None
-        maker = type(self) if type(self).__init__ is kind.__init__ else kind
-        made = maker(**(arguments | {name: value}))
+        # A subclass may have another constructor, and what the constructor asks of its class.
+        made = type(self).__new__(type(self))
+        kind.__init__(made, **(arguments | {name: value}))
         for arrays in ("parameters", "buffers"):
             here, there = (_shapes(layer.__dict__[arrays]) for layer in (self, made))
             if here != there:
@@ -186,6 +187,13 @@ class Layer(metaclass=_LayerType):
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the backend function."""
         return {}
+
+    def arguments_for(self, *input_shapes: Shape) -> dict[str, Any]:
+        """Keyword arguments of the backend function for samples of some shapes.
+
+        Arguments of sequences ``(C, L)`` are those of maps of one row.
+        """
+        return self.arguments
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output for one sample of ``input_shape`` (no batch dimension).
@@ -358,7 +366,7 @@ class GraphBuilder:
                 name=self._unique(name),
                 operation=layer.operation,
                 inputs=inputs,
-                arguments=layer.arguments,
+                arguments=layer.arguments_for(*input_shapes),
                 parameters=self._state_keys(name, layer, layer.parameters),
                 input_shapes=input_shapes,
                 output_shape=output_shape,
@@ -396,6 +404,13 @@ def positive(value: Any, owner: str, argument: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ConfigurationError(f"{owner}: {argument} must be a positive integer, got {value!r}")
     return int(value)
+
+
+def check_samples(input_shape: Shape, axes: tuple[str, ...], channels: int | None = None) -> None:
+    """Refuse samples of another shape than channels and some axes; ShapeError."""
+    if len(input_shape) != 1 + len(axes) or channels not in (None, input_shape[0]):
+        wanted = ", ".join((str(channels or "C"), *axes))
+        raise ShapeError(f"expects samples of shape ({wanted}), got {tuple(input_shape)}")
 
 
 def shown(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ from fastcnn.layers import (
     norm,
     pool,
     sample_norm,
+    sampling,
     softmax,
 )
 from fastcnn.layers.allocation import at_most
@@ -69,6 +70,7 @@ MODULES = (
     norm,
     pool,
     sample_norm,
+    sampling,
     softmax,
 )
 TYPES: dict[str, type[Layer]] = {
@@ -274,7 +276,7 @@ def _called(kind: type[Layer], arguments: dict[str, Any], where: str) -> Layer:
     try:
         made: Layer = kind(**arguments)
     except TypeError as error:
-        message = str(error).replace("__init__()", "").replace("  ", " ")
+        message = f"{kind.__name__}: {str(error).rpartition('__init__() ')[2]}"
         raise ConfigurationError(f"{where}: {message}") from None
     except FastcnnError as error:
         raise ConfigurationError(f"{where}: {error}") from None

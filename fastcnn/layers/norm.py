@@ -15,6 +15,8 @@ class _BatchNorm(Layer):
     operation: ClassVar[str] = "batch_norm"
     #: What follows the channels in the shape of a sample.
     pixels: ClassVar[tuple[str, ...]] = ()
+    #: How many dimensions may follow the channels.
+    ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self,
@@ -85,7 +87,8 @@ class _BatchNorm(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
-        if len(input_shape) != 1 + len(self.pixels) or input_shape[0] != self.num_features:
+        is_fitting = len(input_shape) - 1 in self.ranks
+        if not is_fitting or input_shape[0] != self.num_features:
             wanted = ", ".join((str(self.num_features), *self.pixels))
             comma = "" if self.pixels else ","
             raise ShapeError(f"expects samples of shape ({wanted}{comma}), got {input_shape}")
@@ -151,10 +154,13 @@ class BatchNorm2d(_BatchNorm):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of each feature of a vector.
+    """Batch normalisation of each feature of a vector, or each channel of a sequence ``(C, L)``.
 
-    Parameters and attributes are those of :class:`BatchNorm2d`; statistics are over samples.
+    Parameters and attributes are those of :class:`BatchNorm2d`; statistics are over samples, and
+    over the elements of sequences.
     """
+
+    ranks: ClassVar[tuple[int, ...]] = (0, 1)
 
 
 class LocalResponseNorm(Layer):

@@ -60,6 +60,8 @@ class Prediction(Meaning):
     ) -> np.ndarray:
         """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
 
+        The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are such already.
+
         Raises
         ------
         ConfigurationError
@@ -69,6 +71,9 @@ class Prediction(Meaning):
         """
         logits = self.logits(x, backend=backend, batch_size=batch_size)
         self._check_classes("predict_proba", logits)
+        model = cast("Model", self)
+        if model.graph(np.shape(x)[1:]).nodes[-1].operation == "softmax":
+            return logits
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 

@@ -33,6 +33,12 @@ DROPOUT: dict[str, Any] = {
     "any_layout": True,
     "frees_input": True,
 }
+#: What copies or mixes pixels, by tables of their places.
+SAMPLING: dict[str, Any] = {
+    "gradient_needs": "nothing",
+    "frees_input": True,
+    "any_layout": True,
+}
 #: What normalisations within a sample have in common.
 SAMPLE_NORM: dict[str, Any] = {"fuses_relu": True, "any_layout": True, "frees_input": True}
 SOFTMAX: dict[str, Any] = {"any_layout": True, "frees_input": True, "needs_output": True}
@@ -45,6 +51,13 @@ OPERATIONS: dict[str, Operation] = {
         Operation("max_pool2d", frees_input=True),
         Operation("avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("adaptive_avg_pool2d", gradient_needs="nothing", frees_input=True),
+        Operation("adaptive_max_pool2d", frees_input=True),
+        Operation("pad", **SAMPLING),
+        Operation("interpolate", **SAMPLING),
+        Operation("pixel_shuffle", **SAMPLING),
+        Operation("pixel_unshuffle", **SAMPLING),
+        Operation("channel_shuffle", **SAMPLING),
+        Operation("unflatten", gradient_needs="nothing", renames=True),
         Operation("flatten", renames=True, keeps_places=True),
         Operation("input_part", gradient_needs="nothing", renames=True),
         Operation("add", **JOIN),

@@ -30,7 +30,7 @@ def gradients(case: Case, backend: str, dtype: type = np.float32) -> tuple[float
 
 @pytest.mark.parametrize("seed", range(40))
 def test_backends_agree(seed: int) -> None:
-    case = random_case(seed, FEW_PRODUCTS, ("small", "vector"))
+    case = random_case(seed, FEW_PRODUCTS, ("small", "vector", "sequence"))
     value, gradient = gradients(case, "im2col", np.float64)
     largest = max(1e-3, float(np.abs(gradient).max(initial=0)))
     for name in BACKENDS:
@@ -66,7 +66,7 @@ class TestAgainstTorch:
 
     @pytest.mark.parametrize("backend", ["im2col", "reference"])
     def test_other_backends(self, backend: str) -> None:
-        self.compare(range(100, 110), FEW_PRODUCTS, backend, styles=("small", "vector"))
+        self.compare(range(100, 110), FEW_PRODUCTS, backend, styles=("small", "vector", "sequence"))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("first", range(1000, 2000, 100))

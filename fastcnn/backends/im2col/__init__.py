@@ -35,6 +35,8 @@ from fastcnn.backends.im2col.norm import (
     moments,
 )
 from fastcnn.backends.im2col.pool import (
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     max_pool2d,
@@ -50,6 +52,20 @@ from fastcnn.backends.im2col.sample_norm import (
     rms_norm,
     rms_norm_backward,
 )
+from fastcnn.backends.im2col.sampling import (
+    channel_shuffle,
+    channel_shuffle_backward,
+    interpolate,
+    interpolate_backward,
+    pad,
+    pad_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+    unflatten,
+    unflatten_backward,
+)
 from fastcnn.backends.im2col.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -60,6 +76,8 @@ from fastcnn.backends.im2col.softmax import (
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -67,6 +85,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "channel_shuffle",
+    "channel_shuffle_backward",
     "concat",
     "concat_backward",
     "conv2d",
@@ -86,6 +106,8 @@ __all__ = [
     "group_norm_backward",
     "input_part",
     "input_part_backward",
+    "interpolate",
+    "interpolate_backward",
     "joint_means",
     "joint_statistics",
     "layer_norm",
@@ -105,12 +127,20 @@ __all__ = [
     "mse_backward",
     "multiply",
     "multiply_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "rms_norm",
     "rms_norm_backward",
     "softmax",
     "softmax_backward",
     "subtract",
     "subtract_backward",
+    "unflatten",
+    "unflatten_backward",
 ]
 
 

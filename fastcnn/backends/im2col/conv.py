@@ -19,6 +19,7 @@ import numpy as np
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
 from fastcnn.backends.im2col.columns import Window, col2im, im2col
 from fastcnn.backends.im2col.products import LANES, add_outer, multiply
+from fastcnn.backends.one_row import on_sequences
 
 #: Bytes of columns that exist at a time.
 COLUMN_BYTES = 1024 * 2**10
@@ -26,6 +27,7 @@ COLUMN_BYTES = 1024 * 2**10
 MIN_POSITIONS = 128
 
 
+@on_sequences
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -52,6 +54,7 @@ def conv2d(
     return _samples_first(y)
 
 
+@on_sequences
 def conv2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

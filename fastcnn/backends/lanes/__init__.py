@@ -4,18 +4,22 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax and the losses as
-functions of their own are im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax, the losses, and
+what moves pixels, as functions of their own, are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
 
 from fastcnn.backends.im2col import (
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
     add,
     add_backward,
     batch_norm,
     batch_norm_backward,
     batch_statistics,
+    channel_shuffle,
+    channel_shuffle_backward,
     concat,
     concat_backward,
     cross_entropy,
@@ -30,6 +34,8 @@ from fastcnn.backends.im2col import (
     group_norm_backward,
     input_part,
     input_part_backward,
+    interpolate,
+    interpolate_backward,
     layer_norm,
     layer_norm2d,
     layer_norm2d_backward,
@@ -42,12 +48,20 @@ from fastcnn.backends.im2col import (
     mse_backward,
     multiply,
     multiply_backward,
+    pad,
+    pad_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
     rms_norm,
     rms_norm_backward,
     softmax,
     softmax_backward,
     subtract,
     subtract_backward,
+    unflatten,
+    unflatten_backward,
 )
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
@@ -89,6 +103,8 @@ __all__ = [
     "UpdatePart",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
     "all_sources",
@@ -97,6 +113,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "channel_shuffle",
+    "channel_shuffle_backward",
     "check_own_update",
     "concat",
     "concat_backward",
@@ -117,6 +135,8 @@ __all__ = [
     "group_norm_backward",
     "input_part",
     "input_part_backward",
+    "interpolate",
+    "interpolate_backward",
     "layer_norm",
     "layer_norm2d",
     "layer_norm2d_backward",
@@ -133,6 +153,12 @@ __all__ = [
     "mse_backward",
     "multiply",
     "multiply_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "plan",
     "rms_norm",
     "rms_norm_backward",
@@ -141,6 +167,8 @@ __all__ = [
     "softmax_backward",
     "subtract",
     "subtract_backward",
+    "unflatten",
+    "unflatten_backward",
 ]
 
 

@@ -18,6 +18,7 @@ from fastcnn.backends.lanes.kernels import (
     pixels,
     pool,
     sample_norm,
+    sampling,
     softmax,
 )
 from fastcnn.backends.lanes.kernels import layout as L
@@ -53,6 +54,7 @@ FAMILIES = (
     pixels,
     pool,
     sample_norm,
+    sampling,
     softmax,
 )
 

@@ -94,7 +94,9 @@ KERNEL_ROWS = 48
     K_LOCAL_RESPONSE,
     K_LOCAL_RESPONSE_SHARES,
     K_LOCAL_RESPONSE_GRADIENT,
-) = range(57)
+    K_MOVE,
+    K_WEIGHTED_SUMS,
+) = range(59)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64

@@ -116,7 +116,9 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
     zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
     eps, portion = simd.splat(A[r[SCALE]]), simd.splat(np.float32(1.0 / members))
-    s, last = share(sets, part, parts)
+    # Whole fours: how a set is summed up must not depend on the threads.
+    first, last = share((sets + 3) // 4, part, parts)
+    s, last = 4 * first, min(4 * last, sets)
     while s + 4 <= last:
         xa, xb, xc, xd = x0 + xs[s], x0 + xs[s + 1], x0 + xs[s + 2], x0 + xs[s + 3]
         ma, mb, mc, md = zero, zero, zero, zero

@@ -10,7 +10,6 @@ from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (
-    adaptive_row,
     copy,
     dropout_row,
     element_columns,
@@ -18,7 +17,6 @@ from fastcnn.backends.lanes.planning.rows import (
     formula_columns,
     gradient_offset,
     parameter_offset,
-    pool_row,
     product_row,
     product_sums_row,
     windows_of_two,
@@ -321,30 +319,3 @@ class Backward(SampleNormBackward):
             )
 
     _dropout2d = _dropout
-
-    def _max_pool2d(self, group: Group, grad: Buffer) -> None:
-        """To the winners."""
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            winner = self.winners[group.target]
-            self.planner.emit(
-                f"{group.node.name}: gradient of max pooling",
-                pool_row(self.planner, L.K_MAX_POOL_BACKWARD, group, grad_x, grad, winner),
-            )
-
-    def _avg_pool2d(self, group: Group, grad: Buffer) -> None:
-        """Spread over the windows."""
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            self.planner.emit(
-                f"{group.node.name}: gradient of average pooling",
-                pool_row(self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x, grad, None),
-            )
-
-    def _adaptive_avg_pool2d(self, group: Group, grad: Buffer) -> None:
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            self.planner.emit(
-                f"{group.node.name}: gradient of adaptive average pooling",
-                adaptive_row(self.planner, L.K_AVG_POOL_BACKWARD, grad_x, grad),
-            )

@@ -10,7 +10,7 @@ from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, channels_of, map_shape
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
@@ -25,6 +25,7 @@ from fastcnn.backends.lanes.planning.rows import (
     pool_row,
     product_row,
 )
+from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
@@ -105,7 +106,7 @@ class Forward(SampleNormForward):
             shape = planner.shape(index)
             if index in planner.parts:
                 whole, first = planner.parts[index]
-                made = self._value(whole).part(first, channels_of(shape))
+                made = self._value(whole).part(first, map_shape(shape)[0])
             else:
                 made = planner.buffer(shape, planner.halo(index), planner.value_passes(index))
             self.values[index] = made
@@ -320,3 +321,30 @@ class Forward(SampleNormForward):
             f"{group.node.name}: adaptive average pooling",
             adaptive_row(self.planner, L.K_AVG_POOL, x, y),
         )
+
+    def adaptive_max_pool2d(self, group: Group) -> None:
+        """Max pooling to a fixed output size."""
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        winners = planner.like(y, passing=not planner.backward)
+        self.winners[group.target] = winners
+        planner.emit(
+            f"{group.node.name}: adaptive max pooling",
+            adaptive_row(planner, L.K_MAX_POOL, x, y, winners),
+        )
+
+    def sampling(self, group: Group) -> None:
+        """What copies pixels to other places, or mixes them."""
+        x, y = self.values[group.source], self.output(group)
+        name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
+        self.planner.emit(name, sampling_row(self.planner, taps_of(group.node), x, y))
+
+    pad = interpolate = pixel_shuffle = pixel_unshuffle = channel_shuffle = sampling
+
+    def unflatten(self, group: Group) -> None:
+        """Another shape of the same memory, unless there are zeros around a map."""
+        x = self.values[group.source]
+        if x.halo == NO_HALO and self.planner.halo(group.target) == NO_HALO:
+            channels, height, width = map_shape(group.node.output_shape)
+            self.values[group.target] = x.reshaped(channels, height, width)
+        else:
+            self.sampling(group)

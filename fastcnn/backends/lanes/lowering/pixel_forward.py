@@ -21,6 +21,11 @@ from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy, fused, parameter_offset
 from fastcnn.operations import OPERATIONS
 
+#: What renames an output by another shape.
+RESHAPING = ("flatten", "unflatten")
+#: What writes single pixels, and nothing between them.
+SINGLE = ("pad", "interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
+
 
 class PixelForward(Forward):
     """Adds the rows of one sample's forward pass, group by group."""
@@ -47,7 +52,7 @@ class PixelForward(Forward):
         for reader in self.planner.readers.get(index, []):
             if reader.operation == "conv2d":
                 halo = union(halo, self.planner.geometry(reader.node).input_halo())
-            elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
+            elif OPERATIONS[reader.operation].renames and reader.operation not in RESHAPING:
                 halo = union(halo, self._zeros_read(reader.target))
         return halo
 
@@ -108,6 +113,7 @@ class PixelForward(Forward):
         y = self.values[group.target]
         assert isinstance(y, PixelBuffer)
         alone = group.pooled or "pool" in group.operation or OPERATIONS[group.operation].renames
+        alone = alone or group.operation in SINGLE
         if self._halos[group.target] != NO_HALO and not alone:
             between = y.between()
             self.planner.emit(
@@ -336,7 +342,17 @@ class PixelForward(Forward):
         self._pooling(L.K_AVG_POOL, group, "average pooling")
 
     def _pooling(self, kernel: int, group: Group, what: str) -> None:
-        arguments = group.node.arguments
+        arguments, size = group.node.arguments, group.node.input_shapes[0][1:]
+        window = (arguments["kernel_size"], arguments["stride"], arguments["padding"])
+        if arguments.get("dilation", (1, 1)) != (1, 1) or arguments.get("divisor_override"):
+            raise Unsupported("a pooling of one sample with dilation or another divisor")
+        if arguments.get("ceil_mode"):
+            floors = [
+                (length + 2 * pad - kernel) // stride + 1
+                for length, kernel, stride, pad in zip(size, *window, strict=True)
+            ]
+            if floors != list(group.node.output_shape[1:]):
+                raise Unsupported("windows of one sample that reach out of the map")
         x, y = self.values[group.source], self.output(group)
         assert isinstance(x, PixelBuffer)
         name = f"{group.node.name}: {what}"
@@ -358,14 +374,17 @@ class PixelForward(Forward):
         return z
 
     def adaptive_avg_pool2d(self, group: Group) -> None:
-        """Average pooling to a fixed output size, where it divides the input's."""
+        """Pooling to a fixed output size, where it divides the input's."""
+        is_max = group.operation == "adaptive_max_pool2d"
         x, y = self.values[group.source], self.output(group)
         assert isinstance(x, PixelBuffer)
         size = x.height // y.height, x.width // y.width
         if (size[0] * y.height, size[1] * y.width) != (x.height, x.width):
             raise Unsupported("unequal windows of adaptive pooling of one sample")
-        name = f"{group.node.name}: adaptive average pooling"
-        self._pool(L.K_AVG_POOL, name, x, y, size, size)
+        name = f"{group.node.name}: adaptive pooling"
+        self._pool(L.K_MAX_POOL if is_max else L.K_AVG_POOL, name, x, y, size, size)
+
+    adaptive_max_pool2d = adaptive_avg_pool2d
 
     def _pool(
         self,

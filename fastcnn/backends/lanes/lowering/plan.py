@@ -10,14 +10,15 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import own_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.lowering.forward import Forward
-from fastcnn.backends.lanes.lowering.pixel_forward import PixelForward
+from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
+from fastcnn.backends.lanes.lowering.pixel_maps import PixelMaps
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
+from fastcnn.backends.one_row import on_maps
 from fastcnn.operations import OPERATIONS, Elementwise, Number, own
 
 
@@ -68,6 +69,7 @@ def plan(
     Unsupported
         If the engine has no kernel for an operation.
     """
+    graph = on_maps(graph)
     backward = backward or loss is not None
     for node in graph.nodes:
         if not _has_rows(node.operation):
@@ -83,7 +85,7 @@ def plan(
         keep=values,
         frozen=frozen,
     )
-    forward = PixelForward(planner) if pixels else Forward(planner)
+    forward = PixelMaps(planner) if pixels else Forward(planner)
     normalisation = forward.input_row()
     for group in planner.groups:
         forward.add_group(group)
@@ -102,7 +104,7 @@ def plan(
         assert gradient is not None
         if arrays:
             forward.gradient_row(gradient)
-        walk = Backward(
+        walk = MapsBackward(
             planner, forward.values, forward.winners, forward.kept, gradient, input_gradient
         )
         for group in reversed(planner.groups):

@@ -132,6 +132,31 @@ def _avg_pool_backward(r: Reach) -> Touches:
     yield from _cleared(r)
 
 
+def _move(r: Reach) -> Touches:
+    runs = r.table(L.TAP_TABLE, 3 * r.count(L.POSITIONS, 1)).reshape(-1, 3).astype(np.int64)
+    lengths = (runs[:, 2].clip(1) - 1) * LANES
+    for name, column in (("X", 0), ("Y", 1)):
+        kept = runs[:, 2] > 0
+        if name == "X":
+            kept &= runs[:, 0] >= 0
+        if kept.any():
+            first = runs[kept, column]
+            reached = Range(int(first.min()), int((first + lengths[kept]).max()))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, _channels(r, place, step, reached))
+
+
+def _weighted_sums(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS, 1)
+    summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
+    if summands:
+        sources = r.entries(L.X_TABLE, summands)
+        yield arena("X", _channels(r, L.X, L.X_CHANNEL, sources))
+        yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
+    places = r.entries(L.Y_TABLE, positions)
+    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, places))
+
+
 def _unpool(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
     pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
@@ -395,6 +420,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_GATHER: _gather,
     L.K_CLEAR: _clear,
     L.K_MATRIX_VECTOR: _matrix_vector,
+    L.K_MOVE: _move,
+    L.K_WEIGHTED_SUMS: _weighted_sums,
     L.K_NORM_SUMS: _normalisation("X", sums=True),
     L.K_NORM_STATISTICS: _statistics,
     L.K_NORM: _normalisation("X", "Y", values=2),

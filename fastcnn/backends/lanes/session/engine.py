@@ -95,7 +95,7 @@ class Engine:
         self.arena = _aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
-        maps = len(graph.input_shape) == 3
+        maps = len(graph.input_shape) in (2, 3)
         factors = graph.input_shape[0] if maps else int(np.prod(graph.input_shape))
         self.normalise((1.0,) * factors, (0.0,) * factors)
         blocks = -(-batch // LANES)
