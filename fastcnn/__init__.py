@@ -14,8 +14,15 @@ __version__ = "0.1.0"
 #: Public names and the module of each, imported at first use: ``import fastcnn`` stays cheap.
 #: The layers are public too: the classes that ``fastcnn.layers`` lists.
 _EXPORTS = {
+    "BCEWithLogitsLoss": "fastcnn.losses",
     "CrossEntropyLoss": "fastcnn.losses",
+    "FocalLoss": "fastcnn.losses",
+    "HuberLoss": "fastcnn.losses",
+    "L1Loss": "fastcnn.losses",
     "MSELoss": "fastcnn.losses",
+    "NLLLoss": "fastcnn.losses",
+    "SigmoidFocalLoss": "fastcnn.losses",
+    "SmoothL1Loss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
     "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
@@ -70,7 +77,17 @@ if TYPE_CHECKING:
     from fastcnn.layers import *
     from fastcnn.layers.activation import *
     from fastcnn.layers.saved import load as load
-    from fastcnn.losses import CrossEntropyLoss, MSELoss
+    from fastcnn.losses import (
+        BCEWithLogitsLoss,
+        CrossEntropyLoss,
+        FocalLoss,
+        HuberLoss,
+        L1Loss,
+        MSELoss,
+        NLLLoss,
+        SigmoidFocalLoss,
+        SmoothL1Loss,
+    )
     from fastcnn.training import History
     from fastcnn.training.fit import evaluate as evaluate
     from fastcnn.training.fit import fit as fit

@@ -21,7 +21,7 @@ ALLOWED = {
     "operations": {"arguments", "backends", "codegen"},
     "layers": {"operations", "arguments", "backends", "data", "notebook", "weights"},
     "kernel": {"codegen", "layers", "losses", "operations", "optim"},
-    "losses": {"arguments", "backends"},
+    "losses": {"arguments", "backends", "operations"},
     "models": {"layers"},
     "arguments": {"backends"},
     "functional": {"arguments", "backends", "operations"},

@@ -39,10 +39,10 @@ def evaluate(
 
     opened = Run.open(run)
     model = opened.load_model()
-    if model.predicts in ("value", "values"):
+    if not model.predicts_classes:
         raise ConfigurationError(
-            f"{run}: the network predicts values, not classes: measure it in Python, with "
-            "fastcnn.training.evaluate"
+            f"{run}: the network predicts {model.predicts}, not classes: measure it in "
+            "Python, with fastcnn.training.evaluate"
         )
     console = Console(highlight=False)
     if data is None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine, Update
     from fastcnn.layers import Model
 
+#: The arrays that an executor has converted, before the first ones.
+NOTHING_TAKEN = (None, None, None, None)
 #: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
 INFERENCE_BATCHES = (16, 64, 256)
 
@@ -164,7 +166,7 @@ def network_gradients(
             np.arange(count),
             np.zeros(1),
             **engine_targets(batch.loss, batch.target),
-            weights=engine_weights(batch.weight, count),
+            **engine_weights(batch.loss, batch.target, batch.weight),
             outputs=outputs.reshape(-1),
             seed=signed_seed(step.seed),
             first_step=step.number,
@@ -211,7 +213,7 @@ class LanesExecutor:
         self._build = {"loss": loss_key(loss), "training": True}
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
-        self._source: tuple[Any, ...] = (None, None, None)
+        self._source: tuple[Any, ...] = NOTHING_TAKEN
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
         running_statistics(model, self.graph, training=True)
@@ -239,7 +241,7 @@ class LanesExecutor:
         if engine is None or engine.parameters is not vector or engine.graph is not graph:
             check_layout(self._layout, self.model)
             if graph.output_shape != self.graph.output_shape:
-                self._source = (None, None, None)
+                self._source = NOTHING_TAKEN
             self.graph = graph
             threads = default_threads() if self.threads is None else self.threads
             engine = make_engine(
@@ -261,11 +263,10 @@ class LanesExecutor:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         engine, choice = self.engine(), self._choice
         assert choice is not None
-        order = self._take(images, labels, order)
+        order = self._take(images, labels, order, sample_weight)
         last = len(order) - (len(learning_rates) - 1) * self.batch_size
         check_statistics(self.graph, min(last, self.batch_size))
         stored, targets = self._arrays
-        weights = engine_weights(sample_weight, len(images))
         rates = np.ascontiguousarray(learning_rates, np.float64)
         parts: list[tuple[np.ndarray, ...]] = []
         done = 0
@@ -278,7 +279,6 @@ class LanesExecutor:
                 samples,
                 rates[done : done + count],
                 **targets,
-                weights=weights,
                 threads=threads,
                 update=self._update,
                 seed=signed_seed(self.seed),
@@ -305,7 +305,7 @@ class LanesExecutor:
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
         engine = self.engine()
-        samples = self._take(images, labels, samples)
+        samples = self._take(images, labels, samples, sample_weight)
         check_statistics(self.graph, len(samples))
         stored, targets = self._arrays
         losses, hits, _ = engine.run(
@@ -313,7 +313,6 @@ class LanesExecutor:
             samples,
             np.zeros(1),
             **targets,
-            weights=engine_weights(sample_weight, len(images)),
             seed=signed_seed(self.seed),
             first_step=self.step,
             first_sample=self.first_sample,
@@ -342,17 +341,17 @@ class LanesExecutor:
         images: np.ndarray,
         labels: np.ndarray,
         order: np.ndarray,
+        weight: np.ndarray | None,
     ) -> np.ndarray:
         """Give the engine what it reads, converted once for the same arrays; returns the order."""
         preprocessing = self.model.preprocessing
-        source = (images, labels, preprocessing)
+        source = (images, labels, preprocessing, weight)
         if any(known is not now for known, now in zip(self._source, source, strict=True)):
             target = as_target(self.loss, labels, len(images), self.graph, np.float32)
+            targets = engine_targets(self.loss, target, labels)
+            targets |= engine_weights(self.loss, target, weight)
             self._source = source
-            self._arrays = (
-                stored_samples(preprocessing, images),
-                engine_targets(self.loss, target, labels),
-            )
+            self._arrays = (stored_samples(preprocessing, images), targets)
         self.engine().normalise(*input_factors(preprocessing, images))
         return np.ascontiguousarray(order, np.int64)
 

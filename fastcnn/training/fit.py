@@ -17,7 +17,7 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.assigned import Assigned
-from fastcnn.execution.checks import check_statistics, predicted
+from fastcnn.execution.checks import check_statistics
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
@@ -239,7 +239,9 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
-            model.predicts = predicted(loss, training_data.labels, model.graph().output_shape)
+            model.predicts = loss.predicts(
+                np.asarray(training_data.labels), model.graph().output_shape
+            )
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
         history, saver = History(loss=loss.operation), None

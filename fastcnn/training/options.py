@@ -58,17 +58,13 @@ class TrainingOptions:
         "many samples: for batches that would not fit the memory.",
         least=1,
     )
-    loss: str | Loss = option(
-        "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
-    )
+    loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
     label_smoothing: float | None = option(
         None,
         "Share of the target spread over all classes (cross_entropy only); by default 0.",
         part="loss",
     )
-    optimizer: str | Optimizer = option(
-        "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
-    )
+    optimizer: str | Optimizer = option("sgd", "Optimiser.", choices=OPTIMIZERS, part="optimizer")
     lr: float | str | None = option(
         None,
         "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "

@@ -61,8 +61,8 @@ def programs() -> list[tuple[Program, int]]:
     for model in usual:
         for batch in (1, 100):
             program = lower(
-                model.graph(), batch, parameter_places(model), 3, loss=("cross_entropy", 0.0),
-                training=True, input_gradient=True,
+                model.graph(), batch, parameter_places(model), 3,
+                loss=("cross_entropy", 0.0, 0.0, 0.0), training=True, input_gradient=True,
             )  # fmt: skip
             found.append((program, model.parameter_vector.size))
     for seed in range(60):
@@ -181,9 +181,9 @@ def arguments(**changes: Any) -> dict[str, Any]:
         ({"images": np.zeros((15, 1, 28, 28), np.uint8)}, DataError, "the 15 images"),
         ({"images": np.zeros((16, 1, 28, 28))}, ShapeError, "uint8 or float32, got float64"),
         ({"labels": np.full(16, 3)}, DataError, "labels must be from 0 to 2"),
-        ({"labels": np.full(16, -1)}, DataError, "labels must be from 0 to 2"),
+        ({"labels": np.full(16, -2)}, DataError, "labels must be from 0 to 2"),
         ({"labels": np.full(16, 2**32)}, DataError, "labels must be from 0 to 2"),
-        ({"labels": np.zeros(15, np.int64)}, ShapeError, "labels: sample 15 of 15"),
+        ({"labels": np.zeros(15, np.int64)}, ShapeError, "labels: 16 samples of 1 need more"),
         ({"labels": np.zeros(0, np.int64)}, ShapeError, "labels"),
         ({"targets": np.zeros(47, np.float32)}, ShapeError, "targets: 16 samples of 3"),
         ({"weights": np.ones(15)}, ShapeError, "weights: sample 15 of 15"),

@@ -30,6 +30,8 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
+    focal,
+    focal_backward,
     group_norm,
     group_norm_backward,
     input_part,
@@ -44,10 +46,10 @@ from fastcnn.backends.im2col import (
     local_response_norm_backward,
     log_softmax,
     log_softmax_backward,
-    mse,
-    mse_backward,
     multiply,
     multiply_backward,
+    nll,
+    nll_backward,
     pad,
     pad_backward,
     pixel_shuffle,
@@ -89,7 +91,7 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d,
     max_pool2d_backward,
 )
-from fastcnn.backends.lanes.session.loading import check_own_update
+from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
 __all__ = [
@@ -115,6 +117,7 @@ __all__ = [
     "batch_statistics",
     "channel_shuffle",
     "channel_shuffle_backward",
+    "check_own_loss",
     "check_own_update",
     "concat",
     "concat_backward",
@@ -131,6 +134,8 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "focal",
+    "focal_backward",
     "group_norm",
     "group_norm_backward",
     "input_part",
@@ -149,10 +154,10 @@ __all__ = [
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
-    "mse",
-    "mse_backward",
     "multiply",
     "multiply_backward",
+    "nll",
+    "nll_backward",
     "pad",
     "pad_backward",
     "pixel_shuffle",

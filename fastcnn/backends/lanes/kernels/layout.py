@@ -55,7 +55,6 @@ KERNEL_ROWS = 48
     K_OUTER,
     K_LINEAR_BIAS_GRADIENT,
     K_CROSS_ENTROPY,
-    K_MSE,
     K_REDUCE,
     K_OUTPUT,
     K_ADD,
@@ -81,6 +80,8 @@ KERNEL_ROWS = 48
     K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
     K_SUM_PLACES,
+    K_NLL,
+    K_FOCAL,
     K_SUBTRACT,
     K_MULTIPLY,
     K_GATE,
@@ -96,7 +97,7 @@ KERNEL_ROWS = 48
     K_LOCAL_RESPONSE_GRADIENT,
     K_MOVE,
     K_WEIGHTED_SUMS,
-) = range(59)
+) = range(60)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64

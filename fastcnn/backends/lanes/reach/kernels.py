@@ -214,15 +214,16 @@ def _learned(r: Reach) -> Touches:
     yield parameters("W", each + r[L.W])
 
 
-def loss_reach(numbers: int) -> Callable[[Reach], Touches]:
-    """That of a loss with some numbers at SCALE."""
+def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
+    """That of a loss with some numbers at SCALE, and perhaps one for each channel after them."""
 
     def touches(r: Reach) -> Touches:
-        outputs = r.along(r.count(L.IN, 1), LANES)
+        channels = r.count(L.CHANNELS, 1)
+        outputs = r.along(channels * r.count(L.POSITIONS, 1), LANES)
         yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
         yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
-        if numbers:
-            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+        read = numbers + (channels if by_channel else 0)
+        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), read)
 
     return touches
 
@@ -234,12 +235,12 @@ def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach]
     ----------
     what : {"value", "gradient", "parameter", "loss"}
     is_learned : bool
-        Whether the operation has a parameter.
+        Whether the operation has a parameter, or a loss a number for each channel.
     numbers : int
         That it reads at SCALE.
     """
     if what == "loss":
-        return loss_reach(numbers)
+        return loss_reach(1 + numbers, is_learned)
     names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
     elements = _elements(*names, numbers=numbers)
 
@@ -410,8 +411,9 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_TRANSPOSE: _transpose,
     L.K_OUTER: _outer,
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
-    L.K_CROSS_ENTROPY: loss_reach(1),
-    L.K_MSE: loss_reach(1),
+    L.K_CROSS_ENTROPY: loss_reach(3, by_channel=True),
+    L.K_NLL: loss_reach(3, by_channel=True),
+    L.K_FOCAL: loss_reach(3, by_channel=True),
     L.K_REDUCE: _reduce,
     L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
