@@ -13,6 +13,7 @@ from fastcnn.execution.executor import (
     Executor,
     StepResults,
     mean_score,
+    shares_of_samples,
 )
 from fastcnn.execution.executors import make_executor
 from fastcnn.layers import Model
@@ -203,13 +204,8 @@ class DistributedExecutor:
     def _portion(self, batch: np.ndarray, first: int, end: int, arrays: "Arrays") -> float:
         """What a part of a batch counts for in its loss: of a mean its targets' weights."""
         _, labels, weight = arrays
-        if self.loss.reduction == "sum":
-            return 1.0
-        each = self.loss.target_weight(labels[batch], None if weight is None else weight[batch])
-        if each is None:
-            return (end - first) / len(batch)
-        total = float(each.sum())
-        return float(each[first:end].sum()) / total if total > 0.0 else 0.0
+        each = shares_of_samples(self.loss, labels, batch, weight)
+        return 1.0 if each is None else float(each[first:end].sum())
 
     def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
         """Sum a gradient, followed by the running statistics, over all processes at once."""

@@ -41,6 +41,7 @@ class Executor(Protocol):
 
     Attributes
     ----------
+    loss : Loss
     step : int
         Steps taken.
     first_sample : int
@@ -48,6 +49,7 @@ class Executor(Protocol):
         depends on it.
     """
 
+    loss: Loss
     step: int
     first_sample: int
 
@@ -106,6 +108,19 @@ class Executor(Protocol):
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy the optimiser's arrays from ``state``."""
         ...
+
+
+def shares_of_samples(
+    loss: Loss, labels: np.ndarray, samples: np.ndarray, sample_weight: np.ndarray | None
+) -> np.ndarray | None:
+    """What each sample of a batch counts in its loss, which is a mean; None if it is a sum."""
+    if loss.reduction == "sum":
+        return None
+    weight = None if sample_weight is None else sample_weight[samples]
+    each = loss.target_weight(np.asarray(labels[samples]), weight)
+    each = np.ones(len(samples)) if each is None else each
+    total = each.sum()
+    return each / total if total > 0.0 else np.zeros(len(samples))
 
 
 def copy_slots(slots: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
