@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.execution.accumulation import AccumulatingExecutor
 from fastcnn.execution.assigned import Assigned, frozen_parameters
-from fastcnn.execution.checks import as_batch, as_target, check_layout, check_statistics
+from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
@@ -50,6 +50,7 @@ def make_executor(
         Smaller batches in which the gradient of each step is computed.
     """
     small = -(-batch_size // accumulate)
+    loss = bound_loss(model, loss)
     settings = (model, loss, optimizer, small, seed, clip_norm)
 
     def on_engine() -> Executor:

@@ -10,7 +10,7 @@ from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
 from fastcnn.execution.assigned import clear_outside, frozen_parameters
-from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
+from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss, check_statistics
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import INFERENCE, Batch, Step
@@ -112,7 +112,7 @@ def loss_and_gradients(
     ShapeError, DataError
         If ``x`` or ``y`` does not fit the model or the loss.
     """
-    loss = loss or CrossEntropyLoss()
+    loss = bound_loss(model, loss or CrossEntropyLoss())
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     batch = Batch(x, as_target(loss, y, len(x), graph, model.dtype), loss, sample_weight)

@@ -1,7 +1,7 @@
 """Training a network: ``fit``, and its evaluation."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -17,10 +17,12 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.assigned import Assigned
-from fastcnn.execution.checks import check_statistics
+from fastcnn.execution.checks import bound_loss, check_statistics
+from fastcnn.execution.executor import joint_scores
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
-from fastcnn.losses import Loss, as_loss
+from fastcnn.layers.packing import unpack
+from fastcnn.losses import JointLoss, as_loss
 from fastcnn.optim import SGD
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import documentation_of, option, signature_of
@@ -80,7 +82,16 @@ class FitArguments(TrainingOptions):
         part="",
     )
 
+    loss_weights: Any = option(
+        None,
+        "What each of several losses is multiplied by, in their order or by name; by default 1.",
+        part="",
+    )
+
     def __post_init__(self) -> None:
+        if self.loss_weights is not None or isinstance(self.loss, (list, tuple, Mapping)):
+            object.__setattr__(self, "loss", as_loss(self.loss, self.loss_weights))
+            object.__setattr__(self, "loss_weights", None)
         super().__post_init__()
         if isinstance(self.callbacks, Callback) or not isinstance(self.callbacks, Sequence):
             raise ConfigurationError(
@@ -199,7 +210,9 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
                     f"fastcnn.Sequential(...), got {model!r}"
                 )
-            loss = o.make_loss()
+            loss = bound_loss(model, o.make_loss())
+            if isinstance(loss, JointLoss):
+                o = replace(o, loss=loss)
             training_data = as_samples(train, "train", model, loss)
             preprocessing = training_preprocessing(model, training_data)
             test_data = None
@@ -353,11 +366,31 @@ class Evaluation(NamedTuple):
 
     loss: float
     accuracy: float
-    logits: np.ndarray
+    logits: Any
+
+
+class JointEvaluation(Evaluation):
+    """What :func:`evaluate` found of a model of several outputs.
+
+    ``loss`` is the weighted sum, ``accuracy`` that of the first output whose targets are classes,
+    and ``logits`` a dictionary.
+
+    Attributes
+    ----------
+    outputs : dict of str to Evaluation
+        The same for each output.
+    """
+
+    outputs: dict[str, Evaluation]
 
 
 def evaluate(
-    model: Model, data: Data, *, loss: str | Loss = "cross_entropy", backend: str | None = None
+    model: Model,
+    data: Data,
+    *,
+    loss: Any = "cross_entropy",
+    loss_weights: Any = None,
+    backend: str | None = None,
 ) -> Evaluation:
     """Loss, accuracy and logits on a data set, outside training.
 
@@ -365,13 +398,16 @@ def evaluate(
     ----------
     model : Model
     data : Dataset, or (x, y), or (x, y, sample_weight)
-    loss : {"cross_entropy", "mse"} or Loss
+    loss : str or Loss, or a sequence or mapping of them
+        As for :func:`fit`.
+    loss_weights : sequence or mapping, optional
     backend : str, optional
 
     Returns
     -------
     Evaluation
-        With the attributes ``loss``, ``accuracy`` and ``logits``.
+        With the attributes ``loss``, ``accuracy`` and ``logits``; of a model of several outputs a
+        :class:`JointEvaluation`, which also has ``outputs``.
 
     Raises
     ------
@@ -386,11 +422,19 @@ def evaluate(
     >>> found.logits.shape
     (30, 3)
     """
-    chosen = as_loss(loss)
+    chosen = bound_loss(model, as_loss(loss, loss_weights))
     checked = as_samples(data, "data", model, chosen)
     if model.preprocessing.trained_on is None:
         say_unused(model.preprocessing, checked)
     weight = sample_weight_of(checked)
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
     with np.errstate(over="ignore", invalid="ignore"):
-        return Evaluation(*executor.evaluate(checked.images, checked.labels, weight))
+        value, accuracy, logits = executor.evaluate(checked.images, checked.labels, weight)
+        if not isinstance(chosen, JointLoss):
+            return Evaluation(value, accuracy, logits)
+        scores = joint_scores(model, chosen, logits, checked.labels, weight)
+    outputs = unpack(chosen.ports, logits)
+    parts = {name: Evaluation(*scores[name], outputs[name]) for name in scores}
+    found = JointEvaluation(value, accuracy, outputs)
+    found.outputs = parts
+    return found
