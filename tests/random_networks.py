@@ -300,6 +300,7 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
     channels = shape[0]
     outputs = _size(r, inside)
     arguments: dict[str, Any] = {"bias": _yes(r), "seed": int(r.integers(99))}
+    arguments["max_norm"] = float(r.uniform(0.1, 1.0)) if r.random() < 0.1 else None
     if r.random() < 0.5:
         # What the fast ways of a convolution take.
         size = int(r.choice([1, 3, 3, 3, 5, 5, 7]))

@@ -27,7 +27,7 @@ ALLOWED = {
     "functional": {"arguments", "backends", "operations"},
     "optim": set(),
     "execution": {"arguments", "backends", "data", "layers", "losses", "operations", "optim"},
-    "data": {"backends", "codegen"},
+    "data": {"backends", "codegen", "extras"},
     "training": {
         "arguments",
         "backends",

@@ -24,6 +24,8 @@ from fastcnn.backends.counter_random import drop_threshold, dropout_key, uniform
 from fastcnn.backends.graph import Node
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
+from fastcnn.execution.constraints import largest_norms
+from fastcnn.execution.step import Step as TakenStep
 from tests.random_networks import BUDGET, Case, random_case
 
 #: Rounding of float32, relative to an operation's largest number.
@@ -345,8 +347,12 @@ class Step:
             kind = torch.optim.Adam if o.kind == "adam" else torch.optim.AdamW
             made = kind(tensors, **options, betas=o.betas, eps=o.eps)
         made.step()
+        largest = largest_norms(self.case.model)
         for key, tensor in zip(parameters, tensors, strict=True):
-            found[f"parameter {key}"] = tensor.numpy()
+            if key in largest:
+                tensor = torch.renorm(tensor.detach(), 2, 0, largest[key])
+            found[f"parameter {key}"] = tensor.detach().numpy()
+        for key, tensor in zip(parameters, tensors, strict=True):
             for slot in o.slots:
                 found[f"{slot} of {key}"] = made.state[tensor][slot].numpy()
 
@@ -368,7 +374,7 @@ def step_of(case: Case, backend: str) -> Results:
     weights = None if case.weights is None else case.weights[:batch]
     value, logits, gradient = loss_and_gradients(
         model, case.x[:batch], case.y[:batch], loss=case.loss, sample_weight=weights,
-        backend=backend, training=case.training, seed=case.seed,
+        backend=backend, step=TakenStep(case.training, case.seed)
     )  # fmt: skip
     found = {"loss": np.array(value), "logits": logits} | parts(gradient, "gradient of")
     if not case.training:

@@ -11,6 +11,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
+from fastcnn.execution.constraints import constrain, largest_norms
 from fastcnn.execution.engine_arguments import (
     check_optimizer,
     engine_targets,
@@ -210,6 +211,7 @@ class LanesExecutor:
         self._update: Update | None = None
         self._parts: tuple[Part, ...] = ()
         self._frozen: tuple[str, ...] = ()
+        constrain(model)
         self._build = {"loss": loss_key(loss), "training": True}
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
@@ -245,7 +247,13 @@ class LanesExecutor:
             self.graph = graph
             threads = default_threads() if self.threads is None else self.threads
             engine = make_engine(
-                self.model, graph, self.batch_size, threads, **self._build, frozen=self._frozen
+                self.model,
+                graph,
+                self.batch_size,
+                threads,
+                **self._build,
+                frozen=self._frozen,
+                largest_norms=largest_norms(self.model),
             )
             self._engine = engine
             self._choice = ThreadChoice(threads if self.threads is None else 1)
@@ -289,8 +297,15 @@ class LanesExecutor:
             parts.append(results)
             self.step += count
             done += count
+        self._constrain(engine)
         losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
         return StepResults(losses, correct, norms)
+
+    def _constrain(self, engine: "Engine") -> None:
+        """Let the weights that a last update has left obey their largest norms, as steps do."""
+        if engine.program.constrains:
+            nothing = np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1)
+            engine.run(*nothing, phases=engine.program.phases[:1], threads=1)
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
         """Say which epoch it is, counted from 1, and how many steps one has."""
@@ -334,6 +349,7 @@ class LanesExecutor:
             first_step=self.step,
         )
         self.step += 1
+        self._constrain(engine)
         return float(norms[0])
 
     def _take(

@@ -1,9 +1,11 @@
 """Training: ``fit``, what it records, what can listen, and the folder a run leaves."""
 
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.cross_validation import CrossValidation, cross_validate
 from fastcnn.training.diagnosis import Diagnosis
+from fastcnn.training.evaluation import evaluate
 from fastcnn.training.finding import Finding
-from fastcnn.training.fit import evaluate, fit
+from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.lr_finder import lr_find
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
@@ -12,6 +14,7 @@ from fastcnn.training.tensorboard import TensorBoard
 
 __all__ = [
     "Callback",
+    "CrossValidation",
     "Diagnosis",
     "EarlyStopping",
     "Finding",
@@ -19,6 +22,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Run",
     "TensorBoard",
+    "cross_validate",
     "evaluate",
     "fit",
     "lr_find",

@@ -76,7 +76,7 @@ class Feed:
         self.data = data
         self.augment = options.make_augment()
         if self.augment is not None:
-            _check(self.augment, data)
+            check_augment(self.augment, data)
         self.rows = rows
         self.batch_size = options.step_size
         self.seed = options.seed
@@ -201,11 +201,17 @@ class Feed:
         return rows
 
 
-def _check(augment: Augment, data: Samples) -> None:
+def check_augment(augment: Augment, data: Samples) -> None:
+    """Say what is wrong with an augmentation of these samples, before anything has begun.
+
+    Raises
+    ------
+    ConfigurationError, ShapeError
+    """
     if not isinstance(augment, Augment):
         raise ConfigurationError(
             f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
         )
     if augment.mixes and data.labels.dtype.kind not in "iu":
         raise ConfigurationError("mix-up and CutMix mix classes: the targets must be integers")
-    augment.apply(data.images, [0])  # says what is wrong before anything has begun
+    augment.apply(data.images, [0])

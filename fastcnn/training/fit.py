@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, Protocol
+from typing import Any, ParamSpec, Protocol
 
 import numpy as np
 
@@ -18,12 +18,9 @@ from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import bound_loss, check_statistics
-from fastcnn.execution.executor import joint_scores
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
-from fastcnn.layers.packing import unpack
 from fastcnn.losses import JointLoss, as_loss
-from fastcnn.optim import SGD
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
@@ -32,19 +29,19 @@ from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
+from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
-from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
+from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
-    Data,
     Samples,
     as_samples,
-    sample_weight_of,
     say_unused,
     training_preprocessing,
 )
 from fastcnn.training.saver import Saver, check_same
+from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
 from fastcnn.training.validation import Division, divide
 
 log = logging.getLogger("fastcnn.training")
@@ -127,7 +124,12 @@ class _Fit(Protocol[P]):
     __name__: str
 
     def __call__(
-        self, model: Model, train: Data, test: Data | None = None, *args: P.args, **kwargs: P.kwargs
+        self,
+        model: Model,
+        train: Given,
+        test: Given | None = None,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> History: ...
 
 
@@ -147,7 +149,7 @@ def _with_arguments(
 
 
 @_with_arguments(FitArguments)
-def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> History:
+def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> History:
     """Train a model in place.
 
     Losses, optimisers and schedules are given by name, with their numbers as further arguments, or
@@ -157,13 +159,17 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
     Parameters
     ----------
     model : Model
-    train, test : Dataset, or (x, y), or (x, y, sample_weight)
+    train, test : Dataset, or (x, y), or (x, y, sample_weight), or batches
         ``x`` of shape (N, C, H, W): bytes, which are divided by 255, or floating-point numbers,
         which are taken as they are; a Dataset's preprocessing also normalises them. The model
         keeps this as ``model.preprocessing``, and it is applied to all that the model is given
         from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
-        ``test`` is evaluated after every epoch, and decides nothing: early stopping and the
-        plateau go by validation data, which are held out of ``train`` if they are not given.
+        Arrays may be memory maps of files, which are not copied. Batches are an iterable of
+        ``(x, y)`` or ``(x, y, sample_weight)``, such as a generator, a function that returns one,
+        or PyTorch's DataLoader: each batch is a step, and ``steps_per_epoch`` is needed where they
+        have no length. ``test`` is evaluated after every epoch, and decides nothing: early
+        stopping and the plateau go by validation data, which are held out of ``train`` if they are
+        not given.
     **options
 
     Returns
@@ -204,25 +210,39 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         with world.preparing():
             o = FitArguments.of(options)
             if o.lr == AUTO:
-                o = replace(o, lr=_found_rate(model, train, o))
+                once = partial(fit, deepcopy(model), train)
+                o = replace(o, lr=found_rate(once, o, is_stream(train)))
             if not isinstance(model, Model):
                 raise ConfigurationError(
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
                     f"fastcnn.Sequential(...), got {model!r}"
                 )
-            loss = bound_loss(model, o.make_loss())
+            loss, stream = bound_loss(model, o.make_loss()), None
             if isinstance(loss, JointLoss):
                 o = replace(o, loss=loss)
-            training_data = as_samples(train, "train", model, loss)
+            if is_stream(train):
+                if model.takes > 1 or isinstance(loss, JointLoss):
+                    raise ConfigurationError(
+                        "train: a model of several inputs or outputs is trained on arrays, not on "
+                        "an iterable of batches"
+                    )
+                stream = Stream(train, o.steps_per_epoch)
+                training_data = as_samples(stream.first, "train: batch 1", model, loss)
+                o = options_for(o, stream, len(training_data), o.resume, world.size)
+            else:
+                training_data = as_samples(train, "train", model, loss)
             preprocessing = training_preprocessing(model, training_data)
             test_data = None
             if test is not None:
-                test_data = as_samples(test, "test", model, loss, preprocessing)
+                test_data = as_samples(as_arrays(test, "test"), "test", model, loss, preprocessing)
             shards = Shards(
                 world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
             listeners = [*o.callbacks, *o.monitors()]
-            division = divide(model, training_data, preprocessing, o, listeners)
+            division = divide(
+                model, training_data if stream is None else None, preprocessing, o, listeners
+            )
+            _check_monitored(o, division, test_data is not None)
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
@@ -237,18 +257,22 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                     "groups freeze them"
                 )
             threads = share if o.threads is None else o.threads
-            feed = Feed(
-                training_data,
-                o,
-                rows=division.rows,
-                threads=threads,
-                classes=model.graph().output_shape[0],
-                shards=shards,
-            )
+            feed: Feed | StreamFeed
+            if stream is not None:
+                feed = StreamFeed(stream, o, model, loss, threads)
+            else:
+                feed = Feed(
+                    training_data,
+                    o,
+                    rows=division.rows,
+                    threads=threads,
+                    classes=model.graph().output_shape[0],
+                    shards=shards,
+                )
             config = {}
             if o.out is not None or world.size > 1:
-                config = describe_fit(model, training_data, test_data, o, o.out)
-                config["data"] |= described_division(division, trained_on)
+                config = describe_fit(model, training_data, test_data, preprocessing, o, o.out)
+                config["data"] |= described_division(division, feed.samples)
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
@@ -264,7 +288,8 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                 run = _open_run(o.out, config, o.resume, world.size)
                 held.callback(run.unlock)
                 listeners.insert(0, Recorder(run))
-                saver = Saver(run.folder, run.folder / METRICS)
+                larger = larger_is_better(o.monitor, o.make_metrics())
+                saver = Saver(run.folder, run.folder / METRICS, o.monitor, larger)
             if o.verbose and world.is_root:
                 from fastcnn.training.progress import progress_callback
 
@@ -280,17 +305,20 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
     return history
 
 
-def _found_rate(model: Model, train: Data, o: FitArguments) -> float:
-    """The learning rate that a search suggests for a training with these options."""
-    if o.resume or (o.world is not None and o.world.size > 1):
+def _check_monitored(o: FitArguments, division: Division, is_tested: bool) -> None:
+    """Refuse metrics of data that there are not, and a monitor that nothing looks at."""
+    has = {"validation": division.validation is not None, "test": is_tested, "train": True}
+    if o.metrics and not (has["validation"] or is_tested):
+        raise ConfigurationError("metrics has no effect without validation or test data")
+    if o.monitor == TrainingOptions.monitor:
+        return
+    if o.out is None and not o.monitors():
         raise ConfigurationError(
-            "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
+            f"monitor={o.monitor} has no effect without early_stopping, reduce_on_plateau or out"
         )
-    same = {name: value for name, value in o.changes().items() if name not in DECIDED}
-    once = partial(fit, deepcopy(model), train, diagnose=False, **same)
-    found = search(once, LOWEST, HIGHEST, STEPS)
-    log.warning("%s", found)
-    return float(f"{found.suggestion:.2g}")
+    part = o.monitor.partition("_")[0]
+    if not has[part]:
+        raise ConfigurationError(f"monitor={o.monitor}, but there are no {part} data")
 
 
 def _warn(finding: Finding) -> None:
@@ -349,92 +377,3 @@ def _open_run(out: str | Path | NewRun, config: dict[str, Any], resume: bool, ra
     run.config["ranks"] = ranks
     run.lock()
     return run
-
-
-class Evaluation(NamedTuple):
-    """What :func:`evaluate` found.
-
-    Attributes
-    ----------
-    loss : float
-        Mean over the samples.
-    accuracy : float
-        As a fraction; NaN if the targets are not classes.
-    logits : ndarray, shape (N, classes)
-        The network's output for each sample.
-    """
-
-    loss: float
-    accuracy: float
-    logits: Any
-
-
-class JointEvaluation(Evaluation):
-    """What :func:`evaluate` found of a model of several outputs.
-
-    ``loss`` is the weighted sum, ``accuracy`` that of the first output whose targets are classes,
-    and ``logits`` a dictionary.
-
-    Attributes
-    ----------
-    outputs : dict of str to Evaluation
-        The same for each output.
-    """
-
-    outputs: dict[str, Evaluation]
-
-
-def evaluate(
-    model: Model,
-    data: Data,
-    *,
-    loss: Any = "cross_entropy",
-    loss_weights: Any = None,
-    backend: str | None = None,
-) -> Evaluation:
-    """Loss, accuracy and logits on a data set, outside training.
-
-    Parameters
-    ----------
-    model : Model
-    data : Dataset, or (x, y), or (x, y, sample_weight)
-    loss : str or Loss, or a sequence or mapping of them
-        As for :func:`fit`.
-    loss_weights : sequence or mapping, optional
-    backend : str, optional
-
-    Returns
-    -------
-    Evaluation
-        With the attributes ``loss``, ``accuracy`` and ``logits``; of a model of several outputs a
-        :class:`JointEvaluation`, which also has ``outputs``.
-
-    Raises
-    ------
-    ShapeError, DataError, ConfigurationError
-        If something does not fit.
-
-    Examples
-    --------
-    >>> import fastcnn
-    >>> _, test = fastcnn.data.digits_dataset(10, 30, classes=(0, 1, 2))
-    >>> found = fastcnn.evaluate(fastcnn.models.report_cnn(seed=0), test)
-    >>> found.logits.shape
-    (30, 3)
-    """
-    chosen = bound_loss(model, as_loss(loss, loss_weights))
-    checked = as_samples(data, "data", model, chosen)
-    if model.preprocessing.trained_on is None:
-        say_unused(model.preprocessing, checked)
-    weight = sample_weight_of(checked)
-    executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
-    with np.errstate(over="ignore", invalid="ignore"):
-        value, accuracy, logits = executor.evaluate(checked.images, checked.labels, weight)
-        if not isinstance(chosen, JointLoss):
-            return Evaluation(value, accuracy, logits)
-        scores = joint_scores(model, chosen, logits, checked.labels, weight)
-    outputs = unpack(chosen.ports, logits)
-    parts = {name: Evaluation(*scores[name], outputs[name]) for name in scores}
-    found = JointEvaluation(value, accuracy, outputs)
-    found.outputs = parts
-    return found

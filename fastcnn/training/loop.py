@@ -23,10 +23,12 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
+from fastcnn.training.metrics import compute, directions
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 from fastcnn.training.statistics import measure_statistics
+from fastcnn.training.stream import StreamFeed
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -90,7 +92,7 @@ class TrainingLoop:
         options: TrainingOptions,
         saver: Saver | None,
         world: World,
-        feed: Feed,
+        feed: Feed | StreamFeed,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -98,6 +100,7 @@ class TrainingLoop:
         self.listeners = list(listeners)
         self.base_lr = options.make_optimizer().lr
         self.loss = options.make_loss()
+        self.metrics = options.make_metrics()
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
         self.feed = feed
@@ -212,6 +215,7 @@ class TrainingLoop:
             validated=validation is not None,
             has_accuracy=self.has_accuracy,
             control=self.control,
+            directions=directions(self.metrics),
         )
         try:
             with self.interrupts:
@@ -251,7 +255,7 @@ class TrainingLoop:
                 if self.saver is not None:
                     ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
-    def _epoch(self, feed: Feed, measured: Mapping[str, Samples | None]) -> None:
+    def _epoch(self, feed: Feed | StreamFeed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
         self.executor.start_epoch(progress.epoch, feed.steps)
@@ -301,7 +305,7 @@ class TrainingLoop:
     def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:
         """Evaluate validation or test data into an epoch's record."""
         with np.errstate(over="ignore", invalid="ignore"):
-            loss, accuracy, _ = self.executor.evaluate(
+            loss, accuracy, outputs = self.executor.evaluate(
                 samples.images, samples.labels, sample_weight_of(samples)
             )
         if not math.isfinite(loss):
@@ -312,6 +316,8 @@ class TrainingLoop:
             )
         record[f"{part}_loss"] = loss
         record[f"{part}_accuracy"] = accuracy if self.has_accuracy else None
+        for name, value in compute(self.metrics, outputs, samples.labels, self.loss).items():
+            record[f"{part}_{name}"] = value
 
     def _agree(self) -> None:
         """Continue in step with all processes, or stop together."""
@@ -324,7 +330,7 @@ class TrainingLoop:
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _chunk(self, feed: Feed) -> None:
+    def _chunk(self, feed: Feed | StreamFeed) -> None:
         """Some steps in one call of the executor."""
         progress, per_epoch = self.progress, feed.steps
         count = self._steps(per_epoch - progress.done, feed.most_steps())

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import plain_array
+from fastcnn.data.arrays import is_finite
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.storage import take_rows
 from fastcnn.errors import DataError, ShapeError
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
@@ -36,10 +38,13 @@ class Arrays:
 
     def subset(self, rows: np.ndarray) -> "Arrays":
         """The samples of these indices."""
-        weight = self.sample_weight
-        return Arrays(
-            self.images[rows], self.labels[rows], None if weight is None else weight[rows]
+        images, labels, weight = (
+            None if part is None else take_rows(part, rows, self.name)
+            for part in (self.images, self.labels, self.sample_weight)
         )
+        assert images is not None
+        assert labels is not None
+        return Arrays(images, labels, weight)
 
 
 Samples = Dataset | Arrays
@@ -65,10 +70,15 @@ def as_samples(
     ShapeError, DataError
         If the samples, targets or weights do not fit; the message starts with ``name``.
     """
+    if not isinstance(data, (Dataset, tuple, list)):
+        raise ShapeError(
+            f"{name}: expected a Dataset, (x, y) or (x, y, sample_weight), got "
+            f"{type(data).__name__}"
+        )
     loss = bound_loss(model, loss)
     if model.takes > 1 or isinstance(loss, JointLoss):
         data = _packed(data, name, model, loss)
-    checked = data if isinstance(data, Dataset) else _as_arrays(data, name)
+    checked = data if isinstance(data, Dataset) else _as_arrays(tuple(data), name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
         raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
@@ -161,7 +171,7 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:
     if images.ndim < 2 or len(images) == 0:
         raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
     if images.dtype.kind == "f":
-        if not np.isfinite(images).all():
+        if not is_finite(images):
             raise DataError(f"{name}: samples contain NaN or infinity")
     elif images.dtype != np.uint8:
         raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")

@@ -140,6 +140,7 @@ def test_a_recipe_as_words_of_the_command_line() -> None:
     words = as_words(recipe)
     assert words == "--lr 0.1 --nesterov --warmup-steps 3 --no-diagnose --model lenet5"
     assert as_words(Recipe(nesterov=False)) == ""
+    assert as_words(Recipe(groups="*.bias: freeze")) == "--groups '*.bias: freeze'"
 
 
 # -- names and objects ------------------------------------------------------------------------
@@ -270,6 +271,10 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"swa_start": 6}, "swa_start=6 has no effect within 5 epochs"),
         ({"swa_start": 1, "ema_decay": 0.9}, "ema_decay and swa_start exclude each other"),
     ],
+    "groups": [
+        ({"groups": "*: freeze_after=5"}, "freeze_after=5 has no effect within 5 epochs"),
+        ({"groups": "*: freeze_until=5"}, "freeze_until=5: nothing would be trained within 5"),
+    ],
     "decoupled_weight_decay": [
         ({"decoupled_weight_decay": True}, "no effect without weight_decay"),
     ],
@@ -281,10 +286,12 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 #: Options that always have an effect, or whose effect depends on what only fit knows.
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
-    "ema_decay", "augment", "groups", "seed", "backend", "threads", "ordered_reduction",
+    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction",
     "diagnose", "model", "validation", "sampling", "accumulate",
 }  # fmt: skip
 IN_FIT = {
+    "metrics": ({"metrics": "f1", "validation": 0}, "no effect without validation or test data"),
+    "monitor": ({"monitor": "train_loss"}, "monitor=train_loss has no effect without early_stop"),
     "early_stopping": ({"early_stopping": 2, "validation": 0}, "there are no validation data"),
     "steps_per_epoch": ({"steps_per_epoch": 9}, "32 samples are 1 steps of batch_size=64"),
     "average_every": ({"average_every": 4}, "average_every=4 has no effect on one process"),

@@ -97,10 +97,11 @@ KERNEL_ROWS = 48
     K_LOCAL_RESPONSE_GRADIENT,
     K_MOVE,
     K_WEIGHTED_SUMS,
-) = range(60)
+    K_LIMIT_NORMS,
+) = range(61)
 
 #: From here on kernels are made of the formulas of element-wise operations.
-FIRST_FORMULA = 64
+FIRST_FORMULA = 128
 
 # Modes of K_CONV.
 PLAIN, MASKED, POOLED = 0, 1, 2

@@ -1,6 +1,6 @@
 """From a network to a program."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ def plan(
     arrays: bool = False,
     pixels: bool = False,
     frozen: Collection[str] = (),
+    largest_norms: Mapping[str, float] | None = None,
 ) -> Program:
     """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
@@ -65,6 +66,9 @@ def plan(
     pixels : bool
         Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
         with a batch of 1 on one thread.
+    largest_norms : mapping of str to float, optional
+        By state key of a weight: the largest norm of each output's part, which a step sees to
+        before it reads the weight.
     frozen : collection of str
         Parameters whose gradients are not wanted; they stay zero.
 
@@ -119,6 +123,7 @@ def plan(
             if arrays:
                 forward.output_row(input_grad)
         planner.emit_reductions()
+    planner.constrain(largest_norms or {})
     boundary += planner.put_preparations_first()
     planner.place_scratch()
     return Program(
@@ -133,7 +138,8 @@ def plan(
         running=planner.running,
         gradient_size=planner.gradient_size,
         first_backward=boundary,
-        forward_rows=forward_rows + len(planner.preparations),
+        constrains=bool(planner.constraints),
+        forward_rows=forward_rows + len(planner.preparations) + len(planner.constraints),
         input=forward.values[INPUT],
         output=output,
         values={

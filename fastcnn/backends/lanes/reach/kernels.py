@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import sample_norm, winograd
+from fastcnn.backends.lanes.reach import constraints, sample_norm, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -406,6 +406,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_MULTIPLY: _elements("X", "Y", "M"),
     L.K_GATE: _gate,
     L.K_PRODUCT_SUMS: _product_sums,
+    L.K_LIMIT_NORMS: constraints.limit_norms,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_TRANSPOSE: _transpose,
