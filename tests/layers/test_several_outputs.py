@@ -12,6 +12,7 @@ import fastcnn
 from fastcnn.benchmark.pytorch import make_module
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.execution import loss_and_gradients
+from fastcnn.execution.step import Step
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.layers import (
     BatchNorm2d,
@@ -139,14 +140,14 @@ def test_gradients_are_differences_in_float64() -> None:
     model.to(np.float64)
     x = X.astype(np.float64)
     value, _, gradient = loss_and_gradients(
-        model, x, targets, loss=loss, backend="im2col", training=False
+        model, x, targets, loss=loss, backend="im2col", step=Step()
     )
     direction = np.random.default_rng(3).standard_normal(gradient.size)
     start, step, values = model.parameter_vector.copy(), 1e-6, []
     for sign in (1, -1):
         model.parameter_vector[...] = start + sign * step * direction
         values.append(
-            loss_and_gradients(model, x, targets, loss=loss, backend="im2col", training=False)[0]
+            loss_and_gradients(model, x, targets, loss=loss, backend="im2col", step=Step())[0]
         )
     assert np.isfinite(value)
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(gradient @ direction, rel=1e-6)
