@@ -15,7 +15,7 @@ from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -147,8 +147,11 @@ def operation_gradients(
     with one_blas_thread():
         forward_parts(graph, state, parts, operations)
         logits = np.concatenate([part.outputs[-1] for part in parts])
-        value = getattr(operations, name)(logits, batch.target, **arguments)
-        grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
+        if isinstance(batch.loss, PythonLoss):
+            value, grad = batch.loss.value_and_gradient(logits, batch.target, batch.weight)
+        else:
+            value = getattr(operations, name)(logits, batch.target, **arguments)
+            grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
         for part in parts:
             part.pending = {len(graph.nodes) - 1: grad[part.place]}
             part.gradient = np.zeros_like(model.parameter_vector)
