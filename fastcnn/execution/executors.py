@@ -207,8 +207,6 @@ class PythonExecutor(OperationExecutor):
             loss=self.loss,
             sample_weight=None if sample_weight is None else sample_weight[samples],
             backend=self.backend,
-            seed=self.seed,
-            step=self.step,
-            first_sample=self.first_sample,
+            step=Step(True, self.seed, self.step, self.first_sample),
         )
         return value, count_correct(logits, y, self.loss), gradient
