@@ -73,8 +73,14 @@ SMALL = [
     LayerCase("adaptive_avg_pool2d", (2, 4, 6), None, {"output_size": (2, 2)}),
     LayerCase("batch_norm", (2, 3, 5), None, {"eps": 1e-5}),
     LayerCase("batch_norm", (5,), None, {"eps": 1e-5}),
+    LayerCase("layer_norm", (2, 3, 5), None, {"eps": 1e-5, "normalized_shape": (3, 5)}),
+    LayerCase("rms_norm", (5,), None, {"eps": 1e-5, "normalized_shape": (5,)}),
+    LayerCase("layer_norm2d", (4, 3, 5), None, {"eps": 1e-5}),
+    LayerCase("group_norm", (4, 3, 5), None, {"eps": 1e-5, "num_groups": 2}),
     *(replace(case, shape=(2, 3, 5)) for case in layers.cases() if len(case.shape) == 3
-      and not case.weight and "pool" not in case.operation and case.operation != "batch_norm"),
+      and not case.weight and "pool" not in case.operation and "norm" not in case.operation),
+    *(replace(case, shape=(2, 3, 5)) for case in layers.cases()
+      if case.operation == "local_response_norm"),
 ]  # fmt: skip
 
 
