@@ -29,6 +29,7 @@ _EXPORTS = {
     "fit": "fastcnn.training",
     "evaluate": "fastcnn.training",
     "lr_find": "fastcnn.training",
+    "cross_validate": "fastcnn.training",
     "History": "fastcnn.training",
     "gradcheck": "fastcnn.analysis.gradcheck",
     "compare_backends": "fastcnn.analysis.compare",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
         SmoothL1Loss,
     )
     from fastcnn.training import History
+    from fastcnn.training.cross_validation import cross_validate as cross_validate
     from fastcnn.training.fit import evaluate as evaluate
     from fastcnn.training.fit import fit as fit
     from fastcnn.training.lr_finder import lr_find as lr_find

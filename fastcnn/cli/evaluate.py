@@ -17,6 +17,13 @@ def evaluate(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(
+            help="Test-time augmentation: flip (mean over mirror images) or six-view (also moved "
+            "by a pixel)."
+        ),
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="reference, im2col or lanes (the default).")
     ] = None,
@@ -53,7 +60,7 @@ def evaluate(
         changes = None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
-    loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend)
+    loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend, tta=tta)
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)
     console.print(

@@ -23,7 +23,6 @@ InGray = Annotated[
     bool | None,
     typer.Option(
         "--gray/--rgb",
-        "--grey/--colour",
         "--grayscale",
         help="How picture files are read; by default in colour if one of them has any.",
         rich_help_panel="Data",

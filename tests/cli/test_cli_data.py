@@ -135,3 +135,15 @@ def test_pictures_in_an_archive_at_a_chosen_size(tmp_path: Path) -> None:
     output = fastcnn("train", "--data", "digits012", "--image-size", 9, code=2)
     assert "--image-size, --gray and --rgb are for picture files, not for digits012" in output
     assert "--gray" in fastcnn("train", "--resume", run, "--epochs", 4, "--gray", code=2)
+
+
+def test_cross_validation_and_views(tmp_path: Path) -> None:
+    output = fastcnn(
+        "cross-validate", "--folds", 2, "--data", "digits012", "--epochs", 1, "--steps-per-epoch", 9
+    )
+    assert "fold 2: loss" in output
+    assert "2 folds: loss" in output
+    run = tmp_path / "run"
+    fastcnn("train", "--data", "digits012", "--epochs", 1, "--steps-per-epoch", 9, "--out", run)
+    assert "test images, accuracy" in fastcnn("evaluate", run, "--tta", "six-view")
+    assert "tta must be one of flip, six-view" in fastcnn("evaluate", run, "--tta", "x", code=2)

@@ -125,14 +125,14 @@ def test_options_that_are_given_count(colours: Path, tmp_path: Path) -> None:
     many = fastcnn.data.digits_dataset(6_000, 10)[0]
     assert "augment" not in suited(many, Recipe(), ())
     text = run_command(
-        "train", "--data", colours, "--image-size", 20, "--grey", "--epochs", 1, "--augment",
+        "train", "--data", colours, "--image-size", 20, "--gray", "--epochs", 1, "--augment",
         "flip", "--model", "lenet5", "--out", tmp_path / "r", code=2,
     )  # fmt: skip
     assert "samples have shape (1, 20, 20), the model takes (1, 28, 28)" in text.replace("\n", " ")
 
 
 def test_sizes_and_colours_are_for_folders() -> None:
-    for option in (("--image-size", 20), ("--grey",), ("--colour",)):
+    for option in (("--image-size", 20), ("--gray",), ("--rgb",)):
         text = run_command("train", "--data", "digits012", *option, code=2)
         assert "are for picture files, not for digits012" in text.replace("\n", " ")
 
