@@ -25,6 +25,7 @@ from fastcnn.backends.graph import Node
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
 from fastcnn.execution.constraints import largest_norms
+from fastcnn.execution.step import Step as TakenStep
 from tests.random_networks import BUDGET, Case, random_case
 
 #: Rounding of float32, relative to an operation's largest number.
@@ -373,7 +374,7 @@ def step_of(case: Case, backend: str) -> Results:
     weights = None if case.weights is None else case.weights[:batch]
     value, logits, gradient = loss_and_gradients(
         model, case.x[:batch], case.y[:batch], loss=case.loss, sample_weight=weights,
-        backend=backend, training=case.training, seed=case.seed,
+        backend=backend, step=TakenStep(case.training, case.seed)
     )  # fmt: skip
     found = {"loss": np.array(value), "logits": logits} | parts(gradient, "gradient of")
     if not case.training:

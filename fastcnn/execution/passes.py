@@ -13,7 +13,7 @@ from fastcnn.execution.assigned import clear_outside, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
-from fastcnn.execution.step import INFERENCE, Batch, Step
+from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers
 from fastcnn.losses import CrossEntropyLoss, Loss
 
@@ -82,10 +82,7 @@ def loss_and_gradients(
     loss: Loss | None = None,
     sample_weight: np.ndarray | None = None,
     backend: str | None = None,
-    training: bool = True,
-    seed: int = 0,
-    step: int = 0,
-    first_sample: int = 0,
+    step: Step = FIRST_STEP,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, logits and the gradient with respect to all parameters as one flat array.
 
@@ -96,8 +93,8 @@ def loss_and_gradients(
         Integer classes of shape (N,), or targets in the shape of the output for MSE.
     sample_weight : ndarray of float64, shape (N,), optional
         Weights in the mean over the batch.
-    first_sample : int
-        Place of the first sample in a batch that several processes share; dropout depends on it.
+    step : Step
+        Dropout and batch normalisation depend on it.
 
     Returns
     -------
@@ -116,12 +113,11 @@ def loss_and_gradients(
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     batch = Batch(x, as_target(loss, y, len(x), graph, model.dtype), loss, sample_weight)
-    check_statistics(graph, len(x), training)
-    now = Step(training, seed, step, first_sample)
+    check_statistics(graph, len(x), step.training)
     value, logits, gradient = run(
         backend,
-        lambda: lanes.network_gradients(model, graph, batch, now),
-        lambda name: operation_gradients(model, graph, batch, name, now, frozen_parameters(model)),
+        lambda: lanes.network_gradients(model, graph, batch, step),
+        lambda name: operation_gradients(model, graph, batch, name, step, frozen_parameters(model)),
     )
     clear_outside(gradient, model.trainable_ranges())
     return value, logits, gradient
@@ -208,7 +204,7 @@ def gradients(
     (4, 1, 3, 3)
     """
     value, _, gradient = loss_and_gradients(
-        model, x, y, loss=loss, backend=backend, training=training, seed=seed
+        model, x, y, loss=loss, backend=backend, step=Step(training, seed)
     )
     return value, _views(gradient, model.named_parameters())
 

@@ -33,7 +33,7 @@ from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
-from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
+from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
@@ -205,7 +205,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         with world.preparing():
             o = FitArguments.of(options)
             if o.lr == AUTO:
-                o = replace(o, lr=_found_rate(model, train, o))
+                once = partial(fit, deepcopy(model), train)
+                o = replace(o, lr=found_rate(once, o, is_stream(train)))
             if not isinstance(model, Model):
                 raise ConfigurationError(
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
@@ -258,7 +259,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 )
             config = {}
             if o.out is not None or world.size > 1:
-                config = describe_fit(model, training_data, test_data, o, o.out)
+                config = describe_fit(model, training_data, test_data, preprocessing, o, o.out)
                 config["data"] |= described_division(division, feed.samples)
             if world.is_root:
                 say_unused(preprocessing, training_data)
@@ -290,23 +291,6 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         with workers(threads):
             loop.run(division.validation, test_data)
     return history
-
-
-def _found_rate(model: Model, train: Given, o: FitArguments) -> float:
-    """The learning rate that a search suggests for a training with these options."""
-    if is_stream(train):
-        raise ConfigurationError(
-            "lr='auto' would use up batches that come one by one: find a rate with fastcnn.lr_find"
-        )
-    if o.resume or (o.world is not None and o.world.size > 1):
-        raise ConfigurationError(
-            "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
-        )
-    same = {name: value for name, value in o.changes().items() if name not in DECIDED}
-    once = partial(fit, deepcopy(model), train, diagnose=False, **same)
-    found = search(once, LOWEST, HIGHEST, STEPS)
-    log.warning("%s", found)
-    return float(f"{found.suggestion:.2g}")
 
 
 def _check_monitored(o: FitArguments, division: Division, is_tested: bool) -> None:
