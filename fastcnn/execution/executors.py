@@ -1,7 +1,7 @@
 """Executors: one for each way of computing, and the choice between them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fastcnn.execution.constraints import constrain
 from fastcnn.execution.engine_arguments import NUMBERS
 from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
 from fastcnn.execution.fallback import run
-from fastcnn.execution.lanes import LanesExecutor
+from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
 from fastcnn.execution.passes import loss_and_gradients, operation_gradients, predict_logits
 from fastcnn.execution.step import Batch, Step
 from fastcnn.losses import Loss, PythonLoss
@@ -57,7 +57,7 @@ def make_executor(
 
     def on_engine() -> Executor:
         if isinstance(loss, PythonLoss) or _is_python(model, optimizer):
-            return PythonExecutor(*settings, "lanes")
+            return PythonExecutor(*settings, "lanes", threads)
         return LanesExecutor(*settings, threads)
 
     def by_operations(name: str) -> Executor:
@@ -190,6 +190,13 @@ class OperationExecutor:
 class PythonExecutor(OperationExecutor):
     """The engine's passes, with a loss or an optimiser that numpy computes between them."""
 
+    def __init__(self, *settings: Any) -> None:
+        *others, threads = settings
+        super().__init__(*others)
+        # Each pass starts its threads: a small batch takes less time than that.
+        work = 3 * self.model.flops(self.assigned.graph().input_shape) * self.batch_size
+        self.threads = 1 if threads is None and work < WORTH_A_THREAD else threads
+
     def gradient(
         self,
         images: np.ndarray,
@@ -208,5 +215,6 @@ class PythonExecutor(OperationExecutor):
             sample_weight=None if sample_weight is None else sample_weight[samples],
             backend=self.backend,
             step=Step(True, self.seed, self.step, self.first_sample),
+            threads=self.threads,
         )
         return value, count_correct(logits, y, self.loss), gradient

@@ -143,7 +143,7 @@ def network_values(
 
 
 def network_gradients(
-    model: "Model", graph: Graph, batch: Batch, step: Step
+    model: "Model", graph: Graph, batch: Batch, step: Step, threads: int | None = None
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, output and flat gradient of one batch.
 
@@ -153,7 +153,7 @@ def network_gradients(
         If the engine does not cover the model or the loss.
     """
     if isinstance(batch.loss, PythonLoss):
-        return _gradients_of_python(model, graph, batch, batch.loss, step)
+        return _gradients_of_python(model, graph, batch, step, threads)
     x, count = batch.x, len(batch.x)
     outputs = np.empty((count, *graph.output_shape), np.float32)
     build = {
@@ -162,7 +162,7 @@ def network_gradients(
         "outputs": True,
         "frozen": frozen_parameters(model),
     }
-    with Lease(model, graph, room_for(count), None, **build) as engine:
+    with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         losses, _, _ = engine.run(
             stored_samples(model.preprocessing, x),
@@ -179,7 +179,7 @@ def network_gradients(
 
 
 def _gradients_of_python(
-    model: "Model", graph: Graph, batch: Batch, loss: PythonLoss, step: Step
+    model: "Model", graph: Graph, batch: Batch, step: Step, threads: int | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The same with a loss that Python computes between the two halves of the program."""
     x, count = batch.x, len(batch.x)
@@ -196,7 +196,7 @@ def _gradients_of_python(
         "first_step": step.number,
         "first_sample": step.first_sample,
     }
-    with Lease(model, graph, room_for(count), None, **build) as engine:
+    with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         phases, middle = engine.program.phases, engine.program.first_backward
         order, images = np.arange(count), stored_samples(model.preprocessing, x)
@@ -208,7 +208,8 @@ def _gradients_of_python(
             phases=phases[:middle],
             **numbers,
         )
-        value, gradient = loss.value_and_gradient(outputs, batch.target, batch.weight)
+        assert isinstance(batch.loss, PythonLoss)
+        value, gradient = batch.loss.value_and_gradient(outputs, batch.target, batch.weight)
         engine.run(
             images,
             order,

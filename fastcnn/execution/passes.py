@@ -83,6 +83,7 @@ def loss_and_gradients(
     sample_weight: np.ndarray | None = None,
     backend: str | None = None,
     step: Step = FIRST_STEP,
+    threads: int | None = None,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, logits and the gradient with respect to all parameters as one flat array.
 
@@ -95,6 +96,8 @@ def loss_and_gradients(
         Weights in the mean over the batch.
     step : Step
         Dropout and batch normalisation depend on it.
+    threads : int, optional
+        Those of an engine that has its own.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def loss_and_gradients(
     check_statistics(graph, len(x), step.training)
     value, logits, gradient = run(
         backend,
-        lambda: lanes.network_gradients(model, graph, batch, step),
+        lambda: lanes.network_gradients(model, graph, batch, step, threads),
         lambda name: operation_gradients(model, graph, batch, name, step, frozen_parameters(model)),
     )
     clear_outside(gradient, model.trainable_ranges())
