@@ -15,7 +15,7 @@ from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -83,6 +83,7 @@ def loss_and_gradients(
     sample_weight: np.ndarray | None = None,
     backend: str | None = None,
     step: Step = FIRST_STEP,
+    threads: int | None = None,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, logits and the gradient with respect to all parameters as one flat array.
 
@@ -95,6 +96,8 @@ def loss_and_gradients(
         Weights in the mean over the batch.
     step : Step
         Dropout and batch normalisation depend on it.
+    threads : int, optional
+        Those of an engine that has its own.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def loss_and_gradients(
     check_statistics(graph, len(x), step.training)
     value, logits, gradient = run(
         backend,
-        lambda: lanes.network_gradients(model, graph, batch, step),
+        lambda: lanes.network_gradients(model, graph, batch, step, threads),
         lambda name: operation_gradients(model, graph, batch, name, step, frozen_parameters(model)),
     )
     clear_outside(gradient, model.trainable_ranges())
@@ -143,8 +146,11 @@ def operation_gradients(
     with one_blas_thread():
         forward_parts(graph, state, parts, operations)
         logits = np.concatenate([part.outputs[-1] for part in parts])
-        value = getattr(operations, name)(logits, batch.target, **arguments)
-        grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
+        if isinstance(batch.loss, PythonLoss):
+            value, grad = batch.loss.value_and_gradient(logits, batch.target, batch.weight)
+        else:
+            value = getattr(operations, name)(logits, batch.target, **arguments)
+            grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
         for part in parts:
             part.pending = {len(graph.nodes) - 1: grad[part.place]}
             part.gradient = np.zeros_like(model.parameter_vector)

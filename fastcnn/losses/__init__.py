@@ -9,6 +9,7 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.losses.classes import CrossEntropyLoss, FocalLoss, NLLLoss
 from fastcnn.losses.joint import JointLoss
 from fastcnn.losses.loss import Loss
+from fastcnn.losses.python import PythonLoss
 from fastcnn.losses.values import (
     BCEWithLogitsLoss,
     ElementLoss,
@@ -32,6 +33,7 @@ __all__ = [
     "Loss",
     "MSELoss",
     "NLLLoss",
+    "PythonLoss",
     "SigmoidFocalLoss",
     "SmoothL1Loss",
     "as_loss",
@@ -64,11 +66,12 @@ NAMED = Named(
 
 
 def as_loss(loss: Any, loss_weights: Any = None, **numbers: Any) -> Loss:
-    """A loss that is given by its name, or as an object; or one for each output of a model.
+    """A loss that is given by its name, as an object, or as a function; or one for each output.
 
     Parameters
     ----------
-    loss : str or Loss, or sequence of them, or mapping of str to them
+    loss : str, Loss or callable, or sequence of them, or mapping of str to them
+        Of a function :class:`PythonLoss` is made.
     loss_weights : sequence of float, or mapping of str to float, optional
         Of several losses.
     **numbers
@@ -83,6 +86,8 @@ def as_loss(loss: Any, loss_weights: Any = None, **numbers: Any) -> Loss:
         return _joint(loss, loss_weights, **numbers)
     if loss_weights is not None:
         raise ConfigurationError("loss_weights has no effect with one loss")
+    if callable(loss) and not isinstance(loss, type) and not hasattr(loss, "operation"):
+        loss = PythonLoss(loss)
     found: Loss = NAMED.get(loss, **numbers)
     return found
 

@@ -11,6 +11,7 @@ from fastcnn.backends.graph import Port
 from fastcnn.backends.joint import JointPart
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.losses.loss import Loss
+from fastcnn.losses.python import PythonLoss
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class JointLoss(Loss):
     def __post_init__(self) -> None:
         if not self.losses or any(isinstance(loss, JointLoss) for loss in self.losses):
             raise ConfigurationError("losses of several outputs must be a loss for each")
+        written = [loss for loss in self.losses if isinstance(loss, PythonLoss)]
+        if written:
+            raise ConfigurationError(
+                f"{written[0]!r}: a loss in Python is the only one of a model; write it with "
+                "fastcnn.kernel.loss to have it among several"
+            )
         given = [as_number("JointLoss", "weights", value) for value in self.weights]
         weights = given or [1.0] * len(self.losses)
         if len(weights) != len(self.losses) or min(weights) < 0.0 or max(weights) == 0.0:
