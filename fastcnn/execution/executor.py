@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.errors import CheckpointError
 from fastcnn.execution.checks import as_target
-from fastcnn.losses import Loss
+from fastcnn.losses import Loss, PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -154,25 +154,37 @@ def mean_score(
     """
     labels, count = np.asarray(labels), len(logits)
     target = as_target(loss, labels, count, model.graph(), logits.dtype)
-    operation = getattr(get_backend(backend), loss.operation)
+    if isinstance(loss, PythonLoss):
+        value, _ = loss.value_and_gradient(logits, target, sample_weight)
+    else:
+        value = _mean_loss(loss, logits, target, sample_weight, backend)
+    counts = loss.target_counts(target)
+    counted = count if counts is None else int(counts.sum())
+    if loss.predicts(labels, logits.shape[1:]) != "classes" or not counted:
+        return value, float("nan")
+    return value, count_correct(logits, labels, loss) / counted
+
+
+def _mean_loss(
+    loss: Loss,
+    logits: np.ndarray,
+    target: np.ndarray,
+    sample_weight: np.ndarray | None,
+    backend: str | None,
+) -> float:
+    operation, count = getattr(get_backend(backend), loss.operation), len(logits)
     arguments = {**loss.arguments, "reduction": "sum"}
     size, value = max(1, SCORED * count // logits.size), 0.0
     for start in range(0, count, size):
         part = slice(start, start + size)
         weight = None if sample_weight is None else sample_weight[part]
         value += float(operation(logits[part], target[part], **arguments, sample_weight=weight))
-    targets = logits.size / count if not loss.classes else logits[0, 0].size
     if loss.reduction == "sum":
-        value /= count
-    else:
-        each = loss.target_weight(target, sample_weight)
-        total = targets * (count if each is None else float(each.sum()))
-        value = value / total if total > 0.0 else 0.0
-    counts = loss.target_counts(target)
-    counted = count if counts is None else int(counts.sum())
-    if loss.predicts(labels, logits.shape[1:]) != "classes" or not counted:
-        return value, float("nan")
-    return value, count_correct(logits, labels, loss) / counted
+        return value / count
+    targets = logits[0, 0].size if loss.classes else logits.size / count
+    each = loss.target_weight(target, sample_weight)
+    total = targets * (count if each is None else float(each.sum()))
+    return value / total if total > 0.0 else 0.0
 
 
 def count_correct(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> int:

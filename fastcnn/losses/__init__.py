@@ -4,6 +4,7 @@ from typing import Any
 
 from fastcnn.losses.classes import CrossEntropyLoss, FocalLoss, NLLLoss
 from fastcnn.losses.loss import Loss
+from fastcnn.losses.python import PythonLoss
 from fastcnn.losses.values import (
     BCEWithLogitsLoss,
     ElementLoss,
@@ -26,6 +27,7 @@ __all__ = [
     "Loss",
     "MSELoss",
     "NLLLoss",
+    "PythonLoss",
     "SigmoidFocalLoss",
     "SmoothL1Loss",
     "as_loss",
@@ -52,11 +54,12 @@ NAMED = Named("loss", LOSSES, ("operation", "arguments", "as_target()"), "CrossE
 
 
 def as_loss(loss: Any, **numbers: Any) -> Loss:
-    """A loss that is given by its name, or as an object.
+    """A loss that is given by its name, as an object, or as a function.
 
     Parameters
     ----------
-    loss : str or Loss
+    loss : str, Loss or callable
+        Of a function :class:`PythonLoss` is made.
     **numbers
         Arguments of a loss that is given by name (``label_smoothing``).
 
@@ -65,5 +68,7 @@ def as_loss(loss: Any, **numbers: Any) -> Loss:
     ConfigurationError
         If it is neither, or a number has no effect with it.
     """
+    if callable(loss) and not isinstance(loss, type) and not hasattr(loss, "operation"):
+        loss = PythonLoss(loss)
     found: Loss = NAMED.get(loss, **numbers)
     return found

@@ -31,8 +31,9 @@ from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
+from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
-from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
+from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
@@ -204,7 +205,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         with world.preparing():
             o = FitArguments.of(options)
             if o.lr == AUTO:
-                o = replace(o, lr=_found_rate(model, train, o))
+                once = partial(fit, deepcopy(model), train)
+                o = replace(o, lr=found_rate(once, o, is_stream(train)))
             if not isinstance(model, Model):
                 raise ConfigurationError(
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
@@ -228,6 +230,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             division = divide(
                 model, training_data if stream is None else None, preprocessing, o, listeners
             )
+            _check_monitored(o, division, test_data is not None)
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
@@ -256,7 +259,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 )
             config = {}
             if o.out is not None or world.size > 1:
-                config = describe_fit(model, training_data, test_data, o, o.out)
+                config = describe_fit(model, training_data, test_data, preprocessing, o, o.out)
                 config["data"] |= described_division(division, feed.samples)
             if world.is_root:
                 say_unused(preprocessing, training_data)
@@ -273,7 +276,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 run = _open_run(o.out, config, o.resume, world.size)
                 held.callback(run.unlock)
                 listeners.insert(0, Recorder(run))
-                saver = Saver(run.folder, run.folder / METRICS)
+                larger = larger_is_better(o.monitor, o.make_metrics())
+                saver = Saver(run.folder, run.folder / METRICS, o.monitor, larger)
             if o.verbose and world.is_root:
                 from fastcnn.training.progress import progress_callback
 
@@ -289,21 +293,20 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
     return history
 
 
-def _found_rate(model: Model, train: Given, o: FitArguments) -> float:
-    """The learning rate that a search suggests for a training with these options."""
-    if is_stream(train):
+def _check_monitored(o: FitArguments, division: Division, is_tested: bool) -> None:
+    """Refuse metrics of data that there are not, and a monitor that nothing looks at."""
+    has = {"validation": division.validation is not None, "test": is_tested, "train": True}
+    if o.metrics and not (has["validation"] or is_tested):
+        raise ConfigurationError("metrics has no effect without validation or test data")
+    if o.monitor == TrainingOptions.monitor:
+        return
+    if o.out is None and not o.monitors():
         raise ConfigurationError(
-            "lr='auto' would use up batches that come one by one: find a rate with fastcnn.lr_find"
+            f"monitor={o.monitor} has no effect without early_stopping, reduce_on_plateau or out"
         )
-    if o.resume or (o.world is not None and o.world.size > 1):
-        raise ConfigurationError(
-            "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
-        )
-    same = {name: value for name, value in o.changes().items() if name not in DECIDED}
-    once = partial(fit, deepcopy(model), train, diagnose=False, **same)
-    found = search(once, LOWEST, HIGHEST, STEPS)
-    log.warning("%s", found)
-    return float(f"{found.suggestion:.2g}")
+    part = o.monitor.partition("_")[0]
+    if not has[part]:
+        raise ConfigurationError(f"monitor={o.monitor}, but there are no {part} data")
 
 
 def _warn(finding: Finding) -> None:
