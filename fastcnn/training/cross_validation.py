@@ -27,7 +27,7 @@ class CrossValidation:
     Attributes
     ----------
     losses, accuracies : ndarray of float64, shape (folds,)
-        Of each fold by the network that was trained on the others; accuracies are NaN where
+        What each fold gave with the network trained on the others; accuracies are NaN where
         targets are not classes.
     logits : ndarray, shape (N, ...)
         The output for each sample of the network that was not trained on it.
