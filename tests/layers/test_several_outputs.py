@@ -212,6 +212,14 @@ def test_training_evaluation_and_prediction(tmp_path: Path) -> None:
     assert opened.loss.bound(model.graph().outputs).weights == (1.0, 0.5)
 
 
+def test_analysis_takes_several_outputs() -> None:
+    model, targets, loss = case("moves")
+    assert fastcnn.gradcheck(model=model).ok
+    few = tuple(target[:8] for target in targets)
+    found = fastcnn.compare_backends(model, X[:8], few, loss=loss)
+    assert max(row.absolute for row in found.rows) < 1e-5
+
+
 def test_threads_change_no_bit() -> None:
     vectors = []
     for threads in (1, 2, 3):
