@@ -10,7 +10,13 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
-from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
+from fastcnn.execution.checks import (
+    as_batch,
+    as_batch_size,
+    as_input,
+    as_target,
+    check_statistics,
+)
 from fastcnn.execution.fallback import run
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.losses import CrossEntropyLoss, Loss
@@ -240,13 +246,6 @@ def predict_logits(
         lambda: lanes.network_output(model, x, graph, threads=threads),
         lambda name: np.concatenate([_outputs(model, graph, part, name) for part in parts]),
     )
-
-
-def as_batch_size(value: Any) -> int:
-    """A positive integer, or a ConfigurationError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"batch_size must be a positive integer, got {value!r}")
-    return int(value)
 
 
 def run_forward(

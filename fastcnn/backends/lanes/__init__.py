@@ -54,6 +54,7 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_update
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "THREADS_VARIABLE",
     "Cost",
     "Engine",
+    "Inference",
     "Program",
     "Unsupported",
     "adaptive_avg_pool2d",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fastcnn.backends.lanes.convolution.channels import records as _channels
 from fastcnn.backends.lanes.convolution.direct import records as _direct
 from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
@@ -13,7 +14,6 @@ from fastcnn.backends.lanes.kernels import (
     losses,
     norm,
     outputs,
-    pixels,
     pool,
 )
 from fastcnn.backends.lanes.kernels import layout as L
@@ -22,13 +22,14 @@ from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.optimizers import SQUARES, UPDATES, gradient_squares
 from fastcnn.backends.lanes.kernels.own_updates import own_update
 from fastcnn.backends.lanes.kernels.record import KERNELS
-from fastcnn.backends.lanes.session import dispatcher
+from fastcnn.backends.lanes.session import conductor, dispatcher
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.operations import OPERATIONS, Elementwise, own
 
 #: Whose records are in KERNELS.
 FAMILIES = (
+    _channels,
     _direct,
     _winograd1d,
     _winograd2d,
@@ -38,7 +39,6 @@ FAMILIES = (
     losses,
     norm,
     outputs,
-    pixels,
     pool,
 )
 
@@ -71,7 +71,19 @@ def kernel_source(key: int | str) -> Source:
 def all_sources() -> list[Source]:
     """What all kernels and the dispatcher are compiled from."""
     keys: tuple[int | str, ...] = (*KERNELS, *UPDATES, SQUARES)
-    return [dispatcher_source(), *(kernel_source(key) for key in keys)]
+    return [dispatcher_source(), *conductor_sources(), *(kernel_source(key) for key in keys)]
+
+
+def conductor_sources() -> list[Source]:
+    """What runs a forward pass on the caller's thread, on one that helps, and a helper's life."""
+    return [conductor_source(name) for name in ("lead", "assist", "wait_and_help")]
+
+
+def conductor_source(name: str) -> Source:
+    """What one of them is compiled from."""
+    kinds = conductor.HELP_KINDS if name == "wait_and_help" else conductor.PASS_KINDS
+    entry = ArgumentEntry(f"fastcnn_{name}", tuple(kinds.values()))
+    return Source(getattr(conductor, name), entry, (__name__, "conductor_source", [name]))
 
 
 def dispatcher_source() -> Source:

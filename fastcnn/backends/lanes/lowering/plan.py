@@ -11,7 +11,6 @@ from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.lowering.forward import Forward
-from fastcnn.backends.lanes.lowering.pixel_forward import PixelForward
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
@@ -33,7 +32,6 @@ def plan(
     outputs: bool = False,
     values: bool = False,
     arrays: bool = False,
-    pixels: bool = False,
 ) -> Program:
     """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
@@ -55,9 +53,6 @@ def plan(
     arrays : bool
         Whether the output's gradient is read from an array, ``targets``, and the input's gradient
         copied to one, ``outputs``.
-    pixels : bool
-        Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
-        with a batch of 1 on one thread.
 
     Raises
     ------
@@ -68,11 +63,10 @@ def plan(
     for node in graph.nodes:
         if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
-    assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
     planner = Planner(
         graph, batch, parameters, workers, backward=backward, training=training, keep=values
     )
-    forward = PixelForward(planner) if pixels else Forward(planner)
+    forward = Forward(planner)
     normalisation = forward.input_row()
     for group in planner.groups:
         forward.add_group(group)
@@ -99,7 +93,8 @@ def plan(
             if arrays:
                 forward.output_row(input_grad)
         planner.emit_reductions()
-    boundary += planner.put_preparations_first()
+    preparations = planner.put_preparations_first()
+    boundary += preparations
     planner.place_scratch()
     return Program(
         batch=batch,
@@ -124,6 +119,7 @@ def plan(
         output_gradient=gradient,
         input_gradient=input_grad,
         normalisation=normalisation,
+        preparations=preparations,
     )
 
 

@@ -37,6 +37,9 @@ class Planner:
         Whether dropout is active and batch normalisation takes the batch's statistics.
     """
 
+    #: Samples of a block.
+    samples = LANES
+
     def __init__(
         self,
         graph: Graph,
@@ -49,14 +52,14 @@ class Planner:
         keep: bool = False,
     ) -> None:
         self.graph = graph
-        self.blocks = -(-batch // LANES)
+        self.blocks = -(-batch // self.samples)
         self.batch = batch
         self.parameters = parameters
         self.workers = workers
         self.backward = backward
         self.training = training
         self.keep = keep or backward
-        self.groups = fuse(graph)
+        self.groups = self.fused(graph)
         for group in self.groups:
             group.whole = group.operation == "linear" and self._shares_batch(group.node)
         number_stages(self.groups, training)
@@ -92,6 +95,10 @@ class Planner:
         #: Place, other place and size of gradients that are summed at the end.
         self.summed: list[tuple[int, int, int]] = []
         self.gradient_size = self._place_gradients()
+
+    def fused(self, graph: Graph) -> list[Group]:
+        """The groups of nodes that run as one."""
+        return fuse(graph)
 
     def _place_gradients(self) -> int:
         """Give every gradient a place; returns the size of the array of all.
