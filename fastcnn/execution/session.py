@@ -123,7 +123,7 @@ class InferenceSession(Prediction):
         """
         if backend is not None or batch_size is not None:
             raise ConfigurationError("a session has a backend and a batch size: pass none")
-        x = as_batch(self, x)
+        x = as_batch(self, x)  # type: ignore[arg-type]  # it has the model's shape and meaning
         if self._inference is None:
             return self._by_operations(x)
         stored = stored_samples(self.preprocessing, x)

@@ -56,7 +56,7 @@ class ChannelForward:
             return self.elementwise
         if operation not in SUPPORTED:
             raise Unsupported(f"{operation} with a channel in each lane")
-        return getattr(self, operation)  # type: ignore[no-any-return]
+        return getattr(self, operation)
 
     def add_group(self, group: Group) -> None:
         """Add a group's rows."""

@@ -212,8 +212,8 @@ class _Memory:
         self._blocks = -1
         group = owner._group
         counters = np.zeros(1, np.int64) if group is None else group.counters
-        values: dict[str, Any] = dict.fromkeys(conductor.PASS_KINDS, 0)
-        values |= {
+        given: dict[str, Any] = dict.fromkeys(conductor.PASS_KINDS, 0)
+        given |= {
             "counters": self.counters,
             "segments": np.zeros((1, 7), np.int64),
             "program": owner._rows,
@@ -225,9 +225,9 @@ class _Memory:
             "bell": 0 if group is None else group.bell.handle,
         }
         self._kept = (owner._rows, owner._entries, counters, program.tables, owner._parameters)
-        self._packed = packed(conductor.PASS_KINDS, values)
+        self._packed = packed(conductor.PASS_KINDS, given)
         self.address = self._packed.ctypes.data
-        view = memoryview(self._packed)
+        view = memoryview(self._packed.data)
         places = _places(conductor.PASS_KINDS)
         view[places["here"]] = self.address
         first = places["bytes_"]
