@@ -20,7 +20,7 @@ from fastcnn.benchmark.records import Records, this_command
 from fastcnn.benchmark.suites import SUITES, Scope, Table, run_tables
 from fastcnn.data import load, load_default
 from fastcnn.errors import ConfigurationError, FastcnnError
-from fastcnn.training.curves import save_figure
+from fastcnn.training.figure import save_figure
 
 PROGRAM = "python -m bench"
 
@@ -29,6 +29,7 @@ class Suite(StrEnum):
     """What can be measured."""
 
     step = "step"
+    zoo = "zoo"
     inference = "inference"
     layer = "layer"
     backward = "backward"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.scaling import ScalingResult
-from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
 COLUMNS = 3
 

@@ -11,7 +11,7 @@ from bench.readme_tables import with_tables
 from bench.scaling_figure import scaling_figure
 from fastcnn.benchmark.figures import write_figures
 from fastcnn.benchmark.roofline import roofline_figure
-from fastcnn.training.curves import save_figure
+from fastcnn.training.figure import save_figure
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"

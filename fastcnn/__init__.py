@@ -22,6 +22,7 @@ _EXPORTS = {
     "session": "fastcnn.execution",
     "fit": "fastcnn.training",
     "evaluate": "fastcnn.training",
+    "lr_find": "fastcnn.training",
     "History": "fastcnn.training",
     "gradcheck": "fastcnn.analysis.gradcheck",
     "compare_backends": "fastcnn.analysis.compare",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from fastcnn.training import History
     from fastcnn.training.fit import evaluate as evaluate
     from fastcnn.training.fit import fit as fit
+    from fastcnn.training.lr_finder import lr_find as lr_find
 
 
 def __getattr__(name: str) -> Any:

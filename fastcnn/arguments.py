@@ -76,8 +76,9 @@ def as_bias(operation: str, value: Any, x: np.ndarray, size: int) -> np.ndarray:
 def conv_arguments(
     operation: str, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
-    x = as_array(operation, "x", x, 4)
-    weight = as_same_type(operation, x, "weight", weight, 4)
+    axes = axes_of(operation)
+    x = as_array(operation, "x", x, 2 + axes)
+    weight = as_same_type(operation, x, "weight", weight, 2 + axes)
     if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
         raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
     if x.shape[1] % groups or len(weight) % groups:
@@ -90,29 +91,28 @@ def conv_arguments(
             f"{operation}: weight of shape {weight.shape} with groups={groups} takes "
             f"{weight.shape[1] * groups} input channels, x of shape {x.shape} has {x.shape[1]}"
         )
-    kernel = (weight.shape[2], weight.shape[3])
-    stride = geometry.pair(stride, f"{operation}: stride")
-    dilation = geometry.pair(dilation, f"{operation}: dilation")
-    padding = geometry.resolve_padding(padding, kernel, dilation, stride)
-    sizes = []
-    for axis in (0, 1):
-        try:
-            sizes.append(
-                geometry.conv_output_size(
-                    x.shape[2 + axis], kernel[axis], stride[axis], padding[axis], dilation[axis]
-                )
-            )
-        except ShapeError as error:
-            raise ShapeError(
-                f"{operation}: x {x.shape} and weight {weight.shape}: {error}"
-            ) from None
+    stride = geometry.per_axis(stride, f"{operation}: stride", axes)
+    dilation = geometry.per_axis(dilation, f"{operation}: dilation", axes)
+    padding = geometry.resolve_padding(padding, weight.shape[2:], dilation, stride)
+    try:
+        sizes = [
+            geometry.conv_output_size(*axis)
+            for axis in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        ]
+    except ShapeError as error:
+        raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
     arguments = {
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
+        "stride": geometry.of_map(stride, 1),
+        "padding": geometry.of_map(padding, (0, 0)),
+        "dilation": geometry.of_map(dilation, 1),
         "groups": int(groups),
     }
     return x, weight, arguments, (len(x), len(weight), *sizes)
+
+
+def axes_of(operation: str) -> int:
+    """Dimensions of the maps that a function takes: 1 for ``conv1d_backward``, else 2."""
+    return 1 if operation.removesuffix("_backward").endswith("1d") else 2
 
 
 def conv_transpose_arguments(
@@ -125,8 +125,9 @@ def conv_transpose_arguments(
     groups: Any,
     dilation: Any,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
-    x = as_array(operation, "x", x, 4)
-    weight = as_same_type(operation, x, "weight", weight, 4)
+    axes = axes_of(operation)
+    x = as_array(operation, "x", x, 2 + axes)
+    weight = as_same_type(operation, x, "weight", weight, 2 + axes)
     if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
         raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
     if len(weight) != x.shape[1] or len(weight) % groups:
@@ -134,51 +135,98 @@ def conv_transpose_arguments(
             f"{operation}: weight of shape {weight.shape} takes {len(weight)} input channels in "
             f"{groups} groups, x of shape {x.shape} has {x.shape[1]}"
         )
-    arguments: dict[str, Any] = {
-        "stride": geometry.pair(stride, f"{operation}: stride"),
-        "padding": geometry.pair(padding, f"{operation}: padding", minimum=0),
-        "output_padding": geometry.pair(output_padding, f"{operation}: output_padding", minimum=0),
-        "dilation": geometry.pair(dilation, f"{operation}: dilation"),
-        "groups": int(groups),
-    }
-    geometry.check_output_padding(
-        arguments["output_padding"], arguments["stride"], arguments["dilation"]
+    stride = geometry.per_axis(stride, f"{operation}: stride", axes)
+    padding = geometry.per_axis(padding, f"{operation}: padding", axes, minimum=0)
+    output_padding = geometry.per_axis(
+        output_padding, f"{operation}: output_padding", axes, minimum=0
     )
-    arguments["padding"] = tuple((size, size) for size in arguments["padding"])
+    dilation = geometry.per_axis(dilation, f"{operation}: dilation", axes)
+    geometry.check_output_padding(output_padding, stride, dilation)
+    sides = tuple((size, size) for size in padding)
     try:
         sizes = [
-            geometry.conv_transpose_output_size(
-                x.shape[2 + a],
-                weight.shape[2 + a],
-                arguments["stride"][a],
-                arguments["padding"][a],
-                arguments["dilation"][a],
-                arguments["output_padding"][a],
+            geometry.conv_transpose_output_size(*axis)
+            for axis in zip(
+                x.shape[2:],
+                weight.shape[2:],
+                stride,
+                sides,
+                dilation,
+                output_padding,
+                strict=True,
             )
-            for a in (0, 1)
         ]
     except ShapeError as error:
         raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
+    arguments = {
+        "stride": geometry.of_map(stride, 1),
+        "padding": geometry.of_map(sides, (0, 0)),
+        "output_padding": geometry.of_map(output_padding, 0),
+        "dilation": geometry.of_map(dilation, 1),
+        "groups": int(groups),
+    }
     return x, weight, arguments, (len(x), weight.shape[1] * int(groups), *sizes)
 
 
 def pool_arguments(
-    operation: str, x: Any, kernel_size: Any, stride: Any, padding: Any
+    operation: str,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any = None,
+    ceil_mode: bool = False,
 ) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
-    x = as_array(operation, "x", x, 4)
-    kernel = geometry.pair(kernel_size, f"{operation}: kernel_size")
-    stride = kernel if stride is None else geometry.pair(stride, f"{operation}: stride")
-    padding = geometry.pair(padding, f"{operation}: padding", minimum=0)
-    geometry.check_pool_padding(kernel, padding)
+    """``dilation`` is None for a pooling that has none."""
+    axes = axes_of(operation)
+    x = as_array(operation, "x", x, 2 + axes)
+    kernel = geometry.per_axis(kernel_size, f"{operation}: kernel_size", axes)
+    stride = kernel if stride is None else geometry.per_axis(stride, f"{operation}: stride", axes)
+    padding = geometry.per_axis(padding, f"{operation}: padding", axes, minimum=0)
+    gaps = geometry.per_axis(1 if dilation is None else dilation, f"{operation}: dilation", axes)
+    geometry.check_pool_padding(kernel, padding, gaps)
+    ceil_mode = as_flag(operation, "ceil_mode", ceil_mode)
     try:
         sizes = [
-            geometry.pool_output_size(x.shape[2 + a], kernel[a], stride[a], padding[a])
-            for a in (0, 1)
+            geometry.pool_output_size(*axis, ceil_mode)
+            for axis in zip(x.shape[2:], kernel, stride, padding, gaps, strict=True)
         ]
     except ShapeError as error:
         raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
-    arguments = {"kernel_size": kernel, "stride": stride, "padding": padding}
+    arguments: dict[str, Any] = {
+        "kernel_size": geometry.of_map(kernel, 1),
+        "stride": geometry.of_map(stride, 1),
+        "padding": geometry.of_map(padding, 0),
+    }
+    if dilation is not None:
+        arguments["dilation"] = geometry.of_map(gaps, 1)
+    arguments["ceil_mode"] = ceil_mode
     return x, arguments, (*x.shape[:2], *sizes)
+
+
+def as_flag(owner: str, name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ConfigurationError(f"{owner}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def as_divisor(owner: str, value: Any) -> int | None:
+    """What an average pooling divides by instead of the size of the window, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ConfigurationError(
+            f"{owner}: divisor_override must be a positive integer or None, got {value!r}"
+        )
+    return int(value)
+
+
+def as_count(owner: str, name: str, value: Any) -> int:
+    """A positive integer."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ConfigurationError(f"{owner}: {name} must be a positive integer, got {value!r}")
+    return int(value)
 
 
 def linear_arguments(operation: str, x: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -285,3 +333,17 @@ def as_key(key: int) -> int:
     if not 0 <= int(key) < 2**64:
         raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
     return int(key)
+
+
+def as_sample_shape(value: Any) -> tuple[int, ...]:
+    """The shape of a sample as a tuple of positive integers."""
+    try:
+        shape = tuple(value)
+    except TypeError:
+        shape = ()
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+    if not shape or not whole or min(shape) < 1:
+        raise ConfigurationError(
+            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
+        )
+    return tuple(int(size) for size in shape)

@@ -34,6 +34,7 @@ from fastcnn.codegen.elementary import (
     erf,
     exp,
     expm1,
+    log,
     log1p,
     log1p_exp,
     maximum,
@@ -59,6 +60,7 @@ __all__ = [
     "exp",
     "expm1",
     "linked",
+    "log",
     "log1p",
     "log1p_exp",
     "loss",
@@ -189,7 +191,7 @@ def optimizer(
     Parameters
     ----------
     name : str
-        Name of the class, such as ``"Lion"``. A later optimiser of the same name replaces it.
+        Name of the class, such as ``"Signum"``. A later optimiser of the same name replaces it.
     update : function
         ``update(parameter, gradient, *slots, lr, step, **numbers)`` returns the new parameter, or a
         tuple of it and the new values of the slots. ``lr`` is the learning rate of the step, and

@@ -9,7 +9,9 @@ from fastcnn.layers import (
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
+    Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     Linear,
     MaxPool2d,
@@ -20,6 +22,9 @@ from fastcnn.layers import (
     Tanh,
     init,
 )
+
+#: Images below which :func:`auto_cnn` is small and drops units.
+FEW_SAMPLES = 2_000
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
 
@@ -190,6 +195,72 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
         },
         input_shape=(in_channels, 32, 32),
     )
+
+
+def auto_cnn(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    samples: int,
+    seed: int | None = None,
+) -> Sequential:
+    """A network whose depth follows from the size of images, and its width from their number.
+
+    Stages of 3x3 convolutions with batch normalisation, each at half the size of the one before,
+    until 5 to 9 pixels are left of the shorter side; then the mean over pixels and a linear layer.
+    Fewer than 2,000 samples get narrow stages of one convolution and dropout, more get stages of
+    two convolutions, twice as wide.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        ``(C, H, W)``.
+    num_classes : int
+    samples : int
+        Images to train on.
+    seed : int, optional
+        Source of the initial weights.
+
+    Raises
+    ------
+    ConfigurationError
+        If the images have no pixels, or there are no classes.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> fastcnn.models.auto_cnn((3, 64, 64), 5, samples=400, seed=0).num_parameters
+    98325
+    """
+    if len(input_shape) != 3 or min(*input_shape, num_classes, samples) < 1:
+        raise ConfigurationError(
+            f"auto_cnn needs images (C, H, W), classes and samples, got {tuple(input_shape)}, "
+            f"{num_classes} and {samples}"
+        )
+    generator = np.random.default_rng(seed)
+    conv = _conv_factory(generator)
+    few = samples < FEW_SAMPLES
+    channels, side = input_shape[0], min(input_shape[1:])
+    width = 16 if few else 32
+    layers: dict[str, Layer] = {}
+    stage = 0
+    while True:
+        stage += 1
+        for place in ("",) if few else ("a", "b"):
+            layers |= {
+                f"conv{stage}{place}": conv(channels, width, 3, padding=1, bias=False),
+                f"bn{stage}{place}": BatchNorm2d(width),
+                f"relu{stage}{place}": ReLU(),
+            }
+            channels = width
+        if side < 10:
+            break
+        layers[f"pool{stage}"] = MaxPool2d(2)
+        side, width = side // 2, min(128, 2 * width)
+    layers |= {"mean": GlobalAvgPool2d(), "flatten": Flatten()}
+    if few:
+        layers["dropout"] = Dropout(0.2)
+    layers["fc"] = _linear_factory(generator)(channels, num_classes, init.Xavier())
+    return Sequential(layers, input_shape=input_shape)
 
 
 #: Model factories by the name that the command line takes.

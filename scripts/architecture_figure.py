@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcnn.files import atomic_write
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, PICTURE = ROOT / "fastcnn", ROOT / "docs" / "images" / "architecture.svg"

@@ -8,7 +8,7 @@ import numpy as np
 import fastcnn
 from fastcnn.codegen.simd import LANES
 from fastcnn.data import Augment
-from fastcnn.training.curves import new_figure, save_figure
+from fastcnn.training.figure import new_figure, save_figure
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#dddddd"

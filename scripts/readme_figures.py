@@ -9,8 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+from fastcnn.files import atomic_write
 from fastcnn.training import History
-from fastcnn.training.curves import curves_figure, save_figure
+from fastcnn.training.curves import curves_png
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 
@@ -35,7 +36,9 @@ def main() -> None:
     if not history.epochs:
         sys.exit(f"{metrics} holds no finished epoch")
     IMAGES.mkdir(parents=True, exist_ok=True)
-    save_figure(curves_figure(history), IMAGES / "curves.png")
+    content = curves_png(history)
+    assert content is not None
+    atomic_write(IMAGES / "curves.png", content)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.backends.lanes.session import engine, inference
 from fastcnn.execution import make_executor, predict_logits
-from fastcnn.execution.passes import call_arguments
+from fastcnn.execution.parts import call_arguments
 from fastcnn.operations import OPERATIONS
 from tests.random_networks import BUDGET, Case, random_case
 

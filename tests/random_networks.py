@@ -16,27 +16,58 @@ from fastcnn.errors import ShapeError
 from fastcnn.layers import (
     ELU,
     GELU,
+    AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    ChannelShuffle,
+    Concat,
+    Conv1d,
     Conv2d,
+    ConvTranspose1d,
     ConvTranspose2d,
     Dropout,
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
+    GroupNorm,
     Identity,
+    Input,
+    InstanceNorm2d,
+    LayerNorm,
+    LayerNorm2d,
     LeakyReLU,
     Linear,
+    LocalResponseNorm,
+    LogSoftmax,
+    MaxPool1d,
     MaxPool2d,
+    Model,
+    Multiply,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad1d,
+    ReflectionPad2d,
     ReLU,
+    ReplicationPad1d,
+    ReplicationPad2d,
     Residual,
+    RMSNorm,
+    Scale,
     Sequential,
     Sigmoid,
     SiLU,
+    Softmax,
     Softplus,
     Tanh,
+    Unflatten,
+    Upsample,
+    ZeroPad1d,
+    ZeroPad2d,
 )
 from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
 from fastcnn.optim import SGD, Adam, AdamW, RMSprop
@@ -51,6 +82,7 @@ STYLES = {
     "wide": (257, 12, 257, 3),
     "usual": (32, 33, 48, 6),
     "vector": (1, 1, 300, 4),
+    "sequence": (12, 200, 40, 6),
 }
 #: Multiplications of a forward pass over the batch, about.
 BUDGET = 30_000_000
@@ -104,7 +136,7 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     if normalised:
         batch = max(batch, 2)  # one value has no variance
     _randomise_statistics(r, model)
-    if len(model.input_shape) == 3 and r.random() < 0.3:
+    if len(model.input_shape) > 1 and r.random() < 0.3:
         mean, std = r.uniform(0, 1, model.input_shape[0]), r.uniform(0.2, 2, model.input_shape[0])
         model.preprocessing = Preprocessing(tuple(mean.tolist()), tuple(std.tolist()))
     kinds = ["classes", "classes", "probabilities", "values"] if len(output) == 1 else ["values"]
@@ -123,7 +155,7 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
 
 
 def _images(r: Random, count: int, shape: Shape) -> np.ndarray:
-    if len(shape) == 3 and r.random() < 0.3:
+    if len(shape) > 1 and r.random() < 0.3:
         return r.integers(0, 256, (count, *shape), dtype=np.uint8)
     return r.standard_normal((count, *shape)).astype(np.float32)
 
@@ -169,7 +201,7 @@ def _randomise_statistics(r: Random, model: Sequential) -> None:
                 made[id(value)] = r.standard_normal(value.shape).astype(np.float32)
             elif key.endswith("running_var"):
                 made[id(value)] = r.uniform(0.2, 2, value.shape).astype(np.float32)
-            elif value.ndim == 1 and value.dtype == np.float32:
+            elif (value.ndim == 1 or np.ptp(value) == 0) and value.dtype == np.float32:
                 noise = 0.3 * r.standard_normal(value.shape)
                 made[id(value)] = (value + noise).astype(np.float32)
         state[key] = made[id(value)]
@@ -182,14 +214,16 @@ def _model(r: Random, style: str, budget: int) -> Sequential:
     while True:
         if style == "vector":
             shape: Shape = (int(r.integers(1, 301)),)
+        elif style == "sequence":
+            shape = (_size(r, channels), _size(r, size))
         else:
             c, h, w = (_size(r, limit) for limit in (channels, size, size))
             shape = (c, h, w)
         current, layers, left = shape, [], budget
         for _ in range(int(r.integers(1, most + 1))):
             for _ in range(8):
-                layer = _maps_layer(r, current, inside) if len(current) == 3 else (
-                    _vector_layer(r, current, inside))  # fmt: skip
+                draw = (_vector_layer, _sequence_layer, _maps_layer)[len(current) - 1]
+                layer = draw(r, current, inside)
                 try:
                     after, cost = layer.output_shape(current), layer.flops(current) // 2
                 except ShapeError:
@@ -198,8 +232,8 @@ def _model(r: Random, style: str, budget: int) -> Sequential:
                     current, left = after, left - cost
                     layers.append(layer)
                     break
-        if len(current) == 3 and r.random() < 0.8:
-            if r.random() < 0.3:
+        if len(current) > 1 and r.random() < 0.8:
+            if len(current) == 3 and r.random() < 0.3:
                 layers.append(GlobalAvgPool2d())
                 current = layers[-1].output_shape(current)
             layers.append(Flatten())
@@ -235,7 +269,7 @@ def _window(r: Random, shape: Shape, largest: int = 3) -> dict[str, Any]:
     kernel = tuple(int(r.integers(1, min(largest, size) + 1)) for size in shape[1:])
     return {
         "kernel_size": kernel,
-        "stride": (int(r.integers(1, 4)), int(r.integers(1, 4))),
+        "stride": tuple(int(r.integers(1, 4)) for _ in kernel),
         "padding": tuple(int(r.integers(0, size // 2 + 1)) for size in kernel),
     }
 
@@ -276,6 +310,37 @@ def _shared(r: Random, shape: Shape) -> Sequential:
     return Sequential(layer, _element(r), layer)
 
 
+def _branched(r: Random, shape: Shape, inside: int) -> Model:
+    """Branches of a map that meet: in channels put together, differences, products and gates."""
+    channels, x = shape[0], Input(shape)
+
+    def conv(value: Any, outputs: int, size: int = 3) -> Any:
+        made = Conv2d(value.shape[0], outputs, size, padding="same", bias=_yes(r), seed=size)
+        return _element(r)(made(value)) if r.random() < 0.5 else made(value)
+
+    outputs = _size(r, min(inside, 24))
+    left, right = conv(x, outputs), conv(x, outputs, int(r.choice([1, 3, 5])))
+    kind = str(r.choice(["concat", "nested", "difference", "product", "gate", "pixels", "twice"]))
+    if kind == "concat":
+        y = Concat()(*([x, left, right] if _yes(r) else [left, x, left]))
+    elif kind == "nested":
+        inner = Concat()(left, right)
+        y = Concat()(inner, conv(inner, int(r.integers(1, 5))), left)
+    elif kind == "difference":
+        y = _element(r)(left - right)
+    elif kind == "product":
+        y = left * (left if r.random() < 0.3 else right)
+    elif kind == "gate":
+        gate = Sigmoid()(conv(GlobalAvgPool2d()(right), outputs, 1))
+        y = gate * left if _yes(r) else left * gate
+    elif kind == "pixels":
+        y = left * Sigmoid()(conv(right, 1))
+    else:
+        shared = Conv2d(channels, outputs, 3, padding=1, seed=5)
+        y = Concat()(shared(x), shared(_element(r)(x)), left - right)
+    return Model(x, _element(r)(y) if _yes(r) else y)
+
+
 def _transposed(r: Random, shape: Shape, inside: int) -> ConvTranspose2d:
     channels = shape[0]
     groups = int(r.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
@@ -294,14 +359,18 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
     kinds: dict[str, tuple[float, Callable[[], Any]]] = {
         "convolution": (6, lambda: _convolution(r, shape, inside)),
         "transposed": (1, lambda: _transposed(r, shape, inside)),
-        "max": (1, lambda: MaxPool2d(**_window(r, shape))),
+        "max": (1, lambda: _maximum(r, shape, MaxPool2d)),
         "tiling": (1, lambda: MaxPool2d(2)),
         "shared": (0.7, lambda: _shared(r, shape)),
         "stage": (2, lambda: _stage(r, shape, inside)),
-        "average": (1, lambda: AvgPool2d(**_window(r, shape), count_include_pad=_yes(r))),
+        "average": (1, lambda: _average(r, shape)),
         "adaptive": (1, lambda: AdaptiveAvgPool2d(_adaptive(r, shape))),
+        "adaptive max": (0.5, lambda: AdaptiveMaxPool2d(_adaptive(r, shape))),
+        "moving": (1.5, lambda: _moving(r, shape)),
         "norm": (1, lambda: _normalisation(r, BatchNorm2d, shape[0])),
+        "sample norm": (1.5, lambda: _within_sample(r, shape)),
         "block": (1, lambda: _block(r, shape)),
+        "branched": (2, lambda: _branched(r, shape, inside)),
         "dropout2d": (0.5, lambda: Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
         "element": (4, lambda: _element(r)),
     }
@@ -311,7 +380,74 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
 
 def _adaptive(r: Random, shape: Shape) -> Any:
     sizes = [int(r.integers(1, min(size + 3, 12))) for size in shape[1:]]
-    return (sizes[0], None if r.random() < 0.2 else sizes[1])
+    return (*sizes[:-1], None if r.random() < 0.2 else sizes[-1])
+
+
+def _maximum(r: Random, shape: Shape, kind: Any) -> Any:
+    gaps = tuple(int(r.choice([1, 1, 2])) for _ in shape[1:])
+    return kind(**_window(r, shape), dilation=gaps, ceil_mode=not _yes(r))
+
+
+def _average(r: Random, shape: Shape) -> AvgPool2d:
+    return AvgPool2d(
+        **_window(r, shape), ceil_mode=not _yes(r), count_include_pad=_yes(r),
+        divisor_override=None if _yes(r) else int(r.integers(1, 9)),
+    )  # fmt: skip
+
+
+def _moving(r: Random, shape: Shape) -> Any:
+    """What copies or mixes pixels of a map."""
+    sides = tuple(int(r.integers(0, min(3, 1 + (min(shape[1:]) - 1)))) for _ in range(4))
+    factor = int(r.choice([1, 2, 2, 3]))
+    corners = [None, False, True][int(r.integers(3))]
+    size = (int(r.integers(1, 12)), int(r.integers(1, 12)))
+    groups = int(r.choice([g for g in (1, 2, 3, 4, shape[0]) if shape[0] % g == 0]))
+    kinds: list[Callable[[], Any]] = [
+        lambda: ZeroPad2d(tuple(side - int(r.integers(0, 2)) for side in sides)),
+        lambda: ReflectionPad2d(sides), lambda: ReplicationPad2d(sides),
+        lambda: Upsample(scale_factor=(int(r.integers(1, 4)), int(r.integers(1, 4)))),
+        lambda: Upsample(size=size),
+        lambda: Upsample(scale_factor=factor, mode="bilinear", align_corners=corners),
+        lambda: Upsample(size=size, mode="bilinear", align_corners=corners),
+        lambda: PixelShuffle(factor), lambda: PixelUnshuffle(factor),
+        lambda: ChannelShuffle(groups),
+    ]  # fmt: skip
+    return kinds[int(r.integers(len(kinds)))]()
+
+
+def _sequence_layer(r: Random, shape: Shape, inside: int) -> Any:
+    """A layer of sequences ``(C, L)``."""
+    channels, length = shape
+    groups = int(r.choice([g for g in (1, 1, 2, 3, channels) if channels % g == 0]))
+    outputs = groups * max(1, _size(r, inside) // groups)
+    kernel, stride = int(r.integers(1, min(8, length) + 1)), int(r.integers(1, 4))
+    seed, sides = int(r.integers(99)), (int(r.integers(0, 3)), int(r.integers(0, 3)))
+    padding: Any = int(r.integers(0, 4))
+    if stride == 1 and _yes(r):
+        padding = "same"
+    corners = [None, False, True][int(r.integers(3))]
+    kinds: list[Callable[[], Any]] = [
+        *[lambda: Conv1d(
+            channels, outputs, kernel, stride, padding, int(r.choice([1, 1, 2, 3])), groups,
+            bias=_yes(r), seed=seed,
+        )] * 4,
+        lambda: ConvTranspose1d(
+            channels, outputs, kernel, stride, int(r.integers(0, 2)),
+            output_padding=int(r.integers(0, stride)), groups=groups, bias=_yes(r), seed=seed,
+        ),
+        lambda: _maximum(r, shape, MaxPool1d),
+        lambda: AvgPool1d(**_window(r, shape), ceil_mode=_yes(r), count_include_pad=_yes(r)),
+        lambda: AdaptiveAvgPool1d(_adaptive(r, shape)),
+        lambda: AdaptiveMaxPool1d(_adaptive(r, shape)),
+        lambda: _normalisation(r, BatchNorm1d, channels),
+        lambda: ZeroPad1d(sides), lambda: ReflectionPad1d(sides), lambda: ReplicationPad1d(sides),
+        lambda: Upsample(scale_factor=int(r.integers(1, 4))),
+        lambda: Upsample(scale_factor=int(r.integers(1, 4)), mode="linear", align_corners=corners),
+        lambda: Upsample(size=int(r.integers(1, 40)), mode="linear", align_corners=corners),
+        lambda: ChannelShuffle(groups),
+        *[lambda: _element(r)] * 4,
+    ]  # fmt: skip
+    return kinds[int(r.integers(len(kinds)))]()
 
 
 def _normalisation(r: Random, kind: Any, features: int) -> Any:
@@ -320,6 +456,31 @@ def _normalisation(r: Random, kind: Any, features: int) -> Any:
         momentum=[0.1, 0.1, 0.5, 1.0, None][int(r.integers(5))], affine=_yes(r),
         track_running_stats=bool(r.random() < 0.8),
     )  # fmt: skip
+
+
+def _within_sample(r: Random, shape: Shape) -> Any:
+    """What takes some elements of a sample together; sets of a few have next to no gradient."""
+    eps, affine, channels = float(r.choice([1e-5, 1e-3, 0.1])), _yes(r), shape[0]
+    last = int(r.integers(1, 1 + len(shape)))
+    trailing, axes = shape[len(shape) - last :], range(1, 1 + len(shape))
+    of_trailing = {"normalized_shape": trailing, "eps": eps, "elementwise_affine": affine}
+    size = int(r.integers(1, 8))
+    kinds: list[Callable[[], Any]] = [lambda: Softmax(int(r.choice(axes)))]
+    kinds += [lambda: LogSoftmax(int(r.choice(axes)))]
+    kinds += [lambda: Scale(int(r.choice([1, channels])), 0.7)]
+    if np.prod(trailing) > 3:
+        kinds += [lambda: LayerNorm(**of_trailing, bias=_yes(r)), lambda: RMSNorm(**of_trailing)]
+    groups = [g for g in range(1, channels + 1) if channels % g == 0]
+    groups = [g for g in groups if np.prod(shape) // g > 3]
+    if groups:
+        kinds.append(lambda: GroupNorm(int(r.choice(groups)), channels, eps, affine))
+    if len(shape) == 3:
+        kinds.append(lambda: LocalResponseNorm(size, 0.5, float(r.choice([0.5, 0.75, 1.0]))))
+        if channels > 3:
+            kinds.append(lambda: LayerNorm2d(channels, eps, affine))
+        if shape[1] * shape[2] > 3:
+            kinds.append(lambda: InstanceNorm2d(channels, eps, affine=affine))
+    return kinds[int(r.integers(len(kinds)))]()
 
 
 def _block(r: Random, shape: Shape) -> Residual:
@@ -342,7 +503,28 @@ def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
         return Linear(shape[0], _size(r, inside), bias=_yes(r), seed=int(r.integers(99)))
     if choice < 0.6:
         return _normalisation(r, BatchNorm1d, shape[0])
+    if choice < 0.65:
+        rows = int(r.choice([n for n in (1, 2, 3, 5) if shape[0] % n == 0]))
+        return Unflatten(1, (-1, rows, 1) if _yes(r) else (rows, -1))
+    if choice < 0.75:
+        return _within_sample(r, shape)
+    if choice < 0.82:
+        return _joined_vectors(r, shape, inside)
     return _element(r)
+
+
+def _joined_vectors(r: Random, shape: Shape, inside: int) -> Model:
+    """Vectors that meet."""
+    x, outputs = Input(shape), _size(r, inside)
+    left, right = (Linear(shape[0], outputs, seed=seed)(x) for seed in (3, 4))
+    kind = int(r.integers(4))
+    if kind == 0:
+        return Model(x, Concat()(left, ReLU()(right), x))
+    if kind == 1:
+        return Model(x, Multiply()(left, Sigmoid()(right)))
+    if kind == 2:
+        return Model(x, left * Linear(shape[0], 1, seed=5)(x))
+    return Model(x, ReLU()(left - right))
 
 
 def _element(r: Random) -> Any:

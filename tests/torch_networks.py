@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from fastcnn.backends.counter_random import drop_threshold, dropout_key, uniform_bits
 from fastcnn.backends.graph import Node
+from fastcnn.backends.sample_sets import sets_of
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
 from tests.random_networks import BUDGET, Case, random_case
 
@@ -36,7 +37,11 @@ FEW, MANY = 4, 60
 MARGIN = 8.0
 #: Operations that round, as far as is not negligible.
 ROUNDS = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d",
-          "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add")  # fmt: skip
+          "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add", "subtract", "multiply",
+          "layer_norm", "rms_norm", "group_norm", "layer_norm2d", "local_response_norm", "softmax",
+          "log_softmax", "scale", "interpolate")  # fmt: skip
+#: Operations whose input's gradient is a difference, and may be far smaller than its terms.
+SAMPLE_NORMS = ("layer_norm", "rms_norm", "group_norm", "layer_norm2d")
 LR = 0.01
 
 Results = dict[str, np.ndarray]
@@ -99,6 +104,29 @@ def _normalised_with_errors(
     return made
 
 
+def _normalised_samples_with_errors(
+    node: Node, x: torch.Tensor, p: dict[str, Any], generator: torch.Generator
+) -> torch.Tensor:
+    """The same of a normalisation within samples."""
+    sizes: list[tuple[float, float]] = []
+    sets = sets_of(node.operation, node.arguments, tuple(x.shape[1:]))
+    axes = [axis + 1 for axis in sets.axes]
+    view = x.detach().reshape(len(x), *sets.view)
+    if node.operation != "rms_norm":
+        view = view - view.mean(axes, keepdim=True)
+    deviation = torch.sqrt(view.square().mean(axes) + node.arguments["eps"])
+    factor = 1.0 if p.get("weight") is None else float(p["weight"].detach().abs().max())
+    stretch = factor / float(deviation.min())
+    made = _layer(node, [_InputErrors.apply(x, generator, sizes)], p, False, None)
+    if made.requires_grad:
+
+        def note(grad: torch.Tensor) -> None:
+            sizes.append((2 * SHORT_SUM * stretch * float(grad.abs().max()), 0.0))
+
+        made.register_hook(note)
+    return made
+
+
 def _disturbed(
     x: torch.Tensor, generator: torch.Generator, size: float = SHORT_SUM
 ) -> torch.Tensor:
@@ -121,6 +149,10 @@ def _error_size(node: Node, inputs: list[Any], p: dict[str, Any]) -> float:
 def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mask: Any) -> Any:
     """A node's output; ``p`` has its parameters and buffers."""
     x, a, name = inputs[0], node.arguments, node.operation
+    of_maps = name in ("pad", "interpolate") or (name.endswith("2d") and name != "dropout2d")
+    if x.ndim == 3 and of_maps:
+        p = p | ({"weight": p["weight"][:, :, None]} if "weight" in p else {})
+        return _layer(node, [x[:, :, None]], p, training, mask)[:, :, 0]
     if name == "conv2d":
         (top, bottom), (left, right) = a["padding"]
         x = F.pad(x, (left, right, top, bottom))
@@ -146,10 +178,36 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         )
     if name in ("dropout", "dropout2d"):
         return x * mask / (1.0 - a["p"]) if training else x
+    if name in ("layer_norm", "rms_norm", "group_norm"):
+        shape = a.get("normalized_shape", a.get("num_groups"))
+        weights = [p.get("weight"), p.get("bias")][: 1 if name == "rms_norm" else 2]
+        return getattr(F, name)(x, shape, *weights, a["eps"])
+    if name == "layer_norm2d":
+        last = x.permute(0, 2, 3, 1)
+        made = F.layer_norm(last, last.shape[3:], p.get("weight"), p.get("bias"), a["eps"])
+        return made.permute(0, 3, 1, 2)
+    if name == "scale":
+        return x * p["weight"].reshape(-1, *(1,) * (x.ndim - 2))
     if name == "flatten":
         return x.flatten(1)
+    if name == "unflatten":
+        return x.reshape(len(x), *a["shape"])
+    if name == "channel_shuffle":
+        return x.unflatten(1, (a["groups"], -1)).transpose(1, 2).flatten(1, 2)
+    if name == "pad":
+        (top, bottom), (left, right) = a["padding"]
+        return F.pad(x, (left, right, top, bottom), a["mode"])
+    if name == "interpolate":
+        corners = a["align_corners"] if a["mode"] == "bilinear" else None
+        return F.interpolate(x, a["size"], a["scale_factor"], a["mode"], corners)
     if name == "add":
         return inputs[0] + inputs[1]
+    if name == "subtract":
+        return inputs[0] - inputs[1]
+    if name == "multiply":
+        return inputs[0] * inputs[1]
+    if name == "concat":
+        return torch.cat(inputs, 1)
     if name in ("sigmoid", "tanh"):
         return getattr(torch, name)(x)
     return getattr(F, name)(x, **a)
@@ -192,7 +250,9 @@ class Step:
             p = {name: state[key] for name, key in (node.parameters | node.buffers).items()}
             mask = _mask(node, index, case.batch, case.seed)
             inputs = [outputs[source] for source in node.inputs]
-            if generator is not None and node.operation == "batch_norm":
+            if generator is not None and node.operation in SAMPLE_NORMS:
+                made = _normalised_samples_with_errors(node, inputs[0], p, generator)
+            elif generator is not None and node.operation == "batch_norm":
                 made = _normalised_with_errors(node, inputs[0], p, case.training, generator)
             else:
                 made = _layer(node, inputs, p, case.training, mask)

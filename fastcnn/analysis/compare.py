@@ -12,7 +12,7 @@ import numpy as np
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.execution.checks import as_batch, as_input, as_target
-from fastcnn.execution.passes import call_arguments, run_forward
+from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss

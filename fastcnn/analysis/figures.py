@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 
 
 def confusion_figure(confusion: np.ndarray, classes: tuple[str, ...]) -> Any:

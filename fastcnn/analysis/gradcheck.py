@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.analysis.gradient_cases import CASES, CaseShape, shapes_of
 from fastcnn.backends import BACKENDS, get_backend
-from fastcnn.backends.graph import INPUT
+from fastcnn.backends.graph import Node
 from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
-from fastcnn.execution.passes import call_arguments, run_forward
+from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
     Flatten,
-    GraphBuilder,
     Layer,
     Linear,
     MaxPool2d,
@@ -218,22 +217,23 @@ def gradcheck(
     return report
 
 
-def check_layer(layer: Layer, shape: tuple[int, ...], backend: str) -> list[GradientRow]:
-    """Check one layer's gradients for two samples of ``shape`` (at each of its inputs)."""
+def check_layer(layer: Layer, shape: CaseShape, backend: str) -> list[GradientRow]:
+    """Check one layer's gradients for two samples of ``shape``, or of a shape for each input."""
     operations = get_backend(_yardstick(backend))
     row = OPERATIONS[layer.operation]
     generator = np.random.default_rng(0)
     # Distinct values at a distance from 0 and from each other: no kink of max or ReLU is near.
-    size = 2 * int(np.prod(shape))
-    names = ("x", "other")[: row.inputs]
-    values = {
-        name: (generator.permutation(size) - size / 2 + 0.25).reshape(2, *shape) * (4.0 / size)
-        for name in names
-    }
+    shapes = shapes_of(shape, row.inputs or 1)
+    names = ("x", "other", "third")[: len(shapes)]
+    values = {}
+    for name, one in zip(names, shapes, strict=True):
+        size = 2 * int(np.prod(one))
+        distinct = generator.permutation(size) - size / 2 + 0.25
+        values[name] = distinct.reshape(2, *one) * (4.0 / size)
     values |= {key: value.astype(np.float64) for key, value in layer.parameters.items()}
-    builder = GraphBuilder(shape)
-    builder.add("layer", layer, (INPUT,) * row.inputs)
-    arguments = call_arguments(builder.nodes[0], {}, Step(training=True, seed=12345))
+    output = layer.output_shape(*shapes)
+    node = Node("layer", layer.operation, (), layer.arguments, {}, shapes, output)
+    arguments = call_arguments(node, {}, Step(training=True, seed=12345))
 
     def run(given: dict[str, np.ndarray]) -> np.ndarray:
         taken = [given.get(name) for name in (*names, *row.parameters)]

@@ -17,7 +17,7 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.checks import as_batch, as_input, as_target
-from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.execution.parts import run_backward, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss

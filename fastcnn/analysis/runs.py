@@ -8,7 +8,7 @@ from typing import Any
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import expanded
 from fastcnn.text_table import text_table
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 from fastcnn.training.history import LOSS_UNITS
 from fastcnn.training.run import Run
 

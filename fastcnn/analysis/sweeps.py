@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.sweep import Trial
+
+#: Values of a parameter up to which each one has its tick.
+MOST_TICKS = 6
 
 
 def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str) -> Any:
@@ -46,6 +49,7 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
             else f"{metric.replace('_', ' ')} (nats)"
         )
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     if done:
         panels[0].legend(frameon=False)
     return figure
@@ -69,4 +73,8 @@ def _positions(axes: Any, given: list[Any]) -> list[float]:
     numbers = np.array(given, dtype=float)
     if len(numbers) and numbers.min() > 0 and numbers.max() / numbers.min() >= 10:
         axes.set_xscale("log")
+    tried = np.unique(numbers)
+    if len(tried) <= MOST_TICKS:
+        axes.set_xticks(tried, [f"{value:g}" for value in tried])
+        axes.minorticks_off()
     return numbers.tolist()

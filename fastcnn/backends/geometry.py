@@ -1,5 +1,6 @@
 """Output sizes, padding and windows: the one place where these formulas stand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,48 @@ def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     ConfigurationError
         If it is neither, or an element is below ``minimum``.
     """
-    items = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
+    rows, columns = per_axis(value, name, 2, minimum)
+    return rows, columns
+
+
+def per_axis(value: Any, name: str, axes: int, minimum: int | None = 1) -> tuple[int, ...]:
+    """Return an int, or as many as there are axes, as a tuple with one for each axis.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither, or an element is below ``minimum``.
+    """
+    is_list = isinstance(value, (tuple, list, np.ndarray))
+    items = tuple(value) if is_list else (value,) * axes
     integers = all(
         isinstance(item, (int, np.integer)) and not isinstance(item, (bool, np.bool_))
         for item in items
     )
-    if len(items) != 2 or not integers or min(items) < minimum:
-        raise ConfigurationError(
-            f"{name} must be an integer of at least {minimum} or a pair of such, got {value!r}"
-        )
-    return int(items[0]), int(items[1])
+    if len(items) != axes or not integers or (minimum is not None and min(items) < minimum):
+        bound = "" if minimum is None else f" of at least {minimum}"
+        several = {1: "a tuple of one", 2: "a pair of such", 4: "four of such"}[axes]
+        raise ConfigurationError(f"{name} must be an integer{bound} or {several}, got {value!r}")
+    return tuple(int(item) for item in items)
 
 
-def resolve_padding(padding: Any, kernel_size: Pair, dilation: Pair, stride: Pair) -> Padding:
-    """Return a convolution's padding as ``((top, bottom), (left, right))``.
+def of_map(values: tuple[Any, ...], of_row: Any) -> tuple[Any, Any]:
+    """What there is for rows and columns; a sequence is a map of one row, which has ``of_row``."""
+    rows, columns = (of_row, *values)[-2:]
+    return rows, columns
+
+
+def resolve_padding(
+    padding: Any,
+    kernel_size: tuple[int, ...],
+    dilation: tuple[int, ...],
+    stride: tuple[int, ...],
+) -> tuple[Pair, ...]:
+    """Return a convolution's padding before and after, for each axis.
 
     Parameters
     ----------
-    padding : int, (int, int), ((int, int), (int, int)), "valid" or "same"
+    padding : int, a tuple with an int or a pair for each axis, "valid" or "same"
         "same" keeps the size; of an odd total the larger part goes to the bottom and right, as in
         PyTorch.
 
@@ -49,24 +74,22 @@ def resolve_padding(padding: Any, kernel_size: Pair, dilation: Pair, stride: Pai
     """
     if isinstance(padding, str):
         if padding == "valid":
-            return (0, 0), (0, 0)
+            return ((0, 0),) * len(kernel_size)
         if padding != "same":
             raise ConfigurationError(f'padding must be "valid", "same" or numbers, got {padding!r}')
-        if stride != (1, 1):
+        if any(step != 1 for step in stride):
             raise ConfigurationError(f'padding="same" needs stride 1, got stride {stride}')
         totals = [step * (size - 1) for size, step in zip(kernel_size, dilation, strict=True)]
-        rows, columns = ((total // 2, total - total // 2) for total in totals)
-        return rows, columns
+        return tuple((total // 2, total - total // 2) for total in totals)
+    axes = len(kernel_size)
     nested = (
         isinstance(padding, (tuple, list))
-        and len(padding) == 2
+        and len(padding) == axes
         and all(isinstance(item, (tuple, list)) for item in padding)
     )
     if nested:
-        rows, columns = (pair(item, "padding", minimum=0) for item in padding)
-        return rows, columns
-    height, width = pair(padding, "padding", minimum=0)
-    return (height, height), (width, width)
+        return tuple(pair(item, "padding", minimum=0) for item in padding)
+    return tuple((size, size) for size in per_axis(padding, "padding", axes, minimum=0))
 
 
 def conv_output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
@@ -119,7 +142,9 @@ def conv_transpose_output_size(
     return output
 
 
-def check_output_padding(output_padding: Pair, stride: Pair, dilation: Pair) -> None:
+def check_output_padding(
+    output_padding: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> None:
     """Refuse an output padding that no input size of the transposed convolution explains.
 
     Raises
@@ -135,28 +160,27 @@ def check_output_padding(output_padding: Pair, stride: Pair, dilation: Pair) -> 
         )
 
 
-def adaptive_size(value: Any) -> AdaptiveSize:
+def adaptive_sizes(value: Any, axes: int) -> tuple[int | None, ...]:
     """Return the output size of an adaptive pooling: numbers, or None for the input's.
 
     Raises
     ------
     ConfigurationError
-        If it is neither a positive integer, None, nor a pair of such.
+        If it is neither a positive integer, None, nor a tuple of such for each axis.
     """
-    items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(items) != 2:
-        raise ConfigurationError(f"output_size must be a number or a pair, got {value!r}")
-    rows, columns = (item if item is None else pair(item, "output_size")[0] for item in items)
-    return rows, columns
+    items = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    if len(items) != axes:
+        several = "a pair" if axes == 2 else "a tuple of one"
+        raise ConfigurationError(f"output_size must be a number or {several}, got {value!r}")
+    return tuple(item if item is None else pair(item, "output_size")[0] for item in items)
 
 
-def adaptive_output(size: Any, output_size: AdaptiveSize) -> Pair:
-    """Rows and columns of an adaptive pooling's output for a map of ``size``."""
-    rows, columns = (
+def adaptive_output(size: Any, output_size: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Size of each axis of an adaptive pooling's output for a map of ``size``."""
+    return tuple(
         int(own) if wanted is None else wanted
         for own, wanted in zip(size, output_size, strict=True)
     )
-    return rows, columns
 
 
 def adaptive_windows(size: int, output: int) -> list[tuple[int, int]]:
@@ -167,28 +191,115 @@ def adaptive_windows(size: int, output: int) -> list[tuple[int, int]]:
     return [(i * size // output, -(-(i + 1) * size // output)) for i in range(output)]
 
 
-def check_pool_padding(kernel_size: Pair, padding: Pair) -> None:
+def check_pool_padding(
+    kernel_size: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...] | None = None
+) -> None:
     """Refuse a pooling padding of more than half the window: windows would hold nothing else.
 
     Raises
     ------
     ConfigurationError
     """
-    if any(2 * pad > size for size, pad in zip(kernel_size, padding, strict=True)):
-        raise ConfigurationError(
-            f"pooling padding {padding} must be at most half the kernel size {kernel_size}"
-        )
+    gaps = dilation or (1,) * len(kernel_size)
+    for pad, size, gap in zip(padding, kernel_size, gaps, strict=True):
+        if 2 * pad > gap * (size - 1) + 1:
+            dilated = "" if dilation is None or set(dilation) == {1} else f", dilation {dilation}"
+            raise ConfigurationError(
+                f"pooling padding {padding} must be at most half the kernel size {kernel_size}"
+                f"{dilated}"
+            )
 
 
-def pool_output_size(size: int, kernel: int, stride: int, padding: int) -> int:
-    """Rows (or columns) of a pooling's output, rounded down.
+def pool_output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False
+) -> int:
+    """Rows (or columns) of a pooling's output, rounded down, or up with ``ceil_mode``.
+
+    As in PyTorch, a window that would begin in the padding after the last row is left out.
 
     Raises
     ------
     ShapeError
-        If the window is larger than the padded input.
+        If the window is larger than the padded input, or one would hold no pixel.
     """
-    return conv_output_size(size, kernel, stride, (padding, padding), 1)
+    if ceil_mode:
+        extent = dilation * (kernel - 1) + 1
+        output = -(-(size + 2 * padding - extent) // stride) + 1
+        output -= (output - 1) * stride >= size + padding
+    else:
+        output = conv_output_size(size, kernel, stride, (padding, padding), dilation)
+    empty = [
+        not len(window) for window in pool_windows(size, output, kernel, stride, padding, dilation)
+    ]
+    if output < 1 or any(empty):
+        raise ShapeError(
+            f"windows of size {kernel} with dilation {dilation} and padding {padding} find no "
+            f"pixel in an input of size {size}"
+        )
+    return output
+
+
+def pool_windows(
+    size: int, output: int, kernel: int, stride: int, padding: int, dilation: int = 1
+) -> list[range]:
+    """The rows (or columns) of the input that lie in each window of a pooling."""
+    windows = []
+    for i in range(output):
+        first = i * stride - padding
+        end = min(first + dilation * (kernel - 1) + 1, size)
+        if first < 0:
+            first += -(first // dilation) * dilation
+        windows.append(range(first, max(first, end), dilation))
+    return windows
+
+
+def pool_divisors(
+    size: int, output: int, kernel: int, stride: int, padding: int, count_include_pad: bool
+) -> list[int]:
+    """Rows (or columns) that an average pooling counts in each window: all, or those inside.
+
+    What ``ceil_mode`` adds after the padding is never counted, as in PyTorch.
+    """
+    if not count_include_pad:
+        return [len(window) for window in pool_windows(size, output, kernel, stride, padding)]
+    starts = [i * stride - padding for i in range(output)]
+    return [min(first + kernel, size + padding) - first for first in starts]
+
+
+def pool_output(
+    size: Any, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> Pair:
+    """Rows and columns of a pooling's output for a map of ``size``.
+
+    Raises
+    ------
+    ShapeError
+    """
+    rows, columns = (
+        pool_output_size(*axis, ceil_mode)
+        for axis in zip(size, kernel_size, stride, padding, dilation, strict=True)
+    )
+    return rows, columns
+
+
+def average_divisors(
+    size: Any,
+    output: Any,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> np.ndarray:
+    """What an average pooling divides the sum of each window by, shape (OH, OW)."""
+    if divisor_override is not None:
+        return np.full(tuple(output), divisor_override, np.int64)
+    rows, columns = (
+        np.array(pool_divisors(*axis, count_include_pad), np.int64)
+        for axis in zip(size, output, kernel_size, stride, padding, strict=True)
+    )
+    made: np.ndarray = rows[:, None] * columns
+    return made
 
 
 #: Which gradients of a convolution are wanted: of input, weight and bias.
@@ -200,3 +311,36 @@ def masked(mask: Mask, *gradients: Any) -> tuple[Any, Any, Any]:
     """The gradients that are wanted, and None for the others."""
     x, weight, bias = (g if wanted else None for g, wanted in zip(gradients, mask, strict=True))
     return x, weight, bias
+
+
+def concat_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Shape of samples put one after the other along their first axis.
+
+    Raises
+    ------
+    ShapeError
+        If they differ in another axis.
+    """
+    channels, size = sum(shape[0] for shape in shapes), shapes[0][1:]
+    if any(shape[1:] != size for shape in shapes):
+        given = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise ShapeError(f"expects inputs that differ in their channels alone, got {given}")
+    return (channels, *size)
+
+
+def product_shape(x: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the product of two samples, one of which may be a factor for each channel, or pixel.
+
+    Raises
+    ------
+    ShapeError
+        If they are not of one shape, nor ``(C, H, W)`` and ``(C, 1, 1)`` or ``(1, H, W)``.
+    """
+    for whole, factor in ((x, other), (other, x)):
+        ones = (1,) * (len(whole) - 1)
+        if factor in (whole, (whole[0], *ones), (1, *whole[1:])):
+            return tuple(whole)
+    raise ShapeError(
+        "expects two inputs of one shape, or a factor of shape (C, 1, 1) or (1, H, W) for a map, "
+        f"got {tuple(x)} and {tuple(other)}"
+    )

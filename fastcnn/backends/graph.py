@@ -1,7 +1,8 @@
 """A network as plain data: what a backend receives instead of layer objects."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -33,6 +34,8 @@ class Node:
     buffers : mapping of str to str
         Names of arrays that training changes without gradients, such as running statistics, to
         the key in the model's state.
+    frozen_statistics : bool
+        Whether training leaves running statistics as they are and normalises by them.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Node:
     input_shapes: tuple[Shape, ...]
     output_shape: Shape
     buffers: Mapping[str, str] = field(default_factory=dict)
+    frozen_statistics: bool = False
 
     def takes_batch_statistics(self, training: bool) -> bool:
         """Whether a sample's output depends on all samples of its batch.
@@ -51,7 +55,42 @@ class Node:
         statistics always.
         """
         tracked = self.arguments.get("track_running_stats")
-        return tracked is not None and (training or not tracked)
+        return tracked is not None and ((training and not self.frozen_statistics) or not tracked)
+
+    def tracks(self, training: bool) -> bool:
+        """Whether a pass moves the node's running statistics."""
+        return bool(self.buffers) and training and not self.frozen_statistics
+
+
+@dataclass(frozen=True)
+class Port:
+    """One of several inputs or outputs of a network.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Of one sample.
+    start : int
+        Its first element in the array that holds all inputs, or all outputs, of a sample.
+    """
+
+    name: str
+    shape: Shape
+    start: int = 0
+
+    @property
+    def stop(self) -> int:
+        """One after its last element."""
+        return self.start + prod(self.shape)
+
+
+def ports(shapes: Iterable[tuple[str, Shape]]) -> tuple[Port, ...]:
+    """Inputs or outputs that lie one after the other."""
+    found: list[Port] = []
+    for name, shape in shapes:
+        found.append(Port(name, tuple(shape), found[-1].stop if found else 0))
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +98,17 @@ class Graph:
     """Nodes in an order in which each comes after those that feed it; the last is the output.
 
     A model makes another graph when it has changed: one object, one state of the model.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of Port
+        Of a network that has several: samples then have all of them, one after the other.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
 
     @property
     def output_shape(self) -> Shape:
@@ -80,3 +126,12 @@ class Graph:
             for source in node.inputs:
                 readers[source].append(index)
         return readers
+
+    def leads_to_parameters(self, keys: Collection[str]) -> set[int]:
+        """Nodes whose output depends on some parameters, given by their state keys."""
+        found: set[int] = set()
+        for index, node in enumerate(self.nodes):
+            own = any(key in keys for key in node.parameters.values())
+            if own or any(source in found for source in node.inputs):
+                found.add(index)
+        return found

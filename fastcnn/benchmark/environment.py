@@ -42,6 +42,16 @@ TRIALS = {
 }
 
 
+#: How each of them is installed.
+EXTRAS = {
+    "PyTorch": "pip install 'fastcnn[torch]'",
+    "JAX": "pip install jax",
+    "TensorFlow": "pip install tensorflow-cpu",
+    "tinygrad": "pip install tinygrad",
+    "ONNX Runtime": "pip install onnxruntime 'fastcnn[onnx]'",
+}
+
+
 def describe_environment() -> dict[str, str]:
     """Machine, instruction set, versions and threads, as text by name."""
     import fastcnn
@@ -121,7 +131,7 @@ def why_absent(library: str) -> str | None:
     if done.returncode == 0:
         return None
     *_, reason = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    log.warning("%s takes no part: %s", library, reason)
+    log.warning("not measured: %s (%s), which %s installs", library, reason, EXTRAS[library])
     return reason
 
 

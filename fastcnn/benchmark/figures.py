@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcnn.benchmark.results import Report, Result
-from fastcnn.training.curves import new_figure, save_figure
+from fastcnn.training.figure import new_figure, save_figure
 
 #: Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"

@@ -11,8 +11,8 @@ from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import make_model
 from fastcnn.execution import predict_logits
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Sequential
-from fastcnn.training.blas import blas_threads
 
 TOLERANCE = 1e-4
 BASELINE = "im2col"
@@ -22,7 +22,7 @@ def _own(
     model: Sequential, x: np.ndarray, backend: str, threads: int
 ) -> Callable[[int], np.ndarray]:
     def run(times: int) -> np.ndarray:
-        with blas_threads(threads):
+        with workers(threads):
             for _ in range(times):
                 logits = predict_logits(
                     model, x, backend=backend, batch_size=len(x), threads=threads

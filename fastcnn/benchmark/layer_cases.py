@@ -17,6 +17,10 @@ BATCH = 64
 MASK = dropout_key(0, 0, 0)
 
 
+#: Operations of two maps.
+JOINS = ("add", "subtract", "multiply", "concat")
+
+
 @dataclass(frozen=True)
 class Arrays:
     """What goes into a layer, what comes out, and what comes back.
@@ -26,7 +30,7 @@ class Arrays:
     x, y, grad : ndarray
         Input, output, and the gradient of the output.
     other : tuple of ndarray
-        The second map, of a sum.
+        The second map, of those in :data:`JOINS`.
     parameters : dict of str to ndarray
     """
 
@@ -102,8 +106,8 @@ class LayerCase:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """What there is to compute: a sum hands its gradient on as it is."""
-        return ("forward",) if self.operation == "add" else ("forward", "backward")
+        """What there is to compute: a sum hands its gradient on as it is, as others nearly do."""
+        return ("forward",) if self.operation in JOINS else ("forward", "backward")
 
     @property
     def is_random(self) -> bool:
@@ -150,9 +154,11 @@ class LayerCase:
                 np.sqrt(np.prod(self.weight[1:]))
             )
         else:
-            for name in OPERATIONS[self.operation].parameters:  # one value a channel
-                parameters[name] = 1 + normal(self.shape[:1]) / 4
-        if self.operation == "add":
+            # One value a channel, or a member of a set.
+            shape = self.arguments.get("normalized_shape", self.shape[:1])
+            for name in OPERATIONS[self.operation].parameters:
+                parameters[name] = 1 + normal(shape) / 4
+        if self.operation in JOINS:
             # A map that the engine can make of the input: sums of one map with itself read less.
             other = (np.maximum(x, np.float32(0.0)),)
         y = self.forward(x, other, parameters, "im2col")

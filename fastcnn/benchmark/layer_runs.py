@@ -7,8 +7,8 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import Engine
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
+from fastcnn.execution.workers import workers
 from fastcnn.operations import OPERATIONS, Elementwise
-from fastcnn.training.blas import blas_threads
 
 #: Rows that bring a batch into lanes and results out of them.
 OUTSIDE = ("gather input", "output")
@@ -25,7 +25,7 @@ def alone_run(
         return (case.forward(arrays.x, arrays.other, arrays.parameters, backend),)
 
     def repeat(times: int) -> tuple[np.ndarray, ...]:
-        with blas_threads(threads):
+        with workers(threads):
             for _ in range(times):
                 made = call()
         return made

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.layer_cases import BATCH, JOINS, Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
@@ -63,7 +63,20 @@ def cases() -> Iterator[LayerCase]:
         yield LayerCase("adaptive_avg_pool2d", (64, size, size), None, {"output_size": output})
     yield LayerCase("batch_norm", (16, 32, 32), None, {"eps": 1e-5})
     yield LayerCase("batch_norm", (256,), None, {"eps": 1e-5})
-    own: dict[str, dict[str, Any]] = {"dropout": {"p": 0.5}, "dropout2d": {"p": 0.25}, "add": {}}
+    eps = {"eps": 1e-5}
+    yield LayerCase("layer_norm", (256,), None, eps | {"normalized_shape": (256,)})
+    yield LayerCase("layer_norm", (16, 32, 32), None, eps | {"normalized_shape": (16, 32, 32)})
+    yield LayerCase("rms_norm", (256,), None, eps | {"normalized_shape": (256,)})
+    yield LayerCase("layer_norm2d", (64, 16, 16), None, eps)
+    for groups in (8, 64):  # the second is instance normalisation
+        yield LayerCase("group_norm", (64, 16, 16), None, eps | {"num_groups": groups})
+    response = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}
+    yield LayerCase("local_response_norm", (64, 16, 16), None, response)
+    for operation in ("softmax", "log_softmax"):
+        yield LayerCase(operation, (100,), None, {"dim": 1})
+        yield LayerCase(operation, (16, 32, 32), None, {"dim": 1})
+    own: dict[str, dict[str, Any]] = {"dropout": {"p": 0.5}, "dropout2d": {"p": 0.25}}
+    own |= {operation: {} for operation in JOINS}
     own |= {record.name: record.checked(record.name, {}) for record in elementwise_operations()}
     for operation, arguments in own.items():
         yield LayerCase(operation, (32, 16, 16), None, arguments)

@@ -4,9 +4,9 @@ import numpy as np
 
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work
 from fastcnn.execution import make_executor
+from fastcnn.execution.workers import workers
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
-from fastcnn.training.blas import blas_threads
 
 
 class OwnTrainer:
@@ -31,7 +31,7 @@ class OwnTrainer:
         """Take steps on consecutive batches, round and round, in one call."""
         batch, count = self.work.batch, len(self.work.x)
         order = (np.arange(self.at * batch, (self.at + steps) * batch)) % count
-        with blas_threads(self.threads):
+        with workers(self.threads):
             results = self.executor.train_steps(
                 self.work.x, self.work.y, order, np.full(steps, LEARNING_RATE)
             )

@@ -22,10 +22,12 @@ from fastcnn.benchmark.peaks import Peaks, measure_peaks
 from fastcnn.benchmark.records import Records
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import plan
-from fastcnn.execution.engine_arguments import loss_key
+from fastcnn.execution.assigned import Assigned
+from fastcnn.execution.engine_arguments import engine_update, loss_key
 from fastcnn.execution.engines import make_engine
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
 from fastcnn.text_table import text_table
 
 #: Batches of images that are gathered in turn, so that they are not always in the cache.
@@ -317,20 +319,20 @@ def profile(
     )
 
 
-def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, str | None]]:
-    """Phases to run, and the optimizer: the whole step, each row alone, the program up to it."""
+def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, bool]]:
+    """Phases to run and whether to update: the whole step, each row alone, the program up to it."""
     phases = program.phases
-    jobs: dict[Any, tuple[np.ndarray, str | None]] = {
-        "nothing": (phases[:0], None),
-        "update": (phases[:0], "sgd"),
+    jobs: dict[Any, tuple[np.ndarray, bool]] = {
+        "nothing": (phases[:0], False),
+        "update": (phases[:0], True),
     }
     for number, (first, last, whole) in enumerate(phases):
         for row in range(first, last):
             alone = np.array([[row, row + 1, whole]], np.int64)
             until = np.concatenate([phases[:number], [[first, row + 1, whole]]])
-            jobs["alone", row] = alone, None
-            jobs["until", row] = until, None
-    jobs["step"] = phases, "sgd"
+            jobs["alone", row] = alone, False
+            jobs["until", row] = until, False
+    jobs["step"] = phases, True
     return jobs
 
 
@@ -352,32 +354,30 @@ class _Step:
         )
         channels = graph.input_shape[0]
         self._engine.normalise(np.full(channels, 1 / 255), np.zeros(channels))
-        self._settings = np.array([MOMENTUM, 0.0, 0.0, 0.0, 0.0, 0.0])
-        self._slots = (np.zeros_like(model.parameter_vector),)
+        assigned = Assigned(model, SGD(momentum=MOMENTUM))
+        self._update = engine_update(assigned.parts, assigned.state)
 
     def everything(self) -> None:
         """Run the step once: rows that work in place are given sound values again."""
-        self._run(self._engine.program.phases, None, 1)
+        self._run(self._engine.program.phases, False, 1)
 
     def call(self, times: int) -> None:
         """Call the engine for no step at all, ``times`` times."""
         for _ in range(times):
-            self._run(self._engine.program.phases, None, 0)
+            self._run(self._engine.program.phases, False, 0)
 
-    def job(self, phases: np.ndarray, kind: str | None) -> Callable[[int], None]:
-        """A function that runs some phases, and an optimizer, for a number of steps in one call."""
-        return lambda steps: self._run(phases, kind, steps)
+    def job(self, phases: np.ndarray, updates: bool) -> Callable[[int], None]:
+        """A function that runs some phases, and perhaps an update, for some steps in one call."""
+        return lambda steps: self._run(phases, updates, steps)
 
-    def _run(self, phases: np.ndarray, kind: str | None, steps: int) -> None:
+    def _run(self, phases: np.ndarray, updates: bool, steps: int) -> None:
         self._engine.run(
             self._images,
             self._order[: steps * self._batch],
             np.zeros(steps),
             labels=self._labels,
             phases=phases,
-            kind=kind,
-            settings=self._settings,
-            slots=self._slots,
+            update=self._update if updates else None,
         )
 
 

@@ -17,6 +17,7 @@ VARIANTS = ("eager", "channels_last", "compile")
 
 def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
     """One node by torch.nn.functional."""
+    import torch
     import torch.nn.functional as F
 
     x, a = inputs[0], dict(node.arguments)
@@ -58,6 +59,12 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             return x.flatten(1)
         case "add":
             return x + inputs[1]
+        case "subtract":
+            return x - inputs[1]
+        case "multiply":
+            return x * inputs[1]
+        case "concat":
+            return torch.cat(inputs, 1)
         case "dropout":
             return F.dropout(x, a["p"], training)
         case "dropout2d":
@@ -65,6 +72,23 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
         case "batch_norm":
             mean, var = (parameters.get(f"{node.name}.running_{what}") for what in ("mean", "var"))
             return F.batch_norm(x, mean, var, weight, bias, training, a["momentum"], a["eps"])
+        case "layer_norm":
+            return F.layer_norm(x, a["normalized_shape"], weight, bias, a["eps"])
+        case "rms_norm":
+            return F.rms_norm(x, a["normalized_shape"], weight, a["eps"])
+        case "group_norm":
+            return F.group_norm(x, a["num_groups"], weight, bias, a["eps"])
+        case "layer_norm2d":
+            channels_last = x.permute(0, 2, 3, 1)
+            made = F.layer_norm(channels_last, (x.shape[1],), weight, bias, a["eps"])
+            return made.permute(0, 3, 1, 2)
+        case "local_response_norm":
+            return F.local_response_norm(x, a["size"], a["alpha"], a["beta"], a["k"])
+        case "softmax" | "log_softmax":
+            return getattr(F, node.operation)(x, a["dim"])
+        case "scale":
+            (factors,) = (parameters[key] for key in node.parameters.values())
+            return x * factors.reshape(-1, *(1,) * (x.ndim - 2))
         case name if isinstance(OPERATIONS[name], Elementwise):
             return getattr(F, name)(x, *(parameters[key] for key in node.parameters.values()), **a)
     raise ConfigurationError(f"the PyTorch contestant has no {node.operation}")

@@ -32,6 +32,12 @@ class Result:
         CPU seconds for each second.
     note : str
         Why something is missing or unusual.
+    rate : float or None
+        Floating-point operations a second, by definition of the layers; see ``share``.
+    share : float or None
+        The rate over the measured peak of multiply-adds on as many threads.
+    state : str
+        Of the machine before and after: see :func:`~fastcnn.benchmark.exchange.machine_state`.
     """
 
     suite: str
@@ -48,6 +54,9 @@ class Result:
     difference: float | None = None
     cores: float | None = None
     note: str = ""
+    rate: float | None = None
+    share: float | None = None
+    state: str = ""
 
 
 def result_of(timing: Timing, scale: float, **names: Any) -> Result:
@@ -124,7 +133,7 @@ def read_report(path: Path) -> Report:
 
 
 def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
-    """Cells of a plain table: contestant, threads, time with spread, ratio, difference, note."""
+    """Cells: contestant, threads, time with spread, ratio, difference, rate, share, note."""
     return [
         (
             result.contestant,
@@ -132,6 +141,8 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
             _spread(result),
             "" if result.ratio is None else _short(result.ratio),
             "" if result.difference is None else f"{result.difference:.0e}",
+            "" if result.rate is None else f"{result.rate / 1e9:,.0f}",
+            "" if result.share is None else f"{result.share:.0%}",
             result.note,
         )
         for result in results
@@ -141,7 +152,7 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
 def contestants_table(title: str, unit: str, results: Iterable[Result]) -> str:
     """A table of one line a contestant, the fastest first; who was not timed stands below."""
     timed = sorted((row for row in results if row.rounds), key=lambda row: row.median)
-    header = ("contestant", "threads", unit, "ratio", "apart", "")
+    header = ("contestant", "threads", unit, "ratio", "apart", "GFLOP/s", "of peak", "")
     lines = table_rows(timed)
     kept = [k for k in range(len(header)) if any(line[k] for line in lines)]
     cells = [[line[k] for k in kept] for line in lines]

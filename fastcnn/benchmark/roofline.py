@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.benchmark.profile import BUSY, PARTS, Profile, ProfiledRow
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 
 #: Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
 COLOURS = dict(zip(PARTS, ("#0072B2", "#D55E00", "#009E73"), strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.benchmark.measure import measure, timing_of
 from fastcnn.benchmark.own import OwnTrainer
+from fastcnn.benchmark.peaks import peak_rate
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, result_of
@@ -30,11 +31,14 @@ REFERENCE_FLOPS = 6_000_000
 
 
 def contestants(
-    work: Work, threads: Sequence[int], peers: Sequence[Peer] = PEERS
+    work: Work,
+    threads: Sequence[int],
+    peers: Sequence[Peer] = PEERS,
+    backends: Sequence[str] = ("im2col", "lanes"),
 ) -> Iterator[tuple[str, int, Callable[[], Trainer]]]:
     """Name, threads and maker of each contestant that works on this machine."""
     for count in threads:
-        for backend in ("im2col", "lanes"):
+        for backend in backends:
             yield backend, count, partial(OwnTrainer, work, backend, count)
     for peer in peers:
         if peer.takes_network(work) and peer.can_run:
@@ -48,8 +52,10 @@ def bench_steps(
     *,
     threads: Sequence[int],
     peers: Sequence[Peer] = PEERS,
+    backends: Sequence[str] = ("im2col", "lanes"),
     rounds: int = 7,
     seconds: float = 0.15,
+    suite: str = "step",
 ) -> list[Result]:
     """Time training steps (forward, loss, backward, SGD with momentum) of one network.
 
@@ -64,11 +70,11 @@ def bench_steps(
     """
     work = make_work(network, batch)
     expected = _Expected(work)
-    names = {"suite": "step", "work": network, "batch": batch, "unit": "us/sample"}
+    names = {"suite": suite, "work": network, "batch": batch, "unit": "us/sample"}
     ready: dict[tuple[str, int], Trainer] = {}
     difference: dict[tuple[str, int], float] = {}
     refused: list[Result] = []
-    for name, count, make in contestants(work, threads, peers):
+    for name, count, make in contestants(work, threads, peers, backends):
         key = (name, count)
         try:
             trainer = make()
@@ -85,7 +91,7 @@ def bench_steps(
     timings = measure(
         {key: trainer.train for key, trainer in ready.items()}, rounds=rounds, seconds=seconds
     )
-    if work.flops <= REFERENCE_FLOPS:
+    if work.flops <= REFERENCE_FLOPS and BASELINE in backends:
         key = ("reference", 1)
         loops = _Stopwatch(work)
         difference[key], note = expected.compare(loops)
@@ -94,7 +100,9 @@ def bench_steps(
         else:
             timings[key] = timing_of(loops.times)
     best = min((timings[k].median for k in timings if k[0].startswith("PyTorch")), default=None)
-    base = best or min(timings[key].median for key in timings if key[0] == BASELINE)
+    base = best or min(timings[key].median for key in timings if key[0] in (BASELINE, backends[0]))
+    # A backward pass has the forward pass's products twice.
+    flops = 3 * work.flops
     return [
         result_of(
             timing,
@@ -103,6 +111,8 @@ def bench_steps(
             threads=count,
             ratio=base / timing.median,
             difference=difference[name, count],
+            rate=flops / timing.median,
+            share=flops / timing.median / peak_rate(count),
             **names,
         )
         for (name, count), timing in timings.items()

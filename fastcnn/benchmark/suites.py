@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark import backward, inference, layers, steps
 from fastcnn.benchmark.environment import describe_environment
+from fastcnn.benchmark.exchange import machine_state
 from fastcnn.benchmark.figures import write_figures
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Report, Result, contestants_table, table_rows
 from fastcnn.benchmark.work import networks
+from fastcnn.benchmark.zoo import ZOO
 from fastcnn.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -116,6 +118,25 @@ def layer_tables(scope: Scope) -> list[Table]:
     ]
 
 
+def zoo_tables(scope: Scope) -> list[Table]:
+    """Training steps of the networks of the zoo, each at its batch size."""
+    names = scope.networks or (["lenet_tanh", "mlp"] if scope.quick else list(ZOO))
+    return [
+        partial(
+            steps.bench_steps,
+            name,
+            ZOO[name][1] if name in ZOO else 64,
+            threads=scope.threads,
+            backends=("lanes",),
+            peers=scope.peers,
+            rounds=2 if scope.quick else 3,
+            seconds=scope.seconds,
+            suite="zoo",
+        )
+        for name in names
+    ]
+
+
 def backward_tables(scope: Scope) -> list[Table]:
     """Naive against fast gradients of each operation."""
     some = list(backward.cases())[:: 8 if scope.quick else 1]
@@ -125,6 +146,7 @@ def backward_tables(scope: Scope) -> list[Table]:
 #: The suites of ``fastcnn bench`` by name.
 SUITES: dict[str, Callable[[Scope], list[Table]]] = {
     "step": step_tables,
+    "zoo": zoo_tables,
     "inference": inference_tables,
     "layer": layer_tables,
     "backward": backward_tables,
@@ -166,7 +188,11 @@ def run_tables(
     console.print(", ".join(f"{key} {value}" for key, value in environment.items()))
     results: list[Result] = []
     for table in tables:
+        before = machine_state()
         made = table()
+        after = machine_state()
+        state = before if after == before else f"{before}, then {after}"
+        made = [replace(result, state=state) for result in made]
         show(console, made)
         results += made
     if out is None or not results:
@@ -181,8 +207,9 @@ def show(console: "Console", results: Sequence[Result]) -> None:
     """Print results as tables, one for each work, or as lines where many works have few rows."""
     tables: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        alone = result.suite in ("step", "inference", "layer", "process")
+        alone = result.suite in ("step", "zoo", "inference", "layer", "process")
         title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
+        title += f" ({result.state})" if alone and result.state else ""
         tables.setdefault((title, result.unit), []).append(result)
     for (title, unit), rows in tables.items():
         if len({row.work for row in rows}) > 1:
@@ -196,7 +223,8 @@ def _show_lines(console: "Console", title: str, unit: str, rows: Sequence[Result
     """Lines fit a narrow terminal."""
     console.print(f"\n{title} ({unit})", style="bold")
     work = ""
-    for row, (name, _, spread, ratio, difference, note) in zip(rows, table_rows(rows), strict=True):
+    for row, cells in zip(rows, table_rows(rows), strict=True):
+        name, _, spread, ratio, difference, *_, note = cells
         batch = f", batch {row.batch}" if row.suite == "backward" else ""
         if row.work + batch != work:
             work = row.work + batch

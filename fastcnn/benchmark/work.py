@@ -1,11 +1,13 @@
 """The work that contestants share: one network, one set of samples, one optimiser."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from fastcnn import models
+from fastcnn.benchmark.zoo import ZOO
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Sequential
 
@@ -47,16 +49,18 @@ class Work:
 
 
 def make_model(name: str) -> Sequential:
-    """A network of :mod:`fastcnn.models` with weights from seed 0.
+    """A network of :mod:`fastcnn.models`, or of the zoo, with weights of fixed seeds.
 
     Raises
     ------
     ConfigurationError
         If there is none of that name.
     """
+    if name in ZOO:
+        return ZOO[name][0](itertools.count())
     make = getattr(models, name, None)
     if make is None or name.startswith("_"):
-        raise ConfigurationError(f"no network {name!r}; there are {', '.join(networks())}")
+        raise ConfigurationError(f"no network {name!r}; there are {', '.join([*networks(), *ZOO])}")
     return make(seed=0)
 
 

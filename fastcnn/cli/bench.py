@@ -12,6 +12,7 @@ class Suite(StrEnum):
     """What can be measured."""
 
     step = "step"
+    zoo = "zoo"
     inference = "inference"
     layer = "layer"
     backward = "backward"
@@ -23,12 +24,12 @@ def bench(
         list[Suite] | None,
         typer.Argument(
             metavar="SUITE",
-            help="step, inference, layer, backward or all; by default step.",
+            help="step, zoo, inference, layer, backward or all; by default step.",
             show_default=False,
         ),
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(help="For step and inference; may be repeated.")
+        list[str] | None, typer.Option(help="For step, zoo and inference; may be repeated.")
     ] = None,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="For step; may be repeated.")
@@ -54,6 +55,8 @@ def bench(
 
     step: a training step (forward, loss, backward, SGD with momentum).
 
+    zoo: the same of networks of many kinds, from an MLP to ResNet-18.
+
     inference: one image, and a thousand images.
 
     layer: single layers, forward and backward, with their share of the processor's peak.
@@ -62,7 +65,7 @@ def bench(
 
     All contestants do the same work from the same weights on the same samples, in turns.
     Contestants whose results differ are not timed. Figures are medians with the first and last
-    decile.
+    decile. The state in brackets says whether two cores share a cache at present.
 
     Examples:
 
@@ -84,8 +87,8 @@ def bench(
         chosen = set(Suite) - {Suite.all}
     if batch_size and Suite.step not in chosen:
         raise ConfigurationError("--batch-size does nothing without the suite step")
-    if network and not chosen & {Suite.step, Suite.inference}:
-        raise ConfigurationError("--network does nothing without the suite step or inference")
+    if network and not chosen & {Suite.step, Suite.zoo, Suite.inference}:
+        raise ConfigurationError("--network does nothing without the suite step, zoo or inference")
     scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick)
     tables = [table for name, make in SUITES.items() if name in chosen for table in make(scope)]
     console = Console(highlight=False)

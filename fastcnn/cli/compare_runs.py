@@ -19,7 +19,7 @@ def compare_runs(
     """
     from fastcnn.analysis.runs import compare_runs as compare
     from fastcnn.errors import ConfigurationError
-    from fastcnn.training.curves import save_figure
+    from fastcnn.training.figure import save_figure
 
     comparison = compare(runs)
     table = Table(*comparison.header)

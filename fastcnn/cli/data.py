@@ -59,7 +59,9 @@ def prepare(
 @app.command()
 def show(
     data: Annotated[str, typer.Argument(help="A name or path, as for fastcnn train.")],
-    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("data.png"),
+    out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = Path(
+        "data.png"
+    ),
     data_dir: DataDir = None,
 ) -> None:
     """Count the images of each class, and draw some of them.
@@ -69,8 +71,9 @@ def show(
     from fastcnn.analysis.figures import samples_figure
     from fastcnn.analysis.metrics import confusion_matrix
     from fastcnn.data import load
-    from fastcnn.training.curves import save_figure
+    from fastcnn.training.figure import figure_format, save_figure
 
+    figure_format(out)
     train, test = load(data, data_dir=data_dir, progress=True)
     count = len(train.classes)
     counts = [

@@ -2,20 +2,26 @@
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from types import NoneType
 from typing import Annotated, Any
 
 import typer
 
-from fastcnn.training.options import declarations, plain_type
+from fastcnn.training.declarations import declarations, plain_type
+
+#: Where help shows an option of which part; each table is as wide as its own names need.
+PANELS = dict.fromkeys(("loss", "optimizer", "schedule"), "Loss, optimiser and learning rate")
 
 
-def with_options(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(
+    options: type, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that a class declares, in the place of its ``**options``.
 
-    Typer reads a command's signature, which says them all; they come before the command's own.
+    Typer reads a command's signature, which says them all; they come before the command's own. The
+    options ``without`` are left out.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -23,9 +29,11 @@ def with_options(options: type) -> Callable[[Callable[..., None]], Callable[...,
         context, *own, _ = signature.parameters.values()
         command.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[
-                context.replace(kind=inspect.Parameter.KEYWORD_ONLY), *parameters(options), *own
+                context.replace(kind=inspect.Parameter.KEYWORD_ONLY),
+                *(each for each in parameters(options) if each.name not in without),
+                *own,
             ]
-        )  # fmt: skip
+        )
         return command
 
     return decorate
@@ -44,7 +52,14 @@ def parameters(options: type) -> list[inspect.Parameter]:
         if declaration.choices and not all(word in text for word in declaration.choices):
             text = f"{text.removesuffix('.')}: {', '.join(declaration.choices)}."
         annotation = kind | None if NoneType in typing.get_args(hints[name]) else kind
-        given = typer.Option(flag(name, kind, default), help=text)
+        words = flag(name, kind, default)
+        panel = PANELS.get(declaration.part, "Training" if name in inherited else "Model")
+        if kind is float and declaration.choices:
+            given = typer.Option(
+                words, help=text, parser=_number_or_word, metavar="<float>", rich_help_panel=panel
+            )
+        else:
+            given = typer.Option(words, help=text, rich_help_panel=panel)
         made.append(
             inspect.Parameter(
                 name,
@@ -54,6 +69,14 @@ def parameters(options: type) -> list[inspect.Parameter]:
             )
         )
     return made
+
+
+def _number_or_word(text: str) -> float | str:
+    """What is a number as one; a word is checked with the other options."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def flag(name: str, kind: type, default: Any) -> str:

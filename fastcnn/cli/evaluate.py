@@ -24,7 +24,7 @@ def evaluate(
     """Test a trained network: accuracy, precision and recall of each class, worst mistakes.
 
     Uses the test images of the run's data set, and writes confusion.png and mistakes.png into the
-    run's folder.
+    run's folder; with --data NAME they are confusion-NAME.png and mistakes-NAME.png.
 
     Example: fastcnn evaluate runs/20261123-120000-report
     """
@@ -35,7 +35,7 @@ def evaluate(
     from fastcnn.functional import softmax
     from fastcnn.training import Run
     from fastcnn.training import evaluate as run_evaluation
-    from fastcnn.training.curves import save_figure
+    from fastcnn.training.figure import save_figure
 
     opened = Run.open(run)
     model = opened.load_model()
@@ -70,6 +70,9 @@ def evaluate(
     for label, row in zip(test.classes, confusion, strict=True):
         matrix.add_row(escape(label), *map(str, row))
     console.print(matrix)
-    save_figure(confusion_figure(confusion, test.classes), opened.folder / "confusion.png")
-    save_figure(mistakes_figure(test, softmax(logits)), opened.folder / "mistakes.png")
-    console.print(f"pictures: {run / 'confusion.png'}, {run / 'mistakes.png'}", soft_wrap=True)
+    # Other data do not take the place of the run's own.
+    of_data = "" if data is None else f"-{Path(data).resolve().stem}"
+    pictures = [run / f"{name}{of_data}.png" for name in ("confusion", "mistakes")]
+    save_figure(confusion_figure(confusion, test.classes), pictures[0])
+    save_figure(mistakes_figure(test, softmax(logits)), pictures[1])
+    console.print(f"pictures: {escape(', '.join(map(str, pictures)))}", soft_wrap=True)

@@ -2,15 +2,19 @@
 
 import os
 import platform
+import shutil
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
 def info() -> None:
-    """Show versions, processor, instruction set, threads, cache folder, BLAS and data folders."""
-    from importlib.metadata import version
-
+    """Show versions, processor, threads, folders, and what is missing and how to get it."""
     import numpy
     from threadpoolctl import threadpool_info
 
@@ -35,7 +39,7 @@ def info() -> None:
         "fastcnn": fastcnn.__version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
-        "numba": f"{version('numba')} (llvmlite {version('llvmlite')})",
+        "numba": f"{_version('numba')} (llvmlite {_version('llvmlite')})",
         "processor": f"{processor()[1]} ({platform.machine()}), {os.cpu_count()} cores",
         "lanes: instructions": instruction_set(),
         "lanes: register tiles": f"convolution {_size(tile.products, (8, 3))}, with pooling "
@@ -55,10 +59,56 @@ def info() -> None:
             rows[f"{name} found in"] = str(find_folder(source) or "no local folder")
         except DataError as error:
             rows[f"{name} found in"] = str(error)
-    table = Table(show_header=False)
+    console = Console(highlight=False)
+    console.print(_table("", rows))
+    missing = _missing(kept(sources) < len(sources), rows["mnist found in"])
+    if missing:
+        console.print(_table("Missing, and how to get it", missing))
+    else:
+        console.print("nothing is missing")
+
+
+def _table(title: str, rows: dict[str, str]) -> Table:
+    table = Table(show_header=False, title=title or None, title_justify="left")
     for key, value in rows.items():
-        table.add_row(key, value)
-    Console(highlight=False).print(table)
+        table.add_row(escape(key), escape(value))
+    return table
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+#: Packages that something needs beyond training: what, and how they are installed.
+OPTIONAL = {
+    "onnx": ("ONNX files (export, import)", "pip install 'fastcnn[onnx]'"),
+    "sklearn": ("scikit-learn's estimators", "pip install 'fastcnn[sklearn]'"),
+    "torch": ("comparisons with PyTorch", "pip install 'fastcnn[torch]'"),
+    "onnxruntime": ("comparisons with ONNX Runtime", "pip install onnxruntime"),
+    "mpi4py": ("training on several MPI processes", "pip install 'fastcnn[mpi]'"),
+    "tensorboardX": ("train --tensorboard", "pip install 'fastcnn[tensorboard]'"),
+}
+
+
+def _missing(to_compile: bool, mnist: str) -> dict[str, str]:
+    """What is not there, and how to get it."""
+    found = {}
+    if shutil.which("fastcnn") is None:
+        folder = Path(sys.executable).parent
+        found["fastcnn on the path"] = f"source {folder / 'activate'}, or type {folder / 'fastcnn'}"
+    if find_spec("numba") is None:
+        found["numba: the fast backend"] = "pip install numba"
+    elif to_compile:
+        found["compiled kernels"] = "fastcnn warmup; else the first training compiles its own"
+    if mnist == "no local folder":
+        found["MNIST"] = "downloaded at first use; or set FASTCNN_DATA_DIR to a folder with it"
+    for module, (purpose, how) in OPTIONAL.items():
+        if find_spec(module) is None:
+            found[purpose] = how
+    return found
 
 
 def _size(block: tuple[int, int], whole: tuple[int, int]) -> str:

@@ -1,14 +1,16 @@
 """``fastcnn predict``."""
 
+import csv
 import json
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,13 +18,34 @@ if TYPE_CHECKING:
     from fastcnn.data.images import Picture
 
 
+#: Probabilities that a line shows: those of ten classes do not fit a terminal.
+LIKELIEST = 3
+#: Values that fit a line.
+VALUES = 4
+
+
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
-    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP, GIF, BMP or TIFF files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...", help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."
+        ),
+    ],
     invert: Annotated[
         bool | None,
         typer.Option(help="Exchange black and white, or do not; by default as in training."),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help=f"Show the probabilities of all classes, not of the {LIKELIEST} likeliest.",
+        ),
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print comma-separated values, a line for each image.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each image.")
     ] = False,
@@ -30,11 +53,16 @@ def predict(
         str | None, typer.Option(help="reference, im2col or lanes (the default).")
     ] = None,
 ) -> None:
-    """Classify image files with a trained network, or predict values for them.
+    """Classify pictures with a trained network, or predict values for them.
 
-    Pictures are converted as in training (size, colour, scale); the output says how.
+    Pictures are converted as in training (size, colour, scale); the output says how. A
+    folder's pictures are read with those of its subfolders.
 
-    Example: fastcnn predict runs/20261123-120000-report digit.png
+    Examples:
+
+      fastcnn predict runs/20261123-120000-report digit.png
+
+      fastcnn predict runs/20261123-120000-report scans --csv > scans.csv
     """
     import numpy as np
 
@@ -43,50 +71,106 @@ def predict(
     from fastcnn.functional import softmax
     from fastcnn.training import Run
 
+    if as_csv + as_json + every > 1:
+        raise ConfigurationError(
+            "--csv, --json and --all exclude each other: the first two say all"
+        )
     opened = Run.open(run)
+    paths, passed = _pictures(images)
     model = opened.load_model()
     rule = opened.normalisation.rule_for_pictures(model.input_shape)
     shape = model.graph().output_shape
     if len(shape) != 1:
         raise ConfigurationError(f"{run}: the network gives arrays of shape {shape}: use Python")
-    read = [read_picture(path, rule, invert=invert) for path in images]
-    pixels = np.stack([picture.pixels for picture in read])
-    outputs = model.logits(pixels, backend=backend)
-    if model.predicts in ("value", "values"):
-        names, answers, cells = _values(outputs)
-    else:
-        names, answers, cells = _classes(softmax(outputs), opened.classes)
+    read = [read_picture(path, rule, invert=invert) for path in paths]
+    outputs = model.logits(np.stack([picture.pixels for picture in read]), backend=backend)
+    values = model.predicts in ("value", "values")
+    names = _value_names(shape[0]) if values else opened.classes
+    numbers = outputs if values else softmax(outputs)
     if as_json:
-        for path, answer, picture in zip(images, answers, read, strict=True):
+        for path, row, picture in zip(paths, numbers, read, strict=True):
+            answer = {"values": row.tolist()} if values else _answer(row, names)
             typer.echo(json.dumps({"image": str(path), **answer, "done": picture.done}))
         return
-    table = Table("image", *map(escape, names))
-    for path, row in zip(images, cells, strict=True):
-        table.add_row(escape(str(path)), *map(escape, row))
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["image", *([] if values else ["class"]), *names])
+        for path, row in zip(paths, numbers, strict=True):
+            best = [] if values else [names[int(row.argmax())]]
+            writer.writerow([path, *best, *(f"{value:.6g}" for value in row)])
+        return
     console = Console(highlight=False)
-    console.print(table)
-    _print_changes(console, images, read)
+    console.print((_values if values else _likeliest)(paths, numbers, names, every))
+    if len(paths) > 1 and not values:
+        counts = Counter(names[index] for index in numbers.argmax(axis=1).tolist())
+        shares = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
+        console.print(escape(f"{len(paths):,} pictures: {shares}"), soft_wrap=True)
+    if passed:
+        console.print(escape(f"passed over: {passed}"), style="yellow", soft_wrap=True)
+    _print_changes(console, paths, read)
 
 
-#: Titles of columns, what JSON says of each picture, and the cells of its line.
-Shown = tuple[tuple[str, ...], list[dict[str, Any]], list[list[str]]]
+def _pictures(given: list[Path]) -> tuple[list[Path], str]:
+    """The files that are given and those of folders, and what was passed over in these."""
+    from fastcnn.data.folders import Found, describe_passed, pictures_in
+
+    paths, folders = [], Found()
+    for path in given:
+        paths += pictures_in(path, folders) if path.is_dir() else [path]
+    return paths, describe_passed([folders]) if folders.passed else ""
 
 
-def _values(outputs: "np.ndarray") -> Shown:
-    count = outputs.shape[1]
-    names = ("value",) if count == 1 else tuple(f"value {index}" for index in range(count))
-    answers = [{"values": list(map(float, row))} for row in outputs]
-    return names, answers, [[f"{value:.6g}" for value in row] for row in outputs]
+def _answer(row: "np.ndarray", classes: tuple[str, ...]) -> dict[str, Any]:
+    shares = dict(zip(classes, map(float, row), strict=True))
+    return {"class": classes[int(row.argmax())], "probabilities": shares}
 
 
-def _classes(probabilities: "np.ndarray", classes: tuple[str, ...]) -> Shown:
-    answers, cells = [], []
-    for row in probabilities:
-        best = classes[int(row.argmax())]
-        shares = dict(zip(classes, map(float, row), strict=True))
-        answers.append({"class": best, "probabilities": shares})
-        cells.append([best, *(f"{100 * share:.1f} %" for share in row)])
-    return ("class", *classes), answers, cells
+def _value_names(count: int) -> tuple[str, ...]:
+    return ("value",) if count == 1 else tuple(f"value {index}" for index in range(count))
+
+
+def _values(paths: list[Path], numbers: "np.ndarray", names: tuple[str, ...], every: bool) -> Table:
+    cells = [[f"{value:.6g}" for value in row] for row in numbers]
+    if len(names) > VALUES:
+        return _downwards(paths, [list(zip(names, row, strict=True)) for row in cells], "")
+    table = Table(Column("image", overflow="fold"), *names)
+    for path, row in zip(paths, cells, strict=True):
+        table.add_row(escape(str(path)), *row)
+    return table
+
+
+def _likeliest(
+    paths: list[Path], numbers: "np.ndarray", names: tuple[str, ...], every: bool
+) -> Table:
+    shown = len(names) if every else min(LIKELIEST, len(names))
+    rows = [
+        [(names[index], f"{100 * row[index]:.1f} %") for index in (-row).argsort(kind="stable")]
+        for row in numbers
+    ]
+    if every:
+        return _downwards(paths, rows, "class")
+    titles = ("class", "second", "third")[:shown]
+    table = Table(
+        Column("image", overflow="fold"), *(Column(title, overflow="fold") for title in titles)
+    )
+    for path, row in zip(paths, rows, strict=True):
+        cells = (f"{name}  {share}" for name, share in row[:shown])
+        table.add_row(escape(str(path)), *map(escape, cells))
+    return table
+
+
+def _downwards(paths: list[Path], rows: list[list[tuple[str, str]]], title: str) -> Table:
+    """A line for each number: many of them do not fit the width of a terminal."""
+    table = Table(
+        Column("image", overflow="fold"),
+        Column(title, overflow="fold"),
+        Column("probability" if title else "", justify="right"),
+    )
+    for path, row in zip(paths, rows, strict=True):
+        for index, (name, number) in enumerate(row):
+            table.add_row("" if index else escape(str(path)), escape(name), number)
+        table.add_section()
+    return table
 
 
 def _print_changes(console: Console, images: list[Path], read: "list[Picture]") -> None:

@@ -23,7 +23,8 @@ def profile(
         bool, typer.Option("--plan", help="Print the program and measure nothing.")
     ] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Write the roofline picture to this PNG file.")
+        Path | None,
+        typer.Option(help="Write the roofline picture to this .png, .svg or .pdf file."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write profile-MODEL.json and .csv into this folder.")
@@ -46,8 +47,10 @@ def profile(
     from fastcnn.benchmark import profile as profiling
     from fastcnn.benchmark.records import this_command
     from fastcnn.benchmark.roofline import roofline_figure
-    from fastcnn.training.curves import save_figure
+    from fastcnn.training.figure import figure_format, save_figure
 
+    if figure is not None:
+        figure_format(figure)
     network = _open(model)
     console = Console(highlight=False)
     if plan:

@@ -1,5 +1,6 @@
 """``fastcnn study``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -70,5 +71,14 @@ def study(
 
         progress.update(f"{left[0]} ...")
         setting = Setting(train, test, quick, tell_of_trainings)
-        page = run_study(setting, out, chosen=chosen, tell=tell)
+        try:
+            page = run_study(setting, out, chosen=chosen, tell=tell)
+        except KeyboardInterrupt:
+            progress.stop()
+            done = len(chosen) - len(left)
+            print(
+                f"interrupted: {out / 'index.html'} has {done} of {len(chosen)} experiments; "
+                f"without it: {', '.join(left)}", file=sys.stderr,
+            )  # fmt: skip
+            raise SystemExit(130) from None
     console.print(f"written: {page}", soft_wrap=True)

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,8 +42,17 @@ def sweep(
     ] = None,
     metric: Annotated[
         str,
-        typer.Option(help="Rank by test_accuracy, test_loss, train_accuracy or train_loss."),
-    ] = "test_accuracy",
+        typer.Option(
+            help="Rank by validation_accuracy, validation_loss, train_accuracy or train_loss."
+        ),
+    ] = "validation_accuracy",
+    validation: Annotated[
+        float,
+        typer.Option(
+            help="Share of the training samples that is held out, the same in all trainings, to "
+            "rank by. The test images choose nothing."
+        ),
+    ] = 0.1,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Trainings at the same time; by default one for each core."),
@@ -69,8 +78,9 @@ def sweep(
     from fastcnn.cli.declared import as_words
     from fastcnn.data import load, load_default
     from fastcnn.errors import ConfigurationError
-    from fastcnn.training.curves import save_figure
-    from fastcnn.training.sweep import draw, grid, rank
+    from fastcnn.training.figure import save_figure
+    from fastcnn.training.recipe import Recipe
+    from fastcnn.training.sweep import best_settings, draw, grid, rank
     from fastcnn.training.sweep import sweep as run_sweep
 
     if trials is None and seed != 0:
@@ -80,14 +90,15 @@ def sweep(
     rank([], metric)
     console = Console(highlight=False)
     if data is None:
-        training, test, message = load_default(data_dir)
+        training, _, message = load_default(data_dir)
         if message:
             console.print(escape(message), style="yellow", soft_wrap=True)
     else:
-        training, test = load(data, data_dir=data_dir, progress=True)
+        training, _ = load(data, data_dir=data_dir, progress=True)
     folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
     varied = [name for name in space if len({repr(one[name]) for one in settings}) > 1]
-    stream = run_sweep(training, test, settings, workers=workers, backend=backend)
+    base = Recipe(validation=validation)
+    stream = run_sweep(training, settings, base=base, workers=workers, backend=backend)
     results: list[Trial] = []
     began = time.perf_counter()
     code = 0
@@ -104,8 +115,7 @@ def sweep(
                 file.flush()
                 done = f"{len(results)} of {len(settings)} trials"
                 if console.is_terminal:
-                    best = rank(results, metric)[:SHOWN]
-                    live.update(ranking(best, varied, done), refresh=True)
+                    live.update(ranking(rank(results, metric)[:SHOWN], varied, done), refresh=True)
                 else:
                     console.print(f"{done}: {describe(trial, metric)}", soft_wrap=True)
         except KeyboardInterrupt:
@@ -117,11 +127,15 @@ def sweep(
         title = (
             f"{len(results)} trials in {seconds:.1f} s, {60 * len(results) / seconds:.0f} a minute"
         )
+        if len(ranked) > SHOWN:
+            title += f"; the best {SHOWN} of them"
         console.print(ranking(ranked[:SHOWN], varied, title))
-        if ranked[0].status == "finished":
-            options = as_words(ranked[0].recipe)
+        best = best_settings(results, metric)
+        if best and best[0].status == "finished":
+            options = as_words(replace(best[0].recipe, seed=Recipe().seed))
             source = f"--data {data} " if data else ""
-            console.print(f"best: fastcnn train {source}{options}", soft_wrap=True)
+            mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
+            console.print(f"best{mean}: fastcnn train {source}{options}", soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
         console.print(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}", soft_wrap=True)
     if code:
@@ -172,16 +186,28 @@ def _value(text: str) -> Any:
 def ranking(trials: "list[Trial]", varied: list[str], title: str) -> Table:
     """A table of trials, in the order given."""
     table = Table(
-        "", *varied, "test accuracy", "test loss", "train loss", "seconds", title=title,
+        "",
+        *(name.replace("_", " ") for name in varied),
+        "validation accuracy",
+        "validation loss",
+        "train loss",
+        "seconds",
+        title=title,
         title_justify="left",
-    )  # fmt: skip
+    )
     for place, trial in enumerate(trials, start=1):
         last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
-        numbers = (
-            [f"{100 * last['test_accuracy']:.2f} %", f"{last['test_loss']:.4f}",
-             f"{last['train_loss']:.4f}", f"{trial.seconds:.2f}"]
-            if last else [trial.status, "", "", f"{trial.seconds:.2f}"]
-        )  # fmt: skip
+        seconds = f"{trial.seconds:.2f}"
+        numbers = [trial.status, "", "", seconds]
+        if last is not None:
+            numbers = [
+                ""
+                if last["validation_accuracy"] is None
+                else f"{100 * last['validation_accuracy']:.2f} %",
+                "" if last["validation_loss"] is None else f"{last['validation_loss']:.4f}",
+                f"{last['train_loss']:.4f}",
+                seconds,
+            ]
         table.add_row(str(place), *(str(trial.settings[name]) for name in varied), *numbers)
     return table
 

@@ -1,7 +1,11 @@
 """``fastcnn train``."""
 
 import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +14,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fastcnn.cli.declared import with_options
+from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.ranks import one_voice
-from fastcnn.training.recipe import Recipe
+from fastcnn.cli.training_data import ImageSize, InColour, load_training
+from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
-    from fastcnn.data.dataset import Dataset
     from fastcnn.distributed import World
+    from fastcnn.training.fit import Evaluation
+    from fastcnn.training.history import History
 
 #: The source of an option that was given, as click calls it.
 TYPED = "COMMANDLINE"
@@ -31,20 +37,26 @@ def train(
         typer.Option(
             help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz or "
             ".csv file, or a folder with a subfolder for each class. By default mnist012, or drawn "
-            "digits if MNIST is unavailable."
+            "digits if MNIST is unavailable.",
+            rich_help_panel="Data",
         ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR."),
+        typer.Option(
+            help="Folder of the data files; by default FASTCNN_DATA_DIR.", rich_help_panel="Data"
+        ),
     ] = None,
     validation_split: Annotated[
         bool,
         typer.Option(
             "--validation-split",
             help="Leave out MNIST's first 5,000 training images, as the report did.",
+            rich_help_panel="Data",
         ),
     ] = False,
+    image_size: ImageSize = None,
+    colour: InColour = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events into the run's folder.")
     ] = False,
@@ -66,6 +78,9 @@ def train(
 ) -> None:
     """Train a network and write a run: config, metrics, weights, checkpoints and curves.
 
+    For a folder of pictures, their size, the model, the number of epochs, augmentation and early
+    stopping are chosen to suit; the output says what was chosen, and options that are given count.
+
     After Ctrl-C or SIGTERM, --resume continues the run as if it had not been stopped.
 
     Examples:
@@ -75,6 +90,8 @@ def train(
       fastcnn train --activation sigmoid --epochs 10
 
       fastcnn train --model lenet5 --data mnist --schedule one-cycle --lr 0.05
+
+      fastcnn train --data pictures
 
       fastcnn train --model net.toml --data digits
 
@@ -91,6 +108,7 @@ def train(
         with world.preparing():
             if resume is not None and world.is_root:
                 saved = _resumed(context, resume, given)
+            given["typed"] = _typed(context)
         saved, given = world.from_root([saved, given])
         _train(SimpleNamespace(**given), saved, world)
 
@@ -98,6 +116,15 @@ def train(
 def _plain(value: Any) -> Any:
     """An option's value as JSON knows it."""
     return str(value) if isinstance(value, Path) else value
+
+
+def _typed(context: typer.Context) -> list[str]:
+    """The names of the options that were given."""
+    return [
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == TYPED
+    ]
 
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -108,11 +135,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
     config = Run.open(folder).config
     if config["data"].get("source") is None:
         raise CheckpointError(f"{folder} was not started by fastcnn train: resume it from Python")
-    chosen = {
-        name
-        for name in given
-        if name != "resume" and getattr(context.get_parameter_source(name), "name", "") == TYPED
-    }
+    chosen = set(_typed(context)) - {"resume"}
     fixed = sorted(chosen - {"epochs", "threads", "quiet", "diagnose"})
     if fixed:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
@@ -129,12 +152,16 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
 
 def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> None:
     """Train as the options say, on the processes of ``world``; continues a saved run."""
+    from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.errors import ConfigurationError
-    from fastcnn.training import Callback, TensorBoard, fit
+    from fastcnn.models import MODELS
+    from fastcnn.training import Callback, TensorBoard, evaluate, fit
+    from fastcnn.training.declarations import declarations
     from fastcnn.training.interrupts import Terminated
-    from fastcnn.training.options import TrainingOptions, declarations
+    from fastcnn.training.options import TrainingOptions
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
+    threading.Thread(target=_import_ahead).start()
     console = Console(quiet=o.quiet or not world.is_root, highlight=False)
     with world.preparing():
         if o.overwrite and o.out is None:
@@ -142,20 +169,28 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         options: TrainingOptions
         if saved is None:
             options = recipe = Recipe(**{name: getattr(o, name) for name in declarations(Recipe)})
-            training, test, source = _load(o, console)
-            network = recipe.make_model(len(training.classes))
-            name = Path(o.model).stem
+            training, test, source = load_training(o, console)
+            if training.files:
+                chosen = suited(training, recipe, o.typed)
+                options = recipe = replace(recipe, **chosen)
+                console.print(
+                    f"chosen for {len(training):,} pictures: {as_words(Recipe(**chosen))}",
+                    soft_wrap=True,
+                )
+            network = recipe.make_model(training)
+            name = Path(recipe.model_name(training)).stem
             folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
             out = NewRun(
-                folder, o.overwrite, None if recipe.is_file else o.model,
-                recipe.model_arguments(len(training.classes)), source,
+                folder, o.overwrite, name if name in MODELS and not recipe.is_file else None,
+                recipe.model_arguments(training), source,
             )  # fmt: skip
             if world.is_root:
                 check_free(folder, o.overwrite)
         else:
             changes = {name: getattr(o, name) for name in ("epochs", "threads", "diagnose")}
             options = TrainingOptions.from_config(saved, **changes)
-            training, test, source = _load(o, console)
+            preprocessing = Preprocessing.from_dict(saved["preprocessing"])
+            training, test, source = load_training(o, console, preprocessing)
             network = untrained_model(saved, options.seed)
             name = saved["model"]["name"] or Path(o.resume).name
             folder = Path(o.resume)
@@ -181,7 +216,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         if o.tensorboard:
             callbacks.append(TensorBoard(folder))
     try:
-        fit(
+        history = fit(
             network, training, test, **options.training(), callbacks=callbacks, out=out,
             resume=saved is not None, world=world,
         )  # fmt: skip
@@ -194,32 +229,50 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
         raise world.known_error from None
     if world.is_root:
-        where = escape(str(folder))
-        console.print(f"run written to {where} (curves.png shows it)", soft_wrap=True)
-        console.print(f"next: fastcnn evaluate {where}", soft_wrap=True)
+        restored = options.early_stopping is not None
+        _conclude(
+            console,
+            folder,
+            history,
+            evaluate(network, test, loss=options.make_loss()) if restored else None,
+        )
 
 
-def _load(o: SimpleNamespace, console: Console) -> "tuple[Dataset, Dataset, dict[str, Any]]":
-    """Training data, test data, and how they are loaded again."""
-    from fastcnn.data import load, load_default
-    from fastcnn.data.loading import NAMES
-    from fastcnn.files import expanded
+def _conclude(
+    console: Console, folder: Path, history: "History", evaluation: "Evaluation | None"
+) -> None:
+    """Say how good the network is, where everything was written, and what to do with it.
 
-    if o.data is None and not o.validation_split:
-        training, test, message = load_default(o.data_dir)
-        if message:
-            console.print(escape(message), style="yellow", soft_wrap=True)
-        name = "digits012" if message else "mnist012"
-    else:
-        name = o.data or "mnist012"
-        training, test = load(
-            name, data_dir=o.data_dir, validation_split=o.validation_split,
-            progress=not console.quiet,
+    The evaluation is that of the weights that were kept, where they are not the last epoch's.
+    """
+    from fastcnn.training.run import CURVES
+
+    final, where = history.final, escape(str(folder))
+    if final:
+        loss, accuracy = final["test_loss"], final["test_accuracy"]
+        if evaluation is not None:
+            loss, accuracy = evaluation.loss, None if accuracy is None else evaluation.accuracy
+        seconds = sum(epoch["seconds"] for epoch in history.epochs)
+        images = sum(epoch["seconds"] * epoch["samples_per_second"] for epoch in history.epochs)
+        share = "" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %, "
+        console.print(
+            f"{share}test loss {loss:.4f}; trained in {seconds:.2f} s, "
+            f"{images / max(seconds, 1e-9):,.0f} images/s", soft_wrap=True,
         )  # fmt: skip
-    # They may be loaded again from another folder.
-    source = {
-        "source": name if name in NAMES else str(expanded(name).absolute()),
-        "data_dir": None if o.data_dir is None else str(expanded(o.data_dir).absolute()),
-        "validation_split": o.validation_split,
-    }
-    return training, test, source
+    drawn = f"; {CURVES} shows its losses and accuracies" if (folder / CURVES).exists() else ""
+    console.print(f"run written to {where}{drawn}", soft_wrap=True)
+    console.print(
+        f"next: fastcnn evaluate {where}\n"
+        f"      fastcnn predict {where} PICTURE\n"
+        f"      fastcnn serve {where}", soft_wrap=True,
+    )  # fmt: skip
+
+
+def _import_ahead() -> None:
+    """Import what a training needs later, while the data are unpacked, which needs no interpreter.
+
+    What is missing is said where it is needed.
+    """
+    for name in ("fastcnn.backends.lanes", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont"):
+        with suppress(Exception):
+            import_module(name)

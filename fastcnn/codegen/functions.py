@@ -4,6 +4,7 @@ import ctypes
 import functools
 import threading
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ class Compiled:
         self.function = function
         self.written = tuple(kind.startswith("out ") for kind in kinds)
         self.kinds = tuple(kind.removeprefix("out ") for kind in kinds)
+        #: Of an array the type of its elements.
+        self.elements = [kind.partition("[")[0] if ":" in kind else None for kind in self.kinds]
+        ends = list(accumulate(words(kind) for kind in self.kinds))
+        self._places, self._words = [0, *ends[:-1]], ends[-1]
         self._entries: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -59,19 +64,18 @@ class Compiled:
         if is_disabled():
             self.function(*arrays)
             return
-        packed, place = np.zeros(sum(words(kind) for kind in self.kinds), np.int64), 0
+        packed = np.zeros(self._words, np.int64)
         floats = packed.view(np.float64)
-        for kind, value in zip(self.kinds, arrays, strict=True):
+        for kind, place, value in zip(self.kinds, self._places, arrays, strict=True):
             if ":" in kind:
                 packed[place] = value.ctypes.data
-                packed[place + 1 : place + words(kind)] = value.shape
+                packed[place + 1 : place + 1 + value.ndim] = value.shape
             elif kind.startswith("float"):
                 floats[place] = value
             elif kind == "uint64":
                 packed[place] = np.uint64(value).astype(np.int64)
             else:
                 packed[place] = value
-            place += words(kind)
         self._entry(real)(packed.ctypes.data)
 
     def _entry(self, real: str) -> Any:
@@ -84,24 +88,20 @@ class Compiled:
     def _arrays(self, arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
         """The type of elements, and the arguments with arrays as the function reads them."""
         real, values = "", []
-        for kind, written, value in zip(self.kinds, self.written, arguments, strict=True):
-            if ":" not in kind:
+        for kind, written, value in zip(self.elements, self.written, arguments, strict=True):
+            if kind is None:
                 values.append(value)
                 continue
-            element = kind.partition("[")[0]
-            if element == REAL:
-                real = real or str(np.asarray(value).dtype)
-                element = real
-            if written:
-                flags = value.flags
-                if str(value.dtype) != element or not (flags.carray):
-                    raise TypeError(
-                        f"{self.function.__name__} writes to a C-contiguous array of {element}, "
-                        f"got {value.dtype} with strides {value.strides}"
-                    )
-                values.append(value)
-            else:
-                values.append(np.require(value, element, ["C", "A"]))
+            if kind == REAL:
+                real = real or np.asarray(value).dtype.name
+            element = np.dtype(real if kind == REAL else kind)
+            fits = isinstance(value, np.ndarray) and value.dtype == element and value.flags.carray
+            if written and not fits:
+                raise TypeError(
+                    f"{self.function.__name__} writes to a C-contiguous array of {element}, "
+                    f"got {value.dtype} with strides {value.strides}"
+                )
+            values.append(value if fits else np.require(value, element, ["C", "A"]))
         return real or "only", values
 
 

@@ -135,33 +135,45 @@ def emit_log1p(builder: Any, x: Any) -> Any:
     return builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
 
 
-def emit_log1p_of_any(builder: Any, x: Any) -> Any:
-    """``log(1 + x)``: with ``1 + x = 2**k (1 + f)`` and ``sqrt(1/2) <= 1 + f < sqrt(2)``.
-
-    What rounding ``1 + x`` has lost is added, divided by it (Goldberg, "What every computer
-    scientist should know about floating-point arithmetic", theorem 4). -inf at -1, NaN below.
-    """
-    one = constant(1.0)
-    sum_ = builder.fadd(one, x)
-    lost = builder.fsub(x, builder.fsub(sum_, one))
-    bits = builder.bitcast(sum_, INT_VECTOR)
+def _log_of_positive(builder: Any, x: Any) -> Any:
+    """Logarithm of a normal number ``2**k (1 + f)``, ``1 + f`` from ``sqrt(1/2)`` to its double."""
+    bits = builder.bitcast(x, INT_VECTOR)
     # The distance from sqrt(1/2) in the bits: its exponent is k.
     offset = builder.sub(bits, int_constant(0x3F3504F3))
     k = builder.ashr(offset, int_constant(23))
     mantissa = builder.bitcast(builder.sub(bits, builder.shl(k, int_constant(23))), VECTOR)
-    f = builder.fsub(mantissa, one)
+    f = builder.fsub(mantissa, constant(1.0))
     z = builder.fdiv(f, builder.fadd(constant(2.0), f))
     series = builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
-    value = emit_fma(builder, builder.sitofp(k, VECTOR), constant(math.log(2.0)), series)
-    correction = builder.fdiv(lost, sum_)
-    value = builder.fadd(value, correction)
-    # Small numbers, whose logarithm is their own, keep their bits; infinity and NaN pass.
+    return emit_fma(builder, builder.sitofp(k, VECTOR), constant(math.log(2.0)), series)
+
+
+def _with_ends(builder: Any, x: Any, value: Any, lowest: float) -> Any:
+    """A logarithm of ``x``: -inf at the lowest ``x``, NaN below; infinity and NaN pass."""
     is_finite = builder.fcmp_ordered("<", x, constant(float("inf")))
     value = builder.select(is_finite, value, x)
-    at_end = builder.fcmp_ordered("==", x, constant(-1.0))
+    at_end = builder.fcmp_ordered("==", x, constant(lowest))
     value = builder.select(at_end, constant(float("-inf")), value)
-    below = builder.fcmp_ordered("<", x, constant(-1.0))
+    below = builder.fcmp_ordered("<", x, constant(lowest))
     return builder.select(below, constant(float("nan")), value)
+
+
+def emit_log(builder: Any, x: Any) -> Any:
+    """Natural logarithm, to 2e-7 or a relative error of 3e-7; -inf at 0, NaN below."""
+    return _with_ends(builder, x, _log_of_positive(builder, x), 0.0)
+
+
+def emit_log1p_of_any(builder: Any, x: Any) -> Any:
+    """``log(1 + x)``; -inf at -1, NaN below.
+
+    What rounding ``1 + x`` has lost is added, divided by it (Goldberg, "What every computer
+    scientist should know about floating-point arithmetic", theorem 4): small numbers, whose
+    logarithm is their own, keep their bits.
+    """
+    sum_ = builder.fadd(constant(1.0), x)
+    lost = builder.fsub(x, builder.fsub(sum_, constant(1.0)))
+    value = builder.fadd(_log_of_positive(builder, sum_), builder.fdiv(lost, sum_))
+    return _with_ends(builder, x, value, -1.0)
 
 
 def emit_absolute(builder: Any, x: Any) -> Any:

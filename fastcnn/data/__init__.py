@@ -11,6 +11,7 @@ from fastcnn.data.images import read_image, read_picture
 from fastcnn.data.loading import load, load_default
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.survey import chosen_pictures
 from fastcnn.data.table import read_csv
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "Pictures",
     "Preprocessing",
+    "chosen_pictures",
     "digits_dataset",
     "draw_digits",
     "load",

@@ -18,10 +18,14 @@ log = logging.getLogger("fastcnn.data")
 #: Take the place of a node's index in the keys of the random numbers; no node has them.
 STREAM = -1
 MIX_STREAM = -2
+FLIP_STREAM = -3
+PASTE_STREAM = -4
 #: Images below which starting a thread takes longer than its share of the work.
 FEW_IMAGES = 256
 #: Seconds that only a compilation takes.
 LONG_TO_LOAD = 1.0
+#: A setting of flips.
+ALTERNATING = "alternating"
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Augment:
 
     What happens to an image depends on the seed, the epoch and its index in the data alone: not
     on the batch that it is in, nor on the number of threads. Geometry comes first, in one pass
-    between pixels (a shift, crop or flip alone moves whole pixels and blurs nothing), then the
-    cut-out.
+    between pixels (a shift, crop or flip alone moves whole pixels and blurs nothing), then colour,
+    then what is erased, then mixing.
 
     Parameters
     ----------
@@ -44,18 +48,30 @@ class Augment:
     elastic : float
         Bends the image: standard deviation in pixels of displacements at 4 x 4 points (and a
         ring around them), with a smooth surface through them.
-    flip : float or bool
-        Probability of a mirror image, left for right; True is 0.5.
+    flip : float, bool or "alternating"
+        Probability of a mirror image, left for right; True is 0.5. Alternating: a random half of
+        the images in the first epoch, the other half in the second, and so on, so that each image
+        is seen both ways in any two epochs.
     crop : int
         Pixels that are added on each side, before a random window of the old size is taken.
     cutout : int
         Side of a square that is erased, about a random pixel.
+    erase : float
+        Probability of random erasing: a rectangle of 2 to 33 % of the image is filled.
+    brightness, contrast, saturation : float
+        Each is multiplied by a random factor of up to ``1 - value`` and ``1 + value``.
+    hue : float
+        Turns the hue by up to this share of the colour circle, in both directions.
     mixup : float
         Mixes each image, and its class, with another one of the data; the share of the first is
         drawn from a Beta distribution of this number twice. 0 mixes nothing, 1 in all shares
         alike.
+    cutmix : float
+        As ``mixup``, but a rectangle of the other image is pasted in; the share is that of areas.
+    padding_mode : {"constant", "reflect"}
+        What is outside the image: ``fill``, or the image itself, mirrored at its edge.
     fill : float
-        What is outside the image and in the cut-out, as a value of the stored images.
+        What is outside the image and where it is erased, as a value of the stored images.
 
     Raises
     ------
@@ -67,7 +83,9 @@ class Augment:
     Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", ICDAR 2003,
     for elastic distortions; Ronneberger, Fischer and Brox, arXiv:1505.04597, section 3.1, for
     displacements on a coarse grid; DeVries and Taylor, arXiv:1708.04552, for cut-outs; Zhang,
-    Cisse, Dauphin and Lopez-Paz, arXiv:1710.09412, for mix-up.
+    Cisse, Dauphin and Lopez-Paz, arXiv:1710.09412, for mix-up; Yun and others, arXiv:1905.04899,
+    for CutMix; Zhong and others, arXiv:1708.04896, for random erasing; Jordan, arXiv:2404.00498,
+    for alternating flips.
 
     Examples
     --------
@@ -81,18 +99,32 @@ class Augment:
     rotation: float = 0.0
     scale: float = 0.0
     elastic: float = 0.0
-    flip: float = 0.0
+    flip: float | str = 0.0
     crop: int = 0
     cutout: int = 0
+    erase: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
+    padding_mode: str = "constant"
     fill: float = 0.0
 
     def __post_init__(self) -> None:
         if self.flip is True:
             object.__setattr__(self, "flip", 0.5)
-        limits = {"rotation": 180.0, "scale": 1.0, "flip": 1.0, "mixup": 2.0}
+        if self.padding_mode not in ("constant", "reflect"):
+            raise ConfigurationError(
+                f"Augment: padding_mode must be constant or reflect, got {self.padding_mode!r}"
+            )
+        limits = {"rotation": 180.0, "scale": 1.0, "flip": 1.0, "mixup": 2.0, "cutmix": 2.0}
+        limits |= {"erase": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "padding_mode" or (field.name, value) == ("flip", ALTERNATING):
+                continue
             whole = field.type is int
             kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
             low = -np.inf if field.name == "fill" else 0
@@ -100,6 +132,8 @@ class Augment:
             number = isinstance(value, kinds) and not (isinstance(value, bool) and value)
             if not number or not low <= value <= high or not np.isfinite(value):
                 kind = "a whole number" if whole else "a number"
+                if field.name == "flip":
+                    kind = f"{ALTERNATING!r} or a number"
                 bounds = "" if low < 0 else " of at least 0"
                 bounds += f" and at most {high:g}" if np.isfinite(high) else ""
                 raise ConfigurationError(
@@ -108,6 +142,22 @@ class Augment:
             object.__setattr__(self, field.name, int(value) if whole else float(value))
         if self.scale == 1.0:
             raise ConfigurationError("Augment: scale must be below 1: a factor of 0 leaves nothing")
+        if self.mixup and self.cutmix:
+            raise ConfigurationError("Augment: mixup and cutmix exclude each other")
+        moves = self.shift or self.crop or self.rotation or self.scale or self.elastic
+        if self.padding_mode == "reflect" and not moves:
+            raise ConfigurationError(
+                "Augment: padding_mode='reflect' has no effect: nothing moves (shift, crop, ...)"
+            )
+
+    @property
+    def _colours(self) -> bool:
+        return bool(self.brightness or self.contrast or self.saturation or self.hue)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images and their classes are mixed with others, as :meth:`mix` does."""
+        return bool(self.mixup or self.cutmix)
 
     @classmethod
     def parse(cls, text: str) -> "Augment":
@@ -138,10 +188,15 @@ class Augment:
                     f"and first of all one of {', '.join(PRESETS)}"
                 )
             try:
-                values[name] = _number(number) if equals else {"flip": True}[name]
+                if number in WORDS.get(name, ()):
+                    values[name] = number
+                else:
+                    values[name] = _number(number) if equals else {"flip": True}[name]
             except (KeyError, ValueError):
+                words_too = "".join(f" or {text}" for text in WORDS.get(name, ()))
                 raise ConfigurationError(
-                    f"augment: {name} needs a number, {name}=2 say, got {word!r}"
+                    f"augment: {name} needs a number{words_too}, {name}="
+                    f"{WORDS.get(name, ('2',))[0]} say, got {word!r}"
                 ) from None
         return replace(chosen, **values)
 
@@ -150,6 +205,7 @@ class Augment:
         images: np.ndarray,
         indices: Any = None,
         *,
+        names: np.ndarray | None = None,
         seed: int = 0,
         epoch: int = 0,
         threads: int | None = None,
@@ -162,6 +218,8 @@ class Augment:
         images : ndarray of uint8, float32 or float64, shape (N, C, H, W)
         indices : array_like of int, shape (M,), optional
             Which images, in which order; by default all.
+        names : ndarray of int, shape (M,), optional
+            What the random numbers of each depend on; by default ``indices``.
         seed, epoch : int
             Another seed or epoch changes the images in another way.
         threads : int, optional
@@ -181,30 +239,24 @@ class Augment:
             If the type of the images is another one, or they cannot hold ``fill``.
         """
         order = self._check(images, indices)
+        names = order if names is None else np.ascontiguousarray(names, np.int64)
         shape = (len(order), *images.shape[1:])
         result = np.empty(shape, images.dtype) if out is None else out[: len(order)]
         if result.shape != shape or result.dtype != images.dtype or not result.flags.c_contiguous:
             raise ShapeError(f"augment: out must be contiguous, of shape {shape} and the same type")
-        from fastcnn.data.augment_kernels import transform
+        from fastcnn.data.augment_kernels import SETTINGS, transform
 
         key = np.uint64(dropout_key(seed, epoch, STREAM))
-        settings = np.array(
-            [
-                self.shift,
-                np.deg2rad(self.rotation),
-                self.scale,
-                self.elastic,
-                self.flip,
-                self.crop,
-                self.cutout,
-                self.fill,
-            ]
-        )
+        flip_key = np.uint64(dropout_key(seed, 0, FLIP_STREAM))
+        settings = np.array([self._setting(name, epoch) for name in SETTINGS], np.float64)
         if threads is None:
             threads = available_cores()
         threads = max(1, min(threads, len(order) // FEW_IMAGES))
         _load(images.dtype.str)
-        run = partial(transform, images, order, key=key, settings=settings, out=result)
+        run = partial(
+            transform, images, order, names, key=key, flip_key=flip_key, settings=settings,
+            out=result,
+        )  # fmt: skip
         bounds = np.linspace(0, len(order), threads + 1).astype(int)
         if threads == 1:
             run(first=0, last=len(order))
@@ -222,6 +274,8 @@ class Augment:
         indices: Any = None,
         *,
         classes: int,
+        names: np.ndarray | None = None,
+        among: np.ndarray | None = None,
         seed: int = 0,
         epoch: int = 0,
         threads: int | None = None,
@@ -231,11 +285,13 @@ class Augment:
 
         Parameters
         ----------
-        images, indices, seed, epoch, threads, out
+        images, indices, names, seed, epoch, threads, out
             As for :meth:`apply`.
         labels : ndarray of int, shape (N,)
         classes : int
             Number of classes.
+        among : ndarray of int, optional
+            Indices of the images that others are mixed with; by default all.
 
         Returns
         -------
@@ -243,22 +299,41 @@ class Augment:
         probabilities : ndarray of float32, shape (M, classes)
             The share of each image at its class.
         """
-        from fastcnn.data.augment_kernels import blend, draw_partners
+        from fastcnn.data.mixing_kernels import blend, draw_partners, paste
 
         order = self._check(images, indices)
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise ShapeError(f"augment: mix-up needs {len(images)} classes, got {labels.shape}")
+            raise ShapeError(f"augment: mixing needs {len(images)} classes, got {labels.shape}")
+        names = order if names is None else np.ascontiguousarray(names, np.int64)
         keys: dict[str, Any] = {"seed": seed, "epoch": epoch, "threads": threads}
-        mixed = self.apply(images, order, **keys, out=out)
+        mixed = self.apply(images, order, names=names, **keys, out=out)
         partners, shares = np.empty_like(order), np.ones(len(order), np.float32)
         key = np.uint64(dropout_key(seed, epoch, MIX_STREAM))
-        draw_partners(order, len(images), key, self.mixup, partners, shares)
-        blend(mixed, self.apply(images, partners, **keys), shares)
+        count = len(images) if among is None else len(among)
+        draw_partners(names, count, key, self.mixup or self.cutmix, partners, shares)
+        if among is not None:
+            partners = np.ascontiguousarray(among, np.int64)[partners]
+        others = self.apply(images, partners, **keys)
+        if self.mixup:
+            blend(mixed, others, shares)
+        else:
+            paste_key = np.uint64(dropout_key(seed, epoch, PASTE_STREAM))
+            paste(mixed, others, names, paste_key, shares)
         probabilities = np.zeros((len(order), classes), np.float32)
         rows = np.arange(len(order))
         probabilities[rows, labels[order]] += shares
         probabilities[rows, labels[partners]] += np.float32(1) - shares
         return mixed, probabilities
+
+    def _setting(self, name: str, epoch: int) -> float:
+        """A setting as the kernels read it."""
+        if name == "reflect":
+            return float(self.padding_mode == "reflect")
+        if name == "rotation":
+            return float(np.deg2rad(self.rotation))
+        if name == "flip" and self.flip == ALTERNATING:
+            return 2.0 + epoch % 2
+        return float(getattr(self, name))
 
     def _check(self, images: np.ndarray, indices: Any) -> np.ndarray:
         if images.ndim != 4 or images.size == 0:
@@ -267,14 +342,29 @@ class Augment:
             raise ConfigurationError(f"augment: images must be bytes or floats, got {images.dtype}")
         if images.dtype == np.uint8 and not 0 <= self.fill <= 255:
             raise ConfigurationError(f"augment: fill must lie in 0..255 for bytes, got {self.fill}")
+        channels = images.shape[1]
+        if (self.saturation or self.hue) and channels != 3:
+            raise ConfigurationError(
+                "augment: saturation and hue need images of three channels, red, green and blue, "
+                f"got {channels}"
+            )
         order = np.arange(len(images)) if indices is None else np.asarray(indices)
         if order.ndim != 1 or order.dtype.kind not in "iu":
             raise ShapeError(f"augment: indices must be integers of shape (M,), got {order.dtype}")
         if order.size and not 0 <= order.min() <= order.max() < len(images):
             raise ShapeError(f"augment: indices must lie in 0..{len(images) - 1}")
+        if images.dtype != np.uint8 and self._colours:
+            chosen = images if indices is None else images[order]
+            if chosen.size and not 0.0 <= chosen.min() <= chosen.max() <= 1.0:
+                raise ConfigurationError(
+                    "augment: brightness, contrast, saturation and hue need bytes or numbers in "
+                    f"0..1, got {chosen.min():.4g}..{chosen.max():.4g}"
+                )
         return np.ascontiguousarray(order, np.int64)
 
 
+#: Settings that are words, or may be.
+WORDS = {"flip": (ALTERNATING,), "padding_mode": ("reflect", "constant")}
 #: Settings that suit a kind of images.
 PRESETS: dict[str, Augment] = {
     "digits": Augment(shift=2, rotation=10.0, scale=0.1),
@@ -285,11 +375,11 @@ PRESETS: dict[str, Augment] = {
 @cache
 def _load(kind: str) -> None:
     """Load the kernels for images of some type; if they had to be compiled, say so."""
-    from fastcnn.data.augment_kernels import transform
+    from fastcnn.data.augment_kernels import SETTINGS, transform
 
     began = time.perf_counter()
-    nothing = np.zeros((0, 1, 1, 1), kind)
-    transform(nothing, np.zeros(0, np.int64), 0, 0, np.uint64(0), np.zeros(8), nothing)
+    nothing, none, key = np.zeros((0, 1, 1, 1), kind), np.zeros(0, np.int64), np.uint64(0)
+    transform(nothing, none, none, 0, 0, key, key, np.zeros(len(SETTINGS)), nothing)
     seconds = time.perf_counter() - began
     if seconds > LONG_TO_LOAD:
         log.warning("the kernels of augmentation are ready after %.1f s, once", seconds)

@@ -1,18 +1,17 @@
 """Kernels of augmentation: one image after the other, each from its own random numbers.
 
-C channels, H rows, W columns. Random numbers are those of
-:mod:`fastcnn.backends.counter_random`: a hash of the key and a counter, of which each image has
-:data:`DRAWS`, so that neither the order of images nor the number of threads matters.
+C channels, H rows, W columns. Random numbers are those of :mod:`fastcnn.data.image_random`.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from fastcnn.codegen import compiled, linked
+from fastcnn.data.colour_kernels import ERASED, change_colours, cut_square, erase_rectangle
+from fastcnn.data.image_random import DRAWS, uniform, whole_number
 
-#: Counters of one image.
-DRAWS = 128
 #: What the first of them decide; elastic displacements come from ELASTIC on, two by two.
 (
     ROW_SHIFT,
@@ -24,47 +23,35 @@ DRAWS = 128
     COLUMN_CROP,
     CUTOUT_ROW,
     CUTOUT_COLUMN,
-) = range(9)
+    BRIGHTNESS,
+    CONTRAST,
+    SATURATION,
+    HUE,
+    ERASE,
+) = range(14)
 ELASTIC = 16
 #: Control points of an elastic displacement along each side, within the image and with the ring.
 POINTS = 4
 RING = POINTS + 2
 
 
-@linked
-def random_bits(key: np.uint64, counter: int) -> int:
-    """What :func:`fastcnn.backends.counter_random.uniform_bits` gives for one counter."""
-    value = _lowbias32(np.uint32(np.uint32(counter) ^ np.uint32(key & 0xFFFFFFFF)))
-    return int(_lowbias32(np.uint32(value + np.uint32(key >> np.uint64(32)))))
-
-
-@linked
-def _lowbias32(value: np.uint32) -> np.uint32:
-    value = np.uint32(value ^ (value >> np.uint32(16)))
-    value = np.uint32(value * np.uint32(0x7FEB352D))
-    value = np.uint32(value ^ (value >> np.uint32(15)))
-    value = np.uint32(value * np.uint32(0x846CA68B))
-    return np.uint32(value ^ (value >> np.uint32(16)))
-
-
-@linked
-def uniform(key: np.uint64, counter: int) -> float:
-    """A number in 0..1, 1 excluded."""
-    return random_bits(key, counter) * 2.0**-32
-
-
-@linked
-def _whole(key: np.uint64, counter: int, largest: int) -> int:
-    """A whole number from ``-largest`` to ``largest``."""
-    return int(uniform(key, counter) * (2 * largest + 1)) - largest
+#: Rotation is in radians; a flip is a probability, or 2 plus the epoch's parity where it
+#: alternates; reflect is 0 or 1.
+SETTINGS = (
+    "shift", "rotation", "scale", "elastic", "flip", "crop", "cutout", "fill", "reflect",
+    "erase", "brightness", "contrast", "saturation", "hue",
+)  # fmt: skip
+FILL = SETTINGS.index("fill")
 
 
 def transform(
     images: np.ndarray,
     order: np.ndarray,
+    names: np.ndarray,
     first: int,
     last: int,
     key: np.uint64,
+    flip_key: np.uint64,
     settings: np.ndarray,
     out: np.ndarray,
 ) -> None:
@@ -76,23 +63,28 @@ def transform(
     order : ndarray of int64
     key : int
         64 bits.
-    settings : ndarray of float64, shape (8,)
-        Shift in pixels, rotation in radians, scale, elastic displacement in pixels, probability
-        of a flip, crop in pixels, side of the cut-out square, and the value outside the image.
+    names : ndarray of int64
+        What each image of ``order`` is called in its random numbers: its index in all the data.
+    flip_key : int
+        64 bits: which images are mirrored in odd epochs, where flips alternate.
+    settings : ndarray of float64
+        In the order of :data:`SETTINGS`.
     out : ndarray, shape (len(order), C, H, W), of the type of ``images``
     """
     C, H, W = images.shape[1:]
     _transform(
         images,
         order,
+        names,
         first,
         last,
         key,
+        flip_key,
         settings,
         out,
         np.zeros((2, POINTS - 1, RING, 4), np.float32),
         np.empty((2, RING, RING), np.float32),
-        np.full((C, (H + 3) * (W + 3)), settings[7], np.float32),
+        np.full((C, (H + 3) * (W + 3)), settings[FILL], np.float32),
         *_knots(H),
         *_knots(W),
         np.empty((2, W), np.float32),
@@ -103,8 +95,10 @@ def transform(
 @compiled(
     "real[:,:,:,:]",
     "int64[:]",
+    "int64[:]",
     "int64",
     "int64",
+    "uint64",
     "uint64",
     "float64[:]",
     "out real[:,:,:,:]",
@@ -121,9 +115,11 @@ def transform(
 def _transform(
     images,
     order,
+    names,
     first,
     last,
     key,
+    flip_key,
     settings,
     out,
     splines,
@@ -138,16 +134,21 @@ def _transform(
 ):
     shift, rotation, scale, elastic = settings[0], settings[1], settings[2], settings[3]
     flip, crop, cutout, fill = settings[4], settings[5], settings[6], settings[7]
+    reflects, erase = settings[8] > 0.0, settings[9]
+    brightness, contrast, saturation, hue = settings[10], settings[11], settings[12], settings[13]
     _, H, W = images.shape[1:]
     for k in range(first, last):
-        start = order[k] * DRAWS
-        down = _whole(key, start + ROW_SHIFT, int(shift))
-        down += _whole(key, start + ROW_CROP, int(crop))
-        right = _whole(key, start + COLUMN_SHIFT, int(shift))
-        right += _whole(key, start + COLUMN_CROP, int(crop))
-        mirror = uniform(key, start + FLIP) < flip
+        start = names[k] * DRAWS
+        down = whole_number(key, start + ROW_SHIFT, int(shift))
+        down += whole_number(key, start + ROW_CROP, int(crop))
+        right = whole_number(key, start + COLUMN_SHIFT, int(shift))
+        right += whole_number(key, start + COLUMN_CROP, int(crop))
+        if flip < 2.0:
+            mirror = uniform(key, start + FLIP) < flip
+        else:
+            mirror = (uniform(flip_key, start + FLIP) < 0.5) == (flip == 3.0)
         if rotation == 0.0 and scale == 0.0 and elastic == 0.0:
-            _move(images[order[k]], out[k], down, right, mirror, fill)
+            _move(images[order[k]], out[k], down, right, mirror, fill, reflects)
         else:
             angle = rotation * (2.0 * uniform(key, start + ROTATION) - 1.0)
             factor = 1.0 + scale * (2.0 * uniform(key, start + SCALE) - 1.0)
@@ -172,19 +173,53 @@ def _transform(
                 line,
                 place,
                 field[0, 0],
+                reflects,
             )
+        if brightness > 0.0 or contrast > 0.0 or saturation > 0.0 or hue > 0.0:
+            change_colours(
+                out[k],
+                np.float32(1.0 + brightness * (2.0 * uniform(key, start + BRIGHTNESS) - 1.0)),
+                np.float32(1.0 + contrast * (2.0 * uniform(key, start + CONTRAST) - 1.0)),
+                np.float32(1.0 + saturation * (2.0 * uniform(key, start + SATURATION) - 1.0)),
+                2.0 * math.pi * hue * (2.0 * uniform(key, start + HUE) - 1.0),
+            )
+        if uniform(key, start + ERASE) < erase:
+            erase_rectangle(out[k], key, start + ERASED, fill)
         if cutout > 0.0:
             row = int(uniform(key, start + CUTOUT_ROW) * H)
             column = int(uniform(key, start + CUTOUT_COLUMN) * W)
-            _cut(out[k], row - int(cutout) // 2, column - int(cutout) // 2, int(cutout), fill)
+            cut_square(out[k], row - int(cutout) // 2, column - int(cutout) // 2, int(cutout), fill)
+
+
+@linked
+def _reflected(place: int, size: int) -> int:
+    """Where a place outside is found within, the edges being mirrors: -1 is 1."""
+    if size == 1:
+        return 0
+    place = abs(place) % (2 * size - 2)
+    return min(place, 2 * size - 2 - place)
 
 
 @linked
 def _move(
-    image: np.ndarray, out: np.ndarray, down: int, right: int, mirror: bool, fill: float
+    image: np.ndarray,
+    out: np.ndarray,
+    down: int,
+    right: int,
+    mirror: bool,
+    fill: float,
+    reflects: bool,
 ) -> None:
     """Shift by whole pixels, from the mirror image if wanted: no pixel changes its value."""
     C, H, W = image.shape
+    if reflects:
+        for c in range(C):
+            for h in range(H):
+                source = _reflected(h - down, H)
+                for w in range(W):
+                    column = _reflected(w - right, W)
+                    out[c, h, w] = image[c, source, W - 1 - column if mirror else column]
+        return
     low, high = max(0, right), min(W, W + right)
     for c in range(C):
         for h in range(H):
@@ -290,6 +325,7 @@ def _warp(
     line: np.ndarray,
     place: np.ndarray,
     points: np.ndarray,
+    reflects: bool,
 ) -> None:
     """Take each pixel of the result from where it comes from, between four pixels of the image.
 
@@ -320,6 +356,10 @@ def _warp(
             i, t = row_knots[h], row_shares[h]
             _bend(splines[0, i], t, knots, shares, from_h, points)
             _bend(splines[1, i], t, knots, shares, from_w, points)
+        if reflects:  # places are one more than pixels
+            for w in range(W):
+                from_h[w] = one + _reflected_between(from_h[w] - one, np.float32(H - 1))
+                from_w[w] = one + _reflected_between(from_w[w] - one, np.float32(W - 1))
         for w in range(W):
             y = min(max(from_h[w], zero), limit_h)
             x = min(max(from_w[w], zero), limit_w)
@@ -337,54 +377,11 @@ def _warp(
 
 
 @linked
-def _cut(out: np.ndarray, row: int, column: int, side: int, fill: float) -> None:
-    C, H, W = out.shape
-    for c in range(C):
-        for h in range(max(0, row), min(H, row + side)):
-            for w in range(max(0, column), min(W, column + side)):
-                out[c, h, w] = fill
-
-
-@compiled("int64[:]", "int64", "uint64", "float64", "out int64[:]", "out float32[:]")
-def draw_partners(
-    order: np.ndarray,
-    count: int,
-    key: np.uint64,
-    alpha: float,
-    partners: np.ndarray,
-    shares: np.ndarray,
-) -> None:
-    """Another image for each one, and the share of the first: Beta(alpha, alpha), or all of it.
-
-    Johnk's method: of two powers of uniform numbers whose sum is at most 1, one's share in it.
-    """
-    for k in range(len(order)):
-        counter = order[k] * DRAWS
-        partners[k] = int(uniform(key, counter) * count)
-        if alpha <= 0.0:
-            shares[k] = 1.0
-            continue
-        shares[k] = 0.5  # should all draws be refused, which for alpha = 2 one in 10**5 sees
-        for attempt in range(1, DRAWS // 2):
-            u = math.log(1.0 - uniform(key, counter + 2 * attempt)) / alpha
-            v = math.log(1.0 - uniform(key, counter + 2 * attempt + 1)) / alpha
-            if math.exp(u) + math.exp(v) <= 1.0:
-                shares[k] = 1.0 / (1.0 + math.exp(min(v - u, 80.0)))
-                break
-
-
-def blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
-    """Mix other images into the first, in place."""
-    size = images[0].size if len(images) else 0
-    _blend(images.reshape(len(images), size), others.reshape(len(images), size), shares)
-
-
-@compiled("out real[:,:]", "real[:,:]", "float32[:]")
-def _blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
-    rounding = np.float32(0.5) if images.itemsize == 1 else np.float32(0)  # bytes are cut off
-    for k in range(len(images)):
-        share = np.float32(shares[k])
-        first, second = images[k], others[k]
-        for i in range(first.size):
-            other = np.float32(second[i])
-            first[i] = other + share * (np.float32(first[i]) - other) + rounding
+def _reflected_between(place: Any, last: Any) -> Any:
+    """As :func:`_reflected`, between pixels."""
+    if last == np.float32(0):
+        return last
+    period = np.float32(2) * last
+    place = abs(place)
+    place -= period * np.float32(np.int32(place / period))
+    return min(place, period - place)

@@ -27,6 +27,8 @@ class Dataset:
     name : str
     files : tuple of str
         For pictures, the path of each one's file within the data set's folder; else empty.
+    validation : Dataset, optional
+        Samples for validation that came with training samples, in the same classes.
 
     Raises
     ------
@@ -40,6 +42,7 @@ class Dataset:
     preprocessing: Preprocessing
     name: str = "data"
     files: tuple[str, ...] = ()
+    validation: "Dataset | None" = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -76,7 +79,13 @@ class Dataset:
     def subset(self, indices: Any) -> "Dataset":
         """The images at ``indices`` (integers, booleans or a slice)."""
         files = tuple(np.array(self.files, object)[indices]) if self.files else ()
-        return replace(self, images=self.images[indices], labels=self.labels[indices], files=files)
+        return replace(
+            self,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            files=files,
+            validation=None,
+        )
 
     def select_classes(self, names: Sequence[Any]) -> "Dataset":
         """Only the classes of these names, relabelled 0, 1, ... in the order given.
@@ -99,4 +108,5 @@ class Dataset:
         kept = labels >= 0
         if not kept.any():
             raise DataError(f"{self.name} has no image of classes {wanted}")
-        return replace(self.subset(kept), labels=labels[kept], classes=wanted)
+        held = None if self.validation is None else self.validation.select_classes(names)
+        return replace(self.subset(kept), labels=labels[kept], classes=wanted, validation=held)

@@ -87,9 +87,7 @@ def read_folder(
         the test part alone, or a picture cannot be read.
     """
     folder = expanded(folder)
-    split = _split_folders(folder)
-    found = [scan(part) for part in split or (folder,)]
-    classes = _classes(folder, found)
+    found, split, classes = parts(folder)
     rule = pictures or Pictures(picture_shape(found[0].classes[classes[0]][0][1]), "stretch")
     if split:
         listed = [
@@ -121,6 +119,21 @@ def read_folder(
     return train, test
 
 
+def parts(folder: Path) -> tuple[list[Found], tuple[Path, Path] | None, tuple[str, ...]]:
+    """What is in the training part of a data set and in its test part, where these are, classes.
+
+    Without such parts, what is in the whole folder, and None instead of their folders.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be listed, or there are fewer than two classes.
+    """
+    split = _split_folders(folder)
+    found = [scan(part) for part in split or (folder,)]
+    return found, split, _classes(folder, found)
+
+
 def scan(folder: Path) -> Found:
     """The classes of a folder and their pictures, in the order of their names.
 
@@ -149,6 +162,31 @@ def scan(folder: Path) -> Found:
         else:
             found.classes[name] = pictures
     return found
+
+
+def pictures_in(folder: str | Path, found: Found) -> list[Path]:
+    """The pictures in a folder and in those within it, in the order of their names.
+
+    Parameters
+    ----------
+    folder : path
+    found : Found
+        Counts what is passed over.
+
+    Raises
+    ------
+    DataError
+        If there is none, or a folder cannot be listed.
+    """
+    folder = expanded(folder)
+    pictures: list[tuple[str, Path]] = []
+    _collect(folder, "", pictures, found.passed, set())
+    if not pictures:
+        raise DataError(
+            f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); {describe_passed([found])} "
+            "passed over"
+        )
+    return [path for _, path in pictures]
 
 
 def _collect(

@@ -1,7 +1,8 @@
-"""Which samples are for testing, where a data set does not say: decided by each one's name alone.
+"""Which samples are for testing, where a data set does not say, and which for validation.
 
-A sample's part depends on nothing but its name, so that one more sample moves no other, and a
-network is never tested on what it was trained on because a folder has grown.
+For testing, a sample's part depends on nothing but its name, so that one more sample moves no
+other, and a network is never tested on what it was trained on because a folder has grown. For
+validation, samples are drawn by a seed, of each class its share.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastcnn.errors import DataError
+from fastcnn.errors import ConfigurationError, DataError
 
 #: Share of the samples that are held out, on average.
 TEST_SHARE = 0.15
@@ -50,6 +51,90 @@ def held_out(names: Sequence[str | bytes], seed: int = 0) -> np.ndarray:
     elif held.all():
         held[places.argmax()] = False
     return held
+
+
+def draw_validation(
+    targets: np.ndarray, share: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw samples for validation: of each class its share, where targets are classes.
+
+    Parameters
+    ----------
+    targets : ndarray
+        Integers of shape (N,) are classes; others only have a length.
+    share : float
+        Above 0 and below 1: of the samples, rounded, but at least one of them on either side.
+    seed : int
+
+    Returns
+    -------
+    training, validation : ndarray of int64
+        Indices in ascending order.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two samples.
+    """
+    count = len(targets)
+    if count < 2:
+        raise DataError("validation needs at least two samples, one of them to train on")
+    wanted = min(max(1, round(share * count)), count - 1)
+    held = np.zeros(count, bool)
+    held[_stratified(targets, seed)[:wanted]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def draw_folds(targets: np.ndarray, folds: int, seed: int = 0) -> list[np.ndarray]:
+    """Divide samples into parts of the same size, and of the same classes, give or take one.
+
+    Parameters
+    ----------
+    targets : ndarray
+        As for :func:`draw_validation`.
+    folds : int
+    seed : int
+
+    Returns
+    -------
+    list of ndarray of int64
+        Indices in ascending order; each sample is in one part.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are fewer than two parts.
+    DataError
+        If there are fewer samples than parts.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)) or folds < 2:
+        raise ConfigurationError(f"folds must be an integer of at least 2, got {folds!r}")
+    if len(targets) < folds:
+        raise DataError(f"{len(targets)} samples cannot be divided into {folds} folds")
+    order = _by_class(targets, seed)
+    return [np.sort(order[first::folds]) for first in range(folds)]
+
+
+def _by_class(targets: np.ndarray, seed: int) -> np.ndarray:
+    """All samples in random order, class after class where targets are classes."""
+    order = np.random.default_rng(seed).permutation(len(targets))
+    if targets.ndim != 1 or targets.dtype.kind not in "iub":
+        return order
+    return order[np.argsort(targets[order], kind="stable")]
+
+
+def _stratified(targets: np.ndarray, seed: int) -> np.ndarray:
+    """All samples in random order, so that the first of them have each class by its share."""
+    order = np.random.default_rng(seed).permutation(len(targets))
+    if targets.ndim != 1 or targets.dtype.kind not in "iub":
+        return order
+    shuffled = targets[order]
+    _, index, counts = np.unique(shuffled, return_inverse=True, return_counts=True)
+    # The n-th of a class of m samples comes at (n - 1/2) / m; of equal places the order decides.
+    by_class = np.argsort(index, kind="stable")
+    number = np.empty(len(order), np.int64)
+    number[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[np.argsort((number + 0.5) / counts[index], kind="stable")]
 
 
 def _place(name: str | bytes, seed: int) -> float:

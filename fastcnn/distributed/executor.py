@@ -18,7 +18,7 @@ from fastcnn.execution.executors import make_executor
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.operations import OPERATIONS
-from fastcnn.optim import Optimizer
+from fastcnn.optim import Assignment, Optimizer
 
 #: Samples that stay together in an evaluation; a backend's result may depend on the batch by
 #: rounding, and so does not on the number of processes.
@@ -42,6 +42,9 @@ class DistributedExecutor:
         Samples of all processes together.
     threads : int, optional
         Threads of this process, such as ``world.threads()``.
+    accumulate : int
+        Smaller batches in which each process computes its share; not with ``ordered``, which
+        computes 16 samples at a time in any case.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
         optimiser state (local SGD): for networks that are slow compared with a step. Norms are
@@ -67,12 +70,13 @@ class DistributedExecutor:
         *,
         world: World,
         loss: Loss,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Assignment,
         backend: str | None = None,
         batch_size: int,
         seed: int = 0,
         threads: int | None = None,
         clip_norm: float | None = None,
+        accumulate: int = 1,
         average_every: int = 1,
         ordered: bool = False,
     ) -> None:
@@ -94,6 +98,7 @@ class DistributedExecutor:
             batch_size=BLOCK if ordered else max(end - first, 1),
             clip_norm=clip_norm,
             threads=threads,
+            accumulate=1 if ordered else accumulate,
         )
 
     @property
@@ -266,6 +271,10 @@ class DistributedExecutor:
         ends = np.cumsum([0, *(array.size for array in arrays)])
         for array, (first, end) in zip(arrays, pairwise(ends), strict=True):
             array[...] = message[first:end].reshape(array.shape)
+
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has."""
+        self._local.start_epoch(epoch, per_epoch)
 
     def gradient(
         self,

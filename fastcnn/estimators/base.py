@@ -14,10 +14,10 @@ from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, input_geometry
 from fastcnn.execution import make_executor, predict_logits
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, as_optimizer
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
@@ -47,6 +47,7 @@ class NetworkEstimator(BaseEstimator):
     backend: str | None
     threads: int | None
     random_state: Any
+    verbose: int
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -61,7 +62,7 @@ class NetworkEstimator(BaseEstimator):
         """Train a new network on checked arrays."""
         self._start(x, target)
         parts: list[Any] = [self._as_samples(x), target, weight]
-        test: Any = None
+        held: Any = None
         if self.early_stopping:
             split = train_test_split(
                 np.arange(len(x)),
@@ -69,14 +70,14 @@ class NetworkEstimator(BaseEstimator):
                 random_state=self._seed,
                 stratify=stratify,
             )
-            parts, test = (
+            parts, held = (
                 [None if part is None else part[rows] for part in parts] for rows in split
             )
-        stoppers = [EarlyStopping("test_loss", self.n_iter_no_change, self.tol)] if test else []
+        stoppers = [EarlyStopping("validation_loss", self.n_iter_no_change, self.tol)]
         self.history_: History = fit(
             self.model_,
             tuple(parts),
-            test and tuple(test),
+            validation=held and tuple(held),
             epochs=self._epochs(len(parts[0])),
             batch_size=self.batch_size,
             optimizer=self._optimizer(),
@@ -85,7 +86,9 @@ class NetworkEstimator(BaseEstimator):
             backend=self.backend,
             seed=self._seed,
             threads=self._threads(),
-            callbacks=stoppers,
+            callbacks=stoppers if held else [],
+            diagnose=bool(self.verbose),
+            verbose=bool(self.verbose),
         )
         self.n_iter_ = len(self.history_.epochs)
         return self
@@ -114,7 +117,7 @@ class NetworkEstimator(BaseEstimator):
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
         before, samples = self.model_.copy_state(), self._as_samples(x)
-        with blas_threads(self._threads()), np.errstate(over="ignore", invalid="ignore"):
+        with workers(self._threads()), np.errstate(over="ignore", invalid="ignore"):
             losses = executor.train_steps(samples, target, order, rates, weight).losses
         if not np.isfinite(losses).all():
             self.model_.load_state_dict(before)
@@ -174,7 +177,7 @@ class NetworkEstimator(BaseEstimator):
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         x = self._validated(X, reset=False)
-        with blas_threads(self._threads()):
+        with workers(self._threads()):
             return predict_logits(
                 self.model_, self._as_samples(x), backend=self.backend, threads=self._threads()
             )

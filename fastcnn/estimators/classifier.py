@@ -57,6 +57,9 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         By default all cores, and one in a worker of joblib (``GridSearchCV(n_jobs=2)``).
     random_state : int, RandomState or None
         Decides initial weights, the order of samples, dropout and the validation split.
+    verbose : int
+        1 shows the progress of ``fit`` and says what looks wrong with the training, such as dead
+        units; 0 does neither.
 
     Attributes
     ----------
@@ -104,6 +107,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         backend: str | None = None,
         threads: int | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.architecture = architecture
         self.input_shape = input_shape
@@ -122,6 +126,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         self.backend = backend
         self.threads = threads
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a new network.

@@ -20,7 +20,7 @@ class CNNRegressor(RegressorMixin, NetworkEstimator):
     Parameters
     ----------
     architecture, input_shape, epochs, batch_size, optimizer, lr, weight_decay, schedule, \
-early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, random_state
+early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, random_state, verbose
         As for :class:`CNNClassifier`.
 
     Attributes
@@ -64,6 +64,7 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
         backend: str | None = None,
         threads: int | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.architecture = architecture
         self.input_shape = input_shape
@@ -80,6 +81,7 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
         self.backend = backend
         self.threads = threads
         self.random_state = random_state
+        self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.arguments import are_probabilities, plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import Loss
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
     DataError
         If the model's preprocessing does not take them.
     """
+    if model.takes > 1:
+        x = pack_inputs(model.graph().inputs, x)
     x = plain_array("samples", x)
     expected = model.input_shape
     if x.ndim < 2 or (expected is not None and x.shape[1:] != expected):

@@ -1,6 +1,7 @@
 """Losses, optimisers, samples and their weights in the form in which the engine reads them."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,10 +9,10 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
 from fastcnn.losses import Loss
 from fastcnn.operations import own
-from fastcnn.optim import Optimizer
+from fastcnn.optim import Optimizer, Part
 
-#: Arrays of RMSprop as its kernel wants them, whichever of them a form has.
-RMSPROP_SLOTS = ("square_avg", "momentum_buffer", "grad_avg")
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes import Update, UpdatePart
 
 
 def loss_key(loss: Loss) -> tuple[Any, ...]:
@@ -27,35 +28,81 @@ def loss_key(loss: Loss) -> tuple[Any, ...]:
     return loss.operation, smoothing
 
 
-def optimizer_settings(optimizer: Optimizer, clip_norm: float | None) -> np.ndarray:
-    """The numbers that the interpreter's update reads."""
-    from fastcnn.backends.lanes import OPTIMIZERS, Unsupported, check_own_update
+#: Numbers of each optimiser's formula, in the order in which its kernel reads them.
+NUMBERS: dict[str, Callable[[Any], tuple[float, ...]]] = {
+    "sgd": lambda o: (o.momentum, float(o.nesterov)),
+    "adam": lambda o: (*o.betas, o.eps),
+    "adamw": lambda o: (*o.betas, o.eps),
+    "nadam": lambda o: (*o.betas, o.eps, o.momentum_decay),
+    "rmsprop": lambda o: (o.alpha, o.momentum, o.eps),
+    "lion": lambda o: o.betas,
+    "adagrad": lambda o: (o.lr_decay, o.initial_accumulator_value, o.eps),
+    "adadelta": lambda o: (o.rho, o.eps),
+    "muon": lambda o: (
+        o.momentum, float(o.nesterov), o.ns_steps, o.eps, *o.ns_coefficients,
+        float(o.normalize_weight),
+    ),
+}  # fmt: skip
+#: Names of the kernels of optimisers with several forms, and of those that share one.
+KERNELS: dict[str, Callable[[Any], str]] = {
+    "sgd": lambda o: "momentum" if o.momentum else "sgd",
+    "adamw": lambda o: "adam",
+    "rmsprop": lambda o: {
+        (False, False): "rmsprop", (True, False): "rmsprop_momentum",
+        (False, True): "rmsprop_centered", (True, True): "rmsprop_both",
+    }[o.momentum != 0.0, o.centered],
+}  # fmt: skip
 
-    o: Any = optimizer
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Have the update of a user's optimiser compiled.
+
+    Raises
+    ------
+    Unsupported
+        If that fails, or the engine has no update of an optimiser.
+    """
+    from fastcnn.backends.lanes import Unsupported, check_own_update
+
     kind = getattr(optimizer, "kind", None)
-    clip = 0.0 if clip_norm is None else clip_norm
     if kind in own.UPDATES:
         check_own_update(kind)
-        numbers = [getattr(o, number.name) for number in own.UPDATES[kind].arguments]
-        return np.array([*numbers, *[0.0] * (5 - len(numbers)), clip])
-    if kind not in OPTIMIZERS:
+    elif kind not in NUMBERS:
         raise Unsupported(f"the optimiser {type(optimizer).__name__}")
-    if kind == "sgd":
-        return np.array([o.momentum, 0.0, 0.0, o.weight_decay, float(o.nesterov), clip])
-    if kind == "rmsprop":
-        return np.array([o.alpha, o.momentum, o.eps, o.weight_decay, float(o.centered), clip])
-    return np.array([*o.betas, o.eps, o.weight_decay, 0.0, clip])
 
 
-def engine_slots(
-    optimizer: Optimizer, parameters: np.ndarray
-) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
-    """The optimiser's arrays by name, and the same memory as the update's two arrays."""
-    rmsprop = getattr(optimizer, "kind", None) == "rmsprop"
-    names = RMSPROP_SLOTS if rmsprop else tuple(optimizer.slots)
-    state = np.zeros((len(names), parameters.size), parameters.dtype)
-    slots = {name: state[names.index(name)] for name in optimizer.slots}
-    return slots, (state[0], state[1:].reshape(-1)) if names else ()
+def engine_update(
+    parts: Sequence[Part], state: np.ndarray, clip_norm: float | None = None
+) -> "Update":
+    """The update of the parts of a model's parameters."""
+    from fastcnn.backends.lanes import Update
+
+    return Update(list(map(_update_part, parts)), state, clip_norm or 0.0)
+
+
+def _update_part(part: Part) -> "UpdatePart":
+    from fastcnn.backends.lanes import UpdatePart
+
+    o: Any = part.optimizer
+    if o.kind in own.UPDATES:
+        numbers = tuple(getattr(o, number.name) for number in own.UPDATES[o.kind].arguments)
+        return UpdatePart(part.first, part.end, o.kind, numbers, part.factor, began=part.began)
+    numbers, shape = NUMBERS[o.kind](o), None
+    if part.shape is not None:
+        shape = part.shape[0], (part.end - part.first) // part.shape[0]
+        numbers = (*numbers, *shape, o.ratio(*shape))
+    kernel = KERNELS[o.kind](o) if o.kind in KERNELS else o.kind
+    return UpdatePart(
+        part.first,
+        part.end,
+        kernel,
+        numbers,
+        part.factor,
+        decay=0.0 if o.decoupled_weight_decay else o.weight_decay,
+        decoupled=o.weight_decay if o.decoupled_weight_decay else 0.0,
+        began=part.began,
+        shape=shape,
+    )
 
 
 def engine_weights(sample_weight: np.ndarray | None, count: int) -> np.ndarray:
@@ -110,13 +157,13 @@ class _Unlocked:
 def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[Any, Any]:
     """Factor and summand of each channel by which the engine preprocesses what is stored.
 
-    Samples that are not maps have a channel an element.
+    Samples that are neither maps nor sequences have a channel an element.
     """
     channels = samples.shape[1]
     if not preprocessing.is_exact_in_float32(samples):
         preprocessing = Preprocessing()
     scale, shift = preprocessing.factors(samples.dtype == np.uint8, channels)
-    if samples.ndim == 4:
+    if samples.ndim in (3, 4):
         return scale, shift
     times = int(np.prod(samples.shape[2:]))
     return np.repeat(scale, times), np.repeat(shift, times)

@@ -49,7 +49,6 @@ def make_engine(model: "Model", graph: Graph, batch: int, threads: int, **build:
         parameter_places(model),
         threads,
         running=running_statistics(model, graph, bool(build.get("training"))),
-        trainable=model.trainable_ranges(),
         **build,
     )
 

@@ -62,6 +62,13 @@ class Executor(Protocol):
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         ...
 
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has.
+
+        Parameter groups may be frozen in some epochs.
+        """
+        ...
+
     def gradient(
         self,
         images: np.ndarray,

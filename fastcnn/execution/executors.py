@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.execution.checks import check_layout
+from fastcnn.execution.accumulation import AccumulatingExecutor
+from fastcnn.execution.assigned import Assigned, frozen_parameters
+from fastcnn.execution.checks import as_batch, as_target, check_layout, check_statistics
 from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
-from fastcnn.execution.passes import clear_frozen, loss_and_gradients, predict_logits
+from fastcnn.execution.passes import operation_gradients, predict_logits
+from fastcnn.execution.step import Batch, Step
 from fastcnn.losses import Loss
-from fastcnn.optim import Optimizer, clip_gradient_norm
+from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -21,17 +24,20 @@ def make_executor(
     model: "Model",
     *,
     loss: Loss,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Assignment,
     backend: str | None = None,
     batch_size: int,
     seed: int = 0,
     threads: int | None = None,
     clip_norm: float | None = None,
+    accumulate: int = 1,
 ) -> Executor:
     """The executor of a backend for one model, loss and optimiser.
 
     Parameters
     ----------
+    optimizer : Optimizer or Assignment
+        The latter with parameter groups.
     batch_size : int
         Samples of each step; the last step of an order may have fewer.
     seed : int
@@ -40,8 +46,11 @@ def make_executor(
         Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
     clip_norm : float, optional
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
+    accumulate : int
+        Smaller batches in which the gradient of each step is computed.
     """
-    settings = (model, loss, optimizer, batch_size, seed, clip_norm)
+    small = -(-batch_size // accumulate)
+    settings = (model, loss, optimizer, small, seed, clip_norm)
 
     def on_engine() -> Executor:
         return LanesExecutor(*settings, threads)
@@ -49,7 +58,8 @@ def make_executor(
     def by_operations(name: str) -> Executor:
         return OperationExecutor(*settings, name)
 
-    return run(backend, on_engine, by_operations)
+    made = run(backend, on_engine, by_operations)
+    return made if accumulate == 1 else AccumulatingExecutor(made, batch_size, small)
 
 
 class OperationExecutor:
@@ -59,7 +69,7 @@ class OperationExecutor:
         self,
         model: "Model",
         loss: Loss,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Assignment,
         batch_size: int,
         seed: int,
         clip_norm: float | None,
@@ -67,7 +77,7 @@ class OperationExecutor:
     ) -> None:
         self.model = model
         self.loss = loss
-        self.optimizer = optimizer
+        self.assigned = Assigned(model, optimizer)
         self.backend = backend
         self.batch_size = batch_size
         self.seed = seed
@@ -75,8 +85,6 @@ class OperationExecutor:
         self.step = 0
         self.first_sample = 0
         self._layout = model.parameter_layout()
-        vector = model.parameter_vector
-        self._slots = {name: np.zeros_like(vector) for name in optimizer.slots}
 
     def train_steps(
         self,
@@ -106,30 +114,34 @@ class OperationExecutor:
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
         check_layout(self._layout, self.model)
-        x, y = images[samples], labels[samples]
-        value, logits, gradient = loss_and_gradients(
+        y = labels[samples]
+        x, graph = as_batch(self.model, images[samples]), self.assigned.graph()
+        check_statistics(graph, len(x))
+        weight = None if sample_weight is None else sample_weight[samples]
+        batch = Batch(
+            x, as_target(self.loss, y, len(x), graph, self.model.dtype), self.loss, weight
+        )
+        value, logits, gradient = operation_gradients(
             self.model,
-            x,
-            y,
-            loss=self.loss,
-            backend=self.backend,
-            sample_weight=None if sample_weight is None else sample_weight[samples],
-            seed=self.seed,
-            step=self.step,
-            first_sample=self.first_sample,
+            graph,
+            batch,
+            self.backend,
+            Step(True, self.seed, self.step, self.first_sample),
+            frozen_parameters(self.model, self.assigned.parts),
         )
         return value, count_correct(logits, y, self.loss), gradient
+
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has."""
+        self.assigned.start_epoch(epoch, per_epoch)
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
         check_layout(self._layout, self.model)
-        clear_frozen(self.model, gradient)
+        self.assigned.clear_frozen(gradient)
         norm = clip_gradient_norm(gradient, self.clip_norm)
         self.step += 1
-        vector = self.model.parameter_vector
-        for first, end in self.model.trainable_ranges():
-            slots = {name: slot[first:end] for name, slot in self._slots.items()}
-            self.optimizer.update(vector[first:end], gradient[first:end], slots, lr, self.step)
+        self.assigned.update(gradient, lr, self.step)
         return norm
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -149,7 +161,7 @@ class OperationExecutor:
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""
-        return dict(self._slots)
+        return self.assigned.slots()
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy the optimiser's arrays from ``state``.
@@ -159,4 +171,4 @@ class OperationExecutor:
         CheckpointError
             If a name or a shape is not this optimiser's.
         """
-        copy_slots(self._slots, state)
+        copy_slots(self.assigned.slots(), state)

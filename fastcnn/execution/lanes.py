@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph
+from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
 from fastcnn.execution.engine_arguments import (
-    engine_slots,
+    check_optimizer,
     engine_targets,
+    engine_update,
     engine_weights,
     input_factors,
     loss_key,
-    optimizer_settings,
     signed_seed,
     stored_samples,
 )
@@ -24,10 +25,10 @@ from fastcnn.execution.prepared import prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.losses import Loss
-from fastcnn.optim import Optimizer
+from fastcnn.optim import Assignment, Optimizer, Part
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes import Engine
+    from fastcnn.backends.lanes import Engine, Update
     from fastcnn.layers import Model
 
 
@@ -113,7 +114,12 @@ def network_gradients(
     """
     x, count = batch.x, len(batch.x)
     outputs = np.empty((count, *graph.output_shape), np.float32)
-    build = {"loss": loss_key(batch.loss), "training": step.training, "outputs": True}
+    build = {
+        "loss": loss_key(batch.loss),
+        "training": step.training,
+        "outputs": True,
+        "frozen": frozen_parameters(model),
+    }
     with Lease(model, graph, room_for(count), None, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         losses, _, _ = engine.run(
@@ -143,7 +149,7 @@ class LanesExecutor:
         self,
         model: "Model",
         loss: Loss,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Assignment,
         batch_size: int,
         seed: int,
         clip_norm: float | None,
@@ -151,18 +157,22 @@ class LanesExecutor:
     ) -> None:
         self.model = model
         self.loss = loss
-        self.optimizer = optimizer
+        self.assigned = Assigned(model, optimizer)
         self.batch_size = batch_size
         self.seed = seed
         self.threads = threads
         self.step = 0
         self.first_sample = 0
-        self.graph = model.graph()
+        self.graph = self.assigned.graph()
         self._layout = model.parameter_layout()
-        self._settings = optimizer_settings(optimizer, clip_norm)
+        self._clip_norm = clip_norm
+        for each in self.assigned.optimizers:
+            check_optimizer(each)
+        self._update: Update | None = None
+        self._parts: tuple[Part, ...] = ()
+        self._frozen: tuple[str, ...] = ()
         self._build = {"loss": loss_key(loss), "training": True}
         self._engine: Engine | None = None
-        self._slots, self._state = engine_slots(optimizer, model.parameter_vector)
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = (None, None, None)
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
@@ -182,15 +192,23 @@ class LanesExecutor:
         """
         from fastcnn.backends.lanes import default_threads
 
-        graph, vector = self.model.graph(), self.model.parameter_vector
+        graph, vector = self.assigned.graph(), self.model.parameter_vector
         engine = self._engine
+        if self._parts is not self.assigned.parts or self._update is None:
+            self._parts = self.assigned.parts
+            self._update = engine_update(self._parts, self.assigned.state, self._clip_norm)
+            frozen = frozen_parameters(self.model, self._parts)
+            if frozen != self._frozen:
+                engine, self._frozen = None, frozen
         if engine is None or engine.parameters is not vector or engine.graph is not graph:
             check_layout(self._layout, self.model)
             if graph.output_shape != self.graph.output_shape:
                 self._source = (None, None, None)
             self.graph = graph
             threads = default_threads() if self.threads is None else self.threads
-            engine = make_engine(self.model, graph, self.batch_size, threads, **self._build)
+            engine = make_engine(
+                self.model, graph, self.batch_size, threads, **self._build, frozen=self._frozen
+            )
             self._engine = engine
             self._choice = ThreadChoice(threads if self.threads is None else 1)
             self._choice.threads = threads
@@ -226,9 +244,7 @@ class LanesExecutor:
                 **targets,
                 weights=weights,
                 threads=threads,
-                kind=self.optimizer.kind,  # type: ignore[attr-defined]
-                settings=self._settings,
-                slots=self._state,
+                update=self._update,
                 seed=signed_seed(self.seed),
                 first_step=self.step,
                 first_sample=self.first_sample,
@@ -239,6 +255,10 @@ class LanesExecutor:
             done += count
         losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
         return StepResults(losses, correct, norms)
+
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has."""
+        self.assigned.start_epoch(epoch, per_epoch)
 
     def gradient(
         self,
@@ -275,9 +295,7 @@ class LanesExecutor:
             np.array([lr]),
             phases=np.zeros((0, 3), np.int64),
             threads=1,
-            kind=self.optimizer.kind,  # type: ignore[attr-defined]
-            settings=self._settings,
-            slots=self._state,
+            update=self._update,
             first_step=self.step,
         )
         self.step += 1
@@ -318,8 +336,8 @@ class LanesExecutor:
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""
-        return dict(self._slots)
+        return self.assigned.slots()
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy the optimiser's arrays from ``state``."""
-        copy_slots(self._slots, state)
+        copy_slots(self.assigned.slots(), state)

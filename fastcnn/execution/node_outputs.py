@@ -9,7 +9,7 @@ from fastcnn.backends import get_backend
 from fastcnn.execution import lanes
 from fastcnn.execution.checks import as_batch, as_input, check_statistics
 from fastcnn.execution.fallback import run
-from fastcnn.execution.passes import run_forward
+from fastcnn.execution.parts import run_forward
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model

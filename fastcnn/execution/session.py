@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends import get_backend
+from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import fallback
 from fastcnn.execution.checks import as_batch, as_batch_size, as_input
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
-from fastcnn.execution.passes import run_forward
+from fastcnn.execution.parts import run_forward
 from fastcnn.execution.prepared import MOST, make_inference
 from fastcnn.layers.prediction import Prediction
 
@@ -94,6 +95,10 @@ class InferenceSession(Prediction):
             made.choose(count)
         return made
 
+    def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph:
+        """Nodes of the network as it is computed."""
+        return self._folded.graph(input_shape)
+
     def _by_operations(self, x: np.ndarray) -> np.ndarray:
         """Outputs where the engine does not cover the model."""
         model, operations = self._folded, get_backend("im2col")
@@ -123,7 +128,7 @@ class InferenceSession(Prediction):
         """
         if backend is not None or batch_size is not None:
             raise ConfigurationError("a session has a backend and a batch size: pass none")
-        x = as_batch(self, x)  # type: ignore[arg-type]  # it has the model's shape and meaning
+        x = as_batch(self._folded, x)
         if self._inference is None:
             return self._by_operations(x)
         stored = stored_samples(self.preprocessing, x)

@@ -1,4 +1,4 @@
-"""Convolution."""
+"""Convolution of maps and of sequences."""
 
 from typing import Any
 
@@ -48,9 +48,42 @@ def conv2d(
     ----------
     Dumoulin and Visin, arXiv:1603.07285.
     """
-    x, weight, arguments, _ = conv_arguments("conv2d", x, weight, stride, padding, dilation, groups)
+    given = (stride, padding, dilation, groups)
+    return _convolution("conv2d", x, weight, bias, given, backend)
+
+
+def conv1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int = 1,
+    padding: int | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """:func:`conv2d` of sequences: those are maps of one row, and are computed as such.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, in_channels, L)
+    weight : array_like, shape (out_channels, in_channels / groups, K)
+
+    Returns
+    -------
+    ndarray, shape (N, out_channels, OL)
+    """
+    given = (stride, padding, dilation, groups)
+    return _convolution("conv1d", x, weight, bias, given, backend)
+
+
+def _convolution(
+    name: str, x: Any, weight: Any, bias: Any, given: tuple[Any, ...], backend: str | None
+) -> np.ndarray:
+    x, weight, arguments, _ = conv_arguments(name, x, weight, *given)
     if bias is not None:
-        bias = as_bias("conv2d", bias, x, len(weight))
+        bias = as_bias(name, bias, x, len(weight))
     return get_backend(backend).conv2d(x, weight, bias, **arguments)
 
 
@@ -92,10 +125,30 @@ def conv2d_backward(
     ----------
     docs/derivations.md, "Convolution"; Dumoulin and Visin, arXiv:1603.07285, section 4.
     """
-    x, weight, arguments, output = conv_arguments(
-        "conv2d_backward", x, weight, stride, padding, dilation, groups
+    name, given = "conv2d_backward", (stride, padding, dilation, groups)
+    x, weight, arguments, output = conv_arguments(name, x, weight, *given)
+    grad_output = as_gradient(name, grad_output, x, output)
+    return get_backend(backend).conv2d_backward(
+        grad_output, x, weight, **arguments, output_mask=output_mask
     )
-    grad_output = as_gradient("conv2d_backward", grad_output, x, output)
+
+
+def conv1d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int = 1,
+    padding: int | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    *,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+    backend: str | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of :func:`conv1d`: ``(grad_x, grad_weight, grad_bias)``."""
+    name, given = "conv1d_backward", (stride, padding, dilation, groups)
+    x, weight, arguments, output = conv_arguments(name, x, weight, *given)
+    grad_output = as_gradient(name, grad_output, x, output)
     return get_backend(backend).conv2d_backward(
         grad_output, x, weight, **arguments, output_mask=output_mask
     )

@@ -1,4 +1,4 @@
-"""Transposed convolution."""
+"""Transposed convolution of maps and of sequences."""
 
 from typing import Any
 
@@ -57,6 +57,51 @@ def conv_transpose2d(
     if bias is not None:
         bias = as_bias("conv_transpose2d", bias, x, output[1])
     return get_backend(backend).conv_transpose2d(x, weight, bias, **arguments)
+
+
+def conv_transpose1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int = 0,
+    groups: int = 1,
+    dilation: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """:func:`conv_transpose2d` of sequences, shape (N, in_channels, L) to (N, out_channels, OL).
+
+    The weight has shape (in_channels, out_channels / groups, K).
+    """
+    x, weight, arguments, output = conv_transpose_arguments(
+        "conv_transpose1d", x, weight, stride, padding, output_padding, groups, dilation
+    )
+    if bias is not None:
+        bias = as_bias("conv_transpose1d", bias, x, output[1])
+    return get_backend(backend).conv_transpose2d(x, weight, bias, **arguments)
+
+
+def conv_transpose1d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int = 0,
+    groups: int = 1,
+    dilation: int = 1,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of :func:`conv_transpose1d`: ``(grad_x, grad_weight, grad_bias)``."""
+    operation = "conv_transpose1d_backward"
+    x, weight, arguments, output = conv_transpose_arguments(
+        operation, x, weight, stride, padding, output_padding, groups, dilation
+    )
+    grad_output = as_gradient(operation, grad_output, x, output)
+    return get_backend(backend).conv_transpose2d_backward(grad_output, x, weight, **arguments)
 
 
 def conv_transpose2d_backward(

@@ -1,24 +1,16 @@
-"""Losses, and the softmax."""
+"""Losses."""
 
 from typing import Any
 
 import numpy as np
 
 from fastcnn.arguments import (
-    as_array,
     as_sample_weight,
     as_smoothing,
     classification_arguments,
     regression_arguments,
 )
 from fastcnn.backends import get_backend
-
-
-def softmax(logits: Any) -> np.ndarray:
-    """Softmax over the last axis, with the row's maximum subtracted."""
-    logits = as_array("softmax", "logits", logits)
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def cross_entropy(

@@ -1,12 +1,22 @@
-"""Max and average pooling."""
+"""Max and average pooling of maps and of sequences."""
 
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_gradient, pool_arguments
+from fastcnn.arguments import (
+    as_array,
+    as_divisor,
+    as_flag,
+    as_gradient,
+    axes_of,
+    pool_arguments,
+)
 from fastcnn.backends import get_backend
-from fastcnn.backends.geometry import IntOrPair, adaptive_output, adaptive_size
+from fastcnn.backends.geometry import IntOrPair, adaptive_output, adaptive_sizes, of_map
+
+#: Output size of an adaptive pooling; None keeps that of the input.
+OutputSize = int | tuple[int | None, ...] | None
 
 
 def max_pool2d(
@@ -14,6 +24,8 @@ def max_pool2d(
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
     padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
     *,
     backend: str | None = None,
 ) -> np.ndarray:
@@ -27,6 +39,11 @@ def max_pool2d(
         By default the window itself.
     padding : int or (int, int)
         Implicit minus infinity on both sides, at most half the window.
+    dilation : int or (int, int)
+        Distance of the pixels of a window.
+    ceil_mode : bool
+        Whether the output's size is rounded up, so that a last window may reach out of the map.
+    backend : str, optional
 
     Returns
     -------
@@ -36,7 +53,25 @@ def max_pool2d(
     ------
     ShapeError, ConfigurationError
     """
-    x, arguments, _ = pool_arguments("max_pool2d", x, kernel_size, stride, padding)
+    return _max_pool("max_pool2d", x, backend, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def max_pool1d(
+    x: Any,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """:func:`max_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    return _max_pool("max_pool1d", x, backend, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _max_pool(name: str, x: Any, backend: str | None, *window: Any) -> np.ndarray:
+    x, arguments, _ = pool_arguments(name, x, *window)
     return get_backend(backend).max_pool2d(x, **arguments)
 
 
@@ -46,6 +81,8 @@ def max_pool2d_backward(
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
     padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
     *,
     backend: str | None = None,
 ) -> np.ndarray:
@@ -56,8 +93,31 @@ def max_pool2d_backward(
     ShapeError
         If ``grad_output`` is not what ``x`` and the geometry produce.
     """
-    x, arguments, output = pool_arguments("max_pool2d_backward", x, kernel_size, stride, padding)
-    grad_output = as_gradient("max_pool2d_backward", grad_output, x, output)
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool_backward("max_pool2d_backward", grad_output, x, backend, *window)
+
+
+def max_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`max_pool1d` with respect to ``x``, shape (N, C, L)."""
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool_backward("max_pool1d_backward", grad_output, x, backend, *window)
+
+
+def _max_pool_backward(
+    name: str, grad_output: Any, x: Any, backend: str | None, *window: Any
+) -> np.ndarray:
+    x, arguments, output = pool_arguments(name, x, *window)
+    grad_output = as_gradient(name, grad_output, x, output)
     return get_backend(backend).max_pool2d_backward(grad_output, x, **arguments)
 
 
@@ -66,7 +126,9 @@ def avg_pool2d(
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
     padding: IntOrPair = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
     *,
     backend: str | None = None,
 ) -> np.ndarray:
@@ -75,10 +137,13 @@ def avg_pool2d(
     Parameters
     ----------
     x : array_like, shape (N, C, H, W)
-    kernel_size, stride, padding
+    kernel_size, stride, padding, ceil_mode
         As for :func:`max_pool2d`.
     count_include_pad : bool
-        Whether padded zeros count in the divisor.
+        Whether padded zeros count in the divisor. What ``ceil_mode`` adds never does.
+    divisor_override : int, optional
+        Divides the sum of each window instead.
+    backend : str, optional
 
     Returns
     -------
@@ -88,10 +153,32 @@ def avg_pool2d(
     ------
     ShapeError, ConfigurationError
     """
-    x, arguments, _ = pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
-    return get_backend(backend).avg_pool2d(
-        x, **arguments, count_include_pad=bool(count_include_pad)
+    x, arguments, _ = _average_arguments(
+        "avg_pool2d",
+        x,
+        (kernel_size, stride, padding),
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
     )
+    return get_backend(backend).avg_pool2d(x, **arguments)
+
+
+def avg_pool1d(
+    x: Any,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """:func:`avg_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    x, arguments, _ = _average_arguments(
+        "avg_pool1d", x, (kernel_size, stride, padding), ceil_mode, count_include_pad
+    )
+    return get_backend(backend).avg_pool2d(x, **arguments)
 
 
 def avg_pool2d_backward(
@@ -100,7 +187,9 @@ def avg_pool2d_backward(
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
     padding: IntOrPair = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
     *,
     backend: str | None = None,
 ) -> np.ndarray:
@@ -111,15 +200,50 @@ def avg_pool2d_backward(
     ShapeError
         If ``grad_output`` is not what ``x`` and the geometry produce.
     """
-    x, arguments, output = pool_arguments("avg_pool2d_backward", x, kernel_size, stride, padding)
-    grad_output = as_gradient("avg_pool2d_backward", grad_output, x, output)
-    return get_backend(backend).avg_pool2d_backward(
-        grad_output, x, **arguments, count_include_pad=bool(count_include_pad)
+    name = "avg_pool2d_backward"
+    x, arguments, output = _average_arguments(
+        name, x, (kernel_size, stride, padding), ceil_mode, count_include_pad, divisor_override
     )
+    grad_output = as_gradient(name, grad_output, x, output)
+    return get_backend(backend).avg_pool2d_backward(grad_output, x, **arguments)
+
+
+def avg_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`avg_pool1d` with respect to ``x``, shape (N, C, L)."""
+    name = "avg_pool1d_backward"
+    x, arguments, output = _average_arguments(
+        name, x, (kernel_size, stride, padding), ceil_mode, count_include_pad
+    )
+    grad_output = as_gradient(name, grad_output, x, output)
+    return get_backend(backend).avg_pool2d_backward(grad_output, x, **arguments)
+
+
+def _average_arguments(
+    name: str,
+    x: Any,
+    window: tuple[Any, Any, Any],
+    ceil_mode: Any,
+    count_include_pad: Any,
+    divisor_override: Any = None,
+) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
+    x, arguments, output = pool_arguments(name, x, *window, None, ceil_mode)
+    arguments["count_include_pad"] = as_flag(name, "count_include_pad", count_include_pad)
+    arguments["divisor_override"] = as_divisor(name, divisor_override)
+    return x, arguments, output
 
 
 def adaptive_avg_pool2d(
-    x: Any, output_size: int | tuple[int | None, int | None] | None, *, backend: str | None = None
+    x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
     """Mean over windows that share the map out over an output of a given size.
 
@@ -140,16 +264,32 @@ def adaptive_avg_pool2d(
     ------
     ShapeError, ConfigurationError
     """
-    x = as_array("adaptive_avg_pool2d", "x", x, 4)
-    return get_backend(backend).adaptive_avg_pool2d(x, adaptive_size(output_size))
+    return _adaptive("adaptive_avg_pool2d", x, output_size, backend)
+
+
+def adaptive_avg_pool1d(
+    x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """:func:`adaptive_avg_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    return _adaptive("adaptive_avg_pool1d", x, output_size, backend)
+
+
+def adaptive_max_pool2d(
+    x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Maximum over the windows of :func:`adaptive_avg_pool2d`; the first of equal values wins."""
+    return _adaptive("adaptive_max_pool2d", x, output_size, backend)
+
+
+def adaptive_max_pool1d(
+    x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """:func:`adaptive_max_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    return _adaptive("adaptive_max_pool1d", x, output_size, backend)
 
 
 def adaptive_avg_pool2d_backward(
-    grad_output: Any,
-    x: Any,
-    output_size: int | tuple[int | None, int | None] | None,
-    *,
-    backend: str | None = None,
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
     """Gradient of :func:`adaptive_avg_pool2d` with respect to ``x``, shape (N, C, H, W).
 
@@ -158,9 +298,46 @@ def adaptive_avg_pool2d_backward(
     ShapeError
         If ``grad_output`` is not of the output's shape.
     """
-    operation = "adaptive_avg_pool2d_backward"
-    x = as_array(operation, "x", x, 4)
-    size = adaptive_size(output_size)
+    return _adaptive_backward("adaptive_avg_pool2d_backward", grad_output, x, output_size, backend)
+
+
+def adaptive_avg_pool1d_backward(
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`adaptive_avg_pool1d` with respect to ``x``, shape (N, C, L)."""
+    return _adaptive_backward("adaptive_avg_pool1d_backward", grad_output, x, output_size, backend)
+
+
+def adaptive_max_pool2d_backward(
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`adaptive_max_pool2d` with respect to ``x``, shape (N, C, H, W)."""
+    return _adaptive_backward("adaptive_max_pool2d_backward", grad_output, x, output_size, backend)
+
+
+def adaptive_max_pool1d_backward(
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`adaptive_max_pool1d` with respect to ``x``, shape (N, C, L)."""
+    return _adaptive_backward("adaptive_max_pool1d_backward", grad_output, x, output_size, backend)
+
+
+def _adaptive(name: str, x: Any, output_size: Any, backend: str | None) -> np.ndarray:
+    axes = axes_of(name)
+    x = as_array(name, "x", x, 2 + axes)
+    size = of_map(adaptive_sizes(output_size, axes), 1)
+    made: np.ndarray = getattr(get_backend(backend), name.replace("1d", "2d"))(x, size)
+    return made
+
+
+def _adaptive_backward(
+    name: str, grad_output: Any, x: Any, output_size: Any, backend: str | None
+) -> np.ndarray:
+    axes = axes_of(name)
+    x = as_array(name, "x", x, 2 + axes)
+    size = adaptive_sizes(output_size, axes)
     output = (*x.shape[:2], *adaptive_output(x.shape[2:], size))
-    grad_output = as_gradient(operation, grad_output, x, output)
-    return get_backend(backend).adaptive_avg_pool2d_backward(grad_output, x, size)
+    grad_output = as_gradient(name, grad_output, x, output)
+    function = getattr(get_backend(backend), name.replace("1d", "2d"))
+    made: np.ndarray = function(grad_output, x, of_map(size, 1))
+    return made

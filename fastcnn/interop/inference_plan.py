@@ -100,6 +100,10 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     """
     folded = model.fold_batch_norm()
     graph = folded.graph()
+    if graph.inputs or graph.outputs:
+        raise ConfigurationError(
+            "a network of several inputs or outputs can be exported as an ONNX file only"
+        )
     for node in graph.nodes:
         if OPERATIONS[node.operation].normalises and not node.buffers:
             raise ConfigurationError(
@@ -160,7 +164,9 @@ def _steps(graph: Graph) -> list[Step]:
         # The caller's sample is not ours to change.
         in_place = keeps_shape and inputs[0] != INPUT and read_once(source)
         in_place = in_place or (
-            node.operation == "add" and inputs[0] not in (INPUT, inputs[1]) and read_once(source)
+            node.operation in ("add", "subtract")
+            and inputs[0] not in (INPUT, inputs[1])
+            and read_once(source)
         )
         step_of[index] = len(steps)
         steps.append(Step(node, inputs, in_place))
@@ -209,6 +215,20 @@ def _place(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> dict[int
                 break
             offset = max(offset, end)
         places[key] = offset
+    return places
+
+
+def factor_places(node: Node) -> list[str]:
+    """Where the element ``i`` of a product is in each factor, as C and JavaScript write it."""
+    pixels = prod(node.output_shape[1:])
+    places = []
+    for shape in node.input_shapes:
+        if shape == node.output_shape:
+            places.append("i")
+        elif shape[0] == node.output_shape[0]:
+            places.append(f"i / {pixels}")
+        else:
+            places.append(f"i % {pixels}")
     return places
 
 

@@ -214,6 +214,12 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
     match kind:
         case "add":
             return " + ".join(inputs)
+        case "subtract":
+            return " - ".join(inputs)
+        case "multiply":
+            return " * ".join(inputs)
+        case "concat":
+            return f"np.concatenate([{', '.join(inputs)}], axis=1)"
         case "batch_norm":
             scale, shift = scale_and_shift(plan, node)
             first = constant(f"{node.name}.scale", _by_channel(scale, node))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 import fastcnn
-from fastcnn.backends.graph import Node
+from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.files import atomic_write
-from fastcnn.interop import onnx_elementwise
+from fastcnn.interop import onnx_elementwise, onnx_norms
 from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_patterns import mean_matrix
 from fastcnn.layers import Model
@@ -55,6 +55,11 @@ class _Writer:
         self.constants[name] = self.onnx.numpy_helper.from_array(
             np.ascontiguousarray(array).reshape(array.shape), name
         )
+        return name
+
+    def whole_numbers(self, name: str, values: list[int]) -> str:
+        """An initialiser of whole numbers, such as a shape."""
+        self.constants[name] = self.onnx.numpy_helper.from_array(np.array(values, np.int64), name)
         return name
 
     def note(self, node: Node, kind: str, **arguments: Any) -> None:
@@ -191,6 +196,8 @@ def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
         notes["momentum"] = None
     if not node.parameters:
         notes["affine"] = False
+    elif len(node.parameters) < len(defaults):
+        notes |= {name: name in node.parameters for name in defaults}
     batches = int(w.state[node.buffers["num_batches_tracked"]])
     if batches:
         notes["num_batches_tracked"] = batches
@@ -263,16 +270,35 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
     "add": lambda w, node, x: w.add("Add", x, node.name),
+    "subtract": lambda w, node, x: w.add("Sub", x, node.name),
+    "multiply": lambda w, node, x: w.add("Mul", x, node.name),
+    "concat": lambda w, node, x: w.add("Concat", x, node.name, axis=1),
     "dropout": _dropout,
     "dropout2d": _dropout,
     **{record.name: _elementwise for record in elementwise_operations() if record.onnx},
     "gelu": _gelu,
     "softplus": _softplus,
+    **onnx_norms.WRITERS,
 }
+
+
+def _results(graph: Graph) -> dict[str, tuple[int, Shape]]:
+    """By the name of an output the node that makes it, and its shape."""
+    if not graph.outputs:
+        return {OUTPUT: (len(graph.nodes) - 1, graph.output_shape)}
+    results = {}
+    for port, source in zip(graph.outputs, graph.nodes[-1].inputs, strict=True):
+        if graph.nodes[source].output_shape != port.shape:
+            # It is flattened to lie with the others.
+            (source,) = graph.nodes[source].inputs
+        results[port.name] = source, port.shape
+    return results
 
 
 def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
     """Write a model as an ONNX file (opset 17): images in, logits out, any batch size, float32.
+
+    Several inputs and outputs have the names that they have in the model.
 
     The file takes what ``model.logits`` takes as floating-point samples: bytes divided by 255, for
     a model that was trained on bytes. Its first nodes subtract the mean and divide by the deviation
@@ -300,12 +326,18 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     graph = model.graph(input_shape)
     values: list[str] = []
     given = w.preprocessed(model.preprocessing, len(graph.input_shape))
-    for node in graph.nodes:
+    inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
+    results = _results(graph)
+    for node in graph.nodes[: max(source for source, _ in results.values()) + 1]:
+        if node.operation == "input_part":
+            values.append(node.name)
+            continue
         if node.operation not in WRITERS:
             raise ConfigurationError(f"layer {node.name!r}: ONNX export has no {node.operation}")
-        inputs = [given if source < 0 else values[source] for source in node.inputs]
-        values.append(WRITERS[node.operation](w, node, inputs))
-    w.nodes.append(helper.make_node("Identity", [values[-1]], [OUTPUT]))
+        read = [given if source < 0 else values[source] for source in node.inputs]
+        values.append(WRITERS[node.operation](w, node, read))
+    for name, (source, _) in results.items():
+        w.nodes.append(helper.make_node("Identity", [values[source]], [name]))
     if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
         raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
     kind = w.onnx.TensorProto.FLOAT
@@ -313,8 +345,14 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         helper.make_graph(
             w.nodes,
             "fastcnn",
-            [helper.make_tensor_value_info(INPUT, kind, ["batch", *graph.input_shape])],
-            [helper.make_tensor_value_info(OUTPUT, kind, ["batch", *graph.output_shape])],
+            [
+                helper.make_tensor_value_info(name, kind, ["batch", *shape])
+                for name, shape in inputs.items()
+            ],
+            [
+                helper.make_tensor_value_info(name, kind, ["batch", *shape])
+                for name, (_, shape) in results.items()
+            ],
             list(w.constants.values()),
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],

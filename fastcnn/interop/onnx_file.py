@@ -28,18 +28,21 @@ ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
 
 
 class OnnxFile:
-    """A model with one input, a batch of samples, and one output.
+    """A model whose inputs are batches of samples.
 
     Attributes
     ----------
     nodes : list of FileNode
         In an order in which each comes after those that feed it.
-    input, output : str
-        Names of values.
+    inputs : dict of str to tuple of int
+        Names and shapes of a sample.
+    outputs : tuple of str
+    input : str
+        The first of the inputs.
     batch : int or None
         The number of samples, where the file says it.
     sample : tuple of int
-        Shape of a sample.
+        Shape of a sample of the first input.
     element_type : int
         ONNX's number of the input's type; that of all weights.
     metadata : dict of str to str
@@ -60,22 +63,29 @@ class OnnxFile:
         graph = model.graph
         if model.functions or graph.sparse_initializer or model.training_info:
             raise ConfigurationError("functions, sparse constants and training graphs are unknown")
-        if len(graph.output) != 1:
-            raise ConfigurationError(f"the model must have one output, it has {len(graph.output)}")
-        self.output = graph.output[0].name
+        self.outputs = tuple(value.name for value in graph.output)
+        if not self.outputs:
+            raise ConfigurationError("the model has no output")
         self.metadata = {entry.key: entry.value for entry in model.metadata_props}
         self.constants = Constants(graph.initializer, self.path.parent, self._size)
         given = [value for value in graph.input if value.name not in self.constants]
-        if len(given) != 1:
-            raise ConfigurationError(f"the model must have one input, it has {len(given)}")
+        if not given:
+            raise ConfigurationError("the model has no input")
         self.input = given[0].name
         self.element_type, self.batch, self.sample = self._sample(given[0])
+        self.inputs: dict[str, Shape] = {}
+        for value in given:
+            kind, batch, self.inputs[value.name] = self._sample(value)
+            if (kind, batch) != (self.element_type, self.batch):
+                raise ConfigurationError(
+                    f"the inputs {self.input!r} and {value.name!r} differ in type or batch size"
+                )
         if len(graph.node) > MOST_NODES:
             raise ConfigurationError(f"it has {len(graph.node)} nodes, more than {MOST_NODES}")
         self.nodes = [FileNode(self, proto) for proto in graph.node]
         #: How many nodes read each value; the model's output counts as one more.
         self.readers = Counter(name for node in self.nodes for name in set(node.inputs))
-        self.readers[self.output] += 1
+        self.readers.update(self.outputs)
         self._check_order()
 
     def _load(self) -> Any:
@@ -120,7 +130,7 @@ class OnnxFile:
 
     def _check_order(self) -> None:
         """Each value must be made once, before it is read."""
-        known = {self.input, "", *self.constants.names()}
+        known = {*self.inputs, "", *self.constants.names()}
         for node in self.nodes:
             missing = [name for name in node.inputs if name not in known]
             if missing:
@@ -129,8 +139,9 @@ class OnnxFile:
             if twice or not node.outputs:
                 raise node.error(f"its outputs are {twice or 'none'}, made before")
             known.update(node.outputs)
-        if self.output not in known:
-            raise ConfigurationError(f"nothing makes the output {self.output!r}")
+        for name in self.outputs:
+            if name not in known:
+                raise ConfigurationError(f"nothing makes the output {name!r}")
 
     def notes(self) -> dict[str, dict[str, Any]]:
         """What fastcnn's export notes of layers that ONNX cannot tell, by node's name."""

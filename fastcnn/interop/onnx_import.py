@@ -1,7 +1,6 @@
 """Models from ONNX files, of the layers that fastcnn has."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,48 +9,23 @@ import numpy as np
 from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
+from fastcnn.interop.onnx_assembly import Entry, assembled
 from fastcnn.interop.onnx_elementwise import ElementwiseNodes, known_kinds
 from fastcnn.interop.onnx_export import PREPROCESSING
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_patterns import FORMULAS, Patterns
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED, linear, restored
 from fastcnn.interop.onnx_shapes import ARITHMETIC, Numbers, reshaped, shape_of, squeezed
-from fastcnn.layers import Add, Flatten, GraphBuilder, Layer, Linear, Model, Sequential
-
-
-class ImportedModel(Model):
-    """Layers connected as a file says.
-
-    Parameters
-    ----------
-    layers : mapping of str to Layer
-    wires : mapping of str to tuple of str
-        The names of the layers that feed each one; ``""`` is the model's input.
-    """
-
-    def __init__(
-        self,
-        layers: Mapping[str, Layer],
-        wires: Mapping[str, tuple[str, ...]],
-        input_shape: Shape,
-    ) -> None:
-        self.wires = dict(wires)
-        super().__init__(layers, input_shape)
-
-    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect the layers along the wires."""
-        places = {"": source}
-        last = source
-        for child, layer in self.layers.items():
-            path = f"{name}.{child}" if name else child
-            inputs = tuple(places[wire] for wire in self.wires[child])
-            last = (
-                builder.add(path, layer, inputs)
-                if len(inputs) > 1
-                else layer.connect(builder, path, inputs[0])
-            )
-            places[child] = last
-        return last
+from fastcnn.layers import (
+    Add,
+    Concat,
+    Flatten,
+    Layer,
+    Linear,
+    Model,
+    Multiply,
+    Subtract,
+)
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -96,20 +70,12 @@ class _Samples:
     Attributes
     ----------
     layer : int
-        Index of the layer; -1 is the model's input.
+        Index of the layer; -1 is the model's first input, -2 the second.
     shape : tuple of int
         Shape of a sample.
     """
 
     layer: int
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class _Entry:
-    layer: Layer
-    sources: tuple[int, ...]
-    node: FileNode
     shape: Shape
 
 
@@ -122,8 +88,11 @@ class _Wiring:
 
     def __init__(self, file: OnnxFile) -> None:
         self.file = file
-        self.entries: list[_Entry] = []
-        self.samples = {file.input: _Samples(-1, file.sample)}
+        self.entries: list[Entry] = []
+        self.samples = {
+            name: _Samples(-1 - place, shape)
+            for place, (name, shape) in enumerate(file.inputs.items())
+        }
         self.numbers: dict[str, Numbers] = {}
         self.failures: dict[str, ConfigurationError] = {}
         #: The nodes that were checked, by their first outputs.
@@ -142,12 +111,13 @@ class _Wiring:
             except FastcnnError as error:
                 for name in node.outputs:
                     self.failures[name] = node.error(error)
-        output = self.file.output
-        if output in self.failures:
-            raise self.failures[output]
-        if output not in self.samples:
-            raise ConfigurationError(f"the output {output!r} does not depend on the input")
-        return self._model(self._layer(output))
+        for output in self.file.outputs:
+            if output in self.failures:
+                raise self.failures[output]
+            if output not in self.samples:
+                raise ConfigurationError(f"the output {output!r} does not depend on the input")
+        outputs = {output: self._layer(output) for output in self.file.outputs}
+        return assembled(self.entries, self.file.inputs, outputs)
 
     def _preprocessed(self) -> int:
         """The number of nodes that do the preprocessing of which the metadata tell.
@@ -320,12 +290,13 @@ class _Wiring:
 
     def _add_entry(self, node: FileNode, layer: Layer, sources: tuple[int, ...]) -> int:
         shape = layer.output_shape(*map(self._output_shape, sources))
-        self.entries.append(_Entry(layer, sources, node, shape))
+        self.entries.append(Entry(layer, sources, node, shape))
         self.samples[node.output] = _Samples(len(self.entries) - 1, shape)
         return len(self.entries) - 1
 
     def _output_shape(self, layer: int) -> Shape:
-        return self.file.sample if layer < 0 else self.entries[layer].shape
+        inputs = tuple(self.file.inputs.values())
+        return inputs[-1 - layer] if layer < 0 else self.entries[layer].shape
 
     def _layer(self, name: str) -> int:
         """The layer whose output a value is."""
@@ -396,53 +367,31 @@ class _Wiring:
         layer = linear(entry.layer.weight, node.weight(1 - place))
         self._add_entry(node, layer, entry.sources)
 
-    # -- the model ---------------------------------------------------------------------------
+    def _take_join(self, node: FileNode) -> None:
+        self._append(node, {"Mul": Multiply, "Sub": Subtract}[node.kind](), *node.inputs)
 
-    def _model(self, output: int) -> Model:
-        """The layers that the output depends on."""
-        needed, waiting = set[int](), [output]
-        while waiting:
-            index = waiting.pop()
-            if index >= 0 and index not in needed:
-                needed.add(index)
-                waiting += self.entries[index].sources
-        if not needed:
-            raise ConfigurationError("the model computes nothing: all of it is the identity")
-        names, uses = {-1: ""}, Counter[str]()
-        for place, index in enumerate(sorted(needed)):
-            node = self.entries[index].node
-            name = same = _name(node) or f"{node.kind}{place}"
-            while name in uses:
-                name = f"{same}_{uses[same]}"
-                uses[same] += 1
-            uses[name] += 1
-            names[index] = name
-        layers = {names[index]: self.entries[index].layer for index in sorted(needed)}
-        wires = {
-            names[index]: tuple(names[source] for source in self.entries[index].sources)
-            for index in sorted(needed)
-        }
-        chain = ["", *layers]
-        if all(wires[name] == (chain[place],) for place, name in enumerate(layers)):
-            return Sequential(layers, input_shape=self.file.sample)
-        return ImportedModel(layers, wires, self.file.sample)
-
-
-def _name(node: FileNode) -> str:
-    """A layer's name: what its weight is called in PyTorch's way, else the node's."""
-    name = node.name
-    for value in node.inputs[1:2]:
-        name = value.removesuffix(".weight") if value.endswith(".weight") else name
-    return name.replace("/", "_").replace(".", "_").strip("_")
+    def _take_concat(self, node: FileNode) -> None:
+        """Samples put together along their channels, or shapes."""
+        if node.inputs[0] in self.numbers or node.inputs[0] in self.file.constants:
+            self._compute(node)
+            return
+        shape = self._shape(node.inputs[0])
+        axis = node.integer("axis", 1)
+        if shape is None or axis not in (1, -len(shape)):
+            raise ConfigurationError(f"axis={axis}: samples are put together along axis 1")
+        self._append(node, Concat(), *node.inputs)
 
 
 #: Nodes that change what is known of a value, or are layers in some cases only.
 _TAKERS: dict[str, Callable[[_Wiring, FileNode], None]] = {
     "Add": _Wiring._take_sum,
     "Cast": _Wiring._take_cast,
+    "Concat": _Wiring._take_concat,
     "Identity": _Wiring._take_identity,
+    "Mul": _Wiring._take_join,
     "Reshape": _Wiring._take_view,
     "Squeeze": _Wiring._take_view,
+    "Sub": _Wiring._take_join,
 }
 _KNOWN = {*READERS, *ARITHMETIC, *_TAKERS, *FORMULAS, *known_kinds()}
 _KNOWN |= {"Constant", "Shape", "Transpose"}

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.backends.geometry import adaptive_windows
 from fastcnn.backends.graph import Shape
 from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.interop.onnx_norms import NormPatterns
 from fastcnn.layers import GELU, AdaptiveAvgPool2d, Layer, Softplus
 
 #: Relative error that a constant of a formula may have.
@@ -15,7 +16,10 @@ CLOSE = 1e-4
 #: Nodes of a product that are looked at: formulas have fewer, files may have any number.
 MOST_FACTORS = 12
 #: Operators that only mean something within a formula.
-FORMULAS = ("Add", "Div", "Erf", "Greater", "Mul", "Pow", "Tanh", "Where")
+FORMULAS = (
+    *("Add", "Div", "Erf", "Greater", "Mul", "Pow", "Reciprocal", "Sqrt", "Tanh", "Transpose"),
+    "Where",
+)
 Found = tuple[Layer, str]
 
 
@@ -31,6 +35,7 @@ class Patterns:
 
     def __init__(self, file: OnnxFile, nodes: Mapping[str, FileNode]) -> None:
         self._file, self._makers = file, nodes
+        self._norms = NormPatterns(file, nodes)
         self._means: dict[tuple[str, bool], bool] = {}
 
     def find(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
@@ -42,6 +47,8 @@ class Patterns:
         shape_of : function of str
             Shape of a sample of a value, or None.
         """
+        if found := self._norms.find(node, shape_of):
+            return found
         if node.kind == "MatMul":
             return self._adaptive_mean(node, shape_of)
         if node.kind == "Where":

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.backends.geometry import check_output_padding
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
+from fastcnn.interop import onnx_norms
 from fastcnn.interop.onnx_file import FileNode, as_pairs
 from fastcnn.layers import (
     GELU,
@@ -21,7 +22,10 @@ from fastcnn.layers import (
     Dropout2d,
     Flatten,
     GlobalAvgPool2d,
+    InstanceNorm2d,
     Layer,
+    LayerNorm,
+    LayerNorm2d,
     Linear,
     MaxPool2d,
     Softplus,
@@ -306,9 +310,17 @@ READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     "ReduceMean": _reduce_mean,
     "Softplus": lambda node, shape: Softplus(),
     "Gelu": _gelu,
+    **onnx_norms.READERS,
 }
 #: Nodes whose inputs after the first one are a layer's parameters.
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
+WEIGHTED = (
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "BatchNormalization",
+    *onnx_norms.WEIGHTED,
+)
 
 
 def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
@@ -327,6 +339,8 @@ def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
         made = AdaptiveAvgPool2d(tuple(size) if isinstance(size, list) else size)
         if _is_adaptive(layer, made, shape):
             return made
+    if kind == type(layer).__name__ and isinstance(layer, (LayerNorm, LayerNorm2d, InstanceNorm2d)):
+        return onnx_norms.restored_norm(layer, values)
     if kind == type(layer).__name__ and isinstance(layer, (BatchNorm1d, BatchNorm2d)):
         return _restored_norm(layer, values)
     raise ConfigurationError(f"what the file's metadata say of it does not fit: {described!r}")
@@ -351,7 +365,7 @@ def _restored_norm(layer: BatchNorm1d | BatchNorm2d, values: Mapping[str, Any]) 
     arguments: dict[str, Any] = {"eps": layer.eps, "momentum": layer.momentum}
     batches = values.get("num_batches_tracked", 0)
     is_count = isinstance(batches, int) and not isinstance(batches, bool)
-    known = {"momentum", "affine", "num_batches_tracked"}
+    known = {"momentum", "affine", "weight", "bias", "num_batches_tracked"}
     if not set(values) <= known or not is_count or not 0 <= batches < 2**63:
         raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
     if "momentum" in values and values["momentum"] is None:
@@ -360,6 +374,13 @@ def _restored_norm(layer: BatchNorm1d | BatchNorm2d, values: Mapping[str, Any]) 
         if np.any(layer.parameters["weight"] != 1.0) or np.any(layer.parameters["bias"]):
             raise ConfigurationError("it has weights, and the file's metadata say that it has none")
         arguments["affine"] = False
+    for name, neutral in (("weight", 1.0), ("bias", 0.0)):
+        if values.get(name) is False:
+            if np.any(layer.parameters[name] != neutral):
+                raise ConfigurationError(
+                    f"it has a {name}, and the file's metadata say that it has none"
+                )
+            arguments[name] = False
     made = type(layer)(layer.num_features, **arguments)
     _fill(made, **{name: layer.parameters[name] for name in made.parameters})
     return _fill(made, **{**layer.buffers, "num_batches_tracked": np.array(batches)})

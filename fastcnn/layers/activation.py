@@ -26,6 +26,7 @@ __all__ = [
     "PReLU",
     "ReLU",
     "ReLU6",
+    "Scale",
     "SiLU",
     "Sigmoid",
     "Softplus",
@@ -221,12 +222,7 @@ class PReLU(Activation):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
-        if self.num_parameters not in (1, input_shape[0]):
-            raise ShapeError(
-                f"has slopes for {self.num_parameters} channels, samples of shape "
-                f"{tuple(input_shape)} have {input_shape[0]}"
-            )
-        return tuple(input_shape)
+        return _with_channels(self.num_parameters, "slopes", input_shape)
 
     def extra_repr(self) -> str:
         """The arguments shown between the parentheses of ``repr``."""
@@ -351,6 +347,96 @@ class Softplus(Activation):
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self._set(beta=beta, threshold=threshold)
+
+
+class Scale(Activation):
+    """``weight * x``, with a factor for each channel, or one for all of them.
+
+    ConvNeXt's layer scale is ``Scale(channels, 1e-6)``; ``Scale(init=1 / 9, trainable=False)``
+    divides logits by a temperature.
+
+    Parameters
+    ----------
+    num_parameters : int
+        The number of channels, or 1 for one factor for all.
+    init : float
+        Initial factor.
+    trainable : bool
+        False keeps the factor as it is: ``requires_grad`` is then False.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (num_parameters,)
+
+    References
+    ----------
+    Touvron et al., "Going deeper with image transformers", arXiv:2103.17239, section 2.
+
+    Examples
+    --------
+    >>> Scale(init=1 / 8, trainable=False).weight
+    array([0.125], dtype=float32)
+    """
+
+    operation: ClassVar[str] = "scale"
+
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 1.0,
+        trainable: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.num_parameters = positive(num_parameters, "Scale", "num_parameters")
+        self.init = as_number("Scale", "init", init)
+        claim((self.num_parameters,))
+        self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}
+        self.requires_grad = bool(trainable)
+
+    @classmethod
+    def made_of(cls, arguments: Mapping[str, Any], parameters: Mapping[str, np.ndarray]) -> "Scale":
+        """The layer with these factors; a single one is fixed."""
+        weight = parameters["weight"].reshape(-1)
+        layer = cls(weight.size, trainable=weight.size > 1)
+        layer.weight[...] = weight
+        return layer
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the factor: ``requires_grad``."""
+        return self.requires_grad
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.requires_grad = value
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The factors; write into them with ``layer.weight[...] = value``."""
+        return self.parameters["weight"]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        return _with_channels(self.num_parameters, "factors", input_shape)
+
+    def extra_repr(self) -> str:
+        """The arguments shown between the parentheses of ``repr``."""
+        fixed = "" if self.trainable else ", trainable=False"
+        return f"num_parameters={self.num_parameters}{fixed}"
+
+
+def _with_channels(count: int, what: str, input_shape: Shape) -> Shape:
+    """The shape of samples with as many channels as a layer has values, or any if it has one."""
+    if count not in (1, input_shape[0]):
+        raise ShapeError(
+            f"has {what} for {count} channels, samples of shape {tuple(input_shape)} "
+            f"have {input_shape[0]}"
+        )
+    return tuple(input_shape)
 
 
 #: The layer of each element-wise operation.

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastcnn.backends.graph import Graph, Node, Shape
+from fastcnn.backends.graph import Graph, Node, Port, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
+from fastcnn.layers.wiring import apply
 
 
 class _LayerType(ABCMeta):
@@ -160,8 +161,9 @@ class Layer(metaclass=_LayerType):
             return
         arguments = arguments_of(self, kind)
         assert arguments is not None
-        maker = type(self) if type(self).__init__ is kind.__init__ else kind
-        made = maker(**(arguments | {name: value}))
+        # A subclass may have another constructor, and what the constructor asks of its class.
+        made = type(self).__new__(type(self))
+        kind.__init__(made, **(arguments | {name: value}))
         for arrays in ("parameters", "buffers"):
             here, there = (_shapes(layer.__dict__[arrays]) for layer in (self, made))
             if here != there:
@@ -186,6 +188,13 @@ class Layer(metaclass=_LayerType):
         """Keyword arguments of the backend function."""
         return {}
 
+    def arguments_for(self, *input_shapes: Shape) -> dict[str, Any]:
+        """Keyword arguments of the backend function for samples of some shapes.
+
+        Arguments of sequences ``(C, L)`` are those of maps of one row.
+        """
+        return self.arguments
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output for one sample of ``input_shape`` (no batch dimension).
 
@@ -195,6 +204,10 @@ class Layer(metaclass=_LayerType):
             If a sample of that shape cannot enter the layer.
         """
         return tuple(input_shape)
+
+    def output_shapes(self, *input_shapes: Shape) -> tuple[Shape, ...]:
+        """Shapes of all outputs, for a sample of each input."""
+        return (self.output_shape(*input_shapes),)
 
     def flops(self, input_shape: Shape) -> int:
         """Floating-point operations of the forward pass for one sample (a multiply-add is two)."""
@@ -206,6 +219,42 @@ class Layer(metaclass=_LayerType):
         A layer of several operations overrides this: branches and joins are written here.
         """
         return builder.add(name, self, (source,))
+
+    @property
+    def gives(self) -> int:
+        """Number of outputs."""
+        return 1
+
+    def connect_all(self, builder: "GraphBuilder", name: str, *sources: int) -> tuple[int, ...]:
+        """The same for a layer of several inputs or outputs: the indices of its outputs."""
+        if len(sources) == 1:
+            return (self.connect(builder, name, sources[0]),)
+        return (builder.add(name, self, sources),)
+
+    def __call__(self, *inputs: Any, name: str | None = None) -> Any:
+        """Apply the layer to values of a graph: see :class:`fastcnn.Model`.
+
+        Parameters
+        ----------
+        *inputs : Value
+            What :func:`fastcnn.Input` or other layers gave; several for those in which branches
+            meet.
+        name : str, optional
+            The layer's name in the model: the first part of its parameters' state keys.
+
+        Returns
+        -------
+        Value
+            Or a tuple, for a model of several outputs.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take that input.
+        ConfigurationError
+            If it takes another number of inputs, or they are not values of a graph.
+        """
+        return apply(self, inputs, name)
 
     def extra_repr(self) -> str:
         """The arguments shown between the parentheses of ``repr``."""
@@ -234,10 +283,10 @@ def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return None
-        if name == "bias":
-            found[name] = "bias" in layer.parameters
-        elif name in layer.__dict__:
-            found[name] = layer.__dict__[name]
+        if name in ("weight", "bias"):
+            found[name] = name in layer.parameters
+        elif name in layer.__dict__ or isinstance(getattr(type(layer), name, None), property):
+            found[name] = getattr(layer, name)
         else:
             return None
     return found
@@ -286,6 +335,9 @@ class GraphBuilder:
         self.input_shape = tuple(int(size) for size in input_shape)
         self.nodes: list[Node] = []
         self.layers: list[Layer] = []
+        #: Of a model that has several.
+        self.inputs: tuple[Port, ...] = ()
+        self.outputs: tuple[Port, ...] = ()
         self._keys = keys
         self._names: set[str] = set()
 
@@ -314,7 +366,7 @@ class GraphBuilder:
                 name=self._unique(name),
                 operation=layer.operation,
                 inputs=inputs,
-                arguments=layer.arguments,
+                arguments=layer.arguments_for(*input_shapes),
                 parameters=self._state_keys(name, layer, layer.parameters),
                 input_shapes=input_shapes,
                 output_shape=output_shape,
@@ -344,7 +396,7 @@ class GraphBuilder:
 
     def build(self) -> Graph:
         """The finished graph."""
-        return Graph(self.input_shape, tuple(self.nodes))
+        return Graph(self.input_shape, tuple(self.nodes), self.inputs, self.outputs)
 
 
 def positive(value: Any, owner: str, argument: str) -> int:
@@ -352,6 +404,13 @@ def positive(value: Any, owner: str, argument: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ConfigurationError(f"{owner}: {argument} must be a positive integer, got {value!r}")
     return int(value)
+
+
+def check_samples(input_shape: Shape, axes: tuple[str, ...], channels: int | None = None) -> None:
+    """Refuse samples of another shape than channels and some axes; ShapeError."""
+    if len(input_shape) != 1 + len(axes) or channels not in (None, input_shape[0]):
+        wanted = ", ".join((str(channels or "C"), *axes))
+        raise ShapeError(f"expects samples of shape ({wanted}), got {tuple(input_shape)}")
 
 
 def shown(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
@@ -371,17 +430,3 @@ def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) 
     if not isinstance(name, str) or not name or "." in name:
         raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
     return layer
-
-
-def as_sample_shape(value: Any) -> Shape:
-    """The shape of a sample as a tuple of positive integers."""
-    try:
-        shape = tuple(value)
-    except TypeError:
-        shape = ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
-    if not shape or not whole or min(shape) < 1:
-        raise ConfigurationError(
-            f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"
-        )
-    return tuple(int(size) for size in shape)

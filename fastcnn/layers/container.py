@@ -1,35 +1,68 @@
 """Models: layers put together, with their parameters, shapes, state and predictions."""
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
-from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.backends.graph import Graph, Shape
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.arguments import as_sample_shape
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
-from fastcnn.layers.base import GraphBuilder, Layer, as_sample_shape, check_child
+from fastcnn.layers.base import Layer, check_child
 from fastcnn.layers.changes import Watched
+from fastcnn.layers.connections import Connections
 from fastcnn.layers.description import file_metadata, to_definition
 from fastcnn.layers.folding import fold_batch_norm
 from fastcnn.layers.init import Initializer
 from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import NamedArrays, matched
 from fastcnn.layers.structure import Structure
-from fastcnn.layers.summary import html_summary, summary_rows, text_summary
-from fastcnn.notebook import html_table
+from fastcnn.layers.wiring import Wiring, trace
 from fastcnn.weights import weights_to_bytes
 
 
-class Model(Prediction, Layer):
-    """A layer made of named layers; subclasses say how they are connected.
+class Model(Prediction, Connections, Layer):
+    """A network: named layers, and how they are connected.
+
+    ``Model(inputs, outputs)`` is written as the network reads: :func:`fastcnn.Input` gives a value,
+    a layer that is called with values gives others, and the model is what lies between. A layer
+    that is called twice is one layer at two places. :class:`Sequential` and :class:`Residual` are
+    models whose connections are known; other subclasses call ``super().__init__(layers)`` and
+    override :meth:`connect`.
 
     Layers can be replaced, added and removed at any time, through :attr:`layers` or
     :meth:`replace`; the model notices. A layer that is used at several places is one layer: its
     parameters count once, and its gradient is the sum over its places. Two layers whose weight is
     the same array share that array.
+
+    Parameters
+    ----------
+    inputs : Value, or sequence of Value, or mapping of str to Value
+        What :func:`fastcnn.Input` gave. For subclasses a mapping of str to Layer.
+    outputs : Value, or sequence of Value, or mapping of str to Value
+        What the last layers gave.
+    input_shape : tuple of int, optional
+        For subclasses: the shape of one sample.
+
+    Raises
+    ------
+    ConfigurationError
+        If an output depends on another input, an input is not used, or names do not fit.
+
+    Examples
+    --------
+    >>> from fastcnn.layers import Concat, Conv2d, Input
+    >>> x = Input((1, 8, 8))
+    >>> near = Conv2d(1, 4, 3, padding=1, seed=0)(x, name="near")
+    >>> far = Conv2d(1, 2, 5, padding=2, seed=1)(x, name="far")
+    >>> model = Model(x, Concat()(near, far))
+    >>> model.output_shape((1, 8, 8))
+    (6, 8, 8)
+    >>> list(model.state_dict())
+    ['near.weight', 'near.bias', 'far.weight', 'far.bias']
 
     Attributes
     ----------
@@ -54,10 +87,26 @@ class Model(Prediction, Layer):
         @layers.setter
         def layers(self, layers: Mapping[str, Layer]) -> None: ...
 
-    def __init__(self, layers: Mapping[str, Layer], input_shape: Shape | None = None) -> None:
+    def __init__(
+        self, inputs: Any, outputs: Any = None, *, input_shape: Shape | None = None
+    ) -> None:
         super().__init__()
         self._structure = Structure()
         self._empty_dtype = np.dtype(np.float32)
+        self._wiring: Wiring | None = None
+        layers = inputs
+        if isinstance(outputs, Wiring):
+            self._wiring = outputs
+        elif outputs is not None:
+            layers, self._wiring = trace(inputs, outputs)
+        elif not isinstance(inputs, Mapping):
+            raise ConfigurationError(
+                f"{type(self).__name__} is made of inputs and outputs: Model(x, y), where x = "
+                "Input((1, 28, 28)) and y is what layers make of it"
+            )
+        if self._wiring is not None and input_shape is None:
+            shapes = list(self._wiring.inputs.values())
+            input_shape = shapes[0] if len(shapes) == 1 else (sum(map(prod, shapes)),)
         self.layers = layers
         self.input_shape: Shape | None = None
         if input_shape is not None:
@@ -104,63 +153,6 @@ class Model(Prediction, Layer):
         """What is known of the present structure, made again if any layer has changed."""
         self._structure.refresh(self)
         return self._structure
-
-    def graph(self, input_shape: Shape | None = None) -> Graph:
-        """Nodes of this model for samples of ``input_shape`` (default: the model's own).
-
-        Raises
-        ------
-        ShapeError
-            If a layer cannot take what comes before it; the message names the layer.
-        """
-        shape = self._known_shape(input_shape)
-        known = self._current()
-        graph = known.graphs.get(shape)
-        if graph is None:
-            builder = self.builder(shape)
-            if not builder.nodes:
-                raise ConfigurationError("the model computes nothing: all of it is the identity")
-            graph = known.keep_graph(shape, builder.build())
-        return graph
-
-    def builder(self, input_shape: Shape | None = None) -> GraphBuilder:
-        """The nodes of :meth:`graph` with the layers that they come from."""
-        builder = GraphBuilder(self._known_shape(input_shape), self._current().keys)
-        self.connect(builder, "", -1)
-        return builder
-
-    def _known_shape(self, input_shape: Shape | None) -> Shape:
-        shape = self.input_shape if input_shape is None else tuple(input_shape)
-        if shape is None:
-            raise ShapeError("the model's input shape is not known yet: pass input_shape=(C, H, W)")
-        return shape
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of one sample at the model's output."""
-        return self.graph(input_shape).output_shape
-
-    def flops(self, input_shape: Shape) -> int:
-        """Floating-point operations of one sample's forward pass."""
-        return sum(row.flops for row in summary_rows(self.builder(input_shape)))
-
-    def summary(self, input_shape: Shape | None = None) -> str:
-        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
-
-        Parameters that are used at several places are counted at the first.
-        """
-        return text_summary(self.builder(input_shape))
-
-    def _repr_html_(self) -> str:
-        """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""
-        kind = type(self).__name__
-        if self.input_shape is None:
-            leaves = [(name, repr(layer)) for name, layer in self.named_leaves()]
-            return html_table(("layer", ""), leaves, caption=kind, left=2)
-        return html_summary(self.builder(), f"{kind} for samples of shape {self.input_shape}")
-
-    def __repr__(self) -> str:
-        lines = "\n".join(f"({name}): {layer!r}" for name, layer in self.layers.items())
-        return f"{type(self).__name__}(\n{indent(lines, '  ')}\n)"
 
     # -- layers ------------------------------------------------------------------------------
 
@@ -352,7 +344,7 @@ class Model(Prediction, Layer):
         Raises
         ------
         ConfigurationError
-            If the model is not a ``Sequential`` of fastcnn's layers.
+            If the model is not a ``Sequential`` or ``Model`` of fastcnn's layers.
         OSError
             If the file cannot be written.
         """

@@ -1,17 +1,115 @@
-"""Two-dimensional convolution."""
+"""Convolution of maps and of sequences."""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import WeightedLayer, positive, shown
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers.base import WeightedLayer, check_samples, positive, shown
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
 
-class Conv2d(WeightedLayer):
+class _Conv(WeightedLayer):
+    operation: ClassVar[str] = "conv2d"
+    #: What follows the channels in the shape of a sample.
+    axes: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        seed: int | np.random.SeedSequence | np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        owner, axes = type(self).__name__, len(self.axes)
+        self.in_channels = positive(in_channels, owner, "in_channels")
+        self.out_channels = positive(out_channels, owner, "out_channels")
+        self.groups = positive(groups, owner, "groups")
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ConfigurationError(
+                f"{owner}: groups={groups} must divide in_channels={in_channels} "
+                f"and out_channels={out_channels}"
+            )
+        if padding_mode != "zeros":
+            raise ConfigurationError(
+                f"{owner}: padding_mode must be 'zeros', got {padding_mode!r}; put "
+                f"ReflectionPad{axes}d or ReplicationPad{axes}d before it for others"
+            )
+        self.padding_mode = padding_mode
+        self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
+        self.stride = geometry.per_axis(stride, "stride", axes)
+        self.dilation = geometry.per_axis(dilation, "dilation", axes)
+        self.padding = padding
+        self._padding = geometry.resolve_padding(
+            padding, self.kernel_size, self.dilation, self.stride
+        )
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        drawn = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
+        self._set_arrays("parameters", drawn)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Stride, padding as ``((top, bottom), (left, right))``, dilation and groups."""
+        return {
+            "stride": geometry.of_map(self.stride, 1),
+            "padding": geometry.of_map(self._padding, (0, 0)),
+            "dilation": geometry.of_map(self.dilation, 1),
+            "groups": self.groups,
+        }
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(out_channels, OH, OW)``, or ``(out_channels, OL)``."""
+        check_samples(input_shape, self.axes, self.in_channels)
+        sizes = zip(
+            input_shape[1:],
+            self.kernel_size,
+            self.stride,
+            self._padding,
+            self.dilation,
+            strict=True,
+        )
+        return (self.out_channels, *(geometry.conv_output_size(*axis) for axis in sizes))
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two per weight and output position, one per bias and output position."""
+        per_position = 2 * self.weight.size + (self.out_channels if self.bias is not None else 0)
+        return per_position * math.prod(self.output_shape(input_shape)[1:])
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        arguments = {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "bias": self.bias is not None,
+        }
+        defaults = {
+            "stride": (1,) * len(self.axes),
+            "padding": 0,
+            "dilation": (1,) * len(self.axes),
+            "groups": 1,
+            "bias": True,
+        }
+        start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        return start + shown(arguments, defaults)
+
+
+class Conv2d(_Conv):
     """Convolution (cross-correlation) over images, with PyTorch's arguments and layout.
 
     Parameters
@@ -26,6 +124,8 @@ class Conv2d(WeightedLayer):
     groups : int
         Must divide both channel counts; ``groups == in_channels`` is a depthwise convolution.
     bias : bool
+    padding_mode : {"zeros"}
+        Other paddings are layers of their own, such as :class:`ReflectionPad2d`.
     weight_init, bias_init : Initializer, optional
         By default PyTorch's: uniform with bound ``1 / sqrt(fan_in)``.
     seed : int, SeedSequence or Generator, optional
@@ -48,94 +148,31 @@ class Conv2d(WeightedLayer):
     (4, 28, 28)
     """
 
-    operation: ClassVar[str] = "conv2d"
+    axes: ClassVar[tuple[str, ...]] = ("H", "W")
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        *,
-        weight_init: Initializer | None = None,
-        bias_init: Initializer | None = None,
-        seed: int | np.random.SeedSequence | np.random.Generator | None = None,
-        dtype: Any = np.float32,
-    ) -> None:
-        super().__init__()
-        self.in_channels = positive(in_channels, "Conv2d", "in_channels")
-        self.out_channels = positive(out_channels, "Conv2d", "out_channels")
-        self.groups = positive(groups, "Conv2d", "groups")
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ConfigurationError(
-                f"Conv2d: groups={groups} must divide in_channels={in_channels} "
-                f"and out_channels={out_channels}"
-            )
-        self.kernel_size = geometry.pair(kernel_size, "kernel_size")
-        self.stride = geometry.pair(stride, "stride")
-        self.dilation = geometry.pair(dilation, "dilation")
-        self.padding = padding
-        self._padding = geometry.resolve_padding(
-            padding, self.kernel_size, self.dilation, self.stride
-        )
-        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        drawn = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
-        self._set_arrays("parameters", drawn)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Stride, padding as ``((top, bottom), (left, right))``, dilation and groups."""
-        return {
-            "stride": self.stride,
-            "padding": self._padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-        }
+class Conv1d(_Conv):
+    """Convolution over sequences of shape ``(in_channels, L)``.
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """``(out_channels, OH, OW)``."""
-        if len(input_shape) != 3 or input_shape[0] != self.in_channels:
-            raise ShapeError(
-                f"expects samples of shape ({self.in_channels}, H, W), got {tuple(input_shape)}"
-            )
-        rows, columns = (
-            geometry.conv_output_size(size, kernel, stride, padding, dilation)
-            for size, kernel, stride, padding, dilation in zip(
-                input_shape[1:],
-                self.kernel_size,
-                self.stride,
-                self._padding,
-                self.dilation,
-                strict=True,
-            )
-        )
-        return (self.out_channels, rows, columns)
+    A sequence is a map of one row and is computed as such; the weight has PyTorch's shape.
 
-    def flops(self, input_shape: Shape) -> int:
-        """Two per weight and output position, one per bias and output position."""
-        _, rows, columns = self.output_shape(input_shape)
-        per_position = 2 * self.weight.size + (self.out_channels if self.bias is not None else 0)
-        return per_position * rows * columns
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, dilation : int
+    padding : int, "valid" or "same"
+    groups, bias, padding_mode, weight_init, bias_init, seed, dtype
+        As for :class:`Conv2d`.
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        arguments = {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "bias": self.bias is not None,
-        }
-        defaults = {
-            "stride": (1, 1),
-            "padding": 0,
-            "dilation": (1, 1),
-            "groups": 1,
-            "bias": True,
-        }
-        start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        return start + shown(arguments, defaults)
+    Attributes
+    ----------
+    weight : ndarray, shape (out_channels, in_channels / groups, K)
+    bias : ndarray, shape (out_channels,), or None
+
+    Examples
+    --------
+    >>> Conv1d(2, 4, 5, padding=2).output_shape((2, 100))
+    (4, 100)
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ("L",)

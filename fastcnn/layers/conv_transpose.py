@@ -1,17 +1,118 @@
-"""Transposed convolution."""
+"""Transposed convolution of maps and of sequences."""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import WeightedLayer, positive, shown
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers.base import WeightedLayer, check_samples, positive, shown
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
 
-class ConvTranspose2d(WeightedLayer):
+class _ConvTranspose(WeightedLayer):
+    operation: ClassVar[str] = "conv_transpose2d"
+    #: What follows the channels in the shape of a sample.
+    axes: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        output_padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, ...] = 1,
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        seed: int | np.random.SeedSequence | np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        owner, axes = type(self).__name__, len(self.axes)
+        self.in_channels = positive(in_channels, owner, "in_channels")
+        self.out_channels = positive(out_channels, owner, "out_channels")
+        self.groups = positive(groups, owner, "groups")
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ConfigurationError(
+                f"{owner}: groups={groups} must divide in_channels={in_channels} "
+                f"and out_channels={out_channels}"
+            )
+        self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
+        self.stride = geometry.per_axis(stride, "stride", axes)
+        self.padding = geometry.per_axis(padding, "padding", axes, minimum=0)
+        self.output_padding = geometry.per_axis(output_padding, "output_padding", axes, minimum=0)
+        self.dilation = geometry.per_axis(dilation, "dilation", axes)
+        geometry.check_output_padding(self.output_padding, self.stride, self.dilation)
+        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        drawn = draw_weight_and_bias(
+            shape, bias, weight_init, bias_init, seed, dtype, self.out_channels
+        )
+        self._set_arrays("parameters", drawn)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Stride, padding as ``((top, bottom), (left, right))``, and the others."""
+        sides = tuple((size, size) for size in self.padding)
+        return {
+            "stride": geometry.of_map(self.stride, 1),
+            "padding": geometry.of_map(sides, (0, 0)),
+            "output_padding": geometry.of_map(self.output_padding, 0),
+            "dilation": geometry.of_map(self.dilation, 1),
+            "groups": self.groups,
+        }
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(out_channels, OH, OW)``, or ``(out_channels, OL)``."""
+        check_samples(input_shape, self.axes, self.in_channels)
+        sizes = zip(
+            input_shape[1:],
+            self.kernel_size,
+            self.stride,
+            ((size, size) for size in self.padding),
+            self.dilation,
+            self.output_padding,
+            strict=True,
+        )
+        return (
+            self.out_channels,
+            *(geometry.conv_transpose_output_size(*axis) for axis in sizes),
+        )
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two per weight and input position, one per bias and output position."""
+        bias = math.prod(self.output_shape(input_shape)) if self.bias is not None else 0
+        return 2 * self.weight.size * math.prod(input_shape[1:]) + bias
+
+    def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        """Multiply each output channel by a factor, then add a summand, for good."""
+        by_group = scale.reshape(self.groups, 1, -1, *(1,) * len(self.axes))
+        weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        self._set_outputs((weight * by_group).reshape(self.weight.shape), scale, shift)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        ones, zeros = (1,) * len(self.axes), (0,) * len(self.axes)
+        defaults = {
+            "stride": ones,
+            "padding": zeros,
+            "output_padding": zeros,
+            "groups": 1,
+            "bias": True,
+            "dilation": ones,
+        }
+        values = {name: getattr(self, name) for name in defaults} | {"bias": self.bias is not None}
+        start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        return start + shown(values, defaults)
+
+
+class ConvTranspose2d(_ConvTranspose):
     """Transposed convolution: each pixel of the input spreads a kernel over the output.
 
     It is the gradient of a :class:`Conv2d` of the same arguments with respect to its input, and
@@ -52,100 +153,28 @@ class ConvTranspose2d(WeightedLayer):
     (2, 14, 14)
     """
 
-    operation: ClassVar[str] = "conv_transpose2d"
+    axes: ClassVar[tuple[str, ...]] = ("H", "W")
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        output_padding: int | tuple[int, int] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | tuple[int, int] = 1,
-        *,
-        weight_init: Initializer | None = None,
-        bias_init: Initializer | None = None,
-        seed: int | np.random.SeedSequence | np.random.Generator | None = None,
-        dtype: Any = np.float32,
-    ) -> None:
-        super().__init__()
-        owner = "ConvTranspose2d"
-        self.in_channels = positive(in_channels, owner, "in_channels")
-        self.out_channels = positive(out_channels, owner, "out_channels")
-        self.groups = positive(groups, owner, "groups")
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ConfigurationError(
-                f"{owner}: groups={groups} must divide in_channels={in_channels} "
-                f"and out_channels={out_channels}"
-            )
-        self.kernel_size = geometry.pair(kernel_size, "kernel_size")
-        self.stride = geometry.pair(stride, "stride")
-        self.padding = geometry.pair(padding, "padding", minimum=0)
-        self.output_padding = geometry.pair(output_padding, "output_padding", minimum=0)
-        self.dilation = geometry.pair(dilation, "dilation")
-        geometry.check_output_padding(self.output_padding, self.stride, self.dilation)
-        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
-        drawn = draw_weight_and_bias(
-            shape, bias, weight_init, bias_init, seed, dtype, self.out_channels
-        )
-        self._set_arrays("parameters", drawn)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Stride, padding as ``((top, bottom), (left, right))``, and the others."""
-        rows, columns = self.padding
-        return {
-            "stride": self.stride,
-            "padding": ((rows, rows), (columns, columns)),
-            "output_padding": self.output_padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-        }
+class ConvTranspose1d(_ConvTranspose):
+    """Transposed convolution over sequences of shape ``(in_channels, L)``.
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """``(out_channels, OH, OW)``."""
-        if len(input_shape) != 3 or input_shape[0] != self.in_channels:
-            raise ShapeError(
-                f"expects samples of shape ({self.in_channels}, H, W), got {tuple(input_shape)}"
-            )
-        rows, columns = (
-            geometry.conv_transpose_output_size(
-                input_shape[1 + a],
-                self.kernel_size[a],
-                self.stride[a],
-                self.arguments["padding"][a],
-                self.dilation[a],
-                self.output_padding[a],
-            )
-            for a in (0, 1)
-        )
-        return (self.out_channels, rows, columns)
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, output_padding, dilation : int
+    groups, bias, weight_init, bias_init, seed, dtype
+        As for :class:`ConvTranspose2d`.
 
-    def flops(self, input_shape: Shape) -> int:
-        """Two per weight and input position, one per bias and output position."""
-        _, rows, columns = self.output_shape(input_shape)
-        bias = self.out_channels * rows * columns if self.bias is not None else 0
-        return 2 * self.weight.size * input_shape[1] * input_shape[2] + bias
+    Attributes
+    ----------
+    weight : ndarray, shape (in_channels, out_channels / groups, K)
+    bias : ndarray, shape (out_channels,), or None
 
-    def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
-        """Multiply each output channel by a factor, then add a summand, for good."""
-        by_group = scale.reshape(self.groups, 1, -1, 1, 1)
-        weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
-        self._set_outputs((weight * by_group).reshape(self.weight.shape), scale, shift)
+    Examples
+    --------
+    >>> ConvTranspose1d(4, 2, 4, stride=2, padding=1).output_shape((4, 50))
+    (2, 100)
+    """
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        defaults = {
-            "stride": (1, 1),
-            "padding": (0, 0),
-            "output_padding": (0, 0),
-            "groups": 1,
-            "bias": True,
-            "dilation": (1, 1),
-        }
-        values = {name: getattr(self, name) for name in defaults} | {"bias": self.bias is not None}
-        start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        return start + shown(values, defaults)
+    axes: ClassVar[tuple[str, ...]] = ("L",)

@@ -3,11 +3,18 @@
 A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"type": "Conv2d",
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
 optionally a ``name`` and ``requires_grad``. ``Residual`` has ``main`` and ``shortcut``, each a
-table or a list of them, ``Sequential`` has ``layers``; ``{"type": "Shared", "layer": PATH}`` is a
-layer that was there before, such as ``"block1.main.conv1"``. ``tied`` has pairs of keys of
-parameters that are one array. A trained model's definition also has its ``preprocessing``, a table
-with ``mean`` and ``std`` and what else :class:`fastcnn.data.Preprocessing` has, and what it
-``predicts``. :func:`~fastcnn.layers.description.to_definition` is the way back.
+table or a list of them, ``Sequential`` and ``SqueezeExcite`` have ``layers``;
+``{"type": "Shared", "layer": PATH}`` is a layer that was there before, such as
+``"block1.main.conv1"``.
+
+A ``Model``, which may also be the whole of a definition, is no chain: ``inputs`` is a table of
+shapes, ``calls`` a list such as ``["concat", "conv1", "conv2"]``, each the name of a layer and the
+names of what it reads (inputs or layers), and ``outputs`` a table of names.
+
+``tied`` has pairs of keys of parameters that are one array. A trained model's definition also has
+its ``preprocessing``, a table with ``mean`` and ``std`` and what else
+:class:`fastcnn.data.Preprocessing` has, and what it ``predicts``.
+:func:`~fastcnn.layers.description.to_definition` is the way back.
 """
 
 import inspect
@@ -22,17 +29,53 @@ import numpy as np
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
-from fastcnn.layers import activation, conv, conv_transpose, dropout, folding, linear, norm, pool
+from fastcnn.layers import (
+    activation,
+    conv,
+    conv_transpose,
+    dropout,
+    folding,
+    join,
+    linear,
+    norm,
+    pool,
+    sample_norm,
+    sampling,
+    softmax,
+)
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
+from fastcnn.layers.container import Model
+from fastcnn.layers.description import STRUCTURE
 from fastcnn.layers.residual import Residual
 from fastcnn.layers.sequential import Sequential
+from fastcnn.layers.squeeze_excite import SqueezeExcite
+from fastcnn.layers.wiring import Wiring
 
 #: Of a model that a file describes: values, layers of a chain, and branches within branches.
 MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
+#: Kinds of entries that hold others.
+COMPOSED = ("Model", "Residual", "Sequential", "Shared", "SqueezeExcite")
+#: What says how the layers of a ``Model`` are connected.
+WIRED = ("inputs", "calls", "outputs")
+#: Whose layers a definition may have.
+MODULES = (
+    activation,
+    conv,
+    conv_transpose,
+    dropout,
+    folding,
+    join,
+    linear,
+    norm,
+    pool,
+    sample_norm,
+    sampling,
+    softmax,
+)
 TYPES: dict[str, type[Layer]] = {
     name: kind
-    for module in (activation, conv, conv_transpose, dropout, folding, linear, norm, pool)
+    for module in MODULES
     for name, kind in vars(module).items()
     if inspect.isclass(kind)
     and issubclass(kind, Layer)
@@ -42,7 +85,7 @@ TYPES: dict[str, type[Layer]] = {
 }
 
 
-def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> Sequential:
+def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> Model:
     """Build the model that a definition describes.
 
     Parameters
@@ -58,10 +101,11 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
     """
     if not isinstance(definition, Mapping):
         raise ConfigurationError(f"a model's definition must be a table, got {definition!r}")
-    unknown = set(definition) - {"input_shape", "layers", "tied", "preprocessing", "predicts"}
+    unknown = set(definition) - {*STRUCTURE, "preprocessing", "predicts"}
     if unknown:
         raise ConfigurationError(f"a model's definition has no {', '.join(sorted(unknown))}")
-    shape = definition.get("input_shape")
+    wired = "calls" in definition
+    shape = definition.get("input_shape", [] if wired else None)
     if not isinstance(shape, (list, tuple)) or not all(isinstance(size, int) for size in shape):
         raise ConfigurationError(f"input_shape must be a list of integers, got {shape!r}")
     if any(isinstance(size, bool) or size < 1 for size in shape):
@@ -71,7 +115,7 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> S
             builder = _Builder(seed)
             layers = builder.chain(definition.get("layers"), "layers", "")
         builder.tie(definition.get("tied", []))
-        model = Sequential(layers, input_shape=tuple(shape) or None)
+        model = _model(layers, definition, tuple(shape) or None)
     except MemoryError:
         raise ConfigurationError("there is not enough memory for the model's layers") from None
     model.preprocessing = Preprocessing.from_dict(definition.get("preprocessing", {}))
@@ -98,6 +142,26 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path}: expected a table with input_shape and layers")
     return found
+
+
+def _model(
+    layers: dict[str, Layer], entry: Mapping[str, Any], input_shape: tuple[int, ...] | None
+) -> Model:
+    """A chain, or layers that are connected as the entry says."""
+    if "calls" in entry:
+        return Model(layers, Wiring.from_dict(entry, layers), input_shape=input_shape)
+    extra = {"inputs", "outputs"} & set(entry)
+    if extra:
+        raise ConfigurationError(f"a chain of layers has no {', '.join(sorted(extra))}: add calls")
+    return Sequential(layers, input_shape=input_shape)
+
+
+def _excited(layers: dict[str, Layer], where: str) -> SqueezeExcite:
+    made = SqueezeExcite(1, 1)
+    if list(layers) != list(made.layers):
+        raise ConfigurationError(f"{where}: layers must be {', '.join(made.layers)}")
+    made.layers = layers
+    return made
 
 
 class _Builder:
@@ -133,10 +197,18 @@ class _Builder:
         trained = arguments.pop("requires_grad", True)
         if kind == "Shared":
             made = self._shared(arguments, where)
-        elif kind == "Sequential":
-            if set(arguments) != {"layers"}:
-                raise ConfigurationError(f"{where}: Sequential has layers, and nothing else")
-            made = Sequential(self.chain(arguments["layers"], f"{where}.layers", f"{path}."))
+        elif kind in ("Sequential", "Model", "SqueezeExcite"):
+            needed = {"layers", *WIRED} if kind == "Model" else {"layers"}
+            if set(arguments) != needed:
+                raise ConfigurationError(
+                    f"{where}: {kind} has {', '.join(sorted(needed))}, and nothing else"
+                )
+            layers = self.chain(arguments["layers"], f"{where}.layers", f"{path}.")
+            made = (
+                _excited(layers, where)
+                if kind == "SqueezeExcite"
+                else (_model(layers, arguments, None))
+            )
         elif kind == "Residual":
             branches = {
                 key: self._branch(value, f"{where}.{key}", f"{path}.{key}")
@@ -146,7 +218,9 @@ class _Builder:
         elif kind in TYPES:
             made = self._simple(kind, arguments, where)
         else:
-            known = ", ".join(sorted([*TYPES, "Residual", "Sequential", "Shared"]))
+            known = ", ".join(
+                sorted([*TYPES, "Model", "Residual", "Sequential", "Shared", "SqueezeExcite"])
+            )
             raise ConfigurationError(f"{where}: there is no layer {kind!r}; there are {known}")
         if not isinstance(trained, bool):
             raise ConfigurationError(f"{where}: requires_grad must be true or false")
@@ -202,7 +276,7 @@ def _called(kind: type[Layer], arguments: dict[str, Any], where: str) -> Layer:
     try:
         made: Layer = kind(**arguments)
     except TypeError as error:
-        message = str(error).replace("__init__()", "").replace("  ", " ")
+        message = f"{kind.__name__}: {str(error).rpartition('__init__() ')[2]}"
         raise ConfigurationError(f"{where}: {message}") from None
     except FastcnnError as error:
         raise ConfigurationError(f"{where}: {error}") from None

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
+from fastcnn.layers.wiring import Wiring
 
 if TYPE_CHECKING:
     from fastcnn.layers.container import Model
 
 #: The entry of a weights file's metadata that has the definition.
 METADATA = "fastcnn.definition"
+#: What of a definition says how the network is built.
+STRUCTURE = ("input_shape", "inputs", "calls", "outputs", "layers", "tied")
 
 
 def to_definition(model: "Model") -> dict[str, Any]:
@@ -23,11 +26,15 @@ def to_definition(model: "Model") -> dict[str, Any]:
     ConfigurationError
         If it is not a ``Sequential`` of known layers.
     """
-    if not _is_ours(model, "Sequential"):
-        raise ConfigurationError(f"{type(model).__name__} has no definition: only Sequential has")
-    shape = [] if model.input_shape is None else list(model.input_shape)
+    if not (_is_ours(model, "Sequential") or _is_ours(model, "Model")):
+        kind = type(model).__name__
+        raise ConfigurationError(f"{kind} has no definition: only Sequential and Model have")
     places: dict[int, str] = {}
-    definition: dict[str, Any] = {"input_shape": shape, "layers": _chain(model, "", places)}
+    definition: dict[str, Any] = {}
+    if model.wiring is None:
+        shape = [] if model.input_shape is None else list(model.input_shape)
+        definition["input_shape"] = shape
+    definition |= _wired(model) | {"layers": _chain(model, "", places)}
     tied = [
         [f"{path}.{name}", f"{places[id(first)]}.{theirs}"]
         for (first, theirs), *users in model.parameter_users()
@@ -49,9 +56,7 @@ def file_metadata(model: "Model") -> dict[str, str]:
         definition = to_definition(model)
     except ConfigurationError:
         return model.metadata()
-    structure = {
-        key: definition[key] for key in ("input_shape", "layers", "tied") if key in definition
-    }
+    structure = {key: definition[key] for key in STRUCTURE if key in definition}
     return {**model.metadata(), METADATA: json.dumps(structure)}
 
 
@@ -69,6 +74,12 @@ def _chain(model: Layer, prefix: str, places: dict[int, str]) -> list[dict[str, 
     ]
 
 
+def _wired(model: Layer) -> dict[str, Any]:
+    """How a model's layers are connected, if they are not a chain."""
+    wiring: Wiring | None = model.wiring  # type: ignore[attr-defined]
+    return {} if wiring is None else wiring.to_dict()
+
+
 def _describe(layer: Layer, path: str, places: dict[int, str]) -> dict[str, Any]:
     kind = type(layer).__name__
     if id(layer) in places:
@@ -76,8 +87,8 @@ def _describe(layer: Layer, path: str, places: dict[int, str]) -> dict[str, Any]
     if not _is_ours(layer, kind):
         raise ConfigurationError(f"{kind} has no definition")
     places[id(layer)] = path
-    if kind == "Sequential":
-        return {"type": kind, "layers": _chain(layer, f"{path}.", places)}
+    if kind in ("Sequential", "Model", "SqueezeExcite"):
+        return {"type": kind, **_wired(layer), "layers": _chain(layer, f"{path}.", places)}
     if kind == "Residual":
         branches: dict[str, Any] = {}
         for name, branch in layer.layers.items():  # type: ignore[attr-defined]
@@ -92,7 +103,8 @@ def _describe(layer: Layer, path: str, places: dict[int, str]) -> dict[str, Any]
     for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
         if name == "self" or name in OF_INITIAL_WEIGHTS:
             continue
-        value = ("bias" in layer.parameters) if name == "bias" else getattr(layer, name)
+        is_flag = name in ("weight", "bias")
+        value = name in layer.parameters if is_flag else getattr(layer, name)
         if value != parameter.default:
             described[name] = _plain(value)
     if not layer.requires_grad:

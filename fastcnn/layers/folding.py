@@ -1,11 +1,12 @@
 """Batch normalisation folded into the layer before it: nothing is left to do in inference."""
 
+from collections import Counter
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.backends.graph import Graph, Shape
+from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.layers.base import GraphBuilder, Layer, WeightedLayer
 
 if TYPE_CHECKING:
@@ -68,19 +69,24 @@ def fold_batch_norm(model: "Model", input_shape: Shape | None = None) -> "Model"
 
 def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
     """Names of layers and of the batch normalisations after them that can be folded."""
-    readers = graph.consumers()
+    readers, uses = graph.consumers(), Counter(_keys(node) for node in graph.nodes)
     pairs = []
     for node in graph.nodes:
         source = node.inputs[0]
         if node.operation != "batch_norm" or not node.buffers or source < 0:
             continue
         before = graph.nodes[source].name
-        layer, norm = leaves.get(before), leaves.get(node.name)
+        layer = leaves.get(before)
         # A layer that stands in a model twice is one layer with two inputs: not to be changed.
-        once = sum(leaf is layer or leaf is norm for leaf in leaves.values()) == 2
+        once = uses[_keys(graph.nodes[source])] == uses[_keys(node)] == 1
         if isinstance(layer, WeightedLayer) and len(readers[source]) == 1 and once:
             pairs.append((before, node.name))
     return pairs
+
+
+def _keys(node: Node) -> tuple[str, ...]:
+    """The state keys of a node, which are those of its layer."""
+    return *node.parameters.values(), *node.buffers.values()
 
 
 def _fold(layer: WeightedLayer, norm: Layer) -> None:

@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""Batch normalisation, and local response normalisation."""
 
 from typing import Any, ClassVar
 
@@ -15,6 +15,8 @@ class _BatchNorm(Layer):
     operation: ClassVar[str] = "batch_norm"
     #: What follows the channels in the shape of a sample.
     pixels: ClassVar[tuple[str, ...]] = ()
+    #: How many dimensions may follow the channels.
+    ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
         self,
@@ -24,6 +26,8 @@ class _BatchNorm(Layer):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        weight: bool = True,
+        bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
@@ -38,9 +42,12 @@ class _BatchNorm(Layer):
         claim((self.num_features,))
         self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
-        if self.affine:
-            ones, zeros = np.ones(self.num_features, dtype), np.zeros(self.num_features, dtype)
-            self._set_arrays("parameters", {"weight": ones, "bias": zeros})
+        arrays = {
+            "weight": np.ones(self.num_features, dtype),
+            "bias": np.zeros(self.num_features, dtype),
+        }
+        wanted = {"weight": self.affine and bool(weight), "bias": self.affine and bool(bias)}
+        self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
         if self.track_running_stats:
             statistics = {
                 "running_mean": np.zeros(self.num_features, dtype),
@@ -80,7 +87,8 @@ class _BatchNorm(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
-        if len(input_shape) != 1 + len(self.pixels) or input_shape[0] != self.num_features:
+        is_fitting = len(input_shape) - 1 in self.ranks
+        if not is_fitting or input_shape[0] != self.num_features:
             wanted = ", ".join((str(self.num_features), *self.pixels))
             comma = "" if self.pixels else ","
             raise ShapeError(f"expects samples of shape ({wanted}{comma}), got {input_shape}")
@@ -93,10 +101,13 @@ class _BatchNorm(Layer):
     def extra_repr(self) -> str:
         """The arguments shown by ``repr``."""
         values = {name: getattr(self, name) for name in _DEFAULTS}
-        return f"{self.num_features}" + shown(values, _DEFAULTS)
+        if self.affine:
+            values |= {name: name in self.parameters for name in _PARTS}
+        return f"{self.num_features}" + shown(values, _DEFAULTS | _PARTS)
 
 
 _DEFAULTS = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+_PARTS = {"weight": True, "bias": True}
 
 
 class BatchNorm2d(_BatchNorm):
@@ -118,6 +129,8 @@ class BatchNorm2d(_BatchNorm):
         Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
     track_running_stats : bool
         Without running statistics, those of the batch are used outside training too.
+    weight, bias : bool
+        Which of the two there is, if ``affine``.
     dtype : dtype
         float32 or float64.
 
@@ -141,7 +154,60 @@ class BatchNorm2d(_BatchNorm):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of each feature of a vector.
+    """Batch normalisation of each feature of a vector, or each channel of a sequence ``(C, L)``.
 
-    Parameters and attributes are those of :class:`BatchNorm2d`; statistics are over samples.
+    Parameters and attributes are those of :class:`BatchNorm2d`; statistics are over samples, and
+    over the elements of sequences.
     """
+
+    ranks: ClassVar[tuple[int, ...]] = (0, 1)
+
+
+class LocalResponseNorm(Layer):
+    """Local response normalisation: each pixel is divided by what the channels around it hold.
+
+    ``y_c = x_c / (k + alpha / size * sum of x_j^2)^beta``, the sum being over ``size`` channels
+    around c, of which those outside count as 0: PyTorch's definition. AlexNet's has no division by
+    ``size``.
+
+    Parameters
+    ----------
+    size : int
+        Channels of a window.
+    alpha, beta, k : float
+
+    References
+    ----------
+    Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
+    networks", NIPS 2012, section 3.3.
+    """
+
+    operation: ClassVar[str] = "local_response_norm"
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = positive(size, "LocalResponseNorm", "size")
+        self.alpha = as_number("LocalResponseNorm", "alpha", alpha)
+        self.beta = as_number("LocalResponseNorm", "beta", beta)
+        self.k = as_number("LocalResponseNorm", "k", k)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``size``, ``alpha``, ``beta`` and ``k``."""
+        return {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if len(input_shape) != 3:
+            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
+        return tuple(input_shape)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two per element of a window, four for the rest."""
+        return (2 * self.size + 4) * super().flops(input_shape)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        defaults = {"alpha": 1e-4, "beta": 0.75, "k": 1.0}
+        values = {name: getattr(self, name) for name in defaults}
+        return f"{self.size}" + shown(values, defaults)

@@ -1,57 +1,109 @@
-"""Max and average pooling."""
+"""Max and average pooling of maps and of sequences."""
 
+import math
 from typing import Any, ClassVar
 
+from fastcnn.arguments import as_divisor, as_flag
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import Layer, shown
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers.base import Layer, check_samples, shown
+
+IntOrTuple = int | tuple[int, ...]
+OutputSize = int | tuple[int | None, ...] | None
 
 
-class _Pool2d(Layer):
-    def __init__(
-        self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
-    ) -> None:
-        super().__init__()
-        self.kernel_size = geometry.pair(kernel_size, "kernel_size")
-        self.stride = self.kernel_size if stride is None else geometry.pair(stride, "stride")
-        self.padding = geometry.pair(padding, "padding", minimum=0)
-        geometry.check_pool_padding(self.kernel_size, self.padding)
+class _Pool(Layer):
+    #: What follows the channels in the shape of a sample.
+    axes: ClassVar[tuple[str, ...]]
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    ceil_mode: bool
+
+    def _set_window(
+        self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+    ) -> tuple[int, ...]:
+        """Keep the checked arguments; returns the dilation."""
+        axes = len(self.axes)
+        self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
+        self.stride = (
+            self.kernel_size if stride is None else geometry.per_axis(stride, "stride", axes)
+        )
+        self.padding = geometry.per_axis(padding, "padding", axes, minimum=0)
+        gaps = geometry.per_axis(dilation, "dilation", axes)
+        geometry.check_pool_padding(self.kernel_size, self.padding, gaps)
+        self.ceil_mode = as_flag(type(self).__name__, "ceil_mode", ceil_mode)
+        return gaps
+
+    def _gaps(self) -> tuple[int, ...]:
+        return (1,) * len(self.axes)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Window, stride and padding as pairs."""
-        return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+        """Window, stride and padding as pairs, and how the output's size is rounded."""
+        return {
+            "kernel_size": geometry.of_map(self.kernel_size, 1),
+            "stride": geometry.of_map(self.stride, 1),
+            "padding": geometry.of_map(self.padding, 0),
+            "ceil_mode": self.ceil_mode,
+        }
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """``(C, OH, OW)``."""
-        if len(input_shape) != 3:
-            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
-        rows, columns = (
-            geometry.pool_output_size(size, kernel, stride, padding)
-            for size, kernel, stride, padding in zip(
-                input_shape[1:], self.kernel_size, self.stride, self.padding, strict=True
-            )
+        """``(C, OH, OW)``, or ``(C, OL)``."""
+        check_samples(input_shape, self.axes)
+        sizes = zip(
+            input_shape[1:], self.kernel_size, self.stride, self.padding, self._gaps(), strict=True
         )
-        return (input_shape[0], rows, columns)
+        return (
+            input_shape[0],
+            *(geometry.pool_output_size(*axis, self.ceil_mode) for axis in sizes),
+        )
 
     def flops(self, input_shape: Shape) -> int:
         """One per window element."""
-        channels, rows, columns = self.output_shape(input_shape)
-        return channels * rows * columns * self.kernel_size[0] * self.kernel_size[1]
+        return math.prod(self.output_shape(input_shape)) * math.prod(self.kernel_size)
 
     def extra_repr(self) -> str:
         """The arguments shown by ``repr``."""
-        return f"kernel_size={self.kernel_size}" + shown(
-            {"stride": self.stride, "padding": self.padding},
-            {"stride": self.kernel_size, "padding": (0, 0)},
-        )
+        return f"kernel_size={self.kernel_size}" + shown(self._more(), self._defaults())
+
+    def _more(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._defaults()}
+
+    def _defaults(self) -> dict[str, Any]:
+        zeros = (0,) * len(self.axes)
+        return {"stride": self.kernel_size, "padding": zeros, "ceil_mode": False}
 
 
-class MaxPool2d(_Pool2d):
+class _MaxPool(_Pool):
+    operation: ClassVar[str] = "max_pool2d"
+
+    def __init__(
+        self,
+        kernel_size: IntOrTuple,
+        stride: IntOrTuple | None = None,
+        padding: IntOrTuple = 0,
+        dilation: IntOrTuple = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dilation = self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def _gaps(self) -> tuple[int, ...]:
+        return self.dilation
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Window, stride, padding and dilation as pairs."""
+        return {**super().arguments, "dilation": geometry.of_map(self.dilation, 1)}
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**super()._defaults(), "dilation": (1,) * len(self.axes)}
+
+
+class MaxPool2d(_MaxPool):
     """Maximum over windows; of equal values the first in row-major order wins.
 
     Parameters
@@ -61,42 +113,134 @@ class MaxPool2d(_Pool2d):
         By default the window itself, so windows tile the map.
     padding : int or (int, int)
         Implicit minus infinity on both sides, at most half the window.
+    dilation : int or (int, int)
+        Distance of the pixels of a window.
+    ceil_mode : bool
+        Whether the output's size is rounded up: a last window may reach out of the map.
+
+    Examples
+    --------
+    >>> MaxPool2d(2, ceil_mode=True).output_shape((4, 7, 7))
+    (4, 4, 4)
     """
 
-    operation: ClassVar[str] = "max_pool2d"
+    axes: ClassVar[tuple[str, ...]] = ("H", "W")
 
 
-class AvgPool2d(_Pool2d):
+class MaxPool1d(_MaxPool):
+    """Maximum over windows of sequences ``(C, L)``; arguments as of :class:`MaxPool2d`."""
+
+    axes: ClassVar[tuple[str, ...]] = ("L",)
+
+
+class AvgPool2d(_Pool):
     """Mean over windows.
 
     Parameters
     ----------
-    kernel_size, stride, padding
+    kernel_size, stride, padding, ceil_mode
         As for :class:`MaxPool2d`; the padding is zeros.
     count_include_pad : bool
-        Whether padded zeros count in the divisor (PyTorch's default).
+        Whether padded zeros count in the divisor (PyTorch's default). What ``ceil_mode`` adds
+        never does.
+    divisor_override : int, optional
+        Divides the sum of each window instead.
     """
 
     operation: ClassVar[str] = "avg_pool2d"
+    axes: ClassVar[tuple[str, ...]] = ("H", "W")
 
     def __init__(
         self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
-        *,
+        kernel_size: IntOrTuple,
+        stride: IntOrTuple | None = None,
+        padding: IntOrTuple = 0,
+        ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> None:
-        super().__init__(kernel_size, stride, padding)
-        self.count_include_pad = bool(count_include_pad)
+        super().__init__()
+        owner = type(self).__name__
+        self._set_window(kernel_size, stride, padding, 1, ceil_mode)
+        self.count_include_pad = as_flag(owner, "count_include_pad", count_include_pad)
+        self.divisor_override = as_divisor(owner, divisor_override)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Window, stride, padding, and what the divisor counts."""
-        return {**super().arguments, "count_include_pad": self.count_include_pad}
+        """Window, stride, padding, and what the sums are divided by."""
+        return {
+            **super().arguments,
+            "count_include_pad": self.count_include_pad,
+            "divisor_override": self.divisor_override,
+        }
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**super()._defaults(), "count_include_pad": True, "divisor_override": None}
 
 
-class AdaptiveAvgPool2d(Layer):
+class AvgPool1d(_Pool):
+    """Mean over windows of sequences ``(C, L)``; arguments as of :class:`AvgPool2d`."""
+
+    operation: ClassVar[str] = "avg_pool2d"
+    axes: ClassVar[tuple[str, ...]] = ("L",)
+
+    def __init__(
+        self,
+        kernel_size: IntOrTuple,
+        stride: IntOrTuple | None = None,
+        padding: IntOrTuple = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self._set_window(kernel_size, stride, padding, 1, ceil_mode)
+        owner = type(self).__name__
+        self.count_include_pad = as_flag(owner, "count_include_pad", count_include_pad)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Window, stride, padding, and what the sums are divided by."""
+        return {
+            **super().arguments,
+            "count_include_pad": self.count_include_pad,
+            "divisor_override": None,
+        }
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**super()._defaults(), "count_include_pad": True}
+
+
+class _AdaptivePool(Layer):
+    axes: ClassVar[tuple[str, ...]] = ("H", "W")
+
+    def __init__(self, output_size: OutputSize) -> None:
+        super().__init__()
+        self.output_size = geometry.adaptive_sizes(output_size, len(self.axes))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The output size, with None for that of the input."""
+        return {"output_size": geometry.of_map(self.output_size, 1)}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(C, OH, OW)``, or ``(C, OL)``."""
+        check_samples(input_shape, self.axes)
+        return (input_shape[0], *geometry.adaptive_output(input_shape[1:], self.output_size))
+
+    def flops(self, input_shape: Shape) -> int:
+        """One per element of each window."""
+        channels, *output = self.output_shape(input_shape)
+        return channels * math.prod(
+            sum(end - first for first, end in geometry.adaptive_windows(size, wanted))
+            for size, wanted in zip(input_shape[1:], output, strict=True)
+        )
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
     """Mean over windows that share the map out over an output of a given size.
 
     Window i of rows reaches from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
@@ -114,36 +258,45 @@ class AdaptiveAvgPool2d(Layer):
 
     operation: ClassVar[str] = "adaptive_avg_pool2d"
 
-    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
-        super().__init__()
-        self.output_size = geometry.adaptive_size(output_size)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The output size, with None for that of the input."""
-        return {"output_size": self.output_size}
+class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
+    """:class:`AdaptiveAvgPool2d` of sequences ``(C, L)``."""
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """``(C, OH, OW)``."""
-        if len(input_shape) != 3:
-            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
-        return (input_shape[0], *geometry.adaptive_output(input_shape[1:], self.output_size))
+    axes: ClassVar[tuple[str, ...]] = ("L",)
 
-    def flops(self, input_shape: Shape) -> int:
-        """One per element of each window."""
-        channels, *output = self.output_shape(input_shape)
-        rows, columns = (
-            sum(end - first for first, end in geometry.adaptive_windows(size, wanted))
-            for size, wanted in zip(input_shape[1:], output, strict=True)
-        )
-        return channels * rows * columns
+
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """Maximum over the windows of :class:`AdaptiveAvgPool2d`; the first of equal values wins.
+
+    Parameters
+    ----------
+    output_size : int, None, or a pair of such
+        None keeps the size of the input.
+    """
+
+    operation: ClassVar[str] = "adaptive_max_pool2d"
+
+
+class AdaptiveMaxPool1d(AdaptiveMaxPool2d):
+    """:class:`AdaptiveMaxPool2d` of sequences ``(C, L)``."""
+
+    axes: ClassVar[tuple[str, ...]] = ("L",)
+
+
+class _Global(_AdaptivePool):
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def _set_argument(self, name: str, value: Any) -> None:
+        own = type(self).__name__
+        raise ConfigurationError(f"{own} has no {name}: use {own.replace('Global', 'Adaptive')}")
 
     def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"output_size={self.output_size}"
+        """No arguments."""
+        return ""
 
 
-class GlobalAvgPool2d(AdaptiveAvgPool2d):
+class GlobalAvgPool2d(_Global, AdaptiveAvgPool2d):
     """Mean of each channel over the whole map, ``(C, H, W)`` to ``(C, 1, 1)``.
 
     References
@@ -151,12 +304,14 @@ class GlobalAvgPool2d(AdaptiveAvgPool2d):
     Lin, Chen and Yan, "Network in network", arXiv:1312.4400, section 3.2.
     """
 
-    def __init__(self) -> None:
-        super().__init__(1)
 
-    def _set_argument(self, name: str, value: Any) -> None:
-        raise ConfigurationError(f"GlobalAvgPool2d has no {name}: use AdaptiveAvgPool2d")
+class GlobalAvgPool1d(_Global, AdaptiveAvgPool1d):
+    """Mean of each channel over the whole sequence, ``(C, L)`` to ``(C, 1)``."""
 
-    def extra_repr(self) -> str:
-        """No arguments."""
-        return ""
+
+class GlobalMaxPool2d(_Global, AdaptiveMaxPool2d):
+    """Maximum of each channel over the whole map, ``(C, H, W)`` to ``(C, 1, 1)``."""
+
+
+class GlobalMaxPool1d(_Global, AdaptiveMaxPool1d):
+    """Maximum of each channel over the whole sequence, ``(C, L)`` to ``(C, 1)``."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastcnn.layers.meaning import Meaning
+from fastcnn.layers.wiring import Value, apply
 
 if TYPE_CHECKING:
     from fastcnn.layers.container import Model
@@ -14,9 +15,16 @@ class Prediction(Meaning):
     """The part of a model that runs it outside training."""
 
     def __call__(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
-        """The same as :meth:`logits`."""
+        self,
+        *inputs: Any,
+        name: str | None = None,
+        backend: str | None = None,
+        batch_size: int | None = None,
+    ) -> Any:
+        """The same as :meth:`logits`; of values of a graph, part of a larger network."""
+        if inputs and isinstance(inputs[0], Value):
+            return apply(cast("Model", self), inputs, name)
+        x = inputs[0] if len(inputs) == 1 else inputs
         return self.logits(x, backend=backend, batch_size=batch_size)
 
     def logits(
@@ -52,6 +60,8 @@ class Prediction(Meaning):
     ) -> np.ndarray:
         """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
 
+        The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are such already.
+
         Raises
         ------
         ConfigurationError
@@ -61,6 +71,9 @@ class Prediction(Meaning):
         """
         logits = self.logits(x, backend=backend, batch_size=batch_size)
         self._check_classes("predict_proba", logits)
+        model = cast("Model", self)
+        if model.graph(np.shape(x)[1:]).nodes[-1].operation == "softmax":
+            return logits
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 

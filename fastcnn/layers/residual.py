@@ -1,48 +1,8 @@
 """Residual blocks: a branch whose output is added to what entered it."""
 
-import math
-from typing import ClassVar
-
-from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.container import Model
-
-
-class Add(Layer):
-    """Sum of two maps of one shape: the joint of a graph whose branches meet.
-
-    A model that connects its own layers (see :meth:`Layer.connect`) writes
-    ``builder.add(name, Add(), (left, right))``; :class:`Residual` does so.
-    """
-
-    operation: ClassVar[str] = "add"
-
-    def output_shape(self, *input_shapes: Shape) -> Shape:
-        """The shape of both inputs.
-
-        Raises
-        ------
-        ShapeError
-            If there are not two of one shape.
-        """
-        if len(input_shapes) != 2 or input_shapes[0] != input_shapes[1]:
-            shapes = " and ".join(str(tuple(shape)) for shape in input_shapes)
-            raise ShapeError(f"expects two inputs of one shape, got {shapes}")
-        return tuple(input_shapes[0])
-
-    def flops(self, input_shape: Shape) -> int:
-        """One per element."""
-        return math.prod(input_shape)
-
-    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Refuse to be part of a chain.
-
-        Raises
-        ------
-        ConfigurationError
-        """
-        raise ConfigurationError(f"layer {name!r}: Add joins two branches; use Residual in a chain")
+from fastcnn.layers.join import Add
 
 
 class Residual(Model):

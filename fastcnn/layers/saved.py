@@ -7,13 +7,13 @@ import numpy as np
 
 from fastcnn.errors import CheckpointError, ConfigurationError, FastcnnError
 from fastcnn.files import expanded
+from fastcnn.layers.container import Model
 from fastcnn.layers.definition import from_definition
 from fastcnn.layers.description import METADATA
-from fastcnn.layers.sequential import Sequential
 from fastcnn.weights import read_weights
 
 
-def load(path: str | Path) -> Sequential:
+def load(path: str | Path) -> Model:
     """Read a model with its weights, preprocessing and what it predicts.
 
     Parameters

@@ -35,7 +35,7 @@ class Sequential(Model):
             named = {str(index): layer for index, layer in enumerate(layers)}  # type: ignore[misc]
         if not named:
             raise ConfigurationError("Sequential: a model needs at least one layer")
-        super().__init__(named, input_shape)
+        super().__init__(named, input_shape=input_shape)
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
         """Connect the layers one after the other."""

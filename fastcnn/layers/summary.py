@@ -34,7 +34,7 @@ def summary_rows(builder: GraphBuilder) -> list[SummaryRow]:
                 repr(layer) + (f", shared with {', '.join(owners)}" if owners else ""),
                 node.output_shape,
                 sum(layer.parameters[k].size for k, key in keys.items() if key not in counted),
-                layer.flops(node.input_shapes[0]),
+                layer.flops(*node.input_shapes),
             )
         )
         for key in keys.values():

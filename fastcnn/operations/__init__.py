@@ -20,12 +20,28 @@ PRODUCT: dict[str, Any] = {
     "masks_gradient": True,
     "frees_input": True,
 }
+JOIN: dict[str, Any] = {
+    "inputs": 2,
+    "fuses_relu": True,
+    "keeps_places": True,
+    "any_layout": True,
+    "hands_gradient_on": True,
+}
 DROPOUT: dict[str, Any] = {
     "renames": True,
     "keeps_places": True,
     "any_layout": True,
     "frees_input": True,
 }
+#: What copies or mixes pixels, by tables of their places.
+SAMPLING: dict[str, Any] = {
+    "gradient_needs": "nothing",
+    "frees_input": True,
+    "any_layout": True,
+}
+#: What normalisations within a sample have in common.
+SAMPLE_NORM: dict[str, Any] = {"fuses_relu": True, "any_layout": True, "frees_input": True}
+SOFTMAX: dict[str, Any] = {"any_layout": True, "frees_input": True, "needs_output": True}
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
@@ -35,8 +51,19 @@ OPERATIONS: dict[str, Operation] = {
         Operation("max_pool2d", frees_input=True),
         Operation("avg_pool2d", gradient_needs="nothing", frees_input=True),
         Operation("adaptive_avg_pool2d", gradient_needs="nothing", frees_input=True),
+        Operation("adaptive_max_pool2d", frees_input=True),
+        Operation("pad", **SAMPLING),
+        Operation("interpolate", **SAMPLING),
+        Operation("pixel_shuffle", **SAMPLING),
+        Operation("pixel_unshuffle", **SAMPLING),
+        Operation("channel_shuffle", **SAMPLING),
+        Operation("unflatten", gradient_needs="nothing", renames=True),
         Operation("flatten", renames=True, keeps_places=True),
-        Operation("add", inputs=2, fuses_relu=True, keeps_places=True, any_layout=True),
+        Operation("input_part", gradient_needs="nothing", renames=True),
+        Operation("add", **JOIN),
+        Operation("subtract", **JOIN),
+        Operation("multiply", **(JOIN | {"hands_gradient_on": False})),
+        Operation("concat", inputs=None, any_layout=True, hands_gradient_on=True),
         Operation("dropout", random=True, **DROPOUT),
         Operation("dropout2d", random=True, **DROPOUT),
         Operation(
@@ -49,6 +76,14 @@ OPERATIONS: dict[str, Operation] = {
             any_layout=True,
             frees_input=True,
         ),
+        *(
+            Operation(name, ("weight", "bias"), ("weight",), **SAMPLE_NORM)
+            for name in ("layer_norm", "layer_norm2d", "group_norm")
+        ),
+        Operation("rms_norm", ("weight",), ("weight",), **SAMPLE_NORM),
+        Operation("local_response_norm", any_layout=True, frees_input=True),
+        Operation("softmax", **SOFTMAX),
+        Operation("log_softmax", **SOFTMAX),
         *piecewise.RECORDS,
         *smooth.RECORDS,
     )

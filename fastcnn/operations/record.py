@@ -29,8 +29,8 @@ class Operation:
         Parameters passed to the forward function, after the inputs and in this order.
     backward_reads : tuple of str
         Those of them that the backward function takes, after ``grad_output`` and the inputs.
-    inputs : int
-        Arrays that it reads, each the output of another node.
+    inputs : int or None
+        Arrays that it reads, each the output of another node; None for any number.
     random : bool
         True if the operation needs a key of the counter-based generator, and is the identity
         outside training.
@@ -54,12 +54,16 @@ class Operation:
     frees_input : bool
         Whether the input's gradient is written when nothing needs the input at other places any
         more, so that it may take the input's place.
+    needs_output : bool
+        Whether the engine's backward pass reads the operation's output.
+    hands_gradient_on : bool
+        Whether the output's gradient, or a part of it, may be that of an input: the same memory.
     """
 
     name: str
     parameters: tuple[str, ...] = ()
     backward_reads: tuple[str, ...] = ()
-    inputs: int = 1
+    inputs: int | None = 1
     random: bool = False
     normalises: bool = False
     fuses_relu: bool = False
@@ -69,11 +73,13 @@ class Operation:
     gradient_needs: str = "forward"
     masks_gradient: bool = False
     frees_input: bool = False
+    needs_output: bool = False
+    hands_gradient_on: bool = False
 
     @property
     def gradient_reads_output(self) -> bool:
-        """Whether the backward pass reads the operation's output."""
-        return False
+        """Whether the engine's backward pass reads the operation's output."""
+        return self.needs_output
 
 
 @dataclass(frozen=True)

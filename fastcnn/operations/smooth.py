@@ -12,7 +12,7 @@ from fastcnn.arguments import APPROXIMATIONS
 from fastcnn.codegen import elementary, linked
 from fastcnn.codegen.elementary import absolute, exp, log1p_exp, normal_cdf, where
 from fastcnn.operations.onnx_node import OnnxNode
-from fastcnn.operations.record import Choice, Elementwise, Formula, Number, Value
+from fastcnn.operations.record import CASE_CHANNELS, Choice, Elementwise, Formula, Number, Value
 
 __all__ = [
     "gelu",
@@ -21,6 +21,8 @@ __all__ = [
     "logsigmoid_backward",
     "mish",
     "mish_backward",
+    "scale",
+    "scale_backward",
     "sigmoid",
     "sigmoid_backward",
     "silu",
@@ -354,4 +356,53 @@ def mish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np
     return MISH.backward(grad_output, x, backend=backend)
 
 
-RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH)
+@linked
+def _scale(x: Value, weight: Value) -> Value:
+    return x * weight
+
+
+@linked
+def _scale_gradient(grad: Value, x: Value, weight: Value) -> Value:
+    return grad * weight
+
+
+@linked
+def _scale_weight_gradient(grad: Value, x: Value, weight: Value) -> Value:
+    return grad * x
+
+
+SCALE = Elementwise(
+    "scale",
+    parameters=("weight",),
+    backward_reads=("weight",),
+    cases=({"trainable": False}, {"num_parameters": CASE_CHANNELS, "init": 0.5}),
+    formula=Formula(_scale, _scale_gradient, parameter_gradients=(_scale_weight_gradient,)),
+    onnx=(OnnxNode("Mul", ("x", "weight")),),
+)
+
+
+def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
+    """``weight * x``, with a factor for each channel or one for all of them.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, ...)
+    weight : array_like, shape (C,) or (1,)
+    backend : str, optional
+
+    Raises
+    ------
+    ShapeError
+        If ``weight`` has another shape.
+    """
+    return SCALE.forward(x, weight, backend=backend)
+
+
+def scale_backward(
+    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients of :func:`scale` with respect to ``x`` and ``weight``."""
+    return SCALE.backward(grad_output, x, weight, backend=backend)
+
+
+RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH, SCALE)

@@ -1,15 +1,16 @@
-"""Optimisers and learning-rate schedules over flat parameter arrays."""
+"""Optimisers, parameter groups and learning-rate schedules over flat parameter arrays."""
 
+from fastcnn.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
+from fastcnn.optim.base import Optimizer, lerp
+from fastcnn.optim.groups import Assignment, ParameterGroup, Part, as_groups
+from fastcnn.optim.lookahead import Lookahead
+from fastcnn.optim.muon import Muon
 from fastcnn.optim.optimizers import (
     OPTIMIZERS,
     SGD,
-    Adam,
-    AdamW,
-    Optimizer,
-    RMSprop,
+    Lion,
     as_optimizer,
     clip_gradient_norm,
-    lerp,
 )
 from fastcnn.optim.schedules import (
     SCHEDULES,
@@ -27,16 +28,26 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Assignment",
     "Constant",
     "Cosine",
+    "Lion",
+    "Lookahead",
+    "Muon",
+    "NAdam",
     "OneCycle",
     "Optimizer",
+    "ParameterGroup",
+    "Part",
     "RMSprop",
     "Schedule",
     "StepDecay",
     "Warmup",
+    "as_groups",
     "as_optimizer",
     "as_schedule",
     "clip_gradient_norm",

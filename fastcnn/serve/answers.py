@@ -11,7 +11,7 @@ from fastcnn.backends import get_backend
 from fastcnn.data.images import read_picture
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
-from fastcnn.execution.passes import run_forward
+from fastcnn.execution.parts import run_forward
 from fastcnn.layers import Model
 
 #: Feature maps of a layer that are shown.

@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.study.heat_map import draw_heat_map
 from fastcnn.study.layer_lines import LAYER_COLOURS, draw_legend, style_axes
 from fastcnn.study.networks import NAMES
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 
 if TYPE_CHECKING:
     from fastcnn.study.activations import ActivationResult, Pair

@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.study.heat_map import draw_heat_map
 from fastcnn.study.layer_lines import LAYER_COLOURS, draw_legend, style_axes
 from fastcnn.study.networks import NAMES, REPORT_LR
-from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
 if TYPE_CHECKING:
     from fastcnn.study.overfitting import OverfittingResult

@@ -9,13 +9,13 @@ from fastcnn.analysis.figures import mistakes_figure
 from fastcnn.analysis.metrics import confusion_matrix
 from fastcnn.backends import im2col
 from fastcnn.data.dataset import Dataset
-from fastcnn.execution.passes import run_forward
+from fastcnn.execution.parts import run_forward
 from fastcnn.models import report_cnn
 from fastcnn.study.heat_map import draw_heat_map
 from fastcnn.study.networks import NAMES
 from fastcnn.study.section import Figure, Section, Text
 from fastcnn.study.setting import Setting
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 from fastcnn.training.fit import fit
 
 EPOCHS = 5

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastcnn.files import atomic_write
 from fastcnn.study.section import Figure, Section, Table, Text
-from fastcnn.training.curves import png
+from fastcnn.training.figure import png
 
 #: Colours of figures on a light and on a dark page.
 LIGHT = {"ground": "#ffffff", "ink": "#1b1f24"}

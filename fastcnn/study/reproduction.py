@@ -12,7 +12,7 @@ from fastcnn.models import report_cnn
 from fastcnn.study.layer_lines import style_axes
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
-from fastcnn.training.curves import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.sweep import sweep
 
@@ -66,8 +66,8 @@ def run(setting: Setting) -> Reproduction:
         for lr, momentum in RATES.values()
         for seed in seeds
     ]
-    base = Recipe(epochs=epochs, batch_size=BATCH)
-    results = sweep(setting.train, setting.test, settings, base=base)
+    base = Recipe(epochs=epochs, batch_size=BATCH, validation=0)
+    results = sweep(setting.train, settings, test=setting.test, base=base)
     trials = sorted(setting.counted(results, len(settings)), key=lambda trial: trial.number)
     curves = {}
     for index, key in enumerate((a, rate) for a in ACTIVATIONS for rate in RATES):

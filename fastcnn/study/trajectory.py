@@ -11,15 +11,17 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.errors import FastcnnError
 from fastcnn.execution import make_executor
 from fastcnn.execution.executor import Executor
-from fastcnn.execution.passes import gradients, run_forward
+from fastcnn.execution.parts import run_forward
+from fastcnn.execution.passes import gradients
+from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.optim import SGD
 from fastcnn.study.networks import Network
 from fastcnn.study.setting import Setting
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.feed import Feed
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.pool import run_jobs
 
 #: Images on which gradients and activations are measured, always the same ones.
@@ -142,14 +144,15 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
         seed=training.seed,
         threads=1,
     )
-    feed = Feed(data, training.augment, training.seed, 1, len(train.classes))
+    options = TrainingOptions(augment=training.augment, seed=training.seed, batch_size=batch)
+    feed = Feed(data, options, threads=1, classes=len(train.classes))
     trajectory = Trajectory(training, np.empty(0))
-    with blas_threads(1), np.errstate(all="ignore"):
+    with one_blas_thread(), np.errstate(all="ignore"):
         # Diverging trainings overflow; their losses say so.
         _measure(trajectory, 0, model, executor, data, test)
         parts: list[np.ndarray] = []
         for first, last, epoch, samples in _pieces(training, len(data), batch, generator):
-            batches = feed.take(samples, epoch)
+            batches = feed.pick(samples, epoch)
             rates = np.full(last - first, training.lr)
             losses = executor.train_steps(
                 batches.images, batches.labels, batches.order, rates

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcnn.analysis.gradcheck import check_gradient
 from fastcnn.backends import get_backend, im2col
-from fastcnn.execution.passes import run_backward, run_forward
+from fastcnn.execution.parts import run_backward, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Sequential
 

@@ -7,13 +7,13 @@ import numpy as np
 from fastcnn.data.dataset import Dataset
 from fastcnn.errors import FastcnnError
 from fastcnn.execution import predict_logits
+from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import init
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.study.wrong_formulas import gradient_errors, train_with
 from fastcnn.study.wrong_gradients_figure import loss_figure
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.pool import run_jobs
 
 BATCH = 64
@@ -183,7 +183,7 @@ def _train(case: Case, train: Dataset, test: Dataset) -> Outcome:
     draw = None if plan.deviation is None else init.Normal(plan.deviation)
     network = Network(plan.activation, plan.conv_activation, weight_init=draw)
     model = network.build(len(train.classes), case.seed)
-    with blas_threads(1):
+    with one_blas_thread():
         seen = train_with(
             model,
             case.wrong,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.study.layer_lines import style_axes
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 
 if TYPE_CHECKING:
     from fastcnn.study.wrong_gradients import Plan, WrongGradients

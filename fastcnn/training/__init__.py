@@ -5,6 +5,7 @@ from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.finding import Finding
 from fastcnn.training.fit import evaluate, fit
 from fastcnn.training.history import History
+from fastcnn.training.lr_finder import lr_find
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 from fastcnn.training.run import Run
 from fastcnn.training.tensorboard import TensorBoard
@@ -20,4 +21,5 @@ __all__ = [
     "TensorBoard",
     "evaluate",
     "fit",
+    "lr_find",
 ]

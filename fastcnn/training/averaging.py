@@ -1,65 +1,80 @@
-"""Exponential moving average of a model's parameters."""
+"""Averages of a model's weights over the steps of its training, and what takes their place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fastcnn.errors import CheckpointError, ConfigurationError
-from fastcnn.optim import lerp
+from fastcnn.layers import Model
+from fastcnn.optim import Lookahead, lerp
+from fastcnn.training.options import TrainingOptions
 
 #: Steps between updates: one every step would end the engine's chunks at every step.
 EVERY_STEPS = 10
 
 
 class WeightAverage:
-    """A moving average of parameters, which takes their place while a model is evaluated.
-
-    Each step counts as ``average += (1 - decay) * (parameters - average)``, some steps at a time.
-    Early in a run the decay is at most ``(1 + step) / (10 + step)``, so that the initial weights
-    are soon forgotten.
+    """Base of averages, which take the place of the weights while a model is evaluated.
 
     Parameters
     ----------
-    vector : ndarray
-        The parameters; swapped in place.
-    decay : float
-        ``0 <= decay < 1``.
+    model : Model
+    buffers : bool
+        Whether running statistics are averaged, too.
 
-    References
+    Attributes
     ----------
-    Polyak and Juditsky, SIAM J. Control Optim. 30 (1992); the warm-up is that of
-    ``tf.train.ExponentialMovingAverage`` with ``num_updates``.
+    every : int or None
+        Steps after which :meth:`update` is called; None for ends of epochs alone.
+    average : ndarray
+        The average of the parameters, then that of the running statistics.
+    step : int
+        The last step that the average accounts for.
     """
 
-    def __init__(self, vector: np.ndarray, decay: float) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ConfigurationError(f"ema_decay must be at least 0 and below 1, got {decay!r}")
-        self.vector = vector
-        self.decay = decay
-        self.average = vector.copy()
+    every: int | None = None
+
+    def __init__(self, model: Model, buffers: bool) -> None:
+        self.arrays = [model.parameter_vector]
+        if buffers:
+            found = {id(v): v for v in model.buffers.values() if v.dtype.kind == "f"}
+            self.arrays += found.values()
+        self.average = self.values()
         self.step = 0
 
-    def update(self, step: int) -> None:
-        """Account for the parameters after step ``step``, and for the steps since the last call."""
-        decay = min(self.decay, (1 + step) / (10 + step)) ** (step - self.step)
-        lerp(self.average, self.vector, 1.0 - decay)
-        self.step = step
+    def values(self) -> np.ndarray:
+        """The model's own values, as one array of the average's layout."""
+        return np.concatenate([array.reshape(-1) for array in self.arrays])
+
+    def put(self, values: np.ndarray) -> None:
+        """Put such an array into the model."""
+        start = 0
+        for array in self.arrays:
+            array[...] = values[start : start + array.size].reshape(array.shape)
+            start += array.size
+
+    def update(self, step: int, share: float, ends_epoch: bool) -> None:
+        """Account for the weights after step ``step``, which ends a share of the training."""
+        raise NotImplementedError
+
+    def end_epoch(self, epoch: int) -> None:
+        """Account for the weights at the end of an epoch."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average into the model, and the parameters back at the end."""
-        parameters = self.vector.copy()
+        """Put the average into the model, and the model's own values back at the end."""
+        own = self.values()
         self.replace()
         try:
             yield
         finally:
-            self.vector[...] = parameters
+            self.put(own)
 
     def replace(self) -> None:
         """Put the average into the model for good."""
-        self.vector[...] = self.average
+        self.put(self.average)
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the step that it accounts for."""
@@ -81,3 +96,127 @@ class WeightAverage:
             raise CheckpointError(f"the average of the weights has step {step!r}")
         self.average[...] = average
         self.step = step
+
+
+class MovingAverage(WeightAverage):
+    """An exponential moving average of parameters.
+
+    Each step counts as ``average += (1 - decay) * (parameters - average)``, some steps at a time.
+    Early in a run the decay is at most ``(1 + step) / (10 + step)``, so that the initial weights
+    are soon forgotten.
+
+    Parameters
+    ----------
+    model : Model
+    decay : float
+        ``0 <= decay < 1``.
+
+    References
+    ----------
+    Polyak and Juditsky, SIAM J. Control Optim. 30 (1992); the warm-up is that of
+    ``tf.train.ExponentialMovingAverage`` with ``num_updates``.
+    """
+
+    every = EVERY_STEPS
+
+    def __init__(self, model: Model, decay: float) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ConfigurationError(f"ema_decay must be at least 0 and below 1, got {decay!r}")
+        super().__init__(model, buffers=False)
+        self.decay = decay
+
+    def update(self, step: int, share: float, ends_epoch: bool) -> None:
+        """Account for the parameters, and for the steps since the last call."""
+        if ends_epoch or step % self.every == 0:
+            decay = min(self.decay, (1 + step) / (10 + step)) ** (step - self.step)
+            lerp(self.average, self.values(), 1.0 - decay)
+            self.step = step
+
+
+class SlowWeights(WeightAverage):
+    """The slow weights of :class:`~fastcnn.optim.Lookahead`."""
+
+    def __init__(self, model: Model, lookahead: Lookahead) -> None:
+        super().__init__(model, buffers=True)
+        self.lookahead = lookahead
+        self.every = lookahead.every
+
+    def update(self, step: int, share: float, ends_epoch: bool) -> None:
+        """Move towards the model's own values, and put the model there."""
+        if step % self.lookahead.every == 0:
+            lerp(self.average, self.values(), self.lookahead.weight(share))
+            self.replace()
+            self.step = step
+
+
+class EpochAverage(WeightAverage):
+    """The mean of the weights after each epoch from one on: stochastic weight averaging.
+
+    Running statistics are those of the mean's own activations, measured again after each epoch.
+
+    Parameters
+    ----------
+    model : Model
+    first : int
+        The first epoch that counts, from 1.
+    measure : function
+        Sets the running statistics of the model by the training images.
+
+    References
+    ----------
+    Izmailov et al., arXiv:1803.05407, algorithm 1.
+    """
+
+    def __init__(self, model: Model, first: int, measure: Callable[[], None]) -> None:
+        super().__init__(model, buffers=True)
+        self.first = first
+        self.measure = measure
+        self.count = 0
+
+    def update(self, step: int, share: float, ends_epoch: bool) -> None:
+        """Nothing: epochs count."""
+        self.step = step
+
+    def end_epoch(self, epoch: int) -> None:
+        """Add the weights to the mean."""
+        own, size = self.values(), self.arrays[0].size
+        if epoch < self.first:
+            self.average[...] = own
+            return
+        self.count += 1
+        weights = self.average[:size]
+        lerp(weights, own[:size], 1.0 / self.count)
+        if len(self.arrays) > 1:
+            self.put(self.average)
+            self.measure()
+            self.average[size:] = self.values()[size:]
+            self.put(own)
+
+    def replace(self) -> None:
+        """Put the average into the model for good, once there is one."""
+        if self.count:
+            super().replace()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, and the epochs that it is of."""
+        return {**super().state_dict(), "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state."""
+        super().load_state_dict(state)
+        if type(state["count"]) is not int or state["count"] < 0:
+            raise CheckpointError(f"the average of the weights is of {state['count']!r} epochs")
+        self.count = state["count"]
+
+
+def make_average(
+    model: Model, options: TrainingOptions, measure: Callable[[], None]
+) -> WeightAverage | None:
+    """The average that the options ask for, if any."""
+    if options.ema_decay is not None:
+        return MovingAverage(model, options.ema_decay)
+    if options.lookahead is not None:
+        return SlowWeights(model, Lookahead.of(options.lookahead))
+    if options.swa_start is not None:
+        return EpochAverage(model, options.swa_start, measure)
+    return None

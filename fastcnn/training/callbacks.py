@@ -37,8 +37,8 @@ class TrainingStart:
     history : History
         Filled during training.
     epochs, steps_per_epoch, samples : int
-    tested : bool
-        Whether every epoch ends with an evaluation on test data.
+    tested, validated : bool
+        Whether every epoch ends with an evaluation on test data, and on validation data.
     has_accuracy : bool
         Whether targets are classes.
     control : Control
@@ -51,6 +51,7 @@ class TrainingStart:
     steps_per_epoch: int
     samples: int
     tested: bool = False
+    validated: bool = False
     has_accuracy: bool = True
     control: Control = field(default_factory=Control)
 

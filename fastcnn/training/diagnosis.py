@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.finding import Finding
 from fastcnn.training.samples import Samples
@@ -168,7 +168,8 @@ class Diagnosis(Callback):
                 f"the loss has risen to {losses[-1]:.3g}, from {before}",
                 "lower the learning rate, or limit the gradient's norm (clip_norm)",
             )
-        tests = [epoch["test_loss"] for epoch in self._epochs]
+        part = "test" if self._epochs[-1]["validation_loss"] is None else "validation"
+        tests = [epoch[f"{part}_loss"] for epoch in self._epochs]
         if None in tests:
             return
         best = int(np.argmin(tests))
@@ -178,7 +179,7 @@ class Diagnosis(Callback):
             self._find(
                 "overfitting",
                 number,
-                f"the test loss rose from {tests[best]:.4f} in epoch {best + 1} to "
+                f"the {part} loss rose from {tests[best]:.4f} in epoch {best + 1} to "
                 f"{tests[-1]:.4f} while the training loss fell to {losses[-1]:.4f}",
                 "stop earlier (EarlyStopping), or add dropout, weight decay or augmentation",
             )
@@ -214,7 +215,7 @@ class Diagnosis(Callback):
         alive: dict[str, Any] = {}
         closed = dict.fromkeys((node.name for node in nodes), 0.0)
         # On one thread: idle threads of the matrix library would spin against the engine's.
-        with blas_threads(1):
+        with one_blas_thread():
             for outputs in node_outputs(model, self._probe, places, self._backend):
                 for node, values in zip(nodes, outputs, strict=True):
                     if node.operation == "relu":

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.data.augment import Augment
 from fastcnn.distributed.sharding import Shards
 from fastcnn.errors import ConfigurationError
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 
 #: Bytes of augmented images that are held at a time.
@@ -16,12 +17,21 @@ BUFFER_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Batches:
-    """Consecutive batches, as :meth:`fastcnn.execution.Executor.train_steps` takes them."""
+    """Consecutive batches, as :meth:`fastcnn.execution.Executor.train_steps` takes them.
+
+    Attributes
+    ----------
+    images, labels, order, weight
+        ``order`` has the batches' samples, as indices into the arrays.
+    sizes : ndarray of float64, shape (steps,)
+        What each batch's loss counts in the mean of an epoch: the sum of its samples' weights.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     order: np.ndarray
     weight: np.ndarray | None
+    sizes: np.ndarray
 
 
 class Feed:
@@ -30,11 +40,12 @@ class Feed:
     Parameters
     ----------
     data : Samples
-    augment : Augment, optional
-        Applied to the samples of the next steps, into a buffer that is used again and again. What
-        becomes of a sample depends on the seed, the epoch and its index alone, so how many steps
-        are taken at a time does not matter.
-    seed : int
+    options : TrainingOptions
+        Its augmentation is applied to the samples of the next steps, into a buffer that is used
+        again and again. What becomes of a sample depends on the seed, the epoch and its index
+        alone, so how many steps are taken at a time does not matter.
+    rows : ndarray of int64, optional
+        The samples that are trained on, where not all are.
     threads : int, optional
     classes : int
         Outputs of the model, for mix-up.
@@ -44,39 +55,76 @@ class Feed:
     Raises
     ------
     ConfigurationError, ShapeError
-        If the images cannot be changed so, or classes are to be mixed and the targets are none.
+        If the images cannot be changed so, classes are to be mixed or balanced and the targets
+        are none, or there are fewer steps than ``steps_per_epoch``.
     """
 
     def __init__(
         self,
         data: Samples,
-        augment: Augment | None,
-        seed: int,
-        threads: int | None,
+        options: TrainingOptions,
+        *,
+        rows: np.ndarray | None = None,
+        threads: int | None = None,
         classes: int = 0,
         shards: Shards | None = None,
     ) -> None:
-        if augment is not None:
-            _check(augment, data)
         self.data = data
-        self.classes = classes
-        self.augment = augment
-        self.seed = seed
+        self.augment = options.make_augment()
+        if self.augment is not None:
+            _check(self.augment, data)
+        self.rows = rows
+        self.batch_size = options.step_size
+        self.seed = options.seed
         self.threads = threads
+        self.classes = classes
         self.shards = shards
+        #: Samples of an epoch, and steps.
+        self.samples = len(data) if rows is None else len(rows)
+        self.steps = -(-self.samples // self.batch_size)
+        if options.steps_per_epoch is not None:
+            if options.steps_per_epoch > self.steps:
+                times = f" * accumulate={options.accumulate}" if options.accumulate > 1 else ""
+                raise ConfigurationError(
+                    f"steps_per_epoch={options.steps_per_epoch}: {self.samples:,} samples are "
+                    f"{self.steps:,} steps of batch_size={options.batch_size}{times}"
+                )
+            self.steps = options.steps_per_epoch
+            self.samples = min(self.samples, self.steps * self.batch_size)
+        self._by_class: list[np.ndarray] | None = None
+        if options.sampling == "balanced":
+            self._by_class = self._rows_by_class()
+        self._order = np.empty(0, np.int64)
         self._buffer = np.empty((0, *data.images.shape[1:]), data.images.dtype)
 
-    def most_steps(self, batch_size: int) -> int:
+    def most_steps(self) -> int:
         """Steps whose images fit the buffer, at least one."""
         if self.augment is None:
             return np.iinfo(np.int64).max
-        return max(1, BUFFER_BYTES // (batch_size * self.data.images[0].nbytes))
+        return max(1, BUFFER_BYTES // (self.batch_size * self.data.images[0].nbytes))
 
-    def take(self, samples: np.ndarray, epoch: int) -> Batches:
+    def begin_epoch(self, generator: np.random.Generator, done: int) -> None:
+        """Draw the order of an epoch of which some steps may be done."""
+        if self._by_class is not None:
+            order = self._balanced(generator)
+        elif self.rows is None:
+            order = generator.permutation(len(self.data))
+        else:
+            order = self.rows[generator.permutation(len(self.rows))]
+        self._order = order[: self.samples]
+
+    def take(self, done: int, count: int, epoch: int) -> Batches:
+        """The batches of ``count`` steps of an epoch, after those that are done."""
+        first = done * self.batch_size
+        return self.pick(self._order[first : first + count * self.batch_size], epoch)
+
+    def pick(self, samples: np.ndarray, epoch: int) -> Batches:
         """The samples of these indices, in this order."""
         data, weight = self.data, sample_weight_of(self.data)
+        each = np.ones(len(samples)) if weight is None else weight[samples]
+        sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
         if self.augment is None:
-            return Batches(data.images, data.labels, samples, weight)
+            return Batches(data.images, data.labels, samples, weight, sizes)
         if len(samples) > len(self._buffer):
             self._buffer = np.empty((len(samples), *data.images.shape[1:]), data.images.dtype)
         options: dict[str, Any] = {
@@ -84,23 +132,51 @@ class Feed:
             "epoch": epoch,
             "threads": self.threads,
         }
-        count = len(samples)
-        labels = self._no_probabilities(count) if self.augment.mixup else data.labels[samples]
-        for part in [slice(0, count)] if self.shards is None else self.shards.places(count):
+        here = len(samples)
+        labels = self._no_probabilities(here) if self.augment.mixes else data.labels[samples]
+        for part in [slice(0, here)] if self.shards is None else self.shards.places(here):
             out = self._buffer[part]
-            if self.augment.mixup:
+            if self.augment.mixes:
                 _, labels[part] = self.augment.mix(
                     data.images,
                     data.labels,
                     samples[part],
                     classes=self.classes,
                     out=out,
+                    among=self.rows,
                     **options,
                 )
             else:
                 self.augment.apply(data.images, samples[part], out=out, **options)
         chosen = None if weight is None else weight[samples]
-        return Batches(self._buffer[:count], labels, np.arange(count), chosen)
+        return Batches(self._buffer[:here], labels, np.arange(here), chosen, sizes)
+
+    def _rows_by_class(self) -> list[np.ndarray]:
+        labels = self.data.labels
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ConfigurationError(
+                "sampling='balanced' balances classes: the targets must be integers"
+            )
+        rows = np.arange(len(labels)) if self.rows is None else self.rows
+        rows = rows[np.argsort(labels[rows], kind="stable")]
+        ends = np.flatnonzero(np.diff(labels[rows])) + 1
+        return np.split(rows, ends)
+
+    def _balanced(self, generator: np.random.Generator) -> np.ndarray:
+        """As many samples as the data have, of each class the same number, give or take one.
+
+        A class's samples come in turns: none a second time before each of them has come once.
+        """
+        assert self._by_class is not None
+        kinds = len(self._by_class)
+        each, left = divmod(sum(map(len, self._by_class)), kinds)
+        more = np.zeros(kinds, np.int64)
+        more[generator.permutation(kinds)[:left]] = 1
+        drawn = []
+        for rows, extra in zip(self._by_class, more.tolist(), strict=True):
+            turns = [generator.permutation(rows) for _ in range(-(-(each + extra) // len(rows)))]
+            drawn += [part[: each + extra] for part in [np.concatenate(turns)] if turns]
+        return generator.permutation(np.concatenate(drawn))
 
     def _no_probabilities(self, count: int) -> np.ndarray:
         """Rows of probabilities that are valid where nobody reads them."""
@@ -114,6 +190,6 @@ def _check(augment: Augment, data: Samples) -> None:
         raise ConfigurationError(
             f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
         )
-    if augment.mixup and data.labels.dtype.kind not in "iu":
-        raise ConfigurationError("mix-up mixes classes: the targets must be integers")
+    if augment.mixes and data.labels.dtype.kind not in "iu":
+        raise ConfigurationError("mix-up and CutMix mix classes: the targets must be integers")
     augment.apply(data.images, [0])  # says what is wrong before anything has begun

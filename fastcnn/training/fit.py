@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, Protocol
 
@@ -14,24 +16,22 @@ from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
+from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import check_statistics, predicted
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
 from fastcnn.optim import SGD
-from fastcnn.training.blas import blas_threads
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.options import (
-    TrainingOptions,
-    documentation_of,
-    option,
-    signature_of,
-)
+from fastcnn.training.options import AUTO, TrainingOptions
+from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
@@ -43,6 +43,7 @@ from fastcnn.training.samples import (
     training_preprocessing,
 )
 from fastcnn.training.saver import Saver, check_same
+from fastcnn.training.validation import Division, divide
 
 log = logging.getLogger("fastcnn.training")
 
@@ -150,7 +151,8 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         which are taken as they are; a Dataset's preprocessing also normalises them. The model
         keeps this as ``model.preprocessing``, and it is applied to all that the model is given
         from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
-        ``test`` is evaluated after every epoch.
+        ``test`` is evaluated after every epoch, and decides nothing: early stopping and the
+        plateau go by validation data, which are held out of ``train`` if they are not given.
     **options
 
     Returns
@@ -190,6 +192,8 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         share = world.threads()  # by all processes, whatever each one was given
         with world.preparing():
             o = FitArguments.of(options)
+            if o.lr == AUTO:
+                o = replace(o, lr=_found_rate(model, train, o))
             if not isinstance(model, Model):
                 raise ConfigurationError(
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
@@ -202,30 +206,36 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
             if test is not None:
                 test_data = as_samples(test, "test", model, loss, preprocessing)
             shards = Shards(
-                world.rank, world.size, o.batch_size, BLOCK if o.ordered_reduction else 1
+                world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
-            for size in {min(o.batch_size, len(training_data)), len(training_data) % o.batch_size}:
+            listeners = [*o.callbacks, *o.monitors()]
+            division = divide(model, training_data, preprocessing, o, listeners)
+            trained_on = len(training_data) if division.rows is None else len(division.rows)
+            assigned = Assigned(model, o.make_assignment())
+            for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
                 if size:
-                    check_statistics(model.graph(), shards.smallest(size))
+                    check_statistics(assigned.graph(), shards.smallest(size))
             problem = not_finite(model.state_dict())
             if problem is not None:
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
-            if model.num_parameters and not (model.trainable_ranges() or model.buffers):
+            if assigned.changes_nothing:
                 raise ConfigurationError(
-                    "training would change nothing: all layers have requires_grad = False"
+                    "training would change nothing: all layers have requires_grad = False, or "
+                    "groups freeze them"
                 )
             threads = share if o.threads is None else o.threads
             feed = Feed(
                 training_data,
-                o.make_augment(),
-                o.seed,
-                threads,
-                model.graph().output_shape[0],
-                shards,
+                o,
+                rows=division.rows,
+                threads=threads,
+                classes=model.graph().output_shape[0],
+                shards=shards,
             )
             config = {}
             if o.out is not None or world.size > 1:
                 config = describe_fit(model, training_data, test_data, o, o.out)
+                config["data"] |= described_division(division, trained_on)
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
@@ -233,7 +243,6 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
         history, saver = History(loss=loss.operation), None
-        listeners = [*o.callbacks, *o.monitors()]
         with world.preparing():
             executor = _executor(model, world, o, threads)
             if o.out is not None and world.is_root:
@@ -247,14 +256,26 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                 listeners.insert(0, progress_callback())
             if o.diagnose and world.is_root:
                 listeners.append(Diagnosis(training_data, loss, _warn, o.backend))
-            loop = TrainingLoop(model, executor, history, listeners, o, saver, world)
+            loop = TrainingLoop(model, executor, history, listeners, o, saver, world, feed)
             if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
-        # Matrix products of another number of threads are rounded otherwise.
-        with blas_threads(1 if o.ordered_reduction else threads):
-            loop.run(feed, test_data)
+        with workers(threads):
+            loop.run(division.validation, test_data)
     return history
+
+
+def _found_rate(model: Model, train: Data, o: FitArguments) -> float:
+    """The learning rate that a search suggests for a training with these options."""
+    if o.resume or (o.world is not None and o.world.size > 1):
+        raise ConfigurationError(
+            "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
+        )
+    same = {name: value for name, value in o.changes().items() if name not in DECIDED}
+    once = partial(fit, deepcopy(model), train, diagnose=False, **same)
+    found = search(once, LOWEST, HIGHEST, STEPS)
+    log.warning("%s", found)
+    return float(f"{found.suggestion:.2g}")
 
 
 def _warn(finding: Finding) -> None:
@@ -271,13 +292,24 @@ def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -
     return parts | {"data": config["data"] | checksums}
 
 
+def described_division(division: Division, trained_on: int) -> dict[str, Any]:
+    """What a run's config says of the samples that are trained on, and of the others."""
+    held = division.validation
+    return {
+        "train_samples": trained_on,
+        "validation_samples": 0 if held is None else len(held),
+        "validation_checksum": None if held is None else checksum(held),
+    }
+
+
 def _executor(model: Model, world: World, o: TrainingOptions, threads: int | None) -> Executor:
     """What takes the steps: the backend's own executor, or one for several processes."""
     settings: dict[str, Any] = {
         "loss": o.make_loss(),
-        "optimizer": o.make_optimizer(),
+        "optimizer": o.make_assignment(),
         "backend": o.backend,
-        "batch_size": o.batch_size,
+        "batch_size": o.step_size,
+        "accumulate": o.accumulate,
         "seed": o.seed,
         "threads": threads,
         "clip_norm": o.clip_norm,

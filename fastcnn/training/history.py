@@ -13,7 +13,14 @@ from fastcnn.notebook import html_table
 from fastcnn.training.finding import Finding
 
 #: Columns and rows that Jupyter shows.
-COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+COLUMNS = (
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
 SHOWN_EPOCHS = 10
 LOSS_UNITS = {"cross_entropy": "cross-entropy (nats)", "mse": "mean squared error"}
 
@@ -43,6 +50,8 @@ class EpochRecord(Record):
     epoch: int
     train_loss: float
     train_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
     seconds: float
@@ -67,8 +76,9 @@ class History:
     ----------
     epochs : list of EpochRecord
         One record an epoch: ``kind`` ("epoch"), ``epoch`` (from 1), ``train_loss``,
-        ``train_accuracy`` (means over the epoch's batches, each before its update), ``test_loss``,
-        ``test_accuracy`` (None without test data), ``seconds`` (training alone),
+        ``train_accuracy`` (means over the epoch's batches, each before its update),
+        ``validation_loss``, ``validation_accuracy``, ``test_loss``, ``test_accuracy`` (None
+        without validation data, and without test data), ``seconds`` (training alone),
         ``samples_per_second``. Accuracies are fractions, and None where targets are not classes.
         Entries are attributes too: ``history.final.test_accuracy``.
     steps : list of StepRecord
@@ -122,12 +132,12 @@ class History:
         """What Jupyter shows: a table of the last epochs and the curves."""
         import base64
 
-        from fastcnn.training.curves import curves_figure, png
+        from fastcnn.training.curves import curves_png
 
         if not self.epochs:
             return f"<p>History: {self.status}, no epoch</p>"
         shown = self.epochs[-SHOWN_EPOCHS:]
-        columns = [name for name in COLUMNS if self.has_accuracy or name.endswith("loss")]
+        columns = [name for name in COLUMNS if self.final[name] is not None]
         rows = [
             [str(epoch["epoch"])]
             + [_cell(epoch[name], name) for name in columns]
@@ -140,20 +150,20 @@ class History:
         if len(shown) < len(self.epochs):
             caption += f", the last {len(shown)} shown"
         header = ["epoch", *(name.replace("_", " ") for name in columns), "seconds"]
-        picture = base64.b64encode(png(curves_figure(self))).decode()
+        table = html_table(header, rows, caption=caption, left=0)
+        content = curves_png(self)
+        if content is None:
+            return table
         return (
-            html_table(header, rows, caption=caption, left=0)
-            + f'<img alt="curves" style="max-width:100%;width:720px" '
-            f'src="data:image/png;base64,{picture}">'
+            f'{table}<img alt="curves" style="max-width:100%;width:720px" '
+            f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
         )
 
     def __repr__(self) -> str:
         if not self.epochs:
             return f"History({self.status}, no epoch)"
         shown = ", ".join(
-            f"{name}={self.final[name]:.4f}"
-            for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-            if self.final[name] is not None
+            f"{name}={self.final[name]:.4f}" for name in COLUMNS if self.final[name] is not None
         )
         return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
 
@@ -163,8 +173,8 @@ REQUIRED = {
     "step": ("epoch", "step", "loss", "lr"),
     "epoch": ("epoch", *COLUMNS, "seconds", "samples_per_second"),
 }
-#: Without test data, or without classes.
-OPTIONAL = ("train_accuracy", "test_loss", "test_accuracy")
+#: Without validation or test data, or without classes.
+OPTIONAL = tuple(name for name in COLUMNS if name != "train_loss")
 #: Larger numbers of epochs and steps are not exact in every program that reads the file.
 LARGEST_COUNT = 2**53
 #: Beyond all that float32 holds.

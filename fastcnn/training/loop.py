@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
-from fastcnn.training.averaging import EVERY_STEPS, WeightAverage
+from fastcnn.training.averaging import make_average
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
@@ -25,6 +26,7 @@ from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
+from fastcnn.training.statistics import measure_statistics
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -81,6 +83,7 @@ class TrainingLoop:
         options: TrainingOptions,
         saver: Saver | None,
         world: World,
+        feed: Feed,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -89,10 +92,10 @@ class TrainingLoop:
         self.base_lr = options.make_optimizer().lr
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
-        self.batch_size = options.batch_size
-        self.average: WeightAverage | None = None
-        if options.ema_decay is not None:
-            self.average = WeightAverage(model.parameter_vector, options.ema_decay)
+        self.feed = feed
+        self.average = make_average(
+            model, options, partial(measure_statistics, model, feed, options)
+        )
         self.saver = saver
         self.world = world
         self.average_every = options.average_every
@@ -188,18 +191,19 @@ class TrainingLoop:
             self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
             self.history.steps[:] = map(StepRecord, state["history"]["steps"])
 
-    def run(self, feed: Feed, test: Samples | None) -> None:
+    def run(self, validation: Samples | None, test: Samples | None) -> None:
         """Train until the last epoch, or until a callback or a signal ends it."""
-        per_epoch = -(-len(feed.data) // self.batch_size)
+        feed = self.feed
         start = TrainingStart(
             self.model,
             self.history,
             self.epochs,
-            per_epoch,
-            len(feed.data),
-            test is not None,
-            self.has_accuracy,
-            self.control,
+            feed.steps,
+            feed.samples,
+            tested=test is not None,
+            validated=validation is not None,
+            has_accuracy=self.has_accuracy,
+            control=self.control,
         )
         try:
             with self.interrupts:
@@ -209,7 +213,7 @@ class TrainingLoop:
                     if self.saver is not None:
                         self.saver.save(self)  # what is killed in its first epoch is resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
-                    self._epoch(per_epoch, feed, test)
+                    self._epoch(feed, {"validation": validation, "test": test})
                 self._check_finite()  # callbacks may have written to the model
                 self.history.stop_reason = self.control.stop_reason
             self.history.status = "finished"
@@ -239,14 +243,15 @@ class TrainingLoop:
                 if self.saver is not None:
                     ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
-    def _epoch(self, per_epoch: int, feed: Feed, test: Samples | None) -> None:
+    def _epoch(self, feed: Feed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
+        self.executor.start_epoch(progress.epoch, feed.steps)
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
-        order = self.generator.permutation(len(feed.data))
-        while progress.done < per_epoch:
-            self._chunk(per_epoch, feed, order)
-            if self.saver is not None and progress.done < per_epoch:
+        feed.begin_epoch(self.generator, progress.done)
+        while progress.done < feed.steps:
+            self._chunk(feed)
+            if self.saver is not None and progress.done < feed.steps:
                 self.saver.save_within_epoch(self)
             self._agree()
         record = EpochRecord(
@@ -254,6 +259,8 @@ class TrainingLoop:
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
             train_accuracy=progress.correct / progress.seen if self.has_accuracy else None,
+            validation_loss=None,
+            validation_accuracy=None,
             test_loss=None,
             test_accuracy=None,
             seconds=progress.seconds,
@@ -264,20 +271,13 @@ class TrainingLoop:
             for value in self.model.state_dict().values():
                 self.world.copy_from_root(value)
         self._check_finite()
+        if self.average is not None:
+            self.average.end_epoch(progress.epoch)
+            self._check_finite()
         with self._averaged():
-            if test is not None:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    record["test_loss"], accuracy, _ = self.executor.evaluate(
-                        test.images, test.labels, sample_weight_of(test)
-                    )
-                record["test_accuracy"] = accuracy if self.has_accuracy else None
-                if not math.isfinite(record["test_loss"]):
-                    raise NonFiniteError(
-                        f"the test loss became {record['test_loss']} after epoch "
-                        f"{progress.epoch}, with finite weights: training has diverged (lower the "
-                        "learning rate, clip the gradient), or the test data hold far larger "
-                        "numbers than the training data"
-                    )
+            for part, samples in measured.items():
+                if samples is not None:
+                    self._measure(part, samples, record)
             self.history.epochs.append(record)
             self.last_good = self.model.copy_state()
             for listener in self.listeners:
@@ -290,6 +290,21 @@ class TrainingLoop:
             self.saver.save_after_epoch(self)
         self._agree()
 
+    def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:
+        """Evaluate validation or test data into an epoch's record."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, accuracy, _ = self.executor.evaluate(
+                samples.images, samples.labels, sample_weight_of(samples)
+            )
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"the {part} loss became {loss} after epoch {record['epoch']}, with finite "
+                "weights: training has diverged (lower the learning rate, clip the gradient), or "
+                f"the {part} data hold far larger numbers than the training data"
+            )
+        record[f"{part}_loss"] = loss
+        record[f"{part}_accuracy"] = accuracy if self.has_accuracy else None
+
     def _agree(self) -> None:
         """Continue in step with all processes, or stop together."""
         control = self.control
@@ -301,10 +316,10 @@ class TrainingLoop:
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _chunk(self, per_epoch: int, feed: Feed, order: np.ndarray) -> None:
+    def _chunk(self, feed: Feed) -> None:
         """Some steps in one call of the executor."""
-        progress = self.progress
-        count = self._steps(per_epoch - progress.done, feed.most_steps(self.batch_size))
+        progress, per_epoch = self.progress, feed.steps
+        count = self._steps(per_epoch - progress.done, feed.most_steps())
         rates = learning_rates(
             self.schedule,
             self.base_lr,
@@ -314,9 +329,8 @@ class TrainingLoop:
             per_epoch,
         )
         rates *= self.control.lr_factor
-        samples = order[progress.done * self.batch_size : (progress.done + count) * self.batch_size]
         began = time.perf_counter()
-        batches = feed.take(samples, progress.epoch)
+        batches = feed.take(progress.done, count, progress.epoch)
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
             results = self.executor.train_steps(
@@ -326,20 +340,16 @@ class TrainingLoop:
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
-        weight = sample_weight_of(feed.data)
-        each = np.ones(len(samples)) if weight is None else weight[samples]
-        sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
         # One after the other, so that sums do not depend on how steps fall into chunks.
-        for loss, size in zip(results.losses.tolist(), sizes.tolist(), strict=True):
+        for loss, size in zip(results.losses.tolist(), batches.sizes.tolist(), strict=True):
             progress.loss_sum += loss * size
             progress.weight_sum += size
         progress.correct += int(results.correct.sum())
-        progress.seen += len(samples)
+        progress.seen += len(batches.order)
         progress.done += count
-        if self.average is not None and (
-            progress.done == per_epoch or self.executor.step % EVERY_STEPS == 0
-        ):
-            self.average.update(self.executor.step)
+        if self.average is not None:
+            share = self.executor.step / max(self.epochs * per_epoch, 1)
+            self.average.update(self.executor.step, share, progress.done == per_epoch)
         news = Steps(
             progress.epoch,
             self.executor.step,
@@ -359,8 +369,8 @@ class TrainingLoop:
         that go their own ways come together, or with the epoch."""
         every = self.average_every
         count = min(self.chunk, left, most)
-        if self.average is not None:
-            every = math.lcm(every, EVERY_STEPS)
+        if self.average is not None and self.average.every is not None:
+            every = math.lcm(every, self.average.every)
             count = min(count, every - self.executor.step % every)
         if self.average_every > 1:
             count -= (self.executor.step + count) % self.average_every

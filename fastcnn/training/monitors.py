@@ -1,5 +1,6 @@
 """Callbacks that watch one metric: stop early, or lower the learning rate on a plateau."""
 
+import logging
 import math
 from typing import Any
 
@@ -10,7 +11,18 @@ from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback, Control, TrainingStart
 from fastcnn.training.history import History
 
-METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+log = logging.getLogger("fastcnn.training")
+
+METRICS = (
+    "validation_loss",
+    "validation_accuracy",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+#: Those that choose weights or rates by what should only measure the result.
+OF_TEST = ("test_loss", "test_accuracy")
 
 
 class Monitor(Callback):
@@ -49,12 +61,20 @@ class Monitor(Callback):
         Raises
         ------
         ConfigurationError
-            If a test metric is monitored and there are no test data, or the accuracy where targets
-            are not classes.
+            If a metric of validation or test data is monitored and there are none, or the accuracy
+            where targets are not classes.
         """
-        if self.monitor.startswith("test") and not start.tested:
+        part, _, _ = self.monitor.partition("_")
+        if not {"validation": start.validated, "test": start.tested}.get(part, True):
             raise ConfigurationError(
-                f"{type(self).__name__} monitors {self.monitor}, but there are no test data"
+                f"{type(self).__name__} monitors {self.monitor}, but there are no {part} data"
+            )
+        if self.monitor in OF_TEST:
+            log.warning(
+                "%s monitors %s: what the test data choose, they do not measure; "
+                "monitor validation_loss",
+                type(self).__name__,
+                self.monitor,
             )
         if self.monitor.endswith("accuracy") and not start.has_accuracy:
             raise ConfigurationError(
@@ -100,7 +120,9 @@ class EarlyStopping(Monitor):
 
     Parameters
     ----------
-    monitor : {"test_loss", "test_accuracy", "train_loss", "train_accuracy"}
+    monitor : str
+        ``validation_loss`` or ``validation_accuracy``, of samples that ``fit`` then holds out if
+        it is given none; or the same of ``train``, or of ``test``.
     patience : int
         Training ends after this many epochs in a row without improvement (at least one).
     min_delta : float
@@ -118,17 +140,17 @@ class EarlyStopping(Monitor):
     --------
     >>> import fastcnn
     >>> from fastcnn.training import EarlyStopping
-    >>> train, test = fastcnn.data.digits_dataset(500, 100, classes=(0, 1, 2))
+    >>> train, _ = fastcnn.data.digits_dataset(500, 100, classes=(0, 1, 2))
     >>> stopper = EarlyStopping(patience=2)
     >>> model = fastcnn.models.report_cnn(seed=0)
-    >>> history = fastcnn.fit(model, train, test, epochs=50, callbacks=[stopper])
+    >>> history = fastcnn.fit(model, train, epochs=50, callbacks=[stopper])
     >>> len(history.epochs) < 50
     True
     """
 
     def __init__(
         self,
-        monitor: str = "test_loss",
+        monitor: str = "validation_loss",
         patience: int = 5,
         min_delta: float = 0.0,
         restore_best: bool = True,
@@ -190,7 +212,9 @@ class ReduceLROnPlateau(Monitor):
 
     Parameters
     ----------
-    monitor : {"test_loss", "test_accuracy", "train_loss", "train_accuracy"}
+    monitor : str
+        ``validation_loss`` or ``validation_accuracy``, of samples that ``fit`` then holds out if
+        it is given none; or the same of ``train``, or of ``test``.
     factor : float
         ``0 < factor < 1``.
     patience : int
@@ -205,7 +229,7 @@ class ReduceLROnPlateau(Monitor):
 
     def __init__(
         self,
-        monitor: str = "test_loss",
+        monitor: str = "validation_loss",
         factor: float = 0.1,
         patience: int = 10,
         threshold: float = 1e-4,

@@ -4,13 +4,9 @@ From the fields of :class:`TrainingOptions` are made the keyword arguments of ``
 of ``fastcnn train``, the keys of a sweep, and what a run's config says: a new option is one field.
 """
 
-import inspect
-import math
-import textwrap
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from types import NoneType
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -23,48 +19,23 @@ from fastcnn.losses import LOSSES, Loss
 from fastcnn.optim import (
     OPTIMIZERS,
     SCHEDULES,
+    Assignment,
+    Lookahead,
     Optimizer,
+    ParameterGroup,
     Schedule,
+    as_groups,
     as_optimizer,
     as_schedule,
     optimizers,
     schedules,
 )
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.declarations import check_value, declarations, option
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
-#: Types that a command line knows.
-PLAIN = (bool, int, float, str)
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What is known of an option but its name, type and default.
-
-    Attributes
-    ----------
-    help : str
-        For ``help(fit)`` and ``fastcnn train --help``.
-    choices : tuple of str
-        Words that are accepted, where not any is.
-    least, above, below : float or None
-        Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
-    part : str
-        Part of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
-        "schedule" as an argument of that object; "" for what does not change a result.
-    """
-
-    help: str
-    choices: tuple[str, ...] = ()
-    least: float | None = None
-    above: float | None = None
-    below: float | None = None
-    part: str = "training"
-
-
-def option(default: Any, help: str, **more: Any) -> Any:
-    """A field that is an option; ``more`` are attributes of :class:`Declaration`."""
-    return field(default=default, metadata={"option": Declaration(help, **more)})
+#: The learning rate that is to be found.
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +52,12 @@ class TrainingOptions:
     batch_size: int = option(
         64, "Samples a step; the last batch of an epoch may be smaller.", least=1
     )
+    accumulate: int = option(
+        1,
+        "Batches whose gradients are added for each step, which is then one of batch_size times as "
+        "many samples: for batches that would not fit the memory.",
+        least=1,
+    )
     loss: str | Loss = option(
         "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
     )
@@ -92,16 +69,38 @@ class TrainingOptions:
     optimizer: str | Optimizer = option(
         "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
     )
-    lr: float | None = option(
-        None, "Learning rate; by default 0.02 for sgd, otherwise 0.001.", part="optimizer"
+    lr: float | str | None = option(
+        None,
+        "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "
+        "for sgd and muon, 0.001 for adam, adamw and rmsprop, 0.002 for nadam, 0.01 for adagrad, 1 "
+        "for adadelta, 0.0001 for lion.",
+        choices=(AUTO,),
+        part="optimizer",
     )
     momentum: float | None = option(
-        None, "Momentum (sgd and rmsprop only); by default 0.9 for sgd, 0 for rmsprop.",
+        None,
+        "Momentum (sgd, rmsprop and muon only); by default 0.9 for sgd, 0.95 for muon, 0 for "
+        "rmsprop.",
         part="optimizer",
-    )  # fmt: skip
-    nesterov: bool | None = option(None, "Use Nesterov's momentum (sgd only).", part="optimizer")
+    )
+    nesterov: bool | None = option(
+        None, "Use Nesterov's momentum (sgd, and muon, which does by default).", part="optimizer"
+    )
     weight_decay: float | None = option(
         None, "Weight decay; by default 0.01 for adamw, otherwise 0.", part="optimizer"
+    )
+    decoupled_weight_decay: bool | None = option(
+        None,
+        "Take weight decay from the weights instead of adding it to the gradient; by default so "
+        "for adamw, lion and muon.",
+        part="optimizer",
+    )
+    groups: str | Sequence[Any] | None = option(
+        None,
+        "Other settings for parameters by patterns of their names, a list of dictionaries or text "
+        'such as "*.bias: learning_rate_factor=64 weight_decay=0; stem.*: freeze". Settings are '
+        "learning_rate_factor, freeze, freeze_until and freeze_after (epochs), freeze_statistics, "
+        "optimizer, and the optimizer's arguments.",
     )
     schedule: str | Schedule = option(
         "constant", "Schedule of the learning rate.", choices=tuple(SCHEDULES), part="schedule"
@@ -118,20 +117,48 @@ class TrainingOptions:
         least=0,
         below=1,
     )
+    lookahead: str | int | Lookahead | None = option(
+        None,
+        "Steps after which slow weights move towards the trained ones, which begin there again; or "
+        "text such as every=5,alpha=0.5. The slow weights are evaluated and kept.",
+    )
+    swa_start: int | None = option(
+        None,
+        "Evaluate and keep the mean of the weights after each epoch, from this one on.",
+        least=1,
+    )
     augment: str | Augment | None = option(
         None,
         "Change training images at random in each epoch: digits, pictures, or settings such as "
         "shift=2,rotation=10,flip (see fastcnn.data.Augment).",
     )
+    validation: float | object | None = option(
+        None,
+        "Share of the training samples that is held out for validation (or the samples for it); "
+        "by default 0.1 where early stopping or the plateau needs it, else 0.",
+        least=0,
+        below=1,
+    )
+    sampling: str = option(
+        "shuffled",
+        "Each sample once an epoch, in random order (shuffled), or all classes equally often, as "
+        "many samples in all (balanced).",
+        choices=("shuffled", "balanced"),
+    )
+    steps_per_epoch: int | None = option(
+        None,
+        "Steps of an epoch; by default those of all samples.",
+        least=1,
+    )
     early_stopping: int | None = option(
         None,
-        "Stop after this many epochs without a lower test loss, and keep the best weights.",
+        "Stop after this many epochs without a lower validation loss, and keep the best weights.",
         least=1,
     )
     reduce_on_plateau: int | None = option(
         None,
-        "Divide the learning rate by 10 after more than this many epochs without a lower test "
-        "loss.",
+        "Divide the learning rate by 10 after more than this many epochs without a lower "
+        "validation loss.",
         least=0,
     )
     seed: int = option(0, "Seed of the initial weights, the order of samples and dropout.", least=0)
@@ -157,12 +184,42 @@ class TrainingOptions:
         for name, declared in declarations(type(self)).items():
             check_value(name, getattr(self, name), hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
+        groups = self.make_groups()
+        self._check_averages()
+        decays = [getattr(self.make_optimizer(), "weight_decay", None)]
+        decays += [group.arguments.get("weight_decay") for group in groups]
+        if self.decoupled_weight_decay is not None and not any(decays):
+            raise ConfigurationError(
+                f"decoupled_weight_decay={self.decoupled_weight_decay} has no effect without "
+                "weight_decay"
+            )
         # The best epoch is the first at the earliest, and the last one's rate cannot change.
         if self.reduce_on_plateau is not None and self.epochs < self.reduce_on_plateau + 3:
             raise ConfigurationError(
                 f"reduce_on_plateau={self.reduce_on_plateau} has no effect within {self.epochs} "
                 f"epochs: it needs at least {self.reduce_on_plateau + 3}"
             )
+
+    def _check_averages(self) -> None:
+        if self.lookahead is not None:
+            Lookahead.of(self.lookahead)
+        if self.swa_start is not None and self.swa_start > self.epochs:
+            raise ConfigurationError(
+                f"swa_start={self.swa_start} has no effect within {self.epochs} epochs"
+            )
+        averages = ("ema_decay", "lookahead", "swa_start")
+        given = [name for name in averages if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"{' and '.join(given)} exclude each other")
+        if self.lookahead is not None and self.average_every > 1:
+            raise ConfigurationError(
+                "lookahead and average_every exclude each other: both move weights between steps"
+            )
+
+    @property
+    def step_size(self) -> int:
+        """Samples of a step."""
+        return self.batch_size * self.accumulate
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
@@ -186,8 +243,23 @@ class TrainingOptions:
         return losses.as_loss(self.loss, **self._arguments("loss"))
 
     def make_optimizer(self) -> Optimizer:
-        """The optimiser."""
-        return as_optimizer(self.optimizer, **self._arguments("optimizer"))
+        """The optimiser; with the rate that it has by default until ``lr="auto"`` is found."""
+        arguments = self._arguments("optimizer")
+        if arguments["lr"] == AUTO:
+            if not isinstance(self.optimizer, str):
+                raise ConfigurationError(
+                    "lr='auto' has no effect with an optimizer that is given as an object"
+                )
+            arguments["lr"] = None
+        return as_optimizer(self.optimizer, **arguments)
+
+    def make_groups(self) -> tuple[ParameterGroup, ...]:
+        """The parameter groups."""
+        return as_groups(self.groups)
+
+    def make_assignment(self) -> Assignment:
+        """The optimiser with its parameter groups."""
+        return Assignment(self.make_optimizer(), self.make_groups())
 
     def make_schedule(self) -> Schedule:
         """The schedule of the learning rate."""
@@ -221,16 +293,24 @@ class TrainingOptions:
     def config(self) -> dict[str, Any]:
         """The options as a run's config records them, in what JSON knows."""
         augment = self.make_augment()
+        lookahead = None if self.lookahead is None else Lookahead.of(self.lookahead)
         recorded = {
             name: getattr(self, name)
             for name, declared in declarations(type(self)).items()
             if declared.part == "training"
         }
+        if not is_share(self.validation):
+            recorded["validation"] = None  # samples, whose checksum is recorded
         return {
             "loss": losses.NAMED.describe(self.make_loss()),
             "optimizer": optimizers.NAMED.describe(self.make_optimizer()),
             "schedule": schedules.NAMED.describe(self.make_schedule()),
-            "training": recorded | {"augment": None if augment is None else asdict(augment)},
+            "training": recorded
+            | {
+                "augment": None if augment is None else asdict(augment),
+                "lookahead": None if lookahead is None else asdict(lookahead),
+                "groups": [group.settings() for group in self.make_groups()] or None,
+            },
         }
 
     @classmethod
@@ -246,6 +326,8 @@ class TrainingOptions:
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
             recorded["augment"] = Augment(**recorded["augment"])
+        if recorded.get("lookahead") is not None:
+            recorded["lookahead"] = Lookahead(**recorded["lookahead"])
         return cls.of(
             {
                 **recorded,
@@ -265,107 +347,6 @@ class TrainingOptions:
         }
 
 
-def declarations(options: type) -> dict[str, Declaration]:
-    """The declaration of each option of a class, by name."""
-    return {
-        each.name: each.metadata["option"] for each in fields(options) if "option" in each.metadata
-    }
-
-
-def plain_type(hint: Any) -> Any:
-    """The type of an option on a command line; None if it takes objects alone."""
-    return next((kind for kind in (hint, *typing.get_args(hint)) if kind in PLAIN), None)
-
-
-def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None:
-    """Refuse a value of the wrong type or beyond its bounds.
-
-    Raises
-    ------
-    ConfigurationError
-        The message says what is accepted.
-    """
-    allowed = typing.get_args(hint) or (hint,)
-    if value is None and NoneType in allowed:
-        return
-    kind = plain_type(hint)
-    if kind is None:
-        return  # an object, which is checked where it is taken
-    others = [each for each in allowed if each not in (*PLAIN, NoneType)]
-    if declared.choices and (not others or isinstance(value, str)):
-        if not isinstance(value, str) or value not in declared.choices:
-            raise ConfigurationError(
-                f"{name} must be one of {', '.join(declared.choices)}, got {value!r}"
-            )
-        return
-    if declared.choices:
-        return
-    good, words = _is(value, kind, others)
-    bounds = [
-        f"{word} {bound:g}"
-        for word, bound in (
-            ("of at least", declared.least),
-            ("above", declared.above),
-            ("below", declared.below),
-        )
-        if bound is not None
-    ]
-    if good and kind in (int, float):
-        good = (
-            (declared.least is None or value >= declared.least)
-            and (declared.above is None or value > declared.above)
-            and (declared.below is None or value < declared.below)
-        )
-    if not good:
-        said = " ".join([words, " and ".join(bounds)]).strip()
-        raise ConfigurationError(f"{name} must be {said}, got {value!r}")
-
-
-def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
-    """Whether a value is of a type, and that type in words."""
-    truth = isinstance(value, (bool, np.bool_))
-    if kind is bool:
-        return truth, "True or False"
-    if kind is int:
-        return isinstance(value, (int, np.integer)) and not truth, "an integer"
-    if kind is float:
-        number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
-        return number and math.isfinite(value), "a finite number"
-    words = " or ".join(["text", *(f"an {each.__name__}" for each in others)])
-    return isinstance(value, (str, *others)), words
-
-
-def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
-    """A function's signature with a class's fields in the place of its ``**options``."""
-    own = inspect.signature(function)
-    hints = typing.get_type_hints(options)
-    positional = [
-        each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    keywords = [
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=each.default,
-            annotation=hints[each.name],
-        )
-        for each in fields(options)
-    ]
-    return own.replace(parameters=[*positional, *keywords])
-
-
-def documentation_of(options: type) -> str:
-    """The fields of a class as entries of a numpydoc section, indented by four spaces."""
-    hints, lines = typing.get_type_hints(options), []
-    for each in fields(options):
-        declared = each.metadata["option"]
-        allowed = typing.get_args(hints[each.name]) or (hints[each.name],)
-        words = [getattr(kind, "__name__", str(kind)) for kind in allowed if kind is not NoneType]
-        if declared.choices:
-            words[words.index("str")] = "{" + ", ".join(map(repr, declared.choices)) + "}"
-        optional = ", optional" if each.default is None else ""
-        default = "" if each.default in (None, ()) else f" (default {each.default!r})"
-        lines.append(f"    {each.name} : {' or '.join(words)}{optional}{default}")
-        lines += textwrap.wrap(declared.help, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    assert MISSING not in [each.default for each in fields(options)]
-    return "\n".join(lines)
+def is_share(validation: Any) -> bool:
+    """Whether the option ``validation`` says how many samples to hold out, and not which ones."""
+    return isinstance(validation, (int, float, np.integer, np.floating))

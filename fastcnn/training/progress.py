@@ -98,12 +98,27 @@ def _accuracy(value: float) -> str:
 
 
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
-    """One line about an epoch's record."""
-    line = f"epoch {epoch['epoch']}/{epochs}"
-    for part in ("train", "test"):
-        loss, accuracy = epoch[f"{part}_loss"], epoch[f"{part}_accuracy"]
-        if loss is not None:
-            line += f"  {part} loss {loss:.4f}"
+    """One line about an epoch's record, which fits 80 columns.
+
+    Each part of the data has its loss and, if there is one, its accuracy.
+    """
+    parts = [
+        (name, epoch[f"{name}_loss"], epoch[f"{name}_accuracy"])
+        for name in ("train", "validation", "test")
+        if epoch.get(f"{name}_loss") is not None
+    ]
+    crowded = len(parts) == 3
+    words = []
+    for name, loss, accuracy in parts:
+        number = f"{name[:5]} {'' if crowded else 'loss '}{_as_wide(loss, 4, 6)}"
         if accuracy is not None:
-            line += f" accuracy {100 * accuracy:.2f} %"
-    return f"{line}  {epoch['seconds']:.2f} s  {epoch['samples_per_second']:,.0f} samples/s"
+            number += f"{'' if crowded else ','} {_as_wide(100 * accuracy, 2, 5)} %"
+        words.append(number)
+    line = f"epoch {epoch['epoch']}/{epochs}  {'  '.join(words)}"
+    return line if crowded else f"{line}  {epoch['seconds']:.2f} s"
+
+
+def _as_wide(value: float, decimals: int, width: int) -> str:
+    """A number with these decimals, or fewer where it would be wider."""
+    text = f"{value:.{decimals}f}"
+    return f"{value:.{max(0, decimals - len(text) + width)}f}" if len(text) > width else text

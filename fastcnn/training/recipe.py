@@ -1,6 +1,7 @@
 """A training in plain values: what the command line and a sweep have in common."""
 
 import inspect
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,14 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, read_definition
-from fastcnn.models import ACTIVATIONS, MODELS
+from fastcnn.models import ACTIVATIONS, MODELS, auto_cnn
+from fastcnn.training.declarations import option
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
-from fastcnn.training.options import TrainingOptions, option
+from fastcnn.training.options import TrainingOptions
+
+#: The model that fits the images, see :func:`fastcnn.models.auto_cnn`.
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +29,12 @@ class Recipe(TrainingOptions):
         If a value is not accepted, or an option that was given has no effect with the others.
     """
 
-    model: str = option(
-        "report", f"{', '.join(MODELS)}, or a TOML or JSON file that describes one.", part=""
+    model: str | None = option(
+        None,
+        f"{', '.join(MODELS)}, auto (fits the images' size and number), or a TOML or "
+        "JSON file that describes one; by default report for grey images of 28 x 28, otherwise "
+        "auto.",
+        part="",
     )
     activation: str | None = option(
         None,
@@ -37,42 +46,57 @@ class Recipe(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.is_file and self.model not in MODELS:
+        if self.model not in (None, AUTO, *MODELS) and not self.is_file:
             raise ConfigurationError(
-                f"model must be one of {', '.join(MODELS)}, or a .toml or .json file, "
+                f"model must be one of {', '.join(MODELS)}, {AUTO}, or a .toml or .json file, "
                 f"got {self.model!r}"
             )
-        if self.activation is not None and (self.is_file or not _takes_activation(self.model)):
+        if self.model is not None:
+            self._check_activation(self.model)
+
+    def _check_activation(self, model: str) -> None:
+        if self.activation is not None and not _takes_activation(model):
             takers = ", ".join(name for name in MODELS if _takes_activation(name))
             raise ConfigurationError(
-                f"activation has no effect with the model {self.model}: it belongs to {takers}"
+                f"activation has no effect with the model {model}: it belongs to {takers}"
             )
 
     @property
     def is_file(self) -> bool:
         """Whether the network is described by a file."""
-        return self.model.endswith((".toml", ".json"))
+        return self.model is not None and self.model.endswith((".toml", ".json"))
 
-    def model_arguments(self, num_classes: int) -> dict[str, Any]:
-        """Arguments of the model's function; none where a file describes it."""
-        if self.is_file:
+    def model_name(self, train: Dataset) -> str:
+        """The model, or what it is by default for these samples."""
+        if self.model is not None:
+            return self.model
+        return "report" if train.input_shape == (1, 28, 28) else AUTO
+
+    def model_arguments(self, train: Dataset) -> dict[str, Any]:
+        """Arguments of the function in :data:`~fastcnn.models.MODELS`; none of other models."""
+        if self.model_name(train) not in MODELS:
             return {}
-        arguments: dict[str, Any] = {"num_classes": num_classes, "seed": self.seed}
+        arguments: dict[str, Any] = {"num_classes": len(train.classes), "seed": self.seed}
         if self.activation is not None:
             arguments["activation"] = self.activation
         return arguments
 
-    def make_model(self, num_classes: int) -> Model:
-        """The network, with its initial weights.
+    def make_model(self, train: Dataset) -> Model:
+        """The network for these samples, with its initial weights.
 
         Raises
         ------
         ConfigurationError
-            If the file that should describe it does not.
+            If the file that should describe it does not, or it has no activation to choose.
         """
         if self.is_file:
-            return from_definition(read_definition(self.model), self.seed)
-        return MODELS[self.model](**self.model_arguments(num_classes))
+            return from_definition(read_definition(str(self.model)), self.seed)
+        name = self.model_name(train)
+        self._check_activation(name)
+        if name == AUTO:
+            channels, height, width = train.input_shape
+            return auto_cnn((channels, height, width), len(train.classes), len(train), self.seed)
+        return MODELS[name](**self.model_arguments(train))
 
     def run(
         self, train: Dataset, test: Dataset | None = None, **others: Any
@@ -86,9 +110,53 @@ class Recipe(TrainingOptions):
             Passed to :func:`~fastcnn.training.fit` beyond the recipe's own options, or in their
             place: ``backend``, ``threads``, ``callbacks``.
         """
-        model = self.make_model(len(train.classes))
+        model = self.make_model(train)
         return model, fit(model, train, test, **{**self.training(), **others})
 
 
+#: Pictures below which their augmentation is on.
+FEW_PICTURES = 5_000
+#: Steps that a training on pictures takes, unless it stops early, and the bounds of its epochs.
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1_500, 10, 60
+
+
+def suited(train: Dataset, recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
+    """Options that suit the training of a new network on pictures of any kind.
+
+    AdamW along half a cosine, as many epochs as make 1,500 steps, and an end when the loss does not
+    fall any more; for fewer than 5,000 pictures they are moved, turned and scaled at random, and
+    mirrored if they have colours, which writing and signs have less often.
+
+    Parameters
+    ----------
+    train : Dataset
+    recipe : Recipe
+    given : collection of str
+        Options of the recipe that are not to be chosen, nor any that would not fit them.
+
+    Returns
+    -------
+    dict
+        Other options by name.
+    """
+    chosen: dict[str, Any] = {}
+    chosen["batch_size"] = 32 if len(train) < 2 * FEW_PICTURES else 64
+    batch = recipe.batch_size if "batch_size" in given else chosen["batch_size"]
+    chosen["epochs"] = min(max(round(STEPS * batch / len(train)), LEAST_EPOCHS), MOST_EPOCHS)
+    epochs = recipe.epochs if "epochs" in given else chosen["epochs"]
+    if not {"optimizer", "momentum", "nesterov"} & set(given):
+        chosen |= {"optimizer": "adamw", "lr": 0.003}
+    chosen["schedule"] = "cosine"
+    patience = max(5, epochs // 4)
+    if patience < epochs:
+        chosen["early_stopping"] = patience
+    if len(train) < FEW_PICTURES:
+        channels, height, width = train.input_shape
+        shift = max(1, min(height, width) // 14)
+        mirror = "" if channels == 1 else ",flip"
+        chosen["augment"] = f"shift={shift},rotation=10,scale=0.1{mirror}"
+    return {name: value for name, value in chosen.items() if name not in given}
+
+
 def _takes_activation(model: str) -> bool:
-    return "activation" in inspect.signature(MODELS[model]).parameters
+    return model in MODELS and "activation" in inspect.signature(MODELS[model]).parameters

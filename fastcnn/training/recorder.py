@@ -80,6 +80,8 @@ class Recorder(Callback):
         self.run.config["status"] = history.status
         self.run.config["findings"] = [asdict(finding) for finding in history.findings]
         self.run.save_config()
-        from fastcnn.training.curves import curves_figure, save_figure
+        from fastcnn.training.curves import curves_png
 
-        save_figure(curves_figure(history), self.run.folder / CURVES)
+        curves = curves_png(history)
+        if curves is not None:
+            atomic_write(self.run.folder / CURVES, curves)

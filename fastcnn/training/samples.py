@@ -12,6 +12,7 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, ShapeError
 from fastcnn.execution.checks import as_target
 from fastcnn.layers import Model
+from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import Loss
 
 log = logging.getLogger("fastcnn.training")
@@ -32,6 +33,13 @@ class Arrays:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def subset(self, rows: np.ndarray) -> "Arrays":
+        """The samples of these indices."""
+        weight = self.sample_weight
+        return Arrays(
+            self.images[rows], self.labels[rows], None if weight is None else weight[rows]
+        )
 
 
 Samples = Dataset | Arrays
@@ -57,6 +65,8 @@ def as_samples(
     ShapeError, DataError
         If the samples, targets or weights do not fit; the message starts with ``name``.
     """
+    if model.takes > 1:
+        data = _packed(data, name, model)
     checked = data if isinstance(data, Dataset) else _as_arrays(data, name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
@@ -77,6 +87,20 @@ def as_samples(
     if target.dtype.kind == "f" and not np.isfinite(target).all():
         raise DataError(f"{name}: targets contain NaN or infinity")
     return checked
+
+
+def _packed(data: Data, name: str, model: Model) -> tuple[Any, ...]:
+    """Data whose samples have several inputs, with one array of them."""
+    if isinstance(data, Dataset) or not 2 <= len(data) <= 3:
+        kind = type(data).__name__
+        raise DataError(
+            f"{name}: the model has several inputs: expected (x, y) or (x, y, sample_weight), "
+            f"where x is a tuple of arrays, got {kind}"
+        )
+    try:
+        return pack_inputs(model.graph().inputs, data[0]), *data[1:]
+    except (DataError, ShapeError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def training_preprocessing(model: Model, data: Samples) -> Preprocessing:

@@ -51,8 +51,8 @@ def writing(folder: Path) -> Iterator[None]:
 class Saver:
     """Writes the checkpoints of one run: the last state, and the weights of the best epoch.
 
-    The best epoch is that of the smallest test loss, without test data of the smallest training
-    loss.
+    The best epoch is that of the smallest validation loss, without validation data of the smallest
+    training loss: test data choose nothing.
 
     Parameters
     ----------
@@ -108,7 +108,8 @@ class Saver:
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:
         """Remember the weights of the best epoch."""
-        loss = record["train_loss"] if record["test_loss"] is None else record["test_loss"]
+        validation = record["validation_loss"]
+        loss = record["train_loss"] if validation is None else validation
         if loss < self.best_loss:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}
@@ -233,6 +234,11 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
         found.append(
             f"training.epochs was {before} and is now {after}, on which the schedule "
             f"{schedule} depends"
+        )
+    lookahead = now["training"].get("lookahead") or {}
+    if before != after and lookahead.get("final_alpha") is not None:
+        found.append(
+            f"training.epochs was {before} and is now {after}, on which lookahead's alpha depends"
         )
     if found:
         raise CheckpointError(f"{folder} was trained otherwise: {'; '.join(sorted(found))}")

@@ -2,25 +2,29 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from fastcnn.cores import available_cores
 from fastcnn.data.dataset import Dataset
+from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.training.callbacks import Callback, Steps
+from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
+from fastcnn.training.validation import SHARE
 
 #: Options that every training of a sweep has alike, with the reason.
 FIXED = {
     "threads": "each training has one thread",
     "diagnose": "its trainings are not diagnosed",
     "average_every": "each training has one process",
+    "validation": "all trainings are compared by the same samples, those of base.validation",
 }
-METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Span:
             raise ConfigurationError(
                 f"a range needs low < high, and low > 0 if it is logarithmic: got {self}"
             )
+
+    def __str__(self) -> str:
+        return f"{'log:' if self.log else ''}{self.low:g}..{self.high:g}"
 
     def draw(self, generator: np.random.Generator) -> float | int:
         """One number."""
@@ -132,7 +139,7 @@ class Trial:
         return float(sum(epoch["seconds"] for epoch in self.epochs))
 
 
-def rank(trials: Sequence[Trial], metric: str = "test_accuracy") -> list[Trial]:
+def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
     """Best first; of equals, the one of lower loss, then the earlier.
 
     Raises
@@ -146,11 +153,34 @@ def rank(trials: Sequence[Trial], metric: str = "test_accuracy") -> list[Trial]:
     return sorted(trials, key=lambda t: (-t.score(metric), -t.score(loss), t.number))
 
 
+def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
+    """The trials of the settings that are best on average over their seeds, best first.
+
+    A seed that is best among several is so by chance: it says nothing of the next training.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+    metric : str
+        As for :func:`rank`.
+    """
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        settings = {name: value for name, value in trial.settings.items() if name != "seed"}
+        groups.setdefault(repr(settings), []).append(trial)
+    best = max(
+        groups.values(),
+        key=lambda group: sum(trial.score(metric) for trial in group) / len(group),
+        default=[],
+    )
+    return rank(best, metric)
+
+
 def sweep(
     train: Dataset,
-    test: Dataset,
     settings: Sequence[Mapping[str, Any]],
     *,
+    test: Dataset | None = None,
     base: Recipe | None = None,
     workers: int | None = None,
     backend: str | None = None,
@@ -164,9 +194,13 @@ def sweep(
 
     Parameters
     ----------
-    train, test : Dataset
+    train : Dataset
+        ``base.validation``, by default a tenth, is held out: the same samples in all
+        trainings, which are ranked by them.
     settings : sequence of dict
         From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name.
+    test : Dataset, optional
+        Evaluated after each epoch for the records alone: :func:`rank` does not choose by it.
     base : Recipe, optional
         What ``settings`` do not say.
     workers : int, optional
@@ -188,14 +222,16 @@ def sweep(
     --------
     >>> import fastcnn
     >>> from fastcnn.training.sweep import grid, rank, sweep
-    >>> train, test = fastcnn.data.digits_dataset(300, 100, classes=(0, 1, 2))
+    >>> train, _ = fastcnn.data.digits_dataset(300, 100, classes=(0, 1, 2))
     >>> settings = grid({"lr": [0.0, 0.05], "epochs": [1]})
-    >>> best = rank(list(sweep(train, test, settings, workers=1)))[0]
+    >>> best = rank(list(sweep(train, settings, workers=1)))[0]
     >>> best.settings["lr"]
     0.05
     """
     base = base or Recipe()
     trials = []
+    share = SHARE if base.validation is None else base.validation
+    base = replace(base, validation=None)
     for number, chosen in enumerate(settings, start=1):
         given = {**base.changes(), **chosen}
         for name, reason in FIXED.items():
@@ -204,21 +240,39 @@ def sweep(
         if backend is not None and "backend" in given:
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
         recipe = Recipe.of(given)
-        recipe.make_model(len(train.classes))
+        recipe.make_model(train)
         trials.append(Trial(number, dict(chosen), recipe))
     count = min(workers or available_cores(), len(trials))
-    return _run(trials, train, test, count, backend)
+    data = (*_divided(train, share, base.seed), test)
+    return _run(trials, data, count, backend)
 
 
-def _run(
-    trials: list[Trial], train: Dataset, test: Dataset, workers: int, backend: str | None
-) -> Iterator[Trial]:
+#: Training, validation and test samples.
+Parts = tuple[Dataset, Dataset | None, Dataset | None]
+
+
+def _divided(train: Dataset, validation: Any, seed: int) -> tuple[Dataset, Dataset | None]:
+    """What is trained on, and what is ranked by."""
+    if not is_share(validation):
+        return train, validation
+    if train.validation is not None:
+        return train, train.validation
+    if validation == 0:
+        return train, None
+    rows, held = draw_validation(train.labels, float(validation), seed)
+    return train.subset(rows), train.subset(held)
+
+
+def _run(trials: list[Trial], data: Parts, workers: int, backend: str | None) -> Iterator[Trial]:
     if workers > 1:
         # The first training compiles what is not on disk yet: once, not once in every worker.
         Recipe(model=trials[0].recipe.model, epochs=1).run(
-            train.subset(slice(0, 64)), None, **_of_workers(trials[0].recipe, backend)
+            data[0].subset(slice(0, 64)),
+            None,
+            validation=0,
+            **_of_workers(trials[0].recipe, backend),
         )
-    for index, trained in run_jobs(_train, trials, (train, test, backend), workers=workers):
+    for index, trained in run_jobs(_train, trials, (data, backend), workers=workers):
         trial = trained or trials[index]
         if trained is None:
             trial.status, trial.error = "failed", "its process ended unexpectedly, twice"
@@ -230,11 +284,13 @@ def _of_workers(recipe: Recipe, backend: str | None) -> dict[str, Any]:
     return {"backend": backend or recipe.backend, "threads": 1, "diagnose": False}
 
 
-def _train(trial: Trial, train: Dataset, test: Dataset, backend: str | None) -> Trial:
+def _train(trial: Trial, data: Parts, backend: str | None) -> Trial:
+    train, validation, test = data
     try:
         _, history = trial.recipe.run(
             train,
             test,
+            validation=0 if validation is None else validation,
             callbacks=[_Keeper(trial), _Stopper()],
             **_of_workers(trial.recipe, backend),
         )

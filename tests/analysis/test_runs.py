@@ -10,7 +10,7 @@ from fastcnn.analysis.runs import compare_runs
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.optim import SGD, Adam
 from fastcnn.training import fit
-from fastcnn.training.curves import save_figure
+from fastcnn.training.figure import save_figure
 
 
 @pytest.fixture(scope="module")

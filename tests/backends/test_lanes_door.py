@@ -14,10 +14,11 @@ from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.lowering.plan import plan as lower
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.grouping import Unsupported
-from fastcnn.backends.lanes.reach.door import check_program, check_update, touches_of
+from fastcnn.backends.lanes.reach.door import check_program, touches_of
 from fastcnn.backends.lanes.reach.kernels import REACHES
 from fastcnn.backends.lanes.reach.ranges import NAMES, Reach, check_row
 from fastcnn.backends.lanes.session.engine import NO_FLOATS, Engine
+from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import make_engine, parameter_places
@@ -201,8 +202,6 @@ def arguments(**changes: Any) -> dict[str, Any]:
         ({"outputs": np.zeros(47, np.float32)}, ShapeError, "outputs: 16 samples of 3"),
         ({"outputs": np.zeros(96, np.float32)[::2]}, ShapeError, "outputs must be a contiguous"),
         ({"phases": np.array([[0, 99, 0]])}, ProgramError, "phases of rows"),
-        ({"kind": "sgd", "settings": np.array([0.9, 0, 0, 0, 0, 0])}, ShapeError, "first array"),
-        ({"kind": "adam", "settings": np.zeros(3)}, ConfigurationError, "optimisers"),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit_are_refused(
@@ -213,12 +212,38 @@ def test_arrays_that_do_not_fit_are_refused(
         engine.run(**arguments(**changes))
 
 
-def test_slots_of_optimisers() -> None:
-    vector, settings = np.zeros(5, np.float32), np.full(6, 0.5)
-    check_update("rmsprop", settings, 5, vector, vector, np.zeros(10, np.float32))
-    check_update("sgd", np.zeros(6), 5, vector, NO_FLOATS, NO_FLOATS)
-    for kind in ("adam", "rmsprop"):
-        with pytest.raises(ShapeError, match="second array must have"):
-            check_update(kind, settings, 5, vector, vector, vector[:4])
-    with pytest.raises(ConfigurationError, match="got 'lion'"):
-        check_update("lion", settings, 5, vector, vector, vector)
+def update(*parts: Any, slots: int = 3, size: int = 32) -> Update:
+    return Update([UpdatePart(*part) for part in parts], np.zeros((slots, size), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "message"),
+    [
+        (
+            update((0, 20, "adam"), slots=1),
+            ShapeError,
+            r"adam: the state must be \(2, 32\) float32",
+        ),
+        (update((0, 20, "momentum"), size=16), ShapeError, "momentum: the state must be"),
+        (update((0, 20, "adamax")), ConfigurationError, "no update called 'adamax'"),
+        (update((0, 20, "sgd", (0.0,) * 12)), ConfigurationError, "no update called 'sgd'"),
+        (update((0, 21, "sgd")), ConfigurationError, "parameters 0 to 21 of 20"),
+        (update((-1, 5, "sgd")), ConfigurationError, "parameters -1 to 5 of 20"),
+        (update((5, 4, "sgd")), ConfigurationError, "parameters 5 to 4"),
+        (update((0, 8, "sgd"), (7, 9, "sgd")), ConfigurationError, "7 to 9 of 20, after 8"),
+        (update((0, 20, "muon")), ConfigurationError, "a matrix of shape None"),
+        (update((0, 20, "muon", (), 1.0, 0.0, 0.0, 0, (4, 6))), ConfigurationError, r"\(4, 6\)"),
+    ],
+)
+def test_updates_that_do_not_fit_are_refused(
+    made: Update, error: type[Exception], message: str
+) -> None:
+    update((0, 20, "nadam")).check(20)
+    update((0, 20, "muon", (), 1.0, 0.0, 0.0, 0, (4, 5))).check(20)
+    with pytest.raises(error, match=message):
+        made.check(20)
+
+
+def test_updates_are_checked_before_they_run(engine: Engine) -> None:
+    with pytest.raises(ShapeError, match="adam: the state"):
+        engine.run(**arguments(update=update((0, 20, "adam"))))

@@ -7,25 +7,33 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.analysis.gradient_cases import CASES, CaseShape, shapes_of
 from fastcnn.execution import loss_and_gradients, predict_logits
 from fastcnn.layers import (
-    Add,
     BatchNorm1d,
     BatchNorm2d,
+    Concat,
     Flatten,
+    Input,
     Layer,
     Linear,
-    Residual,
+    Model,
     Sequential,
     Sigmoid,
+    Unflatten,
 )
 from fastcnn.operations import OPERATIONS
 
 
-def network(layer: Layer, shape: tuple[int, ...]) -> Sequential:
-    """The layer between a sigmoid and a linear layer; a sum as a block of its own."""
-    tested = Residual(Sigmoid()) if isinstance(layer, Add) else deepcopy(layer)
+def network(layer: Layer, shape: CaseShape) -> Model:
+    """The layer between a sigmoid and a linear layer; several inputs of it are the network's."""
+    shapes = shapes_of(shape, getattr(OPERATIONS.get(layer.operation), "inputs", 1) or 1)
+    if len(shapes) > 1:
+        inputs = [Input(one) for one in shapes]
+        made = deepcopy(layer)(*(Sigmoid()(one) for one in inputs), name="tested")
+        flat = made if len(made.shape) == 1 else Flatten()(made)
+        return Model(inputs, Linear(flat.shape[0], 3, seed=7)(flat, name="fc"))
+    (shape,), tested = shapes, deepcopy(layer)
     features = int(np.prod(tested.output_shape(shape)))
     return Sequential(
         {
@@ -40,16 +48,17 @@ def network(layer: Layer, shape: tuple[int, ...]) -> Sequential:
 
 @pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: repr(value)[:40])
 def test_a_layer_is_the_engines(
-    layer: Layer, shape: tuple[int, ...], caplog: pytest.LogCaptureFixture
+    layer: Layer, shape: CaseShape, caplog: pytest.LogCaptureFixture
 ) -> None:
     single = network(layer, shape)
     double = deepcopy(single).to(np.float64)
     generator = np.random.default_rng(0)
-    x, y = generator.normal(0.0, 2.0, (21, *shape)), generator.integers(0, 3, 21)
+    x: Any = generator.normal(0.0, 2.0, (21, *single.graph().input_shape))
+    y = generator.integers(0, 3, 21)
     for training in (True, False):
         program = fastcnn.plan(single, 21, training=training, threads=2)
         passes = training or not OPERATIONS.get(getattr(layer, "operation", ""), _PLAIN).random
-        if passes and not isinstance(layer, Flatten):
+        if passes and not isinstance(layer, (Flatten, Concat, Unflatten)):
             assert any(name.startswith("tested") for name in program.names)
         value, _, gradient = loss_and_gradients(single, x, y, seed=5, step=2, training=training)
         expected = loss_and_gradients(

@@ -15,7 +15,7 @@ from bench.scaling_causes import Case, OtherPrograms, explain
 from bench.scaling_figure import scaling_figure
 from fastcnn.benchmark.measure import Timing, timing_of
 from fastcnn.errors import ConfigurationError
-from fastcnn.training.curves import save_figure
+from fastcnn.training.figure import save_figure
 
 
 def point(value: int, cost: float, spread: float = 0.0) -> ScalingPoint:

@@ -104,7 +104,7 @@ def test_steps_compare_before_they_time(monkeypatch: pytest.MonkeyPatch) -> None
             super().train(steps)
             self.model.state_dict()["conv1.bias"][...] = before
 
-    def some(work: Any, threads: Any, peers: bool) -> Iterator[Any]:
+    def some(work: Any, threads: Any, peers: bool, backends: object) -> Iterator[Any]:
         yield "im2col", 1, lambda: OwnTrainer(work, "im2col", 1)
         yield "lanes", 1, lambda: OwnTrainer(work, "lanes", 1)
         yield "ahead", 1, lambda: Ahead(work, "im2col", 1)
@@ -216,7 +216,9 @@ def test_reports_survive_the_disk(tmp_path: Path) -> None:
     path, table = report.write(tmp_path)
     assert read_report(path) == report
     assert table.read_text().splitlines()[1].startswith("step,w,c,1,2,us/sample,1234.5")
-    assert table_rows(report.results) == [("c", "1", "1,234 (1 to 2,000)", "0.5", "1e-06", "")]
+    assert table_rows(report.results) == [
+        ("c", "1", "1,234 (1 to 2,000)", "0.5", "1e-06", "", "", "")
+    ]
     assert {"processor", "instruction set", "numba", "threads"} <= set(report.environment)
 
 

@@ -15,7 +15,7 @@ from fastcnn.benchmark.profile import PARTS, Profile, profile
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.roofline import roofline_figure
 from fastcnn.errors import ConfigurationError
-from fastcnn.training.curves import save_figure
+from fastcnn.training.figure import save_figure
 
 PEAKS = Peaks(1, 1e11, {"L2": 1e11, "memory": 1e10}, {"L2": 1 << 18, "memory": 1 << 28})
 

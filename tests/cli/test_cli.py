@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from fastcnn import data
 from fastcnn.cli.app import COMMANDS, command, in_paragraphs
@@ -108,7 +109,7 @@ def test_info() -> None:
 def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
     for arguments, message in (
         (("train", "--data", "nope"), "no data set named 'nope'"),
-        (("train", "--data", archive, "--optimizer", "lion"), "optimizer must be one of"),
+        (("train", "--data", archive, "--optimizer", "lamb"), "optimizer must be one of"),
         (("train", "--data", archive, "--schedule", "x"), "schedule must be one of"),
         (("train", "--data", archive, "--model", "vgg_small", "--out", tmp_path / "v"),
          "samples have shape (1, 28, 28), the model takes (3, 32, 32)"),
@@ -201,14 +202,24 @@ def test_paragraphs_of_help() -> None:
             assert "\n" not in paragraph or paragraph.startswith(" "), name
 
 
+def test_the_list_of_commands_says_what_they_say_of_themselves() -> None:
+    for name, listed in COMMANDS.items():
+        found = command(name)
+        text = found.info.help if isinstance(found, typer.Typer) else found.__doc__
+        assert listed.help == in_paragraphs(text).split("\n\n")[0], name
+
+
 def test_a_command_imports_what_it_needs() -> None:
-    """Help shows all commands; one command does not import the modules of the others."""
+    """Help lists all commands without importing them; one does not import the others."""
     output = fastcnn("--help")
     assert all(f" {name} " in output for name in COMMANDS)
-    code = (
-        "import sys; from fastcnn.cli.app import application; application(['data', 'list']); "
-        "print([name for name in ('numpy', 'fastcnn.cli.train', 'fastcnn.training') "
-        "if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    for arguments in (["--help"], ["data", "list"]):
+        code = (
+            f"import sys; from fastcnn.cli.app import application; application({arguments}); "
+            "print([name for name in ('numpy', 'fastcnn.cli.train', 'fastcnn.training') "
+            "if name in sys.modules])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "[]"

@@ -29,7 +29,7 @@ def test_options_of_training_and_comparison(archive: Path, tmp_path: Path) -> No
         "train", "--data", archive, "--epochs", 200, "--early-stopping", 2, "--lr", 0.1,
         "--optimizer", "rmsprop", "--out", tmp_path / "b",
     )  # fmt: skip
-    assert "stopped early: test_loss has not improved since epoch" in output
+    assert "stopped early: validation_loss has not improved since epoch" in output
     output = fastcnn("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c.png")
     assert "b: optimizer=rmsprop, lr=0.1," in output
     assert (tmp_path / "c.png").stat().st_size > 1000
@@ -63,11 +63,11 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
     assert f"best: fastcnn train --data {archive}" in output.replace("\n", "")
     lines = [json.loads(line) for line in (out / "sweep.jsonl").open()]
     assert sorted(line["number"] for line in lines) == [1, 2, 3, 4]
-    assert all(line["epochs"][0]["test_loss"] > 0 for line in lines)
+    assert all(line["epochs"][0]["validation_loss"] > 0 for line in lines)
     assert (out / "sweep.png").stat().st_size > 1000
     output = fastcnn(
         "sweep", "lr=log:1e-3..0.1", "epochs=1", "--trials", 3, "--workers", 1,
-        "--data", archive, "--metric", "test_loss", "--out", out,
+        "--data", archive, "--metric", "validation_loss", "--validation", 0.3, "--out", out,
     )  # fmt: skip
     assert "3 of 3 trials" in output
 
@@ -78,7 +78,7 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
         (["lr"], "write NAME=VALUE"),
         (["lr=a..b"], "a range needs two numbers"),
         (["lr=0.1..0.2"], "ranges need a number of random trials"),
-        (["lr=fast"], "lr must be a finite number, got 'fast'"),
+        (["lr=fast"], "lr must be a finite number or auto, got 'fast'"),
         (["speed=1"], "no option named speed"),
         (["lr=0.1", "--metric", "f1"], "metric must be one of"),
     ],

@@ -39,7 +39,7 @@ class Own(Model):
     """A model that has no definition."""
 
     def __init__(self) -> None:
-        super().__init__({"flat": Flatten(), "fc": Linear(64, 2, seed=0)}, (1, 8, 8))
+        super().__init__({"flat": Flatten(), "fc": Linear(64, 2, seed=0)}, input_shape=(1, 8, 8))
 
     def connect(self, builder: Any, name: str, source: int) -> int:
         """Connect in a row."""

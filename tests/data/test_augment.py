@@ -8,7 +8,9 @@ import pytest
 from fastcnn.backends.counter_random import uniform_bits
 from fastcnn.data import Augment, augment, digits_dataset
 from fastcnn.data.augment import PRESETS
-from fastcnn.data.augment_kernels import draw_partners, random_bits, transform
+from fastcnn.data.augment_kernels import SETTINGS, transform
+from fastcnn.data.image_random import random_bits
+from fastcnn.data.mixing_kernels import draw_partners
 from fastcnn.errors import ConfigurationError, ShapeError
 
 EVERYTHING = Augment(
@@ -260,7 +262,9 @@ def test_digits_stay_digits() -> None:
 
 def test_the_kernel_takes_part_of_the_work() -> None:
     images, out = pictures(4), np.zeros((4, 1, 9, 12), np.uint8)
-    transform(images, np.arange(4), 1, 3, np.uint64(5), np.zeros(8), out)
+    key = np.uint64(5)
+    settings = np.zeros(len(SETTINGS))
+    transform(images, np.arange(4), np.arange(4), 1, 3, key, key, settings, out)
     assert not out[[0, 3]].any()
     assert (out[1:3] == images[1:3]).all()
 
@@ -273,3 +277,159 @@ def test_a_compilation_is_told_once(
     for _ in range(2):
         Augment(shift=1).apply(pictures(2))
     assert caplog.text.count("the kernels of augmentation are ready after") == 1
+
+
+# -- flips that alternate, reflection, colours, erasing, CutMix --------------------------------
+
+
+def coloured(count: int = 60, dtype: Any = np.uint8) -> np.ndarray:
+    images = np.random.default_rng(5).integers(0, 256, (count, 3, 9, 12)).astype(np.uint8)
+    return images if dtype == np.uint8 else (images / 255).astype(dtype)
+
+
+def test_alternating_flips_show_each_image_both_ways() -> None:
+    images = coloured()
+    augment = Augment(flip="alternating")
+    first, second, third = (augment.apply(images, seed=3, epoch=epoch) for epoch in (1, 2, 3))
+    mirrored = (first == images[..., ::-1]).all(axis=(1, 2, 3))
+    assert 15 < mirrored.sum() < 45
+    assert (second[mirrored] == images[mirrored]).all()
+    assert (second[~mirrored] == images[~mirrored, ..., ::-1]).all()
+    assert (third == first).all()
+    assert (augment.apply(images, seed=4, epoch=1) != first).any()
+    assert (Augment.parse("flip=alternating").apply(images, seed=3, epoch=1) == first).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_reflect_shifts_are_numpys(dtype: Any) -> None:
+    images = coloured(dtype=dtype)
+    made = Augment(shift=2, padding_mode="reflect").apply(images, seed=1)
+    padded = np.pad(images, [(0, 0), (0, 0), (2, 2), (2, 2)], mode="reflect")
+    moves = set()
+    for image, source in zip(made, padded, strict=True):
+        found = [
+            (h, w)
+            for h in range(5)
+            for w in range(5)
+            if (source[:, h : h + 9, w : w + 12] == image).all()
+        ]
+        assert len(found) == 1
+        moves |= set(found)
+    assert len(moves) > 15
+
+
+def test_reflection_far_out_and_between_pixels() -> None:
+    """A tiny turn, between pixels, is the move by whole pixels, reflected as often as needed."""
+    image = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
+    for seed in range(20):
+        whole = Augment(shift=9, padding_mode="reflect").apply(image, seed=seed)
+        between = Augment(shift=9, rotation=1e-6, padding_mode="reflect").apply(image, seed=seed)
+        np.testing.assert_allclose(whole, between, atol=1e-3)
+    turned = Augment(rotation=180.0, padding_mode="reflect").apply(image + 5, seed=1)
+    assert turned.min() >= 5.0  # nothing of the value outside
+    one = np.full((1, 1, 1, 1), 7, np.uint8)
+    assert Augment(shift=3, padding_mode="reflect").apply(one, seed=1)[0, 0, 0, 0] == 7
+
+
+def test_colours_are_changed_as_the_formulas_say() -> None:
+    images = coloured(dtype=np.float32)
+    grey = np.tensordot(images, [0.299, 0.587, 0.114], (1, 0))[:, None]
+    for name, base in (
+        ("brightness", np.zeros_like(images)),
+        ("contrast", np.broadcast_to(grey.mean(axis=(2, 3), keepdims=True), images.shape)),
+        ("saturation", np.broadcast_to(grey, images.shape)),
+    ):
+        made = Augment(**{name: 0.5}).apply(images, seed=2)
+        inner = (made > 1e-4) & (made < 1 - 1e-4) & (np.abs(images - base) > 0.05)
+        factors = (made - base) / np.where(inner, images - base, 1.0)
+        for one, valid in zip(factors, inner, strict=True):
+            assert np.ptp(one[valid]) < 1e-2
+            assert 0.49 < one[valid].mean() < 1.51
+        assert np.ptp([one[valid].mean() for one, valid in zip(factors, inner, strict=True)]) > 0.5
+    turned = Augment(hue=0.5).apply(images * 0.2 + 0.4, seed=2)
+    luma = np.tensordot(turned, [0.299, 0.587, 0.114], (1, 0))
+    np.testing.assert_allclose(luma, grey[:, 0] * 0.2 + 0.4, atol=2e-3)
+    assert np.abs(turned - images * 0.2 - 0.4).max() > 0.05
+
+
+def test_bytes_and_numbers_are_coloured_alike() -> None:
+    jitter = Augment(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+    made = jitter.apply(coloured(), seed=3).astype(int)
+    other = jitter.apply(coloured(dtype=np.float32), seed=3)
+    assert np.abs(made - 255 * other).max() <= 1.0
+    grey = coloured()[:, :1]
+    assert (Augment(brightness=0.4, contrast=0.4).apply(grey, seed=3) != grey).any()
+
+
+def test_random_erasing() -> None:
+    images = np.full((400, 3, 16, 20), 200, np.uint8)
+    made = Augment(erase=0.5, fill=9).apply(images, seed=1)
+    erased = (made == 9).all(axis=1)
+    touched = erased.any(axis=(1, 2))
+    assert 160 < touched.sum() < 240
+    for one in erased[touched]:
+        rows, columns = np.flatnonzero(one.any(axis=1)), np.flatnonzero(one.any(axis=0))
+        assert one.sum() == len(rows) * len(columns)
+        assert 0.01 <= one.mean() <= 0.4
+        assert rows[-1] - rows[0] + 1 == len(rows)
+        assert 0.2 < len(rows) / len(columns) < 5
+
+
+def test_cutmix_pastes_a_rectangle_and_shares_the_class() -> None:
+    images = np.repeat(np.arange(50, dtype=np.uint8), 3 * 12 * 10).reshape(50, 3, 12, 10)
+    labels = np.arange(50)
+    made, shares = Augment(cutmix=1.0).mix(images, labels, classes=50, seed=2)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-6)
+    seen = []
+    for index, image in enumerate(made):
+        other = (image != index).all(axis=0)
+        seen.append(other.mean())
+        assert shares[index, index] == pytest.approx(1.0 - other.mean())
+        if other.any():
+            rows, columns = other.any(axis=1), other.any(axis=0)
+            assert other.sum() == rows.sum() * columns.sum()
+            (partner,) = np.unique(image[:, other])
+            assert shares[index, partner] == pytest.approx(other.mean())
+    assert np.std(seen) > 0.1
+    among = np.array([3, 7])
+    made, shares = Augment(cutmix=1.0).mix(images, labels, classes=50, among=among)
+    assert set(np.unique(np.nonzero(shares * (1 - np.eye(50)))[1])) <= {3, 7}
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Augment(flip="alternating", shift=2, padding_mode="reflect"),
+        Augment(rotation=20, elastic=1.0, padding_mode="reflect", erase=0.5),
+        Augment(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, cutout=3),
+    ],
+    ids=str,
+)
+def test_new_changes_depend_on_neither_threads_nor_batches(augment: Augment) -> None:
+    images = coloured(700)
+    whole = augment.apply(images, seed=1, epoch=2, threads=1)
+    assert (augment.apply(images, seed=1, epoch=2, threads=2) == whole).all()
+    some = np.array([600, 3, 77])
+    assert (augment.apply(images, some, seed=1, epoch=2) == whole[some]).all()
+    named = augment.apply(images[some], names=some, seed=1, epoch=2)
+    assert (named == whole[some]).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Augment(flip="always"), "flip must be 'alternating' or a number"),
+        (lambda: Augment(padding_mode="wrap"), "padding_mode must be constant or reflect, got"),
+        (lambda: Augment(padding_mode="reflect"), "padding_mode='reflect' has no effect"),
+        (lambda: Augment(mixup=0.2, cutmix=1.0), "mixup and cutmix exclude each other"),
+        (lambda: Augment(erase=1.1), "erase must be a number of at least 0 and at most 1"),
+        (lambda: Augment(hue=0.6), "hue must be a number of at least 0 and at most 0.5"),
+        (lambda: Augment.parse("flip=often"), "flip needs a number or alternating, flip=alter"),
+        (lambda: Augment.parse("padding_mode=2"), "padding_mode"),
+        (lambda: Augment(hue=0.1).apply(coloured()[:, :1]), "need images of three channels"),
+        (lambda: Augment(contrast=0.1).apply(coloured() * 2.0), r"bytes or numbers in 0\.\.1, got"),
+    ],
+)
+def test_new_settings_that_make_no_sense(make: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make()

@@ -245,7 +245,7 @@ X8, Y8 = np.random.default_rng(0).standard_normal((20, 64)), np.arange(20) % 2
         ({"architecture": Sequential(Flatten(), Linear(64, 5))}, ConfigurationError, "2 are need"),
         ({"architecture": "cnn", "input_shape": (64,)}, ConfigurationError, "needs images"),
         ({"input_shape": (1, 9, 9)}, ShapeError, "do not fit"),
-        ({"optimizer": "lion"}, ConfigurationError, "optimizer must be one of"),
+        ({"optimizer": "lamb"}, ConfigurationError, "optimizer must be one of"),
         ({"batch_size": 0}, ConfigurationError, "batch_size must be"),
         ({"epochs": -1}, ConfigurationError, "epochs must be"),
         ({"optimizer": SGD(lr=1e30)}, NonFiniteError, "diverged"),

@@ -19,11 +19,13 @@ from fastcnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Concat,
     Conv2d,
     ConvTranspose2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    Input,
     Layer,
     Linear,
     MaxPool2d,
@@ -31,6 +33,7 @@ from fastcnn.layers import (
     ReLU,
     Residual,
     Sequential,
+    Sigmoid,
 )
 from fastcnn.operations import elementwise_operations
 from fastcnn.operations.record import CASE_CHANNELS
@@ -90,11 +93,23 @@ def networks() -> dict[str, Model]:
         Linear(126, 3, seed=1),
         input_shape=shape,
     )
+    found["joined"] = joined(shape)
     found["report"] = fastcnn.models.report_cnn(seed=0)
     found["lenet5"] = fastcnn.models.lenet5(seed=0)
     for index, model in enumerate(found.values()):
         randomise(model, index)
     return found
+
+
+def joined(shape: tuple[int, ...]) -> Model:
+    """Branches that meet in every way."""
+    x = Input(shape)
+    left, right = (Conv2d(3, 4, 3, padding=1, seed=seed)(x) for seed in (0, 1))
+    gate = Sigmoid()(Conv2d(4, 4, 1, seed=2)(GlobalAvgPool2d()(right)))
+    pixels = Conv2d(4, 1, 1, seed=3)(left)
+    y = Concat()(left, gate * (left - right), pixels * right, left * right)
+    flat = Flatten()(MaxPool2d(2)(y))
+    return Model(x, Linear(148, 4, seed=4)(Concat()(flat, Flatten()(gate))))
 
 
 def randomise(model: Model, seed: int) -> None:
@@ -174,6 +189,8 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
 def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
     """Bit for bit, but for the last softmax; and near to what the model predicts."""
     models = networks()
+    with pytest.raises(ConfigurationError, match="there is no subtract in integers"):
+        compiled(tmp_path, {"joined": models.pop("joined")}, ["-O1"], integers=True)
     path, made = compiled(tmp_path, models, ["-O1"], integers=True)
     library = ctypes.CDLL(str(path))
     for name, model in models.items():

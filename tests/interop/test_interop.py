@@ -75,9 +75,10 @@ def make(name: str) -> Sequential:
     return model
 
 
-def run(path: Path, x: np.ndarray) -> np.ndarray:
+def run(path: Path, x: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
+    given = x if isinstance(x, dict) else {session.get_inputs()[0].name: x}
+    return session.run(None, given)[0]
 
 
 @pytest.mark.parametrize("name", LAYERS)

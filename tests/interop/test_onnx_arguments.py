@@ -58,6 +58,27 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("Softplus", {"beta": 0.5, "threshold": 1.0}),
     ("Softplus", {"beta": 3.0, "threshold": 30.0}),
     ("Softplus", {"threshold": 18.0}),
+    ("Scale", {"num_parameters": 4, "init": 0.1}),
+    ("Scale", {"init": 0.1, "trainable": False}),
+    ("BatchNorm2d", {"num_features": 4, "weight": False}),
+    ("BatchNorm2d", {"num_features": 4, "bias": False}),
+    ("BatchNorm1d", {"num_features": 12, "weight": False}),
+    ("BatchNorm1d", {"num_features": 12, "bias": False}),
+    ("LayerNorm", {"normalized_shape": (4, 9, 8), "eps": 0.1}),
+    ("LayerNorm", {"normalized_shape": (9, 8), "bias": False}),
+    ("LayerNorm", {"normalized_shape": (8,), "elementwise_affine": False}),
+    ("LayerNorm2d", {"num_channels": 4, "eps": 0.1}),
+    ("LayerNorm2d", {"num_channels": 4, "affine": False}),
+    ("GroupNorm", {"num_groups": 2, "num_channels": 4, "eps": 0.1}),
+    ("GroupNorm", {"num_groups": 1, "num_channels": 4, "affine": False}),
+    ("InstanceNorm2d", {"num_features": 4, "affine": True}),
+    ("InstanceNorm2d", {"num_features": 4, "eps": 0.1}),
+    ("RMSNorm", {"normalized_shape": (9, 8)}),
+    ("RMSNorm", {"normalized_shape": (8,), "eps": 0.1, "elementwise_affine": False}),
+    ("LocalResponseNorm", {"size": 3, "alpha": 0.5, "beta": 0.6, "k": 2.0}),
+    ("Softmax", {"dim": -1}),
+    ("Softmax", {"dim": 3}),
+    ("LogSoftmax", {"dim": 2}),
 ]  # fmt: skip
 #: What ONNX cannot say, and what the message names.
 REFUSED = [
@@ -65,9 +86,12 @@ REFUSED = [
     ("BatchNorm1d", {"num_features": 12, "track_running_stats": False}, "running statistics"),
     ("ConvTranspose2d", {"in_channels": 4, "out_channels": 2, "kernel_size": 3, "dilation": 3,
                          "output_padding": 2}, "output_padding"),
+    ("LocalResponseNorm", {"size": 4}, "even size"),
 ]  # fmt: skip
 #: Arguments that only say how a parameter begins; the parameter itself is in the file.
-OF_BEGINNING = {("PReLU", "init")}
+OF_BEGINNING = {("PReLU", "init"), ("Scale", "init")}
+#: Arguments that are refused at any other value.
+OF_ONE_VALUE = {("InstanceNorm2d", "track_running_stats")}
 
 
 def layer_of(kind: str, arguments: dict[str, Any]) -> Layer:
@@ -91,7 +115,8 @@ def test_every_argument_has_a_case() -> None:
     tried = {(kind, name) for kind, arguments, *_ in [*CASES, *REFUSED] for name in arguments}
     for kind, layer in TYPES.items():
         names = inspect.signature(layer.__init__).parameters
-        missing = [name for name in names if name not in NOT_DEFINED and (kind, name) not in tried]
+        tried_here = {name for known, name in tried | OF_ONE_VALUE if known == kind}
+        missing = [name for name in names if name not in NOT_DEFINED and name not in tried_here]
         assert not missing, (kind, missing)
     for kind, arguments in CASES:
         for name, parameter in inspect.signature(TYPES[kind].__init__).parameters.items():
@@ -107,7 +132,7 @@ def described(layer: Layer) -> dict[str, Any]:
         if name not in NOT_DEFINED and (kind.__name__, name) not in OF_BEGINNING
     ]
     told = {
-        name: ("bias" in layer.parameters) if name == "bias" else getattr(layer, name)
+        name: name in layer.parameters if name in ("weight", "bias") else getattr(layer, name)
         for name in names
     }
     if "padding" in layer.arguments:

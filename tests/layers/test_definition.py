@@ -39,6 +39,23 @@ def test_every_layer_has_a_definition() -> None:
         "AdaptiveAvgPool2d": {"output_size": [2, 3]}, "BatchNorm2d": {"num_features": 3},
         "BatchNorm1d": {"num_features": 3, "affine": False}, "LeakyReLU": {"negative_slope": 0.3},
         "GELU": {"approximate": "tanh"}, "Dropout": {"p": 0.1},
+        "Conv1d": {"in_channels": 2, "out_channels": 4, "kernel_size": [3], "stride": 2},
+        "ConvTranspose1d": {"in_channels": 2, "out_channels": 4, "kernel_size": 3},
+        "MaxPool1d": {"kernel_size": 2, "ceil_mode": True}, "AvgPool1d": {"kernel_size": [3]},
+        "AdaptiveAvgPool1d": {"output_size": 2}, "AdaptiveMaxPool1d": {"output_size": [2]},
+        "AdaptiveMaxPool2d": {"output_size": [2, 1]}, "ChannelShuffle": {"groups": 2},
+        "PixelShuffle": {"upscale_factor": 2}, "PixelUnshuffle": {"downscale_factor": 2},
+        "Upsample": {"scale_factor": [2, 3], "mode": "bilinear", "align_corners": True},
+        "Unflatten": {"dim": 1, "unflattened_size": [2, -1]},
+        "ZeroPad2d": {"padding": [1, 2, -1, 0]},
+        **{name: {"padding": 1} for name in (
+            "ZeroPad1d", "ReflectionPad1d", "ReflectionPad2d", "ReplicationPad1d",
+            "ReplicationPad2d",
+        )},
+        "LocalResponseNorm": {"size": 3}, "LayerNorm": {"normalized_shape": [3, 4], "bias": False},
+        "RMSNorm": {"normalized_shape": 3}, "LayerNorm2d": {"num_channels": 3},
+        "GroupNorm": {"num_groups": 2, "num_channels": 4}, "InstanceNorm2d": {"num_features": 3},
+        "Scale": {"init": 0.5, "trainable": False},
     }  # fmt: skip
     for name in TYPES:
         entry = {"type": name, **chosen.get(name, {})}

@@ -197,7 +197,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ShapeError,
         r"layer 'add', Add\(\): expects two inputs of one shape, got \(4, 6, 6\) and \(1, 8, 8\)",
     ),
-    (lambda: Sequential(Add()).graph((4,)), ConfigurationError, "Add joins two branches"),
+    (lambda: Sequential(Add()).graph((4,)), ConfigurationError, "Add joins branches"),
     (lambda: Sequential(ReLU()).graph(), ShapeError, "pass input_shape"),
     (lambda: report_cnn().predict(np.zeros((1, 28, 28))), ShapeError, r"x\[None\]"),
     (lambda: report_cnn().predict(np.zeros((0, 1, 28, 28))), ShapeError, "at least one sample"),

@@ -290,7 +290,7 @@ def test_a_layer_that_is_not_the_models_own_is_refused() -> None:
             )
 
     with pytest.raises(ConfigurationError, match=r"'hidden'.*not one of the model's layers"):
-        Hidden({"lin": Linear(5, 5, seed=0)}, (5,))
+        Hidden({"lin": Linear(5, 5, seed=0)}, input_shape=(5,))
 
 
 def test_arrays_that_overlap_without_being_one_are_refused() -> None:
@@ -379,3 +379,15 @@ def test_average_checkpoint_and_resume_with_shared_layers(tmp_path: Path) -> Non
         json.loads((tmp_path / "run" / "config.json").read_text())["model"]["definition"]
     )
     assert rebuilt.num_parameters == model.num_parameters
+
+
+def test_a_slope_that_two_places_share_has_the_sum_of_their_gradients() -> None:
+    slope = fastcnn.PReLU()
+    model = Sequential(
+        Linear(6, 6, seed=0), slope, Linear(6, 6, seed=1), slope, Linear(6, 3, seed=2),
+        input_shape=(6,),
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    found = [fastcnn.gradients(model, x, np.arange(20) % 3, backend=name)[1] for name in BACKENDS]
+    for other in found[1:]:
+        assert other["1.weight"] == pytest.approx(found[0]["1.weight"], rel=1e-4)

@@ -51,14 +51,24 @@ class Call:
 
     def forward(self, backend: str, *arrays: Any) -> np.ndarray:
         """The function's result."""
-        return np.asarray(getattr(F, self.name)(*arrays, **self.arguments, backend=backend))
+        function, named = getattr(F, self.name), {}
+        if self in SETS:
+            x, *weights = arrays
+            arrays, named = (x,), dict(zip(("weight", "bias"), weights, strict=False))
+        return np.asarray(function(*arrays, **named, **self.arguments, backend=backend))
 
     def backward(self, backend: str, grad_output: Any, *arrays: Any) -> tuple[np.ndarray, ...]:
         """The gradients."""
         function: Callable[..., Any] = getattr(F, f"{self.name}_backward")
-        if self.name in ("conv2d", "conv_transpose2d", "linear"):
+        # Arrays after x and the weight, such as a bias, are no concern of the gradient.
+        if self in PRODUCTS:
             arrays = arrays[:2]
-        results = function(grad_output, *arrays, **self.arguments, backend=backend)
+        if self in SETS:
+            x, *weight = arrays[:2]
+            named = dict(zip(("weight",), weight, strict=False))
+            results = function(grad_output, x, **named, **self.arguments, backend=backend)
+        else:
+            results = function(grad_output, *arrays, **self.arguments, backend=backend)
         return results if isinstance(results, tuple) else (results,)
 
 
@@ -95,6 +105,33 @@ NORMS = [
     Call("batch_norm", others=(_MEAN, np.array([np.inf, 0.0, -1.0]))),
     Call("batch_norm", others=(np.array([np.inf, -np.inf, np.nan]), _VARIANCE)),
 ]
+_OF_MAP = tuple(random_array((3, 6, 6), seed) for seed in (5, 6))
+_OF_CHANNELS = tuple(random_array((3,), seed) for seed in (5, 6))
+SAMPLE_NORMS = [
+    Call("layer_norm", {"normalized_shape": (3, 6, 6)}, _OF_MAP),
+    Call("layer_norm", {"normalized_shape": (6, 6), "eps": 0.1}),
+    Call("layer_norm", {"normalized_shape": 6}, (_OF_MAP[0][0, 0], _OF_MAP[1][0, 0])),
+    Call("layer_norm", {"normalized_shape": FEATURES}, flat=True),
+    Call("rms_norm", {"normalized_shape": (3, 6, 6), "eps": 1e-5}, _OF_MAP[:1]),
+    Call("rms_norm", {"normalized_shape": 6, "eps": 0.1}),
+    Call("layer_norm2d", {}, _OF_CHANNELS),
+    Call("layer_norm2d", {"eps": 0.1}),
+    Call("group_norm", {"num_groups": 1}, _OF_CHANNELS),
+    Call("group_norm", {"num_groups": 3, "eps": 0.1}),
+    Call("group_norm", {"num_groups": 12}, flat=True),
+]
+RESPONSES = [
+    Call("local_response_norm", {"size": 3, "alpha": 0.5}),
+    Call("local_response_norm", {"size": 2, "alpha": 0.5, "beta": 0.6, "k": 1.5}),
+    Call("local_response_norm", {"size": 9, "alpha": 2.0, "beta": 1.5}),
+]
+SOFTMAXES = [
+    Call(name, {"dim": dim}, flat=flat)
+    for name in ("softmax", "log_softmax")
+    for dim, flat in ((1, False), (-1, False), (2, False), (1, True))
+]
+#: Operations that take some elements of a sample together.
+SETS = [*SAMPLE_NORMS, *RESPONSES, *SOFTMAXES]
 PRODUCTS = [
     Call("conv2d", {"padding": 1}, (_WEIGHT, _BIAS)),
     Call("conv2d", {"stride": 2}, (_WEIGHT, _BIAS)),
@@ -107,4 +144,36 @@ LOSSES = [
     Call("cross_entropy", {}, (_ONE_HOT,), flat=True),
     Call("mse", {}, (random_array(SHAPE, 8),), torch="mse_loss"),
 ]
-CALLS = [*ELEMENTWISE, *POOLINGS, *NORMS, *PRODUCTS, *LOSSES]
+CALLS = [*ELEMENTWISE, *POOLINGS, *NORMS, *SETS, *PRODUCTS, *LOSSES]
+
+
+def torch_function(call: Call) -> Any:
+    """PyTorch's function of a call; of :data:`SETS` with its arguments."""
+    import torch
+
+    functions = torch.nn.functional
+    arguments = dict(call.arguments)
+
+    def of_pixels(x: Any, weight: Any = None, bias: Any = None) -> Any:
+        last = x.permute(0, 2, 3, 1)
+        eps = arguments.get("eps", 1e-6)
+        return functions.layer_norm(last, last.shape[3:], weight, bias, eps).permute(0, 3, 1, 2)
+
+    def of_sets(x: Any, weight: Any = None, bias: Any = None) -> Any:
+        named = {"weight": weight, "bias": bias} if weight is not None else {}
+        named = {key: value for key, value in named.items() if value is not None}
+        if np.ndim(arguments.get("normalized_shape", ())) == 0:
+            arguments["normalized_shape"] = (arguments["normalized_shape"],)
+        return getattr(functions, call.name)(x, **named, **arguments)
+
+    if call.name == "layer_norm2d":
+        return of_pixels
+    if call in SETS:
+        return of_sets
+    named = {
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+        "mse": functions.mse_loss,
+        "scale": lambda x, weight: x * weight.reshape(-1, *(1,) * (x.ndim - 2)),
+    }
+    return named.get(call.name) or getattr(functions, call.name)

@@ -7,7 +7,7 @@ import pytest
 
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
-from tests.operations.calls import ELEMENTWISE, Call
+from tests.operations.calls import ELEMENTWISE, SETS, SHAPE, Call
 from tests.operations.conftest import assert_close, random_array
 
 POOLINGS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
@@ -89,6 +89,28 @@ def test_elementwise(call: Call, backend: str, dtype: str) -> None:
         assert_close(actual, expected, dtype)
 
 
+@pytest.mark.parametrize("call", SETS, ids=str)
+def test_within_a_sample(call: Call, backend: str, dtype: str) -> None:
+    given = call.arrays(3 * random_array(SHAPE) + 1)
+    y = call.forward("reference", *given)
+    dy = random_array(y.shape, 1)
+    gradients = call.backward("reference", dy, *given)
+    given = [array.astype(dtype) for array in given]
+    assert_close(call.forward(backend, *given), y, dtype)
+    found = call.backward(backend, dy.astype(dtype), *given)
+    for actual, expected in zip(found, gradients, strict=True):
+        assert_close(actual, expected, dtype)
+        assert actual.dtype == np.dtype(dtype)
+
+
+def test_probabilities_of_large_logits(backend: str, dtype: str) -> None:
+    x = np.array([[1000.0, 0.0, -1000.0], [-1e4, -1e4, -1e4]], dtype)
+    y = F.softmax(x, 1, backend=backend)
+    assert y == pytest.approx(np.array([[1.0, 0.0, 0.0], [1 / 3] * 3]), abs=1e-7)
+    expected = np.array([[0.0, -1000.0, -2000.0], [-np.log(3.0)] * 3])
+    assert F.log_softmax(x, 1, backend=backend) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("call", ELEMENTWISE, ids=str)
 def test_elementwise_at_the_ends(call: Call, dtype: str) -> None:
     """Numbers far out neither overflow nor turn into NaN, and NaN stays NaN."""
@@ -124,6 +146,36 @@ def test_add(backend: str, dtype: str) -> None:
     for grad in F.add_backward(dy, x, other, backend=backend):
         assert_close(grad, dy, dtype)
         assert not np.shares_memory(grad, dy)
+
+
+#: Operations in which branches meet, and the shapes of what they read.
+JOINS: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
+    ("subtract", ((3, 2, 4, 5), (3, 2, 4, 5))),
+    ("multiply", ((3, 2, 4, 5), (3, 2, 4, 5))),
+    ("multiply", ((3, 2, 4, 5), (3, 2, 1, 1))),
+    ("multiply", ((3, 1, 4, 5), (3, 2, 4, 5))),
+    ("multiply", ((4, 7), (4, 7))),
+    ("multiply", ((4,), (4,))),
+    ("concat", ((3, 2, 4, 5), (3, 1, 4, 5), (3, 3, 4, 5))),
+    ("concat", ((4, 7), (4, 2))),
+    ("concat", ((2, 3, 5),)),
+]
+
+
+@pytest.mark.parametrize(("name", "shapes"), JOINS)
+def test_joins(name: str, shapes: tuple[tuple[int, ...], ...], backend: str, dtype: str) -> None:
+    inputs = [random_array(shape, seed) for seed, shape in enumerate(shapes)]
+    forward, backward = getattr(F, name), getattr(F, f"{name}_backward")
+    y = forward(*inputs, backend="reference")
+    dy = random_array(y.shape, 9)
+    expected = backward(dy, *inputs, backend="reference")
+    given, dy = [x.astype(dtype) for x in inputs], dy.astype(dtype)
+    assert_close(forward(*given, backend=backend), y, dtype)
+    found = backward(dy, *given, backend=backend)
+    for actual, wanted, x in zip(found, expected, inputs, strict=True):
+        assert actual.shape == x.shape
+        assert not np.shares_memory(actual, dy)
+        assert_close(actual, wanted, dtype)
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -15,7 +15,7 @@ from fastcnn.backends import BACKENDS
 from fastcnn.backends import im2col as im2col_backend
 from fastcnn.execution.passes import forward
 from fastcnn.layers import BatchNorm2d, Sequential
-from tests.operations.calls import CALLS, ELEMENTWISE, ROUNDED, SHAPE, Call
+from tests.operations.calls import CALLS, ELEMENTWISE, ROUNDED, SETS, SHAPE, Call, torch_function
 from tests.operations.conftest import random_array
 
 
@@ -58,6 +58,9 @@ def _skip(call: Call, name: str, backend: str) -> bool:
     # The mean, rounded to float32, lies farther from the other values than they from each other.
     if call.name == "batch_norm" and call.arguments and name == "huge":
         return True
+    # Squares overflow, in each backend and library at another place.
+    if call in SETS and "huge" in name:
+        return True
     # Where NaN goes in an activation's gradient is each library's choice.
     return call in ELEMENTWISE and name == "nan"
 
@@ -98,14 +101,13 @@ def _pytorch(torch: Any, call: Call, arrays: list[Any]) -> tuple[Any, Any, np.nd
     """Output, the gradient fed in, and the gradient of the first array."""
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
     x = tensors[0].requires_grad_()
-    names = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "mse": torch.nn.functional.mse_loss}
-    function = names.get(call.name) or getattr(torch.nn.functional, call.name)
+    function = torch_function(call)
     loss = call.name in ("mse", "cross_entropy")
     if loss:
         tensors = [t.double() if t.is_floating_point() else t for t in tensors]
     elif call.name == "batch_norm" and len(tensors) == 1:
         tensors = [x, None, None]
-    y = function(*tensors, **call.arguments)
+    y = function(*tensors) if call in SETS else function(*tensors, **call.arguments)
     if loss:
         y.backward()
         return y.detach().numpy(), 1.0, x.grad.numpy()

@@ -104,6 +104,7 @@ def test_slopes_of_other_channels() -> None:
 ALSO_ELSEWHERE = {
     "relu",
     "relu6",
+    "scale",
     "sigmoid",
     "tanh",
     "leaky_relu",

@@ -7,10 +7,10 @@ import pytest
 
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
-from tests.operations.calls import ELEMENTWISE, ROUNDED, Call
+from tests.operations.calls import ELEMENTWISE, ROUNDED, SETS, SHAPE, Call, torch_function
 from tests.operations.conftest import assert_close, random_array
 from tests.operations.test_convolutions import CONVOLUTIONS, TRANSPOSED
-from tests.operations.test_equivalence import ADAPTIVE, POOLINGS
+from tests.operations.test_equivalence import ADAPTIVE, JOINS, POOLINGS
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test-all installs it)")
 pytestmark = [pytest.mark.torch, pytest.mark.parametrize("name", BACKENDS)]
@@ -37,6 +37,20 @@ def test_convolution(
     x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
     assert_close(F.conv2d(x, w, b, **arguments, backend=name), y, dtype)
     ours = F.conv2d_backward(dy, x, w, **arguments, backend=name)
+    for actual, expected in zip(ours, grads, strict=True):
+        assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize(("operation", "shapes"), JOINS)
+def test_joins(name: str, operation: str, shapes: tuple[tuple[int, ...], ...], dtype: str) -> None:
+    inputs = [random_array(shape, seed) for seed, shape in enumerate(shapes)]
+    functions = {"subtract": torch.sub, "multiply": torch.mul}
+    y, dy, *grads = differentiate(
+        functions.get(operation, lambda *parts: torch.cat(parts, 1)), 9, *inputs
+    )
+    given, dy = [x.astype(dtype) for x in inputs], dy.astype(dtype)
+    assert_close(getattr(F, operation)(*given, backend=name), y, dtype)
+    ours = getattr(F, f"{operation}_backward")(dy, *given, backend=name)
     for actual, expected in zip(ours, grads, strict=True):
         assert_close(actual, expected, dtype)
 
@@ -86,7 +100,7 @@ def test_pooling(
 def test_activation(name: str, call: Call, dtype: str) -> None:
     x = random_array((8, 3)) * 5
     x[:7, 0] = 0.0, -3.0, 3.0, 6.0, -1.0, 1.0, -0.5  # kinks
-    function = getattr(torch.nn.functional, call.name)
+    function = torch_function(call)
     y, dy, *grads = differentiate(lambda *x: function(*x, **call.arguments), 1, *call.arrays(x))
     given = call.arrays(x.astype(dtype))
     assert_close(call.forward(name, *given), y, dtype)
@@ -96,6 +110,17 @@ def test_activation(name: str, call: Call, dtype: str) -> None:
             assert actual == pytest.approx(expected, rel=1e-7)
         else:
             assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("call", SETS, ids=str)
+def test_within_a_sample(name: str, call: Call, dtype: str) -> None:
+    function = torch_function(call)
+    y, dy, *grads = differentiate(function, 1, *call.arrays(3 * random_array(SHAPE) + 1))
+    given = [array.astype(dtype) for array in call.arrays(3 * random_array(SHAPE) + 1)]
+    assert_close(call.forward(name, *given), y, dtype)
+    found = call.backward(name, dy.astype(dtype), *given)
+    for actual, expected in zip(found, grads, strict=False):
+        assert_close(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -17,7 +17,7 @@ from fastcnn.study.reproduction import Reproduction
 from fastcnn.study.run import EXPERIMENTS, run_study
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
-from fastcnn.training.curves import new_figure
+from fastcnn.training.figure import new_figure
 from tests.browser import CHROMIUM, Browser
 
 
@@ -94,8 +94,10 @@ def test_every_experiment_can_be_imported() -> None:
 def test_an_unknown_experiment_is_named(tmp_path: Path) -> None:
     with pytest.raises(fastcnn.errors.ConfigurationError, match="no experiment 'magic'"):
         CliRunner().invoke(
-            application(), ["study", "magic", "--out", str(tmp_path)], catch_exceptions=False
-        )  # fmt: skip
+            application(["study"]),
+            ["study", "magic", "--out", str(tmp_path)],
+            catch_exceptions=False,
+        )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

@@ -23,6 +23,7 @@ def settings(**changes: Any) -> dict[str, Any]:
     chosen = {
         "epochs": 4, "batch_size": 32, "optimizer": Adam(lr=0.01), "schedule": Cosine(),
         "ema_decay": 0.9, "clip_norm": 1.0, "seed": 5,
+        "validation": TEST,
         "callbacks": [EarlyStopping(patience=9), ReduceLROnPlateau(patience=0)],
     }  # fmt: skip
     return chosen | changes

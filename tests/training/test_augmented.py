@@ -18,6 +18,7 @@ from fastcnn.layers import BatchNorm1d, Flatten, Linear, ReLU, Sequential
 from fastcnn.optim import SGD, Adam
 from fastcnn.training import Callback, fit
 from fastcnn.training.feed import Feed
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.run import Run
 
@@ -53,13 +54,13 @@ def test_backends_see_the_same_images() -> None:
 
 
 def test_each_epoch_has_images_of_its_own() -> None:
-    feed = Feed(TRAIN, CHANGES, seed=1, threads=1)
+    feed = Feed(TRAIN, TrainingOptions(augment=CHANGES, seed=1), threads=1)
     order = np.array([4, 9, 2])
-    first = feed.take(order, 1)
+    first = feed.pick(order, 1)
     images = first.images.copy()
     assert (first.labels == TRAIN.labels[order]).all()
-    assert (images == feed.take(order, 1).images).all()
-    assert (images != feed.take(order, 2).images).any()
+    assert (images == feed.pick(order, 1).images).all()
+    assert (images != feed.pick(order, 2).images).any()
     assert (images == CHANGES.apply(TRAIN.images, order, seed=1, epoch=1)).all()
 
 
@@ -135,7 +136,7 @@ def test_what_cannot_be_changed_is_refused_before_anything_is_written(tmp_path: 
 
 def test_mix_up_needs_classes() -> None:
     x, y = TRAIN.images[:20], np.zeros((20, 3), np.float32)
-    with pytest.raises(ConfigurationError, match="mix-up mixes classes"):
+    with pytest.raises(ConfigurationError, match="mix-up and CutMix mix classes"):
         fit(network(), (x, y), loss=fastcnn.MSELoss(), augment=Augment(mixup=1.0))
 
 

@@ -51,10 +51,10 @@ def test_what_begins_first_ends_last() -> None:
     assert calls == ["begin a", "begin b", "epoch a", "epoch b", "end b", "end a"]
 
 
-def play(callback: Callback, values: list[float], metric: str = "test_loss") -> list[float]:
+def play(callback: Callback, values: list[float], metric: str = "validation_loss") -> list[float]:
     """Feed a metric, one value an epoch; return the factor of the learning rate after each."""
     model = dense()
-    start = TrainingStart(model, History(), len(values), 1, 1, tested=True)
+    start = TrainingStart(model, History(), len(values), 1, 1, tested=True, validated=True)
     callback.on_train_begin(start)
     factors = []
     for index, value in enumerate(values, start=1):
@@ -88,18 +88,24 @@ def test_early_stopping(
 
 
 def test_early_stopping_ends_fit_with_the_best_weights() -> None:
-    train, test = blobs(30), blobs(200, seed=1)
+    train, held = blobs(30), blobs(200, seed=1)
     model = dense()
     stopper = EarlyStopping(patience=3)
     history = fit(
-        model, train, test, epochs=500, optimizer=SGD(lr=0.5), batch_size=5, callbacks=[stopper]
+        model,
+        train,
+        validation=held,
+        epochs=500,
+        optimizer=SGD(lr=0.5),
+        batch_size=5,
+        callbacks=[stopper],
     )
     assert len(history.epochs) == stopper.best_epoch + 3 < 500
     assert history.status == "finished"
     assert history.stop_reason is not None
-    assert "test_loss has not improved since epoch" in history.stop_reason
-    losses = history.column("test_loss")
-    assert evaluate(model, test)[0] == pytest.approx(min(losses))
+    assert "validation_loss has not improved since epoch" in history.stop_reason
+    losses = history.column("validation_loss")
+    assert evaluate(model, held)[0] == pytest.approx(min(losses))
     assert stopper.best == min(losses)
 
 
@@ -152,10 +158,10 @@ def test_state_survives_an_interruption(kind: Any) -> None:
     play(first, values[:3])
     second.load_state_dict(first.state_dict())
     model = dense()
-    start = TrainingStart(model, History(epochs=[{}] * 3), 6, 1, 1, tested=True)
+    start = TrainingStart(model, History(epochs=[{}] * 3), 6, 1, 1, tested=True, validated=True)
     second.on_train_begin(start)
     for index, value in enumerate(values[3:], start=4):
-        second.on_epoch_end({"epoch": index, "test_loss": value}, model)
+        second.on_epoch_end({"epoch": index, "validation_loss": value}, model)
         if start.control.stop_reason:
             break
     assert second.best == whole.best
@@ -239,7 +245,11 @@ def test_bad_arguments(make: Any, message: str) -> None:
         make()
 
 
-def test_a_test_metric_needs_test_data() -> None:
+def test_a_metric_needs_its_data(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConfigurationError, match="there are no test data"):
-        fit(dense(), blobs(20), epochs=1, callbacks=[EarlyStopping()])
+        fit(dense(), blobs(20), epochs=1, callbacks=[EarlyStopping("test_loss")])
+    with pytest.raises(ConfigurationError, match="there are no validation data"):
+        fit(dense(), blobs(20), epochs=1, callbacks=[EarlyStopping()], validation=0)
+    fit(dense(), blobs(20), blobs(9), epochs=1, callbacks=[EarlyStopping("test_loss")])
+    assert "what the test data choose, they do not measure" in caplog.text
     assert fastcnn.training.EarlyStopping is EarlyStopping

@@ -174,6 +174,7 @@ def test_a_checkpoint_that_says_something_else_is_refused(name: str, tmp_path: P
 GOOD_RECORDS = (
     b'{"kind": "step", "epoch": 1, "step": 1, "loss": 0.5, "lr": 0.1}\n'
     b'{"kind": "epoch", "epoch": 1, "train_loss": 0.5, "train_accuracy": 0.9, "test_loss": null, '
+    b'"validation_loss": null, "validation_accuracy": null, '
     b'"test_accuracy": null, "seconds": 0.1, "samples_per_second": 100.0}\n'
 )
 
@@ -189,7 +190,8 @@ GOOD_RECORDS = (
         (b'"epoch": 1', b'"epoch": null'), (b'"kind": "step"', b'"kind": "other"'),
         (b'"kind": "step"', b'"kind": []'), (b'"lr": 0.1', b'"x": 0.1'),
         (b'"train_loss": 0.5', b'"train_loss": "x"'), (b'"seconds": 0.1', b'"seconds": "x"'),
-        (b'"test_loss": null, ', b""), (b'{"kind": "step"', b"[" * 50_000 + b'{"kind": "step"'),
+        (b'"test_loss": null, ', b""), (b'"validation_loss": null, ', b""),
+        (b'{"kind": "step"', b"[" * 50_000 + b'{"kind": "step"'),
         (b'{"kind": "step"', b'5\n{"kind": "step"'), (b'{"kind": "step"', b'\n{"kind": "step"'),
         (b'{"kind": "step"', b'\xff\xfe{"kind": "step"'),
     ],

@@ -66,13 +66,14 @@ def test_a_run_folder_has_all_its_files(digits: Any, tmp_path: Path) -> None:
         "model.safetensors",
     ]  # fmt: skip
     lines = (tmp_path / "epochs.csv").read_text().splitlines()
-    assert lines[0].startswith("epoch,train_loss,train_accuracy,test_loss,test_accuracy,seconds")
-    assert [float(value) for value in lines[2].split(",")] == list(history.final.values())[1:]
+    assert lines[0].startswith("epoch,train_loss,train_accuracy,validation_loss,validation_acc")
+    values = [float(value) if value else None for value in lines[2].split(",")]
+    assert values == list(history.final.values())[1:]
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
     assert [record["kind"] for record in records] == (["step"] * 4 + ["epoch"]) * 2
     assert set(records[-1]) == {
         "kind", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds",
-        "samples_per_second",
+        "samples_per_second", "validation_loss", "validation_accuracy",
     }  # fmt: skip
     assert records[-1] == history.final
     assert [r["step"] for r in records if r["kind"] == "step"] == list(range(1, 9))

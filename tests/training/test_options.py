@@ -33,14 +33,14 @@ from fastcnn.optim import (
     as_schedule,
 )
 from fastcnn.training import Callback, EarlyStopping
-from fastcnn.training.fit import FitArguments
-from fastcnn.training.options import (
-    TrainingOptions,
+from fastcnn.training.declarations import (
     declarations,
     documentation_of,
     option,
     signature_of,
 )
+from fastcnn.training.fit import FitArguments
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.run import Run
 from fastcnn.training.sweep import grid, sweep
@@ -130,7 +130,7 @@ def test_help_and_annotations_are_whole() -> None:
     assert text is not None
     for each in fields(FitArguments):
         assert f"\n{each.name} : " in text
-    assert inspect.signature(fastcnn.fit).parameters["lr"].annotation == float | None
+    assert inspect.signature(fastcnn.fit).parameters["lr"].annotation == float | str | None
     assert "**options" not in text
     assert {name.value for name in ModelName} == set(MODELS)
 
@@ -180,7 +180,7 @@ class NoBase:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'"),
+        ({"optimizer": "lamb"}, "optimizer must be one of sgd, adam, .*, muon, got 'lamb'"),
         ({"optimizer": Adam}, r"or an object such as SGD\(lr=0.1\), got <class"),
         ({"optimizer": 3}, "optimizer must be one of sgd, .* got 3"),
         ({"optimizer": None}, "optimizer must be one of sgd, .* got None"),
@@ -202,13 +202,26 @@ class NoBase:
         ({"epochs": 1.5}, "epochs must be an integer of at least 0, got 1.5"),
         ({"epochs": "3"}, "epochs must be an integer of at least 0, got '3'"),
         ({"epochs": True}, "epochs must be an integer of at least 0, got True"),
-        ({"lr": "fast"}, "lr must be a finite number, got 'fast'"),
-        ({"lr": float("nan")}, "lr must be a finite number, got nan"),
+        ({"lr": "fast"}, "lr must be a finite number or auto, got 'fast'"),
+        ({"lr": float("nan")}, "lr must be a finite number or auto, got nan"),
         ({"lr": -1.0}, "lr must be at least 0"),
         ({"nesterov": 1}, "nesterov must be True or False, got 1"),
         ({"diagnose": "no"}, "diagnose must be True or False, got 'no'"),
         ({"resume": "yes"}, "resume must be True or False, got 'yes'"),
+        ({"accumulate": 0}, "accumulate must be an integer of at least 1, got 0"),
+        ({"lookahead": 0}, "lookahead: every must be a number of steps of at least 1, got 0"),
+        ({"lookahead": "often"}, "lookahead must be a number of steps, or text such as"),
+        ({"lookahead": "alpha=2"}, "lookahead: alpha must be a number above 0 and up to 1"),
+        ({"lookahead": "steps=2"}, "lookahead has every, alpha, final_alpha, power, not 'steps'"),
+        ({"lookahead": 2.5}, "lookahead must be text or an integer or a Lookahead, got 2.5"),
+        ({"groups": 3}, "groups must be text or a list, got 3"),
         ({"ema_decay": 1.0}, "ema_decay must be a finite number of at least 0 and below 1, got"),
+        ({"validation": 1.0}, "validation must be a finite number of at least 0 and below 1, got"),
+        ({"validation": -0.1}, "validation must be a finite number of at least 0 and below 1"),
+        ({"validation": "0.1"}, "validation must be a finite number .* got '0.1'"),
+        ({"validation": True}, "validation must be a finite number .* got True"),
+        ({"sampling": "random"}, "sampling must be one of shuffled, balanced, got 'random'"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be an integer of at least 1, got 0"),
         ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
         ({"world": 4}, r"world must come from fastcnn.distributed.join\(\), got 4"),
         ({"learning_rate": 0.1}, "no option named learning_rate: there are epochs, batch_size"),
@@ -245,8 +258,20 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "nesterov": [
         ({"nesterov": True, "optimizer": "adam"}, "nesterov has no effect with the optimizer adam"),
-        ({"nesterov": True, "optimizer": "rmsprop"}, "nesterov .* it belongs to sgd"),
+        ({"nesterov": True, "optimizer": "rmsprop"}, "nesterov .* it belongs to sgd, muon"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov needs a momentum above 0"),
+    ],
+    "lookahead": [
+        ({"lookahead": 5, "ema_decay": 0.9}, "ema_decay and lookahead exclude each other"),
+        ({"lookahead": "every=5,power=2"}, "power=2.0 has no effect without final_alpha"),
+        ({"lookahead": 5, "average_every": 2}, "lookahead and average_every exclude each other"),
+    ],
+    "swa_start": [
+        ({"swa_start": 6}, "swa_start=6 has no effect within 5 epochs"),
+        ({"swa_start": 1, "ema_decay": 0.9}, "ema_decay and swa_start exclude each other"),
+    ],
+    "decoupled_weight_decay": [
+        ({"decoupled_weight_decay": True}, "no effect without weight_decay"),
     ],
     "weight_decay": [({"weight_decay": 0.1, "optimizer": SGD()}, "weight_decay: no effect with")],
     "reduce_on_plateau": [
@@ -256,10 +281,12 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 #: Options that always have an effect, or whose effect depends on what only fit knows.
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
-    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction", "diagnose", "model",
+    "ema_decay", "augment", "groups", "seed", "backend", "threads", "ordered_reduction",
+    "diagnose", "model", "validation", "sampling", "accumulate",
 }  # fmt: skip
 IN_FIT = {
-    "early_stopping": ({"early_stopping": 2}, "there are no test data"),
+    "early_stopping": ({"early_stopping": 2, "validation": 0}, "there are no validation data"),
+    "steps_per_epoch": ({"steps_per_epoch": 9}, "32 samples are 1 steps of batch_size=64"),
     "average_every": ({"average_every": 4}, "average_every=4 has no effect on one process"),
 }
 
@@ -287,10 +314,10 @@ def test_options_that_do_nothing_where_fit_knows(name: str) -> None:
 
 
 def test_a_sweep_refuses_them_before_anything_runs() -> None:
-    train, test = fastcnn.data.digits_dataset(30, 10, classes=(0, 1, 2))
+    train, _ = fastcnn.data.digits_dataset(30, 10, classes=(0, 1, 2))
     settings = grid({"optimizer": ["sgd", "adam"], "momentum": [0.5]})
     with pytest.raises(ConfigurationError, match="momentum has no effect with the optimizer adam"):
-        sweep(train, test, settings)
+        sweep(train, settings)
 
 
 # -- what a run records -----------------------------------------------------------------------

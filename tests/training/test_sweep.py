@@ -1,5 +1,6 @@
 """Sweeps: what is tried, what is found, and that one failure does not end them."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import fastcnn
 from fastcnn.analysis.sweeps import sweep_figure
+from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.sweep import Span, Trial, draw, grid, rank, sweep
@@ -38,32 +40,36 @@ def test_random_search_draws_from_values_and_ranges() -> None:
 
 def test_workers_do_not_change_results(digits: Any) -> None:
     settings = grid({"lr": [0.0, 0.02, 0.05], "epochs": [2], "optimizer": ["sgd", "adam"]})
-    alone = sorted(sweep(*digits, settings, workers=1), key=lambda trial: trial.number)
-    shared = sorted(sweep(*digits, settings, workers=2), key=lambda trial: trial.number)
+    alone = sorted(sweep(digits[0], settings, workers=1), key=lambda trial: trial.number)
+    shared = sorted(sweep(digits[0], settings, workers=2), key=lambda trial: trial.number)
     for first, second in zip(alone, shared, strict=True):
         assert first.settings == second.settings
         assert first.status == second.status == "finished"
         for one, two in zip(first.epochs, second.epochs, strict=True):
-            assert (one["train_loss"], one["test_loss"]) == (two["train_loss"], two["test_loss"])
+            assert (one["train_loss"], one["validation_loss"]) == (
+                two["train_loss"],
+                two["validation_loss"],
+            )
     ranked = rank(alone)
     assert ranked[-1].settings["lr"] == 0.0
-    assert ranked[0].epochs[-1]["test_accuracy"] == max(t.score("test_accuracy") for t in alone)
-    assert len(sweep_figure(ranked, ["lr", "optimizer"], "test_accuracy").axes) == 2
+    assert ranked[0].epochs[-1]["validation_accuracy"] == max(
+        t.score("validation_accuracy") for t in alone
+    )
+    assert len(sweep_figure(ranked, ["lr", "optimizer"], "validation_accuracy").axes) == 2
 
 
 def test_a_trial_is_a_training_run(digits: Any) -> None:
-    trial = next(iter(sweep(*digits, [{"epochs": 2, "lr": 0.03}], workers=1)))
+    trial = next(iter(sweep(digits[0], [{"epochs": 2, "lr": 0.03}], workers=1)))
     model = fastcnn.models.report_cnn(seed=0)
-    history = fastcnn.fit(
-        model, *digits, epochs=2, optimizer=fastcnn.optim.SGD(lr=0.03, momentum=0.9), threads=1
-    )
-    assert trial.epochs[-1]["test_loss"] == history.final["test_loss"]
+    sgd = fastcnn.optim.SGD(lr=0.03, momentum=0.9)
+    history = fastcnn.fit(model, digits[0], epochs=2, optimizer=sgd, threads=1, validation=0.1)
+    assert trial.epochs[-1]["validation_loss"] == history.final["validation_loss"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failure_does_not_stop_the_others(workers: int, digits: Any) -> None:
     settings = [{"lr": 1e38, "epochs": 1}, {"lr": 0.02, "epochs": 1}]
-    ranked = rank(list(sweep(*digits, settings, workers=workers)))
+    ranked = rank(list(sweep(digits[0], settings, workers=workers)))
     assert [trial.status for trial in ranked] == ["finished", "failed"]
     assert ranked[1].error is not None
     assert "diverged" in ranked[1].error
@@ -71,12 +77,12 @@ def test_a_failure_does_not_stop_the_others(workers: int, digits: Any) -> None:
 
 def test_ranking_by_loss_and_ties() -> None:
     def trial(number: int, accuracy: float, loss: float) -> Trial:
-        epoch = {"test_accuracy": accuracy, "test_loss": loss, "seconds": 0.1}
+        epoch = {"validation_accuracy": accuracy, "validation_loss": loss, "seconds": 0.1}
         return Trial(number, {}, Recipe(), [epoch], "finished")
 
     trials = [trial(1, 0.9, 0.3), trial(2, 0.9, 0.2), trial(3, 0.8, 0.1), Trial(4, {}, Recipe())]
     assert [one.number for one in rank(trials)] == [2, 1, 3, 4]
-    assert [one.number for one in rank(trials, "test_loss")] == [3, 2, 1, 4]
+    assert [one.number for one in rank(trials, "validation_loss")] == [3, 2, 1, 4]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,7 @@ def test_bad_spaces(call: Any, message: str) -> None:
         ({"threads": 2}, "threads has no effect in a sweep: each training has one thread"),
         ({"diagnose": False}, "diagnose has no effect in a sweep"),
         ({"average_every": 2}, "average_every has no effect in a sweep"),
+        ({"validation": 0.2}, "validation has no effect in a sweep: all trainings are compared by"),
         ({"momentum": 0.5, "optimizer": "adam"}, "momentum has no effect with the optimizer adam"),
         ({"activation": "tanh", "model": "resnet8"}, "activation has no effect with the model"),
     ],
@@ -113,13 +120,32 @@ def test_bad_settings_are_found_before_anything_runs(
     settings: dict[str, Any], message: str, digits: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        sweep(*digits, [{"epochs": 1}, settings])
+        sweep(digits[0], [{"epochs": 1}, settings])
+
+
+def test_all_trainings_are_ranked_by_the_same_held_out_samples(digits: Any) -> None:
+    """Whatever their seeds are; the test data are looked at alone."""
+    train, test = digits
+    base = Recipe(epochs=1, validation=0.25)
+    trials = list(sweep(train, grid({"seed": [0, 1]}), test=test, base=base, workers=1))
+    rows, held = draw_validation(train.labels, 0.25)
+    for trial in trials:
+        _, history = Recipe(epochs=1, seed=trial.settings["seed"]).run(
+            train.subset(rows), test, validation=train.subset(held), threads=1
+        )
+        for part in ("validation", "test"):
+            assert trial.epochs[-1][f"{part}_loss"] == history.final[f"{part}_loss"]
+    with pytest.raises(ConfigurationError, match="metric must be one of validation_accuracy"):
+        rank(trials, "test_accuracy")
+    own = dataclasses.replace(train.subset(rows), validation=train.subset(held))
+    (trial,) = sweep(own, [{"epochs": 1}], workers=1)
+    assert trial.epochs[-1]["validation_loss"] == trials[0].epochs[-1]["validation_loss"]
 
 
 def test_a_backend_is_given_once(digits: Any) -> None:
     with pytest.raises(ConfigurationError, match="backend is given twice"):
-        sweep(*digits, [{"epochs": 1, "backend": "im2col"}], backend="lanes")
-    (trial,) = sweep(*digits, [{"epochs": 1, "backend": "im2col"}], workers=1)
+        sweep(digits[0], [{"epochs": 1, "backend": "im2col"}], backend="lanes")
+    (trial,) = sweep(digits[0], [{"epochs": 1, "backend": "im2col"}], workers=1)
     assert trial.status == "finished"
 
 

@@ -7,23 +7,77 @@ from fastcnn.backends.im2col.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
 )
-from fastcnn.backends.im2col.add import add, add_backward
 from fastcnn.backends.im2col.conv import conv2d, conv2d_backward
 from fastcnn.backends.im2col.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastcnn.backends.im2col.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
+from fastcnn.backends.im2col.join import (
+    add,
+    add_backward,
+    concat,
+    concat_backward,
+    input_part,
+    input_part_backward,
+    multiply,
+    multiply_backward,
+    subtract,
+    subtract_backward,
+)
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
+from fastcnn.backends.im2col.local_response import local_response_norm, local_response_norm_backward
 from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
-from fastcnn.backends.im2col.norm import batch_norm, batch_norm_backward, batch_statistics
+from fastcnn.backends.im2col.norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_statistics,
+    gradient_sums,
+    joint_means,
+    joint_statistics,
+    moments,
+)
 from fastcnn.backends.im2col.pool import (
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.im2col.sample_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+from fastcnn.backends.im2col.sampling import (
+    channel_shuffle,
+    channel_shuffle_backward,
+    interpolate,
+    interpolate_backward,
+    pad,
+    pad_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+    unflatten,
+    unflatten_backward,
+)
+from fastcnn.backends.im2col.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
+)
 
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -31,6 +85,10 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "channel_shuffle",
+    "channel_shuffle_backward",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -43,12 +101,46 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "gradient_sums",
+    "group_norm",
+    "group_norm_backward",
+    "input_part",
+    "input_part_backward",
+    "interpolate",
+    "interpolate_backward",
+    "joint_means",
+    "joint_statistics",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "moments",
     "mse",
     "mse_backward",
+    "multiply",
+    "multiply_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "softmax",
+    "softmax_backward",
+    "subtract",
+    "subtract_backward",
+    "unflatten",
+    "unflatten_backward",
 ]
 
 

@@ -3,14 +3,17 @@
 import numpy as np
 
 from fastcnn.backends.geometry import AdaptiveSize, adaptive_output, adaptive_windows
+from fastcnn.backends.one_row import on_sequences
 
 
+@on_sequences
 def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
     """Mean over windows that share the map out over the output's pixels."""
     rows, columns = adaptive_output(x.shape[2:], output_size)
     return _means(_means(x, rows, axis=2), columns, axis=3)
 
 
+@on_sequences
 def adaptive_avg_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:

@@ -1,20 +1,33 @@
 """Convolution as im2col followed by a matrix product.
 
-N samples, C input channels, O output channels, G groups, P = OH * OW output positions.
+N samples, C input channels, O output channels, G groups, K = C / G * KH * KW, P = N * OH * OW
+output positions.
+
+With the channel as the first axis, a convolution of the whole batch is one product,
+``(O, K) @ (K, P)``, and nothing is transposed. So results are arrays of shape (N, O, OH, OW) whose
+memory is ordered (O, N, OH, OW), and the layers that follow keep that order. Columns are made for
+some rows of the output at a time, few enough to stay in the second-level cache.
 """
 
+import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
-from fastcnn.backends.im2col.columns import col2im, im2col
+from fastcnn.backends.im2col.columns import Window, col2im, im2col
+from fastcnn.backends.im2col.products import LANES, add_outer, multiply
+from fastcnn.backends.one_row import on_sequences
 
-#: Bytes of columns that are held at a time; larger batches are done in parts.
-COLUMN_BYTES = 32 * 2**20
+#: Bytes of columns that exist at a time.
+COLUMN_BYTES = 1024 * 2**10
+#: A block has at least so many positions: a product of fewer does not repay reading the weights.
+MIN_POSITIONS = 128
 
 
+@on_sequences
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -24,23 +37,24 @@ def conv2d(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    """``y = W columns + b``, one product for each sample and group."""
-    x = np.ascontiguousarray(x)
-    rows, width = (
+    """``y = W columns + b``."""
+    output = tuple(
         conv_output_size(x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a])
         for a in (0, 1)
     )
-    output = (rows, width)
-    matrix = _weight_matrix(weight, groups)
-    y = np.empty((len(x), len(weight), *output), x.dtype)
-    for part in _parts(x, weight, output):
-        columns = _columns(x[part], weight, output, stride, padding, dilation, groups)
-        np.matmul(matrix, columns, out=_by_group(y[part], groups))
-    if bias is not None:
-        y += bias[:, None, None]
-    return y
+    window = Window(weight.shape[2:], stride, padding, dilation)
+    x = _channels_first(x)
+    y = np.empty((len(weight), x.shape[1], *output), x.dtype)
+    by_group = y.reshape(groups, len(weight) // groups, -1)
+    matrices = _weight_matrices(weight, groups)
+    for first, columns in _blocks(x, window, output, groups):
+        multiply(matrices, columns, by_group, first)
+        if bias is not None:
+            by_group[:, :, first : first + columns.shape[2]] += bias.reshape(groups, -1, 1)
+    return _samples_first(y)
 
 
+@on_sequences
 def conv2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
@@ -71,21 +85,21 @@ def input_gradient(
     groups: int,
 ) -> np.ndarray:
     """``dx = col2im(W^T dy)`` for an input of ``shape``: the transposed convolution of dy."""
-    grad_output = np.ascontiguousarray(grad_output)
-    kernel = (weight.shape[2], weight.shape[3])
-    output = (grad_output.shape[2], grad_output.shape[3])
-    matrix = _weight_matrix(weight, groups).swapaxes(1, 2)
-    grad_x = np.empty(shape, grad_output.dtype)
-    for part in _parts(grad_x, weight, output):
-        grad_columns = np.matmul(matrix, _by_group(grad_output[part], groups))
-        if _is_pointwise(kernel, stride, padding):
-            grad_x[part] = grad_columns.reshape(grad_x[part].shape)
-        else:
-            columns = (len(grad_columns), shape[1], kernel[0] * kernel[1], *output)
-            grad_x[part] = col2im(
-                grad_columns.reshape(columns), grad_x[part].shape, kernel, stride, padding, dilation
-            )
-    return grad_x
+    dy = _channels_first(grad_output)
+    window = Window(weight.shape[2:], stride, padding, dilation)
+    matrices = _weight_matrices(weight, groups).swapaxes(1, 2)
+    by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
+    grad_x = np.zeros((shape[1], shape[0], *shape[2:]), dy.dtype)
+    if window.is_point:
+        multiply(matrices, by_group, grad_x.reshape(groups, shape[1] // groups, -1))
+        return _samples_first(grad_x)
+    width = dy.shape[3]
+    for first, end in _row_blocks(grad_x, window, dy.shape[1] * dy.shape[2], width):
+        columns = _buffer((shape[1], window.kernel[0] * window.kernel[1], end - first, width), dy)
+        part = by_group[:, :, first * width : end * width]
+        multiply(matrices, part, columns.reshape(groups, -1, part.shape[2]))
+        col2im(columns, grad_x, window, dy.shape[2:], (first, end))
+    return _samples_first(grad_x)
 
 
 def weight_gradient(
@@ -98,50 +112,67 @@ def weight_gradient(
     groups: int,
 ) -> np.ndarray:
     """``dW = dy columns^T``, in the shape of ``weight``."""
-    x = np.ascontiguousarray(x)
-    grad_output = np.ascontiguousarray(grad_output)
-    output = (grad_output.shape[2], grad_output.shape[3])
-    gradient = np.zeros(_weight_matrix(weight, groups).shape, x.dtype)
-    for part in _parts(x, weight, output):
-        columns = _columns(x[part], weight, output, stride, padding, dilation, groups)
-        dy = _by_group(grad_output[part], groups)
-        gradient += np.matmul(dy, columns.swapaxes(2, 3)).sum(axis=0)
+    dy = _channels_first(grad_output)
+    window = Window(weight.shape[2:], stride, padding, dilation)
+    by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
+    gradient = np.zeros(_weight_matrices(weight, groups).shape, x.dtype)
+    for first, columns in _blocks(_channels_first(x), window, dy.shape[2:], groups):
+        add_outer(by_group, columns, gradient, first)
     return gradient.reshape(weight.shape)
 
 
-def _columns(
-    x: np.ndarray,
-    weight: np.ndarray,
-    output: Pair,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
-) -> np.ndarray:
-    """Columns of shape (N, G, C / G * KH * KW, P); a 1x1 kernel needs no copy."""
-    kernel = (weight.shape[2], weight.shape[3])
-    if not _is_pointwise(kernel, stride, padding):
-        x = im2col(x, kernel, output, stride, padding, dilation)
-    return x.reshape(len(x), groups, -1, output[0] * output[1])
+def _blocks(
+    x: np.ndarray, window: Window, output: tuple[int, ...], groups: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First position of each block, and its columns of shape (G, K, positions)."""
+    if window.is_point:
+        yield 0, x.reshape(groups, x.shape[0] // groups, -1)
+        return
+    rows, width = output
+    for first, end in _row_blocks(x, window, rows * x.shape[1], width):
+        size = (x.shape[0], window.kernel[0] * window.kernel[1], end - first, width)
+        columns = _buffer(size, x)
+        im2col(x, columns, window, output, (first, end))
+        yield first * width, columns.reshape(groups, -1, (end - first) * width)
 
 
-def _is_pointwise(kernel: Pair, stride: Pair, padding: Padding) -> bool:
-    return kernel == stride == (1, 1) and padding == ((0, 0), (0, 0))
+def _row_blocks(x: np.ndarray, window: Window, rows: int, width: int) -> Iterator[tuple[int, int]]:
+    """First and end of blocks of rows, all of about one size, whose columns fit the cache.
+
+    All blocks but the last have a multiple of 16 positions, if that is possible.
+    """
+    column = x.shape[0] * window.kernel[0] * window.kernel[1] * x.itemsize
+    unit = LANES // math.gcd(LANES, width)
+    most = max(1, max(COLUMN_BYTES // column, MIN_POSITIONS) // (width * unit))
+    units = -(-rows // unit)
+    count = -(-units // most)
+    for block in range(count):
+        end = (block + 1) * units // count
+        yield block * units // count * unit, min(end * unit, rows)
 
 
-def _weight_matrix(weight: np.ndarray, groups: int) -> np.ndarray:
-    """Weights of shape (G, O / G, C / G * KH * KW)."""
+_memory = threading.local()
+
+
+def _buffer(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
+    """An array of this thread, the same memory at each call: new memory costs its first touch."""
+    size = int(np.prod(shape)) * like.itemsize
+    held = getattr(_memory, "bytes", None)
+    if held is None or held.size < size:
+        held = _memory.bytes = np.empty(max(size, COLUMN_BYTES), np.uint8)
+    return held[:size].view(like.dtype).reshape(shape)
+
+
+def _weight_matrices(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Weights of shape (G, O / G, K)."""
     return np.ascontiguousarray(weight).reshape(groups, len(weight) // groups, -1)
 
 
-def _by_group(y: np.ndarray, groups: int) -> np.ndarray:
-    """A view of (N, O, OH, OW) as (N, G, O / G, P)."""
-    return y.reshape(len(y), groups, y.shape[1] // groups, -1)
+def _channels_first(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) as contiguous (C, N, H, W): a copy only where the memory has another order."""
+    return np.ascontiguousarray(x.swapaxes(0, 1))
 
 
-def _parts(x: np.ndarray, weight: np.ndarray, output: Pair) -> Iterator[slice]:
-    """Slices of the batch whose columns fit :data:`COLUMN_BYTES`."""
-    sample = x.shape[1] * weight.shape[2] * weight.shape[3] * output[0] * output[1] * x.itemsize
-    size = max(1, COLUMN_BYTES // sample)
-    for start in range(0, len(x), size):
-        yield slice(start, start + size)
+def _samples_first(y: np.ndarray) -> np.ndarray:
+    """A view of (C, N, H, W) as (N, C, H, W)."""
+    return y.swapaxes(0, 1)

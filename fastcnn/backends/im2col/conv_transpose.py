@@ -4,8 +4,10 @@ import numpy as np
 
 from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output_size
 from fastcnn.backends.im2col.conv import conv2d, input_gradient, weight_gradient
+from fastcnn.backends.one_row import on_sequences
 
 
+@on_sequences
 def conv_transpose2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -35,6 +37,7 @@ def conv_transpose2d(
     return y
 
 
+@on_sequences
 def conv_transpose2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

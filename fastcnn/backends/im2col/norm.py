@@ -1,5 +1,7 @@
 """Batch normalisation over whole arrays, with sums in float64."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -10,6 +12,24 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # About the mean, not by the mean of squares: nothing cancels where the mean is large.
     variance = np.square(x - _by_channel(mean, x)).mean(axis=axes, dtype=np.float64)
     return mean, variance.astype(x.dtype)
+
+
+def moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Of a part of a batch, for each channel: values, their mean, and the squares about it."""
+    axes = _axes(x)
+    mean = x.mean(axis=axes, dtype=np.float64)
+    deviation = x - _by_channel(mean.astype(x.dtype), x)
+    return x.size // x.shape[1], mean, np.square(deviation).sum(axis=axes, dtype=np.float64)
+
+
+def joint_statistics(
+    parts: Sequence[tuple[int, np.ndarray, np.ndarray]], dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and variance of a batch from the :func:`moments` of its parts."""
+    total = sum(count for count, _, _ in parts)
+    mean = np.sum([count * of_part for count, of_part, _ in parts], axis=0) / total
+    squares = [square + count * (of_part - mean) ** 2 for count, of_part, square in parts]
+    return mean.astype(dtype), (np.sum(squares, axis=0) / total).astype(dtype)
 
 
 def batch_norm(
@@ -30,6 +50,29 @@ def batch_norm(
     return y
 
 
+def gradient_sums(
+    grad_output: np.ndarray, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Of a part of a batch, for each channel: values, and the sums of dy z and of dy."""
+    axes = _axes(x)
+    product = grad_output * _normalised(x, mean, variance, eps)
+    return (
+        x.size // x.shape[1],
+        product.sum(axis=axes, dtype=np.float64),
+        grad_output.sum(axis=axes, dtype=np.float64),
+    )
+
+
+def joint_means(
+    parts: Sequence[tuple[int, np.ndarray, np.ndarray]], dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """The means of dy z and of dy over a batch from the :func:`gradient_sums` of its parts."""
+    total = sum(count for count, _, _ in parts)
+    weight = np.sum([of_part for _, of_part, _ in parts], axis=0) / total
+    bias = np.sum([of_part for _, _, of_part in parts], axis=0) / total
+    return weight.astype(dtype), bias.astype(dtype)
+
+
 def batch_norm_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
@@ -37,24 +80,33 @@ def batch_norm_backward(
     mean: np.ndarray | None,
     variance: np.ndarray | None,
     eps: float,
+    gradient_means: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """With z the normalised input, ``dw`` is the sum of dy z, ``db`` that of dy.
 
     ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; where mean and
-    variance do not come from ``x``, both means are left out.
+    variance do not come from ``x``, both means are left out. Of a part of a batch, they come from
+    the whole batch, and so do ``gradient_means``, those of dy z and of dy.
     """
     of_batch = mean is None or variance is None
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
+    z = _normalised(x, mean, variance, eps)
     axes, count = _axes(x), x.size // x.shape[1]
-    z = (x - _by_channel(mean, x)) * _by_channel(_scale(None, variance, eps), x)
     grad_weight = (grad_output * z).sum(axis=axes, dtype=np.float64).astype(x.dtype)
     grad_bias = grad_output.sum(axis=axes, dtype=np.float64).astype(x.dtype)
-    grad_x = grad_output
     if of_batch:
-        grad_x = grad_x - _by_channel(grad_bias / count, x)
-        grad_x -= z * _by_channel(grad_weight / count, x)
+        gradient_means = (grad_weight / count, grad_bias / count)
+    grad_x = grad_output
+    if gradient_means is not None:
+        of_weight, of_bias = gradient_means
+        grad_x = grad_x - _by_channel(of_bias, x)
+        grad_x -= z * _by_channel(of_weight, x)
     return grad_x * _by_channel(_scale(weight, variance, eps), x), grad_weight, grad_bias
+
+
+def _normalised(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float) -> np.ndarray:
+    return (x - _by_channel(mean, x)) * _by_channel(_scale(None, variance, eps), x)
 
 
 def _axes(x: np.ndarray) -> tuple[int, ...]:

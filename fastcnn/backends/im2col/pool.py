@@ -1,189 +1,225 @@
 """Max and average pooling, one pass over the windows."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from fastcnn.backends.geometry import Pair, pool_output_size
+from fastcnn.backends.geometry import (
+    AdaptiveSize,
+    Pair,
+    adaptive_output,
+    adaptive_windows,
+    average_divisors,
+    pool_output,
+    pool_windows,
+)
+from fastcnn.backends.one_row import on_sequences
 from fastcnn.codegen import compiled, linked
 
-#: Kinds of a kernel's size, its stride and the padding before the first row and column.
-WINDOW = ("int64",) * 6
+#: Kinds of the windows' first and last + 1 row, the same of columns, and the steps within them.
+WINDOWS = ("int64[:,:]", "int64[:,:]")
+STEPS = ("int64", "int64")
 
 
 @linked
-def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int, int]:
+def _winner(
+    image: np.ndarray, h0: int, h1: int, w0: int, w1: int, down: int, along: int
+) -> tuple[int, int]:
     best_h, best_w = h0, w0
     best = image[h0, w0]
-    for h in range(h0, h1):
-        for w in range(w0, w1):
+    for h in range(h0, h1, down):
+        for w in range(w0, w1, along):
             value = image[h, w]
             if value > best or (value != value and best == best):
                 best, best_h, best_w = value, h, w
     return best_h, best_w
 
 
-@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW)
+@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, *STEPS)
 def _max_forward(
     x: np.ndarray,
     y: np.ndarray,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    top: int,
-    left: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    down: int,
+    along: int,
 ) -> None:
-    N, C, H, W = x.shape
-    for n in range(N):
-        for c in range(C):
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
             for i in range(y.shape[2]):
-                h0 = i * stride_h - top
+                h0, h1 = rows[i, 0], rows[i, 1]
                 for j in range(y.shape[3]):
-                    w0 = j * stride_w - left
-                    h, w = _winner(
-                        x[n, c],
-                        max(h0, 0),
-                        min(h0 + kernel_h, H),
-                        max(w0, 0),
-                        min(w0 + kernel_w, W),
-                    )
+                    w0, w1 = columns[j, 0], columns[j, 1]
+                    h, w = _winner(x[n, c], h0, h1, w0, w1, down, along)
                     y[n, c, i, j] = x[n, c, h, w]
 
 
-@compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW)
+@compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, *STEPS)
 def _max_backward(
     dy: np.ndarray,
     x: np.ndarray,
     dx: np.ndarray,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    top: int,
-    left: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    down: int,
+    along: int,
 ) -> None:
-    N, C, H, W = x.shape
-    for n in range(N):
-        for c in range(C):
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
             for i in range(dy.shape[2]):
-                h0 = i * stride_h - top
+                h0, h1 = rows[i, 0], rows[i, 1]
                 for j in range(dy.shape[3]):
-                    w0 = j * stride_w - left
-                    h, w = _winner(
-                        x[n, c],
-                        max(h0, 0),
-                        min(h0 + kernel_h, H),
-                        max(w0, 0),
-                        min(w0 + kernel_w, W),
-                    )
+                    w0, w1 = columns[j, 0], columns[j, 1]
+                    h, w = _winner(x[n, c], h0, h1, w0, w1, down, along)
                     dx[n, c, h, w] += dy[n, c, i, j]
 
 
-@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW, "bool")
+@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, "int64[:,:]")
 def _average_forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    top: int,
-    left: int,
-    count_include_pad: bool,
+    x: np.ndarray, y: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisors: np.ndarray
 ) -> None:
-    N, C, H, W = x.shape
-    for n in range(N):
-        for c in range(C):
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
             for i in range(y.shape[2]):
-                start = i * stride_h - top
-                h0, h1 = max(start, 0), min(start + kernel_h, H)
                 for j in range(y.shape[3]):
-                    start = j * stride_w - left
-                    w0, w1 = max(start, 0), min(start + kernel_w, W)
-                    divisor = kernel_h * kernel_w
-                    if not count_include_pad:
-                        divisor = (h1 - h0) * (w1 - w0)
                     total = x.dtype.type(0)
-                    for h in range(h0, h1):
-                        for w in range(w0, w1):
+                    for h in range(rows[i, 0], rows[i, 1]):
+                        for w in range(columns[j, 0], columns[j, 1]):
                             total += x[n, c, h, w]
-                    y[n, c, i, j] = total / divisor
+                    y[n, c, i, j] = total / divisors[i, j]
 
 
-@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOW, "bool")
+@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, "int64[:,:]")
 def _average_backward(
-    dy: np.ndarray,
-    dx: np.ndarray,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    top: int,
-    left: int,
-    count_include_pad: bool,
+    dy: np.ndarray, dx: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisors: np.ndarray
 ) -> None:
-    N, C, H, W = dx.shape
-    for n in range(N):
-        for c in range(C):
+    for n in range(dx.shape[0]):
+        for c in range(dx.shape[1]):
             for i in range(dy.shape[2]):
-                start = i * stride_h - top
-                h0, h1 = max(start, 0), min(start + kernel_h, H)
                 for j in range(dy.shape[3]):
-                    start = j * stride_w - left
-                    w0, w1 = max(start, 0), min(start + kernel_w, W)
-                    divisor = kernel_h * kernel_w
-                    if not count_include_pad:
-                        divisor = (h1 - h0) * (w1 - w0)
-                    share = dy[n, c, i, j] / divisor
-                    for h in range(h0, h1):
-                        for w in range(w0, w1):
+                    share = dy[n, c, i, j] / divisors[i, j]
+                    for h in range(rows[i, 0], rows[i, 1]):
+                        for w in range(columns[j, 0], columns[j, 1]):
                             dx[n, c, h, w] += share
 
 
-def max_pool2d(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+def _ends(windows: Sequence[Any]) -> np.ndarray:
+    """First and last + 1 row (or column) of each window."""
+    if isinstance(windows[0], range):
+        windows = [(window.start, window.stop) for window in windows]
+    return np.array(windows, np.int64).reshape(-1, 2)
+
+
+def _windows(
+    size: tuple[int, ...],
+    output: Pair,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+) -> tuple[np.ndarray, np.ndarray]:
+    """The windows' rows and columns."""
+    rows, columns = (
+        _ends(pool_windows(*axis))
+        for axis in zip(size, output, kernel_size, stride, padding, dilation, strict=True)
+    )
+    return rows, columns
+
+
+@on_sequences
+def max_pool2d(
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
+) -> np.ndarray:
     """Maximum over each window; of equal values the first wins, NaN beats every number."""
-    y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
-    _max_forward(np.ascontiguousarray(x), y, *kernel_size, *stride, *padding)
+    window = (kernel_size, stride, padding, dilation)
+    output = pool_output(x.shape[2:], *window, ceil_mode)
+    y = np.empty((*x.shape[:2], *output), x.dtype)
+    windows = _windows(x.shape[2:], output, *window)
+    _max_forward(np.ascontiguousarray(x), y, *windows, *dilation)
     return y
 
 
+@on_sequences
 def max_pool2d_backward(
-    grad_output: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
 ) -> np.ndarray:
     """The gradient of each window goes to its winner, found again from ``x``."""
+    windows = _windows(x.shape[2:], grad_output.shape[2:], kernel_size, stride, padding, dilation)
     grad_x = np.zeros(x.shape, x.dtype)
-    dy, x = grad_output, x
-    _max_backward(dy, x, grad_x, *kernel_size, *stride, *padding)
+    dy, x = np.ascontiguousarray(grad_output), np.ascontiguousarray(x)
+    _max_backward(dy, x, grad_x, *windows, *dilation)
     return grad_x
 
 
-def avg_pool2d(
-    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
-) -> np.ndarray:
-    """Mean over each window."""
-    y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
-    _average_forward(np.ascontiguousarray(x), y, *kernel_size, *stride, *padding, count_include_pad)
+@on_sequences
+def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
+    """Maximum over windows that share the map out over the output's pixels."""
+    output = adaptive_output(x.shape[2:], output_size)
+    y = np.empty((*x.shape[:2], *output), x.dtype)
+    windows = map(_ends, map(adaptive_windows, x.shape[2:], output))
+    _max_forward(np.ascontiguousarray(x), y, *windows, 1, 1)
     return y
 
 
+@on_sequences
+def adaptive_max_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
+) -> np.ndarray:
+    """The gradient of each window goes to its winner."""
+    grad_x = np.zeros(x.shape, x.dtype)
+    windows = map(_ends, map(adaptive_windows, x.shape[2:], grad_output.shape[2:]))
+    dy, x = np.ascontiguousarray(grad_output), np.ascontiguousarray(x)
+    _max_backward(dy, x, grad_x, *windows, 1, 1)
+    return grad_x
+
+
+@on_sequences
+def avg_pool2d(
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> np.ndarray:
+    """Mean over each window."""
+    window, size = (kernel_size, stride, padding), x.shape[2:]
+    output = pool_output(size, *window, (1, 1), ceil_mode)
+    divisors = average_divisors(size, output, *window, count_include_pad, divisor_override)
+    y = np.empty((*x.shape[:2], *output), x.dtype)
+    windows = _windows(size, output, *window)
+    _average_forward(np.ascontiguousarray(x), y, *windows, divisors)
+    return y
+
+
+@on_sequences
 def avg_pool2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
     kernel_size: Pair,
     stride: Pair,
     padding: Pair,
-    count_include_pad: bool,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> np.ndarray:
     """The gradient of each window is spread evenly over its pixels."""
+    window, size, output = (kernel_size, stride, padding), x.shape[2:], grad_output.shape[2:]
+    divisors = average_divisors(size, output, *window, count_include_pad, divisor_override)
     grad_x = np.zeros(x.shape, x.dtype)
-    dy = np.ascontiguousarray(grad_output)
-    _average_backward(dy, grad_x, *kernel_size, *stride, *padding, count_include_pad)
+    windows = _windows(size, output, *window)
+    _average_backward(np.ascontiguousarray(grad_output), grad_x, *windows, divisors)
     return grad_x
-
-
-def _output_shape(
-    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
-) -> tuple[int, int, int, int]:
-    rows, columns = (
-        pool_output_size(x.shape[2 + a], kernel_size[a], stride[a], padding[a]) for a in (0, 1)
-    )
-    return x.shape[0], x.shape[1], rows, columns

@@ -4,18 +4,24 @@ This is the door of the room: nothing outside imports from within. A network is 
 ``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
 are those of every backend.
 
-``add``, ``batch_norm``, ``flatten``, ``dropout`` and the losses as functions of their own are
-im2col's; inside a network the engine has its own.
+``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax, the losses, and
+what moves pixels, as functions of their own, are im2col's; inside a network the engine has its own.
 """
 
 from typing import Any
 
 from fastcnn.backends.im2col import (
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
     add,
     add_backward,
     batch_norm,
     batch_norm_backward,
     batch_statistics,
+    channel_shuffle,
+    channel_shuffle_backward,
+    concat,
+    concat_backward,
     cross_entropy,
     cross_entropy_backward,
     dropout,
@@ -24,8 +30,38 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
+    group_norm,
+    group_norm_backward,
+    input_part,
+    input_part_backward,
+    interpolate,
+    interpolate_backward,
+    layer_norm,
+    layer_norm2d,
+    layer_norm2d_backward,
+    layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+    log_softmax,
+    log_softmax_backward,
     mse,
     mse_backward,
+    multiply,
+    multiply_backward,
+    pad,
+    pad_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+    rms_norm,
+    rms_norm_backward,
+    softmax,
+    softmax_backward,
+    subtract,
+    subtract_backward,
+    unflatten,
+    unflatten_backward,
 )
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
@@ -35,7 +71,6 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.session import elementwise
 from fastcnn.backends.lanes.session.engine import (
     NO_WEIGHTS,
-    OPTIMIZERS,
     THREADS_VARIABLE,
     Engine,
     default_threads,
@@ -56,18 +91,22 @@ from fastcnn.backends.lanes.session.functions import (
 )
 from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_update
+from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
 __all__ = [
     "NO_WEIGHTS",
-    "OPTIMIZERS",
     "THREADS_VARIABLE",
     "Cost",
     "Engine",
     "Inference",
     "Program",
     "Unsupported",
+    "Update",
+    "UpdatePart",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
     "all_sources",
@@ -76,7 +115,11 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_statistics",
+    "channel_shuffle",
+    "channel_shuffle_backward",
     "check_own_update",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -90,13 +133,44 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "group_norm",
+    "group_norm_backward",
+    "input_part",
+    "input_part_backward",
+    "interpolate",
+    "interpolate_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse",
     "mse_backward",
+    "multiply",
+    "multiply_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "plan",
+    "rms_norm",
+    "rms_norm_backward",
+    "slot_stride",
+    "softmax",
+    "softmax_backward",
+    "subtract",
+    "subtract_backward",
+    "unflatten",
+    "unflatten_backward",
 ]
 
 

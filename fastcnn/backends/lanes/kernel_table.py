@@ -10,16 +10,27 @@ from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
 from fastcnn.backends.lanes.kernels import (
     elements,
     inputs,
+    join,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pool,
+    sample_norm,
+    sampling,
+    softmax,
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
-from fastcnn.backends.lanes.kernels.optimizers import SQUARES, UPDATES, gradient_squares
+from fastcnn.backends.lanes.kernels.muon import muon, muon_scratch
+from fastcnn.backends.lanes.kernels.optimizers import (
+    SQUARES,
+    UPDATES,
+    UpdateKernel,
+    gradient_squares,
+)
 from fastcnn.backends.lanes.kernels.own_updates import own_update
 from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.session import conductor, dispatcher
@@ -35,12 +46,28 @@ FAMILIES = (
     _winograd2d,
     elements,
     inputs,
+    join,
     linear,
+    local_response,
     losses,
     norm,
     outputs,
     pool,
+    sample_norm,
+    sampling,
+    softmax,
 )
+
+#: The updates of the package's optimisers, by name.
+UPDATE_KERNELS = {**UPDATES, "muon": UpdateKernel(muon, 1, muon_scratch)}
+
+
+def update_record(name: str) -> UpdateKernel | None:
+    """What is known of an update, the package's or a user's."""
+    if name in own.UPDATES:
+        update = own.UPDATES[name]
+        return UpdateKernel(own_update(update).function, len(update.slots))
+    return UPDATE_KERNELS.get(name)
 
 
 def formula_source(operation: str, arguments: Mapping[str, Any], what: str) -> Source:
@@ -62,7 +89,7 @@ def kernel_source(key: int | str) -> Source:
     elif key in own.UPDATES:
         return own_update(own.UPDATES[key])
     else:
-        function = gradient_squares if key == SQUARES else UPDATES[key]
+        function = gradient_squares if key == SQUARES else UPDATE_KERNELS[key].function
         fixed, symbol = {}, f"update_{key}"
     origin = (__name__, "kernel_source", [key])
     return Source(function, kernel_entry(f"fastcnn_{symbol}", function, fixed), origin)
@@ -70,7 +97,7 @@ def kernel_source(key: int | str) -> Source:
 
 def all_sources() -> list[Source]:
     """What all kernels and the dispatcher are compiled from."""
-    keys: tuple[int | str, ...] = (*KERNELS, *UPDATES, SQUARES)
+    keys: tuple[int | str, ...] = (*KERNELS, *UPDATE_KERNELS, SQUARES)
     return [dispatcher_source(), *conductor_sources(), *(kernel_source(key) for key in keys)]
 
 

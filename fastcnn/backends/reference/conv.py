@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size, masked
+from fastcnn.backends.one_row import on_sequences
 
 
+@on_sequences
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -42,6 +44,7 @@ def conv2d(
     return y
 
 
+@on_sequences
 def conv2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

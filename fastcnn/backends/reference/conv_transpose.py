@@ -7,9 +7,11 @@ in float64, whatever the type of the arrays.
 import numpy as np
 
 from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output_size
+from fastcnn.backends.one_row import on_sequences
 from fastcnn.backends.reference.conv import taps
 
 
+@on_sequences
 def conv_transpose2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -53,6 +55,7 @@ def conv_transpose2d(
     return y.astype(x.dtype)
 
 
+@on_sequences
 def conv_transpose2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

@@ -1,105 +1,136 @@
 """Max and average pooling in nested loops."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from fastcnn.backends.geometry import Pair, pool_output_size
+from fastcnn.backends.geometry import Pair, pool_output
+from fastcnn.backends.one_row import on_sequences
 
 
-def max_pool2d(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+@on_sequences
+def max_pool2d(
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
+) -> np.ndarray:
     """Maximum over each window; padding never wins."""
-    y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
+    windows = Windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    y = np.empty((*x.shape[:2], *windows.output), x.dtype)
     for n, c, i, j in np.ndindex(y.shape):
-        h, w = _winner(x[n, c], i, j, kernel_size, stride, padding)
-        y[n, c, i, j] = x[n, c, h, w]
+        y[n, c, i, j] = x[n, c][winner(x[n, c], windows.pixels(i, j))]
     return y
 
 
+@on_sequences
 def max_pool2d_backward(
-    grad_output: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
 ) -> np.ndarray:
     """The whole gradient of a window goes to its winner."""
+    windows = Windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     grad_x = np.zeros(x.shape)
     for n, c, i, j in np.ndindex(grad_output.shape):
-        h, w = _winner(x[n, c], i, j, kernel_size, stride, padding)
-        grad_x[n, c, h, w] += float(grad_output[n, c, i, j])
+        place = winner(x[n, c], windows.pixels(i, j))
+        grad_x[n, c][place] += float(grad_output[n, c, i, j])
     return grad_x.astype(x.dtype)
 
 
+@on_sequences
 def avg_pool2d(
-    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> np.ndarray:
     """Mean over each window, with zeros in the padding."""
-    y = np.empty(_output_shape(x, kernel_size, stride, padding), x.dtype)
+    windows = Windows(x.shape[2:], kernel_size, stride, padding, (1, 1), ceil_mode)
+    y = np.empty((*x.shape[:2], *windows.output), x.dtype)
     for n, c, i, j in np.ndindex(y.shape):
-        pixels = list(_window(x[n, c], i, j, kernel_size, stride, padding))
-        total = sum(float(x[n, c, h, w]) for h, w in pixels)
-        y[n, c, i, j] = total / _divisor(x, i, j, kernel_size, stride, padding, count_include_pad)
+        total = sum(float(x[n, c, h, w]) for h, w in windows.pixels(i, j))
+        y[n, c, i, j] = total / windows.divisor(i, j, count_include_pad, divisor_override)
     return y
 
 
+@on_sequences
 def avg_pool2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
     kernel_size: Pair,
     stride: Pair,
     padding: Pair,
-    count_include_pad: bool,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> np.ndarray:
     """The gradient of a window is spread evenly over its pixels."""
+    windows = Windows(x.shape[2:], kernel_size, stride, padding, (1, 1), ceil_mode)
     grad_x = np.zeros(x.shape)
     for n, c, i, j in np.ndindex(grad_output.shape):
-        divisor = _divisor(x, i, j, kernel_size, stride, padding, count_include_pad)
-        for h, w in _window(x[n, c], i, j, kernel_size, stride, padding):
+        divisor = windows.divisor(i, j, count_include_pad, divisor_override)
+        for h, w in windows.pixels(i, j):
             grad_x[n, c, h, w] += float(grad_output[n, c, i, j]) / divisor
     return grad_x.astype(x.dtype)
 
 
-def _output_shape(
-    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
-) -> tuple[int, int, int, int]:
-    rows, columns = (
-        pool_output_size(x.shape[2 + a], kernel_size[a], stride[a], padding[a]) for a in (0, 1)
-    )
-    return x.shape[0], x.shape[1], rows, columns
+class Windows:
+    """The windows of a pooling over a map of some size."""
+
+    def __init__(
+        self,
+        size: tuple[int, ...],
+        kernel_size: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        ceil_mode: bool,
+    ) -> None:
+        self.size = size
+        self.kernel_size, self.stride = kernel_size, stride
+        self.padding, self.dilation = padding, dilation
+        self.output = pool_output(size, kernel_size, stride, padding, dilation, ceil_mode)
+
+    def pixels(self, i: int, j: int) -> list[Pair]:
+        """Pixels of one window that lie inside the image, in row-major order."""
+        H, W = self.size
+        found = []
+        for kh in range(self.kernel_size[0]):
+            for kw in range(self.kernel_size[1]):
+                h = i * self.stride[0] + kh * self.dilation[0] - self.padding[0]
+                w = j * self.stride[1] + kw * self.dilation[1] - self.padding[1]
+                if 0 <= h < H and 0 <= w < W:
+                    found.append((h, w))
+        return found
+
+    def divisor(self, i: int, j: int, count_include_pad: bool, override: int | None) -> int:
+        """What the sum of one window is divided by."""
+        if override is not None:
+            return override
+        if not count_include_pad:
+            return len(self.pixels(i, j))
+        divisor = 1
+        for place, axis in ((i, 0), (j, 1)):
+            first = place * self.stride[axis] - self.padding[axis]
+            # Rows after the padding, which ceil_mode may reach, do not count.
+            end = min(first + self.kernel_size[axis], self.size[axis] + self.padding[axis])
+            divisor *= end - first
+        return divisor
 
 
-def _window(
-    image: np.ndarray, i: int, j: int, kernel_size: Pair, stride: Pair, padding: Pair
-) -> Iterator[Pair]:
-    """Pixels of one window that lie inside the image, in row-major order."""
-    H, W = image.shape
-    for kh in range(kernel_size[0]):
-        for kw in range(kernel_size[1]):
-            h = i * stride[0] + kh - padding[0]
-            w = j * stride[1] + kw - padding[1]
-            if 0 <= h < H and 0 <= w < W:
-                yield h, w
-
-
-def _winner(
-    image: np.ndarray, i: int, j: int, kernel_size: Pair, stride: Pair, padding: Pair
-) -> Pair:
+def winner(image: np.ndarray, pixels: list[Pair]) -> Pair:
     """The first pixel that holds the maximum; a NaN beats every number."""
-    pixels = _window(image, i, j, kernel_size, stride, padding)
-    best = next(pixels)
-    for pixel in pixels:
+    best = pixels[0]
+    for pixel in pixels[1:]:
         value, largest = image[pixel], image[best]
         if value > largest or (np.isnan(value) and not np.isnan(largest)):
             best = pixel
     return best
-
-
-def _divisor(
-    x: np.ndarray,
-    i: int,
-    j: int,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    count_include_pad: bool,
-) -> int:
-    if count_include_pad:
-        return kernel_size[0] * kernel_size[1]
-    return sum(1 for _ in _window(x[0, 0], i, j, kernel_size, stride, padding))

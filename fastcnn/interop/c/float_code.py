@@ -1,5 +1,7 @@
 """A network in single precision as one C99 file."""
 
+from collections.abc import Sequence
+from math import prod
 from textwrap import fill, indent
 
 import numpy as np
@@ -8,7 +10,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import Plan, Step, geometry, scale_and_shift
+from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: What formulas may call, as C functions of floats.
@@ -265,6 +267,13 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
     if kind == "add":
         text = " + ".join(["x[i]", *(f"({other})[i]" for other in others)])
         return _each(title, step.size, x, y, f"y[i] = {text};")
+    if kind == "subtract":
+        return _each(title, step.size, x, y, f"y[i] = x[i] - ({others[0]})[i];")
+    if kind == "multiply":
+        first, second = factor_places(node)
+        return _each(title, step.size, x, y, f"y[i] = x[{first}] * ({others[0]})[{second}];")
+    if kind == "concat":
+        return _concat(title, [x, *others], node.input_shapes, y)
     if kind == "batch_norm":
         scale, shift = scale_and_shift(plan, node)
         each = step.size // len(scale)
@@ -282,6 +291,15 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
         f"{title}\n    {{\n        static const int g[] = {{{sizes}}};\n"
         f"        {name}_{kind}({x}, {weights}{y}, g);\n    }}"
     )
+
+
+def _concat(title: str, inputs: list[str], shapes: Sequence[tuple[int, ...]], y: str) -> str:
+    """Copies, one after the other."""
+    lines, first = [title, "    {", f"        float *y = {y};"], 0
+    for x, shape in zip(inputs, shapes, strict=True):
+        lines.append(f"        for (int i = 0; i < {prod(shape)}; i++) y[{first} + i] = ({x})[i];")
+        first += prod(shape)
+    return "\n".join([*lines, "    }"])
 
 
 def _each(title: str, size: int, x: str, y: str, statement: str) -> str:

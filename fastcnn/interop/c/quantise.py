@@ -231,8 +231,9 @@ def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[fl
 
 
 def _float_step(plan: Plan, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
-    if node.operation == "linear":
-        inputs = [inputs[0].reshape(len(inputs[0]), -1)]
+    if node.operation == "linear" or (len(inputs) > 1 and len(node.output_shape) == 1):
+        # A flatten before it is not a step.
+        inputs = [x.reshape(len(x), -1) for x in inputs]
     if node.operation == "batch_norm":
         scale, shift = (
             part.astype(np.float32).reshape(1, -1, *(1,) * (inputs[0].ndim - 2))

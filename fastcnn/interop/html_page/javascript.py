@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastcnn.interop.expression import JAVASCRIPT, Expression
-from fastcnn.interop.inference_plan import Plan, Step, geometry, scale_and_shift
+from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
@@ -109,6 +110,18 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
     if kind == "add":
         arrays = [(f"x{index}", name) for index, name in enumerate(inputs)]
         return _each(arrays, y, " + ".join(f"{name}[i]" for name, _ in arrays))
+    if kind == "subtract":
+        return _each([("x", x), ("m", inputs[1])], y, "x[i] - m[i]")
+    if kind == "multiply":
+        first, second = factor_places(node)
+        value = f"x[Math.floor({first})] * m[Math.floor({second})]"
+        return _each([("x", x), ("m", inputs[1])], y, value)
+    if kind == "concat":
+        places = np.cumsum([0, *(prod(shape) for shape in node.input_shapes)])
+        copies = " ".join(
+            f"{y}.set({name}, {place});" for name, place in zip(inputs, places, strict=False)
+        )
+        return f"run(sample) {{ {copies} }}"
     if kind == "batch_norm":
         scale, shift = scale_and_shift(plan, node)
         arrays = [

@@ -13,7 +13,8 @@ class ConvGeometry:
 
     def __init__(self, node: Node, weight_shape: tuple[int, ...]) -> None:
         self.out_channels, self.group_inputs, *kernel = weight_shape
-        self.kernel = (kernel[0], kernel[1])
+        # That of a sequence has one row.
+        self.kernel = (kernel[0] if len(kernel) == 2 else 1, kernel[-1])
         self.stride = node.arguments["stride"]
         self.dilation = node.arguments["dilation"]
         self.padding = tuple(before for before, _ in node.arguments["padding"])

@@ -14,16 +14,17 @@ from fastcnn.backends.lanes.kernels.layout import WIDTH
 from fastcnn.codegen.declarations import parameter_names
 from fastcnn.codegen.entry import ContextEntry, words
 
-#: Kinds of the fields: A arena, T tables, P parameters, G their gradient, S1 and S2
-#: what the optimiser keeps of each parameter.
+#: Kinds of the fields: A arena, T tables, P parameters, G their gradient, S what optimisers keep
+#: of each parameter, one array after the other.
 KINDS = {
     "A": "float32[:]",
     "T": "int32[:]",
     "P": "float32[:]",
     "G": "float32[:]",
-    "S1": "float32[:]",
-    "S2": "float32[:]",
+    "S": "float32[:]",
     "settings": "float64[:]",
+    # In which updates of whole matrices work.
+    "scratch": "float32[:]",
     "bytes_": "uint8[:]",
     "floats": "float32[:]",
     "order": "int64[:]",
@@ -34,7 +35,7 @@ KINDS = {
     "losses": "float64[:]",
     "hits": "int64[:]",
     "squares": "float64[:]",
-    # For each unit of the update its first and last + 1 parameter.
+    # For each unit of the update its first and last + 1 parameter, and its row of settings.
     "spans": "int64[:]",
     "seed": "int64",
     "first_sample": "int64",

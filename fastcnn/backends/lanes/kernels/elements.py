@@ -11,13 +11,10 @@ from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     KEY,
-    M_BLOCK,
     M_CHANNEL,
-    M_SLOT,
     M_TABLE,
     MODE,
     POSITIONS,
-    RELU,
     SCALE,
     THRESHOLD,
     X_BLOCK,
@@ -28,7 +25,6 @@ from fastcnn.backends.lanes.kernels.layout import (
     Y_CHANNEL,
     Y_SLOT,
     Y_TABLE,
-    M,
     X,
     Y,
 )
@@ -67,8 +63,8 @@ def run_length(T, r, third):
 
 
 @linked
-def copy(A, T, r, block, slot, part, parts):
-    """Y = X."""
+def copy(A, T, r, block, slot, part, parts, minus):
+    """Y = X, or -X."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     positions, run = r[POSITIONS], run_length(T, r, False)
@@ -79,30 +75,9 @@ def copy(A, T, r, block, slot, part, parts):
         x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
         y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
         for i in range(0, count * LANES, LANES):
-            simd.store(A, y + i, simd.load(A, x + i))
-        e, p, count = e + count, p + count, run
-        if p == positions:
-            c, p = c + 1, 0
-
-
-@linked
-def addition(A, T, r, block, slot, part, parts):
-    """Y = X + M, then rectified with RELU."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, relu, run = r[POSITIONS], r[RELU], run_length(T, r, True)
-    e, last = share(r[CHANNELS] * positions, part, parts)
-    c, p, count = e // positions, e % positions, run - e % run
-    while e < last:
-        count = min(count, last - e)
-        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-        m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
-        for i in range(0, count * LANES, LANES):
-            value = simd.add(simd.load(A, x + i), simd.load(A, m + i))
-            if relu:
-                value = simd.relu(value)
+            value = simd.load(A, x + i)
+            if minus:
+                value = simd.sub(simd.splat(np.float32(0)), value)
             simd.store(A, y + i, value)
         e, p, count = e + count, p + count, run
         if p == positions:
@@ -164,8 +139,8 @@ def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
 
 register(
     {
-        L.K_COPY: Kernel(copy, "copy", per_element(0, 1, 1), map_sizes),
+        L.K_COPY: Kernel(copy, "copy", per_element(0, 1, 1), map_sizes, fixed={"minus": False}),
+        L.K_NEGATE: Kernel(copy, "negate", per_element(1, 1, 1), map_sizes, fixed={"minus": True}),
         L.K_DROPOUT: Kernel(dropout, "dropout", per_element(1, 1, 1), map_sizes),
-        L.K_ADD: Kernel(addition, "add", per_element(1, 2, 1), map_sizes),
     }
 )

@@ -85,7 +85,22 @@ M_ROW, V_TABLE, S_TABLE = 49, 50, 51
     K_CHANNEL_LINEAR,
     K_CHANNEL_DEPTHWISE,
     K_CHANNEL_WINOGRAD,
-) = range(46)
+    K_SUBTRACT,
+    K_MULTIPLY,
+    K_GATE,
+    K_PRODUCT_SUMS,
+    K_NEGATE,
+    K_SAMPLE_NORM,
+    K_SAMPLE_NORM_GRADIENT,
+    K_SAMPLE_NORM_PARAMETERS,
+    K_SOFTMAX,
+    K_SOFTMAX_GRADIENT,
+    K_LOCAL_RESPONSE,
+    K_LOCAL_RESPONSE_SHARES,
+    K_LOCAL_RESPONSE_GRADIENT,
+    K_MOVE,
+    K_WEIGHTED_SUMS,
+) = range(61)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 64
@@ -94,8 +109,16 @@ FIRST_FORMULA = 64
 PLAIN, MASKED, POOLED = 0, 1, 2
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
+#: Modes of K_GATE: a factor is a vector, or a float.
+FACTOR_VECTORS, FACTOR_FLOATS = 0, 1
+#: Modes of K_PRODUCT_SUMS.
+OF_CHANNELS, OF_PIXELS = 0, 1
 #: Modes of the statistics of batch normalisation.
 OF_BATCH, FROZEN = 0, 1
+#: Modes of normalisation within samples: by deviations from the mean, or from 0.
+CENTRED, AROUND_ZERO = 0, 1
+#: Modes of the softmax.
+PROBABILITY, LOGARITHM = 0, 1
 
 #: Positions in a table are padded to a multiple of this by repeating the last.
 POSITION_PAD = 16

@@ -1,12 +1,17 @@
 """Updates of the parameters, and the gradient's norm.
 
 An update is a formula of one parameter, evaluated on vectors; :func:`update_kernel` makes the
-kernel of it. The formulas are those of optim/optimizers.py. ``settings``: momentum or beta1,
-beta2, eps, weight decay, 1 for Nesterov, limit of the norm; of RMSprop alpha, momentum, eps,
-weight decay, 1 for the centred form.
+kernel of it, for the package's optimisers and for those of users. The formulas are those of the
+room ``optim``. What all optimisers share happens before the formula: the gradient is scaled
+(clipping), and weight decay is added to it or taken from the parameter.
+
+``settings`` has a row of :data:`SETTINGS` numbers for each part of the parameters: those of the
+formula first, then what the places below say.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,21 +23,32 @@ LANES = simd.LANES
 #: Elements of the parameters that an optimiser's unit of work has at most; also of the norm's
 #: partial sums.
 UNIT = 1024
+#: Places in a row of settings: the part's factor of the learning rate, weight decay that is added
+#: to the gradient, weight decay that is taken from the parameter, steps before its first one, and
+#: floats of each thread's scratch.
+FACTOR, DECAY, DECOUPLED, BEGAN, ROOM = 11, 12, 13, 14, 15
+#: Numbers of a row of settings.
+SETTINGS = 16
+#: Numbers of a unit in ``spans``: first and last + 1 parameter, and its row of settings.
+SPAN = 3
 
 
 @linked
 def gradient_squares(G, squares, spans, block):
     """Sum of ``G[i] ** 2`` over a unit."""
-    a = b = simd.splat(np.float32(0))
-    i, last = spans[2 * block], spans[2 * block + 1]
-    while i + 2 * LANES <= last:
-        x, y = simd.load(G, i), simd.load(G, i + LANES)
-        a, b = simd.fma(x, x, a), simd.fma(y, y, b)
-        i += 2 * LANES
-    total = np.float64(simd.lane_sum(simd.add(a, b)))
+    i, last = spans[SPAN * block], spans[SPAN * block + 1]
+    total = 0.0
     while i < last:
-        total += np.float64(G[i]) * G[i]
-        i += 1
+        end = min(i + UNIT, last)
+        a = b = simd.splat(np.float32(0))
+        while i + 2 * LANES <= end:
+            x, y = simd.load(G, i), simd.load(G, i + LANES)
+            a, b = simd.fma(x, x, a), simd.fma(y, y, b)
+            i += 2 * LANES
+        total += np.float64(simd.lane_sum(simd.add(a, b)))
+        while i < end:
+            total += np.float64(G[i]) * G[i]
+            i += 1
     squares[block] = total
 
 
@@ -45,209 +61,335 @@ def total_norm(squares, units):
     return math.sqrt(total)
 
 
+def _loads(slots: int) -> Any:
+    """``load(S, i, stride)``: a vector of each slot."""
+    if slots == 0:
+
+        @linked
+        def nothing(S, i, stride):
+            return ()
+
+        return nothing
+    before, place = _loads(slots - 1), slots - 1
+
+    @linked
+    def load(S, i, stride):
+        return (*before(S, i, stride), simd.load(S, place * stride + i))
+
+    return load
+
+
+def _splats(slots: int) -> Any:
+    """The same of one element, which fills each vector."""
+    if slots == 0:
+
+        @linked
+        def nothing(S, i, stride):
+            return ()
+
+        return nothing
+    before, place = _splats(slots - 1), slots - 1
+
+    @linked
+    def load(S, i, stride):
+        return (*before(S, i, stride), simd.splat(S[place * stride + i]))
+
+    return load
+
+
+def _stores(slots: int) -> Any:
+    """``store(S, i, stride, made)``: ``made[1:]`` into the slots."""
+    if slots == 0:
+
+        @linked
+        def nothing(S, i, stride, made):
+            pass
+
+        return nothing
+    before, place = _stores(slots - 1), slots - 1
+
+    @linked
+    def store(S, i, stride, made):
+        before(S, i, stride, made)
+        simd.store(S, place * stride + i, made[place + 1])
+
+    return store
+
+
+def _firsts(slots: int) -> Any:
+    """The same of one element each, the first of its vector."""
+    if slots == 0:
+
+        @linked
+        def nothing(S, i, stride, made):
+            pass
+
+        return nothing
+    before, place = _firsts(slots - 1), slots - 1
+
+    @linked
+    def store(S, i, stride, made):
+        before(S, i, stride, made)
+        S[place * stride + i] = simd.first_lane(made[place + 1])
+
+    return store
+
+
 def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
     """The kernel of an optimiser's update.
 
     Parameters
     ----------
     prepare : Linked
-        ``prepare(settings, rate, scale, step)`` gives the numbers of a step, a tuple of float32;
-        ``scale`` is what the gradient is multiplied by, ``step`` counts from 1.
+        ``prepare(settings, row, rate, step)`` gives the numbers of a step, a tuple of float32;
+        ``settings[row]`` is the formula's first number, ``step`` counts from 1.
     formula : Linked
-        ``formula(parameter, gradient, *slots, numbers)`` gives the new parameter, or without
-        slots that alone, else a tuple of it and the new slots.
+        ``formula(parameter, gradient, slots, numbers)`` gives a tuple of the new parameter and the
+        new slots.
     slots : int
-        Numbers kept for each parameter: 0 to 3. The last of three follows the second in one
-        array.
+        Numbers kept for each parameter, in arrays that follow each other in ``S``.
 
     The last parameters, fewer than a vector's, are each computed in a vector of their own: the
     result does not depend on a parameter's place.
     """
-    if slots == 0:
+    load, store, splats, firsts = _loads(slots), _stores(slots), _splats(slots), _firsts(slots)
 
-        @linked
-        def update(P, G, settings, scale, rate, step, spans, block):
-            numbers = prepare(settings, rate, scale, step + 1)
-            i, end = spans[2 * block], spans[2 * block + 1]
-            while i + LANES <= end:
-                simd.store(P, i, formula(simd.load(P, i), simd.load(G, i), numbers))
-                i += LANES
-            for k in range(i, end):
-                P[k] = simd.first_lane(formula(simd.splat(P[k]), simd.splat(G[k]), numbers))
-
-    elif slots == 1:
-
-        @linked
-        def update(P, G, S1, settings, scale, rate, step, spans, block):
-            numbers = prepare(settings, rate, scale, step + 1)
-            i, end = spans[2 * block], spans[2 * block + 1]
-            while i + LANES <= end:
-                p, a = formula(simd.load(P, i), simd.load(G, i), simd.load(S1, i), numbers)
-                simd.store(P, i, p)
-                simd.store(S1, i, a)
-                i += LANES
-            for k in range(i, end):
-                p, a = formula(simd.splat(P[k]), simd.splat(G[k]), simd.splat(S1[k]), numbers)
-                P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
-
-    elif slots == 2:
-
-        @linked
-        def update(P, G, S1, S2, settings, scale, rate, step, spans, block):
-            numbers = prepare(settings, rate, scale, step + 1)
-            i, end = spans[2 * block], spans[2 * block + 1]
-            while i + LANES <= end:
-                p, a, b = formula(
-                    simd.load(P, i), simd.load(G, i), simd.load(S1, i), simd.load(S2, i), numbers
-                )
-                simd.store(P, i, p)
-                simd.store(S1, i, a)
-                simd.store(S2, i, b)
-                i += LANES
-            for k in range(i, end):
-                p, a, b = formula(
-                    simd.splat(P[k]),
-                    simd.splat(G[k]),
-                    simd.splat(S1[k]),
-                    simd.splat(S2[k]),
-                    numbers,
-                )
-                P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
-                S2[k] = simd.first_lane(b)
-
-    else:
-
-        @linked
-        def update(P, G, S1, S2, settings, scale, rate, step, spans, block):
-            numbers = prepare(settings, rate, scale, step + 1)
-            i, end, third = spans[2 * block], spans[2 * block + 1], P.size
-            while i + LANES <= end:
-                p, a, b, c = formula(
-                    simd.load(P, i),
-                    simd.load(G, i),
-                    simd.load(S1, i),
-                    simd.load(S2, i),
-                    simd.load(S2, third + i),
-                    numbers,
-                )
-                simd.store(P, i, p)
-                simd.store(S1, i, a)
-                simd.store(S2, i, b)
-                simd.store(S2, third + i, c)
-                i += LANES
-            for k in range(i, end):
-                p, a, b, c = formula(
-                    simd.splat(P[k]),
-                    simd.splat(G[k]),
-                    simd.splat(S1[k]),
-                    simd.splat(S2[k]),
-                    simd.splat(S2[third + k]),
-                    numbers,
-                )
-                P[k], S1[k] = simd.first_lane(p), simd.first_lane(a)
-                S2[k], S2[third + k] = simd.first_lane(b), simd.first_lane(c)
+    @linked
+    def update(P, G, S, settings, scale, rate, step, spans, block):
+        i, end = spans[SPAN * block], spans[SPAN * block + 1]
+        row = SETTINGS * spans[SPAN * block + 2]
+        own_rate = rate * settings[row + FACTOR]
+        count = step + 1 - np.int64(settings[row + BEGAN])
+        numbers = prepare(settings, row, own_rate, count)
+        scales = simd.splat(np.float32(scale))
+        decay = simd.splat(np.float32(settings[row + DECAY]))
+        keep = simd.splat(np.float32(1.0 - own_rate * settings[row + DECOUPLED]))
+        stride = (P.size + LANES - 1) // LANES * LANES
+        while i + LANES <= end:
+            p = simd.load(P, i)
+            g = simd.fma(decay, p, simd.load(G, i) * scales)
+            made = formula(p * keep, g, load(S, i, stride), numbers)
+            simd.store(P, i, made[0])
+            store(S, i, stride, made)
+            i += LANES
+        for k in range(i, end):
+            p = simd.splat(P[k])
+            g = simd.fma(decay, p, simd.splat(G[k]) * scales)
+            made = formula(p * keep, g, splats(S, k, stride), numbers)
+            P[k] = simd.first_lane(made[0])
+            firsts(S, k, stride, made)
 
     return update
 
 
 @linked
-def _sgd_numbers(settings, rate, scale, step):
-    return np.float32(scale), np.float32(settings[3]), np.float32(rate)
+def _lerp(start, end, share):
+    """From the nearer end: with a share of 1 it is ``end`` itself."""
+    near = np.float32(1.0) - share
+    return where(simd.splat(share) < 0.5, start + share * (end - start), end - near * (end - start))
 
 
 @linked
-def _sgd(p, g, numbers):
-    scale, decay, rate = numbers
-    return p - rate * (g * scale + decay * p)
+def _sgd_numbers(settings, row, rate, step):
+    return (np.float32(rate),)
 
 
 @linked
-def _momentum_numbers(settings, rate, scale, step):
+def _sgd(p, g, slots, numbers):
+    return (p - numbers[0] * g,)
+
+
+@linked
+def _momentum_numbers(settings, row, rate, step):
     # With Nesterov's form the step is along g + beta * v, without along v.
-    beta, rate = np.float32(settings[0]), np.float32(rate)
-    nesterov = settings[4] != 0.0
-    along_g = rate if nesterov else np.float32(0)
-    along_v = rate * beta if nesterov else rate
-    return np.float32(scale), np.float32(settings[3]), beta, -along_g, -along_v
+    beta, rate32 = np.float32(settings[row]), np.float32(rate)
+    nesterov = settings[row + 1] != 0.0
+    along_g = rate32 if nesterov else np.float32(0)
+    along_v = rate32 * beta if nesterov else rate32
+    return beta, -along_g, -along_v
 
 
 @linked
-def _momentum(p, g, v, numbers):
-    scale, decay, beta, along_g, along_v = numbers
-    g = simd.fma(simd.splat(decay), p, g * scale)
-    v = simd.fma(simd.splat(beta), v, g)
+def _momentum(p, g, slots, numbers):
+    beta, along_g, along_v = numbers
+    v = simd.fma(simd.splat(beta), slots[0], g)
     return simd.fma(simd.splat(along_v), v, simd.fma(simd.splat(along_g), g, p)), v
 
 
 @linked
-def _adam_numbers(settings, rate, scale, step):
+def _adam_numbers(settings, row, rate, step):
     """What a coefficient is short of 1 is formed in float64: in float32 1 - 0.9999 is 2e-4 off."""
-    beta1, beta2 = settings[0], settings[1]
+    beta1, beta2 = settings[row], settings[row + 1]
     corrected = rate / (1.0 - math.pow(beta1, np.float64(step)))
     root = 1.0 / math.sqrt(1.0 - math.pow(beta2, np.float64(step)))
     return (
-        np.float32(scale),
-        np.float32(settings[3]),
-        np.float32(1.0 - rate * settings[3]),
         np.float32(1.0 - beta1),
         np.float32(beta2),
         np.float32(1.0 - beta2),
-        np.float32(settings[2]),
+        np.float32(settings[row + 2]),
         np.float32(corrected),
         np.float32(root),
     )
 
 
 @linked
-def _adam_step(p, g, m, v, numbers):
-    _, _, _, share1, beta2, share2, eps, rate, root = numbers
-    m = m + share1 * (g - m)
-    v = beta2 * v + share2 * g * g
+def _adam(p, g, slots, numbers):
+    share1, beta2, share2, eps, rate, root = numbers
+    m = _lerp(slots[0], g, share1)
+    v = beta2 * slots[1] + share2 * g * g
     return p - rate * m / (sqrt(v) * root + eps), m, v
 
 
 @linked
-def _adam(p, g, m, v, numbers):
-    return _adam_step(p, g * numbers[0] + numbers[1] * p, m, v, numbers)
-
-
-@linked
-def _adamw(p, g, m, v, numbers):
-    return _adam_step(p * numbers[2], g * numbers[0], m, v, numbers)
-
-
-@linked
-def _rmsprop_numbers(settings, rate, scale, step):
+def _nadam_numbers(settings, row, rate, step):
+    beta1, beta2, t = settings[row], settings[row + 1], np.float64(step)
+    mu = beta1 * (1.0 - 0.5 * math.pow(0.96, t * settings[row + 3]))
+    following = beta1 * (1.0 - 0.5 * math.pow(0.96, (t + 1.0) * settings[row + 3]))
     return (
-        np.float32(scale),
-        np.float32(settings[3]),
-        np.float32(settings[0]),
-        np.float32(1.0 - settings[0]),
-        np.float32(settings[1]),
-        np.float32(settings[2]),
-        np.float32(rate),
-        np.float32(settings[4]),
+        np.float32(1.0 - beta1),
+        np.float32(beta2),
+        np.float32(1.0 - beta2),
+        np.float32(settings[row + 2]),
+        np.float32(1.0 / math.sqrt(1.0 - math.pow(beta2, t))),
+        np.float32(mu),
+        np.float32(following),
+        np.float32(rate * (1.0 - mu)),
+        np.float32(rate * following),
     )
 
 
 @linked
-def _rmsprop(p, g, s, v, m, numbers):
-    scale, decay, alpha, share, momentum, eps, rate, centred = numbers
-    g = g * scale + decay * p
-    s = alpha * s + share * g * g
-    m = m + share * (g - m)
-    variance = where(simd.splat(centred) > 0.0, maximum(s - m * m, 0.0), s)
-    v = momentum * v + g / (sqrt(variance) + eps)
+def _nadam(p, g, slots, numbers):
+    share1, beta2, share2, eps, root, mu, following, along_g, along_m = numbers
+    m = _lerp(slots[0], g, share1)
+    v = beta2 * slots[1] + share2 * g * g
+    product = mu * (np.float32(1.0) - slots[2])
+    steps = along_g * g / (np.float32(1.0) - product)
+    steps = steps + along_m * m / (np.float32(1.0) - product * following)
+    return p - steps / (sqrt(v) * root + eps), m, v, np.float32(1.0) - product
+
+
+@linked
+def _rmsprop_numbers(settings, row, rate, step):
+    return (
+        np.float32(settings[row]),
+        np.float32(1.0 - settings[row]),
+        np.float32(settings[row + 1]),
+        np.float32(settings[row + 2]),
+        np.float32(rate),
+    )
+
+
+@linked
+def _rmsprop(p, g, slots, numbers):
+    alpha, share, _, eps, rate = numbers
+    s = alpha * slots[0] + share * g * g
+    return p - rate * g / (sqrt(s) + eps), s
+
+
+@linked
+def _rmsprop_momentum(p, g, slots, numbers):
+    alpha, share, momentum, eps, rate = numbers
+    s = alpha * slots[0] + share * g * g
+    v = momentum * slots[1] + g / (sqrt(s) + eps)
+    return p - rate * v, s, v
+
+
+@linked
+def _rmsprop_centered(p, g, slots, numbers):
+    alpha, share, _, eps, rate = numbers
+    s = alpha * slots[0] + share * g * g
+    m = _lerp(slots[1], g, share)
+    return p - rate * g / (sqrt(maximum(s - m * m, 0.0)) + eps), s, m
+
+
+@linked
+def _rmsprop_both(p, g, slots, numbers):
+    alpha, share, momentum, eps, rate = numbers
+    s = alpha * slots[0] + share * g * g
+    m = _lerp(slots[2], g, share)
+    v = momentum * slots[1] + g / (sqrt(maximum(s - m * m, 0.0)) + eps)
     return p - rate * v, s, v, m
 
 
-#: By the name of an optimiser; SGD has two, with and without momentum.
-UPDATES = {
-    "sgd": update_kernel(_sgd_numbers, _sgd, 0),
-    "momentum": update_kernel(_momentum_numbers, _momentum, 1),
-    "adam": update_kernel(_adam_numbers, _adam, 2),
-    "adamw": update_kernel(_adam_numbers, _adamw, 2),
-    "rmsprop": update_kernel(_rmsprop_numbers, _rmsprop, 3),
+@linked
+def _lion_numbers(settings, row, rate, step):
+    beta1, beta2 = settings[row], settings[row + 1]
+    return np.float32(1.0 - beta1), np.float32(1.0 - beta2), np.float32(rate)
+
+
+@linked
+def _lion(p, g, slots, numbers):
+    share1, share2, rate = numbers
+    direction = _lerp(slots[0], g, share1)
+    down, up = simd.splat(-rate), simd.splat(rate)
+    nothing = simd.splat(np.float32(0))
+    change = where(direction > 0.0, down, where(direction < 0.0, up, nothing))
+    return p + change, _lerp(slots[0], g, share2)
+
+
+@linked
+def _adagrad_numbers(settings, row, rate, step):
+    rate = rate / (1.0 + (np.float64(step) - 1.0) * settings[row])
+    return np.float32(rate), np.float32(settings[row + 1]), np.float32(settings[row + 2])
+
+
+@linked
+def _adagrad(p, g, slots, numbers):
+    rate, initial, eps = numbers
+    s = slots[0] + g * g
+    return p - rate * g / (sqrt(s + initial) + eps), s
+
+
+@linked
+def _adadelta_numbers(settings, row, rate, step):
+    rho = settings[row]
+    return np.float32(rho), np.float32(1.0 - rho), np.float32(settings[row + 1]), np.float32(rate)
+
+
+@linked
+def _adadelta(p, g, slots, numbers):
+    rho, share, eps, rate = numbers
+    s = rho * slots[0] + share * g * g
+    change = sqrt(slots[1] + eps) / sqrt(s + eps) * g
+    return p - rate * change, s, rho * slots[1] + share * change * change
+
+
+@dataclass(frozen=True)
+class UpdateKernel:
+    """The kernel of an update.
+
+    Attributes
+    ----------
+    function : Linked
+    slots : int
+        Numbers that it keeps for each parameter.
+    scratch : function, optional
+        ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others
+        go over any run of parameters.
+    """
+
+    function: Any
+    slots: int
+    scratch: Callable[[int, int], int] | None = None
+
+
+#: By name; some optimisers have several, for the slots of their forms.
+UPDATES: dict[str, UpdateKernel] = {
+    name: UpdateKernel(update_kernel(prepare, formula, slots), slots)
+    for name, prepare, formula, slots in (
+        ("sgd", _sgd_numbers, _sgd, 0),
+        ("momentum", _momentum_numbers, _momentum, 1),
+        ("adam", _adam_numbers, _adam, 2),
+        ("nadam", _nadam_numbers, _nadam, 3),
+        ("rmsprop", _rmsprop_numbers, _rmsprop, 1),
+        ("rmsprop_momentum", _rmsprop_numbers, _rmsprop_momentum, 2),
+        ("rmsprop_centered", _rmsprop_numbers, _rmsprop_centered, 2),
+        ("rmsprop_both", _rmsprop_numbers, _rmsprop_both, 3),
+        ("lion", _lion_numbers, _lion, 1),
+        ("adagrad", _adagrad_numbers, _adagrad, 1),
+        ("adadelta", _adadelta_numbers, _adadelta, 2),
+    )
 }
 #: The name of the kernel that makes the sums of the gradient's norm.
 SQUARES = "gradient_squares"

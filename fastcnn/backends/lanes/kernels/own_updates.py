@@ -22,41 +22,29 @@ def own_update(update: own.Update) -> Source:
 
 
 def _kernel(update: Any, slots: int, count: int) -> Any:
-    """The kernel of a user's optimiser: the gradient is scaled, numbers follow rate and step."""
+    """The kernel of a user's optimiser: numbers follow rate and step."""
     if slots == 0:
 
         @linked
-        def formula(p, g, numbers):
-            return update(p, g * numbers[0], *numbers[1:])
-
-    elif slots == 1:
-
-        @linked
-        def formula(p, g, a, numbers):
-            return update(p, g * numbers[0], a, *numbers[1:])
-
-    elif slots == 2:
-
-        @linked
-        def formula(p, g, a, b, numbers):
-            return update(p, g * numbers[0], a, b, *numbers[1:])
+        def formula(p, g, kept, numbers):
+            return (update(p, g, *numbers),)
 
     else:
 
         @linked
-        def formula(p, g, a, b, c, numbers):
-            return update(p, g * numbers[0], a, b, c, *numbers[1:])
+        def formula(p, g, kept, numbers):
+            return update(p, g, *kept, *numbers)
 
     return update_kernel(_step_numbers(count), formula, slots)
 
 
 def _step_numbers(count: int) -> Any:
-    """Scale, rate and step, and ``count`` of the settings."""
+    """Rate and step, and ``count`` of the settings."""
     rest = _settings(count)
 
     @linked
-    def prepare(settings, rate, scale, step):
-        return (np.float32(scale), np.float32(rate), np.float32(step), *rest(settings))
+    def prepare(settings, row, rate, step):
+        return (np.float32(rate), np.float32(step), *rest(settings, row))
 
     return prepare
 
@@ -65,14 +53,14 @@ def _settings(count: int) -> Any:
     if count == 0:
 
         @linked
-        def rest(settings):
+        def rest(settings, row):
             return ()
 
         return rest
     before, place = _settings(count - 1), count - 1
 
     @linked
-    def more(settings):
-        return (*before(settings), np.float32(settings[place]))
+    def more(settings, row):
+        return (*before(settings, row), np.float32(settings[row + place]))
 
     return more

@@ -158,9 +158,12 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
                     target = x + T[window + k]
                     simd.store(A, target, simd.add(simd.load(A, target), grad))
             else:
-                total = zero
-                for k in range(1, T[window] + 1):
-                    total = simd.add(total, simd.load(A, x + T[window + k]))
+                total, pixels = zero, T[window]
+                for start in range(0, pixels, STRIP):
+                    strip = zero
+                    for k in range(start + 1, min(start + STRIP, pixels) + 1):
+                        strip = simd.add(strip, simd.load(A, x + T[window + k]))
+                    total = simd.add(total, strip)
                 simd.store(A, at, simd.mul(total, scale))
 
 

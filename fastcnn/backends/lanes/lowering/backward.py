@@ -5,155 +5,47 @@ from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, union
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
-from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
-    adaptive_row,
     copy,
     dropout_row,
     element_columns,
-    elementwise,
+    elements,
     formula_columns,
     gradient_offset,
     parameter_offset,
-    pool_row,
+    product_row,
+    product_sums_row,
     windows_of_two,
 )
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Backward:
-    """Adds the backward rows of one group after the other, from the last.
-
-    Parameters
-    ----------
-    planner : Planner
-    values, winners : dict of int to Buffer
-        The forward pass's.
-    gradient : Buffer
-        The gradient of the network's output.
-    input_gradient : bool
-        Whether the gradient of the network's input is wanted.
-    """
-
-    def __init__(
-        self,
-        planner: Planner,
-        values: dict[int, Buffer],
-        winners: dict[int, Buffer],
-        gradient: Buffer,
-        input_gradient: bool,
-    ) -> None:
-        self.planner = planner
-        self.values = values
-        self.winners = winners
-        self.input_gradient = input_gradient
-        #: Gradients of each node's output, one from each reader.
-        self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
-        #: Places of gradients that more than one reader sees: none may change them.
-        self.shared: set[int] = set()
-        #: Nodes whose gradient its maker has masked by the node's ReLU already.
-        self.masked: set[int] = set()
-        # Outputs that end in a fused ReLU: what makes their gradient may mask it at once.
-        self.rectified = {
-            g.target
-            for g in planner.groups
-            if g.relu and not g.pooled and g.operation != "batch_norm"
-        }
-        for group in planner.groups:
-            renamed = values[group.target].offset == values[group.source].offset
-            if renamed and group.source in self.rectified:
-                self.rectified.add(group.target)
+class Backward(SampleNormBackward):
+    """Adds the backward rows of one group after the other, from the last."""
 
     def add(self, group: Group) -> None:
-        """Add one group's rows, if anything depends on its output."""
-        if group.target in self.contributions:
+        """Add one group's rows, if anything depends on its output, and it on what is wanted."""
+        if group.target in self.contributions and self._is_needed(group.target):
             is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
             name = "elementwise" if is_elementwise else group.operation
             getattr(self, f"_{name}")(group, self.collected(group.target))
-
-    def collected(self, index: int) -> Buffer:
-        """The gradient of a node's output: the sum of what its readers contribute."""
-        parts = self.contributions[index]
-        total = parts[0]
-        for part in parts[1:]:
-            x, total = total, self._writable(total, index)
-            columns = element_columns(self.planner, x=x, y=total, m=part)
-            self.planner.emit(
-                f"{self.planner.makers[index].node.name if index != INPUT else 'input'}: "
-                "sum of gradients",
-                row(L.K_ADD, **columns),
-            )
-        self.contributions[index] = [total]
-        return total
-
-    def _writable(self, grad: Buffer, index: int) -> Buffer:
-        """A buffer for the gradient of a node's output: ``grad``, unless others see it."""
-        if grad.offset not in self.shared:
-            return grad
-        return self.planner.like(self.values[index], self.planner.gradient_passes(index))
-
-    def wanted(self, group: Group) -> Buffer | None:
-        """A buffer for the gradient of the group's input, or None where nobody needs it."""
-        source = group.source
-        if source == INPUT and not self.input_gradient:
-            return None
-        if self._takes_place(group):
-            made = self.values[source]
-        else:
-            made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
-        self.contributions.setdefault(source, []).append(made)
-        return made
-
-    def _takes_place(self, group: Group) -> bool:
-        """Whether the input's gradient may overwrite the input, which nobody reads any more."""
-        if not OPERATIONS[group.operation].frees_input:
-            return False
-        source = group.source
-        while len(self.planner.readers[source]) == 1:
-            maker = self.planner.makers.get(source)
-            if maker is None:
-                return True
-            if not OPERATIONS[maker.operation].renames or self.values[maker.source].offset != (
-                self.values[source].offset
-            ):
-                masks = OPERATIONS[group.operation].masks_gradient
-                masks = masks or source not in self.rectified
-                return masks and not OPERATIONS[maker.operation].gradient_reads_output
-            source = maker.source
-        return False
-
-    def rectify(self, group: Group, grad: Buffer) -> Buffer:
-        """The gradient before the group's fused ReLU."""
-        if not group.relu or group.pooled or group.target in self.masked:
-            return grad
-        target = self._writable(grad, group.target)
-        columns = element_columns(self.planner, x=target, y=grad, m=self.values[group.target])
-        kernel = formula_kernel(elementwise("relu"), {}, "gradient")
-        self.planner.emit(f"{group.node.name}: gradient of ReLU", row(kernel, **columns))
-        return target
-
-    def mask(self, group: Group) -> dict[str, int]:
-        """Columns that mask the input's gradient by the rectified input in whose place it comes."""
-        if group.source not in self.rectified or not self._takes_place(group):
-            return {}
-        self.masked.add(group.source)
-        return {"mode": L.MASKED}
 
     def _conv2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
         g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
         weights = 0 if conv_rows.sums_transforms(g) else g.out_channels * g.taps
+        trains = self._trains(group, "weight")
         partial, bias = self._partial(group, weights, g.out_channels)
         x = self.values[group.source]
-        if group.pooled and weights and group.source == INPUT and not self.input_gradient:
+        if group.pooled and weights and trains and not self._is_needed(group.source):
             # Nobody else needs the gradient before pooling.
             winners, place = (
                 self.winners[group.target],
-                weights if "bias" in node.parameters else -1,
+                weights if self._trains(group, "bias") else -1,
             )
             direct_rows.pooled_weight_gradient(
                 planner, node.name, g, x, grad, winners, partial, place
@@ -165,7 +57,9 @@ class Backward:
         else:
             grad = self.rectify(group, grad)
             self._bias_gradient(group, grad, bias)
-        if weights:
+        if not trains:
+            pass
+        elif weights:
             direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
         else:
             target = gradient_offset(planner, group, "weight")
@@ -183,7 +77,9 @@ class Backward:
         partial, bias = self._partial(group, count, channels)
         grad = self.rectify(group, grad)
         self._bias_gradient(group, grad, bias)
-        direct_rows.weight_gradient(planner, node.name, g, grad, self.values[group.source], partial)
+        if self._trains(group, "weight"):
+            x = self.values[group.source]
+            direct_rows.weight_gradient(planner, node.name, g, grad, x, partial)
         self._reduce(group, partial, bias, count, channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
@@ -202,7 +98,7 @@ class Backward:
         )
 
     def _bias_gradient(self, group: Group, grad: Buffer, bias: dict[str, int]) -> None:
-        if "bias" in group.node.parameters:
+        if self._trains(group, "bias"):
             columns = element_columns(self.planner, y=grad) | bias
             self.planner.emit(
                 f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns)
@@ -236,48 +132,29 @@ class Backward:
         self, group: Group, partial: dict[str, int], bias: dict[str, int], weights: int, biases: int
     ) -> None:
         """Plan the sums over blocks of the gradients."""
-        if weights:
+        if weights and self._trains(group, "weight"):
             target = gradient_offset(self.planner, group, "weight")
-            self._sum_blocks(group, target, partial, weights)
-        if "bias" in group.node.parameters:
-            self._sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
-
-    def _sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
-        """Plan one sum over blocks; neighbours are summed by one row."""
-        reductions = self.planner.reductions
-        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
-            last = reductions[-1][1]
-            end = last[L.OUT]
-            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
-                last[L.OUT] += count
-                return
-        columns: dict[str, int] = {"out": count}
-        values = row(L.K_REDUCE, w=target, **partial, **columns)
-        reductions.append((f"{group.node.name}: sum gradients", values))
+            self.sum_blocks(group, target, partial, weights)
+        if self._trains(group, "bias"):
+            self.sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
 
     def _linear(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
         grad = self.rectify(group, grad)
         offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
-        width, transposed = planner.transposed[group.target]
         sizes: dict[str, int] = {"in": inputs, "out": outputs}
-        scratch = planner.allocate(64 * planner.workers)
-        gradients = [
-            (
-                f"{node.name}: weight gradient",
-                row(
-                    L.K_OUTER,
-                    x=transposed,
-                    extra=width,
-                    **grad.columns("y"),
-                    w=gradient_offset(planner, group, "weight"),
-                    m=scratch,
-                    m_slot=64,
-                    **sizes,
-                ),
-            )
-        ]
-        if "bias" in node.parameters:
+        gradients = []
+        if self._trains(group, "weight"):
+            width, transposed = planner.transposed[group.target]
+            columns = grad.columns("y") | {
+                "x": transposed,
+                "extra": width,
+                "w": gradient_offset(planner, group, "weight"),
+                "m": planner.allocate(64 * planner.workers),
+                "m_slot": 64,
+            }
+            gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
+        if self._trains(group, "bias"):
             bias = gradient_offset(planner, group, "bias")
             values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
             gradients.append((f"{node.name}: bias gradient", values))
@@ -301,13 +178,13 @@ class Backward:
                     **sizes,
                 ),
                 group.whole,
-                apart=False,
+                apart=not gradients,
             )
 
     def _renamed(self, group: Group, grad: Buffer) -> None:
         """The same memory, or a copy into the map with a halo."""
         x, y = self.values[group.source], self.values[group.target]
-        if group.source == INPUT and not self.input_gradient:
+        if not self._is_needed(group.source):
             return
         grad = grad.reshaped(x.channels, x.height, x.width)
         if x.offset == y.offset and self._fits(group.source, grad):
@@ -321,13 +198,6 @@ class Backward:
 
     _flatten = _renamed
 
-    def _fits(self, index: int, grad: Buffer) -> bool:
-        """Whether a gradient's layout suits the maker of the node."""
-        if grad.halo == self.values[index].halo:
-            return True
-        needed = self.planner.gradient_halo(index)
-        return self.planner.takes_any_layout(index) and union(needed, grad.halo) == grad.halo
-
     def _elementwise(self, group: Group, grad: Buffer) -> None:
         by_output = OPERATIONS[group.operation].gradient_reads_output
         seen = self.values[group.target if by_output else group.source]
@@ -340,26 +210,69 @@ class Backward:
 
     def _parameter_gradient(self, group: Group, grad: Buffer, x: Buffer) -> None:
         """The gradient of an element-wise operation's parameter, if it has one."""
-        for key in group.node.parameters.values():
-            offset, (size,) = self.planner.parameters[key]
+        for name, key in group.node.parameters.items():
+            if not self._trains(group, name):
+                continue
+            _, (size,) = self.planner.parameters[key]
             partial, _ = self._partial(group, size, 0)
             columns = formula_columns(self.planner, group, "parameter")
             columns |= element_columns(self.planner, y=grad, m=x) | partial
             self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
-            self._sum_blocks(group, offset, partial, size)
+            self.sum_blocks(group, gradient_offset(self.planner, group, name), partial, size)
 
     def _add(self, group: Group, grad: Buffer) -> None:
         """The gradient goes to both sides as it is: the same memory, where its layout suits."""
         grad = self.rectify(group, grad)
         self.shared.add(grad.offset)
         for source in group.sources:
-            if source == INPUT and not self.input_gradient:
+            self._hand_on(group, source, grad)
+
+    def _subtract(self, group: Group, grad: Buffer) -> None:
+        """The gradient as it is, and its negative."""
+        grad = self.rectify(group, grad)
+        first, second = group.sources
+        negative = self._contribution(second)
+        if negative is not None:
+            columns = element_columns(self.planner, x=grad, y=negative)
+            name = f"{group.node.name}: gradient of the second input"
+            self.planner.emit(name, row(L.K_NEGATE, **columns))
+        self._hand_on(group, first, grad)
+
+    def _multiply(self, group: Group, grad: Buffer) -> None:
+        """The gradient times the other input, summed where a factor stood for many elements."""
+        grad = self.rectify(group, grad)
+        for source, other in zip(group.sources, reversed(group.sources), strict=True):
+            made, factor = self._contribution(source), self.values[other]
+            if made is None:
                 continue
-            given = grad
-            if source == INPUT or not self._fits(source, grad):
-                given = self.planner.like(self.values[source])
-                copy(self.planner, group.node.name, grad, given)
-            self.contributions.setdefault(source, []).append(given)
+            if elements(made) < elements(grad):
+                values = product_sums_row(self.planner, grad, factor, made)
+            else:
+                values = product_row(self.planner, grad, factor, made)
+            self.planner.emit(f"{group.node.name}: gradient of multiply", values)
+
+    def _input_part(self, group: Group, grad: Buffer) -> None:
+        """To its place in the gradient of the whole input."""
+        if not self.input_gradient:
+            return
+        if INPUT not in self.contributions:
+            self.contributions[INPUT] = [self.planner.like(self.values[INPUT])]
+        (whole,) = self.contributions[INPUT]
+        channels, height, width = map_shape(group.node.output_shape)
+        part = whole.part(group.node.arguments["start"], channels * height * width)
+        part = part.reshaped(channels, height, width)
+        copy(self.planner, group.node.name, grad.reshaped(channels, height, width), part)
+
+    def _concat(self, group: Group, grad: Buffer) -> None:
+        """To each input its channels of the gradient: where they are, if the layout suits."""
+        first, is_shared = 0, grad.offset in self.shared
+        for source in group.sources:
+            channels = self.values[source].channels
+            part = grad.part(first, channels)
+            if is_shared:
+                self.shared.add(part.offset)
+            self._hand_on(group, source, part)
+            first += channels
 
     def _batch_norm(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
@@ -406,30 +319,3 @@ class Backward:
             )
 
     _dropout2d = _dropout
-
-    def _max_pool2d(self, group: Group, grad: Buffer) -> None:
-        """To the winners."""
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            winner = self.winners[group.target]
-            self.planner.emit(
-                f"{group.node.name}: gradient of max pooling",
-                pool_row(self.planner, L.K_MAX_POOL_BACKWARD, group, grad_x, grad, winner),
-            )
-
-    def _avg_pool2d(self, group: Group, grad: Buffer) -> None:
-        """Spread over the windows."""
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            self.planner.emit(
-                f"{group.node.name}: gradient of average pooling",
-                pool_row(self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x, grad, None),
-            )
-
-    def _adaptive_avg_pool2d(self, group: Group, grad: Buffer) -> None:
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            self.planner.emit(
-                f"{group.node.name}: gradient of adaptive average pooling",
-                adaptive_row(self.planner, L.K_AVG_POOL_BACKWARD, grad_x, grad),
-            )

@@ -9,6 +9,7 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
+from fastcnn.backends.one_row import on_maps
 
 
 def plan_channels(
@@ -30,6 +31,7 @@ def plan_channels(
     Unsupported
         If an operation has no kernel with a channel in each lane.
     """
+    graph = on_maps(graph)
     planner = ChannelPlanner(graph, batch, workers, state)
     forward = ChannelForward(planner)
     normalisation = forward.input_row()

@@ -1,6 +1,7 @@
 """Rows of each operation's forward pass."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,8 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
+from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
@@ -16,15 +18,18 @@ from fastcnn.backends.lanes.planning.rows import (
     copy,
     dropout_row,
     element_columns,
+    elements,
     formula_columns,
     fused,
     parameter_offset,
     pool_row,
+    product_row,
 )
+from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class Forward:
+class Forward(SampleNormForward):
     """Adds the forward rows of one group after the other.
 
     Attributes
@@ -33,12 +38,15 @@ class Forward:
         Each node's output.
     winners : dict of int to Buffer
         Which pixel of each window was the maximum.
+    kept : dict of int to int or Buffer
+        By node what else its backward pass needs again.
     """
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
+        self.kept: dict[int, Any] = {}
 
     def method(self, operation: str) -> Callable[[Group], None]:
         """What adds the rows of an operation."""
@@ -89,11 +97,20 @@ class Forward:
 
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""
-        planner, target = self.planner, group.target
-        shape = planner.graph.nodes[target].output_shape
-        made = planner.buffer(shape, planner.halo(target), planner.value_passes(target))
-        self.values[target] = made
-        return made
+        return self._value(group.target)
+
+    def _value(self, index: int) -> Buffer:
+        """The buffer of a node's output: its own, or its channels in what it is put into."""
+        planner = self.planner
+        if index not in self.values:
+            shape = planner.shape(index)
+            if index in planner.parts:
+                whole, first = planner.parts[index]
+                made = self._value(whole).part(first, map_shape(shape)[0])
+            else:
+                made = planner.buffer(shape, planner.halo(index), planner.value_passes(index))
+            self.values[index] = made
+        return self.values[index]
 
     def conv2d(self, group: Group) -> None:
         """Convolution, with what is fused to it."""
@@ -148,7 +165,7 @@ class Forward:
             ),
             group.whole,
         )
-        if planner.backward:
+        if (group.target, "weight") in planner.gradients and planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
             width = -(-inputs // 64) * 64
             transposed = planner.allocate(planner.blocks * LANES * width)
@@ -178,12 +195,48 @@ class Forward:
 
     def add(self, group: Group) -> None:
         """Sum of two maps."""
+        self._combine(group, L.K_ADD)
+
+    def subtract(self, group: Group) -> None:
+        """Difference of two maps."""
+        self._combine(group, L.K_SUBTRACT)
+
+    def _combine(self, group: Group, kernel: int) -> None:
         x, m = (self.values[source] for source in group.sources)
         columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
         self.planner.emit(
-            f"{group.node.name}: add" + fused(group),
-            row(L.K_ADD, **columns, relu=int(group.relu)),
+            f"{group.node.name}: {group.operation}" + fused(group),
+            row(kernel, **columns, relu=int(group.relu)),
         )
+
+    def multiply(self, group: Group) -> None:
+        """Product of two maps, one of which may be a factor for each channel, or each pixel."""
+        x, m = sorted((self.values[source] for source in group.sources), key=elements, reverse=True)
+        self.planner.emit(
+            f"{group.node.name}: multiply" + fused(group),
+            product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
+        )
+
+    def input_part(self, group: Group) -> None:
+        """The input's elements where they are, or a copy into a map with a halo."""
+        planner, (channels, height, width) = self.planner, map_shape(group.node.output_shape)
+        first = group.node.arguments["start"]
+        part = self.values[INPUT].part(first, channels * height * width)
+        part = part.reshaped(channels, height, width)
+        if planner.halo(group.target) == NO_HALO:
+            self.values[group.target] = part
+        else:
+            copy(planner, group.node.name, part, self.output(group))
+
+    def concat(self, group: Group) -> None:
+        """Copies of those inputs that were not written to their places at once."""
+        y, first = self.output(group), 0
+        for source in group.sources:
+            x = self.values[source]
+            part = y.part(first, x.channels)
+            if self.planner.parts.get(source) != (group.target, first):
+                copy(self.planner, group.node.name, x, part)
+            first += x.channels
 
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation, by the statistics of the batch or by the running ones."""
@@ -268,3 +321,30 @@ class Forward:
             f"{group.node.name}: adaptive average pooling",
             adaptive_row(self.planner, L.K_AVG_POOL, x, y),
         )
+
+    def adaptive_max_pool2d(self, group: Group) -> None:
+        """Max pooling to a fixed output size."""
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        winners = planner.like(y, passing=not planner.backward)
+        self.winners[group.target] = winners
+        planner.emit(
+            f"{group.node.name}: adaptive max pooling",
+            adaptive_row(planner, L.K_MAX_POOL, x, y, winners),
+        )
+
+    def sampling(self, group: Group) -> None:
+        """What copies pixels to other places, or mixes them."""
+        x, y = self.values[group.source], self.output(group)
+        name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
+        self.planner.emit(name, sampling_row(self.planner, taps_of(group.node), x, y))
+
+    pad = interpolate = pixel_shuffle = pixel_unshuffle = channel_shuffle = sampling
+
+    def unflatten(self, group: Group) -> None:
+        """Another shape of the same memory, unless there are zeros around a map."""
+        x = self.values[group.source]
+        if x.halo == NO_HALO and self.planner.halo(group.target) == NO_HALO:
+            channels, height, width = map_shape(group.node.output_shape)
+            self.values[group.target] = x.reshaped(channels, height, width)
+        else:
+            self.sampling(group)

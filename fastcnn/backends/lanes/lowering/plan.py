@@ -1,5 +1,6 @@
 """From a network to a program."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import own_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.lowering.forward import Forward
+from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
+from fastcnn.backends.one_row import on_maps
 from fastcnn.operations import OPERATIONS, Elementwise, Number, own
 
 
@@ -32,6 +34,7 @@ def plan(
     outputs: bool = False,
     values: bool = False,
     arrays: bool = False,
+    frozen: Collection[str] = (),
 ) -> Program:
     """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
@@ -53,18 +56,28 @@ def plan(
     arrays : bool
         Whether the output's gradient is read from an array, ``targets``, and the input's gradient
         copied to one, ``outputs``.
+    frozen : collection of str
+        Parameters whose gradients are not wanted; they stay zero.
 
     Raises
     ------
     Unsupported
         If the engine has no kernel for an operation.
     """
+    graph = on_maps(graph)
     backward = backward or loss is not None
     for node in graph.nodes:
         if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
     planner = Planner(
-        graph, batch, parameters, workers, backward=backward, training=training, keep=values
+        graph,
+        batch,
+        parameters,
+        workers,
+        backward=backward,
+        training=training,
+        keep=values,
+        frozen=frozen,
     )
     forward = Forward(planner)
     normalisation = forward.input_row()
@@ -85,7 +98,9 @@ def plan(
         assert gradient is not None
         if arrays:
             forward.gradient_row(gradient)
-        walk = Backward(planner, forward.values, forward.winners, gradient, input_gradient)
+        walk = MapsBackward(
+            planner, forward.values, forward.winners, forward.kept, gradient, input_gradient
+        )
         for group in reversed(planner.groups):
             walk.add(group)
         if input_gradient:

@@ -65,6 +65,10 @@ class Buffer:
             raise ValueError(f"a buffer of {self} has no shape ({channels}, {height}, {width})")
         return replace(self, channels=channels, height=height, width=width)
 
+    def part(self, first: int, channels: int) -> "Buffer":
+        """Some channels of it, where they are."""
+        return replace(self, channels=channels, offset=self.offset + first * self.channel)
+
     def columns(self, name: str) -> dict[str, int]:
         """The program columns that address this buffer as X, Y or M."""
         return {name: self.offset, f"{name}_block": self.block, f"{name}_slot": self.slot}
@@ -73,3 +77,13 @@ class Buffer:
 def union(a: Halo, b: Halo) -> Halo:
     """The smallest halo that contains two."""
     return (max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+
+
+def map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width of a buffer: what is not a map has a channel for each element."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+
+
+def channels_of(shape: tuple[int, ...]) -> int:
+    """Channels of a buffer."""
+    return map_shape(shape)[0]

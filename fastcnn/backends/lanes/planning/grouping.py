@@ -75,14 +75,16 @@ def fuse(graph: Graph) -> list[Group]:
 def _fuses(last: Group, node: Node) -> bool:
     if node.operation == "relu":
         return OPERATIONS[last.operation].fuses_relu and not last.relu
+    if last.operation != "conv2d" or node.operation != "max_pool2d":
+        return False
     arguments = node.arguments
+    tiles = arguments["kernel_size"] == arguments["stride"] == (2, 2)
+    tiles = tiles and arguments["padding"] == (0, 0)
+    whole = not any(size % 2 for size in node.input_shapes[0][1:])
     return (
-        last.operation == "conv2d"
-        and node.operation == "max_pool2d"
-        and (
-            arguments["kernel_size"] == arguments["stride"] == (2, 2)
-            and arguments["padding"] == (0, 0)
-        )
+        tiles
+        and arguments.get("dilation", (1, 1)) == (1, 1)
+        and (whole or not arguments.get("ceil_mode", False))
     )
 
 

@@ -1,5 +1,6 @@
 """The memory plan of one network, and the rows that are being lowered."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,15 @@ from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.convolution import algorithms
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, union
+from fastcnn.backends.lanes.planning.buffers import (
+    LANES,
+    NO_HALO,
+    Buffer,
+    Halo,
+    channels_of,
+    map_shape,
+    union,
+)
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, number_stages
 from fastcnn.operations import OPERATIONS
 
@@ -35,6 +44,8 @@ class Planner:
         Whether all outputs are kept in any case.
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
+    frozen : collection of str
+        Parameters whose gradients are not wanted.
     """
 
     #: Samples of a block.
@@ -50,6 +61,7 @@ class Planner:
         backward: bool,
         training: bool,
         keep: bool = False,
+        frozen: Collection[str] = (),
     ) -> None:
         self.graph = graph
         self.blocks = -(-batch // self.samples)
@@ -59,6 +71,9 @@ class Planner:
         self.backward = backward
         self.training = training
         self.keep = keep or backward
+        self.frozen = frozenset(frozen)
+        #: Nodes whose output depends on a parameter that is trained.
+        self.trained = graph.leads_to_parameters(parameters.keys() - self.frozen)
         self.groups = self.fused(graph)
         for group in self.groups:
             group.whole = group.operation == "linear" and self._shares_batch(group.node)
@@ -68,6 +83,11 @@ class Planner:
         for group in self.groups:
             for source in group.sources:
                 self.readers.setdefault(source, []).append(group)
+        #: By node whose output lies in that of a ``concat``: the latter, and the first channel.
+        self.parts: dict[int, tuple[int, int]] = {}
+        for group in self.groups:
+            if group.operation == "concat":
+                self._adjoin(group)
         self.size = 0
         # Rows that get room for each thread, and the columns of its place and of a thread's step.
         self._rooms: tuple[list[tuple[np.ndarray, tuple[int, int]]], ...] = ([], [])
@@ -90,7 +110,7 @@ class Planner:
         self.statistics: dict[int, int] = {}
         #: By state key of a running mean: place and size of running statistics in the arena.
         self.running: dict[str, tuple[int, int]] = {}
-        #: By node and name of a parameter: where its gradient goes.
+        #: By node and name of a parameter that is trained: where its gradient goes.
         self.gradients: dict[tuple[int, str], int] = {}
         #: Place, other place and size of gradients that are summed at the end.
         self.summed: list[tuple[int, int, int]] = []
@@ -110,6 +130,8 @@ class Planner:
         taken: set[int] = set()
         for group in self.groups:
             for name, key in group.node.parameters.items():
+                if key in self.frozen:
+                    continue
                 offset, shape = self.parameters[key]
                 place = offset
                 if offset in taken:
@@ -119,6 +141,34 @@ class Planner:
                 taken.add(offset)
                 self.gradients[group.target, name] = place
         return end
+
+    def _adjoin(self, group: Group) -> None:
+        """Let what is put together be written to its place at once, where that can be."""
+        first = 0
+        for source in group.sources:
+            maker = self.makers.get(source)
+            if maker and source not in self.parts and not OPERATIONS[maker.operation].renames:
+                self.parts[source] = group.target, first
+            first += channels_of(self.shape(source))
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Shape of a node's output, or of the input."""
+        return self.graph.input_shape if index == INPUT else self.graph.nodes[index].output_shape
+
+    def _together(self, index: int) -> list[int]:
+        """The nodes whose outputs are parts of one buffer with that of a node."""
+
+        def whole(part: int) -> int:
+            while part in self.parts:
+                part = self.parts[part][0]
+            return part
+
+        found = whole(index)
+        return [found, *(part for part in self.parts if whole(part) == found)]
+
+    def is_joined(self, index: int) -> bool:
+        """Whether a node's output is a part of another's, or has parts."""
+        return len(self._together(index)) > 1
 
     def allocate(self, floats: int) -> int:
         """Reserve floats of the arena, aligned to a vector."""
@@ -178,7 +228,7 @@ class Planner:
         With ``passing``, for the one block that each thread has in hand: its content does not
         outlive the block's way through the stage.
         """
-        channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+        channels, height, width = map_shape(shape)
         made = Buffer(channels, height, width, halo)
         if passing:
             made.slot = made.size
@@ -195,6 +245,9 @@ class Planner:
 
     def value_passes(self, index: int) -> bool:
         """Whether a node's output is read in the stage in which it is written, and never again."""
+        return all(self._passes(part) for part in self._together(index))
+
+    def _passes(self, index: int) -> bool:
         readers = self.readers.get(index, [])
         if self.keep or not readers:
             return False
@@ -208,7 +261,9 @@ class Planner:
     def gradient_passes(self, index: int) -> bool:
         """Whether the gradient of a node's output is read in the stage that writes it."""
         maker = self.makers.get(index)
-        if maker is None or maker.reads != maker.writes or maker.operation == "add":
+        if maker is None or maker.reads != maker.writes:
+            return False
+        if OPERATIONS[maker.operation].hands_gradient_on:
             return False
         if any(reader.writes != maker.writes for reader in self.readers.get(index, [])):
             return False
@@ -280,6 +335,12 @@ class Planner:
 
     def halo(self, index: int) -> Halo:
         """Zeros around a node's output that its neighbours read, it or its gradient."""
+        halo = NO_HALO
+        for part in self._together(index):
+            halo = union(halo, self._own_halo(part))
+        return halo
+
+    def _own_halo(self, index: int) -> Halo:
         halo = NO_HALO
         for reader in self.readers.get(index, []):
             if reader.operation == "conv2d":

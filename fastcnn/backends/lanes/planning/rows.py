@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.counter_random import drop_threshold
+from fastcnn.backends.geometry import adaptive_windows, average_divisors, pool_windows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import Buffer
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -60,6 +61,38 @@ def copy(planner: Planner, name: str, x: Buffer, y: Buffer) -> None:
     planner.emit(f"{name}: copy", row(L.K_COPY, **columns))
 
 
+def elements(buffer: Buffer) -> int:
+    """Elements of a sample."""
+    return buffer.channels * buffer.height * buffer.width
+
+
+def same_pixels(x: Buffer, y: Buffer) -> bool:
+    """Whether two maps have one height and width."""
+    return (x.height, x.width) == (y.height, y.width)
+
+
+def product_row(planner: Planner, x: Buffer, m: Buffer, y: Buffer, **more: int) -> np.ndarray:
+    """The row of Y = X * M, where M may be a factor for each channel of X, or each pixel."""
+    if elements(m) == elements(x):
+        return row(L.K_MULTIPLY, **element_columns(planner, x=x, y=y, m=m), **more)
+    if same_pixels(x, m):
+        columns = element_columns(planner, x=x, y=y, m=m) | {"m_channel": 0}
+        return row(L.K_MULTIPLY, **columns, **more)
+    mode = L.FACTOR_VECTORS if m.pixel == LANES else L.FACTOR_FLOATS
+    columns = element_columns(planner, x=x, y=y) | m.columns("m")
+    columns |= {"m": m.offset + int(m.pixels()[0]), "m_channel": m.channel, "mode": mode}
+    return row(L.K_GATE, **columns, **more)
+
+
+def product_sums_row(planner: Planner, x: Buffer, m: Buffer, y: Buffer) -> np.ndarray:
+    """The row of Y = X * M, summed over the pixels or channels of which Y has one."""
+    columns = element_columns(planner, x=x, m=m) | element_columns(planner, y=y)
+    columns |= {"channels": x.channels, "positions": x.height * x.width}
+    return row(
+        L.K_PRODUCT_SUMS, **columns, mode=L.OF_PIXELS if same_pixels(x, y) else L.OF_CHANNELS
+    )
+
+
 def formula_columns(planner: Planner, group: Group, what: str) -> dict[str, int]:
     """Columns that tell which formula an element-wise operation's row computes, and its numbers."""
     record, arguments = elementwise(group.operation), group.node.arguments
@@ -96,26 +129,59 @@ def pool_row(
 ) -> np.ndarray:
     """The row of a pooling, forward or backward; X is the side of the input."""
     arguments = group.node.arguments
-    height, width = arguments["kernel_size"]
-    oh, ow = grid(y.height, y.width)
-    kh, kw = grid(height, width)
-    h = oh[:, None] * arguments["stride"][0] - arguments["padding"][0] + kh
-    w = ow[:, None] * arguments["stride"][1] - arguments["padding"][1] + kw
-    inside = (h >= 0) & (h < x.height) & (w >= 0) & (w < x.width)
-    # Pixels inside first, in order; the rest of a clipped window repeats its first one.
-    order = np.argsort(~inside, axis=1, kind="stable")
-    offsets = np.take_along_axis(x.at(h, w), order, axis=1)
-    kept = np.take_along_axis(inside, order, axis=1)
-    offsets = np.where(kept, offsets, offsets[:, :1])
-    count = inside.sum(axis=1)
+    size, output = (x.height, x.width), (y.height, y.width)
+    window = (arguments["kernel_size"], arguments["stride"], arguments["padding"])
+    gaps = arguments.get("dilation", (1, 1))
+    rows, columns = (
+        [(pixels.start, pixels.stop) for pixels in pool_windows(*axis)]
+        for axis in zip(size, output, *window, gaps, strict=True)
+    )
+    offsets, count = _window_offsets(x, rows, columns, gaps)
     if winner is None:
-        divisor = height * width if arguments["count_include_pad"] else count
-        return average_row(planner, kernel, x, y, offsets, count, divisor)
+        divisors = average_divisors(
+            size,
+            output,
+            *window,
+            arguments["count_include_pad"],
+            arguments.get("divisor_override"),
+        )
+        return average_row(planner, kernel, x, y, offsets, count, divisors.ravel())
+    return _winner_row(planner, kernel, x, y, winner, offsets)
+
+
+def _window_offsets(
+    x: Buffer,
+    rows: list[tuple[int, int]],
+    columns: list[tuple[int, int]],
+    gaps: tuple[int, int] = (1, 1),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of all windows stand, and how many each has.
+
+    Those of a window come first, in row-major order; then its first one is repeated.
+    """
+    (top, bottom), (left, right) = (np.array(ends).T for ends in (rows, columns))
+    i, j = grid(len(rows), len(columns))
+    most = [
+        -(-int((end - first).max()) // gap)
+        for first, end, gap in ((top, bottom, gaps[0]), (left, right, gaps[1]))
+    ]
+    kh, kw = grid(*most)
+    h, w = top[i][:, None] + kh * gaps[0], left[j][:, None] + kw * gaps[1]
+    outside = (h >= bottom[i][:, None]) | (w >= right[j][:, None])
+    offsets = x.at(np.where(outside, top[i][:, None], h), np.where(outside, left[j][:, None], w))
+    order = np.argsort(outside, axis=1, kind="stable")
+    return np.take_along_axis(offsets, order, axis=1), (~outside).sum(axis=1)
+
+
+def _winner_row(
+    planner: Planner, kernel: int, x: Buffer, y: Buffer, winner: Buffer, offsets: np.ndarray
+) -> np.ndarray:
+    """The row of a maximum over windows."""
     return row(
         kernel,
         **_window_columns(planner, x, y),
         **winner.columns("m"),
-        taps=height * width,
+        taps=offsets.shape[1],
         tap_table=planner.table(offsets),
     )
 
@@ -145,18 +211,15 @@ def average_row(
     )
 
 
-def adaptive_row(planner: Planner, kernel: int, x: Buffer, y: Buffer) -> np.ndarray:
-    """The row of an average whose windows share the map out over the output's pixels."""
-    oh, ow = grid(y.height, y.width)
-    top, bottom = oh * x.height // y.height, -(-(oh + 1) * x.height // y.height)
-    left, right = ow * x.width // y.width, -(-(ow + 1) * x.width // y.width)
-    kh, kw = grid(int((bottom - top).max()), int((right - left).max()))
-    h, w = top[:, None] + kh, left[:, None] + kw
-    outside = (h >= bottom[:, None]) | (w >= right[:, None])
-    order = np.argsort(outside, axis=1, kind="stable")
-    offsets = np.take_along_axis(np.where(outside, 0, x.at(h, w)), order, axis=1)
-    count = (bottom - top) * (right - left)
-    return average_row(planner, kernel, x, y, offsets, count, count)
+def adaptive_row(
+    planner: Planner, kernel: int, x: Buffer, y: Buffer, winner: Buffer | None = None
+) -> np.ndarray:
+    """The row of a pooling whose windows share the map out over the output's pixels."""
+    rows, columns = adaptive_windows(x.height, y.height), adaptive_windows(x.width, y.width)
+    offsets, count = _window_offsets(x, rows, columns)
+    if winner is None:
+        return average_row(planner, kernel, x, y, offsets, count, count)
+    return _winner_row(planner, kernel, x, y, winner, offsets)
 
 
 def _window_columns(planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:

@@ -14,8 +14,7 @@ from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.reach.kernels import REACHES, formula_reach
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
-from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
-from fastcnn.operations import own
+from fastcnn.errors import DataError, ProgramError, ShapeError
 
 #: Types of the arrays of a run; images may also be bytes.
 TYPES = {
@@ -25,7 +24,6 @@ TYPES = {
     "targets": np.dtype(np.float32),
     "weights": np.dtype(np.float64),
     "outputs": np.dtype(np.float32),
-    "settings": np.dtype(np.float64),
 }
 BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
 
@@ -206,36 +204,3 @@ def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str
 
 
 NOTHING = Needs()
-
-
-def check_update(kind: str | None, settings: np.ndarray, size: int, *arrays: np.ndarray) -> None:
-    """Refuse an optimiser's arrays that do not fit ``size`` parameters.
-
-    ``arrays`` are the gradient and the optimiser's own two.
-
-    Raises
-    ------
-    ConfigurationError
-        If the optimiser is unknown, or has too few numbers.
-    ShapeError
-        If an array is too small.
-    """
-    if kind is None:
-        return
-    slots = SLOTS.get(kind)
-    if kind in own.UPDATES:
-        count = len(own.UPDATES[kind].slots)
-        slots = min(count, 1), max(count - 1, 0)
-    if slots is None or settings.size < 6:
-        raise ConfigurationError(f"the engine's optimisers are {sorted(SLOTS)}, got {kind!r}")
-    wanted = (1, *(slots if kind != "sgd" or settings[0] else (0, 0)))
-    for name, times, array in zip(("gradient", "first", "second"), wanted, arrays, strict=True):
-        if array.size < times * size or array.dtype != FLOATS or not array.flags.c_contiguous:
-            raise ShapeError(
-                f"{kind}: the {name} array must have {times * size} float32, got "
-                f"{array.size} {array.dtype}"
-            )
-
-
-#: By optimiser: how many times the parameters its two arrays are.
-SLOTS = {"sgd": (1, 0), "adam": (1, 1), "adamw": (1, 1), "rmsprop": (1, 2)}

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import channels, winograd
+from fastcnn.backends.lanes.reach import channels, sample_norm, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -132,6 +132,31 @@ def _avg_pool_backward(r: Reach) -> Touches:
     yield from _cleared(r)
 
 
+def _move(r: Reach) -> Touches:
+    runs = r.table(L.TAP_TABLE, 3 * r.count(L.POSITIONS, 1)).reshape(-1, 3).astype(np.int64)
+    lengths = (runs[:, 2].clip(1) - 1) * LANES
+    for name, column in (("X", 0), ("Y", 1)):
+        kept = runs[:, 2] > 0
+        if name == "X":
+            kept &= runs[:, 0] >= 0
+        if kept.any():
+            first = runs[kept, column]
+            reached = Range(int(first.min()), int((first + lengths[kept]).max()))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, _channels(r, place, step, reached))
+
+
+def _weighted_sums(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS, 1)
+    summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
+    if summands:
+        sources = r.entries(L.X_TABLE, summands)
+        yield arena("X", _channels(r, L.X, L.X_CHANNEL, sources))
+        yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
+    places = r.entries(L.Y_TABLE, positions)
+    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, places))
+
+
 def _unpool(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
     pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
@@ -160,6 +185,27 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
 
     return touches
+
+
+def _gate(r: Reach) -> Touches:
+    yield from _elements("X", "Y")(r)
+    factors = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
+    if r.among(L.MODE, (L.FACTOR_VECTORS, L.FACTOR_FLOATS)) == L.FACTOR_FLOATS:
+        yield arena("M", factors + r[L.M], 1)
+    else:
+        yield arena("M", r.buffer(L.M) + factors)
+
+
+def _product_sums(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    for name in "XM":
+        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
+        step = getattr(L, f"{name}_CHANNEL")
+        yield arena(name, _channels(r, getattr(L, name), step, places))
+    if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
+        yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
+    else:
+        yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
 
 
 def _learned(r: Reach) -> Touches:
@@ -348,7 +394,12 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_UNPOOL: _unpool,
     L.K_COPY: _elements("X", "Y"),
     L.K_DROPOUT: _elements("X", "Y", numbers=1),
+    L.K_NEGATE: _elements("X", "Y"),
     L.K_ADD: _elements("X", "Y", "M"),
+    L.K_SUBTRACT: _elements("X", "Y", "M"),
+    L.K_MULTIPLY: _elements("X", "Y", "M"),
+    L.K_GATE: _gate,
+    L.K_PRODUCT_SUMS: _product_sums,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_TRANSPOSE: _transpose,
@@ -360,12 +411,22 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
+    L.K_MOVE: _move,
+    L.K_WEIGHTED_SUMS: _weighted_sums,
     L.K_NORM_SUMS: _normalisation("X", sums=True),
     L.K_NORM_STATISTICS: _statistics,
     L.K_NORM: _normalisation("X", "Y", values=2),
     L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
     L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
     L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),
+    L.K_SAMPLE_NORM: sample_norm.sets("X", "Y", weighted=True),
+    L.K_SAMPLE_NORM_GRADIENT: sample_norm.sets("X", "Y", "Z", weighted=True),
+    L.K_SAMPLE_NORM_PARAMETERS: sample_norm.set_parameters,
+    L.K_SOFTMAX: sample_norm.sets("X", "Y"),
+    L.K_SOFTMAX_GRADIENT: sample_norm.sets("X", "Y", "Z"),
+    L.K_LOCAL_RESPONSE: sample_norm.local_response("X", "Y", "M", shares=False),
+    L.K_LOCAL_RESPONSE_SHARES: sample_norm.local_response("X", "Y", "M"),
+    L.K_LOCAL_RESPONSE_GRADIENT: sample_norm.local_response("X", "Y", "M", "Z"),
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,

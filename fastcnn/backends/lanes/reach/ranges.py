@@ -169,6 +169,10 @@ NAMES = {
         "WHOLE_CHANNELS",
         "OF_BATCH",
         "FROZEN",
+        "CENTRED",
+        "AROUND_ZERO",
+        "PROBABILITY",
+        "LOGARITHM",
         "POSITION_PAD",
         "FIRST_FORMULA",
     )

@@ -47,9 +47,9 @@ KINDS = {
     "block_hits": "int64[:]",
     "squares": "float64[:]",
     "owners": "int64[:]",
-    "units": "int64",
+    # The address of each unit's kernel.
+    "updates": "int64[:]",
     "limit": "float64",
-    "update": "int64",
     "square": "int64",
 }
 
@@ -167,13 +167,12 @@ def steps(
     block_hits,
     squares,
     owners,
-    units,
+    updates,
     limit,
-    update,
     square,
 ):
     """See :func:`run`; returns whether nothing failed."""
-    arrived, here, rows = 0, address(context, 0), address(program, 0)
+    arrived, here, rows, units = 0, address(context, 0), address(program, 0), updates.size
     for s in range(rates.size):
         start = s * batch
         count = min(batch, samples - start)
@@ -192,7 +191,7 @@ def steps(
                 total += block_losses[block]
                 right += block_hits[block]
             losses[s], hits[s] = total, right
-        if update == 0:
+        if units == 0:
             continue
         numbers[SCALE], numbers[RATE] = 1.0, rates[s]
         failed = 0
@@ -211,7 +210,7 @@ def steps(
             if owners[unit] == thread:
                 if limit <= 0.0:
                     failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
-                failed |= call(update, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+                failed |= call(updates[unit], here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
         if failed or not barrier(sync, arrived, threads):
             return False
         arrived += 1
@@ -243,9 +242,8 @@ def run(
     block_hits,
     squares,
     owners,
-    units,
+    updates,
     limit,
-    update,
     square,
 ):
     """Run a program once for each learning rate, on consecutive batches of ``order``.
@@ -276,9 +274,8 @@ def run(
         block_hits,
         squares,
         owners,
-        units,
+        updates,
         limit,
-        update,
         square,
     ):
         atomic_add(sync, FAILED, 1)

@@ -16,30 +16,25 @@ from fastcnn.backends.lanes.kernel_table import (
 )
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
 from fastcnn.backends.lanes.kernels.layout import KERNEL
-from fastcnn.backends.lanes.kernels.optimizers import UNIT
 from fastcnn.backends.lanes.lowering.plan import plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
-from fastcnn.backends.lanes.reach.door import check_program, check_run, check_update, needs
+from fastcnn.backends.lanes.reach.door import check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
-from fastcnn.backends.lanes.session.loading import (
-    check_own_kernels,
-    load_kernels,
-    update_name,
-)
+from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
+from fastcnn.backends.lanes.session.update import Update
 from fastcnn.codegen import build
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
-#: Optimisers of which the engine has the update.
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 # Kernels take what is empty for what is not there.
 NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
 NO_LABELS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0)
+NO_UPDATE = Update((), np.zeros((0, 0), np.float32))
 
 
 def default_threads() -> int:
@@ -68,8 +63,6 @@ class Engine:
     places : dict of str to (offset, shape)
     running : mapping of str to (mean, variance, number of batches), optional
         Running statistics by the state key of the mean; a training run changes them in place.
-    trainable : sequence of (int, int), optional
-        First and last + 1 of the runs of parameters that an update changes; by default all.
     **options
         Passed to :func:`~fastcnn.backends.lanes.lowering.plan.plan`.
     """
@@ -82,7 +75,6 @@ class Engine:
         places: dict[str, tuple[int, tuple[int, ...]]],
         threads: int = 1,
         running: Mapping[str, Sequence[np.ndarray]] | None = None,
-        trainable: Sequence[tuple[int, int]] | None = None,
         **options: Any,
     ) -> None:
         if build.is_disabled():
@@ -104,17 +96,18 @@ class Engine:
         self.arena = aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
-        maps = len(graph.input_shape) == 3
+        maps = len(graph.input_shape) in (2, 3)
         factors = graph.input_shape[0] if maps else int(np.prod(graph.input_shape))
         self.normalise((1.0,) * factors, (0.0,) * factors)
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
-        self._trainable = [(0, parameters.size)] if trainable is None else list(trainable)
-        self._entries: dict[str | None, tuple[np.ndarray, int, int]] = {}
-        self._places = places
-        self._known_spans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._squares = np.zeros(len(self._spans(1)[1]) + 1)
-        uses = [node.buffers.get("running_mean") for node in graph.nodes]
+        self._entries: dict[tuple[str, ...], tuple[np.ndarray, dict[str, int]]] = {}
+        self._places = list(places.values())
+        self._checked: Update | None = None
+        uses = [
+            None if node.frozen_statistics else node.buffers.get("running_mean")
+            for node in graph.nodes
+        ]
         self._uses = {name: uses.count(name) for name in self.program.running}
 
     @property
@@ -138,9 +131,7 @@ class Engine:
         targets: np.ndarray = NO_FLOATS,
         weights: np.ndarray = NO_WEIGHTS,
         outputs: np.ndarray = NO_FLOATS,
-        kind: str | None = None,
-        settings: np.ndarray | None = None,
-        slots: tuple[np.ndarray, ...] = (),
+        update: Update | None = None,
         seed: int = 0,
         first_step: int = 0,
         first_sample: int = 0,
@@ -149,6 +140,7 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the program once for each rate; returns losses, hits and gradient norms.
 
+        With an ``update``, each run is followed by it.
         ``threads`` may be less than the engine was planned for. ``first_sample`` is the place of
         the first sample in a batch that several processes share; dropout depends on it.
         """
@@ -157,11 +149,9 @@ class Engine:
         steps = len(rates)
         wants = self._needs if phases is None else needs(self.program, phases)
         phases = self.program.phases if phases is None else phases
-        settings = np.zeros(6) if settings is None else settings
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
-        first, second = (*slots, NO_FLOATS, NO_FLOATS)[:2]
         check_run(
             wants,
             self.program.batch,
@@ -173,20 +163,24 @@ class Engine:
                 "targets": targets,
                 "weights": weights,
                 "outputs": outputs,
-                "settings": settings,
             },
         )
-        check_update(kind, settings, self.parameters.size, self.gradient, first, second)
-        entries, update, square = self.prepare(update_name(kind, settings))
-        spans, owners = self._spans(threads)
+        size = self.parameters.size
+        update = NO_UPDATE if update is None else update
+        if update is not self._checked and update.parts:
+            update.check(size)
+            self._checked = update
+        entries, addresses = self.prepare(*update.kernels)
+        units = update.units(threads, self._places, size)
+        squares = np.zeros(len(units.owners) + 1)
         fields: dict[str, Any] = {
             "A": self.arena,
             "T": self.program.tables,
             "P": self.parameters,
             "G": self._gradients,
-            "S1": first,
-            "S2": second,
-            "settings": settings,
+            "S": update.state.reshape(-1),
+            "settings": update.settings.reshape(-1),
+            "scratch": aligned(threads * update.room) if update.room else NO_FLOATS,
             "bytes_": flat if is_bytes else NO_BYTES,
             "floats": NO_FLOATS if is_bytes else flat,
             "order": order,
@@ -196,8 +190,8 @@ class Engine:
             "outputs": outputs,
             "losses": self._block_losses,
             "hits": self._block_hits,
-            "squares": self._squares,
-            "spans": spans,
+            "squares": squares,
+            "spans": units.spans,
             "seed": seed,
             "first_sample": first_sample,
         }
@@ -216,17 +210,18 @@ class Engine:
             "norms": norms,
             "block_losses": self._block_losses,
             "block_hits": self._block_hits,
-            "squares": self._squares,
-            "owners": owners,
-            "units": len(owners),
-            "limit": settings[5],
-            "update": update,
-            "square": square,
+            "squares": squares,
+            "owners": units.owners,
+            "updates": np.array([addresses[name] for name in units.kernels], np.int64),
+            "limit": update.limit,
+            "square": addresses.get(SQUARES, 0),
         }
         for name, (offset, channels) in self.program.running.items():
             mean, variance, _ = self.running[name]
             self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
         run_threads(threads, fields, step_values)
+        if update is not NO_UPDATE and not update.parts:
+            norms[:] = 0.0
         if self._moves_running and len(phases):
             for name, (offset, channels) in self.program.running.items():
                 mean, variance, batches = self.running[name]
@@ -247,46 +242,21 @@ class Engine:
             self.run(nothing, np.zeros(1, np.int64), np.zeros(1), phases=phases, threads=1)
         return replace(self.program, phases=self.program.phases[count:])
 
-    def prepare(self, update: str | None = None) -> tuple[np.ndarray, int, int]:
-        """Have the program's kernels, and an optimiser's update, compiled and loaded.
+    def prepare(self, *updates: str) -> tuple[np.ndarray, dict[str, int]]:
+        """Have the program's kernels, and those of updates, compiled and loaded.
 
         Returns
         -------
         entries : ndarray of int64, shape (rows, 2)
             For each row its kernel's address, and whether it takes many blocks at once.
-        update, square : int
-            Addresses, or 0 without an update.
+        addresses : dict of str to int
+            By name, also the kernel of the norm's sums.
         """
-        if update not in self._entries:
-            extra = [] if update is None else [update, SQUARES]
-            entries, *more = load_kernels(self.program.rows, extra)
-            self._entries[update] = (entries, *(more or (0, 0)))
-        return self._entries[update]
-
-    def _spans(self, threads: int) -> tuple[np.ndarray, np.ndarray]:
-        """First and last + 1 parameter of each unit of the update, and the thread that has it.
-
-        A thread has of each parameter the same share as in its gradient and in the forward
-        product: what one core wrote and another reads takes longer than the arithmetic.
-        """
-        if threads not in self._known_spans:
-            size, unit = self.parameters.size, UNIT
-            starts = np.arange(0, size, unit)
-            owners = np.zeros(len(starts), np.int64)
-            for offset, shape in self._places.values():
-                count = int(np.prod(shape))
-                inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
-                middle = np.minimum(starts[inside] + unit // 2, offset + count - 1) - offset
-                owners[inside] = middle * threads // count
-            spans = [
-                (max(start, first), min(start + unit, end), owner)
-                for start, owner in zip(starts, owners, strict=True)
-                for first, end in self._trainable
-                if start < end and first < start + unit
-            ]
-            columns = np.array(spans, np.int64).reshape(-1, 3)
-            self._known_spans[threads] = columns[:, :2].reshape(-1), columns[:, 2].copy()
-        return self._known_spans[threads]
+        if updates not in self._entries:
+            names = [*updates, SQUARES] if updates else []
+            entries, *found = load_kernels(self.program.rows, names)
+            self._entries[updates] = entries, dict(zip(names, found, strict=True))
+        return self._entries[updates]
 
     def read(self, buffer: Buffer, count: int) -> np.ndarray:
         """Copy a buffer out of lanes: shape (count, channels, height, width)."""
@@ -338,9 +308,8 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
             "block_hits": one.copy(),
             "squares": np.zeros(1),
             "owners": one,
-            "units": 0,
+            "updates": np.zeros(0, np.int64),
             "limit": 0.0,
-            "update": 0,
             "square": 0,
         },
     )

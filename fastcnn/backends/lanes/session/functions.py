@@ -19,12 +19,14 @@ from fastcnn.backends.geometry import (
     conv_output_size,
     conv_transpose_output_size,
     masked,
-    pool_output_size,
+    pool_output,
 )
 from fastcnn.backends.lanes.session.coverage import covered
 from fastcnn.backends.lanes.session.operation import Operation, operation
+from fastcnn.backends.one_row import on_sequences
 
 
+@on_sequences
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -47,6 +49,7 @@ def conv2d(
     return _convolution("conv2d", x, shape, parameters, False, **arguments).forward(x, parameters)
 
 
+@on_sequences
 def conv2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
@@ -68,6 +71,7 @@ def conv2d_backward(
     return masked(output_mask, *run.backward(grad_output, x, parameters, output_mask))
 
 
+@on_sequences
 def conv_transpose2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -100,6 +104,7 @@ def conv_transpose2d(
     return run.forward(x, parameters)
 
 
+@on_sequences
 def conv_transpose2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
@@ -155,67 +160,112 @@ def linear_backward(
     return run.backward(grad_output, x, parameters)
 
 
-def _pool(x: np.ndarray, backward: bool, name: str, **arguments: Any) -> Operation:
-    output = tuple(
-        pool_output_size(
-            x.shape[2 + a],
-            arguments["kernel_size"][a],
-            arguments["stride"][a],
-            arguments["padding"][a],
-        )
-        for a in (0, 1)
-    )
+def _pool(
+    x: np.ndarray, output: tuple[int, ...], backward: bool, name: str, **arguments: Any
+) -> Operation:
     given = tuple(arguments.items())
     return operation(name, x.shape[1:], (x.shape[1], *output), len(x), given, (), backward)
 
 
-def max_pool2d(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+@on_sequences
+def max_pool2d(
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
+) -> np.ndarray:
     """Largest value of each window; a tie goes to the first."""
+    arguments = {
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+    }
     if not covered(x):
-        return im2col.max_pool2d(x, kernel_size, stride, padding)
-    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
-    return _pool(x, False, "max_pool2d", **arguments).forward(x, {})
+        return im2col.max_pool2d(x, **arguments)
+    output = pool_output(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    return _pool(x, output, False, "max_pool2d", **arguments).forward(x, {})
 
 
+@on_sequences
 def max_pool2d_backward(
-    grad_output: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
 ) -> np.ndarray:
     """Each window's gradient goes to its winner."""
+    arguments = {
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+    }
     if not covered(grad_output, x):
-        return im2col.max_pool2d_backward(grad_output, x, kernel_size, stride, padding)
-    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
-    return _pool(x, True, "max_pool2d", **arguments).backward(grad_output, x, {})[0]
+        return im2col.max_pool2d_backward(grad_output, x, **arguments)
+    run = _pool(x, grad_output.shape[2:], True, "max_pool2d", **arguments)
+    return run.backward(grad_output, x, {})[0]
 
 
+@on_sequences
 def avg_pool2d(
-    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> np.ndarray:
     """Mean of each window."""
+    arguments = {
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "ceil_mode": ceil_mode,
+        "count_include_pad": count_include_pad,
+        "divisor_override": divisor_override,
+    }
     if not covered(x):
-        return im2col.avg_pool2d(x, kernel_size, stride, padding, count_include_pad)
-    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
-    run = _pool(x, False, "avg_pool2d", **arguments, count_include_pad=count_include_pad)
-    return run.forward(x, {})
+        return im2col.avg_pool2d(x, **arguments)
+    output = pool_output(x.shape[2:], kernel_size, stride, padding, (1, 1), ceil_mode)
+    return _pool(x, output, False, "avg_pool2d", **arguments).forward(x, {})
 
 
+@on_sequences
 def avg_pool2d_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
     kernel_size: Pair,
     stride: Pair,
     padding: Pair,
-    count_include_pad: bool,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> np.ndarray:
     """Each window's gradient is spread over it."""
+    arguments = {
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "ceil_mode": ceil_mode,
+        "count_include_pad": count_include_pad,
+        "divisor_override": divisor_override,
+    }
     if not covered(grad_output, x):
-        return im2col.avg_pool2d_backward(
-            grad_output, x, kernel_size, stride, padding, count_include_pad
-        )
-    arguments = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
-    run = _pool(x, True, "avg_pool2d", **arguments, count_include_pad=count_include_pad)
+        return im2col.avg_pool2d_backward(grad_output, x, **arguments)
+    run = _pool(x, grad_output.shape[2:], True, "avg_pool2d", **arguments)
     return run.backward(grad_output, x, {})[0]
 
 
+@on_sequences
 def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
     """Mean of windows that share the map out over the output's pixels."""
     if not covered(x):
@@ -228,6 +278,7 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
     return run.forward(x, {})
 
 
+@on_sequences
 def adaptive_avg_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:

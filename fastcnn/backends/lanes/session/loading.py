@@ -7,7 +7,6 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernel_table import (
     KERNELS,
-    UPDATES,
     dispatcher_source,
     kernel_source,
 )
@@ -15,17 +14,6 @@ from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, K_OUTPUT, KERNE
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.codegen import build
 from fastcnn.codegen.build import Source
-from fastcnn.operations import own
-
-
-def update_name(kind: str | None, settings: np.ndarray | None) -> str | None:
-    """The name of an optimiser's update: SGD has one with momentum and one without."""
-    if kind is None:
-        return None
-    if kind == "sgd" and settings is not None and settings[0] != 0.0:
-        return "momentum"
-    assert kind in UPDATES or kind in own.UPDATES
-    return kind
 
 
 def check_own_update(kind: str) -> None:

@@ -1,0 +1,71 @@
+"""Operations in which branches of a network meet."""
+
+import numpy as np
+
+
+def add(x: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """``y = x + other``."""
+    return x + other
+
+
+def add_backward(
+    grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both inputs have the gradient of the output."""
+    return grad_output.copy(), grad_output.copy()
+
+
+def subtract(x: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """``y = x - other``."""
+    return x - other
+
+
+def subtract_backward(
+    grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The second input has the negative of the output's gradient."""
+    return grad_output.copy(), -grad_output
+
+
+def multiply(x: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """``y = x * other``, either of which may be one value for each channel, or each pixel."""
+    return x * other
+
+
+def multiply_backward(
+    grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each input's gradient is that of the output times the other, summed over what is repeated."""
+    return _summed(grad_output * other, x), _summed(grad_output * x, other)
+
+
+def _summed(grad: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A gradient summed over the axes along which ``x`` was repeated."""
+    axes = tuple(axis for axis in range(x.ndim) if x.shape[axis] != grad.shape[axis])
+    return grad.sum(axes, keepdims=True) if axes else grad
+
+
+def concat(*inputs: np.ndarray) -> np.ndarray:
+    """The inputs' channels, one after the other."""
+    return np.concatenate(inputs, axis=1)
+
+
+def concat_backward(grad_output: np.ndarray, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Each input has the gradient of its channels."""
+    ends = np.cumsum([x.shape[1] for x in inputs])
+    return tuple(part.copy() for part in np.split(grad_output, ends[:-1], axis=1))
+
+
+def input_part(x: np.ndarray, start: int, shape: tuple[int, ...]) -> np.ndarray:
+    """One of several inputs, of samples that have the elements of all of them."""
+    size = int(np.prod(shape))
+    return x[:, start : start + size].reshape(len(x), *shape)
+
+
+def input_part_backward(
+    grad_output: np.ndarray, x: np.ndarray, start: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The gradient of the other inputs is that of others."""
+    grad_x = np.zeros_like(x)
+    grad_x[:, start : start + int(np.prod(shape))] = grad_output.reshape(len(x), -1)
+    return grad_x

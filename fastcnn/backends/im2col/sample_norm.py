@@ -1,0 +1,156 @@
+"""Normalisation within each sample over whole arrays, with sums in float64."""
+
+import numpy as np
+
+from fastcnn.backends.sample_sets import Sets, sets_of
+
+Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def layer_norm(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> np.ndarray:
+    """A set is what the last dimensions hold, of the shape ``normalized_shape``."""
+    sets = sets_of("layer_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
+    return _normalised(x, sets, weight, bias, eps)
+
+
+def layer_norm_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> Gradients:
+    """Gradients of x, weight and bias."""
+    sets = sets_of("layer_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
+    grad_x, *grads = _gradients(grad_output, x, sets, weight, eps)
+    return grad_x, grads[0].reshape(normalized_shape), grads[1].reshape(normalized_shape)
+
+
+def rms_norm(
+    x: np.ndarray, weight: np.ndarray | None, normalized_shape: tuple[int, ...], eps: float
+) -> np.ndarray:
+    """Sets as in :func:`layer_norm`; no mean is taken away."""
+    sets = sets_of("rms_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
+    return _normalised(x, sets, weight, None, eps, centred=False)
+
+
+def rms_norm_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients of x and weight."""
+    sets = sets_of("rms_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
+    grad_x, grad_weight, _ = _gradients(grad_output, x, sets, weight, eps, centred=False)
+    return grad_x, grad_weight.reshape(normalized_shape)
+
+
+def group_norm(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    num_groups: int,
+    eps: float,
+) -> np.ndarray:
+    """A set is all pixels of the channels of a group; a weight belongs to a channel."""
+    sets = sets_of("group_norm", {"num_groups": num_groups}, x.shape[1:])
+    return _normalised(x, sets, weight, bias, eps)
+
+
+def group_norm_backward(
+    grad_output: np.ndarray, x: np.ndarray, weight: np.ndarray | None, num_groups: int, eps: float
+) -> Gradients:
+    """Gradients of x, weight and bias."""
+    sets = sets_of("group_norm", {"num_groups": num_groups}, x.shape[1:])
+    return _gradients(grad_output, x, sets, weight, eps)
+
+
+def layer_norm2d(
+    x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+) -> np.ndarray:
+    """A set is the channels of one pixel."""
+    return _normalised(x, sets_of("layer_norm2d", {}, x.shape[1:]), weight, bias, eps)
+
+
+def layer_norm2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, weight: np.ndarray | None, eps: float
+) -> Gradients:
+    """Gradients of x, weight and bias."""
+    return _gradients(grad_output, x, sets_of("layer_norm2d", {}, x.shape[1:]), weight, eps)
+
+
+def _normalised(
+    x: np.ndarray,
+    sets: Sets,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    eps: float,
+    centred: bool = True,
+) -> np.ndarray:
+    deviations, inverse = _deviations(x, sets, eps, centred)
+    deviations *= inverse
+    if weight is not None:
+        deviations *= _of_weights(weight, sets)
+    if bias is not None:
+        deviations += _of_weights(bias, sets)
+    return deviations.reshape(x.shape)
+
+
+def _gradients(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    sets: Sets,
+    weight: np.ndarray | None,
+    eps: float,
+    centred: bool = True,
+) -> Gradients:
+    """With z the normalised input and g = weight * dy, ``dw`` is the sum of dy z, ``db`` of dy.
+
+    ``dx = (g - mean(g) - z mean(g z)) / sqrt(v + eps)``; without m the mean of g is left out.
+    Gradients of weights have one dimension.
+    """
+    z, inverse = _deviations(x, sets, eps, centred)
+    z *= inverse
+    g = grad_output.reshape(z.shape)
+    shared = (0, *(axis + 1 for axis in range(len(sets.view)) if axis not in sets.weighted))
+    grads = (part.sum(axis=shared, dtype=np.float64).astype(x.dtype) for part in (g * z, g))
+    grad_weight, grad_bias = (grad.reshape(-1) for grad in grads)
+    if weight is not None:
+        g = g * _of_weights(weight, sets)
+    grad_x = g - z * _mean(g * z, sets)
+    if centred:
+        grad_x -= _mean(g, sets)
+    grad_x *= inverse
+    return grad_x.reshape(x.shape), grad_weight, grad_bias
+
+
+def _deviations(
+    x: np.ndarray, sets: Sets, eps: float, centred: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Deviations from each set's mean, in the sets' view, and the inverse of their size."""
+    values = x.reshape(len(x), *sets.view)
+    # About the mean, not by the mean of squares: nothing cancels where the mean is large.
+    deviations = values - _mean(values, sets) if centred else values.copy()
+    axes = tuple(axis + 1 for axis in sets.axes)
+    variance = np.square(deviations).mean(axis=axes, keepdims=True, dtype=np.float64)
+    # In float64: in float32 a small eps would be 0.
+    return deviations, (1.0 / np.sqrt(variance + eps)).astype(x.dtype)
+
+
+def _mean(values: np.ndarray, sets: Sets) -> np.ndarray:
+    axes = tuple(axis + 1 for axis in sets.axes)
+    return values.mean(axis=axes, keepdims=True, dtype=np.float64).astype(values.dtype)
+
+
+def _of_weights(values: np.ndarray, sets: Sets) -> np.ndarray:
+    """Weights in a shape that broadcasts against the view."""
+    shape = (size if axis in sets.weighted else 1 for axis, size in enumerate(sets.view))
+    return values.reshape(tuple(shape))

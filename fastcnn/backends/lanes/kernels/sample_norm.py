@@ -1,0 +1,327 @@
+"""Kernels of normalisation within each sample: by layer, group, instance, pixel or mean square.
+
+A lane holds a sample, so the mean of a set is a vector and nothing crosses lanes. GROUPS sets of
+POSITIONS members each: a member's address is an entry for its set plus an entry for its place in
+the set, and each table has those of the sets, then those of the members. M_TABLE has the numbers of
+the weights in the same way. EXTRA, with a stride of EXTRA_BLOCK, has mean and 1 / deviation of each
+set, vectors both.
+
+Four sets are taken at once, so that four sums do not wait for each other, and where sets are the
+pixels of a map a row of cache lines is read for each channel.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.division import STRIP, share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    CENTRED,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    M_BLOCK,
+    M_TABLE,
+    MODE,
+    OUT,
+    POSITIONS,
+    RELU,
+    SCALE,
+    X_BLOCK,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_SLOT,
+    Y_TABLE,
+    Z_BLOCK,
+    Z_SLOT,
+    Z_TABLE,
+    M,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.backends.lanes.kernels.record import Kernel, register
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.elementary import sqrt
+
+LANES = simd.LANES
+#: Floats of a set's mean and 1 / deviation.
+STATISTICS = 2 * LANES
+
+
+@linked
+def mean_of(A, x, xs, members):
+    """Mean of one set, by deviations from its first member: it may lie far from 0."""
+    level, zero = simd.load(A, x + xs[0]), simd.splat(np.float32(0))
+    total, k = zero, 0
+    while k < members:
+        a, b, end = zero, zero, min(k + STRIP, members)
+        while k + 2 <= end:
+            a = simd.add(a, simd.sub(simd.load(A, x + xs[k]), level))
+            b = simd.add(b, simd.sub(simd.load(A, x + xs[k + 1]), level))
+            k += 2
+        if k < end:
+            a = simd.add(a, simd.sub(simd.load(A, x + xs[k]), level))
+            k += 1
+        total = simd.add(total, simd.add(a, b))
+    return simd.fma(total, simd.splat(np.float32(1.0 / members)), level)
+
+
+@linked
+def inverse_of(A, x, xs, members, mean, eps):
+    """1 / deviation of one set from a mean."""
+    zero, k = simd.splat(np.float32(0)), 0
+    total = zero
+    while k < members:
+        a, b, end = zero, zero, min(k + STRIP, members)
+        while k + 2 <= end:
+            one = simd.sub(simd.load(A, x + xs[k]), mean)
+            two = simd.sub(simd.load(A, x + xs[k + 1]), mean)
+            a, b = simd.fma(one, one, a), simd.fma(two, two, b)
+            k += 2
+        if k < end:
+            one = simd.sub(simd.load(A, x + xs[k]), mean)
+            a = simd.fma(one, one, a)
+            k += 1
+        total = simd.add(total, simd.add(a, b))
+    variance = simd.fma(total, simd.splat(np.float32(1.0 / members)), eps)
+    return simd.div(simd.splat(np.float32(1)), sqrt(variance))
+
+
+@linked
+def scaled(P, r, value, number):
+    """A normalised value with weight, bias and rectifier."""
+    if r[W] >= 0:
+        value = simd.mul(value, simd.splat(P[r[W] + number]))
+    if r[BIAS] >= 0:
+        value = simd.add(value, simd.splat(P[r[BIAS] + number]))
+    if r[RELU]:
+        value = simd.relu(value)
+    return value
+
+
+@linked
+def normalise_samples(A, T, P, r, block, slot, part, parts):
+    """Y = (X - mean) / deviation, then weight and bias; without CENTRED the mean counts as 0."""
+    sets, members = r[GROUPS], r[POSITIONS]
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    xs, ys, ws = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    inner, inner_y, inner_w = xs[sets:], ys[sets:], ws[sets:]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    eps, portion = simd.splat(A[r[SCALE]]), simd.splat(np.float32(1.0 / members))
+    # Whole fours: how a set is summed up must not depend on the threads.
+    first, last = share((sets + 3) // 4, part, parts)
+    s, last = 4 * first, min(4 * last, sets)
+    while s + 4 <= last:
+        xa, xb, xc, xd = x0 + xs[s], x0 + xs[s + 1], x0 + xs[s + 2], x0 + xs[s + 3]
+        ma, mb, mc, md = zero, zero, zero, zero
+        if r[MODE] == CENTRED:
+            la, lb = simd.load(A, xa + inner[0]), simd.load(A, xb + inner[0])
+            lc, ld = simd.load(A, xc + inner[0]), simd.load(A, xd + inner[0])
+            for start in range(0, members, STRIP):
+                a, b, c, d = zero, zero, zero, zero
+                for k in range(start, min(start + STRIP, members)):
+                    at = inner[k]
+                    a = simd.add(a, simd.sub(simd.load(A, xa + at), la))
+                    b = simd.add(b, simd.sub(simd.load(A, xb + at), lb))
+                    c = simd.add(c, simd.sub(simd.load(A, xc + at), lc))
+                    d = simd.add(d, simd.sub(simd.load(A, xd + at), ld))
+                ma, mb = simd.add(ma, a), simd.add(mb, b)
+                mc, md = simd.add(mc, c), simd.add(md, d)
+            ma, mb = simd.fma(ma, portion, la), simd.fma(mb, portion, lb)
+            mc, md = simd.fma(mc, portion, lc), simd.fma(md, portion, ld)
+        ia, ib, ic, id_ = zero, zero, zero, zero
+        for start in range(0, members, STRIP):
+            a, b, c, d = zero, zero, zero, zero
+            for k in range(start, min(start + STRIP, members)):
+                at = inner[k]
+                va, vb = simd.sub(simd.load(A, xa + at), ma), simd.sub(simd.load(A, xb + at), mb)
+                vc, vd = simd.sub(simd.load(A, xc + at), mc), simd.sub(simd.load(A, xd + at), md)
+                a, b = simd.fma(va, va, a), simd.fma(vb, vb, b)
+                c, d = simd.fma(vc, vc, c), simd.fma(vd, vd, d)
+            ia, ib, ic, id_ = simd.add(ia, a), simd.add(ib, b), simd.add(ic, c), simd.add(id_, d)
+        ia = simd.div(one, sqrt(simd.fma(ia, portion, eps)))
+        ib = simd.div(one, sqrt(simd.fma(ib, portion, eps)))
+        ic = simd.div(one, sqrt(simd.fma(ic, portion, eps)))
+        id_ = simd.div(one, sqrt(simd.fma(id_, portion, eps)))
+        if r[EXTRA] >= 0:
+            at = out + s * STATISTICS
+            simd.store(A, at, ma)
+            simd.store(A, at + LANES, ia)
+            simd.store(A, at + STATISTICS, mb)
+            simd.store(A, at + STATISTICS + LANES, ib)
+            simd.store(A, at + 2 * STATISTICS, mc)
+            simd.store(A, at + 2 * STATISTICS + LANES, ic)
+            simd.store(A, at + 3 * STATISTICS, md)
+            simd.store(A, at + 3 * STATISTICS + LANES, id_)
+        ya, yb, yc, yd = y0 + ys[s], y0 + ys[s + 1], y0 + ys[s + 2], y0 + ys[s + 3]
+        wa, wb, wc, wd = ws[s], ws[s + 1], ws[s + 2], ws[s + 3]
+        for k in range(members):
+            at, to, number = inner[k], inner_y[k], inner_w[k]
+            va = simd.mul(simd.sub(simd.load(A, xa + at), ma), ia)
+            vb = simd.mul(simd.sub(simd.load(A, xb + at), mb), ib)
+            vc = simd.mul(simd.sub(simd.load(A, xc + at), mc), ic)
+            vd = simd.mul(simd.sub(simd.load(A, xd + at), md), id_)
+            simd.store(A, ya + to, scaled(P, r, va, wa + number))
+            simd.store(A, yb + to, scaled(P, r, vb, wb + number))
+            simd.store(A, yc + to, scaled(P, r, vc, wc + number))
+            simd.store(A, yd + to, scaled(P, r, vd, wd + number))
+        s += 4
+    while s < last:
+        x, y = x0 + xs[s], y0 + ys[s]
+        mean = mean_of(A, x, inner, members) if r[MODE] == CENTRED else zero
+        inverse = inverse_of(A, x, inner, members, mean, eps)
+        if r[EXTRA] >= 0:
+            simd.store(A, out + s * STATISTICS, mean)
+            simd.store(A, out + s * STATISTICS + LANES, inverse)
+        for k in range(members):
+            value = simd.mul(simd.sub(simd.load(A, x + inner[k]), mean), inverse)
+            simd.store(A, y + inner_y[k], scaled(P, r, value, ws[s] + inner_w[k]))
+        s += 1
+
+
+@linked
+def weighted(P, r, value, number):
+    """The output's gradient times the weight."""
+    if r[W] >= 0:
+        value = simd.mul(value, simd.splat(P[r[W] + number]))
+    return value
+
+
+@linked
+def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
+    """The input's gradient Z from the output's, Y.
+
+    With g = weight * Y, ``Z = g / deviation + slope * (X - mean) + level``. A set's members are
+    read before one is written, so Z may be X.
+    """
+    sets, members = r[GROUPS], r[POSITIONS]
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
+    xs, ys, zs, ws = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :], T[r[M_TABLE] :]
+    inner, inner_y, inner_z, inner_w = xs[sets:], ys[sets:], zs[sets:], ws[sets:]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    zero, minus = simd.splat(np.float32(0)), simd.splat(np.float32(-1.0 / members))
+    centred = r[MODE] == CENTRED
+    first, last = share(sets, part, parts)
+    s = first
+    while s < last:
+        # A second set, or the same one once more, which is then not written.
+        t = min(s + 1, last - 1)
+        xa, ya, za, wa = x0 + xs[s], y0 + ys[s], z0 + zs[s], ws[s]
+        xb, yb, zb, wb = x0 + xs[t], y0 + ys[t], z0 + zs[t], ws[t]
+        at = out + s * STATISTICS
+        ma, ia = simd.load(A, at), simd.load(A, at + LANES)
+        at = out + t * STATISTICS
+        mb, ib = simd.load(A, at), simd.load(A, at + LANES)
+        plain_a, plain_b, along_a, along_b = zero, zero, zero, zero
+        for start in range(0, members, STRIP):
+            a, b, c, d = zero, zero, zero, zero
+            for k in range(start, min(start + STRIP, members)):
+                ga = weighted(P, r, simd.load(A, ya + inner_y[k]), wa + inner_w[k])
+                gb = weighted(P, r, simd.load(A, yb + inner_y[k]), wb + inner_w[k])
+                a, b = simd.add(a, ga), simd.add(b, gb)
+                c = simd.fma(ga, simd.sub(simd.load(A, xa + inner[k]), ma), c)
+                d = simd.fma(gb, simd.sub(simd.load(A, xb + inner[k]), mb), d)
+            plain_a, plain_b = simd.add(plain_a, a), simd.add(plain_b, b)
+            along_a, along_b = simd.add(along_a, c), simd.add(along_b, d)
+        slope_a = simd.mul(simd.mul(simd.mul(along_a, ia), simd.mul(ia, ia)), minus)
+        slope_b = simd.mul(simd.mul(simd.mul(along_b, ib), simd.mul(ib, ib)), minus)
+        level_a = simd.mul(simd.mul(plain_a, ia), minus) if centred else zero
+        level_b = simd.mul(simd.mul(plain_b, ib), minus) if centred else zero
+        for k in range(members):
+            ga = weighted(P, r, simd.load(A, ya + inner_y[k]), wa + inner_w[k])
+            va = simd.sub(simd.load(A, xa + inner[k]), ma)
+            made = simd.fma(ga, ia, simd.fma(va, slope_a, level_a))
+            if t > s:
+                gb = weighted(P, r, simd.load(A, yb + inner_y[k]), wb + inner_w[k])
+                vb = simd.sub(simd.load(A, xb + inner[k]), mb)
+                simd.store(A, zb + inner_z[k], simd.fma(gb, ib, simd.fma(vb, slope_b, level_b)))
+            simd.store(A, za + inner_z[k], made)
+        s += 2
+
+
+@linked
+def sample_norm_parameters(A, T, r, block, slot, part, parts):
+    """One block's sums, for each of OUT weights, of Y times the normalised X, and of Y.
+
+    A weight's elements are POSITIONS in number; the tables have entries for the weights, then for
+    the elements of a weight, M_TABLE the numbers of their sets. The sums go to M: those of the
+    weight where W is not negative, then those of the bias where BIAS is not. Idle lanes have no
+    gradient.
+    """
+    weights, members = r[OUT], r[POSITIONS]
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    xs, ys, ss = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    inner, inner_y, inner_s = xs[weights:], ys[weights:], ss[weights:]
+    statistics, to = r[EXTRA] + block * r[EXTRA_BLOCK], r[M] + block * r[M_BLOCK]
+    zero = simd.splat(np.float32(0))
+    first, last = share(weights, part, parts)
+    for w in range(first, last):
+        along, plain = zero, zero
+        for start in range(0, members, STRIP):
+            a, b = zero, zero
+            for k in range(start, min(start + STRIP, members)):
+                grad = simd.load(A, y0 + ys[w] + inner_y[k])
+                at = statistics + (ss[w] + inner_s[k]) * STATISTICS
+                value = simd.sub(simd.load(A, x0 + xs[w] + inner[k]), simd.load(A, at))
+                a = simd.fma(simd.mul(grad, value), simd.load(A, at + LANES), a)
+                b = simd.add(b, grad)
+            along, plain = simd.add(along, a), simd.add(plain, b)
+        place = to + w
+        if r[W] >= 0:
+            A[place] = simd.lane_sum(along)
+            place += weights
+        if r[BIAS] >= 0:
+            A[place] = simd.lane_sum(plain)
+
+
+def set_elements(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
+    """Work on each member of each set."""
+
+    def cost(r: Row) -> Cost:
+        n = r[L.GROUPS] * r[L.POSITIONS]
+        return r.cost(flops * n, read * n + 2 * r[L.GROUPS], written * n)
+
+    return cost
+
+
+def _sums(r: Row) -> Cost:
+    n = r[L.OUT] * r[L.POSITIONS]
+    kinds = (r[L.W] >= 0) + (r[L.BIAS] >= 0)
+    done = r.cost(4 * n, 2 * n, 0)
+    return Cost(done.flops, done.read, FLOAT_BYTES * kinds * r[L.OUT] * r.blocks)
+
+
+def set_sizes(r: Row) -> str:
+    return f"{r[L.GROUPS]} sets of {r[L.POSITIONS]}"
+
+
+register(
+    {
+        L.K_SAMPLE_NORM: Kernel(
+            normalise_samples, "normalise within samples", set_elements(7, 1, 1), set_sizes
+        ),
+        L.K_SAMPLE_NORM_GRADIENT: Kernel(
+            sample_norm_gradient,
+            "gradient of normalisation within samples",
+            set_elements(9, 2, 1),
+            set_sizes,
+        ),
+        L.K_SAMPLE_NORM_PARAMETERS: Kernel(
+            sample_norm_parameters,
+            "parameter gradients of normalisation within samples",
+            _sums,
+            lambda r: f"{r[L.OUT]} x {r[L.POSITIONS]}",
+        ),
+    }
+)

@@ -1,0 +1,103 @@
+"""Kernels of the softmax and its logarithm, each for one block of 16 samples.
+
+Sets and tables are those of sample_norm.py. With MODE LOGARITHM it is the logarithm.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    GROUPS,
+    LOGARITHM,
+    MODE,
+    POSITIONS,
+    X_BLOCK,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_SLOT,
+    Y_TABLE,
+    Z_BLOCK,
+    Z_SLOT,
+    Z_TABLE,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.backends.lanes.kernels.record import Kernel, register
+from fastcnn.backends.lanes.kernels.sample_norm import set_elements, set_sizes
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.elementary import exp, log
+
+
+@linked
+def softmax(A, T, r, block, slot, part, parts):
+    """Y = exp(X - largest) / sum of them, or the logarithm of that."""
+    sets, members = r[GROUPS], r[POSITIONS]
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    inner, inner_y = xs[sets:], ys[sets:]
+    first, last = share(sets, part, parts)
+    for s in range(first, last):
+        x, y = x0 + xs[s], y0 + ys[s]
+        largest = simd.load(A, x + inner[0])
+        for k in range(1, members):
+            largest = simd.maximum(largest, simd.load(A, x + inner[k]))
+        total = simd.splat(np.float32(0))
+        if r[MODE] == LOGARITHM:
+            for k in range(members):
+                total = simd.add(total, exp(simd.sub(simd.load(A, x + inner[k]), largest)))
+            level = log(total)
+            for k in range(members):
+                value = simd.sub(simd.load(A, x + inner[k]), largest)
+                simd.store(A, y + inner_y[k], simd.sub(value, level))
+        else:
+            for k in range(members):
+                value = exp(simd.sub(simd.load(A, x + inner[k]), largest))
+                simd.store(A, y + inner_y[k], value)
+                total = simd.add(total, value)
+            inverse = simd.div(simd.splat(np.float32(1)), total)
+            for k in range(members):
+                at = y + inner_y[k]
+                simd.store(A, at, simd.mul(simd.load(A, at), inverse))
+
+
+@linked
+def softmax_gradient(A, T, r, block, slot, part, parts):
+    """The input's gradient Z from the output X and its gradient Y."""
+    sets, members = r[GROUPS], r[POSITIONS]
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
+    xs, ys, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :]
+    inner, inner_y, inner_z = xs[sets:], ys[sets:], zs[sets:]
+    first, last = share(sets, part, parts)
+    for s in range(first, last):
+        x, y, z = x0 + xs[s], y0 + ys[s], z0 + zs[s]
+        total = simd.splat(np.float32(0))
+        if r[MODE] == LOGARITHM:
+            for k in range(members):
+                total = simd.add(total, simd.load(A, y + inner_y[k]))
+            for k in range(members):
+                chance = exp(simd.load(A, x + inner[k]))
+                grad = simd.load(A, y + inner_y[k])
+                simd.store(A, z + inner_z[k], simd.sub(grad, simd.mul(chance, total)))
+        else:
+            for k in range(members):
+                grad = simd.load(A, y + inner_y[k])
+                total = simd.fma(grad, simd.load(A, x + inner[k]), total)
+            for k in range(members):
+                grad = simd.sub(simd.load(A, y + inner_y[k]), total)
+                simd.store(A, z + inner_z[k], simd.mul(grad, simd.load(A, x + inner[k])))
+
+
+register(
+    {
+        L.K_SOFTMAX: Kernel(softmax, "softmax", set_elements(4, 1, 1), set_sizes),
+        L.K_SOFTMAX_GRADIENT: Kernel(
+            softmax_gradient, "gradient of softmax", set_elements(4, 2, 1), set_sizes
+        ),
+    }
+)

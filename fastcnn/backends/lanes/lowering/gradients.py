@@ -1,0 +1,170 @@
+"""Where gradients go: who contributes to each, who may change it, and whose memory it takes."""
+
+from typing import Any
+
+from fastcnn.backends.graph import INPUT
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import Buffer, union
+from fastcnn.backends.lanes.planning.grouping import Group
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import copy, element_columns, elementwise
+from fastcnn.operations import OPERATIONS
+
+
+class Gradients:
+    """The gradients of a network's outputs, from the last node to the first.
+
+    Parameters
+    ----------
+    planner : Planner
+    values, winners, kept : dict
+        The forward pass's.
+    gradient : Buffer
+        The gradient of the network's output.
+    input_gradient : bool
+        Whether the gradient of the network's input is wanted.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        values: dict[int, Buffer],
+        winners: dict[int, Buffer],
+        kept: dict[int, Any],
+        gradient: Buffer,
+        input_gradient: bool,
+    ) -> None:
+        self.planner = planner
+        self.values = values
+        self.winners = winners
+        self.kept = kept
+        self.input_gradient = input_gradient
+        #: Gradients of each node's output, one from each reader.
+        self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
+        #: Places of gradients that more than one reader sees: none may change them.
+        self.shared: set[int] = set()
+        #: Nodes whose gradient its maker has masked by the node's ReLU already.
+        self.masked: set[int] = set()
+        # Outputs that end in a fused ReLU: what makes their gradient may mask it at once.
+        self.rectified = {
+            g.target
+            for g in planner.groups
+            if g.relu and not g.pooled and g.operation != "batch_norm"
+        }
+        for group in planner.groups:
+            renamed = values[group.target].offset == values[group.source].offset
+            renamed = renamed and OPERATIONS[group.operation].renames
+            if renamed and group.source in self.rectified:
+                self.rectified.add(group.target)
+
+    def collected(self, index: int) -> Buffer:
+        """The gradient of a node's output: the sum of what its readers contribute."""
+        parts = self.contributions[index]
+        total = parts[0]
+        for part in parts[1:]:
+            x, total = total, self._writable(total, index)
+            columns = element_columns(self.planner, x=x, y=total, m=part)
+            self.planner.emit(
+                f"{self.planner.makers[index].node.name if index != INPUT else 'input'}: "
+                "sum of gradients",
+                row(L.K_ADD, **columns),
+            )
+        self.contributions[index] = [total]
+        return total
+
+    def _writable(self, grad: Buffer, index: int) -> Buffer:
+        """A buffer for the gradient of a node's output: ``grad``, unless others see it."""
+        if grad.offset not in self.shared:
+            return grad
+        return self.planner.like(self.values[index], self.planner.gradient_passes(index))
+
+    def wanted(self, group: Group) -> Buffer | None:
+        """A buffer for the gradient of the group's input, or None where nobody needs it."""
+        if self._takes_place(group) and self._is_needed(group.source):
+            made = self.values[group.source]
+            self.contributions.setdefault(group.source, []).append(made)
+            return made
+        return self._contribution(group.source)
+
+    def _is_needed(self, source: int) -> bool:
+        """Whether the gradient of a node's output leads to a trained parameter, or to the input."""
+        return self.input_gradient or source in self.planner.trained
+
+    def _trains(self, group: Group, name: str) -> bool:
+        """Whether a layer has a parameter whose gradient is wanted."""
+        return (group.target, name) in self.planner.gradients
+
+    def _contribution(self, source: int) -> Buffer | None:
+        """A buffer for a part of the gradient of a node's output, or None."""
+        if not self._is_needed(source):
+            return None
+        made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
+        self.contributions.setdefault(source, []).append(made)
+        return made
+
+    def _takes_place(self, group: Group) -> bool:
+        """Whether the input's gradient may overwrite the input, which nobody reads any more."""
+        if not OPERATIONS[group.operation].frees_input:
+            return False
+        source = group.source
+        while len(self.planner.readers[source]) == 1 and not self.planner.is_joined(source):
+            maker = self.planner.makers.get(source)
+            if maker is None:
+                return True
+            if not OPERATIONS[maker.operation].renames or self.values[maker.source].offset != (
+                self.values[source].offset
+            ):
+                masks = OPERATIONS[group.operation].masks_gradient
+                masks = masks or source not in self.rectified
+                return masks and not OPERATIONS[maker.operation].gradient_reads_output
+            source = maker.source
+        return False
+
+    def rectify(self, group: Group, grad: Buffer) -> Buffer:
+        """The gradient before the group's fused ReLU."""
+        if not group.relu or group.pooled or group.target in self.masked:
+            return grad
+        target = self._writable(grad, group.target)
+        columns = element_columns(self.planner, x=target, y=grad, m=self.values[group.target])
+        kernel = formula_kernel(elementwise("relu"), {}, "gradient")
+        self.planner.emit(f"{group.node.name}: gradient of ReLU", row(kernel, **columns))
+        return target
+
+    def mask(self, group: Group) -> dict[str, int]:
+        """Columns that mask the input's gradient by the rectified input in whose place it comes."""
+        if group.source not in self.rectified or not self._takes_place(group):
+            return {}
+        self.masked.add(group.source)
+        return {"mode": L.MASKED}
+
+    def _fits(self, index: int, grad: Buffer) -> bool:
+        """Whether a gradient's layout suits the maker of the node."""
+        if grad.halo == self.values[index].halo:
+            return True
+        needed = self.planner.gradient_halo(index)
+        return self.planner.takes_any_layout(index) and union(needed, grad.halo) == grad.halo
+
+    def _hand_on(self, group: Group, source: int, grad: Buffer) -> None:
+        """Give a node a gradient as it is: the same memory, where its layout suits."""
+        if not self._is_needed(source):
+            return
+        if source == INPUT or not self._fits(source, grad):
+            given = self.planner.like(self.values[source])
+            copy(self.planner, group.node.name, grad, given)
+            grad = given
+        self.contributions.setdefault(source, []).append(grad)
+
+    def sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
+        """Plan one sum over blocks; neighbours are summed by one row."""
+        reductions = self.planner.reductions
+        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
+            last = reductions[-1][1]
+            end = last[L.OUT]
+            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
+                last[L.OUT] += count
+                return
+        columns: dict[str, int] = {"out": count}
+        values = row(L.K_REDUCE, w=target, **partial, **columns)
+        reductions.append((f"{group.node.name}: sum gradients", values))

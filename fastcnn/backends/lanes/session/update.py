@@ -1,0 +1,185 @@
+"""What a step does with the gradient: updates of parts of the parameters, shared among threads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernel_table import update_record
+from fastcnn.backends.lanes.kernels import optimizers as K
+from fastcnn.backends.lanes.planning.buffers import LANES
+from fastcnn.errors import ConfigurationError, ShapeError
+
+
+@dataclass(frozen=True)
+class UpdatePart:
+    """A run of the parameters with one update.
+
+    Attributes
+    ----------
+    first, end : int
+        Its first and last + 1 parameter.
+    kernel : str
+        Name of the update.
+    numbers : tuple of float
+        Those of its formula.
+    factor : float
+        The learning rate is multiplied by it.
+    decay, decoupled : float
+        Weight decay that is added to the gradient, and that is taken from the parameters.
+    began : int
+        Steps before its first one.
+    shape : (int, int), optional
+        Rows and columns, if the update is one of a whole matrix.
+    """
+
+    first: int
+    end: int
+    kernel: str
+    numbers: tuple[float, ...] = ()
+    factor: float = 1.0
+    decay: float = 0.0
+    decoupled: float = 0.0
+    began: int = 0
+    shape: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Units:
+    """How the work of an update is shared by a number of threads.
+
+    Attributes
+    ----------
+    spans : ndarray of int64
+        For each unit its first and last + 1 parameter, and its row of settings.
+    owners : ndarray of int64
+        The thread that has it.
+    kernels : list of str
+        Its update.
+    """
+
+    spans: np.ndarray
+    owners: np.ndarray
+    kernels: list[str]
+
+
+def slot_stride(size: int) -> int:
+    """Floats from one slot of some parameters to the next."""
+    return -(-size // LANES) * LANES
+
+
+class Update:
+    """The updates of all trained parameters, with the memory of their state.
+
+    Parameters
+    ----------
+    parts : sequence of UpdatePart
+        In the order of the parameters.
+    state : ndarray of float32, shape (slots, stride)
+        What is kept of each parameter; a kernel's slots are the first ones.
+    limit : float
+        Largest norm of the gradient; 0 for any.
+    """
+
+    def __init__(self, parts: Sequence[UpdatePart], state: np.ndarray, limit: float = 0.0) -> None:
+        self.parts = tuple(parts)
+        self.state = state
+        self.limit = limit
+        self.settings = np.zeros((len(self.parts), K.SETTINGS))
+        self.kernels = tuple(dict.fromkeys(part.kernel for part in self.parts))
+        records = [update_record(part.kernel) for part in self.parts]
+        room = 0
+        for part, record in zip(self.parts, records, strict=True):
+            if record is not None and record.scratch is not None and part.shape is not None:
+                room = max(room, record.scratch(*part.shape))
+        for row, part in zip(self.settings, self.parts, strict=True):
+            row[: len(part.numbers)] = part.numbers
+            row[K.FACTOR :] = part.factor, part.decay, part.decoupled, part.began, room
+        #: Floats of each thread's scratch.
+        self.room = room
+        self._units: dict[int, Units] = {}
+
+    def check(self, size: int) -> None:
+        """Refuse what would leave its arrays; ``size`` is the number of parameters.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such update, or a part lies outside the parameters.
+        ShapeError
+            If the state is too small.
+        """
+        end = 0
+        for part in self.parts:
+            record = update_record(part.kernel)
+            if record is None or len(part.numbers) > K.FACTOR:
+                raise ConfigurationError(f"the engine has no update called {part.kernel!r}")
+            if not end <= part.first <= part.end <= size:
+                raise ConfigurationError(
+                    f"{part.kernel}: parameters {part.first} to {part.end} of {size}, after {end}"
+                )
+            end = part.end
+            rows, columns = part.shape or (0, 0)
+            whole = record.scratch is not None
+            if whole and (rows < 1 or columns < 1 or rows * columns != part.end - part.first):
+                raise ConfigurationError(
+                    f"{part.kernel}: a matrix of shape {part.shape} of {part.end - part.first} "
+                    "parameters"
+                )
+            state, wanted = self.state, (record.slots, slot_stride(size))
+            fits = state.ndim == 2 and state.shape[0] >= wanted[0] and state.shape[1] == wanted[1]
+            if record.slots and not (fits and state.dtype == np.float32 and state.flags.carray):
+                raise ShapeError(
+                    f"{part.kernel}: the state must be {wanted} float32, got {state.shape} "
+                    f"{state.dtype}"
+                )
+
+    def units(self, threads: int, places: Any, size: int) -> Units:
+        """The units of work, and who has them.
+
+        A thread has of each parameter the same share as in its gradient and in the forward
+        product: what one core wrote and another reads takes longer than the arithmetic. Whole
+        matrices go to the thread that has least of them.
+
+        Parameters
+        ----------
+        places : collection of (offset, shape)
+            Where the parameters are.
+        size : int
+            Number of the parameters.
+        """
+        if threads not in self._units:
+            self._units[threads] = self._share(threads, places, size)
+        return self._units[threads]
+
+    def _share(self, threads: int, places: Any, size: int) -> Units:
+        starts = np.arange(0, size, K.UNIT)
+        nearest = np.zeros(len(starts), np.int64)
+        for offset, shape in places:
+            count = int(np.prod(shape))
+            inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
+            middle = np.minimum(starts[inside] + K.UNIT // 2, offset + count - 1) - offset
+            nearest[inside] = middle * threads // count
+        spans: list[tuple[int, int, int]] = []
+        owners: list[int] = []
+        kernels: list[str] = []
+        load = [0.0] * threads
+        for row, part in enumerate(self.parts):
+            if part.shape is not None:
+                owner = load.index(min(load))
+                load[owner] += min(part.shape) * (part.end - part.first)
+                pieces = [(part.first, part.end, owner)]
+            else:
+                pieces = [
+                    (max(int(starts[unit]), part.first), min(int(starts[unit]) + K.UNIT, part.end),
+                     int(nearest[unit]))
+                    for unit in range(part.first // K.UNIT, -(-part.end // K.UNIT))
+                ]  # fmt: skip
+            for first, end, owner in pieces:
+                if first < end:
+                    spans.append((first, end, row))
+                    owners.append(owner)
+                    kernels.append(part.kernel)
+        flat = np.array(spans, np.int64).reshape(-1)
+        return Units(flat, np.array(owners, np.int64), kernels)

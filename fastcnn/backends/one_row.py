@@ -1,0 +1,55 @@
+"""Sequences as maps of one row, so that one set of functions and kernels serves both."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph, Shape
+
+
+def on_sequences(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of maps take sequences too: views with one row go in, and come out again.
+
+    If ``x``, the input (the first array that is given, or in a backward function the gradient of
+    the output), has three dimensions, so have the weight and the results.
+    """
+
+    @wraps(function)
+    def called(*arrays: Any, **arguments: Any) -> Any:
+        if arrays[0].ndim != 3:
+            return function(*arrays, **arguments)
+        made = function(*map(_with_row, arrays), **arguments)
+        if isinstance(made, tuple):
+            return tuple(map(_without_row, made))
+        return _without_row(made)
+
+    return called
+
+
+def _with_row(value: Any) -> Any:
+    return value[:, :, None] if isinstance(value, np.ndarray) and value.ndim == 3 else value
+
+
+def _without_row(value: Any) -> Any:
+    return value[:, :, 0] if isinstance(value, np.ndarray) and value.ndim == 4 else value
+
+
+def with_one_row(shape: Shape) -> Shape:
+    """Shape of a sample, with one row if it is a sequence ``(C, L)``."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+
+
+def on_maps(graph: Graph) -> Graph:
+    """The same network with all sequences ``(C, L)`` as maps ``(C, 1, L)``."""
+    nodes = tuple(
+        replace(
+            node,
+            input_shapes=tuple(map(with_one_row, node.input_shapes)),
+            output_shape=with_one_row(node.output_shape),
+        )
+        for node in graph.nodes
+    )
+    return replace(graph, input_shape=with_one_row(graph.input_shape), nodes=nodes)

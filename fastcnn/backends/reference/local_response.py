@@ -1,0 +1,53 @@
+"""Local response normalisation, one value at a time."""
+
+import numpy as np
+
+from fastcnn.backends.reference.sums import total
+
+
+def local_response_norm(
+    x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> np.ndarray:
+    """``y_c = x_c / d_c^beta`` with ``d_c = k + alpha / size * sum of x_j^2``.
+
+    j runs over the channels from ``c - size // 2`` on, ``size`` of them, that there are.
+    """
+    y = np.empty(x.shape, x.dtype)
+    for place in np.ndindex(x.shape):
+        y[place] = float(x[place]) * _divisor(x, place, size, alpha, k) ** -beta
+    return y
+
+
+def local_response_norm_backward(
+    grad_output: np.ndarray, x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> np.ndarray:
+    """``dx_i = dy_i d_i^-beta - 2 alpha beta / size x_i sum of dy_c x_c d_c^(-beta - 1)``.
+
+    The sum is over those c in whose window i is.
+    """
+    shares, grad_x = np.empty(x.shape), np.empty(x.shape, x.dtype)
+    divisors = np.empty(x.shape)
+    for place in np.ndindex(x.shape):
+        divisors[place] = _divisor(x, place, size, alpha, k)
+        product = float(grad_output[place]) * float(x[place])
+        shares[place] = product * divisors[place] ** (-beta - 1.0)
+    factor = 2.0 * alpha * beta / size
+    for place in np.ndindex(x.shape):
+        n, i, *pixel = place
+        windows = [c for c in range(x.shape[1]) if i in _window(c, size, x.shape[1])]
+        through = total(float(shares[(n, c, *pixel)]) for c in windows)
+        direct = float(grad_output[place]) * float(divisors[place] ** -beta)
+        grad_x[place] = direct - factor * float(x[place]) * through
+    return grad_x
+
+
+def _window(c: int, size: int, channels: int) -> range:
+    first = c - size // 2
+    return range(max(first, 0), min(first + size, channels))
+
+
+def _divisor(x: np.ndarray, place: tuple[int, ...], size: int, alpha: float, k: float) -> float:
+    n, c, *pixel = place
+    near = (float(x[(n, j, *pixel)]) for j in _window(c, size, x.shape[1]))
+    divisor = k + alpha / size * total(value * value for value in near)
+    return np.float64(x.dtype.type(divisor))

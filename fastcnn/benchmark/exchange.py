@@ -1,0 +1,94 @@
+"""Whether two cores share a cache: what a line costs that one writes and the other reads.
+
+Virtual machines place their cores as they like, and may change it at any time. Small steps on two
+threads take 1.5 times as long where the cores share no cache, so results say in which state they
+were measured.
+"""
+
+import threading
+import time
+
+import numpy as np
+
+from fastcnn.codegen import compiled
+from fastcnn.codegen.threads import PATIENCE, SPINS, barrier
+from fastcnn.cores import available_cores, take_core
+
+#: Floats that two threads share, which fit a second-level cache, and cache lines in them.
+FLOATS = 176 * 256
+LINES = FLOATS // 16
+#: Rounds of one measurement; of several the fastest counts.
+ROUNDS, TRIALS = 300, 3
+#: Up to this many times the time of one's own half, the other's half comes from a shared cache.
+SHARED = 1.6
+#: From this many times the time of one thread alone, something else has one of the cores.
+BUSY = 1.5
+
+
+@compiled("out float32[:]", "out float32[:]", "out int64[:]", *["int64"] * 4)
+def _exchange(
+    shared: np.ndarray,
+    sums: np.ndarray,
+    sync: np.ndarray,
+    thread: int,
+    threads: int,
+    rounds: int,
+    crossed: int,
+) -> None:
+    """Write one half and read the same or, ``crossed``, the other's, round after round."""
+    half = len(shared) // 2
+    arrived = 0
+    for k in range(rounds):
+        first = thread * half
+        for i in range(first, first + half):
+            shared[i] = np.float32(k + i)
+        if not barrier(sync, arrived, threads):
+            return
+        arrived += 1
+        first = (1 - thread if crossed else thread) * half
+        total = np.float32(0)
+        for i in range(first, first + half, 16):
+            total += shared[i]
+        sums[thread] = total
+        if not barrier(sync, arrived, threads):
+            return
+        arrived += 1
+
+
+def _seconds(threads: int, crossed: bool) -> float:
+    """Seconds of a round."""
+    shared, sums = np.zeros(FLOATS, np.float32), np.zeros(2, np.float32)
+    sync = np.zeros(16, np.int64)
+    sync[PATIENCE] = SPINS
+
+    def run(thread: int) -> None:
+        if threads > 1:
+            take_core(thread)
+        _exchange(shared, sums, sync, thread, threads, ROUNDS, int(crossed))
+
+    others = [threading.Thread(target=run, args=(1,))] if threads > 1 else []
+    began = time.perf_counter()
+    for other in others:
+        other.start()
+    run(0)
+    for other in others:
+        other.join()
+    return (time.perf_counter() - began) / ROUNDS
+
+
+def machine_state() -> str:
+    """``shared cache``, ``no shared cache (18 ns a line)`` or ``a core is busy``.
+
+    Empty where there is one core. Takes some milliseconds.
+    """
+    if available_cores() < 2:
+        return ""
+    alone, own, other = (
+        min(_seconds(threads, crossed) for _ in range(TRIALS))
+        for threads, crossed in ((1, False), (2, False), (2, True))
+    )
+    if own > BUSY * alone:
+        return "a core is busy"
+    if other <= SHARED * own:
+        return "shared cache"
+    return f"no shared cache ({(other - own) * 1e9 / (LINES / 2):.0f} ns a line)"

@@ -1,0 +1,91 @@
+"""The data of a training on the command line."""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from fastcnn.data.dataset import Dataset
+    from fastcnn.data.preprocessing import Preprocessing
+
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Height and width to which a folder's pictures are brought; by default what most of "
+        "them fill, at most 64.",
+        rich_help_panel="Data",
+    ),
+]
+InColour = Annotated[
+    bool | None,
+    typer.Option(
+        "--colour/--grey",
+        help="How a folder's pictures are read; by default in colour if one of them has any.",
+        rich_help_panel="Data",
+    ),
+]
+
+
+def load_training(
+    o: SimpleNamespace, console: Console, trained: "Preprocessing | None" = None
+) -> "tuple[Dataset, Dataset, dict[str, Any]]":
+    """Training data, test data, and how they are loaded again.
+
+    Parameters
+    ----------
+    o : SimpleNamespace
+        The options ``data``, ``data_dir``, ``validation_split``, ``image_size`` and ``colour``.
+    console : Console
+        Where is said what was chosen.
+    trained : Preprocessing, optional
+        That of a run which is resumed: pictures are read as before.
+
+    Raises
+    ------
+    DataError, ConfigurationError
+        If the data are unavailable, or an option has no effect on them.
+    """
+    from fastcnn.data import load, load_default
+    from fastcnn.data.cifar import is_cifar
+    from fastcnn.data.loading import NAMES
+    from fastcnn.data.survey import chosen_pictures
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.files import expanded
+
+    path = None if o.data is None or o.data in NAMES else expanded(o.data)
+    pictures = None
+    if path is not None and path.is_dir() and not is_cifar(path):
+        if trained is None:
+            pictures, line = chosen_pictures(path, image_size=o.image_size, colour=o.colour)
+            console.print(f"{line} (see --image-size, --grey)", soft_wrap=True)
+        else:
+            pictures = trained.pictures
+    elif (o.image_size, o.colour) != (None, None):
+        raise ConfigurationError(
+            "--image-size, --colour and --grey are for folders of pictures, not for "
+            f"{o.data or 'mnist012'}"
+        )
+    if o.data is None and not o.validation_split:
+        training, test, message = load_default(o.data_dir)
+        if message:
+            console.print(escape(message), style="yellow", soft_wrap=True)
+        name = "digits012" if message else "mnist012"
+    else:
+        name = o.data or "mnist012"
+        training, test = load(
+            name,
+            data_dir=o.data_dir,
+            validation_split=o.validation_split,
+            progress=not console.quiet,
+            pictures=pictures,
+        )
+    # They may be loaded again from another folder.
+    source = {
+        "source": name if name in NAMES else str(expanded(name).absolute()),
+        "data_dir": None if o.data_dir is None else str(expanded(o.data_dir).absolute()),
+        "validation_split": o.validation_split,
+    }
+    return training, test, source

@@ -1,0 +1,177 @@
+"""The optimisers of a model's parameters, and the memory of their state."""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph
+from fastcnn.optim import Assignment, Optimizer, Part
+
+if TYPE_CHECKING:
+    from fastcnn.layers import Model
+
+#: Floats between the state's arrays are multiples of this, as the engine's vectors are.
+ALIGNED = 16
+
+_frozen: "weakref.WeakKeyDictionary[Graph, dict[frozenset[str], Graph]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def parameter_places(model: "Model") -> dict[str, tuple[int, tuple[int, ...], bool]]:
+    """Each parameter's offset in the vector, its shape, and whether its layer is trained."""
+    ranges, places, offset = model.trainable_ranges(), {}, 0
+    for key, value in model.named_parameters().items():
+        end = offset + value.size
+        trained = any(first <= offset and end <= last for first, last in ranges)
+        places[key] = (offset, value.shape, trained)
+        offset = end
+    return places
+
+
+def frozen_parameters(model: "Model", parts: Sequence[Part] | None = None) -> tuple[str, ...]:
+    """Names of the parameters that training leaves as they are, in their order.
+
+    Parameters
+    ----------
+    parts : sequence of Part, optional
+        Those that are trained; by default what the layers' ``requires_grad`` says.
+    """
+    places = parameter_places(model)
+    if parts is None:
+        return tuple(name for name, (_, _, trained) in places.items() if not trained)
+    return tuple(
+        name
+        for name, (offset, shape, _) in places.items()
+        if not any(p.first <= offset and offset + int(np.prod(shape)) <= p.end for p in parts)
+    )
+
+
+def running_means(graph: Graph) -> list[str]:
+    """State keys of a network's running means."""
+    keys = [node.buffers.get("running_mean") for node in graph.nodes]
+    return [key for key in dict.fromkeys(keys) if key is not None]
+
+
+def with_frozen_statistics(graph: Graph, frozen: frozenset[str]) -> Graph:
+    """The graph whose batch normalisations with some running means leave them as they are.
+
+    The same object for the same graph: an engine is made for one.
+    """
+    if not frozen:
+        return graph
+    known = _frozen.setdefault(graph, {})
+    if frozen not in known:
+        nodes = tuple(
+            replace(node, frozen_statistics=True)
+            if node.buffers.get("running_mean") in frozen
+            else node
+            for node in graph.nodes
+        )
+        known[frozen] = Graph(graph.input_shape, nodes)
+    return known[frozen]
+
+
+class Assigned:
+    """An assignment of optimisers to one model's parameters, at some epoch of a training.
+
+    Parameters
+    ----------
+    model : Model
+    optimizer : Optimizer or Assignment
+
+    Raises
+    ------
+    ConfigurationError
+        If a group does not fit the model.
+    """
+
+    def __init__(self, model: "Model", optimizer: Optimizer | Assignment) -> None:
+        if not isinstance(optimizer, Assignment):
+            optimizer = Assignment(optimizer)
+        self.model = model
+        self.assignment = optimizer
+        places, means = parameter_places(model), running_means(model.graph())
+        optimizer.check(places, means)
+        self.frozen_means = optimizer.frozen_statistics(means)
+        self.names = optimizer.state_names(places)
+        vector = model.parameter_vector
+        stride = -(-vector.size // ALIGNED) * ALIGNED
+        self.state = np.zeros((len(self.names), stride), vector.dtype)
+        self._epoch = (1, 0)
+        self._parts: tuple[tuple[int, int, int], tuple[Part, ...]] | None = None
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """All optimisers, each once."""
+        places = parameter_places(self.model)
+        everything = {name: (*place[:2], True) for name, place in places.items()}
+        found: list[Optimizer] = [] if places else [self.assignment.optimizer]
+        for epoch in self._epochs():
+            for part in self.assignment.parts(everything, epoch):
+                if part.optimizer not in found:
+                    found.append(part.optimizer)
+        return found
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether neither a parameter nor a running statistic is trained in any epoch."""
+        places = parameter_places(self.model)
+        if not places or set(running_means(self.model.graph())) - self.frozen_means:
+            return False
+        return not any(self.assignment.parts(places, epoch) for epoch in self._epochs())
+
+    def _epochs(self) -> list[int]:
+        """Epochs of which one has every part that is ever trained."""
+        return [1, *(g.freeze_until + 1 for g in self.assignment.groups if g.freeze_until)]
+
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has."""
+        self._epoch = (epoch, per_epoch)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that are trained now."""
+        key = (*self._epoch, self.model.version)
+        if self._parts is None or self._parts[0] != key:
+            self._parts = key, self.assignment.parts(parameter_places(self.model), *self._epoch)
+        return self._parts[1]
+
+    def graph(self) -> Graph:
+        """The model's graph, with its frozen statistics."""
+        return with_frozen_statistics(self.model.graph(), self.frozen_means)
+
+    def slots(self) -> dict[str, np.ndarray]:
+        """The state's arrays by name, as live views."""
+        size = self.model.parameter_vector.size
+        return {name: row[:size] for name, row in zip(self.names, self.state, strict=True)}
+
+    def update(self, gradient: np.ndarray, lr: float, step: int) -> None:
+        """Change the model's parameters along a gradient; ``step`` counts from 1."""
+        vector = self.model.parameter_vector
+        for part in self.parts:
+            shape = part.shape or (part.end - part.first,)
+            here = slice(part.first, part.end)
+            slots = {
+                name: row[here].reshape(shape)
+                for name, row in zip(part.optimizer.slots, self.state, strict=False)
+            }
+            part.optimizer.update(
+                vector[here].reshape(shape), gradient[here].reshape(shape), slots,
+                lr * part.factor, step - part.began,
+            )  # fmt: skip
+
+    def clear_frozen(self, gradient: np.ndarray) -> None:
+        """Set the gradient of parameters that are not trained to zero."""
+        clear_outside(gradient, [(part.first, part.end) for part in self.parts])
+
+
+def clear_outside(gradient: np.ndarray, ranges: Sequence[tuple[int, int]]) -> None:
+    """Set what lies outside of some ranges, which are in order, to zero."""
+    start = 0
+    for first, end in [*ranges, (gradient.size, gradient.size)]:
+        gradient[start:first] = 0.0
+        start = end

@@ -1,0 +1,261 @@
+"""A batch in parts on their way through a graph, forward and back, operation by operation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.execution.step import INFERENCE, Step
+from fastcnn.execution.workers import run_all
+from fastcnn.operations import OPERATIONS
+
+State = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Part:
+    """Some samples of a batch on their way through a graph.
+
+    Attributes
+    ----------
+    x : ndarray, shape (samples, ...)
+    step : Step
+    place : slice
+        Where the samples are in the batch.
+    is_whole : bool
+        Whether they are all samples of the batch.
+    outputs : list of ndarray
+        Of the nodes computed so far.
+    statistics : dict of int to (ndarray, ndarray)
+        Mean and variance of the whole batch, by node, where this is a part of it.
+    pending : dict of int to ndarray
+        Gradients of outputs that wait for their node.
+    gradient_means : dict of int to (ndarray, ndarray)
+        Means over the whole batch that the gradient of batch normalisation needs, by node.
+    gradient : ndarray, slots : mapping of str to ndarray
+        The parameters' gradient, flat, and by name of those that are trained.
+    wanted : set of int or None
+        Nodes whose gradients are passed on; None for all.
+    """
+
+    x: np.ndarray
+    step: Step
+    place: slice = field(default_factory=lambda: slice(None))
+    is_whole: bool = True
+    outputs: list[np.ndarray] = field(default_factory=list)
+    statistics: dict[int, Any] = field(default_factory=dict)
+    pending: dict[int, np.ndarray] = field(default_factory=dict)
+    gradient_means: dict[int, Any] = field(default_factory=dict)
+    gradient: np.ndarray = field(default_factory=lambda: np.empty(0))
+    slots: Mapping[str, np.ndarray] = field(default_factory=dict)
+    wanted: set[int] | None = None
+
+
+#: Bytes of the largest layer's output in a part of a batch, which stays in the cache.
+PART_BYTES = 2**20
+#: Samples of a part at most, and at least where a batch is divided only to use two cores.
+MOST, LEAST = 32, 8
+
+
+def divided(graph: Graph, x: np.ndarray, backend: str, step: Step) -> list[Part]:
+    """A batch as parts that are computed one by one or side by side.
+
+    The division does not depend on the number of threads, so neither do the results.
+    """
+    count = len(x)
+    largest = max([np.prod(node.output_shape, dtype=int) for node in graph.nodes], default=1)
+    size = min(MOST, max(LEAST, -(-count // 2)), max(1, PART_BYTES // (largest * x.itemsize)))
+    if backend != "im2col" or count <= size:
+        return [Part(x, step)]
+    places = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    return [
+        Part(x[place], replace(step, first_sample=step.first_sample + place.start), place, False)
+        for place in places
+    ]
+
+
+def run_forward(
+    graph: Graph, state: State, x: np.ndarray, operations: ModuleType, step: Step = INFERENCE
+) -> list[np.ndarray]:
+    """Output of every node of the graph."""
+    part = Part(x, step)
+    forward_parts(graph, state, [part], operations)
+    return part.outputs
+
+
+def run_backward(
+    graph: Graph,
+    state: State,
+    x: np.ndarray,
+    outputs: list[np.ndarray],
+    grad_output: np.ndarray,
+    operations: ModuleType,
+    parameter_gradients: Mapping[str, np.ndarray],
+    step: Step = INFERENCE,
+) -> np.ndarray:
+    """Add the gradient of every parameter, and return that of the input ``x``.
+
+    A node that feeds several others receives the sum of their gradients, and so does a parameter
+    that several nodes have.
+    """
+    pending = {len(graph.nodes) - 1: grad_output}
+    part = Part(x, step, outputs=outputs, pending=pending, slots=parameter_gradients)
+    backward_parts(graph, state, [part], operations)
+    return part.pending[INPUT]
+
+
+def forward_parts(graph: Graph, state: State, parts: list[Part], operations: ModuleType) -> None:
+    """Fill the outputs of all parts, which meet at nodes that need the whole batch."""
+    nodes, step = list(enumerate(graph.nodes)), parts[0].step
+
+    def compute(part: Part, begin: int, end: int) -> None:
+        for index, node in nodes[begin:end]:
+            part.outputs.append(_output(node, index, state, part, operations))
+
+    begin = 0
+    for place in _meetings(graph, parts):
+        run_all(partial(compute, begin=begin, end=place), parts)
+        xs = [_inputs(graph.nodes[place], part.x, part.outputs)[0] for part in parts]
+        statistics = operations.joint_statistics(run_all(operations.moments, xs), xs[0].dtype)
+        for part in parts:
+            part.statistics[place] = statistics
+        begin = place
+    run_all(partial(compute, begin=begin, end=len(nodes)), parts)
+    for index, node in nodes:
+        if OPERATIONS[node.operation].normalises and node.tracks(step.training):
+            xs = [_inputs(node, part.x, part.outputs)[0] for part in parts]
+            count = sum(x.size for x in xs) // xs[0].shape[1]
+            statistics = parts[0].statistics.get(index) or operations.batch_statistics(xs[0])
+            _track(node, state, count, statistics)
+
+
+def backward_parts(graph: Graph, state: State, parts: list[Part], operations: ModuleType) -> None:
+    """Add to the gradients of all parts, and leave that of the input pending."""
+    nodes = list(enumerate(graph.nodes))
+
+    def compute(part: Part, begin: int, end: int) -> None:
+        for index, node in reversed(nodes[begin:end]):
+            if index in part.pending:
+                _take_back(node, index, state, part, operations)
+
+    def sums(part: Part, place: int) -> Any:
+        node, (mean, variance) = graph.nodes[place], part.statistics[place]
+        x, eps = _inputs(node, part.x, part.outputs)[0], node.arguments["eps"]
+        return operations.gradient_sums(part.pending[place], x, mean, variance, eps)
+
+    end = len(nodes)
+    for place in reversed(_meetings(graph, parts)):
+        run_all(partial(compute, begin=place + 1, end=end), parts)
+        if all(place in part.pending for part in parts):
+            means = operations.joint_means(
+                run_all(partial(sums, place=place), parts), parts[0].x.dtype
+            )
+            for part in parts:
+                part.gradient_means[place] = means
+        end = place + 1
+    run_all(partial(compute, begin=0, end=end), parts)
+
+
+def _meetings(graph: Graph, parts: list[Part]) -> list[int]:
+    """Nodes that read something of all samples of a batch, if it is divided."""
+    training = parts[0].step.training
+    return [
+        index
+        for index, node in enumerate(graph.nodes)
+        if not parts[0].is_whole and node.takes_batch_statistics(training)
+    ]
+
+
+def _output(node: Node, index: int, state: State, part: Part, operations: ModuleType) -> np.ndarray:
+    inputs = _inputs(node, part.x, part.outputs)
+    row = OPERATIONS[node.operation]
+    if row.random and not part.step.training:
+        return inputs[0]
+    arguments = call_arguments(node, state, part.step, index)
+    if index in part.statistics:
+        arguments["mean"], arguments["variance"] = part.statistics[index]
+    parameters = _parameters(node, state, row.parameters)
+    output: np.ndarray = getattr(operations, node.operation)(*inputs, *parameters, **arguments)
+    return output
+
+
+def _take_back(node: Node, index: int, state: State, part: Part, operations: ModuleType) -> None:
+    """Pass a node's gradient on to its inputs and parameters."""
+    grad = part.pending.pop(index)
+    row = OPERATIONS[node.operation]
+    if row.random and not part.step.training:
+        results: tuple[np.ndarray | None, ...] = (grad,)
+    else:
+        arguments = call_arguments(node, state, part.step, index)
+        if index in part.statistics:
+            arguments["mean"], arguments["variance"] = part.statistics[index]
+            arguments["gradient_means"] = part.gradient_means[index]
+        returned = getattr(operations, f"{node.operation}_backward")(
+            grad,
+            *_inputs(node, part.x, part.outputs),
+            *_parameters(node, state, row.backward_reads),
+            **arguments,
+        )
+        results = returned if isinstance(returned, tuple) else (returned,)
+    for source, grad_x in zip(node.inputs, results, strict=False):
+        assert grad_x is not None
+        if part.wanted is not None and source not in part.wanted:
+            continue
+        held = part.pending.get(source)
+        part.pending[source] = grad_x if held is None else held + grad_x
+    for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
+        if node.parameters.get(parameter) in part.slots:
+            part.slots[node.parameters[parameter]] += value
+
+
+def _inputs(node: Node, x: np.ndarray, outputs: list[np.ndarray]) -> list[np.ndarray]:
+    return [x if source == INPUT else outputs[source] for source in node.inputs]
+
+
+def _parameters(node: Node, state: State, names: tuple[str, ...]) -> list[np.ndarray | None]:
+    return [state[node.parameters[key]] if key in node.parameters else None for key in names]
+
+
+def call_arguments(
+    node: Node, state: State, step: Step = INFERENCE, place: int = 0
+) -> dict[str, Any]:
+    """Keyword arguments of the backend functions of a node.
+
+    Parameters
+    ----------
+    state : mapping of str to ndarray
+        Where running statistics are.
+    step : Step
+    place : int
+        The node's place in the graph, on which the mask of a random operation depends.
+    """
+    arguments = dict(node.arguments)
+    row = OPERATIONS[node.operation]
+    if row.random:
+        arguments |= {"key": step.key(place), "first_sample": step.first_sample}
+    if row.normalises:
+        frozen = not node.takes_batch_statistics(step.training)
+        arguments.pop("track_running_stats")
+        arguments.pop("momentum")
+        arguments["mean"] = state[node.buffers["running_mean"]] if frozen else None
+        arguments["variance"] = state[node.buffers["running_var"]] if frozen else None
+    return arguments
+
+
+def _track(node: Node, state: State, count: int, statistics: tuple[np.ndarray, np.ndarray]) -> None:
+    """Move running statistics towards those of a batch of ``count`` values in each channel."""
+    batches = state[node.buffers["num_batches_tracked"]]
+    batches += 1
+    momentum = node.arguments["momentum"]
+    factor = 1.0 / float(batches) if momentum is None else momentum
+    mean, variance = statistics
+    unbiased = variance * (count / (count - 1))
+    for name, value in (("running_mean", mean), ("running_var", unbiased)):
+        running = state[node.buffers[name]]
+        # Not running + factor * (value - running): where one of them is far larger, the
+        # difference cancels. In float64, as PyTorch does.
+        running[...] = factor * value.astype(np.float64) + (1.0 - factor) * running

@@ -1,0 +1,434 @@
+"""Normalisation within samples and the softmax in ONNX files: written, read, found as formulas."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Node, Shape
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.layers import (
+    GroupNorm,
+    InstanceNorm2d,
+    Layer,
+    LayerNorm,
+    LayerNorm2d,
+    LocalResponseNorm,
+    LogSoftmax,
+    RMSNorm,
+    Softmax,
+)
+
+#: Channels last, and back.
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+Found = tuple[Layer, str]
+Arrays = dict[str, np.ndarray]
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def _factors(w: Any, node: Node, shape: Shape) -> list[str]:
+    """Weight and bias, of which those that a layer does not have are constants."""
+    made = []
+    for name, value in (("weight", np.ones(shape)), ("bias", np.zeros(shape))):
+        if name in node.parameters:
+            made += w.parameters(node, name)
+        else:
+            made.append(w.constant(f"{node.name}.{name}", value))
+    return made
+
+
+def _note_parts(w: Any, node: Node, kind: str) -> None:
+    """Say which of weight and bias there are not."""
+    missing = [name for name in ("weight", "bias") if name not in node.parameters]
+    if missing:
+        w.note(node, kind, missing=missing)
+
+
+def write_layer_norm(w: Any, node: Node, x: list[str]) -> str:
+    """LayerNormalization over the last axes."""
+    shape = node.arguments["normalized_shape"]
+    _note_parts(w, node, "LayerNorm")
+    inputs = x + _factors(w, node, shape)
+    eps = node.arguments["eps"]
+    return w.add("LayerNormalization", inputs, node.name, axis=-len(shape), epsilon=eps)
+
+
+def write_layer_norm2d(w: Any, node: Node, x: list[str]) -> str:
+    """LayerNormalization with the channels last."""
+    _note_parts(w, node, "LayerNorm2d")
+    last = w.add("Transpose", x, "", perm=list(LAST))
+    inputs = [last, *_factors(w, node, node.input_shapes[0][:1])]
+    made = w.add("LayerNormalization", inputs, "", axis=-1, epsilon=node.arguments["eps"])
+    return w.add("Transpose", [made], node.name, perm=list(FIRST))
+
+
+def write_group_norm(w: Any, node: Node, x: list[str]) -> str:
+    """InstanceNormalization of the groups; ONNX has one of groups since opset 18 only."""
+    shape, groups = node.input_shapes[0], node.arguments["num_groups"]
+    eps, channels = node.arguments["eps"], shape[0]
+    if groups == channels:
+        _note_parts(w, node, "InstanceNorm2d")
+        inputs = x + _factors(w, node, (channels,))
+        return w.add("InstanceNormalization", inputs, node.name, epsilon=eps)
+    split = w.whole_numbers(f"{node.name}/groups", [0, groups, -1])
+    plain = [
+        w.constant(f"{node.name}/one", np.ones(groups)),
+        w.constant(f"{node.name}/zero", np.zeros(groups)),
+    ]
+    parts = w.add("Reshape", [*x, split], "")
+    made = w.add("InstanceNormalization", [parts, *plain], "", epsilon=eps)
+    whole = w.whole_numbers(f"{node.name}/shape", [0, *shape])
+    names = [name for name in ("weight", "bias") if name in node.parameters]
+    value = w.add("Reshape", [made, whole], "" if names else node.name)
+    for name, kind in (("weight", "Mul"), ("bias", "Add")):
+        if name in names:
+            key = node.parameters[name]
+            by_channel = w.state[key].reshape(-1, *(1,) * (len(shape) - 1))
+            last = node.name if name == names[-1] else ""
+            value = w.add(kind, [value, w.constant(key, by_channel)], last)
+    return value
+
+
+def write_rms_norm(w: Any, node: Node, x: list[str]) -> str:
+    """Operators that opset 17 has: ``x / sqrt(mean(x * x) + eps) * weight``."""
+    axes = [-1 - place for place in range(len(node.arguments["normalized_shape"]))][::-1]
+    square = w.add("Mul", x + x, "")
+    mean = w.add("ReduceMean", [square], "", axes=axes, keepdims=1)
+    eps = w.constant(f"{node.name}/eps", node.arguments["eps"])
+    root = w.add("Sqrt", [w.add("Add", [mean, eps], "")], "")
+    weight = w.parameters(node, "weight")
+    made = w.add("Div", [*x, root], "" if weight else node.name)
+    return w.add("Mul", [made, *weight], node.name) if weight else made
+
+
+def write_local_response(w: Any, node: Node, x: list[str]) -> str:
+    """LRN, whose windows reach to the other side where their size is even."""
+    a = node.arguments
+    if a["size"] % 2 == 0:
+        raise ConfigurationError(
+            f"layer {node.name!r}: ONNX has no local response normalisation of even size "
+            f"{a['size']} whose window begins before the channel"
+        )
+    return w.add("LRN", x, node.name, size=a["size"], alpha=a["alpha"], beta=a["beta"], bias=a["k"])
+
+
+def write_softmax(w: Any, node: Node, x: list[str]) -> str:
+    """Softmax or LogSoftmax along an axis."""
+    kind = "LogSoftmax" if node.operation == "log_softmax" else "Softmax"
+    return w.add(kind, x, node.name, axis=node.arguments["dim"])
+
+
+WRITERS: dict[str, Callable[[Any, Node, list[str]], str]] = {
+    "layer_norm": write_layer_norm,
+    "layer_norm2d": write_layer_norm2d,
+    "group_norm": write_group_norm,
+    "rms_norm": write_rms_norm,
+    "local_response_norm": write_local_response,
+    "softmax": write_softmax,
+    "log_softmax": write_softmax,
+}
+
+
+# -- nodes that are layers ---------------------------------------------------------------------
+
+
+def _filled(layer: Layer, **arrays: np.ndarray) -> Layer:
+    for name, value in arrays.items():
+        layer.parameters[name][...] = value
+    return layer
+
+
+def _spread(node: FileNode, index: int, shape: Shape) -> np.ndarray:
+    """A constant, which may have fewer values than the shape that it is applied to."""
+    array = node.weight(index)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ConfigurationError(
+            f"its constant of shape {array.shape} does not fit {shape}"
+        ) from None
+
+
+def _trailing(node: FileNode, shape: Shape) -> Shape:
+    """The last dimensions of a sample, from the attribute ``axis`` on."""
+    axis = node.integer("axis", -1)
+    first = axis - 1 if axis > 0 else axis + len(shape)
+    if axis == 0 or not 0 <= first < len(shape):
+        raise ConfigurationError(f"axis={axis} for samples of shape {shape}")
+    node.expect(stash_type=1)
+    return shape[first:]
+
+
+def _has_bias(node: FileNode) -> bool:
+    return len(node.inputs) > 2 and bool(node.inputs[2])
+
+
+def _layer_norm(node: FileNode, shape: Shape) -> Layer:
+    of_set = _trailing(node, shape)
+    arrays = {"weight": _spread(node, 1, of_set)}
+    if _has_bias(node):
+        arrays["bias"] = _spread(node, 2, of_set)
+    layer = LayerNorm(of_set, node.number("epsilon", 1e-5), bias="bias" in arrays)
+    return _filled(layer, **arrays)
+
+
+def _rms_norm(node: FileNode, shape: Shape) -> Layer:
+    of_set = _trailing(node, shape)
+    layer = RMSNorm(of_set, node.number("epsilon", 1e-5))
+    return _filled(layer, weight=_spread(node, 1, of_set))
+
+
+def _group_norm(node: FileNode, shape: Shape) -> Layer:
+    groups = node.integer("num_groups", 0)
+    node.expect(stash_type=1)
+    layer = GroupNorm(groups, shape[0], node.number("epsilon", 1e-5))
+    # Until opset 20 a group had one weight.
+    size = shape[0] if node.file.opset >= 21 else groups
+    arrays = {name: _spread(node, place, (size,)) for place, name in ((1, "weight"), (2, "bias"))}
+    return _filled(layer, **{k: np.repeat(v, shape[0] // size) for k, v in arrays.items()})
+
+
+def _instance_norm(node: FileNode, shape: Shape) -> Layer:
+    if len(shape) != 3:
+        raise ConfigurationError(f"instance normalisation of samples of shape {shape}")
+    layer = InstanceNorm2d(shape[0], node.number("epsilon", 1e-5), affine=True)
+    arrays = {name: _spread(node, place, shape[:1]) for place, name in ((1, "weight"), (2, "bias"))}
+    return _filled(layer, **arrays)
+
+
+def _local_response(node: FileNode, shape: Shape) -> Layer:
+    size = node.integer("size", 0)
+    if size % 2 == 0 or len(shape) != 3:
+        raise ConfigurationError(
+            f"a local response normalisation of even size {size}, or of samples of {shape}"
+        )
+    numbers = node.number("alpha", 1e-4), node.number("beta", 0.75), node.number("bias", 1.0)
+    return LocalResponseNorm(size, *numbers)
+
+
+def _softmax(kind: type[Softmax]) -> Callable[[FileNode, Shape], Layer]:
+    def read(node: FileNode, shape: Shape) -> Layer:
+        of_one_axis = node.file.opset >= 13
+        axis = node.integer("axis", -1 if of_one_axis else 1)
+        layer = kind(axis)
+        layer.output_shape(shape)
+        # Before opset 13 all axes from this one on were taken together.
+        if not of_one_axis and axis not in (-1, len(shape)):
+            raise ConfigurationError(
+                f"a softmax over all axes from {axis} on of samples of {shape}"
+            )
+        return layer
+
+    return read
+
+
+READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
+    "LayerNormalization": _layer_norm,
+    "RMSNormalization": _rms_norm,
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "LRN": _local_response,
+    "Softmax": _softmax(Softmax),
+    "LogSoftmax": _softmax(LogSoftmax),
+}
+#: Those whose inputs after the first one are a layer's parameters.
+WEIGHTED = (
+    "LayerNormalization",
+    "RMSNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+)
+
+
+def restored_norm(layer: Layer, values: Mapping[str, Any]) -> Layer:
+    """A normalisation without the weight or bias that the file's metadata say it does not have.
+
+    Raises
+    ------
+    ConfigurationError
+        If the metadata do not fit.
+    """
+    missing: Any = values.get("missing")
+    neutral = {"weight": 1.0, "bias": 0.0}
+    known = isinstance(missing, list) and missing in (["bias"], ["weight", "bias"])
+    if set(values) != {"missing"} or not known:
+        raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
+    for name in missing:
+        if np.any(layer.parameters.get(name, neutral[name]) != neutral[name]):
+            raise ConfigurationError(
+                f"it has a {name}, and the file's metadata say that it has none"
+            )
+    kept = [name for name in layer.parameters if name not in missing]
+    arrays = {name: layer.parameters[name] for name in kept}
+    if isinstance(layer, LayerNorm):
+        return _filled(LayerNorm(layer.normalized_shape, layer.eps, bool(kept), False), **arrays)
+    if kept:
+        raise ConfigurationError("its weight and bias are there or not, both of them")
+    if isinstance(layer, LayerNorm2d):
+        return LayerNorm2d(layer.num_channels, layer.eps, affine=False)
+    assert isinstance(layer, InstanceNorm2d)
+    return InstanceNorm2d(layer.num_features, layer.eps)
+
+
+# -- formulas ----------------------------------------------------------------------------------
+
+
+class NormPatterns:
+    """Finds normalisations that a file writes as several nodes.
+
+    Parameters
+    ----------
+    file : OnnxFile
+    nodes : mapping of str to FileNode
+        The node that makes each value; they must have been checked.
+    """
+
+    def __init__(self, file: OnnxFile, nodes: Mapping[str, FileNode]) -> None:
+        self._file, self._makers = file, nodes
+
+    def find(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
+        """The layer whose output a node makes, and its input; None if it is not such a formula."""
+        if node.kind == "Transpose":
+            return self._of_pixels(node, shape_of)
+        if node.kind in ("Reshape", "Mul", "Add"):
+            found = self._of_groups(node, shape_of)
+            if found is not None:
+                return found
+        return self._mean_square(node, shape_of) if node.kind in ("Mul", "Div") else None
+
+    def _maker(self, name: str, kind: str) -> FileNode | None:
+        """The node that makes a value which nothing else reads."""
+        node = self._makers.get(name)
+        alone = node is not None and node.kind == kind and self._file.readers[name] == 1
+        return node if alone else None
+
+    def _of_pixels(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
+        """LayerNormalization between two transpositions."""
+        norm = self._maker(node.inputs[0], "LayerNormalization")
+        before = None if norm is None else self._maker(norm.inputs[0], "Transpose")
+        if norm is None or before is None:
+            return None
+        orders = tuple(before.given.get("perm", ())), tuple(node.given.get("perm", ()))
+        shape = shape_of(before.inputs[0])
+        axis, stash = norm.given.get("axis", -1), norm.given.get("stash_type", 1)
+        if orders != (LAST, FIRST) or axis not in (-1, 3) or stash != 1:
+            return None
+        if shape is None or len(shape) != 3:
+            return None
+        # The shortest decimal of the float32.
+        eps = float(str(np.float32(norm.given.get("epsilon", 1e-5))))
+        arrays = {"weight": _spread(norm, 1, shape[:1]), "bias": np.zeros(shape[0], np.float32)}
+        if _has_bias(norm):
+            arrays["bias"] = _spread(norm, 2, shape[:1])
+        return _filled(LayerNorm2d(shape[0], eps), **arrays), before.inputs[0]
+
+    def _constant_factor(self, node: FileNode) -> tuple[str, np.ndarray] | None:
+        """The value and the constant that a Mul or Add takes."""
+        for value, other in (node.inputs, node.inputs[::-1]):
+            if other in self._file.constants and value not in self._file.constants:
+                return value, node.weight(node.inputs.index(other))
+        return None
+
+    def _of_groups(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
+        """InstanceNormalization of groups, which a Reshape has made, with weights after it."""
+        arrays: Arrays = {}
+        value: str = node.output
+        for kind, name in (("Add", "bias"), ("Mul", "weight")):
+            taker = node if value == node.output else self._maker(value, kind)
+            if taker is None or taker.kind != kind:
+                continue
+            found = self._constant_factor(taker)
+            if found is None:
+                return None
+            value, arrays[name] = found
+        joined = node if value == node.output else self._maker(value, "Reshape")
+        norm = self._maker(joined.inputs[0], "InstanceNormalization") if joined else None
+        split = self._maker(norm.inputs[0], "Reshape") if norm else None
+        if joined is None or norm is None or split is None or joined.kind != "Reshape":
+            return None
+        source = split.inputs[0]
+        shape, sizes = shape_of(source), self._sizes(split)
+        if shape is None or sizes is None or len(sizes) < 3 or sizes[1] < 1:
+            return None
+        if sizes[0] not in (0, self._file.batch) or sizes[2:] != (-1,) * (len(sizes) - 2):
+            return None
+        back, groups = self._sizes(joined), sizes[1]
+        asked = self._makers.get(joined.inputs[1])
+        if asked is not None and asked.kind == "Shape" and asked.inputs == (source,):
+            is_whole = not asked.given.get("start", 0) and "end" not in asked.given
+            back = (0, *shape) if is_whole else None
+        same = back is not None and back[0] in (0, -1, self._file.batch) and back[1:] == shape
+        if not same or shape[0] % groups:
+            return None
+        plain = [norm.weight(1), norm.weight(2)]
+        if plain[0].shape != (groups,) or np.any(plain[0] != 1.0) or np.any(plain[1] != 0.0):
+            return None
+        neutral = {"weight": 1.0, "bias": 0.0}
+        arrays = {k: v for k, v in arrays.items() if v.size > 1 or v.item() != neutral[k]}
+        by_channel = (shape[0], *(1,) * (len(shape) - 1))
+        if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
+            return None
+        if arrays and set(arrays) != {"weight", "bias"}:
+            arrays = {"weight": np.ones(shape[0]), "bias": np.zeros(shape[0])} | arrays
+        eps = float(str(np.float32(norm.given.get("epsilon", 1e-5))))
+        layer = GroupNorm(groups, shape[0], eps, affine=bool(arrays))
+        return _filled(layer, **{k: v.reshape(-1) for k, v in arrays.items()}), source
+
+    def _sizes(self, node: FileNode) -> tuple[int, ...] | None:
+        """What a Reshape reshapes to, where that is a constant."""
+        if node.inputs[1] not in self._file.constants:
+            return None
+        array = self._file.constants[node.inputs[1]]
+        if array.dtype.kind != "i" or array.ndim != 1:
+            return None
+        return tuple(int(size) for size in array)
+
+    def _mean_square(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
+        """``x / sqrt(mean(x * x) + eps) * weight``, or ``x`` times the reciprocal of the root."""
+        weight, value = None, node
+        if node.kind == "Mul" and (found := self._constant_factor(node)) is not None:
+            inner = self._maker(found[0], "Div") or self._maker(found[0], "Mul")
+            if inner is None:
+                return None
+            weight, value = found[1], inner
+        for x, other in (value.inputs, value.inputs[::-1]):
+            root = other if value.kind == "Div" and other == value.inputs[1] else ""
+            if value.kind == "Mul" and (turned := self._maker(other, "Reciprocal")) is not None:
+                root = turned.inputs[0]
+            under = self._root_of_mean(root, x) if root else None
+            shape = shape_of(x)
+            if under is None or shape is None:
+                continue
+            axes, eps = under
+            wanted = tuple(range(-len(axes), 0))
+            if tuple(sorted(a if a < 0 else a - len(shape) - 1 for a in axes)) != wanted:
+                return None
+            of_set = shape[len(shape) - len(axes) :]
+            if weight is not None and weight.shape != of_set:
+                return None
+            layer = RMSNorm(of_set, eps, elementwise_affine=weight is not None)
+            return _filled(layer, **({} if weight is None else {"weight": weight})), x
+        return None
+
+    def _root_of_mean(self, name: str, x: str) -> tuple[tuple[int, ...], float] | None:
+        """Axes and eps of ``sqrt(mean(x * x) + eps)``."""
+        root = self._maker(name, "Sqrt")
+        total = None if root is None else self._maker(root.inputs[0], "Add")
+        found = None if total is None else self._constant_factor(total)
+        mean = None if found is None else self._maker(found[0], "ReduceMean")
+        if found is None or mean is None or found[1].size != 1 or not mean.given.get("keepdims", 1):
+            return None
+        axes = tuple(mean.given.get("axes", ()))
+        if len(mean.inputs) > 1 and mean.inputs[1] in self._file.constants:
+            axes = tuple(int(a) for a in self._file.constants[mean.inputs[1]].reshape(-1))
+        square = self._maker(mean.inputs[0], "Mul")
+        is_square = square is not None and tuple(square.inputs) == (x, x)
+        power = self._maker(mean.inputs[0], "Pow")
+        if power is not None and power.inputs[1] in self._file.constants:
+            exponent = self._file.constants[power.inputs[1]]
+            is_square = power.inputs[0] == x and exponent.size == 1 and exponent.item() == 2
+        eps = float(str(np.float32(found[1].item())))
+        return (axes, eps) if axes and is_square and eps > 0.0 else None

@@ -1,0 +1,230 @@
+"""How a model's layers are connected, as a graph and for people."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import indent
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fastcnn.backends.graph import Graph, Port, Shape, ports
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.changes import Watched
+from fastcnn.layers.drawing import Drawing, draw
+from fastcnn.layers.join import Concat
+from fastcnn.layers.linear import Flatten
+from fastcnn.layers.summary import html_summary, summary_rows, text_summary
+from fastcnn.layers.wiring import Wiring
+from fastcnn.notebook import html_table
+
+if TYPE_CHECKING:
+    from fastcnn.layers.structure import Structure
+
+
+class InputPart(Layer):
+    """One of a model's several inputs, of samples that have all of them."""
+
+    operation: ClassVar[str] = "input_part"
+
+    def __init__(self, port: Port) -> None:
+        super().__init__()
+        self.port = port
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Where it begins, and its shape."""
+        return {"start": self.port.start, "shape": self.port.shape}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's own."""
+        return self.port.shape
+
+    def flops(self, *input_shapes: Shape) -> int:
+        """None: it computes nothing."""
+        return 0
+
+    def __repr__(self) -> str:
+        return "Input"
+
+
+class Connections(Layer):
+    """The part of a model that connects its layers."""
+
+    input_shape: Shape | None
+    _wiring: Wiring | None
+
+    if TYPE_CHECKING:
+
+        @property
+        def layers(self) -> Watched[Layer]: ...
+
+        @layers.setter
+        def layers(self, layers: Watched[Layer]) -> None: ...
+
+        def named_leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]: ...
+
+        def _current(self) -> "Structure": ...
+
+    def graph(self, input_shape: Shape | None = None) -> Graph:
+        """Nodes of this model for samples of ``input_shape`` (default: the model's own).
+
+        Raises
+        ------
+        ShapeError
+            If a layer cannot take what comes before it; the message names the layer.
+        """
+        shape = self._known_shape(input_shape)
+        known = self._current()
+        graph = known.graphs.get(shape)
+        if graph is None:
+            builder = self.builder(shape)
+            if not builder.nodes:
+                raise ConfigurationError("the model computes nothing: all of it is the identity")
+            graph = known.keep_graph(shape, builder.build())
+        return graph
+
+    def builder(self, input_shape: Shape | None = None) -> GraphBuilder:
+        """The nodes of :meth:`graph` with the layers that they come from."""
+        shape = self._known_shape(input_shape)
+        if self._wiring is None or self.takes == 1:
+            builder = GraphBuilder(shape, self._current().keys)
+            sources: tuple[int, ...] = (-1,)
+        else:
+            builder, sources = self._several(tuple(self._wiring.inputs.values()))
+            if shape != builder.input_shape:
+                raise ShapeError(
+                    f"the model has the inputs {', '.join(self._wiring.inputs)}, of "
+                    f"{builder.input_shape[0]} elements together, not {shape}"
+                )
+        values = self.connect_all(builder, "", *sources)
+        if len(values) > 1 and self._wiring is not None:
+            named = list(zip(self._wiring.outputs, values, strict=True))
+            builder.outputs = ports((name, builder.shape(value)) for name, value in named)
+            flat = tuple(
+                value
+                if len(builder.shape(value)) == 1
+                else builder.add(f"{name}, flat", Flatten(), (value,))
+                for name, value in named
+            )
+            builder.add("outputs", Concat(), flat)
+        return builder
+
+    def _several(self, shapes: tuple[Shape, ...]) -> tuple[GraphBuilder, tuple[int, ...]]:
+        """A graph of several inputs, and the nodes that give them."""
+        assert self._wiring is not None
+        inputs = ports(zip(self._wiring.inputs, shapes, strict=True))
+        builder = GraphBuilder((inputs[-1].stop,), self._current().keys)
+        builder.inputs = inputs
+        return builder, tuple(builder.add(port.name, InputPart(port), (-1,)) for port in inputs)
+
+    def output_shapes(self, *input_shapes: Shape) -> tuple[Shape, ...]:
+        """Shapes of all outputs, for a sample of each input."""
+        if self._wiring is None:
+            return super().output_shapes(*input_shapes)
+        if len(input_shapes) == 1:
+            builder = GraphBuilder(tuple(input_shapes[0]), self._current().keys)
+            values = self.connect_all(builder, "", -1)
+        else:
+            builder, sources = self._several(input_shapes)
+            values = self.connect_all(builder, "", *sources)
+        return tuple(builder.shape(value) for value in values)
+
+    @property
+    def wiring(self) -> Wiring | None:
+        """How the layers are connected, if the model was made of inputs and outputs."""
+        return self._wiring
+
+    @property
+    def takes(self) -> int:
+        """Number of inputs."""
+        return 1 if self._wiring is None else len(self._wiring.inputs)
+
+    @property
+    def gives(self) -> int:
+        """Number of outputs."""
+        return 1 if self._wiring is None else len(self._wiring.outputs)
+
+    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
+        """Connect the layers as they were when the model was made; subclasses have a way of theirs.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has several inputs or outputs, or a layer is not there any more.
+        """
+        outputs = self.connect_all(builder, name, source)
+        if len(outputs) > 1:
+            raise ConfigurationError(
+                f"layer {name!r} has {len(outputs)} outputs: a chain takes those with one"
+            )
+        return outputs[0]
+
+    def connect_all(self, builder: GraphBuilder, name: str, *sources: int) -> tuple[int, ...]:
+        """The same for several inputs and outputs."""
+        if self._wiring is None:
+            return super().connect_all(builder, name, *sources)
+        return self._wiring.connect(self.layers, builder, name, sources)
+
+    def _known_shape(self, input_shape: Shape | None) -> Shape:
+        shape = self.input_shape if input_shape is None else tuple(input_shape)
+        if shape is None:
+            raise ShapeError("the model's input shape is not known yet: pass input_shape=(C, H, W)")
+        return shape
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape of one sample at the model's output."""
+        return self.graph(input_shape).output_shape
+
+    def flops(self, input_shape: Shape) -> int:
+        """Floating-point operations of one sample's forward pass."""
+        return sum(row.flops for row in summary_rows(self.builder(input_shape)))
+
+    def summary(self, input_shape: Shape | None = None) -> str:
+        """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
+
+        Parameters that are used at several places are counted at the first.
+        """
+        return text_summary(self.builder(input_shape))
+
+    def draw(self, path: str | Path | None = None, input_shape: Shape | None = None) -> Drawing:
+        """A picture of the network: its layers with their output shapes, and how they connect.
+
+        Parameters
+        ----------
+        path : path, optional
+            An ``.svg`` file to write.
+        input_shape : tuple of int, optional
+            Shape of one sample, where the model does not know it.
+
+        Returns
+        -------
+        Drawing
+            Which notebooks show.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file's name does not end in ``.svg``.
+        ShapeError
+            If the shape of a sample is not known, or does not fit.
+        OSError
+            If the file cannot be written.
+        """
+        drawing = draw(self.builder(input_shape), f"{type(self).__name__} of fastcnn")
+        if path is not None:
+            drawing.save(path)
+        return drawing
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""
+        kind = type(self).__name__
+        if self.input_shape is None:
+            leaves = [(name, repr(layer)) for name, layer in self.named_leaves()]
+            return html_table(("layer", ""), leaves, caption=kind, left=2)
+        return html_summary(self.builder(), f"{kind} for samples of shape {self.input_shape}")
+
+    def __repr__(self) -> str:
+        if self._wiring is None:
+            lines = "\n".join(f"({name}): {layer!r}" for name, layer in self.layers.items())
+        else:
+            lines = "\n".join(self._wiring.lines(self.layers))
+        return f"{type(self).__name__}(\n{indent(lines, '  ')}\n)"

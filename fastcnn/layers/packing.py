@@ -1,0 +1,83 @@
+"""Samples of several inputs in one array, and several outputs of one.
+
+A network reads one array and writes one. That of several inputs has the elements of all of them one
+after the other, and so has that of several outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import plain_array
+from fastcnn.backends.graph import Port
+from fastcnn.errors import DataError, ShapeError
+
+
+def given(what: str, ports: Sequence[Port], values: Any) -> list[Any]:
+    """What is given for each port, by place or by name.
+
+    Raises
+    ------
+    ShapeError
+        If something is missing, or too much.
+    """
+    names = ", ".join(port.name for port in ports)
+    if isinstance(values, Mapping):
+        if set(values) != {port.name for port in ports}:
+            raise ShapeError(f"{what} must be given for {names}, got {', '.join(map(str, values))}")
+        return [values[port.name] for port in ports]
+    if not isinstance(values, (tuple, list)) or len(values) != len(ports):
+        count = len(values) if isinstance(values, (tuple, list)) else type(values).__name__
+        raise ShapeError(
+            f"the model has the {what} {names}: give a tuple of as many arrays, or a dictionary; "
+            f"got {count}"
+        )
+    return list(values)
+
+
+def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
+    """One array of the samples of several inputs, shape (N, elements).
+
+    Bytes stay bytes if all are; together with others they are divided by 255.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If they do not fit the inputs, or each other.
+    """
+    size = ports[-1].stop
+    if isinstance(values, np.ndarray) and values.shape[1:] == (size,):
+        return values
+    parts: list[np.ndarray] = []
+    for port, value in zip(ports, given("inputs", ports, values), strict=True):
+        array = plain_array(f"input {port.name!r}", value)
+        if array.shape[1:] != port.shape or array.ndim == 0 or not len(array):
+            wanted = ", ".join(map(str, port.shape))
+            raise ShapeError(
+                f"input {port.name!r} takes samples of shape (N, {wanted}), got {array.shape}"
+            )
+        if parts and len(array) != len(parts[0]):
+            raise ShapeError(
+                f"input {port.name!r} has {len(array)} samples, {ports[0].name!r} {len(parts[0])}"
+            )
+        if array.dtype.kind != "f" and array.dtype != np.uint8:
+            raise DataError(
+                f"input {port.name!r}: samples must be floating-point or uint8, got {array.dtype}"
+            )
+        parts.append(array.reshape(len(array), -1))
+    kinds = {part.dtype for part in parts}
+    if len(kinds) > 1:
+        kind = np.result_type(np.float32, *(part.dtype for part in parts if part.dtype.kind == "f"))
+        parts = [
+            part.astype(kind) / kind.type(255 if part.dtype == np.uint8 else 1) for part in parts
+        ]
+    return np.concatenate(parts, axis=1)
+
+
+def unpack(ports: Sequence[Port], array: np.ndarray) -> dict[str, np.ndarray]:
+    """The parts of packed samples by name, in their shapes."""
+    return {
+        port.name: array[:, port.start : port.stop].reshape(len(array), *port.shape)
+        for port in ports
+    }

@@ -1,0 +1,397 @@
+"""Normalisation within each sample: no statistics of the batch, so one sample is like many."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastcnn.arguments import as_number
+from fastcnn.backends.graph import Shape
+from fastcnn.backends.sample_sets import sets_of
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.allocation import claim
+from fastcnn.layers.base import Layer, positive, shown
+
+#: PyTorch's for float32 where none is given.
+RMS_EPS = float(str(np.finfo(np.float32).eps))
+
+
+class _SampleNorm(Layer):
+    """What all of them have: ``eps``, and perhaps weight and bias of some shape."""
+
+    eps: float
+
+    def _fill(self, shape: Shape, eps: float, weight: bool, bias: bool, dtype: Any) -> None:
+        self.eps = as_number(type(self).__name__, "eps", eps, above=0.0)
+        claim(shape)
+        arrays = {"weight": np.ones(shape, dtype), "bias": np.zeros(shape, dtype)}
+        wanted = {"weight": weight, "bias": bias}
+        self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        """Learned factors, or None."""
+        return self.parameters.get("weight")
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """Learned summands, or None."""
+        return self.parameters.get("bias")
+
+    def _sample(self, input_shape: Shape, fits: bool, wanted: str) -> Shape:
+        if not fits:
+            raise ShapeError(f"expects samples of shape {wanted}, got {tuple(input_shape)}")
+        return tuple(input_shape)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Seven per element: mean, variance, normalisation, factor and summand."""
+        return 7 * super().flops(input_shape)
+
+
+def _sizes(owner: str, value: Any) -> Shape:
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if not len(values):
+        raise ConfigurationError(f"{owner}: normalized_shape must not be empty")
+    return tuple(positive(size, owner, "normalized_shape") for size in values)
+
+
+class _TrailingNorm(_SampleNorm):
+    """Normalisation over the last dimensions of a sample."""
+
+    normalized_shape: Shape
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``normalized_shape`` and ``eps``."""
+        return {"normalized_shape": self.normalized_shape, "eps": self.eps}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        size, input_shape = len(self.normalized_shape), tuple(input_shape)
+        if input_shape[-size:] != self.normalized_shape:
+            hint = ""
+            if len(input_shape) == 3 and self.normalized_shape == input_shape[:1]:
+                hint = "; LayerNorm2d normalises the channels of each pixel"
+            raise ShapeError(
+                f"expects samples whose last dimensions are {self.normalized_shape}, "
+                f"got {input_shape}{hint}"
+            )
+        return input_shape
+
+
+class LayerNorm(_TrailingNorm):
+    """Layer normalisation over the last dimensions of each sample: zero mean, unit variance.
+
+    ``LayerNorm((C, H, W))`` takes a whole map together, ``LayerNorm(features)`` a vector. For the
+    channels of each pixel, as in ConvNeXt, see :class:`LayerNorm2d`.
+
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        Sizes of the last dimensions of a sample.
+    eps : float
+        Added to the biased variance.
+    elementwise_affine : bool
+        Whether to learn a weight and a bias for each element.
+    bias : bool
+        Whether there is a bias too.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight, bias : ndarray, shape ``normalized_shape``, or None
+        At first 1 and 0.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, arXiv:1607.06450.
+
+    Examples
+    --------
+    >>> LayerNorm((4, 8, 8)).weight.shape
+    (4, 8, 8)
+    """
+
+    operation: ClassVar[str] = "layer_norm"
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _sizes("LayerNorm", normalized_shape)
+        self.elementwise_affine = bool(elementwise_affine)
+        has_bias = self.elementwise_affine and bool(bias)
+        self._fill(self.normalized_shape, eps, self.elementwise_affine, has_bias, dtype)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        values: dict[str, Any] = {"eps": self.eps, "elementwise_affine": self.elementwise_affine}
+        if self.elementwise_affine:
+            values["bias"] = self.bias is not None
+        defaults = {"eps": 1e-5, "elementwise_affine": True, "bias": True}
+        return f"{self.normalized_shape}" + shown(values, defaults)
+
+
+class RMSNorm(_TrailingNorm):
+    """Root-mean-square normalisation: ``weight * x / sqrt(mean(x^2) + eps)``, without a mean.
+
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        Sizes of the last dimensions of a sample, which are taken together.
+    eps : float, optional
+        By default the distance from 1 to the next float32, about 1.2e-7.
+    elementwise_affine : bool
+        Whether to learn a weight for each element.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight : ndarray, shape ``normalized_shape``, or None
+
+    References
+    ----------
+    Zhang and Sennrich, arXiv:1910.07467.
+    """
+
+    operation: ClassVar[str] = "rms_norm"
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _sizes("RMSNorm", normalized_shape)
+        self.elementwise_affine = bool(elementwise_affine)
+        eps = RMS_EPS if eps is None else eps
+        self._fill(self.normalized_shape, eps, self.elementwise_affine, False, dtype)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        values = {"eps": self.eps, "elementwise_affine": self.elementwise_affine}
+        defaults = {"eps": RMS_EPS, "elementwise_affine": True}
+        return f"{self.normalized_shape}" + shown(values, defaults)
+
+
+class LayerNorm2d(_SampleNorm):
+    """Layer normalisation of the channels of each pixel, as ConvNeXt has it.
+
+    Each pixel of a map has a mean and a variance over its channels; a channel has a weight and a
+    bias.
+
+    Parameters
+    ----------
+    num_channels : int
+    eps : float
+        Added to the biased variance.
+    affine : bool
+        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight, bias : ndarray, shape (num_channels,), or None
+
+    References
+    ----------
+    Liu et al., "A ConvNet for the 2020s", arXiv:2201.03545.
+    """
+
+    operation: ClassVar[str] = "layer_norm2d"
+
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-6,
+        affine: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.num_channels = positive(num_channels, "LayerNorm2d", "num_channels")
+        self.affine = bool(affine)
+        self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``eps``."""
+        return {"eps": self.eps}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        fits = len(input_shape) == 3 and input_shape[0] == self.num_channels
+        return self._sample(input_shape, fits, f"({self.num_channels}, H, W)")
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        values = {"eps": self.eps, "affine": self.affine}
+        return f"{self.num_channels}" + shown(values, {"eps": 1e-6, "affine": True})
+
+
+class GroupNorm(_SampleNorm):
+    """Group normalisation: the channels of a group have one mean and variance, over all pixels.
+
+    Parameters
+    ----------
+    num_groups, num_channels : int
+        ``num_groups`` divides ``num_channels``.
+    eps : float
+        Added to the biased variance.
+    affine : bool
+        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight, bias : ndarray, shape (num_channels,), or None
+
+    Raises
+    ------
+    ConfigurationError
+        If the channels cannot be divided into that many groups.
+
+    References
+    ----------
+    Wu and He, arXiv:1803.08494.
+    """
+
+    operation: ClassVar[str] = "group_norm"
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.num_groups = positive(num_groups, "GroupNorm", "num_groups")
+        self.num_channels = positive(num_channels, "GroupNorm", "num_channels")
+        if self.num_channels % self.num_groups:
+            raise ConfigurationError(
+                f"GroupNorm: num_groups must divide num_channels={num_channels}, got {num_groups}"
+            )
+        self.affine = bool(affine)
+        self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``num_groups`` and ``eps``."""
+        return {"num_groups": self.num_groups, "eps": self.eps}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        fits = len(input_shape) > 0 and input_shape[0] == self.num_channels
+        shape = self._sample(input_shape, fits, f"({self.num_channels}, ...)")
+        check_sets("group_norm", self.arguments, shape)
+        return shape
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        values = {"eps": self.eps, "affine": self.affine}
+        sizes = f"{self.num_groups}, {self.num_channels}"
+        return sizes + shown(values, {"eps": 1e-5, "affine": True})
+
+
+class InstanceNorm2d(_SampleNorm):
+    """Instance normalisation: each channel of each sample has its own mean and variance.
+
+    It is :class:`GroupNorm` with a group for each channel. PyTorch's ``momentum`` belongs to
+    running statistics, which there are none of here.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels.
+    eps : float
+        Added to the biased variance.
+    affine : bool
+        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
+    track_running_stats : bool
+        Only False: with True, PyTorch trains by the statistics of samples and predicts by others.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight, bias : ndarray, shape (num_features,), or None
+
+    Raises
+    ------
+    ConfigurationError
+        If running statistics are asked for.
+
+    References
+    ----------
+    Ulyanov, Vedaldi and Lempitsky, arXiv:1607.08022.
+    """
+
+    operation: ClassVar[str] = "group_norm"
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        *,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.num_features = positive(num_features, "InstanceNorm2d", "num_features")
+        if track_running_stats:
+            raise ConfigurationError(
+                "InstanceNorm2d: track_running_stats=True is not supported; "
+                "BatchNorm2d has running statistics"
+            )
+        self.track_running_stats = False
+        self.affine = bool(affine)
+        self._fill((self.num_features,), eps, self.affine, self.affine, dtype)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``num_groups``, one for each channel, and ``eps``."""
+        return {"num_groups": self.num_features, "eps": self.eps}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        fits = len(input_shape) == 3 and input_shape[0] == self.num_features
+        shape = self._sample(input_shape, fits, f"({self.num_features}, H, W)")
+        check_sets("group_norm", self.arguments, shape)
+        return shape
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        values = {"eps": self.eps, "affine": self.affine}
+        return f"{self.num_features}" + shown(values, {"eps": 1e-5, "affine": False})
+
+
+def check_sets(operation: str, arguments: Mapping[str, Any], shape: Shape) -> None:
+    """Refuse sets of one element, whose variance is always 0.
+
+    Raises
+    ------
+    ShapeError
+    """
+    if sets_of(operation, arguments, shape).members == 1:
+        raise ShapeError(
+            f"statistics need more than one value; samples of shape {shape} have "
+            f"{prod(shape)}, each by itself"
+        )

@@ -1,0 +1,332 @@
+"""Paddings, interpolation and shuffles: layers that move pixels, and have no parameters."""
+
+import math
+from typing import Any, ClassVar
+
+from fastcnn.backends import sampling
+from fastcnn.backends.graph import Shape
+from fastcnn.backends.one_row import with_one_row
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import Layer, check_samples, positive, shown
+
+MAP, SEQUENCE = ("H", "W"), ("L",)
+
+
+class _Moving(Layer):
+    def flops(self, input_shape: Shape) -> int:
+        """Zero: no arithmetic."""
+        return 0
+
+
+class _Pad(_Moving):
+    operation: ClassVar[str] = "pad"
+    axes: ClassVar[tuple[str, ...]] = MAP
+    mode: ClassVar[str]
+
+    def __init__(self, padding: int | tuple[int, ...]) -> None:
+        super().__init__()
+        owner, axes = type(self).__name__, len(self.axes)
+        sides = sampling.as_padding(owner, padding, axes, cuts=self.mode == "constant")
+        self.padding = tuple(size for pair in reversed(sides[-axes:]) for size in pair)
+        self._sides = sides
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Padding as ``((top, bottom), (left, right))``, and what it is made of."""
+        return {"padding": self._sides, "mode": self.mode}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(C, top + H + bottom, left + W + right)``, or ``(C, left + L + right)``."""
+        check_samples(input_shape, self.axes)
+        sides = zip(input_shape[1:], self._sides[-len(self.axes) :], strict=True)
+        return (input_shape[0], *(sampling.padded_size(*axis, self.mode) for axis in sides))
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"{self.padding}"
+
+
+class ZeroPad2d(_Pad):
+    """Zeros around maps; negative numbers cut off.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+
+    Examples
+    --------
+    >>> ZeroPad2d((1, 2, 0, -1)).output_shape((3, 8, 8))
+    (3, 7, 11)
+    """
+
+    mode: ClassVar[str] = "constant"
+
+
+class ZeroPad1d(_Pad):
+    """Zeros around sequences ``(C, L)``: an integer, or ``(left, right)``."""
+
+    mode: ClassVar[str] = "constant"
+    axes: ClassVar[tuple[str, ...]] = SEQUENCE
+
+
+class ReflectionPad2d(_Pad):
+    """The map in a mirror, without its border, around it.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+        Less than the size of the map.
+    """
+
+    mode: ClassVar[str] = "reflect"
+
+
+class ReflectionPad1d(_Pad):
+    """:class:`ReflectionPad2d` of sequences ``(C, L)``: an integer, or ``(left, right)``."""
+
+    mode: ClassVar[str] = "reflect"
+    axes: ClassVar[tuple[str, ...]] = SEQUENCE
+
+
+class ReplicationPad2d(_Pad):
+    """Copies of the border around maps.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+    """
+
+    mode: ClassVar[str] = "replicate"
+
+
+class ReplicationPad1d(_Pad):
+    """:class:`ReplicationPad2d` of sequences ``(C, L)``: an integer, or ``(left, right)``."""
+
+    mode: ClassVar[str] = "replicate"
+    axes: ClassVar[tuple[str, ...]] = SEQUENCE
+
+
+class Upsample(Layer):
+    """Maps ``(C, H, W)`` or sequences ``(C, L)`` of another size.
+
+    Parameters
+    ----------
+    size : int or (int, int), optional
+        Of the output.
+    scale_factor : int or (int, int), optional
+        The output's size by that of the input; whole numbers.
+    mode : {"nearest", "bilinear", "linear"}
+        "linear" is the bilinear one of sequences.
+    align_corners : bool, optional
+        Whether the outermost pixels of input and output have the same places, not their borders
+        (the default). Not for nearest pixels.
+
+    Examples
+    --------
+    >>> Upsample(scale_factor=2).output_shape((3, 8, 10))
+    (3, 16, 20)
+    """
+
+    operation: ClassVar[str] = "interpolate"
+
+    def __init__(
+        self,
+        size: int | tuple[int, ...] | None = None,
+        scale_factor: int | tuple[int, ...] | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+    ) -> None:
+        super().__init__()
+        checked = sampling.as_interpolation(
+            type(self).__name__, size, scale_factor, mode, align_corners
+        )
+        self.size, self.scale_factor = checked["size"], checked["scale_factor"]
+        self.mode, self.align_corners = checked["mode"], checked["align_corners"]
+
+    def arguments_for(self, *input_shapes: Shape) -> dict[str, Any]:
+        """Size or factor as pairs, and what is between pixels."""
+        checked = {name: getattr(self, name) for name in _INTERPOLATION}
+        axes = len(input_shapes[0]) - 1
+        if axes not in (1, 2):
+            raise ShapeError(
+                f"expects samples of shape (C, H, W) or (C, L), got {tuple(input_shapes[0])}"
+            )
+        return sampling.interpolation_of(type(self).__name__, axes, checked)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(C, OH, OW)``, or ``(C, OL)``."""
+        made = self.arguments_for(input_shape)
+        size = with_one_row(input_shape)[1:]
+        output = sampling.interpolated_output(size, made["size"], made["scale_factor"])
+        return (input_shape[0], *output[-(len(input_shape) - 1) :])
+
+    def flops(self, input_shape: Shape) -> int:
+        """Of a bilinear one, two for each of the four pixels around a place."""
+        each = {"nearest": 0, "linear": 4, "bilinear": 8}[self.mode]
+        return each * math.prod(self.output_shape(input_shape))
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        values = {name: getattr(self, name) for name in _INTERPOLATION}
+        return shown(values, {"size": None, "scale_factor": None, "align_corners": None})[2:]
+
+
+_INTERPOLATION = ("size", "scale_factor", "mode", "align_corners")
+
+
+class PixelShuffle(_Moving):
+    """Channels become pixels: ``(C * r * r, H, W)`` to ``(C, H * r, W * r)``.
+
+    Parameters
+    ----------
+    upscale_factor : int
+
+    References
+    ----------
+    Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
+    convolutional neural network", arXiv:1609.05158.
+    """
+
+    operation: ClassVar[str] = "pixel_shuffle"
+
+    def __init__(self, upscale_factor: int) -> None:
+        super().__init__()
+        self.upscale_factor = positive(upscale_factor, "PixelShuffle", "upscale_factor")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The factor."""
+        return {"upscale_factor": self.upscale_factor}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(C, H * r, W * r)``."""
+        check_samples(input_shape, MAP)
+        return sampling.shuffled_shape(input_shape, self.upscale_factor)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"{self.upscale_factor}"
+
+
+class PixelUnshuffle(_Moving):
+    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``.
+
+    Parameters
+    ----------
+    downscale_factor : int
+    """
+
+    operation: ClassVar[str] = "pixel_unshuffle"
+
+    def __init__(self, downscale_factor: int) -> None:
+        super().__init__()
+        self.downscale_factor = positive(downscale_factor, "PixelUnshuffle", "downscale_factor")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The factor."""
+        return {"downscale_factor": self.downscale_factor}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(C * r * r, H, W)``."""
+        check_samples(input_shape, MAP)
+        return sampling.unshuffled_shape(input_shape, self.downscale_factor)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"{self.downscale_factor}"
+
+
+class ChannelShuffle(_Moving):
+    """Channels of groups take turns: ``g * (C / groups) + k`` becomes ``k * groups + g``.
+
+    Parameters
+    ----------
+    groups : int
+        Must divide the channels.
+
+    References
+    ----------
+    Zhang et al., "ShuffleNet", arXiv:1707.01083, section 3.1.
+    """
+
+    operation: ClassVar[str] = "channel_shuffle"
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = positive(groups, "ChannelShuffle", "groups")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The groups."""
+        return {"groups": self.groups}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if len(input_shape) not in (2, 3):
+            raise ShapeError(
+                f"expects samples of shape (C, H, W) or (C, L), got {tuple(input_shape)}"
+            )
+        if input_shape[0] % self.groups:
+            raise ShapeError(f"groups={self.groups} must divide {input_shape[0]} channels")
+        return tuple(input_shape)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"{self.groups}"
+
+
+class Unflatten(_Moving):
+    """One dimension becomes several, such as ``(C * H * W,)`` to ``(C, H, W)``.
+
+    Parameters
+    ----------
+    dim : int
+        Counted as PyTorch does, with the samples as dimension 0.
+    unflattened_size : tuple of int
+        At most one of them may be -1, for what is left.
+
+    Examples
+    --------
+    >>> Unflatten(1, (2, 3, 4)).output_shape((24,))
+    (2, 3, 4)
+    """
+
+    operation: ClassVar[str] = "unflatten"
+
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dim = positive(dim, "Unflatten", "dim")
+        sizes = unflattened_size if isinstance(unflattened_size, (tuple, list)) else ()
+        known = [positive(n, "Unflatten", "unflattened_size") for n in sizes if n != -1]
+        if not sizes or len(known) + 1 < len(sizes):
+            raise ConfigurationError(
+                "Unflatten: unflattened_size must be a tuple of positive integers, one of them "
+                f"perhaps -1, got {unflattened_size!r}"
+            )
+        self.unflattened_size = tuple(int(size) for size in sizes)
+
+    def arguments_for(self, *input_shapes: Shape) -> dict[str, Any]:
+        """The shape of a sample."""
+        return {"shape": self.output_shape(input_shapes[0])}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's with the sizes in place of one."""
+        if self.dim > len(input_shape):
+            raise ShapeError(f"samples of shape {tuple(input_shape)} have no dimension {self.dim}")
+        size = input_shape[self.dim - 1]
+        known = math.prod(n for n in self.unflattened_size if n != -1)
+        sizes = tuple(size // known if n == -1 else n for n in self.unflattened_size)
+        if math.prod(sizes) != size:
+            raise ShapeError(
+                f"{size} elements cannot have shape {self.unflattened_size}: samples have shape "
+                f"{tuple(input_shape)}"
+            )
+        made = (*input_shape[: self.dim - 1], *sizes, *input_shape[self.dim :])
+        if len(made) > 3:
+            raise ShapeError(f"the output would have shape {made}; samples have at most 3 axes")
+        return made
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

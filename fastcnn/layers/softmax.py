@@ -1,0 +1,68 @@
+"""Softmax and its logarithm."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import Layer
+
+
+class Softmax(Layer):
+    """Probabilities along one dimension: ``exp(x_i) / sum exp(x_j)``.
+
+    A network that is trained by :class:`~fastcnn.losses.CrossEntropyLoss` ends without it: that
+    loss takes logits.
+
+    Parameters
+    ----------
+    dim : int
+        The dimension of a batch along which the sum is 1: 1 for features or channels, -1 for the
+        last. Not 0, the samples.
+    """
+
+    operation: ClassVar[str] = "softmax"
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim == 0:
+            raise ConfigurationError(
+                f"{owner}: dim must be an integer, and not 0, the samples; got {dim!r}"
+            )
+        self.dim = int(dim)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The dimension ``dim``."""
+        return {"dim": self.dim}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        if not -len(input_shape) <= self.dim <= len(input_shape):
+            raise ShapeError(
+                f"has dim={self.dim}, samples of shape {tuple(input_shape)} have "
+                f"dimensions 1 to {len(input_shape)}"
+            )
+        return tuple(input_shape)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Four per element."""
+        return 4 * super().flops(input_shape)
+
+    def extra_repr(self) -> str:
+        """The arguments shown by ``repr``."""
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Softmax):
+    """Logarithm of the softmax along one dimension: ``x_i - log(sum exp(x_j))``.
+
+    Parameters
+    ----------
+    dim : int
+        As in :class:`Softmax`.
+    """
+
+    operation: ClassVar[str] = "log_softmax"

@@ -1,0 +1,224 @@
+"""Optimisers whose rate of each parameter follows its gradients: Adam and its kin."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fastcnn.optim.base import DecaysWeights, Slots, check_numbers, lerp
+
+
+@dataclass(frozen=True)
+class Adam(DecaysWeights):
+    """Adam: a step along the mean of the gradients, over the root of their mean square.
+
+    References
+    ----------
+    Kingma and Ba, arXiv:1412.6980, algorithm 1.
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+    kind: ClassVar[str] = "adam"
+    slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+
+    def __post_init__(self) -> None:
+        check_numbers(self, betas=(0.0, 1.0))
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        gradient = self.decayed(parameters, gradient, lr)
+        first, second = slots["exp_avg"], slots["exp_avg_sq"]
+        beta1, beta2 = self.betas
+        lerp(first, gradient, 1.0 - beta1)
+        second *= beta2
+        second += (1.0 - beta2) * gradient * gradient
+        denominator = np.sqrt(second) / math.sqrt(1.0 - beta2**step) + self.eps
+        parameters -= (lr / (1.0 - beta1**step)) * first / denominator
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: ``p *= 1 - lr * weight_decay`` before the step.
+
+    References
+    ----------
+    Loshchilov and Hutter, arXiv:1711.05101, algorithm 2.
+    """
+
+    weight_decay: float = 0.01
+    decoupled_weight_decay: bool = True
+    kind: ClassVar[str] = "adamw"
+
+
+@dataclass(frozen=True)
+class NAdam(DecaysWeights):
+    """Adam with Nesterov's momentum.
+
+    What is kept of ``mu_product`` is what it is short of 1: the formulas divide by that.
+
+    References
+    ----------
+    Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016. The formulas are
+    ``torch.optim.NAdam``'s.
+    """
+
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+    kind: ClassVar[str] = "nadam"
+    slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq", "one_minus_mu_product")
+
+    def __post_init__(self) -> None:
+        check_numbers(self, betas=(0.0, 1.0), momentum_decay=(0.0, math.inf))
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        gradient = self.decayed(parameters, gradient, lr)
+        first, second, rest = (slots[name] for name in self.slots)
+        beta1, beta2 = self.betas
+        mu, following = (
+            beta1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (step, step + 1)
+        )
+        product = mu * (1.0 - rest)
+        rest[...] = 1.0 - product
+        lerp(first, gradient, 1.0 - beta1)
+        second *= beta2
+        second += (1.0 - beta2) * gradient * gradient
+        change = (lr * (1.0 - mu)) * gradient / (1.0 - product)
+        change += (lr * following) * first / (1.0 - product * following)
+        parameters -= change / (np.sqrt(second) / math.sqrt(1.0 - beta2**step) + self.eps)
+
+
+@dataclass(frozen=True)
+class RMSprop(DecaysWeights):
+    """RMSprop: the gradient over the root of its mean square, a moving average.
+
+    ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` takes the
+    variance instead of the mean square, ``momentum`` smooths the quotient.
+
+    References
+    ----------
+    Tieleman and Hinton, Coursera "Neural networks for machine learning", lecture 6.5; Graves,
+    arXiv:1308.0850, equation 38, for the centred form. The formulas are ``torch.optim.RMSprop``'s.
+    """
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+    decoupled_weight_decay: bool = False
+    kind: ClassVar[str] = "rmsprop"
+
+    def __post_init__(self) -> None:
+        check_numbers(self, alpha=(0.0, 1.0), momentum=(0.0, 1.0))
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The mean square, and what momentum and centring need."""
+        momentum = ("momentum_buffer",) if self.momentum else ()
+        return ("square_avg", *momentum, *(("grad_avg",) if self.centered else ()))
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        gradient = self.decayed(parameters, gradient, lr)
+        square = slots["square_avg"]
+        square *= self.alpha
+        square += (1.0 - self.alpha) * gradient * gradient
+        variance = square
+        if self.centered:
+            mean = slots["grad_avg"]
+            lerp(mean, gradient, 1.0 - self.alpha)
+            # Rounding can leave a variance of nearly zero below it.
+            variance = np.maximum(square - mean * mean, 0.0)
+        change = gradient / (np.sqrt(variance) + self.eps)
+        if self.momentum:
+            velocity = slots["momentum_buffer"]
+            velocity *= self.momentum
+            velocity += change
+            change = velocity
+        parameters -= lr * change
+
+
+@dataclass(frozen=True)
+class Adagrad(DecaysWeights):
+    """Adagrad: the gradient over the root of the sum of all squares so far.
+
+    The sum is kept without ``initial_accumulator_value``, which the formula adds.
+
+    References
+    ----------
+    Duchi, Hazan and Singer, JMLR 12 (2011). The formulas are ``torch.optim.Adagrad``'s.
+    """
+
+    lr: float = 0.01
+    lr_decay: float = 0.0
+    weight_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+    decoupled_weight_decay: bool = False
+    kind: ClassVar[str] = "adagrad"
+    slots: ClassVar[tuple[str, ...]] = ("sum",)
+
+    def __post_init__(self) -> None:
+        any_size = (0.0, math.inf)
+        check_numbers(self, lr_decay=any_size, initial_accumulator_value=any_size)
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        gradient = self.decayed(parameters, gradient, lr)
+        total = slots["sum"]
+        total += gradient * gradient
+        rate = lr / (1.0 + (step - 1) * self.lr_decay)
+        parameters -= rate * gradient / (np.sqrt(total + self.initial_accumulator_value) + self.eps)
+
+
+@dataclass(frozen=True)
+class Adadelta(DecaysWeights):
+    """Adadelta: steps in the units of the parameters, by the root mean square of earlier steps.
+
+    References
+    ----------
+    Zeiler, arXiv:1212.5701, algorithm 1. The formulas are ``torch.optim.Adadelta``'s.
+    """
+
+    lr: float = 1.0
+    rho: float = 0.9
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+    kind: ClassVar[str] = "adadelta"
+    slots: ClassVar[tuple[str, ...]] = ("square_avg", "acc_delta")
+
+    def __post_init__(self) -> None:
+        check_numbers(self, rho=(0.0, 1.0))
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """One step, in place."""
+        gradient = self.decayed(parameters, gradient, lr)
+        square, steps = slots["square_avg"], slots["acc_delta"]
+        square *= self.rho
+        square += (1.0 - self.rho) * gradient * gradient
+        change = np.sqrt(steps + self.eps) / np.sqrt(square + self.eps) * gradient
+        steps *= self.rho
+        steps += (1.0 - self.rho) * change * change
+        parameters -= lr * change

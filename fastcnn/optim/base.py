@@ -1,0 +1,109 @@
+"""What optimisers are, and what they share."""
+
+import math
+from numbers import Real
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+
+Slots = dict[str, np.ndarray]
+
+
+class Optimizer(Protocol):
+    """What training needs of an optimiser.
+
+    Attributes
+    ----------
+    lr : float
+        The base learning rate, which a schedule scales.
+    slots : tuple of str
+        Names of the arrays, each as long as the parameters, that carry its state.
+    """
+
+    @property
+    def lr(self) -> float:
+        """The base learning rate."""
+        ...
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state arrays."""
+        ...
+
+    def update(
+        self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
+    ) -> None:
+        """Change ``parameters`` and ``slots`` in place; ``step`` counts from 1."""
+        ...
+
+
+class DecaysWeights:
+    """Base of the package's optimisers.
+
+    ``weight_decay * p`` is added to the gradient (L2 regularisation); with
+    ``decoupled_weight_decay`` the parameters are multiplied by ``1 - lr * weight_decay`` before
+    the step instead.
+    """
+
+    lr: float
+    weight_decay: float
+    decoupled_weight_decay: bool
+
+    def decayed(self, parameters: np.ndarray, gradient: np.ndarray, lr: float) -> np.ndarray:
+        """The gradient, or it with weight decay; the parameters where that is decoupled."""
+        if not self.weight_decay:
+            return gradient
+        if self.decoupled_weight_decay:
+            parameters *= 1.0 - lr * self.weight_decay
+            return gradient
+        return gradient + self.weight_decay * parameters
+
+
+def check_numbers(optimizer: Any, **bounds: tuple[float, float]) -> None:
+    """Refuse numbers of an optimiser that are out of bounds.
+
+    Parameters
+    ----------
+    **bounds
+        By name the least number and the first one that is too large; ``lr``, ``weight_decay`` and
+        ``eps`` are known.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    owner = type(optimizer).__name__
+    known = {"lr": (0.0, math.inf), "weight_decay": (0.0, math.inf)}
+    if hasattr(optimizer, "eps"):
+        known["eps"] = (0.0, math.inf)
+    for name, (low, high) in {**known, **bounds}.items():
+        given = getattr(optimizer, name)
+        several = isinstance(given, (tuple, list))
+        for index, value in enumerate(given if several else [given]):
+            place = f"{name}[{index}]" if several else name
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise ConfigurationError(f"{owner}: {place} must be a number, got {value!r}")
+            if not low <= float(value) < high:
+                raise ConfigurationError(
+                    f"{owner}: {place} must be at least {low} and below {high}, got {value!r}"
+                )
+    if hasattr(optimizer, "betas") and len(optimizer.betas) != 2:
+        raise ConfigurationError(f"{owner}: betas must be two numbers, got {optimizer.betas!r}")
+    if not isinstance(optimizer.decoupled_weight_decay, bool):
+        raise ConfigurationError(
+            f"{owner}: decoupled_weight_decay must be True or False, got "
+            f"{optimizer.decoupled_weight_decay!r}"
+        )
+
+
+def lerp(start: np.ndarray, end: np.ndarray, weight: float) -> None:
+    """Move ``start`` in place towards ``end`` by ``weight`` of the way, as ``torch.lerp`` does.
+
+    From the nearer end, so that nothing cancels: with a weight of 1 the result is ``end`` itself.
+    """
+    if weight < 0.5:
+        start += weight * (end - start)
+    else:
+        start[...] = end - (1.0 - weight) * (end - start)

@@ -1,0 +1,165 @@
+"""How an option is declared, checked and described."""
+
+import inspect
+import math
+import textwrap
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+
+#: Types that a command line knows.
+PLAIN = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is known of an option but its name, type and default.
+
+    Attributes
+    ----------
+    help : str
+        For ``help(fit)`` and ``fastcnn train --help``.
+    choices : tuple of str
+        Words that are accepted, where not any is.
+    least, above, below : float or None
+        Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
+    part : str
+        Part of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
+        "schedule" as an argument of that object; "" for what does not change a result.
+    """
+
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    part: str = "training"
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A field that is an option; ``more`` are attributes of :class:`Declaration`."""
+    return field(default=default, metadata={"option": Declaration(help, **more)})
+
+
+def declarations(options: type) -> dict[str, Declaration]:
+    """The declaration of each option of a class, by name."""
+    return {
+        each.name: each.metadata["option"] for each in fields(options) if "option" in each.metadata
+    }
+
+
+def plain_type(hint: Any) -> Any:
+    """The type of an option on a command line; None if it takes objects alone."""
+    return next((kind for kind in (hint, *typing.get_args(hint)) if kind in PLAIN), None)
+
+
+def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None:
+    """Refuse a value of the wrong type or beyond its bounds.
+
+    Raises
+    ------
+    ConfigurationError
+        The message says what is accepted.
+    """
+    allowed = typing.get_args(hint) or (hint,)
+    if value is None and NoneType in allowed:
+        return
+    kind = plain_type(hint)
+    if kind is None:
+        return  # an object, which is checked where it is taken
+    passed = (kind, NoneType) if kind is str else (*PLAIN, NoneType)
+    others = [each for each in allowed if each not in passed]
+    if declared.choices and kind is not str and value in declared.choices:
+        return
+    if declared.choices and kind is str and (not others or isinstance(value, str)):
+        if not isinstance(value, str) or value not in declared.choices:
+            raise ConfigurationError(
+                f"{name} must be one of {', '.join(declared.choices)}, got {value!r}"
+            )
+        return
+    if declared.choices and kind is str:
+        return
+    if object in others and not isinstance(value, (*PLAIN, np.number)):
+        return  # as above
+    good, words = _is(value, kind, others)
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (
+            ("of at least", declared.least),
+            ("above", declared.above),
+            ("below", declared.below),
+        )
+        if bound is not None
+    ]
+    if good and kind in (int, float):
+        good = (
+            (declared.least is None or value >= declared.least)
+            and (declared.above is None or value > declared.above)
+            and (declared.below is None or value < declared.below)
+        )
+    if not good:
+        said = " ".join([words, " and ".join(bounds)]).strip()
+        if declared.choices:
+            said += f" or {' or '.join(declared.choices)}"
+        raise ConfigurationError(f"{name} must be {said}, got {value!r}")
+
+
+def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
+    """Whether a value is of a type, and that type in words."""
+    truth = isinstance(value, (bool, np.bool_))
+    if kind is bool:
+        return truth, "True or False"
+    if kind is int:
+        return isinstance(value, (int, np.integer)) and not truth, "an integer"
+    if kind is float:
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
+        return number and math.isfinite(value), "a finite number"
+    kinds = [typing.get_origin(each) or each for each in others]
+    known = {Sequence: "a list", int: "an integer"}
+    named = [
+        known.get(each) or f"a{'n' if each.__name__[0] in 'AEIO' else ''} {each.__name__}"
+        for each in kinds
+    ]
+    return isinstance(value, (str, *kinds)), " or ".join(["text", *named])
+
+
+def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
+    """A function's signature with a class's fields in the place of its ``**options``."""
+    own = inspect.signature(function)
+    hints = typing.get_type_hints(options)
+    positional = [
+        each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    keywords = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=hints[each.name],
+        )
+        for each in fields(options)
+    ]
+    return own.replace(parameters=[*positional, *keywords])
+
+
+def documentation_of(options: type) -> str:
+    """The fields of a class as entries of a numpydoc section, indented by four spaces."""
+    hints, lines = typing.get_type_hints(options), []
+    for each in fields(options):
+        declared = each.metadata["option"]
+        allowed = typing.get_args(hints[each.name]) or (hints[each.name],)
+        words = [getattr(kind, "__name__", str(kind)) for kind in allowed if kind is not NoneType]
+        if declared.choices:
+            words[words.index("str")] = "{" + ", ".join(map(repr, declared.choices)) + "}"
+        optional = ", optional" if each.default is None else ""
+        default = "" if each.default in (None, ()) else f" (default {each.default!r})"
+        lines.append(f"    {each.name} : {' or '.join(words)}{optional}{default}")
+        lines += textwrap.wrap(declared.help, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    assert MISSING not in [each.default for each in fields(options)]
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""Figures of matplotlib, and the colours of all figures."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.files import atomic_write
+
+# Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
+TRAIN_COLOUR, TEST_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00", "#009E73"
+
+
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
+    """A figure without pyplot: importing that costs more than an epoch of training."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+#: Kinds of files that figures are written as, by the ends of their names.
+FORMATS = ("png", "svg", "pdf")
+
+
+def png(figure: Any) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    return _content(figure, "png")
+
+
+def _content(figure: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=120)
+    return buffer.getvalue()
+
+
+def figure_format(path: str | Path) -> str:
+    """The kind of file that a figure of this name is: to be asked before what it shows is measured.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name does not end in one of :data:`FORMATS`.
+    """
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        ends = ", ".join(f".{name}" for name in FORMATS)
+        raise ConfigurationError(f"a picture's name must end in one of {ends}, got {path}")
+    return kind
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a figure as PNG, SVG or PDF, as its name says, atomically.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name says something else.
+    """
+    atomic_write(path, _content(figure, figure_format(path)))

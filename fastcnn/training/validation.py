@@ -1,0 +1,86 @@
+"""Samples that are not trained on, by which training is stopped, slowed down or chosen.
+
+They are never the test data: what chooses weights cannot say how good these are.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.split import draw_validation
+from fastcnn.layers import Model
+from fastcnn.training.callbacks import Callback
+from fastcnn.training.monitors import Monitor
+from fastcnn.training.options import TrainingOptions, is_share
+from fastcnn.training.samples import Samples, as_samples
+
+log = logging.getLogger("fastcnn.training")
+
+#: Share of the training samples that is held out where nothing else is said.
+SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Division:
+    """The training data in two parts.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, or None
+        The samples that are trained on; None if all are.
+    validation : Samples or None
+    """
+
+    rows: np.ndarray | None = None
+    validation: Samples | None = None
+
+
+def divide(
+    model: Model,
+    train: Samples,
+    preprocessing: Preprocessing,
+    options: TrainingOptions,
+    callbacks: Sequence[Callback],
+) -> Division:
+    """Hold out validation data as the options say; tell in one line if they do not say.
+
+    Given samples are taken; else those that a data set has for it; else a share of the training
+    samples, of each class the same, drawn by the seed. Nothing is held out unless the options say
+    so or a callback monitors validation data.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If validation data do not fit, or there are too few samples to hold any out.
+    """
+    given = options.validation
+    if given is None:
+        own = train.validation if isinstance(train, Dataset) else None
+        if own is not None:
+            given = own
+        elif not any(map(_needs_validation, callbacks)):
+            return Division()
+    if given is not None and not is_share(given):
+        loss = options.make_loss()
+        return Division(None, as_samples(given, "validation", model, loss, preprocessing))  # type: ignore[arg-type]
+    share = SHARE if given is None else float(given)  # type: ignore[arg-type]
+    if share == 0.0:
+        return Division()
+    rows, held = draw_validation(np.asarray(train.labels), share, options.seed)
+    if given is None:
+        log.warning(
+            "validation: %s of the %s training samples are held out to choose by, and not trained "
+            "on (validation=%g; the test data choose nothing)",
+            f"{len(held):,}",
+            f"{len(train):,}",
+            share,
+        )
+    return Division(rows, train.subset(held))
+
+
+def _needs_validation(callback: Callback) -> bool:
+    return isinstance(callback, Monitor) and callback.monitor.startswith("validation")

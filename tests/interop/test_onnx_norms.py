@@ -1,0 +1,134 @@
+"""Normalisation within samples and the softmax as PyTorch's exporters write them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop import import_onnx
+from fastcnn.layers import LayerNorm2d
+from tests.interop.test_interop import onnx
+from tests.interop.test_onnx_refusals import N, model_of, read
+
+SHAPE = (4, 6, 5)
+
+
+def modules(torch: Any) -> dict[str, Any]:
+    nn = torch.nn
+
+    class ChannelsLast(nn.Module):  # type: ignore[misc, name-defined]
+        """ConvNeXt's normalisation."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(4, eps=1e-6)
+
+        def forward(self, x: Any) -> Any:
+            return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    return {
+        "LayerNorm": nn.LayerNorm(SHAPE),
+        "LayerNorm of rows": nn.LayerNorm(5, elementwise_affine=False),
+        "LayerNorm2d": ChannelsLast(),
+        "GroupNorm": nn.GroupNorm(2, 4),
+        "GroupNorm without weights": nn.GroupNorm(2, 4, affine=False),
+        "InstanceNorm2d": nn.InstanceNorm2d(4, affine=True),
+        "InstanceNorm2d without weights": nn.InstanceNorm2d(4),
+        "RMSNorm": nn.RMSNorm(SHAPE, eps=1e-5),
+        "RMSNorm without weights": nn.RMSNorm(5, eps=1e-5, elementwise_affine=False),
+        "LocalResponseNorm": nn.LocalResponseNorm(3, alpha=0.5),
+        "Softmax": nn.Softmax(1),
+        "LogSoftmax": nn.LogSoftmax(-1),
+    }
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    x = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(np.float32)
+    wrong = []
+    for name, module in modules(torch).items():
+        # The first is written as pooling over channels, the others are unknown to the old exporter.
+        if name == "LocalResponseNorm" or ("RMSNorm" in name and not dynamo):
+            continue
+        with torch.no_grad():
+            for value in module.parameters():
+                value.copy_(torch.rand(value.shape, generator=torch.Generator().manual_seed(0)))
+        path = tmp_path / "m.onnx"
+        options: dict[str, Any] = {"dynamic_axes": {"x": {0: "n"}}}
+        if dynamo:
+            options = {"dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},), "verbose": False}
+        torch.onnx.export(
+            module.eval(), (torch.from_numpy(x),), path, dynamo=dynamo, input_names=["x"], **options
+        )
+        with torch.no_grad():
+            expected = module(torch.from_numpy(x)).numpy()
+        try:
+            back = import_onnx(path)
+        except ConfigurationError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        assert back.logits(x, backend="im2col") == pytest.approx(expected, abs=1e-5), name
+        assert [type(layer).__name__ for _, layer in back.named_leaves()] == [name.split()[0]]
+    assert not wrong, "\n".join(wrong)
+
+
+FACTORS = {"w": np.ones(8, np.float32), "b": np.zeros(8, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "message", "opset"),
+    [
+        ([N("LayerNormalization", ["x", "w"], ["y"], axis=0)], FACTORS, "axis=0", 17),
+        ([N("LayerNormalization", ["x", "w"], ["y"], axis=-2)],
+         {"w": np.ones((3, 1), np.float32)}, r"of shape \(3, 1\) does not fit", 17),
+        ([N("GroupNormalization", ["x", "w", "b"], ["y"], num_groups=3)], FACTORS, "divide", 21),
+        ([N("LRN", ["x"], ["y"], size=4)], {}, "even size 4", 17),
+        ([N("Softmax", ["x"], ["y"])], {}, "over all axes from 1", 11),
+        ([N("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1])], {}, "Transpose", 17),
+    ],
+)  # fmt: skip
+def test_refused_by_name(
+    nodes: Any, constants: dict[str, Any], message: str, opset: int, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read(model_of(nodes, constants, ("n", 8, 4, 8), opset=opset), tmp_path)
+
+
+def test_an_inner_value_that_others_read_is_not_passed_over(tmp_path: Path) -> None:
+    """Of a formula, whose inner nodes are not layers."""
+    nodes = [
+        N("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+        N("LayerNormalization", ["t", "w"], ["n"], epsilon=1e-3),
+        N("Transpose", ["n"], ["u"], perm=[0, 3, 1, 2]),
+    ]
+    weight = {"w": np.arange(4, dtype=np.float32)}
+    plain = read(model_of([*nodes, N("Relu", ["u"], ["y"])], weight, ("n", *SHAPE)), tmp_path)
+    first = next(iter(plain.layers.values()))
+    assert isinstance(first, LayerNorm2d)
+    assert first.eps == 1e-3
+    assert first.weight.tolist() == [0.0, 1.0, 2.0, 3.0]
+    both = [*nodes, N("Transpose", ["n"], ["v"], perm=[0, 3, 1, 2]), N("Add", ["u", "v"], ["y"])]
+    with pytest.raises(ConfigurationError, match=r"\(Transpose\)"):
+        read(model_of(both, weight, ("n", *SHAPE)), tmp_path)
+
+
+def test_a_group_had_one_weight_until_opset_20(tmp_path: Path) -> None:
+    session = pytest.importorskip("onnxruntime").InferenceSession
+    x = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
+    for opset, size in ((18, 2), (21, 4)):
+        values = {name: np.arange(1, size + 1, dtype=np.float32) for name in ("w", "b")}
+        made = model_of(
+            [N("GroupNormalization", ["x", "w", "b"], ["y"], num_groups=2)], values, ("n", *SHAPE),
+            opset=opset,
+        )  # fmt: skip
+        made.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", 1, ("n", *SHAPE)))
+        back = read(made, tmp_path)
+        ran = session(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+        (expected,) = ran.run(None, {"x": x})
+        assert back.logits(x, backend="im2col") == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,71 @@
+"""The files that the outside reads: the package's description, the citation, the release."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fastcnn
+
+ROOT = Path(__file__).parent.parent
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_one_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {fastcnn.__version__}\n" in citation
+
+
+def test_the_package_says_that_it_is_typed():
+    assert Path(fastcnn.__file__).with_name("py.typed").is_file()
+    assert "Typing :: Typed" in project()["project"]["classifiers"]
+
+
+def test_python_versions_agree():
+    description = project()["project"]
+    named = [
+        name.rsplit(" ", 1)[1]
+        for name in description["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", name)
+    ]
+    assert description["requires-python"] == f">={named[0]},<3.{int(named[-1][2:]) + 1}"
+    release = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    assert "python: [" + ", ".join(f'"{name}"' for name in named) + "]" in release
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "![a](docs/a.png)",
+            "![a](https://raw.githubusercontent.com/fastcnn/fastcnn/main/docs/a.png)",
+        ),
+        ("see [b](docs/b.md)", "see [b](https://github.com/fastcnn/fastcnn/blob/main/docs/b.md)"),
+        ("[c](https://keepachangelog.com)", "[c](https://keepachangelog.com)"),
+        ("![d](https://example.org/d.png)", "![d](https://example.org/d.png)"),
+    ],
+)
+def test_the_index_gets_whole_addresses(text, expected):
+    hook = project()["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    for rule in hook["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    assert text == expected
+
+
+def test_what_readme_links_to_exists():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", readme)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_workflows_and_templates_are_yaml():
+    yaml = pytest.importorskip("yaml")
+    files = [*(ROOT / ".github").rglob("*.yml"), ROOT / "CITATION.cff"]
+    assert len(files) > 4
+    for file in files:
+        assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict), file

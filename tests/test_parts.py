@@ -1,0 +1,92 @@
+"""Batches that im2col divides: the same results on any number of threads, and as the loops'."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.execution import loss_and_gradients, predict_logits
+from fastcnn.execution import parts as passes
+from fastcnn.execution.workers import run_all, workers
+
+
+def network(dtype: Any = np.float32) -> fastcnn.Sequential:
+    return fastcnn.Sequential(
+        fastcnn.Conv2d(2, 6, 3, padding=1, seed=1),
+        fastcnn.BatchNorm2d(6),
+        fastcnn.ReLU(),
+        fastcnn.MaxPool2d(2),
+        fastcnn.Dropout(0.3),
+        fastcnn.Conv2d(6, 5, 3, stride=2, seed=2),
+        fastcnn.BatchNorm2d(5),
+        fastcnn.Flatten(),
+        fastcnn.Linear(5 * 2 * 2, 3, seed=3),
+        input_shape=(2, 12, 10),
+    ).to(dtype)
+
+
+def batch(count: int = 41) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return generator.standard_normal((count, 2, 12, 10)), generator.integers(0, 3, count)
+
+
+def results(model: Any, backend: str, threads: int = 1) -> list[np.ndarray]:
+    x, y = batch()
+    with workers(threads):
+        value, logits, gradient = loss_and_gradients(
+            model, x, y, backend=backend, seed=3, step=2, first_sample=5
+        )
+        return [np.array(value), logits, gradient, *model.copy_state().values()]
+
+
+def test_parts_are_the_whole() -> None:
+    ours, theirs = (results(network(np.float64), name) for name in ("im2col", "reference"))
+    for part, whole in zip(ours, theirs, strict=True):
+        assert part == pytest.approx(whole, abs=1e-12)
+
+
+def test_a_batch_is_divided() -> None:
+    x, _ = batch()
+    model = network()
+    found = passes.divided(model.graph(), x, "im2col", passes.INFERENCE)
+    assert [len(part.x) for part in found] == [21, 20]
+    assert len(passes.divided(model.graph(), x, "reference", passes.INFERENCE)) == 1
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_do_not_change_a_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "MOST", 7)
+    one, many = results(network(), "im2col"), results(network(), "im2col", threads)
+    for first, second in zip(one, many, strict=True):
+        assert first.tobytes() == second.tobytes()
+
+
+def test_predictions_do_not_depend_on_threads() -> None:
+    model, (x, _) = network(), batch(300)
+    found = [predict_logits(model, x, backend="im2col", threads=threads) for threads in (1, 2)]
+    assert found[0].tobytes() == found[1].tobytes()
+
+
+def test_an_exception_comes_when_all_have_ended() -> None:
+    ended = []
+
+    def work(number: int) -> int:
+        if number == 1:
+            raise ValueError("one")
+        ended.append(number)
+        return number * 2
+
+    with workers(3), pytest.raises(ValueError, match="one"):
+        run_all(work, [0, 1, 2, 3, 5])
+    assert set(ended) == {0, 2, 3}
+    with workers(3):
+        assert run_all(lambda number: number * 2, list(range(8))) == list(range(0, 16, 2))
+
+
+def test_this_thread_is_one_of_the_workers() -> None:
+    with workers(2):
+        names = run_all(lambda _: threading.current_thread().name, [0, 1, 2, 3])
+    assert names[0] == names[2] == threading.current_thread().name
+    assert names[1] == names[3] != names[0]
