@@ -10,7 +10,7 @@ ifneq ($(USABLE),$(CURDIR))
 .PHONY: $(STAMP)
 endif
 
-.PHONY: train test test-all test-processors test-oldest bench bench-report lint docs clean
+.PHONY: train test test-all test-processors test-oldest newcomer bench bench-report lint docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "fastcnn needs Python 3.11 to 3.14: make PYTHON=python3.12")'
@@ -63,6 +63,10 @@ test-processors: .venv/installed-test
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/fastcnn train --help >/dev/null
 	.venv-oldest/bin/python -m pytest -q -m 'not slow' tests/backends $(ARGS)
+
+# A newcomer's first hour from a wheel in an empty environment.
+newcomer:
+	PYTHON='$(PYTHON)' tests/newcomer.sh
 
 bench: .venv/installed-test
 	$(BIN)/python -m pytest bench -q --benchmark-only

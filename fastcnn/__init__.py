@@ -14,8 +14,15 @@ __version__ = "0.1.0"
 #: Public names and the module of each, imported at first use: ``import fastcnn`` stays cheap.
 #: The layers are public too: the classes that ``fastcnn.layers`` lists.
 _EXPORTS = {
+    "BCEWithLogitsLoss": "fastcnn.losses",
     "CrossEntropyLoss": "fastcnn.losses",
+    "FocalLoss": "fastcnn.losses",
+    "HuberLoss": "fastcnn.losses",
+    "L1Loss": "fastcnn.losses",
     "MSELoss": "fastcnn.losses",
+    "NLLLoss": "fastcnn.losses",
+    "SigmoidFocalLoss": "fastcnn.losses",
+    "SmoothL1Loss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
     "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
@@ -23,6 +30,7 @@ _EXPORTS = {
     "fit": "fastcnn.training",
     "evaluate": "fastcnn.training",
     "lr_find": "fastcnn.training",
+    "cross_validate": "fastcnn.training",
     "History": "fastcnn.training",
     "gradcheck": "fastcnn.analysis.gradcheck",
     "compare_backends": "fastcnn.analysis.compare",
@@ -72,8 +80,19 @@ if TYPE_CHECKING:
     from fastcnn.layers import *
     from fastcnn.layers.activation import *
     from fastcnn.layers.saved import load as load
-    from fastcnn.losses import CrossEntropyLoss, MSELoss
+    from fastcnn.losses import (
+        BCEWithLogitsLoss,
+        CrossEntropyLoss,
+        FocalLoss,
+        HuberLoss,
+        L1Loss,
+        MSELoss,
+        NLLLoss,
+        SigmoidFocalLoss,
+        SmoothL1Loss,
+    )
     from fastcnn.training import History
+    from fastcnn.training.cross_validation import cross_validate as cross_validate
     from fastcnn.training.fit import evaluate as evaluate
     from fastcnn.training.fit import fit as fit
     from fastcnn.training.lr_finder import lr_find as lr_find

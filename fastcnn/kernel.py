@@ -48,9 +48,11 @@ from fastcnn.codegen.elementary import (
 from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.layers.definition import TYPES
-from fastcnn.losses import LOSSES, call
+from fastcnn.losses import LOSSES, ElementLoss
 from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number, own
-from fastcnn.operations.own import ElementwiseLoss, Update
+from fastcnn.operations.losses import LOSSES as ELEMENTWISE
+from fastcnn.operations.losses import ElementwiseLoss
+from fastcnn.operations.own import Update
 from fastcnn.optim import OPTIMIZERS
 
 __all__ = [
@@ -161,7 +163,8 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
         As for :func:`activation`.
     """
     operation = _name(name, "loss").lower()
-    if operation in LOSSES and operation not in own.LOSSES:
+    known = getattr(LOSSES.get(operation), "__module__", __name__)
+    if known != __name__:
         raise ConfigurationError(f"loss: fastcnn has a loss called {operation} already")
     value, derivative = _plain(value), _plain(derivative)
     numbers = _numbers(name, value, 2, MOST_NUMBERS)
@@ -175,10 +178,8 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
             lambda x, fixed=fixed: value(x, fixed, *defaults),
             lambda x, fixed=fixed: derivative(x, fixed, *defaults),
         )
-    own.LOSSES[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
-    made = _dataclass(
-        name, value, numbers, {"operation": operation, "arguments": _arguments, "__call__": call}
-    )
+    ELEMENTWISE[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
+    made = _dataclass(name, value, numbers, {"operation": operation}, (ElementLoss,))
     LOSSES[operation] = made
     return made
 
@@ -310,27 +311,22 @@ def _constructor(numbers: tuple[Number, ...]) -> Callable[..., None]:
     return __init__
 
 
-def _arguments(self: Any) -> dict[str, float]:
-    """The numbers, under the names of the formula's arguments."""
-    return {number.name: getattr(self, number.name) for number in self._numbers}
-
-
 def _dataclass(
-    name: str, function: Any, numbers: tuple[Number, ...], members: dict[str, Any]
+    name: str,
+    function: Any,
+    numbers: tuple[Number, ...],
+    members: dict[str, Any],
+    bases: tuple[type, ...] = (),
 ) -> Any:
     def check(self: Any) -> None:
         for number in numbers:
             object.__setattr__(self, number.name, number.check(name, getattr(self, number.name)))
 
-    members = {
-        key: property(member) if member is _arguments else member for key, member in members.items()
-    }
     fields = [(number.name, float, dataclass_field(default=number.default)) for number in numbers]
     namespace = {
         **members,
         "__post_init__": check,
-        "_numbers": numbers,
         "__module__": __name__,
         "__doc__": inspect.getdoc(function) or f"The user's {name}.",
     }
-    return make_dataclass(name, fields, frozen=True, namespace=namespace)
+    return make_dataclass(name, fields, bases=bases, frozen=True, namespace=namespace)

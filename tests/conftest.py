@@ -66,10 +66,11 @@ def own_kernels() -> Iterator[None]:
     from fastcnn.layers.activation import LAYERS
     from fastcnn.losses import LOSSES
     from fastcnn.operations import OPERATIONS, own
+    from fastcnn.operations.losses import LOSSES as ELEMENTWISE
     from fastcnn.optim import OPTIMIZERS
 
     tables: list[dict[str, Any]] = [
-        OPERATIONS, LAYERS, definition.TYPES, LOSSES, own.LOSSES, OPTIMIZERS, own.UPDATES,
+        OPERATIONS, LAYERS, definition.TYPES, LOSSES, ELEMENTWISE, OPTIMIZERS, own.UPDATES,
     ]  # fmt: skip
     before = [dict(table) for table in tables]
     yield

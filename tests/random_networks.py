@@ -69,7 +69,15 @@ from fastcnn.layers import (
     ZeroPad1d,
     ZeroPad2d,
 )
-from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
+from fastcnn.losses import (
+    CrossEntropyLoss,
+    FocalLoss,
+    HuberLoss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
 from fastcnn.optim import SGD, Adam, AdamW, RMSprop
 
 Shape = tuple[int, ...]
@@ -146,12 +154,26 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     loss: Loss = CrossEntropyLoss(float(r.choice([0.0, 0.1])))
     if kind == "values" or output == (1,) or (kind == "classes" and r.random() < 0.2):
         loss = MSELoss()
+    loss = _other_loss(np.random.default_rng([seed, 1]), loss, kind, output)
     weights = r.uniform(0.1, 2.0, 2 * batch) if r.random() < 0.3 else None
     return Case(
         seed, style, model, batch, int(r.integers(1, 5)), training, loss, kind,
         _optimizer(r), float(r.uniform(0.01, 2)) if r.random() < 0.3 else None,
         _images(r, 2 * batch, model.input_shape), _targets(r, kind, 2 * batch, output), weights,
     )  # fmt: skip
+
+
+def _other_loss(r: Random, loss: Loss, kind: str, output: Shape) -> Loss:
+    """For half of the networks another loss of the same targets."""
+    if r.random() < 0.5 or kind == "probabilities":
+        return loss
+    if isinstance(loss, MSELoss):
+        # Not L1Loss: where its slope jumps, rounding decides.
+        choices: list[Loss] = [HuberLoss(0.7), SmoothL1Loss(0.7)]
+    else:
+        weight = tuple(r.uniform(0.1, 2.0, output[0]).tolist())
+        choices = [CrossEntropyLoss(0.1, weight), NLLLoss(weight), FocalLoss(1.5, weight)]
+    return choices[int(r.integers(len(choices)))]
 
 
 def _images(r: Random, count: int, shape: Shape) -> np.ndarray:
@@ -278,6 +300,7 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
     channels = shape[0]
     outputs = _size(r, inside)
     arguments: dict[str, Any] = {"bias": _yes(r), "seed": int(r.integers(99))}
+    arguments["max_norm"] = float(r.uniform(0.1, 1.0)) if r.random() < 0.1 else None
     if r.random() < 0.5:
         # What the fast ways of a convolution take.
         size = int(r.choice([1, 3, 3, 3, 5, 5, 7]))

@@ -100,10 +100,10 @@ def test_the_later_of_two_of_one_name_counts() -> None:
 def test_wrong_derivatives_are_refused() -> None:
     with pytest.raises(GradientError, match=r"Swish: the derivative at .* differences .* give"):
         kernel.activation("Swish", swish, lambda x, beta=1.0: kernel.sigmoid(beta * x))
-    with pytest.raises(GradientError, match="Huber: the derivative"):
-        kernel.loss("Huber", huber, lambda p, t, delta=1.0: p - t)
+    with pytest.raises(GradientError, match="MyHuber: the derivative"):
+        kernel.loss("MyHuber", huber, lambda p, t, delta=1.0: p - t)
     assert "swish" not in OPERATIONS
-    assert "huber" not in LOSSES
+    assert "myhuber" not in LOSSES
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_what_cannot_be_compiled_runs_on_im2col(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_loss(weighted: bool, caplog: pytest.LogCaptureFixture) -> None:
-    kind = kernel.loss("Huber", huber, huber_slope)
-    assert kind(0.5).arguments == {"delta": 0.5}
+    kind = kernel.loss("MyHuber", huber, huber_slope)
+    assert kind(0.5).arguments == {"delta": 0.5, "reduction": "mean"}
     x, y = samples()
     weight = np.linspace(0.1, 2.0, 40) if weighted else None
     found = {}

@@ -24,6 +24,7 @@ from fastcnn.backends.counter_random import drop_threshold, dropout_key, uniform
 from fastcnn.backends.graph import Node
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
+from fastcnn.execution.constraints import largest_norms
 from tests.random_networks import BUDGET, Case, random_case
 
 #: Rounding of float32, relative to an operation's largest number.
@@ -225,6 +226,29 @@ def _mask(node: Node, index: int, count: int, seed: int) -> torch.Tensor | None:
     return torch.from_numpy(kept.reshape(shape).astype(np.float64))
 
 
+def _class_loss(loss: Any, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Of each sample, by the weight of its class."""
+    arguments = loss.arguments
+    weight = None if arguments["weight"] is None else torch.from_numpy(arguments["weight"])
+    if loss.operation == "cross_entropy":
+        return F.cross_entropy(
+            output, target, weight, reduction="none", label_smoothing=arguments["label_smoothing"]
+        )
+    if loss.operation == "nll":
+        return F.nll_loss(output, target, weight, reduction="none")
+    surprise = F.cross_entropy(output, target, reduction="none")
+    assert weight is not None
+    return weight[target] * (1.0 - torch.exp(-surprise)) ** arguments["gamma"] * surprise
+
+
+def _element_loss(loss: Any, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    if loss.operation == "mse":
+        return F.mse_loss(output, target, reduction="none")
+    if loss.operation == "huber":
+        return F.huber_loss(output, target, reduction="none", delta=loss.delta)
+    return F.smooth_l1_loss(output, target, reduction="none", beta=loss.beta)
+
+
 @dataclass
 class Step:
     """What one step needs of a case, in float64."""
@@ -279,19 +303,20 @@ class Step:
     def _loss(self, output: torch.Tensor) -> torch.Tensor:
         case = self.case
         y = torch.from_numpy(case.y[: case.batch])
-        if case.loss.operation == "cross_entropy":
-            target = y if case.kind == "classes" else y.double()
-            smoothing = case.loss.arguments["label_smoothing"]
-            each = F.cross_entropy(output, target, reduction="none", label_smoothing=smoothing)
-        else:
-            if case.kind == "classes":
-                # Of one output integers are values.
-                y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
-            each = (output - y.double()).square().flatten(1).mean(1)
+        counts = torch.ones(case.batch, dtype=torch.float64)
         if case.weights is not None:
-            weights = torch.from_numpy(case.weights[: case.batch])
-            each = each * weights / weights.mean()
-        return each.mean()
+            counts = torch.from_numpy(case.weights[: case.batch])
+        if case.loss.classes:
+            target = y if case.kind == "classes" else y.double()
+            each = _class_loss(case.loss, output, target)
+            weight = case.loss.arguments["weight"]
+            sizes = counts if weight is None else counts * torch.from_numpy(weight)[target]
+            return (each * counts).sum() / sizes.sum()
+        if case.kind == "classes":
+            # Of one output integers are values.
+            y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
+        each = _element_loss(case.loss, output, y.double()).flatten(1).mean(1)
+        return (each * counts).sum() / counts.sum()
 
     def _update(
         self, parameters: dict[str, torch.Tensor], grads: dict[str, torch.Tensor], found: Results
@@ -321,8 +346,12 @@ class Step:
             kind = torch.optim.Adam if o.kind == "adam" else torch.optim.AdamW
             made = kind(tensors, **options, betas=o.betas, eps=o.eps)
         made.step()
+        largest = largest_norms(self.case.model)
         for key, tensor in zip(parameters, tensors, strict=True):
-            found[f"parameter {key}"] = tensor.numpy()
+            if key in largest:
+                tensor = torch.renorm(tensor.detach(), 2, 0, largest[key])
+            found[f"parameter {key}"] = tensor.detach().numpy()
+        for key, tensor in zip(parameters, tensors, strict=True):
             for slot in o.slots:
                 found[f"{slot} of {key}"] = made.state[tensor][slot].numpy()
 

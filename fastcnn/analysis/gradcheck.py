@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.analysis.gradient_cases import CASES, CaseShape, shapes_of
+from fastcnn.analysis.gradient_cases import CASES, CaseShape, loss_cases, shapes_of
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Node
 from fastcnn.errors import GradientError
@@ -29,7 +29,6 @@ from fastcnn.layers import (
     Tanh,
     init,
 )
-from fastcnn.losses import CrossEntropyLoss, MSELoss
 from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
 
@@ -363,22 +362,8 @@ def _yardstick(backend: str) -> str:
 
 def _check_losses(backend: str) -> list[GradientRow]:
     operations: ModuleType = get_backend(_yardstick(backend))
-    generator = np.random.default_rng(1)
-    logits = generator.standard_normal((4, 5)) * 2
-    classes = generator.integers(0, 5, 4)
-    wanted = generator.standard_normal((4, 5))
-    weight = generator.uniform(0.1, 2.0, 4)
-    probabilities = generator.dirichlet(np.ones(5), 4)
-    cases: tuple[tuple[Any, np.ndarray, np.ndarray | None], ...] = (
-        (CrossEntropyLoss(), classes, None),
-        (CrossEntropyLoss(label_smoothing=0.1), classes, None),
-        (CrossEntropyLoss(label_smoothing=0.1), classes, weight),
-        (CrossEntropyLoss(label_smoothing=0.1), probabilities, weight),
-        (MSELoss(), wanted, None),
-        (MSELoss(), wanted, weight),
-    )
     rows = []
-    for loss, target, sample_weight in cases:
+    for loss, output, target, sample_weight in loss_cases():
         arguments = {**loss.arguments, "sample_weight": sample_weight}
         compute = getattr(operations, loss.operation)
         backward = getattr(get_backend(backend), f"{loss.operation}_backward")
@@ -388,9 +373,10 @@ def _check_losses(backend: str) -> list[GradientRow]:
         ) -> float:
             return float(compute(x, target, **arguments))
 
-        expected = numerical_gradient(value, logits)
-        error = relative_error(backward(1.0, logits, target, **arguments), expected)
+        expected = numerical_gradient(value, output)
+        error = relative_error(backward(1.0, output, target, **arguments), expected)
         subject = repr(loss) if sample_weight is None else f"{loss!r} with weights"
+        subject += " of maps" if output.ndim > 2 else ""
         rows.append(GradientRow(backend, subject, "x", error, _tolerance(backend)))
     return rows
 

@@ -1,4 +1,8 @@
-"""Small layers of every kind, whose gradients :mod:`fastcnn.analysis.gradcheck` checks."""
+"""Small layers and losses, whose gradients :mod:`fastcnn.analysis.gradcheck` checks."""
+
+from collections.abc import Iterator
+
+import numpy as np
 
 from fastcnn.layers import (
     AdaptiveAvgPool1d,
@@ -46,6 +50,18 @@ from fastcnn.layers import (
     ZeroPad2d,
 )
 from fastcnn.layers.activation import LAYERS
+from fastcnn.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    HuberLoss,
+    L1Loss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+    SigmoidFocalLoss,
+    SmoothL1Loss,
+)
 from fastcnn.operations import elementwise_function
 from fastcnn.operations.record import CASE_CHANNELS
 
@@ -144,6 +160,61 @@ CASES: tuple[tuple[Layer, CaseShape], ...] = (
     (LogSoftmax(), (5,)),
     (LogSoftmax(1), (3, 2, 2)),
 )
+
+#: Losses by what their targets are.
+OF_CLASSES: tuple[Loss, ...] = (
+    CrossEntropyLoss(),
+    CrossEntropyLoss(label_smoothing=0.1),
+    CrossEntropyLoss(label_smoothing=0.1, weight=(1.0, 0.5, 2.0), ignore_index=255),
+    CrossEntropyLoss(reduction="sum"),
+    NLLLoss(weight=(1.0, 0.5, 2.0), ignore_index=255),
+    FocalLoss(),
+    FocalLoss(gamma=0.5, weight=(1.0, 0.5, 2.0), ignore_index=255, reduction="sum"),
+)
+OF_PROBABILITIES: tuple[Loss, ...] = (
+    CrossEntropyLoss(label_smoothing=0.1),
+    CrossEntropyLoss(weight=(1.0, 0.5, 2.0)),
+)
+OF_VALUES: tuple[Loss, ...] = (
+    MSELoss(),
+    MSELoss(reduction="sum"),
+    L1Loss(),
+    HuberLoss(delta=0.5),
+    SmoothL1Loss(beta=0.5),
+)
+OF_LABELS: tuple[Loss, ...] = (
+    BCEWithLogitsLoss(),
+    BCEWithLogitsLoss(pos_weight=(1.0, 3.0, 0.5)),
+    SigmoidFocalLoss(),
+)
+
+Case = tuple[Loss, np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def loss_cases() -> Iterator[Case]:
+    """Every loss with outputs, targets and weights: of samples, of maps, of single targets."""
+    generator = np.random.default_rng(1)
+    for maps in ((), (2, 2)):
+        output = generator.standard_normal((4, 3, *maps)) * 2
+        places = (4, *maps)
+        classes = generator.integers(0, 3, places)
+        classes[generator.random(places) < 0.3] = 255
+        known = np.where(classes == 255, 1, classes)
+        values, labels = generator.standard_normal(output.shape), generator.random(output.shape)
+        soft = np.moveaxis(generator.dirichlet(np.ones(3), places), -1, 1)
+        for losses, target in (
+            (OF_CLASSES, classes),
+            (OF_PROBABILITIES, soft),
+            (OF_VALUES, values),
+            (OF_LABELS, labels.round()),
+        ):
+            for loss in losses:
+                own = known if getattr(loss, "ignore_index", 255) is None else target
+                each = generator.uniform(0.1, 2.0, (4, *loss.weight_shape(target)))
+                each[0, ...] = 0.0
+                for weight in (None, generator.uniform(0.1, 2.0, 4), each):
+                    if weight is None or weight is not each or loss is losses[-1]:
+                        yield loss, output, own if losses is OF_CLASSES else target, weight
 
 
 def shapes_of(shape: CaseShape, inputs: int) -> tuple[tuple[int, ...], ...]:

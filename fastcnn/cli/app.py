@@ -52,6 +52,10 @@ COMMANDS = {
         "Overlay the curves of runs, and list the settings in which they differ.",
     ),
     "sweep": Listed("sweep.sweep", "Train many networks, one on each core, and rank them."),
+    "cross-validate": Listed(
+        "cross_validate.cross_validate",
+        "Train on all but one part of the training data, for each part, and measure on it.",
+    ),
     "lr-find": Listed(
         "lr_find.lr_find",
         "Find a learning rate: train some steps with one that grows; a picture and a number.",

@@ -1,6 +1,7 @@
 """Options of a command from the declarations of a training's options."""
 
 import inspect
+import shlex
 import typing
 from collections.abc import Callable, Collection
 from dataclasses import fields
@@ -92,7 +93,7 @@ def as_words(options: Any) -> str:
     for name, value in options.changes().items():
         on, off = f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"
         if not isinstance(value, bool):
-            words += [on, str(value)]
+            words += [on, shlex.quote(str(value))]
         elif value or defaults[name]:
             words.append(on if value else off)
     return " ".join(words)

@@ -17,6 +17,13 @@ def evaluate(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(
+            help="Test-time augmentation: flip (mean over mirror images) or six-view (also moved "
+            "by a pixel)."
+        ),
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="reference, im2col or lanes (the default).")
     ] = None,
@@ -39,10 +46,10 @@ def evaluate(
 
     opened = Run.open(run)
     model = opened.load_model()
-    if model.predicts in ("value", "values"):
+    if not model.predicts_classes:
         raise ConfigurationError(
-            f"{run}: the network predicts values, not classes: measure it in Python, with "
-            "fastcnn.training.evaluate"
+            f"{run}: the network predicts {model.predicts}, not classes: measure it in "
+            "Python, with fastcnn.training.evaluate"
         )
     console = Console(highlight=False)
     if data is None:
@@ -53,7 +60,7 @@ def evaluate(
         changes = None
     if test.classes != opened.classes:
         test = test.select_classes(opened.classes)
-    loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend)
+    loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend, tta=tta)
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)
     console.print(

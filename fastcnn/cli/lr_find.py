@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from fastcnn.cli.declared import as_words, with_options
-from fastcnn.cli.training_data import ImageSize, InColour, load_training
+from fastcnn.cli.training_data import ImageSize, InGray, load_training
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
 from fastcnn.training.recipe import Recipe, suited
 
@@ -25,7 +25,7 @@ def lr_find(
         Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
     image_size: ImageSize = None,
-    colour: InColour = None,
+    gray: InGray = None,
     lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = LOWEST,
     highest: Annotated[float, typer.Option(help="Learning rate of the last step.")] = HIGHEST,
     steps: Annotated[int, typer.Option(help="Steps; fewer if the loss grows.")] = STEPS,
@@ -54,7 +54,7 @@ def lr_find(
     given = {name: value for name, value in context.params.items() if name in declarations(Recipe)}
     recipe = Recipe(**given)
     o = SimpleNamespace(
-        data=data, data_dir=data_dir, validation_split=False, image_size=image_size, colour=colour
+        data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
     )
     training, _, _ = load_training(o, console)
     if training.files:

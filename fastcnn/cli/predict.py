@@ -68,7 +68,7 @@ def predict(
 
     from fastcnn.data import read_picture
     from fastcnn.errors import ConfigurationError
-    from fastcnn.functional import softmax
+    from fastcnn.functional import sigmoid, softmax
     from fastcnn.training import Run
 
     if as_csv + as_json + every > 1:
@@ -84,7 +84,9 @@ def predict(
         raise ConfigurationError(f"{run}: the network gives arrays of shape {shape}: use Python")
     read = [read_picture(path, rule, invert=invert) for path in paths]
     outputs = model.logits(np.stack([picture.pixels for picture in read]), backend=backend)
-    values = model.predicts in ("value", "values")
+    values = not model.predicts_classes
+    if model.predicts in ("label", "labels"):
+        outputs = sigmoid(outputs)
     names = _value_names(shape[0]) if values else opened.classes
     numbers = outputs if values else softmax(outputs)
     if as_json:

@@ -6,13 +6,15 @@ import time
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+
+from fastcnn.cli.training_data import ImageSize, InGray, load_training
 
 if TYPE_CHECKING:
     from fastcnn.training.sweep import Trial
@@ -40,6 +42,8 @@ def sweep(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
     ] = None,
+    image_size: ImageSize = None,
+    gray: InGray = None,
     metric: Annotated[
         str,
         typer.Option(
@@ -76,7 +80,6 @@ def sweep(
     """
     from fastcnn.analysis.sweeps import sweep_figure
     from fastcnn.cli.declared import as_words
-    from fastcnn.data import load, load_default
     from fastcnn.errors import ConfigurationError
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
@@ -89,12 +92,10 @@ def sweep(
     settings = grid(space) if trials is None else draw(space, trials, seed)
     rank([], metric)
     console = Console(highlight=False)
-    if data is None:
-        training, _, message = load_default(data_dir)
-        if message:
-            console.print(escape(message), style="yellow", soft_wrap=True)
-    else:
-        training, _ = load(data, data_dir=data_dir, progress=True)
+    o = SimpleNamespace(
+        data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
+    )
+    training, _, _ = load_training(o, console)
     folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
     varied = [name for name in space if len({repr(one[name]) for one in settings}) > 1]
     base = Recipe(validation=validation)
@@ -134,6 +135,8 @@ def sweep(
         if best and best[0].status == "finished":
             options = as_words(replace(best[0].recipe, seed=Recipe().seed))
             source = f"--data {data} " if data else ""
+            source += f"--image-size {image_size} " if image_size else ""
+            source += {None: "", True: "--gray ", False: "--rgb "}[gray]
             mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
             console.print(f"best{mean}: fastcnn train {source}{options}", soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.training_data import ImageSize, InColour, load_training
+from fastcnn.cli.training_data import ImageSize, InGray, load_training
 from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz or "
-            ".csv file, or a folder with a subfolder for each class. By default mnist012, or drawn "
-            "digits if MNIST is unavailable.",
+            help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz, "
+            ".csv or .parquet file, or a folder with a subfolder for each class, or a zip or tar "
+            "of it. By default mnist012, or drawn digits if MNIST is unavailable.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -56,7 +56,7 @@ def train(
         ),
     ] = False,
     image_size: ImageSize = None,
-    colour: InColour = None,
+    gray: InGray = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events into the run's folder.")
     ] = False,

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from fastcnn.data.preprocessing import Preprocessing
 
 ImageSize = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        help="Height and width to which a folder's pictures are brought; by default what most of "
-        "them fill, at most 64.",
+        help="Size to which picture files are stretched, such as 32 or 32x48 (height x width); by "
+        "default what most of them fill, at most 64.",
         rich_help_panel="Data",
     ),
 ]
-InColour = Annotated[
+InGray = Annotated[
     bool | None,
     typer.Option(
-        "--colour/--grey",
-        help="How a folder's pictures are read; by default in colour if one of them has any.",
+        "--gray/--rgb",
+        "--grayscale",
+        help="How picture files are read; by default in colour if one of them has any.",
         rich_help_panel="Data",
     ),
 ]
@@ -37,7 +38,7 @@ def load_training(
     Parameters
     ----------
     o : SimpleNamespace
-        The options ``data``, ``data_dir``, ``validation_split``, ``image_size`` and ``colour``.
+        The options ``data``, ``data_dir``, ``validation_split``, ``image_size`` and ``gray``.
     console : Console
         Where is said what was chosen.
     trained : Preprocessing, optional
@@ -49,24 +50,22 @@ def load_training(
         If the data are unavailable, or an option has no effect on them.
     """
     from fastcnn.data import load, load_default
-    from fastcnn.data.cifar import is_cifar
     from fastcnn.data.loading import NAMES
-    from fastcnn.data.survey import chosen_pictures
+    from fastcnn.data.survey import are_pictures, chosen_pictures
     from fastcnn.errors import ConfigurationError
     from fastcnn.files import expanded
 
     path = None if o.data is None or o.data in NAMES else expanded(o.data)
     pictures = None
-    if path is not None and path.is_dir() and not is_cifar(path):
+    if path is not None and are_pictures(path):
         if trained is None:
-            pictures, line = chosen_pictures(path, image_size=o.image_size, colour=o.colour)
-            console.print(f"{line} (see --image-size, --grey)", soft_wrap=True)
+            pictures, line = chosen_pictures(path, image_size=o.image_size, gray=o.gray)
+            console.print(f"{line} (see --image-size, --gray)", soft_wrap=True)
         else:
             pictures = trained.pictures
-    elif (o.image_size, o.colour) != (None, None):
+    elif (o.image_size, o.gray) != (None, None):
         raise ConfigurationError(
-            "--image-size, --colour and --grey are for folders of pictures, not for "
-            f"{o.data or 'mnist012'}"
+            f"--image-size, --gray and --rgb are for picture files, not for {o.data or 'mnist012'}"
         )
     if o.data is None and not o.validation_split:
         training, test, message = load_default(o.data_dir)

@@ -269,3 +269,11 @@ first_lane = define(
     lambda builder, x: builder.extract_element(x, ir.Constant(INT32, 0)),
     "vector",
 )
+#: ``insert(x, lane, value)``: ``x`` with another number in one lane.
+insert = define(
+    "vector",
+    lambda builder, x, lane, value: builder.insert_element(x, value, builder.trunc(lane, INT32)),
+    "vector",
+    "int64",
+    "float32",
+)

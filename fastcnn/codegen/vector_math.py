@@ -251,3 +251,5 @@ def emit_normal_cdf(builder: Any, x: Any) -> Any:
 
 
 exp = define("vector", emit_exp, "vector")
+log = define("vector", emit_log, "vector")
+log1p = define("vector", emit_log1p_of_any, "vector")

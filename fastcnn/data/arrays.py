@@ -251,6 +251,11 @@ def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
         yield images[start : start + step]
 
 
+def is_finite(images: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite; takes little memory besides."""
+    return all(bool(np.isfinite(block).all()) for block in blocks(images))
+
+
 def _range(images: np.ndarray) -> tuple[float, float]:
     return float(images.min()), float(images.max())
 

@@ -143,6 +143,20 @@ def is_cifar(path: str | Path, name: str | None = None) -> bool:
     return path.name.endswith(SUFFIXES) and path.exists()
 
 
+def is_cifar_archive(path: Path) -> bool:
+    """Whether an archive holds CIFAR's files, or is called as CIFAR's archives are."""
+    if any(path.name == form.archive for form in _forms(None)):
+        return True
+    if not is_cifar(path):
+        return False
+    known = {file for form in _forms(None) for file in form.files}
+    try:
+        with tarfile.open(path) as archive:
+            return any(member.isfile() and Path(member.name).name in known for member in archive)
+    except (tarfile.TarError, OSError, EOFError, ValueError):
+        return False
+
+
 def read_cifar(path: str | Path, name: str | None = None) -> tuple[Dataset, Dataset]:
     """Training and test sets of ``cifar10`` or ``cifar100``, whichever a folder or archive holds.
 

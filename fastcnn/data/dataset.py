@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.arrays import is_finite
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.storage import take_rows
 from fastcnn.errors import DataError
 
 
@@ -50,7 +52,7 @@ class Dataset:
             raise DataError(f"{self.name}: images must be (N, C, H, W), got shape {images.shape}")
         if images.dtype not in (np.uint8, np.float32):
             raise DataError(f"{self.name}: images must be uint8 or float32, got {images.dtype}")
-        if images.dtype == np.float32 and not np.isfinite(images).all():
+        if images.dtype == np.float32 and not is_finite(images):
             raise DataError(f"{self.name}: images contain NaN or infinity")
         if labels.shape != (len(images),) or labels.dtype != np.int64:
             raise DataError(
@@ -81,7 +83,7 @@ class Dataset:
         files = tuple(np.array(self.files, object)[indices]) if self.files else ()
         return replace(
             self,
-            images=self.images[indices],
+            images=take_rows(self.images, indices, self.name),
             labels=self.labels[indices],
             files=files,
             validation=None,

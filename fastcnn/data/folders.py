@@ -1,43 +1,26 @@
 """Folders of pictures as data sets: a subfolder for each class."""
 
 import logging
-import os
-import stat
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.images import SUFFIXES, picture_shape, read_picture
+from fastcnn.data.images import SUFFIXES
+from fastcnn.data.picture_sets import Listed, Reading, picture_sets
+from fastcnn.data.picture_tree import Node, Source, folder_node, opened_archive
 from fastcnn.data.pictures import Pictures
-from fastcnn.data.preprocessing import measure_normalisation
-from fastcnn.data.reading import check_memory
 from fastcnn.data.split import held_out, normalised_name
 from fastcnn.errors import DataError
 from fastcnn.files import expanded
 
 log = logging.getLogger("fastcnn.data")
 
-#: Files and folders that operating systems, file servers and notebooks put among a user's.
-OF_TOOLS = {
-    "__macosx",
-    "__pycache__",
-    "@eadir",
-    "@tmp",
-    "#recycle",
-    "$recycle.bin",
-    "lost+found",
-    "system volume information",
-    "thumbs.db",
-    "ehthumbs.db",
-    "desktop.ini",
-    "icon\r",
-}
 TRAIN = ("train", "training")
-TEST = ("test", "testing", "val", "valid", "validation")
+VALIDATION = ("val", "valid", "validation")
+TEST = ("test", "testing")
 
 
 @dataclass
@@ -46,26 +29,36 @@ class Found:
 
     Attributes
     ----------
-    classes : dict of str to list of (str, Path)
+    classes : dict of str to list of (str, Path or Member)
         For each class its pictures, each with its path within the class's folder.
     passed : Counter of str
         Numbers of files and folders that were passed over, by reason.
     """
 
-    classes: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
+    classes: dict[str, list[tuple[str, Source]]] = field(default_factory=dict)
     passed: Counter[str] = field(default_factory=Counter)
 
 
 def read_folder(
-    folder: str | Path, seed: int = 0, *, pictures: Pictures | None = None
+    folder: str | Path,
+    seed: int = 0,
+    *,
+    pictures: Pictures | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    gray: bool | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """Read a folder of class subfolders as training and test sets.
+    """Read a folder of class subfolders, or a zip or tar archive of it, as training and test sets.
 
     ``folder/train/CLASS/*.png`` and ``folder/test/CLASS/*.png`` (or ``val``), or
     ``folder/CLASS/*.png``: of these about 15 % become the test set, each picture by a hash of its
-    path within the folder, so that further pictures move no other. Pictures in deeper subfolders
-    belong to the class. Hidden files, folders of tools (``__MACOSX``, ``@eaDir``, ...), other files
-    and folders without pictures are passed over, counted and logged.
+    path within the folder, so that further pictures move no other. With ``train``, ``val`` and
+    ``test``, the second is ``train.validation``. Pictures in deeper subfolders belong to the class.
+    Hidden files, folders of tools (``__MACOSX``, ``@eaDir``, ...), other files and folders without
+    pictures are passed over, counted and logged.
+
+    Pictures are decoded on all cores, and kept as bytes of the size that the network reads: in
+    memory, or in a temporary file if they would take more than half of it. Archives are not
+    unpacked to files, except for the tar archive within a compressed one, to a temporary file.
 
     Parameters
     ----------
@@ -75,6 +68,10 @@ def read_folder(
     pictures : Pictures, optional
         The rule by which pictures are read, such as ``model.preprocessing.pictures`` of a trained
         model. By default all are stretched to the size of the first, and grey if it is.
+    image_size : int or (height, width), optional
+        Pictures of another size are stretched to this one.
+    gray : bool, optional
+        Grey (True) or colour (False), whatever the first picture is.
 
     Returns
     -------
@@ -84,43 +81,53 @@ def read_folder(
     ------
     DataError
         If there are fewer than two classes, two classes differ by case alone, a class occurs in
-        the test part alone, or a picture cannot be read.
+        the test part alone, a picture cannot be read, or an archive is damaged or not honest.
     """
     folder = expanded(folder)
-    found, split, classes = parts(folder)
-    rule = pictures or Pictures(picture_shape(found[0].classes[classes[0]][0][1]), "stretch")
+    reading = Reading(pictures, image_size, gray)
+    if folder.is_file():
+        with opened_archive(folder) as root:
+            return _read_tree(folder, without_outer(root), seed, reading)
+    return _read_tree(folder, folder_node(folder), seed, reading)
+
+
+def without_outer(root: Node) -> Node:
+    """The folder in an archive that holds the data set, where archives have one around it."""
+    while True:
+        used = [node for node in root.entries() if node.reason is None]
+        inner = [node for node in used if node.is_folder]
+        if len(inner) != 1 or _holds_pictures(root) or _holds_pictures(inner[0]):
+            return root
+        root = inner[0]
+
+
+def _read_tree(folder: Path, root: Node, seed: int, reading: Reading) -> tuple[Dataset, Dataset]:
+    found, split, classes = parts(folder, root)
+    rule = reading.rule(found[0].classes[classes[0]][0][1])
     if split:
-        listed = [
-            _listed(one, classes, f"{root.name}/") for one, root in zip(found, split, strict=True)
-        ]
-        if not listed[1]:
-            raise DataError(f"{split[1]}: no pictures in folders of {', '.join(classes)}")
+        listed = {
+            part: _listed(one, classes, f"{node.name}/")
+            for (part, node), one in zip(split.items(), found, strict=True)
+        }
+        for part, pictures in listed.items():
+            if not pictures:
+                raise DataError(
+                    f"{folder / split[part].name}: no pictures in folders of {', '.join(classes)}"
+                )
     else:
         everything = _listed(found[0], classes, "")
         held = held_out([name for name, _, _ in everything], seed)
-        listed = [[everything[index] for index in np.flatnonzero(part)] for part in (~held, held)]
+        listed = {
+            part: [everything[index] for index in np.flatnonzero(chosen)]
+            for part, chosen in (("training", ~held), ("test", held))
+        }
     _report(folder, found, classes, listed)
-    images = _read(folder, listed, rule)
-    preprocessing = replace(
-        measure_normalisation(images[0]),
-        pictures=pictures or Pictures.like(images[0], from_files=True),
-    )
-    train, test = (
-        Dataset(
-            pixels,
-            np.array([label for _, label, _ in part], np.int64),
-            classes,
-            preprocessing,
-            folder.name,
-            tuple(name for name, _, _ in part),
-        )
-        for pixels, part in zip(images, listed, strict=True)
-    )
-    return train, test
+    name = folder.name if folder.is_dir() else folder.name.split(".")[0]
+    return picture_sets(name, str(folder), classes, listed, rule, reading.pictures)
 
 
-def parts(folder: Path) -> tuple[list[Found], tuple[Path, Path] | None, tuple[str, ...]]:
-    """What is in the training part of a data set and in its test part, where these are, classes.
+def parts(folder: Path, root: Node) -> tuple[list[Found], dict[str, Node] | None, tuple[str, ...]]:
+    """What is in each part of a data set, the training part first, their folders, and the classes.
 
     Without such parts, what is in the whole folder, and None instead of their folders.
 
@@ -129,12 +136,12 @@ def parts(folder: Path) -> tuple[list[Found], tuple[Path, Path] | None, tuple[st
     DataError
         If a folder cannot be listed, or there are fewer than two classes.
     """
-    split = _split_folders(folder)
-    found = [scan(part) for part in split or (folder,)]
+    split = _split_folders(folder, root)
+    found = [scan(folder, part) for part in (split or {"": root}).values()]
     return found, split, _classes(folder, found)
 
 
-def scan(folder: Path) -> Found:
+def scan(folder: Path, root: Node) -> Found:
     """The classes of a folder and their pictures, in the order of their names.
 
     Raises
@@ -143,16 +150,16 @@ def scan(folder: Path) -> Found:
         If the folder or one within it cannot be listed.
     """
     found = Found()
-    for entry in _entries(folder):
-        reason = _reason(entry)
-        if reason is None and not entry.is_dir():
+    for node in root.entries():
+        reason = node.reason
+        if reason is None and not node.is_folder:
             reason = "outside the folders of classes"
         if reason is not None:
             found.passed[reason] += 1
             continue
-        pictures: list[tuple[str, Path]] = []
-        _collect(Path(entry.path), "", pictures, found.passed, {folder.resolve()})
-        name = normalised_name(entry.name)
+        pictures: list[tuple[str, Source]] = []
+        _collect(node, "", pictures, found.passed, set() if root.key is None else {root.key})
+        name = normalised_name(node.name)
         if not pictures:
             found.passed["folders without pictures"] += 1
         elif name in found.classes:
@@ -179,97 +186,82 @@ def pictures_in(folder: str | Path, found: Found) -> list[Path]:
         If there is none, or a folder cannot be listed.
     """
     folder = expanded(folder)
-    pictures: list[tuple[str, Path]] = []
-    _collect(folder, "", pictures, found.passed, set())
+    pictures: list[tuple[str, Source]] = []
+    _collect(folder_node(folder), "", pictures, found.passed, set())
     if not pictures:
         raise DataError(
             f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); {describe_passed([found])} "
             "passed over"
         )
-    return [path for _, path in pictures]
+    return [path for _, path in pictures if isinstance(path, Path)]
 
 
 def _collect(
-    folder: Path,
+    folder: Node,
     within: str,
-    pictures: list[tuple[str, Path]],
+    pictures: list[tuple[str, Source]],
     passed: Counter[str],
     read: set[Path],
 ) -> None:
     """Add the pictures of a folder and of those in it; each folder is ``read`` once."""
-    here = folder.resolve()
-    if any(other.is_relative_to(here) for other in read):
-        passed["links to folders read already"] += 1
-        return
-    read.add(here)
-    for entry in _entries(folder):
-        path = Path(entry.path)
-        reason = _reason(entry)
-        if reason is None and entry.is_dir():
-            _collect(path, f"{within}{entry.name}/", pictures, passed, read)
+    here = folder.key
+    if here is not None:
+        if any(other.is_relative_to(here) for other in read):
+            passed["links to folders read already"] += 1
+            return
+        read.add(here)
+    for node in folder.entries():
+        reason = node.reason
+        if reason is None and node.is_folder:
+            _collect(node, f"{within}{node.name}/", pictures, passed, read)
             continue
-        if reason is None and path.suffix.lower() not in SUFFIXES:
-            reason = f"not pictures ({path.suffix.lower() or 'no suffix'})"
+        suffix = Path(node.name).suffix.lower()
+        if reason is None and suffix not in SUFFIXES:
+            reason = f"not pictures ({suffix or 'no suffix'})"
         if reason is None:
-            pictures.append((normalised_name(within + entry.name), path))
+            pictures.append((normalised_name(within + node.name), node.source))
         else:
             passed[reason] += 1
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: normalised_name(entry.name))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from None
-
-
-def _reason(entry: os.DirEntry[str]) -> str | None:
-    """Why a file or folder is passed over, whatever it holds."""
-    if entry.name.startswith("."):
-        return "hidden"
-    if entry.name.lower() in OF_TOOLS:
-        return "of tools"
-    try:
-        mode = entry.stat().st_mode
-    except OSError:
-        return "broken links"
-    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "neither files nor folders"
-
-
-def _split_folders(folder: Path) -> tuple[Path, Path] | None:
-    """The folders of the training and the test part, if the data set has such."""
-    folders = {entry.name.lower(): Path(entry.path) for entry in _entries(folder) if entry.is_dir()}
-    train = [folders[name] for name in TRAIN if name in folders]
-    test = [folders[name] for name in TEST if name in folders]
+def _split_folders(folder: Path, root: Node) -> dict[str, Node] | None:
+    """The folders of the training, validation and test part, if the data set has such."""
+    folders = {node.name.lower(): node for node in root.entries() if node.is_folder}
+    train, validation, test = (
+        [folders[name] for name in names if name in folders] for names in (TRAIN, VALIDATION, TEST)
+    )
     if not train or not _holds_classes(train[0]):
         return None
+    measured = test or validation
     # A class may be called train, as one of car and plane: it then holds pictures itself.
-    if _holds_pictures(train[0]) and not (test and _holds_classes(test[0])):
+    if _holds_pictures(train[0]) and not (measured and _holds_classes(measured[0])):
         return None
-    if not test:
+    if not measured:
         raise DataError(
             f"{folder}: has {train[0].name}/ but no test/ or val/: add one, or give "
-            f"{train[0]} to hold out some of its pictures"
+            f"{folder / train[0].name} to hold out some of its pictures"
         )
-    others = sorted(set(folders) - {train[0].name.lower(), test[0].name.lower()})
-    others = [name for name in others if not name.startswith(".") and name not in OF_TOOLS]
+    parts = {"training": train[0], "test": measured[0]}
+    if test and validation:
+        parts["validation"] = validation[0]
+    others = sorted(set(folders) - {node.name.lower() for node in parts.values()})
+    others = [name for name in others if folders[name].reason is None]
     if others:
         log.warning("%s: folders not used: %s", folder, ", ".join(others))
-    return train[0], test[0]
+    return parts
 
 
-def _holds_classes(folder: Path) -> bool:
+def _holds_classes(folder: Node) -> bool:
     return any(
-        _reason(entry) is None and entry.is_dir() and _holds_pictures(Path(entry.path))
-        for entry in _entries(folder)
+        node.reason is None and node.is_folder and _holds_pictures(node)
+        for node in folder.entries()
     )
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _holds_pictures(folder: Node) -> bool:
     return any(
-        Path(entry.name).suffix.lower() in SUFFIXES and _reason(entry) is None
-        for entry in _entries(folder)
+        Path(node.name).suffix.lower() in SUFFIXES and node.reason is None
+        for node in folder.entries()
     )
 
 
@@ -286,7 +278,7 @@ def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
         other = folded.setdefault(name.casefold(), name)
         if other != name:
             raise DataError(f"{folder}: classes {other} and {name} differ by case alone")
-    unknown = [name for name in found[-1].classes if name not in found[0].classes]
+    unknown = [name for one in found for name in one.classes if name not in found[0].classes]
     if unknown:
         raise DataError(
             f"{folder}: classes of the test part without training pictures: {', '.join(unknown)}"
@@ -317,7 +309,7 @@ def _check_parts(folder: Path, found: Found) -> None:
         )
 
 
-def _listed(found: Found, classes: tuple[str, ...], prefix: str) -> list[tuple[str, int, Path]]:
+def _listed(found: Found, classes: tuple[str, ...], prefix: str) -> list[Listed]:
     """Name, label and path of each picture."""
     return [
         (f"{prefix}{label}/{name}", index, path)
@@ -333,9 +325,9 @@ def describe_passed(found: list[Found]) -> str:
 
 
 def _report(
-    folder: Path, found: list[Found], classes: tuple[str, ...], listed: list[list[Any]]
+    folder: Path, found: list[Found], classes: tuple[str, ...], listed: dict[str, list[Listed]]
 ) -> None:
-    used = sum(map(len, listed))
+    used = sum(map(len, listed.values()))
     passed = any(one.passed for one in found)
     log.log(
         logging.WARNING if passed else logging.INFO,
@@ -344,32 +336,8 @@ def _report(
         f"{used:,}",
         describe_passed(found),
     )
-    for part, name in zip(listed, ("training", "test"), strict=True):
+    for name, part in listed.items():
         missing = set(range(len(classes))) - {label for _, label, _ in part}
         if missing:
             names = ", ".join(classes[index] for index in sorted(missing))
             log.warning("%s: no %s picture of %s", folder, name, names)
-
-
-def _read(
-    folder: Path, listed: list[list[tuple[str, int, Path]]], rule: Pictures
-) -> list[np.ndarray]:
-    """The pictures of each part; what was done to some of them is logged."""
-    channels, height, width = rule.shape
-    count = sum(map(len, listed))
-    check_memory(
-        f"{folder}: {count:,} pictures of {width} x {height} pixels",
-        count * channels * height * width,
-    )
-    parts, done = [], Counter[str]()
-    for part in listed:
-        images = np.empty((len(part), *rule.shape), np.uint8)
-        for index, (_, _, path) in enumerate(part):
-            picture = read_picture(path, rule)
-            images[index] = picture.pixels
-            done.update(picture.done)
-        parts.append(images)
-    if done:
-        changes = "; ".join(f"{number:,}: {change}" for change, number in done.most_common())
-        log.warning("%s: of %s pictures %s", folder, f"{count:,}", changes)
-    return parts

@@ -48,7 +48,7 @@ class Picture:
 
 
 def read_picture(
-    source: str | Path | bytes,
+    source: Any,
     pictures: Pictures,
     *,
     invert: bool | None = None,
@@ -58,7 +58,7 @@ def read_picture(
 
     Parameters
     ----------
-    source : path or bytes
+    source : path, bytes, or Member of an archive
         A PNG, JPEG, WebP, GIF, BMP or TIFF file, or its content. The content decides, not the
         suffix.
     pictures : Pictures
@@ -117,7 +117,7 @@ def read_image(
     return read_picture(path, rule, invert=invert).pixels
 
 
-def picture_shape(path: str | Path) -> tuple[int, int, int]:
+def picture_shape(path: Any) -> tuple[int, int, int]:
     """Channels (1 for grey, else 3), height and width of an upright picture.
 
     Raises
@@ -130,7 +130,7 @@ def picture_shape(path: str | Path) -> tuple[int, int, int]:
 
 
 def decode(
-    source: str | Path | bytes,
+    source: Any,
     shape: tuple[int, int, int],
     most_pixels: int = MAX_PIXELS,
 ) -> tuple[np.ndarray, list[str]]:
@@ -179,12 +179,17 @@ def _is_coloured(picture: Any) -> bool:
     return bool(max(np.abs(red - green).max(), np.abs(green - blue).max()) > COLOURED)
 
 
-def _opened(source: str | Path | bytes, most_pixels: int) -> tuple[Any, list[str]]:
+def _opened(source: Any, most_pixels: int) -> tuple[Any, list[str]]:
     """An upright Pillow image of mode L, LA, RGB or RGBA, and notes."""
     from PIL import Image, UnidentifiedImageError
 
     # By its path Pillow would map a TIFF into memory, and then turn it wrongly.
-    name, content = ("the picture", source) if isinstance(source, bytes) else _content(source)
+    if isinstance(source, bytes):
+        name, content = "the picture", source
+    elif isinstance(source, (str, Path)):
+        name, content = _content(source)
+    else:
+        name, content = source.name, source.read()
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             _check(opened, name, most_pixels)

@@ -10,6 +10,9 @@ from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset
 from fastcnn.data.folders import read_folder
+from fastcnn.data.parquet import read_parquet
+from fastcnn.data.picture_sets import Reading
+from fastcnn.data.picture_tree import archive_kind
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.reading import regular_file
 from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, load_cifar, load_source
@@ -30,6 +33,8 @@ def load(
     seed: int = 0,
     progress: bool = False,
     pictures: Pictures | None = None,
+    image_size: int | tuple[int, int] | str | None = None,
+    gray: bool | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Training and test sets by name or from a path.
 
@@ -38,8 +43,9 @@ def load(
     name : str or path
         ``mnist``, ``mnist012`` (digits 0, 1, 2), ``fashion_mnist``, ``cifar10``, ``cifar100``,
         ``digits`` (drawn by the package), ``digits012``; or an ``.npz`` file, a ``.csv`` file with
-        columns ``label,pixel0,...``, a folder of class subfolders, or a folder or archive of
-        CIFAR-10 or CIFAR-100. ``~`` is the home folder.
+        columns ``label,pixel0,...`` or ``path,label``, a ``.parquet`` file of the same or of
+        pictures, a folder of class subfolders or a zip or tar archive of it, or a folder or
+        archive of CIFAR-10 or CIFAR-100. ``~`` is the home folder.
     data_dir : path, optional
         Folder of the files of a named set, or one above it; by default the environment variable
         ``FASTCNN_DATA_DIR``. The network is tried only when neither it nor the cache has them.
@@ -55,7 +61,11 @@ def load(
     progress : bool
         Show a bar while downloading.
     pictures : Pictures, optional
-        The rule by which the pictures of a folder are read: that of a trained model, say.
+        The rule by which picture files are read: that of a trained model, say.
+    image_size : int, or (height, width), or text such as "32x48", optional
+        Picture files of another size are stretched to this one, instead of the first one's.
+    gray : bool, optional
+        Picture files are read as grey (True) or as colour (False), instead of as the first one is.
 
     Raises
     ------
@@ -69,6 +79,10 @@ def load(
     text = os.fspath(name)
     named = text in NAMES and not text.startswith("digits")
     _check_options(text, named, data_dir, validation_split, layout)
+    reading = Reading(pictures, image_size, gray)  # type: ignore[arg-type]
+    asked = [name for name in ("image_size", "gray") if getattr(reading, name) is not None]
+    if asked and text in NAMES:
+        raise ConfigurationError(f"{asked[0]} is for picture files, not for {text!r}")
     if text in ("mnist", "mnist012", "fashion_mnist"):
         source = SOURCES[text.removesuffix("012")]
         train, test = load_source(source, data_dir, validation_split, progress)
@@ -80,7 +94,7 @@ def load(
         digits = (0, 1, 2) if text == "digits012" else tuple(range(10))
         train, test = digits_dataset(classes=digits, seed=seed)
     else:
-        train, test = _load_path(text, layout, seed, pictures)
+        train, test = _load_path(text, layout, seed, reading)
     if classes is not None:
         train, test = train.select_classes(classes), test.select_classes(classes)
     return train, test
@@ -125,19 +139,26 @@ def _check_options(
 
 
 def _load_path(
-    text: str, layout: str | None, seed: int, pictures: Pictures | None
+    text: str, layout: str | None, seed: int, reading: Reading
 ) -> tuple[Dataset, Dataset]:
     path = expanded(text)
     if not os.path.lexists(path):  # which takes any text
         raise DataError(
             f"no data set named {text!r}, and no such file: give one of {', '.join(NAMES)}, an "
-            ".npz file, a .csv file with columns label,pixel0,..., or a folder of class subfolders"
+            ".npz file, a .csv or .parquet file with columns label,pixel0,... or path,label, or a "
+            "folder of class subfolders or a zip or tar archive of it"
         )
-    if cifar.is_cifar(path):
-        return cifar.read_cifar(path)
-    if path.is_dir():
-        return read_folder(path, seed, pictures=pictures)
-    path = regular_file(path)
-    if path.suffix.lower() == ".csv":
-        return read_csv(path, seed)
-    return read_npz(path, layout=layout)
+    if path.is_dir() and not cifar.is_cifar(path):
+        return read_folder(path, seed, **vars(reading))
+    if not path.is_dir():
+        path = regular_file(path)
+        suffix = path.suffix.lower()
+        if suffix == ".csv":
+            return read_csv(path, seed, reading)
+        if suffix == ".parquet":
+            return read_parquet(path, seed, reading)
+        if suffix != ".npz" and archive_kind(path) and not cifar.is_cifar_archive(path):
+            return read_folder(path, seed, **vars(reading))
+    if (reading.image_size, reading.gray) != (None, None):
+        raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
+    return cifar.read_cifar(path) if cifar.is_cifar(path) else read_npz(path, layout=layout)

@@ -1,13 +1,20 @@
 """Which size and colour the pictures of a folder get, from a look at some of them."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from fastcnn.data.folders import parts
+from fastcnn.data.cifar import is_cifar, is_cifar_archive
+from fastcnn.data.folders import parts, without_outer
 from fastcnn.data.images import COLOURS_LOST, decode, picture_shape
+from fastcnn.data.parquet import parquet_pictures
+from fastcnn.data.picture_sets import as_size
+from fastcnn.data.picture_table import path_rows
+from fastcnn.data.picture_tree import Node, Source, archive_kind, folder_node, opened_archive
 from fastcnn.data.pictures import Pictures
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.files import expanded
 
 #: Pictures whose size is looked at, and of these the ones that are searched for colours.
@@ -19,21 +26,23 @@ LEAST_SIDE, MOST_SIDE = 4, 1024
 
 
 def chosen_pictures(
-    folder: str | Path, *, image_size: int | None = None, colour: bool | None = None
+    data: str | Path,
+    *,
+    image_size: int | tuple[int, int] | str | None = None,
+    gray: bool | None = None,
 ) -> tuple[Pictures, str]:
-    """A rule by which all pictures of a folder can be read, and a line that says what it is.
+    """A rule by which all pictures of a data set can be read, and a line that says what it is.
 
     Pictures of one size up to 64 pixels keep it; others are stretched to a square of at most 64
     pixels that half of them fill. They are read as grey if none that was looked at has colours.
 
     Parameters
     ----------
-    folder : path
-        As :func:`fastcnn.data.load` takes it.
-    image_size : int, optional
-        Height and width in pixels.
-    colour : bool, optional
-        Whether to read colours.
+    data : path
+        A folder, an archive or a table of pictures, as :func:`fastcnn.data.load` takes it.
+    image_size : int, or (height, width), or text such as "32x48", optional
+    gray : bool, optional
+        Whether to read grey, or colours.
 
     Returns
     -------
@@ -43,7 +52,7 @@ def chosen_pictures(
     Raises
     ------
     DataError
-        If the folder has no classes of pictures, or one of the pictures cannot be read.
+        If the data have no classes of pictures, or one of the pictures cannot be read.
     ConfigurationError
         If ``image_size`` is out of bounds.
 
@@ -53,30 +62,64 @@ def chosen_pictures(
     >>> rule, line = chosen_pictures("leaves", image_size=48)  # doctest: +SKIP
     >>> train, test = load("leaves", pictures=rule)  # doctest: +SKIP
     """
-    if image_size is not None and not LEAST_SIDE <= image_size <= MOST_SIDE:
+    asked = None if image_size is None else as_size(image_size)
+    if asked is not None and not LEAST_SIDE <= min(asked) <= max(asked) <= MOST_SIDE:
         raise ConfigurationError(
             f"image_size must lie in {LEAST_SIDE}..{MOST_SIDE} pixels, got {image_size}"
         )
-    found, _, _ = parts(expanded(folder))
-    paths = [path for pictures in found[0].classes.values() for _, path in pictures]
-    some = [paths[index] for index in _evenly(len(paths), LOOKED_AT)]
-    shapes = [picture_shape(path) for path in some]
-    sizes = np.array([shape[1:] for shape in shapes])
-    height, width = (image_size, image_size) if image_size else _size(sizes)
-    if colour is None:
-        coloured = [path for path, shape in zip(some, shapes, strict=True) if shape[0] == 3]
-        searched = [coloured[index] for index in _evenly(len(coloured), SEARCHED)]
-        colour = any(COLOURS_LOST in decode(path, (1, height, width))[1] for path in searched)
-    rule = Pictures((3 if colour else 1, height, width), "stretch")
+    with _sources(expanded(data)) as sources:
+        some = [sources[index] for index in _evenly(len(sources), LOOKED_AT)]
+        shapes = [picture_shape(one) for one in some]
+        sizes = np.array([shape[1:] for shape in shapes])
+        height, width = asked or _size(sizes)
+        if gray is None:
+            coloured = [one for one, shape in zip(some, shapes, strict=True) if shape[0] == 3]
+            searched = [coloured[index] for index in _evenly(len(coloured), SEARCHED)]
+            gray = not any(COLOURS_LOST in decode(one, (1, height, width))[1] for one in searched)
+    rule = Pictures((1 if gray else 3, height, width), "stretch")
     low, high = (
         f"{size[1]} x {size[0]}"
         for size in (sizes[sizes.min(axis=1).argmin()], sizes[sizes.min(axis=1).argmax()])
     )
     given = low if low == high else f"{low} to {high}"
     return rule, (
-        f"pictures of {given} pixels are read in {'colour' if colour else 'grey'} and as "
+        f"pictures of {given} pixels are read in {'grey' if gray else 'colour'} and as "
         f"{width} x {height}"
     )
+
+
+def are_pictures(path: Path) -> bool:
+    """Whether data are picture files: a folder, an archive or a table of them."""
+    if path.is_dir():
+        return not is_cifar(path)
+    if not path.is_file():
+        return False
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return path_rows(path) is not None
+    if suffix == ".parquet":
+        return parquet_pictures(path) is not None
+    return suffix != ".npz" and archive_kind(path) is not None and not is_cifar_archive(path)
+
+
+@contextmanager
+def _sources(path: Path) -> Iterator[Sequence[Source]]:
+    """The training pictures of a data set, class by class where it has folders of them."""
+    if path.suffix.lower() in (".csv", ".parquet"):
+        rows = path_rows(path) if path.suffix.lower() == ".csv" else parquet_pictures(path)
+        if rows is None:
+            raise DataError(f"{path}: has a table of pixels, and no picture files")
+        yield [source for _, source in rows]
+    elif path.is_dir():
+        yield _of_classes(path, folder_node(path))
+    else:
+        with opened_archive(path) as root:
+            yield _of_classes(path, without_outer(root))
+
+
+def _of_classes(path: Path, root: Node) -> list[Source]:
+    found, _, _ = parts(path, root)
+    return [source for pictures in found[0].classes.values() for _, source in pictures]
 
 
 def _evenly(count: int, most: int) -> list[int]:

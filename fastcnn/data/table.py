@@ -10,10 +10,12 @@ import numpy as np
 
 from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
+from fastcnn.data.picture_sets import Reading
+from fastcnn.data.picture_table import PATHS, column_of, read_path_table
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
-from fastcnn.errors import DataError
+from fastcnn.errors import ConfigurationError, DataError
 
 #: Characters of a row at most: those of 1,000 x 1,000 pixels fit.
 LONGEST_ROW = 10_000_000
@@ -22,7 +24,9 @@ BLOCK_VALUES = 500_000
 LABEL = "label"
 
 
-def read_csv(path: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
+def read_csv(
+    path: str | Path, seed: int = 0, reading: Reading | None = None
+) -> tuple[Dataset, Dataset]:
     """Training and test sets from one CSV file, of which about 15 % become the test set.
 
     Which rows are for testing is decided by a hash of each row's content: further rows move no
@@ -32,9 +36,13 @@ def read_csv(path: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
     ----------
     path : path
         Its first line names the columns, one of them ``label``; the others are the pixels of square
-        grey images row by row, in 0..255, or in 0..1. Labels are whole numbers or text.
+        grey images row by row, in 0..255, or in 0..1. Or one is ``path`` (or ``file``, ``image``),
+        relative to the file's folder, and perhaps one ``split``: train, val or test. Labels are
+        whole numbers or text.
     seed : int
         For another choice of test rows.
+    reading : Reading, optional
+        How pictures that are named become samples.
 
     Raises
     ------
@@ -42,15 +50,37 @@ def read_csv(path: str | Path, seed: int = 0) -> tuple[Dataset, Dataset]:
         If the file is not so.
     """
     path = regular_file(path)
+    reading = reading or Reading()
     # A pixel and its comma have two characters at least, and become a byte or a float32.
     check_memory(str(path), 2 * path.stat().st_size)
     try:
+        with path.open(encoding="utf-8-sig", newline=None) as file:
+            columns = [column.strip('"') for column in _line(file, str(path)).split(",")]
+        if column_of(columns, PATHS) is not None:
+            found = read_path_table(path, seed, reading)
+            assert found is not None
+            return found
+        if reading.image_size is not None or reading.gray is not None:
+            raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
         with path.open(encoding="utf-8-sig", newline=None) as file:
             pixels, labels = _read(file, str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not text in UTF-8, and so not CSV") from None
+    return pixel_sets(path, pixels, labels, seed)
+
+
+def pixel_sets(
+    path: Path, pixels: np.ndarray, labels: np.ndarray, seed: int
+) -> tuple[Dataset, Dataset]:
+    """Training and test sets of pixels and labels as text, divided by a hash of each row.
+
+    Raises
+    ------
+    DataError
+        If they are not images and labels.
+    """
     rows = [
         row.tobytes() + label.encode() for row, label in zip(pixels, labels.tolist(), strict=True)
     ]

@@ -13,6 +13,7 @@ from fastcnn.execution.executor import (
     Executor,
     StepResults,
     mean_score,
+    shares_of_samples,
 )
 from fastcnn.execution.executors import make_executor
 from fastcnn.layers import Model
@@ -187,7 +188,7 @@ class DistributedExecutor:
         images, labels, weight = arrays
         rank = self.world.rank
         first, end = self.shards.share(len(batch))
-        portion = _portion(batch, first, end, weight)
+        portion = self._portion(batch, first, end, arrays)
         if end > first:
             self._local.first_sample = first
             loss, hits[rank], gradient = self._local.gradient(
@@ -197,7 +198,14 @@ class DistributedExecutor:
             gradient *= portion
         else:
             gradient = np.zeros_like(self.model.parameter_vector)
-        return self._sum([gradient, *(portion * value for value in self._running)])
+        samples = (end - first) / len(batch)
+        return self._sum([gradient, *(samples * value for value in self._running)])
+
+    def _portion(self, batch: np.ndarray, first: int, end: int, arrays: "Arrays") -> float:
+        """What a part of a batch counts for in its loss: of a mean its targets' weights."""
+        _, labels, weight = arrays
+        each = shares_of_samples(self.loss, labels, batch, weight)
+        return 1.0 if each is None else float(each[first:end].sum())
 
     def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
         """Sum a gradient, followed by the running statistics, over all processes at once."""
@@ -222,7 +230,7 @@ class DistributedExecutor:
         rows = np.empty((len(starts), vector.size), vector.dtype)
         for row, start in zip(rows, starts, strict=True):
             stop = min(start + BLOCK, len(batch))
-            portion = _portion(batch, start, stop, weight)
+            portion = self._portion(batch, start, stop, arrays)
             self._local.first_sample = start
             loss, hits[start // BLOCK], gradient = self._local.gradient(
                 images, labels, batch[start:stop], weight
@@ -251,8 +259,8 @@ class DistributedExecutor:
             step = self.step
             made = self._local.train_steps(images, labels, own, rates, weight)
             portions = np.array(
-                [_portion(b, i, j, weight) for b, (i, j) in zip(span, shares, strict=True)][:steps]
-            )
+                [self._portion(b, i, j, arrays) for b, (i, j) in zip(span, shares, strict=True)]
+            )[:steps]
             place = slice(done, done + steps)
             sums[:, place] = made.losses * portions, made.correct, made.gradient_norms * portions
             self.step = step + count
@@ -326,10 +334,3 @@ class DistributedExecutor:
 
 #: Images, labels and weights of samples.
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-
-
-def _portion(batch: np.ndarray, first: int, end: int, weight: np.ndarray | None) -> float:
-    """What a part of a batch counts for in its mean."""
-    if weight is None:
-        return (end - first) / len(batch)
-    return float(weight[batch[first:end]].sum() / weight[batch].sum())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastcnn.execution.executor import Executor, StepResults
+from fastcnn.execution.executor import Executor, StepResults, shares_of_samples
 
 
 class AccumulatingExecutor:
@@ -25,6 +25,7 @@ class AccumulatingExecutor:
 
     def __init__(self, local: Executor, batch_size: int, small: int) -> None:
         self._local = local
+        self.loss = local.loss
         self.batch_size = batch_size
         self.small = small
         self.first_sample = 0
@@ -69,8 +70,8 @@ class AccumulatingExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
-        each = np.ones(len(samples)) if sample_weight is None else sample_weight[samples]
-        whole, loss, hits = each.sum(), 0.0, 0
+        each = shares_of_samples(self._local.loss, labels, samples, sample_weight)
+        loss, hits = 0.0, 0
         total: np.ndarray | None = None
         for start in range(0, len(samples), self.small):
             place = slice(start, start + self.small)
@@ -78,7 +79,7 @@ class AccumulatingExecutor:
             value, right, gradient = self._local.gradient(
                 images, labels, samples[place], sample_weight
             )
-            share = float(each[place].sum() / whole)
+            share = 1.0 if each is None else float(each[place].sum())
             gradient *= gradient.dtype.type(share)
             total = gradient.copy() if total is None else np.add(total, gradient, out=total)
             loss, hits = loss + share * value, hits + right

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.arguments import are_probabilities, plain_array
+from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Graph
-from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import Loss
 
@@ -59,59 +59,11 @@ def as_input(model: "Model", x: np.ndarray) -> np.ndarray:
 
 
 def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
-    """Check targets against the loss.
-
-    For cross-entropy int64 classes, or rows of probabilities; for MSE an array like the output.
-    """
+    """Check targets against the loss, and bring them into the form that backends read."""
     y = plain_array("targets", y)
-    output_shape = graph.output_shape
-    if len(y) != count if y.ndim else True:
+    if y.ndim == 0 or len(y) != count:
         raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")
-    if loss.operation == "cross_entropy":
-        if y.ndim == 2 and y.dtype.kind == "f":
-            return _as_probabilities(y, output_shape, dtype)
-        return _as_classes(y, output_shape)
-    if y.ndim == 1 and y.dtype.kind in "iu" and len(output_shape) == 1 and output_shape[0] > 1:
-        return np.eye(output_shape[0], dtype=dtype)[_as_classes(y, output_shape)]
-    if y.ndim == 1 and output_shape == (1,):
-        y = y[:, None]
-    if y.shape[1:] != output_shape:
-        raise ShapeError(f"targets have shape {y.shape}, the output {(count, *output_shape)}")
-    return np.require(y, dtype, ["C", "A"])
-
-
-def predicted(loss: Loss, y: np.ndarray, output_shape: tuple[int, ...]) -> str:
-    """What a model predicts that is trained with a loss on these targets.
-
-    Returns
-    -------
-    {"classes", "values", "value"}
-        As ``Model.predicts`` has it.
-    """
-    integers = y.ndim == 1 and y.dtype.kind in "iu"
-    if loss.operation == "cross_entropy" or (integers and output_shape != (1,)):
-        return "classes"
-    return "value" if y.ndim == 1 else "values"
-
-
-def _as_probabilities(y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    if y.shape[1:] != output_shape:
-        raise ShapeError(f"probabilities have shape {y.shape}, the output {output_shape} a sample")
-    if not are_probabilities(y):
-        raise DataError("rows of probabilities must not be negative, and sum to 1")
-    return np.require(y, dtype, ["C", "A"])
-
-
-def _as_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
-    if len(output_shape) != 1:
-        raise ShapeError(f"cross-entropy needs logits of shape (N, classes), got {output_shape}")
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise DataError(
-            f"classes must be a 1-D array of integers, got {y.dtype} of shape {y.shape}"
-        )
-    if y.min() < 0 or y.max() >= output_shape[0]:
-        raise DataError(f"classes must lie in 0..{output_shape[0] - 1}, got {y.min()}..{y.max()}")
-    return y.astype(np.int64, copy=False)
+    return loss.as_target(y, graph.output_shape, dtype)
 
 
 def check_layout(before: tuple[Any, ...], model: "Model") -> None:

@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 
 def loss_key(loss: Loss) -> tuple[Any, ...]:
     """What the planner needs of a loss."""
-    from fastcnn.backends.lanes import Unsupported
+    from fastcnn.backends.lanes import Unsupported, check_own_loss
 
-    arguments = dict(loss.arguments)
-    if loss.operation in own.LOSSES:
-        return loss.operation, *own.LOSSES[loss.operation].numbers(arguments)
-    smoothing = float(arguments.pop("label_smoothing", 0.0))
-    if loss.operation not in ("cross_entropy", "mse") or arguments:
-        raise Unsupported(f"the loss {loss!r}")
-    return loss.operation, smoothing
+    try:
+        check_own_loss(loss.operation)
+        return loss.engine_key
+    except NotImplementedError:
+        raise Unsupported(f"the loss {loss!r}") from None
 
 
 #: Numbers of each optimiser's formula, in the order in which its kernel reads them.
@@ -105,23 +103,38 @@ def _update_part(part: Part) -> "UpdatePart":
     )
 
 
-def engine_weights(sample_weight: np.ndarray | None, count: int) -> np.ndarray:
-    """Weights of samples as the losses read them."""
-    from fastcnn.backends.lanes import NO_WEIGHTS
+def engine_weights(
+    loss: Loss, target: np.ndarray, sample_weight: np.ndarray | None
+) -> dict[str, Any]:
+    """Weights of samples or targets as the losses read them, and what a sample's weigh in all.
 
-    if sample_weight is None:
-        return NO_WEIGHTS
-    if np.shape(sample_weight) != (count,):
-        raise DataError(f"{count} samples need as many weights, got {np.shape(sample_weight)}")
-    return np.require(sample_weight, np.float64, ["C", "W"])
+    Raises
+    ------
+    DataError
+        If there are not as many as samples or targets.
+    """
+    arrays: dict[str, Any] = {}
+    if sample_weight is not None:
+        weight = np.require(sample_weight, np.float64, ["C", "W"])
+        shapes = [(len(target),), (len(target), *loss.weight_shape(target))]
+        if weight.shape not in shapes:
+            raise DataError(f"{len(target)} samples need as many weights, got {weight.shape}")
+        arrays["weights"] = weight.reshape(-1)
+    totals = loss.target_weight(target, sample_weight)
+    if totals is not None:
+        arrays["totals"] = np.require(totals, np.float64, ["C", "W"])
+    return arrays
 
 
 def engine_targets(
     loss: Loss, target: np.ndarray, labels: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Classes, or rows of targets; with a mean squared error also classes to count hits by."""
-    if loss.operation == "cross_entropy" and target.ndim == 1:
-        return {"labels": np.require(target, np.int64, ["C", "W"])}
+    """Classes, of which -1 is ignored, or rows of targets; then also classes to count hits by."""
+    if loss.classes and target.dtype.kind != "f":
+        ignored = getattr(loss, "ignore_index", None)
+        if ignored is not None:
+            target = np.where(target == ignored, -1, target)
+        return {"labels": np.require(target, np.int64, ["C", "W"]).reshape(-1)}
     arrays = {"targets": np.require(target, np.float32, ["C", "W"]).reshape(-1)}
     if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
         arrays["labels"] = np.require(labels, np.int64, ["C", "W"])

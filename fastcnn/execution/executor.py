@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.errors import CheckpointError
-from fastcnn.execution.checks import as_target, predicted
+from fastcnn.execution.checks import as_target
 from fastcnn.losses import Loss
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Executor(Protocol):
 
     Attributes
     ----------
+    loss : Loss
     step : int
         Steps taken.
     first_sample : int
@@ -48,6 +49,7 @@ class Executor(Protocol):
         depends on it.
     """
 
+    loss: Loss
     step: int
     first_sample: int
 
@@ -108,6 +110,19 @@ class Executor(Protocol):
         ...
 
 
+def shares_of_samples(
+    loss: Loss, labels: np.ndarray, samples: np.ndarray, sample_weight: np.ndarray | None
+) -> np.ndarray | None:
+    """What each sample of a batch counts in its loss, which is a mean; None if it is a sum."""
+    if loss.reduction == "sum":
+        return None
+    weight = None if sample_weight is None else sample_weight[samples]
+    each = loss.target_weight(np.asarray(labels[samples]), weight)
+    each = np.ones(len(samples)) if each is None else each
+    total = each.sum()
+    return each / total if total > 0.0 else np.zeros(len(samples))
+
+
 def copy_slots(slots: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
     """Copy an optimiser's arrays from ``state``; CheckpointError if they do not fit."""
     for name, slot in slots.items():
@@ -120,6 +135,10 @@ def copy_slots(slots: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray])
         slot[...] = state[name]
 
 
+#: Elements of an output that a score computes with at a time.
+SCORED = 1 << 22
+
+
 def mean_score(
     model: "Model",
     loss: Loss,
@@ -130,22 +149,37 @@ def mean_score(
 ) -> tuple[float, float]:
     """Mean loss and accuracy of a model's output; ``backend`` is one with operations.
 
-    The accuracy is NaN where targets are not classes.
+    A loss that is a sum is divided by the samples. The accuracy is NaN where targets are not
+    classes.
     """
-    labels = np.asarray(labels)
-    target = as_target(loss, labels, len(logits), model.graph(), logits.dtype)
+    labels, count = np.asarray(labels), len(logits)
+    target = as_target(loss, labels, count, model.graph(), logits.dtype)
     operation = getattr(get_backend(backend), loss.operation)
-    value = float(operation(logits, target, **loss.arguments, sample_weight=sample_weight))
-    if predicted(loss, labels, logits.shape[1:]) != "classes":
+    arguments = {**loss.arguments, "reduction": "sum"}
+    size, value = max(1, SCORED * count // logits.size), 0.0
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        weight = None if sample_weight is None else sample_weight[part]
+        value += float(operation(logits[part], target[part], **arguments, sample_weight=weight))
+    targets = logits.size / count if not loss.classes else logits[0, 0].size
+    if loss.reduction == "sum":
+        value /= count
+    else:
+        each = loss.target_weight(target, sample_weight)
+        total = targets * (count if each is None else float(each.sum()))
+        value = value / total if total > 0.0 else 0.0
+    counts = loss.target_counts(target)
+    counted = count if counts is None else int(counts.sum())
+    if loss.predicts(labels, logits.shape[1:]) != "classes" or not counted:
         return value, float("nan")
-    return value, count_correct(logits, labels, loss) / len(logits)
+    return value, count_correct(logits, labels, loss) / counted
 
 
 def count_correct(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> int:
-    """Samples whose largest logit is at their (most probable) class; 0 where there are none."""
+    """Samples, or pixels, whose largest logit is at their class; 0 where there are none."""
     labels = np.asarray(labels)
-    if labels.ndim == 2 and loss.operation == "cross_entropy":
-        labels = labels.argmax(axis=1)
+    if loss.classes:
+        return loss.correct(logits, labels)
     if logits.ndim != 2 or labels.ndim != 1 or labels.dtype.kind not in "iu":
         return 0
     return int((logits.argmax(axis=1) == labels).sum())

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.execution.accumulation import AccumulatingExecutor
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, check_layout, check_statistics
+from fastcnn.execution.constraints import constrain
 from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
@@ -85,6 +86,7 @@ class OperationExecutor:
         self.step = 0
         self.first_sample = 0
         self._layout = model.parameter_layout()
+        constrain(model)
 
     def train_steps(
         self,
@@ -142,6 +144,7 @@ class OperationExecutor:
         norm = clip_gradient_norm(gradient, self.clip_norm)
         self.step += 1
         self.assigned.update(gradient, lr, self.step)
+        constrain(self.model)
         return norm
 
     def logits(self, images: np.ndarray) -> np.ndarray:

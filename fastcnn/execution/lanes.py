@@ -9,6 +9,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
+from fastcnn.execution.constraints import constrain, largest_norms
 from fastcnn.execution.engine_arguments import (
     check_optimizer,
     engine_targets,
@@ -30,6 +31,9 @@ from fastcnn.optim import Assignment, Optimizer, Part
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine, Update
     from fastcnn.layers import Model
+
+#: The arrays that an executor has converted, before the first ones.
+NOTHING_TAKEN = (None, None, None, None)
 
 
 def network_output(
@@ -127,7 +131,7 @@ def network_gradients(
             np.arange(count),
             np.zeros(1),
             **engine_targets(batch.loss, batch.target),
-            weights=engine_weights(batch.weight, count),
+            **engine_weights(batch.loss, batch.target, batch.weight),
             outputs=outputs.reshape(-1),
             seed=signed_seed(step.seed),
             first_step=step.number,
@@ -171,10 +175,11 @@ class LanesExecutor:
         self._update: Update | None = None
         self._parts: tuple[Part, ...] = ()
         self._frozen: tuple[str, ...] = ()
+        constrain(model)
         self._build = {"loss": loss_key(loss), "training": True}
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
-        self._source: tuple[Any, ...] = (None, None, None)
+        self._source: tuple[Any, ...] = NOTHING_TAKEN
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         from fastcnn.backends.lanes import default_threads
 
@@ -203,11 +208,17 @@ class LanesExecutor:
         if engine is None or engine.parameters is not vector or engine.graph is not graph:
             check_layout(self._layout, self.model)
             if graph.output_shape != self.graph.output_shape:
-                self._source = (None, None, None)
+                self._source = NOTHING_TAKEN
             self.graph = graph
             threads = default_threads() if self.threads is None else self.threads
             engine = make_engine(
-                self.model, graph, self.batch_size, threads, **self._build, frozen=self._frozen
+                self.model,
+                graph,
+                self.batch_size,
+                threads,
+                **self._build,
+                frozen=self._frozen,
+                largest_norms=largest_norms(self.model),
             )
             self._engine = engine
             self._choice = ThreadChoice(threads if self.threads is None else 1)
@@ -225,11 +236,10 @@ class LanesExecutor:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         engine, choice = self.engine(), self._choice
         assert choice is not None
-        order = self._take(images, labels, order)
+        order = self._take(images, labels, order, sample_weight)
         last = len(order) - (len(learning_rates) - 1) * self.batch_size
         check_statistics(self.graph, min(last, self.batch_size))
         stored, targets = self._arrays
-        weights = engine_weights(sample_weight, len(images))
         rates = np.ascontiguousarray(learning_rates, np.float64)
         parts: list[tuple[np.ndarray, ...]] = []
         done = 0
@@ -242,7 +252,6 @@ class LanesExecutor:
                 samples,
                 rates[done : done + count],
                 **targets,
-                weights=weights,
                 threads=threads,
                 update=self._update,
                 seed=signed_seed(self.seed),
@@ -253,8 +262,15 @@ class LanesExecutor:
             parts.append(results)
             self.step += count
             done += count
+        self._constrain(engine)
         losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
         return StepResults(losses, correct, norms)
+
+    def _constrain(self, engine: "Engine") -> None:
+        """Let the weights that a last update has left obey their largest norms, as steps do."""
+        if engine.program.constrains:
+            nothing = np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1)
+            engine.run(*nothing, phases=engine.program.phases[:1], threads=1)
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
         """Say which epoch it is, counted from 1, and how many steps one has."""
@@ -269,7 +285,7 @@ class LanesExecutor:
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
         engine = self.engine()
-        samples = self._take(images, labels, samples)
+        samples = self._take(images, labels, samples, sample_weight)
         check_statistics(self.graph, len(samples))
         stored, targets = self._arrays
         losses, hits, _ = engine.run(
@@ -277,7 +293,6 @@ class LanesExecutor:
             samples,
             np.zeros(1),
             **targets,
-            weights=engine_weights(sample_weight, len(images)),
             seed=signed_seed(self.seed),
             first_step=self.step,
             first_sample=self.first_sample,
@@ -299,6 +314,7 @@ class LanesExecutor:
             first_step=self.step,
         )
         self.step += 1
+        self._constrain(engine)
         return float(norms[0])
 
     def _take(
@@ -306,17 +322,17 @@ class LanesExecutor:
         images: np.ndarray,
         labels: np.ndarray,
         order: np.ndarray,
+        weight: np.ndarray | None,
     ) -> np.ndarray:
         """Give the engine what it reads, converted once for the same arrays; returns the order."""
         preprocessing = self.model.preprocessing
-        source = (images, labels, preprocessing)
+        source = (images, labels, preprocessing, weight)
         if any(known is not now for known, now in zip(self._source, source, strict=True)):
             target = as_target(self.loss, labels, len(images), self.graph, np.float32)
+            targets = engine_targets(self.loss, target, labels)
+            targets |= engine_weights(self.loss, target, weight)
             self._source = source
-            self._arrays = (
-                stored_samples(preprocessing, images),
-                engine_targets(self.loss, target, labels),
-            )
+            self._arrays = (stored_samples(preprocessing, images), targets)
         self.engine().normalise(*input_factors(preprocessing, images))
         return np.ascontiguousarray(order, np.int64)
 

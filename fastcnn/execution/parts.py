@@ -194,6 +194,11 @@ def _take_back(node: Node, index: int, state: State, part: Part, operations: Mod
         if index in part.statistics:
             arguments["mean"], arguments["variance"] = part.statistics[index]
             arguments["gradient_means"] = part.gradient_means[index]
+        if row.output_mask and part.wanted is not None:
+            arguments["output_mask"] = (
+                *(source in part.wanted for source in node.inputs),
+                *(node.parameters.get(name) in part.slots for name in row.parameters),
+            )
         returned = getattr(operations, f"{node.operation}_backward")(
             grad,
             *_inputs(node, part.x, part.outputs),
@@ -202,9 +207,9 @@ def _take_back(node: Node, index: int, state: State, part: Part, operations: Mod
         )
         results = returned if isinstance(returned, tuple) else (returned,)
     for source, grad_x in zip(node.inputs, results, strict=False):
-        assert grad_x is not None
         if part.wanted is not None and source not in part.wanted:
             continue
+        assert grad_x is not None
         held = part.pending.get(source)
         part.pending[source] = grad_x if held is None else held + grad_x
     for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):

@@ -295,6 +295,9 @@ def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
 class WeightedLayer(Layer):
     """A layer with a ``weight`` and, unless it was made with ``bias=False``, a ``bias``."""
 
+    #: The largest norm of the weights of one output, which training keeps.
+    max_norm: float | None = None
+
     @property
     def weight(self) -> np.ndarray:
         """The layer's weight; write into it, or replace it by an array of the same shape."""
@@ -304,6 +307,18 @@ class WeightedLayer(Layer):
     def bias(self) -> np.ndarray | None:
         """The layer's bias, or None."""
         return self.parameters.get("bias")
+
+    def limit_norms(self) -> None:
+        """Scale the weights of each output whose norm is above ``max_norm`` down to it."""
+        if self.max_norm is None:
+            return
+        rows = self.weight.reshape(len(self.weight), -1)
+        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+        # Not once more for rounding.
+        above = norms > self.max_norm * 1.000001
+        if above.any():
+            factors = np.where(above, self.max_norm / np.where(above, norms, 1.0), 1.0)
+            self.weight[...] = (rows * factors[:, None]).reshape(self.weight.shape)
 
     def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
         """Multiply each output channel by a factor, then add a summand, for good."""

@@ -74,9 +74,10 @@ class Model(Prediction, Connections, Layer):
         How samples become what the first layer reads. At first bytes are divided by 255 and other
         numbers stay as they are; ``fit`` sets it from its training data. It has no effect in a
         model inside another one.
-    predicts : {None, "classes", "values", "value"}
-        What :meth:`predict` gives: classes, the outputs themselves, or the only output of each
-        sample. ``fit`` sets it from the loss and its targets; None before that.
+    predicts : {None, "classes", "values", "value", "labels", "label"}
+        What :meth:`predict` gives: classes, the outputs themselves, or labels that are 0 or 1 by
+        their sign; in the singular, of each sample's only output. ``fit`` sets it
+        from the loss and its targets; None before that.
     """
 
     if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn.arguments import as_number
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
@@ -29,6 +30,7 @@ class _Conv(WeightedLayer):
         bias: bool = True,
         padding_mode: str = "zeros",
         *,
+        max_norm: float | None = None,
         weight_init: Initializer | None = None,
         bias_init: Initializer | None = None,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
@@ -60,6 +62,10 @@ class _Conv(WeightedLayer):
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         drawn = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
         self._set_arrays("parameters", drawn)
+        self.max_norm = None
+        if max_norm is not None:
+            self.max_norm = as_number(owner, "max_norm", max_norm, above=0.0)
+            self.limit_norms()
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -97,6 +103,7 @@ class _Conv(WeightedLayer):
             "dilation": self.dilation,
             "groups": self.groups,
             "bias": self.bias is not None,
+            "max_norm": self.max_norm,
         }
         defaults = {
             "stride": (1,) * len(self.axes),
@@ -104,6 +111,7 @@ class _Conv(WeightedLayer):
             "dilation": (1,) * len(self.axes),
             "groups": 1,
             "bias": True,
+            "max_norm": None,
         }
         start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         return start + shown(arguments, defaults)
@@ -126,6 +134,9 @@ class Conv2d(_Conv):
     bias : bool
     padding_mode : {"zeros"}
         Other paddings are layers of their own, such as :class:`ReflectionPad2d`.
+    max_norm : float, optional
+        The largest norm of the weights of one output. Weights above it are scaled down to it, at
+        first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).
     weight_init, bias_init : Initializer, optional
         By default PyTorch's: uniform with bound ``1 / sqrt(fan_in)``.
     seed : int, SeedSequence or Generator, optional
@@ -161,7 +172,7 @@ class Conv1d(_Conv):
     in_channels, out_channels : int
     kernel_size, stride, dilation : int
     padding : int, "valid" or "same"
-    groups, bias, padding_mode, weight_init, bias_init, seed, dtype
+    groups, bias, padding_mode, max_norm, weight_init, bias_init, seed, dtype
         As for :class:`Conv2d`.
 
     Attributes

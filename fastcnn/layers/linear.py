@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn.arguments import as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ShapeError
 from fastcnn.layers.base import Layer, WeightedLayer, positive
@@ -34,6 +35,9 @@ class Linear(WeightedLayer):
         Size of each input and output sample.
     bias : bool
         Whether to add a learned bias of shape ``(out_features,)``.
+    max_norm : float, optional
+        The largest norm of the weights of one output. Weights above it are scaled down to it, at
+        first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).
     weight_init, bias_init : Initializer, optional
         By default PyTorch's: uniform with bound ``1 / sqrt(in_features)``.
     seed : int, SeedSequence or Generator, optional
@@ -55,6 +59,7 @@ class Linear(WeightedLayer):
         out_features: int,
         bias: bool = True,
         *,
+        max_norm: float | None = None,
         weight_init: Initializer | None = None,
         bias_init: Initializer | None = None,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
@@ -67,6 +72,10 @@ class Linear(WeightedLayer):
             (self.out_features, self.in_features), bias, weight_init, bias_init, seed, dtype
         )
         self._set_arrays("parameters", drawn)
+        self.max_norm = None
+        if max_norm is not None:
+            self.max_norm = as_number("Linear", "max_norm", max_norm, above=0.0)
+            self.limit_norms()
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(out_features,)``."""
@@ -84,4 +93,5 @@ class Linear(WeightedLayer):
     def extra_repr(self) -> str:
         """The arguments shown by ``repr``."""
         bias = "" if self.bias is not None else ", bias=False"
-        return f"{self.in_features}, {self.out_features}{bias}"
+        largest = "" if self.max_norm is None else f", max_norm={self.max_norm!r}"
+        return f"{self.in_features}, {self.out_features}{bias}{largest}"

@@ -9,7 +9,8 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, NonFiniteError
 
 #: What a model may predict, and the name under which files say so.
-PREDICTIONS, METADATA = (None, "classes", "values", "value"), "fastcnn.predicts"
+PREDICTIONS = (None, "classes", "values", "value", "labels", "label")
+METADATA = "fastcnn.predicts"
 
 
 class Meaning:
@@ -46,6 +47,11 @@ class Meaning:
             raise ConfigurationError(f"predicts must be one of {PREDICTIONS}, got {value!r}")
         object.__setattr__(self, "_predicts", value)
 
+    @property
+    def predicts_classes(self) -> bool:
+        """Whether outputs are to tell classes apart, as far as is known."""
+        return self.predicts in (None, "classes")
+
     def metadata(self) -> dict[str, str]:
         """What files of the model's weights also hold: text by name."""
         return {**self.preprocessing.to_metadata(), METADATA: self.predicts or ""}
@@ -67,9 +73,10 @@ class Meaning:
             raise
 
     def _check_classes(self, method: str, outputs: np.ndarray) -> None:
-        if self.predicts in ("value", "values"):
+        if not self.predicts_classes:
             raise ConfigurationError(
-                f"{method}: the model was trained on values, not on classes: use predict"
+                f"{method}: the model was trained on {str(self.predicts).removesuffix('s')}s, not "
+                "on classes: use predict"
             )
         if outputs.shape[1] == 1:
             raise ConfigurationError(

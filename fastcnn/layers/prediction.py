@@ -58,7 +58,9 @@ class Prediction(Meaning):
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Class probabilities, shape (N, classes): the softmax of :meth:`logits`.
+        """Class probabilities, shape (N, classes, ...): the softmax of :meth:`logits`.
+
+        A model that was trained on labels gives the probability of each: the sigmoid.
 
         The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are such already.
 
@@ -70,6 +72,9 @@ class Prediction(Meaning):
             If an output is NaN or infinite.
         """
         logits = self.logits(x, backend=backend, batch_size=batch_size)
+        if self.predicts in ("labels", "label"):
+            probabilities: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
+            return probabilities if self.predicts == "labels" else probabilities[:, 0]
         self._check_classes("predict_proba", logits)
         model = cast("Model", self)
         if model.graph(np.shape(x)[1:]).nodes[-1].operation == "softmax":
@@ -80,10 +85,11 @@ class Prediction(Meaning):
     def predict(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Most probable class of each sample, int64, shape (N,).
+        """Most probable class of each sample, or of each pixel of a map; int64, shape (N, ...).
 
         A model that was trained on values, such as by a mean squared error, gives its outputs: of
-        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`.
+        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`. One
+        that was trained on labels gives 1 where a label is more probable than not, else 0.
 
         Raises
         ------
@@ -93,6 +99,9 @@ class Prediction(Meaning):
             If an output that is to tell a class is NaN or infinite.
         """
         outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        if self.predicts in ("labels", "label"):
+            labels = (outputs > 0.0).astype(np.int64)
+            return labels if self.predicts == "labels" else labels[:, 0]
         if self.predicts == "values":
             return outputs
         if self.predicts == "value":

@@ -45,7 +45,7 @@ SOFTMAX: dict[str, Any] = {"any_layout": True, "frees_input": True, "needs_outpu
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
-        Operation("conv2d", ("weight", "bias"), ("weight",), **PRODUCT),
+        Operation("conv2d", ("weight", "bias"), ("weight",), **PRODUCT, output_mask=True),
         Operation("conv_transpose2d", ("weight", "bias"), ("weight",), **PRODUCT),
         Operation("linear", ("weight", "bias"), ("weight",), **(PRODUCT | {"any_layout": False})),
         Operation("max_pool2d", frees_input=True),

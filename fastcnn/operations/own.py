@@ -1,33 +1,10 @@
-"""Losses and updates of optimisers that users wrote as formulas: see :mod:`fastcnn.kernel`."""
+"""Updates of optimisers that users wrote as formulas: see :mod:`fastcnn.kernel`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from fastcnn.operations.record import Number
-
-
-@dataclass(frozen=True)
-class ElementwiseLoss:
-    """A loss that is the mean over elements of a function of prediction and target.
-
-    Attributes
-    ----------
-    name : str
-        Name of the backend function.
-    value, derivative : function
-        ``value(prediction, target, *numbers)``, and its derivative by the prediction.
-    arguments : tuple of Number
-    """
-
-    name: str
-    value: Callable[..., Any]
-    derivative: Callable[..., Any]
-    arguments: tuple[Number, ...] = ()
-
-    def numbers(self, arguments: Mapping[str, Any]) -> tuple[float, ...]:
-        """The numbers in the order of the formulas."""
-        return tuple(float(arguments[argument.name]) for argument in self.arguments)
 
 
 @dataclass(frozen=True)
@@ -50,5 +27,4 @@ class Update:
     arguments: tuple[Number, ...] = ()
 
 
-LOSSES: dict[str, ElementwiseLoss] = {}
 UPDATES: dict[str, Update] = {}

@@ -58,6 +58,9 @@ class Operation:
         Whether the engine's backward pass reads the operation's output.
     hands_gradient_on : bool
         Whether the output's gradient, or a part of it, may be that of an input: the same memory.
+    output_mask : bool
+        Whether the backward function takes ``output_mask``, the gradients that are wanted, and
+        gives None in the place of the others.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Operation:
     frees_input: bool = False
     needs_output: bool = False
     hands_gradient_on: bool = False
+    output_mask: bool = False
 
     @property
     def gradient_reads_output(self) -> bool:

@@ -50,8 +50,8 @@ class Answers:
     ) -> None:
         self.pictures = preprocessing.rule_for_pictures(model.input_shape)
         outputs = model.graph().output_shape
-        if model.predicts in ("value", "values"):
-            raise DataError("the network gives values, not classes: use fastcnn predict")
+        if not model.predicts_classes:
+            raise DataError(f"the network gives {model.predicts}, not classes: use fastcnn predict")
         if outputs != (len(classes),):
             raise DataError(f"the network gives {outputs}, not one number for each class")
         if not np.isfinite(model.parameter_vector).all():

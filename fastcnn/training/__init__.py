@@ -1,6 +1,7 @@
 """Training: ``fit``, what it records, what can listen, and the folder a run leaves."""
 
 from fastcnn.training.callbacks import Callback
+from fastcnn.training.cross_validation import CrossValidation, cross_validate
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.finding import Finding
 from fastcnn.training.fit import evaluate, fit
@@ -12,6 +13,7 @@ from fastcnn.training.tensorboard import TensorBoard
 
 __all__ = [
     "Callback",
+    "CrossValidation",
     "Diagnosis",
     "EarlyStopping",
     "Finding",
@@ -19,6 +21,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Run",
     "TensorBoard",
+    "cross_validate",
     "evaluate",
     "fit",
     "lr_find",

@@ -4,7 +4,7 @@ import inspect
 import math
 import textwrap
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from types import NoneType
 from typing import Any
@@ -25,7 +25,7 @@ class Declaration:
     ----------
     help : str
         For ``help(fit)`` and ``fastcnn train --help``.
-    choices : tuple of str
+    choices : collection of str
         Words that are accepted, where not any is.
     least, above, below : float or None
         Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
@@ -35,7 +35,7 @@ class Declaration:
     """
 
     help: str
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     least: float | None = None
     above: float | None = None
     below: float | None = None

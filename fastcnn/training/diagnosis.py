@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
-from fastcnn.losses import Loss
+from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.finding import Finding
 from fastcnn.training.samples import Samples
@@ -67,9 +67,12 @@ class Diagnosis(Callback):
         self._backend = backend
         self._tell = tell
         self._probe = train.images[:PROBE]
-        is_entropy = loss is None or loss.operation == "cross_entropy"
+        is_entropy = loss is None or (
+            isinstance(loss, CrossEntropyLoss)
+            and replace(loss, label_smoothing=0.0) == CrossEntropyLoss()
+        )
         self._labels = np.asarray(train.labels)
-        self._is_error = loss is not None and loss.operation == "mse"
+        self._is_error = loss == MSELoss()
         self._chance = _chance(self._labels) if is_entropy else None
         self._first = math.inf
         self._before: dict[str, np.ndarray] = {}

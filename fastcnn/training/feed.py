@@ -24,7 +24,10 @@ class Batches:
     images, labels, order, weight
         ``order`` has the batches' samples, as indices into the arrays.
     sizes : ndarray of float64, shape (steps,)
-        What each batch's loss counts in the mean of an epoch: the sum of its samples' weights.
+        What each batch's loss counts in the mean of an epoch: what its targets weigh, or of a
+        loss that is a sum its samples.
+    targets : int
+        Targets that an accuracy counts.
     """
 
     images: np.ndarray
@@ -32,6 +35,7 @@ class Batches:
     order: np.ndarray
     weight: np.ndarray | None
     sizes: np.ndarray
+    targets: int
 
 
 class Feed:
@@ -72,7 +76,7 @@ class Feed:
         self.data = data
         self.augment = options.make_augment()
         if self.augment is not None:
-            _check(self.augment, data)
+            check_augment(self.augment, data)
         self.rows = rows
         self.batch_size = options.step_size
         self.seed = options.seed
@@ -94,6 +98,14 @@ class Feed:
         self._by_class: list[np.ndarray] | None = None
         if options.sampling == "balanced":
             self._by_class = self._rows_by_class()
+        loss, labels = options.make_loss(), np.asarray(data.labels)
+        self._is_sum = loss.reduction == "sum"
+        self._target_counts = loss.target_counts(labels)
+        # Classes that are mixed have no weights of their own.
+        mixes = self.augment is not None and self.augment.mixes
+        self._target_weight = loss.target_weight(
+            self._no_probabilities(len(labels)) if mixes else labels, sample_weight_of(data)
+        )
         self._order = np.empty(0, np.int64)
         self._buffer = np.empty((0, *data.images.shape[1:]), data.images.dtype)
 
@@ -121,10 +133,14 @@ class Feed:
     def pick(self, samples: np.ndarray, epoch: int) -> Batches:
         """The samples of these indices, in this order."""
         data, weight = self.data, sample_weight_of(self.data)
-        each = np.ones(len(samples)) if weight is None else weight[samples]
+        each = np.ones(len(samples))
+        if self._target_weight is not None and not self._is_sum:
+            each = self._target_weight[samples]
         sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
+        counts = self._target_counts
+        targets = len(samples) if counts is None else int(counts[samples].sum())
         if self.augment is None:
-            return Batches(data.images, data.labels, samples, weight, sizes)
+            return Batches(data.images, data.labels, samples, weight, sizes, targets)
         if len(samples) > len(self._buffer):
             self._buffer = np.empty((len(samples), *data.images.shape[1:]), data.images.dtype)
         options: dict[str, Any] = {
@@ -149,7 +165,7 @@ class Feed:
             else:
                 self.augment.apply(data.images, samples[part], out=out, **options)
         chosen = None if weight is None else weight[samples]
-        return Batches(self._buffer[:here], labels, np.arange(here), chosen, sizes)
+        return Batches(self._buffer[:here], labels, np.arange(here), chosen, sizes, targets)
 
     def _rows_by_class(self) -> list[np.ndarray]:
         labels = self.data.labels
@@ -185,11 +201,17 @@ class Feed:
         return rows
 
 
-def _check(augment: Augment, data: Samples) -> None:
+def check_augment(augment: Augment, data: Samples) -> None:
+    """Say what is wrong with an augmentation of these samples, before anything has begun.
+
+    Raises
+    ------
+    ConfigurationError, ShapeError
+    """
     if not isinstance(augment, Augment):
         raise ConfigurationError(
             f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
         )
     if augment.mixes and data.labels.dtype.kind not in "iu":
         raise ConfigurationError("mix-up and CutMix mix classes: the targets must be integers")
-    augment.apply(data.images, [0])  # says what is wrong before anything has begun
+    augment.apply(data.images, [0])

@@ -17,7 +17,8 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.assigned import Assigned
-from fastcnn.execution.checks import check_statistics, predicted
+from fastcnn.execution.checks import check_statistics
+from fastcnn.execution.executor import mean_score
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss, as_loss
@@ -35,7 +36,6 @@ from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, search
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
-    Data,
     Samples,
     as_samples,
     sample_weight_of,
@@ -43,7 +43,9 @@ from fastcnn.training.samples import (
     training_preprocessing,
 )
 from fastcnn.training.saver import Saver, check_same
+from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
 from fastcnn.training.validation import Division, divide
+from fastcnn.training.views import check_tta, mean_logits
 
 log = logging.getLogger("fastcnn.training")
 
@@ -116,7 +118,12 @@ class _Fit(Protocol[P]):
     __name__: str
 
     def __call__(
-        self, model: Model, train: Data, test: Data | None = None, *args: P.args, **kwargs: P.kwargs
+        self,
+        model: Model,
+        train: Given,
+        test: Given | None = None,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> History: ...
 
 
@@ -136,7 +143,7 @@ def _with_arguments(
 
 
 @_with_arguments(FitArguments)
-def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> History:
+def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> History:
     """Train a model in place.
 
     Losses, optimisers and schedules are given by name, with their numbers as further arguments, or
@@ -146,13 +153,17 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
     Parameters
     ----------
     model : Model
-    train, test : Dataset, or (x, y), or (x, y, sample_weight)
+    train, test : Dataset, or (x, y), or (x, y, sample_weight), or batches
         ``x`` of shape (N, C, H, W): bytes, which are divided by 255, or floating-point numbers,
         which are taken as they are; a Dataset's preprocessing also normalises them. The model
         keeps this as ``model.preprocessing``, and it is applied to all that the model is given
         from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
-        ``test`` is evaluated after every epoch, and decides nothing: early stopping and the
-        plateau go by validation data, which are held out of ``train`` if they are not given.
+        Arrays may be memory maps of files, which are not copied. Batches are an iterable of
+        ``(x, y)`` or ``(x, y, sample_weight)``, such as a generator, a function that returns one,
+        or PyTorch's DataLoader: each batch is a step, and ``steps_per_epoch`` is needed where they
+        have no length. ``test`` is evaluated after every epoch, and decides nothing: early
+        stopping and the plateau go by validation data, which are held out of ``train`` if they are
+        not given.
     **options
 
     Returns
@@ -199,17 +210,24 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
                     f"fastcnn.Sequential(...), got {model!r}"
                 )
-            loss = o.make_loss()
-            training_data = as_samples(train, "train", model, loss)
+            loss, stream = o.make_loss(), None
+            if is_stream(train):
+                stream = Stream(train, o.steps_per_epoch)
+                training_data = as_samples(stream.first, "train: batch 1", model, loss)
+                o = options_for(o, stream, len(training_data), o.resume, world.size)
+            else:
+                training_data = as_samples(train, "train", model, loss)
             preprocessing = training_preprocessing(model, training_data)
             test_data = None
             if test is not None:
-                test_data = as_samples(test, "test", model, loss, preprocessing)
+                test_data = as_samples(as_arrays(test, "test"), "test", model, loss, preprocessing)
             shards = Shards(
                 world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
             listeners = [*o.callbacks, *o.monitors()]
-            division = divide(model, training_data, preprocessing, o, listeners)
+            division = divide(
+                model, training_data if stream is None else None, preprocessing, o, listeners
+            )
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
@@ -224,22 +242,28 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
                     "groups freeze them"
                 )
             threads = share if o.threads is None else o.threads
-            feed = Feed(
-                training_data,
-                o,
-                rows=division.rows,
-                threads=threads,
-                classes=model.graph().output_shape[0],
-                shards=shards,
-            )
+            feed: Feed | StreamFeed
+            if stream is not None:
+                feed = StreamFeed(stream, o, model, loss, threads)
+            else:
+                feed = Feed(
+                    training_data,
+                    o,
+                    rows=division.rows,
+                    threads=threads,
+                    classes=model.graph().output_shape[0],
+                    shards=shards,
+                )
             config = {}
             if o.out is not None or world.size > 1:
                 config = describe_fit(model, training_data, test_data, o, o.out)
-                config["data"] |= described_division(division, trained_on)
+                config["data"] |= described_division(division, feed.samples)
             if world.is_root:
                 say_unused(preprocessing, training_data)
             model.preprocessing = preprocessing
-            model.predicts = predicted(loss, training_data.labels, model.graph().output_shape)
+            model.predicts = loss.predicts(
+                np.asarray(training_data.labels), model.graph().output_shape
+            )
         if world.size > 1:
             check_agreement(world, **agreed_parts(config, training_data, test_data))
         history, saver = History(loss=loss.operation), None
@@ -265,8 +289,12 @@ def fit(model: Model, train: Data, test: Data | None = None, **options: Any) -> 
     return history
 
 
-def _found_rate(model: Model, train: Data, o: FitArguments) -> float:
+def _found_rate(model: Model, train: Given, o: FitArguments) -> float:
     """The learning rate that a search suggests for a training with these options."""
+    if is_stream(train):
+        raise ConfigurationError(
+            "lr='auto' would use up batches that come one by one: find a rate with fastcnn.lr_find"
+        )
     if o.resume or (o.world is not None and o.world.size > 1):
         raise ConfigurationError(
             "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
@@ -355,16 +383,24 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Model, data: Data, *, loss: str | Loss = "cross_entropy", backend: str | None = None
+    model: Model,
+    data: Given,
+    *,
+    loss: str | Loss = "cross_entropy",
+    backend: str | None = None,
+    tta: str | None = None,
 ) -> Evaluation:
     """Loss, accuracy and logits on a data set, outside training.
 
     Parameters
     ----------
     model : Model
-    data : Dataset, or (x, y), or (x, y, sample_weight)
+    data : Dataset, or (x, y), or (x, y, sample_weight), or an iterable of such batches
     loss : {"cross_entropy", "mse"} or Loss
     backend : str, optional
+    tta : {"flip", "six-view"}, optional
+        Test-time augmentation: the mean output over each image and its mirror image, or also both
+        moved by a pixel, as in airbench (Jordan, arXiv:2404.00498).
 
     Returns
     -------
@@ -385,10 +421,14 @@ def evaluate(
     (30, 3)
     """
     chosen = as_loss(loss)
-    checked = as_samples(data, "data", model, chosen)
+    check_tta(tta)
+    checked = as_samples(as_arrays(data, "data"), "data", model, chosen)
     if model.preprocessing.trained_on is None:
         say_unused(model.preprocessing, checked)
     weight = sample_weight_of(checked)
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
     with np.errstate(over="ignore", invalid="ignore"):
-        return Evaluation(*executor.evaluate(checked.images, checked.labels, weight))
+        if tta is None:
+            return Evaluation(*executor.evaluate(checked.images, checked.labels, weight))
+        logits = mean_logits(executor, checked.images, tta)
+        return Evaluation(*mean_score(model, chosen, logits, checked.labels, weight), logits)

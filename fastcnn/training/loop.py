@@ -27,6 +27,7 @@ from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 from fastcnn.training.statistics import measure_statistics
+from fastcnn.training.stream import StreamFeed
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -49,8 +50,9 @@ class Progress:
     ----------
     epoch : int
         Counted from 1.
-    done, seen, correct : int
-        Steps taken in it, samples seen, and how many of them were classified correctly.
+    done, seen, counted, correct : int
+        Steps taken in it, samples seen, their targets (one a sample, or a pixel), and how many of
+        those were classified correctly.
     loss_sum, weight_sum : float
         Sum of the samples' losses, and of the weights that they have in the mean.
     seconds : float
@@ -60,6 +62,7 @@ class Progress:
     epoch: int
     done: int = 0
     seen: int = 0
+    counted: int = 0
     correct: int = 0
     loss_sum: float = 0.0
     weight_sum: float = 0.0
@@ -69,6 +72,11 @@ class Progress:
     def rate(self) -> float:
         """Samples a second."""
         return self.seen / max(self.seconds, 1e-9)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the targets that were classified correctly; NaN before there are any."""
+        return self.correct / self.counted if self.counted else math.nan
 
 
 class TrainingLoop:
@@ -83,13 +91,14 @@ class TrainingLoop:
         options: TrainingOptions,
         saver: Saver | None,
         world: World,
-        feed: Feed,
+        feed: Feed | StreamFeed,
     ) -> None:
         self.model = model
         self.executor = executor
         self.history = history
         self.listeners = list(listeners)
         self.base_lr = options.make_optimizer().lr
+        self.loss = options.make_loss()
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
         self.feed = feed
@@ -111,7 +120,7 @@ class TrainingLoop:
     @property
     def has_accuracy(self) -> bool:
         """Whether the targets are classes."""
-        return self.model.predicts in (None, "classes")
+        return self.model.predicts_classes
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
@@ -243,7 +252,7 @@ class TrainingLoop:
                 if self.saver is not None:
                     ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
-    def _epoch(self, feed: Feed, measured: Mapping[str, Samples | None]) -> None:
+    def _epoch(self, feed: Feed | StreamFeed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and close it."""
         progress = self.progress
         self.executor.start_epoch(progress.epoch, feed.steps)
@@ -258,7 +267,7 @@ class TrainingLoop:
             kind="epoch",
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
-            train_accuracy=progress.correct / progress.seen if self.has_accuracy else None,
+            train_accuracy=progress.accuracy if self.has_accuracy else None,
             validation_loss=None,
             validation_accuracy=None,
             test_loss=None,
@@ -316,7 +325,7 @@ class TrainingLoop:
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _chunk(self, feed: Feed) -> None:
+    def _chunk(self, feed: Feed | StreamFeed) -> None:
         """Some steps in one call of the executor."""
         progress, per_epoch = self.progress, feed.steps
         count = self._steps(per_epoch - progress.done, feed.most_steps())
@@ -341,11 +350,13 @@ class TrainingLoop:
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
         # One after the other, so that sums do not depend on how steps fall into chunks.
+        is_sum = self.loss.reduction == "sum"
         for loss, size in zip(results.losses.tolist(), batches.sizes.tolist(), strict=True):
-            progress.loss_sum += loss * size
+            progress.loss_sum += loss if is_sum else loss * size
             progress.weight_sum += size
         progress.correct += int(results.correct.sum())
         progress.seen += len(batches.order)
+        progress.counted += batches.targets
         progress.done += count
         if self.average is not None:
             share = self.executor.step / max(self.epochs * per_epoch, 1)
@@ -357,7 +368,7 @@ class TrainingLoop:
             results.losses.tolist(),
             rates.tolist(),
             progress.loss_sum / progress.weight_sum,
-            progress.correct / progress.seen if self.has_accuracy else math.nan,
+            progress.accuracy if self.has_accuracy else math.nan,
             progress.rate,
         )
         for listener in self.listeners:

@@ -58,17 +58,13 @@ class TrainingOptions:
         "many samples: for batches that would not fit the memory.",
         least=1,
     )
-    loss: str | Loss = option(
-        "cross_entropy", "Loss to minimise.", choices=tuple(LOSSES), part="loss"
-    )
+    loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
     label_smoothing: float | None = option(
         None,
         "Share of the target spread over all classes (cross_entropy only); by default 0.",
         part="loss",
     )
-    optimizer: str | Optimizer = option(
-        "sgd", "Optimiser.", choices=tuple(OPTIMIZERS), part="optimizer"
-    )
+    optimizer: str | Optimizer = option("sgd", "Optimiser.", choices=OPTIMIZERS, part="optimizer")
     lr: float | str | None = option(
         None,
         "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "
@@ -134,7 +130,7 @@ class TrainingOptions:
     )
     validation: float | object | None = option(
         None,
-        "Share of the training samples that is held out for validation (or the samples for it); "
+        "Share of the training samples that is held out for validation, or in Python the samples; "
         "by default 0.1 where early stopping or the plateau needs it, else 0.",
         least=0,
         below=1,
@@ -186,6 +182,17 @@ class TrainingOptions:
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
         groups = self.make_groups()
         self._check_averages()
+        for group in groups:
+            if group.freeze_after is not None and group.freeze_after >= self.epochs:
+                raise ConfigurationError(
+                    f"group {group.match!r}: freeze_after={group.freeze_after} has no effect "
+                    f"within {self.epochs} epochs"
+                )
+            if group.freeze_until is not None and group.freeze_until >= self.epochs:
+                raise ConfigurationError(
+                    f"group {group.match!r}: freeze_until={group.freeze_until}: nothing would be "
+                    f"trained within {self.epochs} epochs; freeze says so"
+                )
         decays = [getattr(self.make_optimizer(), "weight_decay", None)]
         decays += [group.arguments.get("weight_decay") for group in groups]
         if self.decoupled_weight_decay is not None and not any(decays):

@@ -14,7 +14,6 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError
-from fastcnn.execution.checks import predicted
 from fastcnn.files import (
     LOCK_FILE,
     FolderLock,
@@ -330,7 +329,7 @@ def describe_fit(
             "arguments": new.model_arguments,
             "definition": _definition(model),
             "input_shape": list(model.input_shape or ()),
-            "predicts": predicted(options.make_loss(), np.asarray(train.labels), outputs),
+            "predicts": options.make_loss().predicts(np.asarray(train.labels), outputs),
             "output_shape": list(outputs),
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import plain_array
+from fastcnn.data.arrays import is_finite
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.data.storage import take_rows
 from fastcnn.errors import DataError, ShapeError
 from fastcnn.execution.checks import as_target
 from fastcnn.layers import Model
@@ -36,10 +38,13 @@ class Arrays:
 
     def subset(self, rows: np.ndarray) -> "Arrays":
         """The samples of these indices."""
-        weight = self.sample_weight
-        return Arrays(
-            self.images[rows], self.labels[rows], None if weight is None else weight[rows]
+        images, labels, weight = (
+            None if part is None else take_rows(part, rows, self.name)
+            for part in (self.images, self.labels, self.sample_weight)
         )
+        assert images is not None
+        assert labels is not None
+        return Arrays(images, labels, weight)
 
 
 Samples = Dataset | Arrays
@@ -65,9 +70,14 @@ def as_samples(
     ShapeError, DataError
         If the samples, targets or weights do not fit; the message starts with ``name``.
     """
+    if not isinstance(data, (Dataset, tuple, list)):
+        raise ShapeError(
+            f"{name}: expected a Dataset, (x, y) or (x, y, sample_weight), got "
+            f"{type(data).__name__}"
+        )
     if model.takes > 1:
         data = _packed(data, name, model)
-    checked = data if isinstance(data, Dataset) else _as_arrays(data, name)
+    checked = data if isinstance(data, Dataset) else _as_arrays(tuple(data), name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
         raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
@@ -75,10 +85,11 @@ def as_samples(
     (model.preprocessing if preprocessing is None else preprocessing).check(checked.images, name)
     if model.input_shape is None:
         model.input_shape = shape
-    if loss.operation == "cross_entropy" and graph.output_shape == (1,):
+    if loss.classes and graph.output_shape[0] == 1:
         raise ShapeError(
-            f"{name}: cross-entropy of one class, a single output, is always 0: give the network "
-            "an output for each class, two for two classes, or train it on values (MSELoss)"
+            f"{name}: {loss.operation} of one class, a single output, is always 0: give the "
+            "network an output for each class, two for two classes, or train it on labels "
+            "(BCEWithLogitsLoss) or values (MSELoss)"
         )
     try:
         target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
@@ -86,6 +97,19 @@ def as_samples(
         raise type(error)(f"{name}: {error}") from None
     if target.dtype.kind == "f" and not np.isfinite(target).all():
         raise DataError(f"{name}: targets contain NaN or infinity")
+    weight = sample_weight_of(checked)
+    if weight is not None:
+        shapes = [(len(checked),), (len(checked), *loss.weight_shape(target))]
+        if weight.shape not in shapes:
+            raise ShapeError(
+                f"{name}: sample weights must have shape "
+                f"{' or '.join(map(str, dict.fromkeys(shapes)))}, got {weight.shape}"
+            )
+        if not loss.target_weight(target, weight).sum() > 0.0:  # type: ignore[union-attr]
+            raise DataError(f"{name}: all targets weigh 0")
+    counts = loss.target_counts(target)
+    if counts is not None and not counts.any():
+        raise DataError(f"{name}: all targets are ignored (ignore_index)")
     return checked
 
 
@@ -141,16 +165,17 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:
     if images.ndim < 2 or len(images) == 0:
         raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
     if images.dtype.kind == "f":
-        if not np.isfinite(images).all():
+        if not is_finite(images):
             raise DataError(f"{name}: samples contain NaN or infinity")
     elif images.dtype != np.uint8:
         raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
     if len(data) == 2 or data[2] is None:
         return Arrays(images, labels, None)
     weight = plain_array(f"{name}: sample weights", data[2]).astype(np.float64)
-    if weight.shape != (len(images),):
+    if weight.ndim == 0 or len(weight) != len(images):
         raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
-    # A batch whose weights are all zero has no mean, so zero has to be left out, not weighed.
-    if not np.isfinite(weight).all() or weight.min() <= 0.0:
+    least = weight.min()
+    # Samples of weight zero teach nothing and take time; some of a sample's targets may.
+    if not np.isfinite(weight).all() or least < 0.0 or (least == 0.0 and weight.ndim == 1):
         raise DataError(f"{name}: sample weights must be finite and above 0 (leave out the others)")
     return Arrays(images, labels, weight)

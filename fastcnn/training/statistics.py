@@ -8,9 +8,10 @@ from fastcnn.execution.assigned import running_means, with_frozen_statistics
 from fastcnn.layers import Model
 from fastcnn.training.feed import Feed
 from fastcnn.training.options import TrainingOptions
+from fastcnn.training.stream import StreamFeed
 
 
-def measure_statistics(model: Model, feed: Feed, options: TrainingOptions) -> None:
+def measure_statistics(model: Model, feed: Feed | StreamFeed, options: TrainingOptions) -> None:
     """Set running statistics to their means over whole batches of the training images.
 
     As ``torch.optim.swa_utils.update_bn`` does; images are not augmented, and come in their order.
@@ -35,6 +36,7 @@ def measure_statistics(model: Model, feed: Feed, options: TrainingOptions) -> No
                 moved[node.buffers[name]] = momentum or 1.0
     if not moved:
         return
+    assert isinstance(feed, Feed)  # a stream's has refused this
     counters = {key: state[key].copy() for key in state if key.endswith("num_batches_tracked")}
     rows = np.arange(len(feed.data)) if feed.rows is None else feed.rows
     size = min(options.batch_size, len(rows))

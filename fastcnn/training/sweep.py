@@ -195,7 +195,7 @@ def sweep(
     Parameters
     ----------
     train : Dataset
-        ``base.validation``, by default a tenth, is held out: the same samples in all
+        ``base.validation`` of it, by default a tenth, is held out: the same samples in all
         trainings, which are ranked by them.
     settings : sequence of dict
         From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name.

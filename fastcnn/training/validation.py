@@ -12,11 +12,13 @@ import numpy as np
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.split import draw_validation
+from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import Monitor
 from fastcnn.training.options import TrainingOptions, is_share
 from fastcnn.training.samples import Samples, as_samples
+from fastcnn.training.stream import as_arrays
 
 log = logging.getLogger("fastcnn.training")
 
@@ -41,21 +43,23 @@ class Division:
 
 def divide(
     model: Model,
-    train: Samples,
+    train: Samples | None,
     preprocessing: Preprocessing,
     options: TrainingOptions,
     callbacks: Sequence[Callback],
 ) -> Division:
     """Hold out validation data as the options say; tell in one line if they do not say.
 
-    Given samples are taken; else those that a data set has for it; else a share of the training
-    samples, of each class the same, drawn by the seed. Nothing is held out unless the options say
-    so or a callback monitors validation data.
+    ``train`` is None where samples come batch by batch. Given samples are taken; else those that a
+    data set has for it; else a share of the training samples, of each class the same, drawn by the
+    seed. Nothing is held out unless the options say so or a callback monitors validation data.
 
     Raises
     ------
     ShapeError, DataError
         If validation data do not fit, or there are too few samples to hold any out.
+    ConfigurationError
+        If nothing can be held out of a stream.
     """
     given = options.validation
     if given is None:
@@ -66,10 +70,16 @@ def divide(
             return Division()
     if given is not None and not is_share(given):
         loss = options.make_loss()
-        return Division(None, as_samples(given, "validation", model, loss, preprocessing))  # type: ignore[arg-type]
+        samples = as_arrays(given, "validation")
+        return Division(None, as_samples(samples, "validation", model, loss, preprocessing))
     share = SHARE if given is None else float(given)  # type: ignore[arg-type]
     if share == 0.0:
         return Division()
+    if train is None:
+        raise ConfigurationError(
+            "validation: nothing can be held out of batches that come one by one: give samples, "
+            "validation=(x, y)"
+        )
     rows, held = draw_validation(np.asarray(train.labels), share, options.seed)
     if given is None:
         log.warning(

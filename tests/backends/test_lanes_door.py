@@ -20,9 +20,18 @@ from fastcnn.backends.lanes.reach.ranges import NAMES, Reach, check_row
 from fastcnn.backends.lanes.session.engine import NO_FLOATS, Engine
 from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
+from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import make_engine, parameter_places
-from fastcnn.layers import Conv2d, Flatten, Linear, Residual, Sequential
+from fastcnn.layers import (
+    Conv2d,
+    Flatten,
+    Linear,
+    LocalResponseNorm,
+    Residual,
+    Sequential,
+    ZeroPad2d,
+)
 from tests.random_networks import random_case
 
 #: Values that a column gets: outside of every array, or of 64 bits with what it is multiplied by.
@@ -58,12 +67,21 @@ def programs() -> list[tuple[Program, int]]:
         Conv2d(16, 16, 3, padding=1, seed=0), Conv2d(16, 32, 3, padding=1, seed=1), Flatten(),
         Linear(32 * 144, 3, seed=2), input_shape=(16, 12, 12),
     )  # fmt: skip
-    usual = [wide, *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn))]
+    bounded = Sequential(
+        Conv2d(2, 8, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
+        Linear(288, 3, seed=1), input_shape=(2, 6, 6),
+    )  # fmt: skip
+    usual = [
+        wide,
+        bounded,
+        *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn)),
+    ]
     for model in usual:
         for batch in (1, 100):
             program = lower(
-                model.graph(), batch, parameter_places(model), 3, loss=("cross_entropy", 0.0),
-                training=True, input_gradient=True,
+                model.graph(), batch, parameter_places(model), 3,
+                loss=("cross_entropy", 0.0, 0.0, 0.0), training=True, input_gradient=True,
+                largest_norms=largest_norms(model),
             )  # fmt: skip
             found.append((program, model.parameter_vector.size))
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
@@ -192,9 +210,9 @@ def arguments(**changes: Any) -> dict[str, Any]:
         ({"images": np.zeros((15, 1, 28, 28), np.uint8)}, DataError, "the 15 images"),
         ({"images": np.zeros((16, 1, 28, 28))}, ShapeError, "uint8 or float32, got float64"),
         ({"labels": np.full(16, 3)}, DataError, "labels must be from 0 to 2"),
-        ({"labels": np.full(16, -1)}, DataError, "labels must be from 0 to 2"),
+        ({"labels": np.full(16, -2)}, DataError, "labels must be from 0 to 2"),
         ({"labels": np.full(16, 2**32)}, DataError, "labels must be from 0 to 2"),
-        ({"labels": np.zeros(15, np.int64)}, ShapeError, "labels: sample 15 of 15"),
+        ({"labels": np.zeros(15, np.int64)}, ShapeError, "labels: 16 samples of 1 need more"),
         ({"labels": np.zeros(0, np.int64)}, ShapeError, "labels"),
         ({"targets": np.zeros(47, np.float32)}, ShapeError, "targets: 16 samples of 3"),
         ({"weights": np.ones(15)}, ShapeError, "weights: sample 15 of 15"),

@@ -77,7 +77,7 @@ def test_a_kernel_that_fails_stops_all_threads(threads: int) -> None:
     model = fastcnn.models.report_cnn(seed=0)
     x = np.zeros((64, 1, 28, 28), np.float32)
     engine = make_engine(model, model.graph(), 64, threads, outputs=True)
-    entries, _, _ = engine.prepare()
+    entries, *_ = engine.prepare()
     (address,) = build.addresses([Source(fails, kernel_entry("test_fails", fails, {}))])
     entries[len(entries) // 2, 0] = address
     with pytest.raises(RuntimeError, match="a kernel of the lanes engine failed"):

@@ -1,5 +1,6 @@
 """Updates in the engine: the same steps as the formulas of the room ``optim``, on any threads."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastcnn.optim import (
     RMSprop,
     as_groups,
 )
+from tests.guard_pages import guarded_engine
 
 OPTIMIZERS = [
     SGD(0.1), SGD(0.1, weight_decay=0.3), SGD(0.1, weight_decay=0.3, decoupled_weight_decay=True),
@@ -142,3 +144,13 @@ def test_steps_are_pytorchs(ours: Any, name: str, arguments: dict[str, Any]) -> 
         assert model.parameter_vector == pytest.approx(
             parameter.detach().numpy(), rel=1e-4, abs=2e-5
         )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs mprotect, which is POSIX's")
+@pytest.mark.parametrize("at_end", [True, False])
+def test_updates_stay_inside_their_arrays(at_end: bool) -> None:
+    """Each array lies next to an unreadable page."""
+    with guarded_engine(at_end) as runs:
+        for optimizer in (Muon(0.1), NAdam(0.1), RMSprop(0.1, momentum=0.5, centered=True)):
+            steps(Assignment(optimizer, GROUPS), "lanes", 2, 0.7)
+    assert runs["engine runs"] == 18

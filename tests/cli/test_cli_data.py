@@ -1,8 +1,11 @@
 """Data on the command line: what has changed since training, and paths that are not data."""
 
+import io
+import json
 import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +112,38 @@ def test_home_folder_in_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (tmp_path / "home" / "pictures" / "a.png").exists()
     assert (tmp_path / "home" / "b.npz").exists()
     assert sorted(path.name for path in Path().iterdir()) == ["home"]
+
+
+def test_pictures_in_an_archive_at_a_chosen_size(tmp_path: Path) -> None:
+    """Trained, resumed and evaluated with the same pictures."""
+    path, rng = tmp_path / "pets.zip", np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for label in ("cat", "dog"):
+            for index in range(16):
+                pixels = rng.integers(0, 100, (20, 24, 3)) + 100 * (label == "dog")
+                buffer = io.BytesIO()
+                Image.fromarray(pixels.astype(np.uint8)).save(buffer, "png")
+                archive.writestr(f"pets/{label}/{index}.png", buffer.getvalue())
+    run = tmp_path / "run"
+    common = ("train", "--data", path, "--image-size", "28x28", "--gray", "--schedule", "constant")
+    output = fastcnn(*common, "--epochs", 2, "--validation", 0.2, "--out", run)
+    assert "2 classes" in output
+    config = json.loads((run / "config.json").read_text())
+    assert config["model"]["input_shape"] == [1, 28, 28]
+    fastcnn("train", "--resume", run, "--epochs", 3)
+    assert "test images, accuracy" in fastcnn("evaluate", run)
+    output = fastcnn("train", "--data", "digits012", "--image-size", 9, code=2)
+    assert "--image-size, --gray and --rgb are for picture files, not for digits012" in output
+    assert "--gray" in fastcnn("train", "--resume", run, "--epochs", 4, "--gray", code=2)
+
+
+def test_cross_validation_and_views(tmp_path: Path) -> None:
+    output = fastcnn(
+        "cross-validate", "--folds", 2, "--data", "digits012", "--epochs", 1, "--steps-per-epoch", 9
+    )
+    assert "fold 2: loss" in output
+    assert "2 folds: loss" in output
+    run = tmp_path / "run"
+    fastcnn("train", "--data", "digits012", "--epochs", 1, "--steps-per-epoch", 9, "--out", run)
+    assert "test images, accuracy" in fastcnn("evaluate", run, "--tta", "six-view")
+    assert "tta must be one of flip, six-view" in fastcnn("evaluate", run, "--tta", "x", code=2)

@@ -60,7 +60,7 @@ def test_the_pictures_decide(
     assert rule.shape == shape
     assert f"as {shape[2]} x {shape[1]}" in line
     assert ("colour" in line) == (shape[0] == 3)
-    asked, _ = chosen_pictures(tmp_path, image_size=24, colour=shape[0] == 1)
+    asked, _ = chosen_pictures(tmp_path, image_size=24, gray=shape[0] == 3)
     assert asked.shape == (4 - shape[0], 24, 24)
     with pytest.raises(ConfigurationError, match=r"image_size must lie in 4\.\.1024 pixels, got 2"):
         chosen_pictures(tmp_path, image_size=2)
@@ -69,7 +69,7 @@ def test_the_pictures_decide(
 def test_one_command_trains_on_a_folder(colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     text = run_command("train", "--data", colours, "--epochs", 6, "--out", out)
-    assert "are read in colour and as 32 x 32 (see --image-size, --grey)" in text
+    assert "are read in colour and as 32 x 32 (see --image-size, --gray)" in text
     assert "chosen for " in text
     assert "--augment shift=2,rotation=10,scale=0.1,flip" in text
     assert "auto: " in text
@@ -125,16 +125,16 @@ def test_options_that_are_given_count(colours: Path, tmp_path: Path) -> None:
     many = fastcnn.data.digits_dataset(6_000, 10)[0]
     assert "augment" not in suited(many, Recipe(), ())
     text = run_command(
-        "train", "--data", colours, "--image-size", 20, "--grey", "--epochs", 1, "--augment",
+        "train", "--data", colours, "--image-size", 20, "--gray", "--epochs", 1, "--augment",
         "flip", "--model", "lenet5", "--out", tmp_path / "r", code=2,
     )  # fmt: skip
     assert "samples have shape (1, 20, 20), the model takes (1, 28, 28)" in text.replace("\n", " ")
 
 
 def test_sizes_and_colours_are_for_folders() -> None:
-    for option in (("--image-size", 20), ("--grey",), ("--colour",)):
+    for option in (("--image-size", 20), ("--gray",), ("--rgb",)):
         text = run_command("train", "--data", "digits012", *option, code=2)
-        assert "are for folders of pictures, not for digits012" in text.replace("\n", " ")
+        assert "are for picture files, not for digits012" in text.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

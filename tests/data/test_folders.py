@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -231,11 +232,18 @@ def test_a_part_without_a_class_is_said(tmp_path: Path, caplog: pytest.LogCaptur
     assert "no test picture of dog" in caplog.text
 
 
-def test_pictures_larger_than_the_memory_are_refused(
-    pets: Path, monkeypatch: pytest.MonkeyPatch
+def test_pictures_larger_than_the_memory_are_kept_in_a_file(
+    pets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastcnn.data.reading.machine_memory", lambda: 1000)
-    with pytest.raises(DataError, match="this machine's memory has 1,000"):
+    expected, _ = data.read_folder(pets)
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("fastcnn.data.storage.machine_memory", lambda: 1000)
+    train, _ = data.read_folder(pets)
+    assert isinstance(train.images, np.memmap)
+    assert (train.images == expected.images).all()
+    assert "pictures of 6 x 6 pixels: 1,188 bytes are more than half" in caplog.text
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(9, 0, 9))
+    with pytest.raises(DataError, match=r"more than half of the memory, and the disk of .* has 9"):
         data.read_folder(pets)
 
 

@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import DataError, ShapeError
 from tests.operations.conftest import assert_close, random_array
 
 
@@ -133,5 +133,5 @@ def test_losses_can_be_called(backend: str) -> None:
     assert one == pytest.approx(np.mean((output[:, 0] - values[:, 0]) ** 2), rel=1e-5)
     with pytest.raises(ShapeError, match="target has shape"):
         fastcnn.MSELoss()(output, values[:, :2], backend=backend)
-    with pytest.raises(ConfigurationError, match=r"target must lie in 0..2"):
+    with pytest.raises(DataError, match=r"classes must lie in 0..2"):
         fastcnn.CrossEntropyLoss()(output, classes + 5, backend=backend)

@@ -289,3 +289,28 @@ def test_frozen_in_some_epochs() -> None:
         # Adam's first step is as long as the rate, whenever it comes.
         change = np.abs(states[1]["stem.weight"] - first["stem.weight"]).max()
         assert change < 3.01 * 1e-3
+
+
+def test_im2col_computes_wanted_gradients_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastcnn.backends import im2col
+
+    masks: list[Any] = []
+    backward = im2col.conv2d_backward
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        masks.append(options["output_mask"])
+        return backward(*arguments, **options)
+
+    monkeypatch.setattr(im2col, "conv2d_backward", watched)
+    for groups, expected in (
+        ("conv.weight: freeze", [(True, False, True), (False, True, True)]),
+        ("stem.*: freeze; bn.*: freeze", [(False, True, True)]),
+        ("stem.bias: freeze", [(True, True, True), (False, True, False)]),
+    ):
+        masks.clear()
+        executor = make_executor(
+            network(), loss=fastcnn.CrossEntropyLoss(), backend="im2col", batch_size=8,
+            optimizer=Assignment(SGD(0.1), as_groups(groups)),
+        )  # fmt: skip
+        executor.train_steps(X, Y, np.arange(8), np.full(1, 0.1))
+        assert masks == expected

@@ -223,7 +223,7 @@ X, Y = blobs()
         ({"train": (X[:0], Y[:0])}, ShapeError, "samples must be"),
         ({"train": (X, Y[:5])}, ShapeError, "60 samples need as many targets"),
         ({"train": (X, Y + 1)}, DataError, r"train: classes must lie in 0..2, got 1..3"),
-        ({"train": (X, Y + 0.5)}, DataError, "must be a 1-D array of integers"),
+        ({"train": (X, Y + 0.5)}, DataError, "classes must be integers of shape"),
         ({"train": (np.where(X > 3, np.nan, X), Y)}, DataError, "contain NaN or infinity"),
         ({"train": (X.astype(int), Y)}, DataError, "floating-point or uint8"),
         ({"test": (X[:, :, :1], Y)}, ShapeError, "model takes"),

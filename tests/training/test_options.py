@@ -140,6 +140,7 @@ def test_a_recipe_as_words_of_the_command_line() -> None:
     words = as_words(recipe)
     assert words == "--lr 0.1 --nesterov --warmup-steps 3 --no-diagnose --model lenet5"
     assert as_words(Recipe(nesterov=False)) == ""
+    assert as_words(Recipe(groups="*.bias: freeze")) == "--groups '*.bias: freeze'"
 
 
 # -- names and objects ------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class NoBase:
         ({"optimizer": 3}, "optimizer must be one of sgd, .* got 3"),
         ({"optimizer": None}, "optimizer must be one of sgd, .* got None"),
         ({"optimizer": Cosine()}, "optimizer must be one of sgd"),
-        ({"loss": "hinge"}, "loss must be one of cross_entropy, mse, got 'hinge'"),
+        ({"loss": "hinge"}, "loss must be one of cross_entropy, .*, got 'hinge'"),
         ({"loss": function}, r"or an object such as CrossEntropyLoss\(\), got <function"),
         ({"loss": MSELoss}, r"or an object such as CrossEntropyLoss\(\), got <class"),
         ({"schedule": "linear"}, "schedule must be one of constant, step, cosine, one-cycle, got"),
@@ -270,6 +271,10 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"swa_start": 6}, "swa_start=6 has no effect within 5 epochs"),
         ({"swa_start": 1, "ema_decay": 0.9}, "ema_decay and swa_start exclude each other"),
     ],
+    "groups": [
+        ({"groups": "*: freeze_after=5"}, "freeze_after=5 has no effect within 5 epochs"),
+        ({"groups": "*: freeze_until=5"}, "freeze_until=5: nothing would be trained within 5"),
+    ],
     "decoupled_weight_decay": [
         ({"decoupled_weight_decay": True}, "no effect without weight_decay"),
     ],
@@ -281,7 +286,7 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 #: Options that always have an effect, or whose effect depends on what only fit knows.
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
-    "ema_decay", "augment", "groups", "seed", "backend", "threads", "ordered_reduction",
+    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction",
     "diagnose", "model", "validation", "sampling", "accumulate",
 }  # fmt: skip
 IN_FIT = {

@@ -24,7 +24,14 @@ from fastcnn.backends.im2col.join import (
 )
 from fastcnn.backends.im2col.linear import flatten, flatten_backward, linear, linear_backward
 from fastcnn.backends.im2col.local_response import local_response_norm, local_response_norm_backward
-from fastcnn.backends.im2col.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.im2col.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    focal,
+    focal_backward,
+    nll,
+    nll_backward,
+)
 from fastcnn.backends.im2col.norm import (
     batch_norm,
     batch_norm_backward,
@@ -101,6 +108,8 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "focal",
+    "focal_backward",
     "gradient_sums",
     "group_norm",
     "group_norm_backward",
@@ -123,10 +132,10 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "moments",
-    "mse",
-    "mse_backward",
     "multiply",
     "multiply_backward",
+    "nll",
+    "nll_backward",
     "pad",
     "pad_backward",
     "pixel_shuffle",

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.operations import Elementwise, elementwise_function, own
+from fastcnn.backends.im2col.loss import over_sum
+from fastcnn.operations import Elementwise, elementwise_function
+from fastcnn.operations.losses import LOSSES, ElementwiseLoss
 from fastcnn.operations.record import by_channel
 
 
 def function(name: str) -> Any:
     """The function of that name, such as ``relu`` or ``relu_backward``."""
-    loss = own.LOSSES.get(name.removesuffix("_backward"))
+    loss = LOSSES.get(name.removesuffix("_backward"))
     if loss is not None:
         return partial(loss_backward if name.endswith("_backward") else loss_value, loss)
     record, is_backward = elementwise_function(name)
@@ -49,29 +51,54 @@ def backward(
 
 
 def loss_value(
-    record: own.ElementwiseLoss,
+    record: ElementwiseLoss,
     prediction: np.ndarray,
     target: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    reduction: str = "mean",
     **arguments: Any,
 ) -> float:
-    """Mean over samples of the mean of the formula's values."""
-    values = record.value(prediction.astype(np.float64), target, *record.numbers(arguments))
-    return float(np.average(values.reshape(len(values), -1).mean(axis=1), weights=sample_weight))
+    """Weighted mean of the formula's values."""
+    numbers = _loss_numbers(record, prediction, arguments)
+    values = record.value(prediction.astype(np.float64), target, *numbers)
+    share = _loss_share(prediction, sample_weight, reduction)
+    return float(np.where(share > 0.0, values * share, 0.0).sum())
 
 
 def loss_backward(
-    record: own.ElementwiseLoss,
+    record: ElementwiseLoss,
     grad_output: float,
     prediction: np.ndarray,
     target: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    reduction: str = "mean",
     **arguments: Any,
 ) -> np.ndarray:
-    """The formula's derivative over the number of elements, or by each sample's weight."""
-    slope = record.derivative(prediction, target, *record.numbers(arguments))
-    grad = slope * (grad_output / prediction.size)
-    if sample_weight is not None:
-        share = len(prediction) * sample_weight / sample_weight.sum()
-        grad = grad * share.reshape(-1, *(1,) * (prediction.ndim - 1))
+    """The formula's derivative by each element's share of the loss."""
+    slope = record.derivative(prediction, target, *_loss_numbers(record, prediction, arguments))
+    share = grad_output * _loss_share(prediction, sample_weight, reduction)
+    grad = np.where(share != 0.0, slope * share, 0.0)
     return grad.astype(prediction.dtype, copy=False)
+
+
+def _loss_numbers(
+    record: ElementwiseLoss, prediction: np.ndarray, arguments: dict[str, Any]
+) -> list[Any]:
+    """Those by channel as an array beside the prediction, and the others."""
+    by_channel = record.channel_numbers(arguments, prediction.shape[1])
+    trailing = (1,) * (prediction.ndim - 2)
+    first = [np.array(by_channel, prediction.dtype).reshape(-1, *trailing)] if by_channel else []
+    return [*first, *record.numbers(arguments)]
+
+
+def _loss_share(
+    prediction: np.ndarray, sample_weight: np.ndarray | None, reduction: str
+) -> np.ndarray:
+    """What each element counts in the loss, of a shape that goes with the prediction's."""
+    ones = (1,) * (prediction.ndim - 1)
+    if sample_weight is None:
+        return np.full((1, *ones), 1.0 if reduction == "sum" else 1.0 / prediction.size)
+    share = sample_weight
+    if sample_weight.shape != prediction.shape:
+        share = sample_weight.reshape(-1, *ones)
+    return over_sum(share, np.broadcast_to(share, prediction.shape), reduction)

@@ -1,67 +1,213 @@
-"""Losses over whole arrays, summed in float64."""
+"""Losses of classes over whole arrays, summed in float64."""
+
+from typing import Any
 
 import numpy as np
+
+
+class _Terms:
+    """Logits of shape (N, K, P), and what each of N x P targets weighs.
+
+    Attributes
+    ----------
+    x : ndarray, shape (N, K, P)
+    classes : ndarray of int64, shape (N, P), or None
+        Where targets are classes; 0 where they are ignored.
+    probabilities : ndarray, shape (N, K, P), or None
+    share : ndarray of float64, shape (N, P)
+        What each target counts in the loss, without its class's weight.
+    weight : ndarray of float64, shape (K,)
+        Of classes.
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        target: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        count, classes = x.shape[:2]
+        self.x = x.reshape(count, classes, -1)
+        pixels = self.x.shape[2]
+        self.weight = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
+        self.classes = self.probabilities = None
+        share = np.ones((count, pixels))
+        if target.ndim == x.ndim:
+            self.probabilities = target.reshape(self.x.shape)
+        else:
+            self.classes = target.reshape(count, pixels)
+            if ignore_index is not None:
+                share[self.classes == ignore_index] = 0.0
+                self.classes = np.where(share > 0.0, self.classes, 0)
+        if sample_weight is not None:
+            share *= sample_weight.reshape(count, -1)
+        counted = share if self.classes is None else share * self.weight[self.classes]
+        self.share = over_sum(share, counted, reduction)
+
+    def pick(self, values: np.ndarray) -> np.ndarray:
+        """Of each column of ``values``, shape (N, K, P), that of the target's class."""
+        assert self.classes is not None
+        return np.take_along_axis(values, self.classes[:, None], axis=1)[:, 0]
+
+    def add(self, values: np.ndarray, more: np.ndarray) -> None:
+        """Add to those of the targets' classes, in place."""
+        assert self.classes is not None
+        there = self.classes[:, None]
+        new = np.take_along_axis(values, there, axis=1) + more[:, None].astype(values.dtype)
+        np.put_along_axis(values, there, new, axis=1)
+
+    def sum(self, losses: np.ndarray) -> float:
+        """Of the losses of all targets; those that weigh nothing may be anything."""
+        return float(np.where(self.share > 0.0, losses * self.share, 0.0).sum())
+
+    def times_share(self, grad: np.ndarray, grad_output: float) -> np.ndarray:
+        """The gradient in the shape and type of x; 0 at targets that weigh nothing."""
+        share = (grad_output * self.share).astype(grad.dtype)[:, None]
+        return np.where(share != 0.0, grad * share, grad.dtype.type(0))
+
+
+def over_sum(share: np.ndarray, counted: np.ndarray, reduction: str) -> np.ndarray:
+    """Weights over the sum of what is counted, or with the reduction "sum" as they are.
+
+    Where nothing is counted, the loss is 0.
+    """
+    if reduction == "sum":
+        return share
+    total = counted.sum()
+    return share / total if total > 0.0 else np.zeros_like(share)
+
+
+def _log_softmax(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits without the largest, and the logarithm of the sum of their exponentials."""
+    shifted = x.astype(np.float64) - x.max(axis=1, keepdims=True)
+    return shifted, np.log(np.exp(shifted).sum(axis=1))
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(x - x.max(axis=1, keepdims=True))
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials
 
 
 def cross_entropy(
     logits: np.ndarray,
     target: np.ndarray,
-    label_smoothing: float,
+    label_smoothing: float = 0.0,
     sample_weight: np.ndarray | None = None,
+    **options: Any,
 ) -> float:
-    """Mean over samples of the cross-entropy between the smoothed target and the softmax."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1))
-    if target.ndim == 2:
-        at_target = (target * shifted).sum(axis=1)
+    """Weighted mean of the cross-entropy between the smoothed target and the softmax."""
+    terms = _Terms(logits, target, sample_weight, **options)
+    shifted, log_sum = _log_softmax(terms.x)
+    spread = label_smoothing / shifted.shape[1]
+    weight = terms.weight[:, None]
+    if terms.probabilities is None:
+        own = (1.0 - label_smoothing) * terms.weight[terms.classes]
+        loss = own * (log_sum - terms.pick(shifted))
     else:
-        at_target = shifted[np.arange(len(logits)), target]
-    loss = (1.0 - label_smoothing) * (log_sum - at_target)
+        own = weight * (1.0 - label_smoothing) * terms.probabilities
+        loss = own.sum(axis=1) * log_sum - (own * shifted).sum(axis=1)
     if label_smoothing > 0.0:
-        loss += label_smoothing * (log_sum - shifted.mean(axis=1))
-    return float(np.average(loss, weights=sample_weight))
+        loss += spread * (terms.weight.sum() * log_sum - (weight * shifted).sum(axis=1))
+    return terms.sum(loss)
 
 
 def cross_entropy_backward(
     grad_output: float,
     logits: np.ndarray,
     target: np.ndarray,
-    label_smoothing: float,
+    label_smoothing: float = 0.0,
     sample_weight: np.ndarray | None = None,
+    **options: Any,
 ) -> np.ndarray:
-    """``(softmax - smoothed target) / N``, or times each sample's share of all weights."""
-    grad = np.exp(logits - logits.max(axis=1, keepdims=True))
-    grad /= grad.sum(axis=1, keepdims=True)
-    grad -= label_smoothing / logits.shape[1]
-    if target.ndim == 2:
-        grad -= (1.0 - label_smoothing) * target
+    """``c.sum() * softmax - c`` with the weighted, smoothed target c, times its share."""
+    terms = _Terms(logits, target, sample_weight, **options)
+    grad, weight = _softmax(terms.x), terms.weight[:, None].astype(logits.dtype)
+    spread = logits.dtype.type(label_smoothing / grad.shape[1])
+    if terms.probabilities is None:
+        own = (1.0 - label_smoothing) * terms.weight[terms.classes]
+        grad *= (own + spread * terms.weight.sum())[:, None].astype(grad.dtype)
+        terms.add(grad, -own)
     else:
-        grad[np.arange(len(logits)), target] -= 1.0 - label_smoothing
-    if sample_weight is None:
-        grad *= grad_output / len(logits)
-    else:
-        grad *= (grad_output * sample_weight / sample_weight.sum())[:, None]
-    return grad
+        coefficients = weight * terms.probabilities * (1.0 - label_smoothing)
+        grad *= coefficients.sum(axis=1, keepdims=True) + spread * weight.sum()
+        grad -= coefficients
+    grad -= spread * weight
+    return terms.times_share(grad, grad_output).reshape(logits.shape)
 
 
-def mse(
-    prediction: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
-) -> float:
-    """Mean over samples of the mean of ``(prediction - target)^2``."""
-    difference = prediction.astype(np.float64) - target
-    squares = (difference * difference).reshape(len(prediction), -1).mean(axis=1)
-    return float(np.average(squares, weights=sample_weight))
-
-
-def mse_backward(
-    grad_output: float,
-    prediction: np.ndarray,
+def nll(
+    log_probabilities: np.ndarray,
     target: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    **options: Any,
+) -> float:
+    """Weighted mean of minus the input at the targets' classes."""
+    terms = _Terms(log_probabilities, target, sample_weight, **options)
+    own = terms.pick(terms.x).astype(np.float64)
+    return terms.sum(-terms.weight[terms.classes] * own)
+
+
+def nll_backward(
+    grad_output: float,
+    log_probabilities: np.ndarray,
+    target: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    **options: Any,
 ) -> np.ndarray:
-    """``2 * (prediction - target) / size``, or by each sample's share of all weights."""
-    grad = (prediction - target) * (2.0 * grad_output / prediction.size)
-    if sample_weight is not None:
-        share = len(prediction) * sample_weight / sample_weight.sum()
-        grad *= share.reshape(-1, *(1,) * (prediction.ndim - 1))
-    return grad.astype(prediction.dtype, copy=False)
+    """Minus its share at the target's class, else 0."""
+    terms = _Terms(log_probabilities, target, sample_weight, **options)
+    grad = np.zeros_like(terms.x)
+    terms.add(grad, -terms.weight[terms.classes])
+    return terms.times_share(grad, grad_output).reshape(log_probabilities.shape)
+
+
+def focal(
+    logits: np.ndarray,
+    target: np.ndarray,
+    gamma: float,
+    sample_weight: np.ndarray | None = None,
+    **options: Any,
+) -> float:
+    """Weighted mean of ``-(1 - p)**gamma * log(p)``."""
+    terms = _Terms(logits, target, sample_weight, **options)
+    shifted, log_sum = _log_softmax(terms.x)
+    loss, _, rest = _focal_terms(terms, shifted, log_sum)
+    return terms.sum(terms.weight[terms.classes] * rest**gamma * loss)
+
+
+def focal_backward(
+    grad_output: float,
+    logits: np.ndarray,
+    target: np.ndarray,
+    gamma: float,
+    sample_weight: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """``g * (softmax - one-hot)``; ``g = (1 - p)**gamma - gamma p (1 - p)**(gamma - 1) log p``."""
+    terms = _Terms(logits, target, sample_weight, **options)
+    shifted, log_sum = _log_softmax(terms.x)
+    loss, p, rest = _focal_terms(terms, shifted, log_sum)
+    # At p = 1, log p is 1 - p.
+    ratio = np.divide(loss, rest, out=np.ones_like(loss), where=rest > 0.0)
+    g = terms.weight[terms.classes] * rest**gamma * (1.0 + gamma * p * ratio)
+    grad = np.exp(shifted - log_sum[:, None]) * g[:, None]
+    terms.add(grad, -g)
+    return terms.times_share(grad, grad_output).reshape(logits.shape).astype(logits.dtype)
+
+
+def _focal_terms(
+    terms: _Terms, shifted: np.ndarray, log_sum: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``-log p``, p, and ``1 - p``, which is not a difference, of the targets' classes."""
+    loss = log_sum - terms.pick(shifted)
+    others = np.exp(shifted)
+    assert terms.classes is not None
+    np.put_along_axis(others, terms.classes[:, None], 0.0, axis=1)
+    rest = others.sum(axis=1) / np.exp(log_sum)
+    # log(1 + others / own), where the own one is the largest.
+    loss = np.where(rest < 0.5, -np.log1p(-np.minimum(rest, 0.5)), loss)
+    return loss, np.exp(-loss), rest

@@ -30,6 +30,8 @@ from fastcnn.backends.im2col import (
     dropout_backward,
     flatten,
     flatten_backward,
+    focal,
+    focal_backward,
     group_norm,
     group_norm_backward,
     input_part,
@@ -44,10 +46,10 @@ from fastcnn.backends.im2col import (
     local_response_norm_backward,
     log_softmax,
     log_softmax_backward,
-    mse,
-    mse_backward,
     multiply,
     multiply_backward,
+    nll,
+    nll_backward,
     pad,
     pad_backward,
     pixel_shuffle,
@@ -90,7 +92,7 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d_backward,
 )
 from fastcnn.backends.lanes.session.inference import Inference
-from fastcnn.backends.lanes.session.loading import check_own_update
+from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
 __all__ = [
@@ -117,6 +119,7 @@ __all__ = [
     "batch_statistics",
     "channel_shuffle",
     "channel_shuffle_backward",
+    "check_own_loss",
     "check_own_update",
     "concat",
     "concat_backward",
@@ -133,6 +136,8 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "focal",
+    "focal_backward",
     "group_norm",
     "group_norm_backward",
     "input_part",
@@ -151,10 +156,10 @@ __all__ = [
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
-    "mse",
-    "mse_backward",
     "multiply",
     "multiply_backward",
+    "nll",
+    "nll_backward",
     "pad",
     "pad_backward",
     "pixel_shuffle",

@@ -8,6 +8,7 @@ from fastcnn.backends.lanes.convolution.direct import records as _direct
 from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
 from fastcnn.backends.lanes.kernels import (
+    constraints,
     elements,
     inputs,
     join,
@@ -23,7 +24,7 @@ from fastcnn.backends.lanes.kernels import (
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
-from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
+from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel, formula_kernel
 from fastcnn.backends.lanes.kernels.muon import muon, muon_scratch
 from fastcnn.backends.lanes.kernels.optimizers import (
     SQUARES,
@@ -37,6 +38,7 @@ from fastcnn.backends.lanes.session import conductor, dispatcher
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.operations import OPERATIONS, Elementwise, own
+from fastcnn.operations.losses import LOSSES
 
 #: Whose records are in KERNELS.
 FAMILIES = (
@@ -44,6 +46,7 @@ FAMILIES = (
     _direct,
     _winograd1d,
     _winograd2d,
+    constraints,
     elements,
     inputs,
     join,
@@ -75,6 +78,11 @@ def formula_source(operation: str, arguments: Mapping[str, Any], what: str) -> S
     record = OPERATIONS[operation]
     assert isinstance(record, Elementwise)
     return kernel_source(formula_kernel(record, arguments, what))
+
+
+def loss_source(name: str) -> Source:
+    """What the kernel of a loss of the package is compiled from, for another process."""
+    return kernel_source(element_loss_kernel(LOSSES[name]))
 
 
 def kernel_source(key: int | str) -> Source:

@@ -34,7 +34,14 @@ from fastcnn.backends.reference.local_response import (
     local_response_norm,
     local_response_norm_backward,
 )
-from fastcnn.backends.reference.loss import cross_entropy, cross_entropy_backward, mse, mse_backward
+from fastcnn.backends.reference.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    focal,
+    focal_backward,
+    nll,
+    nll_backward,
+)
 from fastcnn.backends.reference.norm import batch_norm, batch_norm_backward, batch_statistics
 from fastcnn.backends.reference.pool import (
     avg_pool2d,
@@ -101,6 +108,8 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "focal",
+    "focal_backward",
     "group_norm",
     "group_norm_backward",
     "input_part",
@@ -119,10 +128,10 @@ __all__ = [
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
-    "mse",
-    "mse_backward",
     "multiply",
     "multiply_backward",
+    "nll",
+    "nll_backward",
     "pad",
     "pad_backward",
     "pixel_shuffle",

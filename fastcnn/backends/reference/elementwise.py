@@ -1,16 +1,18 @@
 """Element-wise operations: their formulas, one element at a time."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastcnn.operations import Elementwise, elementwise_function, own
+from fastcnn.operations import Elementwise, elementwise_function
+from fastcnn.operations.losses import LOSSES, ElementwiseLoss
 
 
 def function(name: str) -> Any:
     """The function of that name, such as ``relu`` or ``relu_backward``."""
-    loss = own.LOSSES.get(name.removesuffix("_backward"))
+    loss = LOSSES.get(name.removesuffix("_backward"))
     if loss is not None:
         return partial(loss_backward if name.endswith("_backward") else loss_value, loss)
     record, is_backward = elementwise_function(name)
@@ -58,35 +60,59 @@ def _place(parameter: np.ndarray, index: tuple[int, ...]) -> int:
 
 
 def loss_value(
-    record: own.ElementwiseLoss,
+    record: ElementwiseLoss,
     prediction: np.ndarray,
     target: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    reduction: str = "mean",
     **arguments: Any,
 ) -> float:
-    """Mean over samples, by their weights, of the mean of the formula's values."""
-    numbers, size = record.numbers(arguments), prediction[0].size
-    weights = np.ones(len(prediction)) if sample_weight is None else sample_weight
+    """Sum over elements of the formula's value by their share of the loss."""
     total = 0.0
-    for index in np.ndindex(prediction.shape):
-        value = record.value(float(prediction[index]), float(target[index]), *numbers)
-        total += weights[index[0]] * value / size
-    return float(total / weights.sum())
+    for index, share, numbers in _loss_terms(
+        record, prediction, sample_weight, reduction, arguments
+    ):
+        total += share * record.value(float(prediction[index]), float(target[index]), *numbers)
+    return float(total)
 
 
 def loss_backward(
-    record: own.ElementwiseLoss,
+    record: ElementwiseLoss,
     grad_output: float,
     prediction: np.ndarray,
     target: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    reduction: str = "mean",
     **arguments: Any,
 ) -> np.ndarray:
-    """Each element's derivative times its share in the mean."""
-    numbers, size = record.numbers(arguments), prediction[0].size
-    weights = np.ones(len(prediction)) if sample_weight is None else sample_weight
-    grad = np.empty(prediction.shape, prediction.dtype)
-    for index in np.ndindex(prediction.shape):
+    """Each element's derivative times its share of the loss."""
+    grad = np.zeros(prediction.shape, prediction.dtype)
+    for index, share, numbers in _loss_terms(
+        record, prediction, sample_weight, reduction, arguments
+    ):
         slope = record.derivative(float(prediction[index]), float(target[index]), *numbers)
-        grad[index] = grad_output * slope * weights[index[0]] / (weights.sum() * size)
+        grad[index] = grad_output * slope * share
     return grad
+
+
+def _loss_terms(
+    record: ElementwiseLoss,
+    prediction: np.ndarray,
+    sample_weight: np.ndarray | None,
+    reduction: str,
+    arguments: dict[str, Any],
+) -> Iterator[tuple[tuple[int, ...], float, list[float]]]:
+    """Each element that counts: its index, its share of the loss, and the formula's numbers."""
+    weights = np.ones(len(prediction)) if sample_weight is None else sample_weight
+    by_channel = record.channel_numbers(arguments, prediction.shape[1])
+    numbers = record.numbers(arguments)
+
+    def weight_of(index: tuple[int, ...]) -> float:
+        return float(weights[index if weights.ndim == prediction.ndim else index[0]])
+
+    total = sum(weight_of(index) for index in np.ndindex(prediction.shape))
+    for index in np.ndindex(prediction.shape):
+        share = weight_of(index)
+        if share > 0.0:
+            own = [by_channel[index[1]]] if by_channel else []
+            yield index, share if reduction == "sum" else share / total, [*own, *numbers]

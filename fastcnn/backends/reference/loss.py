@@ -1,6 +1,8 @@
-"""Losses in loops."""
+"""Losses of classes in loops."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -8,26 +10,23 @@ import numpy as np
 def cross_entropy(
     logits: np.ndarray,
     target: np.ndarray,
-    label_smoothing: float,
+    label_smoothing: float = 0.0,
     sample_weight: np.ndarray | None = None,
+    **options: Any,
 ) -> float:
-    """Mean over n of ``-sum over k of q[k] * log softmax(logits[n])[k]``.
+    """Sum over targets of their share of ``-sum over k of c[k] * log softmax(logits)[k]``.
 
-    ``q`` is ``label_smoothing / classes`` everywhere, plus ``1 - label_smoothing`` at the target
-    (or times the target's probabilities, where it has a row of them for each sample).
-    With ``sample_weight``, the mean is ``sum over n of w[n] * loss[n] / sum over n of w[n]``.
+    ``c`` is ``label_smoothing / classes`` everywhere, plus ``1 - label_smoothing`` at the target
+    (or times the target's probabilities, where it has them), times the weight of each class.
     """
-    N, K = logits.shape
     total = 0.0
-    for n in range(N):
-        largest = float(max(logits[n]))
-        log_sum = math.log(sum(math.exp(float(z) - largest) for z in logits[n]))
-        for k in range(K):
-            share = _target_share(k, target[n], K, label_smoothing)
+    for place, share in _shares(logits, target, sample_weight, **options):
+        z, log_sum = _shifted(logits, place)
+        c = _coefficients(len(z), target, place, label_smoothing, **options)
+        for k in range(len(z)):
             # A class that is not the target does not count, even where its logit is infinite.
-            if share > 0.0 or target.ndim == 2:
-                loss = share * (log_sum - (float(logits[n, k]) - largest))
-                total += loss * _sample_share(n, N, sample_weight)
+            if c[k] > 0.0 or target.ndim == logits.ndim:
+                total += c[k] * (log_sum - z[k]) * share
     return total
 
 
@@ -35,60 +34,153 @@ def cross_entropy_backward(
     grad_output: float,
     logits: np.ndarray,
     target: np.ndarray,
-    label_smoothing: float,
+    label_smoothing: float = 0.0,
     sample_weight: np.ndarray | None = None,
+    **options: Any,
 ) -> np.ndarray:
-    """``(softmax(logits) - q) / N``, or ``* w[n] / sum(w)`` for samples of weights w."""
-    N, K = logits.shape
-    grad = np.empty(logits.shape, logits.dtype)
-    for n in range(N):
-        largest = float(max(logits[n]))
-        exponentials = [math.exp(float(z) - largest) for z in logits[n]]
-        for k in range(K):
-            probability = exponentials[k] / sum(exponentials)
-            share = _target_share(k, target[n], K, label_smoothing)
-            grad[n, k] = grad_output * (probability - share) * _sample_share(n, N, sample_weight)
+    """``sum(c) * softmax(logits) - c``, times the target's share."""
+    grad = np.zeros(logits.shape, logits.dtype)
+    for place, share in _shares(logits, target, sample_weight, **options):
+        z, log_sum = _shifted(logits, place)
+        c = _coefficients(len(z), target, place, label_smoothing, **options)
+        for k in range(len(z)):
+            slope = sum(c) * math.exp(z[k] - log_sum) - c[k]
+            grad[_at(place, k)] = grad_output * slope * share
     return grad
 
 
-def mse(
-    prediction: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
+def nll(
+    log_probabilities: np.ndarray,
+    target: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    **options: Any,
 ) -> float:
-    """Mean over the samples (weighted, if they have weights) of the mean square of each one."""
-    N = len(prediction)
-    elements = prediction.size // N
+    """Sum over targets of minus their share of their class's weight and input."""
     total = 0.0
-    for index in np.ndindex(prediction.shape):
-        difference = float(prediction[index]) - float(target[index])
-        square = difference * difference
-        total += square / elements * _sample_share(index[0], N, sample_weight)
+    for place, share in _shares(log_probabilities, target, sample_weight, **options):
+        k = int(target[place])
+        total -= _class_weight(k, **options) * float(log_probabilities[_at(place, k)]) * share
     return total
 
 
-def mse_backward(
+def nll_backward(
     grad_output: float,
-    prediction: np.ndarray,
+    log_probabilities: np.ndarray,
     target: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    **options: Any,
 ) -> np.ndarray:
-    """``2 * (prediction - target) / size``, or ``/ elements * w[n] / sum(w)`` with weights w."""
-    N = len(prediction)
-    elements = prediction.size // N
-    grad = np.empty(prediction.shape, prediction.dtype)
-    for index in np.ndindex(prediction.shape):
-        difference = float(prediction[index]) - float(target[index])
-        share = _sample_share(index[0], N, sample_weight)
-        grad[index] = difference * (2.0 * grad_output * share / elements)
+    """Minus the share and the class's weight at the target, else 0."""
+    grad = np.zeros(log_probabilities.shape, log_probabilities.dtype)
+    for place, share in _shares(log_probabilities, target, sample_weight, **options):
+        k = int(target[place])
+        grad[_at(place, k)] = -grad_output * _class_weight(k, **options) * share
     return grad
 
 
-def _sample_share(n: int, samples: int, sample_weight: np.ndarray | None) -> float:
-    """What sample ``n`` counts in a mean over all of them."""
-    if sample_weight is None:
-        return 1.0 / samples
-    return float(sample_weight[n]) / sum(map(float, sample_weight))
+def focal(
+    logits: np.ndarray,
+    target: np.ndarray,
+    gamma: float,
+    sample_weight: np.ndarray | None = None,
+    **options: Any,
+) -> float:
+    """Sum over targets of their share of ``-(1 - p)**gamma * log(p)``, by the class's weight."""
+    total = 0.0
+    for place, share in _shares(logits, target, sample_weight, **options):
+        k = int(target[place])
+        log_p, rest, _ = _right(logits, place, k)
+        total -= _class_weight(k, **options) * rest**gamma * log_p * share
+    return total
 
 
-def _target_share(k: int, target: int | np.ndarray, classes: int, label_smoothing: float) -> float:
-    share = float(target[k]) if isinstance(target, np.ndarray) else float(k == target)
-    return label_smoothing / classes + (1.0 - label_smoothing) * share
+def focal_backward(
+    grad_output: float,
+    logits: np.ndarray,
+    target: np.ndarray,
+    gamma: float,
+    sample_weight: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """``d loss / d log p = -(1 - p)**gamma + gamma * p * (1 - p)**(gamma - 1) * log p``, and
+    ``d log p / d logits[j] = (j is the target) - softmax[j]``.
+    """
+    grad = np.zeros(logits.shape, logits.dtype)
+    for place, share in _shares(logits, target, sample_weight, **options):
+        right = int(target[place])
+        log_p, rest, probabilities = _right(logits, place, right)
+        slope = -(rest**gamma)
+        if rest > 0.0:
+            slope += gamma * probabilities[right] * rest ** (gamma - 1.0) * log_p
+        for j, probability in enumerate(probabilities):
+            by_logit = rest if j == right else -probability
+            factor = grad_output * _class_weight(right, **options) * share
+            grad[_at(place, j)] = slope * by_logit * factor
+    return grad
+
+
+def _right(
+    logits: np.ndarray, place: tuple[int, ...], right: int
+) -> tuple[float, float, list[float]]:
+    """``log p`` of the right class, ``1 - p`` as a sum, and the probabilities of all."""
+    z, log_sum = _shifted(logits, place)
+    probabilities = [math.exp(value - log_sum) for value in z]
+    rest = sum(p for k, p in enumerate(probabilities) if k != right)
+    log_p = z[right] - log_sum if rest > 0.5 else math.log1p(-rest)
+    return log_p, rest, probabilities
+
+
+def _shifted(logits: np.ndarray, place: tuple[int, ...]) -> tuple[list[float], float]:
+    """Logits without the largest, and the logarithm of the sum of their exponentials."""
+    column = [float(logits[_at(place, k)]) for k in range(logits.shape[1])]
+    z = [value - max(column) for value in column]
+    return z, math.log(sum(map(math.exp, z)))
+
+
+def _at(place: tuple[int, ...], k: int) -> tuple[int, ...]:
+    """Where class k of a target's place is: after the sample."""
+    return (place[0], k, *place[1:])
+
+
+def _coefficients(
+    classes: int,
+    target: np.ndarray,
+    place: tuple[int, ...],
+    label_smoothing: float,
+    **options: Any,
+) -> list[float]:
+    found = []
+    for k in range(classes):
+        is_class = target.ndim == len(place)
+        share = float(target[place] == k) if is_class else float(target[_at(place, k)])
+        smoothed = label_smoothing / classes + (1.0 - label_smoothing) * share
+        found.append(_class_weight(k, **options) * smoothed)
+    return found
+
+
+def _class_weight(k: int, weight: np.ndarray | None = None, **_: Any) -> float:
+    return 1.0 if weight is None else float(weight[k])
+
+
+def _shares(
+    logits: np.ndarray,
+    target: np.ndarray,
+    sample_weight: np.ndarray | None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    **options: Any,
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Places of the targets that count, (n,) or (n, row, column), and their share of the loss."""
+    places, total = [], 0.0
+    is_class = target.ndim < logits.ndim
+    for place in np.ndindex(logits.shape[0], *logits.shape[2:]):
+        if is_class and target[place] == ignore_index:
+            continue
+        own = 1.0
+        if sample_weight is not None:
+            own = float(sample_weight[place if sample_weight.ndim == len(place) else place[0]])
+        total += own * (_class_weight(int(target[place]), **options) if is_class else 1.0)
+        places.append((place, own))
+    for place, own in places:
+        if own > 0.0:
+            yield place, own if reduction == "sum" else own / total if total > 0.0 else 0.0

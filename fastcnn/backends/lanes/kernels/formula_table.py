@@ -20,12 +20,11 @@ from fastcnn.backends.lanes.kernels.record import (
     map_sizes,
     per_element,
     per_number,
-    sizes_of,
 )
 from fastcnn.codegen import linked
 from fastcnn.codegen.identity import function_digest, is_own
 from fastcnn.operations import Elementwise, Formula, Number
-from fastcnn.operations.own import ElementwiseLoss
+from fastcnn.operations.losses import ElementwiseLoss
 
 #: The formula and what of it, to the kernel's number.
 _numbers: dict[Any, int] = {}
@@ -62,19 +61,24 @@ def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str)
     return _number_of((formula, what), lambda: _kernel(record, formula, arguments, what))
 
 
-def own_loss_kernel(record: ElementwiseLoss) -> int:
-    """The number of the kernel of a user's loss."""
+def element_loss_kernel(record: ElementwiseLoss) -> int:
+    """The number of the kernel of a loss of each element."""
 
     def make() -> Kernel:
-        symbol = f"{record.name}_{_digest(record.value, record.derivative)}"
-        function = loss_kernel(record.value, record.derivative, len(record.arguments))
+        symbol, origin = f"loss_{record.name}", None
+        if is_own(record.value):
+            origin = (TABLE, "loss_source", [record.name])
+        else:  # which another loss of the same name may replace
+            symbol += f"_{_digest(record.value, record.derivative)}"
+        numbers, by_channel = len(record.arguments), bool(record.by_channel)
         return Kernel(
-            function,
+            loss_kernel(record.value, record.derivative, numbers, by_channel),
             record.name,
             per_number(4, 2, 1),
-            sizes_of(L.IN),
+            map_sizes,
             symbol=symbol,
-            formula=("loss", False, len(record.arguments)),
+            origin=origin,
+            formula=("loss", by_channel, numbers),
         )
 
     return _number_of(record, make)
@@ -107,7 +111,7 @@ def _kernel(
     symbol, origin = f"{record.name}{variant}_{what}", None
     if is_own(formula.value):
         origin = (
-            "fastcnn.backends.lanes.kernel_table",
+            TABLE,
             "formula_source",
             [record.name, dict(arguments), what],
         )

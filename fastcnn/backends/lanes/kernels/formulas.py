@@ -13,7 +13,6 @@ from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     EXTRA,
     EXTRA_BLOCK,
-    IN,
     M_BLOCK,
     M_CHANNEL,
     M_SLOT,
@@ -34,7 +33,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
 )
-from fastcnn.backends.lanes.kernels.losses import largest_output
+from fastcnn.backends.lanes.kernels.losses import lane_weights, largest_output, loss_factor
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -204,12 +203,27 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
     return sums
 
 
-def loss_kernel(value: Any, derivative: Any, count: int) -> Any:
-    """The mean of a formula over one block's outputs X, and their gradient Y."""
-    read = reader_of(count)
+def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> Any:
+    """The weighted mean of a formula over one block's outputs X, and their gradient.
+
+    Y holds the targets, and gets the gradient. At SCALE are: 1 for a sum instead of a mean, the
+    formula's numbers, and those of each channel.
+    """
+    read = reader_of(given)
+    if by_channel:
+
+        @linked
+        def both(x, t, A, at, numbers):
+            return value(x, t, A[at], *numbers), derivative(x, t, A[at], *numbers)
+
+    else:
+
+        @linked
+        def both(x, t, A, at, numbers):
+            return value(x, t, *numbers), derivative(x, t, *numbers)
 
     @linked
-    def mean_loss(
+    def element_loss(
         A,
         r,
         block,
@@ -226,29 +240,38 @@ def loss_kernel(value: Any, derivative: Any, count: int) -> Any:
     ):
         if part:
             return
-        numbers, size = read(A, r[SCALE]), r[IN]
+        C, P = r[CHANNELS], r[POSITIONS]
+        size = C * P
         x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-        loss, right = 0.0, 0
-        classified = labels.size * size == targets.size
-        for lane in range(LANES):
-            sample, weight = block * LANES + lane, 1.0
-            if sample >= count:
-                for k in range(size):
-                    A[y0 + k * LANES + lane] = np.float32(0)
-                continue
-            index = order[start + sample]
-            if classified:
-                right += largest_output(A, x0 + lane, size) == labels[index]
-            if weights.size > 0:
-                weight = weights[index] / mean_weight
-            for k in range(size):
-                at = k * LANES + lane
-                predicted = np.float64(A[x0 + at])
-                wanted = np.float64(targets[index * size + k])
-                loss += weight * value(predicted, wanted, *numbers)
-                slope = weight * derivative(predicted, wanted, *numbers)
-                A[y0 + at] = np.float32(slope / (count * size))
-        losses[block] = loss / (count * size)
-        hits[block] = right
+        numbers = read(A, r[SCALE] + 1)
+        first = start + block * LANES
+        valid = min(LANES, count - block * LANES)
+        factor = loss_factor(A[r[SCALE]], count, size, mean_weight)
+        places = size if weights.size == targets.size else 0
+        share = simd.first_lanes(valid, simd.splat(np.float32(factor)))
+        if weights.size > 0 and places == 0:
+            share = lane_weights(weights, 0, order, first, valid, 0, factor)
+        right = simd.splat(np.float32(0))
+        if labels.size > 0 and labels.size * size == targets.size:
+            label = simd.splat(np.float32(-1))
+            for lane in range(valid):
+                label = simd.insert(label, lane, np.float32(labels[order[first + lane]]))
+            _, place = largest_output(A, x0, LANES, size)
+            right = simd.keep_equal(place, label, simd.splat(np.float32(1)))
+        total = 0.0
+        for begin in range(0, size, STRIP):
+            strip = simd.splat(np.float32(0))
+            for k in range(begin, min(begin + STRIP, size)):
+                if weights.size > 0 and places > 0:
+                    share = lane_weights(weights, size, order, first, valid, k, factor)
+                x, t = simd.load(A, x0 + k * LANES), simd.load(A, y0 + k * LANES)
+                loss, slope = both(x, t, A, r[SCALE] + 1 + given + k // P, numbers)
+                # What does not count may be anything, also NaN.
+                strip = simd.add(strip, simd.keep_positive(share, simd.mul(share, loss)))
+                made = simd.keep_positive(share, simd.mul(share, slope))
+                simd.store(A, y0 + k * LANES, made)
+            total += simd.lane_sum(strip)
+        losses[block] = total
+        hits[block] = np.int64(simd.lane_sum(right))
 
-    return mean_loss
+    return element_loss

@@ -57,7 +57,6 @@ M_ROW, V_TABLE, S_TABLE = 49, 50, 51
     K_OUTER,
     K_LINEAR_BIAS_GRADIENT,
     K_CROSS_ENTROPY,
-    K_MSE,
     K_REDUCE,
     K_OUTPUT,
     K_ADD,
@@ -85,6 +84,8 @@ M_ROW, V_TABLE, S_TABLE = 49, 50, 51
     K_CHANNEL_LINEAR,
     K_CHANNEL_DEPTHWISE,
     K_CHANNEL_WINOGRAD,
+    K_NLL,
+    K_FOCAL,
     K_SUBTRACT,
     K_MULTIPLY,
     K_GATE,
@@ -100,10 +101,11 @@ M_ROW, V_TABLE, S_TABLE = 49, 50, 51
     K_LOCAL_RESPONSE_GRADIENT,
     K_MOVE,
     K_WEIGHTED_SUMS,
-) = range(61)
+    K_LIMIT_NORMS,
+) = range(63)
 
 #: From here on kernels are made of the formulas of element-wise operations.
-FIRST_FORMULA = 64
+FIRST_FORMULA = 128
 
 # Modes of K_CONV.
 PLAIN, MASKED, POOLED = 0, 1, 2

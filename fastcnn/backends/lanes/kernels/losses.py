@@ -1,15 +1,23 @@
 """Losses of one block of 16 samples, with the gradient of the outputs.
 
-A is the arena, r the program row; ``losses`` and ``hits`` have an element for each block.
+A is the arena, r the program row; ``losses`` and ``hits`` have an element for each block. Each of
+POSITIONS pixels has an output for each of CHANNELS classes, and a target. At SCALE are: 1 for a sum
+instead of a mean, the label smoothing, the exponent of the focal loss, and a weight for each class.
 """
-
-import math
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.layout import IN, SCALE, X_BLOCK, Y_BLOCK, X, Y
-from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    POSITIONS,
+    SCALE,
+    X_BLOCK,
+    Y_BLOCK,
+    X,
+    Y,
+)
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_number, register
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen import vector_math as vm
 
@@ -17,18 +25,41 @@ LANES = simd.LANES
 
 
 @linked
-def largest_output(A, x, count):
-    """Index of one sample's largest output: the first, or a NaN."""
-    place, largest = 0, A[x]
-    for k in range(1, count):
-        value = A[x + k * LANES]
-        if value > largest or (value != value and largest == largest):
-            place, largest = k, value
-    return place
+def loss_factor(summed, count, targets, mean_weight):
+    """What a target of weight 1 counts: one of a sum, else over the weights of the batch."""
+    if summed != np.float32(0):
+        return 1.0
+    total = count * targets * mean_weight
+    return 1.0 / total if total > 0.0 else 0.0
 
 
 @linked
-def cross_entropy(
+def largest_output(A, x, step, count):
+    """The largest output of each lane, and which one it is: the first, or a NaN."""
+    best, place = simd.load(A, x), simd.splat(np.float32(0))
+    for k in range(1, count):
+        value = simd.load(A, x + k * step)
+        place = simd.choose_winner(value, best, simd.splat(np.float32(k)), place)
+        best = simd.maximum(best, value)
+    return best, place
+
+
+@linked
+def lane_weights(weights, places, order, first, valid, p, factor):
+    """A vector of what the targets at ``p`` of ``places`` of some samples count.
+
+    Weights are the samples', or where ``places`` is above 0 those of the targets themselves.
+    """
+    found = simd.splat(np.float32(0))
+    for lane in range(valid):
+        row = order[first + lane]
+        at = row * places + p if places > 0 else row
+        found = simd.insert(found, lane, np.float32(weights[at] * factor))
+    return found
+
+
+@linked
+def class_loss(
     A,
     r,
     block,
@@ -42,118 +73,137 @@ def cross_entropy(
     losses,
     hits,
     part,
+    nll,
+    focal,
 ):
-    """Loss, hits and gradient of the logits of one block; X logits, Y gradient.
+    """Loss, hits and gradient of one block; X outputs, Y gradient.
 
-    Against classes, or against rows of probabilities where there are targets.
+    Against classes, of which -1 does not count, or against probabilities where there are targets.
     """
     if part:
         return
-    classes = r[IN]
+    K, P = r[CHANNELS], r[POSITIONS]
     x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-    smoothing = A[r[SCALE]]
-    best = simd.load(A, x0)
-    for k in range(1, classes):
-        best = simd.maximum(best, simd.load(A, x0 + k * LANES))
-    total = simd.splat(np.float32(0))
-    for k in range(classes):
-        e = vm.exp(simd.sub(simd.load(A, x0 + k * LANES), best))
-        simd.store(A, y0 + k * LANES, e)
-        total = simd.add(total, e)
-    loss, right = 0.0, 0
-    inverse = np.float32(1.0) / np.float32(count)
-    for k in range(classes):
-        at = y0 + k * LANES
-        p = simd.div(simd.load(A, at), total)
-        p = simd.sub(p, simd.splat(smoothing / np.float32(classes)))
-        simd.store(A, at, simd.mul(p, simd.splat(inverse)))
-    for lane in range(LANES):
-        sample = block * LANES + lane
-        if sample >= count:
-            for k in range(classes):
-                A[y0 + k * LANES + lane] = np.float32(0)
-            continue
-        row = order[start + sample]
-        place = largest_output(A, x0 + lane, classes)
-        largest = A[x0 + place * LANES + lane]
-        exponentials, mean, own = 0.0, 0.0, 0.0
-        for k in range(classes):
-            value = np.float64(A[x0 + k * LANES + lane])
-            mean += value
-            exponentials += math.exp(value - largest)
-        log_sum = math.log(exponentials) + largest
-        if targets.size > 0:
-            label, probable = 0, targets[row * classes]
-            for k in range(classes):
-                share = targets[row * classes + k]
-                if share > probable:
-                    label, probable = k, share
-                own += (1.0 - smoothing) * share * (log_sum - A[x0 + k * LANES + lane])
-                A[y0 + k * LANES + lane] -= (np.float32(1.0) - smoothing) * inverse * share
+    step, of_class = P * LANES, r[SCALE] + 3
+    smoothing, gamma = A[r[SCALE] + 1], A[r[SCALE] + 2]
+    spread, certain = smoothing / np.float32(K), np.float32(1) - smoothing
+    first = start + block * LANES
+    valid = min(LANES, count - block * LANES)
+    factor = loss_factor(A[r[SCALE]], count, P, mean_weight)
+    soft = targets.size > 0
+    # Pixels may have weights of their own.
+    places = P if weights.size == (targets.size // K if soft else labels.size) else 0
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    share = simd.first_lanes(valid, simd.splat(np.float32(factor)))
+    if weights.size > 0 and places == 0:
+        share = lane_weights(weights, 0, order, first, valid, 0, factor)
+    total, right = 0.0, zero
+    for p in range(P):
+        x, y = x0 + p * LANES, y0 + p * LANES
+        if weights.size > 0 and places > 0:
+            share = lane_weights(weights, P, order, first, valid, p, factor)
+        best, place = largest_output(A, x, step, K)
+        label = simd.splat(np.float32(-1))
+        if soft:
+            for lane in range(valid):
+                at = order[first + lane] * K * P + p
+                likely, most = 0, targets[at]
+                for k in range(K):
+                    q = targets[at + k * P]
+                    A[y + k * step + lane] = q
+                    if q > most:
+                        likely, most = k, q
+                label = simd.insert(label, lane, np.float32(likely))
         else:
-            label = labels[row]
-            own += (1.0 - smoothing) * (log_sum - A[x0 + label * LANES + lane])
-            A[y0 + label * LANES + lane] -= (np.float32(1.0) - smoothing) * inverse
-        if smoothing > 0:
-            own += smoothing * (log_sum - mean / classes)
-        if weights.size > 0:
-            weight = weights[row] / mean_weight
-            own *= weight
-            for k in range(classes):
-                A[y0 + k * LANES + lane] *= np.float32(weight)
-        loss += own
-        right += place == label
-    losses[block] = loss / count
-    hits[block] = right
+            for lane in range(valid):
+                of_lane = labels[order[first + lane] * P + p]
+                label = simd.insert(label, lane, np.float32(of_lane))
+        right = simd.add(right, simd.keep_equal(place, label, one))
+        # What is 0 or more in lanes that count.
+        counts = simd.add(label, simd.splat(np.float32(0.5)))
+        own = zero
+        if nll:
+            for k in range(K):
+                here = simd.splat(np.float32(k))
+                weight = simd.keep_equal(label, here, simd.splat(-A[of_class + k]))
+                value = simd.keep_equal(label, here, simd.load(A, x + k * step))
+                own = simd.add(own, simd.mul(weight, value))
+                slope = simd.keep_positive(counts, simd.mul(share, weight))
+                simd.store(A, y + k * step, slope)
+        else:
+            others, sums, rest, mine, weight, scaled = zero, zero, zero, zero, zero, zero
+            for k in range(K):
+                here, of_k = simd.splat(np.float32(k)), simd.splat(A[of_class + k])
+                shifted = simd.sub(simd.load(A, x + k * step), best)
+                e = vm.exp(shifted)
+                others = simd.add(others, simd.sub(e, simd.keep_equal(place, here, e)))
+                if soft:
+                    q = simd.load(A, y + k * step)
+                    q = simd.fma(q, simd.splat(certain), simd.splat(spread))
+                    c = simd.mul(of_k, q)
+                    # Kept for the second round.
+                    simd.store(A, y + k * step, c)
+                    sums = simd.add(sums, c)
+                    own = simd.sub(own, simd.mul(c, shifted))
+                else:
+                    # Other classes do not count, even where their logits are infinite.
+                    taken = simd.keep_equal(label, here, shifted)
+                    weighs = simd.keep_equal(label, here, of_k)
+                    weight = simd.add(weight, weighs)
+                    mine = simd.add(mine, taken)
+                    rest = simd.add(rest, simd.sub(e, simd.keep_equal(label, here, e)))
+                    simd.store(A, y + k * step, e)
+                    if smoothing > np.float32(0):
+                        c = simd.mul(simd.splat(spread), of_k)
+                        sums = simd.add(sums, c)
+                        own = simd.sub(own, simd.mul(c, shifted))
+            # The largest one's exponential is 1: small losses keep their digits.
+            log_sum = vm.log1p(others)
+            everything = simd.add(one, others)
+            if not soft:
+                scaled = simd.mul(simd.splat(certain), weight)
+                if focal:
+                    wrong = simd.div(rest, everything)
+                    # Not the logarithm of 0, of which no multiple is 0.
+                    log_wrong = vm.log(simd.maximum(rest, simd.splat(np.float32(1.2e-38))))
+                    log_wrong = simd.sub(log_wrong, log_sum)
+                    power = vm.exp(simd.mul(simd.splat(gamma), log_wrong))
+                    less = vm.exp(simd.mul(simd.splat(gamma - np.float32(1)), log_wrong))
+                    surprise = simd.sub(log_sum, mine)
+                    own = simd.mul(simd.mul(scaled, power), surprise)
+                    grows = simd.mul(simd.mul(simd.splat(gamma), simd.sub(one, wrong)), less)
+                    scaled = simd.mul(scaled, simd.fma(grows, surprise, power))
+                else:
+                    own = simd.sub(own, simd.mul(scaled, mine))
+                sums = simd.add(sums, scaled)
+            if not focal:
+                own = simd.fma(sums, log_sum, own)
+            per_exponential = simd.div(sums, everything)
+            for k in range(K):
+                at, here = y + k * step, simd.splat(np.float32(k))
+                if soft:
+                    e = vm.exp(simd.sub(simd.load(A, x + k * step), best))
+                    c = simd.load(A, at)
+                else:
+                    e = simd.load(A, at)
+                    c = simd.keep_equal(label, here, scaled)
+                    c = simd.add(c, simd.splat(spread * A[of_class + k]))
+                slope = simd.mul(share, simd.sub(simd.mul(per_exponential, e), c))
+                simd.store(A, at, simd.keep_positive(counts, slope))
+        total += simd.lane_sum(simd.keep_positive(counts, simd.mul(share, own)))
+    losses[block] = total
+    hits[block] = np.int64(simd.lane_sum(right))
 
 
-@linked
-def mean_squared_error(
-    A,
-    r,
-    block,
-    count,
-    order,
-    start,
-    labels,
-    targets,
-    weights,
-    mean_weight,
-    losses,
-    hits,
-    part,
-):
-    """Loss and gradient of one block against rows of targets; hits where there are labels."""
-    if part:
-        return
-    size = r[IN]
-    x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-    loss, right = 0.0, 0
-    classified = labels.size * size == targets.size
-    factor = np.float32(2.0 / (count * size))
-    for lane in range(LANES):
-        sample, weight = block * LANES + lane, 1.0
-        if classified and sample < count:
-            right += largest_output(A, x0 + lane, size) == labels[order[start + sample]]
-        if weights.size > 0 and sample < count:
-            weight = weights[order[start + sample]] / mean_weight
-        for k in range(size):
-            at = k * LANES + lane
-            if sample >= count:
-                A[y0 + at] = np.float32(0)
-                continue
-            difference = A[x0 + at] - targets[order[start + sample] * size + k]
-            loss += weight * difference * difference
-            A[y0 + at] = factor * np.float32(weight) * difference
-    losses[block] = loss / (count * size)
-    hits[block] = right
+def _kernel(name: str, nll: bool = False, focal: bool = False) -> Kernel:
+    fixed = {"nll": nll, "focal": focal}
+    return Kernel(class_loss, name, per_number(10, 1, 1), map_sizes, fixed=fixed)
 
 
 register(
     {
-        L.K_CROSS_ENTROPY: Kernel(
-            cross_entropy, "cross-entropy", per_number(6, 1, 1), sizes_of(L.IN)
-        ),
-        L.K_MSE: Kernel(mean_squared_error, "squared error", per_number(4, 2, 1), sizes_of(L.IN)),
+        L.K_CROSS_ENTROPY: _kernel("cross-entropy"),
+        L.K_NLL: _kernel("log-likelihood", nll=True),
+        L.K_FOCAL: _kernel("focal loss", focal=True),
     }
 )

@@ -59,6 +59,7 @@ def plan_channels(
         output_gradient=None,
         input_gradient=None,
         normalisation=normalisation,
+        constrains=False,
         samples=planner.samples,
         weights=planner.weights(),
     )

@@ -74,8 +74,8 @@ class Forward(SampleNormForward):
         planner.emit("input", row(L.K_INPUT, **buffer.columns("y"), **columns))
         return normalisation
 
-    def gradient_row(self, buffer: Buffer) -> None:
-        """Pack the gradient of the network's output from an array into a buffer."""
+    def gradient_row(self, buffer: Buffer, name: str = "output gradient") -> None:
+        """Pack the gradient of the network's output, or targets, from an array into a buffer."""
         channel = np.arange(buffer.channels)[:, None] * buffer.channel
         # One channel, as they all have the same factor 1.
         columns: dict[str, int] = {
@@ -84,9 +84,7 @@ class Forward(SampleNormForward):
             "x_table": self.planner.table(channel + buffer.pixels()),
             "scale": self.planner.constant([1.0, 0.0]),
         }
-        self.planner.emit(
-            "output gradient", row(L.K_OUTPUT_GRADIENT, **buffer.columns("y"), **columns)
-        )
+        self.planner.emit(name, row(L.K_OUTPUT_GRADIENT, **buffer.columns("y"), **columns))
 
     def output_row(self, buffer: Buffer) -> None:
         """Copy a buffer, such as the network's output, to a row for each sample."""

@@ -1,13 +1,13 @@
 """From a network to a program."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.formula_table import own_loss_kernel
+from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.forward import Forward
@@ -18,7 +18,11 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
 from fastcnn.backends.one_row import on_maps
-from fastcnn.operations import OPERATIONS, Elementwise, Number, own
+from fastcnn.operations import OPERATIONS, Elementwise, Number
+from fastcnn.operations.losses import LOSSES
+
+#: Kernels of losses of classes.
+CLASS_LOSSES = {"cross_entropy": L.K_CROSS_ENTROPY, "nll": L.K_NLL, "focal": L.K_FOCAL}
 
 
 def plan(
@@ -35,6 +39,7 @@ def plan(
     values: bool = False,
     arrays: bool = False,
     frozen: Collection[str] = (),
+    largest_norms: Mapping[str, float] | None = None,
 ) -> Program:
     """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
@@ -45,7 +50,7 @@ def plan(
     workers : int
         Number of threads.
     loss : (str, float, ...), optional
-        Operation and its numbers, such as the label smoothing. Without it a backward pass starts
+        Operation and its numbers, ``engine_key`` of a loss. Without it a backward pass starts
         from whatever stands in the output's gradient.
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
@@ -56,6 +61,9 @@ def plan(
     arrays : bool
         Whether the output's gradient is read from an array, ``targets``, and the input's gradient
         copied to one, ``outputs``.
+    largest_norms : mapping of str to float, optional
+        By state key of a weight: the largest norm of each output's part, which a step sees to
+        before it reads the weight.
     frozen : collection of str
         Parameters whose gradients are not wanted; they stay zero.
 
@@ -92,7 +100,8 @@ def plan(
         if loss is None:
             planner.seal()
         else:
-            _add_loss(planner, loss, output, gradient)
+            assert isinstance(forward, Forward)
+            _add_loss(forward, loss, output, gradient)
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
         assert gradient is not None
@@ -108,6 +117,7 @@ def plan(
             if arrays:
                 forward.output_row(input_grad)
         planner.emit_reductions()
+    planner.constrain(largest_norms or {})
     preparations = planner.put_preparations_first()
     boundary += preparations
     planner.place_scratch()
@@ -123,7 +133,8 @@ def plan(
         running=planner.running,
         gradient_size=planner.gradient_size,
         first_backward=boundary,
-        forward_rows=forward_rows + len(planner.preparations),
+        constrains=bool(planner.constraints),
+        forward_rows=forward_rows + len(planner.preparations) + len(planner.constraints),
         input=forward.values[INPUT],
         output=output,
         values={
@@ -146,21 +157,29 @@ def _has_rows(operation: str) -> bool:
     return hasattr(Forward, operation)
 
 
-def _add_loss(planner: Planner, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
+def _add_loss(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
     """The loss and its gradient; maps with a halo go through copies without."""
-    name, *numbers = loss
-    if name in own.LOSSES:
-        kernel = own_loss_kernel(own.LOSSES[name])
-    else:
-        kernel = L.K_CROSS_ENTROPY if name == "cross_entropy" else L.K_MSE
-    shape = (output.channels, output.height, output.width)
+    planner, (name, *numbers) = forward.planner, loss
+    channels, positions = output.channels, output.height * output.width
     flat, flat_gradient = output, gradient
     if output.halo != NO_HALO:
+        shape = (output.channels, output.height, output.width)
         flat, flat_gradient = planner.buffer(shape), planner.buffer(shape)
         copy(planner, "output", output, flat)
-    size: dict[str, int] = {"in": output.channels * output.height * output.width}
-    columns = flat.columns("x") | flat_gradient.columns("y") | size
-    scale = planner.constant([*numbers, 0.0])
-    planner.emit(f"loss {name}", row(kernel, **columns, scale=scale))
+    if name in LOSSES:
+        record = LOSSES[name]
+        kernel, fixed = element_loss_kernel(record), 1 + len(record.arguments)
+        forward.gradient_row(flat_gradient, "targets")
+    elif name in CLASS_LOSSES:
+        kernel, fixed = CLASS_LOSSES[name], 3
+        numbers += [1.0] * channels if len(numbers) == fixed else []
+    else:
+        raise Unsupported(f"the loss {name}")
+    # One number for all channels, or one for each.
+    rest = numbers[fixed:]
+    numbers[fixed:] = rest * channels if len(rest) == 1 else rest
+    columns = flat.columns("x") | flat_gradient.columns("y")
+    columns |= {"channels": channels, "positions": positions}
+    planner.emit(f"loss {name}", row(kernel, **columns, scale=planner.constant(numbers)))
     if flat is not output:
         copy(planner, "output gradient", flat_gradient, gradient)

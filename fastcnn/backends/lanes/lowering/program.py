@@ -34,6 +34,8 @@ class Program:
         several places, from each place but the first.
     first_backward : int
         The first phase after the loss; rows of the backward pass may join that of the loss.
+    constrains : bool
+        Whether the first phase scales weights down to the largest norm that they may have.
     forward_rows : int
         Rows before the backward pass.
     values : dict of int to Buffer
@@ -52,6 +54,7 @@ class Program:
     running: dict[str, tuple[int, int]]
     gradient_size: int
     first_backward: int
+    constrains: bool
     forward_rows: int
     input: Buffer
     output: Buffer

@@ -109,6 +109,7 @@ class SampleNormBackward(Gradients):
             return
         others = tuple(axis for axis in range(len(sets.view)) if axis not in sets.weighted)
         columns = _set_columns(planner, sets, others, x=self.values[group.source], y=grad)
+        columns["groups"] = 0
         numbers = np.concatenate(sets.number(sets.set_numbers(), others))
         block = -(-2 * count // LANES) * LANES
         partial = planner.allocate(block * planner.blocks)

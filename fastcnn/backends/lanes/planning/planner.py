@@ -1,6 +1,6 @@
 """The memory plan of one network, and the rows that are being lowered."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,8 @@ class Planner:
         self.table_size = 0
         self._known_tables: dict[bytes, int] = {}
         self.constants: dict[int, np.ndarray] = {}
+        #: Rows that run first of all: constraints on weights.
+        self.constraints: list[tuple[str, np.ndarray]] = []
         #: Rows that run before all others, such as packing weights.
         self.preparations: list[tuple[str, np.ndarray]] = []
         #: Rows that run after all others, such as sums of gradients over blocks.
@@ -316,18 +318,29 @@ class Planner:
             # A thread has the same elements in every row: three places need no barrier between.
             self.emit("sum gradients over places", values, whole=True, apart=index == 0)
 
+    def constrain(self, largest: Mapping[str, float]) -> None:
+        """Let weights have at most some norm for each output, by their state keys."""
+        for key, norm in largest.items():
+            offset, (rows, *columns) = self.parameters[key]
+            sizes: dict[str, int] = {"in": int(np.prod(columns)), "out": rows}
+            values = L.row(L.K_LIMIT_NORMS, w=offset, scale=self.constant([norm]), **sizes)
+            self.constraints.append((f"{key}: largest norm", values))
+
     def put_preparations_first(self) -> int:
-        """Prefix the phase of the rows that run before all others; returns the phases added."""
-        count = len(self.preparations)
-        if not count:
-            return 0
-        self.phases = [
-            (0, count, 1),
-            *((first + count, last + count, whole) for first, last, whole in self.phases),
-        ]
-        self.names = [name for name, _ in self.preparations] + self.names
-        self.rows = [values for _, values in self.preparations] + self.rows
-        return 1
+        """Prefix the phases of the rows that run before all others; returns the phases added."""
+        added = 0
+        for before in (self.preparations, self.constraints):
+            count = len(before)
+            if not count:
+                continue
+            self.phases = [
+                (0, count, 1),
+                *((first + count, last + count, whole) for first, last, whole in self.phases),
+            ]
+            self.names = [name for name, _ in before] + self.names
+            self.rows = [values for _, values in before] + self.rows
+            added += 1
+        return added
 
     def geometry(self, node: Node) -> ConvGeometry:
         """Sizes of a convolution; of a transposed one, those of the convolution it transposes."""

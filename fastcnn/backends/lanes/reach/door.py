@@ -23,8 +23,11 @@ TYPES = {
     "labels": np.dtype(np.int64),
     "targets": np.dtype(np.float32),
     "weights": np.dtype(np.float64),
+    "totals": np.dtype(np.float64),
     "outputs": np.dtype(np.float32),
 }
+#: Kernels whose targets are classes.
+CLASS_LOSSES = (L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL)
 BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
 
 
@@ -98,17 +101,17 @@ class Needs:
     images, outputs, gradients : int
         Elements of a sample that are read from the images, written to the outputs, and read from
         the targets as the output's gradient; 0 where nothing is.
-    kernel : int
-        The loss's, or -1.
     loss : int
         Elements of a sample's output that the loss compares.
+    classes : int
+        Of a loss of classes, how many there are for each target; else 0.
     """
 
     images: int = 0
     outputs: int = 0
     gradients: int = 0
-    kernel: int = -1
     loss: int = 0
+    classes: int = 0
 
 
 def needs(program: Program, phases: np.ndarray) -> Needs:
@@ -117,24 +120,22 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     wanted = np.zeros(len(program.rows), np.bool_)
     for first, last, _ in phases:
         wanted[first:last] = True
-    found = {"images": 0, "outputs": 0, "gradients": 0, "kernel": -1, "loss": 0}
+    found = {"images": 0, "outputs": 0, "gradients": 0, "loss": 0, "classes": 0}
     names = {
         L.K_INPUT: "images",
         L.K_CHANNEL_INPUT: "images",
         L.K_CHANNEL_OUTPUT: "outputs",
         L.K_OUTPUT: "outputs",
         L.K_OUTPUT_GRADIENT: "gradients",
-        L.K_CROSS_ENTROPY: "loss",
-        L.K_MSE: "loss",
     }
     for row in program.rows[wanted]:
         kernel = int(row[L.KERNEL])
         formula = KERNELS[kernel].formula if kernel in KERNELS else None
-        if kernel in names or (formula is not None and formula[0] == "loss"):
-            name = names.get(kernel, "loss")
-            found[name] = max(found[name], int(row[L.IN]))
-            if name == "loss":
-                found["kernel"] = kernel
+        if kernel in names:
+            found[names[kernel]] = max(found[names[kernel]], int(row[L.IN]))
+        elif kernel in CLASS_LOSSES or (formula is not None and formula[0] == "loss"):
+            found["loss"] = max(found["loss"], int(row[L.CHANNELS] * row[L.POSITIONS]))
+            found["classes"] = int(row[L.CHANNELS]) if kernel in CLASS_LOSSES else 0
     return Needs(**found)
 
 
@@ -186,21 +187,25 @@ def check_run(wants: Needs, batch: int, images: np.ndarray, arrays: dict[str, An
 
 def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str, Any]) -> None:
     """The same of targets, labels and weights; ``count`` samples may be read."""
-    targets, labels, weights = arrays["targets"], arrays["labels"], arrays["weights"]
+    targets, labels = arrays["targets"], arrays["labels"]
     size = max(wants.gradients, wants.loss)
-    by_class = wants.kernel == L.K_CROSS_ENTROPY and not targets.size
-    if by_class:
-        if count > labels.size:
-            raise ShapeError(f"labels: sample {count - 1} of {labels.size} is asked for")
-        if int(labels.view(np.uint64)[order].max()) >= wants.loss:
+    if wants.classes and not targets.size:
+        places = wants.loss // wants.classes
+        if count * places > labels.size:
+            raise ShapeError(
+                f"labels: {count} samples of {places} need more than {labels.size} numbers"
+            )
+        rows = labels[: labels.size // places * places].reshape(-1, places)[order]
+        # -1 is ignored.
+        if rows.size and not -1 <= rows.min() <= rows.max() < wants.classes:
             raise DataError(
-                f"labels must be from 0 to {wants.loss - 1}, got "
-                f"{labels[order].min()} to {labels[order].max()}"
+                f"labels must be from 0 to {wants.classes - 1}, got {rows.min()} to {rows.max()}"
             )
     elif count * size > targets.size:
         raise ShapeError(f"targets: {count} samples of {size} need more than {targets.size} floats")
-    if wants.loss and weights.size and count > weights.size:
-        raise ShapeError(f"weights: sample {count - 1} of {weights.size} is asked for")
+    for name in ("weights", "totals"):
+        if wants.loss and arrays[name].size and count > arrays[name].size:
+            raise ShapeError(f"{name}: sample {count - 1} of {arrays[name].size} is asked for")
 
 
 NOTHING = Needs()

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import channels, sample_norm, winograd
+from fastcnn.backends.lanes.reach import channels, constraints, sample_norm, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -214,15 +214,16 @@ def _learned(r: Reach) -> Touches:
     yield parameters("W", each + r[L.W])
 
 
-def loss_reach(numbers: int) -> Callable[[Reach], Touches]:
-    """That of a loss with some numbers at SCALE."""
+def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
+    """That of a loss with some numbers at SCALE, and perhaps one for each channel after them."""
 
     def touches(r: Reach) -> Touches:
-        outputs = r.along(r.count(L.IN, 1), LANES)
+        channels = r.count(L.CHANNELS, 1)
+        outputs = r.along(channels * r.count(L.POSITIONS, 1), LANES)
         yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
         yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
-        if numbers:
-            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+        read = numbers + (channels if by_channel else 0)
+        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), read)
 
     return touches
 
@@ -234,12 +235,12 @@ def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach]
     ----------
     what : {"value", "gradient", "parameter", "loss"}
     is_learned : bool
-        Whether the operation has a parameter.
+        Whether the operation has a parameter, or a loss a number for each channel.
     numbers : int
         That it reads at SCALE.
     """
     if what == "loss":
-        return loss_reach(numbers)
+        return loss_reach(1 + numbers, is_learned)
     names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
     elements = _elements(*names, numbers=numbers)
 
@@ -400,13 +401,13 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_MULTIPLY: _elements("X", "Y", "M"),
     L.K_GATE: _gate,
     L.K_PRODUCT_SUMS: _product_sums,
+    L.K_LIMIT_NORMS: constraints.limit_norms,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_TRANSPOSE: _transpose,
     L.K_OUTER: _outer,
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
-    L.K_CROSS_ENTROPY: loss_reach(1),
-    L.K_MSE: loss_reach(1),
+    **dict.fromkeys((L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL), loss_reach(3, by_channel=True)),
     L.K_REDUCE: _reduce,
     L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,

@@ -9,6 +9,8 @@ from fastcnn.backends.lanes.reach.ranges import (
     Reach,
     Touches,
     arena,
+    gradient,
+    optional,
     parameters,
 )
 from fastcnn.codegen.simd import LANES
@@ -59,6 +61,8 @@ def set_parameters(r: Reach) -> Touches:
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + statistics, 2 * LANES)
     kinds = (r[L.W] >= 0) + (r[L.BIAS] >= 0)
     yield arena("M", r.blocks(L.M, L.M_BLOCK) + r.along(kinds * weights, 1), 1)
+    yield gradient("W", optional(r, L.W, weights))
+    yield gradient("BIAS", optional(r, L.BIAS, weights))
 
 
 def local_response(*names: str, shares: bool = True) -> Callable[[Reach], Touches]:

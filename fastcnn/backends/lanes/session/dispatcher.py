@@ -39,7 +39,7 @@ KINDS = {
     "batch": "int64",
     "samples": "int64",
     "order": "int64[:]",
-    "weights": "float64[:]",
+    "totals": "float64[:]",
     "losses": "float64[:]",
     "hits": "int64[:]",
     "norms": "float64[:]",
@@ -71,13 +71,13 @@ call = define("int64", _emit_call, *["int64"] * (3 + len(NUMBERS)))
 
 
 @linked
-def batch_weight(weights, order, start, count):
-    """Mean weight of one batch's samples; 1 where samples have none."""
-    if weights.size == 0:
+def batch_weight(totals, order, start, count):
+    """Mean weight of one batch's targets; 1 where they have none."""
+    if totals.size == 0:
         return 1.0
     total = 0.0
     for sample in range(start, start + count):
-        total += weights[order[sample]]
+        total += totals[order[sample]]
     return total / count
 
 
@@ -159,7 +159,7 @@ def steps(
     batch,
     samples,
     order,
-    weights,
+    totals,
     losses,
     hits,
     norms,
@@ -178,7 +178,7 @@ def steps(
         count = min(batch, samples - start)
         blocks = (count + LANES - 1) // LANES
         context[STEP], context[START], context[COUNT] = first_step + s, start, count
-        numbers[MEAN_WEIGHT] = batch_weight(weights, order, start, count)
+        numbers[MEAN_WEIGHT] = batch_weight(totals, order, start, count)
         for f in range(phases.shape[0]):
             arrived = run_phase(
                 entries, phases[f], blocks, thread, threads, sync, arrived, here, rows
@@ -234,7 +234,7 @@ def run(
     batch,
     samples,
     order,
-    weights,
+    totals,
     losses,
     hits,
     norms,
@@ -266,7 +266,7 @@ def run(
         batch,
         samples,
         order,
-        weights,
+        totals,
         losses,
         hits,
         norms,

@@ -18,7 +18,8 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.session.coverage import covered
 from fastcnn.backends.lanes.session.engine import default_threads, run_rows
 from fastcnn.backends.lanes.session.loading import check_own_kernels
-from fastcnn.operations import Elementwise, elementwise_function, own
+from fastcnn.operations import Elementwise, elementwise_function
+from fastcnn.operations.losses import LOSSES
 
 #: Elements from which on a second thread saves more time than its start takes.
 WORTH_A_THREAD = 4_000_000
@@ -32,7 +33,7 @@ STRIDES = {L.X: L.X_CHANNEL, L.Y: L.Y_CHANNEL, L.M: L.M_CHANNEL}
 
 def function(name: str) -> Any:
     """The function of that name, such as ``relu`` or ``relu_backward``."""
-    if name.removesuffix("_backward") in own.LOSSES:
+    if name.removesuffix("_backward") in LOSSES:
         return im2col.elementwise.function(name)
     record, is_backward = elementwise_function(name)
     if record.parameters:  # which lie by channel, not by element

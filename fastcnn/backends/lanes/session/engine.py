@@ -130,6 +130,7 @@ class Engine:
         labels: np.ndarray = NO_LABELS,
         targets: np.ndarray = NO_FLOATS,
         weights: np.ndarray = NO_WEIGHTS,
+        totals: np.ndarray = NO_WEIGHTS,
         outputs: np.ndarray = NO_FLOATS,
         update: Update | None = None,
         seed: int = 0,
@@ -140,9 +141,10 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the program once for each rate; returns losses, hits and gradient norms.
 
-        With an ``update``, each run is followed by it.
-        ``threads`` may be less than the engine was planned for. ``first_sample`` is the place of
-        the first sample in a batch that several processes share; dropout depends on it.
+        With an ``update``, each run is followed by it. ``weights`` are those of samples or of
+        targets, ``totals`` what the targets of each sample weigh on average, classes' weights
+        included. ``threads`` may be less than the engine was planned for. ``first_sample`` is the
+        place of the first sample in a batch that several processes share; dropout depends on it.
         """
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
@@ -162,6 +164,7 @@ class Engine:
                 "labels": labels,
                 "targets": targets,
                 "weights": weights,
+                "totals": totals,
                 "outputs": outputs,
             },
         )
@@ -204,7 +207,7 @@ class Engine:
             "batch": self.program.batch,
             "samples": len(order),
             "order": order,
-            "weights": weights,
+            "totals": totals,
             "losses": losses,
             "hits": hits,
             "norms": norms,
@@ -300,7 +303,7 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
             "batch": LANES,
             "samples": LANES,
             "order": one,
-            "weights": NO_WEIGHTS,
+            "totals": NO_WEIGHTS,
             "losses": np.zeros(1),
             "hits": one.copy(),
             "norms": np.zeros(1),

@@ -10,10 +10,12 @@ from fastcnn.backends.lanes.kernel_table import (
     dispatcher_source,
     kernel_source,
 )
+from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
 from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, K_OUTPUT, KERNEL
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.codegen import build
 from fastcnn.codegen.build import Source
+from fastcnn.operations.losses import LOSSES
 
 
 def check_own_update(kind: str) -> None:
@@ -25,6 +27,18 @@ def check_own_update(kind: str) -> None:
         If that fails.
     """
     _check_compiles(f"the optimiser {kind}", kernel_source(kind))
+
+
+def check_own_loss(name: str) -> None:
+    """Compile the loss of a name, if a user wrote it.
+
+    Raises
+    ------
+    Unsupported
+        If that fails.
+    """
+    if name in LOSSES:
+        check_own_kernels([element_loss_kernel(LOSSES[name])])
 
 
 def check_own_kernels(numbers: Iterable[int]) -> None:

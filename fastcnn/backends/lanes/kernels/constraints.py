@@ -1,0 +1,38 @@
+"""Constraints on parameters, which hold before a step reads them."""
+
+import math
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import IN, OUT, SCALE, W
+from fastcnn.backends.lanes.kernels.record import Kernel, matrix_sizes, register
+from fastcnn.codegen import linked
+
+#: Rounding of a row that was scaled before: it is not scaled once more.
+SLACK = 1.000001
+
+
+@linked
+def limit_norms(A, P, r, part, parts):
+    """Scale each of OUT rows of IN weights whose norm is above the number at SCALE down to it."""
+    columns, largest = r[IN], np.float64(A[r[SCALE]])
+    first, last = share(r[OUT], part, parts)
+    for row in range(first, last):
+        start, total = r[W] + row * columns, 0.0
+        for i in range(start, start + columns):
+            total += np.float64(P[i]) * np.float64(P[i])
+        norm = math.sqrt(total)
+        if norm > largest * SLACK:
+            factor = largest / norm
+            for i in range(start, start + columns):
+                P[i] = np.float32(P[i] * factor)
+
+
+def _cost(r: Row) -> Cost:
+    return Cost(2 * r[L.IN] * r[L.OUT], FLOAT_BYTES * r[L.IN] * r[L.OUT], 0)
+
+
+register({L.K_LIMIT_NORMS: Kernel(limit_norms, "largest norm", _cost, matrix_sizes)})

@@ -1,0 +1,140 @@
+"""Pictures, or paths or pixels of them, as rows of a parquet file (extra ``parquet``)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.picture_sets import Reading
+from fastcnn.data.picture_table import LABELS, PARTS, PATHS, Content, column_of, table_sets
+from fastcnn.data.picture_tree import Source
+from fastcnn.data.reading import check_unpacked, regular_file
+from fastcnn.data.table import pixel_sets
+from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.extras import require
+
+
+def read_parquet(
+    path: str | Path, seed: int = 0, reading: Reading | None = None
+) -> tuple[Dataset, Dataset]:
+    """Training and test sets from a parquet file with a column ``label``.
+
+    Parameters
+    ----------
+    path : path
+        The images are in a column ``image`` or ``path``: files as bytes, alone or as Hugging Face's
+        data sets have them; paths relative to the file's folder; or lists of pixels. Or each pixel
+        is a column, of square grey images row by row. A column ``split`` may say train, val or
+        test; else about 15 % of the rows are for testing, by a hash of the path or the content.
+    seed : int
+        For another choice of test rows.
+    reading : Reading, optional
+        How pictures become samples.
+
+    Raises
+    ------
+    DataError
+        If the file is not so.
+    MissingExtraError
+        If pyarrow is not installed.
+    """
+    path = regular_file(path)
+    reading = reading or Reading()
+    table = _read(path)
+    label, place = column_of(table.column_names, LABELS), column_of(table.column_names, PATHS)
+    part = column_of(table.column_names, PARTS)
+    if label is None:
+        raise DataError(f"{path}: needs a column label, has {', '.join(table.column_names)[:60]}")
+    if not table.num_rows:
+        raise DataError(f"{path}: has no rows")
+    labels = _named(table, label, table.column(label).to_pylist())
+    if any(value is None for value in labels):
+        raise DataError(f"{path}: {label}: some rows have none")
+    parts = None if part is None else table.column(part).to_pylist()
+    if place is not None:
+        pictures = _pictures(path, place, table.column(place))
+        if pictures is not None:
+            return table_sets(path, pictures, labels, parts, seed, reading)
+    if reading.image_size is not None or reading.gray is not None:
+        raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
+    if parts is not None:
+        raise DataError(f"{path}: {part}: parts of tables of pixels are not supported")
+    pixels = _pixels(path, table, place, [name for name in table.column_names if name != label])
+    return pixel_sets(path, pixels, np.array(list(map(str, labels))), seed)
+
+
+def parquet_pictures(path: Path) -> list[tuple[str, Source]] | None:
+    """Names and bytes, or paths, of the pictures of a parquet file; None if it has pixels.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    table = _read(path)
+    place = column_of(table.column_names, PATHS)
+    return None if place is None else _pictures(path, place, table.column(place))
+
+
+def _read(path: Path) -> Any:
+    """The table of a parquet file."""
+    require("pyarrow", "parquet")
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            check_unpacked(
+                str(path), path.stat().st_size, sum(group.total_byte_size for group in groups)
+            )
+            return file.read()
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow's errors of damaged files have no common base
+        raise DataError(f"{path}: cannot be read as parquet ({error})") from None
+
+
+def _pictures(path: Path, name: str, column: Any) -> list[tuple[str, Source]] | None:
+    """The pictures of a column, or None if it holds pixels."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_string(kind) or types.is_large_string(kind):
+        return [(str(value), path.parent / str(value)) for value in column.to_pylist()]
+    made: list[tuple[str, Source]] = []
+    if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        rows = column.to_pylist()
+        contents = [row and row["bytes"] for row in rows]
+        names = [(row or {}).get("path") for row in rows]
+    elif types.is_binary(kind) or types.is_large_binary(kind):
+        contents, names = column.to_pylist(), [None] * len(column)
+    else:
+        return None
+    for number, (content, known) in enumerate(zip(contents, names, strict=True)):
+        if content is None:
+            raise DataError(f"{path}: {name}: row {number} has no picture")
+        title = f"{number}" if known is None else f"{number}/{known}"
+        made.append((title, Content(f"{path}: row {number}", content)))
+    return made
+
+
+def _pixels(path: Path, table: Any, name: str | None, columns: list[str]) -> np.ndarray:
+    """Pixels of shape (N, ...), from a column of lists or a column each."""
+    try:
+        if name is not None:
+            return np.array(table.column(name).to_pylist())
+        return np.stack([table.column(one).to_numpy() for one in columns], axis=1)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: pixels must be numbers, the same count a row ({error})") from None
+
+
+def _named(table: Any, label: str, labels: list[Any]) -> list[Any]:
+    """Labels by the names that Hugging Face's data sets keep in the file."""
+    try:
+        kept = json.loads(table.schema.metadata[b"huggingface"])
+        names = kept["info"]["features"][label]["names"]
+        return [names[value] for value in labels]
+    except (KeyError, TypeError, ValueError, IndexError):
+        return labels

@@ -1,0 +1,216 @@
+"""Pictures as data sets: all brought to one size by one rule, on all cores."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastcnn.cores import available_cores
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.images import picture_shape, read_picture
+from fastcnn.data.picture_tree import Source
+from fastcnn.data.pictures import Pictures
+from fastcnn.data.preprocessing import measure_normalisation
+from fastcnn.data.storage import allocate
+from fastcnn.errors import ConfigurationError
+
+log = logging.getLogger("fastcnn.data")
+
+#: Pictures that are read as one piece of work.
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures become samples, as far as it was said.
+
+    Attributes
+    ----------
+    pictures : Pictures, optional
+        The whole rule: that of a trained model.
+    image_size : int or (height, width), optional
+        Of all pictures; by default that of the first.
+    gray : bool, optional
+        Grey, or colour; by default as the first picture is.
+
+    Raises
+    ------
+    ConfigurationError
+        At construction, if these are not so, or both a rule and a part of it are given.
+    """
+
+    pictures: Pictures | None = None
+    image_size: int | tuple[int, int] | None = None
+    gray: bool | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("image_size", "gray") if getattr(self, name) is not None]
+        if self.pictures is not None and given:
+            raise ConfigurationError(f"{given[0]} has no effect with pictures, which says it")
+        if self.gray is not None and not isinstance(self.gray, bool):
+            raise ConfigurationError(f"gray must be True or False, got {self.gray!r}")
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", as_size(self.image_size))
+
+    def rule(self, first: Source) -> Pictures:
+        """The rule by which pictures are read, the first of which is this.
+
+        Raises
+        ------
+        DataError
+            If that is not a picture.
+        """
+        if self.pictures is not None:
+            return self.pictures
+        channels, height, width = 1, 1, 1
+        if self.image_size is None or self.gray is None:
+            channels, height, width = picture_shape(first)
+        if isinstance(self.image_size, tuple):
+            height, width = self.image_size
+        if self.gray is not None:
+            channels = 1 if self.gray else 3
+        return Pictures((channels, height, width), "stretch")
+
+
+def as_size(value: Any) -> tuple[int, int]:
+    """Height and width of an image: one number for both, two, or text such as ``32x48``.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none of these.
+    """
+    sizes = value
+    if isinstance(value, str):
+        parts = value.lower().split("x")
+        sizes = [int(part) if part.isascii() and part.isdigit() else 0 for part in parts]
+    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        sizes = [value]
+    whole = isinstance(sizes, (list, tuple)) and all(
+        isinstance(size, (int, np.integer)) and 1 <= size <= 2**15 for size in sizes
+    )
+    if not whole or len(sizes) not in (1, 2):
+        raise ConfigurationError(
+            "image_size must be a number of pixels, or height and width, such as 32 or 32x48 "
+            f"(height x width), got {value!r}"
+        )
+    return int(sizes[0]), int(sizes[-1])
+
+
+#: Name, label and bytes of a picture.
+Listed = tuple[str, int, Source]
+
+
+def picture_sets(
+    name: str,
+    title: str,
+    classes: tuple[str, ...],
+    parts: Mapping[str, Sequence[Listed]],
+    rule: Pictures,
+    trained: Pictures | None,
+) -> tuple[Dataset, Dataset]:
+    """Read pictures as training and test sets.
+
+    Parameters
+    ----------
+    name : str
+        Of the data set.
+    title : str
+        What it is in messages.
+    classes : tuple of str
+    parts : dict of str to list
+        ``training`` and ``test``, and perhaps ``validation``, which goes with the training set.
+    rule : Pictures
+        By which they are read.
+    trained : Pictures, optional
+        That of a trained model, if it is such a one: it is kept as it is.
+
+    Raises
+    ------
+    DataError
+        If a picture cannot be read.
+    """
+    images = {part: np.empty(0) for part in parts}
+    done = Counter[str]()
+    for part, listed in parts.items():
+        images[part] = read_pictures([source for _, _, source in listed], rule, title, done)
+    total = sum(map(len, parts.values()))
+    if done:
+        changes = "; ".join(f"{number:,}: {change}" for change, number in done.most_common())
+        log.warning("%s: of %s pictures %s", title, f"{total:,}", changes)
+    like = Pictures.like(images["training"], from_files=True)
+    preprocessing = replace(measure_normalisation(images["training"]), pictures=trained or like)
+    made = {
+        part: Dataset(
+            images[part],
+            np.array([label for _, label, _ in listed], np.int64),
+            classes,
+            preprocessing,
+            name,
+            tuple(picture for picture, _, _ in listed),
+        )
+        for part, listed in parts.items()
+        if listed
+    }
+    return replace(made["training"], validation=made.get("validation")), made["test"]
+
+
+def read_pictures(
+    sources: Sequence[Source], rule: Pictures, title: str, done: Counter[str] | None = None
+) -> np.ndarray:
+    """Pictures by a rule, on all cores: decoders let other threads run.
+
+    They are kept in memory, or in a temporary file if they would take more than half of it.
+
+    Parameters
+    ----------
+    sources : sequence of Path or Member
+    rule : Pictures
+    title : str
+        What they are in messages.
+    done : Counter, optional
+        Counts what was done to pictures.
+
+    Returns
+    -------
+    ndarray of uint8, shape (N, C, H, W)
+
+    Raises
+    ------
+    DataError
+        If one of them, the first in their order, cannot be read.
+    """
+    _, height, width = rule.shape
+    images = allocate(
+        (len(sources), *rule.shape),
+        np.uint8,
+        f"{title}: {len(sources):,} pictures of {width} x {height} pixels",
+    )
+
+    def read(start: int) -> Counter[str]:
+        changes = Counter[str]()
+        for index in range(start, min(start + BLOCK, len(sources))):
+            picture = read_picture(sources[index], rule)
+            images[index] = picture.pixels
+            changes.update(picture.done)
+        return changes
+
+    starts = range(0, len(sources), BLOCK)
+    threads = min(available_cores(), len(starts))
+    if threads <= 1:
+        counted = [read(start) for start in starts]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                counted = list(pool.map(read, starts))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    if done is not None:
+        for changes in counted:
+            done.update(changes)
+    return images

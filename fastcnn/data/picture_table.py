@@ -1,0 +1,179 @@
+"""Tables that name picture files, or hold them, with a label each."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcnn.data.arrays import as_label_sets
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.picture_sets import Listed, Reading, picture_sets
+from fastcnn.data.picture_tree import Source
+from fastcnn.data.reading import check_memory
+from fastcnn.data.split import held_out
+from fastcnn.errors import DataError
+
+#: What a column of paths, of labels and of the part of the data set may be called.
+PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
+LABELS = ("label", "class", "target", "category")
+PARTS = ("split", "part", "subset", "set")
+#: The words for each part.
+WORDS = {
+    "training": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class Content:
+    """A picture's bytes, as a table holds them."""
+
+    name: str
+    content: bytes
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self.content
+
+
+def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of some names that a table has, whatever its case."""
+    lower = {column.strip().lower(): column for column in columns}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def table_sets(
+    path: Path,
+    pictures: Sequence[tuple[str, Source]],
+    labels: Sequence[Any],
+    parts: Sequence[Any] | None,
+    seed: int,
+    reading: Reading,
+) -> tuple[Dataset, Dataset]:
+    """Training and test sets of the pictures of a table.
+
+    Parameters
+    ----------
+    path : Path
+        The table.
+    pictures : sequence of (str, Path or Member)
+        Name and bytes of each.
+    labels : sequence of str or int
+    parts : sequence of str, optional
+        ``train``, ``val`` or ``test``; by default about 15 %, by a hash of the name, are for
+        testing.
+    seed : int
+    reading : Reading
+
+    Raises
+    ------
+    DataError
+        If the table is empty, a part or a label is unknown, or a picture cannot be read.
+    """
+    if not pictures:
+        raise DataError(f"{path}: has no rows")
+    chosen = _parts(path, [name for name, _ in pictures], parts, seed)
+    words = [str(label).strip() for label in labels]
+    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    targets = np.array([int(word) for word in words]) if numbers else np.array(words)
+    rest = np.ones(len(words), bool)
+    rest[chosen["training"]] = False
+    # A rare class may be drawn for testing alone; where the table itself says the parts, not.
+    known = targets if numbers or parts is None else targets[~rest]
+    _, _, classes = as_label_sets(
+        known, targets[rest], (f"{path}: training rows", f"{path}: other rows")
+    )
+    place = {word: index for index, word in enumerate(classes)}
+    listed: dict[str, list[Listed]] = {
+        part: [(pictures[row][0], place[str(targets[row])], pictures[row][1]) for row in rows]
+        for part, rows in chosen.items()
+    }
+    if len(classes) < 2:
+        raise DataError(f"{path}: needs at least two classes, has {', '.join(classes)}")
+    rule = reading.rule(pictures[0][1])
+    return picture_sets(path.stem, str(path), classes, listed, rule, reading.pictures)
+
+
+def _parts(
+    path: Path, names: Sequence[str], parts: Sequence[Any] | None, seed: int
+) -> dict[str, np.ndarray]:
+    """The rows of each part."""
+    if parts is None:
+        held = held_out(names, seed)
+        return {"training": np.flatnonzero(~held), "test": np.flatnonzero(held)}
+    words = np.array([str(part).strip().lower() for part in parts])
+    rows = {part: np.flatnonzero(np.isin(words, known)) for part, known in WORDS.items()}
+    unknown = sorted(set(words) - {word for known in WORDS.values() for word in known})
+    if unknown:
+        raise DataError(
+            f"{path}: parts must be train, val or test, got {', '.join(map(repr, unknown[:5]))}"
+        )
+    if not len(rows["test"]):
+        rows["test"] = rows.pop("validation")
+    rows = {part: found for part, found in rows.items() if len(found)}
+    if not rows.keys() >= {"training", "test"}:
+        raise DataError(f"{path}: needs rows of train, and of test or val")
+    return rows
+
+
+def path_rows(path: Path) -> list[tuple[str, Source]] | None:
+    """Names and paths of the pictures of a CSV file; None if it does not name files.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    table = _read(path)
+    return None if table is None else table[0]
+
+
+def read_path_table(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Dataset] | None:
+    """Training and test sets from a CSV file with a column of paths and one of labels.
+
+    Paths are relative to the file's folder. None if no column is one of paths.
+
+    Raises
+    ------
+    DataError
+        If the file is not so.
+    """
+    table = _read(path)
+    if table is None:
+        return None
+    pictures, labels, parts = table
+    return table_sets(path, pictures, labels, parts, seed, reading)
+
+
+def _read(path: Path) -> tuple[list[tuple[str, Source]], list[str], list[str] | None] | None:
+    """Pictures, labels and parts of a CSV file."""
+    check_memory(str(path), 4 * path.stat().st_size)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            columns = {
+                kind: column_of(header, names)
+                for kind, names in (("path", PATHS), ("label", LABELS), ("part", PARTS))
+            }
+            if columns["path"] is None:
+                return None
+            rows = [row for row in reader if row]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is not CSV in UTF-8 ({error})") from None
+    if columns["label"] is None:
+        raise DataError(f"{path}: needs a column label, has {', '.join(header)[:60]}")
+    places = {kind: header.index(name) for kind, name in columns.items() if name is not None}
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise DataError(f"{path}: row {number} has {len(row)} values, the first {len(header)}")
+    names = [row[places["path"]].strip() for row in rows]
+    parts = [row[places["part"]] for row in rows] if "part" in places else None
+    labels = [row[places["label"]] for row in rows]
+    return [(name, path.parent / name) for name in names], labels, parts

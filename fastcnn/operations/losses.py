@@ -1,0 +1,136 @@
+"""Losses of each element: a formula of prediction and target, and its derivative by the prediction.
+
+A loss is the mean of the formula over elements, by their weights. numpy arrays, plain floats and
+the engine's vectors evaluate it alike; users add their own by :func:`fastcnn.kernel.loss`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastcnn.codegen import linked
+from fastcnn.codegen.elementary import absolute, exp, log1p_exp, maximum, minimum, sigmoid, where
+from fastcnn.operations.record import Number, Value
+
+
+@dataclass(frozen=True)
+class ElementwiseLoss:
+    """A loss that is the mean over elements of a function of prediction and target.
+
+    Attributes
+    ----------
+    name : str
+        Name of the backend function.
+    value, derivative : function
+        ``value(prediction, target, *numbers)``, and its derivative by the prediction.
+    arguments : tuple of Number
+    by_channel : str
+        An argument that may have a number for each channel of the output; formulas take it before
+        the other numbers.
+    """
+
+    name: str
+    value: Callable[..., Any]
+    derivative: Callable[..., Any]
+    arguments: tuple[Number, ...] = ()
+    by_channel: str = ""
+
+    def numbers(self, arguments: Mapping[str, Any]) -> tuple[float, ...]:
+        """The numbers in the order of the formulas, without those by channel."""
+        return tuple(float(arguments[argument.name]) for argument in self.arguments)
+
+    def channel_numbers(self, arguments: Mapping[str, Any], channels: int) -> tuple[float, ...]:
+        """The argument by channel, a number for each; empty where the loss has none."""
+        if not self.by_channel:
+            return ()
+        given = arguments[self.by_channel]
+        return tuple(map(float, given)) if isinstance(given, tuple) else (float(given),) * channels
+
+
+@linked
+def _square(prediction: Value, target: Value) -> Value:
+    return (prediction - target) * (prediction - target)
+
+
+@linked
+def _square_slope(prediction: Value, target: Value) -> Value:
+    return 2.0 * (prediction - target)
+
+
+@linked
+def _distance(prediction: Value, target: Value) -> Value:
+    return absolute(prediction - target)
+
+
+@linked
+def _distance_slope(prediction: Value, target: Value) -> Value:
+    return where(prediction > target, 1.0, where(prediction < target, -1.0, 0.0))
+
+
+@linked
+def _huber(prediction: Value, target: Value, delta: float) -> Value:
+    error = absolute(prediction - target)
+    return where(error <= delta, 0.5 * error * error, delta * (error - 0.5 * delta))
+
+
+@linked
+def _huber_slope(prediction: Value, target: Value, delta: float) -> Value:
+    return maximum(minimum(prediction - target, delta), -delta)
+
+
+@linked
+def _smooth_l1(prediction: Value, target: Value, beta: float) -> Value:
+    error = absolute(prediction - target)
+    return where(error < beta, 0.5 * error * error / beta, error - 0.5 * beta)
+
+
+@linked
+def _smooth_l1_slope(prediction: Value, target: Value, beta: float) -> Value:
+    return maximum(minimum((prediction - target) / beta, 1.0), -1.0)
+
+
+@linked
+def _bce(logit: Value, target: Value, pos_weight: Value) -> Value:
+    return pos_weight * target * log1p_exp(-logit) + (1.0 - target) * log1p_exp(logit)
+
+
+@linked
+def _bce_slope(logit: Value, target: Value, pos_weight: Value) -> Value:
+    return (1.0 - target) * sigmoid(logit) - pos_weight * target * sigmoid(-logit)
+
+
+@linked
+def _focal(logit: Value, target: Value, alpha: float, gamma: float) -> Value:
+    z = where(target > 0.5, logit, -logit)
+    share = where(target > 0.5, alpha, 1.0 - alpha)
+    # 1 - p = sigmoid(-z), whose logarithm is -log(1 + exp(z)).
+    return share * exp(-gamma * log1p_exp(z)) * log1p_exp(-z)
+
+
+@linked
+def _focal_slope(logit: Value, target: Value, alpha: float, gamma: float) -> Value:
+    z = where(target > 0.5, logit, -logit)
+    share = where(target > 0.5, alpha, alpha - 1.0)
+    easy = exp(-gamma * log1p_exp(z))
+    return share * easy * (-gamma * sigmoid(z) * log1p_exp(-z) - sigmoid(-z))
+
+
+#: By the name of the backend function; those of users as well.
+LOSSES: dict[str, ElementwiseLoss] = {
+    loss.name: loss
+    for loss in (
+        ElementwiseLoss("mse", _square, _square_slope),
+        ElementwiseLoss("l1", _distance, _distance_slope),
+        ElementwiseLoss("huber", _huber, _huber_slope, (Number("delta", 1.0, above=0.0),)),
+        ElementwiseLoss(
+            "smooth_l1", _smooth_l1, _smooth_l1_slope, (Number("beta", 1.0, above=0.0),)
+        ),
+        ElementwiseLoss("bce_with_logits", _bce, _bce_slope, by_channel="pos_weight"),
+        ElementwiseLoss(
+            "sigmoid_focal",
+            _focal,
+            _focal_slope,
+            (Number("alpha", 0.25, above=0.0), Number("gamma", 2.0)),
+        ),
+    )
+}

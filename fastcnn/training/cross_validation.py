@@ -1,0 +1,134 @@
+"""k-fold cross-validation: a training for each fold, measured on that fold alone."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.split import draw_folds
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Model
+from fastcnn.training.fit import FitArguments, evaluate, fit
+from fastcnn.training.history import History
+from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
+
+#: Arguments of ``fit`` that make no sense for several trainings.
+REFUSED = ("out", "resume", "world", "callbacks")
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What :func:`cross_validate` found.
+
+    Attributes
+    ----------
+    losses, accuracies : ndarray of float64, shape (folds,)
+        Of each fold by the network that was trained on the others; accuracies are NaN where
+        targets are not classes.
+    logits : ndarray, shape (N, ...)
+        The output for each sample of the network that was not trained on it.
+    histories : list of History
+    """
+
+    losses: np.ndarray
+    accuracies: np.ndarray
+    logits: np.ndarray
+    histories: list[History]
+
+    @property
+    def loss(self) -> float:
+        """The mean over the folds."""
+        return float(self.losses.mean())
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over the folds."""
+        return float(self.accuracies.mean())
+
+    def __str__(self) -> str:
+        """One line, with deviations over the folds."""
+        spread = [float(values.std(ddof=1)) for values in (self.losses, self.accuracies)]
+        text = f"{len(self.losses)} folds: loss {self.loss:.4f} +- {spread[0]:.4f}"
+        if np.isnan(self.accuracy):
+            return text
+        return f"{text}, accuracy {100 * self.accuracy:.2f} % +- {100 * spread[1]:.2f}"
+
+
+def cross_validate(
+    make_model: Model | Callable[[], Model],
+    data: Data,
+    *,
+    folds: int = 5,
+    **options: Any,
+) -> CrossValidation:
+    """Train one network for each fold, on the others, and measure it on the fold.
+
+    Folds have the same share of each class, and are drawn by ``seed``. They are the test data of
+    the trainings: early stopping holds out samples of the others.
+
+    Parameters
+    ----------
+    make_model : callable, or Model
+        Called without arguments for each fold; or a model, of which copies are trained.
+    data : Dataset, or (x, y), or (x, y, sample_weight)
+    folds : int
+    **options
+        As for :func:`fastcnn.fit`, without ``out``, ``resume``, ``world`` and ``callbacks``.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    ConfigurationError, DataError, ShapeError
+        If there are too few samples, or something does not fit.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> train, _ = fastcnn.data.digits_dataset(300, 30, classes=(0, 1, 2))
+    >>> found = fastcnn.cross_validate(fastcnn.models.report_cnn(seed=0), train, folds=3, epochs=3)
+    >>> found.accuracy > 0.8
+    True
+    """
+    refused = [name for name in REFUSED if name in options]
+    if refused:
+        raise ConfigurationError(f"{refused[0]} is for one training, not for cross_validate")
+    o = FitArguments.of(options)
+    make = (lambda: deepcopy(make_model)) if isinstance(make_model, Model) else make_model
+    model = make() if callable(make) else None
+    if not isinstance(model, Model):
+        raise ConfigurationError(
+            f"make_model must be a Model, or a function that returns one, got {make_model!r}"
+        )
+    samples = as_samples(data, "data", model, o.make_loss())
+    if isinstance(samples, Dataset):
+        samples = replace(samples, validation=None)
+    rows = draw_folds(np.asarray(samples.labels), folds, o.seed)
+    found, histories = [], []
+    for index, held in enumerate(rows):
+        others = np.sort(np.concatenate([part for part in rows if part is not held]))
+        model = make() if index else model
+        test = _given(samples.subset(held))
+        histories.append(fit(model, _given(samples.subset(others)), test, **options))
+        found.append(evaluate(model, test, loss=o.make_loss(), backend=o.backend))
+    logits = np.empty((len(samples), *found[0].logits.shape[1:]), found[0].logits.dtype)
+    for held, one in zip(rows, found, strict=True):
+        logits[held] = one.logits
+    return CrossValidation(
+        np.array([one.loss for one in found]),
+        np.array([one.accuracy for one in found]),
+        logits,
+        histories,
+    )
+
+
+def _given(samples: Samples) -> Data:
+    """Samples as ``fit`` takes them."""
+    if isinstance(samples, Dataset):
+        return samples
+    return samples.images, samples.labels, sample_weight_of(samples)

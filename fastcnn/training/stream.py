@@ -1,0 +1,280 @@
+"""Training data that come batch by batch: generators, iterators, PyTorch's DataLoader."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastcnn.data.dataset import Dataset
+from fastcnn.data.storage import allocate
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+from fastcnn.training.feed import Batches, check_augment
+from fastcnn.training.options import TrainingOptions
+from fastcnn.training.samples import Arrays, Data, as_samples, sample_weight_of
+
+Chosen = TypeVar("Chosen", bound=TrainingOptions)
+
+#: What ``fit`` takes as training data.
+Given = Data | Iterable[Any] | Callable[[], Any]
+#: Types that can be iterated over and are not streams of batches.
+NO_STREAMS = (Dataset, tuple, list, np.ndarray, str, bytes, dict)
+
+
+def is_stream(data: Any) -> bool:
+    """Whether data come batch by batch: an iterable, or a function that returns one."""
+    return not isinstance(data, NO_STREAMS) and (hasattr(data, "__iter__") or callable(data))
+
+
+class Stream:
+    """Batches of training data, each a step.
+
+    Parameters
+    ----------
+    source : iterable, or callable without arguments
+        Gives ``(x, y)`` or ``(x, y, sample_weight)``. What can be iterated over again, such as a
+        list or a DataLoader, begins again in each epoch, and a function is called again; an
+        iterator or a generator continues from where it is.
+    steps : int, optional
+        Steps of an epoch; by default ``len(source)``.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no number of steps, or it is larger than the length.
+    DataError
+        If there is no batch.
+    """
+
+    def __init__(self, source: Any, steps: int | None, name: str = "train") -> None:
+        self.name = name
+        self._source = source
+        self._iterator = self._begin()
+        length = _length(source)
+        if steps is None and length is None:
+            raise ConfigurationError(
+                f"{name}: batches without a length: give steps_per_epoch, the number of batches "
+                "that make an epoch"
+            )
+        if steps is not None and length is not None and steps > length:
+            raise ConfigurationError(f"steps_per_epoch={steps}: {name} has {length} batches")
+        self.steps: int = length if steps is None else steps  # type: ignore[assignment]
+        self.goes_on = not callable(source) and self._iterator is source
+        self._given = 0
+        first = next(self._iterator, None)
+        if first is None or not self.steps:
+            raise DataError(f"{name}: gives no batch")
+        self.first = _batch(first, f"{name}: batch 1")
+        self._iterator = chain([first], self._iterator)
+        self._is_fresh = True
+
+    def begin_epoch(self) -> None:
+        """Start from the beginning, where there is one."""
+        if not self.goes_on and not self._is_fresh:
+            self._iterator = self._begin()
+            self._given = 0
+        self._is_fresh = False
+
+    def next(self) -> tuple[str, Any]:
+        """The next batch, and what it is called.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        self._given += 1
+        name = f"{self.name}: batch {self._given}"
+        try:
+            return name, _batch(next(self._iterator), name)
+        except StopIteration:
+            raise DataError(
+                f"{self.name}: ended after {self._given - 1} batches, and an epoch has "
+                f"{self.steps}: set steps_per_epoch"
+            ) from None
+
+    def _begin(self) -> Iterator[Any]:
+        source = self._source() if callable(self._source) else self._source
+        try:
+            return iter(source)
+        except TypeError:
+            raise ConfigurationError(
+                f"{self.name}: the function must return something to iterate over, got {source!r}"
+            ) from None
+
+
+class StreamFeed:
+    """Gives an executor the batches of a stream, one at a time; see :class:`Feed`.
+
+    Parameters
+    ----------
+    stream : Stream
+    options : TrainingOptions
+        Its augmentation is applied to each batch: what becomes of a sample depends on the seed, the
+        epoch and its place in the epoch. Mixing is within the batch.
+    model : Model
+        Each batch is checked against it, as it is then.
+    loss : Loss
+    threads : int, optional
+
+    Raises
+    ------
+    ConfigurationError
+        If the images cannot be augmented so, or the average needs all samples.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        options: TrainingOptions,
+        model: Model,
+        loss: Loss,
+        threads: int | None,
+    ) -> None:
+        self.stream = stream
+        self.model = model
+        self.loss = loss
+        self.augment = options.make_augment()
+        self.seed = options.seed
+        self.threads = threads
+        self.batch_size = options.batch_size
+        self.steps = stream.steps
+        self.samples = self.steps * self.batch_size
+        self._seen = 0
+        tracks = any(node.tracks(training=True) for node in model.graph().nodes)
+        if options.swa_start is not None and tracks:
+            raise ConfigurationError(
+                "swa_start: the statistics of batch normalisation are measured again on all "
+                f"samples, and those of {stream.name} are gone"
+            )
+        if self.augment is not None:
+            check_augment(self.augment, as_samples(stream.first, stream.name, model, loss))
+
+    def most_steps(self) -> int:
+        """One: the batches after the next are not there yet."""
+        return 1
+
+    def begin_epoch(self, generator: np.random.Generator, done: int) -> None:
+        """Begin; the order is the stream's."""
+        self._seen = 0
+        self.stream.begin_epoch()
+
+    def take(self, done: int, count: int, epoch: int) -> Batches:
+        """The next batch."""
+        name, batch = self.stream.next()
+        data = as_samples(batch, name, self.model, self.loss)
+        here = len(data)
+        if here > self.batch_size:
+            raise ShapeError(
+                f"{name}: has {here} samples, the first batch {self.batch_size}: none may be larger"
+            )
+        images, labels, weight = data.images, data.labels, sample_weight_of(data)
+        if self.augment is not None:
+            names = np.arange(self._seen, self._seen + here)
+            keys: dict[str, Any] = {
+                "names": names,
+                "seed": self.seed,
+                "epoch": epoch,
+                "threads": self.threads,
+            }
+            if self.augment.mixes:
+                classes = self.model.graph().output_shape[0]
+                images, labels = self.augment.mix(images, labels, classes=classes, **keys)
+            else:
+                images = self.augment.apply(images, **keys)
+        self._seen += here
+        each = self.loss.target_weight(labels, weight)
+        size = float(here)
+        if each is not None and self.loss.reduction != "sum":
+            size = float(each.sum())
+        counts = self.loss.target_counts(labels)
+        targets = here if counts is None else int(counts.sum())
+        # Views: a generator may fill the same arrays again and again, with other samples each time.
+        return Batches(images[:], labels[:], np.arange(here), weight, np.array([size]), targets)
+
+
+def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks: int) -> Chosen:
+    """The options of a training on a stream, whose first batch has ``count`` samples.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them does not go with a stream.
+    """
+    if resume:
+        raise ConfigurationError(
+            "resume: batches that come one by one cannot be read again from where a run stopped"
+        )
+    if ranks > 1:
+        raise ConfigurationError(
+            f"{stream.name}: several MPI processes need arrays or a Dataset to share"
+        )
+    if options.sampling != "shuffled":
+        raise ConfigurationError(
+            f"sampling={options.sampling!r} needs all samples at once: draw them in {stream.name}"
+        )
+    if options.batch_size not in (TrainingOptions.batch_size, count):
+        raise ConfigurationError(
+            f"batch_size={options.batch_size} has no effect: {stream.name} gives batches of {count}"
+        )
+    if options.accumulate > 1:
+        raise ConfigurationError(
+            f"accumulate={options.accumulate}: each batch of {stream.name} is a step: make them "
+            "larger"
+        )
+    return replace(options, batch_size=count)
+
+
+def as_arrays(data: Any, name: str) -> Any:
+    """Validation or test data as they are, or all batches of a stream as arrays.
+
+    Raises
+    ------
+    ConfigurationError
+        If it may never end: it has no length.
+    DataError, ShapeError
+        If there is no batch, or they differ in kind.
+    """
+    if not is_stream(data):
+        return data
+    length = _length(data)
+    if length is None:
+        raise ConfigurationError(f"{name}: batches without a length may never end: give arrays")
+    batches = [_batch(item, f"{name}: batch") for item in islice(iter(data), length)]
+    if not batches:
+        raise DataError(f"{name}: gives no batch")
+    if len({len(batch) for batch in batches}) > 1:
+        raise DataError(f"{name}: some batches have sample weights, and others have none")
+    parts = []
+    for index, column in enumerate(zip(*batches, strict=True)):
+        arrays = [np.asarray(part) for part in column]
+        shapes = {(array.shape[1:], array.dtype) for array in arrays}
+        if len(shapes) > 1:
+            raise ShapeError(f"{name}: batches differ in shape or type: {sorted(map(str, shapes))}")
+        count = sum(map(len, arrays))
+        whole = allocate((count, *arrays[0].shape[1:]), arrays[0].dtype, f"{name}[{index}]")
+        parts.append(np.concatenate(arrays, out=whole))
+    return tuple(parts)
+
+
+def _length(source: Any) -> int | None:
+    try:
+        return len(source)
+    except TypeError:  # a DataLoader of an iterable data set has no length either
+        return None
+
+
+def _batch(item: Any, name: str) -> Any:
+    """A batch as (x, y) or (x, y, sample_weight)."""
+    if isinstance(item, (Dataset, Arrays)):
+        return item
+    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        raise ShapeError(
+            f"{name}: expected (x, y) or (x, y, sample_weight), got {type(item).__name__}"
+        )
+    return tuple(item)

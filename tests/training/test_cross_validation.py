@@ -1,0 +1,110 @@
+"""Folds and views: each sample is measured by a network that has not seen it, or several times."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import data
+from fastcnn.data.split import draw_folds
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.layers import Conv2d, Flatten, Linear, Sequential
+from fastcnn.training import EarlyStopping
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+TRAIN, TEST = data.digits_dataset(150, 60, classes=(0, 1, 2))
+
+
+def network() -> Sequential:
+    return Sequential(
+        Conv2d(1, 2, 3, seed=0), Flatten(), Linear(1352, 3, seed=1), input_shape=(1, 28, 28)
+    )
+
+
+def test_each_fold_is_measured_by_a_training_on_the_others() -> None:
+    found = fastcnn.cross_validate(network, TRAIN, folds=3, epochs=2, seed=4, lr=0.01)
+    for index, held in enumerate(draw_folds(TRAIN.labels, 3, 4)):
+        model = network()
+        others = np.setdiff1d(np.arange(150), held)
+        history = fastcnn.fit(model, TRAIN.subset(others), epochs=2, seed=4, lr=0.01)
+        expected = fastcnn.evaluate(model, TRAIN.subset(held))
+        assert found.losses[index] == expected.loss
+        assert found.accuracies[index] == expected.accuracy
+        assert (found.logits[held] == expected.logits).all()
+        assert found.histories[index].column("train_loss") == history.column("train_loss")
+    assert found.accuracy == found.accuracies.mean()
+    assert f"3 folds: loss {found.loss:.4f} +- " in str(found)
+
+
+def test_copies_of_a_model_and_values_with_weights() -> None:
+    model = network()
+    before = model.parameter_vector.copy()
+    x, y = TRAIN.images, np.eye(3, dtype=np.float32)[TRAIN.labels]
+    found = fastcnn.cross_validate(
+        model, (x, y, np.linspace(0.5, 1, 150)), folds=2, epochs=3, loss="mse", early_stopping=1
+    )
+    assert (model.parameter_vector == before).all()
+    assert np.isnan(found.accuracy)
+    assert "accuracy" not in str(found)
+    assert None not in found.histories[0].column("validation_loss")
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "kind", "message"),
+    [
+        (network, {"folds": 1}, ConfigurationError, "folds must be an integer of at least 2"),
+        (network, {"folds": 151}, DataError, "150 samples cannot be divided into 151 folds"),
+        (network, {"out": "runs"}, ConfigurationError, "out is for one training"),
+        (network, {"callbacks": [EarlyStopping()]}, ConfigurationError, "callbacks is for one"),
+        (lambda: 3, {}, ConfigurationError, "make_model must be a Model, or a function"),
+        (network, {"speed": 1}, ConfigurationError, "no option named speed"),
+    ],
+)
+def test_what_is_refused(make: Any, options: Any, kind: Any, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        fastcnn.cross_validate(make, TRAIN, **options)
+
+
+# -- views ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["lanes", "im2col"])
+def test_views_are_airbenchs(backend: str) -> None:
+    model = network()
+    fastcnn.fit(model, TRAIN, epochs=1)
+
+    def logits(images: np.ndarray) -> np.ndarray:
+        mirror = np.ascontiguousarray(images[..., ::-1])
+        one, two = (fastcnn.evaluate(model, (x, TEST.labels)).logits for x in (images, mirror))
+        return 0.5 * one + 0.5 * two
+
+    padded = np.pad(TEST.images, [(0, 0), (0, 0), (1, 1), (1, 1)], mode="reflect")
+    moved = [np.ascontiguousarray(padded[:, :, a : a + 28, a : a + 28]) for a in (0, 2)]
+    expected = {
+        "flip": logits(TEST.images),
+        "six-view": 0.5 * logits(TEST.images) + 0.25 * (logits(moved[0]) + logits(moved[1])),
+    }
+    for tta, mean in expected.items():
+        found = fastcnn.evaluate(model, TEST, tta=tta, backend=backend)
+        np.testing.assert_allclose(found.logits, mean, atol=1e-4)
+        assert found.accuracy == (found.logits.argmax(axis=1) == TEST.labels).mean()
+        assert found.loss == pytest.approx(fastcnn.CrossEntropyLoss()(mean, TEST.labels), abs=1e-4)
+
+
+def test_views_of_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    model.preprocessing = TEST.preprocessing
+    whole = fastcnn.evaluate(model, TEST, tta="six-view").logits
+    monkeypatch.setattr("fastcnn.training.views.BLOCK_BYTES", 7 * 784)
+    parts = fastcnn.evaluate(model, TEST, tta="six-view").logits
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_views_need_images() -> None:
+    with pytest.raises(ConfigurationError, match="tta must be one of flip, six-view, or None, got"):
+        fastcnn.evaluate(network(), TEST, tta="ten-crop")
+    flat = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    with pytest.raises(ShapeError, match="tta='flip' needs images"):
+        fastcnn.evaluate(flat, (np.zeros((5, 4)), np.zeros(5, int)), tta="flip")
