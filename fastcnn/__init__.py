@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     )
     from fastcnn.training import History
     from fastcnn.training.cross_validation import cross_validate as cross_validate
-    from fastcnn.training.fit import evaluate as evaluate
+    from fastcnn.training.evaluation import evaluate as evaluate
     from fastcnn.training.fit import fit as fit
     from fastcnn.training.lr_finder import lr_find as lr_find
 

@@ -13,6 +13,7 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import engines, forward, loss_and_gradients, prepared
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.passes import predict_logits
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -128,10 +129,10 @@ def test_a_larger_engine_gives_the_same_bits(
     generator = np.random.default_rng(0)
     x = generator.standard_normal((count, 2, 6, 6)).astype(np.float32)
     y = generator.integers(0, 3, count)
-    rounded = loss_and_gradients(network(), x, y, training=training, seed=1)
+    rounded = loss_and_gradients(network(), x, y, step=Step(training, 1))
     outputs = forward(network(), x, training=training, seed=1)
     monkeypatch.setattr("fastcnn.execution.lanes.room_for", lambda count: count)
-    exact = loss_and_gradients(network(), x, y, training=training, seed=1)
+    exact = loss_and_gradients(network(), x, y, step=Step(training, 1))
     assert rounded[0] == exact[0]
     assert (rounded[1] == exact[1]).all()
     assert (rounded[2] == exact[2]).all()
@@ -159,8 +160,8 @@ def test_statistics_are_those_of_all_samples(count: int) -> None:
         last = len(model.graph().nodes) - 1
         parts = [part[0] for part in node_outputs(model, x, [last], backend)]
         assert np.concatenate(parts).reshape(wanted.shape) == pytest.approx(wanted, abs=1e-4)
-    loss, _, gradient = loss_and_gradients(model, x, np.arange(count) % 2, training=False)
-    other = loss_and_gradients(model, x, np.arange(count) % 2, training=False, backend="im2col")
+    loss, _, gradient = loss_and_gradients(model, x, np.arange(count) % 2, step=Step(False))
+    other = loss_and_gradients(model, x, np.arange(count) % 2, backend="im2col", step=Step(False))
     assert loss == pytest.approx(other[0], rel=1e-5)
     assert gradient == pytest.approx(other[2], abs=1e-4)
 

@@ -8,9 +8,10 @@ import pytest
 import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import make_executor
+from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Residual, Sequential
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from tests.random_networks import random_case
 
 torch = pytest.importorskip("torch")
 COUNT = 24
@@ -153,3 +154,35 @@ def test_one_array_is_not_frozen_in_one_of_its_layers_alone() -> None:
     model["1"].requires_grad = False
     with pytest.raises(ConfigurationError, match=r"0.weight: layers .* differ in requires_grad"):
         fastcnn.fit(model, (np.ones((4, 4)), np.arange(4)), epochs=1, diagnose=False)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_other_gradients_are_the_same_whatever_is_frozen(seed: int) -> None:
+    """In random networks, with random layers frozen: rows that are left out were not needed."""
+    case = random_case(seed, 200_000)
+    model, kept = case.model, case.model.copy_state()
+    layers = list({id(layer): layer for _, layer in model.named_leaves()}.values())
+
+    def gradient(backend: str) -> np.ndarray:
+        model.load_state_dict(kept)
+        x, y = case.x[: case.batch], case.y[: case.batch]
+        return loss_and_gradients(
+            model, x, y, loss=case.loss, backend=backend, training=case.training, seed=1
+        )[2].copy()
+
+    whole, random = gradient("lanes"), np.random.default_rng(seed)
+    for _ in range(2):
+        for layer in layers:
+            layer.requires_grad = bool(random.random() < 0.5)
+        try:
+            ranges = model.trainable_ranges()
+        except ConfigurationError:  # one array in two layers
+            continue
+        trained = np.zeros(whole.size, np.bool_)
+        for first, end in ranges:
+            trained[first:end] = True
+        for backend in ("lanes", "im2col"):
+            found = gradient(backend)
+            assert not found[~trained].any()
+            size = float(np.abs(whole).max(initial=1e-9))
+            assert found[trained] == pytest.approx(whole[trained], rel=1e-3, abs=2e-3 * size)

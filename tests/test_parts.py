@@ -9,6 +9,7 @@ import pytest
 import fastcnn
 from fastcnn.execution import loss_and_gradients, predict_logits
 from fastcnn.execution import parts as passes
+from fastcnn.execution.step import Step
 from fastcnn.execution.workers import run_all, workers
 
 
@@ -36,7 +37,7 @@ def results(model: Any, backend: str, threads: int = 1) -> list[np.ndarray]:
     x, y = batch()
     with workers(threads):
         value, logits, gradient = loss_and_gradients(
-            model, x, y, backend=backend, seed=3, step=2, first_sample=5
+            model, x, y, backend=backend, step=Step(True, 3, 2, 5)
         )
         return [np.array(value), logits, gradient, *model.copy_state().values()]
 

@@ -25,6 +25,7 @@ from fastcnn.backends.graph import Node
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
 from fastcnn.execution.constraints import largest_norms
+from fastcnn.execution.step import Step as TakenStep
 from tests.random_networks import BUDGET, Case, random_case
 
 #: Rounding of float32, relative to an operation's largest number.
@@ -110,6 +111,7 @@ def _normalised_samples_with_errors(
 ) -> torch.Tensor:
     """The same of a normalisation within samples."""
     sizes: list[tuple[float, float]] = []
+    of_weights: list[float] = []
     sets = sets_of(node.operation, node.arguments, tuple(x.shape[1:]))
     axes = [axis + 1 for axis in sets.axes]
     view = x.detach().reshape(len(x), *sets.view)
@@ -122,9 +124,22 @@ def _normalised_samples_with_errors(
     if made.requires_grad:
 
         def note(grad: torch.Tensor) -> None:
-            sizes.append((2 * SHORT_SUM * stretch * float(grad.abs().max()), 0.0))
+            of_weights.append(SHORT_SUM * float(grad.abs().sum()) / sets.weights)
+            of_sets = grad.reshape(len(grad), *sets.view).mean(axes).abs()
+            each = 2 * SHORT_SUM * stretch * float(grad.abs().max())
+            sizes.append((each, 2 * SHORT_SUM * stretch * float(of_sets.max())))
 
         made.register_hook(note)
+        if p.get("weight") is not None:
+            # A sum of products with numbers whose mean is 0, as far as it is not rounded.
+            p["weight"].register_hook(
+                lambda grad: (
+                    grad
+                    + ROUNDING
+                    * of_weights[-1]
+                    * torch.randn(grad.shape, generator=generator, dtype=grad.dtype)
+                )
+            )
     return made
 
 
@@ -373,7 +388,7 @@ def step_of(case: Case, backend: str) -> Results:
     weights = None if case.weights is None else case.weights[:batch]
     value, logits, gradient = loss_and_gradients(
         model, case.x[:batch], case.y[:batch], loss=case.loss, sample_weight=weights,
-        backend=backend, training=case.training, seed=case.seed,
+        backend=backend, step=TakenStep(case.training, case.seed)
     )  # fmt: skip
     found = {"loss": np.array(value), "logits": logits} | parts(gradient, "gradient of")
     if not case.training:

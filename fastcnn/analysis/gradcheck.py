@@ -231,7 +231,7 @@ def check_layer(layer: Layer, shape: CaseShape, backend: str) -> list[GradientRo
         values[name] = distinct.reshape(2, *one) * (4.0 / size)
     values |= {key: value.astype(np.float64) for key, value in layer.parameters.items()}
     output = layer.output_shape(*shapes)
-    node = Node("layer", layer.operation, (), layer.arguments, {}, shapes, output)
+    node = Node("layer", layer.operation, (), layer.arguments_for(*shapes), {}, shapes, output)
     arguments = call_arguments(node, {}, Step(training=True, seed=12345))
 
     def run(given: dict[str, np.ndarray]) -> np.ndarray:

@@ -104,7 +104,7 @@ class Pictures:
             return cls(shape, "stretch", paper)
         if channels == 1 and paper is not None:
             bright = grey[:, 0] if paper == "dark" else 255 - grey[:, 0]
-            sizes = [max(np.ptp(ends, axis=1) + 1) for ends in map(_ink, bright) if ends.size]
+            sizes = _ink_sizes(bright)
             if len(sizes) > len(grey) / 2:
                 fill = min(1.0, float(np.median(sizes)) / min(height, width))
                 return cls(shape, "ink", paper, True, fill)
@@ -225,6 +225,15 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(grey.max(axis=1) > INK)
     columns = np.flatnonzero(grey.max(axis=0) > INK)
     return np.array([rows[[0, -1]], columns[[0, -1]]]) if len(rows) else np.empty((0, 2), int)
+
+
+def _ink_sizes(images: np.ndarray) -> np.ndarray:
+    """The larger of height and width of the ink in each image (N, H, W) that has some."""
+    sides = []
+    for inked in (images.max(axis=2) > INK, images.max(axis=1) > INK):
+        inked = inked[inked.any(axis=1)]
+        sides.append(inked.shape[1] - inked.argmax(axis=1) - inked[:, ::-1].argmax(axis=1))
+    return np.maximum(*sides)
 
 
 def _middle(pixels: np.ndarray, ratio: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,7 @@ from fastcnn.execution.executor import (
 )
 from fastcnn.execution.executors import make_executor
 from fastcnn.layers import Model
-from fastcnn.losses import Loss
 from fastcnn.operations import OPERATIONS
-from fastcnn.optim import Assignment, Optimizer
 
 #: Samples that stay together in an evaluation; a backend's result may depend on the batch by
 #: rounding, and so does not on the number of processes.
@@ -41,11 +40,6 @@ class DistributedExecutor:
     world : World
     batch_size : int
         Samples of all processes together.
-    threads : int, optional
-        Threads of this process, such as ``world.threads()``.
-    accumulate : int
-        Smaller batches in which each process computes its share; not with ``ordered``, which
-        computes 16 samples at a time in any case.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
         optimiser state (local SGD): for networks that are slow compared with a step. Norms are
@@ -54,6 +48,11 @@ class DistributedExecutor:
         Sum gradients of blocks of 16 samples one after the other, in the order of the batch:
         results are then the same bits on any number of processes. Slower: the gradient of every
         block travels.
+    **settings
+        What :func:`~fastcnn.execution.executors.make_executor` takes: loss, optimizer, backend,
+        seed, clip_norm, the ``threads`` of this process, such as ``world.threads()``, and in how
+        many smaller batches each process computes its share (``accumulate``; not with ``ordered``,
+        which computes 16 samples at a time in any case).
 
     Raises
     ------
@@ -70,37 +69,25 @@ class DistributedExecutor:
         model: Model,
         *,
         world: World,
-        loss: Loss,
-        optimizer: Optimizer | Assignment,
-        backend: str | None = None,
         batch_size: int,
-        seed: int = 0,
-        threads: int | None = None,
-        clip_norm: float | None = None,
-        accumulate: int = 1,
         average_every: int = 1,
         ordered: bool = False,
+        **settings: Any,
     ) -> None:
         self.world = world
         self.model = model
-        self.loss = loss
         self.batch_size = batch_size
         self.average_every = average_every
         self.ordered = ordered
         self.shards = Shards(world.rank, world.size, batch_size, BLOCK if ordered else 1)
         self._check()
         first, end = self.shards.share(batch_size)
+        if ordered:
+            settings["accumulate"] = 1
         self._local: Executor = make_executor(
-            model,
-            loss=loss,
-            optimizer=optimizer,
-            backend=backend,
-            seed=seed,
-            batch_size=BLOCK if ordered else max(end - first, 1),
-            clip_norm=clip_norm,
-            threads=threads,
-            accumulate=1 if ordered else accumulate,
+            model, batch_size=BLOCK if ordered else max(end - first, 1), **settings
         )
+        self.loss = self._local.loss
 
     @property
     def _running(self) -> list[np.ndarray]:

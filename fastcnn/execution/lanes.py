@@ -25,7 +25,7 @@ from fastcnn.execution.executor import StepResults, copy_slots, mean_score
 from fastcnn.execution.prepared import prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
-from fastcnn.losses import Loss
+from fastcnn.losses import Loss, PythonLoss
 from fastcnn.optim import Assignment, Optimizer, Part
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def network_values(
 
 
 def network_gradients(
-    model: "Model", graph: Graph, batch: Batch, step: Step
+    model: "Model", graph: Graph, batch: Batch, step: Step, threads: int | None = None
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, output and flat gradient of one batch.
 
@@ -116,6 +116,8 @@ def network_gradients(
     Unsupported
         If the engine does not cover the model or the loss.
     """
+    if isinstance(batch.loss, PythonLoss):
+        return _gradients_of_python(model, graph, batch, step, threads)
     x, count = batch.x, len(batch.x)
     outputs = np.empty((count, *graph.output_shape), np.float32)
     build = {
@@ -124,7 +126,7 @@ def network_gradients(
         "outputs": True,
         "frozen": frozen_parameters(model),
     }
-    with Lease(model, graph, room_for(count), None, **build) as engine:
+    with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         losses, _, _ = engine.run(
             stored_samples(model.preprocessing, x),
@@ -138,6 +140,49 @@ def network_gradients(
             first_sample=step.first_sample,
         )
         return float(losses[0]), outputs, engine.gradient.copy()
+
+
+def _gradients_of_python(
+    model: "Model", graph: Graph, batch: Batch, step: Step, threads: int | None
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The same with a loss that Python computes between the two halves of the program."""
+    x, count = batch.x, len(batch.x)
+    outputs = np.empty((count, *graph.output_shape), np.float32)
+    build = {
+        "backward": True,
+        "arrays": True,
+        "training": step.training,
+        "outputs": True,
+        "frozen": frozen_parameters(model),
+    }
+    numbers: dict[str, Any] = {
+        "seed": signed_seed(step.seed),
+        "first_step": step.number,
+        "first_sample": step.first_sample,
+    }
+    with Lease(model, graph, room_for(count), threads, **build) as engine:
+        engine.normalise(*input_factors(model.preprocessing, x))
+        phases, middle = engine.program.phases, engine.program.first_backward
+        order, images = np.arange(count), stored_samples(model.preprocessing, x)
+        engine.run(
+            images,
+            order,
+            np.zeros(1),
+            outputs=outputs.reshape(-1),
+            phases=phases[:middle],
+            **numbers,
+        )
+        assert isinstance(batch.loss, PythonLoss)
+        value, gradient = batch.loss.value_and_gradient(outputs, batch.target, batch.weight)
+        engine.run(
+            images,
+            order,
+            np.zeros(1),
+            targets=np.require(gradient, np.float32, ["C", "W"]).reshape(-1),
+            phases=phases[middle:],
+            **numbers,
+        )
+        return value, outputs, engine.gradient.copy()
 
 
 class LanesExecutor:

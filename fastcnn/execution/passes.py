@@ -15,13 +15,14 @@ from fastcnn.execution.checks import (
     as_batch_size,
     as_input,
     as_target,
+    bound_loss,
     check_statistics,
 )
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
-from fastcnn.execution.step import INFERENCE, Batch, Step
+from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -88,10 +89,8 @@ def loss_and_gradients(
     loss: Loss | None = None,
     sample_weight: np.ndarray | None = None,
     backend: str | None = None,
-    training: bool = True,
-    seed: int = 0,
-    step: int = 0,
-    first_sample: int = 0,
+    step: Step = FIRST_STEP,
+    threads: int | None = None,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, logits and the gradient with respect to all parameters as one flat array.
 
@@ -102,8 +101,10 @@ def loss_and_gradients(
         Integer classes of shape (N,), or targets in the shape of the output for MSE.
     sample_weight : ndarray of float64, shape (N,), optional
         Weights in the mean over the batch.
-    first_sample : int
-        Place of the first sample in a batch that several processes share; dropout depends on it.
+    step : Step
+        Dropout and batch normalisation depend on it.
+    threads : int, optional
+        Those of an engine that has its own.
 
     Returns
     -------
@@ -118,16 +119,15 @@ def loss_and_gradients(
     ShapeError, DataError
         If ``x`` or ``y`` does not fit the model or the loss.
     """
-    loss = loss or CrossEntropyLoss()
+    loss = bound_loss(model, loss or CrossEntropyLoss())
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     batch = Batch(x, as_target(loss, y, len(x), graph, model.dtype), loss, sample_weight)
-    check_statistics(graph, len(x), training)
-    now = Step(training, seed, step, first_sample)
+    check_statistics(graph, len(x), step.training)
     value, logits, gradient = run(
         backend,
-        lambda: lanes.network_gradients(model, graph, batch, now),
-        lambda name: operation_gradients(model, graph, batch, name, now, frozen_parameters(model)),
+        lambda: lanes.network_gradients(model, graph, batch, step, threads),
+        lambda name: operation_gradients(model, graph, batch, name, step, frozen_parameters(model)),
     )
     clear_outside(gradient, model.trainable_ranges())
     return value, logits, gradient
@@ -153,8 +153,11 @@ def operation_gradients(
     with one_blas_thread():
         forward_parts(graph, state, parts, operations)
         logits = np.concatenate([part.outputs[-1] for part in parts])
-        value = getattr(operations, name)(logits, batch.target, **arguments)
-        grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
+        if isinstance(batch.loss, PythonLoss):
+            value, grad = batch.loss.value_and_gradient(logits, batch.target, batch.weight)
+        else:
+            value = getattr(operations, name)(logits, batch.target, **arguments)
+            grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
         for part in parts:
             part.pending = {len(graph.nodes) - 1: grad[part.place]}
             part.gradient = np.zeros_like(model.parameter_vector)
@@ -214,7 +217,7 @@ def gradients(
     (4, 1, 3, 3)
     """
     value, _, gradient = loss_and_gradients(
-        model, x, y, loss=loss, backend=backend, training=training, seed=seed
+        model, x, y, loss=loss, backend=backend, step=Step(training, seed)
     )
     return value, _views(gradient, model.named_parameters())
 

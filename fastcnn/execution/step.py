@@ -32,8 +32,8 @@ class Step:
         return dropout_key(self.seed, self.number, node)
 
 
-#: Outside training.
-INFERENCE = Step()
+#: Outside training, and the first step of a training.
+INFERENCE, FIRST_STEP = Step(), Step(training=True)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from fastcnn.backends.geometry import pool_output_size
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
@@ -105,6 +106,7 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
             "a network of several inputs or outputs can be exported as an ONNX file only"
         )
     for node in graph.nodes:
+        _check_maps(node)
         if OPERATIONS[node.operation].normalises and not node.buffers:
             raise ConfigurationError(
                 f"layer {node.name!r} needs the statistics of a batch: one sample alone has none "
@@ -261,6 +263,24 @@ def geometry(plan: Plan, node: Node) -> list[int]:
         case "adaptive_avg_pool2d":
             return [channels, *size, *output_size]
     raise ConfigurationError(f"layer {node.name!r}: files for export have no {node.operation}")
+
+
+def _check_maps(node: Node) -> None:
+    """Refuse what the loops of exported files do not compute; ConfigurationError."""
+    if node.operation not in (*POOLING, "conv2d", "conv_transpose2d", "batch_norm"):
+        return
+    where, a = f"layer {node.name!r}: files for export have no", node.arguments
+    if len(node.input_shapes[0]) == 2:
+        raise ConfigurationError(f"{where} {node.operation} of sequences")
+    for name, without in (("dilation", (1, 1)), ("divisor_override", None)):
+        if "pool" in node.operation and a.get(name, without) != without:
+            raise ConfigurationError(f"{where} {node.operation} with {name}={a[name]}")
+    if a.get("ceil_mode"):
+        window = zip(
+            node.input_shapes[0][1:], a["kernel_size"], a["stride"], a["padding"], strict=True
+        )
+        if tuple(pool_output_size(*axis) for axis in window) != node.output_shape[1:]:
+            raise ConfigurationError(f"{where} {node.operation} with ceil_mode=True")
 
 
 def gives_classes(model: Model) -> bool:

@@ -16,7 +16,7 @@ from fastcnn.extras import require
 from fastcnn.files import atomic_write
 from fastcnn.interop import onnx_elementwise, onnx_norms
 from fastcnn.interop.onnx_file import LAYERS
-from fastcnn.interop.onnx_patterns import mean_matrix
+from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 
@@ -62,6 +62,12 @@ class _Writer:
         self.constants[name] = self.onnx.numpy_helper.from_array(np.array(values, np.int64), name)
         return name
 
+    def integers(self, name: str, values: list[int]) -> str:
+        """An initialiser of whole numbers."""
+        array = np.asarray(values, np.int64)
+        self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
+        return name
+
     def note(self, node: Node, kind: str, **arguments: Any) -> None:
         """Say in the file's metadata what a layer is, where the node does not tell."""
         self.notes[node.name] = {"type": kind, **arguments}
@@ -82,95 +88,8 @@ class _Writer:
         return [self.constant(key, self.state[key]) for key in keys]
 
 
-def _pads(padding: Any) -> list[int]:
-    (top, bottom), (left, right) = padding
-    return [top, left, bottom, right]
-
-
-def _conv(w: _Writer, node: Node, x: list[str]) -> str:
-    a = node.arguments
-    return w.add(
-        "Conv",
-        x + w.parameters(node, "weight", "bias"),
-        node.name,
-        strides=list(a["stride"]),
-        pads=_pads(a["padding"]),
-        dilations=list(a["dilation"]),
-        group=a["groups"],
-    )
-
-
-def _conv_transpose(w: _Writer, node: Node, x: list[str]) -> str:
-    a = node.arguments
-    (top, bottom), (left, right) = a["padding"]
-    extra = tuple(a["output_padding"])
-    if any(more >= step for more, step in zip(extra, a["stride"], strict=True)):
-        # ONNX Runtime takes output padding below the stride only, PyTorch below the dilation too.
-        # It is the same to cut off less at the end, as far as something is cut off.
-        bottom, right = bottom - extra[0], right - extra[1]
-        if min(bottom, right) < 0:
-            raise ConfigurationError(
-                f"layer {node.name!r}: ONNX has no output_padding {extra} that is neither below "
-                f"the stride {a['stride']} nor at most the padding {(top, left)}"
-            )
-        extra = (0, 0)
-    return w.add(
-        "ConvTranspose",
-        x + w.parameters(node, "weight", "bias"),
-        node.name,
-        strides=list(a["stride"]),
-        pads=[top, left, bottom, right],
-        dilations=list(a["dilation"]),
-        group=a["groups"],
-        output_padding=list(extra),
-    )
-
-
 def _linear(w: _Writer, node: Node, x: list[str]) -> str:
     return w.add("Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1)
-
-
-def _max_pool(w: _Writer, node: Node, x: list[str]) -> str:
-    a = node.arguments
-    (top, left) = a["padding"]
-    return w.add(
-        "MaxPool",
-        x,
-        node.name,
-        kernel_shape=list(a["kernel_size"]),
-        strides=list(a["stride"]),
-        pads=[top, left, top, left],
-    )
-
-
-def _avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
-    a = node.arguments
-    (top, left) = a["padding"]
-    return w.add(
-        "AveragePool",
-        x,
-        node.name,
-        kernel_shape=list(a["kernel_size"]),
-        strides=list(a["stride"]),
-        pads=[top, left, top, left],
-        count_include_pad=int(a["count_include_pad"]),
-    )
-
-
-def _adaptive_avg_pool(w: _Writer, node: Node, x: list[str]) -> str:
-    size, output = node.input_shapes[0][1:], node.output_shape[1:]
-    wanted = tuple(node.arguments["output_size"])
-    if wanted != (1, 1):
-        w.note(node, "AdaptiveAvgPool2d", output_size=list(wanted))
-    if output == (1, 1):
-        return w.add("GlobalAveragePool", x, node.name)
-    if any(a % b for a, b in zip(size, output, strict=True)):
-        # ONNX has no pooling of windows that differ, but means are products with matrices.
-        rows, columns = (mean_matrix(a, b) for a, b in zip(size, output, strict=True))
-        across = w.add("MatMul", [*x, w.constant(f"{node.name}/columns", columns.T)], "")
-        return w.add("MatMul", [w.constant(f"{node.name}/rows", rows), across], node.name)
-    window = [a // b for a, b in zip(size, output, strict=True)]
-    return w.add("AveragePool", x, node.name, kernel_shape=window, strides=window)
 
 
 def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
@@ -261,12 +180,8 @@ def _elementwise(w: _Writer, node: Node, x: list[str]) -> str:
 
 #: How each operation is written.
 WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
-    "conv2d": _conv,
-    "conv_transpose2d": _conv_transpose,
     "linear": _linear,
-    "max_pool2d": _max_pool,
-    "avg_pool2d": _avg_pool,
-    "adaptive_avg_pool2d": _adaptive_avg_pool,
+    **MAP_WRITERS,
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
     "add": lambda w, node, x: w.add("Add", x, node.name),

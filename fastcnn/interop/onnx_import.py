@@ -25,6 +25,7 @@ from fastcnn.layers import (
     Model,
     Multiply,
     Subtract,
+    Unflatten,
 )
 
 
@@ -317,6 +318,8 @@ class _Wiring:
         own = self._output_shape(value.layer)
         if len(shape) == 1 and own != shape:
             self._add_entry(node, Flatten(), (value.layer,))
+        elif len(own) == 1 and len(shape) in (2, 3):
+            self._add_entry(node, Unflatten(1, shape), (value.layer,))
         else:
             self.samples[node.output] = _Samples(value.layer, shape)
 

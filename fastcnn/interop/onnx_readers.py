@@ -1,23 +1,19 @@
 """What each kind of ONNX node becomes: one function an operator."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import check_output_padding
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import onnx_norms
-from fastcnn.interop.onnx_file import FileNode, as_pairs
+from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_map_readers import ADAPTIVE, MAP_READERS, given, is_adaptive
 from fastcnn.layers import (
     GELU,
-    AdaptiveAvgPool2d,
-    AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
-    Conv2d,
-    ConvTranspose2d,
     Dropout,
     Dropout2d,
     Flatten,
@@ -27,21 +23,10 @@ from fastcnn.layers import (
     LayerNorm,
     LayerNorm2d,
     Linear,
-    MaxPool2d,
     Softplus,
 )
-from fastcnn.layers.init import Initializer
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
-
-
-def _given(value: np.ndarray) -> Initializer:
-    """An initialiser that takes a weight from the file."""
-
-    def draw(shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
-        return value.reshape(tuple(shape))
-
-    return draw
+Pads = tuple[tuple[int, int], ...]
 
 
 def _fill(layer: Layer, **values: np.ndarray) -> Layer:
@@ -49,134 +34,6 @@ def _fill(layer: Layer, **values: np.ndarray) -> Layer:
         target = layer.parameters if name in layer.parameters else layer.buffers
         target[name][...] = value
     return layer
-
-
-def _maps(shape: Shape) -> tuple[int, int, int]:
-    if len(shape) != 3:
-        words = "dimension" if len(shape) == 2 else "dimensions"
-        raise ConfigurationError(
-            f"its samples have shape {shape}, {max(len(shape) - 1, 0)} {words} for each channel; "
-            "fastcnn's layers have two"
-        )
-    return shape
-
-
-def _pads(
-    node: FileNode,
-    shape: Shape,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...],
-) -> Pads:
-    """Padding as ``((top, bottom), (left, right))``, for a map of ``shape``."""
-    has_pads = node.has("pads")
-    top, left, bottom, right = node.integers("pads", (0, 0, 0, 0))
-    auto = node.text("auto_pad", "NOTSET")
-    if auto == "NOTSET":
-        return (top, bottom), (left, right)
-    if has_pads or auto not in ("VALID", "SAME_UPPER", "SAME_LOWER"):
-        raise ConfigurationError(f"auto_pad={auto!r} is not supported{' with pads' * has_pads}")
-    if auto == "VALID":
-        return (0, 0), (0, 0)
-    sides = []
-    for size, extent, step, gap in zip(shape[1:], kernel, stride, dilation, strict=True):
-        total = max((-(-size // step) - 1) * step + gap * (extent - 1) + 1 - size, 0)
-        less, more = total // 2, total - total // 2
-        sides.append((less, more) if auto == "SAME_UPPER" else (more, less))
-    return sides[0], sides[1]
-
-
-def _kernel(node: FileNode, weight: np.ndarray) -> tuple[int, int]:
-    if weight.ndim != 4:
-        raise ConfigurationError(
-            f"its weight has shape {weight.shape}; fastcnn's convolutions have two dimensions"
-        )
-    kernel = as_pairs(weight.shape[2:])
-    if node.integers("kernel_shape", kernel) != kernel:
-        raise ConfigurationError(f"kernel_shape is not that of the weight, {weight.shape}")
-    return kernel
-
-
-def _bias(node: FileNode, size: int) -> dict[str, Any]:
-    """Arguments of a layer for the bias that is a node's third input, if there is one."""
-    if len(node.inputs) < 3 or not node.inputs[2]:
-        return {"bias": False}
-    bias = node.weight(2)
-    if bias.shape != (size,):
-        raise ConfigurationError(f"its bias must have shape ({size},), got {bias.shape}")
-    return {"bias": True, "bias_init": _given(bias)}
-
-
-def _conv(node: FileNode, shape: Shape) -> Layer:
-    channels, *_ = _maps(shape)
-    weight = node.weight(1)
-    kernel = _kernel(node, weight)
-    stride = as_pairs(node.integers("strides", (1, 1), least=1))
-    dilation = as_pairs(node.integers("dilations", (1, 1), least=1))
-    pads = _pads(node, shape, kernel, stride, dilation)
-    even = pads[0][0] == pads[0][1] and pads[1][0] == pads[1][1]
-    padding: Any = (pads[0][0], pads[1][0]) if even else pads
-    reach = [gap * (extent - 1) for gap, extent in zip(dilation, kernel, strict=True)]
-    if not even and stride == (1, 1) and pads == tuple((n // 2, n - n // 2) for n in reach):
-        padding = "same"
-    groups = _groups(node, channels, weight.shape[1])
-    return Conv2d(
-        channels,
-        weight.shape[0],
-        kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        weight_init=_given(weight),
-        **_bias(node, weight.shape[0]),
-    )
-
-
-def _groups(node: FileNode, channels: int, of_weight: int) -> int:
-    groups = node.integer("group", 1)
-    if groups < 1 or of_weight * groups != channels:
-        raise ConfigurationError(
-            f"its weight takes {of_weight} channels in {groups} groups, its samples have {channels}"
-        )
-    return groups
-
-
-def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
-    channels, *_ = _maps(shape)
-    weight = node.weight(1)
-    kernel = _kernel(node, weight)
-    if node.has("output_shape"):
-        raise ConfigurationError("padding that follows from output_shape is not supported")
-    if weight.shape[0] != channels:
-        raise ConfigurationError(
-            f"its weight takes {weight.shape[0]} channels, its samples have {channels}"
-        )
-    groups = node.integer("group", 1)
-    stride = as_pairs(node.integers("strides", (1, 1), least=1))
-    dilation = as_pairs(node.integers("dilations", (1, 1), least=1))
-    if node.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise ConfigurationError("padding that follows from auto_pad is not supported")
-    extra = node.integers("output_padding", (0, 0))
-    top, left, bottom, right = node.integers("pads", (0, 0, 0, 0))
-    # What is cut off less at the end than at the start is output padding.
-    more = (top - bottom + extra[0], left - right + extra[1])
-    if min(more) < 0:
-        raise ConfigurationError(f"its padding {((top, bottom), (left, right))} is not symmetric")
-    check_output_padding(more, stride, dilation)
-    outputs = weight.shape[1] * groups
-    return ConvTranspose2d(
-        channels,
-        outputs,
-        kernel,
-        stride=stride,
-        padding=(top, left),
-        output_padding=more,
-        groups=groups,
-        dilation=dilation,
-        weight_init=_given(weight),
-        **_bias(node, outputs),
-    )
 
 
 def _gemm(node: FileNode, shape: Shape) -> Layer:
@@ -198,11 +55,11 @@ def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
     """
     rows, columns = weight.shape
     if bias is None:
-        return Linear(columns, rows, bias=False, weight_init=_given(weight))
+        return Linear(columns, rows, bias=False, weight_init=given(weight))
     if bias.shape not in ((), (1,), (rows,), (1, 1), (1, rows)):
         raise ConfigurationError(f"a summand of shape {bias.shape} is not a bias of {rows} outputs")
     values = np.broadcast_to(bias.reshape(-1), rows)
-    return Linear(columns, rows, weight_init=_given(weight), bias_init=_given(values))
+    return Linear(columns, rows, weight_init=given(weight), bias_init=given(values))
 
 
 def _mat_mul(node: FileNode, shape: Shape) -> Layer:
@@ -212,40 +69,10 @@ def _mat_mul(node: FileNode, shape: Shape) -> Layer:
     return linear(weight.T, None)
 
 
-def _pool(kind: Callable[..., Layer]) -> Callable[[FileNode, Shape], Layer]:
-    def read(node: FileNode, shape: Shape) -> Layer:
-        _maps(shape)
-        node.expect(dilations=[1, 1], storage_order=0)
-        kernel = as_pairs(node.integers("kernel_shape", None, least=1))
-        stride = as_pairs(node.integers("strides", (1, 1), least=1))
-        (top, bottom), (left, right) = _pads(node, shape, kernel, stride, (1, 1))
-        if (top, left) != (bottom, right):
-            raise ConfigurationError(
-                f"its padding {((top, bottom), (left, right))} is not symmetric"
-            )
-        over = [
-            (size + 2 * pad - extent) % step
-            for size, pad, extent, step in zip(shape[1:], (top, left), kernel, stride, strict=True)
-        ]
-        if node.integer("ceil_mode", 0) and any(over):
-            raise ConfigurationError(f"ceil_mode, which counts for maps of {shape[1:]}")
-        more: dict[str, Any] = {}
-        if kind is AvgPool2d:
-            more["count_include_pad"] = bool(node.integer("count_include_pad", 0))
-        return kind(kernel, stride=stride, padding=(top, left), **more)
-
-    return read
-
-
-def _global_average_pool(node: FileNode, shape: Shape) -> Layer:
-    _maps(shape)
-    return GlobalAvgPool2d()
-
-
 def _batch_norm(node: FileNode, shape: Shape) -> Layer:
     if node.integer("training_mode", 0) or not node.integer("spatial", 1):
         raise ConfigurationError("statistics of the batch, or of each pixel, are not supported")
-    if len(shape) not in (1, 3):
+    if len(shape) not in (1, 2, 3):
         raise ConfigurationError(f"batch normalisation of samples of {shape}")
     kind = BatchNorm2d if len(shape) == 3 else BatchNorm1d
     arrays = [node.weight(place) for place in range(1, 5)]
@@ -297,13 +124,9 @@ def _gelu(node: FileNode, shape: Shape) -> Layer:
 
 #: How each node is read, with the shape of the samples that enter it.
 READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
+    **MAP_READERS,
     "Gemm": _gemm,
     "MatMul": _mat_mul,
-    "MaxPool": _pool(MaxPool2d),
-    "AveragePool": _pool(AvgPool2d),
-    "GlobalAveragePool": _global_average_pool,
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
     "Flatten": _flatten,
@@ -334,31 +157,16 @@ def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
     kind, values = described.get("type"), {k: v for k, v in described.items() if k != "type"}
     if kind == "Dropout2d" and type(layer) is Dropout and not values:
         return Dropout2d(layer.p)
-    if kind == "AdaptiveAvgPool2d" and set(values) == {"output_size"}:
+    if kind in ADAPTIVE and set(values) == {"output_size"}:
         size = values["output_size"]
-        made = AdaptiveAvgPool2d(tuple(size) if isinstance(size, list) else size)
-        if _is_adaptive(layer, made, shape):
+        made = ADAPTIVE[kind](tuple(size) if isinstance(size, list) else size)
+        if is_adaptive(layer, made, shape):
             return made
     if kind == type(layer).__name__ and isinstance(layer, (LayerNorm, LayerNorm2d, InstanceNorm2d)):
         return onnx_norms.restored_norm(layer, values)
     if kind == type(layer).__name__ and isinstance(layer, (BatchNorm1d, BatchNorm2d)):
         return _restored_norm(layer, values)
     raise ConfigurationError(f"what the file's metadata say of it does not fit: {described!r}")
-
-
-def _is_adaptive(layer: Layer, made: AdaptiveAvgPool2d, shape: Shape) -> bool:
-    """Whether a pooling of even windows is an adaptive one."""
-    output = made.output_shape(shape)
-    if isinstance(layer, AdaptiveAvgPool2d):
-        return layer.output_shape(shape) == output
-    even = not any(size % wanted for size, wanted in zip(shape[1:], output[1:], strict=True))
-    windows = tuple(size // wanted for size, wanted in zip(shape[1:], output[1:], strict=True))
-    return (
-        even
-        and isinstance(layer, AvgPool2d)
-        and layer.kernel_size == layer.stride == windows
-        and layer.padding == (0, 0)
-    )
 
 
 def _restored_norm(layer: BatchNorm1d | BatchNorm2d, values: Mapping[str, Any]) -> Layer:

@@ -1,10 +1,12 @@
 """What can listen to a training run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastcnn.layers import Model
 from fastcnn.training.history import History
+from fastcnn.training.metrics import directions
 
 
 @dataclass
@@ -43,6 +45,8 @@ class TrainingStart:
         Whether targets are classes.
     control : Control
         What callbacks may change.
+    directions : mapping of str to bool
+        What records have that can be monitored, and whether more of it is better.
     """
 
     model: Model
@@ -54,6 +58,7 @@ class TrainingStart:
     validated: bool = False
     has_accuracy: bool = True
     control: Control = field(default_factory=Control)
+    directions: Mapping[str, bool] = field(default_factory=lambda: directions(()))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.finite import not_finite
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
+from fastcnn.training.metrics import compute, directions
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
@@ -99,6 +100,7 @@ class TrainingLoop:
         self.listeners = list(listeners)
         self.base_lr = options.make_optimizer().lr
         self.loss = options.make_loss()
+        self.metrics = options.make_metrics()
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
         self.feed = feed
@@ -213,6 +215,7 @@ class TrainingLoop:
             validated=validation is not None,
             has_accuracy=self.has_accuracy,
             control=self.control,
+            directions=directions(self.metrics),
         )
         try:
             with self.interrupts:
@@ -302,7 +305,7 @@ class TrainingLoop:
     def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:
         """Evaluate validation or test data into an epoch's record."""
         with np.errstate(over="ignore", invalid="ignore"):
-            loss, accuracy, _ = self.executor.evaluate(
+            loss, accuracy, outputs = self.executor.evaluate(
                 samples.images, samples.labels, sample_weight_of(samples)
             )
         if not math.isfinite(loss):
@@ -313,6 +316,8 @@ class TrainingLoop:
             )
         record[f"{part}_loss"] = loss
         record[f"{part}_accuracy"] = accuracy if self.has_accuracy else None
+        for name, value in compute(self.metrics, outputs, samples.labels, self.loss).items():
+            record[f"{part}_{name}"] = value
 
     def _agree(self) -> None:
         """Continue in step with all processes, or stop together."""

@@ -10,19 +10,9 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback, Control, TrainingStart
 from fastcnn.training.history import History
+from fastcnn.training.metrics import METRICS, PARTS, directions
 
 log = logging.getLogger("fastcnn.training")
-
-METRICS = (
-    "validation_loss",
-    "validation_accuracy",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-)
-#: Those that choose weights or rates by what should only measure the result.
-OF_TEST = ("test_loss", "test_accuracy")
 
 
 class Monitor(Callback):
@@ -38,15 +28,18 @@ class Monitor(Callback):
 
     def __init__(self, monitor: str, patience: int) -> None:
         owner = type(self).__name__
-        if monitor not in METRICS:
+        part, _, name = str(monitor).partition("_")
+        if part not in PARTS or not name:
             raise ConfigurationError(
-                f"{owner}: monitor must be one of {', '.join(METRICS)}, got {monitor!r}"
+                f"{owner}: monitor must be one of {', '.join(directions(()))}, or a metric such as "
+                f"validation_f1, got {monitor!r}"
             )
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
             raise ConfigurationError(f"{owner}: patience must be an integer >= 0, got {patience!r}")
         self.monitor = monitor
         self.patience = patience
-        self.sign = 1.0 if monitor.endswith("accuracy") else -1.0
+        # Of a function's metric the training says which way is better.
+        self.sign = 1.0 if directions(tuple(METRICS.values())).get(monitor, True) else -1.0
         self.control = Control()
         self.reset()
 
@@ -69,7 +62,15 @@ class Monitor(Callback):
             raise ConfigurationError(
                 f"{type(self).__name__} monitors {self.monitor}, but there are no {part} data"
             )
-        if self.monitor in OF_TEST:
+        if self.monitor not in start.directions:
+            raise ConfigurationError(
+                f"{type(self).__name__}: monitor must be one of {', '.join(start.directions)}, "
+                f"got {self.monitor!r}: name it in metrics"
+            )
+        sign = 1.0 if start.directions[self.monitor] else -1.0
+        if sign != self.sign:
+            self.sign, self.best = sign, -sign * math.inf
+        if part == "test":
             log.warning(
                 "%s monitors %s: what the test data choose, they do not measure; "
                 "monitor validation_loss",
@@ -91,7 +92,8 @@ class Monitor(Callback):
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
         """Compare the epoch's metric with the best one."""
-        value = float(epoch[self.monitor])
+        found = epoch[self.monitor]
+        value = math.nan if found is None else float(found)  # which is never better
         if self.is_better(value):
             self.best = value
             self.waited = 0
@@ -121,8 +123,9 @@ class EarlyStopping(Monitor):
     Parameters
     ----------
     monitor : str
-        ``validation_loss`` or ``validation_accuracy``, of samples that ``fit`` then holds out if
-        it is given none; or the same of ``train``, or of ``test``.
+        ``validation_loss``, ``validation_accuracy`` or another metric of ``fit``, of samples that
+        it then holds out if it is given none; or the same of ``test``, or loss and accuracy of
+        ``train``.
     patience : int
         Training ends after this many epochs in a row without improvement (at least one).
     min_delta : float
@@ -213,8 +216,9 @@ class ReduceLROnPlateau(Monitor):
     Parameters
     ----------
     monitor : str
-        ``validation_loss`` or ``validation_accuracy``, of samples that ``fit`` then holds out if
-        it is given none; or the same of ``train``, or of ``test``.
+        ``validation_loss``, ``validation_accuracy`` or another metric of ``fit``, of samples that
+        it then holds out if it is given none; or the same of ``test``, or loss and accuracy of
+        ``train``.
     factor : float
         ``0 < factor < 1``.
     patience : int

@@ -32,6 +32,7 @@ from fastcnn.optim import (
 )
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import check_value, declarations, option
+from fastcnn.training.metrics import Metric, as_metrics, larger_is_better
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
 #: The learning rate that is to be found.
@@ -151,6 +152,17 @@ class TrainingOptions:
         "Stop after this many epochs without a lower validation loss, and keep the best weights.",
         least=1,
     )
+    metrics: str | list | tuple | None = option(
+        None,
+        "Further numbers that are computed on validation and test data after each epoch, such as "
+        "f1,top3: top3, top5, precision, recall, f1, iou, auc, mae, rmse, r2; in Python also "
+        "functions of outputs and targets.",
+    )
+    monitor: str = option(
+        "validation_loss",
+        "What early stopping, the plateau and the choice of the best checkpoint watch, such as "
+        "validation_accuracy or, with metrics=f1, validation_f1.",
+    )
     reduce_on_plateau: int | None = option(
         None,
         "Divide the learning rate by 10 after more than this many epochs without a lower "
@@ -200,6 +212,7 @@ class TrainingOptions:
                 f"decoupled_weight_decay={self.decoupled_weight_decay} has no effect without "
                 "weight_decay"
             )
+        larger_is_better(self.monitor, self.make_metrics())
         # The best epoch is the first at the earliest, and the last one's rate cannot change.
         if self.reduce_on_plateau is not None and self.epochs < self.reduce_on_plateau + 3:
             raise ConfigurationError(
@@ -276,13 +289,17 @@ class TrainingOptions:
         """How the training images are changed."""
         return Augment.parse(self.augment) if isinstance(self.augment, str) else self.augment
 
+    def make_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are computed after each epoch."""
+        return as_metrics(self.metrics)
+
     def monitors(self) -> list[Callback]:
         """The callbacks that the options ask for."""
         made: list[Callback] = []
         if self.reduce_on_plateau is not None:
-            made.append(ReduceLROnPlateau(patience=self.reduce_on_plateau))
+            made.append(ReduceLROnPlateau(self.monitor, patience=self.reduce_on_plateau))
         if self.early_stopping is not None:
-            made.append(EarlyStopping(patience=self.early_stopping))
+            made.append(EarlyStopping(self.monitor, patience=self.early_stopping))
         return made
 
     def training(self) -> dict[str, Any]:
@@ -316,6 +333,7 @@ class TrainingOptions:
             | {
                 "augment": None if augment is None else asdict(augment),
                 "lookahead": None if lookahead is None else asdict(lookahead),
+                "metrics": [metric.name for metric in self.make_metrics()] or None,
                 "groups": [group.settings() for group in self.make_groups()] or None,
             },
         }

@@ -1,9 +1,11 @@
 """The search for a learning rate: some steps of a rate that grows, and their losses."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.history import History
 
+log = logging.getLogger("fastcnn.training")
 #: Rates of the first and of the last step, and how many there are.
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 #: Share of the past in the smoothed loss of a step.
@@ -159,6 +162,29 @@ def _has_grown(mean: np.ndarray) -> np.ndarray:
     if not len(mean):
         return np.zeros(0, bool)
     return mean > DIVERGED * np.maximum(np.minimum.accumulate(mean), 1e-12)
+
+
+def found_rate(train_once: Callable[..., Any], options: Any, is_stream: bool) -> float:
+    """The rate that a search suggests for a training with some options of ``fit``; it is logged.
+
+    Raises
+    ------
+    ConfigurationError
+        As :func:`search`, or if the training is resumed, takes several processes, or its data come
+        in batches that are there once.
+    """
+    if is_stream:
+        raise ConfigurationError(
+            "lr='auto' would use up batches that come one by one: find a rate with fastcnn.lr_find"
+        )
+    if options.resume or (options.world is not None and options.world.size > 1):
+        raise ConfigurationError(
+            "lr='auto' is for a new training on one process: find a rate with fastcnn.lr_find"
+        )
+    same = {name: value for name, value in options.changes().items() if name not in DECIDED}
+    found = search(partial(train_once, diagnose=False, **same), LOWEST, HIGHEST, STEPS)
+    log.warning("%s", found)
+    return float(f"{found.suggestion:.2g}")
 
 
 def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -30,7 +30,6 @@ from fastcnn.models import MODELS
 from fastcnn.training.history import read_records
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.run_config import CONFIG, FORMAT, config_to_bytes, read_config
-from fastcnn.training.samples import training_preprocessing
 from fastcnn.training.saver import BEST, LAST
 from fastcnn.weights import read_weights, weights_to_bytes
 
@@ -316,7 +315,12 @@ class NewRun:
 
 
 def describe_fit(
-    model: Model, train: Any, test: Any, options: TrainingOptions, out: str | Path | NewRun | None
+    model: Model,
+    train: Any,
+    test: Any,
+    preprocessing: Preprocessing,
+    options: TrainingOptions,
+    out: str | Path | NewRun | None,
 ) -> dict[str, Any]:
     """The config of a run: everything needed to repeat it and to load its model."""
     new = out if isinstance(out, NewRun) else NewRun(Path())
@@ -334,7 +338,7 @@ def describe_fit(
             "parameters": model.num_parameters,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
-        "preprocessing": training_preprocessing(model, train).to_dict(),
+        "preprocessing": preprocessing.to_dict(),
         "data": {
             "name": train.name,
             "source": None,

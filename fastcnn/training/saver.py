@@ -51,8 +51,8 @@ def writing(folder: Path) -> Iterator[None]:
 class Saver:
     """Writes the checkpoints of one run: the last state, and the weights of the best epoch.
 
-    The best epoch is that of the smallest validation loss, without validation data of the smallest
-    training loss: test data choose nothing.
+    The best epoch is that of the best monitored value, by default of the smallest validation loss;
+    without validation data that of the smallest training loss: test data choose nothing.
 
     Parameters
     ----------
@@ -60,9 +60,17 @@ class Saver:
         The run's folder.
     metrics : Path
         Where the run's records are.
+    monitor : str
+        What records have that is compared.
+    larger : bool
+        Whether a larger value of that is better.
     """
 
-    def __init__(self, folder: Path, metrics: Path) -> None:
+    def __init__(
+        self, folder: Path, metrics: Path, monitor: str = "validation_loss", larger: bool = False
+    ) -> None:
+        self.monitor = monitor
+        self.sign = -1.0 if larger else 1.0
         self.folder = folder
         self.metrics = metrics
         self.written = time.monotonic()
@@ -108,8 +116,11 @@ class Saver:
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:
         """Remember the weights of the best epoch."""
-        validation = record["validation_loss"]
-        loss = record["train_loss"] if validation is None else validation
+        if record["validation_loss"] is None and self.monitor == "validation_loss":
+            loss = record["train_loss"]
+        else:
+            found = record.get(self.monitor)
+            loss = math.inf if found is None else self.sign * found
         if loss < self.best_loss:
             self.best_loss, self._best_is_new = loss, True
             self.best = {key: value.copy() for key, value in model.state_dict().items()}

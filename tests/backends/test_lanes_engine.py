@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.execution import loss_and_gradients
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
@@ -42,7 +43,7 @@ def run(model: Any, count: int, threads: int, batch: int | None = None) -> tuple
     )  # fmt: skip
     losses, hits, _ = engine.run(x, np.arange(count), np.zeros(1), labels=y)
     loss, logits, gradient = loss_and_gradients(
-        model, x, y, loss=fastcnn.CrossEntropyLoss(0.1), backend="im2col", training=False
+        model, x, y, loss=fastcnn.CrossEntropyLoss(0.1), backend="im2col", step=Step(False)
     )
     return losses[0], hits[0], engine.gradient, loss, (logits.argmax(1) == y).sum(), gradient
 

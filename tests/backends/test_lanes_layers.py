@@ -9,6 +9,7 @@ import pytest
 import fastcnn
 from fastcnn.analysis.gradient_cases import CASES, CaseShape, shapes_of
 from fastcnn.execution import loss_and_gradients, predict_logits
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -60,10 +61,8 @@ def test_a_layer_is_the_engines(
         passes = training or not OPERATIONS.get(getattr(layer, "operation", ""), _PLAIN).random
         if passes and not isinstance(layer, (Flatten, Concat, Unflatten)):
             assert any(name.startswith("tested") for name in program.names)
-        value, _, gradient = loss_and_gradients(single, x, y, seed=5, step=2, training=training)
-        expected = loss_and_gradients(
-            double, x, y, backend="im2col", seed=5, step=2, training=training
-        )
+        value, _, gradient = loss_and_gradients(single, x, y, step=Step(training, 5, 2))
+        expected = loss_and_gradients(double, x, y, backend="im2col", step=Step(training, 5, 2))
         assert value == pytest.approx(expected[0], rel=1e-5)
         assert gradient == pytest.approx(expected[2], abs=2e-5 * np.abs(expected[2]).max())
     assert not [entry for entry in caplog.records if entry.name == "fastcnn.lanes"]

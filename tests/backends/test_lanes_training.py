@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.execution import make_executor
 from fastcnn.execution.lanes import LanesExecutor
+from fastcnn.execution.step import Step
 from fastcnn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
 from fastcnn.optim import SGD, Adam, AdamW, RMSprop
 
@@ -115,7 +116,7 @@ def test_weighted_gradients(kind: str, count: int) -> None:
     )
     ours, theirs, plain = (
         fastcnn.execution.loss_and_gradients(
-            network(), x, y, loss=loss, sample_weight=given, backend=backend, seed=3
+            network(), x, y, loss=loss, sample_weight=given, backend=backend, step=Step(True, 3)
         )
         for backend, given in (("lanes", weight), ("im2col", weight), ("lanes", None))
     )

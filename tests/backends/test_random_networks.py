@@ -7,6 +7,7 @@ import pytest
 
 from fastcnn.backends import BACKENDS
 from fastcnn.execution import loss_and_gradients
+from fastcnn.execution.step import Step as TakenStep
 from tests.random_networks import Case, random_case
 
 #: Largest error of a float32 gradient against float64, relative to the network's largest gradient.
@@ -23,7 +24,7 @@ def gradients(case: Case, backend: str, dtype: type = np.float32) -> tuple[float
     weights = None if case.weights is None else case.weights[: case.batch]
     value, _, gradient = loss_and_gradients(
         model, case.x[: case.batch], case.y[: case.batch], loss=case.loss, sample_weight=weights,
-        backend=backend, training=case.training, seed=case.seed,
+        backend=backend, step=TakenStep(case.training, case.seed)
     )  # fmt: skip
     return value, gradient
 

@@ -13,6 +13,7 @@ from fastcnn.backends import BACKENDS
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.execution.passes import predict_logits
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     ELU,
     AdaptiveAvgPool2d,
@@ -56,7 +57,7 @@ def network() -> Sequential:
 
 def results(model: Sequential, backend: str) -> list[np.ndarray]:
     """Everything that a stale graph could get wrong: logits, loss, gradients, statistics."""
-    loss, outputs, gradient = loss_and_gradients(model, X, Y, backend=backend, seed=3)
+    loss, outputs, gradient = loss_and_gradients(model, X, Y, backend=backend, step=Step(True, 3))
     state = np.concatenate([value.ravel() for value in model.state_dict().values()])
     return [model.logits(X, backend=backend), np.array(loss), outputs, gradient, state]
 

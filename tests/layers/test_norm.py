@@ -11,6 +11,7 @@ import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.execution import forward, loss_and_gradients, make_executor
+from fastcnn.execution.step import Step
 from fastcnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -112,7 +113,7 @@ def test_backends_agree_on_a_normalised_network(training: bool, momentum: float 
         model.initialize(init.Kaiming(), seed=4)
         loss_and_gradients(model, x, y, backend=backend)  # moves the running statistics
         value, logits, gradient = loss_and_gradients(
-            model, x, y, backend=backend, training=training
+            model, x, y, backend=backend, step=Step(training)
         )
         results.append((value, logits, gradient, model.copy_state()))
     for value, logits, gradient, state in results[1:]:

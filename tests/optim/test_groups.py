@@ -314,3 +314,19 @@ def test_im2col_computes_wanted_gradients_alone(monkeypatch: pytest.MonkeyPatch)
         )  # fmt: skip
         executor.train_steps(X, Y, np.arange(8), np.full(1, 0.1))
         assert masks == expected
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bits_do_not_depend_on_threads(case: str) -> None:
+    optimizer, groups = CASES[case]
+    found = []
+    for threads in (1, 2, 3):
+        model = network()
+        executor = make_executor(
+            model, loss=fastcnn.CrossEntropyLoss(), batch_size=COUNT, threads=threads,
+            optimizer=Assignment(optimizer, as_groups(groups)),
+        )  # fmt: skip
+        executor.train_steps(X, Y, np.tile(np.arange(COUNT), 3), np.full(3, optimizer.lr))
+        found.append(model.parameter_vector.copy())
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])

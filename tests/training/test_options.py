@@ -290,6 +290,8 @@ ALWAYS = {
     "diagnose", "model", "validation", "sampling", "accumulate",
 }  # fmt: skip
 IN_FIT = {
+    "metrics": ({"metrics": "f1", "validation": 0}, "no effect without validation or test data"),
+    "monitor": ({"monitor": "train_loss"}, "monitor=train_loss has no effect without early_stop"),
     "early_stopping": ({"early_stopping": 2, "validation": 0}, "there are no validation data"),
     "steps_per_epoch": ({"steps_per_epoch": 9}, "32 samples are 1 steps of batch_size=64"),
     "average_every": ({"average_every": 4}, "average_every=4 has no effect on one process"),

@@ -1,6 +1,7 @@
 """Max and average pooling, one pass over the windows."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,51 @@ def _windows(
     return rows, columns
 
 
+def _taps(
+    x: np.ndarray,
+    windows: tuple[np.ndarray, np.ndarray],
+    kernel_size: Pair,
+    stride: Pair,
+    dilation: Pair,
+) -> list[np.ndarray]:
+    """For each place in a window, its pixels in all windows, as views; none if some are cut off.
+
+    Whole arrays at a time: loops over windows branch at every pixel, which costs ten times as much.
+    """
+    starts = [window[0, 0] for window in windows]
+    counts = [len(window) for window in windows]
+    for window, size, step in zip(windows, kernel_size, dilation, strict=True):
+        if (window[:, 1] - window[:, 0] <= (size - 1) * step).any():
+            return []
+
+    def along(axis: int, place: int) -> slice:
+        first = starts[axis] + place * dilation[axis]
+        return slice(first, first + (counts[axis] - 1) * stride[axis] + 1, stride[axis])
+
+    return [
+        x[:, :, along(0, row), along(1, column)]
+        for row in range(kernel_size[0])
+        for column in range(kernel_size[1])
+    ]
+
+
+def _in_memory_order(x: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Maps as they follow each other in memory; whether that turns samples and channels.
+
+    Convolutions give results ordered by channels, and pooling treats every map alike.
+    """
+    turned = not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
+    return np.ascontiguousarray(x.swapaxes(0, 1) if turned else x), turned
+
+
+def _to_winners(grad_output: np.ndarray, x: np.ndarray, *windows: Any) -> np.ndarray:
+    maps, turned = _in_memory_order(x)
+    dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
+    grad_x = np.zeros_like(maps)
+    _max_backward(dy, maps, grad_x, *windows)
+    return grad_x.swapaxes(0, 1) if turned else grad_x
+
+
 @on_sequences
 def max_pool2d(
     x: np.ndarray,
@@ -139,8 +185,11 @@ def max_pool2d(
     """Maximum over each window; of equal values the first wins, NaN beats every number."""
     window = (kernel_size, stride, padding, dilation)
     output = pool_output(x.shape[2:], *window, ceil_mode)
-    y = np.empty((*x.shape[:2], *output), x.dtype)
     windows = _windows(x.shape[2:], output, *window)
+    taps = _taps(x, windows, kernel_size, stride, dilation)
+    if taps:
+        return reduce(np.maximum, taps)
+    y = np.empty((*x.shape[:2], *output), x.dtype)
     _max_forward(np.ascontiguousarray(x), y, *windows, *dilation)
     return y
 
@@ -157,10 +206,7 @@ def max_pool2d_backward(
 ) -> np.ndarray:
     """The gradient of each window goes to its winner, found again from ``x``."""
     windows = _windows(x.shape[2:], grad_output.shape[2:], kernel_size, stride, padding, dilation)
-    grad_x = np.zeros(x.shape, x.dtype)
-    dy, x = np.ascontiguousarray(grad_output), np.ascontiguousarray(x)
-    _max_backward(dy, x, grad_x, *windows, *dilation)
-    return grad_x
+    return _to_winners(grad_output, x, *windows, *dilation)
 
 
 @on_sequences
@@ -178,11 +224,8 @@ def adaptive_max_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:
     """The gradient of each window goes to its winner."""
-    grad_x = np.zeros(x.shape, x.dtype)
     windows = map(_ends, map(adaptive_windows, x.shape[2:], grad_output.shape[2:]))
-    dy, x = np.ascontiguousarray(grad_output), np.ascontiguousarray(x)
-    _max_backward(dy, x, grad_x, *windows, 1, 1)
-    return grad_x
+    return _to_winners(grad_output, x, *windows, 1, 1)
 
 
 @on_sequences

@@ -13,7 +13,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
 from fastcnn.backends.lanes.lowering.program import Program
-from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
+from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
@@ -101,7 +101,7 @@ def plan(
             planner.seal()
         else:
             assert isinstance(forward, Forward)
-            _add_loss(forward, loss, output, gradient)
+            _add_losses(forward, loss, output, gradient)
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
         assert gradient is not None
@@ -157,9 +157,34 @@ def _has_rows(operation: str) -> bool:
     return hasattr(Forward, operation)
 
 
-def _add_loss(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
-    """The loss and its gradient; maps with a halo go through copies without."""
+def _add_losses(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
+    """The loss and its gradient, or the losses of several outputs, which lie side by side."""
+    name, *parts = loss
+    if name != "joint":
+        _add_loss(forward, loss, output, gradient)
+        return
+    forward.gradient_row(gradient, "targets")
+    for index, (weight, start, shape, counts, key) in enumerate(parts):
+        channels, height, width = map_shape(shape)
+        own, slope = (
+            buffer.part(start, channels * height * width).reshaped(channels, height, width)
+            for buffer in (output, gradient)
+        )
+        columns = {"mode": L.FURTHER if index else L.FIRST, "key": int(counts)}
+        _add_loss(forward, key, own, slope, weight, **columns)
+
+
+def _add_loss(
+    forward: Forward,
+    loss: tuple[Any, ...],
+    output: Buffer,
+    gradient: Buffer,
+    weight: float = 1.0,
+    **more: int,
+) -> None:
+    """A loss and its gradient; maps with a halo go through copies without."""
     planner, (name, *numbers) = forward.planner, loss
+    numbers[0] = -weight if numbers[0] else weight
     channels, positions = output.channels, output.height * output.width
     flat, flat_gradient = output, gradient
     if output.halo != NO_HALO:
@@ -169,7 +194,8 @@ def _add_loss(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient:
     if name in LOSSES:
         record = LOSSES[name]
         kernel, fixed = element_loss_kernel(record), 1 + len(record.arguments)
-        forward.gradient_row(flat_gradient, "targets")
+        if not more:
+            forward.gradient_row(flat_gradient, "targets")
     elif name in CLASS_LOSSES:
         kernel, fixed = CLASS_LOSSES[name], 3
         numbers += [1.0] * channels if len(numbers) == fixed else []
@@ -179,7 +205,7 @@ def _add_loss(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient:
     rest = numbers[fixed:]
     numbers[fixed:] = rest * channels if len(rest) == 1 else rest
     columns = flat.columns("x") | flat_gradient.columns("y")
-    columns |= {"channels": channels, "positions": positions}
+    columns |= {"channels": channels, "positions": positions} | more
     planner.emit(f"loss {name}", row(kernel, **columns, scale=planner.constant(numbers)))
     if flat is not output:
         copy(planner, "output gradient", flat_gradient, gradient)

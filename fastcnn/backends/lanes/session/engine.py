@@ -225,7 +225,8 @@ class Engine:
         run_threads(threads, fields, step_values)
         if update is not NO_UPDATE and not update.parts:
             norms[:] = 0.0
-        if self._moves_running and len(phases):
+        # A program may be run in two halves, of which the first moves them.
+        if self._moves_running and len(phases) and phases[0, 0] == 0:
             for name, (offset, channels) in self.program.running.items():
                 mean, variance, batches = self.running[name]
                 mean[...] = self.arena[offset : offset + channels]

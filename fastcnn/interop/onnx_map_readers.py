@@ -1,0 +1,376 @@
+"""What nodes of ONNX over maps and sequences become: convolutions, poolings, what moves pixels."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.geometry import check_output_padding
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.interop.onnx_file import FileNode
+from fastcnn.layers import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    GlobalAvgPool1d,
+    GlobalAvgPool2d,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
+    Layer,
+    MaxPool1d,
+    MaxPool2d,
+    PixelShuffle,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    Upsample,
+    ZeroPad1d,
+    ZeroPad2d,
+)
+from fastcnn.layers.init import Initializer
+
+#: Padding before and after, of each axis.
+Pads = tuple[tuple[int, int], ...]
+
+
+def given(value: np.ndarray) -> Initializer:
+    """An initialiser that takes a weight from the file."""
+
+    def draw(shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        return value.reshape(tuple(shape))
+
+    return draw
+
+
+def _maps(shape: Shape) -> Shape:
+    if len(shape) not in (2, 3):
+        raise ConfigurationError(
+            f"its samples have shape {shape}, {max(len(shape) - 1, 0)} dimensions for each "
+            "channel; fastcnn's layers have one or two"
+        )
+    return shape
+
+
+def _pads(
+    node: FileNode,
+    shape: Shape,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Pads:
+    """Padding before and after for each axis of a map of ``shape``."""
+    has_pads, axes = node.has("pads"), len(shape) - 1
+    pads = node.integers("pads", (0,) * (2 * axes))
+    auto = node.text("auto_pad", "NOTSET")
+    if auto == "NOTSET":
+        return tuple(zip(pads[:axes], pads[axes:], strict=True))
+    if has_pads or auto not in ("VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise ConfigurationError(f"auto_pad={auto!r} is not supported{' with pads' * has_pads}")
+    if auto == "VALID":
+        return ((0, 0),) * axes
+    sides = []
+    for size, extent, step, gap in zip(shape[1:], kernel, stride, dilation, strict=True):
+        total = max((-(-size // step) - 1) * step + gap * (extent - 1) + 1 - size, 0)
+        less, more = total // 2, total - total // 2
+        sides.append((less, more) if auto == "SAME_UPPER" else (more, less))
+    return tuple(sides)
+
+
+def _kernel(node: FileNode, weight: np.ndarray, shape: Shape) -> tuple[int, ...]:
+    if weight.ndim != len(shape) + 1:
+        raise ConfigurationError(f"its weight has shape {weight.shape}, its samples have {shape}")
+    kernel = tuple(weight.shape[2:])
+    if node.integers("kernel_shape", kernel) != kernel:
+        raise ConfigurationError(f"kernel_shape is not that of the weight, {weight.shape}")
+    return kernel
+
+
+def _steps(node: FileNode, name: str, shape: Shape) -> tuple[int, ...]:
+    """An attribute with a number for each axis, by default 1."""
+    return node.integers(name, (1,) * (len(shape) - 1), least=1)
+
+
+def _bias(node: FileNode, size: int) -> dict[str, Any]:
+    """Arguments of a layer for the bias that is a node's third input, if there is one."""
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return {"bias": False}
+    bias = node.weight(2)
+    if bias.shape != (size,):
+        raise ConfigurationError(f"its bias must have shape ({size},), got {bias.shape}")
+    return {"bias": True, "bias_init": given(bias)}
+
+
+def _conv(node: FileNode, shape: Shape) -> Layer:
+    channels, *_ = _maps(shape)
+    weight = node.weight(1)
+    kernel = _kernel(node, weight, shape)
+    stride, dilation = _steps(node, "strides", shape), _steps(node, "dilations", shape)
+    pads = _pads(node, shape, kernel, stride, dilation)
+    even = all(before == after for before, after in pads)
+    padding: Any = tuple(before for before, _ in pads) if even else pads
+    reach = [gap * (extent - 1) for gap, extent in zip(dilation, kernel, strict=True)]
+    is_same = pads == tuple((n // 2, n - n // 2) for n in reach)
+    if not even and set(stride) == {1} and is_same:
+        padding = "same"
+    kind: Any = Conv2d if len(shape) == 3 else Conv1d
+    made: Layer = kind(
+        channels,
+        weight.shape[0],
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=_groups(node, channels, weight.shape[1]),
+        weight_init=given(weight),
+        **_bias(node, weight.shape[0]),
+    )
+    return made
+
+
+def _groups(node: FileNode, channels: int, of_weight: int) -> int:
+    groups = node.integer("group", 1)
+    if groups < 1 or of_weight * groups != channels:
+        raise ConfigurationError(
+            f"its weight takes {of_weight} channels in {groups} groups, its samples have {channels}"
+        )
+    return groups
+
+
+def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
+    channels, *_ = _maps(shape)
+    weight = node.weight(1)
+    kernel = _kernel(node, weight, shape)
+    if node.has("output_shape"):
+        raise ConfigurationError("padding that follows from output_shape is not supported")
+    if weight.shape[0] != channels:
+        raise ConfigurationError(
+            f"its weight takes {weight.shape[0]} channels, its samples have {channels}"
+        )
+    groups = node.integer("group", 1)
+    stride, dilation = _steps(node, "strides", shape), _steps(node, "dilations", shape)
+    if node.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise ConfigurationError("padding that follows from auto_pad is not supported")
+    axes = len(shape) - 1
+    extra = node.integers("output_padding", (0,) * axes)
+    pads = node.integers("pads", (0,) * (2 * axes))
+    # What is cut off less at the end than at the start is output padding.
+    sides = tuple(zip(pads[:axes], pads[axes:], strict=True))
+    more = tuple(before - after + own for (before, after), own in zip(sides, extra, strict=True))
+    if min(more) < 0:
+        raise ConfigurationError(f"its padding {sides} is not symmetric")
+    check_output_padding(more, stride, dilation)
+    outputs = weight.shape[1] * groups
+    kind: Any = ConvTranspose2d if axes == 2 else ConvTranspose1d
+    made: Layer = kind(
+        channels,
+        outputs,
+        kernel,
+        stride=stride,
+        padding=pads[:axes],
+        output_padding=more,
+        groups=groups,
+        dilation=dilation,
+        weight_init=given(weight),
+        **_bias(node, outputs),
+    )
+    return made
+
+
+def _pool(name: str) -> Callable[[FileNode, Shape], Layer]:
+    def read(node: FileNode, shape: Shape) -> Layer:
+        axes = len(_maps(shape)) - 1
+        kind: Any = POOLINGS[name, axes]
+        node.expect(storage_order=0)
+        kernel = node.integers("kernel_shape", None, least=1)
+        if len(kernel) != axes:
+            raise ConfigurationError(f"a window of {kernel} over samples of {shape}")
+        stride, gaps = _steps(node, "strides", shape), _steps(node, "dilations", shape)
+        pads = _pads(node, shape, kernel, stride, gaps)
+        padding = tuple(before for before, _ in pads)
+        more: dict[str, Any] = {}
+        if name == "Average":
+            if set(gaps) != {1}:
+                raise ConfigurationError("an average of pixels with gaps between them")
+            more["count_include_pad"] = bool(node.integer("count_include_pad", 0))
+        else:
+            more["dilation"] = gaps
+        ceil_mode = bool(node.integer("ceil_mode", 0))
+        if any(before != after for before, after in pads):
+            ceil_mode = True
+            found = [
+                (size + before + after - gap * (extent - 1) - 1) // step + 1
+                for size, (before, after), extent, step, gap in zip(
+                    shape[1:], pads, kernel, stride, gaps, strict=True
+                )
+            ]
+            counted = more.get("count_include_pad", False)
+            made: Layer = kind(kernel, stride=stride, padding=padding, ceil_mode=True, **more)
+            if counted or list(made.output_shape(shape)[1:]) != found:
+                raise ConfigurationError(f"its padding {pads} is not symmetric")
+        if name == "Average" and ceil_mode and not any(padding):
+            # No zeros are counted either way, and this is what export makes of PyTorch's default.
+            more["count_include_pad"] = True
+        made = kind(kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, **more)
+        plain: Layer = kind(kernel, stride=stride, padding=padding, **more)
+        if ceil_mode and _output_or_none(plain, shape) == made.output_shape(shape):
+            return plain
+        return made
+
+    return read
+
+
+def _output_or_none(layer: Layer, shape: Shape) -> Shape | None:
+    try:
+        return layer.output_shape(shape)
+    except ShapeError:
+        return None
+
+
+POOLINGS: dict[tuple[str, int], type[Layer]] = {
+    ("Max", 1): MaxPool1d,
+    ("Max", 2): MaxPool2d,
+    ("Average", 1): AvgPool1d,
+    ("Average", 2): AvgPool2d,
+    ("GlobalMax", 1): GlobalMaxPool1d,
+    ("GlobalMax", 2): GlobalMaxPool2d,
+    ("GlobalAverage", 1): GlobalAvgPool1d,
+    ("GlobalAverage", 2): GlobalAvgPool2d,
+}
+
+
+def _global_pool(name: str) -> Callable[[FileNode, Shape], Layer]:
+    def read(node: FileNode, shape: Shape) -> Layer:
+        kind: Any = POOLINGS[name, len(_maps(shape)) - 1]
+        made: Layer = kind()
+        return made
+
+    return read
+
+
+def _pad(node: FileNode, shape: Shape) -> Layer:
+    axes = len(_maps(shape)) - 1
+    mode = node.text("mode", "constant")
+    if len(node.inputs) > 3 and node.inputs[3]:
+        raise ConfigurationError("a Pad of some axes only")
+    value = node.constant(2)
+    if value is not None and np.any(value):
+        raise ConfigurationError("a Pad with other numbers than zeros")
+    if node.number("value", 0.0):
+        raise ConfigurationError("a Pad with other numbers than zeros")
+    pads = node.whole_numbers("pads", 1)
+    if (
+        pads is None
+        or len(pads) != 2 * (axes + 2)
+        or any(pads[:2])
+        or any(pads[axes + 2 : axes + 4])
+    ):
+        raise ConfigurationError(f"a Pad by {pads} of samples of {shape}")
+    before, after = pads[2 : 2 + axes], pads[4 + axes :]
+    sides = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
+    kinds: dict[str, tuple[Any, Any]] = {
+        "constant": (ZeroPad1d, ZeroPad2d),
+        "reflect": (ReflectionPad1d, ReflectionPad2d),
+        "edge": (ReplicationPad1d, ReplicationPad2d),
+    }
+    if mode not in kinds:
+        raise ConfigurationError(f"a Pad with mode={mode!r}")
+    made: Layer = kinds[mode][axes - 1](tuple(sides))
+    return made
+
+
+def _resize(node: FileNode, shape: Shape) -> Layer:
+    axes = len(_maps(shape)) - 1
+    mode = node.text("mode", "nearest")
+    place = node.text("coordinate_transformation_mode", "half_pixel")
+    nearest = node.text("nearest_mode", "round_prefer_floor")
+    node.expect(antialias=0, exclude_outside=0, keep_aspect_ratio_policy="stretch")
+    node.number("cubic_coeff_a", -0.75)
+    node.number("extrapolation_value", 0.0)
+    if node.has("axes"):
+        raise ConfigurationError("a Resize of some axes only")
+    scales, sizes = node.constant(2), node.constant(3) if len(node.inputs) > 3 else None
+    if sizes is not None and sizes.size:
+        output = tuple(int(n) for n in sizes.ravel()[2:])
+    elif scales is not None and scales.size == axes + 2 and (scales.ravel()[:2] == 1).all():
+        factors = scales.ravel()[2:].astype(np.float32)
+        output = tuple(
+            int(np.floor(np.float32(n) * f)) for n, f in zip(shape[1:], factors, strict=True)
+        )
+    else:
+        raise ConfigurationError("a Resize of unknown size")
+    if len(output) != axes:
+        raise ConfigurationError(f"a Resize of samples of {shape} to {output}")
+    if mode == "nearest" and place == "asymmetric" and nearest == "floor":
+        return _upsample(shape, output, "nearest", None)
+    one = any(n == 1 for n in output)
+    half = place == "half_pixel" or (place == "pytorch_half_pixel" and not one)
+    if mode == "linear" and (half or place == "align_corners"):
+        word = "bilinear" if axes == 2 else "linear"
+        return _upsample(shape, output, word, True if place == "align_corners" else None)
+    raise ConfigurationError(
+        f"a Resize with mode={mode!r}, coordinate_transformation_mode={place!r}, "
+        f"nearest_mode={nearest!r}"
+    )
+
+
+def _upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> Layer:
+    """By a factor where it is whole, else to a size."""
+    if all(new % old == 0 for old, new in zip(shape[1:], output, strict=True)):
+        factors = tuple(new // old for old, new in zip(shape[1:], output, strict=True))
+        return Upsample(scale_factor=factors, mode=mode, align_corners=corners)
+    return Upsample(size=output, mode=mode, align_corners=corners)
+
+
+def _depth_to_space(node: FileNode, shape: Shape) -> Layer:
+    if node.text("mode", "DCR") != "CRD":
+        raise ConfigurationError("a DepthToSpace with mode='DCR'")
+    return PixelShuffle(node.integer("blocksize", 0))
+
+
+#: What a note may say that a pooling is.
+ADAPTIVE: dict[Any, Any] = {
+    kind.__name__: kind
+    for kind in (AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d)
+}
+
+
+def is_adaptive(layer: Layer, made: Layer, shape: Shape) -> bool:
+    """Whether a pooling of even windows is an adaptive one."""
+    if len(shape) - 1 != len(made.axes):  # type: ignore[attr-defined]
+        return False
+    output = made.output_shape(shape)
+    if isinstance(layer, type(made)):
+        return layer.output_shape(shape) == output
+    even = not any(size % wanted for size, wanted in zip(shape[1:], output[1:], strict=True))
+    windows = tuple(size // wanted for size, wanted in zip(shape[1:], output[1:], strict=True))
+    is_max = made.operation == "adaptive_max_pool2d"
+    return (
+        even
+        and layer.operation == ("max_pool2d" if is_max else "avg_pool2d")
+        and layer.kernel_size == layer.stride == windows  # type: ignore[attr-defined]
+        and not any(layer.padding)  # type: ignore[attr-defined]
+        and set(getattr(layer, "dilation", (1,))) == {1}
+    )
+
+
+#: How each node is read, with the shape of the samples that enter it.
+MAP_READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "MaxPool": _pool("Max"),
+    "AveragePool": _pool("Average"),
+    "GlobalAveragePool": _global_pool("GlobalAverage"),
+    "GlobalMaxPool": _global_pool("GlobalMax"),
+    "Pad": _pad,
+    "Resize": _resize,
+    "DepthToSpace": _depth_to_space,
+}

@@ -1,0 +1,243 @@
+"""How convolutions, poolings and what moves pixels are written in ONNX, of maps and sequences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.geometry import adaptive_windows
+from fastcnn.backends.graph import Node
+from fastcnn.backends.sampling import interpolation_taps
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_patterns import mean_matrix
+
+
+def _axes(node: Node) -> int:
+    """Dimensions of the node's maps: 2, or 1 of sequences."""
+    return len(node.input_shapes[0]) - 1
+
+
+def _own(node: Node, *names: str) -> list[Any]:
+    """Arguments of the node, of its own axes: a sequence leaves out those of the row."""
+    return [list(node.arguments[name])[-_axes(node) :] for name in names]
+
+
+def _pads(sides: list[Any]) -> list[int]:
+    """All zeros before, then all after."""
+    return [before for before, _ in sides] + [after for _, after in sides]
+
+
+def _conv(w: Any, node: Node, x: list[str]) -> str:
+    strides, padding, dilations = _own(node, "stride", "padding", "dilation")
+    made: str = w.add(
+        "Conv",
+        x + w.parameters(node, "weight", "bias"),
+        node.name,
+        strides=strides,
+        pads=_pads(padding),
+        dilations=dilations,
+        group=node.arguments["groups"],
+    )
+    return made
+
+
+def _conv_transpose(w: Any, node: Node, x: list[str]) -> str:
+    strides, padding, dilations, extra = _own(
+        node, "stride", "padding", "dilation", "output_padding"
+    )
+    if any(more >= step for more, step in zip(extra, strides, strict=True)):
+        # ONNX Runtime takes output padding below the stride only, PyTorch below the dilation too.
+        # It is the same to cut off less at the end, as far as something is cut off.
+        padding = [
+            (before, after - more) for (before, after), more in zip(padding, extra, strict=True)
+        ]
+        if min(after for _, after in padding) < 0:
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX has no output_padding {tuple(extra)} that is neither "
+                f"below the stride {tuple(strides)} nor at most the padding "
+                f"{tuple(before for before, _ in padding)}"
+            )
+        extra = [0] * len(extra)
+    made: str = w.add(
+        "ConvTranspose",
+        x + w.parameters(node, "weight", "bias"),
+        node.name,
+        strides=strides,
+        pads=_pads(padding),
+        dilations=dilations,
+        group=node.arguments["groups"],
+        output_padding=extra,
+    )
+    return made
+
+
+def _pool_pads(node: Node) -> tuple[list[int], bool]:
+    """Padding of a pooling, and whether there is more of it at the end for ``ceil_mode``.
+
+    Runtimes of ONNX do not agree on ``ceil_mode``.
+    """
+    kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
+    gaps = list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
+    sides, reaches = [], False
+    for size, output, k, step, pad, gap in zip(
+        node.input_shapes[0][1:], node.output_shape[1:], kernel, strides, padding, gaps, strict=True
+    ):
+        needed = (output - 1) * step + gap * (k - 1) + 1 - size - pad
+        sides.append((pad, max(pad, needed)))
+        reaches = reaches or needed > pad
+    return _pads(sides), reaches
+
+
+def _max_pool(w: Any, node: Node, x: list[str]) -> str:
+    kernel, strides = _own(node, "kernel_size", "stride")
+    gaps = list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
+    pads, _ = _pool_pads(node)
+    more = {} if set(gaps) == {1} else {"dilations": gaps}
+    made: str = w.add(
+        "MaxPool", x, node.name, kernel_shape=kernel, strides=strides, pads=pads, **more
+    )
+    return made
+
+
+def _avg_pool(w: Any, node: Node, x: list[str]) -> str:
+    kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
+    if node.arguments.get("divisor_override") is not None:
+        raise ConfigurationError(f"layer {node.name!r}: ONNX has no divisor_override")
+    pads, reaches = _pool_pads(node)
+    counted = node.arguments["count_include_pad"]
+    if reaches and counted:
+        if any(padding):
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX has no average that counts padding, but not what "
+                "ceil_mode adds"
+            )
+        counted = False
+    made: str = w.add(
+        "AveragePool",
+        x,
+        node.name,
+        kernel_shape=kernel,
+        strides=strides,
+        pads=pads,
+        count_include_pad=int(counted),
+    )
+    return made
+
+
+def _adaptive_pool(w: Any, node: Node, x: list[str]) -> str:
+    axes = _axes(node)
+    size, output = node.input_shapes[0][1:], node.output_shape[1:]
+    kind = "Max" if node.operation == "adaptive_max_pool2d" else "Avg"
+    long = "Max" if kind == "Max" else "Average"
+    (wanted,) = _own(node, "output_size")
+    if wanted != [1] * axes:
+        w.note(node, f"Adaptive{kind}Pool{axes}d", output_size=wanted)
+    made: str
+    if set(output) == {1}:
+        made = w.add(f"Global{long}Pool", x, node.name)
+        return made
+    if any(a % b for a, b in zip(size, output, strict=True)):
+        if kind == "Max" or axes == 1:
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX has no adaptive pooling of windows that differ, as "
+                f"those of {tuple(output)} over {tuple(size)}"
+            )
+        # Means are products with matrices.
+        rows, columns = (mean_matrix(a, b) for a, b in zip(size, output, strict=True))
+        across = w.add("MatMul", [*x, w.constant(f"{node.name}/columns", columns.T)], "")
+        made = w.add("MatMul", [w.constant(f"{node.name}/rows", rows), across], node.name)
+        return made
+    windows = [adaptive_windows(a, b)[0] for a, b in zip(size, output, strict=True)]
+    window = [end - first for first, end in windows]
+    made = w.add(f"{long}Pool", x, node.name, kernel_shape=window, strides=window)
+    return made
+
+
+def _pad(w: Any, node: Node, x: list[str]) -> str:
+    (padding,) = _own(node, "padding")
+    mode = node.arguments["mode"]
+    pads = _pads([(0, 0), (0, 0), *padding])
+    kind = "edge" if mode == "replicate" else mode
+    made: str = w.add("Pad", [*x, w.integers(f"{node.name}/pads", pads)], node.name, mode=kind)
+    return made
+
+
+def _interpolate(w: Any, node: Node, x: list[str]) -> str:
+    mode, corners = node.arguments["mode"], node.arguments["align_corners"]
+    factors = []
+    for size, output in zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True):
+        factor = np.float32(output / size)
+        while np.floor(np.float32(size) * factor) < output:
+            factor = np.nextafter(factor, np.float32(np.inf))
+        nearest = np.floor(np.arange(output, dtype=np.float32) / factor).astype(int)
+        exact, _, _ = interpolation_taps(size, output, "nearest", False)
+        if np.floor(np.float32(size) * factor) != output or (
+            mode == "nearest" and (nearest != exact).any()
+        ):
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX computes other places than those of a map of size "
+                f"{output} from one of {size}"
+            )
+        factors.append(float(factor))
+    if mode == "nearest":
+        how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    else:
+        place = "align_corners" if corners else "half_pixel"
+        how = {"coordinate_transformation_mode": place}
+    scales = w.constant(f"{node.name}/scales", [1.0, 1.0, *factors])
+    kind = "nearest" if mode == "nearest" else "linear"
+    made: str = w.add("Resize", [*x, "", scales], node.name, mode=kind, **how)
+    return made
+
+
+def _pixel_shuffle(w: Any, node: Node, x: list[str]) -> str:
+    factor = node.arguments["upscale_factor"]
+    made: str = w.add("DepthToSpace", x, node.name, blocksize=factor, mode="CRD")
+    return made
+
+
+def _shuffled(w: Any, node: Node, x: list[str], split: list[int], order: list[int]) -> str:
+    """Split the axes of a sample, put them into another order, and join them."""
+    first = w.add("Reshape", [*x, w.integers(f"{node.name}/split", [0, *split])], "")
+    perm = [0, *(axis + 1 for axis in order)]
+    moved = w.add("Transpose", [first], "", perm=perm)
+    joined = w.integers(f"{node.name}/joined", [0, *node.output_shape])
+    made: str = w.add("Reshape", [moved, joined], node.name)
+    return made
+
+
+def _pixel_unshuffle(w: Any, node: Node, x: list[str]) -> str:
+    factor = node.arguments["downscale_factor"]
+    channels, rows, columns = node.output_shape
+    split = [channels // factor**2, rows, factor, columns, factor]
+    return _shuffled(w, node, x, split, [0, 2, 4, 1, 3])
+
+
+def _channel_shuffle(w: Any, node: Node, x: list[str]) -> str:
+    groups = node.arguments["groups"]
+    channels, *size = node.input_shapes[0]
+    order = [1, 0, *range(2, 2 + len(size))]
+    return _shuffled(w, node, x, [groups, channels // groups, *size], order)
+
+
+def _unflatten(w: Any, node: Node, x: list[str]) -> str:
+    shape = w.integers(f"{node.name}/shape", [0, *node.output_shape])
+    made: str = w.add("Reshape", [*x, shape], node.name)
+    return made
+
+
+#: How each operation is written.
+MAP_WRITERS: dict[str, Callable[[Any, Node, list[str]], str]] = {
+    "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
+    "max_pool2d": _max_pool,
+    "avg_pool2d": _avg_pool,
+    "adaptive_avg_pool2d": _adaptive_pool,
+    "adaptive_max_pool2d": _adaptive_pool,
+    "pad": _pad,
+    "interpolate": _interpolate,
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "channel_shuffle": _channel_shuffle,
+    "unflatten": _unflatten,
+}

@@ -1,0 +1,270 @@
+"""Metrics: numbers that say how good a network's outputs are, which no training minimises.
+
+They are computed on validation and test data after each epoch, and can be monitored.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.losses import Loss
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function of outputs and targets.
+
+    Attributes
+    ----------
+    name : str
+        Records have it as ``validation_NAME`` and ``test_NAME``.
+    function : callable
+        ``function(outputs, targets)`` returns a number. Outputs are the network's, of shape
+        (N, ...); targets are as the loss reads them.
+    larger_is_better : bool
+    """
+
+    name: str
+    function: Callable[[np.ndarray, np.ndarray], float]
+    larger_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ConfigurationError(f"a metric's name must be a Python name, got {self.name!r}")
+        if not callable(self.function):
+            raise ConfigurationError(
+                f"metric {self.name}: must be a function of outputs and targets, got "
+                f"{self.function!r}"
+            )
+
+
+def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Predicted and true classes of all samples or pixels, and how many classes there are."""
+    if targets.dtype.kind == "f":
+        targets = targets.argmax(axis=1)
+    if targets.ndim != outputs.ndim - 1:
+        raise ConfigurationError("a metric of classes needs targets that are classes")
+    return outputs.argmax(axis=1).reshape(-1), targets.reshape(-1), outputs.shape[1]
+
+
+def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of each class or label: right, wrongly given, and missed ones."""
+    if targets.shape == outputs.shape and targets.dtype.kind == "f" and _are_labels(targets):
+        given, true = outputs > 0.0, targets > 0.5
+        axes = (0, *range(2, outputs.ndim))
+        right = (given & true).sum(axis=axes)
+        return right, given.sum(axis=axes) - right, true.sum(axis=axes) - right
+    predicted, true, classes = _classes(outputs, targets)
+    known = (true >= 0) & (true < classes)  # others are ignored
+    table = np.bincount(true[known] * classes + predicted[known], minlength=classes * classes)
+    table = table.reshape(classes, classes)
+    right = table.diagonal()
+    return right, table.sum(axis=0) - right, table.sum(axis=1) - right
+
+
+def _are_labels(targets: np.ndarray) -> bool:
+    """Whether each output has a target of its own, 0 or 1, and not all together one."""
+    zero_or_one = bool(np.isin(targets, (0.0, 1.0)).all())
+    return zero_or_one and (targets.shape[1] == 1 or not (targets.sum(axis=1) == 1.0).all())
+
+
+def _mean(numerator: np.ndarray, denominator: np.ndarray) -> float:
+    """Mean over the classes that occur, 0 where one of them is never right."""
+    kept = denominator > 0
+    return float((numerator[kept] / denominator[kept]).mean()) if kept.any() else math.nan
+
+
+def precision(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Share of right ones among those given, mean over classes or labels; 0 for one never given."""
+    right, wrong, missed = _counts(outputs, targets)
+    occurs = right + wrong + missed > 0
+    return _mean(right[occurs], np.maximum(right + wrong, 1)[occurs])
+
+
+def recall(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Share of right ones among those that are true, mean over classes or labels that occur."""
+    right, _, missed = _counts(outputs, targets)
+    return _mean(right, right + missed)
+
+
+def f1(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Harmonic mean of precision and recall, mean over classes or labels that occur."""
+    right, wrong, missed = _counts(outputs, targets)
+    return _mean(2 * right, 2 * right + wrong + missed)
+
+
+def iou(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Intersection over union, mean over classes or labels that occur."""
+    right, wrong, missed = _counts(outputs, targets)
+    return _mean(right, right + wrong + missed)
+
+
+def _top(count: int) -> Callable[[np.ndarray, np.ndarray], float]:
+    def top(outputs: np.ndarray, targets: np.ndarray) -> float:
+        _, true, classes = _classes(outputs, targets)
+        flat = np.moveaxis(outputs, 1, -1).reshape(-1, classes)
+        known = (true >= 0) & (true < classes)
+        own = np.take_along_axis(flat[known], true[known, None], axis=1)
+        return float(((flat[known] > own).sum(axis=1) < count).mean())
+
+    return top
+
+
+def _difference(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    if targets.shape != outputs.shape:
+        raise ConfigurationError("a metric of values needs targets in the shape of the output")
+    return np.asarray(outputs.astype(np.float64) - targets)
+
+
+def mae(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Mean absolute error."""
+    return float(np.abs(_difference(outputs, targets)).mean())
+
+
+def rmse(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Root of the mean squared error."""
+    return float(np.sqrt(np.square(_difference(outputs, targets)).mean()))
+
+
+def r2(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Share of the targets' variance that is explained, mean over outputs that vary."""
+    error = np.square(_difference(outputs, targets)).sum(axis=0)
+    spread = np.square(targets - targets.mean(axis=0, dtype=np.float64)).sum(axis=0)
+    kept = spread > 0.0
+    return float((1.0 - error[kept] / spread[kept]).mean()) if kept.any() else math.nan
+
+
+def auc(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Area under the ROC curve, by scikit-learn: mean over labels, or over one class and the rest.
+
+    NaN where a class or label does not occur, or is everywhere.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if targets.shape == outputs.shape and targets.dtype.kind == "f" and _are_labels(targets):
+        true, scores = targets.reshape(len(targets), -1), outputs.reshape(len(targets), -1)
+    else:
+        _, classes, count = _classes(outputs, targets)
+        scores = np.moveaxis(outputs, 1, -1).reshape(-1, count).astype(np.float64)
+        known = (classes >= 0) & (classes < count)
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))[known]
+        scores /= scores.sum(axis=1, keepdims=True)
+        true = np.eye(count)[classes[known]]
+    if (true.min(axis=0) == true.max(axis=0)).any():
+        return math.nan
+    return float(roc_auc_score(true, scores, average="macro"))
+
+
+#: By name.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("top3", _top(3)),
+        Metric("top5", _top(5)),
+        Metric("precision", precision),
+        Metric("recall", recall),
+        Metric("f1", f1),
+        Metric("iou", iou),
+        Metric("auc", auc),
+        Metric("mae", mae, larger_is_better=False),
+        Metric("rmse", rmse, larger_is_better=False),
+        Metric("r2", r2),
+    )
+}
+#: What every epoch's record has.
+ALWAYS = {"loss": False, "accuracy": True}
+PARTS = ("validation", "train", "test")
+
+
+def as_metrics(value: Any) -> tuple[Metric, ...]:
+    """Metrics from names separated by commas, or a list of names, functions and metrics.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is unknown, or two have one name.
+    """
+    given: Sequence[Any] = ()
+    if isinstance(value, str):
+        given = [word.strip() for word in value.split(",") if word.strip()]
+    elif value is not None:
+        given = value
+    made = []
+    for each in given:
+        if isinstance(each, str):
+            if each not in METRICS:
+                raise ConfigurationError(
+                    f"metrics must be among {', '.join(METRICS)}, or functions of outputs and "
+                    f"targets, got {each!r}"
+                )
+            made.append(METRICS[each])
+        elif isinstance(each, Metric):
+            made.append(each)
+        else:
+            larger = bool(getattr(each, "larger_is_better", True))
+            made.append(Metric(getattr(each, "__name__", str(each)), each, larger))
+    names = [metric.name for metric in made]
+    taken = [name for name in names if names.count(name) > 1 or name in ALWAYS]
+    if taken:
+        raise ConfigurationError(f"metrics: there are two called {taken[0]}")
+    for metric in made:
+        if metric.function is auc:
+            _check_scikit_learn()
+    return tuple(made)
+
+
+def _check_scikit_learn() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("sklearn") is None:
+        raise ConfigurationError("the metric auc needs scikit-learn: pip install scikit-learn")
+
+
+def directions(metrics: Sequence[Metric]) -> dict[str, bool]:
+    """Whether larger is better, by the names that records have."""
+    own = {metric.name: metric.larger_is_better for metric in metrics}
+    return {
+        f"{part}_{name}": larger
+        for part in PARTS
+        for name, larger in {**ALWAYS, **(own if part != "train" else {})}.items()
+    }
+
+
+def larger_is_better(monitor: str, metrics: Sequence[Metric] = ()) -> bool:
+    """Whether a larger value of what records have under a name is better.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is nothing of that name.
+    """
+    known = directions(metrics)
+    if monitor not in known:
+        raise ConfigurationError(f"monitor must be one of {', '.join(known)}, got {monitor!r}")
+    return known[monitor]
+
+
+def compute(
+    metrics: Sequence[Metric], outputs: np.ndarray, labels: np.ndarray, loss: Loss
+) -> dict[str, float | None]:
+    """The values of metrics by name; None where one is not finite.
+
+    Raises
+    ------
+    ConfigurationError
+        If one returns something other than a number; what it raises itself passes.
+    """
+    if not metrics:
+        return {}
+    targets = loss.as_target(np.asarray(labels), outputs.shape[1:], outputs.dtype)
+    found: dict[str, float | None] = {}
+    for metric in metrics:
+        value = metric.function(outputs, targets)
+        if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+            raise ConfigurationError(f"metric {metric.name} must return a number, got {value!r}")
+        found[metric.name] = float(value) if math.isfinite(value) else None
+    return found

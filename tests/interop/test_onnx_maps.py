@@ -1,0 +1,152 @@
+"""Sequences, poolings' arguments and what moves pixels, in ONNX files and back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn.data import Pictures, Preprocessing
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop import export_onnx, import_onnx
+from fastcnn.interop.c.export import export_c
+from fastcnn.interop.html_page.export import export_html
+from fastcnn.interop.numpy_source import export_numpy
+from fastcnn.layers import (
+    AdaptiveAvgPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    BatchNorm1d,
+    ChannelShuffle,
+    Conv1d,
+    ConvTranspose1d,
+    Flatten,
+    GlobalAvgPool1d,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
+    Layer,
+    MaxPool1d,
+    MaxPool2d,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad2d,
+    Sequential,
+    Sigmoid,
+    Unflatten,
+    Upsample,
+    ZeroPad1d,
+    ZeroPad2d,
+)
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+CASES: list[tuple[Layer, tuple[int, ...]]] = [
+    (Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2, seed=1), (4, 11)),
+    (Conv1d(4, 6, 4, padding="same", bias=False, seed=1), (4, 11)),
+    (ConvTranspose1d(4, 3, 4, stride=3, padding=1, output_padding=2, seed=2), (4, 5)),
+    (MaxPool1d(3, stride=2, padding=1), (2, 9)),
+    (MaxPool1d(2, dilation=2), (2, 9)),
+    (AvgPool1d(3, stride=2, padding=1, count_include_pad=False), (2, 9)),
+    (AdaptiveAvgPool1d(3), (2, 9)),
+    (GlobalAvgPool1d(), (2, 9)),
+    (GlobalMaxPool1d(), (2, 9)),
+    (BatchNorm1d(3), (3, 5)),
+    (MaxPool2d(3, stride=2, ceil_mode=True), (2, 8, 6)),
+    (MaxPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 6, 7)),
+    (MaxPool2d(2, dilation=(1, 2)), (2, 8, 6)),
+    (AvgPool2d(3, stride=2, ceil_mode=True), (2, 8, 6)),
+    (AvgPool2d(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False), (2, 6, 7)),
+    (AdaptiveMaxPool2d((3, 2)), (2, 6, 8)),
+    (GlobalMaxPool2d(), (2, 6, 8)),
+    (ZeroPad2d((1, 2, -1, 3)), (2, 4, 5)),
+    (ZeroPad1d((2, 1)), (2, 4)),
+    (ReflectionPad2d((1, 2, 0, 3)), (2, 4, 5)),
+    (ReflectionPad1d(2), (2, 4)),
+    (ReplicationPad2d((3, 0, 1, 1)), (2, 4, 5)),
+    (Upsample(scale_factor=(2, 3)), (2, 4, 5)),
+    (Upsample(size=(3, 8)), (2, 4, 5)),
+    (Upsample(scale_factor=2, mode="bilinear"), (2, 4, 5)),
+    (Upsample(size=(7, 3), mode="bilinear"), (2, 4, 5)),
+    (Upsample(size=(7, 3), mode="bilinear", align_corners=True), (2, 4, 5)),
+    (Upsample(scale_factor=3, mode="linear"), (2, 4)),
+    (PixelShuffle(2), (8, 2, 3)),
+    (Unflatten(1, (2, 3, 2)), (12,)),
+]
+#: Written, but not read again.
+ONE_WAY: list[tuple[Layer, tuple[int, ...]]] = [
+    (PixelUnshuffle(2), (2, 4, 6)),
+    (ChannelShuffle(3), (6, 2, 3)),
+    (ChannelShuffle(2), (6, 5)),
+]
+
+
+def written(layer: Layer, shape: tuple[int, ...], path: Path) -> tuple[Sequential, Any, Any]:
+    """The network with a layer, samples, and what ONNX Runtime makes of them."""
+    model = Sequential(Sigmoid(), layer, Sigmoid(), input_shape=shape)
+    export_onnx(model, path)
+    x = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {session.get_inputs()[0].name: x})
+    return model, x, y
+
+
+@pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: repr(value)[:60])
+def test_there_and_back(layer: Layer, shape: tuple[int, ...], tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model, x, y = written(layer, shape, path)
+    assert y == pytest.approx(model.logits(x, backend="reference"), abs=1e-5)
+    back = import_onnx(path)
+    assert back.logits(x) == pytest.approx(y, abs=1e-5)
+    assert [repr(layer) for layer in back.layers.values()][1:2] == [repr(layer)] or isinstance(
+        layer, (MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d, Upsample, Unflatten, Conv1d)
+    )
+
+
+@pytest.mark.parametrize(("layer", "shape"), ONE_WAY, ids=repr)
+def test_there(layer: Layer, shape: tuple[int, ...], tmp_path: Path) -> None:
+    model, x, y = written(layer, shape, tmp_path / "model.onnx")
+    assert y == pytest.approx(model.logits(x, backend="reference"), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (AvgPool2d(2, divisor_override=3), (2, 4, 4), "divisor_override"),
+        (AvgPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 6, 6), "ceil_mode"),
+        (AdaptiveMaxPool2d((3, 2)), (2, 7, 4), "windows that differ"),
+        (AdaptiveAvgPool1d(3), (2, 7), "windows that differ"),
+    ],
+)
+def test_what_onnx_cannot_say(
+    layer: Layer, shape: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    model = Sequential(layer, input_shape=shape)
+    with pytest.raises(ConfigurationError, match=message):
+        export_onnx(model, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (AvgPool2d(2, divisor_override=3), (1, 4, 4), "divisor_override"),
+        (MaxPool2d(2, dilation=2), (1, 6, 6), "dilation"),
+        (MaxPool2d(2, ceil_mode=True), (1, 5, 5), "ceil_mode"),
+        (Conv1d(2, 3, 3), (2, 7), "sequences"),
+        (ZeroPad2d(1), (1, 5, 5), "no pad"),
+        (Upsample(scale_factor=2), (1, 5, 5), "no interpolate"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("export", "name"), [(export_c, "net.h"), (export_numpy, "net.py"), (export_html, "net.html")]
+)
+def test_other_files_refuse_it(
+    layer: Layer, shape: tuple[int, ...], message: str, export: Any, name: str, tmp_path: Path
+) -> None:
+    model = Sequential(layer, Flatten(), input_shape=shape)
+    if shape[0] == 1:
+        model.preprocessing = Preprocessing(pictures=Pictures(shape))
+    with pytest.raises(ConfigurationError, match=message):
+        export(model, tmp_path / name)

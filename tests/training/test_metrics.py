@@ -1,0 +1,132 @@
+"""Metrics against scikit-learn, and what training does with them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import Flatten, Linear, ReLU, Sequential
+from fastcnn.errors import ConfigurationError
+from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from fastcnn.training import EarlyStopping, Run
+from fastcnn.training.metrics import METRICS, Metric, as_metrics, compute
+
+GENERATOR = np.random.default_rng(0)
+
+
+def test_classes_as_scikit_learn_counts_them() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    outputs, y = GENERATOR.standard_normal((200, 4)), GENERATOR.integers(0, 4, 200)
+    given = outputs.argmax(axis=1)
+    probabilities = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    found = compute(tuple(METRICS[n] for n in ("precision", "recall", "f1", "iou", "top3", "auc")),
+                    outputs, y, CrossEntropyLoss())  # fmt: skip
+    assert found["precision"] == pytest.approx(sk.precision_score(y, given, average="macro"))
+    assert found["recall"] == pytest.approx(sk.recall_score(y, given, average="macro"))
+    assert found["f1"] == pytest.approx(sk.f1_score(y, given, average="macro"))
+    assert found["iou"] == pytest.approx(sk.jaccard_score(y, given, average="macro"))
+    assert found["top3"] == pytest.approx(sk.top_k_accuracy_score(y, probabilities, k=3))
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(y, probabilities, multi_class="ovr"))
+
+
+def test_pixels_that_are_ignored_do_not_count() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    outputs, y = GENERATOR.standard_normal((9, 3, 4, 5)), GENERATOR.integers(0, 3, (9, 4, 5))
+    y[GENERATOR.random(y.shape) < 0.3] = 255
+    known = y != 255
+    loss = CrossEntropyLoss(ignore_index=255)
+    found = compute((METRICS["iou"], METRICS["f1"]), outputs, y, loss)
+    given = outputs.argmax(axis=1)[known]
+    assert found["iou"] == pytest.approx(sk.jaccard_score(y[known], given, average="macro"))
+    assert found["f1"] == pytest.approx(sk.f1_score(y[known], given, average="macro"))
+
+
+def test_labels_and_values() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    outputs, y = GENERATOR.standard_normal((90, 3)), GENERATOR.integers(0, 2, (90, 3))
+    found = compute((METRICS["f1"], METRICS["auc"]), outputs, y, BCEWithLogitsLoss())
+    assert found["f1"] == pytest.approx(sk.f1_score(y, outputs > 0, average="macro"))
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(y, outputs, average="macro"))
+    values = GENERATOR.standard_normal((90, 3))
+    found = compute(tuple(METRICS[n] for n in ("mae", "rmse", "r2")), outputs, values, MSELoss())
+    assert found["mae"] == pytest.approx(sk.mean_absolute_error(values, outputs))
+    assert found["rmse"] == pytest.approx(np.sqrt(sk.mean_squared_error(values, outputs)))
+    assert found["r2"] == pytest.approx(sk.r2_score(values, outputs))
+
+
+def network() -> Sequential:
+    return Sequential(
+        Flatten(), Linear(16, 8, seed=0), ReLU(), Linear(8, 3, seed=1), input_shape=(1, 4, 4)
+    )
+
+
+X = GENERATOR.random((120, 1, 4, 4)).astype(np.float32)
+Y = np.digitize(X.mean(axis=(1, 2, 3)), [0.46, 0.54])
+OPTIONS: dict[str, Any] = {"batch_size": 16, "diagnose": False, "lr": 0.1}
+
+
+def spread(outputs: np.ndarray, targets: np.ndarray) -> float:
+    return float(outputs.std())
+
+
+def test_records_have_them(tmp_path: Path) -> None:
+    history = fastcnn.fit(
+        network(), (X, Y), (X, Y), epochs=2, validation=0.2, metrics=["f1", spread],
+        out=tmp_path / "run", **OPTIONS,
+    )  # fmt: skip
+    for name in ("validation_f1", "test_f1", "validation_spread", "test_spread"):
+        assert isinstance(history.final[name], float)
+    opened = Run.open(tmp_path / "run")
+    assert opened.config["training"]["metrics"] == ["f1", "spread"]
+    assert opened.metrics()[-1]["test_f1"] == history.final["test_f1"]
+
+
+@pytest.mark.parametrize("monitor", ["validation_f1", "validation_falling"])
+def test_the_best_is_chosen_by_them(monitor: str, tmp_path: Path) -> None:
+    values = iter([0.5, 0.1, 0.4, 0.2, 0.3])
+
+    def falling(outputs: np.ndarray, targets: np.ndarray) -> float:
+        return next(values)
+
+    falling.larger_is_better = False  # type: ignore[attr-defined]
+    stopper = EarlyStopping(monitor, patience=9)
+    history = fastcnn.fit(
+        network(), (X, Y), epochs=5, validation=0.2, metrics=["f1", falling], monitor=monitor,
+        callbacks=[stopper], out=tmp_path / "run", **OPTIONS,
+    )  # fmt: skip
+    column = history.column(monitor)
+    best = min(column) if monitor.endswith("falling") else max(column)
+    assert stopper.best == best
+    assert stopper.best_epoch == column.index(best) + 1
+
+
+def test_early_stopping_by_name() -> None:
+    history = fastcnn.fit(
+        network(), (X, Y), epochs=50, early_stopping=2, metrics="f1", monitor="validation_f1",
+        **OPTIONS | {"lr": 0.0},
+    )  # fmt: skip
+    assert len(history.epochs) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["f2"]}, "metrics must be among top3, top5, precision"),
+        ({"metrics": ["f1", "f1"]}, "two called f1"),
+        ({"metrics": [3]}, "must be a Python name|must be a function"),
+        ({"monitor": "validation_f1"}, "monitor must be one of validation_loss"),
+        ({"metrics": "f1"}, "metrics has no effect without validation or test data"),
+        ({"metrics": [lambda o, t: "a"], "validation": 0.2}, "Python name"),
+        ({"metrics": [Metric("odd", lambda o, t: "a")], "validation": 0.2}, "must return a number"),
+    ],
+)
+def test_bad_metrics(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        fastcnn.fit(network(), (X, Y), epochs=1, **OPTIONS, **options)
+
+
+def test_what_is_not_finite_is_none() -> None:
+    found = compute(as_metrics([Metric("odd", lambda o, t: np.nan)]), X, X, MSELoss())
+    assert found == {"odd": None}
