@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine, Update
     from fastcnn.layers import Model
 
+#: FLOPs of a batch that take longer than starting a thread.
+WORTH_A_THREAD = 100_000_000
 #: The arrays that an executor has converted, before the first ones.
 NOTHING_TAKEN = (None, None, None, None)
 
