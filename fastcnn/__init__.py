@@ -26,6 +26,7 @@ _EXPORTS = {
     "gradients": "fastcnn.execution",
     "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
+    "session": "fastcnn.execution",
     "fit": "fastcnn.training",
     "evaluate": "fastcnn.training",
     "lr_find": "fastcnn.training",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from fastcnn.data import Dataset
     from fastcnn.execution import gradients
     from fastcnn.execution.plan import plan as plan
+    from fastcnn.execution.session import session as session
     from fastcnn.layers import *
     from fastcnn.layers.activation import *
     from fastcnn.layers.saved import load as load
@@ -91,7 +93,7 @@ if TYPE_CHECKING:
     )
     from fastcnn.training import History
     from fastcnn.training.cross_validation import cross_validate as cross_validate
-    from fastcnn.training.fit import evaluate as evaluate
+    from fastcnn.training.evaluation import evaluate as evaluate
     from fastcnn.training.fit import fit as fit
     from fastcnn.training.lr_finder import lr_find as lr_find
 

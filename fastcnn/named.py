@@ -75,10 +75,16 @@ class Named:
         if not is_dataclass(value):
             return {"name": name, "repr": repr(value)}
         arguments = {
-            each.name: self.describe(own) if is_dataclass(own := getattr(value, each.name)) else own
+            each.name: self._described(getattr(value, each.name))
             for each in fields(value)
+            if each.compare
         }
         return {"name": name, **arguments}
+
+    def _described(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [self._described(each) for each in value]
+        return self.describe(value) if is_dataclass(value) else value
 
     def from_description(self, description: Mapping[str, Any]) -> Any:
         """The object that :meth:`describe` has described.
@@ -88,17 +94,19 @@ class Named:
         ConfigurationError
             If it is not one of this package's own.
         """
-        arguments = {
-            key: self.from_description(own) if isinstance(own, dict) else own
-            for key, own in description.items()
-        }
+        arguments = {key: self._restored(own) for key, own in description.items()}
         kind: Any = {**self.table, **self.around}.get(str(arguments.pop("name", None)))
         try:
-            return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
+            return kind(**arguments)
         except TypeError:
             raise ConfigurationError(
                 f"{self.what} {description!r} is not one of {', '.join(self.table)}"
             ) from None
+
+    def _restored(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(self._restored(each) for each in value)
+        return self.from_description(value) if isinstance(value, dict) else value
 
 
 def _has(value: Any, member: str) -> bool:

@@ -176,7 +176,6 @@ def small_network(*layers: Any) -> Sequential:
     ("model", "optimizer", "reason"),
     [
         (small_network().to(np.float64), SGD(), "parameters of type float64"),
-        (small_network(), OwnOptimizer(), "the optimiser OwnOptimizer"),
         (small_network(BatchNorm2d(2, momentum=None)), SGD(), "a plain mean of running statistics"),
     ],
 )

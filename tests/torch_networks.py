@@ -26,6 +26,7 @@ from fastcnn.backends.sample_sets import sets_of
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
 from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.step import Step as TakenStep
+from fastcnn.losses import JointLoss
 from tests.random_networks import BUDGET, Case, random_case
 
 #: Rounding of float32, relative to an operation's largest number.
@@ -111,6 +112,7 @@ def _normalised_samples_with_errors(
 ) -> torch.Tensor:
     """The same of a normalisation within samples."""
     sizes: list[tuple[float, float]] = []
+    of_weights: list[float] = []
     sets = sets_of(node.operation, node.arguments, tuple(x.shape[1:]))
     axes = [axis + 1 for axis in sets.axes]
     view = x.detach().reshape(len(x), *sets.view)
@@ -123,9 +125,22 @@ def _normalised_samples_with_errors(
     if made.requires_grad:
 
         def note(grad: torch.Tensor) -> None:
-            sizes.append((2 * SHORT_SUM * stretch * float(grad.abs().max()), 0.0))
+            of_weights.append(SHORT_SUM * float(grad.abs().sum()) / sets.weights)
+            of_sets = grad.reshape(len(grad), *sets.view).mean(axes).abs()
+            each = 2 * SHORT_SUM * stretch * float(grad.abs().max())
+            sizes.append((each, 2 * SHORT_SUM * stretch * float(of_sets.max())))
 
         made.register_hook(note)
+        if p.get("weight") is not None:
+            # A sum of products with numbers whose mean is 0, as far as it is not rounded.
+            p["weight"].register_hook(
+                lambda grad: (
+                    grad
+                    + ROUNDING
+                    * of_weights[-1]
+                    * torch.randn(grad.shape, generator=generator, dtype=grad.dtype)
+                )
+            )
     return made
 
 
@@ -208,6 +223,9 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         return inputs[0] - inputs[1]
     if name == "multiply":
         return inputs[0] * inputs[1]
+    if name == "input_part":
+        first, shape = a["start"], a["shape"]
+        return x[:, first : first + int(np.prod(shape))].reshape(-1, *shape)
     if name == "concat":
         return torch.cat(inputs, 1)
     if name in ("sigmoid", "tanh"):
@@ -307,6 +325,8 @@ class Step:
         counts = torch.ones(case.batch, dtype=torch.float64)
         if case.weights is not None:
             counts = torch.from_numpy(case.weights[: case.batch])
+        if isinstance(case.loss, JointLoss):
+            return self._joint_loss(output, counts)
         if case.loss.classes:
             target = y if case.kind == "classes" else y.double()
             each = _class_loss(case.loss, output, target)
@@ -318,6 +338,21 @@ class Step:
             y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
         each = _element_loss(case.loss, output, y.double()).flatten(1).mean(1)
         return (each * counts).sum() / counts.sum()
+
+    def _joint_loss(self, output: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of the outputs' losses."""
+        case, total = self.case, torch.zeros((), dtype=torch.float64)
+        assert isinstance(case.loss, JointLoss)
+        for loss, part in zip(case.loss.losses, case.loss.parts, strict=True):
+            own = output[:, part.places].reshape(len(output), *part.shape)
+            target = torch.from_numpy(part.target_of(case.y[: case.batch]))
+            if loss.classes:
+                each = _class_loss(loss, own, target)
+            else:
+                each = _element_loss(loss, own, target.double())
+            each = each.reshape(len(output), -1).mean(1)
+            total = total + part.weight * (each * counts).sum() / counts.sum()
+        return total
 
     def _update(
         self, parameters: dict[str, torch.Tensor], grads: dict[str, torch.Tensor], found: Results

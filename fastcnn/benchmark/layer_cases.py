@@ -124,8 +124,13 @@ class LayerCase:
     def settings(self) -> dict[str, Any]:
         """The arguments as :mod:`fastcnn.functional` takes them: equal padding on both sides."""
         settings = dict(self.arguments)
-        padding = settings.get("padding")
-        if padding and isinstance(padding[0], tuple):
+        padding: Any = settings.get("padding")
+        if self.operation == "interpolate" and settings["mode"] == "nearest":
+            settings["align_corners"] = None
+        if self.operation == "pad":
+            (top, bottom), (left, right) = padding
+            settings["padding"] = (left, right, top, bottom)
+        elif padding and isinstance(padding[0], tuple):
             settings["padding"] = tuple(before for before, _ in padding)
         if self.operation == "batch_norm":
             settings["training"] = True

@@ -61,6 +61,15 @@ def cases() -> Iterator[LayerCase]:
     yield LayerCase("avg_pool2d", (32, 32, 32), None, pool | {"count_include_pad": True})
     for size, output in ((32, (4, 4)), (8, (1, 1))):
         yield LayerCase("adaptive_avg_pool2d", (64, size, size), None, {"output_size": output})
+    yield LayerCase("adaptive_max_pool2d", (64, 8, 8), None, {"output_size": (1, 1)})
+    yield LayerCase("pad", (32, 32, 32), None, {"padding": ((1, 1), (1, 1)), "mode": "reflect"})
+    twice = {"size": None, "scale_factor": (2, 2)}
+    for mode in ("nearest", "bilinear"):
+        how = {"mode": mode, "align_corners": False}
+        yield LayerCase("interpolate", (16, 16, 16), None, twice | how)
+    yield LayerCase("pixel_shuffle", (32, 16, 16), None, {"upscale_factor": 2})
+    yield LayerCase("pixel_unshuffle", (8, 32, 32), None, {"downscale_factor": 2})
+    yield LayerCase("channel_shuffle", (32, 16, 16), None, {"groups": 4})
     yield LayerCase("batch_norm", (16, 32, 32), None, {"eps": 1e-5})
     yield LayerCase("batch_norm", (256,), None, {"eps": 1e-5})
     eps = {"eps": 1e-5}

@@ -1,5 +1,6 @@
 """PyTorch as a contestant: eager, channels_last and torch.compile."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,17 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
     x, a = inputs[0], dict(node.arguments)
     weight = parameters.get(node.parameters.get("weight", ""))
     bias = parameters.get(node.parameters.get("bias", ""))
+    of_maps = node.operation.endswith("2d") or node.operation in ("pad", "interpolate")
+    if x.ndim == 3 and of_maps and node.operation not in ("dropout2d", "layer_norm2d"):
+        # A sequence is a map of one row here, as in fastcnn's backends.
+        flat = replace(
+            node,
+            input_shapes=((*node.input_shapes[0][:1], 1, *node.input_shapes[0][1:]),),
+            output_shape=(node.output_shape[0], 1, *node.output_shape[1:]),
+        )
+        if weight is not None:
+            parameters = parameters | {node.parameters["weight"]: weight[:, :, None]}
+        return _apply(flat, [x[:, :, None]], parameters, training)[:, :, 0]
     match node.operation:
         case "conv2d":
             (top, bottom), (left, right) = a["padding"]
@@ -43,22 +55,27 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             )
         case "linear":
             return F.linear(x, weight, bias)
-        case "max_pool2d":
-            return F.max_pool2d(x, a["kernel_size"], a["stride"], a["padding"])
-        case "avg_pool2d":
-            return F.avg_pool2d(
-                x,
-                a["kernel_size"],
-                a["stride"],
-                a["padding"],
-                count_include_pad=a["count_include_pad"],
-            )
-        case "adaptive_avg_pool2d":
-            return F.adaptive_avg_pool2d(x, node.output_shape[1:])
+        case "max_pool2d" | "avg_pool2d" | "pixel_shuffle" | "pixel_unshuffle":
+            return getattr(F, node.operation)(x, **a)
+        case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
+            return getattr(F, node.operation)(x, node.output_shape[1:])
+        case "channel_shuffle":
+            return F.channel_shuffle(x, a["groups"])
+        case "pad":
+            (top, bottom), (left, right) = a["padding"]
+            return F.pad(x, (left, right, top, bottom), a["mode"])
+        case "interpolate":
+            corners = a["align_corners"] if a["mode"] == "bilinear" else None
+            return F.interpolate(x, a["size"], a["scale_factor"], a["mode"], corners)
+        case "unflatten":
+            return x.reshape(len(x), *a["shape"])
         case "flatten":
             return x.flatten(1)
         case "add":
             return x + inputs[1]
+        case "input_part":
+            start, shape = a["start"], node.output_shape
+            return x[:, start : start + int(np.prod(shape))].reshape(-1, *shape)
         case "subtract":
             return x - inputs[1]
         case "multiply":

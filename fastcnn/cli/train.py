@@ -21,7 +21,7 @@ from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
     from fastcnn.distributed import World
-    from fastcnn.training.fit import Evaluation
+    from fastcnn.training.evaluation import Evaluation
     from fastcnn.training.history import History
 
 #: The source of an option that was given, as click calls it.

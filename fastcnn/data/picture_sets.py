@@ -33,7 +33,7 @@ class Reading:
     pictures : Pictures, optional
         The whole rule: that of a trained model.
     image_size : int or (height, width), optional
-        Of all pictures; by default that of the first.
+        Size of all pictures; by default that of the first.
     gray : bool, optional
         Grey, or colour; by default as the first picture is.
 
@@ -118,7 +118,7 @@ def picture_sets(
     Parameters
     ----------
     name : str
-        Of the data set.
+        Name of the data set.
     title : str
         What it is in messages.
     classes : tuple of str

@@ -9,5 +9,6 @@ require("sklearn", "sklearn")
 
 from fastcnn.estimators.classifier import CNNClassifier  # noqa: E402
 from fastcnn.estimators.regressor import CNNRegressor  # noqa: E402
+from fastcnn.estimators.transformer import CNNTransformer  # noqa: E402
 
-__all__ = ["CNNClassifier", "CNNRegressor"]
+__all__ = ["CNNClassifier", "CNNRegressor", "CNNTransformer"]

@@ -18,7 +18,9 @@ Architecture = str | Model | Callable[[Shape, int, int], Model]
 LEAST_SIDE = 8
 
 
-def input_geometry(shape: Shape, given: Shape | None) -> tuple[Shape, str | None]:
+def input_geometry(
+    shape: Shape, given: Shape | None, layout: str | None = None
+) -> tuple[Shape, str | None]:
     """Shape of one sample, and where four-dimensional ones have their channels.
 
     ``(N, C, H, W)``, ``(N, H, W, C)`` and ``(N, H, W)`` are images. ``(N, features)`` is a table,
@@ -30,6 +32,8 @@ def input_geometry(shape: Shape, given: Shape | None) -> tuple[Shape, str | None
         Shape of an array of samples.
     given : tuple of int, optional
         ``(C, H, W)`` or ``(features,)``.
+    layout : {"NCHW", "NHWC"}, optional
+        Where four-dimensional samples have their channels, if it was said.
 
     Returns
     -------
@@ -43,8 +47,21 @@ def input_geometry(shape: Shape, given: Shape | None) -> tuple[Shape, str | None
     ShapeError
         If samples do not fit ``given``.
     ConfigurationError
-        If ``given`` has the channels last.
+        If ``given`` has the channels last, or ``layout`` makes no sense.
     """
+    if layout is not None:
+        if len(shape) != 4:
+            raise ConfigurationError(
+                f"layout has no effect: X of shape {shape} has no channels of its own"
+            )
+        found = image_layout(shape, layout)
+        sample = (shape[3], *shape[1:3]) if found == "NHWC" else tuple(shape[1:])
+        if given is not None and given != sample:
+            raise ShapeError(
+                f"X of shape {shape} in layout {layout} has samples of shape {sample}, not "
+                f"input_shape {given}"
+            )
+        return sample, found
     if given is not None:
         return given, _given_layout(shape, given)
     if len(shape) == 4:

@@ -1,18 +1,21 @@
 """What the classifier and the regressor share."""
 
 import logging
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastcnn.arguments import plain_array
+from fastcnn.data.picture_sets import Reading, read_pictures
+from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, input_geometry
+from fastcnn.estimators.paths import as_paths
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
@@ -22,6 +25,7 @@ from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping
+from fastcnn.training.validation import needs_validation
 
 log = logging.getLogger("fastcnn.estimators")
 
@@ -48,6 +52,12 @@ class NetworkEstimator(BaseEstimator):
     threads: int | None
     random_state: Any
     verbose: int
+    augment: Any
+    callbacks: Any
+    ema_decay: float | None
+    layout: str | None
+    image_size: Any
+    gray: bool | None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -56,29 +66,20 @@ class NetworkEstimator(BaseEstimator):
 
     # -- fitting -----------------------------------------------------------------------------
 
-    def _fit(
-        self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None, stratify: Any
-    ) -> Self:
+    def _fit(self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Self:
         """Train a new network on checked arrays."""
         self._start(x, target)
-        parts: list[Any] = [self._as_samples(x), target, weight]
-        held: Any = None
+        callbacks = list(self.callbacks or ())
         if self.early_stopping:
-            split = train_test_split(
-                np.arange(len(x)),
-                test_size=self.validation_fraction,
-                random_state=self._seed,
-                stratify=stratify,
-            )
-            parts, held = (
-                [None if part is None else part[rows] for part in parts] for rows in split
-            )
-        stoppers = [EarlyStopping("validation_loss", self.n_iter_no_change, self.tol)]
+            callbacks.append(EarlyStopping("validation_loss", self.n_iter_no_change, self.tol))
+        share = self.validation_fraction if any(map(needs_validation, callbacks)) else 0
         self.history_: History = fit(
             self.model_,
-            tuple(parts),
-            validation=held and tuple(held),
-            epochs=self._epochs(len(parts[0])),
+            (self._as_samples(x), target, weight),
+            validation=share,
+            epochs=self._epochs(round((1 - share) * len(x))),
+            augment=self.augment,
+            ema_decay=self.ema_decay,
             batch_size=self.batch_size,
             optimizer=self._optimizer(),
             schedule=self.schedule,
@@ -86,7 +87,7 @@ class NetworkEstimator(BaseEstimator):
             backend=self.backend,
             seed=self._seed,
             threads=self._threads(),
-            callbacks=stoppers if held else [],
+            callbacks=callbacks,
             diagnose=bool(self.verbose),
             verbose=bool(self.verbose),
         )
@@ -97,6 +98,9 @@ class NetworkEstimator(BaseEstimator):
         """One pass over checked arrays, from where the last call ended."""
         if self.early_stopping:
             raise ConfigurationError("partial_fit does not support early_stopping=True")
+        for name in ("augment", "callbacks", "ema_decay"):
+            if getattr(self, name):
+                raise ConfigurationError(f"partial_fit does not support {name}: use fit")
         if not hasattr(self, "model_"):
             self._start(x, target)
         if not hasattr(self, "_progress"):
@@ -143,10 +147,17 @@ class NetworkEstimator(BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise ConfigurationError(f"{name} must be an integer >= {least}, got {value!r}")
+        share = self.validation_fraction
+        if not isinstance(share, (float, np.floating)) or not 0.0 < share < 1.0:
+            raise ConfigurationError(
+                f"validation_fraction must be a number above 0 and below 1, got {share!r}"
+            )
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._sample_shape = x.shape[1:]
-        self.input_shape_, self.input_layout_ = input_geometry(x.shape, self._given_shape())
-        if self.input_layout_ == "NHWC" and self.input_shape is None:
+        self.input_shape_, self.input_layout_ = input_geometry(
+            x.shape, self._given_shape(), self.layout
+        )
+        if self.input_layout_ == "NHWC" and (self.input_shape, self.layout) == (None, None):
             log.warning("X of shape %s: the channels are the last", x.shape)
         x = self._shaped(x)
         dtype = np.float32 if self._is_image() or x.dtype == np.float32 else np.float64
@@ -160,6 +171,10 @@ class NetworkEstimator(BaseEstimator):
             self._of_bytes = x.dtype == np.uint8
             if self.model_.preprocessing == Preprocessing():
                 self.model_.preprocessing = measure_normalisation(x)
+            if self._pictures is not None:
+                self.model_.preprocessing = replace(
+                    self.model_.preprocessing, pictures=self._pictures
+                )
             self.model_.preprocessing = self.model_.preprocessing.trained(x)
             scale, shift = self.model_.preprocessing.factors(self._of_bytes, x.shape[1])
             self.input_mean_ = (-shift / scale).reshape(-1, 1, 1)
@@ -189,6 +204,7 @@ class NetworkEstimator(BaseEstimator):
         for name, given in (("X", X), ("y", y)):
             if np.ma.is_masked(given):
                 plain_array(name, given)
+        X = self._read(X, options.get("reset", True))
         arrays = validate_data(
             self, X, y, **options, allow_nd=True, dtype=[np.float64, np.float32, np.uint8]
         )
@@ -196,6 +212,27 @@ class NetworkEstimator(BaseEstimator):
         if x.ndim > 4:
             raise ShapeError(f"X must be (N, C, H, W), (N, H, W) or (N, features), got {x.shape}")
         return arrays
+
+    def _read(self, X: Any, reset: bool) -> Any:
+        """The pictures whose paths X holds, all by the rule of the first fit; or X itself."""
+        paths = as_paths(X)
+        if paths is None:
+            if reset and (self.image_size, self.gray) != (None, None):
+                raise ConfigurationError(
+                    "image_size and gray are for X of paths of picture files, and X holds numbers"
+                )
+            if reset:
+                self._pictures: Pictures | None = None
+            return X
+        if reset:
+            shape = self._given_shape()
+            reading = Reading(None, self.image_size, self.gray)
+            if shape is not None:
+                reading = Reading(Pictures(shape))  # type: ignore[arg-type]
+            self._pictures = reading.rule(paths[0])
+        if self._pictures is None:
+            raise ShapeError("the estimator was fitted on arrays: give arrays, not paths")
+        return read_pictures(paths, self._pictures, "X")
 
     def _without_zero_weights(
         self, x: np.ndarray, y: np.ndarray, sample_weight: Any

@@ -60,6 +60,20 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     verbose : int
         1 shows the progress of ``fit`` and says what looks wrong with the training, such as dead
         units; 0 does neither.
+    augment : str or Augment, optional
+        Changes training images at random, as for :func:`fastcnn.fit`. Not used by ``partial_fit``,
+        which refuses it, ``callbacks`` and ``ema_decay``.
+    callbacks : list of Callback, optional
+        Called by ``fit``. Where one monitors validation data, ``validation_fraction`` of the
+        samples is held out.
+    ema_decay : float, optional
+        The network gets a moving average of its weights.
+    layout : {"NCHW", "NHWC"}, optional
+        Where four-dimensional X has its channels, instead of what its shape tells.
+    image_size, gray : optional
+        X may be paths of picture files: a list, an array, or a Series or a frame of one column of
+        pandas. They are stretched to ``image_size`` (a number, or height and width), by default
+        that of the first or of ``input_shape``, and read as grey or colour.
 
     Attributes
     ----------
@@ -108,6 +122,12 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         threads: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
+        augment: Any = None,
+        callbacks: Any = None,
+        ema_decay: float | None = None,
+        layout: str | None = None,
+        image_size: Any = None,
+        gray: bool | None = None,
     ) -> None:
         self.architecture = architecture
         self.input_shape = input_shape
@@ -127,6 +147,12 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         self.threads = threads
         self.random_state = random_state
         self.verbose = verbose
+        self.augment = augment
+        self.callbacks = callbacks
+        self.ema_decay = ema_decay
+        self.layout = layout
+        self.image_size = image_size
+        self.gray = gray
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a new network.
@@ -151,7 +177,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         self.classes_, target = np.unique(y, return_inverse=True)
         weight = self._with_class_weight(y, weight)
         x, target, weight = self._without_zero_weights(x, target, weight)
-        return self._fit(x, target.astype(np.int64), weight, stratify=target)
+        return self._fit(x, target.astype(np.int64), weight)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over these samples, from where the last call ended.

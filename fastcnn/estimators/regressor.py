@@ -20,7 +20,8 @@ class CNNRegressor(RegressorMixin, NetworkEstimator):
     Parameters
     ----------
     architecture, input_shape, epochs, batch_size, optimizer, lr, weight_decay, schedule, \
-early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, random_state, verbose
+early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, random_state, \
+verbose, augment, callbacks, ema_decay, layout, image_size, gray
         As for :class:`CNNClassifier`.
 
     Attributes
@@ -65,6 +66,12 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
         threads: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
+        augment: Any = None,
+        callbacks: Any = None,
+        ema_decay: float | None = None,
+        layout: str | None = None,
+        image_size: Any = None,
+        gray: bool | None = None,
     ) -> None:
         self.architecture = architecture
         self.input_shape = input_shape
@@ -82,6 +89,12 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
         self.threads = threads
         self.random_state = random_state
         self.verbose = verbose
+        self.augment = augment
+        self.callbacks = callbacks
+        self.ema_decay = ema_decay
+        self.layout = layout
+        self.image_size = image_size
+        self.gray = gray
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -105,7 +118,7 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
         """
         x, target, weight = self._checked(X, y, sample_weight, reset=True)
         self._measure(target, weight)
-        return self._fit(x, self._standardised(target), weight, stratify=None)
+        return self._fit(x, self._standardised(target), weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one pass over these samples, from where the last call ended.

@@ -9,7 +9,7 @@ from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.packing import pack_inputs
-from fastcnn.losses import Loss
+from fastcnn.losses import JointLoss, Loss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -46,14 +46,40 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
     return x
 
 
+def as_batch_size(value: Any, name: str = "batch_size") -> int:
+    """A positive integer, or a ConfigurationError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ConfigurationError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
 def as_input(model: "Model", x: np.ndarray) -> np.ndarray:
     """What the model's first layer reads for checked samples, in the type of its parameters."""
     return model.preprocessing.apply(x, model.dtype)
 
 
+def bound_loss(model: "Model", loss: Loss) -> Loss:
+    """The loss as it is used with a model: of several outputs each must have one.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    outputs = model.graph().outputs if model.gives > 1 else ()
+    if isinstance(loss, JointLoss):
+        return loss.bound(outputs)
+    if outputs:
+        names = ", ".join(port.name for port in outputs)
+        raise ConfigurationError(
+            f"the model has the outputs {names}: give a loss for each, as a list or by name, not "
+            f"{loss!r}"
+        )
+    return loss
+
+
 def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
     """Check targets against the loss, and bring them into the form that backends read."""
-    y = plain_array("targets", y)
+    y = loss.pack(y, dtype) if isinstance(loss, JointLoss) else plain_array("targets", y)
     if y.ndim == 0 or len(y) != count:
         raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")
     return loss.as_target(y, graph.output_shape, dtype)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.errors import CheckpointError
 from fastcnn.execution.checks import as_target
-from fastcnn.losses import Loss
+from fastcnn.losses import JointLoss, Loss, PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -152,22 +152,45 @@ def mean_score(
     A loss that is a sum is divided by the samples. The accuracy is NaN where targets are not
     classes.
     """
+    if isinstance(loss, JointLoss):
+        scores = joint_scores(model, loss, logits, labels, sample_weight, backend)
+        accuracies = [accuracy for _, accuracy in scores.values()]
+        value = sum(w * s for w, (s, _) in zip(loss.weights, scores.values(), strict=True))
+        return value, next((a for a in accuracies if a == a), float("nan"))
+    target = as_target(loss, labels, len(logits), model.graph(), logits.dtype)
+    return _score(loss, logits, target, labels, sample_weight, backend)
+
+
+def joint_scores(
+    model: "Model",
+    loss: JointLoss,
+    logits: np.ndarray,
+    labels: Any,
+    sample_weight: np.ndarray | None = None,
+    backend: str | None = "im2col",
+) -> dict[str, tuple[float, float]]:
+    """Mean loss and accuracy of each output by its name; see :func:`mean_score`."""
+    whole, scores = loss.pack(labels, logits.dtype), {}
+    for port, each, part in zip(loss.ports, loss.losses, loss.parts, strict=True):
+        target = part.target_of(whole)
+        output = part.output_of(logits)
+        scores[port.name] = _score(each, output, target, target, sample_weight, backend)
+    return scores
+
+
+def _score(
+    loss: Loss,
+    logits: np.ndarray,
+    target: np.ndarray,
+    labels: np.ndarray,
+    sample_weight: np.ndarray | None,
+    backend: str | None,
+) -> tuple[float, float]:
     labels, count = np.asarray(labels), len(logits)
-    target = as_target(loss, labels, count, model.graph(), logits.dtype)
-    operation = getattr(get_backend(backend), loss.operation)
-    arguments = {**loss.arguments, "reduction": "sum"}
-    size, value = max(1, SCORED * count // logits.size), 0.0
-    for start in range(0, count, size):
-        part = slice(start, start + size)
-        weight = None if sample_weight is None else sample_weight[part]
-        value += float(operation(logits[part], target[part], **arguments, sample_weight=weight))
-    targets = logits.size / count if not loss.classes else logits[0, 0].size
-    if loss.reduction == "sum":
-        value /= count
+    if isinstance(loss, PythonLoss):
+        value, _ = loss.value_and_gradient(logits, target, sample_weight)
     else:
-        each = loss.target_weight(target, sample_weight)
-        total = targets * (count if each is None else float(each.sum()))
-        value = value / total if total > 0.0 else 0.0
+        value = _mean_loss(loss, logits, target, sample_weight, backend)
     counts = loss.target_counts(target)
     counted = count if counts is None else int(counts.sum())
     if loss.predicts(labels, logits.shape[1:]) != "classes" or not counted:
@@ -175,10 +198,32 @@ def mean_score(
     return value, count_correct(logits, labels, loss) / counted
 
 
+def _mean_loss(
+    loss: Loss,
+    logits: np.ndarray,
+    target: np.ndarray,
+    sample_weight: np.ndarray | None,
+    backend: str | None,
+) -> float:
+    operation, count = getattr(get_backend(backend), loss.operation), len(logits)
+    arguments = {**loss.arguments, "reduction": "sum"}
+    size, value = max(1, SCORED * count // logits.size), 0.0
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        weight = None if sample_weight is None else sample_weight[part]
+        value += float(operation(logits[part], target[part], **arguments, sample_weight=weight))
+    if loss.reduction == "sum":
+        return value / count
+    targets = logits[0, 0].size if loss.classes else logits.size / count
+    each = loss.target_weight(target, sample_weight)
+    total = targets * (count if each is None else float(each.sum()))
+    return value / total if total > 0.0 else 0.0
+
+
 def count_correct(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> int:
     """Samples, or pixels, whose largest logit is at their class; 0 where there are none."""
     labels = np.asarray(labels)
-    if loss.classes:
+    if loss.classes or isinstance(loss, JointLoss):
         return loss.correct(logits, labels)
     if logits.ndim != 2 or labels.ndim != 1 or labels.dtype.kind not in "iu":
         return 0

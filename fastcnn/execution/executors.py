@@ -1,20 +1,22 @@
 """Executors: one for each way of computing, and the choice between them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.execution.accumulation import AccumulatingExecutor
 from fastcnn.execution.assigned import Assigned, frozen_parameters
-from fastcnn.execution.checks import as_batch, as_target, check_layout, check_statistics
+from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
+from fastcnn.execution.engine_arguments import NUMBERS
 from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
 from fastcnn.execution.fallback import run
-from fastcnn.execution.lanes import LanesExecutor
-from fastcnn.execution.passes import operation_gradients, predict_logits
+from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
+from fastcnn.execution.passes import loss_and_gradients, operation_gradients, predict_logits
 from fastcnn.execution.step import Batch, Step
-from fastcnn.losses import Loss
+from fastcnn.losses import Loss, PythonLoss
+from fastcnn.operations import own
 from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
 
 if TYPE_CHECKING:
@@ -51,9 +53,12 @@ def make_executor(
         Smaller batches in which the gradient of each step is computed.
     """
     small = -(-batch_size // accumulate)
+    loss = bound_loss(model, loss)
     settings = (model, loss, optimizer, small, seed, clip_norm)
 
     def on_engine() -> Executor:
+        if isinstance(loss, PythonLoss) or _is_python(model, optimizer):
+            return PythonExecutor(*settings, "lanes", threads)
         return LanesExecutor(*settings, threads)
 
     def by_operations(name: str) -> Executor:
@@ -61,6 +66,12 @@ def make_executor(
 
     made = run(backend, on_engine, by_operations)
     return made if accumulate == 1 else AccumulatingExecutor(made, batch_size, small)
+
+
+def _is_python(model: "Model", optimizer: Optimizer | Assignment) -> bool:
+    """Whether the engine has no update of an optimiser, which is then numpy's to compute."""
+    kinds = [getattr(each, "kind", None) for each in Assigned(model, optimizer).optimizers]
+    return any(kind not in NUMBERS and kind not in own.UPDATES for kind in kinds)
 
 
 class OperationExecutor:
@@ -175,3 +186,36 @@ class OperationExecutor:
             If a name or a shape is not this optimiser's.
         """
         copy_slots(self.assigned.slots(), state)
+
+
+class PythonExecutor(OperationExecutor):
+    """The engine's passes, with a loss or an optimiser that numpy computes between them."""
+
+    def __init__(self, *settings: Any) -> None:
+        *others, threads = settings
+        super().__init__(*others)
+        # Each pass starts its threads: a small batch takes less time than that.
+        work = 3 * self.model.flops(self.assigned.graph().input_shape) * self.batch_size
+        self.threads = 1 if threads is None and work < WORTH_A_THREAD else threads
+
+    def gradient(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        samples: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of one batch, without a step."""
+        check_layout(self._layout, self.model)
+        y = labels[samples]
+        value, logits, gradient = loss_and_gradients(
+            self.model,
+            images[samples],
+            y,
+            loss=self.loss,
+            sample_weight=None if sample_weight is None else sample_weight[samples],
+            backend=self.backend,
+            step=Step(True, self.seed, self.step, self.first_sample),
+            threads=self.threads,
+        )
+        return value, count_correct(logits, y, self.loss), gradient

@@ -10,12 +10,19 @@ from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
 from fastcnn.execution.assigned import clear_outside, frozen_parameters
-from fastcnn.execution.checks import as_batch, as_input, as_target, check_statistics
+from fastcnn.execution.checks import (
+    as_batch,
+    as_batch_size,
+    as_input,
+    as_target,
+    bound_loss,
+    check_statistics,
+)
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -83,6 +90,7 @@ def loss_and_gradients(
     sample_weight: np.ndarray | None = None,
     backend: str | None = None,
     step: Step = FIRST_STEP,
+    threads: int | None = None,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, logits and the gradient with respect to all parameters as one flat array.
 
@@ -95,6 +103,8 @@ def loss_and_gradients(
         Weights in the mean over the batch.
     step : Step
         Dropout and batch normalisation depend on it.
+    threads : int, optional
+        Those of an engine that has its own.
 
     Returns
     -------
@@ -109,14 +119,14 @@ def loss_and_gradients(
     ShapeError, DataError
         If ``x`` or ``y`` does not fit the model or the loss.
     """
-    loss = loss or CrossEntropyLoss()
+    loss = bound_loss(model, loss or CrossEntropyLoss())
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     batch = Batch(x, as_target(loss, y, len(x), graph, model.dtype), loss, sample_weight)
     check_statistics(graph, len(x), step.training)
     value, logits, gradient = run(
         backend,
-        lambda: lanes.network_gradients(model, graph, batch, step),
+        lambda: lanes.network_gradients(model, graph, batch, step, threads),
         lambda name: operation_gradients(model, graph, batch, name, step, frozen_parameters(model)),
     )
     clear_outside(gradient, model.trainable_ranges())
@@ -143,8 +153,11 @@ def operation_gradients(
     with one_blas_thread():
         forward_parts(graph, state, parts, operations)
         logits = np.concatenate([part.outputs[-1] for part in parts])
-        value = getattr(operations, name)(logits, batch.target, **arguments)
-        grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
+        if isinstance(batch.loss, PythonLoss):
+            value, grad = batch.loss.value_and_gradient(logits, batch.target, batch.weight)
+        else:
+            value = getattr(operations, name)(logits, batch.target, **arguments)
+            grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
         for part in parts:
             part.pending = {len(graph.nodes) - 1: grad[part.place]}
             part.gradient = np.zeros_like(model.parameter_vector)
@@ -254,13 +267,6 @@ def predict_logits(
     return run(
         backend, lambda: lanes.network_output(model, x, graph, threads=threads), by_operations
     )
-
-
-def as_batch_size(value: Any) -> int:
-    """A positive integer, or a ConfigurationError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"batch_size must be a positive integer, got {value!r}")
-    return int(value)
 
 
 def _views(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import parameter_places, running_statistics
 from fastcnn.losses import CrossEntropyLoss, Loss
@@ -67,7 +68,7 @@ def plan(
         running_statistics(model, graph, training)
         if not training:
             return lanes.plan(graph, batch_size, places, threads, outputs=True)
-        key = loss_key(loss or CrossEntropyLoss())
+        key = loss_key(bound_loss(model, loss or CrossEntropyLoss()))
         return lanes.plan(graph, batch_size, places, threads, loss=key, training=True)
     except lanes.Unsupported as reason:
         raise ConfigurationError(f"the lanes engine does not cover {reason}") from None

@@ -43,14 +43,18 @@ class Meaning:
 
     @predicts.setter
     def predicts(self, value: str | None) -> None:
-        if value not in PREDICTIONS:
-            raise ConfigurationError(f"predicts must be one of {PREDICTIONS}, got {value!r}")
+        parts = value.split(",") if isinstance(value, str) else [value]
+        if any((part or None) not in PREDICTIONS for part in parts):
+            raise ConfigurationError(
+                f"predicts must be one of {PREDICTIONS}, or of several outputs one of them for "
+                f"each, between commas, got {value!r}"
+            )
         object.__setattr__(self, "_predicts", value)
 
     @property
     def predicts_classes(self) -> bool:
         """Whether outputs are to tell classes apart, as far as is known."""
-        return self.predicts in (None, "classes")
+        return self.predicts is None or "classes" in self.predicts.split(",")
 
     def metadata(self) -> dict[str, str]:
         """What files of the model's weights also hold: text by name."""
@@ -72,21 +76,28 @@ class Meaning:
             self.preprocessing = before
             raise
 
-    def _check_classes(self, method: str, outputs: np.ndarray) -> None:
-        if not self.predicts_classes:
-            raise ConfigurationError(
-                f"{method}: the model was trained on {str(self.predicts).removesuffix('s')}s, not "
-                "on classes: use predict"
-            )
-        if outputs.shape[1] == 1:
-            raise ConfigurationError(
-                f"{method}: one output cannot tell classes apart: use logits, or give the network "
-                "an output for each class"
-            )
-        finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-        if not finite.all():
-            raise NonFiniteError(
-                f"{method}: outputs of {np.count_nonzero(~finite):,} samples are NaN or infinite, "
-                f"that of sample {finite.argmin()} first: they tell no class; look at the samples "
-                "and the weights"
-            )
+
+def check_classes(method: str, predicts: str | None, outputs: np.ndarray) -> None:
+    """Refuse to tell classes by outputs that do not tell them.
+
+    Raises
+    ------
+    ConfigurationError, NonFiniteError
+    """
+    if predicts not in (None, "classes"):
+        raise ConfigurationError(
+            f"{method}: the model was trained on {predicts.removesuffix('s')}s, not "
+            "on classes: use predict"
+        )
+    if outputs.shape[1] == 1:
+        raise ConfigurationError(
+            f"{method}: one output cannot tell classes apart: use logits, or give the network "
+            "an output for each class"
+        )
+    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    if not finite.all():
+        raise NonFiniteError(
+            f"{method}: outputs of {np.count_nonzero(~finite):,} samples are NaN or infinite, "
+            f"that of sample {finite.argmin()} first: they tell no class; look at the samples "
+            "and the weights"
+        )

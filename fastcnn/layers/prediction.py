@@ -1,10 +1,12 @@
 """What a model can be asked: outputs, probabilities and predictions for samples."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fastcnn.layers.meaning import Meaning
+from fastcnn.layers.meaning import Meaning, check_classes
+from fastcnn.layers.packing import unpack
 from fastcnn.layers.wiring import Value, apply
 
 if TYPE_CHECKING:
@@ -27,9 +29,7 @@ class Prediction(Meaning):
         x = inputs[0] if len(inputs) == 1 else inputs
         return self.logits(x, backend=backend, batch_size=batch_size)
 
-    def logits(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
+    def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Output of the last layer for samples ``x``, outside training.
 
         Parameters
@@ -44,6 +44,8 @@ class Prediction(Meaning):
         Returns
         -------
         ndarray, shape (N, ...)
+            Of a model of several outputs a dictionary with one for each name, as those of
+            :meth:`predict` and :meth:`predict_proba`.
 
         Raises
         ------
@@ -53,11 +55,13 @@ class Prediction(Meaning):
         """
         from fastcnn.execution import predict_logits
 
-        return predict_logits(cast("Model", self), x, backend=backend, batch_size=batch_size)
+        model = cast("Model", self)
+        found = predict_logits(model, x, backend=backend, batch_size=batch_size)
+        return found if model.gives == 1 else unpack(model.graph().outputs, found)
 
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
+    ) -> Any:
         """Class probabilities, shape (N, classes, ...): the softmax of :meth:`logits`.
 
         A model that was trained on labels gives the probability of each: the sigmoid.
@@ -71,20 +75,9 @@ class Prediction(Meaning):
         NonFiniteError
             If an output is NaN or infinite.
         """
-        logits = self.logits(x, backend=backend, batch_size=batch_size)
-        if self.predicts in ("labels", "label"):
-            probabilities: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
-            return probabilities if self.predicts == "labels" else probabilities[:, 0]
-        self._check_classes("predict_proba", logits)
-        model = cast("Model", self)
-        if model.graph(np.shape(x)[1:]).nodes[-1].operation == "softmax":
-            return logits
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        return self._each(_probabilities, self.logits(x, backend=backend, batch_size=batch_size))
 
-    def predict(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
+    def predict(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Most probable class of each sample, or of each pixel of a map; int64, shape (N, ...).
 
         A model that was trained on values, such as by a mean squared error, gives its outputs: of
@@ -98,13 +91,35 @@ class Prediction(Meaning):
         NonFiniteError
             If an output that is to tell a class is NaN or infinite.
         """
-        outputs = self.logits(x, backend=backend, batch_size=batch_size)
-        if self.predicts in ("labels", "label"):
-            labels = (outputs > 0.0).astype(np.int64)
-            return labels if self.predicts == "labels" else labels[:, 0]
-        if self.predicts == "values":
-            return outputs
-        if self.predicts == "value":
-            return outputs[:, 0]
-        self._check_classes("predict", outputs)
-        return outputs.argmax(axis=1)
+        return self._each(_predictions, self.logits(x, backend=backend, batch_size=batch_size))
+
+    def _each(self, function: Callable[[str | None, np.ndarray], np.ndarray], outputs: Any) -> Any:
+        """A function of what is predicted and the output, or of each of several."""
+        if not isinstance(outputs, dict):
+            return function(self.predicts, outputs)
+        kinds = (self.predicts or "," * (len(outputs) - 1)).split(",")
+        return {
+            name: function(kind or None, output)
+            for kind, (name, output) in zip(kinds, outputs.items(), strict=True)
+        }
+
+
+def _probabilities(predicts: str | None, logits: np.ndarray) -> np.ndarray:
+    if predicts in ("labels", "label"):
+        labels: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
+        return labels if predicts == "labels" else labels[:, 0]
+    check_classes("predict_proba", predicts, logits)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _predictions(predicts: str | None, outputs: np.ndarray) -> np.ndarray:
+    if predicts in ("labels", "label"):
+        labels = (outputs > 0.0).astype(np.int64)
+        return labels if predicts == "labels" else labels[:, 0]
+    if predicts == "values":
+        return outputs
+    if predicts == "value":
+        return outputs[:, 0]
+    check_classes("predict", predicts, outputs)
+    return outputs.argmax(axis=1)

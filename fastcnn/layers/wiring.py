@@ -98,6 +98,9 @@ class Wiring:
             used.add(call.layer)
             reads = ", ".join(names[place] for place in call.inputs)
             lines.append(f"({call.layer}){layer}({reads})")
+        if len(self.outputs) > 1:
+            given = (f"{name}={names[place]}" for name, place in self.outputs.items())
+            lines.append(f"outputs: {', '.join(given)}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:

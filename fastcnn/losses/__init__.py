@@ -1,9 +1,15 @@
 """Losses: descriptions, like layers; a backend computes them."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
 from fastcnn.losses.classes import CrossEntropyLoss, FocalLoss, NLLLoss
+from fastcnn.losses.joint import JointLoss
 from fastcnn.losses.loss import Loss
+from fastcnn.losses.python import PythonLoss
 from fastcnn.losses.values import (
     BCEWithLogitsLoss,
     ElementLoss,
@@ -22,10 +28,12 @@ __all__ = [
     "ElementLoss",
     "FocalLoss",
     "HuberLoss",
+    "JointLoss",
     "L1Loss",
     "Loss",
     "MSELoss",
     "NLLLoss",
+    "PythonLoss",
     "SigmoidFocalLoss",
     "SmoothL1Loss",
     "as_loss",
@@ -48,15 +56,24 @@ LOSSES: dict[str, Any] = {
 }
 
 
-NAMED = Named("loss", LOSSES, ("operation", "arguments", "as_target()"), "CrossEntropyLoss()")
+NAMED = Named(
+    "loss",
+    LOSSES,
+    ("operation", "arguments", "as_target()"),
+    "CrossEntropyLoss()",
+    around={"joint": JointLoss},
+)
 
 
-def as_loss(loss: Any, **numbers: Any) -> Loss:
-    """A loss that is given by its name, or as an object.
+def as_loss(loss: Any, loss_weights: Any = None, **numbers: Any) -> Loss:
+    """A loss that is given by its name, as an object, or as a function; or one for each output.
 
     Parameters
     ----------
-    loss : str or Loss
+    loss : str, Loss or callable, or sequence of them, or mapping of str to them
+        Of a function :class:`PythonLoss` is made.
+    loss_weights : sequence of float, or mapping of str to float, optional
+        Of several losses.
     **numbers
         Arguments of a loss that is given by name (``label_smoothing``).
 
@@ -65,5 +82,27 @@ def as_loss(loss: Any, **numbers: Any) -> Loss:
     ConfigurationError
         If it is neither, or a number has no effect with it.
     """
+    if isinstance(loss, (list, tuple, Mapping)):
+        return _joint(loss, loss_weights, **numbers)
+    if loss_weights is not None:
+        raise ConfigurationError("loss_weights has no effect with one loss")
+    if callable(loss) and not isinstance(loss, type) and not hasattr(loss, "operation"):
+        loss = PythonLoss(loss)
     found: Loss = NAMED.get(loss, **numbers)
     return found
+
+
+def _joint(losses: Any, weights: Any, **numbers: Any) -> JointLoss:
+    names = tuple(losses) if isinstance(losses, Mapping) else ()
+    if isinstance(weights, Mapping):
+        if set(weights) != set(names):
+            raise ConfigurationError(
+                "loss_weights by name need losses by the same names, got "
+                f"{', '.join(map(str, weights))} and {', '.join(names) or 'a sequence of losses'}"
+            )
+        weights = [weights[name] for name in names]
+    elif weights is not None and not isinstance(weights, (list, tuple, np.ndarray)):
+        raise ConfigurationError(f"loss_weights must be a number for each loss, got {weights!r}")
+    given = losses.values() if isinstance(losses, Mapping) else losses
+    found = tuple(as_loss(loss, **numbers) for loss in given)
+    return JointLoss(found, tuple(weights or ()), names)

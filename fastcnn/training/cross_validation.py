@@ -11,7 +11,8 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.split import draw_folds
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
-from fastcnn.training.fit import FitArguments, evaluate, fit
+from fastcnn.training.evaluation import evaluate
+from fastcnn.training.fit import FitArguments, fit
 from fastcnn.training.history import History
 from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
 
@@ -26,7 +27,7 @@ class CrossValidation:
     Attributes
     ----------
     losses, accuracies : ndarray of float64, shape (folds,)
-        Of each fold by the network that was trained on the others; accuracies are NaN where
+        What each fold gave with the network trained on the others; accuracies are NaN where
         targets are not classes.
     logits : ndarray, shape (N, ...)
         The output for each sample of the network that was not trained on it.

@@ -1,13 +1,13 @@
 """Training a network: ``fit``, and its evaluation."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, Protocol
+from typing import Any, ParamSpec, Protocol
 
 import numpy as np
 
@@ -17,12 +17,10 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.assigned import Assigned
-from fastcnn.execution.checks import check_statistics
-from fastcnn.execution.executor import mean_score
+from fastcnn.execution.checks import bound_loss, check_statistics
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
-from fastcnn.losses import Loss, as_loss
-from fastcnn.optim import SGD
+from fastcnn.losses import JointLoss, as_loss
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
@@ -39,14 +37,12 @@ from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
     Samples,
     as_samples,
-    sample_weight_of,
     say_unused,
     training_preprocessing,
 )
 from fastcnn.training.saver import Saver, check_same
 from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
 from fastcnn.training.validation import Division, divide
-from fastcnn.training.views import check_tta, mean_logits
 
 log = logging.getLogger("fastcnn.training")
 
@@ -83,7 +79,16 @@ class FitArguments(TrainingOptions):
         part="",
     )
 
+    loss_weights: Any = option(
+        None,
+        "What each of several losses is multiplied by, in their order or by name; by default 1.",
+        part="",
+    )
+
     def __post_init__(self) -> None:
+        if self.loss_weights is not None or isinstance(self.loss, (list, tuple, Mapping)):
+            object.__setattr__(self, "loss", as_loss(self.loss, self.loss_weights))
+            object.__setattr__(self, "loss_weights", None)
         super().__post_init__()
         if isinstance(self.callbacks, Callback) or not isinstance(self.callbacks, Sequence):
             raise ConfigurationError(
@@ -212,8 +217,15 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                     "model must be a Model, such as fastcnn.models.report_cnn() or "
                     f"fastcnn.Sequential(...), got {model!r}"
                 )
-            loss, stream = o.make_loss(), None
+            loss, stream = bound_loss(model, o.make_loss()), None
+            if isinstance(loss, JointLoss):
+                o = replace(o, loss=loss)
             if is_stream(train):
+                if model.takes > 1 or isinstance(loss, JointLoss):
+                    raise ConfigurationError(
+                        "train: a model of several inputs or outputs is trained on arrays, not on "
+                        "an iterable of batches"
+                    )
                 stream = Stream(train, o.steps_per_epoch)
                 training_data = as_samples(stream.first, "train: batch 1", model, loss)
                 o = options_for(o, stream, len(training_data), o.resume, world.size)
@@ -365,73 +377,3 @@ def _open_run(out: str | Path | NewRun, config: dict[str, Any], resume: bool, ra
     run.config["ranks"] = ranks
     run.lock()
     return run
-
-
-class Evaluation(NamedTuple):
-    """What :func:`evaluate` found.
-
-    Attributes
-    ----------
-    loss : float
-        Mean over the samples.
-    accuracy : float
-        As a fraction; NaN if the targets are not classes.
-    logits : ndarray, shape (N, classes)
-        The network's output for each sample.
-    """
-
-    loss: float
-    accuracy: float
-    logits: np.ndarray
-
-
-def evaluate(
-    model: Model,
-    data: Given,
-    *,
-    loss: str | Loss = "cross_entropy",
-    backend: str | None = None,
-    tta: str | None = None,
-) -> Evaluation:
-    """Loss, accuracy and logits on a data set, outside training.
-
-    Parameters
-    ----------
-    model : Model
-    data : Dataset, or (x, y), or (x, y, sample_weight), or an iterable of such batches
-    loss : {"cross_entropy", "mse"} or Loss
-    backend : str, optional
-    tta : {"flip", "six-view"}, optional
-        Test-time augmentation: the mean output over each image and its mirror image, or also both
-        moved by a pixel, as in airbench (Jordan, arXiv:2404.00498).
-
-    Returns
-    -------
-    Evaluation
-        With the attributes ``loss``, ``accuracy`` and ``logits``.
-
-    Raises
-    ------
-    ShapeError, DataError, ConfigurationError
-        If something does not fit.
-
-    Examples
-    --------
-    >>> import fastcnn
-    >>> _, test = fastcnn.data.digits_dataset(10, 30, classes=(0, 1, 2))
-    >>> found = fastcnn.evaluate(fastcnn.models.report_cnn(seed=0), test)
-    >>> found.logits.shape
-    (30, 3)
-    """
-    chosen = as_loss(loss)
-    check_tta(tta)
-    checked = as_samples(as_arrays(data, "data"), "data", model, chosen)
-    if model.preprocessing.trained_on is None:
-        say_unused(model.preprocessing, checked)
-    weight = sample_weight_of(checked)
-    executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if tta is None:
-            return Evaluation(*executor.evaluate(checked.images, checked.labels, weight))
-        logits = mean_logits(executor, checked.images, tta)
-        return Evaluation(*mean_score(model, chosen, logits, checked.labels, weight), logits)

@@ -12,10 +12,10 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.storage import take_rows
 from fastcnn.errors import DataError, ShapeError
-from fastcnn.execution.checks import as_target
+from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
 from fastcnn.layers.packing import pack_inputs
-from fastcnn.losses import Loss
+from fastcnn.losses import JointLoss, Loss
 
 log = logging.getLogger("fastcnn.training")
 
@@ -75,8 +75,9 @@ def as_samples(
             f"{name}: expected a Dataset, (x, y) or (x, y, sample_weight), got "
             f"{type(data).__name__}"
         )
-    if model.takes > 1:
-        data = _packed(data, name, model)
+    loss = bound_loss(model, loss)
+    if model.takes > 1 or isinstance(loss, JointLoss):
+        data = _packed(data, name, model, loss)
     checked = data if isinstance(data, Dataset) else _as_arrays(tuple(data), name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
@@ -113,16 +114,21 @@ def as_samples(
     return checked
 
 
-def _packed(data: Data, name: str, model: Model) -> tuple[Any, ...]:
-    """Data whose samples have several inputs, with one array of them."""
+def _packed(data: Data, name: str, model: Model, loss: Loss) -> tuple[Any, ...]:
+    """Data with one array of all inputs, and one of the targets of all outputs."""
     if isinstance(data, Dataset) or not 2 <= len(data) <= 3:
         kind = type(data).__name__
         raise DataError(
-            f"{name}: the model has several inputs: expected (x, y) or (x, y, sample_weight), "
-            f"where x is a tuple of arrays, got {kind}"
+            f"{name}: the model has several inputs or outputs: expected (x, y) or (x, y, "
+            f"sample_weight), where x or y is a tuple of arrays, got {kind}"
         )
+    x, y, *weight = data
     try:
-        return pack_inputs(model.graph().inputs, data[0]), *data[1:]
+        if model.takes > 1:
+            x = pack_inputs(model.graph().inputs, x)
+        if isinstance(loss, JointLoss):
+            y = loss.pack(y, model.dtype)
+        return (x, y, *weight)
     except (DataError, ShapeError) as error:
         raise type(error)(f"{name}: {error}") from None
 

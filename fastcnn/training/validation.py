@@ -66,7 +66,7 @@ def divide(
         own = train.validation if isinstance(train, Dataset) else None
         if own is not None:
             given = own
-        elif not any(map(_needs_validation, callbacks)):
+        elif not any(map(needs_validation, callbacks)):
             return Division()
     if given is not None and not is_share(given):
         loss = options.make_loss()
@@ -92,5 +92,6 @@ def divide(
     return Division(rows, train.subset(held))
 
 
-def _needs_validation(callback: Callback) -> bool:
+def needs_validation(callback: Callback) -> bool:
+    """Whether a callback monitors a metric of validation data."""
     return isinstance(callback, Monitor) and callback.monitor.startswith("validation")

@@ -71,10 +71,17 @@ SMALL = [
     LayerCase("max_pool2d", (2, 4, 6), None, POOL),
     LayerCase("avg_pool2d", (2, 4, 6), None, POOL | {"count_include_pad": True}),
     LayerCase("adaptive_avg_pool2d", (2, 4, 6), None, {"output_size": (2, 2)}),
+    LayerCase("adaptive_max_pool2d", (2, 4, 6), None, {"output_size": (2, 2)}),
     LayerCase("batch_norm", (2, 3, 5), None, {"eps": 1e-5}),
     LayerCase("batch_norm", (5,), None, {"eps": 1e-5}),
-    *(replace(case, shape=(2, 3, 5)) for case in layers.cases() if len(case.shape) == 3
-      and not case.weight and "pool" not in case.operation and case.operation != "batch_norm"),
+    LayerCase("layer_norm", (2, 3, 5), None, {"eps": 1e-5, "normalized_shape": (3, 5)}),
+    LayerCase("rms_norm", (5,), None, {"eps": 1e-5, "normalized_shape": (5,)}),
+    LayerCase("layer_norm2d", (4, 3, 5), None, {"eps": 1e-5}),
+    LayerCase("group_norm", (4, 3, 5), None, {"eps": 1e-5, "num_groups": 2}),
+    *(replace(case, shape=(4, 4, 6)) for case in layers.cases() if len(case.shape) == 3
+      and not case.weight and "pool" not in case.operation and "norm" not in case.operation),
+    *(replace(case, shape=(4, 4, 6)) for case in layers.cases()
+      if case.operation == "local_response_norm"),
 ]  # fmt: skip
 
 
@@ -180,6 +187,7 @@ def test_every_kind_of_layer_is_measured() -> None:
     assert {case.operation for case in layers.cases()} == set(OPERATIONS) - {
         "flatten",
         "input_part",
+        "unflatten",
     }
 
 

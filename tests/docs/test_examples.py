@@ -36,8 +36,12 @@ def test_naive_and_wrong() -> None:
     assert float(right) < 1e-6 < 0.1 < float(wrong)
 
 
+def test_own_loss_and_optimizer() -> None:
+    assert float(run("own_loss_and_optimizer.py").split()[1]) > 0.95
+
+
 def test_every_example_is_run_and_named() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"train_and_deploy.py", "naive_and_wrong.py"}
+    assert names == {"train_and_deploy.py", "naive_and_wrong.py", "own_loss_and_optimizer.py"}
     page = (EXAMPLES.parent / "tutorial.md").read_text(encoding="utf-8")
     assert all(name in page for name in names)

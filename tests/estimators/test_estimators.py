@@ -20,13 +20,15 @@ from threadpoolctl import threadpool_info
 
 from fastcnn.data import draw_digits
 from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
-from fastcnn.estimators import CNNClassifier, CNNRegressor
+from fastcnn.estimators import CNNClassifier, CNNRegressor, CNNTransformer
 from fastcnn.layers import Flatten, Linear, Sequential
 from fastcnn.models import report_cnn
 from fastcnn.optim import SGD
 
 
-@parametrize_with_checks([CNNClassifier(), CNNRegressor()])
+@parametrize_with_checks(
+    [CNNClassifier(), CNNRegressor(), CNNTransformer(CNNClassifier(epochs=2, random_state=0))]
+)
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 

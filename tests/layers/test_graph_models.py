@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.benchmark.pytorch import make_module
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import (
     BatchNorm2d,
@@ -165,6 +166,28 @@ def test_engine_computes_what_others_do(name: str, caplog: pytest.LogCaptureFixt
     for count in (1, 3, 17):
         ours = model.logits(x[:count])
         assert ours == pytest.approx(model.logits(x[:count], backend="im2col"), abs=1e-5)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_pytorchs(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    model = MODELS[name]()
+    x, y = data(model)
+    state = {key: value.copy() for key, value in model.state_dict().items()}
+    module = make_module(model.graph(), state, set(model.named_parameters())).double()
+    output = module(torch.from_numpy(x.astype(np.float64)))
+    wanted = torch.from_numpy(y)
+    if len(output.shape) == 2:
+        loss = torch.nn.functional.cross_entropy(output, wanted)
+    else:
+        loss = torch.nn.functional.mse_loss(output, wanted.double())
+    loss.backward()
+    value, gradients = fastcnn.gradients(model, x, y, loss=loss_of(model), training=True)
+    assert value == pytest.approx(float(loss.detach()), rel=1e-5)
+    for key, gradient in gradients.items():
+        expected = getattr(module, module.names[key]).grad.numpy()
+        assert gradient == pytest.approx(expected, abs=1e-5), key
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -79,6 +79,9 @@ from fastcnn.backends.im2col.softmax import (
     softmax,
     softmax_backward,
 )
+from fastcnn.backends.joint import joint_functions
+
+joint, joint_backward = joint_functions("im2col")
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -117,6 +120,8 @@ __all__ = [
     "input_part_backward",
     "interpolate",
     "interpolate_backward",
+    "joint",
+    "joint_backward",
     "joint_means",
     "joint_statistics",
     "layer_norm",

@@ -65,6 +65,7 @@ from fastcnn.backends.im2col import (
     unflatten,
     unflatten_backward,
 )
+from fastcnn.backends.joint import joint_functions
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
 from fastcnn.backends.lanes.lowering.plan import plan
@@ -91,14 +92,18 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
+
+joint, joint_backward = joint_functions("im2col")
 
 __all__ = [
     "NO_WEIGHTS",
     "THREADS_VARIABLE",
     "Cost",
     "Engine",
+    "Inference",
     "Program",
     "Unsupported",
     "Update",
@@ -142,6 +147,8 @@ __all__ = [
     "input_part_backward",
     "interpolate",
     "interpolate_backward",
+    "joint",
+    "joint_backward",
     "layer_norm",
     "layer_norm2d",
     "layer_norm2d_backward",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastcnn.backends.joint import joint_functions
 from fastcnn.backends.reference import elementwise
 from fastcnn.backends.reference.adaptive_pool import (
     adaptive_avg_pool2d,
@@ -80,6 +81,8 @@ from fastcnn.backends.reference.softmax import (
     softmax_backward,
 )
 
+joint, joint_backward = joint_functions("reference")
+
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
@@ -116,6 +119,8 @@ __all__ = [
     "input_part_backward",
     "interpolate",
     "interpolate_backward",
+    "joint",
+    "joint_backward",
     "layer_norm",
     "layer_norm2d",
     "layer_norm2d_backward",

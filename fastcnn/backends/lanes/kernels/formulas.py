@@ -33,7 +33,12 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
 )
-from fastcnn.backends.lanes.kernels.losses import lane_weights, largest_output, loss_factor
+from fastcnn.backends.lanes.kernels.losses import (
+    lane_weights,
+    largest_output,
+    loss_factor,
+    note_loss,
+)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -206,8 +211,8 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
 def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> Any:
     """The weighted mean of a formula over one block's outputs X, and their gradient.
 
-    Y holds the targets, and gets the gradient. At SCALE are: 1 for a sum instead of a mean, the
-    formula's numbers, and those of each channel.
+    Y holds the targets, and gets the gradient. At SCALE are: a factor of the loss, negative for a
+    sum instead of a mean, the formula's numbers, and those of each channel.
     """
     read = reader_of(given)
     if by_channel:
@@ -271,7 +276,6 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
                 made = simd.keep_positive(share, simd.mul(share, slope))
                 simd.store(A, y0 + k * LANES, made)
             total += simd.lane_sum(strip)
-        losses[block] = total
-        hits[block] = np.int64(simd.lane_sum(right))
+        note_loss(r, block, total, np.int64(simd.lane_sum(right)), losses, hits)
 
     return element_loss

@@ -1,8 +1,12 @@
 """Losses of one block of 16 samples, with the gradient of the outputs.
 
 A is the arena, r the program row; ``losses`` and ``hits`` have an element for each block. Each of
-POSITIONS pixels has an output for each of CHANNELS classes, and a target. At SCALE are: 1 for a sum
-instead of a mean, the label smoothing, the exponent of the focal loss, and a weight for each class.
+POSITIONS pixels has an output for each of CHANNELS classes, and a target. At SCALE are: a factor of
+the loss, negative for a sum instead of a mean, the label smoothing, the exponent of the focal loss,
+and a weight for each class.
+
+MODE tells of several losses, one for each output: their targets are where their gradients go, as
+backends/joint.py has them, and their sum is wanted. Hits are counted where KEY is 1.
 """
 
 import numpy as np
@@ -10,6 +14,8 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
+    KEY,
+    MODE,
     POSITIONS,
     SCALE,
     X_BLOCK,
@@ -25,12 +31,24 @@ LANES = simd.LANES
 
 
 @linked
-def loss_factor(summed, count, targets, mean_weight):
+def loss_factor(factor, count, targets, mean_weight):
     """What a target of weight 1 counts: one of a sum, else over the weights of the batch."""
-    if summed != np.float32(0):
-        return 1.0
+    if factor < np.float32(0):
+        return -np.float64(factor)
     total = count * targets * mean_weight
-    return 1.0 / total if total > 0.0 else 0.0
+    return factor / total if total > 0.0 else 0.0
+
+
+@linked
+def note_loss(r, block, loss, right, losses, hits):
+    """The loss and the hits of a block: alone, or first or further of several."""
+    mode = r[MODE]
+    if mode != L.ALONE and r[KEY] == 0:
+        right = 0
+    if mode == L.FURTHER:
+        loss, right = loss + losses[block], right + hits[block]
+    losses[block] = loss
+    hits[block] = right
 
 
 @linked
@@ -90,9 +108,14 @@ def class_loss(
     first = start + block * LANES
     valid = min(LANES, count - block * LANES)
     factor = loss_factor(A[r[SCALE]], count, P, mean_weight)
+    together = r[MODE] != L.ALONE
     soft = targets.size > 0
+    if together:
+        soft = A[y0 + step] >= np.float32(0)
     # Pixels may have weights of their own.
     places = P if weights.size == (targets.size // K if soft else labels.size) else 0
+    if together:
+        places = 0
     zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
     share = simd.first_lanes(valid, simd.splat(np.float32(factor)))
     if weights.size > 0 and places == 0:
@@ -104,7 +127,13 @@ def class_loss(
             share = lane_weights(weights, P, order, first, valid, p, factor)
         best, place = largest_output(A, x, step, K)
         label = simd.splat(np.float32(-1))
-        if soft:
+        if together:
+            if soft:
+                _, label = largest_output(A, y, step, K)
+            else:
+                label = simd.load(A, y)
+            label = simd.sub(simd.first_lanes(valid, simd.add(label, one)), one)
+        elif soft:
             for lane in range(valid):
                 at = order[first + lane] * K * P + p
                 likely, most = 0, targets[at]
@@ -191,8 +220,7 @@ def class_loss(
                 slope = simd.mul(share, simd.sub(simd.mul(per_exponential, e), c))
                 simd.store(A, at, simd.keep_positive(counts, slope))
         total += simd.lane_sum(simd.keep_positive(counts, simd.mul(share, own)))
-    losses[block] = total
-    hits[block] = np.int64(simd.lane_sum(right))
+    note_loss(r, block, total, np.int64(simd.lane_sum(right)), losses, hits)
 
 
 def _kernel(name: str, nll: bool = False, focal: bool = False) -> Kernel:

@@ -12,9 +12,8 @@ from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
-from fastcnn.backends.lanes.lowering.pixel_maps import PixelMaps
 from fastcnn.backends.lanes.lowering.program import Program
-from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
+from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
@@ -39,7 +38,6 @@ def plan(
     outputs: bool = False,
     values: bool = False,
     arrays: bool = False,
-    pixels: bool = False,
     frozen: Collection[str] = (),
     largest_norms: Mapping[str, float] | None = None,
 ) -> Program:
@@ -63,9 +61,6 @@ def plan(
     arrays : bool
         Whether the output's gradient is read from an array, ``targets``, and the input's gradient
         copied to one, ``outputs``.
-    pixels : bool
-        Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
-        with a batch of 1 on one thread.
     largest_norms : mapping of str to float, optional
         By state key of a weight: the largest norm of each output's part, which a step sees to
         before it reads the weight.
@@ -82,7 +77,6 @@ def plan(
     for node in graph.nodes:
         if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
-    assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
     planner = Planner(
         graph,
         batch,
@@ -93,7 +87,7 @@ def plan(
         keep=values,
         frozen=frozen,
     )
-    forward = PixelMaps(planner) if pixels else Forward(planner)
+    forward = Forward(planner)
     normalisation = forward.input_row()
     for group in planner.groups:
         forward.add_group(group)
@@ -107,7 +101,7 @@ def plan(
             planner.seal()
         else:
             assert isinstance(forward, Forward)
-            _add_loss(forward, loss, output, gradient)
+            _add_losses(forward, loss, output, gradient)
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
         assert gradient is not None
@@ -124,7 +118,8 @@ def plan(
                 forward.output_row(input_grad)
         planner.emit_reductions()
     planner.constrain(largest_norms or {})
-    boundary += planner.put_preparations_first()
+    preparations = planner.put_preparations_first()
+    boundary += preparations
     planner.place_scratch()
     return Program(
         batch=batch,
@@ -150,6 +145,7 @@ def plan(
         output_gradient=gradient,
         input_gradient=input_grad,
         normalisation=normalisation,
+        preparations=preparations,
     )
 
 
@@ -161,9 +157,34 @@ def _has_rows(operation: str) -> bool:
     return hasattr(Forward, operation)
 
 
-def _add_loss(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
-    """The loss and its gradient; maps with a halo go through copies without."""
+def _add_losses(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
+    """The loss and its gradient, or the losses of several outputs, which lie side by side."""
+    name, *parts = loss
+    if name != "joint":
+        _add_loss(forward, loss, output, gradient)
+        return
+    forward.gradient_row(gradient, "targets")
+    for index, (weight, start, shape, counts, key) in enumerate(parts):
+        channels, height, width = map_shape(shape)
+        own, slope = (
+            buffer.part(start, channels * height * width).reshaped(channels, height, width)
+            for buffer in (output, gradient)
+        )
+        columns = {"mode": L.FURTHER if index else L.FIRST, "key": int(counts)}
+        _add_loss(forward, key, own, slope, weight, **columns)
+
+
+def _add_loss(
+    forward: Forward,
+    loss: tuple[Any, ...],
+    output: Buffer,
+    gradient: Buffer,
+    weight: float = 1.0,
+    **more: int,
+) -> None:
+    """A loss and its gradient; maps with a halo go through copies without."""
     planner, (name, *numbers) = forward.planner, loss
+    numbers[0] = -weight if numbers[0] else weight
     channels, positions = output.channels, output.height * output.width
     flat, flat_gradient = output, gradient
     if output.halo != NO_HALO:
@@ -173,7 +194,8 @@ def _add_loss(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient:
     if name in LOSSES:
         record = LOSSES[name]
         kernel, fixed = element_loss_kernel(record), 1 + len(record.arguments)
-        forward.gradient_row(flat_gradient, "targets")
+        if not more:
+            forward.gradient_row(flat_gradient, "targets")
     elif name in CLASS_LOSSES:
         kernel, fixed = CLASS_LOSSES[name], 3
         numbers += [1.0] * channels if len(numbers) == fixed else []
@@ -183,7 +205,7 @@ def _add_loss(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient:
     rest = numbers[fixed:]
     numbers[fixed:] = rest * channels if len(rest) == 1 else rest
     columns = flat.columns("x") | flat_gradient.columns("y")
-    columns |= {"channels": channels, "positions": positions}
+    columns |= {"channels": channels, "positions": positions} | more
     planner.emit(f"loss {name}", row(kernel, **columns, scale=planner.constant(numbers)))
     if flat is not output:
         copy(planner, "output gradient", flat_gradient, gradient)

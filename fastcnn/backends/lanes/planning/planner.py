@@ -48,6 +48,9 @@ class Planner:
         Parameters whose gradients are not wanted.
     """
 
+    #: Samples of a block.
+    samples = LANES
+
     def __init__(
         self,
         graph: Graph,
@@ -61,7 +64,7 @@ class Planner:
         frozen: Collection[str] = (),
     ) -> None:
         self.graph = graph
-        self.blocks = -(-batch // LANES)
+        self.blocks = -(-batch // self.samples)
         self.batch = batch
         self.parameters = parameters
         self.workers = workers
@@ -71,7 +74,7 @@ class Planner:
         self.frozen = frozenset(frozen)
         #: Nodes whose output depends on a parameter that is trained.
         self.trained = graph.leads_to_parameters(parameters.keys() - self.frozen)
-        self.groups = fuse(graph)
+        self.groups = self.fused(graph)
         for group in self.groups:
             group.whole = group.operation == "linear" and self._shares_batch(group.node)
         number_stages(self.groups, training)
@@ -114,6 +117,10 @@ class Planner:
         #: Place, other place and size of gradients that are summed at the end.
         self.summed: list[tuple[int, int, int]] = []
         self.gradient_size = self._place_gradients()
+
+    def fused(self, graph: Graph) -> list[Group]:
+        """The groups of nodes that run as one."""
+        return fuse(graph)
 
     def _place_gradients(self) -> int:
         """Give every gradient a place; returns the size of the array of all.

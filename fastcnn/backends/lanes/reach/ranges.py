@@ -65,6 +65,7 @@ class Reach:
     def __init__(self, row: np.ndarray, tables: np.ndarray, blocks: int, workers: int) -> None:
         self._row = row.tolist()
         self._tables = tables
+        self.samples = blocks
         self._blocks = blocks
         self._workers = workers
 
@@ -154,27 +155,9 @@ def within(what: str, offsets: Range, size: int, floats: int = LANES) -> None:
 
 NAMES = {
     value: name
-    for name, value in vars(L).items()
-    if name.isupper()
-    and isinstance(value, int)
-    and not name.startswith("K_")
-    and name
-    not in (
-        "WIDTH",
-        "PLAIN",
-        "MASKED",
-        "POOLED",
-        "ELEMENTS",
-        "WHOLE_CHANNELS",
-        "OF_BATCH",
-        "FROZEN",
-        "CENTRED",
-        "AROUND_ZERO",
-        "PROBABILITY",
-        "LOGARITHM",
-        "POSITION_PAD",
-        "FIRST_FORMULA",
-    )
+    # The columns come first; modes and sizes have some of their numbers.
+    for name, value in reversed(vars(L).items())
+    if name.isupper() and isinstance(value, int) and not name.startswith("K_")
 }
 
 

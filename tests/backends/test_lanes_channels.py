@@ -1,4 +1,4 @@
-"""The engine's forward pass of one sample, with a pixel in each lane."""
+"""The engine's forward pass of a few samples, with a channel in each lane."""
 
 from copy import deepcopy
 
@@ -7,12 +7,13 @@ import pytest
 
 import fastcnn
 from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.backends.lanes.lowering.channel_forward import SUPPORTED
 from fastcnn.backends.lanes.planning.grouping import Unsupported
-from fastcnn.execution.engines import make_engine
+from fastcnn.execution.engine_arguments import input_factors
+from fastcnn.execution.prepared import make_inference
 from fastcnn.layers import (
     AvgPool2d,
     Conv2d,
-    ConvTranspose2d,
     Flatten,
     Layer,
     Linear,
@@ -20,26 +21,27 @@ from fastcnn.layers import (
     ReLU,
     Sequential,
 )
+from fastcnn.operations import OPERATIONS
 from tests.backends.test_lanes_layers import network
 from tests.random_networks import random_case
 
-#: Of these, some arguments are computed by 16 samples only.
-BY_BLOCKS = (
-    "conv_transpose2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d",
-    "batch_norm", "interpolate",
-)  # fmt: skip
+#: Layers of one input.
+ALONE = [case for case in CASES if getattr(OPERATIONS.get(case[0].operation), "inputs", 1) == 1]
 NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
 
 
-def alone(model: Sequential, x: np.ndarray) -> np.ndarray:
-    """Outputs of samples one after the other by one engine with a pixel in each lane."""
-    graph = model.graph()
-    engine = make_engine(model, graph, 1, 1, outputs=True, pixels=True)
-    outputs = np.empty((len(x), *graph.output_shape), np.float32)
-    engine.run(
-        np.ascontiguousarray(x, np.float32), np.arange(len(x)), np.zeros(len(x)),
-        outputs=outputs.reshape(-1),
-    )  # fmt: skip
+def by_channels(model: Sequential, x: np.ndarray, threads: int = 2) -> np.ndarray:
+    """Outputs of a pass with a channel in each lane."""
+    folded = model.fold_batch_norm()
+    inference = make_inference(folded, folded.graph(), len(x), threads)
+    one = inference.by_channels()
+    if one is None:
+        raise Unsupported("no pass with a channel in each lane")
+    x = np.ascontiguousarray(x, np.float32)
+    outputs = np.empty((len(x), *model.graph().output_shape), np.float32)
+    factors = np.concatenate(input_factors(model.preprocessing, x))
+    place = x.ctypes.data, outputs.ctypes.data
+    one.run(x, outputs, factors, len(x), place)
     return outputs
 
 
@@ -49,12 +51,13 @@ def exact(model: Sequential, x: np.ndarray) -> np.ndarray:
 
 
 def check(model: Sequential, x: np.ndarray) -> None:
-    """Compare both; the first sample again at the end, when the others have left their traces."""
-    x = np.concatenate([x, x[:1]])
+    """Compare both; all samples at once, on some threads, and one alone give the same bits."""
     expected = exact(model, x)
-    found = alone(model, x)
+    found = by_channels(model, x)
     assert found == pytest.approx(expected, abs=1e-5 * max(1.0, np.abs(expected).max()))
-    assert (found[0] == found[-1]).all()
+    for threads in (1, 3):
+        assert np.array_equal(by_channels(model, x, threads), found)
+    assert np.array_equal(by_channels(model, x[1:2]), found[1:2])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -70,14 +73,15 @@ def test_networks(name: str) -> None:
     assert model.logits(images[:2]) == pytest.approx(exact(model, images[:2]), rel=1e-4, abs=1e-2)
 
 
-@pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("layer", "shape"), ALONE, ids=lambda value: repr(value)[:40])
 def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
     model = network(layer, shape)
     x = np.random.default_rng(0).normal(0.0, 2.0, (3, *shape)).astype(np.float32)
     try:
         check(model, x)
     except Unsupported:
-        assert layer.operation in BY_BLOCKS
+        grouped = layer.arguments.get("groups", 1) > 1
+        assert layer.operation not in SUPPORTED or grouped or layer.operation == "batch_norm"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,9 @@ def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
         (Conv2d(2, 4, 3, padding=1, seed=1), Conv2d(4, 4, 5, padding=4, dilation=2, seed=2)),
         (Conv2d(2, 4, 3, stride=3, seed=1), ReLU(), MaxPool2d(2), Conv2d(4, 2, 1, seed=2)),
         (Conv2d(2, 4, (1, 5), stride=(2, 1), padding=(0, 2), seed=1), ReLU(), MaxPool2d(2)),
-        (Conv2d(2, 4, 3, padding=1, groups=2, seed=1), Conv2d(4, 4, 3, stride=2, groups=4, seed=2)),
+        (Conv2d(2, 32, 3, padding=1, seed=1), Conv2d(32, 32, 3, stride=2, groups=2, seed=2)),
+        (Conv2d(2, 2, 3, padding=1, groups=2, seed=1), Conv2d(2, 2, 5, stride=2, groups=2, seed=2)),
+        (Conv2d(2, 40, 1, seed=1), ReLU(), Conv2d(40, 72, 3, padding=1, seed=2), MaxPool2d(2)),
         (Conv2d(2, 17, 3, seed=1), ReLU(), Conv2d(17, 1, 3, padding="same", seed=2)),
     ],
     ids=lambda layers: repr(layers[0])[:40],
@@ -120,30 +126,4 @@ def test_nan_goes_where_it_is_read() -> None:
     )  # fmt: skip
     x = np.zeros((1, 1, 12, 20), np.float32)
     x[0, 0, 5, 19] = np.nan
-    assert (np.isnan(alone(model, x)) == np.isnan(exact(model, x))).all()
-    assert not np.isnan(alone(model, x)[0, 0, :, :15]).any()
-
-
-def test_few_samples_are_taken_one_by_one_and_many_in_blocks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from fastcnn.execution import engines
-
-    batches = []
-    make = engines.make_engine
-
-    def spy(model, graph, batch, threads, **build):  # type: ignore[no-untyped-def]
-        batches.append(batch)
-        return make(model, graph, batch, threads, **build)
-
-    monkeypatch.setattr(engines, "make_engine", spy)
-    model = fastcnn.models.report_cnn(seed=0)
-    x = np.random.default_rng(0).standard_normal((40, 1, 28, 28)).astype(np.float32)
-    whole = model.logits(x)
-    for count in (1, 3, 4, 16):
-        assert model.logits(x[:count]) == pytest.approx(whole[:count], abs=1e-5)
-    assert batches == [64, 1, 16]
-    # Without kernels for single samples, blocks take them; nothing is computed by im2col.
-    up = Sequential(ConvTranspose2d(1, 1, 2, seed=0), input_shape=(1, 4, 4))
-    up.logits(np.zeros((1, 1, 4, 4)))
-    assert batches[3:] == [1, 16]
+    assert (np.isnan(by_channels(model, x)) == np.isnan(exact(model, x))).all()

@@ -1,0 +1,104 @@
+"""The sum of losses of several outputs, by the functions of a backend.
+
+An array has all outputs of a sample, one after the other, and so have the targets. Those of an
+output whose loss takes classes are in the places of its first channel, and then -1 is in those of
+its second; probabilities, which are never negative, are as the output is.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+
+
+@dataclass(frozen=True)
+class JointPart:
+    """The loss of one output.
+
+    Attributes
+    ----------
+    operation : str
+        Name of the backend function.
+    arguments : mapping
+    classes : bool
+        Whether targets may be classes.
+    weight : float
+        By which the loss is multiplied.
+    start : int
+        Where the output begins in a sample.
+    shape : tuple of int
+    """
+
+    operation: str
+    arguments: Mapping[str, Any]
+    classes: bool
+    weight: float
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def places(self) -> slice:
+        """The output's elements in a sample."""
+        return slice(self.start, self.start + prod(self.shape))
+
+    def output_of(self, output: np.ndarray) -> np.ndarray:
+        """This output, of all."""
+        return output[:, self.places].reshape(len(output), *self.shape)
+
+    def target_of(self, target: np.ndarray) -> np.ndarray:
+        """This output's targets, of all."""
+        own, pixels = target[:, self.places], prod(self.shape[1:])
+        if self.classes and (own[:, pixels : 2 * pixels] < 0).all():
+            return own[:, :pixels].astype(np.int64).reshape(len(own), *self.shape[1:])
+        return own.reshape(len(own), *self.shape)
+
+    def place_target(self, target: np.ndarray, whole: np.ndarray) -> None:
+        """Put this output's targets among all."""
+        flat, own = target.reshape(len(target), -1), whole[:, self.places]
+        own[:, : flat.shape[1]] = flat
+        if target.shape[1:] != self.shape:
+            own[:, flat.shape[1] : 2 * flat.shape[1]] = -1
+
+
+def joint_functions(backend: str) -> tuple[Callable[..., float], Callable[..., np.ndarray]]:
+    """The functions ``joint`` and ``joint_backward`` of a backend."""
+
+    def joint(
+        output: np.ndarray,
+        target: np.ndarray,
+        parts: tuple[JointPart, ...],
+        sample_weight: np.ndarray | None = None,
+    ) -> float:
+        """The sum of the losses times their weights."""
+        operations, total = get_backend(backend), 0.0
+        for part in parts:
+            function = getattr(operations, part.operation)
+            given = part.output_of(output), part.target_of(target)
+            total += part.weight * float(
+                function(*given, **part.arguments, sample_weight=sample_weight)
+            )
+        return total
+
+    def joint_backward(
+        grad_output: float,
+        output: np.ndarray,
+        target: np.ndarray,
+        parts: tuple[JointPart, ...],
+        sample_weight: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Its gradient by all outputs."""
+        operations, gradient = get_backend(backend), np.empty_like(output)
+        for part in parts:
+            function = getattr(operations, f"{part.operation}_backward")
+            given = part.output_of(output), part.target_of(target)
+            made = function(
+                grad_output * part.weight, *given, **part.arguments, sample_weight=sample_weight
+            )
+            gradient[:, part.places] = made.reshape(len(output), -1)
+        return gradient
+
+    return joint, joint_backward

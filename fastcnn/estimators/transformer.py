@@ -1,0 +1,112 @@
+"""Features of a network's layer for other estimators."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.estimators.base import NetworkEstimator
+from fastcnn.estimators.classifier import CNNClassifier
+from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.layers import Model
+
+
+class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """The output of one layer of a network, as features for other estimators.
+
+    Parameters
+    ----------
+    network : CNNClassifier, CNNRegressor, Model, or None
+        An estimator is cloned, and trained by ``fit``; None is ``CNNClassifier()``. A trained model
+        is used as it is: ``fit`` trains nothing and needs no y.
+    layer : str, optional
+        Name of the layer, as ``model.summary()`` has it; by default the one before the last.
+
+    Attributes
+    ----------
+    model_ : Model
+    layer_ : str
+    estimator_ : CNNClassifier or CNNRegressor
+        The trained estimator, if one was trained.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from fastcnn.estimators import CNNClassifier, CNNTransformer
+    >>> X, y = load_digits(return_X_y=True)
+    >>> network = CNNClassifier(epochs=5, random_state=0)
+    >>> chain = make_pipeline(CNNTransformer(network), LogisticRegression(max_iter=500))
+    >>> chain.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.8
+    True
+    """
+
+    def __init__(self, network: Any = None, *, layer: str | None = None) -> None:
+        self.network = network
+        self.layer = layer
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = not isinstance(self.network, Model)
+        return tags
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the network, unless it is a model.
+
+        Parameters
+        ----------
+        X : array_like
+            As for :class:`CNNClassifier`; for a model, samples as it takes them.
+        y : array_like, shape (N,)
+
+        Raises
+        ------
+        ConfigurationError
+            If ``network`` is something else, or there is no such layer.
+        """
+        if isinstance(self.network, Model):
+            self.model_ = self.network
+            graph = self.model_.graph(np.shape(X)[1:])
+        else:
+            network = CNNClassifier() if self.network is None else self.network
+            if not isinstance(network, NetworkEstimator):
+                raise ConfigurationError(
+                    "CNNTransformer: network must be a CNNClassifier, a CNNRegressor or a Model, "
+                    f"got {self.network!r}"
+                )
+            self.estimator_ = clone(network).fit(X, y)
+            self.model_ = self.estimator_.model_
+            graph = self.model_.graph()
+            self.n_features_in_ = self.estimator_.n_features_in_
+            if hasattr(self.estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.estimator_.feature_names_in_
+        names = [node.name for node in graph.nodes]
+        if self.layer is not None and self.layer not in names:
+            raise ConfigurationError(
+                f"CNNTransformer: no layer named {self.layer!r}: there are {', '.join(names)}"
+            )
+        if self.layer is None and len(names) < 2:
+            raise ConfigurationError("CNNTransformer: the network has no layer before the last")
+        self.layer_ = names[-2] if self.layer is None else self.layer
+        self._index = len(names) - 1 - names[::-1].index(self.layer_)
+        self._n_features_out = int(np.prod(graph.nodes[self._index].output_shape))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The layer's output for each sample, shape (N, features)."""
+        check_is_fitted(self)
+        samples = X
+        if hasattr(self, "estimator_"):
+            samples = self.estimator_._as_samples(self.estimator_._validated(X, reset=False))
+        # The engine joins layers; by operations each has its own output.
+        parts = node_outputs(self.model_, samples, [self._index], backend="im2col")
+        return np.concatenate([part.reshape(len(part), -1) for (part,) in parts])

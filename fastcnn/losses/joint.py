@@ -1,0 +1,181 @@
+"""The sum of several losses, one for each output of a network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastcnn.arguments import as_number, plain_array
+from fastcnn.backends.graph import Port
+from fastcnn.backends.joint import JointPart
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.losses.loss import Loss
+from fastcnn.losses.python import PythonLoss
+
+
+@dataclass(frozen=True)
+class JointLoss(Loss):
+    """``sum(weight * loss)`` over the outputs of a model.
+
+    ``fit(model, data, loss=[...], loss_weights=[...])`` makes it.
+
+    Parameters
+    ----------
+    losses : tuple of Loss
+        One for each output.
+    weights : tuple of float, optional
+        At least 0, by default 1.
+    names : tuple of str, optional
+        Of the outputs, where they are not in the model's order.
+    """
+
+    losses: tuple[Loss, ...]
+    weights: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    #: Where the outputs lie in the array of all.
+    ports: tuple[Port, ...] = field(default=(), compare=False, repr=False)
+    operation: ClassVar[str] = "joint"
+
+    def __post_init__(self) -> None:
+        if not self.losses or any(isinstance(loss, JointLoss) for loss in self.losses):
+            raise ConfigurationError("losses of several outputs must be a loss for each")
+        written = [loss for loss in self.losses if isinstance(loss, PythonLoss)]
+        if written:
+            raise ConfigurationError(
+                f"{written[0]!r}: a loss in Python is the only one of a model; write it with "
+                "fastcnn.kernel.loss to have it among several"
+            )
+        given = [as_number("JointLoss", "weights", value) for value in self.weights]
+        weights = given or [1.0] * len(self.losses)
+        if len(weights) != len(self.losses) or min(weights) < 0.0 or max(weights) == 0.0:
+            raise ConfigurationError(
+                f"loss_weights must be {len(self.losses)} numbers of at least 0, not all 0, got "
+                f"{list(self.weights)}"
+            )
+        object.__setattr__(self, "weights", tuple(weights))
+
+    def bound(self, ports: Sequence[Port]) -> "JointLoss":
+        """The same for the outputs of a model.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has others.
+        """
+        known = [port.name for port in ports]
+        if len(known) != len(self.losses) or (self.names and set(self.names) != set(known)):
+            raise ConfigurationError(
+                f"the model has the outputs {', '.join(known) or 'output'}: give a loss for each, "
+                f"not {', '.join(self.names) or len(self.losses)}"
+            )
+        order = [self.names.index(name) for name in known] if self.names else range(len(known))
+        return replace(
+            self,
+            losses=tuple(self.losses[place] for place in order),
+            weights=tuple(self.weights[place] for place in order),
+            names=tuple(known) if self.names else (),
+            ports=tuple(ports),
+        )
+
+    @property
+    def parts(self) -> tuple[JointPart, ...]:
+        """What backends need of each loss, when it is known where the outputs lie."""
+        if not self.ports:
+            return ()
+        return tuple(
+            JointPart(loss.operation, loss.arguments, loss.classes, weight, port.start, port.shape)
+            for loss, weight, port in zip(self.losses, self.weights, self.ports, strict=True)
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The parts."""
+        return {"parts": self.parts}
+
+    @property
+    def engine_key(self) -> tuple[Any, ...]:
+        """Of each loss its weight, where its output lies, whether hits are counted, and its key.
+
+        Raises
+        ------
+        NotImplementedError
+            For weights of classes and classes that are ignored: each loss has one total weight.
+        """
+        first = next((i for i, loss in enumerate(self.losses) if loss.classes), -1)
+        parts = []
+        for index, (loss, part) in enumerate(zip(self.losses, self.parts, strict=True)):
+            weighs = (getattr(loss, name, None) is not None for name in ("weight", "ignore_index"))
+            if loss.classes and any(weighs):
+                raise NotImplementedError
+            parts.append((part.weight, part.start, part.shape, index == first, loss.engine_key))
+        return ("joint", *parts)
+
+    def pack(self, targets: Any, dtype: Any = np.float64) -> np.ndarray:
+        """One array of the targets of all outputs, shape (N, elements of all outputs).
+
+        Parameters
+        ----------
+        targets : sequence or mapping of array_like
+            For each output, as for training by its loss; by place or name.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If they do not fit; the message names the output.
+        """
+        size = self.ports[-1].stop
+        if isinstance(targets, np.ndarray) and targets.ndim == 2 and targets.shape[1] == size:
+            return np.require(targets, dtype, ["C", "A"])
+        names = [port.name for port in self.ports]
+        if isinstance(targets, Mapping):
+            if set(targets) != set(names):
+                raise ShapeError(f"targets must be given for {', '.join(names)}")
+            targets = [targets[name] for name in names]
+        if not isinstance(targets, (list, tuple)) or len(targets) != len(names):
+            raise ShapeError(
+                f"the model has the outputs {', '.join(names)}: give a tuple of as many arrays of "
+                f"targets, or a dictionary; got {type(targets).__name__}"
+            )
+        whole: np.ndarray | None = None
+        parts = zip(self.losses, self.parts, names, targets, strict=True)
+        for loss, part, name, value in parts:
+            try:
+                y = plain_array("targets", value)
+                if y.ndim == 0 or (whole is not None and len(y) != len(whole)):
+                    raise ShapeError(f"targets have shape {y.shape}, others another number")
+                if loss.classes and part.shape[0] == 1:
+                    raise ShapeError(f"{loss.operation} of one class is always 0")
+                target = loss.as_target(y, part.shape, np.dtype(dtype))
+            except (ShapeError, DataError) as error:
+                raise type(error)(f"output {name!r}: {error}") from None
+            if whole is None:
+                whole = np.zeros((len(target), size), dtype)
+            part.place_target(target, whole)
+        assert whole is not None
+        return whole
+
+    def as_target(self, y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Targets that :meth:`pack` has put together, in another type."""
+        return self.pack(y, dtype)
+
+    def weight_shape(self, target: np.ndarray) -> tuple[int, ...]:
+        """Weights are those of samples."""
+        return ()
+
+    def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
+        """What each output gives, between commas."""
+        found = []
+        for loss, part in zip(self.losses, self.parts, strict=True):
+            target = part.target_of(y)
+            # One number a sample is a value, however it was given.
+            alone = target[:, 0] if part.shape == (1,) else target
+            found.append(loss.predicts(alone, part.shape) or "")
+        return ",".join(found)
+
+    def correct(self, output: np.ndarray, target: np.ndarray) -> int:
+        """Hits of the first output whose loss takes classes."""
+        for loss, part in zip(self.losses, self.parts, strict=True):
+            if loss.classes:
+                return loss.correct(part.output_of(output), part.target_of(target))
+        return 0
