@@ -86,7 +86,8 @@ class InferenceSession(Prediction):
         self.predicts = model.predicts
         self._folded = model.fold_batch_norm()
         self.threads = _threads(threads)
-        self._factors: dict[np.dtype, np.ndarray] = {}
+        #: By type of samples: factors and summands, and whether passes read them as they are.
+        self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
         self._inference = fallback.run(None, self._on_engine, lambda name: None)
 
     def _on_engine(self) -> "Inference":
@@ -131,13 +132,17 @@ class InferenceSession(Prediction):
         x = as_batch(self._folded, x)
         if self._inference is None:
             return self._by_operations(x)
-        stored = stored_samples(self.preprocessing, x)
         outputs = np.empty((len(x), *self.output_shape), np.float32)
-        factors = self._factors.get(x.dtype)
-        if factors is None:
+        known = self._known.get(x.dtype)
+        if known is None:
             factors = np.concatenate(input_factors(self.preprocessing, x))
-            self._factors[x.dtype] = factors
-        self._inference.run(stored, outputs, factors)
+            as_they_are = x.dtype in (np.uint8, np.float32)
+            as_they_are &= self.preprocessing.is_exact_in_float32(x)
+            known = self._known[x.dtype] = factors, as_they_are
+        factors, as_they_are = known
+        if not (as_they_are and x.flags.c_contiguous):
+            x = stored_samples(self.preprocessing, x)
+        self._inference.run(x, outputs, factors)
         return outputs
 
 
