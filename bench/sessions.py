@@ -1,8 +1,10 @@
 """Inference sessions next to ONNX Runtime's, in turns: ``python -m bench.sessions``.
 
-Each call is one whole call from Python. The two take turns, a few calls at a time, and the shortest
-call of each counts: that of a machine that does nothing else. On one thread the thread's own time
-is measured. Outputs are compared before anything is timed.
+Each call is one whole call from Python. The two take turns of some milliseconds, and the shortest
+call of each counts: that of a machine that does nothing else. ONNX Runtime's threads spin for a
+while after a call, in which no other thread gets their core: a turn begins with calls that are not
+timed. On one thread the thread's own time is measured. Outputs are compared before anything is
+timed.
 """
 
 import tempfile
@@ -23,8 +25,8 @@ BATCHES = (1, 8, 64, 256)
 #: Of other kinds of networks; larger batches take seconds.
 OTHERS = ("strided", "depthwise", "time_series", "resnet18")
 FEW_BATCHES = (1, 8, 64)
-#: Calls of one contestant before the other's turn, after some that warm the caches.
-CALLS, WARM = 4, 2
+#: Seconds of a turn before calls are timed, and while they are; calls of a turn at least.
+WARM, TURN, CALLS = 0.008, 0.006, 3
 TOLERANCE = 1e-4
 
 
@@ -51,12 +53,15 @@ def shortest(
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         for index, run in enumerate(contestants):
-            for _ in range(WARM):
+            now = time.perf_counter()
+            while time.perf_counter() < now + WARM:
                 run()
-            for _ in range(CALLS):
+            now, calls = time.perf_counter(), 0
+            while calls < CALLS or time.perf_counter() < now + TURN:
                 began = clock()
                 run()
                 found[index] = min(found[index], clock() - began)
+                calls += 1
     return found
 
 
