@@ -12,6 +12,7 @@ from fastcnn.execution.checks import as_batch, as_batch_size, as_input
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.parts import run_forward
 from fastcnn.execution.prepared import MOST, make_inference
+from fastcnn.layers.packing import unpack
 from fastcnn.layers.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class InferenceSession(Prediction):
 
     def logits(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
+    ) -> Any:
         """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
 
         Parameters
@@ -130,7 +131,7 @@ class InferenceSession(Prediction):
             raise ConfigurationError("a session has a backend and a batch size: pass none")
         x = as_batch(self._folded, x)
         if self._inference is None:
-            return self._by_operations(x)
+            return self._named(self._by_operations(x))
         stored = stored_samples(self.preprocessing, x)
         outputs = np.empty((len(x), *self.output_shape), np.float32)
         factors = self._factors.get(x.dtype)
@@ -138,7 +139,12 @@ class InferenceSession(Prediction):
             factors = np.concatenate(input_factors(self.preprocessing, x))
             self._factors[x.dtype] = factors
         self._inference.run(stored, outputs, factors)
-        return outputs
+        return self._named(outputs)
+
+    def _named(self, outputs: np.ndarray) -> Any:
+        """What a model gives: of several outputs each by its name."""
+        ports = self.graph().outputs
+        return unpack(ports, outputs) if ports else outputs
 
 
 def _threads(threads: int | None) -> int:

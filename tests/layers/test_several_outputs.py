@@ -220,6 +220,14 @@ def test_analysis_takes_several_outputs() -> None:
     assert max(row.absolute for row in found.rows) < 1e-5
 
 
+def test_sessions_name_outputs() -> None:
+    model, _, _ = case("pixels")
+    expected, found = model.logits(X[:5]), fastcnn.session(model, max_batch=4).logits(X[:5])
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=1e-5)
+
+
 def test_threads_change_no_bit() -> None:
     vectors = []
     for threads in (1, 2, 3):
