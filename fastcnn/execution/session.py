@@ -112,9 +112,7 @@ class InferenceSession(Prediction):
         ]
         return np.concatenate([outputs[-1] for outputs in parts])
 
-    def logits(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> Any:
+    def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
 
         Parameters
