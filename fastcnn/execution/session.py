@@ -12,6 +12,7 @@ from fastcnn.execution.checks import as_batch, as_batch_size, as_input
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.parts import run_forward
 from fastcnn.execution.prepared import MOST, make_inference
+from fastcnn.layers.packing import unpack
 from fastcnn.layers.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -112,9 +113,7 @@ class InferenceSession(Prediction):
         ]
         return np.concatenate([outputs[-1] for outputs in parts])
 
-    def logits(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
+    def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
 
         Parameters
@@ -131,7 +130,7 @@ class InferenceSession(Prediction):
             raise ConfigurationError("a session has a backend and a batch size: pass none")
         x = as_batch(self._folded, x)
         if self._inference is None:
-            return self._by_operations(x)
+            return self._named(self._by_operations(x))
         outputs = np.empty((len(x), *self.output_shape), np.float32)
         known = self._known.get(x.dtype)
         if known is None:
@@ -143,7 +142,12 @@ class InferenceSession(Prediction):
         if not (as_they_are and x.flags.c_contiguous):
             x = stored_samples(self.preprocessing, x)
         self._inference.run(x, outputs, factors)
-        return outputs
+        return self._named(outputs)
+
+    def _named(self, outputs: np.ndarray) -> Any:
+        """What a model gives: of several outputs each by its name."""
+        ports = self.graph().outputs
+        return unpack(ports, outputs) if ports else outputs
 
 
 def _threads(threads: int | None) -> int:

@@ -20,11 +20,14 @@ from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, Plan
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.rows import (
     adaptive_row,
+    copy,
     element_columns,
+    elements,
     elementwise,
     fused,
     grid,
     pool_row,
+    product_row,
 )
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -241,14 +244,47 @@ class ChannelForward:
 
     def add(self, group: Group) -> None:
         """Sum of two maps."""
-        if any(self._is_flat(source) for source in group.sources):
-            raise Unsupported("a sum of flattened maps with a channel in each lane")
-        x, m = (self.values[source] for source in group.sources)
+        self._combine(group, L.K_ADD)
+
+    def subtract(self, group: Group) -> None:
+        """Difference of two maps."""
+        self._combine(group, L.K_SUBTRACT)
+
+    def _combine(self, group: Group, kernel: int) -> None:
+        x, m = self._joined(group)
         columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
         self.planner.emit(
-            f"{group.node.name}: add" + fused(group),
-            row(L.K_ADD, **columns, relu=int(group.relu)),
+            f"{group.node.name}: {group.operation}" + fused(group),
+            row(kernel, **columns, relu=int(group.relu)),
         )
+
+    def _joined(self, group: Group) -> list[Buffer]:
+        """What meets in a group."""
+        if any(self._is_flat(source) for source in group.sources):
+            raise Unsupported(f"{group.operation} of flattened maps with a channel in each lane")
+        return [self.values[source] for source in group.sources]
+
+    def multiply(self, group: Group) -> None:
+        """Product of two maps, one of which may be a factor for each channel."""
+        whole, values = group.node.output_shape, self._joined(group)
+        if any(shape[0] != whole[0] for shape in group.node.input_shapes):
+            raise Unsupported("a factor for each pixel with a channel in each lane")
+        x, m = sorted(values, key=elements, reverse=True)
+        self.planner.emit(
+            f"{group.node.name}: multiply" + fused(group),
+            product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
+        )
+
+    def concat(self, group: Group) -> None:
+        """Copies of blocks of channels, where each begins at the first lane."""
+        sizes = [self.planner.shape(source)[0] for source in group.sources]
+        values = self._joined(group)
+        if any(size % LANES for size in sizes[:-1]):
+            raise Unsupported("concat of other than 16 channels with a channel in each lane")
+        y, first = self.output(group), 0
+        for x in values:
+            copy(self.planner, group.node.name, x, y.part(first, x.channels))
+            first += x.channels
 
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation that no layer before it took up: a factor and a summand."""
@@ -294,6 +330,9 @@ class ChannelForward:
 
 #: Operations that have rows here, besides element-wise ones.
 SUPPORTED = (
+    "subtract",
+    "multiply",
+    "concat",
     "conv2d",
     "linear",
     "flatten",
