@@ -12,6 +12,7 @@ from fastcnn.execution.checks import as_batch, as_batch_size, as_input
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.parts import run_forward
 from fastcnn.execution.prepared import MOST, make_inference
+from fastcnn.layers.packing import unpack
 from fastcnn.layers.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class InferenceSession(Prediction):
         self.predicts = model.predicts
         self._folded = model.fold_batch_norm()
         self.threads = _threads(threads)
-        self._factors: dict[np.dtype, np.ndarray] = {}
+        #: By type of samples: factors and summands, and whether passes read them as they are.
+        self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
         self._inference = fallback.run(None, self._on_engine, lambda name: None)
 
     def _on_engine(self) -> "Inference":
@@ -111,9 +113,7 @@ class InferenceSession(Prediction):
         ]
         return np.concatenate([outputs[-1] for outputs in parts])
 
-    def logits(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
+    def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
 
         Parameters
@@ -130,15 +130,24 @@ class InferenceSession(Prediction):
             raise ConfigurationError("a session has a backend and a batch size: pass none")
         x = as_batch(self._folded, x)
         if self._inference is None:
-            return self._by_operations(x)
-        stored = stored_samples(self.preprocessing, x)
+            return self._named(self._by_operations(x))
         outputs = np.empty((len(x), *self.output_shape), np.float32)
-        factors = self._factors.get(x.dtype)
-        if factors is None:
+        known = self._known.get(x.dtype)
+        if known is None:
             factors = np.concatenate(input_factors(self.preprocessing, x))
-            self._factors[x.dtype] = factors
-        self._inference.run(stored, outputs, factors)
-        return outputs
+            as_they_are = x.dtype in (np.uint8, np.float32)
+            as_they_are &= self.preprocessing.is_exact_in_float32(x)
+            known = self._known[x.dtype] = factors, as_they_are
+        factors, as_they_are = known
+        if not (as_they_are and x.flags.c_contiguous):
+            x = stored_samples(self.preprocessing, x)
+        self._inference.run(x, outputs, factors)
+        return self._named(outputs)
+
+    def _named(self, outputs: np.ndarray) -> Any:
+        """What a model gives: of several outputs each by its name."""
+        ports = self.graph().outputs
+        return unpack(ports, outputs) if ports else outputs
 
 
 def _threads(threads: int | None) -> int:
