@@ -10,3 +10,8 @@ class ModelName(StrEnum):
     lenet5 = "lenet5"
     vgg_small = "vgg_small"
     resnet8 = "resnet8"
+    resnet20 = "resnet20"
+    densenet_bc_40 = "densenet_bc_40"
+    squeezenet = "squeezenet"
+    mobilenet_v2 = "mobilenet_v2"
+    ds_cnn = "ds_cnn"
