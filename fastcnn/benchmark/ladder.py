@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from fastcnn import functional as F
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
@@ -159,6 +158,8 @@ def bench_ladder(
         process on as many threads, ``note`` what changed. A rung that differs from the reference is
         not timed.
     """
+    from threadpoolctl import threadpool_limits
+
     case = ladder_case()
     arrays = case.arrays()
     few = arrays.first(FEW)
