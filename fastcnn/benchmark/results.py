@@ -37,7 +37,7 @@ class Result:
     share : float or None
         The rate over the measured peak of multiply-adds on as many threads.
     state : str
-        Of the machine before and after: see :func:`~fastcnn.benchmark.exchange.machine_state`.
+        The machine before and after: see :func:`~fastcnn.benchmark.exchange.machine_state`.
     """
 
     suite: str

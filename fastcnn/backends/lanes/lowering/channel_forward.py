@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of
 from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.rows import (
@@ -77,14 +77,12 @@ class ChannelForward:
 
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""
-        planner, target = self.planner, group.target
-        shape = planner.value_of(target)
-        made = planner.buffer(shape, planner.halo(target), planner.value_passes(target))
-        return self._keep(target, made, shape[0] if len(shape) == 3 else int(np.prod(shape)))
+        channels = channels_of(self.planner.shape(group.target))
+        return self._keep(group.target, self.planner.value_buffer(group.target), channels)
 
     def _is_flat(self, index: int) -> bool:
         """Whether a vector is what was a map: its numbers are not one after the other."""
-        places, shape = self.places[index], self.planner.value_of(index)
+        places, shape = self.places[index], self.planner.shape(index)
         return len(shape) == 1 and not np.array_equal(places, np.arange(len(places)))
 
     def input_row(self) -> int:
@@ -133,11 +131,10 @@ class ChannelForward:
         planner, g = self.planner, self.planner.geometry(group.node)
         y = self.output(group)
         if group.pooled:
-            target = planner.buffer(
-                (g.out_channels, *g.output), passing=planner.value_passes(group.target)
-            )
+            target = planner.reused((g.out_channels, *g.output))
             self._convolution(group, g, target)
             self._pooled(group, target, y)
+            planner.release(target)
         else:
             self._convolution(group, g, y)
 
@@ -280,7 +277,7 @@ class ChannelForward:
 
     def concat(self, group: Group) -> None:
         """Copies of blocks of channels, where each begins at the first lane."""
-        sizes = [self.planner.value_of(source)[0] for source in group.sources]
+        sizes = [self.planner.shape(source)[0] for source in group.sources]
         values = self._joined(group)
         if any(size % LANES for size in sizes[:-1]):
             raise Unsupported("concat of other than 16 channels with a channel in each lane")
