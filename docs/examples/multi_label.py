@@ -51,7 +51,7 @@ def main(path: str) -> None:
 
     figure = Figure((10, 4.4), layout="constrained")
     for axes, image, row in zip(figure.subplots(2, 5).flat, test[0], likely, strict=False):
-        axes.imshow(image[0], cmap="gray_r")
+        axes.imshow(image[0], cmap="gray_r", vmin=-0.5, vmax=1.5)
         title = "\n".join(f"{name} {value:.0%}" for name, value in zip(SHAPES, row, strict=True))
         axes.set_title(title, fontsize=9)
         axes.set_axis_off()
