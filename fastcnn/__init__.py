@@ -50,6 +50,7 @@ _MODULES = (
     "losses",
     "models",
     "optim",
+    "recipes",
     "training",
 )
 
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         losses,
         models,
         optim,
+        recipes,
         training,
     )
     from fastcnn.analysis.compare import compare_backends
