@@ -26,6 +26,7 @@ _EXPORTS = {
     "gradients": "fastcnn.execution",
     "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
+    "session": "fastcnn.execution",
     "fit": "fastcnn.training",
     "evaluate": "fastcnn.training",
     "lr_find": "fastcnn.training",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from fastcnn.data import Dataset
     from fastcnn.execution import gradients
     from fastcnn.execution.plan import plan as plan
+    from fastcnn.execution.session import session as session
     from fastcnn.layers import *
     from fastcnn.layers.activation import *
     from fastcnn.layers.saved import load as load

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.backends.lanes.session import engine
+from fastcnn.backends.lanes.session import engine, inference
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.parts import call_arguments
 from fastcnn.operations import OPERATIONS
@@ -98,11 +98,37 @@ def guarded_engine(at_end: bool) -> Iterator[Counter[str]]:
             if not locked:
                 value[...] = copy
 
-    engine.run_threads = run_threads
+    with guarded_passes(at_end, runs):
+        engine.run_threads = run_threads
+        try:
+            yield runs
+        finally:
+            engine.run_threads = original
+
+
+@contextmanager
+def guarded_passes(at_end: bool, runs: Counter[str]) -> Iterator[None]:
+    """The same of prepared passes: what they keep, and samples and outputs of each call."""
+    aligned, run = inference.aligned, inference.Pass.run
+
+    def guarded_memory(size: int, dtype: Any = np.float32) -> np.ndarray:
+        return guarded(np.zeros(size, dtype), at_end)
+
+    def guarded_run(
+        self: inference.Pass, images: np.ndarray, outputs: np.ndarray, *rest: Any
+    ) -> None:
+        factors, count, _ = rest
+        read = guarded(images, at_end, locked=True)
+        written = guarded(np.full_like(outputs, np.nan), at_end)
+        run(self, read, written, factors, count, (read.ctypes.data, written.ctypes.data))
+        outputs[...] = written
+        runs["prepared passes"] += 1
+
+    inference.aligned, inference.Pass.run = guarded_memory, guarded_run  # type: ignore[assignment, method-assign]
     try:
-        yield runs
+        yield
     finally:
-        engine.run_threads = original
+        inference.aligned, inference.Pass.run = aligned, run  # type: ignore[method-assign]
 
 
 def run_case(case: Case, at_end: bool) -> None:

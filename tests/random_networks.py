@@ -5,12 +5,13 @@ its seed. Sizes come in four styles, so that small, large and wide maps and the 
 all met: see :data:`STYLES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.graph import Port
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ShapeError
 from fastcnn.layers import (
@@ -73,6 +74,7 @@ from fastcnn.losses import (
     CrossEntropyLoss,
     FocalLoss,
     HuberLoss,
+    JointLoss,
     Loss,
     MSELoss,
     NLLLoss,
@@ -108,7 +110,7 @@ class Case:
 
     seed: int
     style: str
-    model: Sequential
+    model: Model
     batch: int
     threads: int
     training: bool
@@ -134,7 +136,10 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     """The network of a seed, with its data."""
     r = np.random.default_rng(seed)
     style = str(r.choice(styles))
-    model = _model(r, style, budget)
+    model: Model = _model(r, style, budget)
+    of_ports = np.random.default_rng([seed, 2])
+    if of_ports.random() < 0.15:
+        model = _twins(of_ports, model)
     assert model.input_shape is not None
     output = model.output_shape(model.input_shape)
     work = max(1, model.flops(model.input_shape) // 2)
@@ -156,11 +161,32 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
         loss = MSELoss()
     loss = _other_loss(np.random.default_rng([seed, 1]), loss, kind, output)
     weights = r.uniform(0.1, 2.0, 2 * batch) if r.random() < 0.3 else None
+    if ports := model.graph().outputs:
+        kind, loss = "several", _joint_loss(of_ports, ports)
     return Case(
         seed, style, model, batch, int(r.integers(1, 5)), training, loss, kind,
         _optimizer(r), float(r.uniform(0.01, 2)) if r.random() < 0.3 else None,
-        _images(r, 2 * batch, model.input_shape), _targets(r, kind, 2 * batch, output), weights,
+        _images(r, 2 * batch, model.input_shape), _targets(r, kind, 2 * batch, output, loss),
+        weights,
     )  # fmt: skip
+
+
+def _twins(r: Random, model: Model) -> Model:
+    """One network on two inputs, and what comes out of both as one or two outputs."""
+    assert model.input_shape is not None
+    left, right = Input(model.input_shape, "left"), Input(model.input_shape, "right")
+    first, second = model(left, name="twin"), model(right)
+    if len(first.shape) == 1 and r.random() < 0.3:
+        return Model((left, right), Concat()(first * second, second))
+    return Model((left, right), {"difference": first - second, "second": second})
+
+
+def _joint_loss(r: Random, ports: Sequence[Port]) -> JointLoss:
+    losses = [
+        CrossEntropyLoss() if port.shape[0] > 1 and r.random() < 0.6 else MSELoss()
+        for port in ports
+    ]
+    return JointLoss(tuple(losses), tuple(r.uniform(0.1, 2.0, len(losses)))).bound(ports)
 
 
 def _other_loss(r: Random, loss: Loss, kind: str, output: Shape) -> Loss:
@@ -182,7 +208,16 @@ def _images(r: Random, count: int, shape: Shape) -> np.ndarray:
     return r.standard_normal((count, *shape)).astype(np.float32)
 
 
-def _targets(r: Random, kind: str, count: int, output: Shape) -> np.ndarray:
+def _targets(r: Random, kind: str, count: int, output: Shape, loss: Any) -> np.ndarray:
+    if kind == "several":
+        targets = [
+            r.integers(0, port.shape[0], (count, *port.shape[1:]))
+            if each.classes
+            else r.standard_normal((count, *port.shape))
+            for each, port in zip(loss.losses, loss.ports, strict=True)
+        ]
+        whole: np.ndarray = loss.pack(targets, np.float32)
+        return whole
     if kind == "classes":
         return r.integers(0, output[0], count)
     if kind == "probabilities":
@@ -212,7 +247,7 @@ def _all(model: Any) -> list[Any]:
     return [model] + [found for layer in layers for found in _all(layer)]
 
 
-def _randomise_statistics(r: Random, model: Sequential) -> None:
+def _randomise_statistics(r: Random, model: Model) -> None:
     """Weights and running statistics of normalisations as if they had been trained."""
     state, made = {}, {}
     for key, value in model.state_dict().items():

@@ -10,7 +10,7 @@ import pytest
 import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.execution import engines, forward, loss_and_gradients
+from fastcnn.execution import engines, forward, loss_and_gradients, prepared
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.step import Step
@@ -76,19 +76,42 @@ def test_memory_of_idle_engines_is_bounded(
 ) -> None:
     monkeypatch.setattr(engines, "KEPT_BYTES", 1)
     model = fastcnn.models.report_cnn(seed=0)
-    x = np.zeros((300, 1, 28, 28), np.float32)
+    x, y = np.zeros((300, 1, 28, 28), np.float32), np.zeros(300, np.int64)
     for count in (300, 40, 1):
-        model.logits(x[:count])
+        fastcnn.gradients(model, x[:count], y[:count])
     assert alive(made) == 1
 
 
 def test_an_engine_of_an_older_state_is_dropped(made: list[Any]) -> None:
     model = fastcnn.models.report_cnn(seed=0)
-    x = np.zeros((20, 1, 28, 28), np.float32)
+    x, y = np.zeros((20, 1, 28, 28), np.float32), np.zeros(20, np.int64)
     for seed in range(5):
         model.replace("fc3", Linear(128, 3, seed=seed))
-        model.logits(x)
+        fastcnn.gradients(model, x, y)
     assert (len(made), alive(made)) == (5, 1)
+
+
+def test_a_prepared_pass_of_an_older_state_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    make = prepared.make_inference
+
+    def spy(*arguments: Any) -> Any:
+        inference = make(*arguments)
+        made.append(weakref.ref(inference))
+        return inference
+
+    monkeypatch.setattr(prepared, "make_inference", spy)
+    model = fastcnn.models.report_cnn(seed=0)
+    x = np.zeros((20, 1, 28, 28), np.float32)
+    for seed in range(3):
+        model.replace("fc3", Linear(128, 3, seed=seed))
+        for count in (1, 20, 1):
+            model.logits(x[:count])
+        model.parameter_vector[0] += 1.0
+        model.logits(x)
+    assert (len(made), alive(made)) == (6, 1)
+    del model
+    assert alive(made) == 0
 
 
 @pytest.mark.parametrize("count", [1, 15, 17, 33, 70, 150])

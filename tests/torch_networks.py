@@ -26,6 +26,7 @@ from fastcnn.backends.sample_sets import sets_of
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
 from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.step import Step as TakenStep
+from fastcnn.losses import JointLoss
 from tests.random_networks import BUDGET, Case, random_case
 
 #: Rounding of float32, relative to an operation's largest number.
@@ -188,6 +189,9 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         momentum = a["momentum"]
         if momentum is None:
             momentum = 1.0 / float(p.get("num_batches_tracked", 0) + 1)
+        if training and "num_batches_tracked" in p:
+            # A layer in two places counts both.
+            p["num_batches_tracked"].add_(1)
         of_batch = training or running[0] is None
         return F.batch_norm(
             x, *running, p.get("weight"), p.get("bias"), of_batch, momentum, a["eps"]
@@ -222,6 +226,9 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         return inputs[0] - inputs[1]
     if name == "multiply":
         return inputs[0] * inputs[1]
+    if name == "input_part":
+        first, shape = a["start"], a["shape"]
+        return x[:, first : first + int(np.prod(shape))].reshape(-1, *shape)
     if name == "concat":
         return torch.cat(inputs, 1)
     if name in ("sigmoid", "tanh"):
@@ -321,6 +328,8 @@ class Step:
         counts = torch.ones(case.batch, dtype=torch.float64)
         if case.weights is not None:
             counts = torch.from_numpy(case.weights[: case.batch])
+        if isinstance(case.loss, JointLoss):
+            return self._joint_loss(output, counts)
         if case.loss.classes:
             target = y if case.kind == "classes" else y.double()
             each = _class_loss(case.loss, output, target)
@@ -332,6 +341,21 @@ class Step:
             y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
         each = _element_loss(case.loss, output, y.double()).flatten(1).mean(1)
         return (each * counts).sum() / counts.sum()
+
+    def _joint_loss(self, output: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of the outputs' losses."""
+        case, total = self.case, torch.zeros((), dtype=torch.float64)
+        assert isinstance(case.loss, JointLoss)
+        for loss, part in zip(case.loss.losses, case.loss.parts, strict=True):
+            own = output[:, part.places].reshape(len(output), *part.shape)
+            target = torch.from_numpy(part.target_of(case.y[: case.batch]))
+            if loss.classes:
+                each = _class_loss(loss, own, target)
+            else:
+                each = _element_loss(loss, own, target.double())
+            each = each.reshape(len(output), -1).mean(1)
+            total = total + part.weight * (each * counts).sum() / counts.sum()
+        return total
 
     def _update(
         self, parameters: dict[str, torch.Tensor], grads: dict[str, torch.Tensor], found: Results

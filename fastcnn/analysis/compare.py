@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Graph, Node
-from fastcnn.execution.checks import as_batch, as_input, as_target
+from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss
 from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Model
@@ -116,7 +116,7 @@ def compare_backends(
     -------
     Comparison
     """
-    loss = loss or CrossEntropyLoss()
+    loss = bound_loss(model, loss or CrossEntropyLoss())
     x = as_input(model, as_batch(model, x))
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)

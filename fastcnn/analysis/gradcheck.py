@@ -29,6 +29,7 @@ from fastcnn.layers import (
     Tanh,
     init,
 )
+from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, MSELoss
 from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
 
@@ -290,14 +291,19 @@ def check_model(
     graph = model.graph()
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((samples, *graph.input_shape))
-    y = generator.integers(0, graph.output_shape[0], samples)
-    actual = gradients(deepcopy(model).to(_dtype(backend)), x, y, backend=backend)[1]
+    criterion: Loss = CrossEntropyLoss()
+    y: np.ndarray = generator.integers(0, graph.output_shape[0], samples)
+    if graph.outputs:
+        criterion = JointLoss((MSELoss(),) * len(graph.outputs)).bound(graph.outputs)
+        y = generator.standard_normal((samples, *graph.output_shape))
+    single = deepcopy(model).to(_dtype(backend))
+    actual = gradients(single, x, y, loss=criterion, backend=backend)[1]
     operations = get_backend(_yardstick(backend))
     state = model.state_dict()
 
     def loss() -> float:
         logits = run_forward(graph, state, x, operations)[-1]
-        return float(operations.cross_entropy(logits, y, label_smoothing=0.0))
+        return float(getattr(operations, criterion.operation)(logits, y, **criterion.arguments))
 
     rows = []
     for name, parameter in model.named_parameters().items():

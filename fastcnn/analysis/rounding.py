@@ -16,7 +16,7 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.execution import loss_and_gradients
-from fastcnn.execution.checks import as_batch, as_input, as_target
+from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss
 from fastcnn.execution.parts import run_backward, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Model
@@ -121,7 +121,7 @@ def compare_rounding(
     ShapeError, DataError
         If ``x`` or ``y`` does not fit the model or the loss.
     """
-    loss = loss or CrossEntropyLoss()
+    loss = bound_loss(model, loss or CrossEntropyLoss())
     single, double = deepcopy(model).to(np.float32), deepcopy(model).to(np.float64)
     samples = as_batch(single, x)
     graph = single.graph(samples.shape[1:])

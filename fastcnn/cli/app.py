@@ -58,7 +58,7 @@ COMMANDS = {
     "sweep": Listed("sweep.sweep", "Train many networks, one on each core, and rank them."),
     "cross-validate": Listed(
         "cross_validate.cross_validate",
-        "Train on all but one part of the training data, for each part, and measure on it.",
+        "Train on all but one part of the training data, for each part, and measure on that part.",
     ),
     "lr-find": Listed(
         "lr_find.lr_find",

@@ -9,6 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from fastcnn.codegen import linked
+from fastcnn.codegen.processor import is_aarch64, is_x86
 from fastcnn.codegen.simd import INT32, INT64, define, emit_call
 
 #: Spins before a waiting thread lets others run, where each has a core.
@@ -30,10 +31,20 @@ def _emit_sched_yield(builder: Any) -> Any:
     return builder.sext(emit_call(builder, "sched_yield", kind, ()), INT64)
 
 
+def _emit_relax(builder: Any) -> Any:
+    if is_x86(builder.module.triple):
+        emit_call(builder, "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), []), ())
+    elif is_aarch64(builder.module.triple):
+        kind = ir.FunctionType(ir.VoidType(), [INT32])
+        emit_call(builder, "llvm.aarch64.hint", kind, (ir.Constant(INT32, 1),))  # yield
+
+
 #: Add to an int64 of an array and return the old value, in sequential order.
 atomic_add = define("int64", _emit_atomic_add, None, "int64", "int64")
 #: Read an int64 that other threads change.
 atomic_load = define("int64", _emit_atomic_load, None, "int64")
+#: Tell the processor that this thread spins: the other one of its core runs faster.
+relax = define("void", _emit_relax)
 #: Let another thread run on this core (the C library's call of that name).
 sched_yield = define("int64", _emit_sched_yield)
 

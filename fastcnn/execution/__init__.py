@@ -9,9 +9,11 @@ from fastcnn.execution.passes import (
     predict_logits,
 )
 from fastcnn.execution.plan import plan
+from fastcnn.execution.session import InferenceSession, session
 
 __all__ = [
     "Executor",
+    "InferenceSession",
     "StepResults",
     "forward",
     "gradients",
@@ -19,4 +21,5 @@ __all__ = [
     "make_executor",
     "plan",
     "predict_logits",
+    "session",
 ]

@@ -46,6 +46,13 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
     return x
 
 
+def as_batch_size(value: Any, name: str = "batch_size") -> int:
+    """A positive integer, or a ConfigurationError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ConfigurationError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
 def as_input(model: "Model", x: np.ndarray) -> np.ndarray:
     """What the model's first layer reads for checked samples, in the type of its parameters."""
     return model.preprocessing.apply(x, model.dtype)

@@ -1,9 +1,7 @@
 """Whole networks on the lanes engine: training steps, gradients and inference."""
 
 import time
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +20,9 @@ from fastcnn.execution.engine_arguments import (
     signed_seed,
     stored_samples,
 )
-from fastcnn.execution.engines import Lease, make_engine, room_for, running_statistics
+from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for, running_statistics
 from fastcnn.execution.executor import StepResults, copy_slots, mean_score
+from fastcnn.execution.prepared import prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.losses import Loss, PythonLoss
@@ -33,26 +32,10 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine, Update
     from fastcnn.layers import Model
 
-#: The arrays that an executor has converted, before the first ones.
-NOTHING_TAKEN = (None, None, None, None)
-#: Batch sizes for which inference is planned: the smallest that holds all samples is taken.
-INFERENCE_BATCHES = (16, 64, 256)
-
-#: Samples that take less time one by one, with pixels in the lanes, than as a block of 16.
-FEW = 3
 #: FLOPs of a batch that take longer than starting a thread.
 WORTH_A_THREAD = 100_000_000
-
-
-@dataclass
-class _Known:
-    """What was found out about a graph: its FLOPs, and that it has kernels for single samples."""
-
-    flops: int | None = None
-    single: bool = True
-
-
-_known: "weakref.WeakKeyDictionary[Graph, _Known]" = weakref.WeakKeyDictionary()
+#: The arrays that an executor has converted, before the first ones.
+NOTHING_TAKEN = (None, None, None, None)
 
 
 def network_output(
@@ -70,46 +53,29 @@ def network_output(
     Unsupported
         If the engine does not cover the model.
     """
+    from fastcnn.backends.lanes import default_threads
+
     count = len(images)
     outputs = np.empty((count, *graph.output_shape), np.float32)
-    with _inference_engine(model, graph, count, step.training, threads) as engine:
-        engine.normalise(*input_factors(model.preprocessing, images))
-        steps = -(-count // engine.program.batch)
+    stored = stored_samples(model.preprocessing, images)
+    factors = input_factors(model.preprocessing, images)
+    if not (step.training or graph.batch_statistics(training=False)):
+        threads = default_threads() if threads is None else threads
+        prepared(model, graph, threads).run(stored, outputs, np.concatenate(factors))
+        return outputs
+    # The dropout mask depends on a sample's place in its batch.
+    build = {"outputs": True, "training": step.training}
+    with Lease(model, graph, room_for(count), threads, **build) as engine:
+        engine.normalise(*factors)
         engine.run(
-            stored_samples(model.preprocessing, images),
+            stored,
             np.arange(count),
-            np.zeros(steps),
+            np.zeros(1),
             outputs=outputs.reshape(-1),
             seed=signed_seed(step.seed),
             first_step=step.number,
         )
     return outputs
-
-
-def _inference_engine(
-    model: "Model", graph: Graph, count: int, training: bool, threads: int | None
-) -> Lease:
-    """An engine whose batch suits this number of samples."""
-    from fastcnn.backends.lanes import Unsupported
-
-    if training:
-        # The dropout mask depends on a sample's place in its batch.
-        return Lease(model, graph, room_for(count), threads, outputs=True, training=True)
-    if graph.batch_statistics(training=False):
-        return Lease(model, graph, room_for(count), threads, outputs=True)
-    known = _known.setdefault(graph, _Known())
-    if count <= FEW and known.single:
-        try:
-            return Lease(model, graph, 1, 1, outputs=True, pixels=True)
-        except Unsupported:
-            known.single = False
-    batch = next((size for size in INFERENCE_BATCHES if count <= size), INFERENCE_BATCHES[-1])
-    if known.flops is None:
-        # Adding them up takes as long as a small network's forward pass.
-        known.flops = model.flops(graph.input_shape)
-    if batch == INFERENCE_BATCHES[0] and known.flops * batch < WORTH_A_THREAD:
-        threads = 1
-    return Lease(model, graph, batch, threads, outputs=True)
 
 
 def network_values(
@@ -124,7 +90,7 @@ def network_values(
     Unsupported
         At once, if the engine does not cover the model.
     """
-    size = INFERENCE_BATCHES[0]
+    size = BLOCK
     if graph.batch_statistics(training=False):
         size = room_for(len(x))
     lease = Lease(model, graph, size, 1, values=True)
@@ -262,10 +228,11 @@ class LanesExecutor:
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
+        from fastcnn.backends.lanes import default_threads
+
         # Says at once whether the engine covers the model.
         running_statistics(model, self.graph, training=True)
-        with _inference_engine(model, self.graph, INFERENCE_BATCHES[-1], False, self.threads):
-            pass
+        prepared(model, self.graph, threads or default_threads()).choose(batch_size)
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.

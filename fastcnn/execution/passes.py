@@ -10,7 +10,14 @@ from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
 from fastcnn.execution.assigned import clear_outside, frozen_parameters
-from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss, check_statistics
+from fastcnn.execution.checks import (
+    as_batch,
+    as_batch_size,
+    as_input,
+    as_target,
+    bound_loss,
+    check_statistics,
+)
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
@@ -260,13 +267,6 @@ def predict_logits(
     return run(
         backend, lambda: lanes.network_output(model, x, graph, threads=threads), by_operations
     )
-
-
-def as_batch_size(value: Any) -> int:
-    """A positive integer, or a ConfigurationError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"batch_size must be a positive integer, got {value!r}")
-    return int(value)
 
 
 def _views(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:

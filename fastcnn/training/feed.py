@@ -13,6 +13,8 @@ from fastcnn.training.samples import Samples, sample_weight_of
 
 #: Bytes of augmented images that are held at a time.
 BUFFER_BYTES = 64 * 2**20
+#: Bytes of images of another type or layout than the engine's that are converted at once.
+MOST_CONVERTED = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,16 @@ class Feed:
         self._target_weight = loss.target_weight(
             self._no_probabilities(len(labels)) if mixes else labels, sample_weight_of(data)
         )
+        images = data.images
+        plain = images.flags.c_contiguous and images.dtype in (np.uint8, np.float32)
+        #: An executor would convert all images before its first step.
+        self._is_converted = not plain and images.nbytes > MOST_CONVERTED
         self._order = np.empty(0, np.int64)
         self._buffer = np.empty((0, *data.images.shape[1:]), data.images.dtype)
 
     def most_steps(self) -> int:
         """Steps whose images fit the buffer, at least one."""
-        if self.augment is None:
+        if self.augment is None and not self._is_converted:
             return np.iinfo(np.int64).max
         return max(1, BUFFER_BYTES // (self.batch_size * self.data.images[0].nbytes))
 
@@ -139,6 +145,12 @@ class Feed:
         sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
         counts = self._target_counts
         targets = len(samples) if counts is None else int(counts[samples].sum())
+        if self._is_converted and self.augment is None:
+            chosen = None if weight is None else weight[samples]
+            order = np.arange(len(samples))
+            return Batches(
+                data.images[samples], data.labels[samples], order, chosen, sizes, targets
+            )
         if self.augment is None:
             return Batches(data.images, data.labels, samples, weight, sizes, targets)
         if len(samples) > len(self._buffer):

@@ -10,6 +10,7 @@ import pytest
 import fastcnn
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.lowering.plan import plan as lower
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.grouping import Unsupported
@@ -22,7 +23,15 @@ from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeErr
 from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import make_engine, parameter_places
-from fastcnn.layers import Conv2d, Flatten, Linear, LocalResponseNorm, Sequential, ZeroPad2d
+from fastcnn.layers import (
+    Conv2d,
+    Flatten,
+    Linear,
+    LocalResponseNorm,
+    Residual,
+    Sequential,
+    ZeroPad2d,
+)
 from tests.random_networks import random_case
 
 #: Values that a column gets: outside of every array, or of 64 bits with what it is multiplied by.
@@ -75,19 +84,29 @@ def programs() -> list[tuple[Program, int]]:
                 largest_norms=largest_norms(model),
             )  # fmt: skip
             found.append((program, model.parameter_vector.size))
+    sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
+    more = Residual(Conv2d(48, 48, 1, seed=2))
+    resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))
+    program = plan_channels(resnet.graph(), 5, 3, resnet.state_dict())
+    assert program.weights is not None
+    found.append((program, program.weights.size))
     for seed in range(60):
         case = random_case(seed, 300_000)
         graph, places = case.model.graph(case.x.shape[1:]), parameter_places(case.model)
         training = {"loss": loss_key(case.loss), "training": case.training, "outputs": True}
         arrays = {"backward": True, "input_gradient": True, "arrays": True}
-        pixels = {"outputs": True, "pixels": True}
-        for build in (training, arrays, {"outputs": True}, pixels):
-            batch, threads = (1, 1) if build is pixels else (case.batch, case.threads)
+        for build in (training, arrays, {"outputs": True}):
             try:
-                program = lower(graph, batch, places, threads, **build)
+                program = lower(graph, case.batch, places, case.threads, **build)
             except Unsupported:
                 continue
             found.append((program, case.model.parameter_vector.size))
+        try:
+            program = plan_channels(graph, case.batch, case.threads, case.model.state_dict())
+        except Unsupported:
+            continue
+        assert program.weights is not None
+        found.append((program, program.weights.size))
     return found
 
 
@@ -122,7 +141,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
             "arena": program.arena_size, "parameters": parameters,
             "gradient": program.gradient_size,
         }  # fmt: skip
-        blocks = -(-program.batch // 16)
+        blocks = program.blocks
         for row in program.rows:
             kernel = int(row[L.KERNEL])
             touches = touches_of(kernel)

@@ -187,7 +187,7 @@ class NoBase:
         ({"optimizer": None}, "optimizer must be one of sgd, .* got None"),
         ({"optimizer": Cosine()}, "optimizer must be one of sgd"),
         ({"loss": "hinge"}, "loss must be one of cross_entropy, .*, got 'hinge'"),
-        ({"loss": function}, r"or an object such as CrossEntropyLoss\(\), got <function"),
+        ({"loss": function}, "loss: function must return a number and its gradient by the outputs"),
         ({"loss": MSELoss}, r"or an object such as CrossEntropyLoss\(\), got <class"),
         ({"schedule": "linear"}, "schedule must be one of constant, step, cosine, one-cycle, got"),
         ({"schedule": SGD()}, r"or an object such as Cosine\(\), got SGD"),

@@ -235,6 +235,19 @@ def test_memory_maps_are_trained_on_without_a_copy(dtype: Any, tmp_path: Path) -
     assert (model.parameter_vector == copy.parameter_vector).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float64])
+def test_other_types_and_layouts_are_converted_piece_by_piece(
+    dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.asfortranarray(X if dtype == np.uint8 else (X / 255).astype(dtype))
+    data = (x, Y, np.linspace(0.5, 1.0, 96))
+    expected, _ = trained(data, batch_size=20)
+    monkeypatch.setattr("fastcnn.training.feed.MOST_CONVERTED", 1)
+    monkeypatch.setattr("fastcnn.training.feed.BUFFER_BYTES", 50_000)
+    model, _ = trained(data, batch_size=20)
+    assert (model.parameter_vector == expected.parameter_vector).all()
+
+
 def test_what_does_not_fit_into_memory_is_kept_in_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

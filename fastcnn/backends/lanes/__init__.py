@@ -92,6 +92,7 @@ from fastcnn.backends.lanes.session.functions import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
@@ -102,6 +103,7 @@ __all__ = [
     "THREADS_VARIABLE",
     "Cost",
     "Engine",
+    "Inference",
     "Program",
     "Unsupported",
     "Update",

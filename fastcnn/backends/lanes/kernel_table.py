@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fastcnn.backends.lanes.convolution.channels import records as _channels
 from fastcnn.backends.lanes.convolution.direct import records as _direct
 from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
@@ -16,7 +17,6 @@ from fastcnn.backends.lanes.kernels import (
     losses,
     norm,
     outputs,
-    pixels,
     pool,
     sample_norm,
     sampling,
@@ -34,7 +34,7 @@ from fastcnn.backends.lanes.kernels.optimizers import (
 )
 from fastcnn.backends.lanes.kernels.own_updates import own_update
 from fastcnn.backends.lanes.kernels.record import KERNELS
-from fastcnn.backends.lanes.session import dispatcher
+from fastcnn.backends.lanes.session import conductor, dispatcher
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.operations import OPERATIONS, Elementwise, own
@@ -42,6 +42,7 @@ from fastcnn.operations.losses import LOSSES
 
 #: Whose records are in KERNELS.
 FAMILIES = (
+    _channels,
     _direct,
     _winograd1d,
     _winograd2d,
@@ -54,7 +55,6 @@ FAMILIES = (
     losses,
     norm,
     outputs,
-    pixels,
     pool,
     sample_norm,
     sampling,
@@ -106,7 +106,19 @@ def kernel_source(key: int | str) -> Source:
 def all_sources() -> list[Source]:
     """What all kernels and the dispatcher are compiled from."""
     keys: tuple[int | str, ...] = (*KERNELS, *UPDATE_KERNELS, SQUARES)
-    return [dispatcher_source(), *(kernel_source(key) for key in keys)]
+    return [dispatcher_source(), *conductor_sources(), *(kernel_source(key) for key in keys)]
+
+
+def conductor_sources() -> list[Source]:
+    """What runs a forward pass on the caller's thread, on one that helps, and a helper's life."""
+    return [conductor_source(name) for name in ("lead", "assist", "wait_and_help")]
+
+
+def conductor_source(name: str) -> Source:
+    """What one of them is compiled from."""
+    kinds = conductor.HELP_KINDS if name == "wait_and_help" else conductor.PASS_KINDS
+    entry = ArgumentEntry(f"fastcnn_{name}", tuple(kinds.values()))
+    return Source(getattr(conductor, name), entry, (__name__, "conductor_source", [name]))
 
 
 def dispatcher_source() -> Source:

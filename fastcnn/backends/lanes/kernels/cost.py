@@ -45,12 +45,17 @@ class Row:
     """A program row with the tables that it refers to."""
 
     def __init__(
-        self, values: np.ndarray, tables: np.ndarray, batch: int, threads: int = 1
+        self,
+        values: np.ndarray,
+        tables: np.ndarray,
+        batch: int,
+        threads: int = 1,
+        blocks: int | None = None,
     ) -> None:
         self._values = values
         self._tables = tables
         self.batch = batch
-        self.blocks = -(-batch // LANES)
+        self.blocks = -(-batch // LANES) if blocks is None else blocks
         #: Blocks that a thread has in hand.
         self.own_blocks = max(1, self.blocks // threads)
 

@@ -34,6 +34,8 @@ X_ROWS, Y_WIDTH, TOP, LEFT = 42, 43, 44, 45
 STRIP_ROWS, STRIP_TABLE = 46, 47
 #: Rows of a convolution's kernel.
 KERNEL_ROWS = 48
+#: Of M: floats between rows. Tables of places of tiles among transforms, and among products.
+M_ROW, V_TABLE, S_TABLE = 49, 50, 51
 
 # Kernels.
 (
@@ -74,12 +76,14 @@ KERNEL_ROWS = 48
     K_WINOGRAD1D_TRANSPOSED,
     K_WINOGRAD1D_GRADIENT,
     K_WINOGRAD1D_REDUCE,
-    K_IMAGE,
-    K_GATHER,
-    K_CLEAR,
-    K_MATRIX_VECTOR,
     K_OUTPUT_GRADIENT,
     K_SUM_PLACES,
+    K_CHANNEL_INPUT,
+    K_CHANNEL_OUTPUT,
+    K_CHANNEL_CONV,
+    K_CHANNEL_LINEAR,
+    K_CHANNEL_DEPTHWISE,
+    K_CHANNEL_WINOGRAD,
     K_NLL,
     K_FOCAL,
     K_SUBTRACT,
@@ -98,7 +102,7 @@ KERNEL_ROWS = 48
     K_MOVE,
     K_WEIGHTED_SUMS,
     K_LIMIT_NORMS,
-) = range(61)
+) = range(63)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
@@ -109,8 +113,6 @@ PLAIN, MASKED, POOLED = 0, 1, 2
 ELEMENTS, WHOLE_CHANNELS = 0, 1
 #: Modes of losses: one loss, or the first or a further one of several.
 ALONE, FIRST, FURTHER = 0, 1, 2
-#: Modes of K_GATE: a factor is a vector, or a float.
-FACTOR_VECTORS, FACTOR_FLOATS = 0, 1
 #: Modes of K_PRODUCT_SUMS.
 OF_CHANNELS, OF_PIXELS = 0, 1
 #: Modes of the statistics of batch normalisation.

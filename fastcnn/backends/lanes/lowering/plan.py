@@ -12,7 +12,6 @@ from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
-from fastcnn.backends.lanes.lowering.pixel_maps import PixelMaps
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Unsupported
@@ -39,7 +38,6 @@ def plan(
     outputs: bool = False,
     values: bool = False,
     arrays: bool = False,
-    pixels: bool = False,
     frozen: Collection[str] = (),
     largest_norms: Mapping[str, float] | None = None,
 ) -> Program:
@@ -63,9 +61,6 @@ def plan(
     arrays : bool
         Whether the output's gradient is read from an array, ``targets``, and the input's gradient
         copied to one, ``outputs``.
-    pixels : bool
-        Whether lanes hold neighbouring pixels of one sample instead of 16 samples: a forward pass
-        with a batch of 1 on one thread.
     largest_norms : mapping of str to float, optional
         By state key of a weight: the largest norm of each output's part, which a step sees to
         before it reads the weight.
@@ -82,7 +77,6 @@ def plan(
     for node in graph.nodes:
         if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
-    assert not pixels or (batch, workers, backward, training) == (1, 1, False, False)
     planner = Planner(
         graph,
         batch,
@@ -93,10 +87,11 @@ def plan(
         keep=values,
         frozen=frozen,
     )
-    forward = PixelMaps(planner) if pixels else Forward(planner)
+    forward = Forward(planner)
     normalisation = forward.input_row()
-    for group in planner.groups:
+    for place, group in enumerate(planner.groups):
         forward.add_group(group)
+        planner.release_read(place, forward.values)
     output = forward.values[len(graph.nodes) - 1]
     gradient, input_grad = None, None
     if outputs:
@@ -124,7 +119,8 @@ def plan(
                 forward.output_row(input_grad)
         planner.emit_reductions()
     planner.constrain(largest_norms or {})
-    boundary += planner.put_preparations_first()
+    preparations = planner.put_preparations_first()
+    boundary += preparations
     planner.place_scratch()
     return Program(
         batch=batch,
@@ -150,6 +146,7 @@ def plan(
         output_gradient=gradient,
         input_gradient=input_grad,
         normalisation=normalisation,
+        preparations=preparations,
     )
 
 

@@ -62,6 +62,17 @@ class Program:
     output_gradient: Buffer | None
     input_gradient: Buffer | None
     normalisation: int
+    #: Samples of a block.
+    samples: int = LANES
+    #: Phases at the beginning that pack weights and the like: once, where parameters stay.
+    preparations: int = 0
+    #: Packed weights, where the program's parameters are not the model's.
+    weights: np.ndarray | None = None
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a batch."""
+        return -(-self.batch // self.samples)
 
     def only_gradients(
         self, phases: np.ndarray, wants_x: bool, wants_weight: bool, wants_bias: bool
@@ -152,9 +163,10 @@ class Program:
                 )
         header = ("phase", "step", "kernel", "sizes", "tile", "read", "written", "FLOPs")
         total = ("", "total", "", "", "", *_cells(sum(costs, Cost())))
-        blocks = -(-self.batch // LANES)
+        blocks, samples = self.blocks, self.samples
         title = (
-            f"batch {self.batch}: {blocks} block{'s' if blocks > 1 else ''} of {LANES} samples, "
+            f"batch {self.batch}: {blocks} block{'s' if blocks > 1 else ''} of {samples} "
+            f"sample{'s' if samples > 1 else ''}, "
             f"{self.workers} thread{'s' if self.workers > 1 else ''}, {instruction_set()}; "
             f"{len(self.rows)} rows in {len(self.phases)} phases; "
             f"arena {FLOAT_BYTES * self.arena_size / 2**20:.2f} MiB"
@@ -162,7 +174,7 @@ class Program:
         return f"{title}\n\n{text_table(header, lines, left=5, footer=total)}"
 
     def _row(self, values: np.ndarray, threads: int = 1) -> Row:
-        return Row(values, self.tables, self.batch, threads)
+        return Row(values, self.tables, self.batch, threads, self.blocks)
 
 
 def _cells(cost: Cost) -> tuple[str, str, str]:

@@ -74,43 +74,6 @@ class Buffer:
         return {name: self.offset, f"{name}_block": self.block, f"{name}_slot": self.slot}
 
 
-@dataclass
-class PixelBuffer(Buffer):
-    """One sample's output with a pixel in each lane: [channel][plane][row][column].
-
-    Rows follow each other with the zeros between them, so that any 16 floats in a row are a vector:
-    the last pixels of one row, the zeros, the first pixels of the next.
-    """
-
-    planes: int = 1
-
-    @property
-    def pixel(self) -> int:
-        """Floats between neighbours in a row."""
-        return 1
-
-    @property
-    def plane(self) -> int:
-        """Floats of a plane, with room for a vector that begins at its last pixel."""
-        rows = self.height + self.halo[0] + self.halo[1]
-        return -(-(rows * self.row + LANES) // LANES) * LANES
-
-    @property
-    def channel(self) -> int:
-        """Floats between channels."""
-        return self.planes * self.plane
-
-    def vectors(self) -> np.ndarray:
-        """Offsets within a plane of the vectors that hold all of its pixels."""
-        first, last = int(self.at(0, 0)), int(self.at(self.height - 1, self.width - 1))
-        return np.arange(first, last + 1, LANES)
-
-    def between(self) -> np.ndarray:
-        """Offsets within a plane of what is not a pixel and still lies in those vectors."""
-        touched = (self.vectors()[:, None] + np.arange(LANES)).ravel()
-        return np.setdiff1d(touched, self.pixels())
-
-
 def union(a: Halo, b: Halo) -> Halo:
     """The smallest halo that contains two."""
     return (max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))

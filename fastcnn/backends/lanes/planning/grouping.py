@@ -25,6 +25,8 @@ class Group:
         All nodes of the group.
     relu, pooled : bool
         Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused to the operation.
+    adds : bool
+        Whether the second source is added to what the operation makes of the first, before ReLU.
     whole : bool
         Whether all threads share the whole batch out among them; otherwise each has its blocks.
     reads, writes : int
@@ -38,6 +40,7 @@ class Group:
     target: int
     relu: bool = False
     pooled: bool = False
+    adds: bool = False
     whole: bool = False
     reads: int = 0
     writes: int = 0
@@ -83,6 +86,32 @@ def _fuses(last: Group, node: Node) -> bool:
         and arguments.get("dilation", (1, 1)) == (1, 1)
         and (whole or not arguments.get("ceil_mode", False))
     )
+
+
+def fuse_sums(groups: list[Group]) -> list[Group]:
+    """Let a convolution add what its only reader would add to it, if that is there before it."""
+    readers = Counter(source for group in groups for source in group.sources)
+    found: list[Group] = []
+    makers: dict[int, Group] = {}
+    for group in groups:
+        if group.operation == "add":
+            early, late = sorted(group.sources)
+            last = makers.get(late)
+            if (
+                last is not None
+                and last.operation == "conv2d"
+                and not (last.relu or last.pooled or last.adds)
+                and readers[late] == 1
+                and found.index(last) > max((found.index(makers[early]),) if early >= 0 else (-1,))
+            ):
+                last.sources, last.adds = (last.source, early), True
+                last.relu, last.target = group.relu, group.target
+                last.members += group.members
+                makers[group.target] = last
+                continue
+        found.append(group)
+        makers[group.target] = group
+    return found
 
 
 def number_stages(groups: list[Group], training: bool) -> None:

@@ -14,7 +14,6 @@ from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.reach.kernels import REACHES, formula_reach
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
-from fastcnn.codegen.simd import LANES
 from fastcnn.errors import DataError, ProgramError, ShapeError
 
 #: Types of the arrays of a run; images may also be bytes.
@@ -60,7 +59,7 @@ def check_program(
         if any(statistic.shape != (channels,) for statistic in running.get(name, [])[:2]):
             raise ProgramError(f"{name}: running statistics of other than {channels} channels")
     sizes = {"arena": program.arena_size, "parameters": parameters.size, "gradient": gradient.size}
-    blocks = -(-program.batch // LANES)
+    blocks = program.blocks
     for index, row in enumerate(program.rows):
         reach, kernel = Reach(row, program.tables, blocks, program.workers), int(row[L.KERNEL])
         try:
@@ -124,7 +123,8 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     found = {"images": 0, "outputs": 0, "gradients": 0, "loss": 0, "classes": 0}
     names = {
         L.K_INPUT: "images",
-        L.K_IMAGE: "images",
+        L.K_CHANNEL_INPUT: "images",
+        L.K_CHANNEL_OUTPUT: "outputs",
         L.K_OUTPUT: "outputs",
         L.K_OUTPUT_GRADIENT: "gradients",
     }

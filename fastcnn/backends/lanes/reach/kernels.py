@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import constraints, sample_norm, winograd
+from fastcnn.backends.lanes.reach import channels, constraints, sample_norm, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -190,10 +190,7 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
 def _gate(r: Reach) -> Touches:
     yield from _elements("X", "Y")(r)
     factors = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
-    if r.among(L.MODE, (L.FACTOR_VECTORS, L.FACTOR_FLOATS)) == L.FACTOR_FLOATS:
-        yield arena("M", factors + r[L.M], 1)
-    else:
-        yield arena("M", r.buffer(L.M) + factors)
+    yield arena("M", r.buffer(L.M) + factors)
 
 
 def _product_sums(r: Reach) -> Touches:
@@ -323,11 +320,6 @@ def _input(r: Reach) -> Touches:
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
 
 
-def _image(r: Reach) -> Touches:
-    yield from _factors(r)
-    yield arena("Y", r.entries(L.X_TABLE, r.count(L.IN, 1)) + r[L.Y], 1)
-
-
 def _singles(r: Reach, place: int, step: int, table: int) -> Range:
     """Single floats of each channel."""
     places = r.entries(table, r.count(L.POSITIONS))
@@ -417,10 +409,6 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
-    L.K_IMAGE: _image,
-    L.K_GATHER: _gather,
-    L.K_CLEAR: _clear,
-    L.K_MATRIX_VECTOR: _matrix_vector,
     L.K_MOVE: _move,
     L.K_WEIGHTED_SUMS: _weighted_sums,
     L.K_NORM_SUMS: _normalisation("X", sums=True),
@@ -447,4 +435,10 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD1D_TRANSPOSED: winograd.winograd1d(back=True),
     L.K_WINOGRAD1D_GRADIENT: winograd.winograd1d_gradient,
     L.K_WINOGRAD1D_REDUCE: winograd.winograd1d_reduce,
+    L.K_CHANNEL_INPUT: channels.channel_input,
+    L.K_CHANNEL_OUTPUT: channels.channel_output,
+    L.K_CHANNEL_CONV: channels.channel_convolution,
+    L.K_CHANNEL_LINEAR: channels.channel_linear,
+    L.K_CHANNEL_DEPTHWISE: channels.channel_depthwise,
+    L.K_CHANNEL_WINOGRAD: channels.channel_winograd,
 }

@@ -65,6 +65,7 @@ class Reach:
     def __init__(self, row: np.ndarray, tables: np.ndarray, blocks: int, workers: int) -> None:
         self._row = row.tolist()
         self._tables = tables
+        self.samples = blocks
         self._blocks = blocks
         self._workers = workers
 

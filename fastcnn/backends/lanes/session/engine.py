@@ -4,6 +4,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class Engine:
         self.gradient = self._gradients[: parameters.size]
         check_program(self.program, parameters, self._gradients, self.running)
         self._needs = needs(self.program, self.program.phases)
-        self.arena = _aligned(self.program.arena_size)
+        self.arena = aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
         maps = len(graph.input_shape) in (2, 3)
@@ -182,7 +183,7 @@ class Engine:
             "G": self._gradients,
             "S": update.state.reshape(-1),
             "settings": update.settings.reshape(-1),
-            "scratch": _aligned(threads * update.room) if update.room else NO_FLOATS,
+            "scratch": aligned(threads * update.room) if update.room else NO_FLOATS,
             "bytes_": flat if is_bytes else NO_BYTES,
             "floats": NO_FLOATS if is_bytes else flat,
             "order": order,
@@ -232,6 +233,18 @@ class Engine:
                 variance[...] = self.arena[offset + channels : offset + 2 * channels]
                 batches += steps * self._uses[name]
         return losses, hits, norms
+
+    def pack_weights(self) -> Program:
+        """Run what comes before every pass; returns the program without it.
+
+        Until the parameters change, passes in a copy of the arena are right.
+        """
+        count = self.program.preparations
+        if count:
+            nothing = np.zeros(1, np.float32)
+            phases = self.program.phases[:count]
+            self.run(nothing, np.zeros(1, np.int64), np.zeros(1), phases=phases, threads=1)
+        return replace(self.program, phases=self.program.phases[count:])
 
     def prepare(self, *updates: str) -> tuple[np.ndarray, dict[str, int]]:
         """Have the program's kernels, and those of updates, compiled and loaded.
@@ -329,8 +342,9 @@ def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any
     has_cores = threads <= available_cores()
     # Who spins where threads outnumber cores keeps the one it waits for from running.
     sync[PATIENCE] = SPINS if has_cores and threads > 1 else 0
-    packed = [
-        _packed(
+    arguments = [
+        packed(
+            dispatcher.KINDS,
             {
                 **steps,
                 "thread": index,
@@ -338,7 +352,7 @@ def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any
                 "sync": sync,
                 "context": contexts[index],
                 "numbers": contexts[index].view(np.float64),
-            }
+            },
         )
         for index in range(threads)
     ]
@@ -346,7 +360,7 @@ def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any
     def run(index: int) -> None:
         if has_cores and threads > 1:
             take_core(index)
-        entry(packed[index].ctypes.data)
+        entry(arguments[index].ctypes.data)
 
     helpers = [threading.Thread(target=run, args=(index,)) for index in range(1, threads)]
     started: list[threading.Thread] = []
@@ -365,22 +379,24 @@ def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any
         raise RuntimeError("a kernel of the lanes engine failed")
 
 
-def _packed(values: Mapping[str, Any]) -> np.ndarray:
-    """The dispatcher's arguments, in its order, as its entry reads them."""
-    packed: list[Any] = []
-    for name, kind in dispatcher.KINDS.items():
+def packed(kinds: Mapping[str, str], values: Mapping[str, Any]) -> np.ndarray:
+    """Arguments of a compiled function, in the order of their kinds, as its entry reads them."""
+    made: list[Any] = []
+    for name, kind in kinds.items():
         value = values[name]
         if ":" in kind:
             assert str(value.dtype) == kind.partition("[")[0], name
             assert value.flags.c_contiguous, name
-            packed += [value.ctypes.data, *value.shape]
+            made += [value.ctypes.data, *value.shape]
         else:
-            packed.append(np.float64(value).view(np.int64) if kind == "float64" else value)
-    return np.array(packed, np.int64)
+            made.append(np.float64(value).view(np.int64) if kind == "float64" else value)
+    return np.array(made, np.int64)
 
 
-def _aligned(floats: int) -> np.ndarray:
-    """Zeroed float32 array that starts at a cache line."""
-    raw = np.zeros(floats + LANES, np.float32)
-    start = (-raw.ctypes.data // 4) % LANES
-    return raw[start : start + floats]
+def aligned(size: int, dtype: Any = np.float32) -> np.ndarray:
+    """Zeroed array that starts at a cache line."""
+    each = np.dtype(dtype).itemsize
+    line = LANES * 4
+    raw = np.zeros(size + line // each, dtype)
+    start = (-raw.ctypes.data % line) // each
+    return raw[start : start + size]

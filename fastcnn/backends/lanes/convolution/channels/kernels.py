@@ -1,0 +1,325 @@
+"""Kernels with a channel in each lane, for a few samples; a block is one sample.
+
+A map of C channels is C / 16 maps of vectors; lanes after the last channel hold what nobody reads.
+Pooling and element-wise functions are the kernels of 16 samples. A kernel does the ``part``-th of
+``parts`` equal shares of its units; a unit's result does not depend on the division. A is the
+arena, T the tables, P packed weights, r the program row.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.channels.tiles import (
+    channel_output_tile,
+    channel_tile,
+    depth_tile,
+)
+from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    CHANNELS,
+    EXTRA,
+    GROUPS,
+    IN,
+    M_BLOCK,
+    M_CHANNEL,
+    M_ROW,
+    M_SLOT,
+    M_TABLE,
+    MODE,
+    OUT,
+    POSITIONS,
+    RELU,
+    S_TABLE,
+    SCALE,
+    STRIP_TABLE,
+    TAP_TABLE,
+    TAPS,
+    V_TABLE,
+    X_BLOCK,
+    X_CHANNEL,
+    X_GROUP,
+    X_ROW,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_ROW,
+    Y_SLOT,
+    Y_TABLE,
+    Z_SLOT,
+    M,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+#: Blocks of channels, and positions, of a unit of a convolution.
+UNIT_BLOCKS, CLUSTER = 4, 32
+#: Positions of a tile by its blocks of channels.
+WIDTHS = {4: 4, 2: 8, 1: 8}
+CHANNEL_TILE_4X4 = channel_tile.sized(4, 4)
+CHANNEL_TILE_2X8 = channel_tile.sized(2, 8)
+CHANNEL_TILE_1X8 = channel_tile.sized(1, 8)
+CHANNEL_TILE_4X1 = channel_tile.sized(4, 1)
+CHANNEL_TILE_2X1 = channel_tile.sized(2, 1)
+CHANNEL_TILE_1X1 = channel_tile.sized(1, 1)
+DEPTH_TILE_8 = depth_tile.sized(8)
+
+
+@linked
+def blocks_of_tile(left):
+    """Blocks of the next tile where some are left; weights are packed alike."""
+    if left >= 4:
+        return 4
+    return 2 if left >= 2 else 1
+
+
+@linked
+def channel_products(
+    A, P, x, xpix, p0, end, tap_table, taps, w, bias, blocks, y, ypix, stride, relu, m, mpix, mstep
+):
+    """Some blocks of channels at some positions; a tile may repeat the last position."""
+    c = 0
+    while c < blocks:
+        rows = blocks_of_tile(blocks - c)
+        wc, bc = w + c * taps * LANES, bias + c * LANES if bias >= 0 else MISSING
+        yc, mc = y + c * stride, m + c * mstep if m >= 0 else MISSING
+        rest = tap_table, taps, P, wc, P, bc, A, yc, ypix, stride, relu, A, mc, mpix, mstep
+        if end - p0 == 1:
+            if rows == 4:
+                CHANNEL_TILE_4X1(A, x, xpix, p0, *rest)
+            elif rows == 2:
+                CHANNEL_TILE_2X1(A, x, xpix, p0, *rest)
+            else:
+                CHANNEL_TILE_1X1(A, x, xpix, p0, *rest)
+        elif rows == 4:
+            for p in range(p0, end, 4):
+                CHANNEL_TILE_4X4(A, x, xpix, p, *rest)
+        elif rows == 2:
+            for p in range(p0, end, 8):
+                CHANNEL_TILE_2X8(A, x, xpix, p, *rest)
+        else:
+            for p in range(p0, end, 8):
+                CHANNEL_TILE_1X8(A, x, xpix, p, *rest)
+        c += rows
+
+
+@linked
+def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, parts):
+    """Normalise a sample, row by row; with MODE n its numbers are n floats apart.
+
+    IN numbers, of which OUT channels have factors of their own; POSITIONS rows, whose places are
+    in X_TABLE.
+    """
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    rows, step, places = r[POSITIONS], r[MODE], T[r[X_TABLE] :]
+    width, each = r[IN] // rows, rows // r[OUT]
+    source = order[start + block] * r[IN]
+    first, last = share(rows, part, parts)
+    for i in range(first, last):
+        channel = i // each
+        scale, shift = A[r[SCALE] + channel], A[r[SCALE] + r[OUT] + channel]
+        x, y = source + i * width, y0 + places[i]
+        if bytes_.size > 0:
+            if step == 1:
+                for j in range(width):
+                    A[y + j] = np.float32(bytes_[x + j]) * scale + shift
+            else:
+                for j in range(width):
+                    A[y + j * step] = np.float32(bytes_[x + j]) * scale + shift
+        elif step == 1 and width >= LANES:
+            factor, summand = simd.splat(scale), simd.splat(shift)
+            for j in range(0, width, LANES):
+                # The last vector overlaps the one before it.
+                k = min(j, width - LANES)
+                simd.store(A, y + k, simd.fma(simd.load(floats, x + k), factor, summand))
+        elif step == 1:
+            for j in range(width):
+                A[y + j] = floats[x + j] * scale + shift
+        else:
+            for j in range(width):
+                A[y + j * step] = floats[x + j] * scale + shift
+
+
+@linked
+def channel_output(A, T, r, block, start, outputs, part, parts):
+    """Copy the IN numbers of a sample to its row of ``outputs``."""
+    first, last = share(r[IN], part, parts)
+    x0, y0, places = r[X] + block * r[X_BLOCK], (start + block) * r[IN], T[r[X_TABLE] :]
+    for i in range(first, last):
+        outputs[y0 + i] = A[x0 + places[i]]
+
+
+@linked
+def channel_convolution(A, T, P, r, block, slot, part, parts):
+    """Convolution of GROUPS groups with CHANNELS blocks each, plus M where that is not negative."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
+    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    taps, blocks, tap_table = r[TAPS], r[CHANNELS], T[r[TAP_TABLE] :]
+    stride, mstep = r[Y_CHANNEL], r[M_CHANNEL]
+    clusters = (r[POSITIONS] + CLUSTER - 1) // CLUSTER
+    across = (blocks + UNIT_BLOCKS - 1) // UNIT_BLOCKS
+    first, last = share(r[GROUPS] * clusters * across, part, parts)
+    for unit in range(first, last):
+        group, rest = unit // (clusters * across), unit % (clusters * across)
+        p0, c = rest // across * CLUSTER, rest % across * UNIT_BLOCKS
+        end, count = min(p0 + CLUSTER, r[POSITIONS]), min(UNIT_BLOCKS, blocks - c)
+        at = group * blocks + c
+        channel_products(
+            A,
+            P,
+            x0 + group * r[X_GROUP],
+            xpix,
+            p0,
+            end,
+            tap_table,
+            taps,
+            r[W] + at * taps * LANES,
+            r[BIAS] + at * LANES,
+            count,
+            y0 + at * stride,
+            ypix,
+            stride,
+            r[RELU],
+            m0 + at * mstep if m0 >= 0 else MISSING,
+            mpix,
+            mstep,
+        )
+
+
+@linked
+def channel_linear(A, T, P, r, block, blocks, part, parts):
+    """Fully connected layer of some samples, which are its positions."""
+    taps, outputs = r[TAPS], r[CHANNELS]
+    xpix, ypix, tap_table = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[TAP_TABLE] :]
+    across = (outputs + UNIT_BLOCKS - 1) // UNIT_BLOCKS
+    first, last = share(across, part, parts)
+    for unit in range(first, last):
+        c = unit * UNIT_BLOCKS
+        channel_products(
+            A,
+            P,
+            r[X],
+            xpix,
+            block,
+            block + blocks,
+            tap_table,
+            taps,
+            r[W] + c * taps * LANES,
+            r[BIAS] + c * LANES,
+            min(UNIT_BLOCKS, outputs - c),
+            r[Y] + c * LANES,
+            ypix,
+            LANES,
+            r[RELU],
+            MISSING,
+            ypix,
+            NOUGHT,
+        )
+
+
+@linked
+def channel_depthwise(A, T, P, r, block, slot, part, parts):
+    """Convolution in which each channel has a kernel of its own."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
+    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    taps, tap_table = r[TAPS], T[r[TAP_TABLE] :]
+    clusters = (r[POSITIONS] + CLUSTER - 1) // CLUSTER
+    first, last = share(r[CHANNELS] * clusters, part, parts)
+    for unit in range(first, last):
+        c, p0 = unit // clusters, unit % clusters * CLUSTER
+        x, w, bias = x0 + c * r[X_CHANNEL], r[W] + c * taps * LANES, r[BIAS] + c * LANES
+        y, m = y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL] if m0 >= 0 else MISSING
+        for p in range(p0, min(p0 + CLUSTER, r[POSITIONS]), 8):
+            DEPTH_TILE_8(
+                A, x, xpix, p, tap_table, taps, P, w, P, bias, A, y, ypix, r[RELU], A, m, mpix
+            )
+
+
+@linked
+def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
+    """Convolution by Winograd's F(4x4, 3x3); a unit is a strip of TAPS tiles, or a part of it.
+
+    GROUPS parts of the CHANNELS blocks of outputs; each transforms the input for itself. IN input
+    channels in EXTRA blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns
+    lie inside. Weights of each product are OUT floats apart. Z is room for transforms, of which
+    V_TABLE and S_TABLE have the places of tiles before and after the products.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
+    inputs, outputs, strip, tiles = r[EXTRA], r[CHANNELS], r[TAPS], r[POSITIONS]
+    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    sizes, channels = T[r[STRIP_TABLE] :], T[r[TAP_TABLE] :]
+    from_pixels, to_pixels = T[r[V_TABLE] :], T[r[S_TABLE] :]
+    from_step, to_step = inputs * strip * LANES + STAGGER, outputs * strip * LANES + STAGGER
+    transformed = r[Z] + worker * r[Z_SLOT]
+    sums = transformed + PRODUCTS * from_step
+    spare = sums + PRODUCTS * to_step
+    each = strip * LANES
+    strips, across = (tiles + strip - 1) // strip, r[GROUPS]
+    first, last = share(strips * across, part, parts)
+    made = -1
+    for unit in range(first, last):
+        p0 = unit // across * strip
+        count = min(strip, tiles - p0)
+        c0, c1 = share((outputs + UNIT_BLOCKS - 1) // UNIT_BLOCKS, unit % across, across)
+        c0, c1 = c0 * UNIT_BLOCKS, min(c1 * UNIT_BLOCKS, outputs)
+        if made != p0:
+            for t in range(count):
+                for c in range(inputs):
+                    x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
+                    v = transformed + (t * inputs + c) * LANES
+                    input_tile(A, x, r[X_ROW], A, v, from_step)
+            made = p0
+        for k in range(PRODUCTS):
+            channel_products(
+                A,
+                P,
+                transformed + k * from_step,
+                from_pixels,
+                NOUGHT,
+                count,
+                channels,
+                r[IN],
+                r[W] + k * r[OUT] + c0 * r[IN] * LANES,
+                MISSING,
+                c1 - c0,
+                sums + k * to_step + c0 * each,
+                to_pixels,
+                each,
+                NOUGHT,
+                MISSING,
+                to_pixels,
+                NOUGHT,
+            )
+        for c in range(c0, c1):
+            for t in range(count):
+                p = p0 + t
+                more = m0 + c * r[M_CHANNEL] + mpix[p] if m0 >= 0 else MISSING
+                channel_output_tile(
+                    A,
+                    sums + c * each + t * LANES,
+                    to_step,
+                    P,
+                    r[BIAS] + c * LANES,
+                    A,
+                    y0 + c * r[Y_CHANNEL] + ypix[p],
+                    r[Y_ROW],
+                    sizes[2 * p],
+                    sizes[2 * p + 1],
+                    spare,
+                    r[RELU],
+                    A,
+                    more,
+                    r[M_ROW],
+                )

@@ -1,0 +1,223 @@
+"""Register tiles with an output channel in each lane.
+
+Sizes: CB blocks of 16 output channels, PB positions. A weight is a vector, an input a number that
+all channels share. A *tap* is one (input channel, kernel row, kernel column); its address and those
+of positions are entries of tables, so that one tile serves every geometry, a linear layer (whose
+positions are samples) and the products of Winograd's transforms.
+"""
+
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd_tiles import emit_both_ways, load_all
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_splat, emit_store
+from fastcnn.codegen.target import blocking, split
+
+
+def _biases(at: Emitter, B: Any, b0: Any, count: int) -> list[Any]:
+    """Vectors of biases from ``b0`` on, or zeros where it is negative."""
+    builder = at.builder
+    exists = builder.icmp_signed(">=", b0, at.index(0))
+    safe = builder.select(exists, b0, at.index(0))
+    return [
+        builder.select(
+            exists, emit_load(builder, at.pointer(B, at.offset(safe, c, LANES))), constant(0.0)
+        )
+        for c in range(count)
+    ]
+
+
+def _store(
+    at: Emitter,
+    places: list[tuple[Any, Any, Any]],
+    Y: Any,
+    relu: Any,
+    M: Any,
+    m0: Any,
+) -> None:
+    """Store sums; each comes with its place, and that of what is added to it."""
+    builder = at.builder
+    with builder.if_else(builder.icmp_signed(">=", m0, at.index(0))) as (then, otherwise):
+        with then:
+            for value, place, more in places:
+                total = builder.fadd(value, emit_load(builder, at.pointer(M, more)))
+                emit_store(builder, at.rectified(total, relu), at.pointer(Y, place))
+        with otherwise:
+            for value, place, _ in places:
+                emit_store(builder, at.rectified(value, relu), at.pointer(Y, place))
+
+
+@tile(2)
+def channel_tile(
+    at: Emitter,
+    CB: int,
+    PB: int,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    taps: Any,
+    T: Any,
+    W: Any,
+    w0: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    ypix: Any,
+    ystride: Any,
+    relu: Any,
+    M: Any,
+    m0: Any,
+    mpix: Any,
+    mstride: Any,
+) -> None:
+    """CB blocks of channels by PB positions of a sum over T taps.
+
+    ``b0 < 0`` means no bias, ``m0 < 0`` that nothing is added to the sum before the rectifier.
+    """
+    builder = at.builder
+    for c0, p1, blocks, positions in split(CB, PB, blocking().products):
+        rows = [
+            at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p1 + p, 1))))
+            for p in range(positions)
+        ]
+        bias = _biases(
+            at,
+            B,
+            builder.select(builder.icmp_signed("<", b0, at.index(0)), b0, at.offset(b0, c0, LANES)),
+            blocks,
+        )
+        initial = [vector for vector in bias for _ in range(positions)]
+
+        def step(
+            t: Any,
+            state: list[Any],
+            rows: list[Any] = rows,
+            c0: int = c0,
+            blocks: int = blocks,
+            positions: int = positions,
+        ) -> list[Any]:
+            tap = at.table(taps, t)
+            first = at.offset(at.offset(w0, t, CB * LANES), c0, LANES)
+            weights = [
+                emit_load(builder, at.pointer(W, at.offset(first, c, LANES))) for c in range(blocks)
+            ]
+            updated = list(state)
+            for p in range(positions):
+                x = emit_splat(builder, builder.load(at.pointer(rows[p], tap)))
+                for c in range(blocks):
+                    place = c * positions + p
+                    updated[place] = emit_fma(builder, x, weights[c], state[place])
+            return updated
+
+        sums = at.loop(at.index(0), T, initial, step)
+        places = []
+        for p in range(positions):
+            to = at.table(ypix, at.offset(p0, p1 + p, 1))
+            more = at.table(mpix, at.offset(p0, p1 + p, 1))
+            places += [
+                (
+                    sums[c * positions + p],
+                    builder.add(y0, at.offset(to, c0 + c, ystride)),
+                    builder.add(m0, at.offset(more, c0 + c, mstride)),
+                )
+                for c in range(blocks)
+            ]
+        _store(at, places, Y, relu, M, m0)
+
+
+@tile(1)
+def depth_tile(
+    at: Emitter,
+    PB: int,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    taps: Any,
+    T: Any,
+    W: Any,
+    w0: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    ypix: Any,
+    relu: Any,
+    M: Any,
+    m0: Any,
+    mpix: Any,
+) -> None:
+    """PB positions of a block of 16 channels, each of which has weights of its own."""
+    builder = at.builder
+    rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
+    initial = _biases(at, B, b0, 1) * PB
+
+    def step(t: Any, state: list[Any]) -> list[Any]:
+        tap = at.table(taps, t)
+        weight = emit_load(builder, at.pointer(W, at.offset(w0, t, LANES)))
+        return [
+            emit_fma(builder, emit_load(builder, at.pointer(row, tap)), weight, value)
+            for row, value in zip(rows, state, strict=True)
+        ]
+
+    sums = at.loop(at.index(0), T, initial, step)
+    places = [
+        (
+            value,
+            builder.add(y0, at.table(ypix, at.offset(p0, p, 1))),
+            builder.add(m0, at.table(mpix, at.offset(p0, p, 1))),
+        )
+        for p, value in enumerate(sums)
+    ]
+    _store(at, places, Y, relu, M, m0)
+
+
+@tile(0)
+def channel_output_tile(
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+    M: Any,
+    m0: Any,
+    mrow: Any,
+) -> None:
+    """The first rows and columns of 4x4 outputs of Winograd's products, with a vector of biases.
+
+    ``spare`` is the place of a vector for the others; ``m0`` as in ``channel_tile``.
+    """
+    builder = at.builder
+    bias = _biases(at, B, b0, 1)[0]
+    flat = load_all(at, PRODUCTS, S, s0, step)
+    sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
+    places = []
+    for i, values in enumerate(emit_both_ways(builder, MATRICES.output, sums)):
+        for j, value in enumerate(values):
+            inside = builder.and_(
+                builder.icmp_signed("<", at.index(i), rows),
+                builder.icmp_signed("<", at.index(j), columns),
+            )
+            to = at.offset(at.offset(y0, i, yrow), j, LANES)
+            more = at.offset(at.offset(m0, i, mrow), j, LANES)
+            places.append(
+                (
+                    builder.fadd(value, bias),
+                    builder.select(inside, to, spare),
+                    builder.select(inside, more, spare),
+                )
+            )
+    assert len(places) == OUTPUTS * OUTPUTS
+    _store(at, places, Y, relu, M, m0)

@@ -1,0 +1,66 @@
+"""From a network to a program with a channel in each lane."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Graph
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
+from fastcnn.backends.one_row import on_maps
+
+
+def plan_channels(
+    graph: Graph, batch: int, workers: int, state: Mapping[str, np.ndarray]
+) -> Program:
+    """Plan a forward pass of a few samples; its weights are packed copies.
+
+    Parameters
+    ----------
+    batch : int
+        Most samples of a run.
+    workers : int
+        Number of threads.
+    state : mapping of str to ndarray
+        Parameters and running statistics by state key.
+
+    Raises
+    ------
+    Unsupported
+        If an operation has no kernel with a channel in each lane.
+    """
+    graph = on_maps(graph)
+    planner = ChannelPlanner(graph, batch, workers, state)
+    forward = ChannelForward(planner)
+    normalisation = forward.input_row()
+    for place, group in enumerate(planner.groups):
+        forward.add_group(group)
+        planner.release_read(place, forward.values)
+    forward.output_row()
+    planner.place_scratch()
+    output = forward.values[len(graph.nodes) - 1]
+    return Program(
+        batch=batch,
+        workers=workers,
+        phases=np.array(planner.phases, np.int64).reshape(-1, 3),
+        rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
+        names=planner.names,
+        tables=np.concatenate([*planner.tables, np.zeros(1, np.int32)]),
+        arena_size=planner.size,
+        constants=planner.constants,
+        running={},
+        gradient_size=0,
+        first_backward=len(planner.phases),
+        forward_rows=len(planner.rows),
+        input=forward.values[INPUT],
+        output=output,
+        values={},
+        output_gradient=None,
+        input_gradient=None,
+        normalisation=normalisation,
+        constrains=False,
+        samples=planner.samples,
+        weights=planner.weights(),
+    )

@@ -1,0 +1,178 @@
+"""The memory plan of a network with a channel in each lane, a sample a block."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph, Node
+from fastcnn.backends.lanes.convolution.channels.kernels import WIDTHS, blocks_of_tile
+from fastcnn.backends.lanes.convolution.channels.records import (
+    INPUT_TRANSFORM,
+    OUTPUT_TRANSFORM,
+)
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.winograd import is_plain, tile_sides, tiles
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
+from fastcnn.backends.lanes.planning.buffers import (
+    LANES,
+    NO_HALO,
+    Buffer,
+    Halo,
+    map_shape,
+    union,
+)
+from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.operations import OPERATIONS
+
+#: Bytes of weights that a core reads in the time of a vector operation.
+BYTES_AN_OPERATION = 16
+
+
+@dataclass
+class PlanarBuffer(Buffer):
+    """A map of single numbers: [sample][channel][row][column], which convolutions read alone."""
+
+    @property
+    def pixel(self) -> int:
+        """Floats between neighbours in a row."""
+        return 1
+
+
+def lane_blocks(channels: int) -> int:
+    """Vectors that hold some channels."""
+    return -(-channels // LANES)
+
+
+def pays_by_winograd(g: ConvGeometry) -> bool:
+    """Whether a convolution takes less time by Winograd's F(4x4, 3x3), of one sample."""
+    if not is_plain(g) or g.kernel != (3, 3) or min(g.group_inputs, g.out_channels) < LANES:
+        return False
+    inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
+    count, pixels = tiles(g.output[0]) * tiles(g.output[1]), g.output[0] * g.output[1]
+    width = WIDTHS[blocks_of_tile(blocks)]
+    products = PRODUCTS * inputs * blocks * _whole(count, width)
+    made = count * (INPUT_TRANSFORM * lane_blocks(inputs) + OUTPUT_TRANSFORM * blocks)
+    weights = inputs * blocks * LANES * 4
+    direct = 9 * inputs * blocks * _whole(pixels, width)
+    transformed = max(products, PRODUCTS * weights // BYTES_AN_OPERATION) + made
+    return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
+
+
+def _whole(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+class ChannelPlanner(Planner):
+    """Reserves memory, packs weights and collects rows.
+
+    Parameters
+    ----------
+    state : mapping of str to ndarray
+        Parameters and running statistics by state key.
+    """
+
+    samples = 1
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch: int,
+        workers: int,
+        state: Mapping[str, np.ndarray],
+    ) -> None:
+        self.state = state
+        places = {key: (0, value.shape) for key, value in state.items()}
+        super().__init__(graph, batch, places, workers, backward=False, training=False)
+        self._weights: list[np.ndarray] = []
+        self._weight_size = 0
+
+    def fused(self, graph: Graph) -> list[Group]:
+        """The groups of nodes that run as one."""
+        return fuse_sums(fuse(graph))
+
+    def _place_gradients(self) -> int:
+        return 0
+
+    def _shares_batch(self, node: Node) -> bool:
+        """Weights are read once for all samples."""
+        return True
+
+    def parameter(self, group: Group, name: str) -> np.ndarray | None:
+        """A layer's parameter, or None."""
+        key = group.node.parameters.get(name)
+        return None if key is None else self.state[key]
+
+    def weight(self, values: Any) -> int:
+        """Put values, aligned to a vector, among the weights; returns their place."""
+        flat = np.asarray(values, np.float32).ravel()
+        place = self._weight_size
+        padded = np.zeros(_whole(flat.size, LANES), np.float32)
+        padded[: flat.size] = flat
+        self._weights.append(padded)
+        self._weight_size += padded.size
+        return place
+
+    def weights(self) -> np.ndarray:
+        """All weights."""
+        return np.concatenate([*self._weights, np.zeros(LANES, np.float32)])
+
+    def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
+        """A buffer of vectors of 16 channels."""
+        return self._placed(Buffer(*self.sizes(shape), halo), passing)
+
+    def sizes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Vectors of channels, height and width of a buffer."""
+        channels, height, width = map_shape(shape)
+        return lane_blocks(channels), height, width
+
+    def planes(self, shape: tuple[int, ...], halo: Halo, passing: bool) -> Buffer:
+        """A buffer of single numbers."""
+        return self._placed(PlanarBuffer(*map_shape(shape), halo), passing)
+
+    def like(self, other: Buffer, passing: bool = False) -> Buffer:
+        """Another buffer of the same layout."""
+        return self._placed(Buffer(other.channels, other.height, other.width, other.halo), passing)
+
+    def _placed(self, made: Buffer, passing: bool) -> Buffer:
+        step = _whole(made.size, LANES)
+        if passing:
+            made.slot = step
+            made.offset = self.allocate(step * self.workers)
+        else:
+            made.block = step
+            made.offset = self.allocate(step * self.blocks)
+        return made
+
+    def is_planar(self, index: int) -> bool:
+        """Whether all who read the input, or a shape of it, read single numbers."""
+        for group in self.readers.get(index, []):
+            if OPERATIONS[group.operation].renames:
+                if not self.is_planar(group.target):
+                    return False
+            elif group.operation == "conv2d" and len(group.node.input_shapes[0]) == 3:
+                g = self.geometry(group.node)
+                if g.groups > 1 or pays_by_winograd(g) or group.sources[1:] == (index,):
+                    return False
+            elif group.operation != "linear":
+                return False
+        return bool(self.readers.get(index))
+
+    def halo(self, index: int) -> Halo:
+        """Zeros around a node's output that convolutions read, also after what renames it."""
+        halo = NO_HALO
+        for reader in self.readers.get(index, []):
+            if reader.operation == "conv2d" and reader.source == index:
+                halo = union(halo, _halo(self.geometry(reader.node)))
+            elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
+                halo = union(halo, self.halo(reader.target))
+        return halo
+
+
+def _halo(g: ConvGeometry) -> Halo:
+    if not pays_by_winograd(g):
+        return g.input_halo()
+    sides = [tile_sides(g.output[i], g.input[i], g.padding[i], g.kernel[i]) for i in (0, 1)]
+    return (*sides[0], *sides[1])

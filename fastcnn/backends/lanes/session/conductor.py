@@ -1,0 +1,277 @@
+"""Compiled functions that run a forward pass: for the caller, and for threads that help it.
+
+A pass is cut into segments; a segment's units are claimed one by one by whoever is there, and the
+next segment begins when all are done. A thread that comes late finds less to do, and the caller
+never waits for one to wake up. What a unit computes does not depend on who does it.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.backends.lanes.kernels.context import COUNT, FIELDS
+from fastcnn.backends.lanes.kernels.division import NOUGHT, ONE
+from fastcnn.backends.lanes.kernels.layout import WIDTH
+from fastcnn.backends.lanes.session.dispatcher import ENTRY, address, call
+from fastcnn.codegen import linked
+from fastcnn.codegen.denormals import flush_denormals, restore_denormals
+from fastcnn.codegen.simd import INT64, define
+from fastcnn.codegen.threads import SPINS, atomic_add, atomic_load, relax, sched_yield
+
+#: Columns of a segment: its rows, its units, their kind, the blocks.
+FIRST, LAST, UNITS, KIND, BLOCK, BLOCKS, EACH = range(7)
+#: Kinds: a unit is a share of the rows over some blocks, or BLOCKS blocks of EACH in all rows.
+SHARES, PIECES = 0, 1
+#: Int64 between counters that threads change, so that no two are in one cache line.
+APART = 16
+#: Counters of a pass: the segment that runs, failures, threads that have come.
+CURRENT, FAILED, HELPERS = 0, APART, 2 * APART
+#: Counters of each segment, from here on: units claimed, units done.
+CLAIMED, DONE, OF_SEGMENT = 0, APART, 2 * APART
+FIRST_SEGMENT = 3 * APART
+#: Counters of a team of helping threads: who calls it, the pass to help with, threads inside that
+#: pass, threads that sleep, whether they shall end.
+CALLERS, PASS, INSIDE, ASLEEP, STOPPED = 0, APART, 2 * APART, 3 * APART, 4 * APART
+TEAM_SIZE = 5 * APART
+
+#: What a pass is given, packed.
+PASS_KINDS = {
+    "counters": "int64[:]",
+    "segments": "int64[:,:]",
+    "program": "int64[:]",
+    "entries": "int64[:,:]",
+    "context": "int64[:]",
+    # Threads that have room for their scratch, the caller among them.
+    "threads": "int64",
+    # The team, and how to wake one of its threads; without a team, an empty array.
+    "team": "int64[:]",
+    "wake": "int64",
+    "bell": "int64",
+    # Where this is packed.
+    "here": "int64",
+    # What changes from run to run.
+    "bytes_": "int64",
+    "floats": "int64",
+    "images": "int64",
+    "outputs": "int64",
+    "results": "int64",
+    "count": "int64",
+    "segment_count": "int64",
+}
+#: What a helping thread is given.
+HELP_KINDS = {
+    "team": "int64[:]",
+    "sleep": "int64",
+    "bell": "int64",
+    "assist": "int64",
+}
+_BYTES, _FLOATS, _OUTPUTS = (FIELDS[name][0] for name in ("bytes_", "floats", "outputs"))
+
+
+def _emit_foreign(builder: Any, function: Any, first: Any, second: Any) -> Any:
+    kind = ir.FunctionType(INT64, [INT64, INT64, INT64])
+    made = builder.inttoptr(function, kind.as_pointer())
+    return builder.call(made, [first, second, ir.Constant(INT64, 0)])
+
+
+#: ``foreign(function, first, second)``: call a C function of up to three arguments, the last 0.
+foreign = define("int64", _emit_foreign, "int64", "int64", "int64")
+
+
+def _emit_assist(builder: Any, function: Any, packed: Any) -> Any:
+    kind = ir.FunctionType(INT64, [INT64])
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), [packed])
+
+
+#: ``run_pass(entry, packed)``: call an entry on what is packed.
+run_pass = define("int64", _emit_assist, "int64", "int64")
+
+
+@linked
+def run_unit(segment, unit, rows, entries, context, worker):
+    """Run one unit of a segment; returns whether a kernel failed."""
+    failed, first, last = 0, segment[FIRST], segment[LAST]
+    if segment[KIND] == SHARES:
+        for n in range(first, last):
+            failed |= call(
+                entries[n, ENTRY],
+                context,
+                rows + n * WIDTH * 8,
+                segment[BLOCK],
+                segment[BLOCKS],
+                NOUGHT,
+                worker,
+                unit,
+                segment[UNITS],
+            )
+        return failed
+    block = segment[BLOCK] + unit * segment[EACH]
+    blocks = min(segment[EACH], segment[BLOCK] + segment[BLOCKS] - block)
+    for n in range(first, last):
+        failed |= call(
+            entries[n, ENTRY],
+            context,
+            rows + n * WIDTH * 8,
+            block,
+            blocks,
+            worker,
+            worker,
+            NOUGHT,
+            ONE,
+        )
+    return failed
+
+
+@linked
+def run_alone(counters, segments, segment_count, program, entries, context):
+    """Run all segments on this thread."""
+    rows, here = address(program, 0), address(context, 0)
+    failed = 0
+    for s in range(segment_count):
+        for unit in range(segments[s, UNITS]):
+            failed |= run_unit(segments[s], unit, rows, entries, here, NOUGHT)
+    counters[FAILED] = failed
+
+
+@linked
+def run_together(counters, segments, segment_count, program, entries, context, worker):
+    """Claim units of one segment after the other, and wait for each until it is done."""
+    rows, here = address(program, 0), address(context, 0)
+    s = atomic_load(counters, CURRENT)
+    while s < segment_count:
+        units, place = segments[s, UNITS], FIRST_SEGMENT + s * OF_SEGMENT
+        while atomic_load(counters, place + CLAIMED) < units:
+            unit = atomic_add(counters, place + CLAIMED, 1)
+            if unit < units:
+                if run_unit(segments[s], unit, rows, entries, here, worker):
+                    atomic_add(counters, FAILED, 1)
+                atomic_add(counters, place + DONE, 1)
+        spins = 0
+        while atomic_load(counters, place + DONE) < units:
+            relax()
+            spins += 1
+            if spins > SPINS:
+                sched_yield()
+        s += 1
+        if worker == 0:
+            atomic_add(counters, CURRENT, 1)
+
+
+def lead(
+    counters,
+    segments,
+    program,
+    entries,
+    context,
+    threads,
+    team,
+    wake,
+    bell,
+    here,
+    bytes_,
+    floats,
+    images,
+    outputs,
+    results,
+    count,
+    segment_count,
+):
+    """Run a pass on the calling thread, with the team's if nobody else calls it.
+
+    ``bytes_`` or ``floats`` is where the ``images`` numbers are, the other 0; ``outputs`` is where
+    ``results`` numbers go.
+    """
+    state = flush_denormals()
+    context[_BYTES], context[_BYTES + 1] = bytes_, images if bytes_ else 0
+    context[_FLOATS], context[_FLOATS + 1] = floats, images if floats else 0
+    context[_OUTPUTS], context[_OUTPUTS + 1] = outputs, results
+    context[COUNT] = count
+    counters[FAILED] = 0
+    alone = threads == 1
+    if not alone and atomic_add(team, CALLERS, 1) > 0:
+        atomic_add(team, CALLERS, -1)
+        alone = True
+    if alone:
+        run_alone(counters, segments, segment_count, program, entries, context)
+        restore_denormals(state)
+        return
+    counters[CURRENT], counters[HELPERS] = 0, 1
+    for s in range(segment_count):
+        place = FIRST_SEGMENT + s * OF_SEGMENT
+        counters[place + CLAIMED], counters[place + DONE] = 0, 0
+    atomic_add(team, PASS, here)
+    for _ in range(threads - 1):
+        if atomic_load(team, ASLEEP) > 0:
+            if atomic_add(team, ASLEEP, -1) > 0:
+                foreign(wake, bell, ONE)
+            else:
+                atomic_add(team, ASLEEP, 1)
+    run_together(counters, segments, segment_count, program, entries, context, NOUGHT)
+    atomic_add(team, PASS, -here)
+    spins = 0
+    while atomic_load(team, INSIDE) > 0:
+        relax()
+        spins += 1
+        if spins > SPINS:
+            sched_yield()
+    atomic_add(team, CALLERS, -1)
+    restore_denormals(state)
+
+
+def assist(
+    counters,
+    segments,
+    program,
+    entries,
+    context,
+    threads,
+    team,
+    wake,
+    bell,
+    here,
+    bytes_,
+    floats,
+    images,
+    outputs,
+    results,
+    count,
+    segment_count,
+):
+    """Help with a pass, unless as many threads as have room do so already."""
+    worker = atomic_add(counters, HELPERS, 1)
+    if worker < threads:
+        state = flush_denormals()
+        run_together(counters, segments, segment_count, program, entries, context, worker)
+        restore_denormals(state)
+
+
+#: Looks at the team after a pass before a thread sleeps again: some tens of microseconds, in which
+#: the next call of a loop comes.
+LINGER = 2_000
+
+
+def wait_and_help(team, sleep, bell, assist):
+    """The life of a helping thread: sleep until a pass begins, help with it."""
+    while not atomic_load(team, STOPPED):
+        looks, seen = 0, 0
+        while looks < LINGER:
+            packed = atomic_load(team, PASS)
+            if packed != 0 and packed != seen:
+                atomic_add(team, INSIDE, 1)
+                # That pass may be over by now; while a thread is inside, none ends.
+                packed = atomic_load(team, PASS)
+                if packed != 0:
+                    run_pass(assist, packed)
+                atomic_add(team, INSIDE, -1)
+                looks = 0
+            seen = packed
+            relax()
+            looks += 1
+        atomic_add(team, ASLEEP, 1)
+        packed = atomic_load(team, PASS)
+        if packed != 0 and packed != seen:
+            # Begun in between, by one who saw nobody asleep, or who rings now.
+            if atomic_add(team, ASLEEP, -1) > 0:
+                continue
+            atomic_add(team, ASLEEP, 1)
+        foreign(sleep, bell, -ONE)

@@ -1,0 +1,168 @@
+"""Threads that help with forward passes: made with the first session, ended with the last.
+
+They sleep between passes. A process has one team: sessions that run at the same time do not make
+more threads than there are cores.
+"""
+
+import ctypes
+import os
+import sys
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernel_table import conductor_sources
+from fastcnn.backends.lanes.session import conductor
+from fastcnn.backends.lanes.session.engine import aligned, packed
+from fastcnn.codegen import build
+from fastcnn.cores import take_core
+
+_lock = threading.RLock()
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+
+
+class Bell:
+    """A semaphore of the operating system, which compiled functions can ring and wait for.
+
+    Attributes
+    ----------
+    handle, ring, sleep : int
+        What the functions ``ring(handle, 1, 0)`` and ``sleep(handle, -1, 0)`` take, and where
+        they are.
+
+    Raises
+    ------
+    OSError, AttributeError
+        If the system has none.
+    """
+
+    def __init__(self) -> None:
+        self._kept: Any
+        if sys.platform == "win32":
+            library = ctypes.windll.kernel32
+            library.CreateSemaphoreW.restype = ctypes.c_void_p
+            self._kept = None
+            self.handle = library.CreateSemaphoreW(None, 0, 2**30, None) or 0
+            ring, sleep = library.ReleaseSemaphore, library.WaitForSingleObject
+        elif sys.platform == "darwin":
+            library = ctypes.CDLL(None)
+            library.dispatch_semaphore_create.restype = ctypes.c_void_p
+            library.dispatch_semaphore_create.argtypes = [ctypes.c_long]
+            self._kept = None
+            self.handle = library.dispatch_semaphore_create(0) or 0
+            ring, sleep = library.dispatch_semaphore_signal, library.dispatch_semaphore_wait
+        else:
+            library = ctypes.CDLL(None, use_errno=True)
+            self._kept = (ctypes.c_int64 * 16)()
+            self.handle = ctypes.addressof(self._kept)
+            if library.sem_init(ctypes.c_void_p(self.handle), 0, 0):
+                raise OSError(ctypes.get_errno(), "sem_init")
+            ring, sleep = library.sem_post, library.sem_wait
+        if not self.handle:
+            raise OSError("there is no semaphore")
+        self.ring, self.sleep = (
+            ctypes.cast(function, ctypes.c_void_p).value or 0 for function in (ring, sleep)
+        )
+
+
+class Team:
+    """Sleeping threads, and the counters by which they are called."""
+
+    def __init__(self) -> None:
+        self.counters = aligned(conductor.TEAM_SIZE, np.int64)
+        self.bell = Bell()
+        self.threads: list[threading.Thread] = []
+        self.users = 0
+        _, assist, life = build.addresses(conductor_sources())
+        values = {
+            "team": self.counters,
+            "sleep": self.bell.sleep,
+            "bell": self.bell.handle,
+            "assist": assist,
+        }
+        self._packed = packed(conductor.HELP_KINDS, values)
+        self._life = _RUN(life)
+
+    def grow(self, size: int) -> None:
+        """Start threads until there are ``size``."""
+        while len(self.threads) < size:
+            index = len(self.threads) + 1
+            thread = threading.Thread(
+                target=self._live, args=(index,), name=f"fastcnn-{index}", daemon=True
+            )
+            thread.start()
+            self.threads.append(thread)
+
+    def _live(self, index: int) -> None:
+        take_core(index)
+        self._life(self._packed.ctypes.data)
+
+    def end(self) -> None:
+        """End all threads."""
+        self.counters[conductor.STOPPED] = 1
+        ring = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.bell.ring)
+        for _ in self.threads:
+            ring(self.bell.handle, 1, 0)
+        for thread in self.threads:
+            thread.join()
+        self.threads.clear()
+
+    def never_again(self) -> None:
+        """In a process that has none of the threads: no caller gets the team."""
+        self.counters[conductor.CALLERS] = 1
+
+
+_team: Team | None = None
+
+
+def join(owner: object, threads: int) -> Team | None:
+    """The team with ``threads - 1`` threads or more, until ``owner`` is dropped.
+
+    None if one thread is enough, or the system has no semaphores.
+    """
+    global _team
+    if threads < 2:
+        return None
+    with _lock:
+        if _team is None:
+            try:
+                _team = Team()
+            except (OSError, AttributeError):
+                return None
+        team = _team
+        team.users += 1
+        team.grow(threads - 1)
+    weakref.finalize(owner, _leave, team)
+    return team
+
+
+def users() -> int:
+    """Owners of the team."""
+    with _lock:
+        return 0 if _team is None else _team.users
+
+
+def _leave(team: Team) -> None:
+    global _team
+    with _lock:
+        team.users -= 1
+        if team.users or team is not _team:
+            return
+        _team = None
+    team.end()
+
+
+def _after_fork() -> None:
+    """Threads do not come along into a forked process."""
+    global _team, _lock
+    _lock = threading.RLock()
+    if _team is not None:
+        _team.never_again()
+        _team.threads.clear()
+        _team = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

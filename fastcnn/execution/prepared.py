@@ -1,0 +1,105 @@
+"""A model's prepared forward pass, kept as long as the model stays what it was."""
+
+import ctypes
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph
+from fastcnn.execution.engines import RUNNING, parameter_places, running_statistics
+from fastcnn.layers.folding import fold_batch_norm
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes import Inference
+    from fastcnn.layers import Model
+
+
+def make_inference(folded: "Model", graph: Graph, most: int, threads: int) -> "Inference":
+    """The prepared forward pass of a model whose batch normalisation is folded.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not cover the model.
+    """
+    from fastcnn.backends.lanes import Inference
+
+    return Inference(
+        graph,
+        folded.state_dict(),
+        folded.parameter_vector,
+        parameter_places(folded),
+        running_statistics(folded, graph, training=False),
+        most,
+        threads,
+    )
+
+
+def _memcmp() -> Any:
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    function = library.memcmp
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+    return function
+
+
+class _Kept:
+    """A prepared pass, and what the model's arrays held when it was made."""
+
+    def __init__(self, inference: "Inference", graph: Graph, arrays: list[np.ndarray]) -> None:
+        self.inference = inference
+        self.graph = graph
+        self.vector = arrays[0]
+        self._held = [(array, array.copy()) for array in arrays]
+        self._compared = [(a.ctypes.data, b.ctypes.data, a.nbytes) for a, b in self._held]
+
+    def is_of(self, graph: Graph, vector: np.ndarray) -> bool:
+        """Whether the model still has these arrays, and they the same bytes."""
+        if self.graph is not graph or self.vector is not vector:
+            return False
+        return not any(_compare(*places) for places in self._compared)
+
+
+_compare = _memcmp()
+_kept: "weakref.WeakKeyDictionary[Model, dict[Any, _Kept]]" = weakref.WeakKeyDictionary()
+_lock = threading.RLock()
+#: Samples that are run at a time, and input shapes with numbers of threads whose passes a model
+#: keeps.
+MOST, KEPT = 256, 4
+
+
+def prepared(model: "Model", graph: Graph, threads: int) -> "Inference":
+    """A model's prepared forward pass; prepared again if the model has changed.
+
+    Whether it has is seen by comparing all parameters and running statistics with copies: they are
+    arrays that anybody may write into.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not cover the model.
+    """
+    vector = model.parameter_vector
+    key = graph.input_shape, threads
+    with _lock:
+        passes = _kept.setdefault(model, {})
+        found = passes.get(key)
+    if found is not None and found.is_of(graph, vector):
+        return found.inference
+    statistics = running_statistics(model, graph, training=False)
+    arrays = [
+        vector,
+        *(array for held in statistics.values() for array in held[: len(RUNNING) - 1]),
+    ]
+    folded = fold_batch_norm(model, graph.input_shape)
+    made = _Kept(
+        make_inference(folded, folded.graph(graph.input_shape), MOST, threads), graph, arrays
+    )
+    with _lock:
+        passes.pop(key, None)
+        passes[key] = made
+        for old in list(passes)[:-KEPT]:
+            del passes[old]
+    return made.inference

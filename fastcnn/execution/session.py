@@ -1,0 +1,156 @@
+"""Inference as a product: a model prepared once, for many calls from any thread."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.backends.graph import Graph
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution import fallback
+from fastcnn.execution.checks import as_batch, as_batch_size, as_input
+from fastcnn.execution.engine_arguments import input_factors, stored_samples
+from fastcnn.execution.parts import run_forward
+from fastcnn.execution.prepared import MOST, make_inference
+from fastcnn.layers.packing import unpack
+from fastcnn.layers.prediction import Prediction
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes import Inference
+    from fastcnn.layers import Model
+
+
+def session(
+    model: "Model", *, max_batch: int = MOST, threads: int | None = None
+) -> "InferenceSession":
+    """Prepare a model for inference: the same outputs, with as little as can be left to each call.
+
+    Batch normalisation becomes part of the layers before it, weights are packed once, and memory
+    and threads are kept ready. The session has a copy of the weights: what happens to the model
+    later does not change it.
+
+    Parameters
+    ----------
+    model : Model
+        Whose ``input_shape`` is known.
+    max_batch : int
+        Samples that are run at a time; more are taken in parts. It bounds the memory and changes no
+        output.
+    threads : int, optional
+        By default as in training: ``FASTCNN_NUM_THREADS``, or the cores. Outputs do not depend on
+        it.
+
+    Returns
+    -------
+    InferenceSession
+        Any number of Python threads may call it at once.
+
+    Raises
+    ------
+    ConfigurationError
+        If an argument is not positive, or the model takes statistics of whole batches.
+
+    Examples
+    --------
+    >>> import numpy as np, fastcnn
+    >>> model = fastcnn.models.report_cnn(seed=0)
+    >>> session = fastcnn.session(model)
+    >>> session.predict_proba(np.zeros((1, 1, 28, 28), np.float32)).shape
+    (1, 3)
+    """
+    return InferenceSession(model, max_batch, threads)
+
+
+class InferenceSession(Prediction):
+    """A model prepared for inference; made by :func:`session`.
+
+    Attributes
+    ----------
+    input_shape, output_shape : tuple of int
+        Of one sample.
+    max_batch : int
+    threads : int
+    """
+
+    def __init__(self, model: "Model", max_batch: int, threads: int | None) -> None:
+        self.max_batch = as_batch_size(max_batch, "max_batch")
+        graph = model.graph()
+        whole = graph.batch_statistics(training=False)
+        if whole:
+            raise ConfigurationError(
+                f"session: layer {whole[0].name!r} has no running statistics and takes those of "
+                "each batch: use model.logits"
+            )
+        self.input_shape = graph.input_shape
+        self.output_shape = graph.output_shape
+        self.preprocessing = model.preprocessing
+        self.predicts = model.predicts
+        self._folded = model.fold_batch_norm()
+        self.threads = _threads(threads)
+        #: By type of samples: factors and summands, and whether passes read them as they are.
+        self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
+        self._inference = fallback.run(None, self._on_engine, lambda name: None)
+
+    def _on_engine(self) -> "Inference":
+        made = make_inference(self._folded, self._folded.graph(), self.max_batch, self.threads)
+        for count in {1, self.max_batch}:
+            made.choose(count)
+        return made
+
+    def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph:
+        """Nodes of the network as it is computed."""
+        return self._folded.graph(input_shape)
+
+    def _by_operations(self, x: np.ndarray) -> np.ndarray:
+        """Outputs where the engine does not cover the model."""
+        model, operations = self._folded, get_backend("im2col")
+        graph, state = model.graph(), model.state_dict()
+        parts = [
+            run_forward(
+                graph, state, as_input(model, x[start : start + self.max_batch]), operations
+            )
+            for start in range(0, len(x), self.max_batch)
+        ]
+        return np.concatenate([outputs[-1] for outputs in parts])
+
+    def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
+        """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        backend, batch_size : None
+            A session has its own.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+        """
+        if backend is not None or batch_size is not None:
+            raise ConfigurationError("a session has a backend and a batch size: pass none")
+        x = as_batch(self._folded, x)
+        if self._inference is None:
+            return self._named(self._by_operations(x))
+        outputs = np.empty((len(x), *self.output_shape), np.float32)
+        known = self._known.get(x.dtype)
+        if known is None:
+            factors = np.concatenate(input_factors(self.preprocessing, x))
+            as_they_are = x.dtype in (np.uint8, np.float32)
+            as_they_are &= self.preprocessing.is_exact_in_float32(x)
+            known = self._known[x.dtype] = factors, as_they_are
+        factors, as_they_are = known
+        if not (as_they_are and x.flags.c_contiguous):
+            x = stored_samples(self.preprocessing, x)
+        self._inference.run(x, outputs, factors)
+        return self._named(outputs)
+
+    def _named(self, outputs: np.ndarray) -> Any:
+        """What a model gives: of several outputs each by its name."""
+        ports = self.graph().outputs
+        return unpack(ports, outputs) if ports else outputs
+
+
+def _threads(threads: int | None) -> int:
+    from fastcnn.backends.lanes import default_threads
+
+    return default_threads() if threads is None else as_batch_size(threads, "threads")

@@ -1,0 +1,162 @@
+"""The engine's forward pass of a few samples, with a channel in each lane."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.backends.lanes.lowering.channel_forward import SUPPORTED
+from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.execution import predict_logits
+from fastcnn.execution.engine_arguments import input_factors
+from fastcnn.execution.prepared import make_inference
+from fastcnn.layers import (
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Input,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Model,
+    ReLU,
+    Sequential,
+    SqueezeExcite,
+)
+from fastcnn.operations import OPERATIONS
+from tests.backends.test_lanes_layers import network
+from tests.random_networks import random_case
+
+#: Layers of one input.
+ALONE = [case for case in CASES if getattr(OPERATIONS.get(case[0].operation), "inputs", 1) == 1]
+NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
+
+
+def by_channels(model: Model, x: np.ndarray, threads: int = 2) -> np.ndarray:
+    """Outputs of a pass with a channel in each lane."""
+    folded = model.fold_batch_norm()
+    inference = make_inference(folded, folded.graph(), len(x), threads)
+    one = inference.by_channels()
+    if one is None:
+        raise Unsupported("no pass with a channel in each lane")
+    x = np.ascontiguousarray(x, np.float32)
+    outputs = np.empty((len(x), *model.graph().output_shape), np.float32)
+    factors = np.concatenate(input_factors(model.preprocessing, x))
+    place = x.ctypes.data, outputs.ctypes.data
+    one.run(x, outputs, factors, len(x), place)
+    return outputs
+
+
+def exact(model: Model, x: np.ndarray) -> np.ndarray:
+    """The same by im2col in float64."""
+    return predict_logits(deepcopy(model).to(np.float64), x, backend="im2col")
+
+
+def check(model: Model, x: np.ndarray) -> None:
+    """Compare both; all samples at once, on some threads, and one alone give the same bits."""
+    expected = exact(model, x)
+    found = by_channels(model, x)
+    assert found == pytest.approx(expected, abs=1e-5 * max(1.0, np.abs(expected).max()))
+    for threads in (1, 3):
+        assert np.array_equal(by_channels(model, x, threads), found)
+    assert np.array_equal(by_channels(model, x[1:2]), found[1:2])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str) -> None:
+    model = getattr(fastcnn.models, name)(seed=0)
+    generator = np.random.default_rng(0)
+    for key, value in model.state_dict().items():
+        if "running" in key:
+            value[...] = generator.uniform(0.5, 1.5, value.shape)
+    x = generator.standard_normal((3, *model.input_shape)).astype(np.float32)
+    check(model, x)
+    images = generator.integers(0, 256, x.shape).astype(np.uint8)
+    assert model.logits(images[:2]) == pytest.approx(exact(model, images[:2]), rel=1e-4, abs=1e-2)
+
+
+@pytest.mark.parametrize(("layer", "shape"), ALONE, ids=lambda value: repr(value)[:40])
+def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
+    model = network(layer, shape)
+    x = np.random.default_rng(0).normal(0.0, 2.0, (3, *shape)).astype(np.float32)
+    try:
+        check(model, x)
+    except Unsupported:
+        grouped = layer.arguments.get("groups", 1) > 1
+        assert layer.operation not in SUPPORTED or grouped or layer.operation == "batch_norm"
+
+
+def test_branches_that_meet() -> None:
+    x = Input((3, 9, 7))
+    left, right = (Conv2d(3, 32, 3, padding=1, seed=seed)(x) for seed in (0, 1))
+    more = Conv2d(3, 7, 1, seed=2)(x)
+    y = Conv2d(71, 24, 3, padding=1, seed=3)(Concat()(ReLU()(left - right), left * right, more))
+    y = GlobalAvgPool2d()(SqueezeExcite(24, 5, seed=4)(y))
+    model = Model(x, Linear(24, 4, seed=5)(Flatten()(y)))
+    check(model, np.random.default_rng(2).standard_normal((3, 3, 9, 7)).astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["pixels", "channels", "flat"])
+def test_branches_that_meet_otherwise_are_for_blocks_of_samples(kind: str) -> None:
+    x = Input((3, 9, 7))
+    y = Conv2d(3, 16, 3, padding=1, seed=0)(x)
+    if kind == "pixels":
+        y = Conv2d(16, 1, 1, seed=1)(y) * y
+    elif kind == "channels":
+        y = Concat()(x, y)
+    else:
+        y = Flatten()(y) - Flatten()(Conv2d(16, 16, 1, seed=1)(y))
+    model = Model(x, y)
+    samples = np.random.default_rng(3).standard_normal((2, 3, 9, 7)).astype(np.float32)
+    with pytest.raises(Unsupported):
+        by_channels(model, samples)
+    assert model.logits(samples) == pytest.approx(exact(model, samples), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (MaxPool2d(3, 2, padding=1), Conv2d(2, 3, 3, padding=1, seed=1)),
+        (AvgPool2d(3, 2, padding=1), Conv2d(2, 3, 3, padding=1, seed=1)),
+        (Conv2d(2, 4, 3, padding=1, seed=1), Conv2d(4, 4, 5, padding=4, dilation=2, seed=2)),
+        (Conv2d(2, 4, 3, stride=3, seed=1), ReLU(), MaxPool2d(2), Conv2d(4, 2, 1, seed=2)),
+        (Conv2d(2, 4, (1, 5), stride=(2, 1), padding=(0, 2), seed=1), ReLU(), MaxPool2d(2)),
+        (Conv2d(2, 32, 3, padding=1, seed=1), Conv2d(32, 32, 3, stride=2, groups=2, seed=2)),
+        (Conv2d(2, 2, 3, padding=1, groups=2, seed=1), Conv2d(2, 2, 5, stride=2, groups=2, seed=2)),
+        (Conv2d(2, 40, 1, seed=1), ReLU(), Conv2d(40, 72, 3, padding=1, seed=2), MaxPool2d(2)),
+        (Conv2d(2, 17, 3, seed=1), ReLU(), Conv2d(17, 1, 3, padding="same", seed=2)),
+    ],
+    ids=lambda layers: repr(layers[0])[:40],
+)
+@pytest.mark.parametrize("size", [(13, 17), (18, 7), (9, 40)])
+def test_geometries(layers: tuple[Layer, ...], size: tuple[int, int]) -> None:
+    features = int(np.prod(Sequential(*deepcopy(layers)).output_shape((2, *size))))
+    model = Sequential(
+        *deepcopy(layers), Flatten(), Linear(features, 5, seed=3), input_shape=(2, *size)
+    )
+    check(model, np.random.default_rng(1).standard_normal((2, 2, *size)).astype(np.float32))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks(seed: int) -> None:
+    case = random_case(seed, 300_000, ("small", "usual", "sequence"))
+    model, x = case.model, case.x[:2].astype(np.float32)
+    of_batch = bool(model.graph().batch_statistics(training=False))
+    for few in (x,) if of_batch else (x, x[:1]):
+        expected = exact(model, few)
+        largest = max(1e-3, float(np.abs(expected).max()))
+        assert np.abs(predict_logits(model, few) - expected).max() <= 1e-4 * largest
+
+
+def test_nan_goes_where_it_is_read() -> None:
+    model = Sequential(
+        Conv2d(1, 2, 3, padding=1, seed=1), Conv2d(2, 1, 3, padding=1, seed=2),
+        input_shape=(1, 12, 20),
+    )  # fmt: skip
+    x = np.zeros((1, 1, 12, 20), np.float32)
+    x[0, 0, 5, 19] = np.nan
+    assert (np.isnan(by_channels(model, x)) == np.isnan(exact(model, x))).all()

@@ -1,0 +1,201 @@
+"""Prepared inference: the same outputs, from any thread, whatever number of threads computes."""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends.lanes.session import team
+from fastcnn.data import Preprocessing
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, Linear, Sequential
+
+NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
+
+
+def network(name: str) -> Sequential:
+    """A network whose running statistics are not those of the start."""
+    model = getattr(fastcnn.models, name)(seed=0)
+    generator = np.random.default_rng(1)
+    for key, value in model.state_dict().items():
+        if "running" in key:
+            value[...] = generator.uniform(0.5, 1.5, value.shape)
+    return model
+
+
+def samples(model: Sequential, count: int) -> np.ndarray:
+    assert model.input_shape is not None
+    return np.random.default_rng(2).standard_normal((count, *model.input_shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_are_those_of_the_model(name: str) -> None:
+    model = network(name)
+    x = samples(model, 70)
+    exact = deepcopy(model).to(np.float64).logits(x, backend="im2col")
+    largest = np.abs(exact).max()
+    sessions = [fastcnn.session(model, threads=threads) for threads in (1, 2, 3)]
+    for count in (1, 2, 5, 8, 15, 16, 17, 33, 70):
+        found = [session.logits(x[:count]) for session in sessions]
+        assert np.abs(found[0] - exact[:count]).max() < 1e-5 * largest
+        for other in found[1:]:
+            assert np.array_equal(other, found[0])
+
+
+def test_bytes_and_classes() -> None:
+    model = network("report_cnn")
+    model.preprocessing = Preprocessing(mean=(0.3,), std=(0.2,), trained_on="uint8")
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28)).astype(np.uint8)
+    session = fastcnn.session(model)
+    for count in (1, 20):
+        exact = deepcopy(model).to(np.float64)
+        logits = exact.logits(images[:count], backend="im2col")
+        assert session.logits(images[:count]) == pytest.approx(logits, abs=1e-5)
+        assert session(images[:count] / 255.0) == pytest.approx(logits, abs=1e-5)
+        found = session.predict_proba(images[:count])
+        assert found == pytest.approx(exact.predict_proba(images[:count]), abs=1e-5)
+        assert (session.predict(images[:count]) == logits.argmax(axis=1)).all()
+    with pytest.raises(DataError, match="trained on bytes"):
+        session.logits(images.astype(np.float32))
+
+
+def test_more_samples_than_a_batch_are_taken_in_parts() -> None:
+    model = network("lenet5")
+    x = samples(model, 23)
+    whole = fastcnn.session(model).logits(x)
+    assert fastcnn.session(model, max_batch=4).logits(x) == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_session_keeps_the_weights_of_its_beginning() -> None:
+    model = network("lenet5")
+    x = samples(model, 3)
+    session, before = fastcnn.session(model), model.logits(x)
+    model.parameter_vector[...] = 0.0
+    assert np.array_equal(session.logits(x), before)
+    assert not model.logits(x).any()
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_model_notices_that_its_arrays_change(count: int) -> None:
+    model = Sequential(
+        Conv2d(1, 4, 3, seed=0), BatchNorm2d(4), Flatten(), Linear(64, 3, seed=1),
+        input_shape=(1, 6, 6),
+    )  # fmt: skip
+    x = samples(model, count)
+    changes = (
+        lambda: model.parameter_vector.__imul__(2.0),
+        lambda: model["0"].weight.__setitem__((0, 0, 0, 0), 3.0),
+        lambda: model["1"].buffers["running_var"].__setitem__(1, 7.0),
+        lambda: model.replace("3", Linear(64, 2, seed=2)),
+        lambda: model.parameter_vector.__setitem__(0, np.nan),
+    )
+    for change in changes:
+        before = model.logits(x)
+        assert np.array_equal(model.logits(x), before)
+        change()
+        exact = deepcopy(model).to(np.float64).logits(x, backend="im2col")
+        found = model.logits(x)
+        assert found.shape != before.shape or not np.array_equal(found, before)
+        assert found == pytest.approx(exact, abs=1e-5, nan_ok=True)
+
+
+def test_what_the_engine_does_not_cover_is_computed_by_im2col() -> None:
+    model = Sequential(Conv2d(1, 2, 3, seed=0), BatchNorm2d(2), input_shape=(1, 5, 5)).to(
+        np.float64
+    )
+    x = np.random.default_rng(0).standard_normal((5, 1, 5, 5))
+    session = fastcnn.session(model, max_batch=2)
+    assert session.logits(x) == pytest.approx(model.logits(x, backend="im2col"), abs=1e-12)
+    up = Sequential(ConvTranspose2d(1, 2, 2, seed=0), input_shape=(1, 4, 4))
+    x = samples(up, 1)
+    assert fastcnn.session(up).logits(x) == pytest.approx(up.logits(x, backend="im2col"), abs=1e-6)
+
+
+def test_arguments_are_checked() -> None:
+    model = network("report_cnn")
+    for wrong in ({"max_batch": 0}, {"threads": 0}, {"threads": 1.5}, {"max_batch": True}):
+        with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} must be a positive"):
+            fastcnn.session(model, **wrong)
+    session = fastcnn.session(model)
+    with pytest.raises(ShapeError, match=r"samples of shape \(N, 1, 28, 28\)"):
+        session.logits(np.zeros((1, 28, 28), np.float32))
+    with pytest.raises(ConfigurationError, match="has a backend and a batch size"):
+        session.logits(samples(model, 1), backend="im2col")
+    untracked = Sequential(
+        Conv2d(1, 2, 3, seed=0), BatchNorm2d(2, track_running_stats=False), input_shape=(1, 5, 5)
+    )
+    with pytest.raises(ConfigurationError, match="layer '1' has no running statistics"):
+        fastcnn.session(untracked)
+
+
+@pytest.mark.parametrize("name", ["report_cnn", "vgg_small"])
+def test_many_threads_call_one_session(name: str) -> None:
+    model = network(name)
+    x = samples(model, 40)
+    session = fastcnn.session(model, threads=2)
+    sizes = (1, 3, 17, 40)
+    expected = {size: session.logits(x[:size]) for size in sizes}
+
+    def ask(number: int) -> bool:
+        return all(
+            np.array_equal(session.logits(x[:size]), expected[size])
+            for size in np.roll(sizes, number)
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(64)))
+
+
+def test_sessions_leave_no_threads_and_no_memory() -> None:
+    model = network("report_cnn")
+    x = samples(model, 1)
+    before = threading.active_count()
+    gc.collect()
+    users = team.users()
+    kept = [fastcnn.session(model, threads=3) for _ in range(3)]
+    for _ in range(50):
+        fastcnn.session(model, threads=3).logits(x)
+    assert team.users() == users + 3
+    assert threading.active_count() <= before + 2
+    del kept
+    gc.collect()
+    assert team.users() == users
+    if not users:
+        assert threading.active_count() == before
+
+
+@pytest.mark.slow
+def test_a_thousand_sessions() -> None:
+    resource = pytest.importorskip("resource")
+    model = network("lenet5")
+    x = samples(model, 8)
+    sizes = []
+    for _ in range(4):
+        for _ in range(250):
+            fastcnn.session(model, threads=2).logits(x)
+        sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert sizes[-1] - sizes[0] < 4096
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_goes_on_alone() -> None:
+    program = (
+        "import os, numpy as np, fastcnn;"
+        "model = fastcnn.models.vgg_small(seed=0);"
+        "x = np.zeros((9, 3, 32, 32), np.float32);"
+        "session = fastcnn.session(model, threads=2);"
+        "before = session.logits(x);"
+        "child = os.fork();"
+        "same = np.array_equal(session.logits(x), before);"
+        "same &= np.array_equal(fastcnn.session(model, threads=2).logits(x), before);"
+        "child or os._exit(0 if same else 3);"
+        "assert same and os.waitpid(child, 0)[1] == 0"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
