@@ -278,7 +278,7 @@ def _joined(segments: list[list[int]]) -> list[list[int]]:
     return found
 
 
-def _address(array: np.ndarray) -> int:
+def address_of(array: np.ndarray) -> int:
     """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
     if array.flags.writeable:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
@@ -407,7 +407,7 @@ class Inference:
         """
         count = len(images)
         if count <= self.most:
-            place = _address(images), _address(outputs)
+            place = address_of(images), address_of(outputs)
             self.choose(count).run(images, outputs, factors, count, place)
             return
         for start in range(0, count, self.most):
