@@ -68,7 +68,7 @@ class InferenceSession(Prediction):
     Attributes
     ----------
     input_shape, output_shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     max_batch : int
     threads : int
     """

@@ -21,7 +21,7 @@ _limits: Any = None
 
 @contextmanager
 def workers(threads: int | None) -> Iterator[None]:
-    """Let passes inside use so many threads; None leaves the number as it is."""
+    """Let passes inside use this many threads; None leaves the number as it is."""
     token = _limit.set(threads or _limit.get())
     try:
         yield

@@ -252,7 +252,7 @@ class Planner:
         return self.reused(shape, halo) if filled else self.buffer(shape, halo, passing)
 
     def reused(self, shape: tuple[int, ...], halo: Halo = NO_HALO) -> Buffer:
-        """A passing buffer that whoever writes it fills; if there is one, an old one."""
+        """A passing buffer that its writer fills; if there is one, an old one."""
         channels, height, width = self.sizes(shape)
         free = self._free.get((channels, height, width, halo))
         return free.pop() if free else self.buffer(shape, halo, passing=True)
