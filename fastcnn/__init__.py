@@ -52,6 +52,7 @@ _MODULES = (
     "models",
     "optim",
     "training",
+    "transfer",
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         models,
         optim,
         training,
+        transfer,
     )
     from fastcnn.analysis.compare import compare_backends
     from fastcnn.analysis.gradcheck import gradcheck

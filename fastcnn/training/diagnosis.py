@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
@@ -50,6 +51,8 @@ class Diagnosis(Callback):
         Called with each new :class:`Finding`.
     backend : str, optional
         What computes the activations.
+    assigned : Assigned, optional
+        Knows which weights are frozen: it is normal for these to rest.
 
     Attributes
     ----------
@@ -62,7 +65,9 @@ class Diagnosis(Callback):
         loss: Loss | None = None,
         tell: Callable[[Finding], None] | None = None,
         backend: str | None = None,
+        assigned: Assigned | None = None,
     ) -> None:
+        self._assigned = assigned
         self.findings: list[Finding] = []
         self._backend = backend
         self._tell = tell
@@ -191,11 +196,15 @@ class Diagnosis(Callback):
         chance = self._chance
         if chance is not None and self._epochs[-1]["train_loss"] < 0.5 * chance:
             return  # what has learned may rest
+        frozen: set[str] = set()
+        if self._assigned is not None:
+            self._assigned.start_epoch(number, 0)
+            frozen.update(frozen_parameters(model, self._assigned.parts))
         moved = {
             key.rpartition(".")[0]: float(np.linalg.norm(value - self._before[key]))
             / max(float(np.linalg.norm(value)), 1e-30)
             for key, value in model.named_parameters().items()
-            if key.endswith("weight") and value.any()
+            if key.endswith("weight") and value.any() and key not in frozen
         }
         still = {layer: share for layer, share in moved.items() if share < STILL}
         if still:

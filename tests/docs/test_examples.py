@@ -40,8 +40,21 @@ def test_own_loss_and_optimizer() -> None:
     assert float(run("own_loss_and_optimizer.py").split()[1]) > 0.95
 
 
+def test_fine_tuning(tmp_path: Path) -> None:
+    printed = run("fine_tuning.py", tmp_path)
+    first, tuned, scratch = map(float, re.findall(r"accuracy ([\d.]+)", printed))
+    assert first > 0.95
+    assert tuned > scratch + 0.02
+    assert (tmp_path / "fine_tuning.png").stat().st_size > 5_000
+
+
 def test_every_example_is_run_and_named() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"train_and_deploy.py", "naive_and_wrong.py", "own_loss_and_optimizer.py"}
+    assert names == {
+        "train_and_deploy.py",
+        "naive_and_wrong.py",
+        "fine_tuning.py",
+        "own_loss_and_optimizer.py",
+    }
     page = (EXAMPLES.parent / "tutorial.md").read_text(encoding="utf-8")
     assert all(name in page for name in names)
