@@ -77,7 +77,7 @@ def main(
         measure_scaling(axis, quick, out, console)
         chosen.remove(Suite.scaling)
     if chosen:
-        scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick)
+        scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes=True)
         makers = SUITES | OWN_SUITES
         tables = [table for name, make in makers.items() if name in chosen for table in make(scope)]
         figures = out is not None

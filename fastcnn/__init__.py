@@ -51,6 +51,7 @@ _MODULES = (
     "losses",
     "models",
     "optim",
+    "recipes",
     "training",
     "transfer",
 )
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         losses,
         models,
         optim,
+        recipes,
         training,
         transfer,
     )

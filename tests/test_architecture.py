@@ -43,6 +43,7 @@ ALLOWED = {
         "optim",
         "weights",
     },
+    "recipes": {"data", "layers", "losses", "models", "optim", "training"},
     "study": {
         "analysis",
         "backends",
@@ -73,6 +74,7 @@ ALLOWED = {
         "models",
         "operations",
         "optim",
+        "recipes",
         "training",
     },
     "estimators": {

@@ -9,6 +9,7 @@ import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import loss_and_gradients, make_executor
+from fastcnn.execution.step import Step
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Residual, Sequential
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from tests.random_networks import random_case
@@ -167,7 +168,7 @@ def test_the_other_gradients_are_the_same_whatever_is_frozen(seed: int) -> None:
         model.load_state_dict(kept)
         x, y = case.x[: case.batch], case.y[: case.batch]
         return loss_and_gradients(
-            model, x, y, loss=case.loss, backend=backend, training=case.training, seed=1
+            model, x, y, loss=case.loss, backend=backend, step=Step(case.training, seed=1)
         )[2].copy()
 
     whole, random = gradient("lanes"), np.random.default_rng(seed)

@@ -14,7 +14,7 @@ import pytest
 import fastcnn
 from fastcnn.backends.lanes.session import team
 from fastcnn.data import Preprocessing
-from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, Linear, Sequential
 
 NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
@@ -64,6 +64,24 @@ def test_bytes_and_classes() -> None:
         assert (session.predict(images[:count]) == logits.argmax(axis=1)).all()
     with pytest.raises(DataError, match="trained on bytes"):
         session.logits(images.astype(np.float32))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 16, 17, 100])
+def test_probabilities(classes: int) -> None:
+    model = Sequential(Flatten(), Linear(6, classes, seed=0), input_shape=(1, 2, 3))
+    session = fastcnn.session(model)
+    for count in (1, 7, 300):
+        x = 20 * samples(model, count)
+        exact = deepcopy(model).to(np.float64).predict_proba(x)
+        assert session.predict_proba(x) == pytest.approx(exact, abs=1e-5)
+        assert session.predict_proba(x).shape == (count, classes)
+    for wrong in (np.nan, np.inf):
+        x[123, 0, 1, 1] = wrong
+        with pytest.raises(NonFiniteError, match="that of sample 123 first"):
+            session.predict_proba(x)
+    one = fastcnn.session(Sequential(Flatten(), Linear(6, 1, seed=0), input_shape=(1, 2, 3)))
+    with pytest.raises(ConfigurationError, match="one output cannot tell classes apart"):
+        one.predict_proba(x)
 
 
 def test_more_samples_than_a_batch_are_taken_in_parts() -> None:

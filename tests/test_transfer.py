@@ -23,6 +23,7 @@ from fastcnn.layers import (
     Sequential,
     Softmax,
 )
+from fastcnn.training.recipe import Recipe
 from fastcnn.transfer import replace_head
 from tests.command import fastcnn as command
 
@@ -107,7 +108,7 @@ def test_a_file_is_loaded_in_part(tmp_path: Path) -> None:
     network(seed=3).save(path)
     model = network(5)
     before = model.preprocessing
-    with pytest.raises(CheckpointError, match="fc.weight: the model has shape"):
+    with pytest.raises(CheckpointError, match=r"fc\.weight: the model has shape"):
         load_state(model, path)
     assert model.preprocessing == before
     assert load_state(model, path, skip=["fc.*"]).fits
@@ -233,8 +234,6 @@ def test_a_run_begins_with_weights_of_another(tmp_path: Path) -> None:
 
 
 def test_a_file_of_initial_weights_is_used_wherever_a_network_is_made(tmp_path: Path) -> None:
-    from fastcnn.training.recipe import Recipe
-
     train, _ = data.digits_dataset(30, 10, classes=(0, 1, 2))
     trained = fastcnn.models.report_cnn(seed=5)
     trained.save(tmp_path / "w.safetensors")

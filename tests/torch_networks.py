@@ -189,6 +189,9 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         momentum = a["momentum"]
         if momentum is None:
             momentum = 1.0 / float(p.get("num_batches_tracked", 0) + 1)
+        if training and "num_batches_tracked" in p:
+            # A layer in two places counts both.
+            p["num_batches_tracked"].add_(1)
         of_batch = training or running[0] is None
         return F.batch_norm(
             x, *running, p.get("weight"), p.get("bias"), of_batch, momentum, a["eps"]

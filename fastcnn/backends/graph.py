@@ -70,7 +70,7 @@ class Port:
     ----------
     name : str
     shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     start : int
         Its first element in the array that holds all inputs, or all outputs, of a sample.
     """
@@ -102,7 +102,7 @@ class Graph:
     Attributes
     ----------
     inputs, outputs : tuple of Port
-        Of a network that has several: samples then have all of them, one after the other.
+        If a network has several, samples then have all of them, one after the other.
     """
 
     input_shape: Shape

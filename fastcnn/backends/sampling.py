@@ -70,7 +70,7 @@ def interpolation_taps(
     first, second : ndarray of int, shape (output,)
         Rows of the input.
     share : ndarray of float64, shape (output,)
-        The row is ``(1 - share) * x[first] + share * x[second]``. Of nearest pixels it is 0, and
+        The row is ``(1 - share) * x[first] + share * x[second]``. For nearest pixels it is 0, and
         ``first`` is ``floor(i * size / output)``, exactly.
     """
     steps = np.arange(output)

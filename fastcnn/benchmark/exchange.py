@@ -19,7 +19,7 @@ FLOATS = 176 * 256
 LINES = FLOATS // 16
 #: Rounds of one measurement; of several the fastest counts.
 ROUNDS, TRIALS = 300, 3
-#: Up to this many times the time of one's own half, the other's half comes from a shared cache.
+#: Up to this many times the time of a thread's own half, the other half comes from a shared cache.
 SHARED = 1.6
 #: From this many times the time of one thread alone, something else has one of the cores.
 BUSY = 1.5

@@ -32,6 +32,10 @@ COMMANDS = {
         "train.train",
         "Train a network and write a run: config, metrics, weights, checkpoints and curves.",
     ),
+    "recipes": Listed(
+        "recipes.recipes",
+        "List the trainings that have names: what each reaches, and in what time.",
+    ),
     "evaluate": Listed(
         "evaluate.evaluate",
         "Test a trained network: accuracy, precision and recall of each class, worst mistakes.",
@@ -54,7 +58,7 @@ COMMANDS = {
     "sweep": Listed("sweep.sweep", "Train many networks, one on each core, and rank them."),
     "cross-validate": Listed(
         "cross_validate.cross_validate",
-        "Train on all but one part of the training data, for each part, and measure on it.",
+        "Train on all but one part of the training data, for each part, and measure on that part.",
     ),
     "lr-find": Listed(
         "lr_find.lr_find",

@@ -47,6 +47,12 @@ def bench(
         Path | None,
         typer.Option(help="Folder for bench.json, bench.csv and the figures of --figures."),
     ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="For backward: the code of each rung.")
+    ] = False,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="For backward: also each operation over sizes.")
+    ] = False,
     figures: Annotated[
         bool, typer.Option("--figures", help="Draw figures into the folder of --out.")
     ] = False,
@@ -61,7 +67,7 @@ def bench(
 
     layer: single layers, forward and backward, with their share of the processor's peak.
 
-    backward: naive against fast gradients of each operation.
+    backward: a convolution's gradients from nested Python loops to the engine, rung by rung.
 
     All contestants do the same work from the same weights on the same samples, in turns.
     Contestants whose results differ are not timed. Figures are medians with the first and last
@@ -75,7 +81,7 @@ def bench(
 
       fastcnn bench layer --no-peers
 
-      fastcnn bench backward --figures --out results
+      fastcnn bench backward --show --figures --out results
     """
     from fastcnn.benchmark.pytorch import PEERS
     from fastcnn.benchmark.records import this_command
@@ -89,7 +95,18 @@ def bench(
         raise ConfigurationError("--batch-size does nothing without the suite step")
     if network and not chosen & {Suite.step, Suite.zoo, Suite.inference}:
         raise ConfigurationError("--network does nothing without the suite step, zoo or inference")
-    scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick)
+    if (show or sizes) and Suite.backward not in chosen:
+        option = "--show" if show else "--sizes"
+        raise ConfigurationError(f"{option} does nothing without the suite backward")
+    scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes)
     tables = [table for name, make in SUITES.items() if name in chosen for table in make(scope)]
     console = Console(highlight=False)
-    run_tables(tables, this_command(), console, quick=quick, out=out, figures=figures)
+    run_tables(
+        tables,
+        this_command(),
+        console,
+        quick=quick,
+        out=out,
+        figures=figures,
+        show_code=show,
+    )

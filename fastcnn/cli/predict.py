@@ -28,9 +28,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     images: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="IMAGES...", help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."
-        ),
+        typer.Argument(help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."),
     ],
     invert: Annotated[
         bool | None,

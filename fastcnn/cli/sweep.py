@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,14 @@ from fastcnn.cli.training_data import ImageSize, InGray, load_training
 
 if TYPE_CHECKING:
     from fastcnn.training.sweep import Trial
+
+
+class Sampler(StrEnum):
+    """How settings are drawn."""
+
+    random = "random"
+    tpe = "tpe"
+
 
 #: Trials that the live table shows.
 SHOWN = 12
@@ -44,6 +53,13 @@ def sweep(
     ] = None,
     image_size: ImageSize = None,
     gray: InGray = None,
+    sampler: Annotated[
+        Sampler,
+        typer.Option(
+            help="How trials are drawn: random, or tpe, which learns from those that ended (extra "
+            "optuna)."
+        ),
+    ] = Sampler.random,
     metric: Annotated[
         str,
         typer.Option(
@@ -77,19 +93,31 @@ def sweep(
       fastcnn sweep lr=0.01,0.03,0.1 batch_size=32,64 epochs=3
 
       fastcnn sweep lr=log:1e-3..0.3 momentum=0.5..0.95 epochs=2 --trials 50
+
+      fastcnn sweep lr=log:1e-3..0.3 epochs=2 --trials 30 --sampler tpe
     """
     from fastcnn.analysis.sweeps import sweep_figure
     from fastcnn.cli.declared import as_words
     from fastcnn.errors import ConfigurationError
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
+    from fastcnn.training.search import TreeParzen
     from fastcnn.training.sweep import best_settings, draw, grid, rank
     from fastcnn.training.sweep import sweep as run_sweep
 
-    if trials is None and seed != 0:
-        raise ConfigurationError("--seed has no effect without --trials: the whole grid is run")
+    for option, given in (("--seed", seed != 0), ("--sampler", sampler is not Sampler.random)):
+        if trials is None and given:
+            raise ConfigurationError(
+                f"{option} has no effect without --trials: all of the grid is run"
+            )
     space = dict(parse_parameter(text) for text in parameters)
-    settings = grid(space) if trials is None else draw(space, trials, seed)
+    settings: Any
+    if trials is None:
+        settings = grid(space)
+    elif sampler is Sampler.tpe:
+        settings = TreeParzen(space, trials, metric, seed)
+    else:
+        settings = draw(space, trials, seed)
     rank([], metric)
     console = Console(highlight=False)
     o = SimpleNamespace(
@@ -97,7 +125,9 @@ def sweep(
     )
     training, _, _ = load_training(o, console)
     folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
-    varied = [name for name in space if len({repr(one[name]) for one in settings}) > 1]
+    varied = [
+        name for name, values in space.items() if not isinstance(values, list) or len(values) > 1
+    ]
     base = Recipe(validation=validation)
     stream = run_sweep(training, settings, base=base, workers=workers, backend=backend)
     results: list[Trial] = []

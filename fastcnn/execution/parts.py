@@ -29,7 +29,7 @@ class Part:
     is_whole : bool
         Whether they are all samples of the batch.
     outputs : list of ndarray
-        Of the nodes computed so far.
+        What the nodes gave that were computed so far.
     statistics : dict of int to (ndarray, ndarray)
         Mean and variance of the whole batch, by node, where this is a part of it.
     pending : dict of int to ndarray

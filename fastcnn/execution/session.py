@@ -10,8 +10,10 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.execution import fallback
 from fastcnn.execution.checks import as_batch, as_batch_size, as_input
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
+from fastcnn.execution.engines import BLOCK
 from fastcnn.execution.parts import run_forward
 from fastcnn.execution.prepared import MOST, make_inference
+from fastcnn.layers.packing import unpack
 from fastcnn.layers.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class InferenceSession(Prediction):
     Attributes
     ----------
     input_shape, output_shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     max_batch : int
     threads : int
     """
@@ -85,8 +87,16 @@ class InferenceSession(Prediction):
         self.preprocessing = model.preprocessing
         self.predicts = model.predicts
         self._folded = model.fold_batch_norm()
+        self._tells_classes = (
+            len(self.output_shape) == 1
+            and self.output_shape[0] > 1
+            and not graph.outputs
+            and graph.nodes[-1].operation != "softmax"
+            and self.predicts in (None, "classes")
+        )
         self.threads = _threads(threads)
-        self._factors: dict[np.dtype, np.ndarray] = {}
+        #: By type of samples: factors and summands, and whether passes read them as they are.
+        self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
         self._inference = fallback.run(None, self._on_engine, lambda name: None)
 
     def _on_engine(self) -> "Inference":
@@ -111,9 +121,7 @@ class InferenceSession(Prediction):
         ]
         return np.concatenate([outputs[-1] for outputs in parts])
 
-    def logits(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> np.ndarray:
+    def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
 
         Parameters
@@ -130,15 +138,66 @@ class InferenceSession(Prediction):
             raise ConfigurationError("a session has a backend and a batch size: pass none")
         x = as_batch(self._folded, x)
         if self._inference is None:
-            return self._by_operations(x)
-        stored = stored_samples(self.preprocessing, x)
+            return self._named(self._by_operations(x))
         outputs = np.empty((len(x), *self.output_shape), np.float32)
-        factors = self._factors.get(x.dtype)
-        if factors is None:
+        self._run(x, outputs)
+        return self._named(outputs)
+
+    def predict_proba(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Class probabilities, as :meth:`Model.predict_proba` gives them.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        backend, batch_size : None
+            A session has its own.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, classes)
+
+        Raises
+        ------
+        ConfigurationError
+            If the model was trained to predict values, or has one output.
+        NonFiniteError
+            If an output is NaN or infinite.
+        """
+        given = backend is not None or batch_size is not None
+        if given or self._inference is None or not self._tells_classes:
+            return super().predict_proba(x, backend=backend, batch_size=batch_size)
+        from fastcnn.backends.lanes import probabilities
+
+        x = as_batch(self._folded, x)
+        count, (classes,) = len(x), self.output_shape
+        # Room for a vector that begins in the last row.
+        logits = np.empty(count * classes + BLOCK, np.float32)
+        self._run(x, logits[: count * classes].reshape(count, classes))
+        found, wrong = probabilities(logits, count)
+        if wrong >= 0:
+            return super().predict_proba(x)  # which says what is wrong
+        return found
+
+    def _run(self, x: np.ndarray, outputs: np.ndarray) -> None:
+        """Compute the outputs of checked samples."""
+        assert self._inference is not None
+        known = self._known.get(x.dtype)
+        if known is None:
             factors = np.concatenate(input_factors(self.preprocessing, x))
-            self._factors[x.dtype] = factors
-        self._inference.run(stored, outputs, factors)
-        return outputs
+            as_they_are = x.dtype in (np.uint8, np.float32)
+            as_they_are &= self.preprocessing.is_exact_in_float32(x)
+            known = self._known[x.dtype] = factors, as_they_are
+        factors, as_they_are = known
+        if not (as_they_are and x.flags.c_contiguous):
+            x = stored_samples(self.preprocessing, x)
+        self._inference.run(x, outputs, factors)
+
+    def _named(self, outputs: np.ndarray) -> Any:
+        """What a model gives: of several outputs each by its name."""
+        ports = self.graph().outputs
+        return unpack(ports, outputs) if ports else outputs
 
 
 def _threads(threads: int | None) -> int:

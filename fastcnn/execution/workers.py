@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ _limits: Any = None
 
 @contextmanager
 def workers(threads: int | None) -> Iterator[None]:
-    """Let passes inside use so many threads; None leaves the number as it is."""
+    """Let passes inside use this many threads; None leaves the number as it is."""
     token = _limit.set(threads or _limit.get())
     try:
         yield
@@ -39,8 +39,10 @@ def run_all(function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
         return [function(part) for part in parts]
     # This thread is one of them.
     shares = [parts[start::threads] for start in range(threads)]
+    # Each with a copy of this thread's context: numpy keeps there how it treats overflow.
     futures = [
-        _pool(os.getpid(), threads - 1).submit(_run, function, share) for share in shares[1:]
+        _pool(os.getpid(), threads - 1).submit(copy_context().run, _run, function, share)
+        for share in shares[1:]
     ]
     try:
         first = _run(function, shares[0])

@@ -56,7 +56,7 @@ def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
     Parameters
     ----------
     x, other : array_like
-        Of one shape; or one of shape (N, C, H, W) and the other (N, C, 1, 1), a factor for each
+        Equal shapes; or one of shape (N, C, H, W) and the other (N, C, 1, 1), a factor for each
         channel as in squeeze-and-excitation, or (N, 1, H, W), one for each pixel.
     backend : str, optional
 

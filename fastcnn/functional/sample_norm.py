@@ -26,7 +26,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : array_like, shape (N, ..., *normalized_shape)
+    x : array_like, shape ``(N, ..., *normalized_shape)``
     normalized_shape : int or tuple of int
         Sizes of the last dimensions, over which mean and biased variance are taken.
     weight, bias : array_like, shape ``normalized_shape``, optional
@@ -96,7 +96,7 @@ def rms_norm(
 
     Parameters
     ----------
-    x : array_like, shape (N, ..., *normalized_shape)
+    x : array_like, shape ``(N, ..., *normalized_shape)``
     normalized_shape : int or tuple of int
         Sizes of the last dimensions, over which the mean is taken.
     weight : array_like, shape ``normalized_shape``, optional

@@ -114,7 +114,7 @@ def interpolate(
     ----------
     x : array_like, shape (N, C, H, W) or (N, C, L)
     size : int or (int, int), optional
-        Of the output.
+        Size of the output.
     scale_factor : int or (int, int), optional
         The output's size by that of the input.
     mode : {"nearest", "bilinear", "linear"}
@@ -254,7 +254,7 @@ def unflatten(x: Any, shape: tuple[int, ...], *, backend: str | None = None) -> 
     ----------
     x : array_like, shape (N, ...)
     shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     backend : str, optional
 
     Raises

@@ -7,7 +7,7 @@ table or a list of them, ``Sequential`` and ``SqueezeExcite`` have ``layers``;
 ``{"type": "Shared", "layer": PATH}`` is a layer that was there before, such as
 ``"block1.main.conv1"``.
 
-A ``Model``, which may also be the whole of a definition, is no chain: ``inputs`` is a table of
+A ``Model``, which may also be the whole of a definition, is not a chain: ``inputs`` is a table of
 shapes, ``calls`` a list such as ``["concat", "conv1", "conv2"]``, each the name of a layer and the
 names of what it reads (inputs or layers), and ``outputs`` a table of names.
 

@@ -44,7 +44,7 @@ class Prediction(Meaning):
         Returns
         -------
         ndarray, shape (N, ...)
-            Of a model of several outputs a dictionary with one for each name, as those of
+            For a model of several outputs a dictionary with one for each name, as those of
             :meth:`predict` and :meth:`predict_proba`.
 
         Raises

@@ -112,7 +112,7 @@ class Upsample(Layer):
     Parameters
     ----------
     size : int or (int, int), optional
-        Of the output.
+        Size of the output.
     scale_factor : int or (int, int), optional
         The output's size by that of the input; whole numbers.
     mode : {"nearest", "bilinear", "linear"}
@@ -161,7 +161,7 @@ class Upsample(Layer):
         return (input_shape[0], *output[-(len(input_shape) - 1) :])
 
     def flops(self, input_shape: Shape) -> int:
-        """Of a bilinear one, two for each of the four pixels around a place."""
+        """Two for each pixel that has a share in a place."""
         each = {"nearest": 0, "linear": 4, "bilinear": 8}[self.mode]
         return each * math.prod(self.output_shape(input_shape))
 

@@ -175,7 +175,7 @@ class Value:
     Attributes
     ----------
     shape : tuple of int
-        Of one sample.
+        The shape of one sample.
     name : str or None
         As it was given.
     """
@@ -218,7 +218,7 @@ def Input(shape: Shape, name: str | None = None) -> Value:
     Parameters
     ----------
     shape : tuple of int
-        Of one sample, ``(C, H, W)`` for images, ``(features,)`` for vectors.
+        The shape of one sample, ``(C, H, W)`` for images, ``(features,)`` for vectors.
     name : str, optional
         By which samples are given to a network of several inputs, and its input in ONNX.
 

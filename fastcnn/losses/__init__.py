@@ -71,9 +71,9 @@ def as_loss(loss: Any, loss_weights: Any = None, **numbers: Any) -> Loss:
     Parameters
     ----------
     loss : str, Loss or callable, or sequence of them, or mapping of str to them
-        Of a function :class:`PythonLoss` is made.
+        A function becomes a :class:`PythonLoss`.
     loss_weights : sequence of float, or mapping of str to float, optional
-        Of several losses.
+        What each of several losses is multiplied by.
     **numbers
         Arguments of a loss that is given by name (``label_smoothing``).
 

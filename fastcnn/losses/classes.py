@@ -140,7 +140,7 @@ class ClassLoss(Loss):
         return "classes"
 
     def target_counts(self, target: np.ndarray) -> np.ndarray | None:
-        """Of each sample itself, or its pixels, how many are not ignored."""
+        """How many targets of each sample (itself, or its pixels) are not ignored."""
         if target.dtype.kind == "f":
             pixels = target[0, 0].size
         else:

@@ -27,7 +27,7 @@ class JointLoss(Loss):
     weights : tuple of float, optional
         At least 0, by default 1.
     names : tuple of str, optional
-        Of the outputs, where they are not in the model's order.
+        The outputs' names, where they are not in the model's order.
     """
 
     losses: tuple[Loss, ...]
@@ -95,7 +95,7 @@ class JointLoss(Loss):
 
     @property
     def engine_key(self) -> tuple[Any, ...]:
-        """Of each loss its weight, where its output lies, whether hits are counted, and its key.
+        """Each loss's weight, where its output lies, whether hits are counted, and its key.
 
         Raises
         ------

@@ -42,7 +42,7 @@ class Loss:
         raise NotImplementedError
 
     def as_target(self, y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Targets as backends read them, for an output of shape (N, *output_shape).
+        """Targets as backends read them, for an output of shape ``(N, *output_shape)``.
 
         Raises
         ------

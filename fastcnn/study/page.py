@@ -6,15 +6,10 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from fastcnn.files import atomic_write
 from fastcnn.study.section import Figure, Section, Table, Text
-from fastcnn.training.figure import png
-
-#: Colours of figures on a light and on a dark page.
-LIGHT = {"ground": "#ffffff", "ink": "#1b1f24"}
-DARK = {"ground": "#16191d", "ink": "#e3e6ea"}
+from fastcnn.training.figure import THEMES, png, theme
 
 
 def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) -> Path:
@@ -70,11 +65,11 @@ def _table(table: Table) -> str:
 
 def _figure(figure: Figure, folder: Path) -> str:
     images = ""
-    for theme, colours in (("light", LIGHT), ("dark", DARK)):
-        content = draw(figure, colours)
-        atomic_write(folder / f"{figure.name}-{theme}.png", content)
+    for name in THEMES:
+        content = draw(figure, name)
+        atomic_write(folder / f"{figure.name}-{name}.png", content)
         images += (
-            f'<img class="{theme}" alt="{escape(figure.caption.en, quote=True)}" '
+            f'<img class="{name}" alt="{escape(figure.caption.en, quote=True)}" '
             f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
         )
     return (
@@ -83,18 +78,9 @@ def _figure(figure: Figure, folder: Path) -> str:
     )
 
 
-def draw(figure: Figure, colours: dict[str, str]) -> bytes:
-    """A figure as PNG in the colours of a page."""
-    import matplotlib as mpl
-
-    ground, ink = colours["ground"], colours["ink"]
-    style: dict[str, Any] = {
-        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), ground),
-        **dict.fromkeys(
-            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink
-        ),
-    }
-    with mpl.rc_context(style):
+def draw(figure: Figure, colours: str) -> bytes:
+    """A figure as PNG in the colours of a page, light or dark."""
+    with theme(colours):
         return png(figure.draw())
 
 

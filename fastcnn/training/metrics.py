@@ -52,7 +52,7 @@ def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of each class or label: right, wrongly given, and missed ones."""
+    """Right, wrongly given and missed ones of each class or label."""
     if targets.shape == outputs.shape and targets.dtype.kind == "f" and _are_labels(targets):
         given, true = outputs > 0.0, targets > 0.5
         axes = (0, *range(2, outputs.ndim))

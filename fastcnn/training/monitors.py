@@ -38,7 +38,7 @@ class Monitor(Callback):
             raise ConfigurationError(f"{owner}: patience must be an integer >= 0, got {patience!r}")
         self.monitor = monitor
         self.patience = patience
-        # Of a function's metric the training says which way is better.
+        # The training says which way is better for a function's metric.
         self.sign = 1.0 if directions(tuple(METRICS.values())).get(monitor, True) else -1.0
         self.control = Control()
         self.reset()

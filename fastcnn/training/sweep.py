@@ -1,7 +1,7 @@
 """Many small trainings at once, one on each core: grid and random search."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from fastcnn.training.callbacks import Callback, Steps
 from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
+from fastcnn.training.search import TreeParzen
 from fastcnn.training.validation import SHARE
 
 #: Options that every training of a sweep has alike, with the reason.
@@ -178,7 +179,7 @@ def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") 
 
 def sweep(
     train: Dataset,
-    settings: Sequence[Mapping[str, Any]],
+    settings: Sequence[Mapping[str, Any]] | TreeParzen,
     *,
     test: Dataset | None = None,
     base: Recipe | None = None,
@@ -197,8 +198,9 @@ def sweep(
     train : Dataset
         ``base.validation`` of it, by default a tenth, is held out: the same samples in all
         trainings, which are ranked by them.
-    settings : sequence of dict
-        From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name.
+    settings : sequence of dict, or TreeParzen
+        From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name. A search chooses
+        them by the results so far.
     test : Dataset, optional
         Evaluated after each epoch for the records alone: :func:`rank` does not choose by it.
     base : Recipe, optional
@@ -229,10 +231,10 @@ def sweep(
     0.05
     """
     base = base or Recipe()
-    trials = []
     share = SHARE if base.validation is None else base.validation
     base = replace(base, validation=None)
-    for number, chosen in enumerate(settings, start=1):
+
+    def trial_of(number: int, chosen: Mapping[str, Any]) -> Trial:
         given = {**base.changes(), **chosen}
         for name, reason in FIXED.items():
             if name in given:
@@ -241,10 +243,34 @@ def sweep(
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
         recipe = Recipe.of(given)
         recipe.make_model(train)
-        trials.append(Trial(number, dict(chosen), recipe))
+        return Trial(number, dict(chosen), recipe)
+
+    trials: Sequence[Trial]
+    if isinstance(settings, TreeParzen):
+        trials, search = _Asked(settings, trial_of), settings
+    else:
+        trials, search = list(itertools.starmap(trial_of, enumerate(settings, start=1))), None
     count = min(workers or available_cores(), len(trials))
     data = (*_divided(train, share, base.seed), test)
-    return _run(trials, data, count, backend)
+    return _run(trials, data, count, backend, search)
+
+
+class _Asked(Sequence[Trial]):
+    """Trials of a search, each asked for when it begins."""
+
+    def __init__(self, search: TreeParzen, make: Callable[[int, dict[str, Any]], Trial]) -> None:
+        self._search, self._make = search, make
+        self._made = [make(1, search.ask())]  # wrong settings are found before anything runs
+
+    def __len__(self) -> int:
+        return len(self._search)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= len(self):
+            raise IndexError(index)
+        while len(self._made) <= index:
+            self._made.append(self._make(len(self._made) + 1, self._search.ask()))
+        return self._made[index]
 
 
 #: Training, validation and test samples.
@@ -263,7 +289,13 @@ def _divided(train: Dataset, validation: Any, seed: int) -> tuple[Dataset, Datas
     return train.subset(rows), train.subset(held)
 
 
-def _run(trials: list[Trial], data: Parts, workers: int, backend: str | None) -> Iterator[Trial]:
+def _run(
+    trials: Sequence[Trial],
+    data: Parts,
+    workers: int,
+    backend: str | None,
+    search: TreeParzen | None,
+) -> Iterator[Trial]:
     if workers > 1:
         # The first training compiles what is not on disk yet: once, not once in every worker.
         Recipe(model=trials[0].recipe.model, epochs=1).run(
@@ -276,6 +308,8 @@ def _run(trials: list[Trial], data: Parts, workers: int, backend: str | None) ->
         trial = trained or trials[index]
         if trained is None:
             trial.status, trial.error = "failed", "its process ended unexpectedly, twice"
+        if search is not None:
+            search.tell(index, trial.score(search.metric))
         yield trial
 
 

@@ -9,17 +9,23 @@ import fastcnn
 from fastcnn.analysis.gradient_cases import CASES
 from fastcnn.backends.lanes.lowering.channel_forward import SUPPORTED
 from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.execution import predict_logits
 from fastcnn.execution.engine_arguments import input_factors
 from fastcnn.execution.prepared import make_inference
 from fastcnn.layers import (
     AvgPool2d,
+    Concat,
     Conv2d,
     Flatten,
+    GlobalAvgPool2d,
+    Input,
     Layer,
     Linear,
     MaxPool2d,
+    Model,
     ReLU,
     Sequential,
+    SqueezeExcite,
 )
 from fastcnn.operations import OPERATIONS
 from tests.backends.test_lanes_layers import network
@@ -30,7 +36,7 @@ ALONE = [case for case in CASES if getattr(OPERATIONS.get(case[0].operation), "i
 NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
 
 
-def by_channels(model: Sequential, x: np.ndarray, threads: int = 2) -> np.ndarray:
+def by_channels(model: Model, x: np.ndarray, threads: int = 2) -> np.ndarray:
     """Outputs of a pass with a channel in each lane."""
     folded = model.fold_batch_norm()
     inference = make_inference(folded, folded.graph(), len(x), threads)
@@ -45,12 +51,12 @@ def by_channels(model: Sequential, x: np.ndarray, threads: int = 2) -> np.ndarra
     return outputs
 
 
-def exact(model: Sequential, x: np.ndarray) -> np.ndarray:
+def exact(model: Model, x: np.ndarray) -> np.ndarray:
     """The same by im2col in float64."""
-    return deepcopy(model).to(np.float64).logits(x, backend="im2col")
+    return predict_logits(deepcopy(model).to(np.float64), x, backend="im2col")
 
 
-def check(model: Sequential, x: np.ndarray) -> None:
+def check(model: Model, x: np.ndarray) -> None:
     """Compare both; all samples at once, on some threads, and one alone give the same bits."""
     expected = exact(model, x)
     found = by_channels(model, x)
@@ -82,6 +88,33 @@ def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
     except Unsupported:
         grouped = layer.arguments.get("groups", 1) > 1
         assert layer.operation not in SUPPORTED or grouped or layer.operation == "batch_norm"
+
+
+def test_branches_that_meet() -> None:
+    x = Input((3, 9, 7))
+    left, right = (Conv2d(3, 32, 3, padding=1, seed=seed)(x) for seed in (0, 1))
+    more = Conv2d(3, 7, 1, seed=2)(x)
+    y = Conv2d(71, 24, 3, padding=1, seed=3)(Concat()(ReLU()(left - right), left * right, more))
+    y = GlobalAvgPool2d()(SqueezeExcite(24, 5, seed=4)(y))
+    model = Model(x, Linear(24, 4, seed=5)(Flatten()(y)))
+    check(model, np.random.default_rng(2).standard_normal((3, 3, 9, 7)).astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["pixels", "channels", "flat"])
+def test_branches_that_meet_otherwise_are_for_blocks_of_samples(kind: str) -> None:
+    x = Input((3, 9, 7))
+    y = Conv2d(3, 16, 3, padding=1, seed=0)(x)
+    if kind == "pixels":
+        y = Conv2d(16, 1, 1, seed=1)(y) * y
+    elif kind == "channels":
+        y = Concat()(x, y)
+    else:
+        y = Flatten()(y) - Flatten()(Conv2d(16, 16, 1, seed=1)(y))
+    model = Model(x, y)
+    samples = np.random.default_rng(3).standard_normal((2, 3, 9, 7)).astype(np.float32)
+    with pytest.raises(Unsupported):
+        by_channels(model, samples)
+    assert model.logits(samples) == pytest.approx(exact(model, samples), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +149,7 @@ def test_random_networks(seed: int) -> None:
     for few in (x,) if of_batch else (x, x[:1]):
         expected = exact(model, few)
         largest = max(1e-3, float(np.abs(expected).max()))
-        assert np.abs(model.logits(few) - expected).max() <= 1e-4 * largest
+        assert np.abs(predict_logits(model, few) - expected).max() <= 1e-4 * largest
 
 
 def test_nan_goes_where_it_is_read() -> None:

@@ -80,7 +80,7 @@ def programs() -> list[tuple[Program, int]]:
         for batch in (1, 100):
             program = lower(
                 model.graph(), batch, parameter_places(model), 3,
-                loss=("cross_entropy", 0.0, 0.0, 0.0), training=True, input_gradient=True,
+                loss=fastcnn.CrossEntropyLoss().engine_key, training=True, input_gradient=True,
                 largest_norms=largest_norms(model),
             )  # fmt: skip
             found.append((program, model.parameter_vector.size))
@@ -186,7 +186,13 @@ def test_programs_with_other_arrays_are_refused() -> None:
 def engine() -> Engine:
     model = fastcnn.models.report_cnn(seed=0)
     return make_engine(
-        model, model.graph(), 8, 2, loss=("cross_entropy", 0.0), training=True, outputs=True
+        model,
+        model.graph(),
+        8,
+        2,
+        loss=fastcnn.CrossEntropyLoss().engine_key,
+        training=True,
+        outputs=True,
     )
 
 

@@ -39,7 +39,7 @@ def run(model: Any, count: int, threads: int, batch: int | None = None) -> tuple
     y = generator.integers(0, model.output_shape(shape)[0], count)
     engine = Engine(
         model.graph(), batch or count, model.parameter_vector, places(model), threads,
-        loss=("cross_entropy", 0.1),
+        loss=fastcnn.CrossEntropyLoss(0.1).engine_key,
     )  # fmt: skip
     losses, hits, _ = engine.run(x, np.arange(count), np.zeros(1), labels=y)
     loss, logits, gradient = loss_and_gradients(

@@ -126,8 +126,8 @@ ANSWERS: dict[str, dict[str, str | None]] = {
         "predict": CHANNELS, "serve": CHANNELS,
     },
     "one value": {
-        "evaluate": "predicts values, not classes", "evaluate --data": "predicts values",
-        "serve": "gives values, not classes",
+        "evaluate": "predicts value, not classes", "evaluate --data": "predicts value,",
+        "serve": "gives value, not classes",
     },
     "two values": {
         "evaluate": "predicts values, not classes", "evaluate --data": "predicts values",

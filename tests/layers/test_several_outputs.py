@@ -10,12 +10,14 @@ import pytest
 
 import fastcnn
 from fastcnn.benchmark.pytorch import make_module
+from fastcnn.distributed import World
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.step import Step
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.layers import (
     BatchNorm2d,
+    Concat,
     Conv2d,
     Flatten,
     Input,
@@ -39,6 +41,7 @@ from fastcnn.losses import (
     NLLLoss,
 )
 from fastcnn.training.run import Run
+from tests.distributed.thread_world import on_ranks
 
 COUNT = 37
 random = np.random.default_rng(0)
@@ -220,6 +223,14 @@ def test_analysis_takes_several_outputs() -> None:
     assert max(row.absolute for row in found.rows) < 1e-5
 
 
+def test_sessions_name_outputs() -> None:
+    model, _, _ = case("pixels")
+    expected, found = model.logits(X[:5]), fastcnn.session(model, max_batch=4).logits(X[:5])
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=1e-5)
+
+
 def test_threads_change_no_bit() -> None:
     vectors = []
     for threads in (1, 2, 3):
@@ -321,3 +332,22 @@ def test_weights_of_classes_are_for_other_backends(caplog: pytest.LogCaptureFixt
 
 def test_it_is_not_a_loss_by_name() -> None:
     assert "joint" not in LOSSES
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_processes_train_as_one(ranks: int) -> None:
+    def work(world: World) -> np.ndarray:
+        left, right = Input((2, 6, 6), "left"), Input((4,), "right")
+        y = Concat()(Flatten()(ReLU()(Conv2d(2, 3, 3, seed=0)(left))), right)
+        outputs = {"move": Linear(52, 9, seed=1)(y), "value": Linear(52, 1, seed=2)(y)}
+        model = Model((left, right), outputs)
+        fastcnn.fit(
+            model, ((X, X[:, 0, 0, :4]), (MOVES, VALUES)), ((X, X[:, 0, 0, :4]), (MOVES, VALUES)),
+            loss=["cross_entropy", "mse"], loss_weights=[1.0, 0.3], epochs=2, batch_size=32,
+            threads=1, world=world, optimizer="adam",
+        )  # fmt: skip
+        return model.parameter_vector.copy()
+
+    alone = work(World())
+    for vector in on_ranks(ranks, work):
+        assert vector == pytest.approx(alone, abs=1e-5)

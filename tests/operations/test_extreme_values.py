@@ -48,9 +48,6 @@ def values(dtype: str) -> dict[str, np.ndarray]:
     }
 
 
-NAMES = tuple(values("float32"))
-
-
 def _skip(call: Call, name: str, backend: str) -> bool:
     conv = call.name in ("conv2d", "conv_transpose2d")
     if backend == "lanes" and ((conv and ("inf" in name or "nan" in name)) or name == "denormal"):
@@ -76,25 +73,24 @@ def _near(actual: np.ndarray, expected: np.ndarray, dtype: str, label: str) -> N
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_like_pytorch(call: Call, name: str, dtype: str) -> None:
+def test_like_pytorch(call: Call, dtype: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    x = values(dtype)[name].astype(dtype)
-    arrays = call.arrays(x)
-    with np.errstate(all="ignore"):
-        y, dy, grad = _pytorch(torch, call, arrays)
-        for backend in BACKENDS:
-            if _skip(call, name, backend):
-                continue
-            label = f"{backend}, {name}"
-            if not (call.name == "gelu" and "inf" in name):  # PyTorch's is NaN at infinity
-                _near(call.forward(backend, *arrays), y, dtype, label)
-            # PyTorch's gelu is NaN at infinity, and so is its softsign's gradient, which also
-            # overflows before the result does.
-            if call.name not in ("gelu", "softsign"):
-                precision = "float32" if call.name in ROUNDED else dtype
-                _near(call.backward(backend, dy, *arrays)[0], grad, precision, label)
+    for name, x in values(dtype).items():
+        arrays = call.arrays(x.astype(dtype))
+        with np.errstate(all="ignore"):
+            y, dy, grad = _pytorch(torch, call, arrays)
+            for backend in BACKENDS:
+                if _skip(call, name, backend):
+                    continue
+                label = f"{backend}, {name}"
+                if not (call.name == "gelu" and "inf" in name):  # PyTorch's is NaN at infinity
+                    _near(call.forward(backend, *arrays), y, dtype, label)
+                # PyTorch's gelu is NaN at infinity, and so is its softsign's gradient, which also
+                # overflows before the result does.
+                if call.name not in ("gelu", "softsign"):
+                    precision = "float32" if call.name in ROUNDED else dtype
+                    _near(call.backward(backend, dy, *arrays)[0], grad, precision, label)
 
 
 def _pytorch(torch: Any, call: Call, arrays: list[Any]) -> tuple[Any, Any, np.ndarray]:
@@ -116,24 +112,26 @@ def _pytorch(torch: Any, call: Call, arrays: list[Any]) -> tuple[Any, Any, np.nd
     return y.detach().numpy(), dy, x.grad.numpy()
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_backends_agree(call: Call, name: str, dtype: str) -> None:
+def test_backends_agree(call: Call, dtype: str) -> None:
     """Without PyTorch too; nothing raises, whatever comes in."""
-    arrays = call.arrays(values(dtype)[name].astype(dtype))
-    with np.errstate(all="ignore"):
-        y = call.forward("reference", *arrays)
-        dy = random_array(y.shape, 3).astype(dtype) if y.ndim else 1.0
-        grad = call.backward("reference", dy, *arrays)
-        for backend in ("im2col", "lanes"):
-            if _skip(call, name, backend):
-                continue
-            _near(call.forward(backend, *arrays), y, dtype, backend)
-            if call.name != "gelu":
-                for actual, expected in zip(call.backward(backend, dy, *arrays), grad, strict=True):
+    for name, x in values(dtype).items():
+        arrays = call.arrays(x.astype(dtype))
+        with np.errstate(all="ignore"):
+            y = call.forward("reference", *arrays)
+            dy = random_array(y.shape, 3).astype(dtype) if y.ndim else 1.0
+            wanted = call.backward("reference", dy, *arrays)
+            for backend in ("im2col", "lanes"):
+                if _skip(call, name, backend):
+                    continue
+                label = f"{backend}, {name}"
+                _near(call.forward(backend, *arrays), y, dtype, label)
+                if call.name == "gelu":
+                    continue
+                for actual, value in zip(call.backward(backend, dy, *arrays), wanted, strict=True):
                     if call.name == "conv2d" and not np.isfinite(arrays[0]).all():
                         continue  # zeros of the padding times a weight are not in the sum
-                    _near(actual, expected, dtype, backend)
+                    _near(actual, value, dtype, label)
 
 
 @pytest.mark.parametrize("backend", ["im2col", "reference"])

@@ -247,7 +247,7 @@ def test_gradients_that_are_not_wanted_are_not_computed(case: str) -> None:
     optimizer, groups = CASES[case]
     made = assigned(groups, optimizer)
     frozen = frozen_parameters(made.model, made.parts)
-    build = {"loss": ("cross_entropy", 0.0), "training": True}
+    build = {"loss": fastcnn.CrossEntropyLoss().engine_key, "training": True}
     whole, less = (
         plan(made.graph(), COUNT, parameter_places(made.model), 2, **build, frozen=names)
         for names in ((), frozen)

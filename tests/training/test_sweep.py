@@ -11,6 +11,7 @@ from fastcnn.analysis.sweeps import sweep_figure
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
+from fastcnn.training.search import TreeParzen
 from fastcnn.training.sweep import Span, Trial, draw, grid, rank, sweep
 
 
@@ -152,3 +153,39 @@ def test_a_backend_is_given_once(digits: Any) -> None:
 def test_a_recipe_says_what_it_changes() -> None:
     recipe = Recipe.of({"lr": 0.1, "optimizer": "adam", "epochs": 5})
     assert recipe.changes() == {"lr": 0.1, "optimizer": "adam"}
+
+
+def test_a_search_learns() -> None:
+    """Most trials after the random ones are near the best learning rates."""
+    pytest.importorskip("optuna")
+    search = TreeParzen({"lr": Span(1e-5, 1.0, log=True), "kind": ["a", "b"]}, 60, seed=1)
+    asked = []
+    for number in range(len(search)):
+        settings = search.ask()
+        asked.append(settings)
+        score = -abs(np.log10(settings["lr"]) + 2.0) - (settings["kind"] == "b")
+        search.tell(number, -np.inf if number == 3 else score)
+    late = [one for one in asked[30:] if 1e-3 < one["lr"] < 1e-1 and one["kind"] == "a"]
+    assert len(late) > 12  # six by chance
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_is_told_of_its_trials(workers: int) -> None:
+    pytest.importorskip("optuna")
+    train, _ = fastcnn.data.digits_dataset(120, 30, classes=(0, 1, 2))
+    search = TreeParzen({"lr": Span(1e-3, 0.1, log=True), "batch_size": [16, 32]}, 4)
+    trials = list(sweep(train, search, base=Recipe(epochs=1), workers=workers))
+    assert sorted(trial.number for trial in trials) == [1, 2, 3, 4]
+    assert all(trial.status == "finished" for trial in trials)
+    told = [trial.value for trial in search._study.trials]
+    by_number = {trial.number - 1: trial.score("validation_accuracy") for trial in trials}
+    assert told == [by_number[number] for number in range(4)]
+
+
+def test_a_search_refuses_wrong_settings_before_it_runs() -> None:
+    pytest.importorskip("optuna")
+    train, _ = fastcnn.data.digits_dataset(60, 30, classes=(0, 1, 2))
+    with pytest.raises(ConfigurationError, match="learning"):
+        sweep(train, TreeParzen({"learning": [0.1]}, 3))
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        TreeParzen({"lr": [0.1]}, 0)

@@ -23,7 +23,7 @@ from fastcnn.backends.one_row import on_sequences
 
 #: Bytes of columns that exist at a time.
 COLUMN_BYTES = 1024 * 2**10
-#: A block has at least so many positions: a product of fewer does not repay reading the weights.
+#: The fewest positions of a block: a product of fewer does not repay reading the weights.
 MIN_POSITIONS = 128
 
 

@@ -84,7 +84,7 @@ def loss_backward(
 def _loss_numbers(
     record: ElementwiseLoss, prediction: np.ndarray, arguments: dict[str, Any]
 ) -> list[Any]:
-    """Those by channel as an array beside the prediction, and the others."""
+    """Those by channel as an array that fits the prediction, and the others."""
     by_channel = record.channel_numbers(arguments, prediction.shape[1])
     trailing = (1,) * (prediction.ndim - 2)
     first = [np.array(by_channel, prediction.dtype).reshape(-1, *trailing)] if by_channel else []

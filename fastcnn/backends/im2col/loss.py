@@ -17,7 +17,7 @@ class _Terms:
     share : ndarray of float64, shape (N, P)
         What each target counts in the loss, without its class's weight.
     weight : ndarray of float64, shape (K,)
-        Of classes.
+        The weight of each class.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class _Terms:
         self.share = over_sum(share, counted, reduction)
 
     def pick(self, values: np.ndarray) -> np.ndarray:
-        """Of each column of ``values``, shape (N, K, P), that of the target's class."""
+        """The value of the target's class in each column of ``values``, shape (N, K, P)."""
         assert self.classes is not None
         return np.take_along_axis(values, self.classes[:, None], axis=1)[:, 0]
 
@@ -60,7 +60,7 @@ class _Terms:
         np.put_along_axis(values, there, new, axis=1)
 
     def sum(self, losses: np.ndarray) -> float:
-        """Of the losses of all targets; those that weigh nothing may be anything."""
+        """Sum of the losses of all targets; those that weigh nothing may be anything."""
         return float(np.where(self.share > 0.0, losses * self.share, 0.0).sum())
 
     def times_share(self, grad: np.ndarray, grad_output: float) -> np.ndarray:

@@ -15,7 +15,7 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    """Of a part of a batch, for each channel: values, their mean, and the squares about it."""
+    """Values in a part of a batch, their mean and the squares about it, for each channel."""
     axes = _axes(x)
     mean = x.mean(axis=axes, dtype=np.float64)
     deviation = x - _by_channel(mean.astype(x.dtype), x)
@@ -53,7 +53,7 @@ def batch_norm(
 def gradient_sums(
     grad_output: np.ndarray, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Of a part of a batch, for each channel: values, and the sums of dy z and of dy."""
+    """Values in a part of a batch, and the sums of dy z and of dy, for each channel."""
     axes = _axes(x)
     product = grad_output * _normalised(x, mean, variance, eps)
     return (
@@ -85,8 +85,8 @@ def batch_norm_backward(
     """With z the normalised input, ``dw`` is the sum of dy z, ``db`` that of dy.
 
     ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; where mean and
-    variance do not come from ``x``, both means are left out. Of a part of a batch, they come from
-    the whole batch, and so do ``gradient_means``, those of dy z and of dy.
+    variance do not come from ``x``, both means are left out. For a part of a batch they come
+    from the whole batch, and so do ``gradient_means``, those of dy z and of dy.
     """
     of_batch = mean is None or variance is None
     if mean is None or variance is None:

@@ -94,6 +94,7 @@ from fastcnn.backends.lanes.session.functions import (
 )
 from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
+from fastcnn.backends.lanes.session.probabilities import probabilities
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
 joint, joint_backward = joint_functions("im2col")
@@ -172,6 +173,7 @@ __all__ = [
     "pixel_unshuffle",
     "pixel_unshuffle_backward",
     "plan",
+    "probabilities",
     "rms_norm",
     "rms_norm_backward",
     "slot_stride",

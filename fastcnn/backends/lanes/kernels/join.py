@@ -68,14 +68,11 @@ def combination(A, T, r, block, slot, part, parts, minus, times):
 
 @linked
 def gating(A, T, r, block, slot, part, parts):
-    """Y = X times a factor for each channel, then rectified with RELU.
-
-    M has a vector for each channel; with MODE 1, for one sample alone, a float.
-    """
+    """Y = X times a factor for each channel, a vector of M, then rectified with RELU."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, relu, single = r[POSITIONS], r[RELU], r[MODE] == 1
+    positions, relu = r[POSITIONS], r[RELU]
     run = min(run_length(T, r, False), positions)
     e, last = share(r[CHANNELS] * positions, part, parts)
     c, p, count = e // positions, e % positions, run - e % run
@@ -83,8 +80,7 @@ def gating(A, T, r, block, slot, part, parts):
         count = min(count, last - e)
         x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
         y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-        m = m0 + c * r[M_CHANNEL]
-        factor = simd.splat(A[m]) if single else simd.load(A, m)
+        factor = simd.load(A, m0 + c * r[M_CHANNEL])
         for i in range(0, count * LANES, LANES):
             value = simd.mul(simd.load(A, x + i), factor)
             if relu:

@@ -113,8 +113,6 @@ PLAIN, MASKED, POOLED = 0, 1, 2
 ELEMENTS, WHOLE_CHANNELS = 0, 1
 #: Modes of losses: one loss, or the first or a further one of several.
 ALONE, FIRST, FURTHER = 0, 1, 2
-#: Modes of K_GATE: a factor is a vector, or a float.
-FACTOR_VECTORS, FACTOR_FLOATS = 0, 1
 #: Modes of K_PRODUCT_SUMS.
 OF_CHANNELS, OF_PIXELS = 0, 1
 #: Modes of the statistics of batch normalisation.

@@ -15,16 +15,19 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of
 from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.rows import (
     adaptive_row,
+    copy,
     element_columns,
+    elements,
     elementwise,
     fused,
     grid,
     pool_row,
+    product_row,
 )
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -74,14 +77,12 @@ class ChannelForward:
 
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""
-        planner, target = self.planner, group.target
-        shape = planner.value_of(target)
-        made = planner.buffer(shape, planner.halo(target), planner.value_passes(target))
-        return self._keep(target, made, shape[0] if len(shape) == 3 else int(np.prod(shape)))
+        channels = channels_of(self.planner.shape(group.target))
+        return self._keep(group.target, self.planner.value_buffer(group.target), channels)
 
     def _is_flat(self, index: int) -> bool:
         """Whether a vector is what was a map: its numbers are not one after the other."""
-        places, shape = self.places[index], self.planner.value_of(index)
+        places, shape = self.places[index], self.planner.shape(index)
         return len(shape) == 1 and not np.array_equal(places, np.arange(len(places)))
 
     def input_row(self) -> int:
@@ -130,11 +131,10 @@ class ChannelForward:
         planner, g = self.planner, self.planner.geometry(group.node)
         y = self.output(group)
         if group.pooled:
-            target = planner.buffer(
-                (g.out_channels, *g.output), passing=planner.value_passes(group.target)
-            )
+            target = planner.reused((g.out_channels, *g.output))
             self._convolution(group, g, target)
             self._pooled(group, target, y)
+            planner.release(target)
         else:
             self._convolution(group, g, y)
 
@@ -244,14 +244,47 @@ class ChannelForward:
 
     def add(self, group: Group) -> None:
         """Sum of two maps."""
-        if any(self._is_flat(source) for source in group.sources):
-            raise Unsupported("a sum of flattened maps with a channel in each lane")
-        x, m = (self.values[source] for source in group.sources)
+        self._combine(group, L.K_ADD)
+
+    def subtract(self, group: Group) -> None:
+        """Difference of two maps."""
+        self._combine(group, L.K_SUBTRACT)
+
+    def _combine(self, group: Group, kernel: int) -> None:
+        x, m = self._joined(group)
         columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
         self.planner.emit(
-            f"{group.node.name}: add" + fused(group),
-            row(L.K_ADD, **columns, relu=int(group.relu)),
+            f"{group.node.name}: {group.operation}" + fused(group),
+            row(kernel, **columns, relu=int(group.relu)),
         )
+
+    def _joined(self, group: Group) -> list[Buffer]:
+        """What meets in a group."""
+        if any(self._is_flat(source) for source in group.sources):
+            raise Unsupported(f"{group.operation} of flattened maps with a channel in each lane")
+        return [self.values[source] for source in group.sources]
+
+    def multiply(self, group: Group) -> None:
+        """Product of two maps, one of which may be a factor for each channel."""
+        whole, values = group.node.output_shape, self._joined(group)
+        if any(shape[0] != whole[0] for shape in group.node.input_shapes):
+            raise Unsupported("a factor for each pixel with a channel in each lane")
+        x, m = sorted(values, key=elements, reverse=True)
+        self.planner.emit(
+            f"{group.node.name}: multiply" + fused(group),
+            product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
+        )
+
+    def concat(self, group: Group) -> None:
+        """Copies of blocks of channels, where each begins at the first lane."""
+        sizes = [self.planner.shape(source)[0] for source in group.sources]
+        values = self._joined(group)
+        if any(size % LANES for size in sizes[:-1]):
+            raise Unsupported("concat of other than 16 channels with a channel in each lane")
+        y, first = self.output(group), 0
+        for x in values:
+            copy(self.planner, group.node.name, x, y.part(first, x.channels))
+            first += x.channels
 
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation that no layer before it took up: a factor and a summand."""
@@ -297,6 +330,9 @@ class ChannelForward:
 
 #: Operations that have rows here, besides element-wise ones.
 SUPPORTED = (
+    "subtract",
+    "multiply",
+    "concat",
     "conv2d",
     "linear",
     "flatten",

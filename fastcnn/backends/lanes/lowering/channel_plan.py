@@ -35,8 +35,9 @@ def plan_channels(
     planner = ChannelPlanner(graph, batch, workers, state)
     forward = ChannelForward(planner)
     normalisation = forward.input_row()
-    for group in planner.groups:
+    for place, group in enumerate(planner.groups):
         forward.add_group(group)
+        planner.release_read(place, forward.values)
     forward.output_row()
     planner.place_scratch()
     output = forward.values[len(graph.nodes) - 1]

@@ -106,7 +106,7 @@ class Forward(SampleNormForward):
                 whole, first = planner.parts[index]
                 made = self._value(whole).part(first, map_shape(shape)[0])
             else:
-                made = planner.buffer(shape, planner.halo(index), planner.value_passes(index))
+                made = planner.value_buffer(index)
             self.values[index] = made
         return self.values[index]
 

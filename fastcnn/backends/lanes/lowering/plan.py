@@ -89,8 +89,9 @@ def plan(
     )
     forward = Forward(planner)
     normalisation = forward.input_row()
-    for group in planner.groups:
+    for place, group in enumerate(planner.groups):
         forward.add_group(group)
+        planner.release_read(place, forward.values)
     output = forward.values[len(graph.nodes) - 1]
     gradient, input_grad = None, None
     if outputs:

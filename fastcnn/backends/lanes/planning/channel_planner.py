@@ -6,18 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.graph import Graph, Node
 from fastcnn.backends.lanes.convolution.channels.kernels import WIDTHS, blocks_of_tile
+from fastcnn.backends.lanes.convolution.channels.records import (
+    INPUT_TRANSFORM,
+    OUTPUT_TRANSFORM,
+)
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import is_plain, tile_sides, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, union
+from fastcnn.backends.lanes.planning.buffers import (
+    LANES,
+    NO_HALO,
+    Buffer,
+    Halo,
+    map_shape,
+    union,
+)
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS
 
-#: Vector operations of the transforms of a tile, for a block of channels.
-INPUT_TRANSFORM, OUTPUT_TRANSFORM = 220, 200
 #: Bytes of weights that a core reads in the time of a vector operation.
 BYTES_AN_OPERATION = 16
 
@@ -112,13 +121,16 @@ class ChannelPlanner(Planner):
 
     def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
         """A buffer of vectors of 16 channels."""
-        channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
-        return self._placed(Buffer(lane_blocks(channels), height, width, halo), passing)
+        return self._placed(Buffer(*self.sizes(shape), halo), passing)
+
+    def sizes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Vectors of channels, height and width of a buffer."""
+        channels, height, width = map_shape(shape)
+        return lane_blocks(channels), height, width
 
     def planes(self, shape: tuple[int, ...], halo: Halo, passing: bool) -> Buffer:
         """A buffer of single numbers."""
-        channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
-        return self._placed(PlanarBuffer(channels, height, width, halo), passing)
+        return self._placed(PlanarBuffer(*map_shape(shape), halo), passing)
 
     def like(self, other: Buffer, passing: bool = False) -> Buffer:
         """Another buffer of the same layout."""
@@ -157,10 +169,6 @@ class ChannelPlanner(Planner):
             elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
                 halo = union(halo, self.halo(reader.target))
         return halo
-
-    def value_of(self, index: int) -> tuple[int, ...]:
-        """Shape of a node's output."""
-        return self.graph.input_shape if index == INPUT else self.graph.nodes[index].output_shape
 
 
 def _halo(g: ConvGeometry) -> Halo:

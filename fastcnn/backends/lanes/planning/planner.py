@@ -19,10 +19,21 @@ from fastcnn.backends.lanes.planning.buffers import (
     union,
 )
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, number_stages
-from fastcnn.operations import OPERATIONS
+from fastcnn.operations import OPERATIONS, Elementwise
 
 #: Rooms of each thread: what a row needs for itself, and what it leaves to the next.
 SCRATCH, PASSED = 0, 1
+#: Operations, besides element-wise ones, that write all of their output.
+FILLING = (
+    "conv2d",
+    "add",
+    "subtract",
+    "multiply",
+    "batch_norm",
+    "max_pool2d",
+    "avg_pool2d",
+    "adaptive_avg_pool2d",
+)
 #: Weights of a linear layer that stay in the second-level cache while blocks pass.
 FITS_BESIDE = 64 * 1024
 
@@ -89,6 +100,12 @@ class Planner:
             if group.operation == "concat":
                 self._adjoin(group)
         self.size = 0
+        # Places of buffers that are read no more, by their layout: zeros around maps stay zeros.
+        self._free: dict[tuple[Any, ...], list[Buffer]] = {}
+        #: By node the place, among the groups, of the last one that reads its output.
+        self._last_readers = {
+            source: place for place, group in enumerate(self.groups) for source in group.sources
+        }
         # Rows that get room for each thread, and the columns of its place and of a thread's step.
         self._rooms: tuple[list[tuple[np.ndarray, tuple[int, int]]], ...] = ([], [])
         self._room_sizes = [0, 0]
@@ -223,6 +240,46 @@ class Planner:
             self.tables.append(values)
             self.table_size += values.size
         return self._known_tables[content]
+
+    def value_buffer(self, index: int) -> Buffer:
+        """A buffer for a node's output: an old one that nobody reads any more, if it is filled."""
+        shape, halo, passing = self.shape(index), self.halo(index), self.value_passes(index)
+        maker = self.makers.get(index)
+        if maker is None or not passing or self.is_joined(index):
+            return self.buffer(shape, halo, passing)
+        filled = isinstance(OPERATIONS[maker.operation], Elementwise)
+        filled |= maker.operation in FILLING
+        return self.reused(shape, halo) if filled else self.buffer(shape, halo, passing)
+
+    def reused(self, shape: tuple[int, ...], halo: Halo = NO_HALO) -> Buffer:
+        """A passing buffer that its writer fills; if there is one, an old one."""
+        channels, height, width = self.sizes(shape)
+        free = self._free.get((channels, height, width, halo))
+        return free.pop() if free else self.buffer(shape, halo, passing=True)
+
+    def release(self, buffer: Buffer) -> None:
+        """Let others have a buffer of the block that a thread has in hand."""
+        if buffer.slot and buffer.pixel == LANES:
+            layout = buffer.channels, buffer.height, buffer.width, buffer.halo
+            self._free.setdefault(layout, []).append(buffer)
+
+    def release_read(self, place: int, values: Mapping[int, Buffer]) -> None:
+        """Release the outputs that the group at a place was the last to read.
+
+        Not in training, whose backward pass reads every output again.
+        """
+        if self.keep or self.training:
+            return
+        read = {values[index].offset: values[index] for index in self.groups[place].sources}
+        for buffer in read.values():
+            same = [index for index, other in values.items() if other.offset == buffer.offset]
+            readers = [self._last_readers.get(index, len(self.groups)) for index in same]
+            if max(readers) <= place and not any(map(self.is_joined, same)):
+                self.release(buffer)
+
+    def sizes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Channels, height and width of a buffer."""
+        return map_shape(shape)
 
     def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
         """A buffer with room for every block of the batch.

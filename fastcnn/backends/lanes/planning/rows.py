@@ -9,7 +9,7 @@ from fastcnn.backends.geometry import adaptive_windows, average_divisors, pool_w
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -78,9 +78,8 @@ def product_row(planner: Planner, x: Buffer, m: Buffer, y: Buffer, **more: int) 
     if same_pixels(x, m):
         columns = element_columns(planner, x=x, y=y, m=m) | {"m_channel": 0}
         return row(L.K_MULTIPLY, **columns, **more)
-    mode = L.FACTOR_VECTORS if m.pixel == LANES else L.FACTOR_FLOATS
     columns = element_columns(planner, x=x, y=y) | m.columns("m")
-    columns |= {"m": m.offset + int(m.pixels()[0]), "m_channel": m.channel, "mode": mode}
+    columns |= {"m": m.offset + int(m.pixels()[0]), "m_channel": m.channel}
     return row(L.K_GATE, **columns, **more)
 
 

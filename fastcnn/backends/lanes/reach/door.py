@@ -104,7 +104,7 @@ class Needs:
     loss : int
         Elements of a sample's output that the loss compares.
     classes : int
-        Of a loss of classes, how many there are for each target; else 0.
+        How many classes there are for each target of a loss of classes; else 0.
     """
 
     images: int = 0

@@ -190,10 +190,7 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
 def _gate(r: Reach) -> Touches:
     yield from _elements("X", "Y")(r)
     factors = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
-    if r.among(L.MODE, (L.FACTOR_VECTORS, L.FACTOR_FLOATS)) == L.FACTOR_FLOATS:
-        yield arena("M", factors + r[L.M], 1)
-    else:
-        yield arena("M", r.buffer(L.M) + factors)
+    yield arena("M", r.buffer(L.M) + factors)
 
 
 def _product_sums(r: Reach) -> Touches:

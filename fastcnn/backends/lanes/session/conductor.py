@@ -1,6 +1,6 @@
 """Compiled functions that run a forward pass: for the caller, and for threads that help it.
 
-A pass is cut into segments; a segment's units are claimed one by one by whoever is there, and the
+A pass is cut into segments; the threads that are there claim a segment's units one by one, and the
 next segment begins when all are done. A thread that comes late finds less to do, and the caller
 never waits for one to wake up. What a unit computes does not depend on who does it.
 """

@@ -21,14 +21,16 @@ from fastcnn.backends.lanes.session.loading import load_kernels
 from fastcnn.codegen import build
 
 #: FLOPs and bytes of a row in a nanosecond, for deciding whether threads share it.
-FLOPS_A_NS, BYTES_A_NS = 150.0, 40.0
+FLOPS_A_NS, BYTES_A_NS = 200.0, 110.0
+#: Channels in the lanes measured faster where estimates differ by less than this.
+AS_GOOD = 1.05
 #: Nanoseconds of a row from which on two threads share it, and from which on in more parts.
-WORTH_SHARING, WORTH_PARTS = 1_500.0, 6_000.0
+WORTH_SHARING, WORTH_PARTS = 1_000.0, 4_000.0
 #: Nanoseconds of a pass up to which the interpreter's lock is kept: giving it away and getting it
 #: back, with other threads at work, takes longer.
 SHORT = 50_000.0
-#: Samples up to which a channel in each lane may be faster, and batches that are planned.
-FEW, BATCHES = 16, (16, 64, 256)
+#: Batches for which passes with a sample in each lane are planned.
+BATCHES = (16, 64, 256)
 #: Idle memories that are kept of each program.
 KEPT = 4
 
@@ -276,6 +278,13 @@ def _joined(segments: list[list[int]]) -> list[list[int]]:
     return found
 
 
+def address_of(array: np.ndarray) -> int:
+    """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
+    if array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    return int(array.ctypes.data)
+
+
 class Inference:
     """A network's forward pass, prepared for batches of up to some size.
 
@@ -326,8 +335,7 @@ class Inference:
         """The pass with a channel in each lane, if there is one."""
         if self._channels is None and self._fits_channels:
             try:
-                most = min(self.most, FEW)
-                program = plan_channels(self.graph, most, self.threads, self._state)
+                program = plan_channels(self.graph, self.most, self.threads, self._state)
             except Unsupported:
                 self._fits_channels = False
                 return None
@@ -372,12 +380,12 @@ class Inference:
 
     def _fastest(self, count: int) -> Pass:
         batch = next((size for size in BATCHES if count <= size), BATCHES[-1])
-        few = self.by_channels() if count <= FEW else None
-        if few is not None and count == 1:
-            return few
+        one = self.by_channels()
+        if one is not None and count == 1:
+            return one
         many = self.by_samples(batch)
-        if few is not None and few.nanoseconds(count) < many.nanoseconds(count):
-            return few
+        if one is not None and one.nanoseconds(count) < AS_GOOD * many.nanoseconds(count):
+            return one
         return many
 
     def run(self, images: np.ndarray, outputs: np.ndarray, factors: np.ndarray) -> None:
@@ -399,7 +407,7 @@ class Inference:
         """
         count = len(images)
         if count <= self.most:
-            place = images.ctypes.data, outputs.ctypes.data
+            place = address_of(images), address_of(outputs)
             self.choose(count).run(images, outputs, factors, count, place)
             return
         for start in range(0, count, self.most):

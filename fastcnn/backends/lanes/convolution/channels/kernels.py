@@ -132,6 +132,12 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
             else:
                 for j in range(width):
                     A[y + j * step] = np.float32(bytes_[x + j]) * scale + shift
+        elif step == 1 and width >= LANES:
+            factor, summand = simd.splat(scale), simd.splat(shift)
+            for j in range(0, width, LANES):
+                # The last vector overlaps the one before it.
+                k = min(j, width - LANES)
+                simd.store(A, y + k, simd.fma(simd.load(floats, x + k), factor, summand))
         elif step == 1:
             for j in range(width):
                 A[y + j] = floats[x + j] * scale + shift

@@ -12,6 +12,8 @@ from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
 from fastcnn.codegen.simd import LANES
 
 VECTOR_BYTES = FLOAT_BYTES * LANES
+#: Vector operations of the transforms of a tile, for a block of channels.
+INPUT_TRANSFORM, OUTPUT_TRANSFORM = 220, 200
 
 
 def _input(r: Row) -> Cost:
@@ -43,9 +45,10 @@ def _depthwise(r: Row) -> Cost:
 
 
 def _winograd(r: Row) -> Cost:
-    """The products; transforms, which are additions of vectors, as so many more inputs."""
+    """Products, and the additions and multiplications of the transforms."""
     inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.POSITIONS] * r.batch
-    flops = 2 * LANES * PRODUCTS * (inputs + 2 * LANES) * outputs * tiles
+    flops = 2 * LANES * PRODUCTS * inputs * outputs * tiles
+    flops += LANES * (INPUT_TRANSFORM * r[L.EXTRA] + OUTPUT_TRANSFORM * outputs) * tiles
     read = VECTOR_BYTES * PRODUCTS * inputs * outputs * r.batch
     return Cost(flops, read, VECTOR_BYTES * OUTPUTS * OUTPUTS * outputs * tiles)
 

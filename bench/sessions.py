@@ -1,0 +1,100 @@
+"""Inference sessions next to ONNX Runtime's, in turns: ``python -m bench.sessions``.
+
+Each call is one whole call from Python. The two take turns of some milliseconds, and the shortest
+call of each counts: that of a machine that does nothing else. ONNX Runtime's threads spin for a
+while after a call, in which no other thread gets their core: a turn begins with calls that are not
+timed. On one thread the thread's own time is measured. Outputs are compared before anything is
+timed.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+import fastcnn
+from fastcnn.benchmark.work import NETWORKS, make_model
+from fastcnn.interop import export_onnx
+from fastcnn.text_table import text_table
+
+BATCHES = (1, 8, 64, 256)
+#: Of other kinds of networks; larger batches take seconds.
+OTHERS = ("strided", "depthwise", "time_series", "resnet18")
+FEW_BATCHES = (1, 8, 64)
+#: Seconds of a turn before calls are timed, and while they are; calls of a turn at least.
+WARM, TURN, CALLS = 0.008, 0.006, 3
+TOLERANCE = 1e-4
+
+
+def onnx_session(model: fastcnn.layers.Model, threads: int) -> Callable[[np.ndarray], Any]:
+    """ONNX Runtime's call for the same network."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(model, Path(folder) / "model.onnx")
+        made = onnxruntime.InferenceSession(
+            str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+    name = made.get_inputs()[0].name
+    return lambda x: made.run(None, {name: x})[0]
+
+
+def shortest(
+    contestants: list[Callable[[], Any]], seconds: float, clock: Callable[[], float]
+) -> list[float]:
+    """The shortest call of each, in turns."""
+    found = [float("inf")] * len(contestants)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for index, run in enumerate(contestants):
+            now = time.perf_counter()
+            while time.perf_counter() < now + WARM:
+                run()
+            now, calls = time.perf_counter(), 0
+            while calls < CALLS or time.perf_counter() < now + TURN:
+                began = clock()
+                run()
+                found[index] = min(found[index], clock() - began)
+                calls += 1
+    return found
+
+
+def main(
+    network: Annotated[
+        list[str] | None, typer.Option(help="Of the benchmark or the zoo; may be repeated.")
+    ] = None,
+    batch_size: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time for each figure.")] = 2.0,
+) -> None:
+    """Print microseconds of a call, and how often a session's goes into ONNX Runtime's."""
+    rows = []
+    for name in network or (*NETWORKS, *OTHERS):
+        model = make_model(name)
+        assert model.input_shape is not None
+        generator = np.random.default_rng(0)
+        for count in threads or (1, 2):
+            session, other = fastcnn.session(model, threads=count), onnx_session(model, count)
+            for batch in batch_size or (BATCHES if name in NETWORKS else FEW_BATCHES):
+                x = generator.standard_normal((batch, *model.input_shape)).astype(np.float32)
+                found, expected = session.logits(x), other(x)
+                apart = np.abs(found - expected).max() / np.abs(expected).max()
+                assert apart < TOLERANCE, f"{name}: outputs differ by {apart:.1e}"
+                clock = time.thread_time if count == 1 else time.perf_counter
+                runs = [lambda x=x, f=other: f(x), lambda x=x, f=session.logits: f(x)]
+                theirs, ours = (1e6 * value for value in shortest(runs, seconds, clock))
+                cells = (f"{count}", f"{batch}", f"{theirs:.1f}", f"{ours:.1f}")
+                rows.append((name, *cells, f"{theirs / ours:.2f}"))
+                print(*rows[-1], flush=True)
+    header = ("network", "threads", "batch", "ONNX Runtime us", "fastcnn us", "ratio")
+    print("\n" + text_table(header, rows, left=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)
