@@ -25,7 +25,8 @@ def bench(
         list[Suite] | None,
         typer.Argument(
             metavar="SUITE",
-            help="step, zoo, inference, layer, backward, all of these, or records; by default step.",
+            help="step, zoo, inference, layer, backward, all of these, or records; "
+            "by default step.",
             show_default=False,
         ),
     ] = None,
