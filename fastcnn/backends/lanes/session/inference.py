@@ -1,6 +1,7 @@
 """A network prepared for forward passes: programs, weights and memory that calls only use."""
 
 import ctypes
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from fastcnn.backends.lanes.session import conductor, team
 from fastcnn.backends.lanes.session.engine import Engine, aligned, packed
 from fastcnn.backends.lanes.session.loading import load_kernels
 from fastcnn.codegen import build
+from fastcnn.cores import available_cores
 
 #: FLOPs and bytes of a row in a nanosecond, for deciding whether threads share it.
 FLOPS_A_NS, BYTES_A_NS = 200.0, 110.0
@@ -36,6 +38,22 @@ KEPT = 4
 
 _FREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _HELD = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+
+
+class _Places:
+    """Room for as many long passes at once as there are cores."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """All are free, as in a process that was forked."""
+        self.free = threading.BoundedSemaphore(available_cores())
+
+
+_places = _Places()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_places.renew)
 
 
 class Pass:
@@ -165,20 +183,36 @@ class Pass:
         RuntimeError
             If a kernel failed.
         """
+        segments, short = self.segments(-(-count // self.program.samples))
+        if short:
+            self._run(self._run_held, segments, images, outputs, factors, count, place)
+            return
+        # More long passes than cores would only take the caches from each other.
+        with _places.free:
+            self._run(self._run_free, segments, images, outputs, factors, count, place)
+
+    def _run(
+        self,
+        run: Any,
+        segments: np.ndarray,
+        images: np.ndarray,
+        outputs: np.ndarray,
+        factors: np.ndarray,
+        count: int,
+        place: tuple[int, int],
+    ) -> None:
         try:
             memory = self._idle.pop()
         except IndexError:
             memory = _Memory(self)
         memory.take(factors)
-        blocks = -(-count // self.program.samples)
-        segments, short = self.segments(blocks)
-        memory.cut(segments, blocks)
+        memory.cut(segments)
         words = memory.words
         is_bytes = images.dtype.itemsize == 1
         words[0], words[1] = (place[0], 0) if is_bytes else (0, place[0])
         words[2], words[3], words[4] = images.size, place[1], outputs.size
         words[5], words[6] = count, len(segments)
-        (self._run_held if short else self._run_free)(memory.address)
+        run(memory.address)
         if memory.counters[conductor.FAILED]:
             raise RuntimeError("a kernel of the lanes engine failed")
         if len(self._idle) < KEPT:
@@ -211,7 +245,7 @@ class _Memory:
             "order": owner._order,
         }
         self._context = make_contexts(1, fields)[0]
-        self._blocks = -1
+        self._segments: np.ndarray | None = None
         group = owner._group
         counters = np.zeros(1, np.int64) if group is None else group.counters
         given: dict[str, Any] = dict.fromkeys(conductor.PASS_KINDS, 0)
@@ -230,7 +264,7 @@ class _Memory:
         self._packed = packed(conductor.PASS_KINDS, given)
         self.address = self._packed.ctypes.data
         view = memoryview(self._packed.data)
-        places = _places(conductor.PASS_KINDS)
+        places = _words(conductor.PASS_KINDS)
         view[places["here"]] = self.address
         first = places["bytes_"]
         self.words = view[first : first + 7]
@@ -243,15 +277,15 @@ class _Memory:
             self.arena[first : first + factors.size] = factors
             self._factors = factors
 
-    def cut(self, segments: np.ndarray, blocks: int) -> None:
+    def cut(self, segments: np.ndarray) -> None:
         """Take other segments."""
-        if self._blocks != blocks:
+        if self._segments is not segments:
             place = self._segment_place
             self._view[place], self._view[place + 1] = segments.ctypes.data, len(segments)
-            self._blocks, self._segments = blocks, segments
+            self._segments = segments
 
 
-def _places(kinds: Mapping[str, str]) -> dict[str, int]:
+def _words(kinds: Mapping[str, str]) -> dict[str, int]:
     """First word of each packed argument."""
     places, place = {}, 0
     for name, kind in kinds.items():
