@@ -51,6 +51,7 @@ _MODULES = (
     "losses",
     "models",
     "optim",
+    "recipes",
     "training",
 )
 
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         losses,
         models,
         optim,
+        recipes,
         training,
     )
     from fastcnn.analysis.compare import compare_backends

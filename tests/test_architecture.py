@@ -42,6 +42,7 @@ ALLOWED = {
         "optim",
         "weights",
     },
+    "recipes": {"data", "layers", "losses", "models", "optim", "training"},
     "study": {
         "analysis",
         "backends",
@@ -72,6 +73,7 @@ ALLOWED = {
         "models",
         "operations",
         "optim",
+        "recipes",
         "training",
     },
     "estimators": {

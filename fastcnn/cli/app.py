@@ -32,6 +32,10 @@ COMMANDS = {
         "train.train",
         "Train a network and write a run: config, metrics, weights, checkpoints and curves.",
     ),
+    "recipes": Listed(
+        "recipes.recipes",
+        "List the trainings that have names: what each reaches, and in what time.",
+    ),
     "evaluate": Listed(
         "evaluate.evaluate",
         "Test a trained network: accuracy, precision and recall of each class, worst mistakes.",

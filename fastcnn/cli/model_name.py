@@ -10,3 +10,5 @@ class ModelName(StrEnum):
     lenet5 = "lenet5"
     vgg_small = "vgg_small"
     resnet8 = "resnet8"
+    resnet20 = "resnet20"
+    airbench = "airbench"

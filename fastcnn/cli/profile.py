@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 def profile(
     model: Annotated[
-        str, typer.Argument(help="report, lenet5, vgg_small, resnet8, or the folder of a run.")
+        str,
+        typer.Argument(
+            help="report, lenet5, vgg_small, resnet8, resnet20, airbench, or the folder of a run."
+        ),
     ] = "report",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 64,
     threads: Annotated[

@@ -28,7 +28,10 @@ def scale(
         float | None, typer.Option(help="GB a second, instead of the network's.")
     ] = None,
     model: Annotated[
-        ModelName, typer.Option(metavar="NAME", help="report, lenet5, vgg_small or resnet8.")
+        ModelName,
+        typer.Option(
+            metavar="NAME", help="report, lenet5, vgg_small, resnet8, resnet20 or airbench."
+        ),
     ] = ModelName.report,
     batch_size: Annotated[
         int,

@@ -189,7 +189,10 @@ class NoBase:
         ({"loss": "hinge"}, "loss must be one of cross_entropy, .*, got 'hinge'"),
         ({"loss": function}, "loss: function must return a number and its gradient by the outputs"),
         ({"loss": MSELoss}, r"or an object such as CrossEntropyLoss\(\), got <class"),
-        ({"schedule": "linear"}, "schedule must be one of constant, step, cosine, one-cycle, got"),
+        (
+            {"schedule": "linear"},
+            "schedule must be one of constant, step, cosine, one-cycle, triangular, got",
+        ),
         ({"schedule": SGD()}, r"or an object such as Cosine\(\), got SGD"),
         ({"schedule": lambda step: 0.1}, r"or an object such as Cosine\(\), got <function"),
         ({"augment": "spin"}, "augment"),
@@ -294,6 +297,7 @@ IN_FIT = {
     "monitor": ({"monitor": "train_loss"}, "monitor=train_loss has no effect without early_stop"),
     "early_stopping": ({"early_stopping": 2, "validation": 0}, "there are no validation data"),
     "steps_per_epoch": ({"steps_per_epoch": 9}, "32 samples are 1 steps of batch_size=64"),
+    "max_steps": ({"max_steps": 9}, "max_steps=9 must end within the last epoch"),
     "average_every": ({"average_every": 4}, "average_every=4 has no effect on one process"),
 }
 
