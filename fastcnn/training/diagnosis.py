@@ -1,13 +1,12 @@
 """Watches a training run and says in plain words what is wrong with it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
@@ -51,8 +50,8 @@ class Diagnosis(Callback):
         Called with each new :class:`Finding`.
     backend : str, optional
         What computes the activations.
-    assigned : Assigned, optional
-        Knows which weights are frozen: it is normal for these to rest.
+    frozen : collection of str
+        Names of parameters that are meant to stay as they are, in some epochs or all.
 
     Attributes
     ----------
@@ -65,9 +64,9 @@ class Diagnosis(Callback):
         loss: Loss | None = None,
         tell: Callable[[Finding], None] | None = None,
         backend: str | None = None,
-        assigned: Assigned | None = None,
+        frozen: Collection[str] = (),
     ) -> None:
-        self._assigned = assigned
+        self._frozen = frozenset(frozen)
         self.findings: list[Finding] = []
         self._backend = backend
         self._tell = tell
@@ -196,15 +195,11 @@ class Diagnosis(Callback):
         chance = self._chance
         if chance is not None and self._epochs[-1]["train_loss"] < 0.5 * chance:
             return  # what has learned may rest
-        frozen: set[str] = set()
-        if self._assigned is not None:
-            self._assigned.start_epoch(number, 0)
-            frozen.update(frozen_parameters(model, self._assigned.parts))
         moved = {
             key.rpartition(".")[0]: float(np.linalg.norm(value - self._before[key]))
             / max(float(np.linalg.norm(value)), 1e-30)
             for key, value in model.named_parameters().items()
-            if key.endswith("weight") and value.any() and key not in frozen
+            if key.endswith("weight") and key not in self._frozen and value.any()
         }
         still = {layer: share for layer, share in moved.items() if share < STILL}
         if still:
