@@ -53,6 +53,7 @@ _MODULES = (
     "optim",
     "recipes",
     "training",
+    "transfer",
 )
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         optim,
         recipes,
         training,
+        transfer,
     )
     from fastcnn.analysis.compare import compare_backends
     from fastcnn.analysis.gradcheck import gradcheck
