@@ -201,9 +201,7 @@ def network_input_gradient(
         common = stored_samples(model.preprocessing, x), np.arange(count), np.zeros(1)
         engine.run(*common, outputs=outputs.reshape(-1), phases=phases[:middle])
         gradient = np.require(by_outputs(outputs), np.float32, ["C", "W"]).reshape(-1)
-        engine.run(
-            *common, outputs=made.reshape(-1), targets=gradient, phases=phases[middle:]
-        )
+        engine.run(*common, outputs=made.reshape(-1), targets=gradient, phases=phases[middle:])
     return made
 
 

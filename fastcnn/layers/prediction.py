@@ -59,9 +59,7 @@ class Prediction(Meaning):
         found = predict_logits(model, x, backend=backend, batch_size=batch_size)
         return found if model.gives == 1 else unpack(model.graph().outputs, found)
 
-    def features(
-        self, x: Any, layers: str | Sequence[str], *, backend: str | None = None
-    ) -> Any:
+    def features(self, x: Any, layers: str | Sequence[str], *, backend: str | None = None) -> Any:
         """Outputs of layers for samples ``x``, outside training.
 
         Parameters
