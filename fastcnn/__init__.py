@@ -24,6 +24,7 @@ _EXPORTS = {
     "SigmoidFocalLoss": "fastcnn.losses",
     "SmoothL1Loss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
+    "input_gradient": "fastcnn.execution.input_gradients",
     "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
     "session": "fastcnn.execution",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from fastcnn.analysis.gradcheck import gradcheck
     from fastcnn.data import Dataset
     from fastcnn.execution import gradients
+    from fastcnn.execution.input_gradients import input_gradient as input_gradient
     from fastcnn.execution.plan import plan as plan
     from fastcnn.execution.session import session as session
     from fastcnn.layers import *
