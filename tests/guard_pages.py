@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.backends.lanes.session import engine, inference
+from fastcnn.backends.lanes.session import engine, forward_pass, inference
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.parts import call_arguments
 from fastcnn.operations import OPERATIONS
@@ -109,13 +109,13 @@ def guarded_engine(at_end: bool) -> Iterator[Counter[str]]:
 @contextmanager
 def guarded_passes(at_end: bool, runs: Counter[str]) -> Iterator[None]:
     """The same of prepared passes: what they keep, and samples and outputs of each call."""
-    aligned, run = inference.aligned, inference.Pass.run
+    aligned, run = inference.aligned, forward_pass.Pass.run
 
     def guarded_memory(size: int, dtype: Any = np.float32) -> np.ndarray:
         return guarded(np.zeros(size, dtype), at_end)
 
     def guarded_run(
-        self: inference.Pass, images: np.ndarray, outputs: np.ndarray, *rest: Any
+        self: forward_pass.Pass, images: np.ndarray, outputs: np.ndarray, *rest: Any
     ) -> None:
         factors, count, _ = rest
         read = guarded(images, at_end, locked=True)
@@ -124,11 +124,13 @@ def guarded_passes(at_end: bool, runs: Counter[str]) -> Iterator[None]:
         outputs[...] = written
         runs["prepared passes"] += 1
 
-    inference.aligned, inference.Pass.run = guarded_memory, guarded_run  # type: ignore[assignment, method-assign]
+    inference.aligned = forward_pass.aligned = guarded_memory
+    forward_pass.Pass.run = guarded_run  # type: ignore[method-assign]
     try:
         yield
     finally:
-        inference.aligned, inference.Pass.run = aligned, run  # type: ignore[method-assign]
+        inference.aligned = forward_pass.aligned = aligned
+        forward_pass.Pass.run = run  # type: ignore[method-assign]
 
 
 def run_case(case: Case, at_end: bool) -> None:

@@ -17,7 +17,6 @@ from fastcnn.training.recipe import Recipe
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("resnet20", 272_474),
         ("densenet_bc_40", 176_122),
         ("squeezenet", 727_626),
         ("mobilenet_v2", 2_236_682),
@@ -38,7 +37,7 @@ def test_sizes_and_engine(name: str, parameters: int) -> None:
     assert (other.parameter_vector != model.parameter_vector).any()
 
 
-@pytest.mark.parametrize("name", ["resnet20", "densenet_bc_40", "squeezenet", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["densenet_bc_40", "squeezenet", "mobilenet_v2"])
 def test_networks_take_pictures_of_any_size(name: str) -> None:
     x = np.random.default_rng(0).random((12, 1, 24, 40), np.float32)
     data = Dataset(x, np.arange(12) % 3, ("a", "b", "c"), Preprocessing())

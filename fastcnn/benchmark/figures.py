@@ -1,10 +1,12 @@
 """Pictures of benchmark results."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
-from fastcnn.benchmark.results import Report, Result
-from fastcnn.training.figure import new_figure, save_figure
+from fastcnn.benchmark.ladder import RUNGS, named, percent
+from fastcnn.benchmark.results import Report, Result, short
+from fastcnn.training.figure import THEMES, new_figure, save_figure, theme
 
 #: Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
@@ -20,7 +22,41 @@ def write_figures(report: Report, folder: Path) -> list[Path]:
             path = folder / f"{suite}.png"
             save_figure(draw(results), path)
             drawn.append(path)
+    climbed = [result for result in report.results if result.suite == "ladder"]
+    for name in THEMES if climbed else ():
+        drawn.append(folder / f"ladder-{name}.png")
+        with theme(name):
+            save_figure(ladder_figure(climbed), drawn[-1])
     return drawn
+
+
+def ladder_figure(results: list[Result]) -> Any:
+    """A slide: what each rung of the ladder takes, and what changed from the one before."""
+    timed = [result for result in results if result.rounds]
+    figure = new_figure(12.0, 6.75)
+    axes = figure.subplots()
+    low, high = min(row.median for row in timed), max(row.median for row in timed)
+    for place, row in enumerate(timed):
+        is_engine = row.contestant == RUNGS[-1].name
+        axes.barh(place, row.median, height=0.34, color=BLUE if is_engine else GREY)
+        faster = f"{row.ratio:,.0f} times as fast, " if row.ratio and row.ratio > 1.0 else ""
+        text = f"  {short(row.median)} µs   {faster}{percent(row.share or 0.0)} of peak"
+        axes.text(row.median, place, text, va="center", fontsize=13)
+        change = "on all cores" if row.threads > 1 else row.note
+        said = "\n".join(textwrap.wrap(change, 110))
+        axes.text(low / 1.9, place + 0.22, said, va="top", fontsize=10, alpha=0.75)
+    axes.set_yticks(range(len(timed)), [named(row) for row in timed], fontsize=14)
+    axes.set_ylim(len(timed) - 0.3, -0.4)
+    axes.set_xscale("log")
+    axes.set_xlim(low / 2, high * 60)
+    axes.set_xlabel("microseconds a sample", fontsize=12)
+    axes.set_title(
+        f"From loops to the engine, on one thread\n{timed[0].work}, batch {timed[0].batch}",
+        loc="left",
+        fontsize=14,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def backward_figure(results: list[Result]) -> Any:

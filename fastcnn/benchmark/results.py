@@ -139,7 +139,7 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
             result.contestant,
             str(result.threads or ""),
             _spread(result),
-            "" if result.ratio is None else _short(result.ratio),
+            "" if result.ratio is None else short(result.ratio),
             "" if result.difference is None else f"{result.difference:.0e}",
             "" if result.rate is None else f"{result.rate / 1e9:,.0f}",
             "" if result.share is None else f"{result.share:.0%}",
@@ -163,13 +163,13 @@ def contestants_table(title: str, unit: str, results: Iterable[Result]) -> str:
 
 
 def _spread(result: Result) -> str:
-    middle = _short(result.median)
+    middle = short(result.median)
     if result.rounds < 2:
         return middle if result.rounds else ""
-    return f"{middle} ({_short(result.low)} to {_short(result.high)})"
+    return f"{middle} ({short(result.low)} to {short(result.high)})"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits, without an exponent."""
     if value >= 100:
         return f"{value:,.0f}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcnn.backends.lanes import default_threads
-from fastcnn.benchmark import backward, inference, layers, steps
+from fastcnn.benchmark import backward, inference, ladder, layers, steps
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.benchmark.exchange import machine_state
 from fastcnn.benchmark.figures import write_figures
@@ -41,12 +41,15 @@ class Scope:
         Other libraries that take part where they work.
     quick : bool
         Few short rounds: to try it out.
+    sizes : bool
+        The suite backward also measures each operation over sizes.
     """
 
     networks: Sequence[str] = ()
     batches: Sequence[int] = ()
     peers: Sequence[Peer] = PEERS
     quick: bool = False
+    sizes: bool = False
 
     @property
     def threads(self) -> tuple[int, ...]:
@@ -138,9 +141,18 @@ def zoo_tables(scope: Scope) -> list[Table]:
 
 
 def backward_tables(scope: Scope) -> list[Table]:
-    """Naive against fast gradients of each operation."""
+    """Naive against fast gradients: a convolution rung by rung, and each operation over sizes."""
+    rounds, seconds = (2, 0.01) if scope.quick else (7, 0.05)
+    climbed: list[Table] = [
+        partial(ladder.bench_ladder, threads=scope.threads, rounds=rounds, seconds=seconds)
+    ]
+    if not scope.sizes:
+        return climbed
     some = list(backward.cases())[:: 8 if scope.quick else 1]
-    return [partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5)]
+    return [
+        *climbed,
+        partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5),
+    ]
 
 
 #: The suites of ``fastcnn bench`` by name.
@@ -161,6 +173,7 @@ def run_tables(
     quick: bool = False,
     out: Path | None = None,
     figures: bool = False,
+    show_code: bool = False,
 ) -> None:
     """Measure tables one after the other, show each, and write all of them.
 
@@ -176,6 +189,8 @@ def run_tables(
         Folder of ``bench.json`` and ``bench.csv``.
     figures : bool
         Draw figures into ``out``, too.
+    show_code : bool
+        Print the code of a ladder's rungs.
 
     Raises
     ------
@@ -193,7 +208,7 @@ def run_tables(
         after = machine_state()
         state = before if after == before else f"{before}, then {after}"
         made = [replace(result, state=state) for result in made]
-        show(console, made)
+        show(console, made, code=show_code)
         results += made
     if out is None or not results:
         return
@@ -203,7 +218,7 @@ def run_tables(
     console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
 
 
-def show(console: "Console", results: Sequence[Result]) -> None:
+def show(console: "Console", results: Sequence[Result], *, code: bool = False) -> None:
     """Print results as tables, one for each work, or as lines where many works have few rows."""
     tables: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
@@ -212,6 +227,9 @@ def show(console: "Console", results: Sequence[Result]) -> None:
         title += f" ({result.state})" if alone and result.state else ""
         tables.setdefault((title, result.unit), []).append(result)
     for (title, unit), rows in tables.items():
+        if rows[0].suite == "ladder":
+            console.print(f"\n{ladder.ladder_table(rows, show=code)}", soft_wrap=True, markup=False)
+            continue
         if len({row.work for row in rows}) > 1:
             _show_lines(console, title, unit, rows)
             continue

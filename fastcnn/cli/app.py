@@ -32,12 +32,19 @@ COMMANDS = {
         "train.train",
         "Train a network and write a run: config, metrics, weights, checkpoints and curves.",
     ),
+    "recipes": Listed(
+        "recipes.recipes",
+        "List the trainings that have names: what each reaches, and in what time.",
+    ),
     "evaluate": Listed(
         "evaluate.evaluate",
         "Test a trained network: accuracy, precision and recall of each class, worst mistakes.",
     ),
     "predict": Listed(
         "predict.predict", "Classify pictures with a trained network, or predict values for them."
+    ),
+    "explain": Listed(
+        "explain.explain", "Show what in a picture a trained network's answer depends on."
     ),
     "serve": Listed(
         "serve.serve",

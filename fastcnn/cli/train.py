@@ -20,7 +20,10 @@ from fastcnn.cli.training_data import ImageSize, InGray, load_training
 from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
+    from fastcnn.data.dataset import Dataset
+    from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.distributed import World
+    from fastcnn.recipes import NamedRecipe
     from fastcnn.training.evaluation import Evaluation
     from fastcnn.training.history import History
 
@@ -57,6 +60,17 @@ def train(
     ] = False,
     image_size: ImageSize = None,
     gray: InGray = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A training by its name, see fastcnn recipes, or a .toml file of one; options "
+            "that are given count."
+        ),
+    ] = None,
+    write_recipe: Annotated[
+        Path | None,
+        typer.Option(help="Write the recipe with the options that were given, as TOML."),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events into the run's folder.")
     ] = False,
@@ -93,7 +107,11 @@ def train(
 
       fastcnn train --data pictures
 
+      fastcnn train --recipe mnist-99
+
       fastcnn train --model net.toml --data digits
+
+      fastcnn train --data photos --model net.toml --init runs/first/model.safetensors --skip "fc.*"
 
       fastcnn train --resume runs/20260101-120000-report
 
@@ -167,7 +185,25 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         if o.overwrite and o.out is None:
             raise ConfigurationError("--overwrite has no effect without --out")
         options: TrainingOptions
-        if saved is None:
+        if o.write_recipe is not None and o.recipe is None:
+            raise ConfigurationError("--write-recipe has no effect without --recipe")
+        named, tta = None, None
+        if o.recipe is not None:
+            named = _named_recipe(o)
+            if o.write_recipe is not None and world.is_root:
+                named.write(o.write_recipe)
+            options, tta, o.data = named.options, named.tta, named.data_name
+            training, test, source = load_training(o, console)
+            training, test = named.prepared(training), named.prepared(test)
+            network, name = named.make_model(training), named.name
+            folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
+            out = NewRun(
+                folder, o.overwrite, named.model_name if named.model_name in MODELS else None,
+                named.model_arguments(training), source,
+            )  # fmt: skip
+            if world.is_root:
+                check_free(folder, o.overwrite)
+        elif saved is None:
             options = recipe = Recipe(**{name: getattr(o, name) for name in declarations(Recipe)})
             training, test, source = load_training(o, console)
             if training.files:
@@ -177,12 +213,14 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                     f"chosen for {len(training):,} pictures: {as_words(Recipe(**chosen))}",
                     soft_wrap=True,
                 )
-            network = recipe.make_model(training)
+            network = recipe.make_model(
+                training, lambda text: console.print(escape(text), soft_wrap=True)
+            )
             name = Path(recipe.model_name(training)).stem
             folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
             out = NewRun(
                 folder, o.overwrite, name if name in MODELS and not recipe.is_file else None,
-                recipe.model_arguments(training), source,
+                recipe.model_arguments(training), source, recipe.init, recipe.skip,
             )  # fmt: skip
             if world.is_root:
                 check_free(folder, o.overwrite)
@@ -191,6 +229,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             options = TrainingOptions.from_config(saved, **changes)
             preprocessing = Preprocessing.from_dict(saved["preprocessing"])
             training, test, source = load_training(o, console, preprocessing)
+            training = replace(training, preprocessing=_normalised(training, preprocessing))
+            test = replace(test, preprocessing=training.preprocessing)
             network = untrained_model(saved, options.seed)
             name = saved["model"]["name"] or Path(o.resume).name
             folder = Path(o.resume)
@@ -229,13 +269,29 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
         raise world.known_error from None
     if world.is_root:
-        restored = options.early_stopping is not None
+        measured = None
+        if options.early_stopping is not None or tta is not None:
+            measured = evaluate(network, test, loss=options.make_loss(), tta=tta)
         _conclude(
             console,
             folder,
             history,
-            evaluate(network, test, loss=options.make_loss()) if restored else None,
+            measured,
         )
+
+
+def _named_recipe(o: SimpleNamespace) -> "NamedRecipe":
+    """The recipe of ``--recipe`` with the options that were given."""
+    from fastcnn.recipes import get
+    from fastcnn.training.declarations import declarations
+
+    changeable = {*declarations(Recipe), "data"}
+    return get(o.recipe).changed({k: getattr(o, k) for k in o.typed if k in changeable})
+
+
+def _normalised(data: "Dataset", saved: "Preprocessing") -> "Preprocessing":
+    """The preprocessing of data with the mean and deviation of a run that used them."""
+    return replace(data.preprocessing, mean=saved.mean, std=saved.std)
 
 
 def _conclude(

@@ -1,7 +1,7 @@
 """Whole networks on the lanes engine: training steps, gradients and inference."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from fastcnn.execution.engine_arguments import (
     signed_seed,
     stored_samples,
 )
-from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for, running_statistics
+from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
 from fastcnn.execution.executor import StepResults, copy_slots, mean_score
-from fastcnn.execution.prepared import prepared
+from fastcnn.execution.prepared import forget, prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.losses import Loss, PythonLoss
@@ -187,6 +187,24 @@ def _gradients_of_python(
         return value, outputs, engine.gradient.copy()
 
 
+def network_input_gradient(
+    model: "Model", x: np.ndarray, graph: Graph, by_outputs: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Gradient of a number by what the first layer reads, from its gradient by the outputs."""
+    count, frozen = len(x), tuple(model.named_parameters())
+    build = {"backward": True, "arrays": True, "outputs": True, "input_gradient": True}
+    outputs = np.empty((count, *graph.output_shape), np.float32)
+    made = np.empty(x.shape, np.float32)
+    with Lease(model, graph, room_for(count), None, **build, frozen=frozen) as engine:
+        engine.normalise(*input_factors(model.preprocessing, x))
+        phases, middle = engine.program.phases, engine.program.first_backward
+        common = stored_samples(model.preprocessing, x), np.arange(count), np.zeros(1)
+        engine.run(*common, outputs=outputs.reshape(-1), phases=phases[:middle])
+        gradient = np.require(by_outputs(outputs), np.float32, ["C", "W"]).reshape(-1)
+        engine.run(*common, outputs=made.reshape(-1), targets=gradient, phases=phases[middle:])
+    return made
+
+
 class LanesExecutor:
     """Runs consecutive training steps in one compiled call.
 
@@ -228,11 +246,8 @@ class LanesExecutor:
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
-        from fastcnn.backends.lanes import default_threads
-
         # Says at once whether the engine covers the model.
-        running_statistics(model, self.graph, training=True)
-        prepared(model, self.graph, threads or default_threads()).choose(batch_size)
+        self.engine()
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.
@@ -385,7 +400,9 @@ class LanesExecutor:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
-        return network_output(self.model, images, self.model.graph(), threads=self.threads)
+        outputs = network_output(self.model, images, self.model.graph(), threads=self.threads)
+        forget(self.model)
+        return outputs
 
     def evaluate(
         self,

@@ -130,6 +130,79 @@ class Constant:
         return np.full(tuple(shape), self.value)
 
 
+@dataclass(frozen=True)
+class Dirac:
+    """The first filters hand one channel of the input on each; ``others`` draws the rest.
+
+    Filter ``k`` is 1 in the middle of channel ``k`` and 0 elsewhere, as long as there is such a
+    channel.
+
+    References
+    ----------
+    Zagoruyko and Komodakis, arXiv:1706.00388; ``torch.nn.init.dirac_`` of the first ``in`` filters,
+    as in airbench (Jordan, arXiv:2404.00498).
+    """
+
+    others: Initializer | None = None
+
+    def __call__(self, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+        """Draw an array of ``shape``."""
+        if len(shape) < 3:
+            raise ConfigurationError(f"Dirac is for weights of convolutions, got {tuple(shape)}")
+        weight = (self.others or DEFAULT_WEIGHT)(shape, generator)
+        count = min(shape[0], shape[1])
+        weight[:count] = 0.0
+        middle = tuple(size // 2 for size in shape[2:])
+        for channel in range(count):
+            weight[(channel, channel, *middle)] = 1.0
+        return weight
+
+
+def whitening_filters(samples: np.ndarray, size: int = 2, eps: float = 5e-4) -> np.ndarray:
+    """Filters whose outputs have no correlation over the patches of some samples.
+
+    They are the eigenvectors of the patches' second moments, each divided by the square root of its
+    eigenvalue plus ``eps``, the largest first, and then their negatives.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (N, C, H, W)
+        As the network's first layer reads them, so normalised.
+    size : int
+        Height and width of a patch.
+
+    Returns
+    -------
+    ndarray of float64, shape (2 * C * size * size, C, size, size)
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no patch of such a size.
+
+    References
+    ----------
+    Jordan, arXiv:2404.00498, section 3.1; after Page's "How to train your ResNet", part 8.
+    """
+    if samples.ndim != 4 or not 1 <= size <= min(samples.shape[2:]) or not len(samples):
+        raise ConfigurationError(
+            f"whitening needs samples (N, C, H, W) of at least {size} x {size} pixels, got "
+            f"{samples.shape}"
+        )
+    N, C, H, W = samples.shape
+    rows, columns = H - size + 1, W - size + 1
+    parts = [
+        samples[:, :, y : y + rows, x : x + columns].astype(np.float64)
+        for y in range(size)
+        for x in range(size)
+    ]
+    flat = np.stack(parts, 2).reshape(N, C * size * size, rows * columns)
+    moments = np.einsum("npk,nqk->pq", flat, flat, optimize=True) / (N * rows * columns)
+    values, vectors = np.linalg.eigh(moments)
+    filters = (vectors / np.sqrt(values + eps)).T[::-1].reshape(-1, C, size, size)
+    return np.concatenate([filters, -filters])
+
+
 #: PyTorch's default for Conv2d and Linear weights: uniform with bound ``1 / sqrt(fan_in)``.
 DEFAULT_WEIGHT = Kaiming("uniform", negative_slope=math.sqrt(5.0))
 

@@ -7,14 +7,24 @@ named here are in the project's ``bench/networks``, to be copied.
 from collections.abc import Callable
 
 from fastcnn.layers import Model
-from fastcnn.models.chains import ACTIVATIONS, auto_cnn, lenet5, report_cnn, resnet8, vgg_small
-from fastcnn.models.images import densenet_bc_40, mobilenet_v2, resnet20, squeezenet
+from fastcnn.models.chains import (
+    ACTIVATIONS,
+    airbench,
+    auto_cnn,
+    lenet5,
+    report_cnn,
+    resnet8,
+    resnet20,
+    vgg_small,
+)
+from fastcnn.models.images import densenet_bc_40, mobilenet_v2, squeezenet
 from fastcnn.models.pictures import autoencoder, unet
 from fastcnn.models.signals import ds_cnn, m5
 
 __all__ = [
     "ACTIVATIONS",
     "MODELS",
+    "airbench",
     "auto_cnn",
     "autoencoder",
     "densenet_bc_40",
@@ -37,6 +47,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "vgg_small": vgg_small,
     "resnet8": resnet8,
     "resnet20": resnet20,
+    "airbench": airbench,
     "densenet_bc_40": densenet_bc_40,
     "squeezenet": squeezenet,
     "mobilenet_v2": mobilenet_v2,

@@ -1,11 +1,13 @@
-"""Networks that are chains: the report's, LeNet-5, a small VGG, ResNet-8, and auto_cnn."""
+"""Networks that are chains: the report's, LeNet-5, a small VGG, ResNets, airbench's, and auto_cnn."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import (
+    GELU,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -17,6 +19,7 @@ from fastcnn.layers import (
     MaxPool2d,
     ReLU,
     Residual,
+    Scale,
     Sequential,
     Sigmoid,
     Tanh,
@@ -161,6 +164,31 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
     Banbury et al., "MLPerf Tiny benchmark", arXiv:2106.07597, image classification; He, Zhang, Ren
     and Sun, arXiv:1512.03385, section 4.2. The padding is PyTorch's.
     """
+    return _residual_network(1, num_classes, seed, in_channels)
+
+
+def resnet20(num_classes: int = 10, seed: int | None = None, *, in_channels: int = 3) -> Sequential:
+    """ResNet-20 for 32x32 images: as :func:`resnet8`, with three blocks of each width.
+
+    Parameters
+    ----------
+    num_classes : int
+    seed : int, optional
+        Source of the initial weights.
+    in_channels : int
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, arXiv:1512.03385, section 4.2. Where the width changes there is a 1x1
+    convolution instead of zeros for the new channels.
+    """
+    return _residual_network(3, num_classes, seed, in_channels)
+
+
+def _residual_network(
+    blocks: int, num_classes: int, seed: int | None, in_channels: int
+) -> Sequential:
+    """A network of three stages of some blocks of 16, 32 and 64 channels."""
     generator = np.random.default_rng(seed)
     conv = _conv_factory(generator)
     linear = _linear_factory(generator)
@@ -178,23 +206,82 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
         changes = stride != 1 or inputs != outputs
         return Residual(main, conv(inputs, outputs, 1, stride=stride) if changes else None)
 
-    return Sequential(
-        {
-            "conv1": conv(in_channels, 16, 3, padding=1, bias=False),
-            "bn1": BatchNorm2d(16),
-            "relu1": ReLU(),
-            "block1": block(16, 16, 1),
-            "relu2": ReLU(),
-            "block2": block(16, 32, 2),
-            "relu3": ReLU(),
-            "block3": block(32, 64, 2),
-            "relu4": ReLU(),
-            "pool": AvgPool2d(8),
-            "flatten": Flatten(),
-            "fc": linear(64, num_classes, init.Xavier()),
-        },
-        input_shape=(in_channels, 32, 32),
-    )
+    layers: dict[str, Layer] = {
+        "conv1": conv(in_channels, 16, 3, padding=1, bias=False),
+        "bn1": BatchNorm2d(16),
+        "relu1": ReLU(),
+    }
+    widths = [16, *(width for width in (16, 32, 64) for _ in range(blocks))]
+    for index, (inputs, outputs) in enumerate(pairwise(widths), 1):
+        layers[f"block{index}"] = block(inputs, outputs, 1 if inputs == outputs else 2)
+        layers[f"relu{index + 1}"] = ReLU()
+    layers |= {
+        "pool": AvgPool2d(8),
+        "flatten": Flatten(),
+        "fc": linear(64, num_classes, init.Xavier()),
+    }
+    return Sequential(layers, input_shape=(in_channels, 32, 32))
+
+
+def airbench(
+    num_classes: int = 10,
+    seed: int | None = None,
+    *,
+    widths: tuple[int, int, int] = (64, 256, 256),
+    scale: float = 1 / 9,
+    unit_head: bool = False,
+) -> Sequential:
+    """The network of the CIFAR-10 speed record airbench94, for 3x32x32 images.
+
+    A 2x2 convolution to 24 channels, whose weight :func:`fastcnn.layers.init.whitening_filters`
+    sets before training, and GELU; three groups of conv 3x3 - max-pool 2 - batch norm - GELU - conv
+    3x3 - batch norm - GELU; max-pool 3, a linear layer without bias, and a factor. Filters of the
+    3x3 convolutions begin as the identity, batch norms have no weight and a momentum of 0.4.
+
+    Parameters
+    ----------
+    num_classes : int
+    seed : int, optional
+        Source of the initial weights.
+    widths : tuple of int
+        Channels of the groups.
+    scale : float
+        What the outputs are multiplied by.
+    unit_head : bool
+        Whether the last layer's initial weight has a standard deviation of 1, as in the record's
+        form with Muon.
+
+    References
+    ----------
+    Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
+    """
+    generator = np.random.default_rng(seed)
+    layers: dict[str, Layer] = {
+        "whiten": Conv2d(3, 24, 2, bias_init=init.Constant(0.0), seed=generator),
+        "gelu0": GELU(),
+    }
+    channels, index = 24, 0
+    for width in widths:
+        for place in range(2):
+            index += 1
+            layers[f"conv{index}"] = Conv2d(
+                channels, width, 3, padding=1, bias=False, weight_init=init.Dirac(), seed=generator
+            )
+            if place == 0:
+                layers[f"pool{index}"] = MaxPool2d(2)
+            layers[f"norm{index}"] = BatchNorm2d(width, eps=1e-12, momentum=0.4, weight=False)
+            layers[f"gelu{index}"] = GELU()
+            channels = width
+    head = Linear(channels, num_classes, bias=False, seed=generator)
+    if unit_head:
+        head.weight[...] /= head.weight.std(ddof=1)
+    layers |= {
+        "pool": MaxPool2d(3),
+        "flatten": Flatten(),
+        "head": head,
+        "scale": Scale(init=scale, trainable=False),
+    }
+    return Sequential(layers, input_shape=(3, 32, 32))
 
 
 def auto_cnn(

@@ -17,48 +17,6 @@ from fastcnn.models.draft import Draft, Value, draft
 CIFAR = (3, 32, 32)
 
 
-def resnet20(
-    num_classes: int = 10,
-    seed: int | None = None,
-    *,
-    input_shape: tuple[int, int, int] = CIFAR,
-    blocks: int = 3,
-) -> Model:
-    """ResNet-20: three stages of 16, 32 and 64 channels, of three blocks each.
-
-    A block is conv 3x3 - batch norm - ReLU - conv 3x3 - batch norm, added to its input, then ReLU;
-    where the shape changes the input goes through a normalised 1x1 convolution.
-
-    Parameters
-    ----------
-    num_classes : int
-    seed : int, optional
-        Source of the initial weights.
-    input_shape : tuple of int
-        ``(C, H, W)``.
-    blocks : int
-        Of each stage: ``n`` make a ResNet of ``6 n + 2`` layers.
-
-    References
-    ----------
-    He, Zhang, Ren and Sun, "Deep residual learning for image recognition", arXiv:1512.03385,
-    section 4.2, with projections (option B).
-    """
-    d, x = draft(seed), Input(input_shape)
-    y = d.conv_norm(x, 16)
-    for stage, width in enumerate((16, 32, 64)):
-        for block in range(blocks):
-            y = _basic(d, y, width, 2 if stage and not block else 1)
-    return Model(x, d.mean_head(y, num_classes))
-
-
-def _basic(d: Draft, x: Value, width: int, stride: int) -> Value:
-    y = d.conv_norm(d.conv_norm(x, width, stride=stride), width, activation=None)
-    if x.shape != y.shape:
-        x = d.conv_norm(x, width, 1, stride=stride, activation=None)
-    return ReLU()(y + x)
-
-
 def densenet_bc_40(
     num_classes: int = 10,
     seed: int | None = None,

@@ -46,6 +46,27 @@ class StepDecay:
 
 
 @dataclass(frozen=True)
+class MultiStep:
+    """Multiply the rate by ``gamma`` after each of some epochs, as ``MultiStepLR`` does."""
+
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        whole = all(type(epoch) is int and epoch >= 1 for epoch in self.milestones)
+        if not self.milestones or not whole or not 0.0 < self.gamma <= 1.0:
+            raise ConfigurationError(
+                "MultiStep: milestones must be numbers of epochs of at least 1 and gamma in "
+                f"(0, 1], got {self}"
+            )
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """``base_lr * gamma ** (milestones passed)``."""
+        passed = sum(step // steps_per_epoch >= epoch for epoch in self.milestones)
+        return base_lr * self.gamma**passed
+
+
+@dataclass(frozen=True)
 class Cosine:
     """Half a cosine from the base rate to ``min_factor`` times it.
 
@@ -94,6 +115,45 @@ class OneCycle:
 
 
 @dataclass(frozen=True)
+class Triangular:
+    """Rise in a line from ``initial_factor`` to the base rate, then fall to ``final_factor``.
+
+    The rise takes the whole steps of ``warmup_fraction``; without one, the rate falls from the
+    first step on.
+
+    References
+    ----------
+    Jordan, arXiv:2404.00498: ``Triangular(0.23, 0.2, 0.07)`` is that of airbench94.
+    """
+
+    warmup_fraction: float = 0.23
+    initial_factor: float = 0.2
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.warmup_fraction < 1.0:
+            raise ConfigurationError(
+                "Triangular: warmup_fraction must be at least 0 and below 1, got "
+                f"{self.warmup_fraction}"
+            )
+        for name in ("initial_factor", "final_factor"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(
+                    f"Triangular: {name} must be a finite number of at least 0, got "
+                    f"{getattr(self, name)}"
+                )
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        """The rate in its rise or fall."""
+        rise = int(total_steps * self.warmup_fraction)
+        if step < rise:
+            share, start, end = step / rise, self.initial_factor, 1.0
+        else:
+            share, start, end = (step - rise) / max(1, total_steps - rise), 1.0, self.final_factor
+        return base_lr * (start + (end - start) * share)
+
+
+@dataclass(frozen=True)
 class Warmup:
     """Rise linearly over the first ``steps`` steps, then follow another schedule."""
 
@@ -133,10 +193,13 @@ SCHEDULES: dict[str, Any] = {
     "step": StepDecay,
     "cosine": Cosine,
     "one-cycle": OneCycle,
+    "triangular": Triangular,
 }
 
 
-NAMED = Named("schedule", SCHEDULES, ("lr()",), "Cosine()", around={"warmup": Warmup})
+NAMED = Named(
+    "schedule", SCHEDULES, ("lr()",), "Cosine()", around={"warmup": Warmup, "multi-step": MultiStep}
+)
 
 
 def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedule:

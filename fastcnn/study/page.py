@@ -6,15 +6,10 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from fastcnn.files import atomic_write
 from fastcnn.study.section import Figure, Section, Table, Text
-from fastcnn.training.figure import png
-
-#: Colours of figures on a light and on a dark page.
-LIGHT = {"ground": "#ffffff", "ink": "#1b1f24"}
-DARK = {"ground": "#16191d", "ink": "#e3e6ea"}
+from fastcnn.training.figure import THEMES, png, theme
 
 
 def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) -> Path:
@@ -47,7 +42,7 @@ def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) ->
 
 
 def _section(section: Section, folder: Path) -> str:
-    findings = "".join(f"<li>{_lines(finding)}</li>" for finding in section.findings)
+    findings = "".join(f"<li>{_both(finding)}</li>" for finding in section.findings)
     return (
         f'<section id="{section.name}"><h2>{_both(section.title)}</h2><ul>{findings}</ul>'
         + "".join(map(_table, section.tables))
@@ -64,47 +59,36 @@ def _table(table: Table) -> str:
     return (
         f'<figure><div class="scroll"><table><thead><tr>{header}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        f"<figcaption>{_lines(table.caption)}</figcaption></figure>"
+        f"<figcaption>{_both(table.caption)}</figcaption></figure>"
     )
 
 
 def _figure(figure: Figure, folder: Path) -> str:
     images = ""
-    for theme, colours in (("light", LIGHT), ("dark", DARK)):
-        content = draw(figure, colours)
-        atomic_write(folder / f"{figure.name}-{theme}.png", content)
+    for name in THEMES:
+        content = draw(figure, name)
+        atomic_write(folder / f"{figure.name}-{name}.png", content)
         images += (
-            f'<img class="{theme}" alt="{escape(figure.caption.en, quote=True)}" '
+            f'<img class="{name}" alt="{escape(figure.caption.en, quote=True)}" '
             f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
         )
     return (
         f'<figure><div class="scroll">{images}</div>'
-        f"<figcaption>{_lines(figure.caption)}</figcaption></figure>"
+        f"<figcaption>{_both(figure.caption)}</figcaption></figure>"
     )
 
 
-def draw(figure: Figure, colours: dict[str, str]) -> bytes:
-    """A figure as PNG in the colours of a page."""
-    import matplotlib as mpl
-
-    ground, ink = colours["ground"], colours["ink"]
-    style: dict[str, Any] = {
-        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), ground),
-        **dict.fromkeys(
-            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink
-        ),
-    }
-    with mpl.rc_context(style):
+def draw(figure: Figure, colours: str) -> bytes:
+    """A figure as PNG in the colours of a page, light or dark."""
+    with theme(colours):
         return png(figure.draw())
 
 
 def _both(text: Text) -> str:
-    """Both languages in one line."""
+    """Both languages, of which the page shows one."""
     if text.en == text.zh:
         return escape(text.en)
-    return f'{escape(text.en)} <span lang="zh">{escape(text.zh)}</span>'
-
-
-def _lines(text: Text) -> str:
-    """Both languages, one under the other."""
-    return f'{escape(text.en)}<br><span lang="zh">{escape(text.zh)}</span>'
+    return "".join(
+        f'<span class="{name}" lang="{name}">{escape(words)}</span>'
+        for name, words in (("en", text.en), ("zh", text.zh))
+    )

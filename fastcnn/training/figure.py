@@ -1,6 +1,8 @@
 """Figures of matplotlib, and the colours of all figures."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,25 @@ from fastcnn.files import atomic_write
 
 # Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
 TRAIN_COLOUR, TEST_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00", "#009E73"
+
+#: Ground and ink of figures for light and for dark pages.
+THEMES = {"light": ("#ffffff", "#1b1f24"), "dark": ("#16191d", "#e3e6ea")}
+
+
+@contextmanager
+def theme(name: str) -> Iterator[None]:
+    """Draw figures inside in the colours of :data:`THEMES`."""
+    import matplotlib as mpl
+
+    ground, ink = THEMES[name]
+    style: dict[str, Any] = {
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), ground),
+        **dict.fromkeys(
+            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink
+        ),
+    }
+    with mpl.rc_context(style):
+        yield
 
 
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:

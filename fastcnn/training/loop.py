@@ -104,6 +104,7 @@ class TrainingLoop:
         self.schedule = options.make_schedule()
         self.epochs = options.epochs
         self.feed = feed
+        self.total = options.total_steps(feed.steps)
         self.average = make_average(
             model, options, partial(measure_statistics, model, feed, options)
         )
@@ -261,9 +262,10 @@ class TrainingLoop:
         self.executor.start_epoch(progress.epoch, feed.steps)
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
         feed.begin_epoch(self.generator, progress.done)
-        while progress.done < feed.steps:
+        last = self._last_step()
+        while progress.done < last:
             self._chunk(feed)
-            if self.saver is not None and progress.done < feed.steps:
+            if self.saver is not None and progress.done < last:
                 self.saver.save_within_epoch(self)
             self._agree()
         record = EpochRecord(
@@ -332,15 +334,15 @@ class TrainingLoop:
 
     def _chunk(self, feed: Feed | StreamFeed) -> None:
         """Some steps in one call of the executor."""
-        progress, per_epoch = self.progress, feed.steps
-        count = self._steps(per_epoch - progress.done, feed.most_steps())
+        progress, last = self.progress, self._last_step()
+        count = self._steps(last - progress.done, feed.most_steps())
         rates = learning_rates(
             self.schedule,
             self.base_lr,
             self.executor.step,
             count,
-            self.epochs * per_epoch,
-            per_epoch,
+            self.total,
+            feed.steps,
         )
         rates *= self.control.lr_factor
         began = time.perf_counter()
@@ -364,8 +366,8 @@ class TrainingLoop:
         progress.counted += batches.targets
         progress.done += count
         if self.average is not None:
-            share = self.executor.step / max(self.epochs * per_epoch, 1)
-            self.average.update(self.executor.step, share, progress.done == per_epoch)
+            share = self.executor.step / max(self.total, 1)
+            self.average.update(self.executor.step, share, progress.done == last)
         news = Steps(
             progress.epoch,
             self.executor.step,
@@ -379,6 +381,11 @@ class TrainingLoop:
         for listener in self.listeners:
             listener.on_steps(news)
         self.chunk = int(np.clip(count * CHUNK_SECONDS / max(elapsed, 1e-9), 1, 2 * count + 1))
+
+    def _last_step(self) -> int:
+        """Steps of the current epoch."""
+        per_epoch = self.feed.steps
+        return min(per_epoch, self.total - (self.progress.epoch - 1) * per_epoch)
 
     def _steps(self, left: int, most: int) -> int:
         """Steps of the next call: it ends where the weights' average is due, and where processes

@@ -147,6 +147,12 @@ class TrainingOptions:
         "Steps of an epoch; by default those of all samples.",
         least=1,
     )
+    max_steps: int | None = option(
+        None,
+        "Steps of the whole training, where its last epoch ends early: 9.9 epochs of 48 steps are "
+        "10 epochs and 476 steps.",
+        least=1,
+    )
     early_stopping: int | None = option(
         None,
         "Stop after this many epochs without a lower validation loss, and keep the best weights.",
@@ -240,6 +246,25 @@ class TrainingOptions:
     def step_size(self) -> int:
         """Samples of a step."""
         return self.batch_size * self.accumulate
+
+    def total_steps(self, per_epoch: int) -> int:
+        """Steps of the whole training, of epochs of ``per_epoch`` steps.
+
+        Raises
+        ------
+        ConfigurationError
+            If ``max_steps`` does not end in the last epoch.
+        """
+        total = self.epochs * per_epoch
+        if self.max_steps is None:
+            return total
+        if not total - per_epoch < self.max_steps < total:
+            raise ConfigurationError(
+                f"max_steps={self.max_steps} must end within the last epoch, between "
+                f"{total - per_epoch + 1} and {total - 1}: epochs={self.epochs}, each of "
+                f"{per_epoch} steps"
+            )
+        return self.max_steps
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:

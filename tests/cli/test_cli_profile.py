@@ -34,21 +34,38 @@ def test_unknown_model() -> None:
 
 def test_bench(tmp_path: Path) -> None:
     output = fastcnn(
-        "bench", "step", "backward", "--no-peers", "--quick", "--figures", "--out", tmp_path / "b"
+        "bench",
+        "step",
+        "backward",
+        "--no-peers",
+        "--quick",
+        "--sizes",
+        "--show",
+        "--figures",
+        "--out",
+        tmp_path / "b",
     )
     assert "step: report_cnn, batch 16" in output
     assert "times the reference" in output
     written = json.loads((tmp_path / "b" / "bench.json").read_text())
     assert written["quick"]
     assert written["environment"]["instruction set"]
-    assert {record["suite"] for record in written["records"]} == {"step", "backward"}
-    assert (tmp_path / "b" / "step.png").stat().st_size > 10_000
+    assert {record["suite"] for record in written["records"]} == {
+        "step",
+        "ladder",
+        "backward",
+    }
+    assert "def im2col_in_numpy(dy, x, w, p):" in output
+    for name in ("step", "backward", "ladder-light", "ladder-dark"):
+        assert (tmp_path / "b" / f"{name}.png").stat().st_size > 10_000
 
 
 def test_options_that_do_nothing() -> None:
     for arguments, message in (
         (("bench", "layer", "--batch-size", 3), "--batch-size does nothing without the suite step"),
         (("bench", "layer", "--network", "lenet5"), "--network does nothing without"),
+        (("bench", "layer", "--show"), "--show does nothing without the suite backward"),
+        (("bench", "layer", "--sizes"), "--sizes does nothing without the suite backward"),
         (("bench", "step", "--figures"), "--figures needs a folder"),
         (("bench", "step", "--network", "lenet6"), "no network 'lenet6'"),
     ):

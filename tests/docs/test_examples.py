@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
@@ -40,8 +44,36 @@ def test_own_loss_and_optimizer() -> None:
     assert float(run("own_loss_and_optimizer.py").split()[1]) > 0.95
 
 
+def test_fine_tuning(tmp_path: Path) -> None:
+    printed = run("fine_tuning.py", tmp_path / "picture.png")
+    first, tuned, scratch = map(float, re.findall(r"accuracy ([\d.]+)", printed))
+    assert first > 0.95
+    assert tuned > scratch + 0.02
+    assert (tmp_path / "picture.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "least", "most"),
+    [
+        ("multi_label", r"labels right: ([\d.]+)%", 98, 100),
+        ("segmentation", r"intersection over union: ([\d.]+)%", 70, 100),
+        ("two_heads", r"digits right: ([\d.]+)%", 97, 100),
+        ("autoencoder", r"before, ([\d.]+) after", 0.001, 0.03),
+        ("time_series", r"right: ([\d.]+)%", 97, 100),
+    ],
+)
+def test_learns_and_draws(
+    name: str, pattern: str, least: float, most: float, tmp_path: Path
+) -> None:
+    printed = run(f"{name}.py", tmp_path / "picture.png")
+    assert least <= float(re.search(pattern, printed)[1]) <= most  # type: ignore[index]
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert len(np.unique(np.asarray(picture))) > 50
+
+
 def test_every_example_is_run_and_named() -> None:
-    names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"train_and_deploy.py", "naive_and_wrong.py", "own_loss_and_optimizer.py"}
     page = (EXAMPLES.parent / "tutorial.md").read_text(encoding="utf-8")
-    assert all(name in page for name in names)
+    here = Path(__file__).read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f'"{path.name}"' in here or f'("{path.stem}", r"' in here, f"{path.name} is not run"
+        assert f"`{path.name}`" in page, f"docs/tutorial.md does not name {path.name}"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import fastcnn
 from fastcnn.cli.app import application
 from fastcnn.study import reproduction
-from fastcnn.study.page import DARK, LIGHT, draw, write_page
+from fastcnn.study.page import draw, write_page
 from fastcnn.study.reproduction import Reproduction
 from fastcnn.study.run import EXPERIMENTS, run_study
 from fastcnn.study.section import Figure, Section, Table, Text
@@ -44,7 +44,7 @@ def test_page_has_everything_and_asks_for_nothing(tmp_path: Path) -> None:
 
 
 def test_figures_are_drawn_for_each_page() -> None:
-    assert draw(a_figure(), LIGHT) != draw(a_figure(), DARK)
+    assert draw(a_figure(), "light") != draw(a_figure(), "dark")
 
 
 def test_wording_follows_the_numbers() -> None:

@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 
-from fastcnn.backends.lanes.session.inference import address_of
+from fastcnn.backends.lanes.session.forward_pass import address_of
 from fastcnn.codegen import build, simd
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.elementary import exp

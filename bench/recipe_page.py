@@ -1,0 +1,138 @@
+"""docs/records.md from the records of recipes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.readme_tables import replaced
+from fastcnn.recipes import NamedRecipe, Record, get, names
+
+ROOT = Path(__file__).parents[1]
+PAGE, README = ROOT / "docs" / "records.md", ROOT / "README.md"
+BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
+#: Recipes for README, of which the first three that were measured are shown.
+SHOWN = (
+    "mnist-99", "cifar10-94-muon", "simplechains-lenet", "mnist-99.6", "fashion-92.5",
+    "pytorch-mnist", "keras-mnist", "cifar10-94",
+)  # fmt: skip
+HEAD = """# Records: what recipes reach, and in what time
+
+`fastcnn recipes` lists trainings that have names, `fastcnn train --recipe NAME` runs one, and
+`fastcnn.recipes.get("NAME")` returns it. Each is a TOML file in `fastcnn/recipes`.
+
+Accuracies are means over seeds on the test data, in percent, with their standard deviation.
+Seconds are those of a whole training on data in memory, from drawing the initial weights to the
+last step: checks, augmentation, averages of weights and steps, without compilation, which is
+done before. Tests are timed apart.
+
+PyTorch trains with the same initial weights, order of samples, augmentation, rates, groups and
+losses, in channels_last. Before it is timed, its gradients of the first step are compared with
+fastcnn's (to nine digits in float64), and twins that differ are not timed. Its batches are
+augmented by fastcnn's kernels, and its images are normalised beforehand where nothing is
+augmented.
+
+## How the recipes were chosen
+
+`mnist-99`, `mnist-99.6`, `fashion-92.5` and `fashion-94` are of this project: networks, rates,
+epochs and augmentation were compared on the last 10,000 training images, with the first 50,000
+trained on, from one to four seeds. The test images were looked at when a recipe was fixed. The
+others are published, and have the published numbers.
+
+CIFAR-10 comes as JPEG files in some places. Accuracies on them lie below those on the lossless
+files: compare them only with PyTorch's in the same table.
+
+## Measured
+"""
+
+
+def page(records: Sequence[Record]) -> str:
+    """The page's text."""
+    lines = [HEAD]
+    measured = {record.recipe for record in records}
+    for name in [*names(), *sorted(measured - set(names()))]:
+        lines += section(name, [record for record in records if record.recipe == name])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def with_records(readme: str, records: Sequence[Record]) -> str:
+    """README with three of the records.
+
+    Raises
+    ------
+    ValueError
+        If it has no place for them.
+    """
+    own = {record.recipe: record for record in records if record.contestant == "fastcnn"}
+    twins = {record.recipe: record for record in records if record.contestant != "fastcnn"}
+    rows: list[str] = []
+    shown = [name for name in SHOWN if name in own][:3]
+    for name in shown:
+        record, twin, published = own[name], twins.get(name), get(name).published
+        others = f"{twin.accuracy:.2f} % in {_seconds(twin.time)} s" if twin else ""
+        known = ""
+        if "seconds" in published:
+            known = (
+                f"{published['accuracy']:.2f} % in {_seconds(published['seconds'])} s "
+                f"({published['machine']})"
+            )
+        rows.append(
+            f"| `{name}`{_of(record)} | {record.accuracy:.2f} % in {_seconds(record.time)} s "
+            f"| {others} | {known} |"
+        )
+    lines = ["See [docs/records.md](docs/records.md) for what whole trainings reach."]
+    if rows:
+        lines = [
+            "| `fastcnn train --recipe` | fastcnn | PyTorch, same recipe | published |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+            f"Means of several seeds; {own[shown[0]].machine}. All recipes, seeds and "
+            "sources: [docs/records.md](docs/records.md).",
+        ]
+    return replaced(readme, "\n".join(lines), BEGIN, END)
+
+
+def section(name: str, records: Sequence[Record]) -> list[str]:
+    """A recipe's heading, table and commands."""
+    recipe = get(name.partition(",")[0])
+    lines = [f"### {name}", "", recipe.about, ""]
+    rows = [
+        f"| {record.contestant}{_of(record)} | {record.accuracy:.2f}{_spread(record)} "
+        f"| {_seconds(record.time)} | {len(record.seconds)} "
+        f"| {_seconds(record.evaluation_seconds)} | {record.machine}, {record.threads} threads |"
+        for record in records
+    ]
+    rows += _published(recipe)
+    if not records:
+        lines += ["Not measured.", ""]
+    if rows:
+        lines += [
+            "| who | accuracy % | seconds | seeds | test, s | machine |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    for record in records:
+        note = f" ({record.note})" if record.note else ""
+        lines += [f"`{record.command}`, {record.date}{note}", ""]
+    return lines
+
+
+def _published(recipe: NamedRecipe) -> list[str]:
+    found = recipe.published
+    if not found:
+        return []
+    seconds = _seconds(found["seconds"]) if "seconds" in found else ""
+    machine = found.get("machine", "")
+    return [f"| {found['where']} | {found['accuracy']:.2f} | {seconds} | | | {machine} |"]
+
+
+def _of(record: Record) -> str:
+    return f", {record.data}" if record.data else ""
+
+
+def _spread(record: Record) -> str:
+    return f" ({record.spread:.2f})" if len(record.accuracies) > 1 else ""
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,303 @@
+"""PyTorch with a recipe of fastcnn: the same weights, order of samples, augmentation and rates."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.benchmark.pytorch import make_module
+from fastcnn.benchmark.work import learned_keys
+from fastcnn.data import Dataset
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution import gradients
+from fastcnn.layers import Model
+from fastcnn.optim import Lookahead, Part, learning_rates
+from fastcnn.recipes import NamedRecipe
+from fastcnn.training.views import VIEWS, view
+
+#: Largest norm of the difference of a parameter's gradients, relative to their own, in float64 and
+#: in float32.
+EXACT, CLOSE = 1e-9, 5e-3
+#: Samples of that step.
+COMPARED = 64
+
+
+class Twin:
+    """PyTorch's training by a recipe, in channels_last.
+
+    Parameters
+    ----------
+    recipe : NamedRecipe
+    train, test : Dataset
+    threads : int
+    """
+
+    name = "PyTorch channels_last"
+
+    def __init__(self, recipe: NamedRecipe, train: Dataset, test: Dataset, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.recipe, self.tests = recipe, test
+        o = self.options = recipe.options
+        if o.validation:  # the held-out part is as large, though not of the same samples
+            train = train.subset(slice(0, len(train) - round(o.validation * len(train))))
+        self.data = train
+        self.labels = torch.from_numpy(train.labels)
+        self.augment = o.make_augment()
+        self.images = None
+        if self.augment is None:  # normalised beforehand, which PyTorch is not charged for
+            self.images = self._normalised(train.images)
+        self.per_epoch = o.steps_per_epoch or -(-len(train) // o.batch_size)
+
+    def warm(self) -> None:
+        """Compare the first step's gradients with fastcnn's, and take some steps."""
+        check_first_step(self.recipe, self.data)
+        self._train(0, 3)
+
+    def train(self, seed: int) -> None:
+        """One training."""
+        self._train(seed, self.options.total_steps(self.per_epoch))
+
+    def _train(self, seed: int, until: int) -> None:
+        o = self.options
+        model = self.recipe.make_model(self.data, seed)
+        self.module, self.parameters = twin_of(model)
+        self.module.train()
+        total = o.total_steps(self.per_epoch)
+        rates = learning_rates(
+            o.make_schedule(), o.make_assignment().lr, 0, total, total, self.per_epoch
+        )
+        steppers, slow = self._steppers(), None
+        if o.lookahead is not None:
+            slow = SlowWeights(self.module, Lookahead.of(o.lookahead))
+        generator, step = np.random.default_rng(seed), 0
+        for epoch in range(1, o.epochs + 1):
+            order = generator.permutation(len(self.data))
+            parts = {name: self._part(name, epoch) for name in self.parameters}
+            for name, parameter in self.parameters.items():
+                parameter.requires_grad_(parts[name] is not None)
+            for batch in range(self.per_epoch):
+                if step == until:
+                    break
+                rows = order[batch * o.batch_size : (batch + 1) * o.batch_size]
+                loss = self._loss(self.module(self._batch(rows, seed, epoch)), rows)
+                loss.backward()
+                for stepper in steppers:
+                    stepper.take(rates[step])
+                step += 1
+                if slow is not None:
+                    slow.update(step, step / total)
+        if slow is not None:
+            slow.finish()
+
+    def test(self) -> float:
+        """Accuracy with the recipe's test-time augmentation."""
+        import torch
+
+        self.module.eval()
+        views = VIEWS[self.recipe.tta] if self.recipe.tta else ((1.0, False, 0, 0),)
+        hits = 0
+        with torch.inference_mode():
+            for start in range(0, len(self.tests), 1000):
+                images = self.tests.images[start : start + 1000]
+                logits = sum(
+                    share * self.module(self._normalised(view(images, mirrored, down, right)))
+                    for share, mirrored, down, right in views
+                )
+                labels = torch.from_numpy(self.tests.labels[start : start + 1000])
+                hits += int((logits.argmax(1) == labels).sum())  # type: ignore[union-attr]
+        return hits / len(self.tests)
+
+    def _part(self, name: str, epoch: int) -> Part | None:
+        """How a parameter is updated in an epoch, if it is."""
+        shape = tuple(self.parameters[name].shape)
+        parts = self.options.make_assignment().parts({name: (0, shape, True)}, epoch)
+        return parts[0] if parts else None
+
+    def _steppers(self) -> list["Stepper"]:
+        kinds: dict[str, list[tuple[Any, Part]]] = {}
+        for name, parameter in self.parameters.items():
+            part = self._part(name, 1)
+            if part is not None:
+                kinds.setdefault(part.optimizer.kind, []).append((parameter, part))
+        return [Stepper(kind, chosen) for kind, chosen in kinds.items()]
+
+    def _batch(self, rows: np.ndarray, seed: int, epoch: int) -> Any:
+        if self.images is not None:
+            return self.images[rows]
+        assert self.augment is not None
+        return self._normalised(self.augment.apply(self.data.images, rows, seed=seed, epoch=epoch))
+
+    def _normalised(self, images: np.ndarray) -> Any:
+        return normalised(images, self.data)
+
+    def _loss(self, outputs: Any, rows: np.ndarray) -> Any:
+        return twin_loss(self.options.make_loss(), outputs, self.labels[rows])
+
+
+class Stepper:
+    """One of PyTorch's optimisers, over the parameters that have it."""
+
+    def __init__(self, kind: str, chosen: list[tuple[Any, Part]]) -> None:
+        import torch
+
+        groups = []
+        for parameter, part in chosen:
+            o = part.optimizer
+            group: dict[str, Any] = {"params": [parameter], "lr": o.lr, "factor": part.factor}
+            names = {
+                "sgd": ("momentum", "nesterov", "weight_decay"),
+                "adam": ("betas", "eps", "weight_decay"),
+                "adadelta": ("rho", "eps", "weight_decay"),
+                "muon": ("momentum", "nesterov", "ns_steps", "ns_coefficients", "eps"),
+            }
+            if kind not in names:
+                raise ConfigurationError(f"the PyTorch twin has no optimiser {kind}")
+            groups.append(group | {name: getattr(o, name) for name in names[kind]})
+        makers = {
+            "sgd": lambda: torch.optim.SGD(groups, fused=True),
+            "adam": lambda: torch.optim.Adam(groups, fused=True),
+            "adadelta": lambda: torch.optim.Adadelta(groups),
+            "muon": lambda: muon(groups),
+        }
+        self.optimizer = makers[kind]()
+
+    def take(self, rate: float) -> None:
+        """One step with a base rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def muon(groups: list[dict[str, Any]]) -> Any:
+    """Muon as airbench has it: each weight is scaled to the norm sqrt(out) before its step."""
+    import torch
+
+    class Airbenchs(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self) -> None:  # type: ignore[override]
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    velocity = state.setdefault("velocity", torch.zeros_like(p.grad))
+                    velocity.mul_(group["momentum"]).add_(p.grad)
+                    along = p.grad.add(velocity, alpha=group["momentum"])
+                    p.mul_(len(p) ** 0.5 / p.norm())
+                    p.sub_(group["lr"] * orthogonalised(along, group).view_as(p))
+
+    def orthogonalised(matrix: Any, group: dict[str, Any]) -> Any:
+        a, b, c = group["ns_coefficients"]
+        x = matrix.reshape(len(matrix), -1)
+        wide = len(x) <= x.shape[1]
+        x = (x if wide else x.T) / (x.norm() + group["eps"])
+        for _ in range(group["ns_steps"]):
+            gram = x @ x.T
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        return x if wide else x.T
+
+    return Airbenchs(groups, {})
+
+
+class SlowWeights:
+    """Lookahead over all floating-point state, as airbench has it."""
+
+    def __init__(self, module: Any, lookahead: Lookahead) -> None:
+        self.lookahead = lookahead
+        self.fast = [value for value in module.state_dict().values() if value.is_floating_point()]
+        self.slow = [value.clone() for value in self.fast]
+
+    def update(self, step: int, share: float) -> None:
+        """Move the slow weights after every few steps, and begin there again."""
+        if step % self.lookahead.every == 0:
+            weight = self.lookahead.weight(share)
+            for slow, fast in zip(self.slow, self.fast, strict=True):
+                fast.copy_(slow.lerp_(fast, weight))
+
+    def finish(self) -> None:
+        """Keep the slow weights."""
+        for slow, fast in zip(self.slow, self.fast, strict=True):
+            fast.copy_(slow)
+
+
+def twin_of(model: Model) -> tuple[Any, dict[str, Any]]:
+    """A module with a model's weights, and its trained parameters by fastcnn's names."""
+    import torch
+
+    state = dict(model.state_dict())
+    frozen = {name for name, layer in model.named_leaves() if not layer.requires_grad}
+    learned = {key for key in learned_keys(model) if key.rpartition(".")[0] not in frozen}
+    module = make_module(model.graph(), state, learned).to(memory_format=torch.channels_last)
+    return module, {key: getattr(module, module.names[key]) for key in state if key in learned}
+
+
+def twin_loss(loss: Any, outputs: Any, labels: Any) -> Any:
+    """Cross-entropy as a recipe has it."""
+    import torch.nn.functional as F
+
+    if loss.operation != "cross_entropy":
+        raise ConfigurationError(f"the PyTorch twin has no loss {loss.operation}")
+    return F.cross_entropy(
+        outputs, labels, label_smoothing=loss.label_smoothing or 0.0, reduction=loss.reduction
+    )
+
+
+def normalised(images: np.ndarray, data: Dataset) -> Any:
+    """Images as a module in channels_last reads them."""
+    import torch
+
+    x = torch.from_numpy(images)
+    if images.dtype == np.uint8:
+        x = x.float().div_(255.0)
+    p = data.preprocessing
+    if p.mean:
+        mean, std = (torch.tensor(each)[:, None, None] for each in (p.mean, p.std))
+        x = (x - mean) / std
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def first_gradients(
+    recipe: NamedRecipe, data: Dataset, dtype: Any, backend: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The first step's gradients of fastcnn and of PyTorch, without dropout."""
+    import torch
+
+    def without_dropout() -> Model:
+        model = recipe.make_model(data, 0).to(dtype)
+        for _, layer in model.named_leaves():
+            if hasattr(layer, "p"):
+                layer.p = 0.0
+        return model
+
+    model, loss = without_dropout(), recipe.options.make_loss()
+    rows = np.random.default_rng(0).permutation(len(data))[:COMPARED]
+    x, y = data.preprocessing.apply(data.images[rows]).astype(dtype), data.labels[rows]
+    module, parameters = twin_of(without_dropout())
+    module.train()
+    twin_loss(loss, module(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+    _, own = gradients(model, x, y, loss=loss, training=True, backend=backend)
+    theirs = {name: value.grad.contiguous().numpy() for name, value in parameters.items()}
+    return {name: own[name] for name in theirs}, theirs
+
+
+def check_first_step(recipe: NamedRecipe, data: Dataset, backend: str | None = None) -> None:
+    """Compare the gradients of the first step from the same weights on the same samples.
+
+    In float64 they are equal to rounding. In float32 a unit near the kink of its activation, or two
+    pixels of a pool that are nearly equal, may go either way: those of the backend are compared as
+    vectors with PyTorch's in float64.
+
+    Raises
+    ------
+    AssertionError
+        If they differ: such twins are not timed.
+    """
+    exact, theirs = first_gradients(recipe, data, np.float64, "im2col")
+    own, _ = first_gradients(recipe, data, np.float32, backend)
+    for name, gradient in theirs.items():
+        size = max(float(np.linalg.norm(gradient)), 1e-12)
+        for found, close in ((exact[name], EXACT), (own[name], CLOSE)):
+            apart = float(np.linalg.norm(found - gradient)) / size
+            assert apart < close, f"{recipe.name}: gradients of {name} differ by {apart:.1e}"

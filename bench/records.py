@@ -1,0 +1,59 @@
+"""Trainings by recipes, next to PyTorch's: ``python -m bench records mnist-99 --seeds 30``.
+
+Records go into the file that ``fastcnn recipes`` reads, and docs/records.md and README's table are
+written from it.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.recipe_page import PAGE, README, page, with_records
+from bench.recipe_twin import Twin
+from fastcnn.benchmark.recipe_records import Own, Plan, measure
+from fastcnn.benchmark.records import this_command
+from fastcnn.files import atomic_write
+from fastcnn.recipes import names, records
+from fastcnn.recipes.records import FILE
+
+PROGRAM = "python -m bench records"
+
+
+class By(StrEnum):
+    """Who trains."""
+
+    fastcnn = "fastcnn"
+    torch = "torch"
+    both = "both"
+
+
+def main(
+    recipes: Annotated[
+        list[str] | None, typer.Argument(help="Names of recipes, or files; by default all.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds, from 0 on.")] = 5,
+    by: Annotated[By, typer.Option(help="Who trains: fastcnn, torch or both.")] = By.fastcnn,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Other batches.")] = None,
+    data: Annotated[str | None, typer.Option(help="Other data, such as a folder.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    note: Annotated[str, typer.Option(help="What is special, such as a busy machine.")] = "",
+    out: Annotated[
+        Path, typer.Option(help="File of records, in which those of the same recipe are replaced.")
+    ] = FILE,
+    only_page: Annotated[
+        bool, typer.Option("--page", help="Measure nothing, and write docs/records.md and README.")
+    ] = False,
+) -> None:
+    """Train by recipes from several seeds, and keep accuracies and seconds after each of them."""
+    if not only_page:
+        trainers = {By.fastcnn: [Own], By.torch: [Twin], By.both: [Own, Twin]}[by]
+        plan = Plan(seeds, threads, batch_size, data, note, this_command(PROGRAM))
+        for name in recipes or names():
+            measure(name, plan, trainers, out, Console(highlight=False))
+    if out == FILE:
+        atomic_write(PAGE, page(records()).encode())
+        readme = README.read_text(encoding="utf-8")
+        atomic_write(README, with_records(readme, records()).encode())

@@ -1,0 +1,311 @@
+"""One program of a forward pass, cut into what threads share, and the memory of its runs."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernel_table import KERNELS, conductor_sources
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.context import make_contexts
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.session import conductor, team
+from fastcnn.backends.lanes.session.engine import aligned, packed
+from fastcnn.backends.lanes.session.loading import load_kernels
+from fastcnn.codegen import build
+from fastcnn.cores import available_cores
+
+#: FLOPs and bytes of a row in a nanosecond, for deciding whether threads share it.
+FLOPS_A_NS, BYTES_A_NS = 200.0, 110.0
+#: Nanoseconds of a row from which on two threads share it, and from which on in more parts.
+WORTH_SHARING, WORTH_PARTS = 1_000.0, 4_000.0
+#: Nanoseconds of a pass up to which the interpreter's lock is kept: giving it away and getting it
+#: back, with other threads at work, takes longer.
+SHORT = 50_000.0
+#: Idle memories that are kept of each program.
+KEPT = 4
+
+_FREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+_HELD = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+
+
+class _Places:
+    """Room for as many long passes at once as there are cores."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """All are free, as in a process that was forked."""
+        self.free = threading.BoundedSemaphore(available_cores())
+
+
+_places = _Places()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_places.renew)
+
+
+class Pass:
+    """One program of a network's forward pass, with what its runs need.
+
+    Parameters
+    ----------
+    program : Program
+    parameters : ndarray of float32
+        Which its rows read.
+    threads : int
+    group : Team, optional
+    arena : ndarray of float32, optional
+        What is in the arena before a run, such as packed weights.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        parameters: np.ndarray,
+        threads: int,
+        group: team.Team | None,
+        arena: np.ndarray | None = None,
+    ) -> None:
+        self.program = program
+        self.arena = arena
+        self._parameters = parameters
+        self._threads = threads if group is not None else 1
+        self._group = group
+        (self._entries,) = load_kernels(program.rows)
+        lead, _, _ = build.addresses(conductor_sources())
+        self._run_free, self._run_held = _FREE(lead), _HELD(lead)
+        self._order = np.arange(program.batch)
+        self._rows = np.ascontiguousarray(program.rows).reshape(-1)
+        self._nanoseconds = self._estimates()
+        self._segments: dict[int, tuple[np.ndarray, bool]] = {}
+        self._idle: list[_Memory] = []
+
+    def _estimates(self) -> np.ndarray:
+        """Nanoseconds of each row: of a sample, and of what a run reads in any case."""
+        found = []
+        for values, cost in zip(self.program.rows, self.program.costs(), strict=True):
+            many = values[L.KERNEL] in (L.K_CHANNEL_LINEAR, L.K_LINEAR)
+            flops, size = cost.flops / FLOPS_A_NS, cost.bytes / BYTES_A_NS
+            if many:
+                found.append((flops / self.program.batch, size))
+            else:
+                found.append((max(flops, size) / self.program.batch, 0.0))
+        return np.array(found)
+
+    def nanoseconds(self, count: int) -> float:
+        """What a run of some samples may take on one thread."""
+        blocks = -(-count // self.program.samples)
+        rows = np.concatenate([np.arange(*phase[:2]) for phase in self.program.phases])
+        each, once = self._nanoseconds[rows].sum(axis=0)
+        return float(each * blocks * self.program.samples + once)
+
+    def segments(self, blocks: int) -> tuple[np.ndarray, bool]:
+        """How a run of some blocks is cut, and whether it is short."""
+        if blocks not in self._segments:
+            cut = self._cut(blocks)
+            short = self.nanoseconds(blocks * self.program.samples) < SHORT
+            self._segments[blocks] = cut, short
+        return self._segments[blocks]
+
+    def _cut(self, blocks: int) -> np.ndarray:
+        threads, found = self._threads, []
+        size = self.program.samples
+        for first, last, whole in self.program.phases:
+            if whole:
+                found += [self._shared(n, 0, blocks, blocks * size) for n in range(first, last)]
+                continue
+            for start, end, many in self._runs(int(first), int(last)):
+                rounds = blocks - blocks % threads
+                if many:
+                    each = -(-blocks // threads)
+                    units = -(-blocks // each)
+                    found.append([start, end, units, conductor.PIECES, 0, blocks, each])
+                    continue
+                if rounds:
+                    found.append([start, end, rounds, conductor.PIECES, 0, rounds, 1])
+                for block in range(rounds, blocks):
+                    found += [self._shared(n, block, 1, size) for n in range(start, end)]
+        return np.array(_joined(found), np.int64)
+
+    def _runs(self, first: int, last: int) -> list[tuple[int, int, bool]]:
+        """Rows of a phase in runs that take one block, or many at once."""
+        found: list[tuple[int, int, bool]] = []
+        for n in range(first, last):
+            many = KERNELS[self.program.rows[n, L.KERNEL]].many
+            if found and not many and not found[-1][2]:
+                found[-1] = (found[-1][0], n + 1, False)
+            else:
+                found.append((n, n + 1, many))
+        return found
+
+    def _shared(self, n: int, block: int, blocks: int, samples: int) -> list[int]:
+        """The segment of a row in which threads share one or more blocks."""
+        each, once = self._nanoseconds[n]
+        time = each * samples + once
+        parts = 1
+        if self._threads > 1 and time > WORTH_SHARING:
+            parts = self._threads * (2 if time > WORTH_PARTS else 1)
+        return [n, n + 1, parts, conductor.SHARES, block, blocks, 1]
+
+    def run(
+        self,
+        images: np.ndarray,
+        outputs: np.ndarray,
+        factors: np.ndarray,
+        count: int,
+        place: tuple[int, int],
+    ) -> None:
+        """Run the pass on ``count`` samples.
+
+        Parameters
+        ----------
+        images : ndarray of uint8 or float32
+        outputs : ndarray of float32
+        factors : ndarray
+            Factors and summands of the input's channels.
+        place : (int, int)
+            Addresses of images and outputs.
+
+        Raises
+        ------
+        RuntimeError
+            If a kernel failed.
+        """
+        segments, short = self.segments(-(-count // self.program.samples))
+        if short:
+            self._run(self._run_held, segments, images, outputs, factors, count, place)
+            return
+        # More long passes than cores would only take the caches from each other.
+        with _places.free:
+            self._run(self._run_free, segments, images, outputs, factors, count, place)
+
+    def _run(
+        self,
+        run: Any,
+        segments: np.ndarray,
+        images: np.ndarray,
+        outputs: np.ndarray,
+        factors: np.ndarray,
+        count: int,
+        place: tuple[int, int],
+    ) -> None:
+        try:
+            memory = self._idle.pop()
+        except IndexError:
+            memory = _Memory(self)
+        memory.take(factors)
+        memory.cut(segments)
+        words = memory.words
+        is_bytes = images.dtype.itemsize == 1
+        words[0], words[1] = (place[0], 0) if is_bytes else (0, place[0])
+        words[2], words[3], words[4] = images.size, place[1], outputs.size
+        words[5], words[6] = count, len(segments)
+        run(memory.address)
+        if memory.counters[conductor.FAILED]:
+            raise RuntimeError("a kernel of the lanes engine failed")
+        if len(self._idle) < KEPT:
+            self._idle.append(memory)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of one run, and what all share."""
+        return self.program.bytes + self._parameters.nbytes
+
+
+class _Memory:
+    """What one run of a pass needs for itself."""
+
+    def __init__(self, owner: Pass) -> None:
+        program = owner.program
+        self._normalisation = program.normalisation
+        self.arena = aligned(program.arena_size)
+        if owner.arena is not None:
+            self.arena[...] = owner.arena
+        for offset, values in program.constants.items():
+            self.arena[offset : offset + values.size] = values
+        self._factors: np.ndarray | None = None
+        most = max(len(program.rows) * owner._threads * 2, 1)
+        self.counters = aligned(conductor.FIRST_SEGMENT + conductor.OF_SEGMENT * most, np.int64)
+        fields = {
+            "A": self.arena,
+            "T": program.tables,
+            "P": owner._parameters,
+            "order": owner._order,
+        }
+        self._context = make_contexts(1, fields)[0]
+        self._segments: np.ndarray | None = None
+        group = owner._group
+        counters = np.zeros(1, np.int64) if group is None else group.counters
+        given: dict[str, Any] = dict.fromkeys(conductor.PASS_KINDS, 0)
+        given |= {
+            "counters": self.counters,
+            "segments": np.zeros((1, 7), np.int64),
+            "program": owner._rows,
+            "entries": owner._entries,
+            "context": self._context,
+            "threads": owner._threads,
+            "team": counters,
+            "wake": 0 if group is None else group.bell.ring,
+            "bell": 0 if group is None else group.bell.handle,
+        }
+        self._kept = (owner._rows, owner._entries, counters, program.tables, owner._parameters)
+        self._packed = packed(conductor.PASS_KINDS, given)
+        self.address = self._packed.ctypes.data
+        view = memoryview(self._packed.data)
+        places = _words(conductor.PASS_KINDS)
+        view[places["here"]] = self.address
+        first = places["bytes_"]
+        self.words = view[first : first + 7]
+        self._view, self._segment_place = view, places["segments"]
+
+    def take(self, factors: np.ndarray) -> None:
+        """Take other factors and summands."""
+        if self._factors is not factors:
+            first = self._normalisation
+            self.arena[first : first + factors.size] = factors
+            self._factors = factors
+
+    def cut(self, segments: np.ndarray) -> None:
+        """Take other segments."""
+        if self._segments is not segments:
+            place = self._segment_place
+            self._view[place], self._view[place + 1] = segments.ctypes.data, len(segments)
+            self._segments = segments
+
+
+def _words(kinds: Mapping[str, str]) -> dict[str, int]:
+    """First word of each packed argument."""
+    places, place = {}, 0
+    for name, kind in kinds.items():
+        places[name] = place
+        place += 1 + kind.count(":")
+    return places
+
+
+def _joined(segments: list[list[int]]) -> list[list[int]]:
+    """Segments that one thread does in any case, and that follow each other, as one."""
+    found: list[list[int]] = []
+    for segment in segments:
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and last[3:6] == segment[3:6]
+            and last[2] == segment[2] == 1
+            and last[3] == conductor.SHARES
+            and last[1] == segment[0]
+        ):
+            last[1] = segment[1]
+        else:
+            found.append(list(segment))
+    return found
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
+    if array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    return int(array.ctypes.data)

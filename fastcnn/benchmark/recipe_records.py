@@ -1,0 +1,206 @@
+"""Trainings by recipes that have names, from several seeds: seconds and accuracies."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+from fastcnn.backends.lanes import default_threads
+from fastcnn.benchmark.environment import describe_environment
+from fastcnn.data import Dataset
+from fastcnn.files import atomic_write
+from fastcnn.recipes import NamedRecipe, Record, get, records
+from fastcnn.recipes.records import FORMAT
+from fastcnn.training import Callback
+
+#: Seconds of training after which everything has been compiled and loaded.
+WARM = 1.0
+
+
+class Trainer(Protocol):
+    """Trains from a seed, and tests what it trained."""
+
+    name: str
+
+    def warm(self) -> None:
+        """Train for a while, so that what follows is not charged for what is done once."""
+
+    def train(self, seed: int) -> None:
+        """Train a new network."""
+
+    def test(self) -> float:
+        """Share of the test data that the network classifies correctly."""
+
+
+class Own:
+    """fastcnn itself.
+
+    Parameters
+    ----------
+    recipe : NamedRecipe
+    train, test : Dataset
+    threads : int
+    """
+
+    name = "fastcnn"
+
+    def __init__(self, recipe: NamedRecipe, train: Dataset, test: Dataset, threads: int) -> None:
+        self.recipe, self.data, self.tests, self.threads = recipe, train, test, threads
+
+    def warm(self) -> None:
+        """One training, or its first second."""
+        with suppress(_EnoughError):
+            self.model, _ = self.recipe.run(
+                self.data, threads=self.threads, callbacks=[_FirstSecond()], diagnose=False
+            )
+            self.test()
+
+    def train(self, seed: int) -> None:
+        """One training."""
+        self.model, _ = self.recipe.run(self.data, seed=seed, threads=self.threads, diagnose=False)
+
+    def test(self) -> float:
+        """Accuracy with the recipe's test-time augmentation."""
+        return self.recipe.evaluate(self.model, self.tests).accuracy
+
+
+class _EnoughError(Exception):
+    """Ends a training that nobody needs."""
+
+
+class _FirstSecond(Callback):
+    def on_train_begin(self, start: Any) -> None:
+        self.began = time.perf_counter()
+
+    def on_steps(self, steps: Any) -> None:
+        if time.perf_counter() - self.began > WARM:
+            raise _EnoughError
+
+
+def measured(
+    recipe: NamedRecipe,
+    trainer: Trainer,
+    seeds: Sequence[int],
+    *,
+    threads: int,
+    command: str,
+    data: str = "",
+    note: str = "",
+) -> Iterator[Record]:
+    """Train from each seed; a record after each one, of all so far.
+
+    A training is timed as a whole, from the data in memory to the trained model: initial weights,
+    checks, augmentation and steps. Compilation is done before, and tests are timed apart.
+    """
+    trainer.warm()
+    accuracies: list[float] = []
+    seconds: list[float] = []
+    tests: list[float] = []
+    for seed in seeds:
+        began = time.perf_counter()
+        trainer.train(seed)
+        ended = time.perf_counter()
+        accuracies.append(round(100 * trainer.test(), 4))
+        tests.append(time.perf_counter() - ended)
+        seconds.append(round(ended - began, 4))
+        yield Record(
+            recipe.name,
+            trainer.name,
+            list(accuracies),
+            list(seconds),
+            round(median(tests), 4),
+            threads,
+            machine(),
+            f"{datetime.now(UTC):%Y-%m-%d}",
+            command,
+            data,
+            note,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How recipes are measured.
+
+    Attributes
+    ----------
+    seeds : int
+        From 0 on.
+    threads : int, optional
+        By default all cores.
+    batch_size : int, optional
+        In the place of the recipe's; such a record has the batch size in its recipe's name.
+    data : str, optional
+        In the place of the recipe's.
+    note, command : str
+    """
+
+    seeds: int = 5
+    threads: int | None = None
+    batch_size: int | None = None
+    data: str | None = None
+    note: str = ""
+    command: str = ""
+
+
+def measure(
+    name: str,
+    plan: Plan,
+    trainers: Sequence[Callable[[NamedRecipe, Dataset, Dataset, int], Trainer]],
+    path: Path | None,
+    console: Any,
+) -> None:
+    """Train by a recipe; print the record after each seed, and keep it where there is a path.
+
+    Raises
+    ------
+    FastcnnError
+        If there is no such recipe, or its data are unavailable.
+    """
+    recipe = get(name)
+    if plan.data is not None:
+        recipe = recipe.changed({"data": plan.data})
+    if plan.batch_size is not None:
+        recipe = recipe.changed({"batch_size": plan.batch_size})
+        recipe = replace(recipe, name=f"{recipe.name}, batch {plan.batch_size}")
+    train, test = recipe.load_data()
+    threads = plan.threads or default_threads()
+    for make in trainers:
+        trainer = make(recipe, train, test, threads)
+        found = measured(
+            recipe, trainer, range(plan.seeds), threads=threads, command=plan.command,
+            data=train.name if plan.data else "", note=plan.note,
+        )  # fmt: skip
+        for record in found:
+            if path is not None:
+                add_record(record, path)
+            console.print(
+                f"{recipe.name}, {record.contestant}, seed {len(record.seconds) - 1}: "
+                f"{record.accuracies[-1]:.2f} % in {record.seconds[-1]:.2f} s; mean "
+                f"{record.accuracy:.3f} % ({record.spread:.3f}) in {record.time:.3f} s, test "
+                f"{record.evaluation_seconds:.2f} s", soft_wrap=True,
+            )  # fmt: skip
+
+
+def machine() -> str:
+    """The processor and its cores, in a few words."""
+    found = describe_environment()
+    return f"{found['processor']}, {found['instruction set']}, {found['cores']} cores"
+
+
+def add_record(record: Record, path: Path) -> None:
+    """Put a record into a file, in the place of that of the same recipe and contestant."""
+    known = records(path) if path.exists() else []
+    kept = [each for each in known if _key(each) != _key(record)]
+    entries = [asdict(each) for each in sorted([*kept, record], key=_key)]
+    content = {"format": FORMAT, "records": entries}
+    atomic_write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _key(record: Record) -> tuple[str, str]:
+    return record.recipe, record.contestant
