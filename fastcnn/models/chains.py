@@ -1,4 +1,4 @@
-"""Networks that are chains: the report's, LeNet-5, a small VGG, ResNets, airbench's, and auto_cnn."""
+"""Networks that are chains: the report's, LeNet-5, a small VGG, ResNets, airbench's, auto_cnn."""
 
 from collections.abc import Callable
 from itertools import pairwise

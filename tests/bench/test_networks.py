@@ -20,7 +20,7 @@ ROUNDING = 2e-4
 
 @pytest.mark.parametrize("name", TASKS)
 def test_gradients_on_the_engine_are_those_of_im2col(name: str) -> None:
-    made = Check(TASKS[name], batch=3, smooth=True)
+    made = Check(TASKS[name], batch=8, smooth=True)
     ours, expected = made.own("lanes"), made.own("im2col")
     assert ours.gradients
     assert ours.loss == pytest.approx(expected.loss, rel=1e-5)
