@@ -102,7 +102,10 @@ M_ROW, V_TABLE, S_TABLE = 49, 50, 51
     K_MOVE,
     K_WEIGHTED_SUMS,
     K_LIMIT_NORMS,
-) = range(63)
+    K_WINOGRAD2D_BATCH_INPUTS,
+    K_WINOGRAD2D_BATCH_PRODUCTS,
+    K_WINOGRAD2D_BATCH_OUTPUTS,
+) = range(66)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
