@@ -3,6 +3,7 @@
 ``make bench-report`` runs them all and writes the page.
 """
 
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import accuracy, processes, scaling
+from bench import accuracy, processes, records, scaling
 from bench.peers import PEERS
 from bench.scaling_figure import scaling_figure
 from fastcnn.backends.lanes import default_threads
@@ -67,7 +68,7 @@ def main(
     The suites of `fastcnn bench` with all libraries, and: accuracy (seconds to 95, 98, 99 %),
     startup (import and first gradient of fresh processes, cold and warm, and their memory), process
     (a whole `fastcnn train`), scaling (cost and memory along batch, threads, image size, channels
-    and depth; a cost that rises is flagged).
+    and depth; a cost that rises is flagged). `python -m bench records` has options of its own.
     """
     chosen = set(Suite) - {Suite.all} if Suite.all in suites else set(suites)
     if axis and Suite.scaling not in chosen:
@@ -155,6 +156,10 @@ OWN_SUITES: dict[str, Callable[[Scope], list[Table]]] = {
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        if sys.argv[1:2] == ["records"]:
+            del sys.argv[1]
+            typer.run(records.main)
+        else:
+            typer.run(main)
     except FastcnnError as error:
         raise SystemExit(f"error: {error}") from None

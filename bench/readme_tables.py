@@ -21,12 +21,13 @@ def with_tables(readme: str, folder: Path) -> str:
     ValueError
         If it has no place for them.
     """
-    readme = _replaced(readme, render_readme(folder), BEGIN, END)
+    readme = replaced(readme, render_readme(folder), BEGIN, END)
     loops = render_loops(folder)
-    return readme if loops is None else _replaced(readme, loops, LOOPS_BEGIN, LOOPS_END)
+    return readme if loops is None else replaced(readme, loops, LOOPS_BEGIN, LOOPS_END)
 
 
-def _replaced(readme: str, made: str, begin: str, end: str) -> str:
+def replaced(readme: str, made: str, begin: str, end: str) -> str:
+    """README with what is between two lines replaced."""
     before, first, rest = readme.partition(begin)
     _, last, after = rest.partition(end)
     if not first or not last:

@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.readme_tables import replaced
 from fastcnn.recipes import NamedRecipe, Record, get, names
 
-PAGE = Path(__file__).parents[1] / "docs" / "records.md"
+ROOT = Path(__file__).parents[1]
+PAGE, README = ROOT / "docs" / "records.md", ROOT / "README.md"
+BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
+#: Recipes for README, of which the first three that were measured are shown.
+SHOWN = (
+    "mnist-99", "cifar10-94-muon", "simplechains-lenet", "mnist-99.6", "fashion-92.5",
+    "pytorch-mnist", "keras-mnist", "cifar10-94",
+)  # fmt: skip
 HEAD = """# Records: what recipes reach, and in what time
 
 `fastcnn recipes` lists trainings that have names, `fastcnn train --recipe NAME` runs one, and
@@ -43,6 +51,44 @@ def page(records: Sequence[Record]) -> str:
     for name in [*names(), *sorted(measured - set(names()))]:
         lines += section(name, [record for record in records if record.recipe == name])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def with_records(readme: str, records: Sequence[Record]) -> str:
+    """README with three of the records.
+
+    Raises
+    ------
+    ValueError
+        If it has no place for them.
+    """
+    own = {record.recipe: record for record in records if record.contestant == "fastcnn"}
+    twins = {record.recipe: record for record in records if record.contestant != "fastcnn"}
+    rows: list[str] = []
+    shown = [name for name in SHOWN if name in own][:3]
+    for name in shown:
+        record, twin, published = own[name], twins.get(name), get(name).published
+        others = f"{twin.accuracy:.2f} % in {_seconds(twin.time)} s" if twin else ""
+        known = ""
+        if "seconds" in published:
+            known = (
+                f"{published['accuracy']:.2f} % in {_seconds(published['seconds'])} s "
+                f"({published['machine']})"
+            )
+        rows.append(
+            f"| `{name}`{_of(record)} | {record.accuracy:.2f} % in {_seconds(record.time)} s "
+            f"| {others} | {known} |"
+        )
+    lines = ["See [docs/records.md](docs/records.md) for what whole trainings reach."]
+    if rows:
+        lines = [
+            "| `fastcnn train --recipe` | fastcnn | PyTorch, same recipe | published |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+            f"Means of several seeds; {own[shown[0]].machine}. All recipes, seeds and "
+            "sources: [docs/records.md](docs/records.md).",
+        ]
+    return replaced(readme, "\n".join(lines), BEGIN, END)
 
 
 def section(name: str, records: Sequence[Record]) -> list[str]:

@@ -1,6 +1,7 @@
-"""Trainings by recipes, next to PyTorch's: ``python -m bench.records mnist-99 --seeds 30``.
+"""Trainings by recipes, next to PyTorch's: ``python -m bench records mnist-99 --seeds 30``.
 
-Records go into the file that `fastcnn recipes` reads, and docs/records.md is written from it.
+Records go into the file that ``fastcnn recipes`` reads, and docs/records.md and README's table are
+written from it.
 """
 
 from enum import StrEnum
@@ -10,16 +11,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.recipe_page import PAGE, page
+from bench.recipe_page import PAGE, README, page, with_records
 from bench.recipe_twin import Twin
 from fastcnn.benchmark.recipe_records import Own, Plan, measure
 from fastcnn.benchmark.records import this_command
-from fastcnn.errors import FastcnnError
 from fastcnn.files import atomic_write
 from fastcnn.recipes import names, records
 from fastcnn.recipes.records import FILE
 
-PROGRAM = "python -m bench.records"
+PROGRAM = "python -m bench records"
 
 
 class By(StrEnum):
@@ -44,7 +44,7 @@ def main(
         Path, typer.Option(help="File of records, in which those of the same recipe are replaced.")
     ] = FILE,
     only_page: Annotated[
-        bool, typer.Option("--page", help="Measure nothing, and write docs/records.md.")
+        bool, typer.Option("--page", help="Measure nothing, and write docs/records.md and README.")
     ] = False,
 ) -> None:
     """Train by recipes from several seeds, and keep accuracies and seconds after each of them."""
@@ -55,10 +55,5 @@ def main(
             measure(name, plan, trainers, out, Console(highlight=False))
     if out == FILE:
         atomic_write(PAGE, page(records()).encode())
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except FastcnnError as error:
-        raise SystemExit(f"error: {error}") from None
+        readme = README.read_text(encoding="utf-8")
+        atomic_write(README, with_records(readme, records()).encode())

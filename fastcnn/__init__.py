@@ -24,6 +24,7 @@ _EXPORTS = {
     "SigmoidFocalLoss": "fastcnn.losses",
     "SmoothL1Loss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
+    "input_gradient": "fastcnn.execution.input_gradients",
     "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
     "session": "fastcnn.execution",
@@ -53,6 +54,7 @@ _MODULES = (
     "optim",
     "recipes",
     "training",
+    "transfer",
 )
 
 if TYPE_CHECKING:
@@ -72,11 +74,13 @@ if TYPE_CHECKING:
         optim,
         recipes,
         training,
+        transfer,
     )
     from fastcnn.analysis.compare import compare_backends
     from fastcnn.analysis.gradcheck import gradcheck
     from fastcnn.data import Dataset
     from fastcnn.execution import gradients
+    from fastcnn.execution.input_gradients import input_gradient as input_gradient
     from fastcnn.execution.plan import plan as plan
     from fastcnn.execution.session import session as session
     from fastcnn.layers import *

@@ -23,6 +23,7 @@ ALLOWED = {
     "kernel": {"codegen", "layers", "losses", "operations", "optim"},
     "losses": {"arguments", "backends", "operations"},
     "models": {"layers"},
+    "transfer": {"backends", "layers"},
     "arguments": {"backends"},
     "functional": {"arguments", "backends", "operations"},
     "optim": set(),

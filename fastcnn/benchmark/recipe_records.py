@@ -152,10 +152,10 @@ def measure(
     name: str,
     plan: Plan,
     trainers: Sequence[Callable[[NamedRecipe, Dataset, Dataset, int], Trainer]],
-    path: Path,
+    path: Path | None,
     console: Any,
 ) -> None:
-    """Train by a recipe, and keep and print the record after each seed.
+    """Train by a recipe; print the record after each seed, and keep it where there is a path.
 
     Raises
     ------
@@ -177,7 +177,8 @@ def measure(
             data=train.name if plan.data else "", note=plan.note,
         )  # fmt: skip
         for record in found:
-            add_record(record, path)
+            if path is not None:
+                add_record(record, path)
             console.print(
                 f"{recipe.name}, {record.contestant}, seed {len(record.seconds) - 1}: "
                 f"{record.accuracies[-1]:.2f} % in {record.seconds[-1]:.2f} s; mean "

@@ -43,6 +43,9 @@ COMMANDS = {
     "predict": Listed(
         "predict.predict", "Classify pictures with a trained network, or predict values for them."
     ),
+    "explain": Listed(
+        "explain.explain", "Show what in a picture a trained network's answer depends on."
+    ),
     "serve": Listed(
         "serve.serve",
         "Draw a digit in the browser, and see what a trained network makes of it, layer by layer.",

@@ -16,6 +16,7 @@ class Suite(StrEnum):
     inference = "inference"
     layer = "layer"
     backward = "backward"
+    records = "records"
     all = "all"
 
 
@@ -24,7 +25,8 @@ def bench(
         list[Suite] | None,
         typer.Argument(
             metavar="SUITE",
-            help="step, zoo, inference, layer, backward or all; by default step.",
+            help="step, zoo, inference, layer, backward, all of these, or records; "
+            "by default step.",
             show_default=False,
         ),
     ] = None,
@@ -33,6 +35,12 @@ def bench(
     ] = None,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="For step; may be repeated.")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="For records; may be repeated; by default report.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="For records: trainings; by default 5.")
     ] = None,
     peers: Annotated[
         bool,
@@ -69,6 +77,8 @@ def bench(
 
     backward: a convolution's gradients from nested Python loops to the engine, rung by rung.
 
+    records: whole trainings by recipes, see fastcnn recipes: accuracies and seconds.
+
     All contestants do the same work from the same weights on the same samples, in turns.
     Contestants whose results differ are not timed. Figures are medians with the first and last
     decile. The state in brackets says whether two cores share a cache at present.
@@ -81,6 +91,8 @@ def bench(
 
       fastcnn bench layer --no-peers
 
+      fastcnn bench records --recipe mnist-99 --seeds 3 --out results
+
       fastcnn bench backward --show --figures --out results
     """
     from fastcnn.benchmark.pytorch import PEERS
@@ -90,7 +102,7 @@ def bench(
 
     chosen = set(suites or [Suite.step])
     if Suite.all in chosen:
-        chosen = set(Suite) - {Suite.all}
+        chosen = set(Suite) - {Suite.all, Suite.records}
     if batch_size and Suite.step not in chosen:
         raise ConfigurationError("--batch-size does nothing without the suite step")
     if network and not chosen & {Suite.step, Suite.zoo, Suite.inference}:
@@ -98,9 +110,16 @@ def bench(
     if (show or sizes) and Suite.backward not in chosen:
         option = "--show" if show else "--sizes"
         raise ConfigurationError(f"{option} does nothing without the suite backward")
+    if (recipe or seeds) and Suite.records not in chosen:
+        raise ConfigurationError("--recipe and --seeds do nothing without the suite records")
+    console = Console(highlight=False)
+    if Suite.records in chosen:
+        _records(recipe or ["report"], seeds or 5, out, console)
+        chosen.remove(Suite.records)
+        if not chosen:
+            return
     scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes)
     tables = [table for name, make in SUITES.items() if name in chosen for table in make(scope)]
-    console = Console(highlight=False)
     run_tables(
         tables,
         this_command(),
@@ -110,3 +129,13 @@ def bench(
         figures=figures,
         show_code=show,
     )
+
+
+def _records(recipes: list[str], seeds: int, out: Path | None, console: Console) -> None:
+    """Train by recipes; with a folder, keep records.json in it."""
+    from fastcnn.benchmark.recipe_records import Own, Plan, measure
+    from fastcnn.benchmark.records import this_command
+
+    plan = Plan(seeds, command=this_command())
+    for name in recipes:
+        measure(name, plan, [Own], None if out is None else out / "records.json", console)

@@ -111,6 +111,8 @@ def train(
 
       fastcnn train --model net.toml --data digits
 
+      fastcnn train --data photos --model net.toml --init runs/first/model.safetensors --skip "fc.*"
+
       fastcnn train --resume runs/20260101-120000-report
 
       mpiexec -n 4 python -m mpi4py -m fastcnn train
@@ -211,12 +213,14 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                     f"chosen for {len(training):,} pictures: {as_words(Recipe(**chosen))}",
                     soft_wrap=True,
                 )
-            network = recipe.make_model(training)
+            network = recipe.make_model(
+                training, lambda text: console.print(escape(text), soft_wrap=True)
+            )
             name = Path(recipe.model_name(training)).stem
             folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
             out = NewRun(
                 folder, o.overwrite, name if name in MODELS and not recipe.is_file else None,
-                recipe.model_arguments(training), source,
+                recipe.model_arguments(training), source, recipe.init, recipe.skip,
             )  # fmt: skip
             if world.is_root:
                 check_free(folder, o.overwrite)

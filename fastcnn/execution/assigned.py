@@ -1,7 +1,7 @@
 """The optimisers of a model's parameters, and the memory of their state."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -127,6 +127,15 @@ class Assigned:
     def _epochs(self) -> list[int]:
         """Epochs of which one has every part that is ever trained."""
         return [1, *(g.freeze_until + 1 for g in self.assignment.groups if g.freeze_until)]
+
+    def frozen_in(self, epochs: Iterable[int]) -> set[str]:
+        """Names of the parameters that stay as they are in one of some epochs."""
+        places = parameter_places(self.model)
+        return {
+            name
+            for epoch in epochs
+            for name in frozen_parameters(self.model, self.assignment.parts(places, epoch))
+        }
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
         """Say which epoch it is, counted from 1, and how many steps one has."""

@@ -1,7 +1,7 @@
 """Whole networks on the lanes engine: training steps, gradients and inference."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,6 +185,24 @@ def _gradients_of_python(
             **numbers,
         )
         return value, outputs, engine.gradient.copy()
+
+
+def network_input_gradient(
+    model: "Model", x: np.ndarray, graph: Graph, by_outputs: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Gradient of a number by what the first layer reads, from its gradient by the outputs."""
+    count, frozen = len(x), tuple(model.named_parameters())
+    build = {"backward": True, "arrays": True, "outputs": True, "input_gradient": True}
+    outputs = np.empty((count, *graph.output_shape), np.float32)
+    made = np.empty(x.shape, np.float32)
+    with Lease(model, graph, room_for(count), None, **build, frozen=frozen) as engine:
+        engine.normalise(*input_factors(model.preprocessing, x))
+        phases, middle = engine.program.phases, engine.program.first_backward
+        common = stored_samples(model.preprocessing, x), np.arange(count), np.zeros(1)
+        engine.run(*common, outputs=outputs.reshape(-1), phases=phases[:middle])
+        gradient = np.require(by_outputs(outputs), np.float32, ["C", "W"]).reshape(-1)
+        engine.run(*common, outputs=made.reshape(-1), targets=gradient, phases=phases[middle:])
+    return made
 
 
 class LanesExecutor:

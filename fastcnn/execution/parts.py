@@ -133,8 +133,10 @@ def forward_parts(graph: Graph, state: State, parts: list[Part], operations: Mod
             _track(node, state, count, statistics)
 
 
-def backward_parts(graph: Graph, state: State, parts: list[Part], operations: ModuleType) -> None:
-    """Add to the gradients of all parts, and leave that of the input pending."""
+def backward_parts(
+    graph: Graph, state: State, parts: list[Part], operations: ModuleType, last: int = INPUT
+) -> None:
+    """Add to the gradients of all parts, and leave that of the input, or of a node, pending."""
     nodes = list(enumerate(graph.nodes))
 
     def compute(part: Part, begin: int, end: int) -> None:
@@ -149,6 +151,8 @@ def backward_parts(graph: Graph, state: State, parts: list[Part], operations: Mo
 
     end = len(nodes)
     for place in reversed(_meetings(graph, parts)):
+        if place <= last:
+            break
         run_all(partial(compute, begin=place + 1, end=end), parts)
         if all(place in part.pending for part in parts):
             means = operations.joint_means(
@@ -157,7 +161,7 @@ def backward_parts(graph: Graph, state: State, parts: list[Part], operations: Mo
             for part in parts:
                 part.gradient_means[place] = means
         end = place + 1
-    run_all(partial(compute, begin=0, end=end), parts)
+    run_all(partial(compute, begin=last + 1, end=end), parts)
 
 
 def _meetings(graph: Graph, parts: list[Part]) -> list[int]:

@@ -1,6 +1,6 @@
 """Models: layers put together, with their parameters, shapes, state and predictions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from fastcnn.layers.description import file_metadata, to_definition
 from fastcnn.layers.folding import fold_batch_norm
 from fastcnn.layers.init import Initializer
 from fastcnn.layers.prediction import Prediction
-from fastcnn.layers.state import NamedArrays, matched
+from fastcnn.layers.state import LoadReport, NamedArrays, matched
 from fastcnn.layers.structure import Structure
 from fastcnn.layers.wiring import Wiring, trace
 from fastcnn.weights import weights_to_bytes
@@ -251,25 +251,38 @@ class Model(Prediction, Connections, Layer):
         """A copy of :meth:`state_dict`, which later training does not change."""
         return {key: value.copy() for key, value in self.state_dict().items()}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Copy parameters and buffers from ``state`` by key; unless all fits, nothing changes.
+    def load_state_dict(
+        self, state: Mapping[str, Any], strict: bool = True, skip: Sequence[str] = ()
+    ) -> LoadReport:
+        """Copy parameters and buffers from ``state`` by key; where it raises, nothing changes.
 
         Parameters
         ----------
         state : mapping of str to array_like
         strict : bool
-            Whether missing and unexpected keys are errors.
+            Whether missing and unexpected keys and other shapes are errors. If not, what fits is
+            loaded.
+        skip : sequence of str
+            Keys that are left out, as patterns: ``["fc.*"]`` keeps the model's own last layer.
+
+        Returns
+        -------
+        LoadReport
+            Keys that were loaded, and those that did not fit.
 
         Raises
         ------
         CheckpointError
-            If keys are missing or unexpected (``strict``), a shape differs, or values do not fit
-            the type of the model's array.
+            If keys are missing or unexpected or a shape differs (``strict``), nothing fits, or
+            values do not fit the type of the model's array.
+        ConfigurationError
+            If a pattern fits no key of the model or the state.
         """
         own = self.state_dict()
-        values = matched(own, state, self._current().aliases_of_state(), strict)
+        values, report = matched(own, state, self._current().aliases_of_state(), strict, skip)
         for first, value in values.items():
             own[first][...] = value
+        return report
 
     @property
     def parameter_vector(self) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What a model can be asked: outputs, probabilities and predictions for samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -58,6 +58,30 @@ class Prediction(Meaning):
         model = cast("Model", self)
         found = predict_logits(model, x, backend=backend, batch_size=batch_size)
         return found if model.gives == 1 else unpack(model.graph().outputs, found)
+
+    def features(self, x: Any, layers: str | Sequence[str], *, backend: str | None = None) -> Any:
+        """Outputs of layers for samples ``x``, outside training.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        layers : str or sequence of str
+            Names of layers as ``summary`` has them, or of models in the model.
+        backend : str, optional
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            Or a dictionary with one for each name, if several were asked for.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such layer.
+        """
+        from fastcnn.execution.layer_outputs import layer_outputs
+
+        return layer_outputs(cast("Model", self), x, layers, backend)
 
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None

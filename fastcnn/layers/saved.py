@@ -1,6 +1,7 @@
-"""Models read from the files that :meth:`Model.save` writes."""
+"""Models and weights read from the files that :meth:`Model.save` and PyTorch write."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from fastcnn.files import expanded
 from fastcnn.layers.container import Model
 from fastcnn.layers.definition import from_definition
 from fastcnn.layers.description import METADATA
+from fastcnn.layers.state import LoadReport
 from fastcnn.weights import read_weights
 
 
@@ -51,3 +53,68 @@ def load(path: str | Path) -> Model:
         reason = error if isinstance(error, FastcnnError) else "its definition is damaged"
         raise CheckpointError(f"{path}: {reason}") from None
     return model
+
+
+def load_state(
+    model: Model,
+    path: str | Path,
+    names: Mapping[str, str] | None = None,
+    *,
+    strict: bool = True,
+    skip: Sequence[str] = (),
+) -> LoadReport:
+    """Load a safetensors file, such as PyTorch's ``save_file(module.state_dict(), path)`` writes.
+
+    The model takes over the preprocessing of a file that fastcnn wrote; PyTorch's files have none,
+    and leave the model's as it is.
+
+    Parameters
+    ----------
+    model : Model
+    path : path
+    names : mapping of str to str, optional
+        Prefixes of the file's keys to those of the model, such as ``{"features.0": "conv1"}``, or
+        ``{"module": ""}`` to take one away. If several fit, the longest counts.
+    strict, skip
+        As in :meth:`fastcnn.layers.Model.load_state_dict`, which sees the keys as they are named
+        in the model: ``strict=False`` loads what fits, ``skip=["fc.*"]`` leaves out a last layer.
+
+    Returns
+    -------
+    LoadReport
+        Keys that were loaded, and those that did not fit.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged, nothing fits, or a key is missing or unexpected or a
+        shape differs (``strict``); the model is then unchanged.
+    ConfigurationError
+        If a pattern of ``skip`` fits no key; the model is then unchanged.
+    """
+    state, metadata = read_weights(path)
+    renamed: dict[str, np.ndarray] = {}
+    for key, value in state.items():
+        name = _renamed(key, names or {})
+        if name in renamed:
+            raise CheckpointError(f"{path}: two arrays would be called {name!r}")
+        renamed[name] = value
+    before = model.metadata()
+    try:
+        model.load_metadata(metadata)
+    except ConfigurationError as error:
+        raise CheckpointError(f"{path}: its metadata do not fit the model ({error})") from None
+    try:
+        return model.load_state_dict(renamed, strict, skip)
+    except (CheckpointError, ConfigurationError) as error:
+        model.load_metadata(before)
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    """The key under the longest prefix's other name; an empty one takes the prefix away."""
+    found = [prefix for prefix in names if key == prefix or key.startswith(f"{prefix}.")]
+    if not found:
+        return key
+    prefix = max(found, key=len)
+    return (names[prefix] + key[len(prefix) :]).removeprefix(".")

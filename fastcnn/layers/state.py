@@ -1,11 +1,14 @@
 """Arrays of a model by their state keys, and states that come from elsewhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import CheckpointError, ConfigurationError
 
 
 class NamedArrays(Mapping[str, np.ndarray]):
@@ -28,12 +31,63 @@ class NamedArrays(Mapping[str, np.ndarray]):
         return list(self._arrays.values())
 
 
+@dataclass(frozen=True)
+class LoadReport:
+    """What of a state was loaded into a model, and what did not fit.
+
+    Attributes
+    ----------
+    loaded : tuple of str
+        Keys of the model's arrays that were set.
+    missing : tuple of str
+        Keys of the model that the state does not have: they stay as they were.
+    unexpected : tuple of str
+        Keys of the state that the model does not have.
+    mismatched : dict of str to (tuple of int, tuple of int)
+        Keys whose shapes differ, with the model's and the state's: they stay as they were.
+    skipped : tuple of str
+        Keys of the model or the state that were to be left out.
+    """
+
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether all was loaded but what was to be skipped."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        shapes = [f"{key} {own}, not {other}" for key, (own, other) in self.mismatched.items()]
+        parts = (
+            ("loaded", self.loaded),
+            ("skipped", self.skipped),
+            ("of another shape", shapes),
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+        )
+        return "\n".join(f"{what}: {_named(names)}" for what, names in parts if names)
+
+
+#: Keys that a line names.
+NAMED = 6
+
+
+def _named(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+    return f"{len(keys)} ({', '.join(keys[:NAMED])}{more})"
+
+
 def matched(
     own: Mapping[str, np.ndarray],
     state: Mapping[str, Any],
     aliases: Mapping[str, str],
     strict: bool,
-) -> dict[str, np.ndarray]:
+    skip: Sequence[str] = (),
+) -> tuple[dict[str, np.ndarray], LoadReport]:
     """The values of a state for a model's arrays, by the key of each array's first user.
 
     Parameters
@@ -44,38 +98,76 @@ def matched(
     aliases : mapping of str to str
         Every state key of the model, to that of the array's first user.
     strict : bool
-        Whether missing and unexpected keys are errors.
+        Whether missing and unexpected keys, and other shapes, are errors.
+    skip : sequence of str
+        Patterns of keys that are left out.
 
     Raises
     ------
     CheckpointError
-        If keys are missing or unexpected (``strict``), a shape differs, values do not fit the type
-        of the model's array, or the state has different values for one array.
+        If keys are missing or unexpected or a shape differs (``strict``), nothing fits, values do
+        not fit the type of the model's array, or the state has different values for one array.
+    ConfigurationError
+        If a pattern fits no key.
     """
+    keys = [*own, *(key for key in state if key not in own)]
+    skipped = _skipped(keys, skip)
     users: dict[str, list[str]] = {}
     for key, first in aliases.items():
         users.setdefault(first, []).append(key)
-    given = {first: [key for key in keys if key in state] for first, keys in users.items()}
-    missing = [first for first, keys in given.items() if not keys]
-    unexpected = [key for key in state if key not in own]
+    users = {first: used for first, used in users.items() if not skipped & set(used)}
+    given = {first: [key for key in used if key in state] for first, used in users.items()}
+    missing = [first for first, used in given.items() if not used]
+    unexpected = [key for key in state if key not in own and key not in skipped]
     if strict and (missing or unexpected):
         raise CheckpointError(
             f"state does not fit the model: missing {missing}, unexpected {unexpected}"
         )
     values: dict[str, np.ndarray] = {}
-    for first, keys in given.items():
-        for key in keys:
+    mismatched: dict[str, tuple[Shape, Shape]] = {}
+    for first, used in given.items():
+        for key in used:
             value = np.asarray(state[key])
             if value.shape != own[key].shape:
-                raise CheckpointError(
-                    f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
-                )
+                if strict:
+                    raise CheckpointError(
+                        f"{key}: the model has shape {own[key].shape}, the state {value.shape}"
+                    )
+                mismatched[key] = own[key].shape, value.shape
+                continue
             value = _cast(key, value, own[key].dtype)
             if not np.array_equal(value, values.setdefault(first, value), equal_nan=True):
                 raise CheckpointError(
-                    f"{keys[0]} and {key} are one array in the model, but two in the state"
+                    f"{used[0]} and {key} are one array in the model, but two in the state"
                 )
-    return values
+    report = LoadReport(
+        tuple(values),
+        tuple(missing),
+        tuple(unexpected),
+        mismatched,
+        tuple(key for key in keys if key in skipped),
+    )
+    if own and not values:
+        raise CheckpointError(f"nothing of the state fits the model: {report}".replace("\n", "; "))
+    return values, report
+
+
+def _skipped(keys: Sequence[str], patterns: Sequence[str]) -> set[str]:
+    """The keys that any pattern fits."""
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigurationError(
+            f"skip must be a list of patterns such as ['fc.*'], got {patterns!r}"
+        )
+    found: set[str] = set()
+    for pattern in patterns:
+        fitting = [key for key in keys if fnmatchcase(key, pattern)]
+        if not fitting:
+            raise ConfigurationError(
+                f"skip: no key of the model or the state fits {pattern!r}; there are "
+                f"{', '.join(keys)}"
+            )
+        found.update(fitting)
+    return found
 
 
 def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:

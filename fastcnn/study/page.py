@@ -42,7 +42,7 @@ def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) ->
 
 
 def _section(section: Section, folder: Path) -> str:
-    findings = "".join(f"<li>{_lines(finding)}</li>" for finding in section.findings)
+    findings = "".join(f"<li>{_both(finding)}</li>" for finding in section.findings)
     return (
         f'<section id="{section.name}"><h2>{_both(section.title)}</h2><ul>{findings}</ul>'
         + "".join(map(_table, section.tables))
@@ -59,7 +59,7 @@ def _table(table: Table) -> str:
     return (
         f'<figure><div class="scroll"><table><thead><tr>{header}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        f"<figcaption>{_lines(table.caption)}</figcaption></figure>"
+        f"<figcaption>{_both(table.caption)}</figcaption></figure>"
     )
 
 
@@ -74,7 +74,7 @@ def _figure(figure: Figure, folder: Path) -> str:
         )
     return (
         f'<figure><div class="scroll">{images}</div>'
-        f"<figcaption>{_lines(figure.caption)}</figcaption></figure>"
+        f"<figcaption>{_both(figure.caption)}</figcaption></figure>"
     )
 
 
@@ -85,12 +85,10 @@ def draw(figure: Figure, colours: str) -> bytes:
 
 
 def _both(text: Text) -> str:
-    """Both languages in one line."""
+    """Both languages, of which the page shows one."""
     if text.en == text.zh:
         return escape(text.en)
-    return f'{escape(text.en)} <span lang="zh">{escape(text.zh)}</span>'
-
-
-def _lines(text: Text) -> str:
-    """Both languages, one under the other."""
-    return f'{escape(text.en)}<br><span lang="zh">{escape(text.zh)}</span>'
+    return "".join(
+        f'<span class="{name}" lang="{name}">{escape(words)}</span>'
+        for name, words in (("en", text.en), ("zh", text.zh))
+    )

@@ -1,7 +1,7 @@
 """Watches a training run and says in plain words what is wrong with it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -50,6 +50,8 @@ class Diagnosis(Callback):
         Called with each new :class:`Finding`.
     backend : str, optional
         What computes the activations.
+    frozen : collection of str
+        Names of parameters that are meant to stay as they are, in some epochs or all.
 
     Attributes
     ----------
@@ -62,7 +64,9 @@ class Diagnosis(Callback):
         loss: Loss | None = None,
         tell: Callable[[Finding], None] | None = None,
         backend: str | None = None,
+        frozen: Collection[str] = (),
     ) -> None:
+        self._frozen = frozenset(frozen)
         self.findings: list[Finding] = []
         self._backend = backend
         self._tell = tell
@@ -195,7 +199,7 @@ class Diagnosis(Callback):
             key.rpartition(".")[0]: float(np.linalg.norm(value - self._before[key]))
             / max(float(np.linalg.norm(value)), 1e-30)
             for key, value in model.named_parameters().items()
-            if key.endswith("weight") and value.any()
+            if key.endswith("weight") and key not in self._frozen and value.any()
         }
         still = {layer: share for layer, share in moved.items() if share < STILL}
         if still:

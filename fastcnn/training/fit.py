@@ -295,7 +295,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
 
                 listeners.insert(0, progress_callback())
             if o.diagnose and world.is_root:
-                listeners.append(Diagnosis(training_data, loss, _warn, o.backend))
+                frozen = assigned.frozen_in((1, o.epochs))
+                listeners.append(Diagnosis(training_data, loss, _warn, o.backend, frozen))
             loop = TrainingLoop(model, executor, history, listeners, o, saver, world, feed)
             if o.resume and saver is not None:
                 saver.resume(loop)

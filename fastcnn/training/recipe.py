@@ -1,7 +1,8 @@
 """A training in plain values: what the command line and a sweep have in common."""
 
 import inspect
-from collections.abc import Collection
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.layers.definition import from_definition, read_definition
+from fastcnn.layers.saved import load_state
 from fastcnn.models import ACTIVATIONS, MODELS, auto_cnn
 from fastcnn.training.declarations import option
 from fastcnn.training.fit import fit
@@ -17,6 +19,7 @@ from fastcnn.training.options import TrainingOptions
 
 #: The model that fits the images, see :func:`fastcnn.models.auto_cnn`.
 AUTO = "auto"
+log = logging.getLogger("fastcnn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,23 @@ class Recipe(TrainingOptions):
         choices=tuple(ACTIVATIONS),
         part="",
     )
+    init: str | None = option(
+        None,
+        "Safetensors file of initial weights, such as model.safetensors of another run or one of "
+        "PyTorch's: what fits is loaded, and the rest is said.",
+        part="",
+    )
+    skip: str | None = option(
+        None,
+        "Weights of --init that are left out, as patterns of their names with spaces between, such "
+        'as "fc3.*".',
+        part="",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.skip is not None and self.init is None:
+            raise ConfigurationError("skip has no effect without init")
         if self.model not in (None, AUTO, *MODELS) and not self.is_file:
             raise ConfigurationError(
                 f"model must be one of {', '.join(MODELS)}, {AUTO}, or a .toml or .json file, "
@@ -81,14 +98,33 @@ class Recipe(TrainingOptions):
             arguments["activation"] = self.activation
         return arguments
 
-    def make_model(self, train: Dataset) -> Model:
+    def make_model(self, train: Dataset, say: Callable[[str], None] | None = None) -> Model:
         """The network for these samples, with its initial weights.
+
+        Parameters
+        ----------
+        train : Dataset
+        say : callable, optional
+            Called with what was loaded of initial weights that were given; by default what did not
+            fit is logged.
 
         Raises
         ------
         ConfigurationError
-            If the file that should describe it does not, or it has no activation to choose.
+            If the file that should describe it does not, it has no activation to choose, or a
+            pattern of ``skip`` fits nothing.
+        CheckpointError
+            If the file of initial weights is missing or damaged, or nothing of it fits.
         """
+        model = self._new_model(train)
+        if self.init is not None:
+            skip = (self.skip or "").split()
+            report = load_state(model, self.init, strict=False, skip=skip)
+            if say is not None or not report.fits:
+                (say or log.warning)(f"{self.init}: {report}")
+        return model
+
+    def _new_model(self, train: Dataset) -> Model:
         if self.is_file:
             return from_definition(read_definition(str(self.model)), self.seed)
         name = self.model_name(train)

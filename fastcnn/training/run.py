@@ -301,6 +301,8 @@ class NewRun:
     source : dict
         How the data are loaded again: ``source``, ``data_dir`` and ``validation_split``, as
         :func:`fastcnn.data.load` takes them.
+    init, skip : str or None
+        The file of the initial weights, and patterns of those of it that were left out.
     """
 
     folder: Path
@@ -308,6 +310,8 @@ class NewRun:
     model_name: str | None = None
     model_arguments: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    init: str | None = None
+    skip: str | None = None
 
     def create(self, config: dict[str, Any]) -> Run:
         """Make the folder and write its config."""
@@ -350,6 +354,7 @@ def describe_fit(
         },
         "test_files": list(getattr(test, "files", ())),
         **options.config(),
+        "initial_weights": None if new.init is None else {"file": new.init, "skip": new.skip},
         "versions": {
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.recipe_page import page
+from bench.recipe_page import page, with_records
 from fastcnn.benchmark import recipe_records
 from fastcnn.benchmark.recipe_records import Own, Plan, add_record, measure, measured
 from fastcnn.data import Dataset
 from fastcnn.recipes import NamedRecipe, Record, get, names, records
 from tests.benchmark.conftest import Clock
+from tests.command import fastcnn
 from tests.recipes.test_recipes import pictures, small
 
 
@@ -28,7 +29,7 @@ def record(recipe: str = "mnist-99", contestant: str = "fastcnn", **more: object
         "threads": 2,
         "machine": "a machine",
         "date": "2026-01-01",
-        "command": "python -m bench.records mnist-99",
+        "command": "python -m bench records mnist-99",
     }
     return Record(recipe, contestant, **values | more)  # type: ignore[arg-type]
 
@@ -106,3 +107,30 @@ def test_page() -> None:
 def test_page_is_that_of_the_records() -> None:
     committed = Path(__file__).parents[2] / "docs" / "records.md"
     assert committed.read_text(encoding="utf-8") == page(records())
+    readme = (committed.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert with_records(readme, records()) == readme
+
+
+def test_readme() -> None:
+    place = "a\n<!-- records: begin -->\n<!-- records: end -->\nb\n"
+    measured = [record(name) for name in ("mnist-99", "keras-mnist", "resnet20", "pytorch-mnist")]
+    twin = record(contestant="PyTorch channels_last", seconds=[9.0, 9.0])
+    text = with_records(place, [*measured, twin])
+    assert [line for line in text.splitlines() if line.startswith("| `")] == [
+        "| `fastcnn train --recipe` | fastcnn | PyTorch, same recipe | published |",
+        "| `mnist-99` | 99.10 % in 0.45 s | 99.10 % in 9 s | 99.04 % in 0.762 s (GTX 1660 Ti) |",
+        "| `pytorch-mnist` | 99.10 % in 0.45 s |  | 99.18 % in 172 s (GTX 1660 Ti) |",
+        "| `keras-mnist` | 99.10 % in 0.45 s |  |  |",
+    ]
+    with pytest.raises(ValueError, match="records: begin"):
+        with_records("nothing", measured)
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pictures(60, classes=3)
+    small().write(tmp_path / "mine.toml")
+    monkeypatch.setattr(NamedRecipe, "load_data", lambda self: (data, data))
+    words = ("bench", "records", "--recipe", tmp_path / "mine.toml", "--seeds", 2)
+    assert "mine, fastcnn, seed 1: " in fastcnn(*words, "--out", tmp_path)
+    assert len(records(tmp_path / "records.json")[0].seconds) == 2
+    assert "do nothing without the suite records" in fastcnn("bench", "--seeds", 2, code=2)

@@ -32,6 +32,13 @@ def test_first_step(name: str) -> None:
     recipe_twin.check_first_step(recipe, data_for(recipe), backend="im2col")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_first_step_of_the_engine(name: str) -> None:
+    recipe = get(name)
+    recipe_twin.check_first_step(recipe, data_for(recipe))
+
+
 def test_other_gradients_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = shrunk("report")
     loss = recipe_twin.twin_loss

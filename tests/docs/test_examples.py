@@ -44,6 +44,14 @@ def test_own_loss_and_optimizer() -> None:
     assert float(run("own_loss_and_optimizer.py").split()[1]) > 0.95
 
 
+def test_fine_tuning(tmp_path: Path) -> None:
+    printed = run("fine_tuning.py", tmp_path / "picture.png")
+    first, tuned, scratch = map(float, re.findall(r"accuracy ([\d.]+)", printed))
+    assert first > 0.95
+    assert tuned > scratch + 0.02
+    assert (tmp_path / "picture.png").stat().st_size > 5_000
+
+
 @pytest.mark.parametrize(
     ("name", "pattern", "least", "most"),
     [

@@ -67,6 +67,16 @@ def test_a_small_learning_rate_moves_nothing(data: tuple[Dataset, Dataset]) -> N
     assert "fc1 by " in found["still"].message
 
 
+@pytest.mark.parametrize("way", ["freeze=True", "freeze_after=1", "freeze_until=1"])
+def test_frozen_weights_may_rest(data: tuple[Dataset, Dataset], way: str) -> None:
+    key, _, value = way.partition("=")
+    group = {"match": "fc1.*", key: value == "True" or int(value)}
+    model = fastcnn.models.report_cnn(seed=0)
+    found = findings(model, *data, optimizer=SGD(1e-6), groups=[group], epochs=2)
+    assert "fc2 by " in found["still"].message
+    assert "fc1 by " not in found["still"].message
+
+
 def test_dead_units(data: tuple[Dataset, Dataset]) -> None:
     model = fastcnn.models.report_cnn(seed=0)
     model.state_dict()["fc1.bias"][:100] = -100.0

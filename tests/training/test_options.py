@@ -112,8 +112,14 @@ def test_fit_the_command_line_the_sweep_and_the_config_have_the_same_options(
     signature = inspect.signature(fastcnn.fit)
     assert list(signature.parameters)[:3] == ["model", "train", "test"]
     assert set(NAMES) < set(signature.parameters)
-    assert {each.name for each in parameters(Recipe)} == {*NAMES, "model", "activation"}
-    assert [each.name for each in parameters(Recipe)][:2] == ["model", "activation"]
+    assert {each.name for each in parameters(Recipe)} == {
+        *NAMES,
+        "model",
+        "activation",
+        "init",
+        "skip",
+    }
+    assert [each.name for each in parameters(Recipe)][:4] == ["model", "activation", "init", "skip"]
     assert set(NAMES) < {each.name for each in fields(Recipe)}
     fastcnn.fit(network(), samples(), epochs=1, out=tmp_path)
     config = Run.open(tmp_path).config
@@ -246,6 +252,7 @@ def test_what_is_not_accepted(change: dict[str, Any], message: str) -> None:
 
 #: Each option that may have no effect: with what, and the message.
 IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "skip": [({"skip": "fc.*"}, "skip has no effect without init")],
     "activation": [
         ({"activation": "tanh", "model": "lenet5"}, "no effect with the model lenet5"),
         ({"activation": "relu", "model": "net.toml"}, "no effect with the model net"),
@@ -290,7 +297,7 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
     "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction",
-    "diagnose", "model", "validation", "sampling", "accumulate",
+    "diagnose", "model", "validation", "sampling", "accumulate", "init",
 }  # fmt: skip
 IN_FIT = {
     "metrics": ({"metrics": "f1", "validation": 0}, "no effect without validation or test data"),

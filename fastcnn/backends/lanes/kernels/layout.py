@@ -36,6 +36,8 @@ STRIP_ROWS, STRIP_TABLE = 46, 47
 KERNEL_ROWS = 48
 #: Of M: floats between rows. Tables of places of tiles among transforms, and among products.
 M_ROW, V_TABLE, S_TABLE = 49, 50, 51
+#: Tiles that a row of X has more than one of Y; pixels in the last row of Y.
+MORE_TILES, Y_LAST = 52, 53
 
 # Kernels.
 (

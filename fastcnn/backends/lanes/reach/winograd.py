@@ -146,8 +146,8 @@ def winograd2d_reduce(r: Reach) -> Touches:
 
 def winograd1d_weights(r: Reach) -> Touches:
     width, units = r.among(L.TAPS, WIDTHS), -(-r.count(L.IN) // LANES)
-    rows = r.entries(L.TAP_TABLE, units * LANES)
-    yield parameters("TAP_TABLE", rows + r.along(width, 1))
+    places = r.entries(L.TAP_TABLE, units * LANES * width)
+    yield parameters("TAP_TABLE", Range(max(places.low, 0), places.high))
     yield arena("W", r.along(points(width), r[L.OUT]) + r.along(units, LANES) + r[L.W])
 
 
@@ -167,9 +167,9 @@ def _strips(r: Reach) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _rows_of_maps(r: Reach, place: int, row: int, rows: int, pixels: int) -> Range:
+def _rows_of_maps(r: Reach, place: int, row: int, rows: int, pixels: int, more: int = 0) -> Range:
     """Some rows of tiles of maps, each of ``pixels`` pixels, four of them a tile's own."""
-    along = r.along(r.count(L.GROUPS, 1), OUTPUTS * LANES) + r.along(pixels, LANES)
+    along = r.along(r.count(L.GROUPS, 1) + more, OUTPUTS * LANES) + r.along(pixels, LANES)
     return r.buffer(place) + r.along(rows, r[row]) + along
 
 
@@ -181,7 +181,8 @@ def winograd1d(back: bool) -> Callable[[Reach], Touches]:
         found = _strips(r)
         if not len(found):
             return
-        row = tiles * LANES
+        more = r.count(L.MORE_TILES)
+        row, pieces = (tiles + more) * LANES, inputs * (more + 1)
         from_each, to_each = (most + height - 1) * row, (most * tiles + OVERSHOOT) * LANES
         from_step, to_step = inputs * from_each + STAGGER, outputs * to_each + STAGGER
         first, rows, low, high, window = found.T
@@ -192,25 +193,31 @@ def winograd1d(back: bool) -> Callable[[Reach], Touches]:
         if shift.min() < 0 or deep.max() > most + height - 1:
             raise ProgramError("STRIP_TABLE has a window of strips that its room does not hold")
         for strip in set(zip(rows.tolist(), (high - low).tolist(), shift.tolist(), strict=True)):
-            inside = r.entries(L.M_TABLE, strip[0] * tiles + MORE_POSITIONS) + strip[2] * row
+            inside = r.entries(L.V_TABLE, strip[0] * tiles + MORE_POSITIONS) + strip[2] * row
             # A tile may read what follows a point's transforms, and forgets it.
             room = from_step + parts * to_step
-            within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * inputs), room)
+            within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * pieces), room)
         given = r.entries(L.M_TABLE, int(rows.max()) * tiles + MORE_POSITIONS)
         within("M_TABLE", given + r.along(outputs, to_each), to_step)
-        x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), OUTPUTS if back else parts)
+        x_rows, seen = r.count(L.X_ROWS), OUTPUTS if back else parts
+        x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more)
         yield arena("X", x + r.along(inputs, r[L.X_CHANNEL]))
         yield arena("Z", r.workers(L.Z, L.Z_SLOT), parts * (from_step + to_step) + LANES)
-        yield arena("W", r.along(parts, r[L.OUT]) + r[L.W], outputs * inputs * height)
+        yield arena("W", r.along(parts, r[L.OUT]) + r[L.W], outputs * pieces * height)
         pooled = r[L.MODE] == L.POOLED and not back
         size, last = r.count(L.Y_WIDTH), int((first + rows).max())
         if (pooled and -(-size // 2) > tiles) or (r[L.MODE] == L.POOLED and back):
             raise ProgramError(f"windows of {size} pixels in {tiles} tiles")
         lines = last // 2 if pooled else last
-        written = r.along(outputs, r[L.Y_CHANNEL]) + r.along(lines, r[L.Y_ROW])
-        written += r.along(size, LANES)
+        channels = r.along(outputs, r[L.Y_CHANNEL])
+        shorter = not back and not pooled and last == x_rows
+        ends = r.count(L.Y_LAST) if shorter else size
+        written = channels + r.along(lines - 1, r[L.Y_ROW]) + r.along(size, LANES)
+        yield arena("Y", r.buffer(L.Y) + written)
+        written = channels + (lines - 1) * r[L.Y_ROW] + r.along(ends, LANES)
         yield arena("Y", r.buffer(L.Y) + written)
         if pooled:
+            written = channels + r.along(lines, r[L.Y_ROW]) + r.along(size, LANES)
             yield arena("M", r.buffer(L.M) + written)
         if not back:
             yield from bias(r, outputs)
@@ -225,13 +232,16 @@ def winograd1d_gradient(r: Reach) -> Touches:
     found = _strips(r)
     if not len(found):
         return
-    row, taps = tiles * LANES, inputs * height
-    x_each, d_each = (most + height - 1) * row, most * row
+    more = r.count(L.MORE_TILES)
+    taps = inputs * height * (more + 1)
+    x_each, d_each = (most + height - 1) * (tiles + more) * LANES, most * tiles * LANES
     x_step, d_step = inputs * x_each + STAGGER, channels * d_each + STAGGER
-    inside = r.entries(L.M_TABLE, int(found[:, 1].max()) * tiles)
+    positions = int(found[:, 1].max()) * tiles
+    inside = r.entries(L.V_TABLE, positions)
     within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, taps + MORE_TAPS), x_step)
+    inside = r.entries(L.M_TABLE, positions)
     within("M_TABLE", inside + r.along(channels, d_each), d_step)
-    x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts)
+    x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts, more)
     yield arena("X", x + r.along(inputs, r[L.X_CHANNEL]))
     last = int((found[:, 0] + found[:, 1]).max())
     y = _rows_of_maps(r, L.Y, L.Y_ROW, last, OUTPUTS)
@@ -243,8 +253,11 @@ def winograd1d_gradient(r: Reach) -> Touches:
 
 def winograd1d_reduce(r: Reach) -> Touches:
     width, rows = r.among(L.TAPS, WIDTHS), r.count(L.IN)
+    pieces, weights = r.count(L.MORE_TILES) + 1, r.count(L.OUT)
+    if not 0 < weights - (pieces - 1) * OUTPUTS <= width or rows % pieces:
+        raise ProgramError(f"{rows} pieces of rows of {weights} weights")
     whole = -(-rows // LANES) * LANES
     sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(points(width), rows)
     yield arena("EXTRA", sums, whole)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), width * LANES)
-    yield gradient("W", r.along(width * rows, 1) + r[L.W])
+    yield gradient("W", r.along(weights * (rows // pieces), 1) + r[L.W])

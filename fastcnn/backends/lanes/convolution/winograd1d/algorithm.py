@@ -4,15 +4,22 @@ from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import (
     MOST_PRODUCTS,
-    beyond_output,
+    OUTPUTS,
     is_plain,
     points,
-    tile_sides,
     tiles,
 )
-from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS, strip_rows
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
+    WIDTHS,
+    division,
+    is_turned,
+    piece_width,
+    pieces,
+)
 from fastcnn.backends.lanes.planning.buffers import Halo
 
+#: Share of the direct sum's products up to which kernels cut into pieces pay.
+MOST_PRODUCTS_OF_PIECES = 0.6
 #: Products of a sum, in one column of the kernel, from which it pays also for more than
 #: ``FEW_SUMS`` sums of a pixel.
 FEWEST_TAPS, FEW_SUMS = 5, 4
@@ -27,28 +34,38 @@ def _sides(g: ConvGeometry, part: Part) -> tuple[int, int]:
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    sums, summands = _sides(g, part)
-    known = is_plain(g) and g.kernel[1] in WIDTHS and not g.transposed
-    return known and strip_rows(g, summands, sums) > 0
+    known = g.kernel[1] in WIDTHS or g.kernel[1] > max(WIDTHS)
+    return known and is_plain(g) and not g.transposed and division(g, part).most > 0
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
     sums, summands = _sides(g, part)
-    along = tiles(g.output[1]) * points(g.kernel[1]) / (g.output[1] * g.kernel[1])
-    if along > MOST_PRODUCTS:
+    products = points(piece_width(g.kernel[1])) * pieces(g.kernel[1])
+    along = tiles(g.output[1]) * products / (g.output[1] * g.kernel[1])
+    if along > (MOST_PRODUCTS if g.kernel[1] in WIDTHS else MOST_PRODUCTS_OF_PIECES):
         return False
     if part == Part.GRADIENT:
-        strip = strip_rows(g, summands, sums) * tiles(g.output[1])
+        divided = division(g, part)
+        strip = divided.most * divided.tiles
         return sums * summands >= FEWEST_PAIRS and strip >= FEWEST_TILES
     return summands * g.kernel[0] >= FEWEST_TAPS or sums <= FEW_SUMS
 
 
+def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Halo:
+    """Zeros that the tiles of a part's rows read before and after rows of its input."""
+    count = division(g, part).all_tiles + pieces(g.kernel[1]) - 1
+    seen = OUTPUTS * count + piece_width(g.kernel[1]) - 1 - padding
+    return (0, 0, max(0, padding), max(0, seen - inputs))
+
+
 def _input_halo(g: ConvGeometry) -> Halo:
-    return (0, 0, *tile_sides(g.output[1], g.input[1], g.padding[1], g.kernel[1]))
+    return _sides_of_rows(g, Part.PRODUCT, g.input[1], g.padding[1])
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
-    return (0, 0, 0, beyond_output(g, 1))
+    if part is Part.TRANSPOSE and is_turned(g):
+        return _sides_of_rows(g, part, g.output[1], g.kernel[1] - 1 - g.padding[1])
+    return (0, 0, 0, OUTPUTS * division(g, part).all_tiles - g.output[1])
 
 
 WINOGRAD_1D = Algorithm("winograd1d", _fits, _pays, _input_halo, _gradient_halo)

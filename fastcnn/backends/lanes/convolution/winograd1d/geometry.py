@@ -1,26 +1,91 @@
 """Winograd's F(4, r) along the rows of an image, taken in strips of rows; see winograd.py.
 
-The products at each point become one convolution down the columns.
+The products at each point become one convolution down the columns. A wider kernel is cut into
+pieces of four columns, the last of up to five. A tile's inputs under the next piece are those of
+the next tile under this one: all pieces share their transforms, and the convolution at each point
+has a column for each of them.
+
+A sequence is one long row; it is cut into rows that are computed one by one.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.geometry import WORTH_APART, ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import points, tiles
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points, tiles
 
-#: Kernel widths for which there are kernels.
+#: Widths of pieces for which there are kernels.
 WIDTHS = (3, 5)
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 12 * 1024
+#: Tiles that a row cut from a sequence has at least, where it is longer.
+FEW_TILES = 12
 
 
-def strip_rows(g: ConvGeometry, inputs: int, outputs: int) -> int:
-    """Rows of a strip whose transforms, of both sides, stay in the cache: an even number."""
-    row = points(g.kernel[1]) * tiles(g.output[1])
-    most = (STRIP // row - (g.kernel[0] - 1) * inputs) // (inputs + outputs)
-    return max(0, min(most, max(g.input[0], g.output[0]) + 1)) // 2 * 2
+def piece_width(kernel: int) -> int:
+    """Columns of a piece of a kernel."""
+    return kernel if kernel in WIDTHS else max(WIDTHS)
+
+
+def pieces(kernel: int) -> int:
+    """Pieces of a row of a kernel."""
+    return 1 if kernel in WIDTHS else -(-(kernel - max(WIDTHS)) // OUTPUTS) + 1
+
+
+def is_sequence(g: ConvGeometry) -> bool:
+    """Whether there is one row, which the kernel does not leave."""
+    return bool(g.kernel[0] == g.input[0] == g.output[0] == 1)
+
+
+def is_turned(g: ConvGeometry) -> bool:
+    """Whether the input's gradient is a convolution with the turned kernel.
+
+    Else it is the transpose of all steps, which needs no zeros around the output's gradient, but
+    adds up neighbouring tiles of a row.
+    """
+    return is_sequence(g) or pieces(g.kernel[1]) > 1
+
+
+class Division(NamedTuple):
+    """How a part of a convolution is divided.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of what it computes, or of whose gradient it reads.
+    tiles : int
+        Tiles of a row.
+    most : int
+        Rows of a strip whose transforms, of both sides, stay in the cache; 0 if there is none.
+    """
+
+    rows: int
+    tiles: int
+    most: int
+
+    @property
+    def all_tiles(self) -> int:
+        """Tiles of a row of the image: those of a sequence are in several rows."""
+        return self.tiles * (self.rows if self.most == 1 else 1)
+
+
+def division(g: ConvGeometry, part: Part) -> Division:
+    """How a part of a convolution is divided."""
+    turned = part is Part.TRANSPOSE and is_turned(g)
+    height, width = g.input if part is Part.TRANSPOSE else g.output
+    along = tiles(width if turned else g.output[1])
+    channels, more = g.group_inputs + g.out_channels, pieces(g.kernel[1]) - 1
+    products = points(piece_width(g.kernel[1]))
+    if is_sequence(g):
+        fitting = max(STRIP // (products * channels) - more, FEW_TILES)
+        each = -(-along // -(-along // fitting))
+        return Division(-(-along // each), each, 1)
+    summands = g.group_inputs if part is not Part.TRANSPOSE else g.out_channels
+    row = products * (along * channels + more * summands)
+    most = (STRIP - products * (along + more) * (g.kernel[0] - 1) * summands) // row
+    return Division(height, along, max(0, min(most, max(g.input[0], g.output[0]) + 1)) // 2 * 2)
 
 
 class Strip(NamedTuple):
@@ -57,10 +122,11 @@ def strips(
         low[:], high[:] = 0, kernel
     highest = min(most, -(-rows // (2 * parts)) * 2)
     found: list[list[int]] = []
-    for i in range(0, rows, 2):
-        pair = slice(i, min(i + 2, rows))
+    step = min(2, most)
+    for i in range(0, rows, step):
+        pair = slice(i, min(i + step, rows))
         seen = [int(low[pair].min()), int(high[pair].max())]
-        if found and found[-1][2:] == seen and found[-1][1] + 2 <= highest:
+        if found and found[-1][2:] == seen and found[-1][1] + step <= highest:
             found[-1][1] += pair.stop - i
         else:
             found.append([i, pair.stop - i, *seen])

@@ -2,10 +2,10 @@
 
 A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row. TAPS is the width of the kernel,
-GROUPS the tiles of a row, STRIP_TABLE has strips of rows: the first, how many, and the first and
-last kernel row through which they see any input. A strip's transforms stay in the second-level
-cache.
+tables, P the parameters, G their gradient, r the program row. TAPS is the width of a piece of the
+kernel, MORE_TILES how many pieces it has but one, GROUPS the tiles of a row of outputs. STRIP_TABLE
+has strips of rows: the first, how many, and the first and last kernel row through which they see
+any input. A strip's transforms stay in the second-level cache.
 """
 
 import numpy as np
@@ -44,6 +44,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     M_SLOT,
     M_TABLE,
     MODE,
+    MORE_TILES,
     OUT,
     POOLED,
     POSITIONS,
@@ -53,6 +54,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     TAP_TABLE,
     TAPS,
     TOP,
+    V_TABLE,
     X_BLOCK,
     X_CHANNEL,
     X_ROW,
@@ -60,6 +62,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X_SLOT,
     Y_BLOCK,
     Y_CHANNEL,
+    Y_LAST,
     Y_ROW,
     Y_SLOT,
     Y_WIDTH,
@@ -81,7 +84,7 @@ STRIP_WIDTH = len(Strip._fields)
 
 @linked
 def winograd1d_weights(A, T, P, r, part, parts):
-    """Transformed weights of IN rows of kernels, in the order of TAP_TABLE; points OUT apart."""
+    """Transformed weights of IN pieces of kernels, in the order of TAP_TABLE; points OUT apart."""
     first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
     places = T[r[TAP_TABLE] :]
     for unit in range(first, last):
@@ -90,12 +93,14 @@ def winograd1d_weights(A, T, P, r, part, parts):
 
 
 @linked
-def to_points(A, r, x, channel, row, height, channels, first, count, v, each, step, gradient):
+def to_points(
+    A, r, x, channel, row, height, channels, first, count, v, each, step, tiles, gradient
+):
     """Transform some rows of maps into points, STEP apart; rows outside the map are zero.
 
     EACH is the room of a channel's points.
     """
-    tiles, zero = r[GROUPS], simd.splat(np.float32(0))
+    zero = simd.splat(np.float32(0))
     for c in range(channels):
         for i in range(count):
             source, target = x + c * channel + (first + i) * row, v + c * each + i * tiles * LANES
@@ -152,7 +157,7 @@ def from_points(A, P, r, sums, each, step, y, m, first, count, spare):
                     bias,
                     A,
                     y + inside + (first + i) * r[Y_ROW],
-                    r[Y_WIDTH],
+                    r[Y_WIDTH] if first + i + 1 < r[X_ROWS] else r[Y_LAST],
                     spare,
                     r[RELU],
                     r[MODE],
@@ -195,20 +200,23 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
     """Convolution forward, or its input's gradient; a unit is a strip of rows of Y.
 
     X is what it reads, with IN channels of X_ROWS rows and TOP rows of padding; Y what it writes.
-    TAP_TABLE has the taps of one column of the kernel: row after row, all channels of each.
+    TAP_TABLE has the pieces of the kernel: row after row, all channels of each. V_TABLE has the
+    tiles of a strip among X's transforms, M_TABLE among the products.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    inputs, tiles, taps = r[IN], r[GROUPS], r[IN] * r[KERNEL_ROWS]
+    inputs, tiles, x_tiles = r[IN], r[GROUPS], r[GROUPS] + r[MORE_TILES]
+    pieces = inputs * (r[MORE_TILES] + 1)
+    taps = pieces * r[KERNEL_ROWS]
     points = points_of_tile(r)
-    from_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * tiles * LANES
+    from_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * x_tiles * LANES
     to_each = (r[STRIP_ROWS] * tiles + OVERSHOOT) * LANES
     from_step, to_step = inputs * from_each + STAGGER, r[CHANNELS] * to_each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + points * from_step
     spare = sums + points * to_step
-    pixels = T[r[M_TABLE] :]
+    places, pixels = T[r[V_TABLE] :], T[r[M_TABLE] :]
     first, last = share(r[POSITIONS], part, parts)
     known = MISSING
     for unit in range(first, last):
@@ -230,9 +238,10 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 transformed,
                 from_each,
                 from_step,
+                x_tiles,
                 back,
             )
-        x = transformed + (row + low - r[TOP] - source) * tiles * LANES
+        x = transformed + (row + low - r[TOP] - source) * x_tiles * LANES
         for i in range(points):
             products(
                 A,
@@ -241,14 +250,14 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 r,
                 NO,
                 x + i * from_step,
-                pixels,
+                places,
                 NOUGHT,
                 count * tiles,
                 T[r[TAP_TABLE] :],
-                (high - low) * inputs,
+                (high - low) * pieces,
                 r[CHANNELS],
                 r[W] + i * r[OUT],
-                low * inputs,
+                low * pieces,
                 taps,
                 MISSING,
                 sums + i * to_step,
@@ -272,16 +281,17 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
-    inputs, channels, tiles, taps = r[IN], r[CHANNELS], r[GROUPS], r[IN] * r[KERNEL_ROWS]
+    inputs, channels, tiles, x_tiles = r[IN], r[CHANNELS], r[GROUPS], r[GROUPS] + r[MORE_TILES]
+    taps = inputs * r[KERNEL_ROWS] * (r[MORE_TILES] + 1)
     points = points_of_tile(r)
-    x_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * tiles * LANES
+    x_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * x_tiles * LANES
     d_each = r[STRIP_ROWS] * tiles * LANES
     x_step, d_step = inputs * x_each + STAGGER, channels * d_each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     grads = transformed + points * x_step
     sums = grads + points * d_step
     spare = sums + 4 * SUM_ROW
-    pixels, tap_table = T[r[M_TABLE] :], T[r[TAP_TABLE] :]
+    places, pixels, tap_table = T[r[V_TABLE] :], T[r[M_TABLE] :], T[r[TAP_TABLE] :]
     first, last = share(points, part, parts)
     for unit in range(r[POSITIONS]):
         strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
@@ -299,6 +309,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             transformed,
             x_each,
             x_step,
+            x_tiles,
             NO,
         )
         to_points(
@@ -314,6 +325,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             grads,
             d_each,
             d_step,
+            tiles,
             YES,
         )
         positions = count * tiles
@@ -331,7 +343,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
                             pixels,
                             d_each,
                             transformed + i * x_step,
-                            pixels,
+                            places,
                             p,
                             min(p + CHUNK, positions),
                             tap_table,
@@ -345,15 +357,20 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
 
 @linked
 def winograd1d_reduce(A, G, r, blocks, worker, part, parts):
-    """Gradients of IN rows of kernels from those of their points, summed over blocks in order."""
+    """Gradients of IN pieces of kernels, summed over blocks in order, from those of their points.
+
+    A row of a kernel has OUT weights; pieces but the last have as many as a tile has outputs.
+    """
     first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
     spare = r[Z] + worker * r[Z_SLOT]
-    width = r[TAPS]
+    width, pieces = r[TAPS], r[MORE_TILES] + 1
     for unit in range(first, last):
         i = unit * LANES
         e = r[EXTRA] + i
         weight_gradient_of_points(width, A, e, r[IN], blocks, r[EXTRA_BLOCK], A, spare)
-        target = r[W] + i * width
         for lane in range(min(LANES, r[IN] - i)):
-            for k in range(width):
-                G[target + lane * width + k] = A[spare + k * LANES + lane]
+            row, piece = (i + lane) // pieces, (i + lane) % pieces
+            target = r[W] + row * r[OUT] + piece * OUTPUTS
+            count = OUTPUTS if piece + 1 < pieces else r[OUT] - piece * OUTPUTS
+            for k in range(count):
+                G[target + k] = A[spare + k * LANES + lane]

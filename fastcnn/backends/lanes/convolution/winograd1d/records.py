@@ -26,6 +26,23 @@ def _strips(r: Row) -> tuple[int, int]:
     return int(table[:, 1].sum()), int((table[:, 1] * (table[:, 3] - table[:, 2])).sum())
 
 
+def _pieces(r: Row) -> int:
+    """Pieces of a row of the kernel."""
+    return r[L.MORE_TILES] + 1
+
+
+def _input_pixels(r: Row) -> int:
+    """Pixels of a channel of X that the tiles of all rows cover, those of their own."""
+    return OUTPUTS * r[L.X_ROWS] * (r[L.GROUPS] + r[L.MORE_TILES])
+
+
+def _output_pixels(r: Row, rows: int) -> int:
+    """Pixels of some rows of a channel of Y."""
+    if r[L.KERNEL] == L.K_WINOGRAD1D and r[L.MODE] != L.POOLED:
+        return (rows - 1) * r[L.Y_WIDTH] + r[L.Y_LAST]
+    return rows * r[L.Y_WIDTH]
+
+
 def product(r: Row) -> Cost:
     """Of F(4, r) forward, or backward to the input."""
     count, matrices = _of_width(r)
@@ -34,13 +51,14 @@ def product(r: Row) -> Cost:
     back = r[L.KERNEL] == L.K_WINOGRAD1D_TRANSPOSED
     source = matrices.output.T if back else matrices.input
     target = matrices.input.T if back else matrices.output
-    flops = r[L.X_ROWS] * tiles * inputs * operations(source)
-    flops += 2 * count * tiles * seen * inputs * outputs
+    flops = _input_pixels(r) // OUTPUTS * inputs * operations(source)
+    flops += 2 * count * tiles * seen * inputs * _pieces(r) * outputs
     flops += rows * tiles * outputs * (operations(target) + (r[L.TAPS] - 1 if back else OUTPUTS))
-    pixels = outputs * rows * r[L.Y_WIDTH]
+    pixels = outputs * _output_pixels(r, rows)
     masked = pixels if r[L.MODE] == L.MASKED else 0
-    read = inputs * r[L.X_ROWS] * (OUTPUTS * tiles + (0 if back else r[L.TAPS] - 1)) + masked
-    packed = count * inputs * outputs * r[L.KERNEL_ROWS]
+    edge = 0 if back else r[L.X_ROWS] * (r[L.TAPS] - 1)
+    read = inputs * (_input_pixels(r) + edge) + masked
+    packed = count * inputs * outputs * r[L.KERNEL_ROWS] * _pieces(r)
     return r.cost(flops, read, pixels, parameters_read=packed)
 
 
@@ -49,10 +67,10 @@ def gradient(r: Row) -> Cost:
     count, matrices = _of_width(r)
     rows, _ = _strips(r)
     inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
-    weights = count * inputs * outputs * r[L.KERNEL_ROWS]
-    flops = r[L.X_ROWS] * tiles * inputs * operations(matrices.input)
+    weights = count * inputs * outputs * r[L.KERNEL_ROWS] * _pieces(r)
+    flops = _input_pixels(r) // OUTPUTS * inputs * operations(matrices.input)
     flops += rows * tiles * outputs * operations(matrices.output.T) + 2 * rows * tiles * weights
-    read = inputs * r[L.X_ROWS] * (OUTPUTS * tiles + r[L.TAPS] - 1)
+    read = inputs * (_input_pixels(r) + r[L.X_ROWS] * (r[L.TAPS] - 1))
     read += outputs * rows * OUTPUTS * tiles
     return r.cost(flops, read, 0, partial=weights)
 

@@ -2,16 +2,29 @@
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
-from fastcnn.backends.lanes.convolution.winograd import points, tiles
-from fastcnn.backends.lanes.convolution.winograd1d.geometry import Strip, strip_rows, strips
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
+    Division,
+    Strip,
+    division,
+    is_sequence,
+    is_turned,
+    piece_width,
+    pieces,
+    strips,
+)
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.codegen.target import tile_heights
+
+#: Floats from a tile of pixels to the next.
+TILE = OUTPUTS * LANES
 
 
 def product(
@@ -25,23 +38,17 @@ def product(
     columns: dict[str, int],
 ) -> None:
     """Add the row of a convolution of X into Y."""
-    source = _kernel_rows(g, weight).transpose(0, 2, 1)
     rows, width = g.output
     if pooled:
         rows, width = rows // 2 * 2, width // 2
-    columns = columns | {"y_width": width, "top": g.padding[0], "mode": columns.get("mode", 0)}
-    _emit(
-        planner,
-        name,
-        g,
-        L.K_WINOGRAD1D,
-        source,
-        x,
-        int(x.at(0, -g.padding[1])),
-        y,
-        rows,
-        columns,
-    )
+    divided = division(g, Part.PRODUCT)._replace(rows=rows)
+    source = _cut(g, _weights(g, weight)).transpose(0, 2, 1, 3, 4)
+    columns = {"mode": 0, **columns, "top": g.padding[0]}
+    columns |= _ends(g, division(g, Part.PRODUCT), width)
+    first = int(x.at(0, -g.padding[1]))
+    if is_sequence(g):
+        divided = division(g, Part.PRODUCT)
+    _emit(planner, name, g, L.K_WINOGRAD1D, divided, source, x, first, y, columns)
 
 
 def transpose(
@@ -54,68 +61,89 @@ def transpose(
     columns: dict[str, int],
 ) -> None:
     """Add the row that carries its output side back to its input side: with the kernel turned."""
-    source = _kernel_rows(g, weight)[:, :, ::-1].transpose(1, 2, 0)
-    columns = columns | {
-        "y_width": g.input[1],
-        "top": g.kernel[0] - 1 - g.padding[0],
-        "left": g.padding[1],
-    }
-    _emit(
-        planner,
-        name,
-        g,
-        L.K_WINOGRAD1D_TRANSPOSED,
-        source,
-        grad,
-        int(grad.at(0, 0)),
-        grad_x,
-        g.input[0],
-        columns,
-    )
+    kernel, divided = L.K_WINOGRAD1D_TRANSPOSED, division(g, Part.TRANSPOSE)
+    weights = _weights(g, weight)[:, :, ::-1]
+    columns = columns | {"top": g.kernel[0] - 1 - g.padding[0]}
+    first = int(grad.at(0, 0))
+    if is_turned(g):
+        kernel, weights = L.K_WINOGRAD1D, weights[..., ::-1]
+        columns |= {"mode": 0, **columns} | _ends(g, divided, g.input[1])
+        first = int(grad.at(0, g.padding[1] - g.kernel[1] + 1))
+    else:
+        columns |= {"y_width": g.input[1], "left": g.padding[1]}
+    source = _cut(g, weights).transpose(1, 2, 0, 3, 4)
+    _emit(planner, name, g, kernel, divided, source, grad, first, grad_x, columns)
 
 
 def weight_gradient(
     planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
 ) -> None:
     """Add the rows of the weights' gradient, its sum over blocks among them."""
-    products, inputs, channels = points(g.kernel[1]), g.group_inputs, g.out_channels
-    count = channels * inputs * g.kernel[0]
+    width, inputs, channels = piece_width(g.kernel[1]), g.group_inputs, g.out_channels
+    more = pieces(g.kernel[1]) - 1
+    products, count = points(width), channels * inputs * g.kernel[0] * (more + 1)
     block = -(-products * count // LANES) * LANES
     partial = {"extra": planner.allocate(block * planner.blocks + LANES), "extra_block": block}
-    most = strip_rows(g, inputs, channels)
-    c, kh = np.mgrid[:inputs, : g.kernel[0]]
-    each = (most + g.kernel[0] - 1) * tiles(g.output[1])
+    divided = division(g, Part.GRADIENT)
+    x_tiles = divided.tiles + more
+    c, kh, piece = np.mgrid[:inputs, : g.kernel[0], : more + 1]
+    each = (divided.most + g.kernel[0] - 1) * x_tiles
+    found = strips(divided.rows, divided.rows, 1, 0, divided.most)
     values = row(
         L.K_WINOGRAD1D_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
         x_channel=x.channel,
-        x_row=x.row,
-        x_rows=x.height,
         y_channel=grad.channel,
-        y_row=grad.row,
         channels=channels,
         top=g.padding[0],
-        tap_table=planner.table((c * each + kh * tiles(g.output[1])) * LANES, 1),
-        **_strip_columns(planner, g, most, strips(g.output[0], g.output[0], 1, 0, most)),
+        tap_table=planner.table((c * each + kh * x_tiles + piece) * LANES, 1),
+        **_map_columns(g, divided, x, grad),
+        **_strip_columns(planner, g, divided, found),
         **{"in": inputs},
     )
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))
-    room = products * (inputs * each + channels * most * tiles(g.output[1]) + 2) * LANES
+    room = products * (inputs * each + channels * divided.most * divided.tiles + 2) * LANES
     room += 4 * SUM_ROW + LANES
     planner.emit(f"{name}: weight gradient", planner.with_scratch(values, room))
-    sizes: dict[str, int] = {"in": count, "taps": g.kernel[1]}
+    sizes: dict[str, int] = {"in": count, "out": g.kernel[1], "taps": width, "more_tiles": more}
     values = row(L.K_WINOGRAD1D_REDUCE, w=weight, **partial, **sizes)
-    values = planner.with_scratch(values, g.kernel[1] * LANES)
+    values = planner.with_scratch(values, width * LANES)
     planner.reductions.append((f"{name}: sum gradients", values))
 
 
-def _kernel_rows(g: ConvGeometry, weight: int) -> np.ndarray:
-    """Index of the first weight of each row of each kernel: [output][input][row]."""
-    shape = (g.out_channels, g.group_inputs, g.kernel[0])
-    return weight + g.kernel[1] * np.arange(np.prod(shape)).reshape(shape)
+def _weights(g: ConvGeometry, weight: int) -> np.ndarray:
+    """Index of each weight."""
+    shape = (g.out_channels, g.group_inputs, *g.kernel)
+    return weight + np.arange(np.prod(shape)).reshape(shape)
+
+
+def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
+    """Rows of kernels in pieces of one width, filled up with -1."""
+    width, count = piece_width(g.kernel[1]), pieces(g.kernel[1])
+    cut = np.full((*weights.shape[:-1], count, width), -1)
+    for piece in range(count):
+        first = piece * OUTPUTS
+        last = first + OUTPUTS if piece + 1 < count else g.kernel[1]
+        cut[..., piece, : last - first] = weights[..., first:last]
+    return cut
+
+
+def _ends(g: ConvGeometry, divided: Division, width: int) -> dict[str, int]:
+    """Columns with the pixels of rows of Y: the last row of a sequence may be shorter."""
+    whole = divided.tiles * OUTPUTS
+    last = width - (divided.rows - 1) * whole if is_sequence(g) else width
+    return {"y_width": whole if divided.rows > 1 and is_sequence(g) else width, "y_last": last}
+
+
+def _map_columns(g: ConvGeometry, divided: Division, x: Buffer, y: Buffer) -> dict[str, int]:
+    """Columns that tell how maps are divided into rows."""
+    if is_sequence(g):
+        step = divided.tiles * TILE
+        return {"x_row": step, "x_rows": divided.rows, "y_row": step}
+    return {"x_row": x.row, "x_rows": x.height, "y_row": y.row}
 
 
 def _emit(
@@ -123,28 +151,32 @@ def _emit(
     name: str,
     g: ConvGeometry,
     kernel: int,
+    divided: Division,
     source: np.ndarray,
     x: Buffer,
     x_first: int,
     y: Buffer,
-    rows: int,
     columns: dict[str, int],
 ) -> None:
-    """Add a row; ``source`` has the index of each kernel row, by output, row and input."""
-    outputs, height, inputs = source.shape
-    products = points(g.kernel[1])
-    order = pack_order(1, outputs, source.reshape(1, outputs, -1), tile_heights(pooled=False))
+    """Add a row; ``source`` has the index of each weight, by output, row, input and piece."""
+    outputs, height, inputs, count, width = source.shape
+    products = points(width)
+    numbers = np.arange(source.size // width).reshape(1, outputs, -1)
+    order = pack_order(1, outputs, numbers, tile_heights(pooled=False))
     padded = -(-order.size // LANES) * LANES
     packed = planner.allocate(products * padded)
-    sizes: dict[str, int] = {"in": order.size, "out": padded, "taps": g.kernel[1]}
-    weights = row(L.K_WINOGRAD1D_WEIGHTS, w=packed, tap_table=planner.table(order, LANES), **sizes)
+    places = np.full((padded, width), -1)
+    places[: order.size] = source.reshape(-1, width)[order]
+    sizes: dict[str, int] = {"in": order.size, "out": padded, "taps": width}
+    weights = row(L.K_WINOGRAD1D_WEIGHTS, w=packed, tap_table=planner.table(places), **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", weights))
-    most = strip_rows(g, inputs, outputs)
+    maps = _map_columns(g, divided, x, y)
     # Threads that have no block of their own left share the strips of one.
     parts = planner.workers if planner.blocks % planner.workers else 1
-    found = strips(rows, x.height, height, columns["top"], most, parts)
-    each = (most + height - 1) * tiles(g.output[1])
-    kh, c = np.mgrid[:height, :inputs]
+    found = strips(divided.rows, maps["x_rows"], height, columns["top"], divided.most, parts)
+    x_tiles = divided.tiles + count - 1
+    each = (divided.most + height - 1) * x_tiles
+    kh, c, piece = np.mgrid[:height, :inputs, :count]
     sizes = {"in": inputs, "out": padded}
     values = row(
         kernel,
@@ -153,33 +185,35 @@ def _emit(
         **({"bias": -1} | columns),
         w=packed,
         x_channel=x.channel,
-        x_row=x.row,
-        x_rows=x.height,
         y_channel=y.channel,
-        y_row=y.row,
         channels=outputs,
-        tap_table=planner.table((c * each + kh * tiles(g.output[1])) * LANES, 1),
-        **_strip_columns(planner, g, most, found),
+        tap_table=planner.table((c * each + kh * x_tiles + piece) * LANES, 1),
+        **maps,
+        **_strip_columns(planner, g, divided, found),
         **sizes,
     )
     values[L.X] += x_first
     values[L.Y] += int(y.at(0, 0))
     values[L.M] += int(y.at(0, 0))
-    room = inputs * each + 1 + outputs * (most * tiles(g.output[1]) + OVERSHOOT) + 1
+    room = inputs * each + 1 + outputs * (divided.most * divided.tiles + OVERSHOOT) + 1
     planner.emit(name, planner.with_scratch(values, (products * room + 1) * LANES))
 
 
 def _strip_columns(
-    planner: Planner, g: ConvGeometry, most: int, found: list[Strip]
+    planner: Planner, g: ConvGeometry, divided: Division, found: list[Strip]
 ) -> dict[str, int]:
-    """Columns that tell of strips of at most some rows."""
-    along = tiles(g.output[1])
+    """Columns that tell of strips of rows."""
+    more = pieces(g.kernel[1]) - 1
+    position = np.arange(divided.most * divided.tiles)
+    place = position + position // divided.tiles * more
     return {
-        "taps": g.kernel[1],
+        "taps": piece_width(g.kernel[1]),
         "kernel_rows": g.kernel[0],
-        "groups": along,
-        "strip_rows": most,
+        "groups": divided.tiles,
+        "more_tiles": more,
+        "strip_rows": divided.most,
         "positions": len(found),
         "strip_table": planner.table(found),
-        "m_table": planner.table(np.arange(most * along) * LANES, 1),
+        "v_table": planner.table(place * LANES, 1),
+        "m_table": planner.table(position * LANES, 1),
     }

@@ -7,12 +7,14 @@ Each is emitted for all widths r of a kernel, and takes one at run time. The poi
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
+
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs, emit_window
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, points, transforms
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
 from fastcnn.backends.lanes.convolution.winograd_tiles import emit_product, load_all, store_all
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant
+from fastcnn.codegen.simd import FLOAT, LANES, constant
 
 
 def _for_tiles(at: Emitter, tiles: Any, emit: Callable[[Any], None]) -> None:
@@ -201,15 +203,18 @@ def input_gradient_row(
 def points_of_weights(
     at: Emitter, width: Any, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any
 ) -> None:
-    """``G g`` of 16 rows of weights, of each of which ``places`` has the first."""
-    builder = at.builder
-    rows = [at.table(places, at.offset(p0, lane, 1)) for lane in range(LANES)]
+    """``G g`` of 16 rows of weights, of which ``places`` has each; -1 is a zero."""
+    builder, none = at.builder, at.index(0)
 
     def for_width(r: int) -> None:
         weights = [constant(0.0)] * r
-        for lane, first in enumerate(rows):
+        for lane in range(LANES):
             for k in range(r):
-                weight = builder.load(at.pointer(P, at.offset(first, k, 1)))
+                entry = at.offset(at.index(k), at.offset(p0, lane, 1), r)
+                place = at.table(places, entry)
+                exists = builder.icmp_signed(">=", place, none)
+                weight = builder.load(at.pointer(P, builder.select(exists, place, none)))
+                weight = builder.select(exists, weight, ir.Constant(FLOAT, 0.0))
                 weights[k] = builder.insert_element(weights[k], weight, at.index(lane))
         store_all(at, emit_product(builder, transforms(r).weight, weights), U, u0, step)
 

@@ -1,0 +1,315 @@
+"""Why a network decided as it did: what in a picture its answer depends on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.execution.checks import as_batch
+from fastcnn.execution.input_gradients import Objective, gradient_at, input_gradient
+from fastcnn.execution.layer_outputs import layer_place
+from fastcnn.layers import Model
+from fastcnn.losses import Loss
+
+
+def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None) -> np.ndarray:
+    """Size of the gradient of a class's logit by each pixel, the largest over the channels.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like, shape (N, C, H, W)
+    y : array_like of int, shape (N,), optional
+        Classes; by default the most probable one of each picture.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, H, W)
+        In the units of :func:`fastcnn.input_gradient`.
+
+    References
+    ----------
+    Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks", arXiv:1312.6034.
+    """
+    _check_maps(model, x)
+    found = input_gradient(model, x, y, of="logit", backend=backend)
+    return np.abs(found).max(axis=1)
+
+
+def grad_cam(
+    model: Model,
+    x: Any,
+    y: Any = None,
+    *,
+    layer: str | None = None,
+    backend: str = "im2col",
+) -> np.ndarray:
+    """Grad-CAM: where the maps of a layer speak for a class.
+
+    The layer's maps, weighted by the mean of the logit's gradient over each, summed and rectified,
+    and interpolated to the size of the picture.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like, shape (N, C, H, W)
+    y : array_like of int, shape (N,), optional
+        Classes; by default the most probable one of each picture.
+    layer : str, optional
+        By default the last one whose output is maps of more than one pixel.
+    backend : {"im2col", "reference"}
+        The engine does not keep the gradients of layers.
+
+    Returns
+    -------
+    ndarray, shape (N, H, W)
+        Not below zero; all zeros where nothing speaks for the class.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such layer, or its output is not maps.
+
+    References
+    ----------
+    Selvaraju et al., "Grad-CAM", arXiv:1610.02391.
+    """
+    x = _check_maps(model, x)
+    graph = model.graph(x.shape[1:])
+    if layer is None:
+        layer = _last_maps(model, x)
+    place = layer_place(graph, layer)
+    if len(graph.nodes[place].output_shape) != 3:
+        raise ConfigurationError(
+            f"grad_cam: the output of layer {layer!r} has shape {graph.nodes[place].output_shape}, "
+            "not (C, H, W)"
+        )
+    if backend == "lanes":
+        raise ConfigurationError("grad_cam: backend must be im2col or reference")
+    objective = Objective(model, graph, y, "logit", None)
+    _, gradient, maps = gradient_at(model, x, graph, objective, place, backend)
+    weights = gradient.mean(axis=(2, 3), keepdims=True)
+    found = np.maximum((weights * maps).sum(axis=1), 0.0)
+    return np.stack([_resized(each, x.shape[2:]) for each in found])
+
+
+def occlusion(
+    model: Model,
+    x: Any,
+    y: Any = None,
+    *,
+    size: int | None = None,
+    stride: int | None = None,
+    value: float | None = None,
+    backend: str | None = None,
+) -> np.ndarray:
+    """By how much the probability of a class falls where a square of the picture is covered.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like, shape (N, C, H, W)
+    y : array_like of int, shape (N,), optional
+        Classes; by default the most probable one of each picture.
+    size : int, optional
+        Side of the square; by default about a sixth of the picture's.
+    stride : int, optional
+        Pixels between squares; by default half of the side.
+    value : float, optional
+        What covers, in the units of ``x``; by default each channel's mean over the picture.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, H, W)
+        At each pixel the mean over the squares that cover it; negative where covering helps.
+
+    References
+    ----------
+    Zeiler and Fergus, "Visualizing and understanding convolutional networks", arXiv:1311.2901.
+    """
+    x = _check_maps(model, x)
+    height, width = x.shape[2:]
+    size = max(1, round(min(height, width) / 6)) if size is None else size
+    stride = max(1, size // 2) if stride is None else stride
+    for name, number in (("size", size), ("stride", stride)):
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+            raise ConfigurationError(f"occlusion: {name} must be a positive integer, got {number}")
+    if size > min(height, width) or stride > size:
+        raise ConfigurationError(
+            f"occlusion: size must be at most {min(height, width)} and stride at most size, got "
+            f"{size} and {stride}"
+        )
+    places = [(top, left) for top in _starts(height, size, stride)
+              for left in _starts(width, size, stride)]  # fmt: skip
+    maps = np.zeros((len(x), height, width))
+    graph = model.graph(x.shape[1:])
+    objective = Objective(model, graph, y, "logit", None)
+    logits = model.logits(x, backend=backend)
+    classes = objective.classes(logits)
+    for index, (picture, label) in enumerate(zip(x, classes, strict=True)):
+        cover = picture.mean(axis=(1, 2), keepdims=True) if value is None else value
+        covered = np.repeat(picture[None], len(places), axis=0)
+        for each, (top, left) in zip(covered, places, strict=True):
+            each[:, top : top + size, left : left + size] = cover
+        before = _softmax(logits[index : index + 1])[0, label]
+        falls = before - _softmax(model.logits(covered, backend=backend))[:, label]
+        counts = np.zeros((height, width))
+        for fall, (top, left) in zip(falls, places, strict=True):
+            maps[index, top : top + size, left : left + size] += fall
+            counts[top : top + size, left : left + size] += 1
+        maps[index] /= counts
+    return maps
+
+
+def fgsm(
+    model: Model,
+    x: Any,
+    y: Any,
+    epsilon: float,
+    *,
+    bounds: tuple[float, float] | None = None,
+    loss: Loss | None = None,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Pictures that the network errs on: one step of fixed size along the sign of the gradient.
+
+    Parameters
+    ----------
+    model : Model
+    x : array_like, shape (N, ...)
+    y : array_like
+        Their true classes or targets.
+    epsilon : float
+        Change of each pixel, in the units of ``x``: of bytes in grey levels of 255.
+    bounds : (float, float), optional
+        Least and largest value of a pixel; by default 0 and 255 for bytes, none for others.
+    loss : Loss, optional
+        By default cross-entropy.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, ...)
+        In the type of ``x``; bytes are rounded.
+
+    References
+    ----------
+    Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples",
+    arXiv:1412.6572.
+    """
+    if not np.isfinite(epsilon) or epsilon < 0:
+        raise ConfigurationError(f"fgsm: epsilon must be a number of at least 0, got {epsilon!r}")
+    if model.takes > 1:
+        raise ShapeError("fgsm: the model has several inputs")
+    x = as_batch(model, x)
+    slope = np.sign(input_gradient(model, x, y, of="loss", loss=loss, backend=backend))
+    moved = x.astype(np.result_type(np.float32, x.dtype)) + epsilon * slope
+    is_bytes = x.dtype == np.uint8
+    if bounds is None and is_bytes:
+        bounds = (0, 255)
+    if bounds is not None:
+        moved = np.clip(moved, *bounds)
+    return (np.rint(moved) if is_bytes else moved).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a network made of one picture, and why.
+
+    Attributes
+    ----------
+    picture : ndarray, shape (C, H, W)
+    label : int
+        The class that is explained.
+    probabilities : ndarray, shape (classes,)
+    saliency, grad_cam, occlusion : ndarray, shape (H, W)
+    layer : str
+        The layer of Grad-CAM.
+    """
+
+    picture: np.ndarray
+    label: int
+    probabilities: np.ndarray
+    saliency: np.ndarray
+    grad_cam: np.ndarray
+    occlusion: np.ndarray
+    layer: str
+
+
+def explain(
+    model: Model,
+    picture: Any,
+    label: int | None = None,
+    *,
+    layer: str | None = None,
+    backend: str | None = None,
+) -> Explanation:
+    """Explain one picture: :func:`saliency`, :func:`grad_cam` and :func:`occlusion` of a class.
+
+    Parameters
+    ----------
+    model : Model
+    picture : array_like, shape (C, H, W)
+    label : int, optional
+        The class; by default the most probable one.
+    layer : str, optional
+        The layer of Grad-CAM, by default the last that has maps.
+    backend : str, optional
+        Of everything but Grad-CAM on the engine.
+    """
+    x = _check_maps(model, np.asarray(picture)[None])
+    shares = model.predict_proba(x, backend=backend)[0]
+    y = np.array([shares.argmax() if label is None else label])
+    layer = _last_maps(model, x) if layer is None else layer
+    operations = "im2col" if backend in (None, "lanes") else backend
+    return Explanation(
+        x[0],
+        int(y[0]),
+        shares,
+        saliency(model, x, y, backend=backend)[0],
+        grad_cam(model, x, y, layer=layer, backend=operations)[0],
+        occlusion(model, x, y, backend=backend)[0],
+        layer,
+    )
+
+
+def _check_maps(model: Model, x: Any) -> np.ndarray:
+    if model.takes > 1:
+        raise ShapeError("the model has several inputs: explanations are of one picture")
+    x = as_batch(model, x)
+    if x.ndim != 4:
+        raise ShapeError(f"explanations are of pictures (N, C, H, W), got shape {x.shape}")
+    return x
+
+
+def _last_maps(model: Model, x: np.ndarray) -> str:
+    for node in reversed(model.graph(x.shape[1:]).nodes):
+        if len(node.output_shape) == 3 and min(node.output_shape[1:]) > 1:
+            return node.name
+    raise ConfigurationError("grad_cam: no layer of the network has maps of more than one pixel")
+
+
+def _starts(length: int, size: int, stride: int) -> list[int]:
+    """First pixels of squares that cover all of a side."""
+    return sorted({*range(0, length - size, stride), length - size})
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _resized(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Bilinear interpolation between the centres of pixels."""
+    for axis, length in enumerate(shape):
+        count = values.shape[axis]
+        at = np.clip((np.arange(length) + 0.5) * count / length - 0.5, 0, count - 1)
+        low = np.floor(at).astype(np.int64)
+        high = np.minimum(low + 1, count - 1)
+        share = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
+        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+    return values

@@ -1,0 +1,74 @@
+"""``fastcnn explain``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    layer: Annotated[
+        str | None,
+        typer.Option(help="The layer of Grad-CAM; by default the last that has maps."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--class", help="The class to explain; by default the likeliest."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")] = Path(
+        "explanation.png"
+    ),
+    invert: Annotated[
+        bool | None,
+        typer.Option(help="Exchange black and white, or do not; by default as in training."),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="reference, im2col or lanes (the default).")
+    ] = None,
+) -> None:
+    """Show what in a picture a trained network's answer depends on.
+
+    The picture has the input, its saliency, Grad-CAM, occlusion, and the probabilities.
+
+    Examples:
+
+      fastcnn explain runs/20261123-120000-report digit.png
+
+      fastcnn explain runs/20261123-120000-report digit.png --layer conv2 --class 7
+    """
+    from fastcnn.analysis.explain import explain as explained_by
+    from fastcnn.analysis.explain_figure import explanation_figure
+    from fastcnn.data import read_picture
+    from fastcnn.errors import ConfigurationError
+    from fastcnn.training import Run
+    from fastcnn.training.figure import figure_format, save_figure
+
+    figure_format(out)
+    opened = Run.open(run)
+    model, classes = opened.load_model(), opened.classes
+    if not model.predicts_classes:
+        raise ConfigurationError(f"{run}: only networks that were trained on classes are explained")
+    if label is not None and label not in classes:
+        raise ConfigurationError(f"--class must be one of {', '.join(classes)}, got {label}")
+    rule = opened.normalisation.rule_for_pictures(model.input_shape)
+    picture = read_picture(image, rule, invert=invert)
+    found = explained_by(
+        model,
+        picture.pixels,
+        None if label is None else classes.index(label),
+        layer=layer,
+        backend=backend,
+    )
+    save_figure(explanation_figure(found, classes), out)
+    console = Console(highlight=False)
+    order = (-found.probabilities).argsort(kind="stable")[:3]
+    shares = ", ".join(f"{classes[i]} {100 * found.probabilities[i]:.1f} %" for i in order)
+    console.print(f"{image}: {shares}", soft_wrap=True, markup=False)
+    if picture.done:
+        console.print(f"{image}: {', '.join(picture.done)}", soft_wrap=True, markup=False)
+    console.print(
+        f"picture: {out}, of the class {classes[found.label]}", soft_wrap=True, markup=False
+    )

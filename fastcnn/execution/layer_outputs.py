@@ -1,0 +1,98 @@
+"""Outputs of layers by their names, and gradients of what a network is fed with."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.backends.graph import INPUT, Graph
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution.checks import as_batch, as_input, check_statistics
+from fastcnn.execution.engine_arguments import input_factors, stored_samples
+from fastcnn.execution.engines import make_engine, room_for
+from fastcnn.execution.fallback import run
+from fastcnn.execution.parts import run_forward
+
+if TYPE_CHECKING:
+    from fastcnn.layers import Model
+
+#: Samples that are run at a time.
+CHUNK = 256
+
+
+def layer_outputs(
+    model: "Model", x: Any, layers: str | Sequence[str], backend: str | None = None
+) -> Any:
+    """See :meth:`fastcnn.layers.Model.features`."""
+    x = as_batch(model, x)
+    graph = model.graph(x.shape[1:])
+    names = [layers] if isinstance(layers, str) else list(layers)
+    places = [layer_place(graph, name) for name in names]
+    found = {
+        name: _output(model, x, up_to(graph, place), backend)
+        for name, place in zip(names, places, strict=True)
+    }
+    return found[names[0]] if isinstance(layers, str) else found
+
+
+def layer_place(graph: Graph, name: str) -> int:
+    """The last node of a layer, or of a model in the model.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none of that name.
+    """
+    places = [
+        place
+        for place, node in enumerate(graph.nodes)
+        if node.name == name or node.name.startswith(f"{name}.")
+    ]
+    if not places:
+        known = ", ".join(dict.fromkeys(node.name for node in graph.nodes))
+        raise ConfigurationError(f"the network has no layer {name!r}; there are {known}")
+    return places[-1]
+
+
+def up_to(graph: Graph, place: int) -> Graph:
+    """The part of a graph that a node's output depends on; the node is its last."""
+    needed = {place}
+    for index in range(place, -1, -1):
+        if index in needed:
+            needed.update(graph.nodes[index].inputs)
+    kept = sorted(needed - {INPUT})
+    numbers = {INPUT: INPUT} | {index: number for number, index in enumerate(kept)}
+    nodes = (
+        replace(graph.nodes[index], inputs=tuple(numbers[i] for i in graph.nodes[index].inputs))
+        for index in kept
+    )
+    return Graph(graph.input_shape, tuple(nodes), graph.inputs)
+
+
+def _output(model: "Model", x: np.ndarray, graph: Graph, backend: str | None) -> np.ndarray:
+    """The output of a part of a network outside training."""
+    check_statistics(graph, len(x), training=False)
+    size = len(x) if graph.batch_statistics(training=False) else min(len(x), CHUNK)
+    starts = range(0, len(x), size)
+
+    def on_engine() -> np.ndarray:
+        from fastcnn.backends.lanes import default_threads
+
+        engine = make_engine(model, graph, room_for(size), default_threads(), outputs=True)
+        outputs = np.empty((len(x), *graph.output_shape), np.float32)
+        images = stored_samples(model.preprocessing, x)
+        engine.normalise(*input_factors(model.preprocessing, x))
+        for start in starts:
+            end = min(start + size, len(x))
+            rows = outputs[start:end].reshape(-1)
+            engine.run(images, np.arange(start, end), np.zeros(1), outputs=rows)
+        return outputs
+
+    def by_operations(name: str) -> np.ndarray:
+        operations, state = get_backend(name), model.state_dict()
+        parts = (as_input(model, x[start : start + size]) for start in starts)
+        return np.concatenate([run_forward(graph, state, p, operations)[-1] for p in parts])
+
+    return run(backend, on_engine, by_operations)

@@ -1,0 +1,119 @@
+"""A trained network for other classes: its last layer replaced, the rest kept."""
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph, Node, Shape
+from fastcnn.errors import ConfigurationError, FastcnnError
+from fastcnn.layers import Model
+from fastcnn.layers.base import Layer, arguments_of
+
+#: Operations of layers that may be a head, and the argument that is its number of outputs.
+HEADS = {"linear": "out_features", "conv2d": "out_channels"}
+
+
+def replace_head(
+    model: Model,
+    num_classes: int,
+    *,
+    seed: int | np.random.SeedSequence | np.random.Generator | None = None,
+    input_shape: Shape | None = None,
+) -> str:
+    """Put a new layer of as many outputs as there are classes in the place of the last one.
+
+    The last layer with weights is the head: a ``Linear``, or a ``Conv2d`` in networks that end in
+    a mean over its maps. The new one has the same arguments, and weights as a new network has; all
+    other weights stay. :attr:`~fastcnn.Model.predicts` is unknown until the next training.
+
+    Parameters
+    ----------
+    model : Model
+        Changed in place.
+    num_classes : int
+        Outputs of the new head, at least 1.
+    seed : int, SeedSequence or Generator, optional
+        Source of its initial weights.
+    input_shape : tuple of int, optional
+        Shape of one sample, if the model does not know it.
+
+    Returns
+    -------
+    str
+        The head's name, such as ``"fc3"``: its parameters are ``"fc3.*"``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the network has several outputs, its last layer with weights is neither of these, or the
+        head is used at several places.
+    ShapeError
+        If layers after it do not take as many values.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> model = fastcnn.models.lenet5(seed=0)
+    >>> fastcnn.transfer.replace_head(model, 5, seed=1)
+    'fc3'
+    >>> model.output_shape((1, 28, 28))
+    (5,)
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)):
+        raise ConfigurationError(f"num_classes must be an integer, got {num_classes!r}")
+    graph = model.graph(input_shape)
+    if graph.outputs:
+        raise ConfigurationError(
+            f"the model has the outputs {', '.join(port.name for port in graph.outputs)}: replace "
+            "the last layer of each with model.replace"
+        )
+    node = _head(graph)
+    layer = dict(model.named_leaves()).get(node.name)
+    if layer is None:
+        raise ConfigurationError(f"{node.name!r} is a part of a layer: use model.replace")
+    made = _resized(layer, HEADS[node.operation], int(num_classes), seed)
+    model.replace(node.name, made)
+    try:
+        model.graph(input_shape)
+    except FastcnnError:
+        model.replace(node.name, layer)
+        raise
+    model.predicts = None
+    return node.name
+
+
+def _head(graph: Graph) -> Node:
+    """The last node with parameters; ConfigurationError if it cannot be replaced."""
+    weighted = [node for node in graph.nodes if node.parameters]
+    if not weighted:
+        raise ConfigurationError("the model has no layer with weights that could be its head")
+    head, name = weighted[-1], weighted[-1].name
+    if head.operation not in HEADS:
+        raise ConfigurationError(
+            f"the last layer with weights, {name!r}, is a {head.operation}: only Linear and Conv2d "
+            "are replaced; use model.replace"
+        )
+    if head.arguments.get("groups", 1) != 1:
+        raise ConfigurationError(f"the last layer, {name!r}, has groups: use model.replace")
+    shared = [
+        node.name
+        for node in weighted[:-1]
+        if set(node.parameters.values()) & set(head.parameters.values())
+    ]
+    if shared:
+        raise ConfigurationError(
+            f"the last layer, {name!r}, has its weights in common with {', '.join(shared)}: use "
+            "model.replace"
+        )
+    return head
+
+
+def _resized(layer: Layer, name: str, outputs: int, seed: Any) -> Layer:
+    """A new layer with the same arguments but one."""
+    arguments = arguments_of(layer, type(layer))
+    if arguments is None:
+        raise ConfigurationError(
+            f"a {type(layer).__name__} does not keep its arguments: use model.replace"
+        )
+    dtype = layer.parameters["weight"].dtype
+    return type(layer)(**arguments | {name: outputs, "seed": seed, "dtype": dtype})
