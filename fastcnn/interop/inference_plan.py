@@ -7,12 +7,13 @@ import numpy as np
 
 from fastcnn.backends.geometry import pool_output_size
 from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: Operations that change no number outside training.
-PASSED_ON = ("flatten", "dropout", "dropout2d")
+PASSED_ON = ("flatten", "unflatten", "dropout", "dropout2d")
 WEIGHTED = ("conv2d", "conv_transpose2d", "linear")
 POOLING = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 
@@ -105,6 +106,7 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
         raise ConfigurationError(
             "a network of several inputs or outputs can be exported as an ONNX file only"
         )
+    input_shape, graph = graph.input_shape, on_maps(graph)
     for node in graph.nodes:
         _check_maps(node)
         if OPERATIONS[node.operation].normalises and not node.buffers:
@@ -128,8 +130,13 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
             offsets[index] = offsets[step.inputs[0]]
     memory = max(places[key] + sizes[key] for key in sizes)
     state = {key: np.asarray(value, np.float64) for key, value in folded.state_dict().items()}
+    for step in steps:
+        if step.node.operation in ("conv2d", "conv_transpose2d"):
+            key = step.node.parameters["weight"]
+            if state[key].ndim == 3:
+                state[key] = state[key][:, :, None]
     return Plan(
-        graph.input_shape,
+        input_shape,
         tuple(steps),
         tuple(offsets),
         places[INPUT] if input_in_memory else None,
@@ -270,8 +277,6 @@ def _check_maps(node: Node) -> None:
     if node.operation not in (*POOLING, "conv2d", "conv_transpose2d", "batch_norm"):
         return
     where, a = f"layer {node.name!r}: files for export have no", node.arguments
-    if len(node.input_shapes[0]) == 2:
-        raise ConfigurationError(f"{where} {node.operation} of sequences")
     for name, without in (("dilation", (1, 1)), ("divisor_override", None)):
         if "pool" in node.operation and a.get(name, without) != without:
             raise ConfigurationError(f"{where} {node.operation} with {name}={a[name]}")

@@ -19,6 +19,7 @@ from fastcnn.interop.inference_plan import (
     make_plan,
     scale_and_shift,
 )
+from fastcnn.interop.sample_steps import MOVING, places_of, sets_of
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -107,6 +108,26 @@ def normal_cdf(x):
     area = [0.5 * math.erfc(-value * math.sqrt(0.5)) for value in np.ravel(x)]
     return np.array(area, x.dtype).reshape(x.shape)
 ''',
+    "normalise": '''
+def normalise(x, sets, eps, centred=True):
+    """Each set of numbers, along the middle of three axes, without its mean and scale."""
+    parts = x.reshape(len(x), *sets)
+    if centred:
+        parts = parts - parts.mean(axis=2, keepdims=True)
+    return (parts / np.sqrt((parts * parts).mean(axis=2, keepdims=True) + eps)).reshape(x.shape)
+''',
+    "move": '''
+def move(x, parts, places):
+    """Numbers of each part at their places, counted from 1; place 0 is a zero."""
+    x = x.reshape(len(x), parts, -1)
+    return np.pad(x, ((0, 0), (0, 0), (1, 0)))[:, :, places.astype(int)]
+''',
+    "log_softmax": '''
+def log_softmax(x):
+    """Logarithms of the probabilities of each row."""
+    x = x - x.max(axis=1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+''',
     "softmax": '''
 def softmax(x):
     """Probabilities of each row."""
@@ -148,8 +169,8 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     path = Path(path)
     plan = make_plan(model, input_in_memory=False)
     lines, constants = _lines(plan)
-    flattened = len(plan.output_shape) > len(model.graph().output_shape)
-    result = "x.reshape(len(x), -1)" if flattened else "x"
+    shape = model.graph().output_shape
+    result = "x" if plan.output_shape == shape else f"x.reshape(len(x), {_sizes(shape)})"
     if gives_classes(model):
         result = f"softmax({result})"
     lines.append(f"    return {result}")
@@ -182,8 +203,12 @@ def _lines(plan: Plan) -> tuple[list[str], dict[str, np.ndarray]]:
 def _in_shape(plan: Plan, step: Step, source: int, name: str) -> str:
     """A step's input; a map is flattened where a layer for vectors reads it."""
     shape = plan.input_shape if source == INPUT else plan.steps[source].node.output_shape
-    flattened = len(shape) > 1 and len(step.node.input_shapes[0]) == 1
-    return f"{name}.reshape(len({name}), -1)" if flattened else name
+    wanted = step.node.input_shapes[step.inputs.index(source)]
+    return name if shape == wanted else f"{name}.reshape(len({name}), {_sizes(wanted)})"
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "-1" if len(shape) == 1 else ", ".join(map(str, shape))
 
 
 def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.ndarray]) -> str:
@@ -225,6 +250,24 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
             first = constant(f"{node.name}.scale", _by_channel(scale, node))
             second = constant(f"{node.name}.shift", _by_channel(shift, node))
             return f"{x} * {first} + {second}"
+        case "layer_norm" | "layer_norm2d" | "group_norm" | "rms_norm":
+            sets = sets_of(node)
+            places = np.arange(step.size) // sets.divisor % sets.count
+            tail = ""
+            for which, sign in (("weight", " * "), ("bias", " + ")):
+                if which in node.parameters:
+                    key = node.parameters[which]
+                    spread = plan.state[key].reshape(-1)[places].reshape(1, *node.output_shape)
+                    tail += sign + constant(f"{node.name}.{which}", spread)
+            rms = ", centred=False" if kind == "rms_norm" else ""
+            return f"normalise({x}, {(sets.outer, sets.size, sets.inner)}, {a['eps']}{rms}){tail}"
+        case "softmax" | "log_softmax":
+            sets_of(node)
+            return f"softmax({x})" if kind == "softmax" else f"log_softmax({x})"
+        case _ if kind in MOVING:
+            parts, places = places_of(node)
+            here = constant(f"{node.name}.places", places + 1)
+            return f"move({x}, {parts}, {here}).reshape(len({x}), {_sizes(node.output_shape)})"
         case "linear":
             return f"linear({x}, {weights()})"
         case "conv2d":

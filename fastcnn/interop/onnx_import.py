@@ -1,32 +1,25 @@
 """Models from ONNX files, of the layers that fastcnn has."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
-from fastcnn.interop.onnx_assembly import Entry, assembled
-from fastcnn.interop.onnx_elementwise import ElementwiseNodes, known_kinds
+from fastcnn.interop.onnx_assembly import assembled
+from fastcnn.interop.onnx_constants import type_name
+from fastcnn.interop.onnx_elementwise import known_kinds
 from fastcnn.interop.onnx_export import PREPROCESSING
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
-from fastcnn.interop.onnx_patterns import FORMULAS, Patterns
-from fastcnn.interop.onnx_readers import READERS, WEIGHTED, linear, restored
-from fastcnn.interop.onnx_shapes import ARITHMETIC, Numbers, reshaped, shape_of, squeezed
-from fastcnn.layers import (
-    Add,
-    Concat,
-    Flatten,
-    Layer,
-    Linear,
-    Model,
-    Multiply,
-    Subtract,
-    Unflatten,
-)
+from fastcnn.interop.onnx_folding import FOLDED, folded
+from fastcnn.interop.onnx_patterns import FORMULAS
+from fastcnn.interop.onnx_readers import READERS, WEIGHTED
+from fastcnn.interop.onnx_shapes import ARITHMETIC
+from fastcnn.interop.onnx_takers import LAST_TAKERS, TAKERS
+from fastcnn.interop.onnx_views import View
+from fastcnn.interop.onnx_wiring import Wiring, log
+from fastcnn.layers import Dropout, Layer, Model
+from fastcnn.layers.activation import Activation
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -36,8 +29,10 @@ def import_onnx(path: str | Path) -> Model:
     ----------
     path : path
         A file with one input of shape (batch, C, H, W) and nodes for which fastcnn has layers, of
-        operator sets 7 to 25; weights of any floating-point type become float32. Weights may be in
-        files of their own in the same folder, as ``torch.onnx.export`` writes them.
+        operator sets 7 to 25; weights of any floating-point type become float32, which is logged.
+        Weights may be in files of their own in the same folder, as ``torch.onnx.export`` writes
+        them. An input whose channels are last, ``(batch, H, W, C)``, and are put first by the
+        file's first node, is ``(C, H, W)`` in the model, which is logged.
 
     Returns
     -------
@@ -57,52 +52,19 @@ def import_onnx(path: str | Path) -> Model:
     """
     try:
         file = OnnxFile(path)
-        model = _Wiring(file).read()
+        model = _Reading(file).read()
         model.load_metadata(file.metadata)
     except (ConfigurationError, DataError) as error:
         raise type(error)(f"{path}: {error}") from None
     return model
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """A value of the graph: a layer's output, perhaps looked at under another shape.
-
-    Attributes
-    ----------
-    layer : int
-        Index of the layer; -1 is the model's first input, -2 the second.
-    shape : tuple of int
-        Shape of a sample.
-    """
-
-    layer: int
-    shape: Shape
-
-
-class _Wiring:
-    """Layers, and what feeds each of them, while a file is read.
+class _Reading(Wiring):
+    """The nodes of a file, one after the other.
 
     A node that cannot be read spoils what it makes; it is an error only where the model's output
     depends on that.
     """
-
-    def __init__(self, file: OnnxFile) -> None:
-        self.file = file
-        self.entries: list[Entry] = []
-        self.samples = {
-            name: _Samples(-1 - place, shape)
-            for place, (name, shape) in enumerate(file.inputs.items())
-        }
-        self.numbers: dict[str, Numbers] = {}
-        self.failures: dict[str, ConfigurationError] = {}
-        #: The nodes that were checked, by their first outputs.
-        self.nodes: dict[str, FileNode] = {}
-        self.patterns = Patterns(file, self.nodes)
-        self.elementwise = ElementwiseNodes(file, self.nodes)
-        self.notes = file.notes()
-        #: Layers by the constants that they hold: nodes of the same ones are one layer, used twice.
-        self.shared: dict[object, Layer] = {}
 
     def read(self) -> Model:
         """The model that the file's nodes make."""
@@ -111,14 +73,28 @@ class _Wiring:
                 self._take(node)
             except FastcnnError as error:
                 for name in node.outputs:
+                    self.samples.pop(name, None)
                     self.failures[name] = node.error(error)
         for output in self.file.outputs:
             if output in self.failures:
                 raise self.failures[output]
             if output not in self.samples:
                 raise ConfigurationError(f"the output {output!r} does not depend on the input")
-        outputs = {output: self._layer(output) for output in self.file.outputs}
-        return assembled(self.entries, self.file.inputs, outputs)
+        outputs = {output: self._output(output) for output in self.file.outputs}
+        model = assembled(self.entries, self.inputs, outputs)
+        if self.file.element_type != 1:
+            words = type_name(self.file.element_type)
+            log.info("%s: its weights are of type %s, the model's are float32",
+                     self.file.path, words)  # fmt: skip
+        return model
+
+    def _output(self, name: str) -> int:
+        try:
+            return self.layer(name)
+        except FastcnnError as error:
+            if name in self.nodes:
+                raise self.nodes[name].error(error) from None
+            raise
 
     def _preprocessed(self) -> int:
         """The number of nodes that do the preprocessing of which the metadata tell.
@@ -149,8 +125,7 @@ class _Wiring:
             value = node.output
         if len(nodes) < len(PREPROCESSING):
             raise ConfigurationError("the preprocessing of which the metadata tell is missing")
-        del self.samples[self.file.input]
-        self.samples[value] = _Samples(-1, self.file.sample)
+        self.samples[value] = self.samples.pop(self.file.input)
         return len(nodes)
 
     def _take(self, node: FileNode) -> None:
@@ -161,28 +136,32 @@ class _Wiring:
         FastcnnError
             If there is no such layer.
         """
-        if node.kind not in _KNOWN and node.proto.domain in DOMAINS:
+        if node.kind not in OPERATORS and node.proto.domain in DOMAINS:
             raise ConfigurationError("fastcnn has no layer for it")
         node.check()
-        self.nodes[node.output] = node
-        for output in node.outputs[1:]:
-            self.failures[output] = node.error(f"fastcnn makes no second output, {output!r}")
-        if all(name in self.file.constants for name in node.inputs) and self._fold(node):
+        for output in node.outputs:
+            self.nodes[output] = node
+        if node.kind not in SEVERAL:
+            for output in node.outputs[1:]:
+                self.failures[output] = node.error(f"fastcnn makes no second output, {output!r}")
+        if all(name in self.file.constants for name in node.inputs if name) and self._fold(node):
             return
         source = node.inputs[0] if node.inputs else ""
         failed = [name for name in node.inputs if name in self.failures]
         # Nodes within a formula are nothing by themselves.
         if found := self._formula(node):
-            layer, source = found
-            self._append(node, self._described(node, layer, source), source)
+            self._append_formula(node, *found)
             node.forget()
         elif failed:
-            self.failures[node.output] = self.failures[failed[0]]
+            for name in node.outputs:
+                self.failures[name] = self.failures[failed[0]]
             return
-        elif source in self.numbers or node.kind == "Shape":
-            self._compute(node)
-        elif node.kind in _TAKERS:
-            _TAKERS[node.kind](self, node)
+        elif node.kind == "Shape" or self._is_arithmetic(node):
+            self.compute(node)
+        elif node.kind in LAST_TAKERS and LAST_TAKERS[node.kind](self, node):
+            pass
+        elif node.kind in TAKERS:
+            TAKERS[node.kind](self, node)
         elif node.kind in READERS:
             self._read(node, source)
         else:
@@ -191,13 +170,33 @@ class _Wiring:
 
     def _formula(self, node: FileNode) -> tuple[Layer, str] | None:
         """The layer that this node is the last of, perhaps the only one, and its input."""
-        found = self.patterns.find(node, self._shape)
+        found = self.patterns.find(node, self.shape)
         if found is None and (match := self.elementwise.find(node)):
-            shape = self._shape(match.source)
+            value = self.samples.get(match.source)
+            shape = None if value is None else value.shape
+            several = any(array.size > 1 for array in match.parameters.values())
+            if value is not None and several and match.record.name == "scale":
+                # Channels may be last.
+                shape = shape if value.view == View.of(self.own_shape(value.layer)) else None
             found = None if shape is None else (match.layer(shape), match.source)
         return found
 
-    # -- constants and shapes ----------------------------------------------------------------
+    def _append_formula(self, node: FileNode, layer: Layer, source: str) -> None:
+        value = self.value(source)
+        one = all(array.size == 1 for array in layer.parameters.values())
+        layer = self.described(node, layer, value.shape)
+        if isinstance(layer, Activation) and one and not value.view.is_expanded:
+            self.add(node, [layer], (value.layer,), value.view)
+        else:
+            self.append(node, layer, source)
+
+    def _is_arithmetic(self, node: FileNode) -> bool:
+        """Whether a node computes with numbers of shapes."""
+        numbers = [self.numbers_of(name) for name in node.inputs if name]
+        some = any(name in self.numbers for name in node.inputs)
+        return some and None not in numbers
+
+    # -- constants ---------------------------------------------------------------------------
 
     def _fold(self, node: FileNode) -> bool:
         """Whether a node of constants made another one."""
@@ -207,194 +206,58 @@ class _Wiring:
                 if node.has(name):
                     kind = np.float32 if "float" in name else np.int64
                     value = np.asarray(node.plain(name), kind)
-        elif node.kind == "Identity":
-            value = node.constant(0)
-        elif node.kind == "Transpose":
-            value = node.constant(0)
-            if value is not None:
-                order = node.integers("perm", range(value.ndim)[::-1])
-                if sorted(order) != list(range(value.ndim)):
-                    raise ConfigurationError(f"perm={order} for {value.ndim} dimensions")
-                value = value.transpose(order)
+            if value is None:
+                raise ConfigurationError("it holds other values than numbers")
+            node.finish()
+        elif node.kind in FOLDED and node.inputs:
+            value = folded(node)
         else:
-            numbers = [self._numbers(name) for name in node.inputs]
-            if node.kind in ARITHMETIC and node.kind != "Identity" and None not in numbers:
-                self._compute(node)
-                return True
             return False
-        if value is None:
-            raise ConfigurationError("it holds other values than numbers")
-        node.finish()
         self.file.constants[node.output] = value
         return True
 
-    def _numbers(self, name: str) -> Numbers | None:
-        """A value as numbers of a shape; None if it is something else."""
-        if name in self.numbers or name not in self.file.constants:
-            return self.numbers.get(name)
-        array = self.file.constants[name]
-        if array.dtype.kind != "i" or array.ndim > 1:
-            return None
-        return Numbers(tuple(int(value) for value in array.reshape(-1)[:99]), array.ndim == 0)
-
-    def _compute(self, node: FileNode) -> None:
-        if node.kind == "Shape":
-            shape = self._shape(node.inputs[0])
-            if shape is None:
-                raise ConfigurationError("a shape of something else than samples")
-            self.numbers[node.output] = shape_of(node, shape)
-            return
-        given = [self._numbers(name) for name in node.inputs if name]
-        known = [numbers for numbers in given if numbers is not None]
-        if node.kind == "Reshape" and len(known) == 2 and known[1].values == (-1,):
-            self.numbers[node.output] = Numbers(known[0].values)
-        elif node.kind not in ARITHMETIC or len(known) != len(given):
-            raise ConfigurationError("fastcnn does not compute with shapes in this way")
-        else:
-            self.numbers[node.output] = ARITHMETIC[node.kind](node, known)
-
     # -- layers ------------------------------------------------------------------------------
-
-    def _shape(self, name: str) -> Shape | None:
-        """Shape of a sample of a value; None if it holds no samples."""
-        return self.samples[name].shape if name in self.samples else None
 
     def _read(self, node: FileNode, source: str) -> None:
         """The layers that a node is by itself."""
-        shape = self._shape(source)
+        shape = self.shape(source)
         if shape is None:
             raise ConfigurationError(f"its first input {source!r} must be samples")
         held = node.kind in WEIGHTED and (node.kind, node.inputs[1:], node.attributes_text())
         if held and held in self.shared:
-            self._append(node, self.shared[held], source)
+            self.append(node, self.shared[held], source)
             node.forget()
             return
+        self._know_numbers(node)
         made = READERS[node.kind](node, shape)
         layers = made if isinstance(made, list) else [made]
-        layers[0] = self._described(node, layers[0], source)
+        layers[0] = self.described(node, layers[0], shape)
         if held:
             self.shared[held] = layers[0]
-        for layer in layers:
-            self._append(node, layer, source)
-            source = node.output
-
-    def _described(self, node: FileNode, layer: Layer, source: str) -> Layer:
-        """The layer with what the file's metadata say of it."""
-        described, shape = self.notes.get(node.name), self._shape(source)
-        if described is None or shape is None:
-            return layer
-        return restored(layer, described, shape)
-
-    def _append(self, node: FileNode, layer: Layer, *sources: str) -> None:
-        """Add a layer, which makes the node's output."""
-        self._add_entry(node, layer, tuple(self._layer(source) for source in sources))
-
-    def _add_entry(self, node: FileNode, layer: Layer, sources: tuple[int, ...]) -> int:
-        shape = layer.output_shape(*map(self._output_shape, sources))
-        self.entries.append(Entry(layer, sources, node, shape))
-        self.samples[node.output] = _Samples(len(self.entries) - 1, shape)
-        return len(self.entries) - 1
-
-    def _output_shape(self, layer: int) -> Shape:
-        inputs = tuple(self.file.inputs.values())
-        return inputs[-1 - layer] if layer < 0 else self.entries[layer].shape
-
-    def _layer(self, name: str) -> int:
-        """The layer whose output a value is."""
-        if name not in self.samples:
-            raise ConfigurationError(f"its input {name!r} must be samples, not a constant")
-        value = self.samples[name]
-        shape = self._output_shape(value.layer)
-        if value.shape != shape:
-            raise ConfigurationError(
-                f"it reads samples of {shape} that were reshaped to {value.shape}; fastcnn has "
-                "Flatten only"
-            )
-        return value.layer
-
-    def _view(self, node: FileNode, shape: Shape) -> None:
-        """Look at a value under another shape: a vector needs a Flatten, others may pass."""
-        value = self.samples[node.inputs[0]]
-        own = self._output_shape(value.layer)
-        if len(shape) == 1 and own != shape:
-            self._add_entry(node, Flatten(), (value.layer,))
-        elif len(own) == 1 and len(shape) in (2, 3):
-            self._add_entry(node, Unflatten(1, shape), (value.layer,))
+        value = self.samples[source]
+        if all(isinstance(layer, (Activation, Dropout)) for layer in layers):
+            self.add(node, layers, (value.layer,), value.view)
         else:
-            self.samples[node.output] = _Samples(value.layer, shape)
+            self.add(node, layers, (self.layer(source),))
 
-    def _take_view(self, node: FileNode) -> None:
-        shape = self._shape(node.inputs[0])
-        if shape is None:
-            raise ConfigurationError(f"its input {node.inputs[0]!r} must be samples")
-        if node.kind == "Squeeze":
-            self._view(node, squeezed(node, shape))
-            return
-        wanted = self._numbers(node.inputs[1])
-        if wanted is None:
-            raise ConfigurationError("its shape must be numbers that are known beforehand")
-        self._view(node, reshaped(node, shape, wanted, self.file.batch))
-
-    def _take_identity(self, node: FileNode) -> None:
-        if node.inputs[0] not in self.samples:
-            raise ConfigurationError(f"its input {node.inputs[0]!r} must be samples")
-        self.samples[node.output] = self.samples[node.inputs[0]]
-
-    def _take_cast(self, node: FileNode) -> None:
-        if node.integer("to", 0) != self.file.element_type:
-            raise ConfigurationError("a Cast of samples to another type is not supported")
-        self._take_identity(node)
-
-    def _take_sum(self, node: FileNode) -> None:
-        constants = [name for name in node.inputs if name in self.file.constants]
-        if not constants:
-            self._append(node, Add(), *node.inputs)
-            return
-        # The bias of a product that is a node of its own.
-        place = 1 - node.inputs.index(constants[0])
-        product = node.inputs[place]
-        value = self.samples.get(product)
-        entry = self.entries[value.layer] if value is not None and value.layer >= 0 else None
-        if (
-            entry is None
-            or entry.node.output != product
-            or entry.node.kind != "MatMul"
-            or not isinstance(entry.layer, Linear)
-            or entry.layer.bias is not None
-        ):
-            raise ConfigurationError("fastcnn has no layer that adds a constant")
-        if self.file.readers[product] > 1:
-            raise ConfigurationError(
-                f"it adds a bias to the product {product!r}, which other nodes read without it"
-            )
-        layer = linear(entry.layer.weight, node.weight(1 - place))
-        self._add_entry(node, layer, entry.sources)
-
-    def _take_join(self, node: FileNode) -> None:
-        self._append(node, {"Mul": Multiply, "Sub": Subtract}[node.kind](), *node.inputs)
-
-    def _take_concat(self, node: FileNode) -> None:
-        """Samples put together along their channels, or shapes."""
-        if node.inputs[0] in self.numbers or node.inputs[0] in self.file.constants:
-            self._compute(node)
-            return
-        shape = self._shape(node.inputs[0])
-        axis = node.integer("axis", 1)
-        if shape is None or axis not in (1, -len(shape)):
-            raise ConfigurationError(f"axis={axis}: samples are put together along axis 1")
-        self._append(node, Concat(), *node.inputs)
+    def _know_numbers(self, node: FileNode) -> None:
+        """Make constants of shapes that a node reads; the number of samples becomes -1."""
+        for name in node.inputs[1:]:
+            if name in self.numbers:
+                values = [-1 if n is None else n for n in self.numbers[name].values]
+                self.file.constants[name] = np.array(values, np.int64)
 
 
-#: Nodes that change what is known of a value, or are layers in some cases only.
-_TAKERS: dict[str, Callable[[_Wiring, FileNode], None]] = {
-    "Add": _Wiring._take_sum,
-    "Cast": _Wiring._take_cast,
-    "Concat": _Wiring._take_concat,
-    "Identity": _Wiring._take_identity,
-    "Mul": _Wiring._take_join,
-    "Reshape": _Wiring._take_view,
-    "Squeeze": _Wiring._take_view,
-    "Sub": _Wiring._take_join,
+#: Nodes of several outputs.
+SEVERAL = ("Split",)
+#: Every operator that a file may have.
+OPERATORS = {
+    *READERS,
+    *ARITHMETIC,
+    *TAKERS,
+    *FORMULAS,
+    *known_kinds(),
+    *FOLDED,
+    "Constant",
+    "Shape",
 }
-_KNOWN = {*READERS, *ARITHMETIC, *_TAKERS, *FORMULAS, *known_kinds()}
-_KNOWN |= {"Constant", "Shape", "Transpose"}

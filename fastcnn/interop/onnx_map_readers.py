@@ -16,6 +16,7 @@ from fastcnn.layers import (
     AdaptiveMaxPool2d,
     AvgPool1d,
     AvgPool2d,
+    ChannelShuffle,
     Conv1d,
     Conv2d,
     ConvTranspose1d,
@@ -28,6 +29,7 @@ from fastcnn.layers import (
     MaxPool1d,
     MaxPool2d,
     PixelShuffle,
+    PixelUnshuffle,
     ReflectionPad1d,
     ReflectionPad2d,
     ReplicationPad1d,
@@ -292,13 +294,15 @@ def _resize(node: FileNode, shape: Shape) -> Layer:
     mode = node.text("mode", "nearest")
     place = node.text("coordinate_transformation_mode", "half_pixel")
     nearest = node.text("nearest_mode", "round_prefer_floor")
-    node.expect(antialias=0, exclude_outside=0, keep_aspect_ratio_policy="stretch")
+    node.expect(antialias=0, exclude_outside=0, keep_aspect_ratio_policy=b"stretch")
     node.number("cubic_coeff_a", -0.75)
     node.number("extrapolation_value", 0.0)
     if node.has("axes"):
         raise ConfigurationError("a Resize of some axes only")
     scales, sizes = node.constant(2), node.constant(3) if len(node.inputs) > 3 else None
     if sizes is not None and sizes.size:
+        if sizes.dtype.kind != "i" or sizes.ravel()[1:2].tolist() != [shape[0]]:
+            raise ConfigurationError(f"a Resize of samples of {shape} to {sizes.ravel()[:9]}")
         output = tuple(int(n) for n in sizes.ravel()[2:])
     elif scales is not None and scales.size == axes + 2 and (scales.ravel()[:2] == 1).all():
         factors = scales.ravel()[2:].astype(np.float32)
@@ -330,10 +334,18 @@ def _upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> L
     return Upsample(size=output, mode=mode, align_corners=corners)
 
 
-def _depth_to_space(node: FileNode, shape: Shape) -> Layer:
-    if node.text("mode", "DCR") != "CRD":
-        raise ConfigurationError("a DepthToSpace with mode='DCR'")
-    return PixelShuffle(node.integer("blocksize", 0))
+def _depth_to_space(node: FileNode, shape: Shape) -> Layer | list[Layer]:
+    factor = node.integer("blocksize", 0)
+    mode = node.text("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise ConfigurationError(f"a DepthToSpace with mode={mode!r}")
+    shuffle = PixelShuffle(factor)
+    # DCR, TensorFlow's, has the channels in another order.
+    return shuffle if mode == "CRD" else [ChannelShuffle(factor**2), shuffle]
+
+
+def _space_to_depth(node: FileNode, shape: Shape) -> list[Layer]:
+    return [PixelUnshuffle(node.integer("blocksize", 0)), ChannelShuffle(_maps(shape)[0])]
 
 
 #: What a note may say that a pooling is.
@@ -373,4 +385,5 @@ MAP_READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     "Pad": _pad,
     "Resize": _resize,
     "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
 }

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Node, Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.interop.onnx_file import FileNode
 from fastcnn.layers import (
     GroupNorm,
     InstanceNorm2d,
@@ -61,8 +61,8 @@ def write_layer_norm2d(w: Any, node: Node, x: list[str]) -> str:
     _note_parts(w, node, "LayerNorm2d")
     last = w.add("Transpose", x, "", perm=list(LAST))
     inputs = [last, *_factors(w, node, node.input_shapes[0][:1])]
-    made = w.add("LayerNormalization", inputs, "", axis=-1, epsilon=node.arguments["eps"])
-    return w.add("Transpose", [made], node.name, perm=list(FIRST))
+    made = w.add("LayerNormalization", inputs, node.name, axis=-1, epsilon=node.arguments["eps"])
+    return w.add("Transpose", [made], "", perm=list(FIRST))
 
 
 def write_group_norm(w: Any, node: Node, x: list[str]) -> str:
@@ -135,7 +135,8 @@ WRITERS: dict[str, Callable[[Any, Node, list[str]], str]] = {
 # -- nodes that are layers ---------------------------------------------------------------------
 
 
-def _filled(layer: Layer, **arrays: np.ndarray) -> Layer:
+def filled(layer: Layer, **arrays: np.ndarray) -> Layer:
+    """A layer whose parameters are these."""
     for name, value in arrays.items():
         layer.parameters[name][...] = value
     return layer
@@ -172,13 +173,22 @@ def _layer_norm(node: FileNode, shape: Shape) -> Layer:
     if _has_bias(node):
         arrays["bias"] = _spread(node, 2, of_set)
     layer = LayerNorm(of_set, node.number("epsilon", 1e-5), bias="bias" in arrays)
-    return _filled(layer, **arrays)
+    return filled(layer, **arrays)
+
+
+def last_norm(node: FileNode, own: Shape) -> Layer:
+    """LayerNormalization of maps ``own`` over their channels, which the file has last."""
+    node.expect(stash_type=1)
+    arrays = {"weight": _spread(node, 1, own[:1]), "bias": np.zeros(own[0], np.float32)}
+    if _has_bias(node):
+        arrays["bias"] = _spread(node, 2, own[:1])
+    return filled(LayerNorm2d(own[0], node.number("epsilon", 1e-5)), **arrays)
 
 
 def _rms_norm(node: FileNode, shape: Shape) -> Layer:
     of_set = _trailing(node, shape)
     layer = RMSNorm(of_set, node.number("epsilon", 1e-5))
-    return _filled(layer, weight=_spread(node, 1, of_set))
+    return filled(layer, weight=_spread(node, 1, of_set))
 
 
 def _group_norm(node: FileNode, shape: Shape) -> Layer:
@@ -188,7 +198,7 @@ def _group_norm(node: FileNode, shape: Shape) -> Layer:
     # Until opset 20 a group had one weight.
     size = shape[0] if node.file.opset >= 21 else groups
     arrays = {name: _spread(node, place, (size,)) for place, name in ((1, "weight"), (2, "bias"))}
-    return _filled(layer, **{k: np.repeat(v, shape[0] // size) for k, v in arrays.items()})
+    return filled(layer, **{k: np.repeat(v, shape[0] // size) for k, v in arrays.items()})
 
 
 def _instance_norm(node: FileNode, shape: Shape) -> Layer:
@@ -196,7 +206,7 @@ def _instance_norm(node: FileNode, shape: Shape) -> Layer:
         raise ConfigurationError(f"instance normalisation of samples of shape {shape}")
     layer = InstanceNorm2d(shape[0], node.number("epsilon", 1e-5), affine=True)
     arrays = {name: _spread(node, place, shape[:1]) for place, name in ((1, "weight"), (2, "bias"))}
-    return _filled(layer, **arrays)
+    return filled(layer, **arrays)
 
 
 def _local_response(node: FileNode, shape: Shape) -> Layer:
@@ -264,171 +274,10 @@ def restored_norm(layer: Layer, values: Mapping[str, Any]) -> Layer:
     kept = [name for name in layer.parameters if name not in missing]
     arrays = {name: layer.parameters[name] for name in kept}
     if isinstance(layer, LayerNorm):
-        return _filled(LayerNorm(layer.normalized_shape, layer.eps, bool(kept), False), **arrays)
+        return filled(LayerNorm(layer.normalized_shape, layer.eps, bool(kept), False), **arrays)
     if kept:
         raise ConfigurationError("its weight and bias are there or not, both of them")
     if isinstance(layer, LayerNorm2d):
         return LayerNorm2d(layer.num_channels, layer.eps, affine=False)
     assert isinstance(layer, InstanceNorm2d)
     return InstanceNorm2d(layer.num_features, layer.eps)
-
-
-# -- formulas ----------------------------------------------------------------------------------
-
-
-class NormPatterns:
-    """Finds normalisations that a file writes as several nodes.
-
-    Parameters
-    ----------
-    file : OnnxFile
-    nodes : mapping of str to FileNode
-        The node that makes each value; they must have been checked.
-    """
-
-    def __init__(self, file: OnnxFile, nodes: Mapping[str, FileNode]) -> None:
-        self._file, self._makers = file, nodes
-
-    def find(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """The layer whose output a node makes, and its input; None if it is not such a formula."""
-        if node.kind == "Transpose":
-            return self._of_pixels(node, shape_of)
-        if node.kind in ("Reshape", "Mul", "Add"):
-            found = self._of_groups(node, shape_of)
-            if found is not None:
-                return found
-        return self._mean_square(node, shape_of) if node.kind in ("Mul", "Div") else None
-
-    def _maker(self, name: str, kind: str) -> FileNode | None:
-        """The node that makes a value which nothing else reads."""
-        node = self._makers.get(name)
-        alone = node is not None and node.kind == kind and self._file.readers[name] == 1
-        return node if alone else None
-
-    def _of_pixels(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """LayerNormalization between two transpositions."""
-        norm = self._maker(node.inputs[0], "LayerNormalization")
-        before = None if norm is None else self._maker(norm.inputs[0], "Transpose")
-        if norm is None or before is None:
-            return None
-        orders = tuple(before.given.get("perm", ())), tuple(node.given.get("perm", ()))
-        shape = shape_of(before.inputs[0])
-        axis, stash = norm.given.get("axis", -1), norm.given.get("stash_type", 1)
-        if orders != (LAST, FIRST) or axis not in (-1, 3) or stash != 1:
-            return None
-        if shape is None or len(shape) != 3:
-            return None
-        # The shortest decimal of the float32.
-        eps = float(str(np.float32(norm.given.get("epsilon", 1e-5))))
-        arrays = {"weight": _spread(norm, 1, shape[:1]), "bias": np.zeros(shape[0], np.float32)}
-        if _has_bias(norm):
-            arrays["bias"] = _spread(norm, 2, shape[:1])
-        return _filled(LayerNorm2d(shape[0], eps), **arrays), before.inputs[0]
-
-    def _constant_factor(self, node: FileNode) -> tuple[str, np.ndarray] | None:
-        """The value and the constant that a Mul or Add takes."""
-        for value, other in (node.inputs, node.inputs[::-1]):
-            if other in self._file.constants and value not in self._file.constants:
-                return value, node.weight(node.inputs.index(other))
-        return None
-
-    def _of_groups(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """InstanceNormalization of groups, which a Reshape has made, with weights after it."""
-        arrays: Arrays = {}
-        value: str = node.output
-        for kind, name in (("Add", "bias"), ("Mul", "weight")):
-            taker = node if value == node.output else self._maker(value, kind)
-            if taker is None or taker.kind != kind:
-                continue
-            found = self._constant_factor(taker)
-            if found is None:
-                return None
-            value, arrays[name] = found
-        joined = node if value == node.output else self._maker(value, "Reshape")
-        norm = self._maker(joined.inputs[0], "InstanceNormalization") if joined else None
-        split = self._maker(norm.inputs[0], "Reshape") if norm else None
-        if joined is None or norm is None or split is None or joined.kind != "Reshape":
-            return None
-        source = split.inputs[0]
-        shape, sizes = shape_of(source), self._sizes(split)
-        if shape is None or sizes is None or len(sizes) < 3 or sizes[1] < 1:
-            return None
-        if sizes[0] not in (0, self._file.batch) or sizes[2:] != (-1,) * (len(sizes) - 2):
-            return None
-        back, groups = self._sizes(joined), sizes[1]
-        asked = self._makers.get(joined.inputs[1])
-        if asked is not None and asked.kind == "Shape" and asked.inputs == (source,):
-            is_whole = not asked.given.get("start", 0) and "end" not in asked.given
-            back = (0, *shape) if is_whole else None
-        same = back is not None and back[0] in (0, -1, self._file.batch) and back[1:] == shape
-        if not same or shape[0] % groups:
-            return None
-        plain = [norm.weight(1), norm.weight(2)]
-        if plain[0].shape != (groups,) or np.any(plain[0] != 1.0) or np.any(plain[1] != 0.0):
-            return None
-        neutral = {"weight": 1.0, "bias": 0.0}
-        arrays = {k: v for k, v in arrays.items() if v.size > 1 or v.item() != neutral[k]}
-        by_channel = (shape[0], *(1,) * (len(shape) - 1))
-        if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
-            return None
-        if arrays and set(arrays) != {"weight", "bias"}:
-            arrays = {"weight": np.ones(shape[0]), "bias": np.zeros(shape[0])} | arrays
-        eps = float(str(np.float32(norm.given.get("epsilon", 1e-5))))
-        layer = GroupNorm(groups, shape[0], eps, affine=bool(arrays))
-        return _filled(layer, **{k: v.reshape(-1) for k, v in arrays.items()}), source
-
-    def _sizes(self, node: FileNode) -> tuple[int, ...] | None:
-        """What a Reshape reshapes to, where that is a constant."""
-        if node.inputs[1] not in self._file.constants:
-            return None
-        array = self._file.constants[node.inputs[1]]
-        if array.dtype.kind != "i" or array.ndim != 1:
-            return None
-        return tuple(int(size) for size in array)
-
-    def _mean_square(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """``x / sqrt(mean(x * x) + eps) * weight``, or ``x`` times the reciprocal of the root."""
-        weight, value = None, node
-        if node.kind == "Mul" and (found := self._constant_factor(node)) is not None:
-            inner = self._maker(found[0], "Div") or self._maker(found[0], "Mul")
-            if inner is None:
-                return None
-            weight, value = found[1], inner
-        for x, other in (value.inputs, value.inputs[::-1]):
-            root = other if value.kind == "Div" and other == value.inputs[1] else ""
-            if value.kind == "Mul" and (turned := self._maker(other, "Reciprocal")) is not None:
-                root = turned.inputs[0]
-            under = self._root_of_mean(root, x) if root else None
-            shape = shape_of(x)
-            if under is None or shape is None:
-                continue
-            axes, eps = under
-            wanted = tuple(range(-len(axes), 0))
-            if tuple(sorted(a if a < 0 else a - len(shape) - 1 for a in axes)) != wanted:
-                return None
-            of_set = shape[len(shape) - len(axes) :]
-            if weight is not None and weight.shape != of_set:
-                return None
-            layer = RMSNorm(of_set, eps, elementwise_affine=weight is not None)
-            return _filled(layer, **({} if weight is None else {"weight": weight})), x
-        return None
-
-    def _root_of_mean(self, name: str, x: str) -> tuple[tuple[int, ...], float] | None:
-        """Axes and eps of ``sqrt(mean(x * x) + eps)``."""
-        root = self._maker(name, "Sqrt")
-        total = None if root is None else self._maker(root.inputs[0], "Add")
-        found = None if total is None else self._constant_factor(total)
-        mean = None if found is None else self._maker(found[0], "ReduceMean")
-        if found is None or mean is None or found[1].size != 1 or not mean.given.get("keepdims", 1):
-            return None
-        axes = tuple(mean.given.get("axes", ()))
-        if len(mean.inputs) > 1 and mean.inputs[1] in self._file.constants:
-            axes = tuple(int(a) for a in self._file.constants[mean.inputs[1]].reshape(-1))
-        square = self._maker(mean.inputs[0], "Mul")
-        is_square = square is not None and tuple(square.inputs) == (x, x)
-        power = self._maker(mean.inputs[0], "Pow")
-        if power is not None and power.inputs[1] in self._file.constants:
-            exponent = self._file.constants[power.inputs[1]]
-            is_square = power.inputs[0] == x and exponent.size == 1 and exponent.item() == 2
-        eps = float(str(np.float32(found[1].item())))
-        return (axes, eps) if axes and is_square and eps > 0.0 else None

@@ -8,7 +8,7 @@ import numpy as np
 from fastcnn.backends.geometry import adaptive_windows
 from fastcnn.backends.graph import Shape
 from fastcnn.interop.onnx_file import FileNode, OnnxFile
-from fastcnn.interop.onnx_norms import NormPatterns
+from fastcnn.interop.onnx_norm_patterns import NormPatterns
 from fastcnn.layers import GELU, AdaptiveAvgPool2d, Layer, Softplus
 
 #: Relative error that a constant of a formula may have.

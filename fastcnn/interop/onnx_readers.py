@@ -16,8 +16,6 @@ from fastcnn.layers import (
     BatchNorm2d,
     Dropout,
     Dropout2d,
-    Flatten,
-    GlobalAvgPool2d,
     InstanceNorm2d,
     Layer,
     LayerNorm,
@@ -36,15 +34,6 @@ def _fill(layer: Layer, **values: np.ndarray) -> Layer:
     return layer
 
 
-def _gemm(node: FileNode, shape: Shape) -> Layer:
-    weight = node.weight(1)
-    node.expect(alpha=1.0, beta=1.0, transA=0)
-    if weight.ndim != 2:
-        raise ConfigurationError(f"its matrix has shape {weight.shape}")
-    bias = node.weight(2) if len(node.inputs) > 2 and node.inputs[2] else None
-    return linear(weight if node.integer("transB", 0) else weight.T, bias)
-
-
 def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
     """A layer of these weights, ``(out, in)``.
 
@@ -60,13 +49,6 @@ def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
         raise ConfigurationError(f"a summand of shape {bias.shape} is not a bias of {rows} outputs")
     values = np.broadcast_to(bias.reshape(-1), rows)
     return Linear(columns, rows, weight_init=given(weight), bias_init=given(values))
-
-
-def _mat_mul(node: FileNode, shape: Shape) -> Layer:
-    weight = node.weight(1)
-    if weight.ndim != 2 or len(shape) != 1:
-        raise ConfigurationError(f"a product of {('N', *shape)} and {weight.shape}")
-    return linear(weight.T, None)
 
 
 def _batch_norm(node: FileNode, shape: Shape) -> Layer:
@@ -100,24 +82,6 @@ def _dropout(node: FileNode, shape: Shape) -> Layer:
     return Dropout(ratio)
 
 
-def _flatten(node: FileNode, shape: Shape) -> Layer:
-    axis = node.integer("axis", 1)
-    if axis not in (1, -len(shape)):
-        raise ConfigurationError(f"a Flatten of axis {axis}")
-    return Flatten()
-
-
-def _reduce_mean(node: FileNode, shape: Shape) -> list[Layer]:
-    axes = node.whole_numbers("axes", 1)
-    keep = node.integer("keepdims", 1)
-    node.expect(noop_with_empty_axes=0)
-    if len(shape) != 3 or sorted(axes or ()) not in ([2, 3], [-2, -1], [-2, 3], [-1, 2]):
-        raise ConfigurationError(f"a mean over axes {axes} of samples of {shape}")
-    if keep not in (0, 1):
-        raise ConfigurationError(f"keepdims={keep}")
-    return [GlobalAvgPool2d()] if keep else [GlobalAvgPool2d(), Flatten()]
-
-
 def _gelu(node: FileNode, shape: Shape) -> Layer:
     return GELU(node.text("approximate", "none"))
 
@@ -125,12 +89,8 @@ def _gelu(node: FileNode, shape: Shape) -> Layer:
 #: How each node is read, with the shape of the samples that enter it.
 READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     **MAP_READERS,
-    "Gemm": _gemm,
-    "MatMul": _mat_mul,
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
-    "Flatten": _flatten,
-    "ReduceMean": _reduce_mean,
     "Softplus": lambda node, shape: Softplus(),
     "Gelu": _gelu,
     **onnx_norms.READERS,
@@ -139,8 +99,6 @@ READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
 WEIGHTED = (
     "Conv",
     "ConvTranspose",
-    "Gemm",
-    "MatMul",
     "BatchNormalization",
     *onnx_norms.WEIGHTED,
 )

@@ -96,7 +96,9 @@ def _product(node: FileNode, given: Sequence[Numbers]) -> Numbers:
     a, b = given
     if len(a.values) != 1 or len(b.values) != 1:
         raise ConfigurationError("it multiplies more than two numbers of a shape")
-    value = math.prod(_known(part.values[0]) for part in given)
+    values = [part.values[0] for part in given]
+    # The number of samples times 1 is still that.
+    value = None if None in values and 1 in values else math.prod(map(_known, values))
     return Numbers((value,), a.is_scalar and b.is_scalar)
 
 
@@ -167,3 +169,14 @@ def squeezed(node: FileNode, sample: Shape) -> Shape:
     if any(sample[place - 1] != 1 for place in places) or len(places) == len(sample):
         raise ConfigurationError(f"a Squeeze of axes {axes} of {('N', *sample)}")
     return tuple(size for place, size in enumerate(sample, start=1) if place not in places)
+
+
+def unsqueezed(node: FileNode, sample: Shape) -> Shape:
+    """Shape of a sample after an ``Unsqueeze`` adds dimensions of size 1."""
+    axes = node.whole_numbers("axes", 1) or ()
+    rank = len(sample) + 1 + len(axes)
+    places = {axis % rank for axis in axes if -rank <= axis < rank}
+    if not axes or len(places) != len(axes) or 0 in places or rank > MOST_DIMENSIONS:
+        raise ConfigurationError(f"an Unsqueeze by axes {axes} of {('N', *sample)}")
+    sizes = iter(sample)
+    return tuple(1 if place in places else next(sizes) for place in range(1, rank))

@@ -1,6 +1,7 @@
 """The C file of a network compiles without a warning and computes what the model predicts."""
 
 import ctypes
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,26 +15,49 @@ import fastcnn
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.c import CExport, export_c
+from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import (
     AdaptiveAvgPool2d,
+    AvgPool1d,
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    ChannelShuffle,
     Concat,
+    Conv1d,
     Conv2d,
+    ConvTranspose1d,
     ConvTranspose2d,
     Dropout,
     Flatten,
+    GlobalAvgPool1d,
     GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    GroupNorm,
     Input,
+    InstanceNorm2d,
     Layer,
+    LayerNorm,
+    LayerNorm2d,
     Linear,
+    LocalResponseNorm,
+    LogSoftmax,
+    MaxPool1d,
     MaxPool2d,
     Model,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad2d,
     ReLU,
+    ReplicationPad2d,
     Residual,
+    RMSNorm,
     Sequential,
     Sigmoid,
+    Softmax,
+    Unflatten,
+    Upsample,
+    ZeroPad2d,
 )
 from fastcnn.operations import elementwise_operations
 from fastcnn.operations.record import CASE_CHANNELS
@@ -96,6 +120,65 @@ def networks() -> dict[str, Model]:
     found["joined"] = joined(shape)
     found["report"] = fastcnn.models.report_cnn(seed=0)
     found["lenet5"] = fastcnn.models.lenet5(seed=0)
+    for index, model in enumerate(found.values()):
+        randomise(model, index)
+    return found
+
+
+def float_networks() -> dict[str, Model]:
+    """Layers that move numbers or normalise within a sample: there are no integers of them."""
+    shape = (3, 6, 6)
+    layers: dict[str, list[Layer]] = {
+        "zero_pad": [ZeroPad2d((1, 2, 0, 1))],
+        "reflection_pad": [ReflectionPad2d(2)],
+        "replication_pad": [ReplicationPad2d((0, 3, 1, 0))],
+        "upsample": [Upsample(scale_factor=2)],
+        "pixel_shuffle": [Conv2d(4, 8, 1, seed=0), PixelShuffle(2)],
+        "pixel_unshuffle": [PixelUnshuffle(3)],
+        "channel_shuffle": [ChannelShuffle(2)],
+        "layer_norm": [LayerNorm((4, 6, 6))],
+        "layer_norm_rows": [LayerNorm((6,))],
+        "layer_norm2d": [LayerNorm2d(4)],
+        "group_norm": [GroupNorm(2, 4)],
+        "instance_norm": [InstanceNorm2d(4, affine=True)],
+        "rms_norm": [RMSNorm((6, 6))],
+        "softmax": [Softmax(1)],
+        "log_softmax": [LogSoftmax(1)],
+    }
+    found = {}
+    for index, (name, chosen) in enumerate(layers.items()):
+        body = [Conv2d(3, 4, 1, seed=9), *chosen, Flatten()]
+        size = int(np.prod(Sequential(*body).output_shape(shape)))
+        found[name] = Sequential(*body, Linear(size, 4, seed=1), input_shape=shape)
+        randomise(found[name], index)
+    return found
+
+
+def sequence_networks() -> dict[str, Model]:
+    """Signals: layers of one dimension."""
+    found: dict[str, Model] = {
+        "sequence": Sequential(
+            Conv1d(2, 6, 5, stride=2, padding=2, seed=0),
+            BatchNorm1d(6),
+            ReLU(),
+            MaxPool1d(2),
+            Conv1d(6, 6, 3, groups=3, dilation=2, bias=False, seed=1),
+            Sigmoid(),
+            AvgPool1d(2),
+            GlobalAvgPool1d(),
+            Flatten(),
+            Linear(6, 3, seed=2),
+            input_shape=(2, 40),
+        ),
+        "sequence_back": Sequential(
+            Linear(5, 12, seed=0),
+            Unflatten(1, (3, 4)),
+            ConvTranspose1d(3, 2, 4, stride=2, seed=1),
+            Flatten(),
+            Linear(20, 3, seed=2),
+            input_shape=(5,),
+        ),
+    }
     for index, model in enumerate(found.values()):
         randomise(model, index)
     return found
@@ -172,7 +255,7 @@ def call(
 
 @needs_gcc
 def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
-    models = networks()
+    models = networks() | float_networks() | sequence_networks()
     path, _ = compiled(tmp_path, models, ["-O1"])
     library = ctypes.CDLL(str(path))
     for name, model in models.items():
@@ -188,7 +271,7 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
 @needs_gcc
 def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
     """Bit for bit, but for the last softmax; and near to what the model predicts."""
-    models = networks()
+    models = networks() | sequence_networks()
     with pytest.raises(ConfigurationError, match="there is no subtract in integers"):
         compiled(tmp_path, {"joined": models.pop("joined")}, ["-O1"], integers=True)
     path, made = compiled(tmp_path, models, ["-O1"], integers=True)
@@ -312,3 +395,80 @@ def test_what_is_refused(tmp_path: Path) -> None:
         export_c(alone, tmp_path / "net.h")
     assert not (tmp_path / "net.h").exists()
     assert export_c(linear, tmp_path / "9 lives.h").name == "net_9_lives"
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (LocalResponseNorm(3), "local_response_norm"),
+        (GlobalMaxPool2d(), "adaptive_max_pool2d"),
+        (Upsample(scale_factor=2, mode="bilinear"), "interpolate with mode='bilinear'"),
+        (Softmax(2), "softmax with dim=2"),
+    ],
+)
+def test_what_has_no_loops_is_refused_by_name(layer: Layer, words: str, tmp_path: Path) -> None:
+    model = Sequential({"odd": layer}, input_shape=(4, 6, 6))
+    for export, name in ((export_c, "a.h"), (export_numpy, "a.py")):
+        with pytest.raises(ConfigurationError, match=rf"layer 'odd': .*{re.escape(words)}"):
+            export(model, tmp_path / name)
+    with pytest.raises(ConfigurationError, match=r"layer 'odd': .*"):
+        export_c(model, tmp_path / "b.h", calibration=np.zeros((2, 4, 6, 6), np.float32))
+
+
+def test_moves_and_norms_have_no_integers(tmp_path: Path) -> None:
+    for model in float_networks().values():
+        with pytest.raises(ConfigurationError, match=r"layer '\d': there is no \w+ in integers"):
+            export_c(model, tmp_path / "a.h", calibration=samples_for(model, np.uint8, 1))
+
+
+@needs_gcc
+def test_the_networks_of_mlperf_tiny_are_exported(tmp_path: Path) -> None:
+    """Keyword spotting (DS-CNN) and image classification (ResNet), with every check of gcc."""
+
+    def separable(index: int) -> list[Layer]:
+        return [
+            Conv2d(64, 64, 3, padding=1, groups=64, bias=False, seed=2 * index),
+            BatchNorm2d(64),
+            ReLU(),
+            Conv2d(64, 64, 1, bias=False, seed=2 * index + 1),
+            BatchNorm2d(64),
+            ReLU(),
+        ]
+
+    ds_cnn = Sequential(
+        Conv2d(1, 64, (10, 4), stride=2, padding=(4, 1), bias=False, seed=9),
+        BatchNorm2d(64),
+        ReLU(),
+        *(layer for index in range(4) for layer in separable(index)),
+        GlobalAvgPool2d(),
+        Flatten(),
+        Linear(64, 12, seed=10),
+        input_shape=(1, 49, 10),
+    )
+    models = {
+        "ds_cnn": ds_cnn,
+        "resnet8": fastcnn.models.resnet8(seed=0),
+        "lenet5": fastcnn.models.lenet5(seed=0),
+    }
+    for index, model in enumerate(models.values()):
+        randomise(model, index)
+    path, made = compiled(tmp_path, models, ["-O2"])
+    library = ctypes.CDLL(str(path))
+    for name, model in models.items():
+        samples = samples_for(model, np.float32, 0)
+        for sample, want in zip(samples, model.predict_proba(samples), strict=True):
+            _, got = call(library[f"f_{name}"], sample, len(want))
+            np.testing.assert_allclose(got, want, atol=1e-5, err_msg=name)
+    assert made["ds_cnn"].flash < 4 * 26_000
+
+
+@pytest.mark.mnist
+def test_integers_are_as_good_on_real_digits(mnist: None, tmp_path: Path) -> None:
+    train, test = fastcnn.data.load("mnist")
+    model = fastcnn.models.lenet5(seed=0)
+    fastcnn.fit(model, train, epochs=2, verbose=False)
+    made = export_c(model, tmp_path / "l.h", calibration=train.images[:500])
+    assert made.integers is not None
+    images, labels = test.images[:2000], test.labels[:2000]
+    whole = np.mean(made.integers.outputs(images).argmax(1) == labels)
+    assert whole >= np.mean(model.predict(images) == labels) - 0.005

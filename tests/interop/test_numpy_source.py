@@ -12,9 +12,14 @@ import pytest
 import fastcnn
 from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Sequential
-from tests.interop.test_c_export import networks, samples_for
+from tests.interop.test_c_export import (
+    float_networks,
+    networks,
+    samples_for,
+    sequence_networks,
+)
 
-NETWORKS = networks()
+NETWORKS = networks() | float_networks() | sequence_networks()
 
 
 def imported(path: Path) -> ModuleType:
@@ -32,7 +37,7 @@ def test_it_predicts_what_the_model_does(name: str, tmp_path: Path) -> None:
         expected = model.predict_proba(samples, backend="im2col")
         np.testing.assert_allclose(module.predict(samples), expected, atol=1e-5)
     with pytest.raises(ValueError, match="images must have the shape"):
-        module.predict(np.zeros((1, 5)))
+        module.predict(np.zeros((1, 7)))
 
 
 def test_it_is_readable_and_stands_alone(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.interop.c.sample_code import SET_LOOPS, loops_of, moving_step, set_step
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
 from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
+from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: What formulas may call, as C functions of floats.
@@ -204,12 +206,13 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
     kinds: dict[str, None] = {}
     calls = []
     for index, step in enumerate(plan.steps):
-        kinds[step.node.operation] = None
+        kinds[loops_of(step.node.operation)] = None
         calls.append(_call(plan, index, step, name, constants))
     if is_classifier:
         kinds["softmax"] = None
     body = "\n".join(calls)
-    loops = [LOOPS[kind].format(name=name) for kind in kinds if kind in LOOPS]
+    known = LOOPS | SET_LOOPS
+    loops = [known[kind].format(name=name) for kind in kinds if kind in known]
     helpers = [
         text.format(name=name) for key, text in FUNCTIONS.items() if f"{name}_{key}(" in body
     ]
@@ -285,6 +288,11 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
         outputs, inputs = plan.state[node.parameters["weight"]].shape
         arguments = f"{x}, {parameter('weight')}, {parameter('bias')}, {y}, {inputs}, {outputs}"
         return f"{title}\n    {name}_linear({arguments});"
+    if kind in MOVING:
+        return moving_step(title, node, x, y)
+    if kind in (*NORMS, *SOFTMAX):
+        parameters = (parameter("weight"), parameter("bias")) if kind in NORMS else ()
+        return set_step(title, node, name, (x, y, *parameters))
     sizes = ", ".join(map(str, geometry(plan, node)))
     weights = f"{parameter('weight')}, {parameter('bias')}, " if "conv" in kind else ""
     return (

@@ -118,7 +118,7 @@ class IntegerNetwork:
             if step is None:
                 made[index], scales[index] = made[index - 1], scales[index - 1]
             else:
-                inputs = [made[source] for source in step.inputs]
+                inputs = _in_shape(step.node, [made[source] for source in step.inputs])
                 zeros = [scales[source].zero for source in step.inputs]
                 made[index] = _compute(step, inputs, zeros)
                 scales[index] = step.scale
@@ -217,7 +217,7 @@ def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[fl
         part = model.preprocessing.apply(np.asarray(samples[start : start + CHUNK]))
         values = {INPUT: part}
         for index, step in enumerate(plan.steps):
-            inputs = [values[source] for source in step.inputs]
+            inputs = _in_shape(step.node, [values[source] for source in step.inputs])
             values[index] = _float_step(plan, step.node, inputs)
         for key, value in values.items():
             low, high = float(value.min()), float(value.max())
@@ -230,10 +230,13 @@ def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[fl
     return found
 
 
+def _in_shape(node: Node, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """A step's inputs as it reads them: a flatten before it is not a step."""
+    shapes = zip(inputs, node.input_shapes, strict=True)
+    return [x.reshape(len(x), *shape) for x, shape in shapes]
+
+
 def _float_step(plan: Plan, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
-    if node.operation == "linear" or (len(inputs) > 1 and len(node.output_shape) == 1):
-        # A flatten before it is not a step.
-        inputs = [x.reshape(len(x), -1) for x in inputs]
     if node.operation == "batch_norm":
         scale, shift = (
             part.astype(np.float32).reshape(1, -1, *(1,) * (inputs[0].ndim - 2))

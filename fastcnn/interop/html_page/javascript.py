@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.interop.expression import JAVASCRIPT, Expression
 from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
+from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, places_of, sets_of
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
@@ -131,6 +132,18 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
         ]
         channel = f"Math.floor(i / {step.size // len(scale)})"
         return _each(arrays, y, f"x[i] * scale[{channel}] + shift[{channel}]")
+    if kind in MOVING:
+        parts, places = places_of(node)
+        table = weights.add(f"{node.name}.places", places)
+        return f"run(sample) {{ move({x}, {y}, {parts}, {table}); }}"
+    if kind in NORMS:
+        settings = f"{node.arguments['eps']}, {int(kind != 'rms_norm')}, {sets_of(node).numbers}"
+        read = f"{x}, {y}, {parameter('weight')}, {parameter('bias')}"
+        return f"run(sample) {{ normalise({read}, {settings}); }}"
+    if kind in SOFTMAX:
+        logarithm = int(kind == "log_softmax")
+        settings = f"{logarithm}, {sets_of(node).numbers}"
+        return f"run(sample) {{ channelSoftmax({x}, {y}, {settings}); }}"
     given = f"{parameter('weight')}, {parameter('bias')}, " if "weight" in node.parameters else ""
     sizes = "" if kind == "linear" else f", {geometry(plan, node)}"
     return f"run(sample) {{ {kind}({x}, {given}{y}{sizes}); }}"

@@ -148,6 +148,46 @@ function adaptive_avg_pool2d(x, y, g) {
   }
 }
 
+/* Each output of a part is a number of the part, or zero where the place is negative. */
+function move(x, y, parts, places) {
+  const inputs = x.length / parts;
+  for (let c = 0, at = 0; c < parts; c++) {
+    for (const place of places) y[at++] = place < 0 ? 0 : x[c * inputs + place];
+  }
+}
+
+/* g: sets, their size, the step in a set, and where factors are */
+function normalise(x, y, w, b, eps, centred, g) {
+  const [A, K, B, divisor, count] = g;
+  for (let a = 0; a < A; a++) {
+    for (let j = 0; j < B; j++) {
+      const first = a * K * B + j;
+      let mean = 0, square = 0;
+      for (let k = 0; centred && k < K; k++) mean += x[first + k * B];
+      mean /= K;
+      for (let k = 0; k < K; k++) square += (x[first + k * B] - mean) ** 2;
+      const scale = 1 / Math.sqrt(square / K + eps);
+      for (let k = 0; k < K; k++) {
+        const i = first + k * B, place = Math.floor(i / divisor) % count;
+        y[i] = (x[i] - mean) * scale * (w ? w[place] : 1) + (b ? b[place] : 0);
+      }
+    }
+  }
+}
+
+function channelSoftmax(x, y, logarithm, g) {
+  const [, K, B] = g;
+  for (let j = 0; j < B; j++) {
+    let largest = -Infinity, sum = 0;
+    for (let k = 0; k < K; k++) largest = Math.max(largest, x[j + k * B]);
+    for (let k = 0; k < K; k++) sum += Math.exp(x[j + k * B] - largest);
+    for (let k = 0; k < K; k++) {
+      const value = x[j + k * B] - largest;
+      y[j + k * B] = logarithm ? value - Math.log(sum) : Math.exp(value) / sum;
+    }
+  }
+}
+
 function softmax(x) {
   const largest = x.reduce((a, b) => Math.max(a, b));
   const powers = Array.from(x, (value) => Math.exp(value - largest));

@@ -1,0 +1,95 @@
+"""Nodes of constants alone, computed by ONNX's reference implementation."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_constants import MOST_DIMENSIONS
+from fastcnn.interop.onnx_file import FileNode
+
+#: Operators whose result is not larger than their inputs broadcast to each other.
+BROADCAST = {
+    *("Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "Identity"),
+    *("Less", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Sqrt"),
+    *("Sub", "Where"),
+}
+#: Those whose result has no more numbers than all inputs.
+REARRANGED = {
+    *("Concat", "Flatten", "Reshape", "ReduceProd", "ReduceSum", "Shape", "Size", "Slice"),
+    *("Squeeze", "Transpose", "Unsqueeze"),
+}
+SIZED = {"ConstantOfShape", "Expand", "Gather"}
+#: All operators that are computed.
+FOLDED = BROADCAST | REARRANGED | SIZED
+
+
+def folded(node: FileNode) -> np.ndarray:
+    """The result of a node whose inputs are constants.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be computed, or would hold much more than the file.
+    """
+    constants = node.file.constants
+    arrays = {name: constants[name] for name in node.inputs if name}
+    given = [arrays[name] for name in node.inputs if name]
+    try:
+        constants.claim(8 * _count(node, given))
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationError(f"its constants do not fit together ({error})") from None
+    evaluate = _evaluator(node)
+    try:
+        with np.errstate(all="ignore"):
+            (value,) = evaluate.run(None, arrays)[:1]
+    except Exception as error:  # it raises whatever numpy raises, and some types of its own
+        raise ConfigurationError(f"it cannot be computed ({str(error)[:200]})") from None
+    value = np.asarray(value)
+    if value.dtype.kind not in "fiub" or value.ndim > MOST_DIMENSIONS:
+        raise ConfigurationError("it makes something else than numbers")
+    return value
+
+
+def _count(node: FileNode, given: Sequence[np.ndarray]) -> int:
+    """How many numbers the result has at most."""
+    if node.kind in BROADCAST:
+        return math.prod(np.broadcast_shapes(*(array.shape for array in given)))
+    if node.kind == "ConstantOfShape":
+        return math.prod(int(n) for n in given[0].reshape(-1)[: MOST_DIMENSIONS + 1])
+    if node.kind == "Expand":
+        sizes = tuple(int(n) for n in given[1].reshape(-1)[: MOST_DIMENSIONS + 1])
+        return math.prod(
+            max(a, b)
+            for a, b in zip(
+                (1,) * (len(sizes) - given[0].ndim) + given[0].shape,
+                (1,) * (given[0].ndim - len(sizes)) + sizes,
+                strict=True,
+            )
+        )
+    if node.kind == "Gather":
+        axis = int(node.given.get("axis", 0))
+        if not -given[0].ndim <= axis < given[0].ndim:
+            raise ConfigurationError(f"axis={axis} of {given[0].ndim} dimensions")
+        return given[1].size * (given[0].size // max(given[0].shape[axis], 1))
+    return sum(array.size for array in given) + MOST_DIMENSIONS
+
+
+def _evaluator(node: FileNode) -> Any:
+    from onnx.reference import ReferenceEvaluator
+
+    helper = node.file.onnx.helper
+    blank = node.file.onnx.ValueInfoProto
+    graph = helper.make_graph(
+        [node.proto],
+        "folded",
+        [blank(name=name) for name in node.inputs if name],
+        [blank(name=node.output)],
+    )
+    opset = [helper.make_opsetid("", node.file.opset)]
+    try:
+        return ReferenceEvaluator(helper.make_model(graph, opset_imports=opset))
+    except Exception as error:  # as above
+        raise ConfigurationError(f"it cannot be computed ({str(error)[:200]})") from None

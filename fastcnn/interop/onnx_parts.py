@@ -1,0 +1,102 @@
+"""Nodes that take some of the channels."""
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_channels import selected
+from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_views import View
+from fastcnn.interop.onnx_wiring import Samples, Wiring
+
+
+def take_split(w: Wiring, node: FileNode) -> None:
+    """The channels in parts."""
+    axis = node.integer("axis", 0)
+    count = node.integer("num_outputs", len(node.outputs))
+    if count != len(node.outputs):
+        raise ConfigurationError(f"num_outputs={count}, it has {len(node.outputs)}")
+    index, order = w.ordered(node, node.inputs[0])
+    own = w.own_shape(index)
+    axis = _channel_axis(axis, order)
+    sizes: tuple[int, ...] | None = None
+    if node.has("split"):
+        sizes = node.integers("split", None)
+    elif len(node.inputs) > 1 and node.inputs[1]:
+        numbers = w.numbers_of(node.inputs[1])
+        if numbers is None or None in numbers.values:
+            raise ConfigurationError("its sizes must be known")
+        sizes = tuple(int(value or 0) for value in numbers.values)
+    if sizes is None:
+        step = -(-own[0] // count)
+        sizes = tuple(min(step, own[0] - first) for first in range(0, own[0], step))
+    if len(sizes) != count or sum(sizes) != own[0] or min(sizes) < 1:
+        raise ConfigurationError(f"it splits {own[0]} channels into {sizes}")
+    first = 0
+    for size, output in zip(sizes, node.outputs, strict=True):
+        _part(w, node, index, order, (first, first + size), output)
+        first += size
+
+
+def _channel_axis(axis: int, order: tuple[int, ...]) -> int:
+    axis += (len(order) + 1) * (axis < 0)
+    if not 1 <= axis <= len(order) or order[axis - 1] != 0:
+        raise ConfigurationError(f"axis={axis}: only channels are divided, of all samples")
+    return axis
+
+
+def _part(
+    w: Wiring,
+    node: FileNode,
+    index: int,
+    order: tuple[int, ...],
+    bounds: tuple[int, int],
+    output: str,
+) -> None:
+    own = w.own_shape(index)
+    first, end = bounds
+    w.file.constants.claim(4 * (end - first) * own[0])
+    layer = selected(first, end, own)
+    view = View.of((end - first, *own[1:])).transposed(order)
+    w.add(node, [layer], (index,), view, output)
+
+
+def take_slice(w: Wiring, node: FileNode) -> None:
+    """Channels that are next to each other."""
+    parts = []
+    for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
+        if node.has(name):
+            parts.append(list(node.integers(name, None, least=-(2**63))))
+        elif place < len(node.inputs) and node.inputs[place]:
+            numbers = w.numbers_of(node.inputs[place])
+            if numbers is None or None in numbers.values:
+                raise ConfigurationError(f"its {name} must be known")
+            parts.append([int(value or 0) for value in numbers.values])
+        else:
+            parts.append([])
+    starts, ends, axes, steps = parts
+    axes = axes or list(range(len(starts)))
+    steps = steps or [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        raise ConfigurationError("its starts, ends, axes and steps are not of one length")
+    index, order = w.ordered(node, node.inputs[0])
+    own = w.own_shape(index)
+    shape = tuple(own[axis] for axis in order)
+    bounds = (0, own[0])
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis += (len(shape) + 1) * (axis < 0)
+        if axis == 0 and (start, step) == (0, 1) and end >= 2**31 - 1:
+            continue
+        if not 1 <= axis <= len(shape):
+            raise ConfigurationError(f"it takes some of the samples, axis={axis}")
+        size = shape[axis - 1]
+        first, stop, step = slice(start, end, step).indices(size)
+        if (first, stop, step) == (0, size, 1):
+            continue
+        if order[axis - 1] != 0 or step != 1 or stop <= first:
+            raise ConfigurationError(
+                f"it takes {first} to {stop} in steps of {step} of axis {axis}; only channels "
+                "that are next to each other can be taken"
+            )
+        bounds = first, stop
+    if bounds == (0, own[0]):
+        w.samples[node.output] = Samples(index, View.of(own).transposed(order))
+    else:
+        _part(w, node, index, order, bounds, node.output)

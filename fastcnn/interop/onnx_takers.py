@@ -1,0 +1,432 @@
+"""ONNX nodes that change how samples are looked at, or are layers in some cases only."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_channels import by_channel, scaled, shifted
+from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_map_readers import given
+from fastcnn.interop.onnx_norms import last_norm
+from fastcnn.interop.onnx_parts import take_slice, take_split
+from fastcnn.interop.onnx_readers import linear
+from fastcnn.interop.onnx_shapes import reshaped, squeezed, unsqueezed
+from fastcnn.interop.onnx_views import View
+from fastcnn.interop.onnx_wiring import Samples, Wiring
+from fastcnn.layers import (
+    Add,
+    AvgPool1d,
+    AvgPool2d,
+    Concat,
+    Conv1d,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool1d,
+    GlobalAvgPool2d,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
+    Layer,
+    Linear,
+    LogSoftmax,
+    MaxPool1d,
+    MaxPool2d,
+    Multiply,
+    Softmax,
+    Subtract,
+)
+
+# -- views -------------------------------------------------------------------------------------
+
+
+def _look(w: Wiring, node: FileNode, view: View) -> None:
+    w.samples[node.output] = Samples(w.value(node.inputs[0]).layer, view)
+
+
+def _reshape(w: Wiring, node: FileNode) -> None:
+    value = w.value(node.inputs[0])
+    if value.view.is_expanded:
+        raise ConfigurationError("it reshapes what an Expand has repeated")
+    wanted = w.numbers_of(node.inputs[1])
+    if wanted is None:
+        raise ConfigurationError("its shape must be numbers that are known beforehand")
+    shape = reshaped(node, value.shape, wanted, w.file.batch)
+    _look(w, node, value.view.reshaped(shape))
+
+
+def _flatten(w: Wiring, node: FileNode) -> None:
+    value = w.value(node.inputs[0])
+    axis = node.integer("axis", 1)
+    if axis not in (1, -len(value.shape)):
+        raise ConfigurationError(f"a Flatten of axis {axis}")
+    size = math.prod(value.shape)
+    if value.view == View.of(w.own_shape(value.layer)):
+        # Written as a layer even where nothing is left to be flattened.
+        w.append(node, Flatten(), node.inputs[0])
+    else:
+        _look(w, node, value.view.reshaped((size,)))
+
+
+def _transpose(w: Wiring, node: FileNode) -> None:
+    view = w.value(node.inputs[0]).view
+    rank = len(view.dims) + 1
+    order = node.integers("perm", tuple(range(rank))[::-1])
+    if sorted(order) != list(range(rank)):
+        raise ConfigurationError(f"perm={order} for {rank} dimensions")
+    if order[0]:
+        raise ConfigurationError(f"perm={order} moves the samples")
+    _look(w, node, view.transposed([axis - 1 for axis in order[1:]]))
+
+
+def _squeeze(w: Wiring, node: FileNode) -> None:
+    view = w.value(node.inputs[0]).view
+    _look(w, node, view.reshaped(squeezed(node, view.shape)))
+
+
+def _unsqueeze(w: Wiring, node: FileNode) -> None:
+    view = w.value(node.inputs[0]).view
+    _look(w, node, view.reshaped(unsqueezed(node, view.shape)))
+
+
+def _expand(w: Wiring, node: FileNode) -> None:
+    value, wanted = w.value(node.inputs[0]), w.numbers_of(node.inputs[1])
+    if wanted is None or len(wanted.values) != len(value.shape) + 1:
+        raise ConfigurationError("it expands to a shape that is not known, or has more dimensions")
+    first, *sizes = wanted.values
+    if first not in (None, 1, w.file.batch) or None in sizes:
+        raise ConfigurationError("it repeats samples")
+    shape = tuple(int(size or 0) for size in sizes)
+    if min(shape, default=1) < 1:
+        raise ConfigurationError(f"it expands to {shape}")
+    _look(w, node, value.view.expanded(shape))
+
+
+def _identity(w: Wiring, node: FileNode) -> None:
+    _look(w, node, w.value(node.inputs[0]).view)
+
+
+def _cast(w: Wiring, node: FileNode) -> None:
+    if node.integer("to", 0) != w.file.element_type:
+        raise ConfigurationError("a Cast of samples to another type is not supported")
+    _identity(w, node)
+
+
+# -- sums, products, parts ---------------------------------------------------------------------
+
+
+def _join(kind: Callable[[], Layer]) -> Callable[[Wiring, FileNode], None]:
+    def take(w: Wiring, node: FileNode) -> None:
+        values = [w.value(name) for name in node.inputs]
+        # What an Expand has repeated the layer repeats.
+        plain = [Samples(value.layer, value.view.unexpanded()) for value in values]
+        order = w.order(*plain)
+        if order is None:
+            sources = tuple(w.arranged(value, node) for value in plain)
+            order = tuple(range(len(values[0].shape)))
+        else:
+            sources = tuple(value.layer for value in plain)
+        layer = kind()
+        own = layer.output_shape(*map(w.own_shape, sources))
+        view = View.of(own).transposed(order)
+        shapes = [value.shape for value in values]
+        largest = tuple(map(max, zip(*shapes, strict=False)))
+        if len(set(map(len, shapes))) > 1 or view.shape != largest:
+            raise ConfigurationError(f"it takes samples of {' and '.join(map(str, shapes))}")
+        w.add(node, [layer], sources, view)
+
+    return take
+
+
+def _constant_of(w: Wiring, node: FileNode) -> tuple[int, np.ndarray] | None:
+    """Which input is a constant, and its numbers, in the model's type."""
+    for place, name in enumerate(node.inputs):
+        if name in w.file.constants:
+            array = w.file.constants[name]
+            if array.dtype.kind == "f":
+                return place, node.weight(place)
+            raise ConfigurationError(f"its constant {name!r} holds other numbers than samples do")
+    return None
+
+
+def _affine(node: FileNode, place: int, constant: np.ndarray) -> tuple[float, np.ndarray, bool]:
+    """Factor, constant, and whether it is multiplied and not added."""
+    if node.kind == "Add":
+        return 1.0, constant, False
+    if node.kind == "Sub":
+        return (1.0, -constant, False) if place else (-1.0, constant, False)
+    if node.kind == "Mul":
+        return 1.0, constant, True
+    if place == 0:
+        raise ConfigurationError("a constant divided by samples is not supported")
+    if not np.all(constant):
+        raise ConfigurationError("it divides by 0")
+    return 1.0, np.float32(1.0) / constant, True
+
+
+def _arithmetic(kind: Callable[[], Layer] | None) -> Callable[[Wiring, FileNode], None]:
+    """Add, Sub, Mul, Div: of samples and samples, or samples and constants."""
+
+    def take(w: Wiring, node: FileNode) -> None:
+        found = _constant_of(w, node)
+        if found is None:
+            if kind is None:
+                raise ConfigurationError("samples divided by samples are not supported")
+            _join(kind)(w, node)
+            return
+        place, constant = found
+        source = node.inputs[1 - place]
+        if node.kind == "Add" and _bias(w, node, source, constant):
+            return
+        index, order = w.ordered(node, source)
+        own = w.own_shape(index)
+        factor, numbers, multiplies = _affine(node, place, by_channel(constant, order, own))
+        w.file.constants.claim(4 * max(len(numbers), 0 if multiplies else 2 * own[0]))
+        layers = scaled(numbers, own) if multiplies else shifted(factor, numbers, own)
+        w.add(node, layers, (index,), View.of(own).transposed(order))
+
+    return take
+
+
+def _bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> bool:
+    """Whether a summand is the bias of a product that is a node of its own."""
+    value = w.samples.get(product)
+    entry = w.entries[value.layer] if value is not None and value.layer >= 0 else None
+    if (
+        value is None
+        or entry is None
+        or entry.node.output != product
+        or entry.node.kind != "MatMul"
+        or w.file.readers[product] > 1
+        or entry.layer.parameters.get("bias") is not None
+    ):
+        return False
+    layer = entry.layer
+    if isinstance(layer, Linear):
+        made: Layer = linear(layer.weight, constant)
+    elif isinstance(layer, (Conv1d, Conv2d)):
+        order = w.order(value)
+        if order is None:
+            return False
+        bias = np.broadcast_to(by_channel(constant, order, entry.shape), entry.shape[:1])
+        made = type(layer)(
+            layer.in_channels, layer.out_channels, 1,
+            weight_init=given(layer.weight), bias_init=given(bias),
+        )  # fmt: skip
+    else:
+        return False
+    key = (*entry.node.inputs[1:], *(name for name in node.inputs if name != product))
+    w.add(node, [_shared(w, key, made)], entry.sources, value.view)
+    return True
+
+
+def _power(w: Wiring, node: FileNode) -> None:
+    exponent = node.constant(1) if node.inputs[1] in w.file.constants else None
+    if exponent is None or exponent.size != 1 or exponent.ndim > 1 or exponent.item() not in (1, 2):
+        raise ConfigurationError("powers other than the square are not supported")
+    value = w.value(node.inputs[0])
+    if exponent.item() == 1:
+        _look(w, node, value.view)
+    elif value.view.is_expanded:
+        raise ConfigurationError("it takes the square of what an Expand has repeated")
+    else:
+        w.add(node, [Multiply()], (value.layer,) * 2, value.view)
+
+
+def _concat(w: Wiring, node: FileNode) -> None:
+    """Samples put together along their channels, or shapes."""
+    first = node.inputs[0]
+    if first in w.numbers or first in w.file.constants:
+        w.compute(node)
+        return
+    values = [w.value(name) for name in node.inputs]
+    rank = len(values[0].shape) + 1
+    axis = node.integer("axis", 1)
+    axis += rank * (axis < 0)
+    order = w.order(*values)
+    if order is None:
+        order = tuple(range(rank - 1))
+        sources = tuple(w.layer(name) for name in node.inputs)
+    else:
+        sources = tuple(value.layer for value in values)
+    if not 1 <= axis < rank or order[axis - 1] != 0:
+        raise ConfigurationError(f"axis={axis}: samples are put together along their channels")
+    if len(values) == 1:
+        _look(w, node, values[0].view)
+        return
+    layer = Concat()
+    own = layer.output_shape(*map(w.own_shape, sources))
+    w.add(node, [layer], sources, View.of(own).transposed(order))
+
+
+# -- layers that read dimensions in another order ----------------------------------------------
+
+
+def _mat_mul(w: Wiring, node: FileNode) -> None:
+    if node.inputs[0] in w.file.constants:
+        raise ConfigurationError("a constant times samples, from the left")
+    value = w.value(node.inputs[0])
+    weight = node.weight(1)
+    if weight.ndim != 2 or not value.shape or value.shape[-1] != weight.shape[0]:
+        raise ConfigurationError(f"a product of {('N', *value.shape)} and {weight.shape}")
+    if len(value.shape) == 1:
+        _linear(w, node, weight.T, None, _key(node))
+        return
+    index, order = w.ordered(node, node.inputs[0])
+    own = w.own_shape(index)
+    if order[-1] != 0 or len(own) not in (2, 3):
+        raise ConfigurationError(
+            f"a product over the last dimension of {own}, which is not that of the channels"
+        )
+    kind = Conv2d if len(own) == 3 else Conv1d
+    arguments = {"bias": False, "weight_init": given(weight.T)}
+    layer = kind(own[0], weight.shape[1], 1, **arguments)  # type: ignore[arg-type]
+    w.add(node, [layer], (index,), View.of((weight.shape[1], *own[1:])).transposed(order))
+
+
+def _gemm(w: Wiring, node: FileNode) -> None:
+    key = _key(node)
+    weight = node.weight(1) * np.float32(node.number("alpha", 1.0))
+    node.expect(transA=0)
+    if weight.ndim != 2:
+        raise ConfigurationError(f"its matrix has shape {weight.shape}")
+    beta, bias = np.float32(node.number("beta", 1.0)), None
+    if len(node.inputs) > 2 and node.inputs[2]:
+        bias = node.weight(2) * beta
+    _linear(w, node, weight if node.integer("transB", 0) else weight.T, bias, key)
+
+
+def _key(node: FileNode) -> object:
+    """What nodes of one layer have in common."""
+    return node.kind, node.inputs[1:], node.attributes_text()
+
+
+def _linear(
+    w: Wiring, node: FileNode, weight: np.ndarray, bias: np.ndarray | None, key: object
+) -> None:
+    """A linear layer of weights ``(out, in)``, which may take another order upon itself."""
+    value = w.value(node.inputs[0])
+    own = w.own_shape(value.layer)
+    size = math.prod(own)
+    turned = (
+        len(value.shape) == 1
+        and not value.view.is_expanded
+        and size == value.shape[0] == weight.shape[1]
+        and value.view != View.of(own).reshaped((size,))
+    )
+    if turned:
+        places = np.zeros(1, np.int64)
+        for step, count in value.view.dims[0]:
+            places = (places[:, None] + step * np.arange(count)).reshape(-1)
+        back = np.empty_like(weight)
+        back[:, places] = weight
+        layers: list[Layer] = [Flatten(), linear(back, bias)]
+        w.add(node, layers, (value.layer,))
+        return
+    w.append(node, _shared(w, key, linear(weight, bias)), node.inputs[0])
+
+
+def _shared(w: Wiring, key: object, layer: Layer) -> Layer:
+    """The layer of the same constants that there is, or this one."""
+    return w.shared.setdefault(key, layer)
+
+
+def _reduce(spatial: str) -> Callable[[Wiring, FileNode], None]:
+    """Means or maxima over pixels."""
+    kinds: dict[tuple[str, int], tuple[type[Layer], type[Layer]]] = {
+        ("mean", 1): (GlobalAvgPool1d, AvgPool1d),
+        ("mean", 2): (GlobalAvgPool2d, AvgPool2d),
+        ("max", 1): (GlobalMaxPool1d, MaxPool1d),
+        ("max", 2): (GlobalMaxPool2d, MaxPool2d),
+    }
+
+    def take(w: Wiring, node: FileNode) -> None:
+        axes = node.whole_numbers("axes", 1)
+        keep = node.integer("keepdims", 1)
+        node.expect(noop_with_empty_axes=0)
+        index, order = w.ordered(node, node.inputs[0])
+        own = w.own_shape(index)
+        rank = len(own) + 1
+        if keep not in (0, 1):
+            raise ConfigurationError(f"keepdims={keep}")
+        if not axes or any(not -rank <= axis < rank for axis in axes):
+            raise ConfigurationError(f"a {spatial} over axes {axes} of samples of {own}")
+        places = {axis % rank for axis in axes}
+        reduced = {order[place - 1] for place in places if place}
+        if 0 in places or 0 in reduced or len(own) not in (2, 3) or len(places) < len(axes):
+            raise ConfigurationError(
+                f"a {spatial} over axes {axes} of samples of {own}: only that over pixels is known"
+            )
+        whole, part = kinds[spatial, len(own) - 1]
+        if len(reduced) == len(own) - 1:
+            layer = whole()
+        else:
+            window = tuple(own[axis] if axis in reduced else 1 for axis in range(1, len(own)))
+            layer = part(window)  # type: ignore[call-arg]
+        view = View.of(layer.output_shape(own)).transposed(order)
+        if not keep:
+            left = [size for place, size in enumerate(view.shape, 1) if place not in places]
+            view = view.reshaped(tuple(left))
+        w.add(node, [layer], (index,), view)
+
+    return take
+
+
+def _last_norm(w: Wiring, node: FileNode) -> bool:
+    """Whether a LayerNormalization or softmax is one over channels that are last."""
+    value = w.samples.get(node.inputs[0])
+    order = None if value is None else w.order(value)
+    if value is None or order is None or len(order) < 2 or order == tuple(range(len(order))):
+        return False
+    own = w.own_shape(value.layer)
+    rank = len(order) + 1
+    layer: Layer
+    if node.kind in ("Softmax", "LogSoftmax"):
+        axis = node.integer("axis", -1)
+        axis += rank * (axis < 0)
+        if node.file.opset < 13 and axis != rank - 1:
+            raise ConfigurationError("a softmax over several axes")
+        if not 1 <= axis < rank:
+            raise ConfigurationError(f"a softmax over axis {axis}")
+        kind = Softmax if node.kind == "Softmax" else LogSoftmax
+        layer = kind(1 + order[axis - 1])
+    else:
+        if len(own) != 3 or order[-1] != 0 or node.integer("axis", -1) not in (-1, rank - 1):
+            raise ConfigurationError(
+                f"a normalisation of samples of {own} in the order {order}: only that over "
+                "channels is known"
+            )
+        layer = w.described(node, last_norm(node, own), own)
+    w.add(node, [layer], (value.layer,), value.view)
+    return True
+
+
+#: What looks at samples in another way, or is a layer in some cases only.
+TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
+    "Add": _arithmetic(Add),
+    "Cast": _cast,
+    "Concat": _concat,
+    "Div": _arithmetic(None),
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gemm": _gemm,
+    "Identity": _identity,
+    "MatMul": _mat_mul,
+    "Mul": _arithmetic(Multiply),
+    "Pow": _power,
+    "ReduceMax": _reduce("max"),
+    "ReduceMean": _reduce("mean"),
+    "Reshape": _reshape,
+    "Slice": take_slice,
+    "Split": take_split,
+    "Squeeze": _squeeze,
+    "Sub": _arithmetic(Subtract),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}
+#: Readers that may find the channels last; they say whether they did.
+LAST_TAKERS: dict[str, Callable[[Wiring, FileNode], bool]] = {
+    "LayerNormalization": _last_norm,
+    "LogSoftmax": _last_norm,
+    "Softmax": _last_norm,
+}

@@ -1,0 +1,201 @@
+"""Samples in another order: what Reshape, Transpose and Squeeze make of a layer's output."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError
+from fastcnn.layers import ChannelShuffle, Flatten, Layer, PixelShuffle, PixelUnshuffle, Unflatten
+
+#: A step through the flat sample and how often it is taken.
+Run = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the numbers of a flat sample are in each dimension of another shape.
+
+    Attributes
+    ----------
+    dims : tuple of tuple of (int, int)
+        For each dimension the steps and sizes of its runs, the outer ones first. A step of 0
+        repeats.
+    """
+
+    dims: tuple[tuple[Run, ...], ...]
+
+    @classmethod
+    def of(cls, shape: Shape) -> "View":
+        """A sample as it is."""
+        runs, step = list[tuple[Run, ...]](), 1
+        for size in reversed(shape):
+            runs.append(((step, size),) if size > 1 else ())
+            step *= size
+        return cls(tuple(reversed(runs)))
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(math.prod(size for _, size in runs) for runs in self.dims)
+
+    @property
+    def is_expanded(self) -> bool:
+        """Whether numbers repeat."""
+        return any(step == 0 for runs in self.dims for step, _ in runs)
+
+    def transposed(self, order: Sequence[int]) -> "View":
+        return View(tuple(self.dims[axis] for axis in order))
+
+    def reshaped(self, shape: Shape) -> "View":
+        """The same numbers in the same order, in another shape.
+
+        Raises
+        ------
+        ConfigurationError
+            If a dimension takes parts of two that are not next to each other.
+        """
+        waiting = [run for runs in self.dims for run in runs][::-1]
+        dims = []
+        for size in shape:
+            taken, needed = list[Run](), size
+            while needed > 1:
+                step, count = waiting.pop()
+                part = min(needed, count)
+                if needed % part or count % part:
+                    raise ConfigurationError(f"it divides {self.shape} into {shape} unevenly")
+                if count > part:
+                    waiting.append((step, count // part))
+                taken.append((step * (count // part), part))
+                needed //= part
+            dims.append(_merged(taken))
+        return View(tuple(dims))
+
+    def expanded(self, shape: Shape) -> "View":
+        """Numbers of dimensions of size 1 repeated.
+
+        Raises
+        ------
+        ConfigurationError
+            If another dimension would change.
+        """
+        dims = []
+        for runs, own, size in zip(self.dims, self.shape, shape, strict=True):
+            if size not in (own, 1) and own != 1:
+                raise ConfigurationError(f"it expands {self.shape} to {shape}")
+            dims.append(((0, size),) if own == 1 and size > 1 else runs)
+        return View(tuple(dims))
+
+    def unexpanded(self) -> "View":
+        """Without repetitions."""
+        return View(tuple(tuple(run for run in runs if run[0]) for runs in self.dims))
+
+    def orders(self, own: Shape) -> list[tuple[int, ...]]:
+        """In which orders of its dimensions a layer's output is this view."""
+        whole = View.of(own)
+        if len(own) != len(self.dims) or len(own) > 4:
+            return []
+        return [p for p in permutations(range(len(own))) if whole.transposed(p) == self]
+
+
+def _merged(runs: Sequence[Run]) -> tuple[Run, ...]:
+    made = list[Run]()
+    for step, size in runs:
+        if made and made[-1][0] == step * size:
+            made[-1] = (step, made[-1][1] * size)
+        else:
+            made.append((step, size))
+    return tuple(made)
+
+
+def arranged(own: Shape, view: View) -> list[Layer]:
+    """Layers that bring a layer's output into the order of a view.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are none.
+    """
+    whole, shape = View.of(own), view.shape
+    if view == whole:
+        return []
+    if math.prod(shape) == math.prod(own):
+        if _is_reshaped(whole, view):
+            return _reshape(own, shape)
+        if found := _shuffle(own, view) or _pixels(own, view):
+            return found
+        # Two groups of dimensions that change places are channels that are shuffled.
+        runs = _merged([run for runs in view.dims for run in runs])
+        if len(runs) == 2 and runs[0][0] < runs[1][0] and len(shape) <= 3:
+            size = math.prod(own)
+            flat = [*_reshape(own, (size, 1, 1)), ChannelShuffle(runs[1][1])]
+            return [*flat, *_reshape((size, 1, 1), shape)]
+    raise ConfigurationError(
+        f"it reads samples of {own} in another order, as {shape}, for which fastcnn has no layer"
+    )
+
+
+def _is_reshaped(whole: View, view: View) -> bool:
+    try:
+        return whole.reshaped(view.shape) == view
+    except ConfigurationError:
+        return False
+
+
+def _reshape(own: Shape, shape: Shape) -> list[Layer]:
+    if not 1 <= len(shape) <= 3:
+        raise ConfigurationError(f"samples of {own} were reshaped to {shape}")
+    made: list[Layer] = [Flatten()] if len(own) > 1 else []
+    return [*made, Unflatten(1, shape)] if len(shape) > 1 else made
+
+
+def shuffled(view: View, groups: int) -> View:
+    """What ChannelShuffle makes."""
+    channels, *size = view.shape
+    split = view.reshaped((groups, channels // groups, *size))
+    return split.transposed((1, 0, *range(2, 2 + len(size)))).reshaped(view.shape)
+
+
+def pixels_shuffled(view: View, factor: int) -> View:
+    """What PixelShuffle makes."""
+    channels, rows, columns = view.shape
+    split = view.reshaped((channels // factor**2, factor, factor, rows, columns))
+    return split.transposed((0, 3, 1, 4, 2)).reshaped(
+        (channels // factor**2, rows * factor, columns * factor)
+    )
+
+
+def pixels_unshuffled(view: View, factor: int) -> View:
+    """What PixelUnshuffle makes."""
+    channels, rows, columns = view.shape
+    split = view.reshaped((channels, rows // factor, factor, columns // factor, factor))
+    return split.transposed((0, 2, 4, 1, 3)).reshaped(
+        (channels * factor**2, rows // factor, columns // factor)
+    )
+
+
+def _shuffle(own: Shape, view: View) -> list[Layer]:
+    if view.shape != own or len(own) < 2 or len(view.dims[0]) != 2:
+        return []
+    groups = view.dims[0][1][1]
+    return [ChannelShuffle(groups)] if shuffled(View.of(own), groups) == view else []
+
+
+def _pixels(own: Shape, view: View) -> list[Layer]:
+    if len(own) != 3 or len(view.dims) != 3:
+        return []
+    whole, (channels, rows, _), new = View.of(own), own, view.shape
+    up, down = new[1] // rows, rows // new[1]
+    if up > 1 and new == (channels // up**2, rows * up, own[2] * up) and channels % up**2 == 0:
+        if pixels_shuffled(whole, up) == view:
+            return [PixelShuffle(up)]
+        # TensorFlow's order of channels.
+        if pixels_shuffled(shuffled(whole, up**2), up) == view:
+            return [ChannelShuffle(up**2), PixelShuffle(up)]
+    if down > 1 and new == (channels * down**2, rows // down, own[2] // down):
+        made = pixels_unshuffled(whole, down)
+        if made == view:
+            return [PixelUnshuffle(down)]
+        if shuffled(made, channels) == view:
+            return [PixelUnshuffle(down), ChannelShuffle(channels)]
+    return []

@@ -1,0 +1,224 @@
+"""Layers, and what feeds each of them, while an ONNX file is read."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.backends.graph import Shape
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_assembly import Entry
+from fastcnn.interop.onnx_elementwise import ElementwiseNodes
+from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.interop.onnx_patterns import Patterns
+from fastcnn.interop.onnx_readers import restored
+from fastcnn.interop.onnx_shapes import ARITHMETIC, LARGEST, Numbers, shape_of
+from fastcnn.interop.onnx_views import View, arranged
+from fastcnn.layers import Layer
+
+log = logging.getLogger("fastcnn.interop")
+#: Channels first, as channels last become them.
+FIRST = (0, 3, 1, 2)
+#: The largest sample: its numbers along a dimension, and all of them.
+MOST_ALONG, MOST_NUMBERS = 2**20, 2**28
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A value of the graph: a layer's output, perhaps in another order or shape.
+
+    Attributes
+    ----------
+    layer : int
+        Index of the layer; -1 is the model's first input, -2 the second.
+    view : View
+        Where the numbers of the layer's output are.
+    """
+
+    layer: int
+    view: View
+
+    @property
+    def shape(self) -> Shape:
+        return self.view.shape
+
+
+class Wiring:
+    """What the nodes of a file were found to make.
+
+    Attributes
+    ----------
+    entries : list of Entry
+        The layers so far.
+    samples : dict of str to Samples
+        The values that hold a batch of samples.
+    numbers : dict of str to Numbers
+        Those that hold numbers of a shape.
+    failures : dict of str to ConfigurationError
+        Those that cannot be read.
+    """
+
+    def __init__(self, file: OnnxFile) -> None:
+        self.file = file
+        self.entries: list[Entry] = []
+        self.inputs: dict[str, Shape] = {}
+        self.samples: dict[str, Samples] = {}
+        for place, (name, shape) in enumerate(file.inputs.items()):
+            view = View.of(shape)
+            if self._is_channels_last(name, shape):
+                shape = (shape[2], *shape[:2])
+                view = View.of(shape).transposed((1, 2, 0))
+                log.info("%s: the input %r has its channels last, the model takes %s",
+                         file.path, name, shape)  # fmt: skip
+            self.inputs[name] = shape
+            self.samples[name] = Samples(-1 - place, view)
+        self.numbers: dict[str, Numbers] = {}
+        self.failures: dict[str, ConfigurationError] = {}
+        #: The nodes that were checked, by their first outputs.
+        self.nodes: dict[str, FileNode] = {}
+        self.patterns = Patterns(file, self.nodes)
+        self.elementwise = ElementwiseNodes(file, self.nodes)
+        self.notes = file.notes()
+        #: Layers by the constants that they hold: nodes of the same ones are one layer, used twice.
+        self.shared: dict[object, Layer] = {}
+        #: What was brought into another order already.
+        self._arranged: dict[Samples, int] = {}
+
+    def _is_channels_last(self, name: str, shape: Shape) -> bool:
+        """Whether nothing reads an input but what puts its channels first."""
+        takers = [node for node in self.file.nodes if name in node.inputs]
+        orders = [
+            tuple(attribute.ints)
+            for node in takers
+            for attribute in node.proto.attribute
+            if node.kind == "Transpose" and attribute.name == "perm"
+        ]
+        return len(shape) == 3 and len(orders) == len(takers) and set(orders) == {FIRST}
+
+    # -- numbers -----------------------------------------------------------------------------
+
+    def numbers_of(self, name: str) -> Numbers | None:
+        """A value as numbers of a shape; None if it is something else."""
+        if name in self.numbers or name not in self.file.constants:
+            return self.numbers.get(name)
+        array = self.file.constants[name]
+        if array.dtype.kind != "i" or array.ndim > 1:
+            return None
+        values = [min(max(int(value), -LARGEST), LARGEST) for value in array.reshape(-1)[:99]]
+        return Numbers(tuple(values), array.ndim == 0)
+
+    def compute(self, node: FileNode) -> None:
+        """Take in a node that computes with shapes."""
+        if node.kind == "Shape":
+            shape = self.shape(node.inputs[0])
+            if shape is None:
+                raise ConfigurationError("a shape of something else than samples")
+            made = shape_of(node, shape)
+        else:
+            given = [self.numbers_of(name) for name in node.inputs if name]
+            known = [numbers for numbers in given if numbers is not None]
+            if node.kind == "Reshape" and len(known) == 2 and known[1].values == (-1,):
+                node.expect(allowzero=0)
+                made = Numbers(known[0].values)
+            elif node.kind not in ARITHMETIC or len(known) != len(given):
+                raise ConfigurationError("fastcnn does not compute with shapes in this way")
+            else:
+                made = ARITHMETIC[node.kind](node, known)
+        if None in made.values:
+            self.numbers[node.output] = made
+        else:
+            value = np.array(made.values, np.int64)
+            self.file.constants[node.output] = value.reshape(()) if made.is_scalar else value
+
+    # -- layers ------------------------------------------------------------------------------
+
+    def shape(self, name: str) -> Shape | None:
+        """Shape of a sample of a value; None if it holds no samples."""
+        return self.samples[name].shape if name in self.samples else None
+
+    def value(self, name: str) -> Samples:
+        """A value that must be samples."""
+        if name not in self.samples:
+            if name in self.failures:
+                raise self.failures[name]
+            raise ConfigurationError(f"its input {name!r} must be samples, not a constant")
+        return self.samples[name]
+
+    def own_shape(self, layer: int) -> Shape:
+        """Shape of a layer's output; -1 is the model's first input."""
+        inputs = tuple(self.inputs.values())
+        return inputs[-1 - layer] if layer < 0 else self.entries[layer].shape
+
+    def layer(self, name: str) -> int:
+        """The layer whose output a value is, as it is: one is made if it is in another order."""
+        value = self.value(name)
+        if value.view.is_expanded:
+            raise ConfigurationError(f"it reads {name!r}, which an Expand has repeated")
+        return self.arranged(value, self.nodes.get(name))
+
+    def arranged(self, value: Samples, node: FileNode | None) -> int:
+        """The layer that makes a value in its order; layers that are needed are the node's."""
+        if value not in self._arranged:
+            index = value.layer
+            for layer in arranged(self.own_shape(index), value.view):
+                assert node is not None
+                index = self._entry(node, layer, (index,))
+            self._arranged[value] = index
+        return self._arranged[value]
+
+    def described(self, node: FileNode, layer: Layer, shape: Shape) -> Layer:
+        """The layer with what the file's metadata say of it."""
+        described = self.notes.get(node.name)
+        return layer if described is None else restored(layer, described, shape)
+
+    def append(self, node: FileNode, layer: Layer, *sources: str) -> None:
+        """Add a layer, which makes the node's output."""
+        self.add(node, [layer], tuple(self.layer(source) for source in sources))
+
+    def add(
+        self,
+        node: FileNode,
+        layers: Sequence[Layer],
+        sources: tuple[int, ...],
+        view: View | None = None,
+        output: str = "",
+    ) -> None:
+        """Add layers, the first of which reads others; they make an output of the node.
+
+        Parameters
+        ----------
+        view : View, optional
+            In which order the output is; by default it is as the last layer makes it.
+        """
+        for layer in layers:
+            index = self._entry(node, layer, sources)
+            sources = (index,)
+        self.samples[output or node.output] = Samples(
+            sources[0], view or View.of(self.own_shape(sources[0]))
+        )
+
+    def _entry(self, node: FileNode, layer: Layer, sources: tuple[int, ...]) -> int:
+        given = [self.own_shape(source) for source in sources]
+        for shape in given:
+            if max(shape) > MOST_ALONG or math.prod(shape) > MOST_NUMBERS:
+                raise ConfigurationError(f"samples of {shape} are larger than fastcnn imports")
+        shape = layer.output_shape(*given)
+        self.entries.append(Entry(layer, sources, node, shape))
+        return len(self.entries) - 1
+
+    def order(self, *values: Samples) -> tuple[int, ...] | None:
+        """The order of dimensions that values have in common; None if there is none."""
+        found = [set(value.view.orders(self.own_shape(value.layer))) for value in values]
+        common = set.intersection(*found)
+        return min(common) if common else None
+
+    def ordered(self, node: FileNode, name: str) -> tuple[int, tuple[int, ...]]:
+        """The layer that a value is, and the order in which its dimensions are read."""
+        value = self.value(name)
+        order = self.order(value)
+        if order is None:
+            index = self.layer(name)
+            return index, tuple(range(len(self.own_shape(index))))
+        return value.layer, order

@@ -1,0 +1,93 @@
+"""Steps of exported files that move numbers, or normalise within a sample."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.backends.graph import Node
+from fastcnn.errors import ConfigurationError
+
+#: Operations whose outputs are some of their inputs, or zero.
+MOVING = ("pad", "interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
+NORMS = ("layer_norm", "layer_norm2d", "group_norm", "rms_norm")
+SOFTMAX = ("softmax", "log_softmax")
+
+
+def places_of(node: Node) -> tuple[int, np.ndarray]:
+    """How many parts of a sample are moved alike, and for each output of a part where it was.
+
+    Returns
+    -------
+    parts : int
+        The channels, or 1 if these are mixed.
+    places : ndarray of int64
+        Indices into a part of the input; -1 for a zero.
+
+    Raises
+    ------
+    ConfigurationError
+        If outputs are sums of inputs, as those of bilinear interpolation.
+    """
+    if node.arguments.get("mode", "nearest") == "bilinear":
+        raise ConfigurationError(
+            f"layer {node.name!r}: files for export have no interpolate with mode='bilinear'"
+        )
+    shape = node.input_shapes[0]
+    numbers = np.arange(1.0, prod(shape) + 1).reshape(1, *shape)
+    function: Any = getattr(get_backend("im2col"), node.operation)
+    places = function(numbers, **node.arguments).astype(np.int64) - 1
+    parts, inputs = shape[0], prod(shape[1:])
+    if node.operation in ("pad", "interpolate"):
+        return parts, places[0, 0].reshape(-1)
+    if node.operation == "channel_shuffle":
+        return 1, places.reshape(-1)
+    squares = min(parts, node.output_shape[0])
+    first = places.reshape(squares, -1)[0]
+    assert first.max() < parts // squares * inputs
+    return squares, first
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Sets of numbers of a sample that are normalised together.
+
+    Number ``k`` of set ``a, b`` is at ``(a * size + k) * inner + b``; its factor is that of place
+    ``index // divisor % count`` of the parameters.
+    """
+
+    outer: int
+    size: int
+    inner: int
+    divisor: int
+    count: int
+
+    @property
+    def numbers(self) -> list[int]:
+        """All of it, as the loops read it."""
+        return [self.outer, self.size, self.inner, self.divisor, self.count]
+
+
+def sets_of(node: Node) -> Sets:
+    """The sets of a normalisation within a sample, or of a softmax over the channels.
+
+    Raises
+    ------
+    ConfigurationError
+        If a softmax is not over the channels.
+    """
+    shape, a = node.input_shapes[0], node.arguments
+    channels, pixels = shape[0], prod(shape[1:])
+    if node.operation == "group_norm":
+        groups = a["num_groups"]
+        return Sets(groups, prod(shape) // groups, 1, pixels, channels)
+    if node.operation in ("layer_norm", "rms_norm"):
+        size = prod(a["normalized_shape"])
+        return Sets(prod(shape) // size, size, 1, 1, size)
+    if node.operation in SOFTMAX and a["dim"] not in (1, -len(shape)):
+        raise ConfigurationError(
+            f"layer {node.name!r}: files for export have no {node.operation} with dim={a['dim']}"
+        )
+    return Sets(1, channels, pixels, pixels, channels)

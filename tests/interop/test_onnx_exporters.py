@@ -1,0 +1,82 @@
+"""What both exporters of PyTorch write of small networks, with fixed and open batch size."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+from fastcnn.errors import ConfigurationError  # noqa: E402
+from fastcnn.interop import export_onnx, import_onnx  # noqa: E402
+from tests.interop import exported_modules as modules  # noqa: E402
+
+#: Those that are tried in every run: together they have all operators.
+FAST = (
+    *("mobilenet_v3", "shufflenet", "senet", "convnext", "unet_size", "vae", "siamese", "pads"),
+    *("affine", "gated", "nhwc", "nhwc_pixels", "two_heads", "norms", "pixels", "poolings"),
+)
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+def _cases() -> list[Any]:
+    return [
+        pytest.param(
+            name, dynamo, dynamic,
+            marks=() if name in FAST and dynamic else pytest.mark.slow,
+            id=f"{name}-{'dynamo' if dynamo else 'script'}-{'open' if dynamic else 'fixed'}",
+        )
+        for name in modules.MODULES
+        for dynamo in (False, True)
+        for dynamic in (False, True)
+        if (name, dynamo) not in modules.UNKNOWN and (name, dynamo) not in modules.REFUSED
+    ]  # fmt: skip
+
+
+def _arrays(found: Any) -> list[np.ndarray]:
+    if isinstance(found, dict):
+        found = list(found.values())
+    several = isinstance(found, (tuple, list))
+    return [np.asarray(array) for array in (found if several else [found])]
+
+
+def _run(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    made: list[np.ndarray] = session.run(None, dict(zip(names, inputs, strict=True)))
+    return made
+
+
+@pytest.mark.parametrize(("name", "dynamo", "dynamic"), _cases())
+def test_import_and_back(name: str, dynamo: bool, dynamic: bool, tmp_path: Path) -> None:
+    modules.export(name, tmp_path / "m.onnx", dynamo, dynamic)
+    inputs = [x.numpy() for x in modules.samples(name, 2)]
+    expected = _run(tmp_path / "m.onnx", inputs)
+    model = import_onnx(tmp_path / "m.onnx")
+    # Channels that the file has last are first in the model.
+    given = [x.transpose(0, 3, 1, 2) if name.startswith("nhwc") else x for x in inputs]
+    found = _arrays(model.logits(given[0] if len(given) == 1 else tuple(given)))
+    export_onnx(model, tmp_path / "back.onnx")
+    back = import_onnx(tmp_path / "back.onnx")
+    again = _arrays(back.logits(given[0] if len(given) == 1 else tuple(given)))
+    for values in (found, _run(tmp_path / "back.onnx", given), again):
+        assert len(values) == len(expected)
+        for value, wanted in zip(values, expected, strict=True):
+            assert value.shape == wanted.shape
+            assert value == pytest.approx(wanted, abs=1e-5 * max(1.0, float(np.abs(wanted).max())))
+    kinds = [[type(layer) for _, layer in made.named_leaves()] for made in (model, back)]
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize(("name", "dynamo"), modules.REFUSED)
+def test_refused_by_name(name: str, dynamo: bool, tmp_path: Path) -> None:
+    modules.export(name, tmp_path / "m.onnx", dynamo, True)
+    with pytest.raises(ConfigurationError, match=modules.REFUSED[name, dynamo]):
+        import_onnx(tmp_path / "m.onnx")
