@@ -1,18 +1,27 @@
 """Networks of images whose layers add to what came before, or adjoin it."""
 
+from copy import deepcopy
+
+import numpy as np
+
 from bench.networks.draft import Draft, Value
 from fastcnn.layers import (
     GELU,
+    Add,
     AvgPool2d,
+    BatchNorm2d,
     Concat,
+    Conv2d,
     Flatten,
     GlobalAvgPool2d,
     Input,
+    Layer,
     LayerNorm,
     LayerNorm2d,
     Model,
     ReLU,
     Scale,
+    Sequential,
 )
 
 
@@ -114,9 +123,49 @@ def _rep_block(d: Draft, x: Value, width: int, stride: int) -> Value:
 
 
 def repvgg(d: Draft) -> Model:
-    """RepVGG-A0's blocks in three stages for CIFAR, each with three branches in training."""
+    """RepVGG-A0's blocks in three stages for CIFAR, each with three branches in training.
+
+    :func:`merged` makes them one.
+    """
     x = y = Input((3, 32, 32))
     for width, blocks, stride in ((48, 1, 1), (48, 2, 1), (96, 4, 2), (192, 6, 2)):
         for block in range(blocks):
             y = _rep_block(d, y, width, 1 if block else stride)
     return Model(x, d.head(y, 10))
+
+
+def merged(model: Model) -> Model:
+    """A trained :func:`repvgg` as a chain: the branches of a block become one 3x3 convolution.
+
+    A normalisation outside training is a factor and a summand for each channel, a 1x1 kernel is the
+    centre of a 3x3 one, and the block's input goes through the identity's kernel.
+    """
+    assert model.input_shape is not None
+    layers: list[Layer] = []
+    branches: list[tuple[np.ndarray, np.ndarray]] = []
+    conv, stride = None, (1, 1)
+    for layer in model:
+        if isinstance(layer, Conv2d):
+            conv, stride = layer, layer.stride
+        elif isinstance(layer, BatchNorm2d):
+            branches.append(_as_kernel(conv, layer))
+            conv = None
+        elif isinstance(layer, ReLU):
+            weight, bias = (np.sum(parts, axis=0) for parts in zip(*branches, strict=True))
+            made = Conv2d(weight.shape[1], weight.shape[0], 3, stride=stride, padding=1)
+            made.weight, made.bias = weight, bias
+            layers += [made, ReLU()]
+            branches, stride = [], (1, 1)
+        elif not isinstance(layer, Add):
+            layers.append(deepcopy(layer))
+    return Sequential(*layers, input_shape=model.input_shape)
+
+
+def _as_kernel(conv: Conv2d | None, norm: BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias of a 3x3 convolution that is a normalised one, or normalises its input."""
+    kernel = np.eye(norm.num_features)[:, :, None, None] if conv is None else conv.weight
+    kernel = np.pad(kernel, ((0, 0), (0, 0), *(((3 - kernel.shape[2]) // 2,) * 2,) * 2))
+    assert norm.weight is not None
+    factor = norm.weight / np.sqrt(norm.buffers["running_var"] + norm.eps)
+    bias = norm.bias - norm.buffers["running_mean"] * factor
+    return (kernel * factor[:, None, None, None]).astype(np.float32), bias.astype(np.float32)

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastcnn
 from bench.networks.check import ENGINE, Check, check, largest_difference
 from bench.networks.page import CHECKS, render_networks
+from bench.networks.residual import merged
 from bench.networks.tasks import TASKS, evidence_bound
 from bench.networks.times import time_steps
 from fastcnn.benchmark.records import Records
@@ -70,6 +72,17 @@ def test_the_evidence_bound_has_the_right_gradient() -> None:
         moved[place] -= 2 * step
         down, _ = evidence_bound(moved, targets)
         assert gradient[place] == pytest.approx((up - down) / (2 * step), rel=1e-6)
+
+
+def test_branches_of_repvgg_become_one_convolution() -> None:
+    model = TASKS["repvgg"].model()
+    x = np.random.default_rng(0).standard_normal((16, 3, 32, 32)).astype(np.float32)
+    fastcnn.fit(model, (x, np.arange(16) % 10), epochs=2, diagnose=False)
+    chain = merged(model)
+    kinds = [type(layer).__name__ for layer in chain]
+    assert kinds == ["Conv2d", "ReLU"] * 13 + ["GlobalAvgPool2d", "Flatten", "Linear"]
+    expected = model.logits(x)
+    assert np.abs(chain.logits(x) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_an_unknown_network_is_refused() -> None:
