@@ -1,6 +1,5 @@
 """Networks of images before residual connections."""
 
-from bench.networks.draft import Draft, Value
 from fastcnn.layers import (
     AvgPool2d,
     Concat,
@@ -14,6 +13,7 @@ from fastcnn.layers import (
     ReLU,
     Tanh,
 )
+from fastcnn.models.draft import Draft, Value
 
 
 def lenet5_1998(d: Draft) -> Model:
@@ -112,4 +112,4 @@ def inception(d: Draft) -> Model:
     y = _inception(d, y, (80, 56, 112, 12, 32, 32))
     y = MaxPool2d(3, stride=2, padding=1)(y)
     y = _inception(d, y, (128, 80, 160, 16, 64, 64))
-    return Model(x, d.head(y, 10))
+    return Model(x, d.mean_head(y, 10))

@@ -1,7 +1,7 @@
 """Networks of games, and of two pictures at once."""
 
-from bench.networks.draft import Draft, Value
 from fastcnn.layers import Flatten, Input, MaxPool2d, Model, ReLU, Tanh
+from fastcnn.models.draft import Draft, Value
 
 
 def alphazero(d: Draft) -> Model:

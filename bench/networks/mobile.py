@@ -1,6 +1,5 @@
 """Networks for small devices: depthwise convolutions, and MLPerf Tiny's four."""
 
-from bench.networks.draft import Draft, Value
 from fastcnn.layers import (
     AvgPool2d,
     Flatten,
@@ -8,18 +7,13 @@ from fastcnn.layers import (
     Hardsigmoid,
     Hardswish,
     Input,
-    Layer,
     Model,
     ReLU,
     ReLU6,
     SqueezeExcite,
 )
 from fastcnn.models import resnet8
-
-
-def _separable(d: Draft, x: Value, width: int, stride: int) -> Value:
-    y = d.conv_norm(x, x.shape[0], 3, stride=stride, groups=x.shape[0])
-    return d.conv_norm(y, width, 1)
+from fastcnn.models.draft import Draft, Value
 
 
 def mobilenet_v1(d: Draft) -> Model:
@@ -31,30 +25,8 @@ def mobilenet_v1(d: Draft) -> Model:
         *((512, 1),) * 5,
         *((1024, 2), (1024, 1)),
     ):
-        y = _separable(d, y, width, stride)
-    return Model(x, d.head(y, 10))
-
-
-def _inverted(
-    d: Draft,
-    x: Value,
-    width: int,
-    hidden: int,
-    *,
-    kernel_size: int = 3,
-    stride: int = 1,
-    activation: type[Layer] = ReLU6,
-    squeeze: bool = False,
-) -> Value:
-    y = x
-    if hidden != x.shape[0]:
-        y = d.conv_norm(y, hidden, 1, activation=activation)
-    y = d.conv_norm(y, hidden, kernel_size, stride=stride, groups=hidden, activation=activation)
-    if squeeze:
-        squeezed = max(8, (hidden // 4 + 4) // 8 * 8)
-        y = SqueezeExcite(hidden, squeezed, ReLU(), Hardsigmoid(), seed=d.generator)(y)
-    y = d.conv_norm(y, width, 1, activation=None)
-    return y + x if y.shape == x.shape else y
+        y = d.separable(y, width, stride)
+    return Model(x, d.mean_head(y, 10))
 
 
 def _inverted_stages(
@@ -64,7 +36,9 @@ def _inverted_stages(
         for block in range(blocks):
             hidden = expand * y.shape[0]
             step = 1 if block else stride
-            y = _inverted(d, y, width, hidden, kernel_size=size, stride=step)
+            y = d.inverted_residual(
+                y, width, hidden, kernel_size=size, stride=step, activation=ReLU6
+            )
     return y
 
 
@@ -84,7 +58,7 @@ def mobilenet_v2(d: Draft) -> Model:
             (6, 320, 1, 1, 3),
         ),
     )
-    return Model(x, d.head(d.conv_norm(y, 1280, 1, activation=ReLU6), 10))
+    return Model(x, d.mean_head(d.conv_norm(y, 1280, 1, activation=ReLU6), 10))
 
 
 def mobilenet_v3_small(d: Draft) -> Model:
@@ -104,15 +78,17 @@ def mobilenet_v3_small(d: Draft) -> Model:
         (5, 576, 96, True, Hardswish, 1),
         (5, 576, 96, True, Hardswish, 1),
     ):
-        y = _inverted(
-            d,
+        squeezed = max(8, (hidden // 4 + 4) // 8 * 8)
+        y = d.inverted_residual(
             y,
             width,
             hidden,
             kernel_size=size,
             stride=stride,
             activation=activation,
-            squeeze=squeeze,
+            squeeze=SqueezeExcite(hidden, squeezed, ReLU(), Hardsigmoid(), seed=d.generator)
+            if squeeze
+            else None,
         )
     y = d.conv_norm(y, 576, 1, activation=Hardswish)
     y = Hardswish()(d.linear(Flatten()(GlobalAvgPool2d()(y)), 1024))
@@ -135,7 +111,7 @@ def efficientnet_lite0(d: Draft) -> Model:
             (6, 320, 1, 1, 3),
         ),
     )
-    return Model(x, d.head(d.conv_norm(y, 1280, 1, activation=ReLU6), 10))
+    return Model(x, d.mean_head(d.conv_norm(y, 1280, 1, activation=ReLU6), 10))
 
 
 def keyword_spotting(d: Draft) -> Model:
@@ -143,8 +119,8 @@ def keyword_spotting(d: Draft) -> Model:
     x = Input((1, 49, 10))
     y = d.conv_norm(x, 64, (10, 4), stride=2, padding=(4, 1))
     for _ in range(4):
-        y = _separable(d, y, 64, 1)
-    return Model(x, d.head(y, 12))
+        y = d.separable(y, 64, 1)
+    return Model(x, d.mean_head(y, 12))
 
 
 def visual_wake_words(d: Draft) -> Model:
@@ -156,7 +132,7 @@ def visual_wake_words(d: Draft) -> Model:
         *((128, 1),) * 5,
         *((256, 2), (256, 1)),
     ):
-        y = _separable(d, y, width, stride)
+        y = d.separable(y, width, stride)
     return Model(x, d.linear(Flatten()(AvgPool2d(3)(y)), 2))
 
 

@@ -1,6 +1,5 @@
 """Networks whose output is a picture, or that judge one."""
 
-from bench.networks.draft import Draft, Value
 from fastcnn.layers import (
     Concat,
     Flatten,
@@ -17,6 +16,7 @@ from fastcnn.layers import (
     Tanh,
     Unflatten,
 )
+from fastcnn.models.draft import Draft, Value
 
 
 def _twice(d: Draft, x: Value, width: int) -> Value:

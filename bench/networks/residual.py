@@ -4,7 +4,6 @@ from copy import deepcopy
 
 import numpy as np
 
-from bench.networks.draft import Draft, Value
 from fastcnn.layers import (
     GELU,
     Add,
@@ -23,6 +22,7 @@ from fastcnn.layers import (
     Scale,
     Sequential,
 )
+from fastcnn.models.draft import Draft, Value
 
 
 def _basic(d: Draft, x: Value, width: int, stride: int) -> Value:
@@ -38,7 +38,7 @@ def _resnet(d: Draft, blocks: int) -> Model:
     for stage, width in enumerate((16, 32, 64)):
         for block in range(blocks):
             y = _basic(d, y, width, 2 if stage and not block else 1)
-    return Model(x, d.head(y, 10))
+    return Model(x, d.mean_head(y, 10))
 
 
 def resnet20(d: Draft) -> Model:
@@ -66,7 +66,7 @@ def _pre_activated_net(d: Draft, widths: tuple[int, ...], blocks: int) -> Model:
     for stage, width in enumerate(widths):
         for block in range(blocks):
             y = _pre_activated(d, y, width, 2 if stage and not block else 1)
-    return Model(x, d.head(ReLU()(d.norm(y)), 10))
+    return Model(x, d.mean_head(ReLU()(d.norm(y)), 10))
 
 
 def wrn_16_4(d: Draft) -> Model:
@@ -90,7 +90,7 @@ def densenet_bc_40(d: Draft) -> Model:
         for _ in range(layers):
             z = d.conv(ReLU()(d.norm(y)), 4 * growth, 1, bias=False)
             y = Concat()(y, d.conv(ReLU()(d.norm(z)), growth, bias=False))
-    return Model(x, d.head(ReLU()(d.norm(y)), 10))
+    return Model(x, d.mean_head(ReLU()(d.norm(y)), 10))
 
 
 def _convnext_block(d: Draft, x: Value) -> Value:
@@ -131,7 +131,7 @@ def repvgg(d: Draft) -> Model:
     for width, blocks, stride in ((48, 1, 1), (48, 2, 1), (96, 4, 2), (192, 6, 2)):
         for block in range(blocks):
             y = _rep_block(d, y, width, 1 if block else stride)
-    return Model(x, d.head(y, 10))
+    return Model(x, d.mean_head(y, 10))
 
 
 def merged(model: Model) -> Model:
@@ -166,6 +166,7 @@ def _as_kernel(conv: Conv2d | None, norm: BatchNorm2d) -> tuple[np.ndarray, np.n
     kernel = np.eye(norm.num_features)[:, :, None, None] if conv is None else conv.weight
     kernel = np.pad(kernel, ((0, 0), (0, 0), *(((3 - kernel.shape[2]) // 2,) * 2,) * 2))
     assert norm.weight is not None
+    assert norm.bias is not None
     factor = norm.weight / np.sqrt(norm.buffers["running_var"] + norm.eps)
     bias = norm.bias - norm.buffers["running_mean"] * factor
     return (kernel * factor[:, None, None, None]).astype(np.float32), bias.astype(np.float32)

@@ -1,6 +1,5 @@
 """Networks of signals, sound and words."""
 
-from bench.networks.draft import Draft
 from fastcnn.layers import (
     ELU,
     AvgPool2d,
@@ -17,6 +16,7 @@ from fastcnn.layers import (
     ZeroPad1d,
     ZeroPad2d,
 )
+from fastcnn.models.draft import Draft
 
 
 def eegnet(d: Draft) -> Model:

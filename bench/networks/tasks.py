@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from bench.networks import classic, games, mobile, pictures, residual, sequences
-from bench.networks.draft import Draft
 from fastcnn.layers import Model
 from fastcnn.losses import (
     BCEWithLogitsLoss,
@@ -18,6 +17,7 @@ from fastcnn.losses import (
     MSELoss,
     PythonLoss,
 )
+from fastcnn.models.draft import Draft
 
 Shape = tuple[int, ...]
 
@@ -178,7 +178,7 @@ class Task:
 
     def model(self) -> Model:
         """The network with weights of a fixed seed."""
-        return self.make(Draft(np.random.default_rng(0)))
+        return self.make(Draft(np.random.default_rng(0), of_layers=True))
 
     def samples(
         self, model: Model, loss: Loss, count: int

@@ -27,16 +27,17 @@ Value = Any
 class Draft:
     """Applies layers to values: what goes into a layer follows from the value's shape.
 
-    Weights of convolutions are drawn as He et al. do, those of linear layers as Glorot and Bengio;
-    biases are zero.
-
     Attributes
     ----------
     generator : Generator
         Source of the initial weights.
+    of_layers : bool
+        Whether weights are drawn as layers do by themselves. Otherwise those of convolutions are
+        drawn as He et al. do, those of linear layers as Glorot and Bengio, and biases are zero.
     """
 
     generator: np.random.Generator
+    of_layers: bool = False
 
     def conv(
         self, x: Value, channels: int, kernel_size: int | tuple[int, int] = 3, **arguments: Any
@@ -55,7 +56,7 @@ class Draft:
 
     def linear(self, x: Value, features: int, **arguments: Any) -> Value:
         """A linear layer."""
-        given = self._weights() | {"weight_init": init.Xavier()} | arguments
+        given = self._weights(init.Xavier()) | arguments
         return Linear(x.shape[0], features, **given)(x)
 
     def norm(self, x: Value, **arguments: Any) -> Value:
@@ -107,9 +108,11 @@ class Draft:
         """The mean over the map, and a linear layer."""
         return self.linear(Flatten()(GlobalAvgPool2d()(x)), classes)
 
-    def _weights(self) -> dict[str, Any]:
+    def _weights(self, weight_init: init.Initializer | None = None) -> dict[str, Any]:
+        if self.of_layers:
+            return {"seed": self.generator}
         return {
-            "weight_init": init.Kaiming(),
+            "weight_init": weight_init or init.Kaiming(),
             "bias_init": init.Constant(0.0),
             "seed": self.generator,
         }
