@@ -248,7 +248,7 @@ def normalised(images: np.ndarray, data: Dataset) -> Any:
     """Images as a module in channels_last reads them."""
     import torch
 
-    x = torch.from_numpy(images)
+    x = torch.from_numpy(np.require(images, requirements="W"))
     if images.dtype == np.uint8:
         x = x.float().div_(255.0)
     p = data.preprocessing

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
+from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.session import engine, forward_pass, inference
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.parts import call_arguments
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--budget", type=int, default=BUDGET, help="Multiplications of a batch.")
     parser.add_argument("--place", choices=["end", "begin", "both"], default="both")
+    parser.add_argument("--convolution", help="An algorithm to use wherever it fits.")
     options = parser.parse_args()
     faulthandler.enable()
     logging.disable(logging.WARNING)
@@ -198,7 +200,7 @@ def main() -> None:
         for seed in range(options.first, options.first + options.count):
             case = random_case(seed, options.budget)
             print(f"{place}: {case}", flush=True)
-            with guarded_engine(place == "end") as runs:
+            with guarded_engine(place == "end") as runs, forced(options.convolution):
                 run_case(case, place == "end")
             total += runs + Counter({"networks": 1})
     print(f"passed: {dict(total)}")

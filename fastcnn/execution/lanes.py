@@ -20,9 +20,9 @@ from fastcnn.execution.engine_arguments import (
     signed_seed,
     stored_samples,
 )
-from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for, running_statistics
+from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
 from fastcnn.execution.executor import StepResults, copy_slots, mean_score
-from fastcnn.execution.prepared import prepared
+from fastcnn.execution.prepared import forget, prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.losses import Loss, PythonLoss
@@ -246,11 +246,8 @@ class LanesExecutor:
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
-        from fastcnn.backends.lanes import default_threads
-
         # Says at once whether the engine covers the model.
-        running_statistics(model, self.graph, training=True)
-        prepared(model, self.graph, threads or default_threads()).choose(batch_size)
+        self.engine()
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.
@@ -403,7 +400,9 @@ class LanesExecutor:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
-        return network_output(self.model, images, self.model.graph(), threads=self.threads)
+        outputs = network_output(self.model, images, self.model.graph(), threads=self.threads)
+        forget(self.model)
+        return outputs
 
     def evaluate(
         self,

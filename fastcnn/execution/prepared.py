@@ -88,6 +88,10 @@ def prepared(model: "Model", graph: Graph, threads: int) -> "Inference":
         found = passes.get(key)
     if found is not None and found.is_of(graph, vector):
         return found.inference
+    # Before the next one takes memory, too.
+    with _lock:
+        passes.pop(key, None)
+    del found
     statistics = running_statistics(model, graph, training=False)
     arrays = [
         vector,
@@ -98,8 +102,13 @@ def prepared(model: "Model", graph: Graph, threads: int) -> "Inference":
         make_inference(folded, folded.graph(graph.input_shape), MOST, threads), graph, arrays
     )
     with _lock:
-        passes.pop(key, None)
         passes[key] = made
         for old in list(passes)[:-KEPT]:
             del passes[old]
     return made.inference
+
+
+def forget(model: "Model") -> None:
+    """Give up a model's prepared passes, whose weights are about to change."""
+    with _lock:
+        _kept.pop(model, None)

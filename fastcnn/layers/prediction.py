@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from fastcnn.backends.graph import Graph
 from fastcnn.layers.meaning import Meaning, check_classes
 from fastcnn.layers.packing import unpack
 from fastcnn.layers.wiring import Value, apply
@@ -99,7 +100,9 @@ class Prediction(Meaning):
         NonFiniteError
             If an output is NaN or infinite.
         """
-        return self._each(_probabilities, self.logits(x, backend=backend, batch_size=batch_size))
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        ends = ends_in(cast("Model", self).graph(), "softmax")
+        return self._each(_probabilities, outputs, ends)
 
     def predict(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Most probable class of each sample, or of each pixel of a map; int64, shape (N, ...).
@@ -115,29 +118,48 @@ class Prediction(Meaning):
         NonFiniteError
             If an output that is to tell a class is NaN or infinite.
         """
-        return self._each(_predictions, self.logits(x, backend=backend, batch_size=batch_size))
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        return self._each(_predictions, outputs, [False] * max(1, len(outputs)))
 
-    def _each(self, function: Callable[[str | None, np.ndarray], np.ndarray], outputs: Any) -> Any:
-        """A function of what is predicted and the output, or of each of several."""
+    def _each(
+        self,
+        function: Callable[[str | None, np.ndarray, bool], Any],
+        outputs: Any,
+        ends: list[bool],
+    ) -> Any:
+        """A function of what is predicted, the output and how it ends, or of each of several."""
         if not isinstance(outputs, dict):
-            return function(self.predicts, outputs)
+            return function(self.predicts, outputs, ends[0])
         kinds = (self.predicts or "," * (len(outputs) - 1)).split(",")
         return {
-            name: function(kind or None, output)
-            for kind, (name, output) in zip(kinds, outputs.items(), strict=True)
+            name: function(kind or None, output, end)
+            for kind, (name, output), end in zip(kinds, outputs.items(), ends, strict=False)
         }
 
 
-def _probabilities(predicts: str | None, logits: np.ndarray) -> np.ndarray:
+def ends_in(graph: Graph, operation: str) -> list[bool]:
+    """Whether each output of a network is that of an operation, but for its shape."""
+    last = len(graph.nodes) - 1
+    found = []
+    for index in graph.nodes[last].inputs if graph.outputs else (last,):
+        while index >= 0 and graph.nodes[index].operation == "flatten":
+            index = graph.nodes[index].inputs[0]
+        found.append(index >= 0 and graph.nodes[index].operation == operation)
+    return found
+
+
+def _probabilities(predicts: str | None, logits: np.ndarray, are_such: bool) -> np.ndarray:
     if predicts in ("labels", "label"):
         labels: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
         return labels if predicts == "labels" else labels[:, 0]
     check_classes("predict_proba", predicts, logits)
+    if are_such:
+        return logits
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def _predictions(predicts: str | None, outputs: np.ndarray) -> np.ndarray:
+def _predictions(predicts: str | None, outputs: np.ndarray, _: bool) -> np.ndarray:
     if predicts in ("labels", "label"):
         labels = (outputs > 0.0).astype(np.int64)
         return labels if predicts == "labels" else labels[:, 0]

@@ -53,6 +53,8 @@ UNREAD = {
     *(("normalisation gradient", name) for name in ("BIAS", "W", "EXTRA", "EXTRA_BLOCK")),
     *(("normalisation gradient sums", name) for name in ("BIAS", "W")),
     *(("normalisation sums", name) for name in ("BATCH", "BIAS", "RUNNING", "SCALE", "W")),
+    # All threads have one room.
+    *((f"Winograd 2-D {name}", "Z_SLOT") for name in ("inputs", "products", "outputs")),
     # Their formulas have no numbers.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
       for what in ("", " gradient")),
@@ -71,8 +73,10 @@ def programs() -> list[tuple[Program, int]]:
         Conv2d(2, 8, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
         Linear(288, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
+    many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     usual = [
         wide,
+        many,
         bounded,
         *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn)),
     ]

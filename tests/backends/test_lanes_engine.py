@@ -72,6 +72,17 @@ MODELS = {
         Conv2d(8, 10, (1, 5), padding=(2, 0), seed=3), MaxPool2d(2), Flatten(),
         Linear(150, 3, seed=4), input_shape=(2, 15, 17),
     ),
+    "winograd of long kernels": lambda: Sequential(
+        Conv2d(2, 8, 7, padding=3, seed=0), ReLU(), MaxPool2d(2),
+        Conv2d(8, 9, (3, 9), padding=(1, 4), seed=1), ReLU(), Sigmoid(), Flatten(),
+        Linear(9 * 60, 3, seed=2), input_shape=(2, 13, 20),
+    ),
+    "winograd of sequences": lambda: Sequential(
+        Conv2d(2, 40, (1, 9), padding=(0, 4), seed=0), ReLU(),
+        Conv2d(40, 60, (1, 15), padding=(0, 2), seed=1), ReLU(), MaxPool2d((1, 2)),
+        Conv2d(60, 12, (1, 5), padding=(0, 5), bias=False, seed=2), Sigmoid(), Flatten(),
+        Linear(12 * 39, 3, seed=3), input_shape=(2, 1, 77),
+    ),
     "convolution last": lambda: Sequential(
         Conv2d(1, 3, 3, padding="same", seed=0), ReLU(), Conv2d(3, 2, 3, padding=1, seed=1),
         ReLU(), Flatten(), Linear(32, 3, seed=2), input_shape=(1, 4, 4),
@@ -88,7 +99,9 @@ def test_loss_and_gradients(name: str, count: int, threads: int) -> None:
     assert np.abs(gradient - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", ["report", "winograd", "winograd along rows"])
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if name == "report" or "winograd" in name]
+)
 def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
     results = [run(MODELS[name](), 90, threads) for threads in (1, 2, 4, 8)]
     for other in results[1:]:

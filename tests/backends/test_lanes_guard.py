@@ -33,6 +33,13 @@ def test_random_networks_stay_inside_their_arrays(place: str) -> None:
     assert "'networks': 30" in run_between_guard_pages("--count", "30", "--place", place)
 
 
+@POSIX
+@pytest.mark.parametrize("place", ["end", "begin"])
+def test_convolutions_over_many_blocks_stay_inside_their_arrays(place: str) -> None:
+    options = ("--count", "10", "--place", place, "--convolution", "winograd2d_batch")
+    assert "'networks': 10" in run_between_guard_pages(*options)
+
+
 @pytest.mark.parametrize("entries", [1, 3, 12, 16, 20])
 def test_a_table_of_few_entries_fills_a_tile(entries: int) -> None:
     """Winograd's transforms of weights read 16 entries at a time, also of fewer kernel rows."""

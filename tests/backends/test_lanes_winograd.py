@@ -285,7 +285,12 @@ def test_an_algorithm_can_be_forced() -> None:
     model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 8, 8))
     x = np.random.default_rng(0).standard_normal((16, 16, 8, 8)).astype(np.float32)
     expected = model.logits(x, backend="im2col")
-    names = {"winograd2d": "Winograd 2-D", "winograd1d": "Winograd 1-D", "direct": "convolution"}
+    names = {
+        "winograd2d_batch": "Winograd 2-D products",
+        "winograd2d": "Winograd 2-D",
+        "winograd1d": "Winograd 1-D",
+        "direct": "convolution",
+    }
     assert list(names) == [found.name for found in ALGORITHMS]
     for name, kernel in names.items():
         with forced(name):
@@ -294,6 +299,58 @@ def test_an_algorithm_can_be_forced() -> None:
             output = fastcnn.Sequential(layer, input_shape=(16, 8, 8)).logits(x)
         assert kernel in [program.kernel(row) for row in range(len(program.rows))]
         assert output == pytest.approx(expected, abs=1e-4)
-    wanted = "must be one of winograd2d, winograd1d, direct"
+    wanted = "must be one of winograd2d_batch, winograd2d, winograd1d, direct"
     with pytest.raises(ConfigurationError, match=wanted), forced("fft"):
         pass
+
+
+@pytest.mark.parametrize(("size", "batch"), [(8, 33), (4, 70), (7, 20), (13, 16)])
+def test_many_blocks_at_once(size: int, batch: int) -> None:
+    """The same step as by sums over taps, to float32's roundings; the same bits on any threads."""
+    from fastcnn.backends.lanes.convolution.algorithms import forced
+    from fastcnn.execution import make_executor
+    from fastcnn.execution.workers import workers
+    from fastcnn.losses import CrossEntropyLoss
+    from fastcnn.optim import SGD
+
+    generator = np.random.default_rng(size)
+    x = generator.standard_normal((batch, 6, size, size)).astype(np.float32)
+    y = generator.integers(0, 5, batch)
+    found = {}
+    for name, threads in (("direct", 1), *(("winograd2d_batch", count) for count in (1, 2, 3))):
+        model = Sequential(
+            Conv2d(6, 20, 3, padding=1, seed=0), ReLU(), MaxPool2d(2),
+            Conv2d(20, 30, 3, padding=2, seed=1), fastcnn.BatchNorm2d(30), ReLU(),
+            fastcnn.Residual(Sequential(Conv2d(30, 30, 3, padding=1, bias=False, seed=2), ReLU())),
+            Conv2d(30, 17, 3, padding=1, seed=3), ReLU(), Flatten(),
+            Linear(17 * (size // 2 + 2) ** 2, 5, seed=4), input_shape=(6, size, size),
+        )  # fmt: skip
+        with forced(name), workers(threads):
+            executor = make_executor(
+                model,
+                loss=CrossEntropyLoss(),
+                optimizer=SGD(0.5),
+                backend="lanes",
+                batch_size=batch,
+                threads=threads,
+            )
+            executor.train_steps(x, y, np.arange(batch), np.array([0.5]))
+        with forced(name):
+            found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
+    first = found["winograd2d_batch", 1]
+    for one, other in zip(first, found["direct", 1], strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6 * abs(other).max())
+    for threads in (2, 3):
+        for one, other in zip(first, found["winograd2d_batch", threads], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_weights_of_many_channels_are_read_once() -> None:
+    """Where transformed weights are larger than the cache, rows take the whole batch."""
+    model = Sequential(Conv2d(256, 256, 3, padding=1, seed=0), input_shape=(256, 4, 4))
+    program = fastcnn.plan(model, 128, threads=2)
+    kernels = [program.kernel(row) for row in range(len(program.rows))]
+    assert kernels.count("Winograd 2-D products") == 1
+    few = Sequential(Conv2d(64, 64, 3, padding=1, seed=0), input_shape=(64, 4, 4))
+    program = fastcnn.plan(few, 128, threads=2)
+    assert "Winograd 2-D products" not in map(program.kernel, range(len(program.rows)))

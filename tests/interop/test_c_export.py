@@ -460,3 +460,15 @@ def test_the_networks_of_mlperf_tiny_are_exported(tmp_path: Path) -> None:
             _, got = call(library[f"f_{name}"], sample, len(want))
             np.testing.assert_allclose(got, want, atol=1e-5, err_msg=name)
     assert made["ds_cnn"].flash < 4 * 26_000
+
+
+@pytest.mark.mnist
+def test_integers_are_as_good_on_real_digits(mnist: None, tmp_path: Path) -> None:
+    train, test = fastcnn.data.load("mnist")
+    model = fastcnn.models.lenet5(seed=0)
+    fastcnn.fit(model, train, epochs=2, verbose=False)
+    made = export_c(model, tmp_path / "l.h", calibration=train.images[:500])
+    assert made.integers is not None
+    images, labels = test.images[:2000], test.labels[:2000]
+    whole = np.mean(made.integers.outputs(images).argmax(1) == labels)
+    assert whole >= np.mean(model.predict(images) == labels) - 0.005

@@ -167,3 +167,15 @@ def test_exports_refuse_by_name(layer: Layer, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=f"layer '1'.* {layer.operation}"):
             export(model, tmp_path / name)
         assert not (tmp_path / name).exists()
+
+
+def test_probabilities_of_a_network_that_gives_them() -> None:
+    import fastcnn
+
+    logits = fastcnn.Sequential(fastcnn.layers.Linear(4, 3, seed=0), input_shape=(4,))
+    model = fastcnn.Sequential(logits, fastcnn.layers.Softmax(1), input_shape=(4,))
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    expected = logits.predict_proba(x)
+    for found in (model.predict_proba(x), fastcnn.session(model).predict_proba(x)):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert (model.predict(x) == logits.predict(x)).all()

@@ -7,6 +7,7 @@ from fastcnn.backends.lanes.convolution.channels import records as _channels
 from fastcnn.backends.lanes.convolution.direct import records as _direct
 from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
+from fastcnn.backends.lanes.convolution.winograd2d_batch import records as _winograd2d_batch
 from fastcnn.backends.lanes.kernels import (
     constraints,
     elements,
@@ -46,6 +47,7 @@ FAMILIES = (
     _direct,
     _winograd1d,
     _winograd2d,
+    _winograd2d_batch,
     constraints,
     elements,
     inputs,

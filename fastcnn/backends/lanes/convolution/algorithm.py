@@ -36,6 +36,8 @@ class Algorithm:
     gradient_halo : callable
         ``gradient_halo(g, part)``: zeros that the transpose, or the weights' gradient, reads
         around the gradient of the output.
+    shares_batch : bool
+        Whether its rows take the whole batch, which all threads share out among them.
     """
 
     name: str
@@ -43,3 +45,4 @@ class Algorithm:
     pays: Callable[[ConvGeometry, Part], bool]
     input_halo: Callable[[ConvGeometry], Halo]
     gradient_halo: Callable[[ConvGeometry, Part], Halo]
+    shares_batch: bool = False

@@ -12,11 +12,12 @@ from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd1d.algorithm import WINOGRAD_1D
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
+from fastcnn.backends.lanes.convolution.winograd2d_batch.algorithm import WINOGRAD_2D_BATCH
 from fastcnn.backends.lanes.planning.buffers import Halo, union
 from fastcnn.errors import ConfigurationError
 
 #: The best first; the last one computes everything.
-ALGORITHMS: tuple[Algorithm, ...] = (WINOGRAD_2D, WINOGRAD_1D, DIRECT)
+ALGORITHMS: tuple[Algorithm, ...] = (WINOGRAD_2D_BATCH, WINOGRAD_2D, WINOGRAD_1D, DIRECT)
 _forced: ContextVar[str | None] = ContextVar("convolution", default=None)
 
 
@@ -47,6 +48,11 @@ def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
         if wanted and found.fits(g, part):
             return found
     return ALGORITHMS[-1]
+
+
+def shares_batch(g: ConvGeometry) -> bool:
+    """Whether rows of a convolution take the whole batch: no buffer of it may be a thread's."""
+    return any(algorithm(g, part).shares_batch for part in (Part.PRODUCT, Part.TRANSPOSE))
 
 
 def input_halo(g: ConvGeometry) -> Halo:

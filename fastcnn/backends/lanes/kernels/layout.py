@@ -104,7 +104,10 @@ MORE_TILES, Y_LAST = 52, 53
     K_MOVE,
     K_WEIGHTED_SUMS,
     K_LIMIT_NORMS,
-) = range(63)
+    K_WINOGRAD2D_BATCH_INPUTS,
+    K_WINOGRAD2D_BATCH_PRODUCTS,
+    K_WINOGRAD2D_BATCH_OUTPUTS,
+) = range(66)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

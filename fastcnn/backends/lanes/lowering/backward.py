@@ -108,7 +108,7 @@ class Backward(SampleNormBackward):
         """The gradient of a convolution's own output, from that of what is pooled after it."""
         planner, node = self.planner, group.node
         halo = gradient_halo(planner.geometry(node))
-        grad = planner.buffer(node.output_shape, halo, passing=True)
+        grad = planner.buffer(node.output_shape, halo, passing=not group.whole)
         h, w = windows_of_two(*node.output_shape[1:])
         planner.emit(
             f"{node.name}: gradients of pooling and bias",

@@ -115,7 +115,7 @@ class Forward(SampleNormForward):
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
         if group.pooled:
-            winners = planner.like(y, passing=not planner.backward)
+            winners = planner.like(y, passing=not (planner.backward or group.whole))
             self.winners[group.target] = winners
             columns |= winners.columns("m") | {"mode": L.POOLED}
         conv_rows.product(

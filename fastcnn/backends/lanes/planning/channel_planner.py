@@ -97,8 +97,8 @@ class ChannelPlanner(Planner):
         return 0
 
     def _shares_batch(self, node: Node) -> bool:
-        """Weights are read once for all samples."""
-        return True
+        """Weights of linear layers are read once for all samples."""
+        return node.operation == "linear"
 
     def parameter(self, group: Group, name: str) -> np.ndarray | None:
         """A layer's parameter, or None."""

@@ -117,12 +117,12 @@ def fuse_sums(groups: list[Group]) -> list[Group]:
 def number_stages(groups: list[Group], training: bool) -> None:
     """Set each group's stages.
 
-    A linear layer takes many blocks at once, in a stage of its own; batch normalisation by the
-    batch's statistics ends a stage between its sums and what it makes of them.
+    A linear layer takes many blocks at once, as do some convolutions, in a stage of its own; batch
+    normalisation by the batch's statistics ends a stage between its sums and what it makes of them.
     """
     stage = 0
     for group in groups:
-        if group.operation == "linear":
+        if group.operation == "linear" or group.whole:
             group.reads = group.writes = stage + 1
             stage += 2
         elif group.node.takes_batch_statistics(training):

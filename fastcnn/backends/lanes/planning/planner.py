@@ -87,7 +87,7 @@ class Planner:
         self.trained = graph.leads_to_parameters(parameters.keys() - self.frozen)
         self.groups = self.fused(graph)
         for group in self.groups:
-            group.whole = group.operation == "linear" and self._shares_batch(group.node)
+            group.whole = self._shares_batch(group.node)
         number_stages(self.groups, training)
         self.makers = {group.target: group for group in self.groups}
         self.readers: dict[int, list[Group]] = {}
@@ -199,6 +199,10 @@ class Planner:
         """A row that gets room for each thread as Z; all rows get the same."""
         self._reserve(values, (L.Z, L.Z_SLOT), SCRATCH, floats)
         return values
+
+    def with_shared_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
+        """A row that gets room for all threads together as Z: their rooms lie side by side."""
+        return self.with_scratch(values, -(-floats // self.workers))
 
     def pass_on(self, writer: np.ndarray, reader: np.ndarray, floats: int) -> None:
         """Let a row leave floats of a block, as EXTRA, to the next one, which has them as X.
@@ -329,11 +333,15 @@ class Planner:
         return not OPERATIONS[maker.operation].renames or self.gradient_passes(maker.source)
 
     def _shares_batch(self, node: Node) -> bool:
-        """Whether threads had better have a part of a linear layer's weights each than all of them.
+        """Whether threads had better have a part of a layer's weights each than all of them.
 
         With its own blocks a thread waits for none and fetches no other's activations, but all of
         the weights.
         """
+        if node.operation == "conv2d":
+            return algorithms.shares_batch(self.geometry(node))
+        if node.operation != "linear":
+            return False
         weights = int(np.prod(self.parameters[node.parameters["weight"]][1]))
         return weights > FITS_BESIDE or self.blocks < 2 * self.workers
 

@@ -39,6 +39,22 @@ def _tiles(r: Reach, place: int, row: int, table: int, side: int) -> Range:
     return r.buffer(place) + r.entries(table, r.count(L.POSITIONS)) + tile
 
 
+def _outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
+    pooled = r[L.MODE] == L.POOLED
+    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
+    sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
+    corners = r.table(L.Y_TABLE, tiles).astype(np.int64)[(sizes > 0).all(axis=1)]
+    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if pooled else 1]:
+        written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
+        for rows, columns in {tuple(size) for size in sizes.tolist()}:
+            tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
+            found = corners[(sizes[(sizes > 0).all(axis=1)] == (rows, columns)).all(axis=1)]
+            if found.size:
+                corner = Range(int(found.min()), int(found.max()))
+                yield arena(name, written + corner + tile)
+    yield from bias(r, outputs)
+
+
 def winograd2d(r: Reach) -> Touches:
     inputs, outputs, strip, tiles = (
         r.count(L.IN),
@@ -56,19 +72,39 @@ def winograd2d(r: Reach) -> Touches:
     yield arena("X", x)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch + LANES)
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
-    pooled = r[L.MODE] == L.POOLED
-    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
-    sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
-    corners = r.table(L.Y_TABLE, tiles).astype(np.int64)[(sizes > 0).all(axis=1)]
-    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if pooled else 1]:
-        written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
-        for rows, columns in {tuple(size) for size in sizes.tolist()}:
-            tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
-            found = corners[(sizes[(sizes > 0).all(axis=1)] == (rows, columns)).all(axis=1)]
-            if found.size:
-                corner = Range(int(found.min()), int(found.max()))
-                yield arena(name, written + corner + tile)
-    yield from bias(r, outputs)
+    yield from _outputs_of_tiles(r, outputs, tiles)
+
+
+def _batch_room(r: Reach) -> tuple[int, int, int]:
+    """Steps of the room for transforms of all tiles: from, to, and the room's own size."""
+    each = r.count(L.TAPS, 1) * LANES
+    if r.count(L.STRIP_ROWS, 1) * r.count(L.POSITIONS) > r[L.TAPS] or r.count(L.GROUPS) < 0:
+        raise ProgramError(f"{r[L.STRIP_ROWS]} blocks of tiles in room for {r[L.TAPS]}")
+    from_step = r.count(L.IN) * each + STAGGER
+    to_step = r.count(L.CHANNELS) * each + STAGGER
+    return from_step, to_step, PRODUCTS * (from_step + to_step) + r[L.CHANNELS] * LANES
+
+
+def winograd2d_batch_inputs(r: Reach) -> Touches:
+    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(r.count(L.IN), r[L.X_CHANNEL])
+    yield arena("X", x)
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r)[2])
+
+
+def winograd2d_batch_products(r: Reach) -> Touches:
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    from_step, to_step, room = _batch_room(r)
+    inside = r.entries(L.M_TABLE, r[L.TAPS] + MORE_POSITIONS)
+    within("M_TABLE", inside + r.along(outputs, r[L.TAPS] * LANES), to_step)
+    within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, inputs), from_step)
+    yield arena("Z", Range(r[L.Z], r[L.Z]), room)
+    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+    yield from bias(r, 0)
+
+
+def winograd2d_batch_outputs(r: Reach) -> Touches:
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r)[2])
+    yield from _outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
 
 
 def winograd2d_gradient(r: Reach) -> Touches:

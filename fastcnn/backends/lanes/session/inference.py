@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,6 +79,7 @@ class Inference:
             weights = aligned(program.weights.size)
             weights[...] = program.weights
             check_program(program, weights, np.zeros(1, np.float32), {})
+            program = replace(program, weights=None)  # it has another copy of them now
             self._channels = Pass(program, weights, self.threads, self._group)
         return self._channels
 

@@ -73,6 +73,22 @@ def winograd2d_weights(A, T, P, r, part, parts):
 
 
 @linked
+def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
+    """The outputs of some tiles of a channel from their products, which are ``step`` apart."""
+    ypix, sizes = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
+    bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+    for t in range(count):
+        s, inside = sums + t * LANES, c * r[Y_CHANNEL] + ypix[p0 + t]
+        rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
+        y, m = y0 + inside, m0 + inside
+        sources = A, s, step, P, bias
+        if r[MODE] == POOLED:
+            pooled_output_tile(*sources, A, y, A, m, r[Y_ROW], rows, columns, spare, r[RELU])
+        else:
+            output_tile(*sources, A, y, r[Y_ROW], rows, columns, spare, r[RELU], r[MODE])
+
+
+@linked
 def winograd2d(A, T, P, r, block, slot, worker, part, parts):
     """Convolution forward, or its input gradient; a unit is a strip of TAPS tiles.
 
@@ -84,8 +100,7 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix, ypix, sizes = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
-    channels, pixels = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
+    xpix, channels, pixels = T[r[X_TABLE] :], T[r[TAP_TABLE] :], T[r[M_TABLE] :]
     each = strip * LANES
     from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
@@ -124,43 +139,8 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
                 NOUGHT,
             )
         for c in range(outputs):
-            bias = r[BIAS] + c if r[BIAS] >= 0 else -1
-            for t in range(count):
-                s, inside = sums + c * each + t * LANES, c * r[Y_CHANNEL] + ypix[p0 + t]
-                rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
-                if r[MODE] == POOLED:
-                    pooled_output_tile(
-                        A,
-                        s,
-                        to_step,
-                        P,
-                        bias,
-                        A,
-                        y0 + inside,
-                        A,
-                        m0 + inside,
-                        r[Y_ROW],
-                        rows,
-                        columns,
-                        spare,
-                        r[RELU],
-                    )
-                else:
-                    output_tile(
-                        A,
-                        s,
-                        to_step,
-                        P,
-                        bias,
-                        A,
-                        y0 + inside,
-                        r[Y_ROW],
-                        rows,
-                        columns,
-                        spare,
-                        r[RELU],
-                        r[MODE],
-                    )
+            s = sums + c * each
+            outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, s, to_step, spare)
 
 
 @linked

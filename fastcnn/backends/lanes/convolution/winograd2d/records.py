@@ -20,7 +20,7 @@ def _tiles(r: Row) -> tuple[int, int, int]:
     return r[L.IN], r[L.CHANNELS], r[L.POSITIONS]
 
 
-def _both_ways(matrix: Matrix) -> int:
+def both_ways(matrix: Matrix) -> int:
     """Additions and multiplications of ``matrix @ tile @ matrix.T``."""
     return sum(matrix.shape) * operations(matrix)
 
@@ -39,7 +39,7 @@ def product(r: Row) -> Cost:
     left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
     pixels = outputs * int(left.prod(axis=1).sum())
     flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
-    flops += (_both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * outputs
+    flops += (both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * outputs
     written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
     read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
     return r.cost(tiles * flops, read, written, parameters_read=PRODUCTS * inputs * outputs)
@@ -57,7 +57,7 @@ def gradient(r: Row) -> Cost:
 
 def weight_gradient(r: Row) -> Cost:
     """The cost of one block's gradient of kernels from that of their transforms."""
-    flops, count = _both_ways(MATRICES.weight.T), r[L.IN] * r.blocks
+    flops, count = both_ways(MATRICES.weight.T), r[L.IN] * r.blocks
     return Cost(flops * count, FLOAT_BYTES * PRODUCTS * count, FLOAT_BYTES * 9 * count)
 
 
@@ -75,7 +75,7 @@ def sizes(r: Row) -> str:
 
 def weights(r: Row) -> Cost:
     """The cost of transforming kernels."""
-    flops = _both_ways(MATRICES.weight) * r[L.IN]
+    flops = both_ways(MATRICES.weight) * r[L.IN]
     return Cost(flops, 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
 
 

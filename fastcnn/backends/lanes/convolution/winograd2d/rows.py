@@ -1,5 +1,7 @@
 """Rows of 3x3 convolutions by Winograd's F(4x4, 3x3), where it is faster."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
@@ -18,6 +20,77 @@ STRIP = 10 * 1024
 GRADIENT_STRIP, FEW_TILES = 8 * 1024, 8
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """A convolution as a product of transforms.
+
+    Attributes
+    ----------
+    source : ndarray of int, shape (outputs, inputs)
+        Index of the first weight of each kernel.
+    direction : int
+        1, or -1 for kernels that are read backwards.
+    padding : tuple of int
+    size : tuple of int
+        Rows and columns of what is written.
+    step : int
+        Rows and columns of it that a tile writes.
+    """
+
+    source: np.ndarray
+    direction: int
+    padding: tuple[int, ...]
+    size: tuple[int, ...]
+    step: int = OUTPUTS
+
+    def weights(self, planner: Planner, name: str) -> dict[str, int]:
+        """Let the weights be transformed beforehand; the columns that tell where they are."""
+        order = pack_order(1, len(self.source), self.source[None], tile_heights(pooled=False))
+        padded = -(-order.size // LANES) * LANES + STAGGER
+        packed = planner.allocate(PRODUCTS * padded)
+        sizes: dict[str, int] = {"in": order.size, "out": padded, "mode": self.direction}
+        table = planner.table(order, LANES)
+        values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
+        planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
+        return {"w": packed, "out": padded}
+
+    def places(self, planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
+        """The columns of the tiles' places in X and Y."""
+        size, step = self.size, self.step
+        h, w = grid(-(-size[0] // step), -(-size[1] // step))
+        left = np.stack([size[0] - step * h, size[1] - step * w], axis=1)
+        corners = x.at(OUTPUTS * h - self.padding[0], OUTPUTS * w - self.padding[1])
+        return {
+            "bias": -1,
+            **x.columns("x"),
+            **y.columns("y"),
+            "in": self.source.shape[1],
+            "channels": self.source.shape[0],
+            "positions": len(h),
+            "x_table": planner.table(corners),
+            "y_table": planner.table(y.at(step * h, step * w)),
+            "strip_table": planner.table(left),
+            "x_channel": x.channel,
+            "x_row": x.row,
+            "y_channel": y.channel,
+            "y_row": y.row,
+        }
+
+
+def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
+    """Of a convolution's product."""
+    if not pooled:
+        return Tiling(_kernels(g, weight), 1, g.padding, g.output)
+    size = (g.output[0] // 2, g.output[1] // 2)
+    return Tiling(_kernels(g, weight), 1, g.padding, size, OUTPUTS // 2)
+
+
+def transpose_tiling(g: ConvGeometry, weight: int) -> Tiling:
+    """Of its transpose: a convolution with the kernel turned."""
+    padding = (2 - g.padding[0], 2 - g.padding[1])
+    return Tiling(_kernels(g, weight + 8).T, -1, padding, g.input)
+
+
 def product(
     planner: Planner,
     name: str,
@@ -29,11 +102,7 @@ def product(
     columns: dict[str, int],
 ) -> None:
     """Add the row of a convolution of X into Y."""
-    source = _kernels(g, weight)
-    size, step = g.output, OUTPUTS
-    if pooled:
-        size, step = (g.output[0] // 2, g.output[1] // 2), OUTPUTS // 2
-    _emit(planner, name, x, g.padding, y, size, step, source, 1, columns)
+    _emit(planner, name, x, y, product_tiling(g, weight, pooled), columns)
 
 
 def transpose(
@@ -45,10 +114,8 @@ def transpose(
     grad_x: Buffer,
     columns: dict[str, int],
 ) -> None:
-    """Add the row that carries its output side back: a convolution with the kernel turned."""
-    padding = (2 - g.padding[0], 2 - g.padding[1])
-    source = _kernels(g, weight + 8).T
-    _emit(planner, name, grad, padding, grad_x, g.input, OUTPUTS, source, -1, columns)
+    """Add the row that carries its output side back."""
+    _emit(planner, name, grad, grad_x, transpose_tiling(g, weight), columns)
 
 
 def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
@@ -57,47 +124,17 @@ def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
 
 
 def _emit(
-    planner: Planner,
-    name: str,
-    x: Buffer,
-    padding: tuple[int, ...],
-    y: Buffer,
-    size: tuple[int, ...],
-    step: int,
-    source: np.ndarray,
-    direction: int,
-    columns: dict[str, int],
+    planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
 ) -> None:
-    """Add a row; a tile is ``step`` rows and columns of a ``size`` of Y."""
-    outputs, inputs = source.shape
-    order = pack_order(1, outputs, source[None], tile_heights(pooled=False))
-    padded = -(-order.size // LANES) * LANES + STAGGER
-    packed = planner.allocate(PRODUCTS * padded)
-    sizes: dict[str, int] = {"in": order.size, "out": padded, "mode": direction}
-    weights = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=planner.table(order, LANES), **sizes)
-    planner.preparations.append((f"{name.split(':')[0]}: transform weights", weights))
-    h, w = grid(-(-size[0] // step), -(-size[1] // step))
-    strip = _strip(PRODUCTS * (inputs + outputs), len(h))
-    left = np.stack([size[0] - step * h, size[1] - step * w], axis=1)
-    sizes = {"in": inputs, "out": padded, "channels": outputs}
+    outputs, inputs = tiling.source.shape
+    common = tiling.weights(planner, name) | tiling.places(planner, x, y) | columns
+    strip = _strip(PRODUCTS * (inputs + outputs), common["positions"])
     values = row(
         L.K_WINOGRAD2D,
-        **x.columns("x"),
-        **y.columns("y"),
-        **({"bias": -1} | columns),
-        w=packed,
+        **common,
         taps=strip,
         tap_table=planner.table(np.arange(inputs) * strip * LANES, 1),
         m_table=planner.table(np.arange(strip) * LANES, 1),
-        positions=len(h),
-        x_table=planner.table(x.at(OUTPUTS * h - padding[0], OUTPUTS * w - padding[1])),
-        y_table=planner.table(y.at(step * h, step * w)),
-        strip_table=planner.table(left),
-        x_channel=x.channel,
-        x_row=x.row,
-        y_channel=y.channel,
-        y_row=y.row,
-        **sizes,
     )
     room = PRODUCTS * ((inputs + outputs) * strip * LANES + 2 * STAGGER)
     planner.emit(name, planner.with_scratch(values, room + LANES))

@@ -1,0 +1,30 @@
+"""F(4x4, 3x3) over many blocks at once: so many channels that their weights leave the cache."""
+
+from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.winograd import tiles
+from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
+
+#: Pairs of channels from which transformed weights had better be read once for many blocks, and
+#: tiles of a map up to which that costs less than it saves.
+FEWEST_PAIRS, MOST_TILES = 128 * 256, 16
+
+
+def _fits(g: ConvGeometry, part: Part) -> bool:
+    return part != Part.GRADIENT and not g.transposed and WINOGRAD_2D.fits(g, part)
+
+
+def _pays(g: ConvGeometry, part: Part) -> bool:
+    across, down = (tiles(size) for size in g.output)
+    many = g.group_inputs * g.out_channels >= FEWEST_PAIRS
+    return many and across * down <= MOST_TILES and WINOGRAD_2D.pays(g, part)
+
+
+WINOGRAD_2D_BATCH = Algorithm(
+    "winograd2d_batch",
+    _fits,
+    _pays,
+    WINOGRAD_2D.input_halo,
+    WINOGRAD_2D.gradient_halo,
+    shares_batch=True,
+)

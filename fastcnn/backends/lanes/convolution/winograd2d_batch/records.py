@@ -1,0 +1,62 @@
+"""Costs and records of F(4x4, 3x3) over many blocks at once."""
+
+from fastcnn.backends.lanes.convolution.tiles import product_tile
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
+from fastcnn.backends.lanes.convolution.winograd2d.records import both_ways, sizes
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d_batch import kernels
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.record import Kernel, register
+from fastcnn.codegen.simd import LANES
+
+
+def _cost(r: Row, flops: int, read: int, written: int, weights: int = 0) -> Cost:
+    """Of FLOPs and vectors of a tile."""
+    blocks = max(0, min(r[L.STRIP_ROWS], r.blocks - r[L.GROUPS]))
+    samples = min(LANES * blocks, max(0, r.batch - LANES * r[L.GROUPS]))
+    vectors = FLOAT_BYTES * LANES * blocks * r[L.POSITIONS]
+    return Cost(
+        flops * r[L.POSITIONS] * samples,
+        vectors * read + FLOAT_BYTES * weights,
+        vectors * written,
+    )
+
+
+def _inputs(r: Row) -> Cost:
+    return _cost(r, both_ways(MATRICES.input) * r[L.IN], OUTPUTS**2 * r[L.IN], PRODUCTS * r[L.IN])
+
+
+def _products(r: Row) -> Cost:
+    inputs, outputs = PRODUCTS * r[L.IN], PRODUCTS * r[L.CHANNELS]
+    weights = inputs * r[L.CHANNELS]
+    return _cost(r, 2 * weights, inputs, outputs, weights)
+
+
+def _outputs(r: Row) -> Cost:
+    channels = r[L.CHANNELS]
+    flops = (both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * channels
+    side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
+    inside = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).clip(max=side)
+    pixels = channels * int(inside.prod(axis=1).sum()) // r[L.POSITIONS]
+    read = PRODUCTS * channels + (pixels if r[L.MODE] == L.MASKED else 0)
+    return _cost(r, flops, read, pixels * (2 if r[L.MODE] == L.POOLED else 1))
+
+
+register(
+    {
+        L.K_WINOGRAD2D_BATCH_INPUTS: Kernel(
+            kernels.winograd2d_batch_inputs, "Winograd 2-D inputs", _inputs, sizes
+        ),
+        L.K_WINOGRAD2D_BATCH_PRODUCTS: Kernel(
+            kernels.winograd2d_batch_products,
+            "Winograd 2-D products",
+            _products,
+            sizes,
+            product_tile,
+        ),
+        L.K_WINOGRAD2D_BATCH_OUTPUTS: Kernel(
+            kernels.winograd2d_batch_outputs, "Winograd 2-D outputs", _outputs, sizes
+        ),
+    }
+)
