@@ -1,8 +1,9 @@
 """Training steps that several processes take together."""
 
+import logging
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,15 +11,22 @@ from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
+from fastcnn.execution.assigned import frozen_parameters
+from fastcnn.execution.checks import as_target
 from fastcnn.execution.executor import (
     Executor,
     StepResults,
+    count_correct,
     mean_score,
     shares_of_samples,
 )
 from fastcnn.execution.executors import make_executor
+from fastcnn.execution.joint_norm import Share, joint_gradients
+from fastcnn.execution.step import Batch, Step
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS
+
+log = logging.getLogger("fastcnn")
 
 #: Samples that stay together in an evaluation; a backend's result may depend on the batch by
 #: rounding, and so does not on the number of processes.
@@ -32,8 +40,7 @@ class DistributedExecutor:
 
     The batch size is that of all processes together, and so are losses, hits and norms. A step is
     one ``Allreduce`` of the flat gradient, in which shares count by their samples (or their
-    weights). Batch normalisation takes the statistics of each process' share; the running ones
-    are averaged in the same message.
+    weights).
 
     Parameters
     ----------
@@ -48,6 +55,10 @@ class DistributedExecutor:
         Sum gradients of blocks of 16 samples one after the other, in the order of the batch:
         results are then the same bits on any number of processes. Slower: the gradient of every
         block travels.
+    sync_batch_norm : bool
+        Batch normalisation takes the statistics of the whole batch: its sums are exchanged in each
+        layer, forward and backward. Without it, or with ``average_every``, ``accumulate`` or the
+        reference backend, it takes those of each process' share.
     **settings
         What :func:`~fastcnn.execution.executors.make_executor` takes: loss, optimizer, backend,
         seed, clip_norm, the ``threads`` of this process, such as ``world.threads()``, and in how
@@ -72,6 +83,7 @@ class DistributedExecutor:
         batch_size: int,
         average_every: int = 1,
         ordered: bool = False,
+        sync_batch_norm: bool = True,
         **settings: Any,
     ) -> None:
         self.world = world
@@ -88,6 +100,24 @@ class DistributedExecutor:
             model, batch_size=BLOCK if ordered else max(end - first, 1), **settings
         )
         self.loss = self._local.loss
+        self._settings = settings
+        self._is_joint = self._takes_joint_statistics(sync_batch_norm, settings)
+
+    def _takes_joint_statistics(self, wanted: bool, settings: Mapping[str, Any]) -> bool:
+        """Whether batch normalisation is over all processes; says so where it could not be."""
+        if not wanted or not self.model.graph().batch_statistics(training=True):
+            return False
+        reasons = {
+            "average_every": self.average_every > 1,
+            "accumulate": settings.get("accumulate", 1) > 1,
+            "backend reference": settings.get("backend") == "reference",
+        }
+        for name, holds in reasons.items():
+            if holds:
+                log.warning(
+                    "with %s, batch normalisation takes the statistics of each process' share", name
+                )
+        return not any(reasons.values()) and self.world.size > 1
 
     @property
     def _running(self) -> list[np.ndarray]:
@@ -176,6 +206,8 @@ class DistributedExecutor:
         rank = self.world.rank
         first, end = self.shards.share(len(batch))
         portion = self._portion(batch, first, end, arrays)
+        if self._is_joint:
+            return self._joint_gradient(batch, arrays, portion, losses, hits)
         if end > first:
             self._local.first_sample = first
             loss, hits[rank], gradient = self._local.gradient(
@@ -187,6 +219,37 @@ class DistributedExecutor:
             gradient = np.zeros_like(self.model.parameter_vector)
         samples = (end - first) / len(batch)
         return self._sum([gradient, *(samples * value for value in self._running)])
+
+    def _joint_gradient(
+        self,
+        batch: np.ndarray,
+        arrays: "Arrays",
+        portion: float,
+        losses: np.ndarray,
+        hits: np.ndarray,
+    ) -> np.ndarray:
+        """The gradient of a batch that is normalised as a whole."""
+        images, labels, weight = arrays
+        first, end = self.shards.share(len(batch))
+        samples, local = batch[first:end], cast("Any", self._local)
+        graph = local.assigned.graph()
+        y, target = labels[samples], np.empty(0)
+        if end > first:
+            target = as_target(self.loss, y, end - first, graph, self.model.dtype)
+        share = Share(
+            Batch(images[samples], target, self.loss, None if weight is None else weight[samples]),
+            Step(True, local.seed, self.step, first),
+            portion,
+            frozen_parameters(self.model, local.assigned.parts),
+            self.world,
+        )
+        backend, threads = self._settings.get("backend"), self._settings.get("threads")
+        value, outputs, gradient = joint_gradients(self.model, graph, share, backend, threads)
+        if end > first:
+            losses[self.world.rank] = value
+            hits[self.world.rank] = count_correct(outputs, y, self.loss)
+        self.world.add(gradient)
+        return gradient
 
     def _portion(self, batch: np.ndarray, first: int, end: int, arrays: "Arrays") -> float:
         """What a part of a batch counts for in its loss: of a mean its targets' weights."""

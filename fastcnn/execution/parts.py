@@ -1,6 +1,6 @@
 """A batch in parts on their way through a graph, forward and back, operation by operation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
@@ -14,6 +14,8 @@ from fastcnn.execution.workers import run_all
 from fastcnn.operations import OPERATIONS
 
 State = Mapping[str, np.ndarray]
+#: Takes this process' sums, the channels, and whether they are moments; returns all processes'.
+Meet = Callable[[list[Any], int, bool], list[Any]]
 
 
 @dataclass
@@ -108,33 +110,57 @@ def run_backward(
     return part.pending[INPUT]
 
 
-def forward_parts(graph: Graph, state: State, parts: list[Part], operations: ModuleType) -> None:
-    """Fill the outputs of all parts, which meet at nodes that need the whole batch."""
-    nodes, step = list(enumerate(graph.nodes)), parts[0].step
+def forward_parts(
+    graph: Graph,
+    state: State,
+    parts: list[Part],
+    operations: ModuleType,
+    meet: Meet | None = None,
+) -> None:
+    """Fill the outputs of all parts, which meet at nodes that need the whole batch.
+
+    With ``meet`` they do so together with those of other processes; there may then be no part.
+    """
+    nodes = list(enumerate(graph.nodes))
+    training = parts[0].step.training if parts else True
 
     def compute(part: Part, begin: int, end: int) -> None:
         for index, node in nodes[begin:end]:
             part.outputs.append(_output(node, index, state, part, operations))
 
     begin = 0
-    for place in _meetings(graph, parts):
+    totals: dict[int, tuple[int, Any]] = {}
+    for place in _meetings(graph, parts, meet):
         run_all(partial(compute, begin=begin, end=place), parts)
-        xs = [_inputs(graph.nodes[place], part.x, part.outputs)[0] for part in parts]
-        statistics = operations.joint_statistics(run_all(operations.moments, xs), xs[0].dtype)
+        node = graph.nodes[place]
+        xs = [_inputs(node, part.x, part.outputs)[0] for part in parts]
+        rows = list(run_all(operations.moments, xs))
+        if meet is not None:
+            rows = meet(rows, node.input_shapes[0][0], True)
+        dtype = xs[0].dtype if xs else next(iter(state.values())).dtype
+        statistics = operations.joint_statistics(rows, dtype)
+        totals[place] = int(sum(row[0] for row in rows)), statistics
         for part in parts:
             part.statistics[place] = statistics
         begin = place
     run_all(partial(compute, begin=begin, end=len(nodes)), parts)
     for index, node in nodes:
-        if OPERATIONS[node.operation].normalises and node.tracks(step.training):
+        if OPERATIONS[node.operation].normalises and node.tracks(training):
+            if index in totals:
+                track(node, state, *totals[index])
+                continue
             xs = [_inputs(node, part.x, part.outputs)[0] for part in parts]
             count = sum(x.size for x in xs) // xs[0].shape[1]
-            statistics = parts[0].statistics.get(index) or operations.batch_statistics(xs[0])
-            _track(node, state, count, statistics)
+            track(node, state, count, operations.batch_statistics(xs[0]))
 
 
 def backward_parts(
-    graph: Graph, state: State, parts: list[Part], operations: ModuleType, last: int = INPUT
+    graph: Graph,
+    state: State,
+    parts: list[Part],
+    operations: ModuleType,
+    last: int = INPUT,
+    meet: Meet | None = None,
 ) -> None:
     """Add to the gradients of all parts, and leave that of the input, or of a node, pending."""
     nodes = list(enumerate(graph.nodes))
@@ -150,27 +176,30 @@ def backward_parts(
         return operations.gradient_sums(part.pending[place], x, mean, variance, eps)
 
     end = len(nodes)
-    for place in reversed(_meetings(graph, parts)):
+    for place in reversed(_meetings(graph, parts, meet)):
         if place <= last:
             break
         run_all(partial(compute, begin=place + 1, end=end), parts)
-        if all(place in part.pending for part in parts):
-            means = operations.joint_means(
-                run_all(partial(sums, place=place), parts), parts[0].x.dtype
-            )
+        has_gradient = all(place in part.pending for part in parts)
+        rows = list(run_all(partial(sums, place=place), parts)) if has_gradient else []
+        if meet is not None:
+            rows = meet(rows, graph.nodes[place].input_shapes[0][0], False)
+        if rows and parts and has_gradient:
+            means = operations.joint_means(rows, parts[0].x.dtype)
             for part in parts:
                 part.gradient_means[place] = means
         end = place + 1
     run_all(partial(compute, begin=last + 1, end=end), parts)
 
 
-def _meetings(graph: Graph, parts: list[Part]) -> list[int]:
+def _meetings(graph: Graph, parts: list[Part], meet: Meet | None = None) -> list[int]:
     """Nodes that read something of all samples of a batch, if it is divided."""
-    training = parts[0].step.training
+    training = parts[0].step.training if parts else True
+    is_divided = meet is not None or not parts[0].is_whole
     return [
         index
         for index, node in enumerate(graph.nodes)
-        if not parts[0].is_whole and node.takes_batch_statistics(training)
+        if is_divided and node.takes_batch_statistics(training)
     ]
 
 
@@ -255,7 +284,7 @@ def call_arguments(
     return arguments
 
 
-def _track(node: Node, state: State, count: int, statistics: tuple[np.ndarray, np.ndarray]) -> None:
+def track(node: Node, state: State, count: int, statistics: tuple[np.ndarray, np.ndarray]) -> None:
     """Move running statistics towards those of a batch of ``count`` values in each channel."""
     batches = state[node.buffers["num_batches_tracked"]]
     batches += 1

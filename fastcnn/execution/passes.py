@@ -161,7 +161,7 @@ def operation_gradients(
         for part in parts:
             part.pending = {len(graph.nodes) - 1: grad[part.place]}
             part.gradient = np.zeros_like(model.parameter_vector)
-            views = _views(part.gradient, model.named_parameters())
+            views = views_of(part.gradient, model.named_parameters())
             part.slots = {key: view for key, view in views.items() if key in trained}
             part.wanted = graph.leads_to_parameters(trained)
         backward_parts(graph, state, parts, operations)
@@ -219,7 +219,7 @@ def gradients(
     value, _, gradient = loss_and_gradients(
         model, x, y, loss=loss, backend=backend, step=Step(training, seed)
     )
-    return value, _views(gradient, model.named_parameters())
+    return value, views_of(gradient, model.named_parameters())
 
 
 def predict_logits(
@@ -269,7 +269,8 @@ def predict_logits(
     )
 
 
-def _views(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:
+def views_of(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:
+    """Parts of a flat array in the shapes of some arrays, by name."""
     views, offset = {}, 0
     for key, value in state.items():
         views[key] = vector[offset : offset + value.size].reshape(value.shape)

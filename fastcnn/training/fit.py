@@ -363,7 +363,12 @@ def _executor(model: Model, world: World, o: TrainingOptions, threads: int | Non
     from fastcnn.distributed.executor import DistributedExecutor
 
     return DistributedExecutor(
-        model, world=world, average_every=o.average_every, ordered=o.ordered_reduction, **settings
+        model,
+        world=world,
+        average_every=o.average_every,
+        ordered=o.ordered_reduction,
+        sync_batch_norm=o.sync_batch_norm,
+        **settings,
     )
 
 

@@ -189,6 +189,11 @@ class TrainingOptions:
     ordered_reduction: bool = option(
         False, "Make results the same on any number of MPI processes, bit for bit; slower."
     )
+    sync_batch_norm: bool = option(
+        True,
+        "On several MPI processes: batch normalisation takes the statistics of the whole batch, "
+        "not of each process' share.",
+    )
     diagnose: bool = option(
         True, "Detect common training problems, such as dead units or overfitting.", part=""
     )

@@ -23,6 +23,7 @@ FIXED = {
     "threads": "each training has one thread",
     "diagnose": "its trainings are not diagnosed",
     "average_every": "each training has one process",
+    "sync_batch_norm": "each training has one process",
     "validation": "all trainings are compared by the same samples, those of base.validation",
 }
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")

@@ -168,6 +168,36 @@ def script(tmp_path: Path, what: str = "pass", rank: int = 1, seed: str = "0") -
     return path
 
 
+NORMED = """
+import fastcnn, numpy as np
+from fastcnn import data
+from fastcnn.distributed import join
+world = join()
+train, _ = data.digits_dataset(150, 20, classes=(0, 1, 2))
+for backend in ("lanes", "im2col"):
+    block = fastcnn.Residual(fastcnn.Sequential(
+        fastcnn.Conv2d(4, 4, 3, padding=1, seed=1), fastcnn.BatchNorm2d(4), fastcnn.ReLU()))
+    model = fastcnn.Sequential(
+        fastcnn.Conv2d(1, 4, 3, stride=2, seed=0), fastcnn.BatchNorm2d(4), fastcnn.ReLU(), block,
+        fastcnn.Flatten(), fastcnn.Linear(4 * 13 * 13, 3, seed=2), input_shape=(1, 28, 28))
+    fastcnn.fit(model, train, epochs=1, batch_size=50, lr=0.001, world=world, backend=backend)
+    if world.is_root:
+        model.save({out!r} + backend)
+"""
+
+
+def test_batch_normalisation_is_that_of_one_process(tmp_path: Path) -> None:
+    states = []
+    for ranks in (1, 2):
+        out = str(tmp_path / f"ranks{ranks}-")
+        (tmp_path / "script.py").write_text(NORMED.replace("{out!r}", repr(out)))
+        run(ranks, tmp_path / "script.py")
+        states.append([fastcnn.load(out + name).copy_state() for name in ("lanes", "im2col")])
+    for one, two in zip(*states, strict=True):
+        for key, value in one.items():
+            assert two[key] == pytest.approx(value, rel=5e-3, abs=5e-4), key
+
+
 NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
 
 

@@ -296,7 +296,7 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 #: Options that always have an effect, or whose effect depends on what only fit knows.
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
-    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction",
+    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction", "sync_batch_norm",
     "diagnose", "model", "validation", "sampling", "accumulate", "init",
 }  # fmt: skip
 IN_FIT = {

@@ -94,6 +94,7 @@ from fastcnn.backends.lanes.session.functions import (
 )
 from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
+from fastcnn.backends.lanes.session.meetings import norm_meetings
 from fastcnn.backends.lanes.session.probabilities import probabilities
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
@@ -166,6 +167,7 @@ __all__ = [
     "multiply_backward",
     "nll",
     "nll_backward",
+    "norm_meetings",
     "pad",
     "pad_backward",
     "pixel_shuffle",

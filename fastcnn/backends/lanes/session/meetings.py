@@ -1,0 +1,77 @@
+"""Where a program reads something of a whole batch: the sums that several processes exchange."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.buffers import LANES
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The sums of each block of one batch normalisation, forward or backward.
+
+    Attributes
+    ----------
+    phase : int
+        The phase that reads them.
+    is_forward : bool
+        Whether they are means and squares about them, or the gradient's two sums.
+    channels, positions, start, stride : int
+        Where they are in the arena.
+    """
+
+    phase: int
+    is_forward: bool
+    channels: int
+    positions: int
+    start: int
+    stride: int
+
+    def _blocks(self, arena: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
+        starts = range(0, count, LANES)
+        return [
+            (
+                min(LANES, count - first) * self.positions,
+                arena[self.start + first // LANES * self.stride :][: 2 * self.channels],
+            )
+            for first in starts
+        ]
+
+    def read(self, arena: np.ndarray, count: int) -> list[tuple[float, np.ndarray, np.ndarray]]:
+        """Values, and the two rows of numbers, of each block."""
+        return [
+            (float(size), *np.split(values.astype(np.float64), 2))  # type: ignore[misc]
+            for size, values in self._blocks(arena, count)
+        ]
+
+    def write_moments(
+        self, arena: np.ndarray, count: int, mean: np.ndarray, variance: np.ndarray
+    ) -> None:
+        """Let every block have the mean and the variance of a whole batch."""
+        for size, values in self._blocks(arena, count):
+            values[: self.channels] = mean
+            values[self.channels :] = variance * size
+
+    def write_means(
+        self, arena: np.ndarray, count: int, first: np.ndarray, second: np.ndarray
+    ) -> None:
+        """Let the sums of the blocks be those whose means are given."""
+        for size, values in self._blocks(arena, count):
+            values[: self.channels] = first * size
+            values[self.channels :] = second * size
+
+
+def norm_meetings(program: Program) -> list[Meeting]:
+    """The meetings of a program, in the order in which it comes to them."""
+    kernels = {L.K_NORM_STATISTICS: True, L.K_NORM_GRADIENT_STATISTICS: False}
+    found = []
+    for phase, (first, end, _) in enumerate(program.phases):
+        for row in program.rows[first:end]:
+            if row[L.KERNEL] in kernels and row[L.MODE] == L.OF_BATCH:
+                forward = kernels[int(row[L.KERNEL])]
+                where = (row[L.CHANNELS], row[L.POSITIONS], row[L.EXTRA], row[L.EXTRA_BLOCK])
+                found.append(Meeting(phase, forward, *map(int, where)))
+    return found

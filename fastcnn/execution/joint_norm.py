@@ -1,0 +1,213 @@
+"""Gradients of a batch that several processes share, with batch normalisation over all of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from fastcnn.backends import get_backend
+from fastcnn.backends.graph import Graph
+from fastcnn.execution.checks import as_input
+from fastcnn.execution.engine_arguments import input_factors, signed_seed, stored_samples
+from fastcnn.execution.engines import Lease, room_for
+from fastcnn.execution.fallback import run
+from fastcnn.execution.parts import Part, backward_parts, divided, forward_parts, track
+from fastcnn.execution.passes import views_of
+from fastcnn.execution.step import Batch, Step
+from fastcnn.execution.workers import one_blas_thread
+from fastcnn.losses import PythonLoss
+
+if TYPE_CHECKING:
+    from fastcnn.layers import Model
+
+#: Values, and two numbers for each channel.
+Row = tuple[float, np.ndarray, np.ndarray]
+
+
+class Ranks(Protocol):
+    """The processes that share a batch."""
+
+    rank: int
+    size: int
+
+    def add(self, array: np.ndarray) -> None:
+        """Replace an array by the sum over all processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """A process' share of a batch.
+
+    Attributes
+    ----------
+    batch : Batch
+        It may be empty.
+    step : Step
+    portion : float
+        What the share counts in the loss of the whole batch.
+    frozen : sequence of str
+        Parameters whose gradients are not wanted.
+    ranks : Ranks
+    """
+
+    batch: Batch
+    step: Step
+    portion: float
+    frozen: Sequence[str]
+    ranks: Ranks
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the process has no sample of the batch."""
+        return len(self.batch.x) == 0
+
+    def loss(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
+        """The share's part of the loss, and its gradient by the outputs."""
+        batch = self.batch
+        if isinstance(batch.loss, PythonLoss):
+            value, grad = batch.loss.value_and_gradient(outputs, batch.target, batch.weight)
+            return value * self.portion, grad * outputs.dtype.type(self.portion)
+        operations, name = get_backend("im2col"), batch.loss.operation
+        arguments = {**batch.loss.arguments, "sample_weight": batch.weight}
+        value = getattr(operations, name)(outputs, batch.target, **arguments)
+        backward = getattr(operations, f"{name}_backward")
+        grad = backward(self.portion, outputs, batch.target, **arguments)
+        return float(value) * self.portion, grad
+
+
+def joint_gradients(
+    model: "Model", graph: Graph, share: Share, backend: str | None, threads: int | None
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """A share's part of the loss, its outputs, and its part of the gradient.
+
+    All processes call this together; the sum of their parts is that of the whole batch.
+    """
+    return run(
+        backend,
+        lambda: _on_engine(model, graph, share, threads),
+        lambda name: _by_operations(model, graph, share, name),
+    )
+
+
+def gathered(rows: list[Row], channels: int, ranks: Ranks, moments: bool) -> list[Row]:
+    """One row of each process that has samples, in the order of the ranks.
+
+    Parameters
+    ----------
+    rows : list of (float, ndarray, ndarray)
+        This process' parts: values, means and squares about them (``moments``), or two sums.
+    """
+    message = np.zeros((ranks.size, 1 + 2 * channels))
+    if rows:
+        count = sum(row[0] for row in rows)
+        first = np.sum([row[1] * (row[0] if moments else 1) for row in rows], axis=0)
+        second = np.sum([row[2] for row in rows], axis=0)
+        if moments:
+            first = first / count
+            second = second + np.sum([n * (mean - first) ** 2 for n, mean, _ in rows], axis=0)
+        message[ranks.rank] = np.concatenate([[count], first, second])
+    ranks.add(message)
+    return [(row[0], row[1 : 1 + channels], row[1 + channels :]) for row in message if row[0] > 0]
+
+
+def _by_operations(
+    model: "Model", graph: Graph, share: Share, backend: str
+) -> tuple[float, np.ndarray, np.ndarray]:
+    state, operations = model.state_dict(), get_backend("im2col")
+    trained = model.named_parameters().keys() - set(share.frozen)
+    parts: list[Part] = []
+    if not share.is_empty:
+        parts = divided(graph, as_input(model, share.batch.x), "im2col", share.step)
+
+    def meet(rows: list[Any], channels: int, moments: bool) -> list[Any]:
+        return gathered(rows, channels, share.ranks, moments)
+
+    value, outputs = 0.0, np.empty((0, *graph.output_shape), model.dtype)
+    with one_blas_thread():
+        forward_parts(graph, state, parts, operations, meet)
+        if parts:
+            outputs = np.concatenate([part.outputs[-1] for part in parts])
+            value, grad = share.loss(outputs)
+            for part in parts:
+                part.pending = {len(graph.nodes) - 1: grad[part.place]}
+                part.gradient = np.zeros_like(model.parameter_vector)
+                views = views_of(part.gradient, model.named_parameters())
+                part.slots = {key: view for key, view in views.items() if key in trained}
+                part.wanted = graph.leads_to_parameters(trained)
+        backward_parts(graph, state, parts, operations, meet=meet)
+    gradient = np.zeros_like(model.parameter_vector)
+    for part in parts:
+        gradient += part.gradient
+    return value, outputs, gradient
+
+
+def _on_engine(
+    model: "Model", graph: Graph, share: Share, threads: int | None
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The engine's program in pieces, between which the sums of all processes are exchanged."""
+    from fastcnn.backends.lanes import norm_meetings
+
+    x, count, ranks = share.batch.x, len(share.batch.x), share.ranks
+    build = {"backward": True, "arrays": True, "training": True, "outputs": True}
+    outputs = np.empty((count, *graph.output_shape), np.float32)
+    numbers: dict[str, Any] = {
+        "seed": signed_seed(share.step.seed),
+        "first_step": share.step.number,
+        "first_sample": share.step.first_sample,
+    }
+    value, nodes = 0.0, iter(graph.batch_statistics(training=True))
+    tracked: list[Any] = []
+    room = room_for(max(count, 1))
+    with Lease(model, graph, room, threads, **build, frozen=tuple(share.frozen)) as engine:
+        engine.normalise(*input_factors(model.preprocessing, x))
+        program, begin = engine.program, 0
+        images = stored_samples(model.preprocessing, x)
+        kept = {name: [a.copy() for a in arrays] for name, arrays in engine.running.items()}
+
+        def piece(first: int, end: int, targets: dict[str, Any]) -> None:
+            if count and end > first:
+                engine.run(
+                    images, np.arange(count), np.zeros(1), outputs=outputs.reshape(-1),
+                    phases=program.phases[first:end], **targets, **numbers,
+                )  # fmt: skip
+
+        targets: dict[str, Any] = {}
+
+        def until(end: int) -> None:
+            nonlocal begin, value, targets
+            middle = program.first_backward
+            if begin < middle <= end:
+                piece(begin, middle, {})
+                begin = middle
+                if count:
+                    value, grad = share.loss(outputs)
+                    targets = {"targets": np.require(grad, np.float32, ["C", "W"]).reshape(-1)}
+            piece(begin, end, targets)
+            begin = end
+
+        for meeting in norm_meetings(program):
+            until(meeting.phase)
+            rows = meeting.read(engine.arena, count)
+            found = gathered(rows, meeting.channels, ranks, meeting.is_forward)
+            total = sum(row[0] for row in found)
+            operations = get_backend("im2col")
+            if meeting.is_forward:
+                mean, variance = operations.joint_statistics(found, np.dtype(np.float32))
+                meeting.write_moments(engine.arena, count, mean, variance)
+                tracked.append((next(nodes), int(total), (mean, variance)))
+            else:
+                first = np.sum([row[1] for row in found], axis=0) / total
+                second = np.sum([row[2] for row in found], axis=0) / total
+                meeting.write_means(engine.arena, count, first, second)
+        until(len(program.phases))
+        for name, arrays in kept.items():
+            for array, before in zip(engine.running[name], arrays, strict=True):
+                array[...] = before
+        gradient = engine.gradient.copy() if count else np.zeros_like(engine.gradient)
+    state = model.state_dict()
+    for node, total, statistics in tracked:
+        if node.tracks(True):
+            track(node, state, total, statistics)
+    return value, outputs, gradient
