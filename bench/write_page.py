@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md, its figures and README's table from the results in docs/benchmarks/.
+"""Write docs/benchmarks.md, docs/networks.md, figures and README's table from docs/benchmarks/.
 
 ``python -m bench.write_page`` draws what ``make bench-report`` measured; it
 measures nothing itself.
@@ -6,6 +6,7 @@ measures nothing itself.
 
 from pathlib import Path
 
+from bench.networks.page import render_networks
 from bench.page import read_results, render_page
 from bench.readme_tables import with_tables
 from bench.scaling_figure import scaling_figure
@@ -16,6 +17,7 @@ from fastcnn.training.figure import save_figure
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
 PAGE, README = ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
+NETWORKS = ROOT / "docs" / "networks.md"
 
 
 def main() -> None:
@@ -26,6 +28,7 @@ def main() -> None:
     for profile in profiles:
         save_figure(roofline_figure(profile), RESULTS / f"profile-{profile.model}.png")
     PAGE.write_text(render_page(RESULTS), encoding="utf-8")
+    NETWORKS.write_text(render_networks(RESULTS), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
     README.write_text(with_tables(readme, RESULTS), encoding="utf-8")
 

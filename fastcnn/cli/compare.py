@@ -11,10 +11,7 @@ from fastcnn.cli.model_name import ModelName
 
 def compare(
     model: Annotated[
-        ModelName,
-        typer.Option(
-            metavar="NAME", help="report, lenet5, vgg_small, resnet8, resnet20 or airbench."
-        ),
+        ModelName, typer.Option(metavar="NAME", help=", ".join(ModelName))
     ] = ModelName.report,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in the batch.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and samples.")] = 0,

@@ -17,8 +17,8 @@ def gradcheck(
         ModelName | None,
         typer.Option(
             metavar="NAME",
-            help="Also check a network: report, lenet5, vgg_small, resnet8, resnet20 or airbench. "
-            "On the reference backend this takes seconds.",
+            help=f"Also check a network: {', '.join(ModelName)}. On the reference backend this "
+            "takes seconds, of the larger ones minutes.",
         ),
     ] = None,
 ) -> None:

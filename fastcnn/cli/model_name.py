@@ -12,3 +12,7 @@ class ModelName(StrEnum):
     resnet8 = "resnet8"
     resnet20 = "resnet20"
     airbench = "airbench"
+    densenet_bc_40 = "densenet_bc_40"
+    squeezenet = "squeezenet"
+    mobilenet_v2 = "mobilenet_v2"
+    ds_cnn = "ds_cnn"

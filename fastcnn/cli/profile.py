@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from fastcnn.cli.model_name import ModelName
+
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
 
 def profile(
     model: Annotated[
-        str,
-        typer.Argument(
-            help="report, lenet5, vgg_small, resnet8, resnet20, airbench, or the folder of a run."
-        ),
+        str, typer.Argument(help=f"{', '.join(ModelName)}, or the folder of a run.")
     ] = "report",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 64,
     threads: Annotated[

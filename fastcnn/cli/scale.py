@@ -28,10 +28,7 @@ def scale(
         float | None, typer.Option(help="GB a second, instead of the network's.")
     ] = None,
     model: Annotated[
-        ModelName,
-        typer.Option(
-            metavar="NAME", help="report, lenet5, vgg_small, resnet8, resnet20 or airbench."
-        ),
+        ModelName, typer.Option(metavar="NAME", help=", ".join(ModelName))
     ] = ModelName.report,
     batch_size: Annotated[
         int,

@@ -1,8 +1,10 @@
 """The network of an estimator: by name, made by a function, or a copy of a given one."""
 
+import inspect
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +132,9 @@ def build_network(architecture: Architecture, input_shape: Shape, outputs: int, 
     elif architecture in NETWORKS:
         network = NETWORKS[architecture](input_shape, outputs, seed)
     elif architecture in MODELS:
-        network = MODELS[architecture](num_classes=outputs, seed=seed)
+        sized = "input_shape" in inspect.signature(MODELS[architecture]).parameters
+        size: dict[str, Any] = {"input_shape": input_shape} if sized else {}
+        network = MODELS[architecture](num_classes=outputs, seed=seed, **size)
     else:
         raise ConfigurationError(
             f"architecture must be one of {', '.join([*NETWORKS, *MODELS])}, a model, or a "

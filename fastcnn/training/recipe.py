@@ -72,8 +72,8 @@ class Recipe(TrainingOptions):
             self._check_activation(self.model)
 
     def _check_activation(self, model: str) -> None:
-        if self.activation is not None and not _takes_activation(model):
-            takers = ", ".join(name for name in MODELS if _takes_activation(name))
+        if self.activation is not None and not _takes(model, "activation"):
+            takers = ", ".join(name for name in MODELS if _takes(name, "activation"))
             raise ConfigurationError(
                 f"activation has no effect with the model {model}: it belongs to {takers}"
             )
@@ -96,6 +96,8 @@ class Recipe(TrainingOptions):
         arguments: dict[str, Any] = {"num_classes": len(train.classes), "seed": self.seed}
         if self.activation is not None:
             arguments["activation"] = self.activation
+        if _takes(self.model_name(train), "input_shape"):
+            arguments["input_shape"] = list(train.input_shape)
         return arguments
 
     def make_model(self, train: Dataset, say: Callable[[str], None] | None = None) -> Model:
@@ -194,5 +196,5 @@ def suited(train: Dataset, recipe: Recipe, given: Collection[str]) -> dict[str, 
     return {name: value for name, value in chosen.items() if name not in given}
 
 
-def _takes_activation(model: str) -> bool:
-    return model in MODELS and "activation" in inspect.signature(MODELS[model]).parameters
+def _takes(model: str, argument: str) -> bool:
+    return model in MODELS and argument in inspect.signature(MODELS[model]).parameters

@@ -164,7 +164,7 @@ def test_the_default_model_fits_the_images(tmp_path: Path) -> None:
     assert Recipe(model="auto").make_model(digits).input_shape == (1, 28, 28)
     with pytest.raises(ConfigurationError, match="activation has no effect with the model auto"):
         Recipe(activation="tanh").make_model(small)
-    with pytest.raises(ConfigurationError, match="resnet8, auto, or a"):
+    with pytest.raises(ConfigurationError, match="ds_cnn, auto, or a"):
         Recipe(model="resnet9")
 
 

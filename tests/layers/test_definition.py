@@ -16,7 +16,9 @@ from fastcnn.training.run import Run
 from fastcnn.weights import weights_to_bytes
 
 
-@pytest.mark.parametrize("name", ["report_cnn", "lenet5", "vgg_small", "resnet8"])
+@pytest.mark.parametrize(
+    "name", ["report_cnn", "lenet5", "vgg_small", "resnet8", "resnet20", "squeezenet", "unet"]
+)
 def test_there_and_back(name: str) -> None:
     model = getattr(fastcnn.models, name)(seed=0)
     definition = json.loads(json.dumps(to_definition(model)))

@@ -1,4 +1,4 @@
-"""Networks by name: the report's, LeNet-5, a small VGG, ResNet-8, ResNet-20, airbench's."""
+"""Networks that are chains: the report's, LeNet-5, a small VGG, ResNets, airbench's, auto_cnn."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -348,17 +348,6 @@ def auto_cnn(
         layers["dropout"] = Dropout(0.2)
     layers["fc"] = _linear_factory(generator)(channels, num_classes, init.Xavier())
     return Sequential(layers, input_shape=input_shape)
-
-
-#: Model factories by the name that the command line takes.
-MODELS: dict[str, Callable[..., Sequential]] = {
-    "report": report_cnn,
-    "lenet5": lenet5,
-    "vgg_small": vgg_small,
-    "resnet8": resnet8,
-    "resnet20": resnet20,
-    "airbench": airbench,
-}
 
 
 def _conv_factory(generator: np.random.Generator) -> Callable[..., Conv2d]:

@@ -1,0 +1,1 @@
+"""Well-known small networks, written in fastcnn and compared with PyTorch."""

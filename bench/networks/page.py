@@ -1,0 +1,108 @@
+"""The page docs/networks.md, from the results in docs/benchmarks/."""
+
+from pathlib import Path
+from typing import Any
+
+from bench.markdown import command, number, table
+from bench.networks.check import ENGINE, SAME
+from fastcnn.benchmark.records import Records
+
+CHECKS, TIMES = "networks.json", "network-times.json"
+INTRODUCTION = """# Well-known networks
+
+Networks that people train on small computers, written in fastcnn with `Input`, `Concat` and `Model`
+and compared with the same graph in PyTorch. They are in `bench/networks/`, each a function of some
+ten lines. This page is generated (`python -m bench.write_page`) from what this command finds:
+"""
+MEANING = """
+"{engine}" says that the engine computes the training step of the network as it is described, with
+the loss in the table; otherwise the column has the reason why im2col does. Samples and targets are
+random, weights those of a fixed seed, and dropout lets everything pass, as each library draws its
+own masks.
+
+The difference is the largest one between the gradients of a training step and PyTorch's in float64:
+of each parameter's gradient by the largest number in it, or by a hundredth of the largest
+gradient if that is more. Next to it is that of PyTorch in float32.
+Where a sum is next to zero, rounding decides which way a ReLU or a maximum goes, and some gradients
+differ visibly in either library. The columns "without kinks" are of the same networks with SiLU and
+means in place of ReLU and maxima: what is left is rounding.
+
+ONNX: exported, compared with ONNX Runtime's output, read back and compared again, to {same:.0e} of
+the largest output.
+"""
+WAITS = """
+Training steps are measured by `python -m bench.networks --time --out docs/benchmarks`, on a machine
+that does nothing else; they have not been yet.
+"""
+
+
+def render_networks(folder: Path) -> str:
+    """The page."""
+    checks = Records.read(folder / CHECKS)
+    times = {}
+    if (folder / TIMES).is_file():
+        times = {record["network"]: record for record in Records.read(folder / TIMES).records}
+    parts = [
+        INTRODUCTION,
+        command("python -m bench.networks --out docs/benchmarks"),
+        MEANING.format(engine=ENGINE, same=SAME),
+        table(
+            (
+                *("network", "parameters", "loss", "runs on", "ONNX and back"),
+                *("difference", "PyTorch's", "without kinks", "PyTorch's"),
+            ),
+            [_check_row(record) for record in checks.records],
+            left=1,
+        ),
+    ]
+    parts += _times(checks, times) if times else [WAITS]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _title(record: dict[str, Any]) -> str:
+    more = "; ".join(text for text in (record["source"], record["note"]) if text)
+    return f"{record['title']}{f' ({more})' if more else ''}"
+
+
+def _check_row(record: dict[str, Any]) -> tuple[str, ...]:
+    names = ("difference", "pytorch_difference")
+    differences = (record[f"{kind}{name}"] for kind in ("", "smooth_") for name in names)
+    return (
+        _title(record),
+        f"{record['parameters']:,}",
+        record["loss"],
+        record["engine"],
+        record["onnx"] or "the same",
+        *(f"{value:.0e}" for value in differences),
+    )
+
+
+def _times(checks: Records, times: dict[str, dict[str, Any]]) -> list[str]:
+    rows = []
+    for record in checks.records:
+        if record["network"] not in times:
+            continue
+        timed = times[record["network"]]
+        medians = {name: value["median"] for name, value in timed["times"].items()}
+        own = medians.pop("engine")
+        peer = min(medians, key=lambda name: medians[name])
+        rows.append(
+            (
+                record["title"],
+                f"{timed['batch']}",
+                number(own),
+                number(medians[peer]),
+                peer.removeprefix("PyTorch "),
+                number(medians[peer] / own),
+            )
+        )
+    threads = sorted({record["threads"] for record in times.values()})
+    return [
+        "\n## Training steps\n",
+        "Microseconds for each sample of a step of SGD with momentum, medians of rounds in which "
+        f"the contestants take turns, on {' and '.join(map(str, threads))} threads. PyTorch's is "
+        "the faster of eager and channels_last.\n",
+        command("python -m bench.networks --time --out docs/benchmarks"),
+        "",
+        table(("network", "batch", "fastcnn", "PyTorch", "", "ratio"), rows, left=1),
+    ]

@@ -1,0 +1,119 @@
+"""Training steps of a network on the engine and by PyTorch, in turns, within a limit of time."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.networks.tasks import Task
+from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.pytorch import make_module, sgd
+from fastcnn.benchmark.work import MOMENTUM
+from fastcnn.execution import make_executor
+from fastcnn.execution.checks import bound_loss
+from fastcnn.execution.workers import workers
+from fastcnn.optim import SGD
+
+VARIANTS = ("eager", "channels_last")
+#: Batches that training goes round; least and most rounds of each contestant.
+BATCHES, FEWEST, MOST = 2, 3, 9
+#: Seconds of a round, if a step is not longer, and most seconds of rest before it.
+ROUND, REST = 0.1, 0.1
+#: A learning rate of nearly nothing: random targets do not make weights overflow.
+RATE = 1e-12
+
+Run = Callable[[int], object]
+
+
+def own_steps(task: Task, threads: int) -> Run:
+    """Steps of SGD with momentum, as :func:`fastcnn.fit` takes them."""
+    model = task.model()
+    loss = bound_loss(model, task.goal.loss())
+    x, y, weight = task.samples(model, loss, BATCHES * task.batch)
+    executor = make_executor(
+        model,
+        loss=loss,
+        optimizer=SGD(RATE, momentum=MOMENTUM),
+        backend="lanes",
+        batch_size=task.batch,
+        threads=threads,
+    )
+
+    def run(steps: int) -> None:
+        order = np.arange(steps * task.batch) % len(x)
+        with workers(threads):
+            executor.train_steps(x, y, order, np.full(steps, RATE), weight)
+
+    return run
+
+
+def torch_steps(task: Task, variant: str, threads: int) -> Run:
+    """The same by PyTorch, with tensors that are in memory already."""
+    import torch
+
+    model = task.model()
+    x, y, weight = task.samples(model, bound_loss(model, task.goal.loss()), BATCHES * task.batch)
+    module = make_module(model.graph(), dict(model.state_dict()), set(model.named_parameters()))
+    frozen = zip(model.named_parameters(), model.parameter_users(), strict=True)
+    for key, users in frozen:
+        getattr(module, module.names[key]).requires_grad_(users[0][0].requires_grad)
+    layout: Any = torch.contiguous_format
+    if variant == "channels_last":
+        layout = torch.channels_last
+        module = module.to(memory_format=layout)
+
+    def batches(array: np.ndarray | None) -> list[Any]:
+        if array is None:
+            return [None] * BATCHES
+        parts = torch.from_numpy(array).split(task.batch)
+        return [p.contiguous(memory_format=layout) if p.ndim == 4 else p for p in parts]
+
+    given = list(zip(batches(x), batches(y), batches(weight), strict=True))
+    optimizer = sgd(module, RATE, MOMENTUM)
+
+    def run(steps: int) -> None:
+        torch.set_num_threads(threads)
+        for step in range(steps):
+            samples, targets, weights = given[step % BATCHES]
+            optimizer.zero_grad(set_to_none=True)
+            task.goal.torch_loss(module(samples), targets, weights).backward()
+            optimizer.step()
+
+    return run
+
+
+def time_steps(task: Task, threads: int, seconds: float) -> dict[str, Any]:
+    """A record of one network: medians and deciles in microseconds a sample.
+
+    Parameters
+    ----------
+    seconds : float
+        About how long all contestants take together, compilation left out.
+    """
+    contestants = {"engine": own_steps(task, threads)}
+    contestants |= {f"PyTorch {name}": torch_steps(task, name, threads) for name in VARIANTS}
+    spent = 0.0
+    for run in contestants.values():
+        run(1)  # compiles and warms up
+        began = time.perf_counter()
+        run(1)
+        spent += max(ROUND, time.perf_counter() - began) + REST / 2
+    rounds = int(np.clip(seconds / spent - 2, FEWEST, MOST))
+    found = measure(contestants, rounds=rounds, seconds=ROUND, pause=REST)
+    scale = 1e6 / task.batch
+    return {
+        "network": task.name,
+        "batch": task.batch,
+        "threads": threads,
+        "rounds": rounds,
+        "unit": "us/sample",
+        "times": {
+            name: {
+                "median": scale * timing.median,
+                "low": scale * timing.low,
+                "high": scale * timing.high,
+            }
+            for name, timing in found.items()
+        },
+    }

@@ -1,0 +1,55 @@
+"""Networks by name, from the report's to MobileNetV2 and U-Net.
+
+Each is a function of its sizes and a seed that returns a model with new weights. Those that are not
+named here are in the project's ``bench/networks``, to be copied.
+"""
+
+from collections.abc import Callable
+
+from fastcnn.layers import Model
+from fastcnn.models.chains import (
+    ACTIVATIONS,
+    airbench,
+    auto_cnn,
+    lenet5,
+    report_cnn,
+    resnet8,
+    resnet20,
+    vgg_small,
+)
+from fastcnn.models.images import densenet_bc_40, mobilenet_v2, squeezenet
+from fastcnn.models.pictures import autoencoder, unet
+from fastcnn.models.signals import ds_cnn, m5
+
+__all__ = [
+    "ACTIVATIONS",
+    "MODELS",
+    "airbench",
+    "auto_cnn",
+    "autoencoder",
+    "densenet_bc_40",
+    "ds_cnn",
+    "lenet5",
+    "m5",
+    "mobilenet_v2",
+    "report_cnn",
+    "resnet8",
+    "resnet20",
+    "squeezenet",
+    "unet",
+    "vgg_small",
+]
+
+#: Networks of classes by the name that the command line takes.
+MODELS: dict[str, Callable[..., Model]] = {
+    "report": report_cnn,
+    "lenet5": lenet5,
+    "vgg_small": vgg_small,
+    "resnet8": resnet8,
+    "resnet20": resnet20,
+    "airbench": airbench,
+    "densenet_bc_40": densenet_bc_40,
+    "squeezenet": squeezenet,
+    "mobilenet_v2": mobilenet_v2,
+    "ds_cnn": ds_cnn,
+}

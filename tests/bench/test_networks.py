@@ -1,0 +1,98 @@
+"""The well-known networks on the engine, and the page that tells of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.networks.check import ENGINE, Check, check, largest_difference
+from bench.networks.page import CHECKS, render_networks
+from bench.networks.tasks import TASKS, evidence_bound
+from bench.networks.times import time_steps
+from fastcnn.benchmark.records import Records
+from fastcnn.errors import FastcnnError
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "benchmarks"
+#: Largest difference of gradients without kinks: rounding, through up to 56 layers.
+ROUNDING = 2e-4
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_gradients_on_the_engine_are_those_of_im2col(name: str) -> None:
+    made = Check(TASKS[name], batch=8, smooth=True)
+    ours, expected = made.own("lanes"), made.own("im2col")
+    assert ours.gradients
+    assert ours.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert largest_difference(ours, expected) < ROUNDING
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_page_has_the_network_as_it_is(name: str) -> None:
+    records = {record["network"]: record for record in Records.read(RESULTS / CHECKS).records}
+    assert list(records) == list(TASKS)
+    record, task = records[name], TASKS[name]
+    assert record["parameters"] == task.model().num_parameters
+    assert record["engine"] == ENGINE
+    assert record["onnx"] == ""
+    assert record["smooth_difference"] < ROUNDING
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    assert (ROOT / "docs" / "networks.md").read_text(encoding="utf-8") == render_networks(RESULTS)
+
+
+def test_published_sizes() -> None:
+    """Numbers of parameters from the papers, or of the authors' code with ten classes."""
+    sizes = {
+        "lenet5_1998": 61_706,
+        "resnet20": 272_474,
+        "resnet56": 855_770,
+        "densenet_bc_40": 176_122,
+        "vgg16_bn": 14_724_042,
+        "mobilenet_v1": 3_217_226,
+        "mobilenet_v2": 2_236_682,
+        "dqn_atari": 1_687_206,
+    }
+    assert {name: TASKS[name].model().num_parameters for name in sizes} == sizes
+
+
+def test_the_evidence_bound_has_the_right_gradient() -> None:
+    generator = np.random.default_rng(0)
+    outputs = generator.uniform(0.5, 1.5, (3, 60))
+    targets = generator.integers(0, 2, (3, 60)).astype(float)
+    _, gradient = evidence_bound(outputs, targets)
+    step = 1e-6
+    for place in ((0, 3), (1, 25), (2, 50)):
+        moved = outputs.copy()
+        moved[place] += step
+        up, _ = evidence_bound(moved, targets)
+        moved[place] -= 2 * step
+        down, _ = evidence_bound(moved, targets)
+        assert gradient[place] == pytest.approx((up - down) / (2 * step), rel=1e-6)
+
+
+def test_an_unknown_network_is_refused() -> None:
+    from bench.networks.__main__ import main
+
+    with pytest.raises(FastcnnError, match="no network 'resnet2000'"):
+        main(network=["resnet2000"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_against_pytorch_and_onnx(name: str) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    record = check(TASKS[name])
+    assert record["engine"] == ENGINE
+    assert record["smooth_difference"] < ROUNDING
+    assert record["onnx"] == ""
+
+
+@pytest.mark.slow
+def test_steps_are_timed() -> None:
+    pytest.importorskip("torch")
+    record = time_steps(TASKS["dqn_atari"], threads=1, seconds=0.1)
+    assert set(record["times"]) == {"engine", "PyTorch eager", "PyTorch channels_last"}
+    assert all(timing["median"] > 0.0 for timing in record["times"].values())
