@@ -136,9 +136,8 @@ def test_what_onnx_cannot_say(
         (AvgPool2d(2, divisor_override=3), (1, 4, 4), "divisor_override"),
         (MaxPool2d(2, dilation=2), (1, 6, 6), "dilation"),
         (MaxPool2d(2, ceil_mode=True), (1, 5, 5), "ceil_mode"),
-        (Conv1d(2, 3, 3), (2, 7), "sequences"),
-        (ZeroPad2d(1), (1, 5, 5), "no pad"),
-        (Upsample(scale_factor=2), (1, 5, 5), "no interpolate"),
+        (AdaptiveMaxPool2d(2), (1, 5, 5), "adaptive_max_pool2d"),
+        (Upsample(scale_factor=2, mode="bilinear"), (1, 5, 5), "linear|interpolate"),
     ],
 )
 @pytest.mark.parametrize(
