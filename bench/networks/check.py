@@ -231,7 +231,7 @@ def check(task: Task) -> dict[str, Any]:
 
 
 def differences(made: Check, backend: str) -> tuple[float, float]:
-    """Of our gradients, and of PyTorch's in float32, to PyTorch's in float64."""
+    """Differences of our gradients, and of PyTorch's in float32, from PyTorch's in float64."""
     import torch
 
     true = made.torch(torch.float64)

@@ -34,7 +34,7 @@ class Goal:
     targets : function of Generator, int, tuple of int
         Targets of some samples for outputs of a shape, and what each of them weighs, or None.
     torch_loss : function of Tensor, Tensor, Tensor
-        Of outputs, targets and weights.
+        Functions of outputs, targets and weights.
     """
 
     name: str

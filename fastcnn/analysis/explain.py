@@ -258,7 +258,7 @@ def explain(
     layer : str, optional
         The layer of Grad-CAM, by default the last that has maps.
     backend : str, optional
-        Of everything but Grad-CAM on the engine.
+        Where everything but Grad-CAM is computed.
     """
     x = _check_maps(model, np.asarray(picture)[None])
     shares = model.predict_proba(x, backend=backend)[0]

@@ -110,7 +110,7 @@ def input_gradient(
     -------
     ndarray, shape (N, ...), floating-point
         In the units of ``x`` as given, before preprocessing: for bytes, change of the loss for
-        each grey level of 255. Of a model of several inputs a dictionary with one for each name.
+        each grey level of 255. A dictionary with one for each name if the model has several inputs.
 
     Raises
     ------

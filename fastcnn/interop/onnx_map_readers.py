@@ -187,8 +187,8 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
     return made
 
 
-def _pool(name: str) -> Callable[[FileNode, Shape], Layer]:
-    def read(node: FileNode, shape: Shape) -> Layer:
+def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
+    def read(node: FileNode, shape: Shape) -> Layer | list[Layer]:
         axes = len(_maps(shape)) - 1
         kind: Any = POOLINGS[name, axes]
         node.expect(storage_order=0)
@@ -215,6 +215,10 @@ def _pool(name: str) -> Callable[[FileNode, Shape], Layer]:
                 )
             ]
             counted = more.get("count_include_pad", False)
+            if counted and not node.given.get("ceil_mode", 0):
+                zeros: Any = ZeroPad2d if axes == 2 else ZeroPad1d
+                sides = [n for pair in reversed(pads) for n in pair]
+                return [zeros(tuple(sides)), kind(kernel, stride=stride)]
             made: Layer = kind(kernel, stride=stride, padding=padding, ceil_mode=True, **more)
             if counted or list(made.output_shape(shape)[1:]) != found:
                 raise ConfigurationError(f"its padding {pads} is not symmetric")

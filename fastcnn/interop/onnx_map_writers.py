@@ -101,9 +101,15 @@ def _max_pool(w: Any, node: Node, x: list[str]) -> str:
 
 def _avg_pool(w: Any, node: Node, x: list[str]) -> str:
     kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
-    if node.arguments.get("divisor_override") is not None:
-        raise ConfigurationError(f"layer {node.name!r}: ONNX has no divisor_override")
     pads, reaches = _pool_pads(node)
+    divisor = node.arguments.get("divisor_override")
+    if divisor is not None:
+        # The mean of whole windows, zeros included, times their size is the sum.
+        arguments = {"kernel_shape": kernel, "strides": strides, "pads": pads}
+        mean = w.add("AveragePool", x, "", count_include_pad=1, **arguments)
+        factor = w.constant(f"{node.name}/factor", np.prod(kernel) / divisor)
+        scaled: str = w.add("Mul", [mean, factor], node.name)
+        return scaled
     counted = node.arguments["count_include_pad"]
     if reaches and counted:
         if any(padding):

@@ -156,7 +156,10 @@ class Wiring:
         value = self.value(name)
         if value.view.is_expanded:
             raise ConfigurationError(f"it reads {name!r}, which an Expand has repeated")
-        return self.arranged(value, self.nodes.get(name))
+        node = self.nodes.get(name)
+        while node is not None and node.kind == "Identity" and node.inputs[0] in self.nodes:
+            node = self.nodes[node.inputs[0]]
+        return self.arranged(value, node)
 
     def arranged(self, value: Samples, node: FileNode | None) -> int:
         """The layer that makes a value in its order; layers that are needed are the node's."""

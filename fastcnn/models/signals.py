@@ -42,7 +42,7 @@ def m5(num_classes: int = 35, seed: int | None = None, *, samples: int = 8000) -
     seed : int, optional
         Source of the initial weights.
     samples : int
-        Of one sound ``(1, samples)``: by default a second at 8 kHz.
+        Shape of one sound, ``(1, samples)``: by default a second at 8 kHz.
 
     References
     ----------

@@ -24,11 +24,11 @@ class Record:
     contestant : str
         ``"fastcnn"``, or another library with the same recipe.
     accuracies : list of float
-        Of each seed, in percent of the test data.
+        Accuracy of each seed, in percent of the test data.
     seconds : list of float
         From the data in memory to the trained model, without compilation and tests.
     evaluation_seconds : float
-        Of one test, at the median.
+        Seconds of one test, at the median.
     threads : int
     machine : str
     date : str

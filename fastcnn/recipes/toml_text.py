@@ -16,7 +16,7 @@ def toml_text(tables: Mapping[str, Any]) -> str:
     Parameters
     ----------
     tables : mapping
-        Of text, numbers, booleans, lists and mappings with text as keys.
+        Text, numbers, booleans, lists and mappings with text as keys.
 
     Raises
     ------

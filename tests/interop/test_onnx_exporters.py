@@ -11,7 +11,10 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from fastcnn.errors import ConfigurationError  # noqa: E402
+from fastcnn.execution.executors import make_executor  # noqa: E402
 from fastcnn.interop import export_onnx, import_onnx  # noqa: E402
+from fastcnn.losses import CrossEntropyLoss  # noqa: E402
+from fastcnn.optim import SGD  # noqa: E402
 from tests.interop import exported_modules as modules  # noqa: E402
 
 #: Those that are tried in every run: together they have all operators.
@@ -80,3 +83,33 @@ def test_refused_by_name(name: str, dynamo: bool, tmp_path: Path) -> None:
     modules.export(name, tmp_path / "m.onnx", dynamo, True)
     with pytest.raises(ConfigurationError, match=modules.REFUSED[name, dynamo]):
         import_onnx(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3", "shufflenet", "senet", "convnext", "nhwc"])
+def test_gradients(name: str, tmp_path: Path) -> None:
+    """Of the weights that both have: batch normalisation was folded into others."""
+    module = modules.export(name, tmp_path / "m.onnx", True, True)
+    model = import_onnx(tmp_path / "m.onnx")
+    (x,) = modules.samples(name, 4)
+    labels = np.arange(4) % 3
+    module.zero_grad()
+    torch.nn.functional.cross_entropy(module(x), torch.as_tensor(labels)).backward()
+    images = x.numpy().transpose(0, 3, 1, 2) if name == "nhwc" else x.numpy()
+    executor = make_executor(
+        model, loss=CrossEntropyLoss(), optimizer=SGD(lr=0.1), backend="lanes", batch_size=4
+    )
+    _, _, flat = executor.gradient(np.ascontiguousarray(images), labels, np.arange(4))
+    found, first = [], 0
+    for array in model.named_parameters().values():
+        found.append((array, flat[first : first + array.size].reshape(array.shape)))
+        first += array.size
+    compared = 0
+    for parameter in module.parameters():
+        for array, gradient in found:
+            values = parameter.detach().numpy()
+            same = np.array_equal(array.ravel(), values.ravel())
+            if same and np.ptp(values) > 0:
+                wanted = parameter.grad.numpy()
+                assert gradient.ravel() == pytest.approx(wanted.ravel(), rel=1e-3, abs=1e-5)
+                compared += 1
+    assert compared >= 2

@@ -78,7 +78,7 @@ class Tiling:
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
-    """Of a convolution's product."""
+    """Those of a convolution's product."""
     if not pooled:
         return Tiling(_kernels(g, weight), 1, g.padding, g.output)
     size = (g.output[0] // 2, g.output[1] // 2)
@@ -86,7 +86,7 @@ def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
 
 
 def transpose_tiling(g: ConvGeometry, weight: int) -> Tiling:
-    """Of its transpose: a convolution with the kernel turned."""
+    """Those of its transpose: a convolution with the kernel turned."""
     padding = (2 - g.padding[0], 2 - g.padding[1])
     return Tiling(_kernels(g, weight + 8).T, -1, padding, g.input)
 

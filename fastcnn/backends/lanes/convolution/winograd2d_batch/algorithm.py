@@ -1,4 +1,4 @@
-"""F(4x4, 3x3) over many blocks at once: so many channels that their weights leave the cache."""
+"""F(4x4, 3x3) over many blocks at once: for channels whose weights leave the cache."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
