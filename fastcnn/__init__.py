@@ -9,7 +9,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 #: Public names and the module of each, imported at first use: ``import fastcnn`` stays cheap.
 #: The layers are public too: the classes that ``fastcnn.layers`` lists.

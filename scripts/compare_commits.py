@@ -1,7 +1,7 @@
 """Compare the speed of two commits: check both out, and let them take turns.
 
     .venv/bin/python scripts/compare_commits.py main~5 main
-    .venv/bin/python scripts/compare_commits.py v0.1.0 HEAD --network vgg_small --rounds 9
+    .venv/bin/python scripts/compare_commits.py v1.0.0 HEAD --network vgg_small --rounds 9
     .venv/bin/python scripts/compare_commits.py main HEAD --program mine.py
 
 Stored timings of another day say little on a shared machine. Here each round times a training step
