@@ -14,6 +14,10 @@ from fastcnn.training.declarations import declarations, plain_type
 
 #: Where help shows an option of which part; each table is as wide as its own names need.
 PANELS = dict.fromkeys(("loss", "optimizer", "schedule"), "Loss, optimiser and learning rate")
+#: Options with long names have a table of their own, so that the text of others has room.
+PANELS |= dict.fromkeys(
+    ("average_every", "ordered_reduction", "sync_batch_norm"), "Several MPI processes"
+)
 
 
 def with_options(
@@ -55,6 +59,7 @@ def parameters(options: type) -> list[inspect.Parameter]:
         annotation = kind | None if NoneType in typing.get_args(hints[name]) else kind
         words = flag(name, kind, default)
         panel = PANELS.get(declaration.part, "Training" if name in inherited else "Model")
+        panel = PANELS.get(name, panel)
         if kind is float and declaration.choices:
             given = typer.Option(
                 words, help=text, parser=_number_or_word, metavar="<float>", rich_help_panel=panel

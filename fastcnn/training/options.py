@@ -95,7 +95,7 @@ class TrainingOptions:
     groups: str | Sequence[Any] | None = option(
         None,
         "Other settings for parameters by patterns of their names, a list of dictionaries or text "
-        'such as "*.bias: learning_rate_factor=64 weight_decay=0; stem.*: freeze". Settings are '
+        'such as "*.bias: weight_decay=0; stem.*: freeze". Settings are '
         "learning_rate_factor, freeze, freeze_until and freeze_after (epochs), freeze_statistics, "
         "optimizer, and the optimizer's arguments.",
     )

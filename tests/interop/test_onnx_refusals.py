@@ -189,8 +189,6 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: of([N("MaxPool", ["x"], ["y"], kernel_shape=[2])]), "a window of"),
     (lambda: of([N("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], storage_order=1)]), "storage"),
     (lambda: of([N("MaxPool", ["x"], ["a", "y"], kernel_shape=[2, 2])]), "second output"),
-    (lambda: of([N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[0, 0, 1, 1],
-                         count_include_pad=1)]), "not symmetric"),
     (lambda: of([N("Resize", ["x", "", "s"], ["y"], mode="cubic")],
                       {"s": np.ones(4, np.float32)}), "mode='cubic'"),
     (lambda: of([N("Resize", ["x", "", "s"], ["y"])],
