@@ -142,8 +142,11 @@ def occlusion(
             f"occlusion: size must be at most {min(height, width)} and stride at most size, got "
             f"{size} and {stride}"
         )
-    places = [(top, left) for top in _starts(height, size, stride)
-              for left in _starts(width, size, stride)]  # fmt: skip
+    places = [
+        (top, left)
+        for top in _starts(height, size, stride)
+        for left in _starts(width, size, stride)
+    ]
     maps = np.zeros((len(x), height, width))
     graph = model.graph(x.shape[1:])
     objective = Objective(model, graph, y, "logit", None)

@@ -173,9 +173,14 @@ def measure(
     for make in trainers:
         trainer = make(recipe, train, test, threads)
         found = measured(
-            recipe, trainer, range(plan.seeds), threads=threads, command=plan.command,
-            data=train.name if plan.data else "", note=plan.note,
-        )  # fmt: skip
+            recipe,
+            trainer,
+            range(plan.seeds),
+            threads=threads,
+            command=plan.command,
+            data=train.name if plan.data else "",
+            note=plan.note,
+        )
         for record in found:
             if path is not None:
                 add_record(record, path)
@@ -183,8 +188,9 @@ def measure(
                 f"{recipe.name}, {record.contestant}, seed {len(record.seconds) - 1}: "
                 f"{record.accuracies[-1]:.2f} % in {record.seconds[-1]:.2f} s; mean "
                 f"{record.accuracy:.3f} % ({record.spread:.3f}) in {record.time:.3f} s, test "
-                f"{record.evaluation_seconds:.2f} s", soft_wrap=True,
-            )  # fmt: skip
+                f"{record.evaluation_seconds:.2f} s",
+                soft_wrap=True,
+            )
 
 
 def machine() -> str:

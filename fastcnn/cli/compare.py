@@ -56,9 +56,13 @@ def compare(
     table = Table("layer", "backend", "forward us", "backward us", "largest difference", "relative")
     for row in comparison.rows:
         table.add_row(
-            row.layer, row.backend, f"{1e6 * row.forward:,.2f}", f"{1e6 * row.backward:,.2f}",
-            f"{row.absolute:.1e}", f"{row.relative:.1e}",
-        )  # fmt: skip
+            row.layer,
+            row.backend,
+            f"{1e6 * row.forward:,.2f}",
+            f"{1e6 * row.backward:,.2f}",
+            f"{row.absolute:.1e}",
+            f"{row.relative:.1e}",
+        )
     console.print(table)
     for name in BACKENDS:
         console.print(

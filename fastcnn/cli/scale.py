@@ -108,15 +108,24 @@ def scale(
         soft_wrap=True,
     )
     kind = "each" if weak else "all"
-    table = Table("ranks", "compute us", "sum us", "speed-up", "efficiency",
-                  title=f"batch {batch_size} for {kind}")  # fmt: skip
+    table = Table(
+        "ranks",
+        "compute us",
+        "sum us",
+        "speed-up",
+        "efficiency",
+        title=f"batch {batch_size} for {kind}",
+    )
     count = 1
     while count <= ranks:
         line = predict(cost, link, batch_size, count, weak, average_every)
         table.add_row(
-            str(count), f"{1e6 * line.step:.0f}", f"{1e6 * line.communication:.0f}",
-            f"{line.speedup:.2f}", f"{line.efficiency:.0%}",
-        )  # fmt: skip
+            str(count),
+            f"{1e6 * line.step:.0f}",
+            f"{1e6 * line.communication:.0f}",
+            f"{line.speedup:.2f}",
+            f"{line.efficiency:.0%}",
+        )
         count *= 2
     console.print(table)
     if made is not None:

@@ -78,7 +78,8 @@ def study(
             done = len(chosen) - len(left)
             print(
                 f"interrupted: {out / 'index.html'} has {done} of {len(chosen)} experiments; "
-                f"without it: {', '.join(left)}", file=sys.stderr,
-            )  # fmt: skip
+                f"without it: {', '.join(left)}",
+                file=sys.stderr,
+            )
             raise SystemExit(130) from None
     console.print(f"written: {page}", soft_wrap=True)

@@ -178,8 +178,9 @@ def sweep(
     if failed:
         print(
             f"{len(failed)} of {len(results)} trials failed; the first: "
-            f"{describe(failed[0], metric)}", file=sys.stderr,
-        )  # fmt: skip
+            f"{describe(failed[0], metric)}",
+            file=sys.stderr,
+        )
         raise SystemExit(1)
 
 

@@ -198,9 +198,12 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             network, name = named.make_model(training), named.name
             folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
             out = NewRun(
-                folder, o.overwrite, named.model_name if named.model_name in MODELS else None,
-                named.model_arguments(training), source,
-            )  # fmt: skip
+                folder,
+                o.overwrite,
+                named.model_name if named.model_name in MODELS else None,
+                named.model_arguments(training),
+                source,
+            )
             if world.is_root:
                 check_free(folder, o.overwrite)
         elif saved is None:
@@ -219,9 +222,14 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             name = Path(recipe.model_name(training)).stem
             folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
             out = NewRun(
-                folder, o.overwrite, name if name in MODELS and not recipe.is_file else None,
-                recipe.model_arguments(training), source, recipe.init, recipe.skip,
-            )  # fmt: skip
+                folder,
+                o.overwrite,
+                name if name in MODELS and not recipe.is_file else None,
+                recipe.model_arguments(training),
+                source,
+                recipe.init,
+                recipe.skip,
+            )
             if world.is_root:
                 check_free(folder, o.overwrite)
         else:
@@ -246,8 +254,9 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         # The launcher, who has the last word where a process dies, does not know this.
         console.print(
             f"if the job is cut short: fastcnn train --resume {escape(str(folder))}, on any "
-            "number of processes", soft_wrap=True,
-        )  # fmt: skip
+            "number of processes",
+            soft_wrap=True,
+        )
     from fastcnn.training.progress import progress_callback
 
     callbacks: list[Callback] = []
@@ -257,15 +266,23 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             callbacks.append(TensorBoard(folder))
     try:
         history = fit(
-            network, training, test, **options.training(), callbacks=callbacks, out=out,
-            resume=saved is not None, world=world,
-        )  # fmt: skip
+            network,
+            training,
+            test,
+            **options.training(),
+            callbacks=callbacks,
+            out=out,
+            resume=saved is not None,
+            world=world,
+        )
     except KeyboardInterrupt as interrupt:
         if world.is_root:
             print(
                 f"interrupted: weights and metrics so far are in {folder}; "
-                f"continue with fastcnn train --resume {folder}", file=sys.stderr, flush=True,
-            )  # fmt: skip
+                f"continue with fastcnn train --resume {folder}",
+                file=sys.stderr,
+                flush=True,
+            )
         world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
         raise world.known_error from None
     if world.is_root:
@@ -313,15 +330,17 @@ def _conclude(
         share = "" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %, "
         console.print(
             f"{share}test loss {loss:.4f}; trained in {seconds:.2f} s, "
-            f"{images / max(seconds, 1e-9):,.0f} images/s", soft_wrap=True,
-        )  # fmt: skip
+            f"{images / max(seconds, 1e-9):,.0f} images/s",
+            soft_wrap=True,
+        )
     drawn = f"; {CURVES} shows its losses and accuracies" if (folder / CURVES).exists() else ""
     console.print(f"run written to {where}{drawn}", soft_wrap=True)
     console.print(
         f"next: fastcnn evaluate {where}\n"
         f"      fastcnn predict {where} PICTURE\n"
-        f"      fastcnn serve {where}", soft_wrap=True,
-    )  # fmt: skip
+        f"      fastcnn serve {where}",
+        soft_wrap=True,
+    )
 
 
 def _import_ahead() -> None:

@@ -169,9 +169,14 @@ def _on_engine(
         def piece(first: int, end: int, targets: dict[str, Any]) -> None:
             if count and end > first:
                 engine.run(
-                    images, np.arange(count), np.zeros(1), outputs=outputs.reshape(-1),
-                    phases=program.phases[first:end], **targets, **numbers,
-                )  # fmt: skip
+                    images,
+                    np.arange(count),
+                    np.zeros(1),
+                    outputs=outputs.reshape(-1),
+                    phases=program.phases[first:end],
+                    **targets,
+                    **numbers,
+                )
 
         targets: dict[str, Any] = {}
 

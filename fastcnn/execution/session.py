@@ -13,8 +13,8 @@ from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import BLOCK
 from fastcnn.execution.parts import run_forward
 from fastcnn.execution.prepared import MOST, make_inference
+from fastcnn.layers.answers import Answers
 from fastcnn.layers.packing import unpack
-from fastcnn.layers.prediction import Prediction
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Inference
@@ -62,7 +62,7 @@ def session(
     return InferenceSession(model, max_batch, threads)
 
 
-class InferenceSession(Prediction):
+class InferenceSession(Answers):
     """A model prepared for inference; made by :func:`session`.
 
     Attributes
@@ -108,6 +108,10 @@ class InferenceSession(Prediction):
     def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph:
         """Nodes of the network as it is computed."""
         return self._folded.graph(input_shape)
+
+    def __call__(self, x: Any) -> Any:
+        """The same as :meth:`logits`."""
+        return self.logits(x)
 
     def _by_operations(self, x: np.ndarray) -> np.ndarray:
         """Outputs where the engine does not cover the model."""

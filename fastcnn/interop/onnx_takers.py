@@ -210,9 +210,12 @@ def _bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> bool
             return False
         bias = np.broadcast_to(by_channel(constant, order, entry.shape), entry.shape[:1])
         made = type(layer)(
-            layer.in_channels, layer.out_channels, 1,
-            weight_init=given(layer.weight), bias_init=given(bias),
-        )  # fmt: skip
+            layer.in_channels,
+            layer.out_channels,
+            1,
+            weight_init=given(layer.weight),
+            bias_init=given(bias),
+        )
     else:
         return False
     key = (*entry.node.inputs[1:], *(name for name in node.inputs if name != product))

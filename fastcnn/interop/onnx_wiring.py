@@ -70,8 +70,12 @@ class Wiring:
             if self._is_channels_last(name, shape):
                 shape = (shape[2], *shape[:2])
                 view = View.of(shape).transposed((1, 2, 0))
-                log.info("%s: the input %r has its channels last, the model takes %s",
-                         file.path, name, shape)  # fmt: skip
+                log.info(
+                    "%s: the input %r has its channels last, the model takes %s",
+                    file.path,
+                    name,
+                    shape,
+                )
             self.inputs[name] = shape
             self.samples[name] = Samples(-1 - place, view)
         self.numbers: dict[str, Numbers] = {}

@@ -1,0 +1,107 @@
+"""What outputs say: probabilities and predictions."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.backends.graph import Graph
+from fastcnn.layers.meaning import Meaning, check_classes
+
+
+class Answers(Meaning):
+    """The part of models and sessions that reads their own outputs."""
+
+    if TYPE_CHECKING:  # what is mixed with this class computes them
+
+        def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph: ...
+
+        def logits(
+            self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+        ) -> Any: ...
+
+    def predict_proba(
+        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+    ) -> Any:
+        """Class probabilities, shape (N, classes, ...): the softmax of :meth:`logits`.
+
+        A model that was trained on labels gives the probability of each: the sigmoid.
+
+        The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are such already.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model was trained to predict values, or has one output.
+        NonFiniteError
+            If an output is NaN or infinite.
+        """
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        ends = ends_in(self.graph(), "softmax")
+        return self._each(_probabilities, outputs, ends)
+
+    def predict(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
+        """Most probable class of each sample, or of each pixel of a map; int64, shape (N, ...).
+
+        A model that was trained on values, such as by a mean squared error, gives its outputs: of
+        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`. One
+        that was trained on labels gives 1 where a label is more probable than not, else 0.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model has one output, and was not trained on values.
+        NonFiniteError
+            If an output that is to tell a class is NaN or infinite.
+        """
+        outputs = self.logits(x, backend=backend, batch_size=batch_size)
+        return self._each(_predictions, outputs, [False] * max(1, len(outputs)))
+
+    def _each(
+        self,
+        function: Callable[[str | None, np.ndarray, bool], Any],
+        outputs: Any,
+        ends: list[bool],
+    ) -> Any:
+        """A function of what is predicted, the output and how it ends, or of each of several."""
+        if not isinstance(outputs, dict):
+            return function(self.predicts, outputs, ends[0])
+        kinds = (self.predicts or "," * (len(outputs) - 1)).split(",")
+        return {
+            name: function(kind or None, output, end)
+            for kind, (name, output), end in zip(kinds, outputs.items(), ends, strict=False)
+        }
+
+
+def ends_in(graph: Graph, operation: str) -> list[bool]:
+    """Whether each output of a network is that of an operation, but for its shape."""
+    last = len(graph.nodes) - 1
+    found = []
+    for index in graph.nodes[last].inputs if graph.outputs else (last,):
+        while index >= 0 and graph.nodes[index].operation == "flatten":
+            index = graph.nodes[index].inputs[0]
+        found.append(index >= 0 and graph.nodes[index].operation == operation)
+    return found
+
+
+def _probabilities(predicts: str | None, logits: np.ndarray, are_such: bool) -> np.ndarray:
+    if predicts in ("labels", "label"):
+        labels: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
+        return labels if predicts == "labels" else labels[:, 0]
+    check_classes("predict_proba", predicts, logits)
+    if are_such:
+        return logits
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _predictions(predicts: str | None, outputs: np.ndarray, _: bool) -> np.ndarray:
+    if predicts in ("labels", "label"):
+        labels = (outputs > 0.0).astype(np.int64)
+        return labels if predicts == "labels" else labels[:, 0]
+    if predicts == "values":
+        return outputs
+    if predicts == "value":
+        return outputs[:, 0]
+    check_classes("predict", predicts, outputs)
+    return outputs.argmax(axis=1)
