@@ -155,6 +155,12 @@ class Augment:
         return bool(self.brightness or self.contrast or self.saturation or self.hue)
 
     @property
+    def moves(self) -> bool:
+        """Whether pixels of images go to other places."""
+        settings = (self.shift, self.rotation, self.scale, self.elastic, self.flip, self.crop)
+        return any(settings)
+
+    @property
     def mixes(self) -> bool:
         """Whether images and their classes are mixed with others, as :meth:`mix` does."""
         return bool(self.mixup or self.cutmix)

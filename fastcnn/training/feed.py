@@ -224,6 +224,14 @@ def check_augment(augment: Augment, data: Samples) -> None:
         raise ConfigurationError(
             f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
         )
-    if augment.mixes and data.labels.dtype.kind not in "iu":
-        raise ConfigurationError("mix-up and CutMix mix classes: the targets must be integers")
+    if augment.mixes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
+        raise ConfigurationError(
+            "mix-up and CutMix mix classes: the targets must be integers, one for each sample"
+        )
+    if augment.moves and np.ndim(data.labels) > 2:
+        raise ConfigurationError(
+            f"augment={augment!r} moves the pixels of images but not those of their targets of "
+            f"shape {np.shape(data.labels)[1:]}: use only settings that move nothing (erase, "
+            "cutout, brightness, contrast, saturation, hue)"
+        )
     augment.apply(data.images, [0])

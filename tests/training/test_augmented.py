@@ -184,3 +184,17 @@ def test_a_recipe_takes_words() -> None:
     assert history.status == "finished"
     with pytest.raises(fastcnn.errors.ConfigurationError, match="no setting named 'spin'"):
         Recipe(augment="spin").make_augment()
+
+
+@pytest.mark.parametrize("labels", [np.zeros((8, 6, 6), int), np.zeros((8, 1, 6, 6), np.float32)])
+def test_images_do_not_move_without_their_maps(labels: np.ndarray) -> None:
+    from fastcnn.layers import Conv2d, Sequential
+
+    outputs = 2 if labels.dtype.kind == "i" else 1
+    model = Sequential(Conv2d(1, outputs, 3, padding=1), input_shape=(1, 6, 6))
+    loss = "cross_entropy" if outputs == 2 else "mse"
+    x = np.random.default_rng(0).random((8, 1, 6, 6), np.float32)
+    for augment in (Augment(flip=0.5), Augment(shift=1), Augment(rotation=5.0)):
+        with pytest.raises(fastcnn.errors.ConfigurationError, match="not those of their targets"):
+            fastcnn.fit(model, (x, labels), loss=loss, augment=augment, epochs=1)
+    fastcnn.fit(model, (x, labels), loss=loss, augment=Augment(cutout=2), epochs=1)
