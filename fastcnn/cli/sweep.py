@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from dataclasses import asdict, replace
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from fastcnn.cli.run_folder import free_folder
 from fastcnn.cli.training_data import ImageSize, InGray, load_training
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def sweep(
         data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
     )
     training, _, _ = load_training(o, console)
-    folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep"
+    folder = out or free_folder("sweep")
     varied = [
         name for name, values in space.items() if not isinstance(values, list) or len(values) > 1
     ]

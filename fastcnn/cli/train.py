@@ -4,7 +4,6 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from rich.markup import escape
 
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.ranks import one_voice
+from fastcnn.cli.run_folder import free_folder
 from fastcnn.cli.training_data import ImageSize, InGray, load_training
 from fastcnn.training.recipe import Recipe, suited
 
@@ -196,7 +196,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             training, test, source = load_training(o, console)
             training, test = named.prepared(training), named.prepared(test)
             network, name = named.make_model(training), named.name
-            folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
+            folder = Path(o.out or free_folder(name))
             out = NewRun(
                 folder,
                 o.overwrite,
@@ -220,7 +220,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                 training, lambda text: console.print(escape(text), soft_wrap=True)
             )
             name = Path(recipe.model_name(training)).stem
-            folder = Path(o.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}")
+            folder = Path(o.out or free_folder(name))
             out = NewRun(
                 folder,
                 o.overwrite,

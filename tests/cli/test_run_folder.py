@@ -1,0 +1,18 @@
+"""Folders of runs that begin in the same second."""
+
+from pathlib import Path
+
+import pytest
+
+from fastcnn.cli.run_folder import free_folder
+
+
+def test_names_differ_in_one_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = []
+    for _ in range(4):
+        folder = free_folder("report")
+        folder.mkdir(parents=True)
+        made.append(folder.name)
+    assert len(set(made)) == 4
+    assert all("-report" in name for name in made)
