@@ -63,8 +63,9 @@ def render_readme(folder: Path) -> str:
         (
             table(header, rows, left=1),
             "",
-            f"Forward, loss, backward and SGD with momentum; {machine(report)}{version}; medians "
-            f"of one {'trial ' if report.quick else ''}run in which all took turns. All "
+            f"Forward, loss, backward and SGD with momentum; fastcnn {environment['fastcnn']} "
+            f"({report.date[:10]}); {machine(report)}{version}; medians of one "
+            f"{'trial ' if report.quick else ''}run in which all took turns. All "
             "contestants and suites, and where fastcnn is not the fastest: "
             "[docs/benchmarks.md](docs/benchmarks.md).",
         )
@@ -106,7 +107,7 @@ def render_loops(folder: Path) -> str | None:
         if SLOW in found and "fastcnn" in found:
             rows.append((what, "", form.format(found[SLOW]), form.format(found["fastcnn"])))
     header = ("the report's network, batch 64", "nested loops", "im2col", "lanes")
-    return (table(header, rows, left=1) + "\n" + _levels(report)).rstrip()
+    return f"{table(header, rows, left=1)}\n\nThe same run. {_levels(report)}".rstrip()
 
 
 def _rounded(ratio: float) -> str:
@@ -129,6 +130,6 @@ def _levels(report: Report) -> str:
         return ""
     other = f" ({peer.contestant}: {number(peer.median)} s)" if peer else ""
     return (
-        f"\n`lenet5` reaches 99 % of all of MNIST's test images after "
+        f"`lenet5` reaches 99 % of all of MNIST's test images after "
         f"{number(own.median)} s of training{other}."
     )

@@ -154,7 +154,7 @@ def figure() -> Any:
     edges = imports()
     places, paths = layout(edges)
     left, right = (find(x for name, (x, _) in places.items()) for find in (min, max))
-    drawn = new_figure(4.8, 5.6, layout=None)
+    drawn = new_figure(6.2, 5.6, layout=None)
     axes = drawn.add_axes((0, 0, 1, 1))
     axes.set_xlim(left - 0.55, right + 0.55)
     axes.set_ylim(-0.5, max(row for _, row in places.values()) + 0.5)
