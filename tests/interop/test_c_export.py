@@ -82,10 +82,7 @@ def activation_layers() -> Iterator[tuple[str, Layer]]:
 def networks() -> dict[str, Model]:
     """Every kind of layer, with arguments that matter to its loops."""
     shape = (CASE_CHANNELS, 7, 6)
-    found: dict[str, Model] = {
-        name: Sequential(layer, Flatten(), Linear(3 * 42, 4, seed=1), input_shape=shape)
-        for name, layer in activation_layers()
-    }
+    found: dict[str, Model] = {}
     layers: dict[str, Layer] = {
         "conv": Conv2d(3, 4, 3, seed=0),
         "conv_strided": Conv2d(3, 4, (2, 3), stride=(2, 3), padding=(1, 2), seed=0),
@@ -120,6 +117,11 @@ def networks() -> dict[str, Model]:
     found["joined"] = joined(shape)
     found["report"] = fastcnn.models.report_cnn(seed=0)
     found["lenet5"] = fastcnn.models.lenet5(seed=0)
+    # The last ones: the numbers of those above stay when operations are added.
+    found |= {
+        name: Sequential(layer, Flatten(), Linear(3 * 42, 4, seed=1), input_shape=shape)
+        for name, layer in activation_layers()
+    }
     for index, model in enumerate(found.values()):
         randomise(model, index)
     return found
@@ -288,7 +290,7 @@ def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
                 assert best == logit.argmax(), name
                 np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-7, err_msg=name)
             spread = np.abs(model.logits(samples)).max()
-            assert np.abs(model.logits(samples) - logits).max() < 0.15 * spread, name
+            assert np.abs(model.logits(samples) - logits).max() < 0.1 * spread, name
 
 
 @needs_gcc
