@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 import fastcnn
 from fastcnn.errors import NonFiniteError
 from fastcnn.layers import BatchNorm1d, Linear, Model, ReLU, Sequential
-from fastcnn.losses import MSELoss
+from fastcnn.losses import L1Loss, MSELoss
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer, RMSprop, clip_gradient_norm
 from fastcnn.training import Callback, EarlyStopping
 from fastcnn.training.finite import not_finite
@@ -76,13 +76,12 @@ def test_running_statistics(backend: str) -> None:
 @pytest.mark.parametrize("optimizer", [Adam(lr=1e-9), AdamW(lr=1e-9), RMSprop(lr=1e-9)])
 def test_the_optimisers_state(optimizer: Optimizer, backend: str) -> None:
     """A mean square that is infinite would hold its weight still for ever."""
-    x, _ = samples(count=32)
+    x, _ = samples(1e23, count=32)
     message = is_refused(
-        linear(1), (x, np.full((32, 1), 1e25, np.float32)), epochs=1, loss=MSELoss(),
+        linear(1), (x, np.zeros((32, 1), np.float32)), epochs=1, loss=L1Loss(),
         optimizer=optimizer, backend=backend,
     )  # fmt: skip
-    # The engine adds up a batch's loss in float32, where this one is infinite before its state.
-    assert "_sq" in message or "square_avg" in message or "loss became inf" in message
+    assert "_sq" in message or "square_avg" in message
 
 
 class Spoil(Callback):
