@@ -252,7 +252,7 @@ class Forward(SampleNormForward):
         of_batch = node.takes_batch_statistics(planner.training)
         columns = {
             "channels": x.channels,
-            "positions": len(x.vectors()),
+            "positions": x.height * x.width,
             "batch": statistics,
             "running": running,
             "w": parameter_offset(planner, group, "weight"),

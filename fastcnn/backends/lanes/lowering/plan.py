@@ -101,7 +101,6 @@ def plan(
         if loss is None:
             planner.seal()
         else:
-            assert isinstance(forward, Forward)
             _add_losses(forward, loss, output, gradient)
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:

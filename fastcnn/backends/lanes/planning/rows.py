@@ -47,10 +47,10 @@ def gradient_offset(planner: Planner, group: Group, name: str) -> int:
 def element_columns(planner: Planner, **buffers: Buffer) -> dict[str, int]:
     """Columns of a row that goes over all elements of some buffers, given by their names."""
     some = next(iter(buffers.values()))
-    columns = {"channels": some.channels, "positions": len(some.vectors())}
+    columns = {"channels": some.channels, "positions": some.height * some.width}
     for name, buffer in buffers.items():
         columns |= buffer.columns(name)
-        columns[f"{name}_table"] = planner.table(buffer.vectors())
+        columns[f"{name}_table"] = planner.table(buffer.pixels())
         columns[f"{name}_channel"] = buffer.channel
     return columns
 
