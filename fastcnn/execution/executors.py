@@ -10,7 +10,14 @@ from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
 from fastcnn.execution.engine_arguments import NUMBERS
-from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
+from fastcnn.execution.executor import (
+    Executor,
+    StepResults,
+    copy_slots,
+    count_correct,
+    mean_score,
+    steps_one_by_one,
+)
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
 from fastcnn.execution.passes import loss_and_gradients, operation_gradients, predict_logits
@@ -108,15 +115,9 @@ class OperationExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
-        count = len(learning_rates)
-        results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
-        for index, lr in enumerate(learning_rates):
-            samples = order[index * self.batch_size : (index + 1) * self.batch_size]
-            results.losses[index], results.correct[index], gradient = self.gradient(
-                images, labels, samples, sample_weight
-            )
-            results.gradient_norms[index] = self.update(gradient, float(lr))
-        return results
+        return steps_one_by_one(
+            self, self.batch_size, images, labels, order, learning_rates, sample_weight
+        )
 
     def gradient(
         self,
