@@ -14,8 +14,8 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.execution.assigned import frozen_parameters
 from fastcnn.execution.checks import as_target
 from fastcnn.execution.executor import (
-    Executor,
     StepResults,
+    WrappingExecutor,
     count_correct,
     mean_score,
     shares_of_samples,
@@ -33,7 +33,7 @@ log = logging.getLogger("fastcnn")
 EVALUATED = 256
 
 
-class DistributedExecutor:
+class DistributedExecutor(WrappingExecutor):
     """Each process computes the gradient of its share of every batch; all take the same step.
 
     Making one talks to nobody.
@@ -96,10 +96,8 @@ class DistributedExecutor:
         first, end = self.shards.share(batch_size)
         if ordered:
             settings["accumulate"] = 1
-        self._local: Executor = make_executor(
-            model, batch_size=BLOCK if ordered else max(end - first, 1), **settings
-        )
-        self.loss = self._local.loss
+        size = BLOCK if ordered else max(end - first, 1)
+        super().__init__(make_executor(model, batch_size=size, **settings))
         self._settings = settings
         self._is_joint = self._takes_joint_statistics(sync_batch_norm, settings)
 
@@ -144,15 +142,6 @@ class DistributedExecutor:
                 "ordered_reduction computes blocks of 16 samples one by one: batch normalisation "
                 "would take its statistics of each"
             )
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        return self._local.step
-
-    @step.setter
-    def step(self, value: int) -> None:
-        self._local.step = value
 
     @property
     def first_sample(self) -> int:
@@ -330,10 +319,6 @@ class DistributedExecutor:
         for array, (first, end) in zip(arrays, pairwise(ends), strict=True):
             array[...] = message[first:end].reshape(array.shape)
 
-    def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
-        self._local.start_epoch(epoch, per_epoch)
-
     def gradient(
         self,
         images: np.ndarray,
@@ -343,10 +328,6 @@ class DistributedExecutor:
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch of this process alone, without a step."""
         return self._local.gradient(images, labels, samples, sample_weight)
-
-    def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
-        return self._local.update(gradient, lr)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training; each process computes its share."""
@@ -372,14 +353,6 @@ class DistributedExecutor:
         """Mean loss, accuracy and logits outside training."""
         logits = self.logits(images)
         return *mean_score(self.model, self.loss, logits, labels, sample_weight), logits
-
-    def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
-        return self._local.optimizer_state()
-
-    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy the optimiser's arrays from ``state``."""
-        self._local.load_optimizer_state(state)
 
 
 #: Images, labels and weights of samples.

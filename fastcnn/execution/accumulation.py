@@ -1,13 +1,17 @@
 """Steps along the gradient of a batch that is computed in several smaller ones."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from fastcnn.execution.executor import Executor, StepResults, shares_of_samples
+from fastcnn.execution.executor import (
+    Executor,
+    StepResults,
+    WrappingExecutor,
+    shares_of_samples,
+    steps_one_by_one,
+)
 
 
-class AccumulatingExecutor:
+class AccumulatingExecutor(WrappingExecutor):
     """Adds the gradients of small batches for each step, as if they were one batch.
 
     Each counts by its samples, or their weights, and dropout's masks are those of the whole batch.
@@ -24,20 +28,10 @@ class AccumulatingExecutor:
     """
 
     def __init__(self, local: Executor, batch_size: int, small: int) -> None:
-        self._local = local
-        self.loss = local.loss
+        super().__init__(local)
         self.batch_size = batch_size
         self.small = small
         self.first_sample = 0
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        return self._local.step
-
-    @step.setter
-    def step(self, value: int) -> None:
-        self._local.step = value
 
     def train_steps(
         self,
@@ -48,19 +42,9 @@ class AccumulatingExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
-        count = len(learning_rates)
-        results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
-        for index, lr in enumerate(learning_rates):
-            samples = order[index * self.batch_size : (index + 1) * self.batch_size]
-            results.losses[index], results.correct[index], gradient = self.gradient(
-                images, labels, samples, sample_weight
-            )
-            results.gradient_norms[index] = self.update(gradient, float(lr))
-        return results
-
-    def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
-        self._local.start_epoch(epoch, per_epoch)
+        return steps_one_by_one(
+            self, self.batch_size, images, labels, order, learning_rates, sample_weight
+        )
 
     def gradient(
         self,
@@ -85,28 +69,3 @@ class AccumulatingExecutor:
             loss, hits = loss + share * value, hits + right
         assert total is not None
         return loss, hits, total
-
-    def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
-        return self._local.update(gradient, lr)
-
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's output outside training."""
-        return self._local.logits(images)
-
-    def evaluate(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
-        return self._local.evaluate(images, labels, sample_weight)
-
-    def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
-        return self._local.optimizer_state()
-
-    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy the optimiser's arrays from ``state``."""
-        self._local.load_optimizer_state(state)

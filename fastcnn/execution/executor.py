@@ -110,6 +110,79 @@ class Executor(Protocol):
         ...
 
 
+def steps_one_by_one(
+    executor: Executor,
+    batch_size: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    order: np.ndarray,
+    learning_rates: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+) -> StepResults:
+    """Training steps of which each is a call of ``gradient`` and one of ``update``."""
+    count = len(learning_rates)
+    results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
+    for index, lr in enumerate(learning_rates):
+        samples = order[index * batch_size : (index + 1) * batch_size]
+        results.losses[index], results.correct[index], gradient = executor.gradient(
+            images, labels, samples, sample_weight
+        )
+        results.gradient_norms[index] = executor.update(gradient, float(lr))
+    return results
+
+
+class WrappingExecutor:
+    """Base of executors that leave to another one what they do not do themselves.
+
+    Parameters
+    ----------
+    local : Executor
+        What takes the steps.
+    """
+
+    def __init__(self, local: Executor) -> None:
+        self._local = local
+        self.loss = local.loss
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self._local.step
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self._local.step = value
+
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has."""
+        self._local.start_epoch(epoch, per_epoch)
+
+    def update(self, gradient: np.ndarray, lr: float) -> float:
+        """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        return self._local.update(gradient, lr)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """The network's output outside training."""
+        return self._local.logits(images)
+
+    def evaluate(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+    ) -> tuple[float, float, np.ndarray]:
+        """Mean loss, accuracy and logits outside training."""
+        return self._local.evaluate(images, labels, sample_weight)
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """The optimiser's arrays by name, as live views."""
+        return self._local.optimizer_state()
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the optimiser's arrays from ``state``."""
+        self._local.load_optimizer_state(state)
+
+
 def shares_of_samples(
     loss: Loss, labels: np.ndarray, samples: np.ndarray, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:

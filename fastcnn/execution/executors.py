@@ -10,7 +10,14 @@ from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
 from fastcnn.execution.engine_arguments import NUMBERS
-from fastcnn.execution.executor import Executor, StepResults, copy_slots, count_correct, mean_score
+from fastcnn.execution.executor import (
+    Executor,
+    StepResults,
+    copy_slots,
+    count_correct,
+    mean_score,
+    steps_one_by_one,
+)
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
 from fastcnn.execution.passes import loss_and_gradients, operation_gradients, predict_logits
@@ -108,15 +115,9 @@ class OperationExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
-        count = len(learning_rates)
-        results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
-        for index, lr in enumerate(learning_rates):
-            samples = order[index * self.batch_size : (index + 1) * self.batch_size]
-            results.losses[index], results.correct[index], gradient = self.gradient(
-                images, labels, samples, sample_weight
-            )
-            results.gradient_norms[index] = self.update(gradient, float(lr))
-        return results
+        return steps_one_by_one(
+            self, self.batch_size, images, labels, order, learning_rates, sample_weight
+        )
 
     def gradient(
         self,
@@ -128,21 +129,26 @@ class OperationExecutor:
         """Loss, hits and flat gradient of one batch, without a step."""
         check_layout(self._layout, self.model)
         y = labels[samples]
-        x, graph = as_batch(self.model, images[samples]), self.assigned.graph()
-        check_statistics(graph, len(x))
         weight = None if sample_weight is None else sample_weight[samples]
-        batch = Batch(
-            x, as_target(self.loss, y, len(x), graph, self.model.dtype), self.loss, weight
-        )
-        value, logits, gradient = operation_gradients(
+        step = Step(True, self.seed, self.step, self.first_sample)
+        value, logits, gradient = self._passes(images[samples], y, weight, step)
+        return value, count_correct(logits, y, self.loss), gradient
+
+    def _passes(
+        self, images: np.ndarray, y: np.ndarray, weight: np.ndarray | None, step: Step
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Loss, output and flat gradient of one batch."""
+        x, graph = as_batch(self.model, images), self.assigned.graph()
+        check_statistics(graph, len(x))
+        target = as_target(self.loss, y, len(x), graph, self.model.dtype)
+        return operation_gradients(
             self.model,
             graph,
-            batch,
+            Batch(x, target, self.loss, weight),
             self.backend,
-            Step(True, self.seed, self.step, self.first_sample),
+            step,
             frozen_parameters(self.model, self.assigned.parts),
         )
-        return value, count_correct(logits, y, self.loss), gradient
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
         """Say which epoch it is, counted from 1, and how many steps one has."""
@@ -198,24 +204,16 @@ class PythonExecutor(OperationExecutor):
         work = 3 * self.model.flops(self.assigned.graph().input_shape) * self.batch_size
         self.threads = 1 if threads is None and work < WORTH_A_THREAD else threads
 
-    def gradient(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        samples: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of one batch, without a step."""
-        check_layout(self._layout, self.model)
-        y = labels[samples]
-        value, logits, gradient = loss_and_gradients(
+    def _passes(
+        self, images: np.ndarray, y: np.ndarray, weight: np.ndarray | None, step: Step
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        return loss_and_gradients(
             self.model,
-            images[samples],
+            images,
             y,
             loss=self.loss,
-            sample_weight=None if sample_weight is None else sample_weight[samples],
+            sample_weight=weight,
             backend=self.backend,
-            step=Step(True, self.seed, self.step, self.first_sample),
+            step=step,
             threads=self.threads,
         )
-        return value, count_correct(logits, y, self.loss), gradient

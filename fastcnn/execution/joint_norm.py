@@ -13,10 +13,9 @@ from fastcnn.execution.engine_arguments import input_factors, signed_seed, store
 from fastcnn.execution.engines import Lease, room_for
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, divided, forward_parts, track
-from fastcnn.execution.passes import views_of
+from fastcnn.execution.passes import begin_backward
 from fastcnn.execution.step import Batch, Step
 from fastcnn.execution.workers import one_blas_thread
-from fastcnn.losses import PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -65,16 +64,7 @@ class Share:
 
     def loss(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
         """The share's part of the loss, and its gradient by the outputs."""
-        batch = self.batch
-        if isinstance(batch.loss, PythonLoss):
-            value, grad = batch.loss.value_and_gradient(outputs, batch.target, batch.weight)
-            return value * self.portion, grad * outputs.dtype.type(self.portion)
-        operations, name = get_backend("im2col"), batch.loss.operation
-        arguments = {**batch.loss.arguments, "sample_weight": batch.weight}
-        value = getattr(operations, name)(outputs, batch.target, **arguments)
-        backward = getattr(operations, f"{name}_backward")
-        grad = backward(self.portion, outputs, batch.target, **arguments)
-        return float(value) * self.portion, grad
+        return self.batch.value_and_gradient(outputs, get_backend("im2col"), self.portion)
 
 
 def joint_gradients(
@@ -116,7 +106,6 @@ def _by_operations(
     model: "Model", graph: Graph, share: Share, backend: str
 ) -> tuple[float, np.ndarray, np.ndarray]:
     state, operations = model.state_dict(), get_backend("im2col")
-    trained = model.named_parameters().keys() - set(share.frozen)
     parts: list[Part] = []
     if not share.is_empty:
         parts = divided(graph, as_input(model, share.batch.x), "im2col", share.step)
@@ -130,12 +119,7 @@ def _by_operations(
         if parts:
             outputs = np.concatenate([part.outputs[-1] for part in parts])
             value, grad = share.loss(outputs)
-            for part in parts:
-                part.pending = {len(graph.nodes) - 1: grad[part.place]}
-                part.gradient = np.zeros_like(model.parameter_vector)
-                views = views_of(part.gradient, model.named_parameters())
-                part.slots = {key: view for key, view in views.items() if key in trained}
-                part.wanted = graph.leads_to_parameters(trained)
+            begin_backward(model, graph, parts, grad, share.frozen)
         backward_parts(graph, state, parts, operations, meet=meet)
     gradient = np.zeros_like(model.parameter_vector)
     for part in parts:

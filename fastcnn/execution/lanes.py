@@ -22,7 +22,7 @@ from fastcnn.execution.engine_arguments import (
 )
 from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
 from fastcnn.execution.executor import StepResults, copy_slots, mean_score
-from fastcnn.execution.prepared import forget, prepared
+from fastcnn.execution.prepared import prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
 from fastcnn.losses import Loss, PythonLoss
@@ -400,9 +400,7 @@ class LanesExecutor:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
-        outputs = network_output(self.model, images, self.model.graph(), threads=self.threads)
-        forget(self.model)
-        return outputs
+        return network_output(self.model, images, self.model.graph(), threads=self.threads)
 
     def evaluate(
         self,

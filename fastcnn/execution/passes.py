@@ -19,10 +19,10 @@ from fastcnn.execution.checks import (
     check_statistics,
 )
 from fastcnn.execution.fallback import run
-from fastcnn.execution.parts import State, backward_parts, divided, forward_parts
+from fastcnn.execution.parts import Part, State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers
-from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
+from fastcnn.losses import CrossEntropyLoss, Loss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -147,28 +147,30 @@ def operation_gradients(
     """
     state, operations = model.state_dict(), get_backend(backend)
     parts = divided(graph, as_input(model, batch.x), backend, step)
-    name = batch.loss.operation
-    arguments = {**batch.loss.arguments, "sample_weight": batch.weight}
-    trained = model.named_parameters().keys() - set(frozen)
     with one_blas_thread():
         forward_parts(graph, state, parts, operations)
         logits = np.concatenate([part.outputs[-1] for part in parts])
-        if isinstance(batch.loss, PythonLoss):
-            value, grad = batch.loss.value_and_gradient(logits, batch.target, batch.weight)
-        else:
-            value = getattr(operations, name)(logits, batch.target, **arguments)
-            grad = getattr(operations, f"{name}_backward")(1.0, logits, batch.target, **arguments)
-        for part in parts:
-            part.pending = {len(graph.nodes) - 1: grad[part.place]}
-            part.gradient = np.zeros_like(model.parameter_vector)
-            views = views_of(part.gradient, model.named_parameters())
-            part.slots = {key: view for key, view in views.items() if key in trained}
-            part.wanted = graph.leads_to_parameters(trained)
+        value, grad = batch.value_and_gradient(logits, operations)
+        begin_backward(model, graph, parts, grad, frozen)
         backward_parts(graph, state, parts, operations)
     gradient = parts[0].gradient
     for part in parts[1:]:
         gradient += part.gradient
-    return float(value), logits, gradient
+    return value, logits, gradient
+
+
+def begin_backward(
+    model: "Model", graph: Graph, parts: list[Part], grad: np.ndarray, frozen: Sequence[str]
+) -> None:
+    """Give parts of a batch the gradient of its outputs, and room for that of the parameters."""
+    trained = model.named_parameters().keys() - set(frozen)
+    wanted = graph.leads_to_parameters(trained)
+    for part in parts:
+        part.pending = {len(graph.nodes) - 1: grad[part.place]}
+        part.gradient = np.zeros_like(model.parameter_vector)
+        views = views_of(part.gradient, model.named_parameters())
+        part.slots = {key: view for key, view in views.items() if key in trained}
+        part.wanted = wanted
 
 
 def gradients(

@@ -1,11 +1,12 @@
 """What a pass over a network is about: a batch, and the step of training in which it is taken."""
 
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 
 from fastcnn.backends.counter_random import dropout_key
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,22 @@ class Batch:
     target: np.ndarray
     loss: Loss = field(default_factory=CrossEntropyLoss)
     weight: np.ndarray | None = None
+
+    def value_and_gradient(
+        self, outputs: np.ndarray, operations: ModuleType, portion: float = 1.0
+    ) -> tuple[float, np.ndarray]:
+        """``portion`` of the loss, and its gradient by the network's outputs.
+
+        Parameters
+        ----------
+        operations : module
+            The backend's, which a loss of Python does not need.
+        """
+        if isinstance(self.loss, PythonLoss):
+            value, grad = self.loss.value_and_gradient(outputs, self.target, self.weight)
+            return value * portion, grad * outputs.dtype.type(portion)
+        name = self.loss.operation
+        arguments = {**self.loss.arguments, "sample_weight": self.weight}
+        value = float(getattr(operations, name)(outputs, self.target, **arguments))
+        backward = getattr(operations, f"{name}_backward")
+        return value * portion, backward(portion, outputs, self.target, **arguments)

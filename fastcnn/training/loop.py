@@ -14,6 +14,7 @@ import numpy as np
 from fastcnn.distributed import World
 from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
+from fastcnn.execution.prepared import forget
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
 from fastcnn.training.averaging import make_average
@@ -292,6 +293,8 @@ class TrainingLoop:
             for part, samples in measured.items():
                 if samples is not None:
                     self._measure(part, samples, record)
+            # What follows takes memory for itself: listeners that look inside, and training.
+            forget(self.model)
             self.history.epochs.append(record)
             self.last_good = self.model.copy_state()
             for listener in self.listeners:
