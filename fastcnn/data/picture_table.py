@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn.data.arrays import as_label_sets
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.picture_sets import Listed, Reading, picture_sets
+from fastcnn.data.picture_sets import PART_NAMES, Listed, Reading, picture_sets
 from fastcnn.data.picture_tree import Source
 from fastcnn.data.reading import check_memory
 from fastcnn.data.split import held_out
@@ -20,12 +20,6 @@ from fastcnn.errors import DataError
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
 LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
-#: The words for each part.
-WORDS = {
-    "training": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True)
@@ -106,8 +100,8 @@ def _parts(
         held = held_out(names, seed)
         return {"training": np.flatnonzero(~held), "test": np.flatnonzero(held)}
     words = np.array([str(part).strip().lower() for part in parts])
-    rows = {part: np.flatnonzero(np.isin(words, known)) for part, known in WORDS.items()}
-    unknown = sorted(set(words) - {word for known in WORDS.values() for word in known})
+    rows = {part: np.flatnonzero(np.isin(words, known)) for part, known in PART_NAMES.items()}
+    unknown = sorted(set(words) - {word for known in PART_NAMES.values() for word in known})
     if unknown:
         raise DataError(
             f"{path}: parts must be train, val or test, got {', '.join(map(repr, unknown[:5]))}"
