@@ -40,6 +40,12 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((lower[name] for name in names if name in lower), None)
 
 
+def targets_of(words: Sequence[str]) -> np.ndarray:
+    """Labels as int64 if all are whole numbers of at most nine digits, else as text."""
+    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    return np.array([int(word) for word in words], np.int64) if numbers else np.array(words)
+
+
 def table_sets(
     path: Path,
     pictures: Sequence[tuple[str, Source]],
@@ -71,13 +77,11 @@ def table_sets(
     if not pictures:
         raise DataError(f"{path}: has no rows")
     chosen = _parts(path, [name for name, _ in pictures], parts, seed)
-    words = [str(label).strip() for label in labels]
-    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
-    targets = np.array([int(word) for word in words]) if numbers else np.array(words)
-    rest = np.ones(len(words), bool)
+    targets = targets_of([str(label).strip() for label in labels])
+    rest = np.ones(len(targets), bool)
     rest[chosen["training"]] = False
     # A rare class may be drawn for testing alone; where the table itself says the parts, not.
-    known = targets if numbers or parts is None else targets[~rest]
+    known = targets if targets.dtype.kind == "i" or parts is None else targets[~rest]
     _, _, classes = as_label_sets(
         known, targets[rest], (f"{path}: training rows", f"{path}: other rows")
     )
