@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.images import SUFFIXES
-from fastcnn.data.picture_sets import Listed, Reading, picture_sets
+from fastcnn.data.picture_sets import PART_NAMES, Listed, Reading, picture_sets
 from fastcnn.data.picture_tree import Node, Source, folder_node, opened_archive
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.split import held_out, normalised_name
@@ -17,10 +17,6 @@ from fastcnn.errors import DataError
 from fastcnn.files import expanded
 
 log = logging.getLogger("fastcnn.data")
-
-TRAIN = ("train", "training")
-VALIDATION = ("val", "valid", "validation")
-TEST = ("test", "testing")
 
 
 @dataclass
@@ -228,7 +224,8 @@ def _split_folders(folder: Path, root: Node) -> dict[str, Node] | None:
     """The folders of the training, validation and test part, if the data set has such."""
     folders = {node.name.lower(): node for node in root.entries() if node.is_folder}
     train, validation, test = (
-        [folders[name] for name in names if name in folders] for names in (TRAIN, VALIDATION, TEST)
+        [folders[name] for name in PART_NAMES[part] if name in folders]
+        for part in ("training", "validation", "test")
     )
     if not train or not _holds_classes(train[0]):
         return None

@@ -22,6 +22,12 @@ log = logging.getLogger("fastcnn.data")
 
 #: Pictures that are read as one piece of work.
 BLOCK = 64
+#: What the parts of a data set are called, in folders and in tables.
+PART_NAMES = {
+    "training": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)

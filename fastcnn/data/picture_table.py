@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn.data.arrays import as_label_sets
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.picture_sets import Listed, Reading, picture_sets
+from fastcnn.data.picture_sets import PART_NAMES, Listed, Reading, picture_sets
 from fastcnn.data.picture_tree import Source
 from fastcnn.data.reading import check_memory
 from fastcnn.data.split import held_out
@@ -20,12 +20,6 @@ from fastcnn.errors import DataError
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
 LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
-#: The words for each part.
-WORDS = {
-    "training": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,12 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
     """The first of some names that a table has, whatever its case."""
     lower = {column.strip().lower(): column for column in columns}
     return next((lower[name] for name in names if name in lower), None)
+
+
+def targets_of(words: Sequence[str]) -> np.ndarray:
+    """Labels as int64 if all are whole numbers of at most nine digits, else as text."""
+    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    return np.array([int(word) for word in words], np.int64) if numbers else np.array(words)
 
 
 def table_sets(
@@ -77,13 +77,11 @@ def table_sets(
     if not pictures:
         raise DataError(f"{path}: has no rows")
     chosen = _parts(path, [name for name, _ in pictures], parts, seed)
-    words = [str(label).strip() for label in labels]
-    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
-    targets = np.array([int(word) for word in words]) if numbers else np.array(words)
-    rest = np.ones(len(words), bool)
+    targets = targets_of([str(label).strip() for label in labels])
+    rest = np.ones(len(targets), bool)
     rest[chosen["training"]] = False
     # A rare class may be drawn for testing alone; where the table itself says the parts, not.
-    known = targets if numbers or parts is None else targets[~rest]
+    known = targets if targets.dtype.kind == "i" or parts is None else targets[~rest]
     _, _, classes = as_label_sets(
         known, targets[rest], (f"{path}: training rows", f"{path}: other rows")
     )
@@ -106,8 +104,8 @@ def _parts(
         held = held_out(names, seed)
         return {"training": np.flatnonzero(~held), "test": np.flatnonzero(held)}
     words = np.array([str(part).strip().lower() for part in parts])
-    rows = {part: np.flatnonzero(np.isin(words, known)) for part, known in WORDS.items()}
-    unknown = sorted(set(words) - {word for known in WORDS.values() for word in known})
+    rows = {part: np.flatnonzero(np.isin(words, known)) for part, known in PART_NAMES.items()}
+    unknown = sorted(set(words) - {word for known in PART_NAMES.values() for word in known})
     if unknown:
         raise DataError(
             f"{path}: parts must be train, val or test, got {', '.join(map(repr, unknown[:5]))}"

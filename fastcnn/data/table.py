@@ -11,7 +11,7 @@ import numpy as np
 from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.picture_sets import Reading
-from fastcnn.data.picture_table import PATHS, column_of, read_path_table
+from fastcnn.data.picture_table import PATHS, column_of, read_path_table, targets_of
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
@@ -85,8 +85,7 @@ def pixel_sets(
         row.tobytes() + label.encode() for row, label in zip(pixels, labels.tolist(), strict=True)
     ]
     held = held_out(rows, seed)
-    numbers = all(one.isascii() and one.isdigit() and len(one) < 10 for one in labels.tolist())
-    targets = labels.astype(np.int64) if numbers else labels
+    targets = targets_of(labels.tolist())
     names = (f"{path}: training rows", f"{path}: test rows")
     labels, _, classes = as_label_sets(targets, targets[held], (str(path), names[1]))
     train_x, test_x = as_image_sets(pixels[~held], pixels[held], names)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastcnn.errors import ConfigurationError
 from fastcnn.estimators.base import NetworkEstimator
 from fastcnn.estimators.classifier import CNNClassifier
-from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.execution.layer_outputs import layer_outputs, layer_place
 from fastcnn.layers import Model
 
 
@@ -97,16 +97,17 @@ class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if self.layer is None and len(names) < 2:
             raise ConfigurationError("CNNTransformer: the network has no layer before the last")
         self.layer_ = names[-2] if self.layer is None else self.layer
-        self._index = len(names) - 1 - names[::-1].index(self.layer_)
-        self._n_features_out = int(np.prod(graph.nodes[self._index].output_shape))
+        node = graph.nodes[layer_place(graph, self.layer_)]
+        self._n_features_out = int(np.prod(node.output_shape))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """The layer's output for each sample, shape (N, features)."""
         check_is_fitted(self)
-        samples = X
+        samples, options = X, {}
         if hasattr(self, "estimator_"):
-            samples = self.estimator_._as_samples(self.estimator_._validated(X, reset=False))
-        # The engine joins layers; by operations each has its own output.
-        parts = node_outputs(self.model_, samples, [self._index], backend="im2col")
-        return np.concatenate([part.reshape(len(part), -1) for (part,) in parts])
+            own = self.estimator_
+            samples = own._as_samples(own._validated(X, reset=False))
+            options = {"backend": own.backend, "threads": own._threads()}
+        found = layer_outputs(self.model_, samples, self.layer_, **options)
+        return found.reshape(len(found), -1)

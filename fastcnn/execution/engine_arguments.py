@@ -7,6 +7,7 @@ import numpy as np
 
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError
+from fastcnn.execution.step import Step
 from fastcnn.losses import Loss
 from fastcnn.operations import own
 from fastcnn.optim import Optimizer, Part
@@ -185,3 +186,12 @@ def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[An
 def signed_seed(seed: int) -> int:
     """The seed's low 64 bits as int64."""
     return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))
+
+
+def step_numbers(step: Step) -> dict[str, Any]:
+    """What the engine draws dropout's masks by."""
+    return {
+        "seed": signed_seed(step.seed),
+        "first_step": step.number,
+        "first_sample": step.first_sample,
+    }

@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.execution.checks import as_input
-from fastcnn.execution.engine_arguments import input_factors, signed_seed, stored_samples
+from fastcnn.execution.engine_arguments import input_factors, step_numbers, stored_samples
 from fastcnn.execution.engines import Lease, room_for
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, divided, forward_parts, track
@@ -136,11 +136,7 @@ def _on_engine(
     x, count, ranks = share.batch.x, len(share.batch.x), share.ranks
     build = {"backward": True, "arrays": True, "training": True, "outputs": True}
     outputs = np.empty((count, *graph.output_shape), np.float32)
-    numbers: dict[str, Any] = {
-        "seed": signed_seed(share.step.seed),
-        "first_step": share.step.number,
-        "first_sample": share.step.first_sample,
-    }
+    numbers = step_numbers(share.step)
     value, nodes = 0.0, iter(graph.batch_statistics(training=True))
     tracked: list[Any] = []
     room = room_for(max(count, 1))

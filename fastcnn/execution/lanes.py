@@ -18,6 +18,7 @@ from fastcnn.execution.engine_arguments import (
     input_factors,
     loss_key,
     signed_seed,
+    step_numbers,
     stored_samples,
 )
 from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
@@ -137,9 +138,7 @@ def network_gradients(
             **engine_targets(batch.loss, batch.target),
             **engine_weights(batch.loss, batch.target, batch.weight),
             outputs=outputs.reshape(-1),
-            seed=signed_seed(step.seed),
-            first_step=step.number,
-            first_sample=step.first_sample,
+            **step_numbers(step),
         )
         return float(losses[0]), outputs, engine.gradient.copy()
 
@@ -157,11 +156,7 @@ def _gradients_of_python(
         "outputs": True,
         "frozen": frozen_parameters(model),
     }
-    numbers: dict[str, Any] = {
-        "seed": signed_seed(step.seed),
-        "first_step": step.number,
-        "first_sample": step.first_sample,
-    }
+    numbers = step_numbers(step)
     with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         phases, middle = engine.program.phases, engine.program.first_backward

@@ -23,15 +23,19 @@ CHUNK = 256
 
 
 def layer_outputs(
-    model: "Model", x: Any, layers: str | Sequence[str], backend: str | None = None
+    model: "Model",
+    x: Any,
+    layers: str | Sequence[str],
+    backend: str | None = None,
+    threads: int | None = None,
 ) -> Any:
-    """See :meth:`fastcnn.layers.Model.features`."""
+    """See :meth:`fastcnn.layers.Model.features`; ``threads`` are an engine's that has its own."""
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     names = [layers] if isinstance(layers, str) else list(layers)
     places = [layer_place(graph, name) for name in names]
     found = {
-        name: _output(model, x, up_to(graph, place), backend)
+        name: _output(model, x, up_to(graph, place), backend, threads)
         for name, place in zip(names, places, strict=True)
     }
     return found[names[0]] if isinstance(layers, str) else found
@@ -71,7 +75,9 @@ def up_to(graph: Graph, place: int) -> Graph:
     return Graph(graph.input_shape, tuple(nodes), graph.inputs)
 
 
-def _output(model: "Model", x: np.ndarray, graph: Graph, backend: str | None) -> np.ndarray:
+def _output(
+    model: "Model", x: np.ndarray, graph: Graph, backend: str | None, threads: int | None
+) -> np.ndarray:
     """The output of a part of a network outside training."""
     check_statistics(graph, len(x), training=False)
     size = len(x) if graph.batch_statistics(training=False) else min(len(x), CHUNK)
@@ -80,7 +86,8 @@ def _output(model: "Model", x: np.ndarray, graph: Graph, backend: str | None) ->
     def on_engine() -> np.ndarray:
         from fastcnn.backends.lanes import default_threads
 
-        engine = make_engine(model, graph, room_for(size), default_threads(), outputs=True)
+        chosen = default_threads() if threads is None else threads
+        engine = make_engine(model, graph, room_for(size), chosen, outputs=True)
         outputs = np.empty((len(x), *graph.output_shape), np.float32)
         images = stored_samples(model.preprocessing, x)
         engine.normalise(*input_factors(model.preprocessing, x))

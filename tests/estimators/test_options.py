@@ -174,6 +174,8 @@ def test_features_of_a_trained_model() -> None:
     features = transformer.fit_transform(X)
     assert (model.parameter_vector == before).all()
     assert features.shape[0] == len(X)
+    named = model.features(X, transformer.layer_)
+    np.testing.assert_array_equal(features, named.reshape(len(X), -1))
     values = CNNTransformer(CNNRegressor("mlp", epochs=1, random_state=0)).fit(X, Y * 1.0)
     assert values.transform(X[:3]).shape == (3, 100)
 
