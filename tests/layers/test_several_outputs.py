@@ -18,6 +18,7 @@ from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.layers import (
     BatchNorm2d,
     Concat,
+    Conv1d,
     Conv2d,
     Flatten,
     Input,
@@ -351,3 +352,30 @@ def test_several_processes_train_as_one(ranks: int) -> None:
     alone = work(World())
     for vector in on_ranks(ranks, work):
         assert vector == pytest.approx(alone, abs=1e-5)
+
+
+def test_losses_of_sequences() -> None:
+    """A class for each place of one output, and values of another."""
+    x = Input((3, 17))
+    trunk = ReLU()(Conv1d(3, 8, 3, padding=1, seed=0)(x))
+    model = Model(
+        x,
+        {
+            "classes": Conv1d(8, 4, 1, seed=1)(trunk),
+            "values": Conv1d(8, 2, 3, stride=2, seed=2)(trunk),
+        },
+    )
+    generator = np.random.default_rng(0)
+    images = generator.standard_normal((21, 3, 17)).astype(np.float32)
+    targets = {
+        "classes": generator.integers(0, 4, (21, 17)),
+        "values": generator.standard_normal((21, 2, 8)).astype(np.float32),
+    }
+    loss = JointLoss((CrossEntropyLoss(), MSELoss()), (1.0, 0.5), ("classes", "values"))
+    ours, theirs = (
+        fastcnn.gradients(model, images, targets, loss=loss, backend=name)
+        for name in ("lanes", "im2col")
+    )
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+    for key, value in theirs[1].items():
+        assert ours[1][key] == pytest.approx(value, abs=1e-5 * float(np.abs(value).max())), key

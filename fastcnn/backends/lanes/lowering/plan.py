@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import copy
-from fastcnn.backends.one_row import on_maps
+from fastcnn.backends.one_row import on_maps, with_one_row
 from fastcnn.operations import OPERATIONS, Elementwise, Number
 from fastcnn.operations.losses import LOSSES
 
@@ -153,7 +153,7 @@ def _add_losses(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradien
         return
     forward.gradient_row(gradient, "targets")
     for index, (weight, start, shape, counts, key) in enumerate(parts):
-        channels, height, width = map_shape(shape)
+        channels, height, width = map_shape(with_one_row(shape))
         own, slope = (
             buffer.part(start, channels * height * width).reshaped(channels, height, width)
             for buffer in (output, gradient)
