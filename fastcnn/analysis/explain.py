@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution.checks import as_batch
 from fastcnn.execution.input_gradients import Objective, gradient_at, input_gradient
@@ -91,8 +92,9 @@ def grad_cam(
     objective = Objective(model, graph, y, "logit", None)
     _, gradient, maps = gradient_at(model, x, graph, objective, place, backend)
     weights = gradient.mean(axis=(2, 3), keepdims=True)
-    found = np.maximum((weights * maps).sum(axis=1), 0.0)
-    return np.stack([_resized(each, x.shape[2:]) for each in found])
+    found = np.maximum((weights * maps).sum(axis=1, keepdims=True), 0.0).astype(np.float64)
+    resized: np.ndarray = get_backend("im2col").interpolate(found, x.shape[2:], None, "bilinear")
+    return resized[:, 0]
 
 
 def occlusion(
@@ -152,13 +154,14 @@ def occlusion(
     objective = Objective(model, graph, y, "logit", None)
     logits = model.logits(x, backend=backend)
     classes = objective.classes(logits)
+    softmax = get_backend("im2col").softmax
+    before = softmax(logits, 1)
     for index, (picture, label) in enumerate(zip(x, classes, strict=True)):
         cover = picture.mean(axis=(1, 2), keepdims=True) if value is None else value
         covered = np.repeat(picture[None], len(places), axis=0)
         for each, (top, left) in zip(covered, places, strict=True):
             each[:, top : top + size, left : left + size] = cover
-        before = _softmax(logits[index : index + 1])[0, label]
-        falls = before - _softmax(model.logits(covered, backend=backend))[:, label]
+        falls = before[index, label] - softmax(model.logits(covered, backend=backend), 1)[:, label]
         counts = np.zeros((height, width))
         for fall, (top, left) in zip(falls, places, strict=True):
             maps[index, top : top + size, left : left + size] += fall
@@ -298,21 +301,3 @@ def _last_maps(model: Model, x: np.ndarray) -> str:
 def _starts(length: int, size: int, stride: int) -> list[int]:
     """First pixels of squares that cover all of a side."""
     return sorted({*range(0, length - size, stride), length - size})
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-    return shares
-
-
-def _resized(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Bilinear interpolation between the centres of pixels."""
-    for axis, length in enumerate(shape):
-        count = values.shape[axis]
-        at = np.clip((np.arange(length) + 0.5) * count / length - 0.5, 0, count - 1)
-        low = np.floor(at).astype(np.int64)
-        high = np.minimum(low + 1, count - 1)
-        share = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
-        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
-    return values

@@ -8,8 +8,6 @@ import numpy as np
 from numba import njit
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fastcnn import functional as F
-
 #: What the gradients of the input, the weights and the bias are returned as.
 Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -88,7 +86,3 @@ def move(columns: np.ndarray, x: np.ndarray, p: int, back: bool) -> None:
                                 pixels[j] += column[j]
                             else:
                                 column[j] = pixels[j]
-
-
-def im2col_of_fastcnn(dy: np.ndarray, x: np.ndarray, w: np.ndarray, p: int) -> Gradients:
-    return F.conv2d_backward(dy, x, w, padding=p, backend="im2col")

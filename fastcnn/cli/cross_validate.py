@@ -1,16 +1,13 @@
 """``fastcnn cross-validate``."""
 
-from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from fastcnn.cli.declared import with_options
-from fastcnn.cli.training_data import ImageSize, InGray, load_training
-from fastcnn.training.recipe import Recipe, suited
+from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recipe_for_data
+from fastcnn.training.recipe import Recipe
 
 #: Options that a training on several MPI processes has alone.
 WITHOUT = ("average_every", "ordered_reduction", "diagnose")
@@ -21,12 +18,8 @@ def cross_validate(
     context: typer.Context,
     *,
     folds: Annotated[int, typer.Option(min=2, help="Parts, and trainings.")] = 5,
-    data: Annotated[
-        str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
-    ] = None,
+    data: AnyData = None,
+    data_dir: DataDir = None,
     image_size: ImageSize = None,
     gray: InGray = None,
     **options: Any,
@@ -40,18 +33,9 @@ def cross_validate(
       fastcnn cross-validate --folds 5 --data digits012 --epochs 3
     """
     from fastcnn.training.cross_validation import cross_validate as run
-    from fastcnn.training.declarations import declarations
 
     console = Console(highlight=False)
-    given = {name: value for name, value in context.params.items() if name in declarations(Recipe)}
-    recipe = Recipe(**given)
-    o = SimpleNamespace(
-        data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
-    )
-    training, _, _ = load_training(o, console)
-    if training.files:
-        typed = [name for name in given if given[name] != getattr(Recipe(), name)]
-        recipe = replace(recipe, **suited(training, recipe, typed))
+    recipe, training = recipe_for_data(context, console)
     chosen = {name: value for name, value in recipe.training().items() if name not in WITHOUT}
     chosen["diagnose"] = False
     found = run(lambda: recipe.make_model(training), training, folds=folds, **chosen)

@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fastcnn.cli.training_data import DataDir
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     data: Annotated[
         str | None, typer.Option(help="Data set; by default that of the training.")
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
-    ] = None,
+    data_dir: DataDir = None,
     tta: Annotated[
         str | None,
         typer.Option(

@@ -2,28 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from fastcnn.cli.declared import as_words, with_options
-from fastcnn.cli.training_data import ImageSize, InGray, load_training
+from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recipe_for_data
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
-from fastcnn.training.recipe import Recipe, suited
+from fastcnn.training.recipe import Recipe
 
 
 @with_options(Recipe, without=DECIDED)
 def lr_find(
     context: typer.Context,
     *,
-    data: Annotated[
-        str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
-    ] = None,
+    data: AnyData = None,
+    data_dir: DataDir = None,
     image_size: ImageSize = None,
     gray: InGray = None,
     lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = LOWEST,
@@ -46,21 +41,11 @@ def lr_find(
       fastcnn lr-find --data pictures --optimizer sgd --out rates.svg
     """
     from fastcnn.training import lr_find as find
-    from fastcnn.training.declarations import declarations
     from fastcnn.training.figure import figure_format, save_figure
 
     figure_format(out)
     console = Console(highlight=False)
-    given = {name: value for name, value in context.params.items() if name in declarations(Recipe)}
-    recipe = Recipe(**given)
-    o = SimpleNamespace(
-        data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
-    )
-    training, _, _ = load_training(o, console)
-    if training.files:
-        typed = [name for name in given if given[name] != getattr(Recipe(), name)]
-        chosen = suited(training, recipe, [*typed, *DECIDED])
-        recipe = replace(recipe, **chosen)
+    recipe, training = recipe_for_data(context, console, DECIDED)
     deciding = {name: value for name, value in recipe.training().items() if name not in DECIDED}
     found = find(
         recipe.make_model(training),

@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fastcnn.cli.training_data import DataDir
+
 
 def study(
     experiments: Annotated[
         list[str] | None, typer.Argument(help="Experiments to run; by default all.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the page and the figures.")] = Path("study"),
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
-    ] = None,
+    data_dir: DataDir = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few steps, to try it out.")] = False,
 ) -> None:
     """Answer the report's questions by experiment, and write one page about it.

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from fastcnn.cli.run_folder import free_folder
-from fastcnn.cli.training_data import ImageSize, InGray, load_training
+from fastcnn.cli.training_data import DataDir, ImageSize, InGray, load_training
 
 if TYPE_CHECKING:
     from fastcnn.training.sweep import Trial
@@ -48,9 +48,7 @@ def sweep(
     data: Annotated[
         str | None, typer.Option(help="As for fastcnn train: a name, an .npz file, or a folder.")
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
-    ] = None,
+    data_dir: DataDir = None,
     image_size: ImageSize = None,
     gray: InGray = None,
     sampler: Annotated[

@@ -1,5 +1,7 @@
 """The data of a training on the command line."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,9 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fastcnn.data.dataset import Dataset
     from fastcnn.data.preprocessing import Preprocessing
+    from fastcnn.training.recipe import Recipe
 
+AnyData = Annotated[
+    str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
+]
 ImageSize = Annotated[
     str | None,
     typer.Option(
@@ -88,3 +99,28 @@ def load_training(
         "validation_split": o.validation_split,
     }
     return training, test, source
+
+
+def recipe_for_data(
+    context: typer.Context, console: Console, decided: "Collection[str]" = ()
+) -> "tuple[Recipe, Dataset]":
+    """The recipe that a command's options make, and its training data.
+
+    Parameters
+    ----------
+    context : typer.Context
+        A command's, with the options of a recipe, ``data``, ``data_dir``, ``image_size`` and
+        ``gray``.
+    console : Console
+    decided : collection of str
+        Options that are not to be chosen where pictures are trained on.
+    """
+    from fastcnn.training.declarations import declarations
+    from fastcnn.training.recipe import Recipe, suited
+
+    given = context.params
+    recipe = Recipe(**{name: given[name] for name in declarations(Recipe) if name in given})
+    training, _, _ = load_training(SimpleNamespace(**given, validation_split=False), console)
+    if training.files:
+        recipe = replace(recipe, **suited(training, recipe, [*recipe.changes(), *decided]))
+    return recipe, training

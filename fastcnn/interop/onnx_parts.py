@@ -20,10 +20,7 @@ def take_split(w: Wiring, node: FileNode) -> None:
     if node.has("split"):
         sizes = node.integers("split", None)
     elif len(node.inputs) > 1 and node.inputs[1]:
-        numbers = w.numbers_of(node.inputs[1])
-        if numbers is None or None in numbers.values:
-            raise ConfigurationError("its sizes must be known")
-        sizes = tuple(int(value or 0) for value in numbers.values)
+        sizes = _known(w, node.inputs[1], "sizes")
     if sizes is None:
         step = -(-own[0] // count)
         sizes = tuple(min(step, own[0] - first) for first in range(0, own[0], step))
@@ -33,6 +30,14 @@ def take_split(w: Wiring, node: FileNode) -> None:
     for size, output in zip(sizes, node.outputs, strict=True):
         _part(w, node, index, order, (first, first + size), output)
         first += size
+
+
+def _known(w: Wiring, name: str, what: str) -> tuple[int, ...]:
+    """An input's numbers, all of which must be known."""
+    numbers = w.numbers_of(name)
+    if numbers is None or None in numbers.values:
+        raise ConfigurationError(f"its {what} must be known")
+    return tuple(int(value or 0) for value in numbers.values)
 
 
 def _channel_axis(axis: int, order: tuple[int, ...]) -> int:
@@ -60,20 +65,17 @@ def _part(
 
 def take_slice(w: Wiring, node: FileNode) -> None:
     """Channels that are next to each other."""
-    parts = []
+    parts: list[tuple[int, ...]] = []
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         if node.has(name):
-            parts.append(list(node.integers(name, None, least=-(2**63))))
+            parts.append(node.integers(name, None, least=-(2**63)))
         elif place < len(node.inputs) and node.inputs[place]:
-            numbers = w.numbers_of(node.inputs[place])
-            if numbers is None or None in numbers.values:
-                raise ConfigurationError(f"its {name} must be known")
-            parts.append([int(value or 0) for value in numbers.values])
+            parts.append(_known(w, node.inputs[place], name))
         else:
-            parts.append([])
+            parts.append(())
     starts, ends, axes, steps = parts
-    axes = axes or list(range(len(starts)))
-    steps = steps or [1] * len(starts)
+    axes = axes or tuple(range(len(starts)))
+    steps = steps or (1,) * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps):
         raise ConfigurationError("its starts, ends, axes and steps are not of one length")
     index, order = w.ordered(node, node.inputs[0])

@@ -23,13 +23,11 @@ PRODUCT: dict[str, Any] = {
 JOIN: dict[str, Any] = {
     "inputs": 2,
     "fuses_relu": True,
-    "keeps_places": True,
     "any_layout": True,
     "hands_gradient_on": True,
 }
 DROPOUT: dict[str, Any] = {
     "renames": True,
-    "keeps_places": True,
     "any_layout": True,
     "frees_input": True,
 }
@@ -58,7 +56,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("pixel_unshuffle", **SAMPLING),
         Operation("channel_shuffle", **SAMPLING),
         Operation("unflatten", gradient_needs="nothing", renames=True),
-        Operation("flatten", renames=True, keeps_places=True),
+        Operation("flatten", renames=True),
         Operation("input_part", gradient_needs="nothing", renames=True),
         Operation("add", **JOIN),
         Operation("subtract", **JOIN),
@@ -72,7 +70,6 @@ OPERATIONS: dict[str, Operation] = {
             ("weight",),
             normalises=True,
             fuses_relu=True,
-            keeps_places=True,
             any_layout=True,
             frees_input=True,
         ),

@@ -41,9 +41,6 @@ class Operation:
         Whether the engine applies a ReLU that follows at no cost.
     renames : bool
         Whether the output may be the input's memory.
-    keeps_places : bool
-        Whether each element of the output depends on the input's element at its place alone, or on
-        none.
     any_layout : bool
         Whether the output's gradient is read through tables, whatever zeros are around it.
     gradient_needs : {"nothing", "input", "forward"}
@@ -71,7 +68,6 @@ class Operation:
     normalises: bool = False
     fuses_relu: bool = False
     renames: bool = False
-    keeps_places: bool = False
     any_layout: bool = False
     gradient_needs: str = "forward"
     masks_gradient: bool = False
@@ -159,7 +155,6 @@ class Elementwise(Operation):
         ``check(owner, arguments)`` raises a ConfigurationError if the arguments do not go together.
     """
 
-    keeps_places: bool = True
     any_layout: bool = True
     formula: Formula | Mapping[str, Formula] = Formula(abs, abs)
     arguments: tuple[Number | Choice, ...] = ()

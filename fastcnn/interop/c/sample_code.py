@@ -1,5 +1,6 @@
 """Steps that move numbers or normalise within a sample, in C."""
 
+from math import prod
 from textwrap import fill
 
 from fastcnn.backends.graph import Node
@@ -59,10 +60,7 @@ def loops_of(operation: str) -> str:
 def moving_step(title: str, node: Node, x: str, y: str) -> str:
     """A step that copies numbers from their places."""
     parts, places = places_of(node)
-    inputs = 1
-    for size in node.input_shapes[0]:
-        inputs *= size
-    inputs //= parts
+    inputs = prod(node.input_shapes[0]) // parts
     kind = "int16_t" if inputs < 2**15 else "int32_t"
     table = fill(", ".join(map(str, places)), 88, break_on_hyphens=False)
     table = table.replace("\n", "\n            ")

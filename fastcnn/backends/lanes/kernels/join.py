@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     M_SLOT,
     M_TABLE,
     MODE,
+    OF_PIXELS,
     POSITIONS,
     RELU,
     X_BLOCK,
@@ -93,11 +94,11 @@ def gating(A, T, r, block, slot, part, parts):
 
 @linked
 def product_sums(A, T, r, block, slot, part, parts):
-    """Y = sum of X * M over each channel's pixels, or with MODE 1 over each pixel's channels."""
+    """Y = sum of X * M over each channel's pixels, or with OF_PIXELS over each pixel's channels."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    by_pixel = r[MODE] == 1
+    by_pixel = r[MODE] == OF_PIXELS
     outer, inner = r[CHANNELS], r[POSITIONS]
     if by_pixel:
         outer, inner = inner, outer

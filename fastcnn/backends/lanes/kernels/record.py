@@ -84,11 +84,6 @@ def per_number(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
     return lambda r: r.cost(flops * r[L.IN], read * r[L.IN], written * r[L.IN])
 
 
-def per_float(read: int, written: int) -> Callable[[Row], Cost]:
-    """Floats of one sample that are copied, or set."""
-    return lambda r: Cost(0, FLOAT_BYTES * read * r.elements, FLOAT_BYTES * written * r.elements)
-
-
 def map_sizes(r: Row) -> str:
     return f"{r[L.CHANNELS]} x {r[L.POSITIONS]}"
 

@@ -5,34 +5,31 @@ pixel, so one sample fills the lanes. Weights are packed, and batch normalisatio
 factor and a summand, before the first run.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution.channels import rows as conv_rows
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of
+from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of, map_shape
 from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.rows import (
-    adaptive_row,
     copy,
     element_columns,
-    elements,
     elementwise,
+    formula_columns,
     fused,
     grid,
     pool_row,
-    product_row,
+    winner_row,
 )
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class ChannelForward:
+class ChannelForward(SharedForward):
     """Adds the rows of one group after the other.
 
     Attributes
@@ -43,27 +40,24 @@ class ChannelForward:
         Where each number of it is, in the order of the flattened output.
     """
 
+    planner: ChannelPlanner
+
     def __init__(self, planner: ChannelPlanner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
         self.places: dict[int, np.ndarray] = {}
 
-    def method(self, operation: str) -> Callable[[Group], None]:
-        """What adds the rows of an operation.
+    def add_group(self, group: Group) -> None:
+        """Add a group's rows.
 
         Raises
         ------
         Unsupported
         """
-        if isinstance(OPERATIONS[operation], Elementwise):
-            return self.elementwise
-        if operation not in SUPPORTED:
-            raise Unsupported(f"{operation} with a channel in each lane")
-        return getattr(self, operation)
-
-    def add_group(self, group: Group) -> None:
-        """Add a group's rows."""
-        self.method(group.operation)(group)
+        is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
+        if not is_elementwise and group.operation not in SUPPORTED:
+            raise Unsupported(f"{group.operation} with a channel in each lane")
+        super().add_group(group)
 
     def _keep(self, index: int, buffer: Buffer, channels: int) -> Buffer:
         """Note a node's output."""
@@ -89,7 +83,7 @@ class ChannelForward:
         """Normalise the samples; returns the place of factors and summands."""
         planner = self.planner
         shape = planner.graph.input_shape
-        channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+        channels, height, width = map_shape(shape)
         planar = planner.is_planar(INPUT)
         make = planner.planes if planar else planner.buffer
         y = self._keep(
@@ -161,20 +155,10 @@ class ChannelForward:
         h, w = grid(y.height, y.width)
         down, along = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
         windows = x.at(2 * h[:, None] + down, 2 * w[:, None] + along)
-        self._emit_max_pool(f"{group.node.name}: 2x2 max pooling", x, y, windows)
-
-    def _emit_max_pool(self, name: str, x: Buffer, y: Buffer, windows: np.ndarray) -> None:
-        planner = self.planner
-        winners = planner.like(y, passing=True)
-        planner.emit(
-            name,
-            row(
-                L.K_MAX_POOL,
-                **(element_columns(planner, x=x, y=y) | {"positions": len(windows)}),
-                **winners.columns("m"),
-                taps=windows.shape[1],
-                tap_table=planner.table(windows),
-            ),
+        winners = self.planner.like(y, passing=True)
+        self.planner.emit(
+            f"{group.node.name}: 2x2 max pooling",
+            winner_row(self.planner, L.K_MAX_POOL, x, y, winners, windows),
         )
 
     def linear(self, group: Group) -> None:
@@ -228,57 +212,34 @@ class ChannelForward:
     def elementwise(self, group: Group) -> None:
         """A function of each element."""
         planner, x = self.planner, self.values[group.source]
-        record, arguments = elementwise(group.operation), group.node.arguments
-        _, numbers = record.formula_of(arguments)
-        columns = {"scale": planner.constant([*numbers, 0.0])}
-        for name in record.parameters:
+        columns = formula_columns(planner, group, "value")
+        for name in elementwise(group.operation).parameters:
             value = planner.parameter(group, name)
             assert value is not None
             if value.size > 1:
                 raise Unsupported(f"{group.operation} with a parameter for each channel in lanes")
-            columns |= {"w": planner.weight(value)}
-        columns["kernel"] = formula_kernel(record, arguments, "value")
+            columns["w"] = planner.weight(value)
         y = self._same_layout(group, x)
         columns |= element_columns(planner, x=x, y=y)
         planner.emit(f"{group.node.name}: {group.operation}", row(**columns))
 
-    def add(self, group: Group) -> None:
-        """Sum of two maps."""
-        self._combine(group, L.K_ADD)
-
-    def subtract(self, group: Group) -> None:
-        """Difference of two maps."""
-        self._combine(group, L.K_SUBTRACT)
-
-    def _combine(self, group: Group, kernel: int) -> None:
-        x, m = self._joined(group)
-        columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
-        self.planner.emit(
-            f"{group.node.name}: {group.operation}" + fused(group),
-            row(kernel, **columns, relu=int(group.relu)),
-        )
-
-    def _joined(self, group: Group) -> list[Buffer]:
+    def joined(self, group: Group) -> list[Buffer]:
         """What meets in a group."""
         if any(self._is_flat(source) for source in group.sources):
             raise Unsupported(f"{group.operation} of flattened maps with a channel in each lane")
-        return [self.values[source] for source in group.sources]
+        return super().joined(group)
 
     def multiply(self, group: Group) -> None:
         """Product of two maps, one of which may be a factor for each channel."""
-        whole, values = group.node.output_shape, self._joined(group)
-        if any(shape[0] != whole[0] for shape in group.node.input_shapes):
+        channels = group.node.output_shape[0]
+        if any(shape[0] != channels for shape in group.node.input_shapes):
             raise Unsupported("a factor for each pixel with a channel in each lane")
-        x, m = sorted(values, key=elements, reverse=True)
-        self.planner.emit(
-            f"{group.node.name}: multiply" + fused(group),
-            product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
-        )
+        super().multiply(group)
 
     def concat(self, group: Group) -> None:
         """Copies of blocks of channels, where each begins at the first lane."""
         sizes = [self.planner.shape(source)[0] for source in group.sources]
-        values = self._joined(group)
+        values = self.joined(group)
         if any(size % LANES for size in sizes[:-1]):
             raise Unsupported("concat of other than 16 channels with a channel in each lane")
         y, first = self.output(group), 0
@@ -309,22 +270,6 @@ class ChannelForward:
         planner.emit(
             f"{group.node.name}: max pooling",
             pool_row(planner, L.K_MAX_POOL, group, x, y, planner.like(y, passing=True)),
-        )
-
-    def avg_pool2d(self, group: Group) -> None:
-        """Average pooling."""
-        x, y = self.values[group.source], self.output(group)
-        self.planner.emit(
-            f"{group.node.name}: average pooling",
-            pool_row(self.planner, L.K_AVG_POOL, group, x, y, None),
-        )
-
-    def adaptive_avg_pool2d(self, group: Group) -> None:
-        """Average pooling to a fixed output size."""
-        x, y = self.values[group.source], self.output(group)
-        self.planner.emit(
-            f"{group.node.name}: adaptive average pooling",
-            adaptive_row(self.planner, L.K_AVG_POOL, x, y),
         )
 
 

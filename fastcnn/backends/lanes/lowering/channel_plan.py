@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph
-from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
@@ -41,17 +40,8 @@ def plan_channels(
     forward.output_row()
     planner.place_scratch()
     output = forward.values[len(graph.nodes) - 1]
-    return Program(
-        batch=batch,
-        workers=workers,
-        phases=np.array(planner.phases, np.int64).reshape(-1, 3),
-        rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
-        names=planner.names,
-        tables=np.concatenate([*planner.tables, np.zeros(1, np.int32)]),
-        arena_size=planner.size,
-        constants=planner.constants,
-        running={},
-        gradient_size=0,
+    return Program.collected(
+        planner,
         first_backward=len(planner.phases),
         forward_rows=len(planner.rows),
         input=forward.values[INPUT],
@@ -60,7 +50,5 @@ def plan_channels(
         output_gradient=None,
         input_gradient=None,
         normalisation=normalisation,
-        constrains=False,
-        samples=planner.samples,
         weights=planner.weights(),
     )

@@ -1,6 +1,5 @@
 """Rows of each operation's forward pass."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,12 @@ from fastcnn.backends.lanes.planning.rows import (
     copy,
     dropout_row,
     element_columns,
-    elements,
     formula_columns,
     fused,
     parameter_offset,
     pool_row,
-    product_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
-from fastcnn.operations import OPERATIONS, Elementwise
 
 
 class Forward(SampleNormForward):
@@ -47,15 +43,6 @@ class Forward(SampleNormForward):
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
         self.kept: dict[int, Any] = {}
-
-    def method(self, operation: str) -> Callable[[Group], None]:
-        """What adds the rows of an operation."""
-        is_elementwise = isinstance(OPERATIONS[operation], Elementwise)
-        return self.elementwise if is_elementwise else getattr(self, operation)
-
-    def add_group(self, group: Group) -> None:
-        """Add a group's rows."""
-        self.method(group.operation)(group)
 
     def input_row(self) -> int:
         """Gather, normalise and pack the images; returns the place of factors and summands."""
@@ -191,30 +178,6 @@ class Forward(SampleNormForward):
         columns |= formula_columns(self.planner, group, "value")
         self.planner.emit(f"{group.node.name}: {group.operation}", row(**columns))
 
-    def add(self, group: Group) -> None:
-        """Sum of two maps."""
-        self._combine(group, L.K_ADD)
-
-    def subtract(self, group: Group) -> None:
-        """Difference of two maps."""
-        self._combine(group, L.K_SUBTRACT)
-
-    def _combine(self, group: Group, kernel: int) -> None:
-        x, m = (self.values[source] for source in group.sources)
-        columns = element_columns(self.planner, x=x, y=self.output(group), m=m)
-        self.planner.emit(
-            f"{group.node.name}: {group.operation}" + fused(group),
-            row(kernel, **columns, relu=int(group.relu)),
-        )
-
-    def multiply(self, group: Group) -> None:
-        """Product of two maps, one of which may be a factor for each channel, or each pixel."""
-        x, m = sorted((self.values[source] for source in group.sources), key=elements, reverse=True)
-        self.planner.emit(
-            f"{group.node.name}: multiply" + fused(group),
-            product_row(self.planner, x, m, self.output(group), relu=int(group.relu)),
-        )
-
     def input_part(self, group: Group) -> None:
         """The input's elements where they are, or a copy into a map with a halo."""
         planner, (channels, height, width) = self.planner, map_shape(group.node.output_shape)
@@ -252,7 +215,7 @@ class Forward(SampleNormForward):
         of_batch = node.takes_batch_statistics(planner.training)
         columns = {
             "channels": x.channels,
-            "positions": len(x.vectors()),
+            "positions": x.height * x.width,
             "batch": statistics,
             "running": running,
             "w": parameter_offset(planner, group, "weight"),
@@ -302,22 +265,6 @@ class Forward(SampleNormForward):
         planner.emit(
             f"{group.node.name}: max pooling",
             pool_row(planner, L.K_MAX_POOL, group, x, y, self.winners[group.target]),
-        )
-
-    def avg_pool2d(self, group: Group) -> None:
-        """Average pooling."""
-        x, y = self.values[group.source], self.output(group)
-        self.planner.emit(
-            f"{group.node.name}: average pooling",
-            pool_row(self.planner, L.K_AVG_POOL, group, x, y, None),
-        )
-
-    def adaptive_avg_pool2d(self, group: Group) -> None:
-        """Average pooling to a fixed output size."""
-        x, y = self.values[group.source], self.output(group)
-        self.planner.emit(
-            f"{group.node.name}: adaptive average pooling",
-            adaptive_row(self.planner, L.K_AVG_POOL, x, y),
         )
 
     def adaptive_max_pool2d(self, group: Group) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
@@ -101,7 +99,6 @@ def plan(
         if loss is None:
             planner.seal()
         else:
-            assert isinstance(forward, Forward)
             _add_losses(forward, loss, output, gradient)
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
@@ -122,19 +119,9 @@ def plan(
     preparations = planner.put_preparations_first()
     boundary += preparations
     planner.place_scratch()
-    return Program(
-        batch=batch,
-        workers=workers,
-        phases=np.array(planner.phases, np.int64).reshape(-1, 3),
-        rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
-        names=planner.names,
-        tables=np.concatenate([*planner.tables, np.zeros(1, np.int32)]),
-        arena_size=planner.size,
-        constants=planner.constants,
-        running=planner.running,
-        gradient_size=planner.gradient_size,
+    return Program.collected(
+        planner,
         first_backward=boundary,
-        constrains=bool(planner.constraints),
         forward_rows=forward_rows + len(planner.preparations) + len(planner.constraints),
         input=forward.values[INPUT],
         output=output,

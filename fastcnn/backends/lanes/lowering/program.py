@@ -1,6 +1,7 @@
 """A network lowered: rows for the interpreter, tables of addresses, one arena."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.codegen.target import instruction_set
 from fastcnn.text_table import text_table
 
@@ -68,6 +70,25 @@ class Program:
     preparations: int = 0
     #: Packed weights, where the program's parameters are not the model's.
     weights: np.ndarray | None = None
+
+    @classmethod
+    def collected(cls, planner: Planner, **more: Any) -> "Program":
+        """What a planner has collected, with the fields that it does not know."""
+        return cls(
+            batch=planner.batch,
+            workers=planner.workers,
+            phases=np.array(planner.phases, np.int64).reshape(-1, 3),
+            rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
+            names=planner.names,
+            tables=np.concatenate([*planner.tables, np.zeros(1, np.int32)]),
+            arena_size=planner.size,
+            constants=planner.constants,
+            running=planner.running,
+            gradient_size=planner.gradient_size,
+            constrains=bool(planner.constraints),
+            samples=planner.samples,
+            **more,
+        )
 
     @property
     def blocks(self) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.gradients import Gradients
+from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -19,7 +20,7 @@ from fastcnn.backends.lanes.planning.rows import (
 from fastcnn.backends.sample_sets import Sets, sets_of
 
 
-class SampleNormForward:
+class SampleNormForward(SharedForward):
     """The forward rows, for :class:`~fastcnn.backends.lanes.lowering.forward.Forward`.
 
     Attributes
@@ -28,13 +29,7 @@ class SampleNormForward:
         By node what the backward pass needs again: where the statistics of sets are, or divisors.
     """
 
-    planner: Planner
-    values: dict[int, Buffer]
     kept: dict[int, Any]
-
-    def output(self, group: Group) -> Buffer:
-        """The buffer that a group fills."""
-        raise NotImplementedError
 
     def _normalise_samples(self, group: Group) -> None:
         planner, node = self.planner, group.node

@@ -53,10 +53,6 @@ class Buffer:
         h, w = np.mgrid[: self.height, : self.width]
         return self.at(h, w).ravel()
 
-    def vectors(self) -> np.ndarray:
-        """Offsets within a channel of the vectors that hold all of its pixels."""
-        return self.pixels()
-
     def reshaped(self, channels: int, height: int, width: int) -> "Buffer":
         """The same memory under another shape of as many elements, where there is no halo."""
         if (channels, height, width) == (self.channels, self.height, self.width):

@@ -47,10 +47,10 @@ def gradient_offset(planner: Planner, group: Group, name: str) -> int:
 def element_columns(planner: Planner, **buffers: Buffer) -> dict[str, int]:
     """Columns of a row that goes over all elements of some buffers, given by their names."""
     some = next(iter(buffers.values()))
-    columns = {"channels": some.channels, "positions": len(some.vectors())}
+    columns = {"channels": some.channels, "positions": some.height * some.width}
     for name, buffer in buffers.items():
         columns |= buffer.columns(name)
-        columns[f"{name}_table"] = planner.table(buffer.vectors())
+        columns[f"{name}_table"] = planner.table(buffer.pixels())
         columns[f"{name}_channel"] = buffer.channel
     return columns
 
@@ -144,8 +144,8 @@ def pool_row(
             arguments["count_include_pad"],
             arguments.get("divisor_override"),
         )
-        return average_row(planner, kernel, x, y, offsets, count, divisors.ravel())
-    return _winner_row(planner, kernel, x, y, winner, offsets)
+        return _average_row(planner, kernel, x, y, offsets, count, divisors.ravel())
+    return winner_row(planner, kernel, x, y, winner, offsets)
 
 
 def _window_offsets(
@@ -172,7 +172,7 @@ def _window_offsets(
     return np.take_along_axis(offsets, order, axis=1), (~outside).sum(axis=1)
 
 
-def _winner_row(
+def winner_row(
     planner: Planner, kernel: int, x: Buffer, y: Buffer, winner: Buffer, offsets: np.ndarray
 ) -> np.ndarray:
     """The row of a maximum over windows."""
@@ -185,7 +185,7 @@ def _winner_row(
     )
 
 
-def average_row(
+def _average_row(
     planner: Planner,
     kernel: int,
     x: Buffer,
@@ -217,8 +217,8 @@ def adaptive_row(
     rows, columns = adaptive_windows(x.height, y.height), adaptive_windows(x.width, y.width)
     offsets, count = _window_offsets(x, rows, columns)
     if winner is None:
-        return average_row(planner, kernel, x, y, offsets, count, count)
-    return _winner_row(planner, kernel, x, y, winner, offsets)
+        return _average_row(planner, kernel, x, y, offsets, count, count)
+    return winner_row(planner, kernel, x, y, winner, offsets)
 
 
 def _window_columns(planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:

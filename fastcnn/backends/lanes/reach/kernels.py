@@ -320,29 +320,6 @@ def _input(r: Reach) -> Touches:
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
 
 
-def _singles(r: Reach, place: int, step: int, table: int) -> Range:
-    """Single floats of each channel."""
-    places = r.entries(table, r.count(L.POSITIONS))
-    return r.along(r.count(L.CHANNELS), r[step]) + places + r[place]
-
-
-def _clear(r: Reach) -> Touches:
-    yield arena("Y", _singles(r, L.Y, L.Y_CHANNEL, L.Y_TABLE), 1)
-
-
-def _gather(r: Reach) -> Touches:
-    yield arena("X", _singles(r, L.X, L.X_CHANNEL, L.X_TABLE), 1)
-    yield from _clear(r)
-
-
-def _matrix_vector(r: Reach) -> Touches:
-    inputs, outputs = r.count(L.IN), r.count(L.OUT)
-    yield arena("X", r.along(inputs, 1) + r[L.X], 1)
-    yield arena("Y", r.along(outputs, 1) + r[L.Y], 1)
-    yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])
-    yield parameters("BIAS", optional(r, L.BIAS, outputs))
-
-
 def _normalisation(
     *names: str, values: int = 0, sums: bool = False, learned: Callable[..., Touch] | None = None
 ) -> Callable[[Reach], Touches]:

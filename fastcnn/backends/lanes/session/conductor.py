@@ -134,6 +134,15 @@ def run_alone(counters, segments, segment_count, program, entries, context):
 
 
 @linked
+def spin(spins):
+    """Wait a moment for other threads, after some such; returns how many there were."""
+    relax()
+    if spins >= SPINS:
+        sched_yield()
+    return spins + 1
+
+
+@linked
 def run_together(counters, segments, segment_count, program, entries, context, worker):
     """Claim units of one segment after the other, and wait for each until it is done."""
     rows, here = address(program, 0), address(context, 0)
@@ -148,10 +157,7 @@ def run_together(counters, segments, segment_count, program, entries, context, w
                 atomic_add(counters, place + DONE, 1)
         spins = 0
         while atomic_load(counters, place + DONE) < units:
-            relax()
-            spins += 1
-            if spins > SPINS:
-                sched_yield()
+            spins = spin(spins)
         s += 1
         if worker == 0:
             atomic_add(counters, CURRENT, 1)
@@ -210,10 +216,7 @@ def lead(
     atomic_add(team, PASS, -here)
     spins = 0
     while atomic_load(team, INSIDE) > 0:
-        relax()
-        spins += 1
-        if spins > SPINS:
-            sched_yield()
+        spins = spin(spins)
     atomic_add(team, CALLERS, -1)
     restore_denormals(state)
 

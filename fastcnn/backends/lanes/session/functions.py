@@ -46,7 +46,7 @@ def conv2d(
     parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
     shape = (len(weight), *output)
     arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _convolution("conv2d", x, shape, parameters, False, **arguments).forward(x, parameters)
+    return _operation("conv2d", x, shape, parameters, False, **arguments).forward(x, parameters)
 
 
 @on_sequences
@@ -67,7 +67,7 @@ def conv2d_backward(
         )
     parameters = {"weight": weight, "bias": np.zeros(len(weight), np.float32)}
     arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    run = _convolution("conv2d", x, grad_output.shape[1:], parameters, True, **arguments)
+    run = _operation("conv2d", x, grad_output.shape[1:], parameters, True, **arguments)
     return masked(output_mask, *run.backward(grad_output, x, parameters, output_mask))
 
 
@@ -100,7 +100,7 @@ def conv_transpose2d(
     parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
     shape = (weight.shape[1] * groups, *size)
     arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    run = _convolution("conv_transpose2d", x, shape, parameters, False, **arguments)
+    run = _operation("conv_transpose2d", x, shape, parameters, False, **arguments)
     return run.forward(x, parameters)
 
 
@@ -121,11 +121,11 @@ def conv_transpose2d_backward(
         return im2col.conv_transpose2d_backward(grad_output, x, weight, *geometry)
     parameters = {"weight": weight, "bias": np.zeros(grad_output.shape[1], np.float32)}
     arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    run = _convolution("conv_transpose2d", x, grad_output.shape[1:], parameters, True, **arguments)
+    run = _operation("conv_transpose2d", x, grad_output.shape[1:], parameters, True, **arguments)
     return run.backward(grad_output, x, parameters)
 
 
-def _convolution(
+def _operation(
     name: str,
     x: np.ndarray,
     output_shape: tuple[int, ...],
@@ -143,9 +143,7 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.nda
     if not covered(x, weight) or len(x) == 1:
         return im2col.linear(x, weight, bias)
     parameters = {"weight": weight} | ({} if bias is None else {"bias": bias})
-    shapes = tuple((key, value.shape) for key, value in parameters.items())
-    run = operation("linear", x.shape[1:], weight.shape[:1], len(x), (), shapes, False)
-    return run.forward(x, parameters)
+    return _operation("linear", x, weight.shape[:1], parameters, False).forward(x, parameters)
 
 
 def linear_backward(
@@ -155,16 +153,8 @@ def linear_backward(
     if not covered(grad_output, x, weight):
         return im2col.linear_backward(grad_output, x, weight)
     parameters = {"weight": weight, "bias": np.zeros(len(weight), np.float32)}
-    shapes = tuple((key, value.shape) for key, value in parameters.items())
-    run = operation("linear", x.shape[1:], weight.shape[:1], len(x), (), shapes, True)
+    run = _operation("linear", x, weight.shape[:1], parameters, True)
     return run.backward(grad_output, x, parameters)
-
-
-def _pool(
-    x: np.ndarray, output: tuple[int, ...], backward: bool, name: str, **arguments: Any
-) -> Operation:
-    given = tuple(arguments.items())
-    return operation(name, x.shape[1:], (x.shape[1], *output), len(x), given, (), backward)
 
 
 @on_sequences
@@ -187,7 +177,7 @@ def max_pool2d(
     if not covered(x):
         return im2col.max_pool2d(x, **arguments)
     output = pool_output(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    return _pool(x, output, False, "max_pool2d", **arguments).forward(x, {})
+    return _operation("max_pool2d", x, (x.shape[1], *output), {}, False, **arguments).forward(x, {})
 
 
 @on_sequences
@@ -210,7 +200,7 @@ def max_pool2d_backward(
     }
     if not covered(grad_output, x):
         return im2col.max_pool2d_backward(grad_output, x, **arguments)
-    run = _pool(x, grad_output.shape[2:], True, "max_pool2d", **arguments)
+    run = _operation("max_pool2d", x, grad_output.shape[1:], {}, True, **arguments)
     return run.backward(grad_output, x, {})[0]
 
 
@@ -236,7 +226,7 @@ def avg_pool2d(
     if not covered(x):
         return im2col.avg_pool2d(x, **arguments)
     output = pool_output(x.shape[2:], kernel_size, stride, padding, (1, 1), ceil_mode)
-    return _pool(x, output, False, "avg_pool2d", **arguments).forward(x, {})
+    return _operation("avg_pool2d", x, (x.shape[1], *output), {}, False, **arguments).forward(x, {})
 
 
 @on_sequences
@@ -261,7 +251,7 @@ def avg_pool2d_backward(
     }
     if not covered(grad_output, x):
         return im2col.avg_pool2d_backward(grad_output, x, **arguments)
-    run = _pool(x, grad_output.shape[2:], True, "avg_pool2d", **arguments)
+    run = _operation("avg_pool2d", x, grad_output.shape[1:], {}, True, **arguments)
     return run.backward(grad_output, x, {})[0]
 
 
@@ -273,9 +263,7 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
     size = tuple(
         own if new is None else new for own, new in zip(x.shape[2:], output_size, strict=True)
     )
-    output = (x.shape[1], *size)
-    run = operation("adaptive_avg_pool2d", x.shape[1:], output, len(x), (), (), False)
-    return run.forward(x, {})
+    return _operation("adaptive_avg_pool2d", x, (x.shape[1], *size), {}, False).forward(x, {})
 
 
 @on_sequences
@@ -285,6 +273,5 @@ def adaptive_avg_pool2d_backward(
     """Each window's gradient is spread over it."""
     if not covered(grad_output, x):
         return im2col.adaptive_avg_pool2d_backward(grad_output, x, output_size)
-    output = grad_output.shape[1:]
-    run = operation("adaptive_avg_pool2d", x.shape[1:], output, len(x), (), (), True)
+    run = _operation("adaptive_avg_pool2d", x, grad_output.shape[1:], {}, True)
     return run.backward(grad_output, x, {})[0]

@@ -8,9 +8,7 @@ positions are samples) and the products of Winograd's transforms.
 
 from typing import Any
 
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
-from fastcnn.backends.lanes.convolution.winograd_tiles import emit_both_ways, load_all
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import emit_tile_outputs, place_inside
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_splat, emit_store
 from fastcnn.codegen.target import blocking, split
@@ -84,12 +82,7 @@ def channel_tile(
             at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p1 + p, 1))))
             for p in range(positions)
         ]
-        bias = _biases(
-            at,
-            B,
-            builder.select(builder.icmp_signed("<", b0, at.index(0)), b0, at.offset(b0, c0, LANES)),
-            blocks,
-        )
+        bias = _biases(at, B, at.optional(b0, c0 * LANES), blocks)
         initial = [vector for vector in bias for _ in range(positions)]
 
         def step(
@@ -199,25 +192,14 @@ def channel_output_tile(
 
     ``spare`` is the place of a vector for the others; ``m0`` as in ``channel_tile``.
     """
-    builder = at.builder
-    bias = _biases(at, B, b0, 1)[0]
-    flat = load_all(at, PRODUCTS, S, s0, step)
-    sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
     places = []
-    for i, values in enumerate(emit_both_ways(builder, MATRICES.output, sums)):
+    for i, values in enumerate(emit_tile_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])):
         for j, value in enumerate(values):
-            inside = builder.and_(
-                builder.icmp_signed("<", at.index(i), rows),
-                builder.icmp_signed("<", at.index(j), columns),
-            )
-            to = at.offset(at.offset(y0, i, yrow), j, LANES)
-            more = at.offset(at.offset(m0, i, mrow), j, LANES)
-            places.append(
-                (
-                    builder.fadd(value, bias),
-                    builder.select(inside, to, spare),
-                    builder.select(inside, more, spare),
+            to, more = (
+                place_inside(
+                    at, i, j, rows, columns, at.offset(at.offset(first, i, row), j, LANES), spare
                 )
+                for first, row in ((y0, yrow), (m0, mrow))
             )
-    assert len(places) == OUTPUTS * OUTPUTS
+            places.append((value, to, more))
     _store(at, places, Y, relu, M, m0)

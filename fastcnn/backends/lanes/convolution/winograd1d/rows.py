@@ -41,13 +41,12 @@ def product(
     rows, width = g.output
     if pooled:
         rows, width = rows // 2 * 2, width // 2
-    divided = division(g, Part.PRODUCT)._replace(rows=rows)
+    divided = division(g, Part.PRODUCT)
     source = _cut(g, _weights(g, weight)).transpose(0, 2, 1, 3, 4)
-    columns = {"mode": 0, **columns, "top": g.padding[0]}
-    columns |= _ends(g, division(g, Part.PRODUCT), width)
+    columns = {"mode": 0, **columns, "top": g.padding[0]} | _ends(g, divided, width)
     first = int(x.at(0, -g.padding[1]))
-    if is_sequence(g):
-        divided = division(g, Part.PRODUCT)
+    if not is_sequence(g):
+        divided = divided._replace(rows=rows)
     _emit(planner, name, g, L.K_WINOGRAD1D, divided, source, x, first, y, columns)
 
 

@@ -70,7 +70,7 @@ def gradient_row_tile(
     _emit_row(at, MATRICES.output.T, number, D, d0, drow, E, e0, step)
 
 
-def _outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:
+def emit_tile_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:
     """The outputs of 36 products, with their bias."""
     flat = load_all(at, PRODUCTS, S, s0, step)
     sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
@@ -78,7 +78,9 @@ def _outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[An
     return [[at.builder.fadd(value, bias) for value in row] for row in rows]
 
 
-def _inside(at: Emitter, i: int, j: int, rows: Any, columns: Any, place: Any, spare: Any) -> Any:
+def place_inside(
+    at: Emitter, i: int, j: int, rows: Any, columns: Any, place: Any, spare: Any
+) -> Any:
     """A place if it is among the first rows and columns, else ``spare``."""
     builder = at.builder
     inside = builder.and_(
@@ -109,10 +111,10 @@ def output_tile(
     ``spare`` is the place of a vector for the others.
     """
     places = []
-    for i, values in enumerate(_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])):
+    for i, values in enumerate(emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])):
         for j, value in enumerate(values):
             place = at.offset(at.offset(y0, i, yrow), j, LANES)
-            places.append((value, _inside(at, i, j, rows, columns, place, spare)))
+            places.append((value, place_inside(at, i, j, rows, columns, place, spare)))
     emit_outputs(at, places, Y, at.index(0), relu, masked)
 
 
@@ -135,12 +137,12 @@ def pooled_output_tile(
     relu: Any,
 ) -> None:
     """The first rows and columns of 2x2 windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
-    outputs = _outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
     for i in range(OUTPUTS // 2):
         for j in range(OUTPUTS // 2):
             values = [v for row in outputs[2 * i : 2 * i + 2] for v in row[2 * j : 2 * j + 2]]
             y, winner = (
-                _inside(
+                place_inside(
                     at, i, j, rows, columns, at.offset(at.offset(first, i, yrow), j, LANES), spare
                 )
                 for first in (y0, i0)
