@@ -51,12 +51,8 @@ def conv_transpose2d(
     Dumoulin and Visin, arXiv:1603.07285, section 4; Zeiler et al., "Deconvolutional networks",
     CVPR 2010.
     """
-    x, weight, arguments, output = conv_transpose_arguments(
-        "conv_transpose2d", x, weight, stride, padding, output_padding, groups, dilation
-    )
-    if bias is not None:
-        bias = as_bias("conv_transpose2d", bias, x, output[1])
-    return get_backend(backend).conv_transpose2d(x, weight, bias, **arguments)
+    given = (stride, padding, output_padding, groups, dilation)
+    return _conv_transpose("conv_transpose2d", x, weight, bias, given, backend)
 
 
 def conv_transpose1d(
@@ -75,11 +71,16 @@ def conv_transpose1d(
 
     The weight has shape (in_channels, out_channels / groups, K).
     """
-    x, weight, arguments, output = conv_transpose_arguments(
-        "conv_transpose1d", x, weight, stride, padding, output_padding, groups, dilation
-    )
+    given = (stride, padding, output_padding, groups, dilation)
+    return _conv_transpose("conv_transpose1d", x, weight, bias, given, backend)
+
+
+def _conv_transpose(
+    name: str, x: Any, weight: Any, bias: Any, given: tuple[Any, ...], backend: str | None
+) -> np.ndarray:
+    x, weight, arguments, output = conv_transpose_arguments(name, x, weight, *given)
     if bias is not None:
-        bias = as_bias("conv_transpose1d", bias, x, output[1])
+        bias = as_bias(name, bias, x, output[1])
     return get_backend(backend).conv_transpose2d(x, weight, bias, **arguments)
 
 
@@ -96,12 +97,8 @@ def conv_transpose1d_backward(
     backend: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of :func:`conv_transpose1d`: ``(grad_x, grad_weight, grad_bias)``."""
-    operation = "conv_transpose1d_backward"
-    x, weight, arguments, output = conv_transpose_arguments(
-        operation, x, weight, stride, padding, output_padding, groups, dilation
-    )
-    grad_output = as_gradient(operation, grad_output, x, output)
-    return get_backend(backend).conv_transpose2d_backward(grad_output, x, weight, **arguments)
+    given = (stride, padding, output_padding, groups, dilation)
+    return _backward("conv_transpose1d_backward", grad_output, x, weight, given, backend)
 
 
 def conv_transpose2d_backward(
@@ -127,9 +124,13 @@ def conv_transpose2d_backward(
     ----------
     docs/derivations.md, "Transposed convolution".
     """
-    operation = "conv_transpose2d_backward"
-    x, weight, arguments, output = conv_transpose_arguments(
-        operation, x, weight, stride, padding, output_padding, groups, dilation
-    )
-    grad_output = as_gradient(operation, grad_output, x, output)
+    given = (stride, padding, output_padding, groups, dilation)
+    return _backward("conv_transpose2d_backward", grad_output, x, weight, given, backend)
+
+
+def _backward(
+    name: str, grad_output: Any, x: Any, weight: Any, given: tuple[Any, ...], backend: str | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, weight, arguments, output = conv_transpose_arguments(name, x, weight, *given)
+    grad_output = as_gradient(name, grad_output, x, output)
     return get_backend(backend).conv_transpose2d_backward(grad_output, x, weight, **arguments)
