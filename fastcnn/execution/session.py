@@ -4,14 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import fallback
-from fastcnn.execution.checks import as_batch, as_batch_size, as_input
+from fastcnn.execution.checks import as_batch, as_batch_size
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import BLOCK
-from fastcnn.execution.parts import run_forward
+from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.prepared import MOST, make_inference
 from fastcnn.layers.answers import Answers
 from fastcnn.layers.packing import unpack
@@ -113,18 +112,6 @@ class InferenceSession(Answers):
         """The same as :meth:`logits`."""
         return self.logits(x)
 
-    def _by_operations(self, x: np.ndarray) -> np.ndarray:
-        """Outputs where the engine does not cover the model."""
-        model, operations = self._folded, get_backend("im2col")
-        graph, state = model.graph(), model.state_dict()
-        parts = [
-            run_forward(
-                graph, state, as_input(model, x[start : start + self.max_batch]), operations
-            )
-            for start in range(0, len(x), self.max_batch)
-        ]
-        return np.concatenate([outputs[-1] for outputs in parts])
-
     def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
 
@@ -142,7 +129,15 @@ class InferenceSession(Answers):
             raise ConfigurationError("a session has a backend and a batch size: pass none")
         x = as_batch(self._folded, x)
         if self._inference is None:
-            return self._named(self._by_operations(x))
+            return self._named(
+                predict_logits(
+                    self._folded,
+                    x,
+                    backend="im2col",
+                    batch_size=self.max_batch,
+                    threads=self.threads,
+                )
+            )
         outputs = np.empty((len(x), *self.output_shape), np.float32)
         self._run(x, outputs)
         return self._named(outputs)
