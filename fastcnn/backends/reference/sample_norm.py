@@ -10,89 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastcnn.backends.reference.sums import root, total
-from fastcnn.backends.sample_sets import Sets, sets_of
-
-Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def layer_norm(
-    x: np.ndarray,
-    weight: np.ndarray | None,
-    bias: np.ndarray | None,
-    normalized_shape: tuple[int, ...],
-    eps: float,
-) -> np.ndarray:
-    """A set is what the last dimensions hold, of the shape ``normalized_shape``."""
-    sets = sets_of("layer_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
-    return _normalised(x, sets, weight, bias, eps)
-
-
-def layer_norm_backward(
-    grad_output: np.ndarray,
-    x: np.ndarray,
-    weight: np.ndarray | None,
-    normalized_shape: tuple[int, ...],
-    eps: float,
-) -> Gradients:
-    """Gradients of x, weight and bias."""
-    sets = sets_of("layer_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
-    grad_x, *grads = _gradients(grad_output, x, sets, weight, eps)
-    return grad_x, grads[0].reshape(normalized_shape), grads[1].reshape(normalized_shape)
-
-
-def rms_norm(
-    x: np.ndarray, weight: np.ndarray | None, normalized_shape: tuple[int, ...], eps: float
-) -> np.ndarray:
-    """Sets as in :func:`layer_norm`; no mean is taken away."""
-    sets = sets_of("rms_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
-    return _normalised(x, sets, weight, None, eps, centred=False)
-
-
-def rms_norm_backward(
-    grad_output: np.ndarray,
-    x: np.ndarray,
-    weight: np.ndarray | None,
-    normalized_shape: tuple[int, ...],
-    eps: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of x and weight."""
-    sets = sets_of("rms_norm", {"normalized_shape": normalized_shape}, x.shape[1:])
-    grad_x, grad_weight, _ = _gradients(grad_output, x, sets, weight, eps, centred=False)
-    return grad_x, grad_weight.reshape(normalized_shape)
-
-
-def group_norm(
-    x: np.ndarray,
-    weight: np.ndarray | None,
-    bias: np.ndarray | None,
-    num_groups: int,
-    eps: float,
-) -> np.ndarray:
-    """A set is all pixels of the channels of a group; a weight belongs to a channel."""
-    sets = sets_of("group_norm", {"num_groups": num_groups}, x.shape[1:])
-    return _normalised(x, sets, weight, bias, eps)
-
-
-def group_norm_backward(
-    grad_output: np.ndarray, x: np.ndarray, weight: np.ndarray | None, num_groups: int, eps: float
-) -> Gradients:
-    """Gradients of x, weight and bias."""
-    sets = sets_of("group_norm", {"num_groups": num_groups}, x.shape[1:])
-    return _gradients(grad_output, x, sets, weight, eps)
-
-
-def layer_norm2d(
-    x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
-) -> np.ndarray:
-    """A set is the channels of one pixel."""
-    return _normalised(x, sets_of("layer_norm2d", {}, x.shape[1:]), weight, bias, eps)
-
-
-def layer_norm2d_backward(
-    grad_output: np.ndarray, x: np.ndarray, weight: np.ndarray | None, eps: float
-) -> Gradients:
-    """Gradients of x, weight and bias."""
-    return _gradients(grad_output, x, sets_of("layer_norm2d", {}, x.shape[1:]), weight, eps)
+from fastcnn.backends.sample_norm import Gradients, SampleNorms
+from fastcnn.backends.sample_sets import Sets
 
 
 def _normalised(
@@ -172,3 +91,14 @@ def members(x: np.ndarray, sets: Sets) -> Iterator[list[tuple[int, ...]]]:
 
 def _or(values: np.ndarray | None, place: int, default: float) -> float:
     return default if values is None else float(values.reshape(-1)[place])
+
+
+_norms = SampleNorms(_normalised, _gradients)
+layer_norm = _norms.layer_norm
+layer_norm_backward = _norms.layer_norm_backward
+rms_norm = _norms.rms_norm
+rms_norm_backward = _norms.rms_norm_backward
+group_norm = _norms.group_norm
+group_norm_backward = _norms.group_norm_backward
+layer_norm2d = _norms.layer_norm2d
+layer_norm2d_backward = _norms.layer_norm2d_backward
