@@ -108,6 +108,18 @@ class Window(NamedTuple):
         """Whether columns are the pixels themselves."""
         return self.kernel == self.stride == (1, 1) and self.padding == ((0, 0), (0, 0))
 
+    @property
+    def turned(self) -> "Window | None":
+        """The windows of the input's pixels on the output, for a stride of 1; None for others."""
+        reach = [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)]
+        padding = tuple(
+            (all_of - before, all_of - after)
+            for all_of, (before, after) in zip(reach, self.padding, strict=True)
+        )
+        if self.stride != (1, 1) or min(map(min, padding)) < 0:
+            return None
+        return Window(self.kernel, self.stride, padding, self.dilation)
+
     def geometry(self, shape: tuple[int, ...], output: tuple[int, ...], rows: Pair) -> np.ndarray:
         before = (self.padding[0][0], self.padding[1][0])
         numbers = (shape, output, self.kernel, self.stride, before, self.dilation)
