@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import Pair
 from fastcnn.backends.im2col.columns import Window
 from fastcnn.backends.im2col.products import outer, product
 from fastcnn.codegen import compiled, linked
@@ -64,7 +63,7 @@ def _pad(image, padded, maps, H, W, PH, PW, top, left):
 
 @linked
 def _gather(padded, columns, width, first, rows, numbers):
-    """Fill columns of some output rows; ``width`` floats are from one row of columns to the next."""
+    """Fill columns of some output rows; their own rows begin ``width`` floats apart."""
     C, N, H, W, OH, OW, KH, KW, stride_h, stride_w, dilation_h, dilation_w = numbers
     line = 0
     for c in range(C):
@@ -119,7 +118,7 @@ _NONE = np.empty(0, np.float32)
 def pass_over(
     image: np.ndarray,
     window: Window,
-    output: Pair,
+    output: tuple[int, ...],
     *,
     matrix: np.ndarray | None = None,
     bias: np.ndarray | None = None,
@@ -131,7 +130,7 @@ def pass_over(
     ----------
     image : ndarray, shape (C, N, H, W), contiguous
     window : Window
-    output : (int, int)
+    output : tuple of int
         Rows and columns of the output's maps.
     matrix : ndarray, shape (M, C * KH * KW), optional
     bias : ndarray, shape (M,), optional
@@ -148,7 +147,9 @@ def pass_over(
     (top, bottom), (left, right) = window.padding
     padded_size = (H + top + bottom, W + left + right)
     K, total = C * window.kernel[0] * window.kernel[1], N * output[0]
-    M = len(other) if matrix is None else len(matrix)
+    left_side = other if matrix is None else matrix
+    assert left_side is not None
+    M = len(left_side)
     rows = _rows(K, total, output[1])
     if window.is_point:
         width, padded, columns = total * output[1], _NONE, image.reshape(-1)
