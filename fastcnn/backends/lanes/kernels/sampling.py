@@ -4,6 +4,8 @@ A kernel does the ``part``-th of ``parts`` equal shares of its units. A is the a
 r the program row. What goes forward by one table goes backward by another.
 """
 
+import numpy as np
+
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.division import share
