@@ -38,7 +38,7 @@ class Purpose:
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
     input_gradient : bool
-        Whether a backward pass goes on to the input.
+        Whether the gradient of the input is computed, too.
     outputs : bool
         Whether the network's output is copied out of the arena.
     values : bool

@@ -21,7 +21,7 @@ class Batches(NamedTuple):
     labels : ndarray of int64
     targets : ndarray of float32
     weights : ndarray of float64
-        Of samples or of targets.
+        Those of samples, or of targets.
     totals : ndarray of float64
         What the targets of each sample weigh on average, classes' weights included.
     outputs : ndarray of float32
