@@ -1,16 +1,18 @@
 """A convolution's passes over blocks of columns, each in one compiled call.
 
 For float32 on processors with registers of 512 bits; conv.py has the others. A block of columns is
-made of an image with zeros around it, so that a row of columns is copied by whole vectors, and is
-read while it is in the second-level cache. Names of axes are those of columns.py.
+made of images with zeros around them, of a few samples at a time, so that a row of columns is copied
+by whole vectors; it is read while it is in the second-level cache. Names of axes are those of columns.py.
 """
 
+import math
 import threading
 from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.im2col.columns import Window
+from fastcnn.backends.im2col.memory import empty
 from fastcnn.backends.im2col.products import outer, product
 from fastcnn.codegen import compiled, linked
 from fastcnn.codegen.simd import LANES, load, splat, store
@@ -37,13 +39,15 @@ def _clear(target, at, count):
 
 
 @linked
-def _pad(image, padded, maps, H, W, PH, PW, top, left):
-    """Copy maps into larger ones, with zeros around them.
+def _pad(image, padded, first, samples, numbers):
+    """Copy maps of some samples into larger ones, with zeros around them.
 
     In the order of memory: what a copy writes too much is written again.
     """
-    for m in range(maps):
-        at, begin = m * PH * PW, m * H * W
+    C, N, H, W, top, left, PH, PW = numbers
+    for m in range(C * samples):
+        begin = (m // samples * N + first + m % samples) * H * W
+        at = m * PH * PW
         _clear(padded, at, top * PW + left)
         at += top * PW + left
         for h in range(H):
@@ -58,7 +62,7 @@ def _pad(image, padded, maps, H, W, PH, PW, top, left):
             _clear(padded, at + W, after)
             at += PW
             begin += W
-    _clear(padded, maps * PH * PW, LANES)
+    _clear(padded, C * samples * PH * PW, LANES)
 
 
 @linked
@@ -93,23 +97,25 @@ def _gather(padded, columns, width, first, rows, numbers):
 )  # fmt: skip
 def _pass(image, matrix, bias, other, padded, columns, y, gradient, numbers):
     C, N, H, W, top, left, PH, PW, OH, OW, KH, KW = numbers[:12]
-    stride_h, stride_w, dilation_h, dilation_w, rows, width, M = numbers[12:]
+    stride_h, stride_w, dilation_h, dilation_w, group, rows, width, M = numbers[12:]
     gathers, multiplies, sums = padded.size > 0, y.size > 0, gradient.size > 0
-    if gathers:
-        _pad(image, padded, C * N, H, W, PH, PW, top, left)
-    K, total = C * KH * KW, N * OH
-    window = (C, N, PH, PW, OH, OW, KH, KW, stride_h, stride_w, dilation_h, dilation_w)
-    for first in range(0, total, rows):
-        R = min(rows, total - first)
-        at, count = first * OW, R * OW
-        begin = at
+    K, row = C * KH * KW, N * OH * OW
+    for sample in range(0, N, group):
+        samples = min(group, N - sample)
         if gathers:
-            _gather(padded, columns, width, first, R, window)
-            begin = 0
-        if multiplies:
-            product(matrix, M, K, K, 1, columns, begin, width, count, y, at, total * OW, bias)
-        if sums:
-            outer(other, M, at, total * OW, columns, K, begin, width, count, gradient)
+            _pad(image, padded, sample, samples, (C, N, H, W, top, left, PH, PW))
+        window = (C, samples, PH, PW, OH, OW, KH, KW, stride_h, stride_w, dilation_h, dilation_w)
+        for first in range(0, samples * OH, rows):
+            R = min(rows, samples * OH - first)
+            at, count = (sample * OH + first) * OW, R * OW
+            begin = at
+            if gathers:
+                _gather(padded, columns, width, first, R, window)
+                begin = 0
+            if multiplies:
+                product(matrix, M, K, K, 1, columns, begin, width, count, y, at, row, bias)
+            if sums:
+                outer(other, M, at, row, columns, K, begin, width, count, gradient)
 
 
 _NONE = np.empty(0, np.float32)
@@ -146,23 +152,24 @@ def pass_over(
     C, N, H, W = image.shape
     (top, bottom), (left, right) = window.padding
     padded_size = (H + top + bottom, W + left + right)
-    K, total = C * window.kernel[0] * window.kernel[1], N * output[0]
+    K, map_bytes = C * window.kernel[0] * window.kernel[1], padded_size[0] * padded_size[1] * C * 4
+    group = N if window.is_point else _samples(N, map_bytes, output[0] * output[1])
     left_side = other if matrix is None else matrix
     assert left_side is not None
     M = len(left_side)
-    rows = _rows(K, total, output[1])
+    rows = _rows(K, group * output[0], output[1])
     if window.is_point:
-        width, padded, columns = total * output[1], _NONE, image.reshape(-1)
+        width, padded, columns = N * output[0] * output[1], _NONE, image.reshape(-1)
     else:
         # An odd number of cache lines: else all rows of columns would share a few sets.
         width = -(-rows * output[1] // LANES) * LANES + LANES
         width += LANES if width // LANES % 2 == 0 else 0
-        padded = _buffer("padded", C * N * padded_size[0] * padded_size[1] + 2 * LANES)
+        padded = _buffer("padded", group * map_bytes // 4 + 2 * LANES)
         columns = _buffer("columns", K * width)
-    y = np.empty((M, N, *output) if matrix is not None else 0, np.float32)
+    y = empty((M, N, *output) if matrix is not None else (0,), np.float32)
     gradient = np.zeros((M, K) if other is not None else 0, np.float32)
     numbers = (*image.shape, top, left, *padded_size, *output, *window.kernel)
-    numbers += (*window.stride, *window.dilation, rows, width, M)
+    numbers += (*window.stride, *window.dilation, group, rows, width, M)
     _pass(
         image.reshape(-1),
         _NONE if matrix is None else matrix.reshape(-1),
@@ -177,13 +184,19 @@ def pass_over(
     return y, gradient
 
 
+def _samples(N: int, size: int, positions: int) -> int:
+    """Samples of a group, whose images with zeros around them are made together."""
+    unit = LANES // math.gcd(LANES, positions)
+    return min(N, max(1, BLOCK_BYTES // (size * unit)) * unit)
+
+
 def _rows(K: int, total: int, width: int) -> int:
     """Output rows of a block: all but the last have a multiple of 16 positions if possible."""
-    unit = LANES // np.gcd(LANES, width)
+    unit = LANES // math.gcd(LANES, width)
     most = max(BLOCK_BYTES // (K * 4), LEAST_POSITIONS)
     units = -(-total // unit)
     blocks = -(-units // max(1, most // (width * unit)))
-    return int(-(-units // blocks) * unit)
+    return -(-units // blocks) * unit
 
 
 _memory = threading.local()
