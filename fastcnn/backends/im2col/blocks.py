@@ -1,8 +1,9 @@
 """A convolution's passes over blocks of columns, each in one compiled call.
 
-For float32 on processors with registers of 512 bits; conv.py has the others. A block of columns is
-made of images with zeros around them, of a few samples at a time, so that a row of columns is copied
-by whole vectors; it is read while it is in the second-level cache. Names of axes are those of columns.py.
+For float32 on processors with registers of 512 bits; conv.py has the others. Images of a few
+samples at a time get zeros around them, so that a row of columns is copied by whole vectors; a
+block of columns is read while it is in the second-level cache. Names of axes are those of
+columns.py.
 """
 
 import math
