@@ -293,7 +293,8 @@ def auto_cnn(
     """A network whose depth follows from the size of images, and its width from their number.
 
     Stages of 3x3 convolutions with batch normalisation, each at half the size of the one before,
-    until 5 to 9 pixels are left of the shorter side; then the mean over pixels and a linear layer.
+    until 5 to 9 pixels are left of the shorter side (smaller images get two stages, those of less
+    than 4 pixels one); then the mean over pixels and a linear layer.
     Fewer than 2,000 samples get narrow stages of one convolution and dropout, more get stages of
     two convolutions, twice as wide.
 
@@ -339,7 +340,7 @@ def auto_cnn(
                 f"relu{stage}{place}": ReLU(),
             }
             channels = width
-        if side < 10:
+        if side < 10 and (stage > 1 or side < 4):
             break
         layers[f"pool{stage}"] = MaxPool2d(2)
         side, width = side // 2, min(128, 2 * width)
