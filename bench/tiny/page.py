@@ -93,8 +93,9 @@ def _published() -> str:
             "",
             table(("network", "ms a sample", "samples a second"), rows, left=1),
             "",
-            "We found no published figures of onnx2c or emlearn for these networks. emlearn exports "
-            "fully connected networks to C, and convolutions to MicroPython only (by TinyMaix).",
+            "We found no published figures of onnx2c or emlearn for these networks. emlearn "
+            "exports fully connected networks to C, and convolutions to MicroPython only (by "
+            "TinyMaix).",
         )
     )
 
