@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.readme_tables import replaced
+from bench.markdown import replaced
 from fastcnn.recipes import NamedRecipe, Record, get, names
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def with_records(readme: str, records: Sequence[Record]) -> str:
             f"Means of several seeds; {own[shown[0]].machine}. All recipes, seeds and "
             "sources: [docs/records.md](docs/records.md).",
         ]
-    return replaced(readme, "\n".join(lines), BEGIN, END)
+    return replaced(readme, "\n".join(lines), BEGIN, END, "README.md")
 
 
 def section(name: str, records: Sequence[Record]) -> list[str]:
