@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.analysis.gradcheck import check_model
 from fastcnn.backends import BACKENDS, get_backend
+from fastcnn.errors import ConfigurationError
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.parts import run_backward, run_forward
@@ -283,3 +284,16 @@ def test_gradients_in_training(backend: str) -> None:
     other, _ = fastcnn.gradients(model, x, y, backend=backend, training=True, seed=4)
     outside, _ = fastcnn.gradients(model, x, y, backend=backend)
     assert len({loss, other, outside}) == 3
+
+
+def test_a_loss_by_its_name() -> None:
+    """As fit and evaluate take it; a name that is none lists those that are."""
+    model = Sequential(Flatten(), Linear(4, 3, seed=0), input_shape=(1, 2, 2))
+    x, y = np.ones((5, 1, 2, 2), np.float32), np.zeros((5, 3))
+    named, given = (fastcnn.gradients(model, x, y, loss=loss) for loss in ("l1", fastcnn.L1Loss()))
+    assert named[0] == given[0]
+    assert (named[1]["1.weight"] == given[1]["1.weight"]).all()
+    by_name = fastcnn.input_gradient(model, x, y, loss="l1")
+    assert (by_name == fastcnn.input_gradient(model, x, y, loss=fastcnn.L1Loss())).all()
+    with pytest.raises(ConfigurationError, match="loss must be one of cross_entropy"):
+        fastcnn.gradients(model, x, y, loss="l3")

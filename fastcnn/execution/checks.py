@@ -9,7 +9,7 @@ from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.packing import pack_inputs
-from fastcnn.losses import JointLoss, Loss
+from fastcnn.losses import JointLoss, Loss, as_loss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -58,13 +58,19 @@ def as_input(model: "Model", x: np.ndarray) -> np.ndarray:
     return model.preprocessing.apply(x, model.dtype)
 
 
-def bound_loss(model: "Model", loss: Loss) -> Loss:
+def bound_loss(model: "Model", loss: Any) -> Loss:
     """The loss as it is used with a model: of several outputs each must have one.
+
+    Parameters
+    ----------
+    loss : str, Loss or callable, or sequence or mapping of them
+        As for :func:`fastcnn.losses.as_loss`.
 
     Raises
     ------
     ConfigurationError
     """
+    loss = as_loss(loss)
     outputs = model.graph().outputs if model.gives > 1 else ()
     if isinstance(loss, JointLoss):
         return loss.bound(outputs)

@@ -21,7 +21,7 @@ from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, forward_parts
 from fastcnn.execution.step import INFERENCE
 from fastcnn.layers.packing import unpack
-from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
+from fastcnn.losses import CrossEntropyLoss, PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -41,7 +41,7 @@ class Objective:
     loss : Loss
     """
 
-    def __init__(self, model: "Model", graph: Graph, y: Any, of: str | None, loss: Loss | None):
+    def __init__(self, model: "Model", graph: Graph, y: Any, of: str | None, loss: Any):
         of = of or ("logit" if y is None else "loss")
         if of not in OF:
             raise ConfigurationError(f"of must be one of {', '.join(OF)}, got {of!r}")
@@ -87,7 +87,7 @@ def input_gradient(
     y: Any = None,
     *,
     of: str | None = None,
-    loss: Loss | None = None,
+    loss: Any = None,
     backend: str | None = None,
 ) -> Any:
     """Gradient of a loss or a logit with respect to the samples, outside training.
@@ -102,7 +102,7 @@ def input_gradient(
     of : {"loss", "logit"}, optional
         The loss, a mean over the batch as :func:`fastcnn.gradients` gives it, or for each sample
         the logit of its class. By default the loss if there is a ``y``, else the logit.
-    loss : Loss, optional
+    loss : str or Loss, or a sequence or mapping of them, optional
         By default :class:`~fastcnn.losses.CrossEntropyLoss`.
     backend : str, optional
 

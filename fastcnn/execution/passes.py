@@ -179,7 +179,7 @@ def gradients(
     x: Any,
     y: Any,
     *,
-    loss: Loss | None = None,
+    loss: Any = None,
     backend: str | None = None,
     training: bool = False,
     seed: int = 0,
@@ -191,7 +191,7 @@ def gradients(
     model : Model
     x : array_like, shape (N, ...)
     y : array_like, shape (N,) of classes, or targets in the shape of the output for MSE
-    loss : Loss, optional
+    loss : str or Loss, or a sequence or mapping of them, optional
         By default :class:`~fastcnn.losses.CrossEntropyLoss`.
     backend : str, optional
     training : bool
