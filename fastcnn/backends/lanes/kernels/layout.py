@@ -107,7 +107,10 @@ MORE_TILES, Y_LAST = 52, 53
     K_WINOGRAD2D_BATCH_INPUTS,
     K_WINOGRAD2D_BATCH_PRODUCTS,
     K_WINOGRAD2D_BATCH_OUTPUTS,
-) = range(66)
+    K_DIRECT_BATCH,
+    K_DIRECT_BATCH_TURN,
+    K_DIRECT_BATCH_GRADIENT,
+) = range(69)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
