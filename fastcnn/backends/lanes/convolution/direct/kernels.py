@@ -148,10 +148,10 @@ def products(
         rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, mode
         if rows == 8:
             p = p0
-            # Four are two pairs: threes would do six.
             while end - p > 4 or end - p == 3:
                 CONV_TILE_8X3(A, x, xpix, p, *rest)
                 p += 3
+            # Four go as two and two: three would leave one.
             while p < end:
                 CONV_TILE_8X2(A, x, xpix, p, *rest)
                 p += 2
