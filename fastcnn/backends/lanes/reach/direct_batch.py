@@ -33,7 +33,6 @@ def product(r: Reach) -> Touches:
         for name, buffer, table in (("X", L.X, L.X_TABLE), ("Y", L.Y, L.Y_TABLE)):
             places = r.table(table, place + count)[place:]
             found = Range(int(places.min()), int(places.max())) + r[buffer]
-            found += r[L.GROUPS] * r[buffer + 1]
             if name == "Y":
                 yield arena(name, found + r.along(outputs, r[L.Y_CHANNEL]))
             elif taps:

@@ -76,7 +76,7 @@ def direct_batch(A, T, P, r, blocks, part, parts):
     are OUT apart for two output channels.
     """
     count = blocks_of_row(r, blocks)
-    x, y = r[X] + r[GROUPS] * r[X_BLOCK], r[Y] + r[GROUPS] * r[Y_BLOCK]
+    x, y = r[X], r[Y]
     kinds = T[r[STRIP_TABLE] :]
     first, last = share((r[CHANNELS] + ROWS - 1) // ROWS, part, parts)
     for unit in range(first, last):

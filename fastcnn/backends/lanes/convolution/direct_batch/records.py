@@ -43,6 +43,10 @@ def _gradient(r: Row) -> Cost:
     return r.cost(2 * pairs * weights, vectors, 0, parameters_written=weights * r[L.TAPS])
 
 
+def _product_sizes(r: Row) -> str:
+    return f"{r[L.CHANNELS]}, {r[L.POSITIONS]} kinds of pixels"
+
+
 def _sizes(r: Row) -> str:
     return f"{r[L.IN]} to {r[L.CHANNELS]}"
 
@@ -50,7 +54,7 @@ def _sizes(r: Row) -> str:
 register(
     {
         L.K_DIRECT_BATCH: Kernel(
-            kernels.direct_batch, "convolution of small maps", _product, _sizes, _tile
+            kernels.direct_batch, "convolution of small maps", _product, _product_sizes, _tile
         ),
         L.K_DIRECT_BATCH_TURN: Kernel(
             kernels.direct_batch_turn, "transpose small maps", _turn, _sizes

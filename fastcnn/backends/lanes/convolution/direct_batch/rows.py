@@ -54,7 +54,7 @@ def product(
         direct_rows.product(planner, name, g, weight, padded, y, pooled, columns)
         return
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
-    sizes = {"w": weight, "out": g.taps, "channels": g.out_channels, "in": g.group_inputs}
+    sizes = {"w": weight, "out": g.taps, "channels": g.out_channels}
     _emit(planner, name, x, y, (pairs.input, pairs.output, pairs.weight), taps, sizes | columns)
 
 
@@ -69,7 +69,7 @@ def transpose(
 ) -> None:
     """Add the rows that carry its output side back to its input side."""
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
-    sizes = {"w": weight, "out": taps, "channels": g.group_inputs, "in": g.out_channels}
+    sizes = {"w": weight, "out": taps, "channels": g.group_inputs}
     found = (pairs.output, pairs.input, pairs.weight)
     _emit(planner, name, grad, grad_x, found, g.taps, sizes | columns)
 
@@ -107,8 +107,8 @@ def _emit(
         places = [_places(x, y, run, np.array(pixels)) for pixels in kinds.values()]
         values = row(
             L.K_DIRECT_BATCH,
-            **x.columns("x"),
-            **y.columns("y"),
+            x=x.offset + first * x.block,
+            y=y.offset + first * y.block,
             **({"bias": -1} | columns),
             **{
                 f"{key}_table": planner.table(np.concatenate([place[column] for place in places]))
