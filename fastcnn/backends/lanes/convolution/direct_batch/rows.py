@@ -135,7 +135,7 @@ def _places(x: Buffer, y: Buffer, blocks: int, corners: np.ndarray) -> np.ndarra
 def _entries(
     kinds: dict[tuple[bytes, bytes], list[tuple[int, int]]], places: list[np.ndarray]
 ) -> list[tuple[int, int, int, int]]:
-    """Of each kind: its first position, its pixels, its first tap, its taps."""
+    """First position, pixels, first tap and taps of each kind."""
     entries, place, tap = [], 0, 0
     for ((taps, _), pixels), found in zip(kinds.items(), places, strict=True):
         count = len(taps) // np.dtype(np.int32).itemsize
