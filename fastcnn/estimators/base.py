@@ -163,7 +163,7 @@ class NetworkEstimator(BaseEstimator):
         dtype = np.float32 if self._is_image() or x.dtype == np.float32 else np.float64
         outputs = self._outputs(target)
         self.model_: Model = build_network(
-            self.architecture, self.input_shape_, outputs, self._seed
+            self.architecture, self.input_shape_, outputs, len(x), self._seed
         )
         self.model_.to(dtype)
         self.model_.input_shape = self.input_shape_

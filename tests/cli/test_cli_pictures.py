@@ -139,7 +139,7 @@ def test_sizes_and_colours_are_for_folders() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "samples", "stages"),
-    [((1, 8, 8), 100, 1), ((3, 32, 32), 100, 3), ((3, 64, 64), 5_000, 4), ((1, 20, 200), 10, 3),
+    [((1, 8, 8), 100, 2), ((3, 32, 32), 100, 3), ((3, 64, 64), 5_000, 4), ((1, 20, 200), 10, 3),
      ((2, 3, 3), 1, 1)],
 )  # fmt: skip
 def test_a_network_for_any_image(shape: Any, samples: int, stages: int) -> None:
