@@ -45,6 +45,7 @@ from fastcnn.layers import (
     MaxPool1d,
     MaxPool2d,
     Model,
+    Narrow,
     PixelShuffle,
     PixelUnshuffle,
     ReflectionPad2d,
@@ -144,6 +145,7 @@ def float_networks() -> dict[str, Model]:
         "group_norm": [GroupNorm(2, 4)],
         "instance_norm": [InstanceNorm2d(4, affine=True)],
         "rms_norm": [RMSNorm((6, 6))],
+        "narrow": [Conv2d(4, 6, 1, seed=3), Narrow(1, 4)],
         "softmax": [Softmax(1)],
         "log_softmax": [LogSoftmax(1)],
     }

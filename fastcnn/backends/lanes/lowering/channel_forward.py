@@ -14,7 +14,11 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of, map_shape
-from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
+from fastcnn.backends.lanes.planning.channel_planner import (
+    ChannelPlanner,
+    PlanarBuffer,
+    lane_blocks,
+)
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.rows import (
     copy,
@@ -247,6 +251,20 @@ class ChannelForward(SharedForward):
             copy(self.planner, group.node.name, x, y.part(first, x.channels))
             first += x.channels
 
+    def narrow(self, group: Group) -> None:
+        """The channels where they are, if they begin at the first lane."""
+        x = self.values[group.source]
+        start, length = (group.node.arguments[name] for name in ("start", "length"))
+        if self._is_flat(group.source):
+            raise Unsupported("parts of flattened maps with a channel in each lane")
+        if isinstance(x, PlanarBuffer):
+            part = x.part(start, length)
+        elif start % LANES:
+            raise Unsupported("channels from other than a sixteenth with a channel in each lane")
+        else:
+            part = x.part(start // LANES, lane_blocks(length))
+        self._keep(group.target, part, length)
+
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation that no layer before it took up: a factor and a summand."""
         node, planner = group.node, self.planner
@@ -278,6 +296,7 @@ SUPPORTED = (
     "subtract",
     "multiply",
     "concat",
+    "narrow",
     "conv2d",
     "linear",
     "flatten",
