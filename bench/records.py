@@ -37,6 +37,10 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds, from 0 on.")] = 5,
     by: Annotated[By, typer.Option(help="Who trains: fastcnn, torch or both.")] = By.fastcnn,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Other batches.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps at most.")] = None,
+    more: Annotated[
+        bool, typer.Option("--more", help="Keep the seeds on record, and train from the others.")
+    ] = False,
     data: Annotated[str | None, typer.Option(help="Other data, such as a folder.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
     note: Annotated[str, typer.Option(help="What is special, such as a busy machine.")] = "",
@@ -50,7 +54,7 @@ def main(
     """Train by recipes from several seeds, and keep accuracies and seconds after each of them."""
     if not only_page:
         trainers = {By.fastcnn: [Own], By.torch: [Twin], By.both: [Own, Twin]}[by]
-        plan = Plan(seeds, threads, batch_size, data, note, this_command(PROGRAM))
+        plan = Plan(seeds, threads, batch_size, max_steps, data, more, note, this_command(PROGRAM))
         for name in recipes or names():
             measure(name, plan, trainers, out, Console(highlight=False))
     if out == FILE:

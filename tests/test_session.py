@@ -91,6 +91,23 @@ def test_more_samples_than_a_batch_are_taken_in_parts() -> None:
     assert fastcnn.session(model, max_batch=4).logits(x) == pytest.approx(whole, abs=1e-5)
 
 
+@pytest.mark.parametrize("most", [8, 256, 257, 1000])
+def test_any_largest_batch_gives_the_same(most: int) -> None:
+    model = network("report_cnn")
+    x = samples(model, 700)
+    session = fastcnn.session(model, max_batch=most)
+    assert session.max_batch == most
+    assert session.logits(x) == pytest.approx(model.logits(x), abs=1e-5)
+
+
+def test_a_pass_refuses_more_samples_than_it_has_memory_for() -> None:
+    model = network("report_cnn")
+    inference = fastcnn.session(model)._inference
+    assert inference is not None
+    with pytest.raises(ValueError, match="2 blocks of a program for 1"):
+        inference.by_samples(16).segments(2)
+
+
 def test_a_session_keeps_the_weights_of_its_beginning() -> None:
     model = network("lenet5")
     x = samples(model, 3)

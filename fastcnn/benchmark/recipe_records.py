@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.data import Dataset
+from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
 from fastcnn.recipes import NamedRecipe, Record, get, records
 from fastcnn.recipes.records import FORMAT
@@ -91,15 +92,16 @@ def measured(
     command: str,
     data: str = "",
     note: str = "",
+    before: Record | None = None,
 ) -> Iterator[Record]:
-    """Train from each seed; a record after each one, of all so far.
+    """Train from each seed; a record after each one, of all so far and of those before.
 
     A training is timed as a whole, from the data in memory to the trained model: initial weights,
     checks, augmentation and steps. Compilation is done before, and tests are timed apart.
     """
     trainer.warm()
-    accuracies: list[float] = []
-    seconds: list[float] = []
+    accuracies = list(before.accuracies) if before else []
+    seconds = list(before.seconds) if before else []
     tests: list[float] = []
     for seed in seeds:
         began = time.perf_counter()
@@ -135,15 +137,22 @@ class Plan:
         By default all cores.
     batch_size : int, optional
         In the place of the recipe's; such a record has the batch size in its recipe's name.
+    max_steps : int, optional
+        In the place of the recipe's, with the epochs that they take: a schedule by fractions of the
+        training shrinks with it. The record has the steps in its recipe's name.
     data : str, optional
         In the place of the recipe's.
+    more : bool
+        Keep the seeds on record, and train from those that it lacks.
     note, command : str
     """
 
     seeds: int = 5
     threads: int | None = None
     batch_size: int | None = None
+    max_steps: int | None = None
     data: str | None = None
+    more: bool = False
     note: str = ""
     command: str = ""
 
@@ -160,7 +169,8 @@ def measure(
     Raises
     ------
     FastcnnError
-        If there is no such recipe, or its data are unavailable.
+        If there is no such recipe, its data are unavailable, or the seeds on record are of another
+        machine.
     """
     recipe = get(name)
     if plan.data is not None:
@@ -169,17 +179,31 @@ def measure(
         recipe = recipe.changed({"batch_size": plan.batch_size})
         recipe = replace(recipe, name=f"{recipe.name}, batch {plan.batch_size}")
     train, test = recipe.load_data()
+    if plan.max_steps is not None:
+        per_epoch = recipe.options.steps_per_epoch or -(-len(train) // recipe.options.batch_size)
+        epochs, rest = divmod(plan.max_steps, per_epoch)
+        changes = (
+            {"epochs": epochs + 1, "max_steps": plan.max_steps} if rest else {"epochs": epochs}
+        )
+        recipe = replace(recipe.changed(changes), name=f"{recipe.name}, {plan.max_steps} steps")
     threads = plan.threads or default_threads()
     for make in trainers:
         trainer = make(recipe, train, test, threads)
+        before = _on_record(recipe.name, trainer.name, path) if plan.more else None
+        if before is not None and (before.machine, before.threads) != (machine(), threads):
+            raise ConfigurationError(
+                f"{recipe.name}: the seeds on record are of {before.machine}, {before.threads} "
+                f"threads, and these would be of {machine()}, {threads} threads"
+            )
         found = measured(
             recipe,
             trainer,
-            range(plan.seeds),
+            range(len(before.seconds) if before else 0, plan.seeds),
             threads=threads,
             command=plan.command,
             data=train.name if plan.data else "",
             note=plan.note,
+            before=before,
         )
         for record in found:
             if path is not None:
@@ -206,6 +230,11 @@ def add_record(record: Record, path: Path) -> None:
     entries = [asdict(each) for each in sorted([*kept, record], key=_key)]
     content = {"format": FORMAT, "records": entries}
     atomic_write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _on_record(recipe: str, contestant: str, path: Path | None) -> Record | None:
+    known = records(path) if path is not None and path.exists() else []
+    return next((each for each in known if _key(each) == (recipe, contestant)), None)
 
 
 def _key(record: Record) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.execution.accumulation import AccumulatingExecutor
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
@@ -39,7 +38,6 @@ def make_executor(
     seed: int = 0,
     threads: int | None = None,
     clip_norm: float | None = None,
-    accumulate: int = 1,
 ) -> Executor:
     """The executor of a backend for one model, loss and optimiser.
 
@@ -55,12 +53,9 @@ def make_executor(
         Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
     clip_norm : float, optional
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
-    accumulate : int
-        Smaller batches in which the gradient of each step is computed.
     """
-    small = -(-batch_size // accumulate)
     loss = bound_loss(model, loss)
-    settings = (model, loss, optimizer, small, seed, clip_norm)
+    settings = (model, loss, optimizer, batch_size, seed, clip_norm)
 
     def on_engine() -> Executor:
         if isinstance(loss, PythonLoss) or has_python_update(Assigned(model, optimizer)):
@@ -70,8 +65,7 @@ def make_executor(
     def by_operations(name: str) -> Executor:
         return OperationExecutor(*settings, name)
 
-    made = run(backend, on_engine, by_operations)
-    return made if accumulate == 1 else AccumulatingExecutor(made, batch_size, small)
+    return run(backend, on_engine, by_operations)
 
 
 class OperationExecutor:

@@ -100,7 +100,7 @@ class InferenceSession(Answers):
 
     def _on_engine(self) -> "Inference":
         made = make_inference(self._folded, self._folded.graph(), self.max_batch, self.threads)
-        for count in {1, self.max_batch}:
+        for count in {1, made.most}:
             made.choose(count)
         return made
 

@@ -10,7 +10,7 @@ from fastcnn.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Lookahead:
-    """Every ``every`` steps slow weights move towards the fast ones, which begin there again.
+    """Every ``every`` steps slow weights move towards the fast ones, which continue from there.
 
     ``slow += a * (fast - slow)``, ``fast = slow``. Running statistics of batch normalisation are
     moved in the same way. Evaluation takes the slow weights, and so does the trained model.

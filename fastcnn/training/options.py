@@ -55,8 +55,8 @@ class TrainingOptions:
     )
     accumulate: int = option(
         1,
-        "Batches whose gradients are added for each step, which is then one of batch_size times as "
-        "many samples: for batches that would not fit the memory.",
+        "Add up the gradients of this many batches before each step: a step of a batch that is as "
+        "many times larger than batch_size, and need not fit in memory.",
         least=1,
     )
     loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
@@ -94,8 +94,8 @@ class TrainingOptions:
     )
     groups: str | Sequence[Any] | None = option(
         None,
-        "Other settings for parameters by patterns of their names, a list of dictionaries or text "
-        'such as "*.bias: weight_decay=0; stem.*: freeze". Settings are '
+        "Other settings for some parameters, chosen by patterns of their names: text such as "
+        '"*.bias: weight_decay=0; stem.*: freeze", or a list of dictionaries. Settings are '
         "learning_rate_factor, freeze, freeze_until and freeze_after (epochs), freeze_statistics, "
         "optimizer, and the optimizer's arguments.",
     )
@@ -116,8 +116,9 @@ class TrainingOptions:
     )
     lookahead: str | int | Lookahead | None = option(
         None,
-        "Steps after which slow weights move towards the trained ones, which begin there again; or "
-        "text such as every=5,alpha=0.5. The slow weights are evaluated and kept.",
+        "Lookahead: after this many steps each time, move slow weights part of the way to the "
+        "trained ones, which continue from there; or text such as every=5,alpha=0.5. The slow "
+        "weights are evaluated and kept.",
     )
     swa_start: int | None = option(
         None,
@@ -149,8 +150,8 @@ class TrainingOptions:
     )
     max_steps: int | None = option(
         None,
-        "Steps of the whole training, where its last epoch ends early: 9.9 epochs of 48 steps are "
-        "10 epochs and 476 steps.",
+        "End the last epoch early, after this many steps in all: 9.9 epochs of 48 steps are 10 "
+        "epochs and 476 steps.",
         least=1,
     )
     early_stopping: int | None = option(

@@ -1,5 +1,6 @@
 """Records of recipes: what is timed, the file, and the page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bench.recipe_page import page, with_records
 from fastcnn.benchmark import recipe_records
 from fastcnn.benchmark.recipe_records import Own, Plan, add_record, measure, measured
 from fastcnn.data import Dataset
+from fastcnn.errors import ConfigurationError
 from fastcnn.recipes import NamedRecipe, Record, get, names, records
 from tests.benchmark.conftest import Clock
 from tests.command import fastcnn
@@ -91,6 +93,26 @@ def test_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert len(found[0].seconds) == 2
     assert found[0].note == "busy"
+
+
+def test_seeds_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pictures(60, classes=3)
+    small().write(tmp_path / "mine.toml")
+    monkeypatch.setattr(NamedRecipe, "load_data", lambda self: (data, data))
+    path, name = tmp_path / "records.json", str(tmp_path / "mine.toml")
+    whole = tmp_path / "whole.json"
+    console = Console(quiet=True)
+    plan = Plan(seeds=1, threads=1, max_steps=3, more=True)
+    measure(name, plan, [Own], path, console)
+    (first,) = records(path)
+    assert first.recipe == "mine, 3 steps"
+    measure(name, replace(plan, seeds=3), [Own], path, console)
+    (added,) = records(path)
+    assert added.seconds[0] == first.seconds[0]
+    measure(name, replace(plan, seeds=3, more=False), [Own], whole, console)
+    assert added.accuracies == records(whole)[0].accuracies
+    with pytest.raises(ConfigurationError, match=r"1 threads, and these would be of .*, 2 threads"):
+        measure(name, replace(plan, seeds=4, threads=2), [Own], path, console)
 
 
 def test_page() -> None:

@@ -104,8 +104,16 @@ class Pass:
         return float(each * blocks * self.program.samples + once)
 
     def segments(self, blocks: int) -> tuple[np.ndarray, bool]:
-        """How a run of some blocks is cut, and whether it is short."""
+        """How a run of some blocks is cut, and whether it is short.
+
+        Raises
+        ------
+        ValueError
+            If the program has no memory for them.
+        """
         if blocks not in self._segments:
+            if blocks > self.program.blocks:
+                raise ValueError(f"{blocks} blocks of a program for {self.program.blocks}")
             cut = self._cut(blocks)
             short = self.nanoseconds(blocks * self.program.samples) < SHORT
             self._segments[blocks] = cut, short

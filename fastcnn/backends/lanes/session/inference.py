@@ -33,7 +33,7 @@ class Inference:
     parameters : ndarray of float32
         The parameters as one array, of which ``places`` has each one's place and shape.
     most : int
-        Samples of the largest batch that is run at a time.
+        Samples of the largest batch that is run at a time, up to the last of ``BATCHES``.
     threads : int
 
     Raises
@@ -56,7 +56,8 @@ class Inference:
             raise Unsupported("NUMBA_DISABLE_JIT")
         self.graph = graph
         self.threads = threads
-        self.most = most
+        #: Of more samples the memory grows, and time does not shrink.
+        self.most = min(most, BATCHES[-1])
         self._parameters = parameters.copy()
         self._places, self._running = places, running
         self._state = dict(state)
@@ -116,7 +117,7 @@ class Inference:
         return found
 
     def _fastest(self, count: int) -> Pass:
-        batch = next((size for size in BATCHES if count <= size), BATCHES[-1])
+        batch = next(size for size in BATCHES if count <= size)
         one = self.by_channels()
         if one is not None and count == 1:
             return one
