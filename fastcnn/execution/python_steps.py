@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.execution.assigned import Assigned, clear_outside
 from fastcnn.execution.checks import as_target, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.engine_arguments import NUMBERS, signed_seed, stored_samples
+from fastcnn.execution.engine_arguments import NUMBERS, batches_of, stored_samples
 from fastcnn.execution.executor import StepResults, count_correct
 from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
 from fastcnn.losses import Loss, PythonLoss
@@ -108,32 +108,23 @@ class PythonExecutor(LanesExecutor):
     ) -> tuple[float, int, float]:
         """Loss, hits and norm of one batch, perhaps with the engine's update."""
         images, targets = self._arrays
-        numbers: dict[str, Any] = {
-            "seed": signed_seed(self.seed),
-            "first_step": self.step,
-            "first_sample": self.first_sample,
-        }
+        moment = self._moment()
         if not isinstance(self.loss, PythonLoss):
-            losses, hits, norms = engine.run(
-                images, samples, rate, **targets, **numbers, update=update
-            )
+            batch = batches_of(images, samples, **targets)
+            losses, hits, norms = engine.run(batch, rate, moment=moment, update=update)
             return float(losses[0]), int(hits[0]), float(norms[0])
         phases, middle = engine.program.phases, engine.program.first_backward
         outputs = np.empty((len(samples), *self.graph.output_shape), np.float32)
-        flat = outputs.reshape(-1)
-        engine.run(images, samples, np.zeros(1), outputs=flat, phases=phases[:middle], **numbers)
+        forward = batches_of(images, samples, outputs=outputs.reshape(-1))
+        engine.run(forward, moment=moment, phases=phases[:middle])
         y = self._target[samples]
         weight = None if self._weight is None else self._weight[samples]
         value, gradient = self.loss.value_and_gradient(outputs, y, weight)
         # The gradient has a row for each sample of the batch.
+        rows = np.require(gradient, np.float32, ["C", "A"]).reshape(-1)
+        backward = batches_of(NOTHING, np.arange(len(samples)), targets=rows)
         _, _, norms = engine.run(
-            NOTHING,
-            np.arange(len(samples)),
-            rate,
-            targets=np.require(gradient, np.float32, ["C", "A"]).reshape(-1),
-            phases=phases[middle:],
-            update=update,
-            **numbers,
+            backward, rate, moment=moment, phases=phases[middle:], update=update
         )
         return value, count_correct(outputs, y, self.loss), float(norms[0])
 
