@@ -16,7 +16,15 @@ from fastcnn.interop.inference_plan import (
     geometry,
     scale_and_shift,
 )
-from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, places_of, sets_of
+from fastcnn.interop.sample_steps import (
+    MOVING,
+    NORMS,
+    SOFTMAX,
+    is_bilinear,
+    places_of,
+    sets_of,
+    taps_of,
+)
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
@@ -142,6 +150,17 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
         ]
         channel = f"Math.floor(i / {step.size // len(scale)})"
         return _each(arrays, y, f"x[i] * scale[{channel}] + shift[{channel}]")
+    if is_bilinear(node):
+        taps = [
+            weights.add(f"{node.name}.{axis}", values)
+            for axis, values in zip(("rows", "columns"), taps_of(node), strict=True)
+        ]
+        around = [*node.input_shapes[0], *node.output_shape[1:]]
+        return f"run(sample) {{ bilinear({x}, {y}, {', '.join(taps)}, {around}); }}"
+    if kind == "local_response_norm":
+        a = node.arguments
+        settings = f"{geometry(plan, node)}, {a['alpha'] / a['size']}, {a['beta']}, {a['k']}"
+        return f"run(sample) {{ local_response_norm({x}, {y}, {settings}); }}"
     if kind in MOVING:
         parts, places = places_of(node)
         table = weights.add(f"{node.name}.places", places)

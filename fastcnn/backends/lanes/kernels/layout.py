@@ -107,7 +107,10 @@ MORE_TILES, Y_LAST = 52, 53
     K_WINOGRAD2D_BATCH_INPUTS,
     K_WINOGRAD2D_BATCH_PRODUCTS,
     K_WINOGRAD2D_BATCH_OUTPUTS,
-) = range(66)
+    K_CHANNEL_MOVE,
+    K_CHANNEL_SETS,
+    K_CHANNEL_LOCAL_RESPONSE,
+) = range(69)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
@@ -126,6 +129,10 @@ OF_BATCH, FROZEN = 0, 1
 CENTRED, AROUND_ZERO = 0, 1
 #: Modes of the softmax.
 PROBABILITY, LOGARITHM = 0, 1
+
+#: Modes of the parameter of an element-wise operation: one, one for each channel, or a vector of
+#: them for each block of channels in lanes.
+FOR_ALL, FOR_CHANNELS, FOR_LANES = 0, 1, 2
 
 #: Positions in a table are padded to a multiple of this by repeating the last.
 POSITION_PAD = 16
