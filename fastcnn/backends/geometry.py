@@ -1,6 +1,7 @@
 """Output sizes, padding and windows: the one place where these formulas stand."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,7 @@ def check_pool_padding(
             )
 
 
+@lru_cache(maxsize=1024)
 def pool_output_size(
     size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False
 ) -> int:
@@ -326,6 +328,21 @@ def concat_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         given = " and ".join(str(tuple(shape)) for shape in shapes)
         raise ShapeError(f"expects inputs that differ in their channels alone, got {given}")
     return (channels, *size)
+
+
+def narrow_shape(shape: tuple[int, ...], start: int, length: int) -> tuple[int, ...]:
+    """Shape of some of a sample's channels.
+
+    Raises
+    ------
+    ShapeError
+        If it does not have them.
+    """
+    if not shape or start + length > shape[0]:
+        raise ShapeError(
+            f"expects samples of at least {start + length} channels, got {tuple(shape)}"
+        )
+    return (length, *shape[1:])
 
 
 def product_shape(x: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:

@@ -283,6 +283,13 @@ class NetworkEstimator(BaseEstimator):
         if not self._is_image():
             return np.ascontiguousarray(x, dtype=self.model_.dtype)
         if self._of_bytes and x.dtype != np.uint8:
+            if len(x) > 1 and 0.0 < x.max() <= 1.0:
+                log.warning(
+                    "X lies in %.4g..%.4g, and the estimator was fitted on bytes of 0..255: is it "
+                    "in other units?",
+                    x.min(),
+                    x.max(),
+                )
             return x / x.dtype.type(255)
         if not self._of_bytes and x.dtype == np.uint8:
             return x.astype(np.float32)

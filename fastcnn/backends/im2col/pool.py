@@ -15,6 +15,7 @@ from fastcnn.backends.geometry import (
     pool_windows,
 )
 from fastcnn.backends.im2col.columns import inside
+from fastcnn.backends.im2col.memory import empty, zeros_like
 from fastcnn.backends.one_row import on_sequences
 from fastcnn.codegen import compiled, linked
 
@@ -273,7 +274,7 @@ def max_pool2d(
     window = (kernel_size, stride, padding, dilation)
     output = pool_output(x.shape[2:], *window, ceil_mode)
     maps, turned = _in_memory_order(x)
-    y = np.empty((*maps.shape[:2], *output), x.dtype)
+    y = empty((*maps.shape[:2], *output), x.dtype)
     numbers = _numbers(maps, output, *window)
     _max_rows(maps.reshape(-1), y.reshape(-1), np.empty(output[1], np.int64), numbers)
     return y.swapaxes(0, 1) if turned else y
@@ -292,7 +293,7 @@ def max_pool2d_backward(
     """The gradient of each window goes to its winner, found again from ``x``."""
     maps, turned = _in_memory_order(x)
     dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
-    grad_x = np.zeros_like(maps)
+    grad_x = zeros_like(maps)
     width = dy.shape[3]
     numbers = _numbers(maps, dy.shape[2:], kernel_size, stride, padding, dilation)
     scratch = np.empty(width, x.dtype), np.empty(width, np.int64)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastcnn.backends.im2col.memory import empty_like, stored_order
 from fastcnn.codegen import compiled
 
 
@@ -21,21 +22,20 @@ def _keep_positive(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
 
 def relu(x: np.ndarray) -> np.ndarray:
     """``max(0, x)``; NaN stays NaN."""
-    y = np.empty_like(x)
-    _rectify(_as_stored(x, y), _as_stored(y, y))
+    y = empty_like(x)
+    order = stored_order(y)
+    _rectify(_flat(x, order), _flat(y, order))
     return y
 
 
 def relu_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
     """``dy`` where ``x > 0`` or NaN, else 0."""
-    grad_x = np.empty_like(x)
-    _keep_positive(
-        _as_stored(grad_output, grad_x), _as_stored(x, grad_x), _as_stored(grad_x, grad_x)
-    )
+    grad_x = empty_like(x)
+    order = stored_order(grad_x)
+    _keep_positive(_flat(grad_output, order), _flat(x, order), _flat(grad_x, order))
     return grad_x
 
 
-def _as_stored(x: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """The elements of an array in the order in which another one of its shape is in memory."""
-    order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+def _flat(x: np.ndarray, order: list[int]) -> np.ndarray:
+    """The elements with axes in some order; no copy where that is their order in memory."""
     return x.transpose(order).reshape(-1)
