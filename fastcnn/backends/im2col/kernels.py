@@ -24,11 +24,10 @@ from fastcnn.codegen.simd import (
 
 
 def _emit_load_even(builder: Any, array: Any, index: Any) -> Any:
-    halves = []
-    for first in (0, LANES):
-        place = builder.add(index, ir.Constant(INT64, first))
-        halves.append(emit_load(builder, builder.gep(array, [place])))
-    return emit_shuffle(builder, *halves, [2 * lane for lane in range(LANES)])
+    low = emit_load(builder, builder.gep(array, [index]))
+    after = builder.add(index, ir.Constant(INT64, LANES))
+    high = emit_load(builder, builder.gep(array, [after]))
+    return emit_shuffle(builder, low, high, [2 * lane for lane in range(LANES)])
 
 
 def _emit_add_even(builder: Any, array: Any, index: Any, x: Any) -> None:
