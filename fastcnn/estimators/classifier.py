@@ -72,8 +72,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     layout : {"NCHW", "NHWC"}, optional
         Where four-dimensional X has its channels, instead of what its shape tells.
     loss : str, Loss or callable, optional
-        One of classes, as for :func:`fastcnn.fit`: ``"focal"``, ``CrossEntropyLoss(weight=...)``, or a
-        function of logits and classes. By default cross-entropy.
+        One of classes, as for :func:`fastcnn.fit`: ``"focal"``, ``CrossEntropyLoss(weight=...)``,
+        or a function of logits and classes. By default cross-entropy.
     metrics : list of str or callable, optional
         As for :func:`fastcnn.fit`, of ``validation_fraction`` of the samples, which are held out
         for them; ``history_`` has them. Not used by ``partial_fit``.
