@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ HEAVY = {
     "sklearn", "tensorboardX", "mpi4py", "onnx", "onnxruntime", "jax",
     "tensorflow", "tinygrad",
 }  # fmt: skip
+#: Parameters of a function that users do not call: more are an object.
+MOST_PARAMETERS = 8
+#: Rooms whose functions are public signatures, and commands, whose parameters are options.
+PUBLIC = {"cli", "estimators", "functional", "layers"}
+PUBLIC_FUNCTIONS = {"data/loading.py:load", "data/augment.py:Augment.mix"}
+#: What is compiled takes numbers and arrays, not objects.
+COMPILED = {"kernels.py", "tiles.py", "linear_tiles.py", "transpose_tiles.py", "products.py"}
+COMPILED |= {"augment_kernels.py", "conductor.py", "dispatcher.py"}
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}
 
@@ -152,6 +161,36 @@ def test_module(path: Path) -> None:
     heavy = {name.split(".")[0] for node in top for name in imports(node)} & HEAVY
     heavy -= BUILT_ON.get(here, set())
     assert not heavy, f"import {heavy} in the function that needs it"
+
+
+def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions of a module by name, those of classes after their class."""
+    for node in ast.iter_child_nodes(tree):
+        name = f"{within}{getattr(node, 'name', '')}"
+        if isinstance(node, ast.FunctionDef):
+            yield name, node
+        inside = isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        yield from functions(node, f"{name}." if inside else within)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in MODULES
+        if room(path) not in PUBLIC
+        and path.name not in COMPILED
+        and not path.is_relative_to(LANES / "kernels")
+    ],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_functions_have_few_parameters(path: Path) -> None:
+    for name, function in functions(ast.parse(path.read_text(encoding="utf-8"))):
+        given = function.args
+        names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+        count = len(names) - (names[:1] in (["self"], ["cls"]))
+        where = f"{path.relative_to(PACKAGE)}:{name}"
+        assert count <= MOST_PARAMETERS or where in PUBLIC_FUNCTIONS, f"{where} has {count}"
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room(p) == "operations"], ids=str)

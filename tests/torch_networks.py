@@ -85,10 +85,12 @@ class _InputErrors(torch.autograd.Function):
 def _normalised_with_errors(
     node: Node, x: torch.Tensor, p: dict[str, Any], training: bool, generator: torch.Generator
 ) -> torch.Tensor:
-    """A batch normalisation whose input's gradient has errors of the size of its terms.
+    """A batch normalisation whose output and input's gradient have errors of their terms' size.
 
-    It is a difference of these, which may be next to nothing: of two samples, it always is. Two of
-    the terms have a coefficient for each channel, whose rounding all elements share.
+    The output is a scaled input less the scaled mean, which may be far larger than their
+    difference; all elements of a channel share the rounding of the mean. The gradient is such a
+    difference, too: of two samples, it is always next to nothing. Two of its terms have a
+    coefficient for each channel.
     """
     sizes: list[tuple[float, float]] = []
     axes = [axis for axis in range(x.ndim) if axis != 1]
@@ -96,7 +98,11 @@ def _normalised_with_errors(
     variance = x.detach().var(axes, unbiased=False) if of_batch else p["running_var"]
     factor = torch.ones_like(variance) if p.get("weight") is None else p["weight"].detach()
     stretch = float((factor / torch.sqrt(variance + node.arguments["eps"])).abs().max())
+    mean = x.detach().mean(axes) if of_batch else p["running_mean"]
+    shared = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+    shared *= ROUNDING * mean.abs() * factor.abs() / torch.sqrt(variance + node.arguments["eps"])
     made = _layer(node, [_InputErrors.apply(x, generator, sizes)], p, training, None)
+    made = made + shared.reshape(-1, *(1,) * (x.ndim - 2))
     if made.requires_grad:
 
         def note(grad: torch.Tensor) -> None:
@@ -388,7 +394,9 @@ class Step:
         largest = largest_norms(self.case.model)
         for key, tensor in zip(parameters, tensors, strict=True):
             if key in largest:
-                tensor = torch.renorm(tensor.detach(), 2, 0, largest[key])
+                # Without the 1e-7 that torch.renorm adds to the norm.
+                norms = tensor.detach().flatten(1).norm(dim=1).clamp(min=largest[key])
+                tensor = tensor * (largest[key] / norms).reshape(-1, *(1,) * (tensor.ndim - 1))
             found[f"parameter {key}"] = tensor.detach().numpy()
         for key, tensor in zip(parameters, tensors, strict=True):
             for slot in o.slots:

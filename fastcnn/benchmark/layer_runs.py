@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
-from fastcnn.backends.lanes import Engine
+from fastcnn.backends.lanes import Batches, Engine
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
 from fastcnn.execution.workers import workers
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -58,7 +58,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
         assert program.output_gradient is not None
         engine.write(program.output_gradient, arrays.grad.reshape(BATCH, *output))
     y = np.empty((BATCH, *output), np.float32)
-    engine.run(arrays.x, order, np.zeros(1), outputs=y.reshape(-1))
+    engine.run(Batches(arrays.x, order, outputs=y.reshape(-1)))
     chosen = program.phases
     if backward:
         # Other layers follow a forward pass, whose outputs are where it left them.
@@ -77,14 +77,14 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     phases = np.array(_joined(inside), np.int64).reshape(-1, 3)
 
     def repeat(times: int) -> None:
-        engine.run(arrays.x, np.tile(order, times), np.zeros(times), phases=phases)
+        engine.run(Batches(arrays.x, np.tile(order, times)), np.zeros(times), phases=phases)
 
     def results() -> tuple[np.ndarray, ...]:
         if not backward:
             return (y.reshape(arrays.y.shape),)
         # From the whole program: gradients have taken the place of what its rows between two layers
         # would read again.
-        engine.run(arrays.x, order, np.zeros(1))
+        engine.run(Batches(arrays.x, order))
         assert program.input_gradient is not None
         grad_x = engine.read(program.input_gradient, BATCH).reshape(arrays.x.shape)
         return grad_x, *(

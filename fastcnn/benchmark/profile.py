@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes import Cost, Program, Unsupported
+from fastcnn.backends.lanes import Batches, Cost, Program, Unsupported
 from fastcnn.benchmark.measure import Timing, measure
 from fastcnn.benchmark.peaks import Peaks, measure_peaks
 from fastcnn.benchmark.records import Records
@@ -372,10 +372,8 @@ class _Step:
 
     def _run(self, phases: np.ndarray, updates: bool, steps: int) -> None:
         self._engine.run(
-            self._images,
-            self._order[: steps * self._batch],
+            Batches(self._images, self._order[: steps * self._batch], self._labels),
             np.zeros(steps),
-            labels=self._labels,
             phases=phases,
             update=self._update if updates else None,
         )

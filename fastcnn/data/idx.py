@@ -37,12 +37,11 @@ def read_idx(path: str | Path) -> np.ndarray:
         more than an honest file.
     """
     content = read_bytes(path)
-    if content[:2] == GZIP_MAGIC:
-        content = gunzip(content, str(path))
-    return parse_idx(content, str(path))
+    gzipped = content[:2] == GZIP_MAGIC
+    return parse_idx(gunzip(content, str(path)) if gzipped else content, str(path))
 
 
-def parse_idx(content: bytes, name: str) -> np.ndarray:
+def parse_idx(content: bytes | bytearray, name: str) -> np.ndarray:
     """The array in the decompressed bytes of an IDX file; ``name`` is for messages.
 
     Raises

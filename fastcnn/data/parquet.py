@@ -11,7 +11,7 @@ from fastcnn.data.picture_sets import Reading
 from fastcnn.data.picture_table import LABELS, PARTS, PATHS, Content, column_of, table_sets
 from fastcnn.data.picture_tree import Source
 from fastcnn.data.reading import check_unpacked, regular_file
-from fastcnn.data.table import pixel_sets
+from fastcnn.data.table import in_order, pixel_sets
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.extras import require
 
@@ -61,7 +61,10 @@ def read_parquet(
         raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
     if parts is not None:
         raise DataError(f"{path}: {part}: parts of tables of pixels are not supported")
-    pixels = _pixels(path, table, place, [name for name in table.column_names if name != label])
+    names = [name for name in table.column_names if name != label]
+    pixels = _pixels(path, table, place, names)
+    if place is None:
+        pixels = in_order(path, pixels, names)
     return pixel_sets(path, pixels, np.array(list(map(str, labels))), seed)
 
 

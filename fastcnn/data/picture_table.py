@@ -20,6 +20,8 @@ from fastcnn.errors import DataError
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
 LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
+#: What tables have where there is no label, in lower case.
+MISSING = ("", "nan", "none", "null", "na", "n/a")
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,29 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((lower[name] for name in names if name in lower), None)
 
 
-def targets_of(words: Sequence[str]) -> np.ndarray:
-    """Labels as int64 if all are whole numbers of at most nine digits, else as text."""
+def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
+    """Labels as int64 if all are whole numbers of at most nine digits, else as text.
+
+    Raises
+    ------
+    DataError
+        If a row has no label.
+    """
+    missing = [index for index, word in enumerate(words) if word.lower() in MISSING]
+    known = [word for word in words if word.lower() not in MISSING]
+    # Where labels are words, "none" may be one.
+    if missing and (all(map(_is_number, known)) or "" in words):
+        raise DataError(f"{path}: row {missing[0] + 1} of {len(words):,} has no label")
     numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
     return np.array([int(word) for word in words], np.int64) if numbers else np.array(words)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def table_sets(
@@ -77,7 +98,7 @@ def table_sets(
     if not pictures:
         raise DataError(f"{path}: has no rows")
     chosen = _parts(path, [name for name, _ in pictures], parts, seed)
-    targets = targets_of([str(label).strip() for label in labels])
+    targets = targets_of(path, [str(label).strip() for label in labels])
     rest = np.ones(len(targets), bool)
     rest[chosen["training"]] = False
     # A rare class may be drawn for testing alone; where the table itself says the parts, not.

@@ -17,6 +17,8 @@ FREE_BYTES = 256 * 2**20
 #: masks and drawings up to 200 times; what is made to fill a memory is 1,000 times larger.
 LARGEST_RATIO = 250
 CHUNK = 2**20
+#: Compressed bytes that are unpacked at a time; they become at most 1,032 times as many.
+PIECE = 2**16
 
 
 def regular_file(path: str | Path) -> Path:
@@ -55,7 +57,7 @@ def read_bytes(path: str | Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def gunzip(content: bytes, name: str) -> bytes:
+def gunzip(content: bytes, name: str) -> bytearray:
     """The content of gzip data of one or more members, as ``gzip -d`` gives it.
 
     Raises
@@ -64,25 +66,24 @@ def gunzip(content: bytes, name: str) -> bytes:
         If the data are damaged, or unpack to far more than an honest file does.
     """
     most = allowed_bytes(len(content))
-    parts: list[bytes] = []
-    total = 0
-    while content:
+    packed, unpacked, place = memoryview(content), bytearray(), 0
+    while place < len(content):
         member = zlib.decompressobj(wbits=31)
-        data = content
         while not member.eof:
+            if place >= len(content):
+                raise DataError(f"{name}: corrupt or truncated gzip data (its end is missing)")
+            # A piece at a time, so that what is left is not copied, and little is unpacked at once.
             try:
-                part = member.decompress(data, CHUNK)
+                unpacked += member.decompress(packed[place : place + PIECE])
             except zlib.error as error:
                 raise DataError(f"{name}: corrupt or truncated gzip data ({error})") from None
-            data = member.unconsumed_tail
-            parts.append(part)
-            total += len(part)
-            if total > most:
+            place += PIECE
+            if len(unpacked) > most:
                 raise DataError(f"{name}: unpacks to more than {most:,} bytes, not an honest file")
-            if not part and not data and not member.eof:
-                raise DataError(f"{name}: corrupt or truncated gzip data (its end is missing)")
-        content = member.unused_data.lstrip(b"\0")  # some programs pad with zeros
-    return b"".join(parts)
+        place = min(place, len(content)) - len(member.unused_data)
+        # Some programs pad with zeros.
+        place = len(content) - len(content[place:].lstrip(b"\0"))
+    return unpacked
 
 
 def allowed_bytes(packed: int) -> int:

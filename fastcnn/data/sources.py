@@ -226,10 +226,10 @@ def _holds(folder: Path, source: Source) -> bool:
     Their content tells; if it is that of no known set, the nearest folder's name that tells.
     """
     path = _require(folder, TEST_LABELS)
-    content = read_bytes(path)
+    content: bytes | bytearray = read_bytes(path)
     if content[:2] == GZIP_MAGIC:
         try:
-            content = gunzip(content, str(path))
+            content = gunzip(bytes(content), str(path))
         except DataError:
             content = b""  # the reader of the file says what is wrong with it
     digest = hashlib.sha256(content).hexdigest()

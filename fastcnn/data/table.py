@@ -1,7 +1,11 @@
 """Images as rows of a CSV file: ``label,pixel0,pixel1,...``, as Kaggle has MNIST's digits."""
 
+import csv
+import logging
 import math
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +20,8 @@ from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
 from fastcnn.errors import ConfigurationError, DataError
+
+log = logging.getLogger("fastcnn.data")
 
 #: Characters of a row at most: those of 1,000 x 1,000 pixels fit.
 LONGEST_ROW = 10_000_000
@@ -63,12 +69,42 @@ def read_csv(
         if reading.image_size is not None or reading.gray is not None:
             raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
         with path.open(encoding="utf-8-sig", newline=None) as file:
-            pixels, labels = _read(file, str(path))
+            pixels, labels, names = _read(file, str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not text in UTF-8, and so not CSV") from None
-    return pixel_sets(path, pixels, labels, seed)
+    return pixel_sets(path, in_order(path, pixels, names), labels, seed)
+
+
+def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Pixels of shape (N, P) in the order of the numbers in their columns' names.
+
+    Names that differ by numbers alone, such as ``pixel10`` or ``3x7``, say where a pixel is; a
+    program that sorts columns puts ``pixel10`` before ``pixel2``. Others are taken as they come.
+
+    Raises
+    ------
+    DataError
+        If a column has a name of another kind than most, as that of an index has.
+    """
+    kinds = Counter(re.sub(r"\d+", "#", name) for name in names)
+    usual, count = kinds.most_common(1)[0]
+    if "#" not in usual:
+        return pixels
+    if count < len(names):
+        odd = next(name for name in names if re.sub(r"\d+", "#", name) != usual)
+        raise DataError(
+            f"{path}: column {odd!r} is not called like the other columns of pixels: leave it out"
+        )
+    numbers = [tuple(map(int, re.findall(r"\d+", name))) for name in names]
+    if len(set(numbers)) < len(numbers):
+        raise DataError(f"{path}: two columns of pixels have one number")
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    if order == list(range(len(numbers))):
+        return pixels
+    log.warning("%s: columns of pixels are put in the order of their numbers", path)
+    return pixels[:, order]
 
 
 def pixel_sets(
@@ -85,7 +121,7 @@ def pixel_sets(
         row.tobytes() + label.encode() for row, label in zip(pixels, labels.tolist(), strict=True)
     ]
     held = held_out(rows, seed)
-    targets = targets_of(labels.tolist())
+    targets = targets_of(path, labels.tolist())
     names = (f"{path}: training rows", f"{path}: test rows")
     labels, _, classes = as_label_sets(targets, targets[held], (str(path), names[1]))
     train_x, test_x = as_image_sets(pixels[~held], pixels[held], names)
@@ -96,8 +132,8 @@ def pixel_sets(
     )
 
 
-def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """All pixels, (N, H * W), and the labels as text."""
+def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """All pixels, (N, H * W), the labels as text, and the names of the pixels' columns."""
     columns = [column.strip().strip('"').lower() for column in _line(file, name).split(",")]
     if columns.count(LABEL) != 1:
         raise DataError(
@@ -112,19 +148,19 @@ def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray]:
     while block := list(islice(lines, max(1, BLOCK_VALUES // count))):
         rows = []
         for number, line in block:
-            values = line.split(",")
+            values = line.split(",") if '"' not in line else next(csv.reader([line]))
             if len(values) != count + 1:
                 raise DataError(
                     f"{name}: line {number} has {len(values)} values, the first {count + 1}"
                 )
-            labels.append(values.pop(place).strip().strip('"'))
+            labels.append(values.pop(place).strip())
             rows.append(",".join(values))
         blocks.append(_values(rows, f"{name}: lines {block[0][0]} to {block[-1][0]}"))
     if not blocks:
         raise DataError(f"{name}: has no rows")
     whole = all(part.dtype == np.uint8 for part in blocks)
     pixels = np.concatenate([p if whole else p.astype(np.float32, copy=False) for p in blocks])
-    return pixels, np.array(labels)
+    return pixels, np.array(labels), columns[:place] + columns[place + 1 :]
 
 
 def _values(rows: list[str], name: str) -> np.ndarray:

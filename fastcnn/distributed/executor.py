@@ -11,6 +11,7 @@ from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
+from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.execution.assigned import frozen_parameters
 from fastcnn.execution.checks import as_target
 from fastcnn.execution.executor import (
@@ -20,7 +21,6 @@ from fastcnn.execution.executor import (
     mean_score,
     shares_of_samples,
 )
-from fastcnn.execution.executors import make_executor
 from fastcnn.execution.joint_norm import Share, joint_gradients
 from fastcnn.execution.step import Batch, Step
 from fastcnn.layers import Model
@@ -60,10 +60,10 @@ class DistributedExecutor(WrappingExecutor):
         layer, forward and backward. Without it, or with ``average_every``, ``accumulate`` or the
         reference backend, it takes those of each process' share.
     **settings
-        What :func:`~fastcnn.execution.executors.make_executor` takes: loss, optimizer, backend,
-        seed, clip_norm, the ``threads`` of this process, such as ``world.threads()``, and in how
-        many smaller batches each process computes its share (``accumulate``; not with ``ordered``,
-        which computes 16 samples at a time in any case).
+        What :func:`~fastcnn.execution.accumulation.make_accumulating` takes: loss, optimizer,
+        backend, seed, clip_norm, the ``threads`` of this process, such as ``world.threads()``, and
+        in how many smaller batches each process computes its share (``accumulate``; not with
+        ``ordered``, which computes 16 samples at a time in any case).
 
     Raises
     ------
@@ -97,7 +97,7 @@ class DistributedExecutor(WrappingExecutor):
         if ordered:
             settings["accumulate"] = 1
         size = BLOCK if ordered else max(end - first, 1)
-        super().__init__(make_executor(model, batch_size=size, **settings))
+        super().__init__(make_accumulating(model, batch_size=size, **settings))
         self._settings = settings
         self._is_joint = self._takes_joint_statistics(sync_batch_norm, settings)
 

@@ -1,5 +1,7 @@
 """Steps along the gradient of a batch that is computed in several smaller ones."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from fastcnn.execution.executor import (
@@ -9,6 +11,10 @@ from fastcnn.execution.executor import (
     shares_of_samples,
     steps_one_by_one,
 )
+from fastcnn.execution.executors import make_executor
+
+if TYPE_CHECKING:
+    from fastcnn.layers import Model
 
 
 class AccumulatingExecutor(WrappingExecutor):
@@ -69,3 +75,22 @@ class AccumulatingExecutor(WrappingExecutor):
             loss, hits = loss + share * value, hits + right
         assert total is not None
         return loss, hits, total
+
+
+def make_accumulating(
+    model: "Model", *, batch_size: int, accumulate: int = 1, **settings: Any
+) -> Executor:
+    """An executor that computes the gradient of each step in several smaller batches.
+
+    Parameters
+    ----------
+    batch_size : int
+        Samples of each step.
+    accumulate : int
+        Smaller batches of a step; with 1 the executor is an ordinary one.
+    **settings
+        What :func:`~fastcnn.execution.executors.make_executor` takes.
+    """
+    small = -(-batch_size // accumulate)
+    made = make_executor(model, batch_size=small, **settings)
+    return made if accumulate == 1 else AccumulatingExecutor(made, batch_size, small)

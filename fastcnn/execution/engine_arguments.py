@@ -13,7 +13,7 @@ from fastcnn.operations import own
 from fastcnn.optim import Optimizer, Part
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes import Update, UpdatePart
+    from fastcnn.backends.lanes import Batches, Moment, Update, UpdatePart
 
 
 def loss_key(loss: Loss) -> tuple[Any, ...]:
@@ -188,10 +188,15 @@ def signed_seed(seed: int) -> int:
     return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))
 
 
-def step_numbers(step: Step) -> dict[str, Any]:
+def batches_of(images: np.ndarray, order: np.ndarray, **arrays: np.ndarray) -> "Batches":
+    """Samples as the engine takes them, and what belongs to them."""
+    from fastcnn.backends.lanes import Batches
+
+    return Batches(images, order, **arrays)
+
+
+def moment_of(step: Step) -> "Moment":
     """What the engine draws dropout's masks by."""
-    return {
-        "seed": signed_seed(step.seed),
-        "first_step": step.number,
-        "first_sample": step.first_sample,
-    }
+    from fastcnn.backends.lanes import Moment
+
+    return Moment(signed_seed(step.seed), step.number, step.first_sample)

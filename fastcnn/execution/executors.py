@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.execution.accumulation import AccumulatingExecutor
+from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
@@ -40,7 +40,6 @@ def make_executor(
     seed: int = 0,
     threads: int | None = None,
     clip_norm: float | None = None,
-    accumulate: int = 1,
 ) -> Executor:
     """The executor of a backend for one model, loss and optimiser.
 
@@ -56,12 +55,9 @@ def make_executor(
         Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
     clip_norm : float, optional
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
-    accumulate : int
-        Smaller batches in which the gradient of each step is computed.
     """
-    small = -(-batch_size // accumulate)
     loss = bound_loss(model, loss)
-    settings = (model, loss, optimizer, small, seed, clip_norm)
+    settings = (model, loss, optimizer, batch_size, seed, clip_norm)
 
     def on_engine() -> Executor:
         if isinstance(loss, PythonLoss) or _is_python(model, optimizer):
@@ -71,8 +67,7 @@ def make_executor(
     def by_operations(name: str) -> Executor:
         return OperationExecutor(*settings, name)
 
-    made = run(backend, on_engine, by_operations)
-    return made if accumulate == 1 else AccumulatingExecutor(made, batch_size, small)
+    return run(backend, on_engine, by_operations)
 
 
 def _is_python(model: "Model", optimizer: Optimizer | Assignment) -> bool:
@@ -104,6 +99,8 @@ class OperationExecutor:
         self.step = 0
         self.first_sample = 0
         self._layout = model.parameter_layout()
+        self._shape: tuple[int, ...] = ()
+        self._memory = Memory()
         constrain(model)
 
     def train_steps(
@@ -141,14 +138,17 @@ class OperationExecutor:
         x, graph = as_batch(self.model, images), self.assigned.graph()
         check_statistics(graph, len(x))
         target = as_target(self.loss, y, len(x), graph, self.model.dtype)
-        return operation_gradients(
-            self.model,
-            graph,
-            Batch(x, target, self.loss, weight),
-            self.backend,
-            step,
-            frozen_parameters(self.model, self.assigned.parts),
-        )
+        if self._shape != x.shape:
+            self._shape, self._memory = x.shape, Memory()
+        with recycling(self._memory):
+            return operation_gradients(
+                self.model,
+                graph,
+                Batch(x, target, self.loss, weight),
+                self.backend,
+                step,
+                frozen_parameters(self.model, self.assigned.parts),
+            )
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
         """Say which epoch it is, counted from 1, and how many steps one has."""

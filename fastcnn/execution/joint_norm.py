@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.execution.checks import as_input
-from fastcnn.execution.engine_arguments import input_factors, step_numbers, stored_samples
+from fastcnn.execution.engine_arguments import input_factors, moment_of, stored_samples
 from fastcnn.execution.engines import Lease, room_for
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, divided, forward_parts, track
@@ -131,12 +131,12 @@ def _on_engine(
     model: "Model", graph: Graph, share: Share, threads: int | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The engine's program in pieces, between which the sums of all processes are exchanged."""
-    from fastcnn.backends.lanes import norm_meetings
+    from fastcnn.backends.lanes import Batches, norm_meetings
 
     x, count, ranks = share.batch.x, len(share.batch.x), share.ranks
     build = {"backward": True, "arrays": True, "training": True, "outputs": True}
     outputs = np.empty((count, *graph.output_shape), np.float32)
-    numbers = step_numbers(share.step)
+    moment = moment_of(share.step)
     value, nodes = 0.0, iter(graph.batch_statistics(training=True))
     tracked: list[Any] = []
     room = room_for(max(count, 1))
@@ -149,13 +149,9 @@ def _on_engine(
         def piece(first: int, end: int, targets: dict[str, Any]) -> None:
             if count and end > first:
                 engine.run(
-                    images,
-                    np.arange(count),
-                    np.zeros(1),
-                    outputs=outputs.reshape(-1),
+                    Batches(images, np.arange(count), outputs=outputs.reshape(-1), **targets),
+                    moment=moment,
                     phases=program.phases[first:end],
-                    **targets,
-                    **numbers,
                 )
 
         targets: dict[str, Any] = {}

@@ -11,14 +11,14 @@ from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain, largest_norms
 from fastcnn.execution.engine_arguments import (
+    batches_of,
     check_optimizer,
     engine_targets,
     engine_update,
     engine_weights,
     input_factors,
     loss_key,
-    signed_seed,
-    step_numbers,
+    moment_of,
     stored_samples,
 )
 from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
@@ -30,7 +30,7 @@ from fastcnn.losses import Loss, PythonLoss
 from fastcnn.optim import Assignment, Optimizer, Part
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes import Engine, Update
+    from fastcnn.backends.lanes import Engine, Moment, Update
     from fastcnn.layers import Model
 
 #: FLOPs of a batch that take longer than starting a thread.
@@ -68,14 +68,8 @@ def network_output(
     build = {"outputs": True, "training": step.training}
     with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*factors)
-        engine.run(
-            stored,
-            np.arange(count),
-            np.zeros(1),
-            outputs=outputs.reshape(-1),
-            seed=signed_seed(step.seed),
-            first_step=step.number,
-        )
+        batches = batches_of(stored, np.arange(count), outputs=outputs.reshape(-1))
+        engine.run(batches, moment=moment_of(step))
     return outputs
 
 
@@ -103,7 +97,7 @@ def network_values(
             engine.normalise(*input_factors(model.preprocessing, x))
             for start in range(0, len(x), size):
                 order = np.arange(start, min(start + size, len(x)))
-                engine.run(images, order, np.zeros(1))
+                engine.run(batches_of(images, order))
                 yield [engine.read(values[index], len(order)) for index in nodes]
 
     return parts()
@@ -131,15 +125,14 @@ def network_gradients(
     }
     with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
-        losses, _, _ = engine.run(
+        batches = batches_of(
             stored_samples(model.preprocessing, x),
             np.arange(count),
-            np.zeros(1),
+            outputs=outputs.reshape(-1),
             **engine_targets(batch.loss, batch.target),
             **engine_weights(batch.loss, batch.target, batch.weight),
-            outputs=outputs.reshape(-1),
-            **step_numbers(step),
         )
+        losses, _, _ = engine.run(batches, moment=moment_of(step))
         return float(losses[0]), outputs, engine.gradient.copy()
 
 
@@ -156,28 +149,18 @@ def _gradients_of_python(
         "outputs": True,
         "frozen": frozen_parameters(model),
     }
-    numbers = step_numbers(step)
+    moment = moment_of(step)
     with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         phases, middle = engine.program.phases, engine.program.first_backward
         order, images = np.arange(count), stored_samples(model.preprocessing, x)
-        engine.run(
-            images,
-            order,
-            np.zeros(1),
-            outputs=outputs.reshape(-1),
-            phases=phases[:middle],
-            **numbers,
-        )
+        forward = batches_of(images, order, outputs=outputs.reshape(-1))
+        engine.run(forward, moment=moment, phases=phases[:middle])
         assert isinstance(batch.loss, PythonLoss)
         value, gradient = batch.loss.value_and_gradient(outputs, batch.target, batch.weight)
+        targets = np.require(gradient, np.float32, ["C", "W"]).reshape(-1)
         engine.run(
-            images,
-            order,
-            np.zeros(1),
-            targets=np.require(gradient, np.float32, ["C", "W"]).reshape(-1),
-            phases=phases[middle:],
-            **numbers,
+            batches_of(images, order, targets=targets), moment=moment, phases=phases[middle:]
         )
         return value, outputs, engine.gradient.copy()
 
@@ -193,10 +176,11 @@ def network_input_gradient(
     with Lease(model, graph, room_for(count), None, **build, frozen=frozen) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
         phases, middle = engine.program.phases, engine.program.first_backward
-        common = stored_samples(model.preprocessing, x), np.arange(count), np.zeros(1)
-        engine.run(*common, outputs=outputs.reshape(-1), phases=phases[:middle])
+        common = stored_samples(model.preprocessing, x), np.arange(count)
+        engine.run(batches_of(*common, outputs=outputs.reshape(-1)), phases=phases[:middle])
         gradient = np.require(by_outputs(outputs), np.float32, ["C", "W"]).reshape(-1)
-        engine.run(*common, outputs=made.reshape(-1), targets=gradient, phases=phases[middle:])
+        backward = batches_of(*common, outputs=made.reshape(-1), targets=gradient)
+        engine.run(backward, phases=phases[middle:])
     return made
 
 
@@ -305,15 +289,11 @@ class LanesExecutor:
             samples = order[done * self.batch_size : (done + count) * self.batch_size]
             began = time.perf_counter()
             results = engine.run(
-                stored,
-                samples,
+                batches_of(stored, samples, **targets),
                 rates[done : done + count],
-                **targets,
                 threads=threads,
                 update=self._update,
-                seed=signed_seed(self.seed),
-                first_step=self.step,
-                first_sample=self.first_sample,
+                moment=self._moment(),
             )
             choice.record(threads, max(count, 1), time.perf_counter() - began)
             parts.append(results)
@@ -323,11 +303,15 @@ class LanesExecutor:
         losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
         return StepResults(losses, correct, norms)
 
+    def _moment(self) -> "Moment":
+        return moment_of(Step(True, self.seed, self.step, self.first_sample))
+
     def _constrain(self, engine: "Engine") -> None:
         """Let the weights that a last update has left obey their largest norms, as steps do."""
         if engine.program.constrains:
-            nothing = np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1)
-            engine.run(*nothing, phases=engine.program.phases[:1], threads=1)
+            from fastcnn.backends.lanes import NO_BATCHES
+
+            engine.run(NO_BATCHES, phases=engine.program.phases[:1], threads=1)
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
         """Say which epoch it is, counted from 1, and how many steps one has."""
@@ -345,30 +329,23 @@ class LanesExecutor:
         samples = self._take(images, labels, samples, sample_weight)
         check_statistics(self.graph, len(samples))
         stored, targets = self._arrays
-        losses, hits, _ = engine.run(
-            stored,
-            samples,
-            np.zeros(1),
-            **targets,
-            seed=signed_seed(self.seed),
-            first_step=self.step,
-            first_sample=self.first_sample,
-        )
+        losses, hits, _ = engine.run(batches_of(stored, samples, **targets), moment=self._moment())
         return float(losses[0]), int(hits[0]), engine.gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        from fastcnn.backends.lanes import NO_BATCHES
+
         engine = self.engine()
         if gradient is not engine.gradient:
             engine.gradient[...] = gradient
         _, _, norms = engine.run(
-            np.zeros(1, np.float32),
-            np.zeros(1, np.int64),
+            NO_BATCHES,
             np.array([lr]),
             phases=np.zeros((0, 3), np.int64),
             threads=1,
             update=self._update,
-            first_step=self.step,
+            moment=self._moment(),
         )
         self.step += 1
         self._constrain(engine)

@@ -84,7 +84,7 @@ def _output(
     starts = range(0, len(x), size)
 
     def on_engine() -> np.ndarray:
-        from fastcnn.backends.lanes import default_threads
+        from fastcnn.backends.lanes import Batches, default_threads
 
         chosen = default_threads() if threads is None else threads
         engine = make_engine(model, graph, room_for(size), chosen, outputs=True)
@@ -94,7 +94,7 @@ def _output(
         for start in starts:
             end = min(start + size, len(x))
             rows = outputs[start:end].reshape(-1)
-            engine.run(images, np.arange(start, end), np.zeros(1), outputs=rows)
+            engine.run(Batches(images, np.arange(start, end), outputs=rows))
         return outputs
 
     def by_operations(name: str) -> np.ndarray:

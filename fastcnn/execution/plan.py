@@ -67,8 +67,9 @@ def plan(
         places = parameter_places(model)
         running_statistics(model, graph, training)
         if not training:
-            return lanes.plan(graph, batch_size, places, threads, outputs=True)
+            return lanes.plan(graph, batch_size, places, threads, lanes.Purpose(outputs=True))
         key = loss_key(bound_loss(model, loss or CrossEntropyLoss()))
-        return lanes.plan(graph, batch_size, places, threads, loss=key, training=True)
+        purpose = lanes.Purpose(loss=key, training=True)
+        return lanes.plan(graph, batch_size, places, threads, purpose)
     except lanes.Unsupported as reason:
         raise ConfigurationError(f"the lanes engine does not cover {reason}") from None

@@ -308,6 +308,7 @@ def _resize(node: FileNode, shape: Shape) -> Layer:
         if sizes.dtype.kind != "i" or sizes.ravel()[1:2].tolist() != [shape[0]]:
             raise ConfigurationError(f"a Resize of samples of {shape} to {sizes.ravel()[:9]}")
         output = tuple(int(n) for n in sizes.ravel()[2:])
+        factors = None
     elif scales is not None and scales.size == axes + 2 and (scales.ravel()[:2] == 1).all():
         factors = scales.ravel()[2:].astype(np.float32)
         output = tuple(
@@ -317,6 +318,9 @@ def _resize(node: FileNode, shape: Shape) -> Layer:
         raise ConfigurationError("a Resize of unknown size")
     if len(output) != axes:
         raise ConfigurationError(f"a Resize of samples of {shape} to {output}")
+    if factors is not None and place != "align_corners":
+        for axis in zip(shape[1:], output, factors, strict=True):
+            _expect_places(*axis, mode)
     if mode == "nearest" and place == "asymmetric" and nearest == "floor":
         return _upsample(shape, output, "nearest", None)
     one = any(n == 1 for n in output)
@@ -328,6 +332,18 @@ def _resize(node: FileNode, shape: Shape) -> Layer:
         f"a Resize with mode={mode!r}, coordinate_transformation_mode={place!r}, "
         f"nearest_mode={nearest!r}"
     )
+
+
+def _expect_places(size: int, output: int, factor: np.float32, mode: str) -> None:
+    """Refuse a factor, such as 1.5 of 9 pixels, by which pixels lie elsewhere than by the sizes."""
+    steps = np.arange(output, dtype=np.float32)
+    if mode == "nearest":
+        differs = (steps / factor).astype(int) != steps.astype(int) * size // output
+    else:
+        places = [(steps + 0.5) / by - 0.5 for by in (factor, np.float32(output / size))]
+        differs = np.abs(places[0] - places[1]) > 1e-5 * size
+    if differs.any():
+        raise ConfigurationError(f"a Resize of {size} pixels by {factor:g}, to {output}")
 
 
 def _upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> Layer:

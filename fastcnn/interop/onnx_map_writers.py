@@ -173,7 +173,8 @@ def _interpolate(w: Any, node: Node, x: list[str]) -> str:
     factors = []
     for size, output in zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True):
         factor = np.float32(output / size)
-        while np.floor(np.float32(size) * factor) < output:
+        # Readers multiply in float32 or in float64.
+        while size * float(factor) < output:
             factor = np.nextafter(factor, np.float32(np.inf))
         nearest = np.floor(np.arange(output, dtype=np.float32) / factor).astype(int)
         exact, _, _ = interpolation_taps(size, output, "nearest", False)

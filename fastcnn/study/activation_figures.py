@@ -31,8 +31,7 @@ def accuracy_figure(result: "ActivationResult") -> Any:
             texts,
             result.inits,
             [f"{lr:g}" for lr in result.learning_rates],
-            low=30.0,
-            high=100.0,
+            span=(30.0, 100.0),
         )
         axes.set_title(pair_name(pair), loc="left", fontsize=9)
         axes.label_outer()

@@ -47,8 +47,7 @@ def plateau_figure(result: "UnderfittingResult") -> Any:
             texts,
             [f"{lr:g}" for lr in result.learning_rates],
             [_power(std) for std in result.deviations],
-            low=0.0,
-            high=1.2,
+            span=(0.0, 1.2),
             cmap="cividis_r",
         )
         axes.set_title(f"FC {NAMES[name]}", loc="left", fontsize=9)

@@ -153,8 +153,7 @@ def confusions_figure(result: Gallery) -> Any:
             [[f"{count:,}" for count in row] for row in confusion],
             result.test.classes,
             result.test.classes,
-            low=0.0,
-            high=100.0,
+            span=(0.0, 100.0),
             fontsize=9.0,
         )
         wrong = int(confusion.sum() - np.trace(confusion))

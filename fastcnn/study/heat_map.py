@@ -13,8 +13,7 @@ def draw_heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     *,
-    low: float,
-    high: float,
+    span: tuple[float, float],
     cmap: str = "cividis",
     fontsize: float = 8.0,
 ) -> Any:
@@ -28,7 +27,7 @@ def draw_heat_map(
         What is written into the cells.
     rows, columns : sequence of str
         Labels of the ticks.
-    low, high : float
+    span : (float, float)
         Values of the first and last colour.
 
     Returns
@@ -37,7 +36,7 @@ def draw_heat_map(
         For a colour bar.
     """
     shades = np.ma.masked_invalid(values)
-    picture = axes.imshow(shades, cmap=cmap, vmin=low, vmax=high, aspect="auto")
+    picture = axes.imshow(shades, cmap=cmap, vmin=span[0], vmax=span[1], aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         written: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": fontsize}
         if np.isfinite(value):

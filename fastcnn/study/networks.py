@@ -1,38 +1,26 @@
 """The report's network with other activations, initial weights and dropout, or no convolutions."""
 
-from collections.abc import Callable
+import tomllib
 from dataclasses import dataclass
+from importlib.resources import files
 from math import isqrt, prod
 
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers import (
-    Dropout,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sequential,
-    Sigmoid,
-    Tanh,
-    init,
-)
+from fastcnn.layers import Dropout, Flatten, Layer, Linear, Sequential, init
 from fastcnn.layers.base import WeightedLayer
-from fastcnn.models import report_cnn
+from fastcnn.layers.definition import from_definition
+from fastcnn.models import ACTIVATIONS, report_cnn
 
 #: The learning rate that the report mentions.
 REPORT_LR = 0.0005
-#: How figures and text write an activation.
-NAMES = {"relu": "ReLU", "leaky": "leaky ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
 #: What may follow a convolution; fully connected layers have those of ``report_cnn``.
-CONV_ACTIVATIONS: dict[str, Callable[[], Layer]] = {
-    "relu": ReLU,
-    "leaky": lambda: LeakyReLU(0.1),
-    "tanh": Tanh,
-    "sigmoid": Sigmoid,
-}
+CONV_ACTIVATIONS = tomllib.loads(
+    (files("fastcnn.study") / "activations.toml").read_text(encoding="utf-8")
+)
+#: How figures and text write an activation.
+NAMES: dict[str, str] = {name: entry["label"] for name, entry in CONV_ACTIVATIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -80,10 +68,7 @@ class Network:
         layers: dict[str, Layer] = {}
         for name, layer in model.layers.items():
             if name in ("relu1", "relu2") and self.convolutions:
-                name, layer = (
-                    f"{self.conv_activation}{name[-1]}",
-                    CONV_ACTIVATIONS[self.conv_activation](),
-                )
+                name, layer = f"{self.conv_activation}{name[-1]}", self._conv_activation()
             layers[name] = layer
             if self.dropout and name in (f"{self.activation}3", f"{self.activation}4"):
                 layers[f"dropout{name[-1]}"] = Dropout(self.dropout)
@@ -95,6 +80,10 @@ class Network:
                 if self.bias_init is not None and layer.bias is not None:
                     layer.bias[...] = self.bias_init(layer.bias.shape, generator)
         return Sequential(layers, input_shape=model.input_shape)
+
+    def _conv_activation(self) -> Layer:
+        entry = CONV_ACTIVATIONS[self.conv_activation]["layer"]
+        return from_definition({"input_shape": [], "layers": [entry]}).layers["0"]
 
 
 def fully_connected(model: Sequential, activation: str, seed: int) -> Sequential:
@@ -112,7 +101,7 @@ def fully_connected(model: Sequential, activation: str, seed: int) -> Sequential
     draw: init.Initializer = init.Kaiming() if activation == "relu" else init.Xavier()
     layers: dict[str, Layer] = {"flatten": Flatten()}
     sizes = (inputs, hidden, hidden, outputs)
-    activate = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}[activation]
+    activate = ACTIVATIONS[activation]
     for index in range(3):
         layers[f"fc{index + 1}"] = Linear(
             sizes[index],

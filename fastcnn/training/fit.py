@@ -15,7 +15,8 @@ from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
-from fastcnn.execution import Executor, make_executor
+from fastcnn.execution import Executor
+from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import bound_loss, check_statistics
 from fastcnn.execution.workers import workers
@@ -359,7 +360,7 @@ def _executor(model: Model, world: World, o: TrainingOptions, threads: int | Non
         "clip_norm": o.clip_norm,
     }
     if world.size == 1 and not o.ordered_reduction:
-        return make_executor(model, **settings)
+        return make_accumulating(model, **settings)
     from fastcnn.distributed.executor import DistributedExecutor
 
     return DistributedExecutor(

@@ -53,7 +53,7 @@ def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.n
 
 def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
     """Right, wrongly given and missed ones of each class or label."""
-    if targets.shape == outputs.shape and targets.dtype.kind == "f" and _are_labels(targets):
+    if _are_labels(outputs, targets):
         given, true = outputs > 0.0, targets > 0.5
         axes = (0, *range(2, outputs.ndim))
         right = (given & true).sum(axis=axes)
@@ -66,8 +66,15 @@ def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
     return right, table.sum(axis=0) - right, table.sum(axis=1) - right
 
 
-def _are_labels(targets: np.ndarray) -> bool:
-    """Whether each output has a target of its own, 0 or 1, and not all together one."""
+def _are_labels(outputs: np.ndarray, targets: np.ndarray) -> bool:
+    """Whether each output has a target of its own, 0 or 1, and not all together one.
+
+    :func:`compute` marks labels by their type. In other targets, one of each row is a class.
+    """
+    if targets.shape != outputs.shape or targets.dtype.kind not in "bf":
+        return False
+    if targets.dtype.kind == "b":
+        return True
     zero_or_one = bool(np.isin(targets, (0.0, 1.0)).all())
     return zero_or_one and (targets.shape[1] == 1 or not (targets.sum(axis=1) == 1.0).all())
 
@@ -86,9 +93,11 @@ def precision(outputs: np.ndarray, targets: np.ndarray) -> float:
 
 
 def recall(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Share of right ones among those that are true, mean over classes or labels that occur."""
-    right, _, missed = _counts(outputs, targets)
-    return _mean(right, right + missed)
+    """Share of right ones among those that are true, mean over classes or labels; 0 for one that
+    is given and never true."""
+    right, wrong, missed = _counts(outputs, targets)
+    occurs = right + wrong + missed > 0
+    return _mean(right[occurs], np.maximum(right + missed, 1)[occurs])
 
 
 def f1(outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -108,8 +117,11 @@ def _top(count: int) -> Callable[[np.ndarray, np.ndarray], float]:
         _, true, classes = _classes(outputs, targets)
         flat = np.moveaxis(outputs, 1, -1).reshape(-1, classes)
         known = (true >= 0) & (true < classes)
-        own = np.take_along_axis(flat[known], true[known, None], axis=1)
-        return float(((flat[known] > own).sum(axis=1) < count).mean())
+        flat, true = flat[known], true[known, None]
+        own = np.take_along_axis(flat, true, axis=1)
+        # The first of equal outputs is chosen, as for the accuracy.
+        before = (flat > own) | ((flat == own) & (np.arange(classes) < true))
+        return float((before.sum(axis=1) < count).mean())
 
     return top
 
@@ -145,7 +157,7 @@ def auc(outputs: np.ndarray, targets: np.ndarray) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    if targets.shape == outputs.shape and targets.dtype.kind == "f" and _are_labels(targets):
+    if _are_labels(outputs, targets):
         true, scores = targets.reshape(len(targets), -1), outputs.reshape(len(targets), -1)
     else:
         _, classes, count = _classes(outputs, targets)
@@ -159,6 +171,8 @@ def auc(outputs: np.ndarray, targets: np.ndarray) -> float:
     return float(roc_auc_score(true, scores, average="macro"))
 
 
+#: Metrics that count classes or labels.
+COUNTING = (precision, recall, f1, iou, auc)
 #: By name.
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -261,9 +275,12 @@ def compute(
     if not metrics:
         return {}
     targets = loss.as_target(np.asarray(labels), outputs.shape[1:], outputs.dtype)
+    counted = targets
+    if loss.predicts(np.asarray(labels), outputs.shape[1:]) in ("label", "labels"):
+        counted = targets > 0.5
     found: dict[str, float | None] = {}
     for metric in metrics:
-        value = metric.function(outputs, targets)
+        value = metric.function(outputs, counted if metric.function in COUNTING else targets)
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             raise ConfigurationError(f"metric {metric.name} must return a number, got {value!r}")
         found[metric.name] = float(value) if math.isfinite(value) else None

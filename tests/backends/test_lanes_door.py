@@ -11,13 +11,15 @@ import fastcnn
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
+from fastcnn.backends.lanes.lowering.plan import Purpose
 from fastcnn.backends.lanes.lowering.plan import plan as lower
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program, touches_of
 from fastcnn.backends.lanes.reach.kernels import REACHES
 from fastcnn.backends.lanes.reach.ranges import NAMES, Reach, check_row
-from fastcnn.backends.lanes.session.engine import NO_FLOATS, Engine
+from fastcnn.backends.lanes.session.batches import NO_FLOATS, Batches
+from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
 from fastcnn.execution.constraints import largest_norms
@@ -70,8 +72,8 @@ def programs() -> list[tuple[Program, int]]:
         Linear(32 * 144, 3, seed=2), input_shape=(16, 12, 12),
     )  # fmt: skip
     bounded = Sequential(
-        Conv2d(2, 8, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
-        Linear(288, 3, seed=1), input_shape=(2, 6, 6),
+        Conv2d(2, 24, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
+        Linear(864, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     usual = [
@@ -83,17 +85,25 @@ def programs() -> list[tuple[Program, int]]:
     for model in usual:
         for batch in (1, 100):
             program = lower(
-                model.graph(), batch, parameter_places(model), 3,
-                loss=fastcnn.CrossEntropyLoss().engine_key, training=True, input_gradient=True,
-                largest_norms=largest_norms(model),
-            )  # fmt: skip
+                model.graph(),
+                batch,
+                parameter_places(model),
+                3,
+                Purpose(
+                    loss=fastcnn.CrossEntropyLoss().engine_key,
+                    training=True,
+                    input_gradient=True,
+                    largest_norms=largest_norms(model),
+                ),
+            )
             found.append((program, model.parameter_vector.size))
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
     more = Residual(Conv2d(48, 48, 1, seed=2))
     resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))
-    program = plan_channels(resnet.graph(), 5, 3, resnet.state_dict())
-    assert program.weights is not None
-    found.append((program, program.weights.size))
+    for network in (resnet, bounded):
+        program = plan_channels(network.graph(), 5, 3, network.state_dict())
+        assert program.weights is not None
+        found.append((program, program.weights.size))
     for seed in range(60):
         case = random_case(seed, 300_000)
         graph, places = case.model.graph(case.x.shape[1:]), parameter_places(case.model)
@@ -101,7 +111,7 @@ def programs() -> list[tuple[Program, int]]:
         arrays = {"backward": True, "input_gradient": True, "arrays": True}
         for build in (training, arrays, {"outputs": True}):
             try:
-                program = lower(graph, case.batch, places, case.threads, **build)
+                program = lower(graph, case.batch, places, case.threads, Purpose(**build))
             except Unsupported:
                 continue
             found.append((program, case.model.parameter_vector.size))
@@ -200,14 +210,16 @@ def engine() -> Engine:
     )
 
 
-def arguments(**changes: Any) -> dict[str, Any]:
-    """Arrays of a run of two steps that fit, some of them changed."""
-    fitting = {
-        "images": np.zeros((16, 1, 28, 28), np.float32), "order": np.arange(16),
-        "rates": np.zeros(2), "labels": np.zeros(16, np.int64),
+def run(engine: Engine, **changes: Any) -> None:
+    """Two steps with arrays that fit, some of them changed."""
+    fitting: dict[str, Any] = {
+        "images": np.zeros((16, 1, 28, 28), np.float32),
+        "order": np.arange(16),
+        "labels": np.zeros(16, np.int64),
         "outputs": np.zeros(48, np.float32),
-    }  # fmt: skip
-    return fitting | changes
+    }
+    options = {key: changes.pop(key) for key in ("phases", "update") if key in changes}
+    engine.run(Batches(**(fitting | changes)), np.zeros(2), **options)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +247,9 @@ def arguments(**changes: Any) -> dict[str, Any]:
 def test_arrays_that_do_not_fit_are_refused(
     engine: Engine, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    engine.run(**arguments())
+    run(engine)
     with pytest.raises(error, match=message):
-        engine.run(**arguments(**changes))
+        run(engine, **dict(changes))
 
 
 def update(*parts: Any, slots: int = 3, size: int = 32) -> Update:
@@ -274,4 +286,4 @@ def test_updates_that_do_not_fit_are_refused(
 
 def test_updates_are_checked_before_they_run(engine: Engine) -> None:
     with pytest.raises(ShapeError, match="adam: the state"):
-        engine.run(**arguments(update=update((0, 20, "adam"))))
+        run(engine, update=update((0, 20, "adam")))

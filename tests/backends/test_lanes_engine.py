@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.backends.lanes.session.batches import Batches
 from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.step import Step
@@ -41,7 +42,7 @@ def run(model: Any, count: int, threads: int, batch: int | None = None) -> tuple
         model.graph(), batch or count, model.parameter_vector, places(model), threads,
         loss=fastcnn.CrossEntropyLoss(0.1).engine_key,
     )  # fmt: skip
-    losses, hits, _ = engine.run(x, np.arange(count), np.zeros(1), labels=y)
+    losses, hits, _ = engine.run(Batches(x, np.arange(count), labels=y))
     loss, logits, gradient = loss_and_gradients(
         model, x, y, loss=fastcnn.CrossEntropyLoss(0.1), backend="im2col", step=Step(False)
     )

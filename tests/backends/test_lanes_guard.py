@@ -10,6 +10,7 @@ import pytest
 
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.session.batches import Batches
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.engines import make_engine
 from fastcnn.layers import Flatten, Linear, Sequential
@@ -58,7 +59,7 @@ def test_one_byte_is_an_image() -> None:
         x = np.full((count, 1, 1, 1), 200, np.uint8)
         engine = make_engine(model, model.graph(), count, 1, outputs=True)
         outputs = np.empty(2 * count, np.float32)
-        engine.run(x, np.arange(count), np.zeros(1), outputs=outputs)
+        engine.run(Batches(x, np.arange(count), outputs=outputs))
         weight, bias = model.parameter_vector[:2], model.parameter_vector[2:]
         np.testing.assert_allclose(outputs[:2], 200 * weight + bias, rtol=1e-6)
 

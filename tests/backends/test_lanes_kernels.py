@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes import all_sources
+from fastcnn.backends.lanes import Batches, all_sources
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
@@ -81,4 +81,4 @@ def test_a_kernel_that_fails_stops_all_threads(threads: int) -> None:
     (address,) = build.addresses([Source(fails, kernel_entry("test_fails", fails, {}))])
     entries[len(entries) // 2, 0] = address
     with pytest.raises(RuntimeError, match="a kernel of the lanes engine failed"):
-        engine.run(x, np.arange(64), np.zeros(1), outputs=np.zeros(64 * 3, np.float32))
+        engine.run(Batches(x, np.arange(64), outputs=np.zeros(64 * 3, np.float32)))

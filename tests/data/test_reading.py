@@ -96,11 +96,11 @@ def test_files_larger_than_the_memory(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_home_folder_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = data.digits_dataset(8, 4, classes=(0, 1))  # whose kernels go to the old home
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     data.write_idx("~/a.idx", IMAGES)
     assert (data.read_idx("~/a.idx") == IMAGES).all()
-    train, test = data.digits_dataset(8, 4, classes=(0, 1))
     data.write_npz("~/a.npz", train, test)
     assert len(data.load("~/a.npz")[0]) == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.idx", "a.npz"]

@@ -98,3 +98,50 @@ def test_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"label,\xff\xfe\n")
     with pytest.raises(DataError, match="not text in UTF-8"):
         data.read_csv(tmp_path / "a.csv")
+
+
+def test_every_value_in_quotes(tmp_path: Path) -> None:
+    quoted = [",".join(f'"{value}"' for value in line.split(",")) for line in lines()]
+    reference = data.read_csv(write(tmp_path / "a.csv", lines()))[0]
+    again = data.read_csv(write(tmp_path / "b.csv", quoted))[0]
+    assert (again.images == reference.images).all()
+    assert again.classes == reference.classes
+
+
+@pytest.mark.parametrize("form", ["pixel{0}", "{0}", "{1}x{2}"])
+def test_sorted_columns_are_put_in_order(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Programs that sort columns put pixel10 before pixel2."""
+    names = [form.format(i, i // 4 + 8, i % 4 + 8) for i in range(16)]
+    order = sorted(range(16), key=names.__getitem__)
+    header = ",".join(["label", *(names[i] for i in order)])
+    reference = data.read_csv(write(tmp_path / "a.csv", lines()))[0]
+    again = data.read_csv(write(tmp_path / "b.csv", [header, *lines(PIXELS[:, order])[1:]]))[0]
+    assert {x.tobytes() for x in again.images} <= {x.astype(np.uint8).tobytes() for x in PIXELS}
+    assert again.input_shape == reference.input_shape
+    assert "in the order of their numbers" in caplog.text
+
+
+def test_columns_that_are_no_pixels(tmp_path: Path) -> None:
+    """With an index, 3 by 3 pixels less one look like a square."""
+    for odd in ("id", ""):
+        header = ",".join(["label", odd, *(f"pixel{i}" for i in range(15))])
+        with pytest.raises(DataError, match=f"column '{odd}' is not called like"):
+            data.read_csv(write(tmp_path / "a.csv", [header, *lines()[1:]]))
+    header = ",".join(["label", *(f"pixel{i // 2}" for i in range(16))])
+    with pytest.raises(DataError, match="two columns of pixels have one number"):
+        data.read_csv(write(tmp_path / "a.csv", [header, *lines()[1:]]))
+
+
+@pytest.mark.parametrize("missing", ["", "nan", "None"])
+def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
+    """They are no class of their own."""
+    labels = [missing if index == 7 else str(index % 3) for index in range(60)]
+    with pytest.raises(DataError, match="row 8 of 60 has no label"):
+        data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))
+    named = ["none" if index % 2 else "some" for index in range(60)]
+    assert data.read_csv(write(tmp_path / "b.csv", lines(labels=named)))[0].classes[0] == "none"
+    paths = ["path,label", "a.png,1", f"b.png,{missing}"]
+    with pytest.raises(DataError, match="row 2 of 2 has no label"):
+        data.load(write(tmp_path / "c.csv", paths))

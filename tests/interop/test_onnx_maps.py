@@ -71,6 +71,9 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
     (Upsample(scale_factor=2, mode="bilinear"), (2, 4, 5)),
     (Upsample(size=(7, 3), mode="bilinear"), (2, 4, 5)),
     (Upsample(size=(7, 3), mode="bilinear", align_corners=True), (2, 4, 5)),
+    # 9 * float32(13 / 9) is 13 in float32, and below it in float64.
+    (Upsample(size=(13, 16), mode="bilinear"), (2, 9, 11)),
+    (Upsample(size=(13, 16)), (2, 9, 11)),
     (Upsample(scale_factor=3, mode="linear"), (2, 4)),
     (PixelShuffle(2), (8, 2, 3)),
     (Unflatten(1, (2, 3, 2)), (12,)),

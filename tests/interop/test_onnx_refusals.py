@@ -193,6 +193,12 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
                       {"s": np.ones(4, np.float32)}), "mode='cubic'"),
     (lambda: of([N("Resize", ["x", "", "s"], ["y"])],
                       {"s": np.ones(4, np.float32)}), "nearest_mode"),
+    # Pixels lie elsewhere than by the sizes.
+    (lambda: of([N("Resize", ["x", "", "s"], ["y"], mode="linear")],
+                      {"s": np.array([1, 1, 1.3, 1.3], np.float32)}), "pixels by 1.3, to"),
+    (lambda: of([N("Resize", ["x", "", "s"], ["y"], mode="nearest", nearest_mode="floor",
+                   coordinate_transformation_mode="asymmetric")],
+                      {"s": np.array([1, 1, 0.7, 0.7], np.float32)}), "pixels by 0.7, to"),
     (lambda: of([N("Pad", ["x", "p", "v"], ["y"])],
                       {"p": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.float32(1)}), "other numbers than"),
     (lambda: of([N("Pad", ["x", "p"], ["y"])], {"p": [0, 1, 0, 0, 0, 0, 0, 0]}), "a Pad by"),

@@ -8,7 +8,7 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import BACKENDS
-from fastcnn.backends.lanes import plan
+from fastcnn.backends.lanes import Purpose, plan
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.execution.assigned import Assigned, frozen_parameters
@@ -249,7 +249,7 @@ def test_gradients_that_are_not_wanted_are_not_computed(case: str) -> None:
     frozen = frozen_parameters(made.model, made.parts)
     build = {"loss": fastcnn.CrossEntropyLoss().engine_key, "training": True}
     whole, less = (
-        plan(made.graph(), COUNT, parameter_places(made.model), 2, **build, frozen=names)
+        plan(made.graph(), COUNT, parameter_places(made.model), 2, Purpose(**build, frozen=names))
         for names in ((), frozen)
     )
     kept = less.names[less.forward_rows :]

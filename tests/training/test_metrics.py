@@ -56,6 +56,43 @@ def test_labels_and_values() -> None:
     assert found["r2"] == pytest.approx(sk.r2_score(values, outputs))
 
 
+def test_one_label_in_every_sample_is_not_a_class() -> None:
+    """Whether outputs are labels or classes goes by the loss, not by the values in the data."""
+    sk = pytest.importorskip("sklearn.metrics")
+    outputs, y = GENERATOR.standard_normal((60, 3)), np.eye(3)[GENERATOR.integers(0, 3, 60)]
+    metrics = as_metrics("precision, recall, f1, iou")
+    found = compute(metrics, outputs, y, BCEWithLogitsLoss())
+    assert found["precision"] == pytest.approx(sk.precision_score(y, outputs > 0, average="macro"))
+    assert found["recall"] == pytest.approx(sk.recall_score(y, outputs > 0, average="macro"))
+    assert found["f1"] == pytest.approx(sk.f1_score(y, outputs > 0, average="macro"))
+    assert found["iou"] == pytest.approx(sk.jaccard_score(y, outputs > 0, average="macro"))
+    soft = np.where(y > 0, 0.9, 0.1)
+    assert compute(metrics, outputs, soft, BCEWithLogitsLoss()) == found
+    classes = compute(metrics, outputs, y.argmax(axis=1), BCEWithLogitsLoss())
+    assert classes == compute(metrics, outputs, y.argmax(axis=1), CrossEntropyLoss())
+    assert classes["f1"] != found["f1"]
+
+
+def test_a_class_that_is_only_given() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    outputs, y = np.eye(4)[[0, 1, 2, 2, 1]], np.array([0, 1, 1, 0, 1])
+    given = outputs.argmax(axis=1)
+    found = compute(as_metrics("precision, recall, f1, iou"), outputs, y, CrossEntropyLoss())
+    options = {"average": "macro", "zero_division": 0}
+    assert found["precision"] == pytest.approx(sk.precision_score(y, given, **options))
+    assert found["recall"] == pytest.approx(sk.recall_score(y, given, **options))
+    assert found["f1"] == pytest.approx(sk.f1_score(y, given, **options))
+    assert found["iou"] == pytest.approx(sk.jaccard_score(y, given, **options))
+
+
+def test_equal_outputs_are_not_all_among_the_first() -> None:
+    """A network that says the same of every class guesses; it is not always right."""
+    y = np.arange(10)
+    assert compute(as_metrics("top3"), np.zeros((10, 10)), y, CrossEntropyLoss())["top3"] == 0.3
+    maps = compute(as_metrics("top3"), np.zeros((5, 10, 2)), y.reshape(5, 2), CrossEntropyLoss())
+    assert maps["top3"] == 0.3
+
+
 def network() -> Sequential:
     return Sequential(
         Flatten(), Linear(16, 8, seed=0), ReLU(), Linear(8, 3, seed=1), input_shape=(1, 4, 4)

@@ -68,16 +68,12 @@ from fastcnn.backends.im2col import (
 from fastcnn.backends.joint import joint_functions
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost
-from fastcnn.backends.lanes.lowering.plan import plan
+from fastcnn.backends.lanes.lowering.plan import Purpose, plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.session import elementwise
-from fastcnn.backends.lanes.session.engine import (
-    NO_WEIGHTS,
-    THREADS_VARIABLE,
-    Engine,
-    default_threads,
-)
+from fastcnn.backends.lanes.session.batches import NO_BATCHES, Batches, Moment
+from fastcnn.backends.lanes.session.engine import THREADS_VARIABLE, Engine, default_threads
 from fastcnn.backends.lanes.session.functions import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -101,12 +97,15 @@ from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_strid
 joint, joint_backward = joint_functions("im2col")
 
 __all__ = [
-    "NO_WEIGHTS",
+    "NO_BATCHES",
     "THREADS_VARIABLE",
+    "Batches",
     "Cost",
     "Engine",
     "Inference",
+    "Moment",
     "Program",
+    "Purpose",
     "Unsupported",
     "Update",
     "UpdatePart",

@@ -41,6 +41,12 @@ class Cost:
         return Cost(self.flops + other.flops, self.read + other.read, self.written + other.written)
 
 
+def distinct(values: np.ndarray) -> int:
+    """How many different values there are; ``np.unique`` would import ``numpy.ma`` to say so."""
+    ordered = np.sort(values, axis=None)
+    return min(1, ordered.size) + int(np.count_nonzero(np.diff(ordered)))
+
+
 class Row:
     """A program row with the tables that it refers to."""
 

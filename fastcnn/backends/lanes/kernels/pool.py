@@ -8,7 +8,7 @@ tables, P the parameters, G their gradient, r the program row.
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.cost import Cost, Row
+from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
@@ -171,11 +171,11 @@ def _windows(r: Row) -> int:
     """Vectors of a channel that lie in some window of an average pooling."""
     rows = r.table(L.TAP_TABLE, r[L.POSITIONS] * (r[L.TAPS] + 1)).reshape(-1, r[L.TAPS] + 1)
     inside = np.arange(r[L.TAPS]) < rows[:, :1]
-    return len(np.unique(rows[:, 1:][inside]))
+    return distinct(rows[:, 1:][inside])
 
 
 def _max_pool(r: Row) -> Cost:
-    read = r[L.CHANNELS] * len(np.unique(r.table(L.TAP_TABLE, r[L.POSITIONS] * r[L.TAPS])))
+    read = r[L.CHANNELS] * distinct(r.table(L.TAP_TABLE, r[L.POSITIONS] * r[L.TAPS]))
     return r.cost(r.elements * (r[L.TAPS] - 1), read, 2 * r.elements)
 
 

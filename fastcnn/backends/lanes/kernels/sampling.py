@@ -7,7 +7,7 @@ r the program row. What goes forward by one table goes backward by another.
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.cost import Cost, Row
+from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
@@ -90,7 +90,7 @@ def _move(r: Row) -> Cost:
 
 def _weighted_sums(r: Row) -> Cost:
     summands = int(r.table(L.TAP_TABLE, r[L.POSITIONS]).sum())
-    read = len(np.unique(r.table(L.X_TABLE, summands)))
+    read = distinct(r.table(L.X_TABLE, summands))
     return r.cost(2 * r[L.CHANNELS] * summands, r[L.CHANNELS] * read, r.elements)
 
 

@@ -216,7 +216,7 @@ class ChannelForward(ChannelMaps):
 
     def _spread(self, index: int) -> Buffer:
         """A map of one channel in all lanes."""
-        _, height, width = self.planner.shape(index)
+        _, height, width = map_shape(self.planner.shape(index))
         made = self.planner.buffer((LANES, height, width), passing=True)
         sources = np.repeat(self.places[index], LANES)
         targets = (made.pixels()[:, None] + np.arange(LANES)).ravel()

@@ -114,8 +114,9 @@ class ChannelValues(SharedForward):
         """A node's output where channels follow each other in the lanes: a copy, if it must be."""
         if self.is_usual(index):
             return self.values[index]
-        made = self.planner.buffer(self.planner.shape(index), passing=True)
-        c = np.arange(map_shape(self.planner.shape(index))[0])
+        shape, halo = self.planner.shape(index), self.planner.halo(index)
+        made = self.planner.buffer(shape, halo, passing=True)
+        c = np.arange(map_shape(shape)[0])
         channels = c // LANES * made.channel + c % LANES
         places = (channels[:, None] + made.pixels()).ravel()
         self.move("channels into lanes", index, self.places[index], made, places)

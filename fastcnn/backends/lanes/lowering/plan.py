@@ -1,6 +1,7 @@
 """From a network to a program."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastcnn.backends.graph import INPUT, Graph
@@ -23,35 +24,21 @@ from fastcnn.operations.losses import LOSSES
 CLASS_LOSSES = {"cross_entropy": L.K_CROSS_ENTROPY, "nll": L.K_NLL, "focal": L.K_FOCAL}
 
 
-def plan(
-    graph: Graph,
-    batch: int,
-    parameters: dict[str, tuple[int, tuple[int, ...]]],
-    workers: int,
-    *,
-    loss: tuple[Any, ...] | None = None,
-    backward: bool = False,
-    training: bool = False,
-    input_gradient: bool = False,
-    outputs: bool = False,
-    values: bool = False,
-    arrays: bool = False,
-    frozen: Collection[str] = (),
-    largest_norms: Mapping[str, float] | None = None,
-) -> Program:
-    """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
+@dataclass(frozen=True)
+class Purpose:
+    """What a program is for, besides the network's forward pass.
 
-    Parameters
+    Attributes
     ----------
-    parameters : dict of str to (offset, shape)
-        Where each parameter stands in the flat array.
-    workers : int
-        Number of threads.
     loss : (str, float, ...), optional
-        Operation and its numbers, ``engine_key`` of a loss. Without it a backward pass starts
-        from whatever stands in the output's gradient.
+        Operation and its numbers, ``engine_key`` of a loss; implies ``backward``. Without it a
+        backward pass starts from whatever is in the output's gradient.
+    backward : bool
+        Whether the gradients of all parameters are computed.
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
+    input_gradient : bool
+        Whether the gradient of the input is computed, too.
     outputs : bool
         Whether the network's output is copied out of the arena.
     values : bool
@@ -59,11 +46,40 @@ def plan(
     arrays : bool
         Whether the output's gradient is read from an array, ``targets``, and the input's gradient
         copied to one, ``outputs``.
+    frozen : collection of str
+        Parameters whose gradients are not wanted; they stay zero.
     largest_norms : mapping of str to float, optional
         By state key of a weight: the largest norm of each output's part, which a step sees to
         before it reads the weight.
-    frozen : collection of str
-        Parameters whose gradients are not wanted; they stay zero.
+    """
+
+    loss: tuple[Any, ...] | None = None
+    backward: bool = False
+    training: bool = False
+    input_gradient: bool = False
+    outputs: bool = False
+    values: bool = False
+    arrays: bool = False
+    frozen: Collection[str] = ()
+    largest_norms: Mapping[str, float] | None = None
+
+
+def plan(
+    graph: Graph,
+    batch: int,
+    parameters: dict[str, tuple[int, tuple[int, ...]]],
+    workers: int,
+    purpose: Purpose,
+) -> Program:
+    """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
+
+    Parameters
+    ----------
+    parameters : dict of str to (offset, shape)
+        Where each parameter is in the flat array.
+    workers : int
+        Number of threads.
+    purpose : Purpose
 
     Raises
     ------
@@ -71,7 +87,7 @@ def plan(
         If the engine has no kernel for an operation.
     """
     graph = on_maps(graph)
-    backward = backward or loss is not None
+    backward = purpose.backward or purpose.loss is not None
     for node in graph.nodes:
         if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
@@ -81,9 +97,9 @@ def plan(
         parameters,
         workers,
         backward=backward,
-        training=training,
-        keep=values,
-        frozen=frozen,
+        training=purpose.training,
+        keep=purpose.values,
+        frozen=purpose.frozen,
     )
     forward = Forward(planner)
     normalisation = forward.input_row()
@@ -92,30 +108,30 @@ def plan(
         planner.release_read(place, forward.values)
     output = forward.values[len(graph.nodes) - 1]
     gradient, input_grad = None, None
-    if outputs:
+    if purpose.outputs:
         forward.output_row(output)
     if backward:
         gradient = planner.like(output)
-        if loss is None:
+        if purpose.loss is None:
             planner.seal()
         else:
-            _add_losses(forward, loss, output, gradient)
+            _add_losses(forward, purpose.loss, output, gradient)
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
         assert gradient is not None
-        if arrays:
+        if purpose.arrays:
             forward.gradient_row(gradient)
         walk = MapsBackward(
-            planner, forward.values, forward.winners, forward.kept, gradient, input_gradient
+            planner, forward.values, forward.winners, forward.kept, gradient, purpose.input_gradient
         )
         for group in reversed(planner.groups):
             walk.add(group)
-        if input_gradient:
+        if purpose.input_gradient:
             input_grad = walk.collected(INPUT)
-            if arrays:
+            if purpose.arrays:
                 forward.output_row(input_grad)
         planner.emit_reductions()
-    planner.constrain(largest_norms or {})
+    planner.constrain(purpose.largest_norms or {})
     preparations = planner.put_preparations_first()
     boundary += preparations
     planner.place_scratch()

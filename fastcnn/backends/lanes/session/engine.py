@@ -16,12 +16,20 @@ from fastcnn.backends.lanes.kernel_table import (
 )
 from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
 from fastcnn.backends.lanes.kernels.layout import KERNEL
-from fastcnn.backends.lanes.lowering.plan import plan
+from fastcnn.backends.lanes.lowering.plan import Purpose, plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
+from fastcnn.backends.lanes.session.batches import (
+    NO_BATCHES,
+    NO_BYTES,
+    NO_FLOATS,
+    NO_WEIGHTS,
+    Batches,
+    Moment,
+)
 from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
 from fastcnn.backends.lanes.session.update import Update
 from fastcnn.codegen import build
@@ -31,9 +39,7 @@ from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-# Kernels take what is empty for what is not there.
-NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
-NO_LABELS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0)
+START, ONE_RUN = Moment(), np.zeros(1)
 NO_UPDATE = Update((), np.zeros((0, 0), np.float32))
 
 
@@ -64,7 +70,7 @@ class Engine:
     running : mapping of str to (mean, variance, number of batches), optional
         Running statistics by the state key of the mean; a training run changes them in place.
     **options
-        Passed to :func:`~fastcnn.backends.lanes.lowering.plan.plan`.
+        The :class:`~fastcnn.backends.lanes.lowering.plan.Purpose` of its program.
     """
 
     def __init__(
@@ -84,8 +90,8 @@ class Engine:
         self.parameters = parameters
         self.running = running or {}
         self._moves_running = bool(options.get("training"))
-        self.program: Program = plan(graph, batch, places, threads, **options)
-        check_own_kernels(np.unique(self.program.rows[:, KERNEL]).tolist())
+        self.program: Program = plan(graph, batch, places, threads, Purpose(**options))
+        check_own_kernels(sorted(set(self.program.rows[:, KERNEL].tolist())))
         has_gradient = self.program.output_gradient is not None
         size = self.program.gradient_size if has_gradient else 1
         self._gradients = np.zeros(size, np.float32)
@@ -123,28 +129,18 @@ class Engine:
 
     def run(
         self,
-        images: np.ndarray,
-        order: np.ndarray,
-        rates: np.ndarray,
+        batches: Batches,
+        rates: np.ndarray = ONE_RUN,
         *,
-        labels: np.ndarray = NO_LABELS,
-        targets: np.ndarray = NO_FLOATS,
-        weights: np.ndarray = NO_WEIGHTS,
-        totals: np.ndarray = NO_WEIGHTS,
-        outputs: np.ndarray = NO_FLOATS,
         update: Update | None = None,
-        seed: int = 0,
-        first_step: int = 0,
-        first_sample: int = 0,
+        moment: Moment = START,
         phases: np.ndarray | None = None,
         threads: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the program once for each rate; returns losses, hits and gradient norms.
 
-        With an ``update``, each run is followed by it. ``weights`` are those of samples or of
-        targets, ``totals`` what the targets of each sample weigh on average, classes' weights
-        included. ``threads`` may be less than the engine was planned for. ``first_sample`` is the
-        place of the first sample in a batch that several processes share; dropout depends on it.
+        With an ``update``, each run is followed by it. ``threads`` may be less than the engine was
+        planned for.
         """
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
@@ -152,22 +148,11 @@ class Engine:
         wants = self._needs if phases is None else needs(self.program, phases)
         phases = self.program.phases if phases is None else phases
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
+        arrays = batches._asdict() | {"rates": rates}
+        images = arrays.pop("images")
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
-        check_run(
-            wants,
-            self.program.batch,
-            images,
-            {
-                "order": order,
-                "rates": rates,
-                "labels": labels,
-                "targets": targets,
-                "weights": weights,
-                "totals": totals,
-                "outputs": outputs,
-            },
-        )
+        check_run(wants, self.program.batch, images, arrays)
         size = self.parameters.size
         update = NO_UPDATE if update is None else update
         if update is not self._checked and update.parts:
@@ -186,28 +171,28 @@ class Engine:
             "scratch": aligned(threads * update.room) if update.room else NO_FLOATS,
             "bytes_": flat if is_bytes else NO_BYTES,
             "floats": NO_FLOATS if is_bytes else flat,
-            "order": order,
-            "labels": labels,
-            "targets": targets,
-            "weights": weights,
-            "outputs": outputs,
+            "order": batches.order,
+            "labels": batches.labels,
+            "targets": batches.targets,
+            "weights": batches.weights,
+            "outputs": batches.outputs,
             "losses": self._block_losses,
             "hits": self._block_hits,
             "squares": squares,
             "spans": units.spans,
-            "seed": seed,
-            "first_sample": first_sample,
+            "seed": moment.seed,
+            "first_sample": moment.first_sample,
         }
         step_values = {
             "phases": phases,
             "program": self.program.rows.reshape(-1),
             "entries": entries,
             "rates": rates,
-            "first_step": first_step,
+            "first_step": moment.first_step,
             "batch": self.program.batch,
-            "samples": len(order),
-            "order": order,
-            "totals": totals,
+            "samples": len(batches.order),
+            "order": batches.order,
+            "totals": batches.totals,
             "losses": losses,
             "hits": hits,
             "norms": norms,
@@ -228,10 +213,10 @@ class Engine:
         # A program may be run in two halves, of which the first moves them.
         if self._moves_running and len(phases) and phases[0, 0] == 0:
             for name, (offset, channels) in self.program.running.items():
-                mean, variance, batches = self.running[name]
+                mean, variance, passed = self.running[name]
                 mean[...] = self.arena[offset : offset + channels]
                 variance[...] = self.arena[offset + channels : offset + 2 * channels]
-                batches += steps * self._uses[name]
+                passed += steps * self._uses[name]
         return losses, hits, norms
 
     def pack_weights(self) -> Program:
@@ -241,9 +226,7 @@ class Engine:
         """
         count = self.program.preparations
         if count:
-            nothing = np.zeros(1, np.float32)
-            phases = self.program.phases[:count]
-            self.run(nothing, np.zeros(1, np.int64), np.zeros(1), phases=phases, threads=1)
+            self.run(NO_BATCHES, phases=self.program.phases[:count], threads=1)
         return replace(self.program, phases=self.program.phases[count:])
 
     def prepare(self, *updates: str) -> tuple[np.ndarray, dict[str, int]]:

@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.session.batches import Batches
 from fastcnn.backends.lanes.session.engine import Engine, default_threads
 from fastcnn.operations import OPERATIONS
 
@@ -78,7 +79,7 @@ class Operation:
         y = np.empty((self.batch, *self.output_shape), np.float32)
         with self.lock:
             self._load(parameters)
-            self._run(x, y)
+            self._run(x, y, None)
         return y
 
     def backward(
@@ -95,7 +96,8 @@ class Operation:
         grad_x = np.empty(x.shape, np.float32)
         with self.lock:
             self._load(parameters)
-            self._run(x, grad_x, phases=phases, targets=_contiguous(grad_output).reshape(-1))
+            targets = _contiguous(grad_output).reshape(-1)
+            self._run(x, grad_x, phases, targets=targets)
             gradient = self.engine.gradient
             views = [
                 gradient[offset : offset + int(np.prod(shape))].reshape(shape).copy()
@@ -108,9 +110,12 @@ class Operation:
             first = self.places[key][0]
             self.engine.parameters[first : first + value.size] = value.ravel()
 
-    def _run(self, x: np.ndarray, result: np.ndarray, **options: Any) -> None:
+    def _run(
+        self, x: np.ndarray, result: np.ndarray, phases: np.ndarray | None, **arrays: np.ndarray
+    ) -> None:
         order = np.arange(self.batch)
-        self.engine.run(_contiguous(x), order, np.zeros(1), outputs=result.reshape(-1), **options)
+        batches = Batches(_contiguous(x), order, outputs=result.reshape(-1), **arrays)
+        self.engine.run(batches, phases=phases)
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:

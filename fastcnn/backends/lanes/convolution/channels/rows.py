@@ -34,7 +34,7 @@ class Sum:
     weight, bias : ndarray
     added : Buffer or None
     lanes : ndarray
-        Of each channel of X, counted over all blocks of channels.
+        The lane of each channel of X, counted over all blocks of channels.
     """
 
     name: str

@@ -65,6 +65,7 @@ SUM_ROW = (TAP_BLOCK + 16) * LANES
 #: Floats of scratch: a tile row's sums, a spare vector, a chunk of gradients, their sums.
 SCRATCH = 4 * SUM_ROW + LANES + 4 * CHUNK * LANES + 4 * LANES
 CONV_TILE_8X3 = conv_tile.sized(8, 3)
+CONV_TILE_8X2 = conv_tile.sized(8, 2)
 CONV_TILE_6X4 = conv_tile.sized(6, 4)
 CONV_TILE_4X4 = conv_tile.sized(4, 4)
 CONV_TILE_2X8 = conv_tile.sized(2, 8)
@@ -146,8 +147,14 @@ def products(
         bc, yc = bias + c if bias >= 0 else -1, y + c * stride
         rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, mode
         if rows == 8:
-            for p in range(p0, end, 3):
+            p = p0
+            while end - p > 4 or end - p == 3:
                 CONV_TILE_8X3(A, x, xpix, p, *rest)
+                p += 3
+            # Four go as two and two: three would leave one.
+            while p < end:
+                CONV_TILE_8X2(A, x, xpix, p, *rest)
+                p += 2
         elif rows == 6:
             for p in range(p0, end, 4):
                 CONV_TILE_6X4(A, x, xpix, p, *rest)

@@ -5,7 +5,7 @@ convolution has the two exchanged.
 """
 
 from itertools import product as product_of
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,31 @@ from fastcnn.codegen.target import tile_heights
 FITS_CACHE = 96 * 1024
 
 
+class Sums(NamedTuple):
+    """Sums over taps, each for a pixel of a channel of Y.
+
+    Attributes
+    ----------
+    taps : ndarray
+        From a pixel of X to each of the summands that begin there.
+    weights : ndarray, shape (groups, channels, taps)
+        The index of each tap's weight.
+    from_pixels, to_pixels : ndarray
+        Pixels of X and of Y, one for each position.
+    group_inputs : int
+        Channels of X that a channel of Y reads.
+    window : int
+        Positions of which the largest sum is stored.
+    """
+
+    taps: np.ndarray
+    weights: np.ndarray
+    from_pixels: np.ndarray
+    to_pixels: np.ndarray
+    group_inputs: int
+    window: int = 1
+
+
 def product(
     planner: Planner,
     name: str,
@@ -40,21 +65,15 @@ def product(
     """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
     source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
     h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
-    taps = input_taps(g, x)
-    emit(
-        planner,
-        name,
-        g,
-        x,
-        y,
-        taps,
+    sums = Sums(
+        input_taps(g, x),
         source,
         x.at(*g.first_pixels(h, w)),
         y.pixels(),
         g.group_inputs,
         4 if pooled else 1,
-        columns,
     )
+    emit(planner, name, g, x, y, sums, columns)
 
 
 def transpose(
@@ -87,20 +106,8 @@ def transpose(
             source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
             h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
             target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
-            emit(
-                planner,
-                name,
-                g,
-                grad,
-                grad_x,
-                taps,
-                source,
-                grad.at(h, w),
-                target,
-                g.group_outputs,
-                1,
-                columns,
-            )
+            sums = Sums(taps, source, grad.at(h, w), target, g.group_outputs)
+            emit(planner, name, g, grad, grad_x, sums, columns)
 
 
 def emit(
@@ -109,17 +116,12 @@ def emit(
     g: ConvGeometry,
     x: Buffer,
     y: Buffer,
-    taps: np.ndarray,
-    source: np.ndarray,
-    from_pixels: np.ndarray,
-    to_pixels: np.ndarray,
-    group_inputs: int,
-    window: int,
+    sums: Sums,
     columns: dict[str, int],
 ) -> None:
-    """Add a K_CONV row; ``source`` has the index of each weight, by group, channel and tap."""
-    channels = source.shape[1]
-    order = pack_order(g.groups, channels, source, tile_heights(pooled=window == 4))
+    """Add a K_CONV row."""
+    taps, group_inputs, channels = sums.taps, sums.group_inputs, sums.weights.shape[1]
+    order = pack_order(g.groups, channels, sums.weights, tile_heights(pooled=sums.window == 4))
     packed = planner.allocate(order.size + LANES)
     values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
@@ -136,9 +138,9 @@ def emit(
             w=packed,
             taps=len(taps),
             tap_table=planner.table(taps, 1),
-            positions=len(from_pixels),
-            x_table=planner.table(from_pixels, window),
-            y_table=planner.table(to_pixels, 1),
+            positions=len(sums.from_pixels),
+            x_table=planner.table(sums.from_pixels, sums.window),
+            y_table=planner.table(sums.to_pixels, 1),
             groups=g.groups,
             channels=channels,
             x_group=group_inputs * x.channel,

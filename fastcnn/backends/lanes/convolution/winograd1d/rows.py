@@ -1,5 +1,7 @@
 """Rows of convolutions by Winograd's F(4, r) along rows, where it is faster."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.algorithm import Part
@@ -47,7 +49,7 @@ def product(
     first = int(x.at(0, -g.padding[1]))
     if not is_sequence(g):
         divided = divided._replace(rows=rows)
-    _emit(planner, name, g, L.K_WINOGRAD1D, divided, source, x, first, y, columns)
+    _emit(planner, name, g, _Work(L.K_WINOGRAD1D, divided, source, first), x, y, columns)
 
 
 def transpose(
@@ -71,7 +73,7 @@ def transpose(
     else:
         columns |= {"y_width": g.input[1], "left": g.padding[1]}
     source = _cut(g, weights).transpose(1, 2, 0, 3, 4)
-    _emit(planner, name, g, kernel, divided, source, grad, first, grad_x, columns)
+    _emit(planner, name, g, _Work(kernel, divided, source, first), grad, grad_x, columns)
 
 
 def weight_gradient(
@@ -145,19 +147,29 @@ def _map_columns(g: ConvGeometry, divided: Division, x: Buffer, y: Buffer) -> di
     return {"x_row": x.row, "x_rows": x.height, "y_row": y.row}
 
 
+class _Work(NamedTuple):
+    """What a row does: its kernel and strips, its weights, and the first pixel that it reads.
+
+    ``source`` has the index of each weight, by output, row, input and piece.
+    """
+
+    kernel: int
+    divided: Division
+    source: np.ndarray
+    x_first: int
+
+
 def _emit(
     planner: Planner,
     name: str,
     g: ConvGeometry,
-    kernel: int,
-    divided: Division,
-    source: np.ndarray,
+    work: _Work,
     x: Buffer,
-    x_first: int,
     y: Buffer,
     columns: dict[str, int],
 ) -> None:
-    """Add a row; ``source`` has the index of each weight, by output, row, input and piece."""
+    """Add a row."""
+    kernel, divided, source, x_first = work
     outputs, height, inputs, count, width = source.shape
     products = points(width)
     numbers = np.arange(source.size // width).reshape(1, outputs, -1)

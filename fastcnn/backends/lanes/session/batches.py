@@ -1,0 +1,59 @@
+"""What a run of a program reads of samples, and where in a training it is."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+# Kernels take what is empty for what is not there.
+NO_BYTES, NO_FLOATS = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+NO_LABELS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0)
+
+
+class Batches(NamedTuple):
+    """Samples that are taken in some order, a batch a run, and what belongs to them.
+
+    Attributes
+    ----------
+    images : ndarray of uint8 or float32, shape (N, ...)
+        Contiguous, as they are stored.
+    order : ndarray of int64
+    labels : ndarray of int64
+    targets : ndarray of float32
+    weights : ndarray of float64
+        Those of samples, or of targets.
+    totals : ndarray of float64
+        What the targets of each sample weigh on average, classes' weights included.
+    outputs : ndarray of float32
+        Is filled.
+    """
+
+    images: np.ndarray
+    order: np.ndarray
+    labels: np.ndarray = NO_LABELS
+    targets: np.ndarray = NO_FLOATS
+    weights: np.ndarray = NO_WEIGHTS
+    totals: np.ndarray = NO_WEIGHTS
+    outputs: np.ndarray = NO_FLOATS
+
+
+#: For phases that read no sample.
+NO_BATCHES = Batches(np.zeros(1, np.float32), np.zeros(1, np.int64))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in a training a run is: dropout and optimisers depend on it.
+
+    Attributes
+    ----------
+    seed : int
+    first_step : int
+        Steps that were taken before.
+    first_sample : int
+        Place of the first sample in a batch that several processes share.
+    """
+
+    seed: int = 0
+    first_step: int = 0
+    first_sample: int = 0
