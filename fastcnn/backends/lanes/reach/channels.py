@@ -124,8 +124,8 @@ def channel_winograd(r: Reach) -> Touches:
     if strip % WHOLE:
         raise ProgramError(f"strips of {strip} tiles, not a multiple of {WHOLE}")
     # A register tile repeats what lies before the strip's end.
-    places = r.entries(L.TAP_TABLE, taps) + r.along(strip, LANES)
-    within("TAP_TABLE", places, from_step, 1)
+    read = r.entries(L.TAP_TABLE, taps) + r.along(strip, LANES)
+    within("TAP_TABLE", read, from_step, 1)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
     each = blocks * taps * LANES
     yield parameters("W", r.along(PRODUCTS, r[L.OUT]) + r.along(each, 1) + r[L.W])
