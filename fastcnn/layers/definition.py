@@ -42,6 +42,7 @@ from fastcnn.layers import (
     sample_norm,
     sampling,
     softmax,
+    split,
 )
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
@@ -72,6 +73,7 @@ MODULES = (
     sample_norm,
     sampling,
     softmax,
+    split,
 )
 TYPES: dict[str, type[Layer]] = {
     name: kind

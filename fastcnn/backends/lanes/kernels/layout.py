@@ -7,7 +7,7 @@ that do not have a slot for each thread.
 
 import numpy as np
 
-WIDTH = 56
+WIDTH = 60
 
 # Columns that all kernels share.
 KERNEL = 0
@@ -38,6 +38,10 @@ KERNEL_ROWS = 48
 M_ROW, V_TABLE, S_TABLE = 49, 50, 51
 #: Tiles that a row of X has more than one of Y; pixels in the last row of Y.
 MORE_TILES, Y_LAST = 52, 53
+#: Rows and columns of X from one output to the next; whether a row adds to sums of another.
+DOWN, ALONG, ADDS = 54, 55, 56
+#: Rows whose products are made at a time.
+PASS_ROWS = 57
 
 # Kernels.
 (
