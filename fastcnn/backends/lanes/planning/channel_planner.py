@@ -30,11 +30,8 @@ from fastcnn.operations import OPERATIONS
 #: What gives memory another shape where a vector holds samples: between maps and vectors of
 #: channels it is read number by number, or copied.
 COPIED = ("flatten", "unflatten", "input_part")
-#: Bytes of weights that a core reads in the time of a vector operation: from the caches, and from
-#: memory, where the network's do not fit them.
-CACHED_BYTES, FAR_BYTES = 16, 4
-#: Bytes of all weights from which on they come from memory.
-FAR = 2**24
+#: Bytes of weights that a core reads in the time of a vector operation.
+BYTES_AN_OPERATION = 16
 
 
 @dataclass
@@ -75,8 +72,6 @@ class ChannelPlanner(Planner):
         state: Mapping[str, np.ndarray],
     ) -> None:
         self.state = state
-        size = sum(value.nbytes for value in state.values())
-        self.bytes_an_operation = CACHED_BYTES if size < FAR else FAR_BYTES
         places = {key: (0, value.shape) for key, value in state.items()}
         super().__init__(graph, batch, places, workers, backward=False, training=False)
         self._weights: list[np.ndarray] = []
@@ -92,8 +87,8 @@ class ChannelPlanner(Planner):
         made = count * (INPUT_TRANSFORM * lane_blocks(inputs) + OUTPUT_TRANSFORM * blocks)
         weights = inputs * blocks * LANES * 4
         direct = 9 * inputs * blocks * _whole(pixels, WIDTHS[blocks_of_tile(blocks)])
-        transformed = max(products, PRODUCTS * weights // self.bytes_an_operation) + made
-        return transformed < max(direct, 9 * weights // self.bytes_an_operation)
+        transformed = max(products, PRODUCTS * weights // BYTES_AN_OPERATION) + made
+        return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of nodes that run as one."""
