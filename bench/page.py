@@ -105,8 +105,8 @@ def _inference(report: Report) -> list[str]:
         "## Inference",
         "",
         "The logits of one batch, in microseconds; the ratio is to the fastest of PyTorch and "
-        "im2col: above 1 is faster. `lanes` is what `predict` runs: a session. Threads are those that "
-        "a contestant may take.",
+        "im2col: above 1 is faster. `lanes` is what `predict` runs: a session. Threads are those "
+        "that a contestant may take.",
         "",
         *_beside_peers(report, "inference", "python -m bench inference --network {}"),
     ]

@@ -11,11 +11,10 @@ from fastcnn.execution.constraints import constrain
 from fastcnn.execution.engine_arguments import NUMBERS
 from fastcnn.execution.executor import (
     Executor,
-    StepResults,
+    StepsOneByOne,
     copy_slots,
     count_correct,
     mean_score,
-    steps_one_by_one,
 )
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
@@ -75,7 +74,7 @@ def _is_python(model: "Model", optimizer: Optimizer | Assignment) -> bool:
     return any(kind not in NUMBERS and kind not in own.UPDATES for kind in kinds)
 
 
-class OperationExecutor:
+class OperationExecutor(StepsOneByOne):
     """Runs one backend operation after the other from Python."""
 
     def __init__(
@@ -99,19 +98,6 @@ class OperationExecutor:
         self.first_sample = 0
         self._layout = model.parameter_layout()
         constrain(model)
-
-    def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
-        return steps_one_by_one(
-            self, self.batch_size, images, labels, order, learning_rates, sample_weight
-        )
 
     def gradient(
         self,
