@@ -74,3 +74,18 @@ def machine(report: Report) -> str:
         f"{environment['cores']} cores of {environment['processor']}, "
         f"{environment['instruction set']}"
     )
+
+
+def replaced(text: str, made: str, begin: str, end: str, file: str) -> str:
+    """A file's text with what is between two lines replaced.
+
+    Raises
+    ------
+    ValueError
+        If it does not have the lines.
+    """
+    before, first, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"{file} needs the lines {begin} and {end}")
+    return f"{before}{begin}\n{made}\n{end}{after}"

@@ -1,8 +1,9 @@
-"""The page docs/benchmarks.md, from the results in its folder."""
+"""The pages docs/benchmarks.md and docs/benchmarks/*.md, from the results in that folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.ladder_page import read_ladder, render_ladder
 from bench.markdown import (
     best,
     command,
@@ -27,6 +28,19 @@ FURTHER = [name for name in LIBRARIES if name != "PyTorch"]
 NOBODY = "No peer was faster than fastcnn here."
 #: Rows of a profile that the page shows; the CSV has all.
 LONGEST = 12
+OVERVIEW = "benchmarks.md"
+#: Each suite's page, its title and what it answers.
+CONTENTS = (
+    ("ladder", "From nested loops to the engine", "one backward pass, faster rung by rung."),
+    ("steps", "Training steps", "how long a step of four networks takes in each library."),
+    ("inference", "Inference", "how long the logits of one image and of a thousand take."),
+    ("layers", "Single layers", "each layer by itself, forward and backward."),
+    ("backward", "Backward passes", "nested loops, numpy and the engine."),
+    ("accuracy", "Time to accuracy", "seconds of training to 95, 98 and 99 %."),
+    ("processes", "Start-up and whole processes", "from the command to its end, and memory."),
+    ("scaling", "Scaling", "what a larger batch, image or network costs."),
+    ("profiles", "Each kernel under the machine's roofs", "where a step's time goes."),
+)
 
 
 def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profile]]:
@@ -38,37 +52,59 @@ def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profil
     return read_report(folder / "bench.json"), scaling, profiles
 
 
-def render_page(folder: Path) -> str:
-    """The page docs/benchmarks.md."""
+def render_pages(folder: Path) -> dict[str, str]:
+    """The pages by file, in docs/: an overview, and a page for each suite."""
     report, scaling, profiles = read_results(folder)
-    parts = [
+    suites = {
+        "ladder": render_ladder(read_ladder(folder)),
+        "steps": _steps(report),
+        "inference": _inference(report),
+        "layers": _layers(report),
+        "backward": _backward(report),
+        "accuracy": _accuracy(report),
+        "processes": _processes(report),
+        "scaling": _scaling(scaling),
+        "profiles": _profiles(profiles),
+    }
+    made = f"Made {report.date[:10]} on {machine(report)}."
+    pages = {OVERVIEW: _overview(report, list(suites))}
+    for name, lines in suites.items():
+        if name == "ladder":  # which is measured apart
+            pages[f"benchmarks/{name}.md"] = lines
+            continue
+        title, *rest = lines
+        above = [title, "", f"{made} [How it was measured](../benchmarks.md).", ""]
+        pages[f"benchmarks/{name}.md"] = [*above, *_warnings(report), *rest[1:]]
+    return {name: "\n".join(lines).rstrip("\n") + "\n" for name, lines in pages.items()}
+
+
+def _overview(report: Report, suites: list[str]) -> list[str]:
+    contents = [f"- [{title}](benchmarks/{name}.md): {what}" for name, title, what in CONTENTS]
+    assert [name for name, *_ in CONTENTS] == suites
+    return [
         "# Benchmarks",
         "",
-        "This page is generated from the JSON files in `docs/benchmarks/` "
+        *_warnings(report),
+        *contents,
+        "",
+        "![Training steps](benchmarks/step.png)",
+        "",
+        "The contestants of a table do the same work from the same weights on the same samples. "
+        "Their results are compared before anything is timed, and they take turns, round after "
+        "round. Times are medians, with the first and the last decile in parentheses.",
+        "",
+        "These pages are generated from the JSON files in `docs/benchmarks/` "
         "(`python -m bench.write_page`); every value with its spread is in the CSV files next to "
-        "them. To measure all of it again, run",
-        "",
-        "```sh\nmake bench-report\n```",
-        "",
-        "or, for one suite, the command above its table. The contestants of a table do the same "
-        "work from the same weights on the same samples. Their results are compared before "
-        "anything is timed, and they take turns, round after round. Times are medians, with the "
-        "first and the last decile in parentheses.",
+        "them. To measure all of it again, run `make bench-report`, or, for one suite, the command "
+        "above its table.",
         "",
         f"Made {report.date[:10]} on {machine(report)}: {_environment(report)}."
         + _duration(report),
         "",
-        *_warnings(report),
-        *_steps(report),
-        *_inference(report),
-        *_layers(report),
-        *_backward(report),
-        *_accuracy(report),
-        *_processes(report),
-        *_scaling(scaling),
-        *_profiles(profiles),
+        "```{toctree}\n:hidden:\n",
+        *(f"benchmarks/{name}" for name in suites),
+        "```",
     ]
-    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _warnings(report: Report) -> list[str]:
@@ -85,9 +121,9 @@ def _duration(report: Report) -> str:
 
 def _steps(report: Report) -> list[str]:
     return [
-        "## Training steps",
+        "# Training steps",
         "",
-        "![Training steps](benchmarks/step.png)",
+        "![Training steps](step.png)",
         "",
         "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
         "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
@@ -102,7 +138,7 @@ def _steps(report: Report) -> list[str]:
 
 def _inference(report: Report) -> list[str]:
     return [
-        "## Inference",
+        "# Inference",
         "",
         "The logits of one batch, in microseconds; the ratio is to the fastest of PyTorch and "
         "im2col: above 1 is faster. `lanes` is what `predict` runs: a session. Threads are those "
@@ -118,7 +154,7 @@ def _beside_peers(report: Report, suite: str, form: str) -> list[str]:
     faster: list[str] = []
     for (work, batch), group in groups(report.results, suite):
         lines += [
-            f"### {work}, batch {batch}: {suite}",
+            f"## {work}, batch {batch}",
             "",
             command(form.format(work, batch)),
             "",
@@ -178,7 +214,7 @@ def _layers(report: Report) -> list[str]:
         "lanes' rate",
     )
     return [
-        "## Single layers",
+        "# Single layers",
         "",
         command("python -m bench layer"),
         "",
@@ -253,11 +289,11 @@ def _backward(report: Report) -> list[str]:
         else "Called alone, `lanes` is nowhere slower than `im2col`."
     )
     return [
-        "## Backward passes: nested loops against fast ones",
+        "# Backward passes: nested loops against fast ones",
         "",
         command("python -m bench backward"),
         "",
-        "![Speed-ups](benchmarks/backward.png)",
+        "![Speed-ups](backward.png)",
         "",
         "Microseconds a sample of one operation called alone; the difference is the largest from "
         "the loops, relative to the largest gradient.",
@@ -277,7 +313,7 @@ def _accuracy(report: Report) -> list[str]:
     ]
     header = ("training", "contestant", "seconds (least to most)", "")
     return [
-        "## Time to accuracy",
+        "# Time to accuracy",
         "",
         command("python -m bench accuracy"),
         "",
@@ -304,7 +340,7 @@ def _processes(report: Report) -> list[str]:
     rows = [(*key, *(values.get(unit, "") for unit in units)) for key, values in found.items()]
     header = ("process", "contestant", "seconds from start to end", "MiB at most", "% correct")
     return [
-        "## Start-up and whole processes",
+        "# Start-up and whole processes",
         "",
         command("python -m bench startup process"),
         "",
@@ -320,9 +356,9 @@ def _processes(report: Report) -> list[str]:
 
 def _scaling(results: list[ScalingResult]) -> list[str]:
     lines = [
-        "## Scaling",
+        "# Scaling",
         "",
-        "![Scaling](benchmarks/scaling.png)",
+        "![Scaling](scaling.png)",
         "",
         "The cost of a unit of work should stay flat or fall along each axis. What rises by "
         "more than a tenth above the lowest before it, in three measurements, is marked; below the "
@@ -345,7 +381,7 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
         ]
         header = (result.axis, "µs a step", "µs a sample", f"ns a {result.unit}", "MiB", "")
         lines += [
-            f"### {result.title}",
+            f"## {result.title}",
             "",
             command(f"python -m bench scaling --axis {result.axis}"),
             "",
@@ -362,7 +398,7 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
 
 def _profiles(profiles: list[Profile]) -> list[str]:
     lines = [
-        "## Each kernel under the machine's roofs",
+        "# Each kernel under the machine's roofs",
         "",
         "The peaks are measured in the same run: fused multiply-adds on independent sums, and "
         "the bandwidth of `z = x * s + y` by where its arrays lie. A row of the engine's "
@@ -397,14 +433,14 @@ def _profiles(profiles: list[Profile]) -> list[str]:
             "bytes",
         )
         lines += [
-            f"### {profile.model}",
+            f"## {profile.model}",
             "",
             command(
                 f"fastcnn profile {profile.model} --batch-size {profile.batch} "
                 f"--threads {profile.threads}"
             ),
             "",
-            f"![Roofline](benchmarks/profile-{profile.model}.png)",
+            f"![Roofline](profile-{profile.model}.png)",
             "",
             *(f"- {sentence}." for sentence in profile.summary().splitlines()),
             "",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.markdown import best, groups, machine, number, table, threads, threads_of
+from bench.markdown import best, groups, machine, number, replaced, table, threads, threads_of
 from bench.processes import SLOW
 from fastcnn.benchmark.environment import LIBRARIES
 from fastcnn.benchmark.results import Report, read_report
@@ -21,18 +21,9 @@ def with_tables(readme: str, folder: Path) -> str:
     ValueError
         If it has no place for them.
     """
-    readme = replaced(readme, render_readme(folder), BEGIN, END)
+    readme = replaced(readme, render_readme(folder), BEGIN, END, "README.md")
     loops = render_loops(folder)
-    return readme if loops is None else replaced(readme, loops, LOOPS_BEGIN, LOOPS_END)
-
-
-def replaced(readme: str, made: str, begin: str, end: str) -> str:
-    """README with what is between two lines replaced."""
-    before, first, rest = readme.partition(begin)
-    _, last, after = rest.partition(end)
-    if not first or not last:
-        raise ValueError(f"README.md needs the lines {begin} and {end}")
-    return f"{before}{begin}\n{made}\n{end}{after}"
+    return readme if loops is None else replaced(readme, loops, LOOPS_BEGIN, LOOPS_END, "README.md")
 
 
 def render_readme(folder: Path) -> str:

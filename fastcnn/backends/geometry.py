@@ -1,6 +1,7 @@
 """Output sizes, padding and windows: the one place where these formulas stand."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,7 @@ def check_pool_padding(
             )
 
 
+@lru_cache(maxsize=1024)
 def pool_output_size(
     size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False
 ) -> int:

@@ -48,7 +48,7 @@ def ladder_figure(results: list[Result]) -> Any:
     axes.set_yticks(range(len(timed)), [named(row) for row in timed], fontsize=14)
     axes.set_ylim(len(timed) - 0.3, -0.4)
     axes.set_xscale("log")
-    axes.set_xlim(low / 2, high * 60)
+    axes.set_xlim(low / 2, high * 100)
     axes.set_xlabel("microseconds a sample", fontsize=12)
     axes.set_title(
         f"From loops to the engine, on one thread\n{timed[0].work}, batch {timed[0].batch}",

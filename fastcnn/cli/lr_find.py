@@ -1,5 +1,6 @@
 """``fastcnn lr-find``."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,5 +60,5 @@ def lr_find(
     save_figure(found.figure(), out)
     console.print(f"picture: {out}", soft_wrap=True, markup=False)
     words = as_words(replace(recipe, lr=float(f"{found.suggestion:.2g}")))
-    source = f"--data {data} " if data else ""
+    source = f"--data {shlex.quote(str(data))} " if data else ""
     console.print(f"next: fastcnn train {source}{words}", soft_wrap=True, markup=False)

@@ -1,6 +1,7 @@
 """``fastcnn sweep``."""
 
 import json
+import shlex
 import sys
 import time
 from dataclasses import asdict, replace
@@ -162,11 +163,12 @@ def sweep(
         best = best_settings(results, metric)
         if best and best[0].status == "finished":
             options = as_words(replace(best[0].recipe, seed=Recipe().seed))
-            source = f"--data {data} " if data else ""
+            source = f"--data {shlex.quote(str(data))} " if data else ""
             source += f"--image-size {image_size} " if image_size else ""
             source += {None: "", True: "--gray ", False: "--rgb "}[gray]
             mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
-            console.print(f"best{mean}: fastcnn train {source}{options}", soft_wrap=True)
+            command = f"best{mean}: fastcnn train {source}{options}"
+            console.print(command, soft_wrap=True, markup=False)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
         console.print(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}", soft_wrap=True)
     if code:

@@ -1,5 +1,6 @@
 """``fastcnn train``."""
 
+import shlex
 import sys
 import threading
 from contextlib import suppress
@@ -320,7 +321,7 @@ def _conclude(
     """
     from fastcnn.training.run import CURVES
 
-    final, where = history.final, escape(str(folder))
+    final, where, word = history.final, escape(str(folder)), escape(shlex.quote(str(folder)))
     if final:
         loss, accuracy = final["test_loss"], final["test_accuracy"]
         if evaluation is not None:
@@ -336,9 +337,9 @@ def _conclude(
     drawn = f"; {CURVES} shows its losses and accuracies" if (folder / CURVES).exists() else ""
     console.print(f"run written to {where}{drawn}", soft_wrap=True)
     console.print(
-        f"next: fastcnn evaluate {where}\n"
-        f"      fastcnn predict {where} PICTURE\n"
-        f"      fastcnn serve {where}",
+        f"next: fastcnn evaluate {word}\n"
+        f"      fastcnn predict {word} PICTURE\n"
+        f"      fastcnn serve {word}",
         soft_wrap=True,
     )
 

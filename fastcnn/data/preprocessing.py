@@ -1,6 +1,7 @@
 """How what a model is given becomes the numbers that its first layer reads."""
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ import numpy as np
 
 from fastcnn.data.pictures import Pictures
 from fastcnn.errors import ConfigurationError, DataError
+
+log = logging.getLogger("fastcnn.data")
 
 #: The name under which files keep a preprocessing.
 METADATA = "fastcnn.preprocessing"
@@ -248,6 +251,16 @@ class Preprocessing:
                 raise DataError(
                     f"{name}: values lie in {low:.4g}..{high:.4g}, those of training in "
                     f"{self.bounds[0]:.4g}..{self.bounds[1]:.4g}: scale them as in training"
+                )
+            # One picture may be as dark as that; of several it is said.
+            if len(samples) > 1 and 0.0 < max(-low, high) * OTHER_UNITS < most:
+                log.warning(
+                    "%s: values lie in %.4g..%.4g, those of training in %.4g..%.4g: are they in "
+                    "other units?",
+                    name,
+                    low,
+                    high,
+                    *self.bounds,
                 )
 
     # -- converting --------------------------------------------------------------------------

@@ -11,11 +11,13 @@ import numpy as np
 from fastcnn.data.arrays import image_layout
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential, init
-from fastcnn.models import MODELS
+from fastcnn.models import MODELS, auto_cnn
 
 Shape = tuple[int, ...]
 Architecture = str | Model | Callable[[Shape, int, int], Model]
 
+#: The network that fits the samples, see :func:`fastcnn.models.auto_cnn`.
+AUTO = "auto"
 #: Least height and width at which flat square samples are taken for images.
 LEAST_SIDE = 8
 
@@ -111,8 +113,10 @@ def _check_channels_first(shape: Shape) -> None:
         )
 
 
-def build_network(architecture: Architecture, input_shape: Shape, outputs: int, seed: int) -> Model:
-    """A fresh network for samples of ``input_shape``.
+def build_network(
+    architecture: Architecture, input_shape: Shape, outputs: int, samples: int, seed: int
+) -> Model:
+    """A fresh network for samples of ``input_shape``, of which there are ``samples``.
 
     Raises
     ------
@@ -129,6 +133,8 @@ def build_network(architecture: Architecture, input_shape: Shape, outputs: int, 
             raise ConfigurationError(
                 f"architecture: the function returned {type(network).__name__}, not a model"
             )
+    elif architecture == AUTO:
+        network = _auto(input_shape, outputs, samples, seed)
     elif architecture in NETWORKS:
         network = NETWORKS[architecture](input_shape, outputs, seed)
     elif architecture in MODELS:
@@ -137,7 +143,7 @@ def build_network(architecture: Architecture, input_shape: Shape, outputs: int, 
         network = MODELS[architecture](num_classes=outputs, seed=seed, **size)
     else:
         raise ConfigurationError(
-            f"architecture must be one of {', '.join([*NETWORKS, *MODELS])}, a model, or a "
+            f"architecture must be one of {', '.join([AUTO, *NETWORKS, *MODELS])}, a model, or a "
             f"function of (input_shape, outputs, seed), got {architecture!r}"
         )
     given = network.output_shape(input_shape)
@@ -148,9 +154,12 @@ def build_network(architecture: Architecture, input_shape: Shape, outputs: int, 
     return network
 
 
-def _auto(input_shape: Shape, outputs: int, seed: int) -> Model:
-    make = _cnn if len(input_shape) == 3 and min(input_shape[1:]) >= LEAST_SIDE else _mlp
-    return make(input_shape, outputs, seed)
+def _auto(input_shape: Shape, outputs: int, samples: int, seed: int) -> Model:
+    """The network of ``fastcnn train --model auto`` for images, a small one for tables."""
+    if len(input_shape) != 3:
+        return _mlp(input_shape, outputs, seed)
+    channels, height, width = input_shape
+    return auto_cnn((channels, height, width), outputs, samples, seed)
 
 
 def _mlp(input_shape: Shape, outputs: int, seed: int) -> Model:
@@ -198,4 +207,4 @@ def _dense(
 
 
 #: Networks that fit any shape of sample, in addition to those of :data:`fastcnn.models.MODELS`.
-NETWORKS: dict[str, Callable[[Shape, int, int], Model]] = {"auto": _auto, "mlp": _mlp, "cnn": _cnn}
+NETWORKS: dict[str, Callable[[Shape, int, int], Model]] = {"mlp": _mlp, "cnn": _cnn}

@@ -163,7 +163,7 @@ class NetworkEstimator(BaseEstimator):
         dtype = np.float32 if self._is_image() or x.dtype == np.float32 else np.float64
         outputs = self._outputs(target)
         self.model_: Model = build_network(
-            self.architecture, self.input_shape_, outputs, self._seed
+            self.architecture, self.input_shape_, outputs, len(x), self._seed
         )
         self.model_.to(dtype)
         self.model_.input_shape = self.input_shape_
@@ -283,6 +283,13 @@ class NetworkEstimator(BaseEstimator):
         if not self._is_image():
             return np.ascontiguousarray(x, dtype=self.model_.dtype)
         if self._of_bytes and x.dtype != np.uint8:
+            if len(x) > 1 and 0.0 < x.max() <= 1.0:
+                log.warning(
+                    "X lies in %.4g..%.4g, and the estimator was fitted on bytes of 0..255: is it "
+                    "in other units?",
+                    x.min(),
+                    x.max(),
+                )
             return x / x.dtype.type(255)
         if not self._of_bytes and x.dtype == np.uint8:
             return x.astype(np.float32)

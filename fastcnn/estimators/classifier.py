@@ -20,8 +20,9 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     Parameters
     ----------
     architecture : str, Model, or callable
-        ``"auto"``: a convolutional network for images of at least 8 x 8, else one hidden layer of
-        100 units; ``"cnn"`` or ``"mlp"`` choose; or a name of :data:`fastcnn.models.MODELS`.
+        ``"auto"``: for images :func:`fastcnn.models.auto_cnn`, as ``fastcnn train --model auto``;
+        for tables one hidden layer of 100 units, which is ``"mlp"``. ``"cnn"``: two convolutions
+        and two linear layers. Or a name of :data:`fastcnn.models.MODELS`.
         A model is copied and its own weights are the start. A callable gets
         ``(input_shape, outputs, seed)`` and returns a model.
     input_shape : tuple of int, optional

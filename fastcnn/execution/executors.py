@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
@@ -97,6 +98,8 @@ class OperationExecutor(StepsOneByOne):
         self.step = 0
         self.first_sample = 0
         self._layout = model.parameter_layout()
+        self._shape: tuple[int, ...] = ()
+        self._memory = Memory()
         constrain(model)
 
     def gradient(
@@ -121,14 +124,17 @@ class OperationExecutor(StepsOneByOne):
         x, graph = as_batch(self.model, images), self.assigned.graph()
         check_statistics(graph, len(x))
         target = as_target(self.loss, y, len(x), graph, self.model.dtype)
-        return operation_gradients(
-            self.model,
-            graph,
-            Batch(x, target, self.loss, weight),
-            self.backend,
-            step,
-            frozen_parameters(self.model, self.assigned.parts),
-        )
+        if self._shape != x.shape:
+            self._shape, self._memory = x.shape, Memory()
+        with recycling(self._memory):
+            return operation_gradients(
+                self.model,
+                graph,
+                Batch(x, target, self.loss, weight),
+                self.backend,
+                step,
+                frozen_parameters(self.model, self.assigned.parts),
+            )
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
         """Say which epoch it is, counted from 1, and how many steps one has."""

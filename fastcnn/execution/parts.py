@@ -1,5 +1,6 @@
 """A batch in parts on their way through a graph, forward and back, operation by operation."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -57,8 +58,9 @@ class Part:
     wanted: set[int] | None = None
 
 
-#: Bytes of the largest layer's output in a part of a batch, which stays in the cache.
-PART_BYTES = 2**20
+#: Bytes of the largest layer's output in a part of a batch: some layers stay in the cache. Each
+#: part has its own gradient of all parameters, so there are better few of them.
+PART_BYTES = 2**22
 #: Samples of a part at most, and at least where a batch is divided only to use two cores.
 MOST, LEAST = 32, 8
 
@@ -69,7 +71,7 @@ def divided(graph: Graph, x: np.ndarray, backend: str, step: Step) -> list[Part]
     The division does not depend on the number of threads, so neither do the results.
     """
     count = len(x)
-    largest = max([np.prod(node.output_shape, dtype=int) for node in graph.nodes], default=1)
+    largest = max([math.prod(node.output_shape) for node in graph.nodes], default=1)
     size = min(MOST, max(LEAST, -(-count // 2)), max(1, PART_BYTES // (largest * x.itemsize)))
     if backend != "im2col" or count <= size:
         return [Part(x, step)]

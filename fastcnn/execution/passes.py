@@ -7,6 +7,7 @@ import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
+from fastcnn.backends.im2col.memory import zeros_like
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
 from fastcnn.execution.assigned import clear_outside, frozen_parameters
@@ -167,7 +168,7 @@ def begin_backward(
     wanted = graph.leads_to_parameters(trained)
     for part in parts:
         part.pending = {len(graph.nodes) - 1: grad[part.place]}
-        part.gradient = np.zeros_like(model.parameter_vector)
+        part.gradient = zeros_like(model.parameter_vector)
         views = views_of(part.gradient, model.named_parameters())
         part.slots = {key: view for key, view in views.items() if key in trained}
         part.wanted = wanted

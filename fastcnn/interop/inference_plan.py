@@ -15,7 +15,7 @@ from fastcnn.operations import OPERATIONS, Elementwise
 #: Operations that change no number outside training.
 PASSED_ON = ("flatten", "unflatten", "dropout", "dropout2d")
 WEIGHTED = ("conv2d", "conv_transpose2d", "linear")
-POOLING = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
+POOLING = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
 
 
 @dataclass(frozen=True)
@@ -262,13 +262,18 @@ def geometry(plan: Plan, node: Node) -> list[int]:
             (top, _), (left, _) = a["padding"]
             kernel = plan.state[node.parameters["weight"]].shape[2:]
             steps = [*a["stride"], top, left, *a["dilation"], a["groups"]]
+            if (*kernel, *steps[:4]) == (1, 1, 1, 1, 0, 0) and output_size == size:
+                # A kernel of one pixel sees no rows: the map is one long one, which is faster.
+                size = output_size = [1, prod(size)]
             return [channels, *size, outputs, *output_size, *kernel, *steps]
         case "max_pool2d" | "avg_pool2d":
             windows = [*a["kernel_size"], *a["stride"], *a["padding"]]
             counted = [int(a["count_include_pad"])] if node.operation == "avg_pool2d" else []
             return [channels, *size, *output_size, *windows, *counted]
-        case "adaptive_avg_pool2d":
+        case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
             return [channels, *size, *output_size]
+        case "local_response_norm":
+            return [channels, prod(size), a["size"]]
     raise ConfigurationError(f"layer {node.name!r}: files for export have no {node.operation}")
 
 

@@ -19,7 +19,7 @@ from fastcnn.interop.inference_plan import (
     make_plan,
     scale_and_shift,
 )
-from fastcnn.interop.sample_steps import MOVING, places_of, sets_of
+from fastcnn.interop.sample_steps import MOVING, is_bilinear, places_of, sets_of, taps_of
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -84,6 +84,18 @@ def avg_pool2d(x, kernel, stride, padding, count_include_pad):
     inside = windows(np.ones((1, 1, *x.shape[2:])), kernel, stride, padding)
     return total / inside.sum(axis=(4, 5)).astype(x.dtype)
 ''',
+    "adaptive_max_pool2d": '''
+def adaptive_max_pool2d(x, size):
+    """Largest of each of size[0] by size[1] parts of the map."""
+    (H, W), (rows, columns) = x.shape[2:], size
+    largest = [
+        x[:, :, h * H // rows : -(-(h + 1) * H // rows)]
+        [..., w * W // columns : -(-(w + 1) * W // columns)].max(axis=(2, 3))
+        for h in range(rows)
+        for w in range(columns)
+    ]
+    return np.stack(largest, axis=2).reshape(*x.shape[:2], rows, columns)
+''',
     "adaptive_avg_pool2d": '''
 def adaptive_avg_pool2d(x, size):
     """Mean of each of size[0] by size[1] parts of the map."""
@@ -121,6 +133,23 @@ def move(x, parts, places):
     """Numbers of each part at their places, counted from 1; place 0 is a zero."""
     x = x.reshape(len(x), parts, -1)
     return np.pad(x, ((0, 0), (0, 0), (1, 0)))[:, :, places.astype(int)]
+''',
+    "bilinear": '''
+def bilinear(x, rows, columns):
+    """Pixels between pixels: the first and the second on an axis, and the second's share."""
+    for axis, (first, second, share) in ((2, rows), (3, columns)):
+        share = share.reshape(-1, *(1,) * (3 - axis))
+        here, there = (np.take(x, places.astype(int), axis) for places in (first, second))
+        x = here + share * (there - here)
+    return x
+''',
+    "local_response_norm": '''
+def local_response_norm(x, size, alpha, beta, k):
+    """Each number by the squares of its channel and of those next to it."""
+    before = size // 2
+    square = np.pad(x * x, ((0, 0), (before, size - 1 - before), *((0, 0),) * (x.ndim - 2)))
+    total = sum(square[:, shift : shift + x.shape[1]] for shift in range(size))
+    return x * (k + np.float32(alpha / size) * total) ** np.float32(-beta)
 ''',
     "log_softmax": '''
 def log_softmax(x):
@@ -264,6 +293,10 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
         case "softmax" | "log_softmax":
             sets_of(node)
             return f"softmax({x})" if kind == "softmax" else f"log_softmax({x})"
+        case "interpolate" if is_bilinear(node):
+            rows, columns = taps_of(node)
+            taps = constant(f"{node.name}.rows", rows), constant(f"{node.name}.columns", columns)
+            return f"bilinear({x}, {', '.join(taps)})"
         case _ if kind in MOVING:
             parts, places = places_of(node)
             here = constant(f"{node.name}.places", places + 1)
@@ -285,8 +318,10 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
             tail = f", {a['count_include_pad']}" if kind == "avg_pool2d" else ""
             padding = ((top, top), (left, left))
             return f"{kind}({x}, {a['kernel_size']}, {a['stride']}, {padding}{tail})"
-        case "adaptive_avg_pool2d":
-            return f"adaptive_avg_pool2d({x}, {tuple(node.output_shape[1:])})"
+        case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
+            return f"{kind}({x}, {tuple(node.output_shape[1:])})"
+        case "local_response_norm":
+            return f"local_response_norm({x}, {a['size']}, {a['alpha']}, {a['beta']}, {a['k']})"
     raise ConfigurationError(f"layer {node.name!r}: the numpy file has no {kind}")
 
 

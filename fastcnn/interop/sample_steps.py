@@ -8,6 +8,7 @@ import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Node
+from fastcnn.backends.sampling import interpolation_taps
 from fastcnn.errors import ConfigurationError
 
 #: Operations whose outputs are some of their inputs, or zero.
@@ -25,16 +26,7 @@ def places_of(node: Node) -> tuple[int, np.ndarray]:
         The channels, or 1 if these are mixed.
     places : ndarray of int64
         Indices into a part of the input; -1 for a zero.
-
-    Raises
-    ------
-    ConfigurationError
-        If outputs are sums of inputs, as those of bilinear interpolation.
     """
-    if node.arguments.get("mode", "nearest") == "bilinear":
-        raise ConfigurationError(
-            f"layer {node.name!r}: files for export have no interpolate with mode='bilinear'"
-        )
     shape = node.input_shapes[0]
     numbers = np.arange(1.0, prod(shape) + 1).reshape(1, *shape)
     function: Any = getattr(get_backend("im2col"), node.operation)
@@ -48,6 +40,27 @@ def places_of(node: Node) -> tuple[int, np.ndarray]:
     first = places.reshape(squares, -1)[0]
     assert first.max() < parts // squares * inputs
     return squares, first
+
+
+def is_bilinear(node: Node) -> bool:
+    """Whether a step's outputs lie between pixels: sums of four of them."""
+    return node.operation == "interpolate" and node.arguments["mode"] == "bilinear"
+
+
+def taps_of(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns between which the outputs of a bilinear interpolation lie.
+
+    Returns
+    -------
+    rows, columns : ndarray, shape (3, n)
+        The first and the second for each row (column) of the output, and the share of the second.
+    """
+    made = [
+        interpolation_taps(size, wanted, "bilinear", node.arguments["align_corners"])
+        for size, wanted in zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True)
+    ]
+    rows, columns = (np.stack([np.asarray(part, np.float64) for part in taps]) for taps in made)
+    return rows, columns
 
 
 @dataclass(frozen=True)

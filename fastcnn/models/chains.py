@@ -230,13 +230,15 @@ def airbench(
     widths: tuple[int, int, int] = (64, 256, 256),
     scale: float = 1 / 9,
     unit_head: bool = False,
+    input_shape: tuple[int, int, int] = (3, 32, 32),
 ) -> Sequential:
-    """The network of the CIFAR-10 speed record airbench94, for 3x32x32 images.
+    """The network of the CIFAR-10 speed record airbench94.
 
-    A 2x2 convolution to 24 channels, whose weight :func:`fastcnn.layers.init.whitening_filters`
-    sets before training, and GELU; three groups of conv 3x3 - max-pool 2 - batch norm - GELU - conv
-    3x3 - batch norm - GELU; max-pool 3, a linear layer without bias, and a factor. Filters of the
-    3x3 convolutions begin as the identity, batch norms have no weight and a momentum of 0.4.
+    A 2x2 convolution to 24 channels (8 for each of the images'), whose weight
+    :func:`fastcnn.layers.init.whitening_filters` sets before training, and GELU; three groups of
+    conv 3x3 - max-pool 2 - batch norm - GELU - conv 3x3 - batch norm - GELU; max-pool 3, a linear
+    layer without bias, and a factor. Filters of the 3x3 convolutions begin as the identity, batch
+    norms have no weight and a momentum of 0.4.
 
     Parameters
     ----------
@@ -250,17 +252,24 @@ def airbench(
     unit_head : bool
         Whether the last layer's initial weight has a standard deviation of 1, as in the record's
         form with Muon.
+    input_shape : tuple of int
+        (C, H, W) of the images, from 25 to 48 pixels high and wide.
+
+    Raises
+    ------
+    ShapeError
+        If the images are smaller or larger.
 
     References
     ----------
     Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
     """
-    generator = np.random.default_rng(seed)
+    generator, channels = np.random.default_rng(seed), 8 * input_shape[0]
     layers: dict[str, Layer] = {
-        "whiten": Conv2d(3, 24, 2, bias_init=init.Constant(0.0), seed=generator),
+        "whiten": Conv2d(input_shape[0], channels, 2, bias_init=init.Constant(0.0), seed=generator),
         "gelu0": GELU(),
     }
-    channels, index = 24, 0
+    index = 0
     for width in widths:
         for place in range(2):
             index += 1
@@ -281,7 +290,7 @@ def airbench(
         "head": head,
         "scale": Scale(init=scale, trainable=False),
     }
-    return Sequential(layers, input_shape=(3, 32, 32))
+    return Sequential(layers, input_shape=input_shape)
 
 
 def auto_cnn(
@@ -293,7 +302,8 @@ def auto_cnn(
     """A network whose depth follows from the size of images, and its width from their number.
 
     Stages of 3x3 convolutions with batch normalisation, each at half the size of the one before,
-    until 5 to 9 pixels are left of the shorter side; then the mean over pixels and a linear layer.
+    until 5 to 9 pixels are left of the shorter side (smaller images get two stages, those of less
+    than 4 pixels one); then the mean over pixels and a linear layer.
     Fewer than 2,000 samples get narrow stages of one convolution and dropout, more get stages of
     two convolutions, twice as wide.
 
@@ -339,7 +349,7 @@ def auto_cnn(
                 f"relu{stage}{place}": ReLU(),
             }
             channels = width
-        if side < 10:
+        if side < 10 and (stage > 1 or side < 4):
             break
         layers[f"pool{stage}"] = MaxPool2d(2)
         side, width = side // 2, min(128, 2 * width)

@@ -121,6 +121,15 @@ def as_optimizer(optimizer: Any, **numbers: Any) -> Optimizer:
     return NAMED.get(optimizer, **numbers)
 
 
+#: Elements whose squares are in memory at a time.
+SQUARES = 1 << 14
+
+
+def _square_sum(x: np.ndarray) -> float:
+    parts = (x[start : start + SQUARES] for start in range(0, x.size, SQUARES))
+    return float(sum(np.sum(np.square(part, dtype=np.float64)) for part in parts))
+
+
 def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
     """Scale a gradient in place so that its Euclidean norm is at most ``max_norm``.
 
@@ -136,12 +145,12 @@ def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
     Pascanu, Mikolov and Bengio, arXiv:1211.5063, section 3.2.
     """
     with np.errstate(over="ignore"):
-        norm = math.sqrt(float(np.sum(np.square(gradient, dtype=np.float64))))
+        norm = math.sqrt(_square_sum(gradient))
     if math.isinf(norm):  # perhaps of the squares alone
         largest = float(np.abs(gradient).max())
         if math.isfinite(largest):
             scaled = gradient / largest
-            norm = largest * math.sqrt(float(np.sum(np.square(scaled, dtype=np.float64))))
+            norm = largest * math.sqrt(_square_sum(scaled))
     if max_norm is not None and max_norm < norm < math.inf:
         gradient *= max_norm / norm
     return norm

@@ -119,7 +119,7 @@ def _top(count: int) -> Callable[[np.ndarray, np.ndarray], float]:
         known = (true >= 0) & (true < classes)
         flat, true = flat[known], true[known, None]
         own = np.take_along_axis(flat, true, axis=1)
-        # Of equal outputs the first class is chosen, as for the accuracy.
+        # The first of equal outputs is chosen, as for the accuracy.
         before = (flat > own) | ((flat == own) & (np.arange(classes) < true))
         return float((before.sum(axis=1) < count).mean())
 

@@ -72,8 +72,8 @@ def programs() -> list[tuple[Program, int]]:
         Linear(32 * 144, 3, seed=2), input_shape=(16, 12, 12),
     )  # fmt: skip
     bounded = Sequential(
-        Conv2d(2, 8, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
-        Linear(288, 3, seed=1), input_shape=(2, 6, 6),
+        Conv2d(2, 24, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
+        Linear(864, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     usual = [
@@ -100,9 +100,10 @@ def programs() -> list[tuple[Program, int]]:
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
     more = Residual(Conv2d(48, 48, 1, seed=2))
     resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))
-    program = plan_channels(resnet.graph(), 5, 3, resnet.state_dict())
-    assert program.weights is not None
-    found.append((program, program.weights.size))
+    for network in (resnet, bounded):
+        program = plan_channels(network.graph(), 5, 3, network.state_dict())
+        assert program.weights is not None
+        found.append((program, program.weights.size))
     for seed in range(60):
         case = random_case(seed, 300_000)
         graph, places = case.model.graph(case.x.shape[1:]), parameter_places(case.model)

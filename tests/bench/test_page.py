@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench import page, readme_tables
+from bench.tiny.networks import NETWORKS
+from bench.tiny.page import with_tiny
+from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,16 +51,39 @@ def number(text: str) -> float:
 
 
 def test_page_is_what_the_results_say() -> None:
-    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == page.render_page(
-        RESULTS
-    )
+    for name, text in page.render_pages(RESULTS).items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name
+
+
+def test_no_page_is_long() -> None:
+    """Each suite is a page of its own: a phone need not load and scroll through all of them."""
+    pages = page.render_pages(RESULTS)
+    assert set(pages) == {page.OVERVIEW, *(f"benchmarks/{name}.md" for name, *_ in page.CONTENTS)}
+    for name, text in pages.items():
+        assert text.count("\n") < 220, name
+        assert text.startswith("# "), name
+
+
+def test_the_table_of_c_files_is_what_the_results_say() -> None:
+    found = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8")
+    assert found == with_tiny(found, RESULTS)
+    with pytest.raises(ValueError, match=r"docs/interchange.md needs the lines"):
+        with_tiny("no markers", RESULTS)
+    records = Records.read(RESULTS / "tiny.json").records
+    assert {record["network"] for record in records} == set(NETWORKS)
+    own = [record for record in records if record["contestant"] == "fastcnn"]
+    assert len(own) == 4 * len(NETWORKS)
+    for record in Records.read(RESULTS / "tiny-accuracy.json").records:
+        assert record["int8"] >= record["float"] - 0.5, record
 
 
 def test_figures_of_the_page_exist() -> None:
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", page.render_page(RESULTS))
-    assert len(pictures) >= 4
-    for picture in pictures:
-        assert (ROOT / "docs" / picture).is_file()
+    found = 0
+    for name, text in page.render_pages(RESULTS).items():
+        for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+            assert ((ROOT / "docs" / name).parent / picture).is_file()
+            found += 1
+    assert found >= 4
 
 
 def test_who_is_faster_is_said(report: Report) -> None:

@@ -67,7 +67,7 @@ def test_the_pictures_decide(
 
 
 def test_one_command_trains_on_a_folder(colours: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+    out = tmp_path / "a run"
     text = run_command("train", "--data", colours, "--epochs", 6, "--out", out)
     assert "are read in colour and as 32 x 32 (see --image-size, --gray)" in text
     assert "chosen for " in text
@@ -77,9 +77,9 @@ def test_one_command_trains_on_a_folder(colours: Path, tmp_path: Path) -> None:
     end = next(index for index, line in enumerate(lines) if line.startswith("test accuracy "))
     assert lines[end + 1] == f"run written to {out}; curves.png shows its losses and accuracies"
     assert lines[end + 2 : end + 5] == [
-        f"next: fastcnn evaluate {out}",
-        f"      fastcnn predict {out} PICTURE",
-        f"      fastcnn serve {out}",
+        f"next: fastcnn evaluate '{out}'",
+        f"      fastcnn predict '{out}' PICTURE",
+        f"      fastcnn serve '{out}'",
     ]
     config = json.loads((out / "config.json").read_text())
     assert config["data"]["validation_samples"] > 0
@@ -139,7 +139,7 @@ def test_sizes_and_colours_are_for_folders() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "samples", "stages"),
-    [((1, 8, 8), 100, 1), ((3, 32, 32), 100, 3), ((3, 64, 64), 5_000, 4), ((1, 20, 200), 10, 3),
+    [((1, 8, 8), 100, 2), ((3, 32, 32), 100, 3), ((3, 64, 64), 5_000, 4), ((1, 20, 200), 10, 3),
      ((2, 3, 3), 1, 1)],
 )  # fmt: skip
 def test_a_network_for_any_image(shape: Any, samples: int, stages: int) -> None:

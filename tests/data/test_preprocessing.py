@@ -143,6 +143,19 @@ def test_other_units_than_those_of_training_are_refused(case: str, name: str) ->
         ENTRIES[name](model, given, "lanes")
 
 
+def test_much_smaller_numbers_than_those_of_training_are_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They may be dark pictures."""
+    model = network()
+    fastcnn.fit(model, (BYTES.astype(np.float32), CLASSES), epochs=0, diagnose=False)
+    model.logits(BYTES.astype(np.float32))
+    model.logits(np.zeros_like(FLOATS))
+    assert "in other units" not in caplog.text
+    model.logits(FLOATS)
+    assert "samples: values lie in 0..1, those of training in 0..255: are they in" in caplog.text
+
+
 @pytest.mark.parametrize("case", CONTINUED)
 def test_fit_refuses_other_units(case: str) -> None:
     trained, given, message = CONTINUED[case]

@@ -386,6 +386,16 @@ def test_the_model_itself_normalises(dtype: Any, digits: Any) -> None:
         assert classifier.predict_proba(X.astype(other)) == pytest.approx(own, abs=1e-4)
 
 
+def test_floats_of_0_to_1_after_bytes_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """A number means the same whatever its type is: these are all but black."""
+    X = np.random.default_rng(0).integers(0, 256, (20, 8, 8)).astype(np.uint8)
+    model = CNNClassifier(epochs=1, random_state=0).fit(X, np.arange(20) % 2)
+    model.predict(X.astype(np.float64))
+    assert "in other units" not in caplog.text
+    model.predict(X / 255)
+    assert "X lies in 0..1, and the estimator was fitted on bytes of 0..255" in caplog.text
+
+
 def test_bytes_are_not_made_larger(digits: Any) -> None:
     import tracemalloc
 

@@ -18,6 +18,7 @@ from fastcnn.interop.c import CExport, export_c
 from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import (
     AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
     AvgPool1d,
     AvgPool2d,
     BatchNorm1d,
@@ -127,14 +128,18 @@ def networks() -> dict[str, Model]:
     return found
 
 
-def float_networks() -> dict[str, Model]:
-    """Layers that move numbers or normalise within a sample: there are no integers of them."""
+def sample_networks() -> dict[str, Model]:
+    """Layers that move numbers, normalise within a sample or look between pixels."""
     shape = (3, 6, 6)
     layers: dict[str, list[Layer]] = {
         "zero_pad": [ZeroPad2d((1, 2, 0, 1))],
         "reflection_pad": [ReflectionPad2d(2)],
         "replication_pad": [ReplicationPad2d((0, 3, 1, 0))],
         "upsample": [Upsample(scale_factor=2)],
+        "bilinear": [Upsample(scale_factor=(2, 3), mode="bilinear")],
+        "bilinear_corners": [Upsample(size=(9, 4), mode="bilinear", align_corners=True)],
+        "adaptive_max": [AdaptiveMaxPool2d((4, 5))],
+        "global_max": [GlobalMaxPool2d()],
         "pixel_shuffle": [Conv2d(4, 8, 1, seed=0), PixelShuffle(2)],
         "pixel_unshuffle": [PixelUnshuffle(3)],
         "channel_shuffle": [ChannelShuffle(2)],
@@ -144,6 +149,8 @@ def float_networks() -> dict[str, Model]:
         "group_norm": [GroupNorm(2, 4)],
         "instance_norm": [InstanceNorm2d(4, affine=True)],
         "rms_norm": [RMSNorm((6, 6))],
+        "response": [LocalResponseNorm(3, alpha=0.4, beta=0.6, k=1.5)],
+        "response_even": [LocalResponseNorm(2)],
         "softmax": [Softmax(1)],
         "log_softmax": [LogSoftmax(1)],
     }
@@ -154,6 +161,15 @@ def float_networks() -> dict[str, Model]:
         found[name] = Sequential(*body, Linear(size, 4, seed=1), input_shape=shape)
         randomise(found[name], index)
     return found
+
+
+#: What has no arithmetic in integers: powers and logarithms across channels.
+FLOAT_ONLY = ("softmax", "log_softmax", "response", "response_even")
+
+
+def with_integers(models: dict[str, Model]) -> dict[str, Model]:
+    """Those that can be computed in integers."""
+    return {name: model for name, model in models.items() if name not in FLOAT_ONLY}
 
 
 def sequence_networks() -> dict[str, Model]:
@@ -257,7 +273,7 @@ def call(
 
 @needs_gcc
 def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
-    models = networks() | float_networks() | sequence_networks()
+    models = networks() | sample_networks() | sequence_networks()
     path, _ = compiled(tmp_path, models, ["-O1"])
     library = ctypes.CDLL(str(path))
     for name, model in models.items():
@@ -273,9 +289,7 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
 @needs_gcc
 def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
     """Bit for bit, but for the last softmax; and near to what the model predicts."""
-    models = networks() | sequence_networks()
-    with pytest.raises(ConfigurationError, match="there is no subtract in integers"):
-        compiled(tmp_path, {"joined": models.pop("joined")}, ["-O1"], integers=True)
+    models = networks() | sequence_networks() | with_integers(sample_networks())
     path, made = compiled(tmp_path, models, ["-O1"], integers=True)
     library = ctypes.CDLL(str(path))
     for name, model in models.items():
@@ -327,9 +341,9 @@ def library_of(folder: Path) -> Any:
 @pytest.mark.parametrize("integers", [False, True])
 def test_it_stays_inside_its_memory(tmp_path: Path, integers: bool) -> None:
     """Compiled with sanitizers into a program that predicts a sample with every network."""
-    models = networks()
-    if integers:  # which have no joins
-        del models["joined"]
+    models = networks() | sample_networks()
+    if integers:
+        models = with_integers(models)
     compiled(tmp_path, models, ["-O0"], integers)
     calls = "\n".join(
         f"    {{ static const float x[N_{name.upper()}_INPUT_SIZE] = {{0.5f}};\n"
@@ -402,10 +416,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (LocalResponseNorm(3), "local_response_norm"),
-        (GlobalMaxPool2d(), "adaptive_max_pool2d"),
-        (Upsample(scale_factor=2, mode="bilinear"), "interpolate with mode='bilinear'"),
         (Softmax(2), "softmax with dim=2"),
+        (AvgPool2d(2, divisor_override=3), "avg_pool2d with divisor_override=3"),
     ],
 )
 def test_what_has_no_loops_is_refused_by_name(layer: Layer, words: str, tmp_path: Path) -> None:
@@ -417,9 +429,10 @@ def test_what_has_no_loops_is_refused_by_name(layer: Layer, words: str, tmp_path
         export_c(model, tmp_path / "b.h", calibration=np.zeros((2, 4, 6, 6), np.float32))
 
 
-def test_moves_and_norms_have_no_integers(tmp_path: Path) -> None:
-    for model in float_networks().values():
-        with pytest.raises(ConfigurationError, match=r"layer '\d': there is no \w+ in integers"):
+def test_what_has_no_integers_is_refused_by_name(tmp_path: Path) -> None:
+    for name in FLOAT_ONLY:
+        model = sample_networks()[name]
+        with pytest.raises(ConfigurationError, match=r"layer '1': there is no \w+ in integers"):
             export_c(model, tmp_path / "a.h", calibration=samples_for(model, np.uint8, 1))
 
 

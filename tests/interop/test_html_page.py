@@ -32,7 +32,7 @@ from fastcnn.layers import (
     Sigmoid,
 )
 from tests.browser import CHROMIUM, Browser
-from tests.interop.test_c_export import float_networks, networks, samples_for
+from tests.interop.test_c_export import networks, sample_networks, samples_for
 
 SAMPLES = 10
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -57,7 +57,7 @@ def digits() -> tuple[Model, tuple[str, ...]]:
 
 def for_pictures() -> dict[str, Model]:
     """Every kind of layer, with a rule for pictures."""
-    found = networks() | float_networks()
+    found = networks() | sample_networks()
     for model in found.values():
         assert model.input_shape is not None
         rule = Pictures(tuple(model.input_shape), "stretch")
@@ -87,7 +87,7 @@ def predictions(samples: np.ndarray) -> str:
 
 
 @needs_node
-@pytest.mark.parametrize("name", networks() | float_networks())
+@pytest.mark.parametrize("name", networks() | sample_networks())
 def test_it_computes_what_the_model_predicts(name: str, tmp_path: Path) -> None:
     model = for_pictures()[name]
     samples = samples_for(model, np.uint8, 0)[:SAMPLES]

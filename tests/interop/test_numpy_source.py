@@ -13,13 +13,13 @@ import fastcnn
 from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Sequential
 from tests.interop.test_c_export import (
-    float_networks,
     networks,
+    sample_networks,
     samples_for,
     sequence_networks,
 )
 
-NETWORKS = networks() | float_networks() | sequence_networks()
+NETWORKS = networks() | sample_networks() | sequence_networks()
 
 
 def imported(path: Path) -> ModuleType:

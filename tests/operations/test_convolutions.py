@@ -179,16 +179,52 @@ def test_a_transposed_convolution_is_the_gradient_of_a_convolution(backend: str)
     assert ours == pytest.approx(dx)
 
 
-def test_columns_are_bounded_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastcnn.backends.im2col import conv
+def test_columns_are_bounded_without_changing_the_result(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    from fastcnn.backends.im2col import blocks, conv
 
-    x, w = random_array((5, 2, 6, 6)), random_array((3, 2, 3, 3), 1)
-    whole = F.conv2d(x, w, backend="im2col")
-    grads = F.conv2d_backward(whole, x, w, backend="im2col")
+    x, w = random_array((45, 2, 6, 7)).astype(dtype), random_array((3, 2, 3, 3), 1).astype(dtype)
+    whole = F.conv2d(x, w, padding=1, backend="im2col")
+    grads = F.conv2d_backward(whole, x, w, padding=1, backend="im2col")
     monkeypatch.setattr(conv, "COLUMN_BYTES", 1)
-    assert (F.conv2d(x, w, backend="im2col") == whole).all()
-    for ours, theirs in zip(F.conv2d_backward(whole, x, w, backend="im2col"), grads, strict=True):
-        assert ours == pytest.approx(theirs)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    assert_close(F.conv2d(x, w, padding=1, backend="im2col"), whole, dtype)
+    again = F.conv2d_backward(whole, x, w, padding=1, backend="im2col")
+    for ours, theirs in zip(again, grads, strict=True):
+        assert_close(ours, theirs, dtype)
+
+
+@pytest.mark.parametrize(
+    ("samples", "channels", "filters", "size", "kernel", "arguments"),
+    [
+        (3, 2, 13, (5, 7), (3, 3), {"padding": 1}),  # every height of a tile, and positions left
+        (17, 3, 6, (1, 37), (1, 5), {"padding": (0, 4), "dilation": (1, 2)}),  # wide rows
+        (9, 5, 8, (6, 6), (1, 1), {}),  # the pixels are the columns
+        (9, 5, 8, (6, 6), (1, 1), {"padding": 1}),  # dx would need fewer pixels than there are
+        (5, 4, 4, (9, 1), (4, 1), {"padding": (3, 0)}),  # columns of one pixel
+        (5, 3, 9, (11, 10), (5, 3), {"stride": (2, 3), "padding": (2, 0)}),
+        (40, 1, 16, (16, 16), (3, 3), {"stride": (3, 1)}),  # several blocks
+    ],
+)
+def test_blocks_of_columns_give_what_whole_arrays_do(
+    samples: int,
+    channels: int,
+    filters: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    arguments: dict[str, Any],
+) -> None:
+    x, w = random_array((samples, channels, *size)), random_array((filters, channels, *kernel), 1)
+    bias = random_array((filters,), 2)
+    expected = F.conv2d(x, w, bias, **arguments, backend="im2col")
+    dy = random_array(expected.shape, 3)
+    gradients = F.conv2d_backward(dy, x, w, **arguments, backend="im2col")
+    x, w, bias, dy = (array.astype("float32") for array in (x, w, bias, dy))
+    assert_close(F.conv2d(x, w, bias, **arguments, backend="im2col"), expected, "float32")
+    ours = F.conv2d_backward(dy, x, w, **arguments, backend="im2col")
+    for mine, theirs in zip(ours, gradients, strict=True):
+        assert_close(mine, theirs, "float32")
 
 
 @pytest.mark.parametrize("mask", [(True, False, False), (False, True, False), (False, False, True)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers import init
 from fastcnn.optim import Lookahead, MultiStep, Triangular, learning_rates
 from fastcnn.recipes import get
@@ -53,6 +53,17 @@ def test_network() -> None:
     recipe, grey = get("cifar10-94"), pictures(20, (1, 32, 32))
     with pytest.raises(ConfigurationError, match=r"whiten\.weight has shape"):
         recipe.make_model(grey)
+
+
+@pytest.mark.parametrize("size", [24, 25, 28, 48, 49])
+def test_other_images(size: int) -> None:
+    if size in (24, 49):
+        with pytest.raises(ShapeError):
+            fastcnn.models.airbench(seed=0, input_shape=(1, size, 30))
+        return
+    model = fastcnn.models.airbench(5, seed=0, input_shape=(1, size, 30))
+    assert model.named_parameters()["whiten.weight"].shape == (8, 1, 2, 2)
+    assert model(np.zeros((2, 1, size, 30), np.float32)).shape == (2, 5)
 
 
 def test_whitened_model() -> None:

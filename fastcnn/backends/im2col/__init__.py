@@ -49,6 +49,7 @@ from fastcnn.backends.im2col.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastcnn.backends.im2col.relu import relu, relu_backward
 from fastcnn.backends.im2col.sample_norm import (
     group_norm,
     group_norm_backward,
@@ -147,6 +148,8 @@ __all__ = [
     "pixel_shuffle_backward",
     "pixel_unshuffle",
     "pixel_unshuffle_backward",
+    "relu",
+    "relu_backward",
     "rms_norm",
     "rms_norm_backward",
     "softmax",

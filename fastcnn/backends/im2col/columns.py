@@ -14,7 +14,7 @@ from fastcnn.codegen import compiled, linked
 
 
 @linked
-def _inside(size: int, outputs: int, stride: int, offset: int) -> tuple[int, int]:
+def inside(size: int, outputs: int, stride: int, offset: int) -> tuple[int, int]:
     """The outputs j for which ``0 <= j * stride + offset < size``, as first and end."""
     first = min(max(0, (stride - 1 - offset) // stride), outputs)
     end = min(outputs, (size - 1 - offset) // stride + 1)
@@ -43,7 +43,7 @@ def _gather(pixels: np.ndarray, columns: np.ndarray, geometry: np.ndarray) -> No
         for k in range(KH * KW):
             offset_h = k // KW * dilation_h - top
             offset_w = k % KW * dilation_w - left
-            begin, end = _inside(W, OW, stride_w, offset_w)
+            begin, end = inside(W, OW, stride_w, offset_w)
             n, i = first_row // OH, first_row % OH
             before, count, after = np.uint64(begin), np.uint64(end - begin), np.uint64(OW - end)
             for _ in range(R):
@@ -77,7 +77,7 @@ def _scatter(columns: np.ndarray, pixels: np.ndarray, geometry: np.ndarray) -> N
         for k in range(KH * KW):
             offset_h = k // KW * dilation_h - top
             offset_w = k % KW * dilation_w - left
-            begin, end = _inside(W, OW, stride_w, offset_w)
+            begin, end = inside(W, OW, stride_w, offset_w)
             n, i = first_row // OH, first_row % OH
             for r in range(R):
                 h = i * stride_h + offset_h
@@ -107,6 +107,16 @@ class Window(NamedTuple):
     def is_point(self) -> bool:
         """Whether columns are the pixels themselves."""
         return self.kernel == self.stride == (1, 1) and self.padding == ((0, 0), (0, 0))
+
+    @property
+    def turned(self) -> "Window | None":
+        """The windows of the input's pixels on the output, for a stride of 1; None for others."""
+        reach = [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)]
+        (top, bottom), (left, right) = self.padding
+        rows, columns = (reach[0] - top, reach[0] - bottom), (reach[1] - left, reach[1] - right)
+        if self.stride != (1, 1) or min(*rows, *columns) < 0:
+            return None
+        return Window(self.kernel, self.stride, (rows, columns), self.dilation)
 
     def geometry(self, shape: tuple[int, ...], output: tuple[int, ...], rows: Pair) -> np.ndarray:
         before = (self.padding[0][0], self.padding[1][0])

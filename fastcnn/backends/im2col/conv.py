@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
+from fastcnn.backends.im2col.blocks import pass_over
 from fastcnn.backends.im2col.columns import Window, col2im, im2col
-from fastcnn.backends.im2col.products import LANES, add_outer, multiply
+from fastcnn.backends.im2col.products import LANES, add_outer, are_compiled, multiply
 from fastcnn.backends.one_row import on_sequences
 
 #: Bytes of columns that exist at a time.
@@ -44,6 +45,9 @@ def conv2d(
     )
     window = Window(weight.shape[2:], stride, padding, dilation)
     x = _channels_first(x)
+    if groups == 1 and are_compiled(x[None], weight[None]):
+        matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
+        return _samples_first(pass_over(x, window, output, matrix=matrix, bias=bias)[0])
     y = np.empty((len(weight), x.shape[1], *output), x.dtype)
     by_group = y.reshape(groups, len(weight) // groups, -1)
     matrices = _weight_matrices(weight, groups)
@@ -68,11 +72,33 @@ def conv2d_backward(
     """``dW = dy columns^T``, ``dx = col2im(W^T dy)``, ``db`` the sum of dy over all positions."""
     arguments = (stride, padding, dilation, groups)
     wants_x, wants_weight, wants_bias = output_mask
+    window = Window(weight.shape[2:], stride, padding, dilation)
+    grad_bias = grad_output.sum(axis=(0, 2, 3)) if wants_bias else None
+    if wants_x and groups == 1 and window.turned and are_compiled(x[None], grad_output[None]):
+        dy, pixels = _channels_first(grad_output), _channels_first(x) if wants_weight else None
+        return *_from_columns_of_dy(dy, pixels, weight, window.turned, x.shape[2:]), grad_bias
     return (
         input_gradient(grad_output, weight, x.shape, *arguments) if wants_x else None,
         weight_gradient(grad_output, x, weight, *arguments) if wants_weight else None,
-        grad_output.sum(axis=(0, 2, 3)) if wants_bias else None,
+        grad_bias,
     )
+
+
+def _from_columns_of_dy(
+    dy: np.ndarray, x: np.ndarray | None, weight: np.ndarray, window: Window, size: Pair
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """``dx`` and with an ``x`` ``dW`` from the same columns: those of dy, at the input's pixels.
+
+    A convolution of stride 1 reads pixel q at place k of a window for output q - k. So dx is the
+    convolution of dy with the weights turned by 180 degrees, and the products of x with these
+    columns are dW in turned order.
+    """
+    O, C, *kernel = weight.shape
+    turned = weight[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(C, -1)
+    grad_x, gradient = pass_over(dy, window, size, matrix=turned, other=x)
+    if x is None:
+        return _samples_first(grad_x), None
+    return _samples_first(grad_x), gradient.reshape(C, O, *kernel).swapaxes(0, 1)[:, :, ::-1, ::-1]
 
 
 def input_gradient(
@@ -114,6 +140,9 @@ def weight_gradient(
     """``dW = dy columns^T``, in the shape of ``weight``."""
     dy = _channels_first(grad_output)
     window = Window(weight.shape[2:], stride, padding, dilation)
+    if groups == 1 and are_compiled(x[None], dy[None]):
+        _, gradient = pass_over(_channels_first(x), window, dy.shape[2:], other=dy)
+        return gradient.reshape(weight.shape)
     by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
     gradient = np.zeros(_weight_matrices(weight, groups).shape, x.dtype)
     for first, columns in _blocks(_channels_first(x), window, dy.shape[2:], groups):

@@ -5,7 +5,7 @@ import numpy as np
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """``y = x W^T + b``."""
-    y = x @ weight.T
+    y = np.matmul(x, weight.T)
     if bias is not None:
         y += bias
     return y

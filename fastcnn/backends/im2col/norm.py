@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastcnn.backends.im2col.memory import empty_like
+
 
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased variance of each channel, over samples and pixels."""
@@ -18,8 +20,9 @@ def moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
     """Values in a part of a batch, their mean and the squares about it, for each channel."""
     axes = _axes(x)
     mean = x.mean(axis=axes, dtype=np.float64)
-    deviation = x - _by_channel(mean.astype(x.dtype), x)
-    return x.size // x.shape[1], mean, np.square(deviation).sum(axis=axes, dtype=np.float64)
+    deviation = np.subtract(x, _by_channel(mean.astype(x.dtype), x), out=empty_like(x))
+    np.square(deviation, out=deviation)
+    return x.size // x.shape[1], mean, deviation.sum(axis=axes, dtype=np.float64)
 
 
 def joint_statistics(
@@ -43,7 +46,7 @@ def batch_norm(
     """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; no mean means the batch's own."""
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
-    y = x - _by_channel(mean, x)
+    y = np.subtract(x, _by_channel(mean, x), out=empty_like(x))
     y *= _by_channel(_scale(weight, variance, eps), x)
     if bias is not None:
         y += _by_channel(bias, x)
@@ -55,7 +58,8 @@ def gradient_sums(
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Values in a part of a batch, and the sums of dy z and of dy, for each channel."""
     axes = _axes(x)
-    product = grad_output * _normalised(x, mean, variance, eps)
+    product = _normalised(x, mean, variance, eps)
+    product *= grad_output
     return (
         x.size // x.shape[1],
         product.sum(axis=axes, dtype=np.float64),
@@ -93,20 +97,27 @@ def batch_norm_backward(
         mean, variance = batch_statistics(x)
     z = _normalised(x, mean, variance, eps)
     axes, count = _axes(x), x.size // x.shape[1]
-    grad_weight = (grad_output * z).sum(axis=axes, dtype=np.float64).astype(x.dtype)
+    product = np.multiply(grad_output, z, out=empty_like(x))
+    grad_weight = product.sum(axis=axes, dtype=np.float64).astype(x.dtype)
     grad_bias = grad_output.sum(axis=axes, dtype=np.float64).astype(x.dtype)
     if of_batch:
         gradient_means = (grad_weight / count, grad_bias / count)
-    grad_x = grad_output
-    if gradient_means is not None:
-        of_weight, of_bias = gradient_means
-        grad_x = grad_x - _by_channel(of_bias, x)
-        grad_x -= z * _by_channel(of_weight, x)
-    return grad_x * _by_channel(_scale(weight, variance, eps), x), grad_weight, grad_bias
+    grad_x, scale = product, _by_channel(_scale(weight, variance, eps), x)
+    if gradient_means is None:
+        np.multiply(grad_output, scale, out=grad_x)
+        return grad_x, grad_weight, grad_bias
+    of_weight, of_bias = gradient_means
+    z *= _by_channel(of_weight, x)
+    np.subtract(grad_output, _by_channel(of_bias, x), out=grad_x)
+    grad_x -= z
+    grad_x *= scale
+    return grad_x, grad_weight, grad_bias
 
 
 def _normalised(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float) -> np.ndarray:
-    return (x - _by_channel(mean, x)) * _by_channel(_scale(None, variance, eps), x)
+    z = np.subtract(x, _by_channel(mean, x), out=empty_like(x))
+    z *= _by_channel(_scale(None, variance, eps), x)
+    return z
 
 
 def _axes(x: np.ndarray) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """Max and average pooling, one pass over the windows."""
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from fastcnn.backends.geometry import (
     pool_output,
     pool_windows,
 )
+from fastcnn.backends.im2col.columns import inside
+from fastcnn.backends.im2col.memory import empty, zeros_like
 from fastcnn.backends.one_row import on_sequences
 from fastcnn.codegen import compiled, linked
 
@@ -76,6 +77,121 @@ def _max_backward(
                     dx[n, c, h, w] += dy[n, c, i, j]
 
 
+@linked
+def _beats(value: float, best: float) -> bool:
+    """Whether a value wins over one before it; of several NaNs the first does."""
+    return (value > best) | ((value != value) & (best == best))
+
+
+@linked
+def _row_of_windows(
+    x: np.ndarray,
+    begin: int,
+    i: int,
+    best: np.ndarray,
+    to: int,
+    places: np.ndarray,
+    numbers: tuple[int, ...],
+) -> None:
+    """Fill the maxima of one row of windows from place ``to`` on, and where in the map they are."""
+    H, W, _, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
+    for j in range(OW):
+        places[j] = -1
+    for k in range(KH * KW):
+        h, w = i * SH + k // KW * DH - top, k % KW * DW - left
+        if h < 0 or h >= H:
+            continue
+        first, end = inside(W, OW, SW, w)
+        for j in range(np.uint64(first), np.uint64(end)):
+            place = h * W + w + j * SW
+            value = x[np.uint64(begin + place)]
+            wins = (places[j] < 0) | _beats(value, best[np.uint64(to + j)])
+            best[np.uint64(to + j)] = value if wins else best[np.uint64(to + j)]
+            places[j] = place if wins else places[j]
+
+
+@linked
+def _is_pairs(numbers: tuple[int, ...]) -> bool:
+    """Whether windows are 2 x 2 next to each other, for which loops become vectors."""
+    H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
+    squares = KH == 2 and KW == 2 and SH == 2 and SW == 2 and DH == 1 and DW == 1
+    return squares and top == 0 and left == 0 and 2 * OH <= H and 2 * OW <= W
+
+
+@compiled("real[:]", "out real[:]", "out int64[:]", "int64[:]")
+def _max_rows(x: np.ndarray, y: np.ndarray, places: np.ndarray, numbers: np.ndarray) -> None:
+    maps, H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
+    window = (H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW)
+    pairs = _is_pairs(window)
+    for m in range(maps):
+        for i in range(OH):
+            to = (m * OH + i) * OW
+            if pairs:
+                upper, out = np.uint64((m * H + 2 * i) * W), np.uint64(to)
+                lower = upper + np.uint64(W)
+                for j in range(np.uint64(OW)):
+                    a, b = x[upper + j + j], x[upper + j + j + np.uint64(1)]
+                    c, d = x[lower + j + j], x[lower + j + j + np.uint64(1)]
+                    best = b if _beats(b, a) else a
+                    best = c if _beats(c, best) else best
+                    y[out + j] = d if _beats(d, best) else best
+            else:
+                _row_of_windows(x, m * H * W, i, y, to, places, window)
+
+
+@linked
+def _pairs_backward(
+    dy: np.ndarray, at: int, x: np.ndarray, dx: np.ndarray, upper: int, width: int, count: int
+) -> None:
+    """Give the gradients of a row of 2 x 2 windows to their winners, one row of pixels at a time.
+
+    Two loops, because the compiler does not know that the rows lie apart.
+    """
+    zero, one, lower = dx.dtype.type(0), np.uint64(1), upper + width
+    for j in range(count):
+        a, b = x[upper + j + j], x[upper + j + j + one]
+        c, d = x[lower + j + j], x[lower + j + j + one]
+        is_b = _beats(b, a)
+        best = b if is_b else a
+        is_below = _beats(c, best) | _beats(d, best)
+        grad = zero if is_below else dy[at + j]
+        dx[upper + j + j] = zero if is_b else grad
+        dx[upper + j + j + one] = grad if is_b else zero
+    for j in range(count):
+        a, b = x[upper + j + j], x[upper + j + j + one]
+        c, d = x[lower + j + j], x[lower + j + j + one]
+        best = b if _beats(b, a) else a
+        is_c = _beats(c, best)
+        best = c if is_c else best
+        is_d = _beats(d, best)
+        dx[lower + j + j] = dy[at + j] if is_c & (not is_d) else zero
+        dx[lower + j + j + one] = dy[at + j] if is_d else zero
+
+
+@compiled("real[:]", "real[:]", "out real[:]", "out real[:]", "out int64[:]", "int64[:]")
+def _max_rows_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    dx: np.ndarray,
+    best: np.ndarray,
+    places: np.ndarray,
+    numbers: np.ndarray,
+) -> None:
+    maps, H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
+    window = (H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW)
+    pairs = _is_pairs(window)
+    for m in range(maps):
+        for i in range(OH):
+            at = (m * OH + i) * OW
+            if pairs:
+                first = np.uint64((m * H + 2 * i) * W)
+                _pairs_backward(dy, np.uint64(at), x, dx, first, np.uint64(W), np.uint64(OW))
+            else:
+                _row_of_windows(x, m * H * W, i, best, 0, places, window)
+                for j in range(OW):
+                    dx[m * H * W + places[j]] += dy[at + j]
+
+
 @compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, "int64[:,:]")
 def _average_forward(
     x: np.ndarray, y: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisors: np.ndarray
@@ -128,34 +244,6 @@ def _windows(
     return rows, columns
 
 
-def _taps(
-    x: np.ndarray,
-    windows: tuple[np.ndarray, np.ndarray],
-    kernel_size: Pair,
-    stride: Pair,
-    dilation: Pair,
-) -> list[np.ndarray]:
-    """For each place in a window, its pixels in all windows, as views; none if some are cut off.
-
-    Whole arrays at a time: loops over windows branch at every pixel, which costs ten times as much.
-    """
-    starts = [window[0, 0] for window in windows]
-    counts = [len(window) for window in windows]
-    for window, size, step in zip(windows, kernel_size, dilation, strict=True):
-        if (window[:, 1] - window[:, 0] <= (size - 1) * step).any():
-            return []
-
-    def along(axis: int, place: int) -> slice:
-        first = starts[axis] + place * dilation[axis]
-        return slice(first, first + (counts[axis] - 1) * stride[axis] + 1, stride[axis])
-
-    return [
-        x[:, :, along(0, row), along(1, column)]
-        for row in range(kernel_size[0])
-        for column in range(kernel_size[1])
-    ]
-
-
 def _in_memory_order(x: np.ndarray) -> tuple[np.ndarray, bool]:
     """Maps as they follow each other in memory; whether that turns samples and channels.
 
@@ -185,13 +273,11 @@ def max_pool2d(
     """Maximum over each window; of equal values the first wins, NaN beats every number."""
     window = (kernel_size, stride, padding, dilation)
     output = pool_output(x.shape[2:], *window, ceil_mode)
-    windows = _windows(x.shape[2:], output, *window)
-    taps = _taps(x, windows, kernel_size, stride, dilation)
-    if taps:
-        return reduce(np.maximum, taps)
-    y = np.empty((*x.shape[:2], *output), x.dtype)
-    _max_forward(np.ascontiguousarray(x), y, *windows, *dilation)
-    return y
+    maps, turned = _in_memory_order(x)
+    y = empty((*maps.shape[:2], *output), x.dtype)
+    numbers = _numbers(maps, output, *window)
+    _max_rows(maps.reshape(-1), y.reshape(-1), np.empty(output[1], np.int64), numbers)
+    return y.swapaxes(0, 1) if turned else y
 
 
 @on_sequences
@@ -205,8 +291,20 @@ def max_pool2d_backward(
     ceil_mode: bool = False,
 ) -> np.ndarray:
     """The gradient of each window goes to its winner, found again from ``x``."""
-    windows = _windows(x.shape[2:], grad_output.shape[2:], kernel_size, stride, padding, dilation)
-    return _to_winners(grad_output, x, *windows, *dilation)
+    maps, turned = _in_memory_order(x)
+    dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
+    grad_x = zeros_like(maps)
+    width = dy.shape[3]
+    numbers = _numbers(maps, dy.shape[2:], kernel_size, stride, padding, dilation)
+    scratch = np.empty(width, x.dtype), np.empty(width, np.int64)
+    _max_rows_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), *scratch, numbers)
+    return grad_x.swapaxes(0, 1) if turned else grad_x
+
+
+def _numbers(maps: np.ndarray, *pairs: Pair) -> np.ndarray:
+    """How many maps there are, their size, and the pairs of a pooling."""
+    count = maps.shape[0] * maps.shape[1]
+    return np.array([count, *maps.shape[2:], *(number for pair in pairs for number in pair)])
 
 
 @on_sequences

@@ -2,7 +2,8 @@
 
 numpy's BLAS computes them in general. For float32 on processors with registers of 512 bits they
 are compiled here: on some of these OpenBLAS uses 256 bits, at half the speed, and it packs its
-arguments for each product, which blocks that lie in the cache do not need.
+arguments for each product, which blocks that lie in the cache do not need. Compiled functions
+call :func:`product` and :func:`outer`; :func:`multiply` and :func:`add_outer` take whole arrays.
 """
 
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from fastcnn.codegen import compiled
+from fastcnn.codegen import compiled, linked
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
@@ -24,9 +25,6 @@ from fastcnn.codegen.simd import (
     emit_sums,
 )
 from fastcnn.codegen.target import instruction_set
-
-#: Rows and vectors of a tile: 16 sums, which hide the latency of the multiply-adds.
-ROWS, VECTORS = 4, 4
 
 
 @tile(2)
@@ -45,8 +43,10 @@ def _product_tile(
     Y: Any,
     y0: Any,
     yrow: Any,
+    bias: Any,
+    first: Any,
 ) -> None:
-    """Some rows and vectors of ``Y = A B``."""
+    """Some rows and vectors of ``Y = A B + bias``, of which the first row has the number."""
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
         b, a = at.offset(b0, k, brow), at.offset(a0, k, acolumn)
@@ -63,7 +63,8 @@ def _product_tile(
             for v in range(vectors)
         ]
 
-    sums = at.loop(at.index(0), K, [constant(0.0)] * (rows * vectors), step)
+    start = [vector for vector in at.bias(bias, first, rows) for _ in range(vectors)]
+    sums = at.loop(at.index(0), K, start, step)
     for i in range(rows):
         for v in range(vectors):
             place = at.offset(at.offset(y0, i, yrow), v, LANES)
@@ -109,9 +110,15 @@ def _outer_tile(
             at.builder.store(at.builder.fadd(at.builder.load(place), total), place)
 
 
-_PRODUCT_4X4 = _product_tile.sized(ROWS, VECTORS)
-_PRODUCT_1X4 = _product_tile.sized(1, VECTORS)
-_PRODUCT_4X1 = _product_tile.sized(ROWS, 1)
+# Eight rows read a vector of B once for eight multiply-adds: it may come from the second level of
+# the cache. All of the larger tiles have 16 sums, which hide the latency of the multiply-adds.
+_PRODUCT_8X2 = _product_tile.sized(8, 2)
+_PRODUCT_4X2 = _product_tile.sized(4, 2)
+_PRODUCT_1X2 = _product_tile.sized(1, 2)
+_PRODUCT_4X4 = _product_tile.sized(4, 4)
+_PRODUCT_2X4 = _product_tile.sized(2, 4)
+_PRODUCT_1X4 = _product_tile.sized(1, 4)
+_PRODUCT_4X1 = _product_tile.sized(4, 1)
 _PRODUCT_1X1 = _product_tile.sized(1, 1)
 _OUTER_4X4 = _outer_tile.sized(4, 4)
 _OUTER_1X4 = _outer_tile.sized(1, 4)
@@ -119,61 +126,94 @@ _OUTER_4X1 = _outer_tile.sized(4, 1)
 _OUTER_1X1 = _outer_tile.sized(1, 1)
 
 
-@compiled("float32[:]", "float32[:]", "out float32[:]", "int64[:]")
-def _product(A: np.ndarray, B: np.ndarray, Y: np.ndarray, numbers: np.ndarray) -> None:
-    M, K, vectors, arow, acolumn, brow, y0, yrow = numbers
+@linked
+def product(A, M, K, arow, acolumn, B, b0, brow, count, Y, y0, yrow, bias):
+    """``Y = A B + bias``: M rows, ``count`` columns from place ``b0`` of B and ``y0`` of Y on.
+
+    ``arow`` and ``acolumn`` are the steps between rows and columns of A, ``brow`` and ``yrow``
+    those between rows of B and Y.
+    """
+    vectors = count // LANES
+    wide = 2 if M >= 8 else 4
     # A few columns of B at a time, which stay in the first-level cache for all rows of A.
     p = 0
     while p < vectors:
-        width = VECTORS if vectors - p >= VECTORS else 1
+        width = wide if vectors - p >= wide else 1
+        b, y = b0 + p * LANES, y0 + p * LANES
         i = 0
         while i < M:
-            height = ROWS if M - i >= ROWS else 1
-            rest = (
-                A,
-                i * arow,
-                arow,
-                acolumn,
-                B,
-                p * LANES,
-                brow,
-                K,
-                Y,
-                y0 + i * yrow + p * LANES,
-                yrow,
-            )
-            if height == ROWS and width == VECTORS:
-                _PRODUCT_4X4(*rest)
-            elif width == VECTORS:
-                _PRODUCT_1X4(*rest)
-            elif height == ROWS:
-                _PRODUCT_4X1(*rest)
+            a, place, height = i * arow, y + i * yrow, 1
+            if width == 2 and M - i >= 8:
+                _PRODUCT_8X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                height = 8
+            elif width == 2 and M - i >= 4:
+                _PRODUCT_4X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                height = 4
+            elif width == 2:
+                _PRODUCT_1X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+            elif width == 4 and M - i >= 4:
+                _PRODUCT_4X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                height = 4
+            elif width == 4 and M - i >= 2:
+                _PRODUCT_2X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                height = 2
+            elif width == 4:
+                _PRODUCT_1X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+            elif M - i >= 4:
+                _PRODUCT_4X1(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                height = 4
             else:
-                _PRODUCT_1X1(*rest)
+                _PRODUCT_1X1(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
             i += height
         p += width
+    for i in range(M):
+        for p in range(vectors * LANES, count):
+            total = bias[i]
+            for k in range(K):
+                total += A[i * arow + k * acolumn] * B[b0 + k * brow + p]
+            Y[y0 + i * yrow + p] = total
+
+
+@linked
+def outer(A, M, a0, arow, B, K, b0, brow, count, Y):
+    """Add ``A B^T`` to Y, of shape (M, K): the products of rows, ``count`` places each."""
+    vectors = count // LANES
+    # A few rows of B at a time, which stay in the first-level cache for all rows of A.
+    j = 0
+    while j < K:
+        width = 4 if K - j >= 4 else 1
+        b = b0 + j * brow
+        i = 0
+        while i < M:
+            height = 4 if M - i >= 4 else 1
+            a, place = a0 + i * arow, i * K + j
+            if height == 4 and width == 4:
+                _OUTER_4X4(A, a, arow, B, b, brow, vectors, Y, place, K)
+            elif width == 4:
+                _OUTER_1X4(A, a, arow, B, b, brow, vectors, Y, place, K)
+            elif height == 4:
+                _OUTER_4X1(A, a, arow, B, b, brow, vectors, Y, place, K)
+            else:
+                _OUTER_1X1(A, a, arow, B, b, brow, vectors, Y, place, K)
+            i += height
+        j += width
+    if vectors * LANES < count:
+        for i in range(M):
+            for j in range(K):
+                for p in range(vectors * LANES, count):
+                    Y[i * K + j] += A[a0 + i * arow + p] * B[b0 + j * brow + p]
+
+
+@compiled("float32[:]", "float32[:]", "out float32[:]", "float32[:]", "int64[:]")
+def _product(A, B, Y, bias, numbers):
+    M, K, count, arow, acolumn, brow, y0, yrow = numbers
+    product(A, M, K, arow, acolumn, B, 0, brow, count, Y, y0, yrow, bias)
 
 
 @compiled("float32[:]", "float32[:]", "out float32[:]", "int64[:]")
-def _outer(A: np.ndarray, B: np.ndarray, Y: np.ndarray, numbers: np.ndarray) -> None:
-    M, K, vectors, a0, arow, brow = numbers
-    i = 0
-    while i < M:
-        height = 4 if M - i >= 4 else 1
-        j = 0
-        while j < K:
-            width = 4 if K - j >= 4 else 1
-            rest = (A, a0 + i * arow, arow, B, j * brow, brow, vectors, Y, i * K + j, K)
-            if height == 4 and width == 4:
-                _OUTER_4X4(*rest)
-            elif width == 4:
-                _OUTER_1X4(*rest)
-            elif height == 4:
-                _OUTER_4X1(*rest)
-            else:
-                _OUTER_1X1(*rest)
-            j += width
-        i += height
+def _outer(A, B, Y, numbers):
+    M, K, count, a0, arow, brow = numbers
+    outer(A, M, a0, arow, B, K, 0, brow, count, Y)
 
 
 @cache
@@ -187,17 +227,15 @@ def multiply(a: np.ndarray, columns: np.ndarray, y: np.ndarray, first: int = 0) 
     Shapes: ``a`` (G, M, K), ``columns`` (G, K, P), ``y`` (G, M, positions).
     """
     _, K, count = columns.shape
-    vectors = count // LANES if _are_compiled(a, columns, y) else 0
-    if vectors:
-        # One of the two orders of a matrix is contiguous: turned weights are read as they are.
-        turned = not a.flags.c_contiguous
-        strides = (1, a.shape[1]) if turned else (K, 1)
-        numbers = (a.shape[1], K, vectors, *strides, columns.strides[1] // 4, first, y.shape[2])
-        flat = (a.swapaxes(1, 2) if turned else a).reshape(-1)
-        _product(flat, _flat(columns), y.reshape(-1), np.array(numbers))
-    rest = slice(vectors * LANES, count)
-    if rest.start < count:
-        np.matmul(a, columns[:, :, rest], out=y[:, :, first + rest.start : first + count])
+    if not are_compiled(a, columns, y):
+        np.matmul(a, columns, out=y[:, :, first : first + count])
+        return
+    # One of the two orders of a matrix is contiguous: turned weights are read as they are.
+    turned = not a.flags.c_contiguous
+    strides = (1, a.shape[1]) if turned else (K, 1)
+    numbers = (a.shape[1], K, count, *strides, columns.strides[1] // 4, first, y.shape[2])
+    flat = (a.swapaxes(1, 2) if turned else a).reshape(-1)
+    _product(flat, _flat(columns), y.reshape(-1), np.zeros(a.shape[1], a.dtype), np.array(numbers))
 
 
 def add_outer(dy: np.ndarray, columns: np.ndarray, gradient: np.ndarray, first: int = 0) -> None:
@@ -206,17 +244,15 @@ def add_outer(dy: np.ndarray, columns: np.ndarray, gradient: np.ndarray, first: 
     Shapes: ``dy`` (G, M, positions), ``columns`` (G, K, P), ``gradient`` (G, M, K).
     """
     _, K, count = columns.shape
-    vectors = count // LANES if _are_compiled(dy, columns, gradient) else 0
-    if vectors:
-        numbers = np.array((dy.shape[1], K, vectors, first, dy.shape[2], count))
-        _outer(dy.reshape(-1), columns.reshape(-1), gradient.reshape(-1), numbers)
-    rest = slice(vectors * LANES, count)
-    if rest.start < count:
-        part = dy[:, :, first + rest.start : first + count]
-        gradient += np.matmul(part, columns[:, :, rest].swapaxes(1, 2))
+    if not are_compiled(dy, columns, gradient):
+        gradient += np.matmul(dy[:, :, first : first + count], columns.swapaxes(1, 2))
+        return
+    numbers = np.array((dy.shape[1], K, count, first, dy.shape[2], count))
+    _outer(dy.reshape(-1), columns.reshape(-1), gradient.reshape(-1), numbers)
 
 
-def _are_compiled(*arrays: np.ndarray) -> bool:
+def are_compiled(*arrays: np.ndarray) -> bool:
+    """Whether products of arrays with one group as first axis are compiled here."""
     return (
         all(array.dtype == np.float32 and len(array) == 1 for array in arrays)
         and _has_wide_registers()

@@ -9,6 +9,7 @@ from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
 from fastcnn.backends.lanes.convolution.winograd2d_batch import records as _winograd2d_batch
 from fastcnn.backends.lanes.kernels import (
+    channel_maps,
     constraints,
     elements,
     inputs,
@@ -48,6 +49,7 @@ FAMILIES = (
     _winograd1d,
     _winograd2d,
     _winograd2d_batch,
+    channel_maps,
     constraints,
     elements,
     inputs,

@@ -8,11 +8,18 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.interop.c.sample_code import SET_LOOPS, loops_of, moving_step, set_step
+from fastcnn.interop.c.sample_code import (
+    SAMPLE_LOOPS,
+    bilinear_step,
+    loops_of,
+    moving_step,
+    response_step,
+    set_step,
+)
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
 from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
-from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX
+from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, is_bilinear
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: What formulas may call, as C functions of floats.
@@ -167,6 +174,26 @@ static inline void {name}_adaptive_avg_pool2d(const float *x, float *y, const in
         }}
     }}
 }}""",
+    "adaptive_max_pool2d": """
+static inline void {name}_adaptive_max_pool2d(const float *x, float *y, const int *g) {{
+    /* g: channels, height, width, output height, output width */
+    for (int c = 0; c < g[0]; c++) {{
+        for (int i = 0; i < g[3]; i++) {{
+            const int top = i * g[1] / g[3], bottom = ((i + 1) * g[1] + g[3] - 1) / g[3];
+            for (int j = 0; j < g[4]; j++) {{
+                const int left = j * g[2] / g[4], right = ((j + 1) * g[2] + g[4] - 1) / g[4];
+                float best = -INFINITY;
+                for (int h = top; h < bottom; h++) {{
+                    for (int w = left; w < right; w++) {{
+                        const float value = x[(c * g[1] + h) * g[2] + w];
+                        if (value > best || value != value) best = value;
+                    }}
+                }}
+                y[(c * g[3] + i) * g[4] + j] = best;
+            }}
+        }}
+    }}
+}}""",
     "softmax": """
 static inline int {name}_softmax(float *x, int count) {{
     int best = 0;
@@ -206,12 +233,12 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
     kinds: dict[str, None] = {}
     calls = []
     for index, step in enumerate(plan.steps):
-        kinds[loops_of(step.node.operation)] = None
+        kinds[loops_of(step.node)] = None
         calls.append(_call(plan, index, step, name, constants))
     if is_classifier:
         kinds["softmax"] = None
     body = "\n".join(calls)
-    known = LOOPS | SET_LOOPS
+    known = LOOPS | SAMPLE_LOOPS
     loops = [known[kind].format(name=name) for kind in kinds if kind in known]
     helpers = [
         text.format(name=name) for key, text in FUNCTIONS.items() if f"{name}_{key}(" in body
@@ -288,6 +315,10 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
         outputs, inputs = plan.state[node.parameters["weight"]].shape
         arguments = f"{x}, {parameter('weight')}, {parameter('bias')}, {y}, {inputs}, {outputs}"
         return f"{title}\n    {name}_linear({arguments});"
+    if is_bilinear(node):
+        return bilinear_step(title, node, name, x, y)
+    if kind == "local_response_norm":
+        return response_step(title, name, x, y, geometry(plan, node), node.arguments)
     if kind in MOVING:
         return moving_step(title, node, x, y)
     if kind in (*NORMS, *SOFTMAX):

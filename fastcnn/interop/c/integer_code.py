@@ -8,16 +8,18 @@ import numpy as np
 from fastcnn.backends.graph import INPUT
 from fastcnn.interop.c.float_code import LOOPS as FLOAT_LOOPS
 from fastcnn.interop.c.float_code import conversions, identifier
-from fastcnn.interop.c.quantise import (
-    ADD_BITS,
-    HIGH,
-    LOW,
-    IntegerNetwork,
-    IntegerStep,
-    byte_tables,
+from fastcnn.interop.c.integer_sample_code import (
+    SAMPLE_LOOPS,
+    bilinear_lines,
+    joined_lines,
+    normalise_lines,
 )
+from fastcnn.interop.c.integers import ADD_BITS, HIGH, LOW, IntegerStep
+from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
+from fastcnn.interop.c.sample_code import moving_step
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import WEIGHTED, geometry
+from fastcnn.interop.inference_plan import WEIGHTED, factor_places, geometry
+from fastcnn.interop.sample_steps import MOVING, NORMS
 
 LOOPS = {
     "clamp": """
@@ -92,6 +94,25 @@ static inline void {name}_max_pool2d(const int8_t *x, int8_t *y, const int *g) {
                     for (int l = 0; l < g[6]; l++) {{
                         const int h = i * g[7] - g[9] + k, w = j * g[8] - g[10] + l;
                         if (h < 0 || h >= g[1] || w < 0 || w >= g[2]) continue;
+                        const int8_t value = x[(c * g[1] + h) * g[2] + w];
+                        if (value > best) best = value;
+                    }}
+                }}
+                y[(c * g[3] + i) * g[4] + j] = best;
+            }}
+        }}
+    }}
+}}""",
+    "adaptive_max_pool2d": """
+static inline void {name}_adaptive_max_pool2d(const int8_t *x, int8_t *y, const int *g) {{
+    for (int c = 0; c < g[0]; c++) {{
+        for (int i = 0; i < g[3]; i++) {{
+            const int top = i * g[1] / g[3], bottom = ((i + 1) * g[1] + g[3] - 1) / g[3];
+            for (int j = 0; j < g[4]; j++) {{
+                const int left = j * g[2] / g[4], right = ((j + 1) * g[2] + g[4] - 1) / g[4];
+                int8_t best = -128;
+                for (int h = top; h < bottom; h++) {{
+                    for (int w = left; w < right; w++) {{
                         const int8_t value = x[(c * g[1] + h) * g[2] + w];
                         if (value > best) best = value;
                     }}
@@ -186,7 +207,8 @@ def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> tup
         _call(writer, index, step) for index, step in enumerate(network.steps) if step is not None
     )
     conversions = _conversions(writer, is_classifier)
-    loops = [LOOPS[kind].format(name=name) for kind in LOOPS if kind in writer.kinds]
+    known = LOOPS | SAMPLE_LOOPS
+    loops = [known[kind].format(name=name) for kind in known if kind in writer.kinds]
     if is_classifier:
         loops.append(FLOAT_LOOPS["softmax"].format(name=name))
     run = _run(writer, body, is_classifier)
@@ -219,10 +241,37 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
     lines = [f"const int8_t *x = {x};"]
     if not step.gives_floats:
         lines.append(f"int8_t *y = {y};")
+    if "places" in arrays:
+        writer.flash += 2 * arrays["places"].size
+        return moving_step(title, node, x, y, "int8_t", str(zero))
     if kind in WEIGHTED:
         writer.kinds[kind] = None
         lines += _weighted(writer, step, zero)
-    elif kind == "add":
+    elif kind in MOVING:
+        writer.kinds["bilinear"] = None
+        writer.flash += 2 * (arrays["rows"].size + arrays["columns"].size)
+        lines += bilinear_lines(name, step, zero)
+    elif kind in NORMS:
+        writer.kinds["normalise"] = None
+        weight, *bias = (
+            writer.array(f"{node.name}.{which}", "int32_t", arrays[which])
+            for which in ("weight", "bias")
+            if which in arrays
+        )
+        lines += normalise_lines(name, step, zero, weight, bias[0] if bias else None)
+    elif kind == "concat":
+        lines = [f"int8_t *y = {y};"]
+        lines += joined_lines(name, step, [x, *others], [zero, *other_zeros])
+    elif kind == "multiply":
+        first, second = factor_places(node)
+        total = f"(x[{first}] - {zero}) * (({others[0]})[{second}] - {other_zeros[0]})"
+        scaled = f"{int(arrays['multiplier'][0])} * (int64_t)({total})"
+        lines.append(
+            f"for (int i = 0; i < {size}; i++) y[i] = {name}_clamp("
+            f"{name}_shifted({scaled}, {int(arrays['shift'][0])}) + {step.scale.zero}, "
+            f"{LOW}, {HIGH});"
+        )
+    elif kind in ("add", "subtract"):
         total = " + ".join(
             f"({int(factor)} * (int64_t)({place}[i] - {z}))"
             for place, z, factor in zip(
@@ -244,11 +293,11 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
         lines.append(f"for (int i = 0; i < {size}; i++) y[i] = {table}[{row}x[i] + 128];")
     else:
         writer.kinds[kind] = None
-        if kind != "max_pool2d":
+        if "max" not in kind:
             writer.kinds["mean"] = None
         sizes = ", ".join(map(str, geometry(network.plan, node)))
         lines.append(f"static const int g[] = {{{sizes}}};")
-        tail = "" if kind == "max_pool2d" else f", {zero}"
+        tail = "" if "max" in kind else f", {zero}"
         lines.append(f"{name}_{kind}(x, y, g{tail});")
     return f"{title}\n    {{\n{indent(chr(10).join(lines), ' ' * 8)}\n    }}"
 
@@ -278,10 +327,10 @@ def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
             f"    {store}",
             "}",
         ]
-    outputs, rows, columns = node.output_shape
-    sizes = ", ".join(map(str, geometry(writer.network.plan, node)))
+    numbers = geometry(writer.network.plan, node)
+    outputs, rows, columns = numbers[3:6]
     return [
-        f"static const int g[] = {{{sizes}}};",
+        f"static const int g[] = {{{', '.join(map(str, numbers))}}};",
         f"for (int at = 0; at < {outputs * rows * columns}; at++) {{",
         f"    const int o = at / {rows * columns}, i = at / {columns} % {rows};",
         f"    const int32_t sum = {name}_{node.operation}_sum(",

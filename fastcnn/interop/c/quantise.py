@@ -8,7 +8,7 @@ Integer-Arithmetic-Only Inference", arXiv:1712.05877. A function of each element
 256 values.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,67 +16,23 @@ import numpy as np
 from fastcnn.backends import im2col
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.interop.c.integer_steps import SAMPLE, sample_arrays, sample_step
+from fastcnn.interop.c.integers import (
+    ADD_BITS,
+    HIGH,
+    LOW,
+    IntegerStep,
+    Scale,
+    multiplier_of,
+    rescaled,
+)
 from fastcnn.interop.inference_plan import POOLING, WEIGHTED, Plan, scale_and_shift
+from fastcnn.interop.sample_steps import MOVING
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 
-LOW, HIGH = -128, 127
-#: Bits after the point in the factors of a sum.
-ADD_BITS = 20
 #: Most samples that are looked at together.
 CHUNK = 128
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What an 8-bit number means: ``scale * (q - zero)``."""
-
-    scale: float
-    zero: int
-
-    @classmethod
-    def of_range(cls, low: float, high: float) -> "Scale":
-        """The finest that covers a range; 0 is one of its numbers exactly."""
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = (high - low) / (HIGH - LOW) if high > low else 1.0
-        return cls(float(np.float32(scale)), int(np.clip(round(LOW - low / scale), LOW, HIGH)))
-
-    def quantise(self, values: np.ndarray) -> np.ndarray:
-        """The nearest 8-bit numbers, as int64."""
-        inverse = np.float32(1.0 / self.scale)
-        nearest = np.rint(np.asarray(values, np.float32) * inverse).astype(np.float64)
-        return np.clip(nearest + self.zero, LOW, HIGH).astype(np.int64)
-
-    def real(self, quantised: np.ndarray) -> np.ndarray:
-        """The numbers that 8-bit numbers mean, in float64."""
-        return self.scale * (np.asarray(quantised, np.float64) - self.zero)
-
-
-@dataclass(frozen=True)
-class IntegerStep:
-    """One step in integers.
-
-    Attributes
-    ----------
-    node : Node
-    inputs : tuple of int
-    scale : Scale
-        Scale of the output.
-    low, high : int
-        Bounds of the output: those of a ReLU that is part of the step.
-    arrays : dict of str to ndarray
-        ``weight``, ``bias``, ``multiplier``, ``shift``; ``table``; or ``factor``.
-    gives_floats : bool
-        Whether the output is in floats: the last layer with weights gives the network's outputs.
-    """
-
-    node: Node
-    inputs: tuple[int, ...]
-    scale: Scale
-    low: int = LOW
-    high: int = HIGH
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    gives_floats: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,8 +135,8 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
         following = _joins(plan, index + 1)
         scale = scales[index + 1 if following else index]
         low, high = _bounds(plan.steps[index + 1].node, scale) if following else (LOW, HIGH)
-        if kind in POOLING:
-            # A maximum or mean of numbers of one scale has that scale.
+        if kind in (*POOLING, *MOVING):
+            # A maximum or mean of numbers of one scale has that scale, and so have moved numbers.
             scale = scales[index] = scales[step.inputs[0]]
         is_last = index == len(plan.steps) - 1
         given = [scales[source] for source in step.inputs]
@@ -256,9 +212,15 @@ def _arrays(
     """A step's constants."""
     if node.operation in WEIGHTED:
         return _weights(plan, node, given[0], scale, gives_floats)
-    if node.operation == "add":
+    if node.operation in ("add", "subtract", "concat"):
         factors = [round(one.scale / scale.scale * 2**ADD_BITS) for one in given]
-        return {"factor": np.array(factors, np.int64)}
+        signs = (1, -1) if node.operation == "subtract" else 1
+        return {"factor": np.array(factors, np.int64) * signs}
+    if node.operation == "multiply":
+        first, second = given
+        return multiplier_of(np.array([first.scale * second.scale / scale.scale]))
+    if node.operation in SAMPLE:
+        return sample_arrays(plan, node, given[0], scale)
     if node.operation in POOLING:
         return {}
     record = OPERATIONS[node.operation]
@@ -289,15 +251,7 @@ def _weights(
     arrays["bias"] = np.clip(np.rint(bias / unit), -(2**30), 2**30).astype(np.int64)
     if gives_floats:
         return arrays | {"unit": unit.astype(np.float32)}
-    mantissa, exponent = np.frexp(unit / scale.scale)
-    multiplier = np.rint(mantissa * 2**31).astype(np.int64)
-    # 2**31 itself does not fit.
-    over = multiplier == 2**31
-    multiplier, exponent = np.where(over, 2**30, multiplier), exponent + over
-    shift = 31 - exponent.astype(np.int64)
-    # Factors below 2**-31 give 0, and those above 1 are rare but right.
-    multiplier = np.where(shift > 62, 0, multiplier)
-    return arrays | {"multiplier": multiplier, "shift": np.clip(shift, 1, 62)}
+    return arrays | multiplier_of(unit / scale.scale)
 
 
 def _table(plan: Plan, node: Node, given: Scale, scale: Scale) -> np.ndarray:
@@ -312,11 +266,6 @@ def _table(plan: Plan, node: Node, given: Scale, scale: Scale) -> np.ndarray:
     return scale.quantise(_float_step(plan, node, [rows])[0])
 
 
-def rescaled(total: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """``total * multiplier / 2**shift``, rounded to nearest, halves up."""
-    return (total * multiplier + (np.int64(1) << (shift - 1))) >> shift
-
-
 def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> np.ndarray:
     """One step on int64 arrays."""
     node, arrays = step.node, step.arrays
@@ -328,7 +277,18 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
         if step.gives_floats:
             return sums.astype(np.float32) * arrays["unit"].reshape(each)
         scaled = rescaled(sums, arrays["multiplier"].reshape(each), arrays["shift"].reshape(each))
-    elif node.operation == "add":
+    elif node.operation in SAMPLE:
+        return sample_step(step, x, zeros[0])
+    elif node.operation == "multiply":
+        total = (x - zeros[0]) * (inputs[1] - zeros[1])
+        scaled = rescaled(total, arrays["multiplier"], arrays["shift"])
+    elif node.operation == "concat":
+        parts = [
+            (one - zero) * factor
+            for one, zero, factor in zip(inputs, zeros, arrays["factor"], strict=True)
+        ]
+        scaled = (np.concatenate(parts, axis=1) + (1 << (ADD_BITS - 1))) >> ADD_BITS
+    elif node.operation in ("add", "subtract"):
         factors = arrays["factor"]
         total = sum(
             (one - zero) * factor for one, zero, factor in zip(inputs, zeros, factors, strict=True)
@@ -390,7 +350,7 @@ def _pool(node: Node, x: np.ndarray, zero: int) -> np.ndarray:
         for j in range(columns):
             top, bottom, left, right = window(node, i, j)
             part = x[:, :, max(top, 0) : min(bottom, H), max(left, 0) : min(right, W)]
-            if node.operation == "max_pool2d":
+            if "max" in node.operation:
                 made[:, :, i, j] = part.max(axis=(2, 3))
                 continue
             count = part.shape[2] * part.shape[3]
@@ -403,7 +363,7 @@ def _pool(node: Node, x: np.ndarray, zero: int) -> np.ndarray:
 
 def window(node: Node, i: int, j: int) -> tuple[int, int, int, int]:
     """First row and the one after the last of a pooling window, and the same of columns."""
-    if node.operation == "adaptive_avg_pool2d":
+    if "adaptive" in node.operation:
         (H, W), (rows, columns) = node.input_shapes[0][1:], node.output_shape[1:]
         return (
             i * H // rows,

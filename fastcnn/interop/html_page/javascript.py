@@ -9,7 +9,15 @@ import numpy as np
 
 from fastcnn.interop.expression import JAVASCRIPT, Expression
 from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
-from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, places_of, sets_of
+from fastcnn.interop.sample_steps import (
+    MOVING,
+    NORMS,
+    SOFTMAX,
+    is_bilinear,
+    places_of,
+    sets_of,
+    taps_of,
+)
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
@@ -132,6 +140,17 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
         ]
         channel = f"Math.floor(i / {step.size // len(scale)})"
         return _each(arrays, y, f"x[i] * scale[{channel}] + shift[{channel}]")
+    if is_bilinear(node):
+        taps = [
+            weights.add(f"{node.name}.{axis}", values)
+            for axis, values in zip(("rows", "columns"), taps_of(node), strict=True)
+        ]
+        around = [*node.input_shapes[0], *node.output_shape[1:]]
+        return f"run(sample) {{ bilinear({x}, {y}, {', '.join(taps)}, {around}); }}"
+    if kind == "local_response_norm":
+        a = node.arguments
+        settings = f"{geometry(plan, node)}, {a['alpha'] / a['size']}, {a['beta']}, {a['k']}"
+        return f"run(sample) {{ local_response_norm({x}, {y}, {settings}); }}"
     if kind in MOVING:
         parts, places = places_of(node)
         table = weights.add(f"{node.name}.places", places)

@@ -166,6 +166,8 @@ class ChannelPlanner(Planner):
         for reader in self.readers.get(index, []):
             if reader.operation == "conv2d" and reader.source == index:
                 halo = union(halo, _halo(self.geometry(reader.node)))
+            elif reader.operation == "conv_transpose2d":
+                halo = union(halo, self.geometry(reader.node).gradient_halo())
             elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
                 halo = union(halo, self.halo(reader.target))
         return halo

@@ -206,9 +206,11 @@ def _product_sums(r: Reach) -> Touches:
 
 
 def _learned(r: Reach) -> Touches:
-    """A parameter of each channel, or of all."""
-    each = r.along(r.count(L.CHANNELS), r.among(L.MODE, (0, 1)))
-    yield parameters("W", each + r[L.W])
+    """A parameter of each channel, or of all, or one in each lane."""
+    mode = r.among(L.MODE, (L.FOR_ALL, L.FOR_CHANNELS, L.FOR_LANES))
+    step = LANES if mode == L.FOR_LANES else mode
+    each = r.along(r.count(L.CHANNELS), step)
+    yield parameters("W", each + r[L.W], LANES if mode == L.FOR_LANES else 1)
 
 
 def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
@@ -421,4 +423,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CHANNEL_LINEAR: channels.channel_linear,
     L.K_CHANNEL_DEPTHWISE: channels.channel_depthwise,
     L.K_CHANNEL_WINOGRAD: channels.channel_winograd,
+    L.K_CHANNEL_MOVE: channels.channel_move,
+    L.K_CHANNEL_SETS: channels.channel_sets,
+    L.K_CHANNEL_LOCAL_RESPONSE: channels.channel_local_response,
 }

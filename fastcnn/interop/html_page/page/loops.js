@@ -148,6 +148,55 @@ function adaptive_avg_pool2d(x, y, g) {
   }
 }
 
+/* g: as for adaptive_avg_pool2d */
+function adaptive_max_pool2d(x, y, g) {
+  const [C, H, W, OH, OW] = g;
+  for (let c = 0, at = 0; c < C; c++) {
+    for (let i = 0; i < OH; i++) {
+      const top = Math.floor((i * H) / OH), bottom = Math.ceil(((i + 1) * H) / OH);
+      for (let j = 0; j < OW; j++) {
+        const left = Math.floor((j * W) / OW), right = Math.ceil(((j + 1) * W) / OW);
+        let best = -Infinity;
+        for (let h = top; h < bottom; h++) {
+          for (let l = left; l < right; l++) best = Math.max(best, x[(c * H + h) * W + l]);
+        }
+        y[at++] = best;
+      }
+    }
+  }
+}
+
+/* rows, columns: the first and the second that an output lies between, and the second's share */
+function bilinear(x, y, rows, columns, g) {
+  const [C, H, W, OH, OW] = g;
+  for (let c = 0, at = 0; c < C; c++) {
+    for (let i = 0; i < OH; i++) {
+      const a = (c * H + rows[i]) * W, b = (c * H + rows[OH + i]) * W, p = rows[2 * OH + i];
+      for (let j = 0; j < OW; j++) {
+        const l = columns[j], r = columns[OW + j];
+        const left = x[a + l] + p * (x[b + l] - x[a + l]);
+        const right = x[a + r] + p * (x[b + r] - x[a + r]);
+        y[at++] = left + columns[2 * OW + j] * (right - left);
+      }
+    }
+  }
+}
+
+/* g: channels, pixels, channels that are summed up */
+function local_response_norm(x, y, g, alpha, beta, k) {
+  const [C, pixels, size] = g;
+  for (let c = 0; c < C; c++) {
+    const first = c - Math.floor(size / 2);
+    for (let i = 0; i < pixels; i++) {
+      let sum = 0;
+      for (let d = Math.max(0, first); d < Math.min(C, first + size); d++) {
+        sum += x[d * pixels + i] ** 2;
+      }
+      y[c * pixels + i] = x[c * pixels + i] * (k + alpha * sum) ** -beta;
+    }
+  }
+}
+
 /* Each output of a part is a number of the part, or zero where the place is negative. */
 function move(x, y, parts, places) {
   const inputs = x.length / parts;

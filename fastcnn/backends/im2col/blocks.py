@@ -1,0 +1,114 @@
+"""A convolution's passes over blocks of columns, each in one compiled call.
+
+For float32 on processors with registers of 512 bits; conv.py has the others. Images of a few
+samples at a time get zeros around them, so that a row of columns is copied by whole vectors; a
+block of columns is read while it is in the second-level cache. Names of axes are those of
+columns.py.
+"""
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+from fastcnn.backends.im2col.columns import Window
+from fastcnn.backends.im2col.kernels import over_blocks
+from fastcnn.backends.im2col.memory import empty
+from fastcnn.codegen.simd import LANES
+
+#: Bytes of a block: it leaves room in the second-level cache for what is multiplied with it.
+BLOCK_BYTES = 512 * 2**10
+#: The fewest positions of a block: a product of fewer does not repay reading the weights.
+LEAST_POSITIONS = 128
+_NONE = np.empty(0, np.float32)
+
+
+def pass_over(
+    image: np.ndarray,
+    window: Window,
+    output: tuple[int, ...],
+    *,
+    matrix: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    other: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``matrix @ columns + bias``, and ``other @ columns^T``, of the columns of an image.
+
+    Parameters
+    ----------
+    image : ndarray, shape (C, N, H, W), contiguous
+    window : Window
+    output : tuple of int
+        Rows and columns of the output's maps.
+    matrix : ndarray, shape (M, C * KH * KW), optional
+    bias : ndarray, shape (M,), optional
+    other : ndarray, shape (M, N, OH, OW), contiguous, optional
+
+    Returns
+    -------
+    y : ndarray, shape (M, N, OH, OW)
+        Empty without a matrix.
+    gradient : ndarray, shape (M, C * KH * KW)
+        Empty without another array.
+    """
+    C, N, H, W = image.shape
+    (top, bottom), (left, right) = window.padding
+    padded_size = (H + top + bottom, W + left + right)
+    K, map_bytes = C * window.kernel[0] * window.kernel[1], padded_size[0] * padded_size[1] * C * 4
+    group = N if window.is_point else _samples(N, map_bytes, output[0] * output[1])
+    left_side = other if matrix is None else matrix
+    assert left_side is not None
+    M = len(left_side)
+    rows = _rows(K, group * output[0], output[1])
+    if window.is_point:
+        width, padded, columns = N * output[0] * output[1], _NONE, image.reshape(-1)
+    else:
+        # An odd number of cache lines: else all rows of columns would share a few sets.
+        width = -(-rows * output[1] // LANES) * LANES + LANES
+        width += LANES if width // LANES % 2 == 0 else 0
+        padded = _buffer("padded", group * map_bytes // 4 + 2 * LANES)
+        columns = _buffer("columns", K * width)
+    y = empty((M, N, *output) if matrix is not None else (0,), np.float32)
+    gradient = np.zeros((M, K) if other is not None else 0, np.float32)
+    numbers = (*image.shape, top, left, *padded_size, *output, *window.kernel)
+    numbers += (*window.stride, *window.dilation, group, rows, width, M)
+    over_blocks(
+        image.reshape(-1),
+        _NONE if matrix is None else matrix.reshape(-1),
+        np.zeros(M, np.float32) if bias is None else bias,
+        _NONE if other is None else other.reshape(-1),
+        padded,
+        columns,
+        y.reshape(-1),
+        gradient.reshape(-1),
+        np.array(numbers),
+    )
+    return y, gradient
+
+
+def _samples(N: int, size: int, positions: int) -> int:
+    """Samples of a group, whose images with zeros around them are made together."""
+    unit = LANES // math.gcd(LANES, positions)
+    return min(N, max(1, BLOCK_BYTES // (size * unit)) * unit)
+
+
+def _rows(K: int, total: int, width: int) -> int:
+    """Output rows of a block: all but the last have a multiple of 16 positions if possible."""
+    unit = LANES // math.gcd(LANES, width)
+    most = max(BLOCK_BYTES // (K * 4), LEAST_POSITIONS)
+    units = -(-total // unit)
+    blocks = -(-units // max(1, most // (width * unit)))
+    return -(-units // blocks) * unit
+
+
+_memory = threading.local()
+
+
+def _buffer(name: str, size: int) -> Any:
+    """Floats of this thread, the same memory at each call: new memory costs its first touch."""
+    held = getattr(_memory, name, None)
+    if held is None or held.size < size:
+        held = np.empty(size, np.float32)
+        setattr(_memory, name, held)
+    return held[:size]

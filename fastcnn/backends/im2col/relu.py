@@ -1,0 +1,41 @@
+"""The rectifier in one pass over memory; other element-wise operations are formulas of arrays."""
+
+import numpy as np
+
+from fastcnn.backends.im2col.memory import empty_like, stored_order
+from fastcnn.codegen import compiled
+
+
+@compiled("real[:]", "out real[:]")
+def _rectify(x: np.ndarray, y: np.ndarray) -> None:
+    zero = x.dtype.type(0)
+    for i in range(np.uint64(x.size)):
+        y[i] = zero if x[i] <= zero else x[i]
+
+
+@compiled("real[:]", "real[:]", "out real[:]")
+def _keep_positive(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
+    zero = x.dtype.type(0)
+    for i in range(np.uint64(x.size)):
+        dx[i] = zero if x[i] <= zero else dy[i]
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """``max(0, x)``; NaN stays NaN."""
+    y = empty_like(x)
+    order = stored_order(y)
+    _rectify(_flat(x, order), _flat(y, order))
+    return y
+
+
+def relu_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """``dy`` where ``x > 0`` or NaN, else 0."""
+    grad_x = empty_like(x)
+    order = stored_order(grad_x)
+    _keep_positive(_flat(grad_output, order), _flat(x, order), _flat(grad_x, order))
+    return grad_x
+
+
+def _flat(x: np.ndarray, order: list[int]) -> np.ndarray:
+    """The elements with axes in some order; no copy where that is their order in memory."""
+    return x.transpose(order).reshape(-1)
