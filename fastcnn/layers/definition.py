@@ -42,6 +42,7 @@ from fastcnn.layers import (
     sample_norm,
     sampling,
     softmax,
+    split,
 )
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
@@ -70,6 +71,7 @@ MODULES = (
     sample_norm,
     sampling,
     softmax,
+    split,
 )
 TYPES: dict[str, type[Layer]] = {
     name: kind

@@ -27,6 +27,9 @@ from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS
 
+#: What gives memory another shape where a vector holds samples: between maps and vectors of
+#: channels it is read number by number, or copied.
+COPIED = ("flatten", "unflatten", "input_part")
 #: Bytes of weights that a core reads in the time of a vector operation.
 BYTES_AN_OPERATION = 16
 
@@ -168,7 +171,7 @@ class ChannelPlanner(Planner):
                 halo = union(halo, _halo(self.geometry(reader.node)))
             elif reader.operation == "conv_transpose2d":
                 halo = union(halo, self.geometry(reader.node).gradient_halo())
-            elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
+            elif OPERATIONS[reader.operation].renames and reader.operation not in COPIED:
                 halo = union(halo, self.halo(reader.target))
         return halo
 
