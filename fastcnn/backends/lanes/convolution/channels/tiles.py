@@ -2,8 +2,8 @@
 
 Sizes: CB blocks of 16 output channels, PB positions. A weight is a vector, an input a number that
 all channels share. A *tap* is one (input channel, kernel row, kernel column); its address and those
-of positions are entries of tables, so that one tile serves every geometry, a linear layer (whose
-positions are samples) and the products of Winograd's transforms.
+of positions are entries of tables, so that one tile serves every geometry and a linear layer (whose
+positions are samples). The products of Winograd's transforms have positions that follow each other.
 """
 
 from typing import Any
