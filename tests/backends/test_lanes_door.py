@@ -57,6 +57,7 @@ UNREAD = {
     *(("normalisation sums", name) for name in ("BATCH", "BIAS", "RUNNING", "SCALE", "W")),
     # All threads have one room.
     *((f"Winograd 2-D {name}", "Z_SLOT") for name in ("inputs", "products", "outputs")),
+    *((f"{name} small maps", "Z_SLOT") for name in ("transpose", "gradient of")),
     # Their formulas have no numbers.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
       for what in ("", " gradient")),
@@ -76,9 +77,11 @@ def programs() -> list[tuple[Program, int]]:
         Linear(864, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
+    small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
     usual = [
         wide,
         many,
+        small,
         bounded,
         *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn)),
     ]
