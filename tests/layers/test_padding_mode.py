@@ -68,7 +68,7 @@ def _own(model: Sequential) -> dict[str, np.ndarray]:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="must be one of zeros, reflect, repl.*circ"):
+    with pytest.raises(ConfigurationError, match=r"must be one of zeros, reflect, repl.*circ"):
         Conv2d(1, 1, 3, padding=1, padding_mode="circular")
     with pytest.raises(ShapeError, match="reflection of 3 pixels"):
         Sequential(Conv2d(1, 1, 7, padding=3, padding_mode="reflect"), input_shape=(1, 3, 3))
