@@ -11,11 +11,10 @@ from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layo
 from fastcnn.execution.constraints import constrain
 from fastcnn.execution.executor import (
     Executor,
-    StepResults,
+    StepsOneByOne,
     copy_slots,
     count_correct,
     mean_score,
-    steps_one_by_one,
 )
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
@@ -69,7 +68,7 @@ def make_executor(
     return run(backend, on_engine, by_operations)
 
 
-class OperationExecutor:
+class OperationExecutor(StepsOneByOne):
     """Runs one backend operation after the other from Python."""
 
     def __init__(
@@ -95,19 +94,6 @@ class OperationExecutor:
         self._shape: tuple[int, ...] = ()
         self._memory = Memory()
         constrain(model)
-
-    def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
-        return steps_one_by_one(
-            self, self.batch_size, images, labels, order, learning_rates, sample_weight
-        )
 
     def gradient(
         self,

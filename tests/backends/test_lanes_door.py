@@ -28,6 +28,7 @@ from fastcnn.execution.engines import make_engine, parameter_places
 from fastcnn.layers import (
     Conv2d,
     Flatten,
+    GroupNorm,
     Linear,
     LocalResponseNorm,
     Residual,
@@ -61,6 +62,7 @@ UNREAD = {
     # Their formulas have no numbers.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
       for what in ("", " gradient")),
+    *((f"scale{what}", "SCALE") for what in ("", " gradient", " parameter gradient")),
 }  # fmt: skip
 
 
@@ -73,7 +75,8 @@ def programs() -> list[tuple[Program, int]]:
         Linear(32 * 144, 3, seed=2), input_shape=(16, 12, 12),
     )  # fmt: skip
     bounded = Sequential(
-        Conv2d(2, 24, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
+        Conv2d(2, 24, 3, max_norm=0.5, seed=0), GroupNorm(2, 24), LocalResponseNorm(3),
+        ZeroPad2d(1), Flatten(),
         Linear(864, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))

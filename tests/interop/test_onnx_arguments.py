@@ -122,11 +122,15 @@ OF_TRAINING = {(kind, "max_norm") for kind in ("Conv1d", "Conv2d", "Linear")}
 #: Arguments that are refused at any other value.
 OF_ONE_VALUE = {
     ("InstanceNorm2d", "track_running_stats"),
+}
+#: Arguments for which a file has another layer.
+IN_OTHER_WORDS = {
+    ("AvgPool2d", "divisor_override"),
+    ("Split", "sizes"),
+    ("Chunk", "chunks"),
     ("Conv1d", "padding_mode"),
     ("Conv2d", "padding_mode"),
 }
-#: Arguments for which a file has another layer.
-IN_OTHER_WORDS = {("AvgPool2d", "divisor_override"), ("Split", "sizes"), ("Chunk", "chunks")}
 
 
 def layer_of(kind: str, arguments: dict[str, Any]) -> Layer:

@@ -22,8 +22,10 @@ def moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
     axes, count = _axes(x), x.size // x.shape[1]
     # About the mean, not by the mean of squares: nothing cancels where the mean is large.
     if _is_compiled(x):
-        mean = _sums(np.zeros(x.shape[1], x.dtype), x)[0] / count
-        return count, mean, _sums(mean.astype(x.dtype), x)[1]
+        order, numbers = _runs(x)
+        sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
+        norm_loops.moments(_flat(x, order), np.empty(x.shape[1], x.dtype), sums, lanes, numbers)
+        return count, *sums
     mean = x.mean(axis=axes, dtype=np.float64)
     deviation = np.subtract(x, _by_channel(mean.astype(x.dtype), x), out=empty_like(x))
     np.square(deviation, out=deviation)
@@ -67,12 +69,16 @@ def gradient_sums(
     """Values in a part of a batch, and the sums of dy z and of dy, for each channel."""
     axes, count = _axes(x), x.size // x.shape[1]
     if _is_compiled(x):
-        of_dy, of_products = _sums(mean, x, grad_output)
+        order, numbers = _runs(x)
+        sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
+        flat = _flat(grad_output, order), _flat(x, order)
+        norm_loops.products(*flat, mean, sums, lanes, numbers)
+        of_dy, of_products = sums
         return count, of_products * _scale(None, variance, eps), of_dy
     product = _normalised(x, mean, variance, eps)
     product *= grad_output
-    sums = (each.sum(axis=axes, dtype=np.float64) for each in (product, grad_output))
-    return count, *sums
+    of_products = product.sum(axis=axes, dtype=np.float64)
+    return count, of_products, grad_output.sum(axis=axes, dtype=np.float64)
 
 
 def joint_means(
@@ -125,17 +131,6 @@ def batch_norm_backward(
 
 def _is_compiled(x: np.ndarray) -> bool:
     return x.dtype == np.float32 and x.size > 0 and not is_disabled()
-
-
-def _sums(mean: np.ndarray, x: np.ndarray, dy: np.ndarray | None = None) -> np.ndarray:
-    """By channel, shape (2, C): of deviations and their squares; with dy of it and of products."""
-    order, numbers = _runs(x)
-    sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
-    if dy is None:
-        norm_loops.deviations(_flat(x, order), mean, sums, lanes, numbers)
-    else:
-        norm_loops.products(_flat(dy, order), _flat(x, order), mean, sums, lanes, numbers)
-    return sums
 
 
 def _in_one_pass(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from fastcnn.codegen import compiled
+from fastcnn.codegen import compiled, linked
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, emit_load, emit_splat
 
@@ -63,31 +63,49 @@ def _add_products(
     _emit_sums(at, vectors, sums, terms)
 
 
-@compiled("float32[:]", "float32[:]", "out float64[:,:]", "out float64[:]", "int64[:]")
-def deviations(x: Any, mean: Any, sums: Any, lanes: Any, numbers: Any) -> None:
-    """Fill ``sums``, shape (2, C), with those of ``x - mean`` and of its square."""
+@linked
+def _sum_deviations(x, mean, c, lanes, numbers):
+    """Fill ``lanes`` with sums of a channel's deviations from its mean, and of their squares."""
+    _, N, P, of_channel, of_sample = numbers
+    for i in range(2 * LANES):
+        lanes[i] = 0.0
+    for n in range(N):
+        at = c * of_channel + n * of_sample
+        _add_deviations(x, at, P // LANES, mean, c, lanes)
+        for j in range(P // LANES * LANES, P):
+            deviation = x[at + j] - mean[c]
+            lanes[0] += deviation
+            lanes[LANES] += deviation * deviation
+
+
+@linked
+def _total(lanes, first):
+    total = 0.0
+    for i in range(first, first + LANES):
+        total += lanes[i]
+    return total
+
+
+@compiled("float32[:]", "out float32[:]", "out float64[:,:]", "out float64[:]", "int64[:]")
+def moments(x, mean, sums, lanes, numbers):
+    """Fill ``sums``, shape (2, C), with means and with the sums of squares about them.
+
+    A channel is read twice while it is in the cache: first about 0, then about its mean.
+    """
     C, N, P, of_channel, of_sample = numbers
     for c in range(C):
-        for i in range(2 * LANES):
-            lanes[i] = 0.0
-        for n in range(N):
-            at = c * of_channel + n * of_sample
-            _add_deviations(x, at, P // LANES, mean, c, lanes)
-            for j in range(P // LANES * LANES, P):
-                deviation = x[at + j] - mean[c]
-                lanes[0] += deviation
-                lanes[LANES] += deviation * deviation
-        for half in range(2):
-            total = 0.0
-            for i in range(LANES):
-                total += lanes[half * LANES + i]
-            sums[half, c] = total
+        mean[c] = 0.0
+        _sum_deviations(x, mean, c, lanes, (C, N, P, of_channel, of_sample))
+        sums[0, c] = _total(lanes, 0) / (N * P)
+        mean[c] = sums[0, c]
+        _sum_deviations(x, mean, c, lanes, (C, N, P, of_channel, of_sample))
+        sums[1, c] = _total(lanes, LANES)
 
 
 @compiled(
     "float32[:]", "float32[:]", "float32[:]", "out float64[:,:]", "out float64[:]", "int64[:]"
 )
-def products(dy: Any, x: Any, mean: Any, sums: Any, lanes: Any, numbers: Any) -> None:
+def products(dy, x, mean, sums, lanes, numbers):
     """Fill ``sums``, shape (2, C), with those of ``dy`` and of ``dy * (x - mean)``."""
     C, N, P, of_channel, of_sample = numbers
     for c in range(C):
@@ -99,15 +117,11 @@ def products(dy: Any, x: Any, mean: Any, sums: Any, lanes: Any, numbers: Any) ->
             for j in range(P // LANES * LANES, P):
                 lanes[0] += dy[at + j]
                 lanes[LANES] += dy[at + j] * (x[at + j] - mean[c])
-        for half in range(2):
-            total = 0.0
-            for i in range(LANES):
-                total += lanes[half * LANES + i]
-            sums[half, c] = total
+        sums[0, c], sums[1, c] = _total(lanes, 0), _total(lanes, LANES)
 
 
 @compiled("float32[:]", "float32[:,:]", "out float32[:]", "int64[:]")
-def normalise(x: Any, factors: Any, y: Any, numbers: Any) -> None:
+def normalise(x, factors, y, numbers):
     """``(x - mean) * scale + bias``; rows of ``factors`` are the three, by channel."""
     C, N, P, of_channel, of_sample = numbers
     for c in range(C):
@@ -119,7 +133,7 @@ def normalise(x: Any, factors: Any, y: Any, numbers: Any) -> None:
 
 
 @compiled("float32[:]", "float32[:]", "float32[:,:]", "out float32[:]", "int64[:]")
-def gradient(dy: Any, x: Any, factors: Any, dx: Any, numbers: Any) -> None:
+def gradient(dy, x, factors, dx, numbers):
     """``(dy - a - (x - mean) * b) * scale``; rows of ``factors`` are mean, scale, a and b."""
     C, N, P, of_channel, of_sample = numbers
     for c in range(C):
