@@ -8,9 +8,7 @@ import pytest
 import fastcnn
 from bench.networks.tasks import TASKS
 from fastcnn.analysis.gradient_cases import CASES
-from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.planning.grouping import Unsupported
-from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.execution import predict_logits
 from fastcnn.execution.engine_arguments import input_factors
 from fastcnn.execution.prepared import make_inference
@@ -31,6 +29,7 @@ from fastcnn.layers import (
     ReLU,
     Sequential,
     SqueezeExcite,
+    Unflatten,
 )
 from fastcnn.operations import OPERATIONS
 from tests.backends.test_lanes_layers import network
@@ -151,12 +150,24 @@ def test_groups_and_transposed_convolutions(layer: Layer) -> None:
         check(Model(x, y), np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
 
 
-def test_known_networks_have_a_pass_of_few_samples() -> None:
-    for task in TASKS.values():
-        model = task.model().fold_batch_norm()
-        program = plan_channels(model.graph(), 2, 2, dict(model.state_dict()))
-        assert program.weights is not None
-        check_program(program, program.weights, np.zeros(1, np.float32), {})
+def test_a_vector_becomes_a_map_that_is_padded() -> None:
+    x = Input((5,))
+    y = Unflatten(1, (18, 3, 4))(ReLU()(Linear(5, 216, seed=0)(x)))
+    y = Conv2d(18, 4, 3, padding=1, seed=1)(y)
+    check(Model(x, y), np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32))
+    x = Input((216,))
+    y = Conv2d(18, 4, 3, padding=1, seed=1)(Unflatten(1, (18, 3, 4))(x))
+    check(Model(x, y), np.random.default_rng(0).standard_normal((3, 216)).astype(np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_known_networks(name: str) -> None:
+    model = TASKS[name].model()
+    x = np.random.default_rng(0).standard_normal((2, *model.graph().input_shape))
+    expected = exact(model, x)
+    found = by_channels(model, x.astype(np.float32))
+    assert np.abs(found - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

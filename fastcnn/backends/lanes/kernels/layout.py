@@ -111,10 +111,13 @@ PASS_ROWS = 57
     K_WINOGRAD2D_BATCH_INPUTS,
     K_WINOGRAD2D_BATCH_PRODUCTS,
     K_WINOGRAD2D_BATCH_OUTPUTS,
+    K_DIRECT_BATCH,
+    K_DIRECT_BATCH_TURN,
+    K_DIRECT_BATCH_GRADIENT,
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
-) = range(69)
+) = range(72)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.kernels.channel_maps import line_floats
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.channel_values import ChannelValues
 from fastcnn.backends.lanes.planning.buffers import LANES, channels_of
+from fastcnn.backends.lanes.planning.channel_planner import PlanarBuffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import adaptive_row, copy, element_columns, fused
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
@@ -35,6 +36,20 @@ class ChannelMaps(ChannelValues):
         self.keep(group.target, y, np.concatenate(together))
         for first, x in zip(firsts[:-1].tolist(), values, strict=True):
             copy(planner, group.node.name, x, y.part(first, x.channels))
+
+    def narrow(self, group: Group) -> None:
+        """Channels where they are, in the lanes that they have."""
+        x, lanes = self.values[group.source], self.lanes.get(group.source)
+        start, length = (group.node.arguments[name] for name in ("start", "length"))
+        if lanes is None:
+            numbers = np.arange(length)
+            self._moved(group, group.source, start + numbers, numbers)
+        elif isinstance(x, PlanarBuffer):
+            self.keep(group.target, x.part(start, length), np.arange(length))
+        else:
+            mine = lanes[start : start + length]
+            first, last = int(mine.min()) // LANES, int(mine.max()) // LANES
+            self.keep(group.target, x.part(first, last + 1 - first), mine - first * LANES)
 
     def sampling(self, group: Group) -> None:
         """Pixels of each channel at other places, or mixed."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.kernels import layout as L
@@ -120,10 +121,11 @@ def channel_winograd(r: Reach) -> Touches:
         yield arena(what, r.buffer(place) + r.along(blocks, r[step]) + reached)
     from_step, to_step = inputs * strip * LANES + STAGGER, blocks * strip * LANES + STAGGER
     scratch = PRODUCTS * (from_step + to_step) + LANES
-    more = strip + MORE_POSITIONS
-    v = r.entries(L.V_TABLE, more) + r.entries(L.TAP_TABLE, taps)
-    within("V_TABLE", v, from_step, 1)
-    within("S_TABLE", r.entries(L.S_TABLE, more) + r.along(blocks, strip * LANES), to_step)
+    if strip % WHOLE:
+        raise ProgramError(f"strips of {strip} tiles, not a multiple of {WHOLE}")
+    # A register tile repeats what lies before the strip's end.
+    read = r.entries(L.TAP_TABLE, taps) + r.along(strip, LANES)
+    within("TAP_TABLE", read, from_step, 1)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
     each = blocks * taps * LANES
     yield parameters("W", r.along(PRODUCTS, r[L.OUT]) + r.along(each, 1) + r[L.W])

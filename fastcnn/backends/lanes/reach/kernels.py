@@ -6,7 +6,13 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import channels, constraints, sample_norm, winograd
+from fastcnn.backends.lanes.reach import (
+    channels,
+    constraints,
+    direct_batch,
+    sample_norm,
+    winograd,
+)
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -409,6 +415,9 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
+    L.K_DIRECT_BATCH: direct_batch.product,
+    L.K_DIRECT_BATCH_TURN: direct_batch.turn,
+    L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,
     L.K_WINOGRAD2D_REDUCE: winograd.winograd2d_reduce,

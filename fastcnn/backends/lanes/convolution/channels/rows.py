@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, blocks_of_tile
+from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, WHOLE, blocks_of_tile
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
@@ -16,7 +16,6 @@ from fastcnn.backends.lanes.planning.channel_planner import (
     ChannelPlanner,
     PlanarBuffer,
     lane_blocks,
-    pays_by_winograd,
 )
 from fastcnn.backends.lanes.planning.rows import grid
 
@@ -88,7 +87,7 @@ def biases(planner: ChannelPlanner, values: np.ndarray, groups: int = 1) -> int:
 
 def convolution(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
     """Add the rows of a convolution."""
-    if pays_by_winograd(g):
+    if planner.pays_by_winograd(g):
         _winograd(planner, g, work)
         return
     kh, kw = grid(*g.kernel)
@@ -266,9 +265,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
         x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
         y_table=planner.table(y.at(OUTPUTS * h, OUTPUTS * w)),
         strip_table=planner.table(left),
-        tap_table=planner.table(work.lanes),
-        v_table=planner.table(np.arange(strip) * in_blocks * LANES, 1),
-        s_table=planner.table(np.arange(strip) * LANES, 1),
+        tap_table=planner.table(work.lanes // LANES * strip * LANES + work.lanes % LANES),
         x_channel=x.channel,
         x_row=x.row,
         y_channel=y.channel,
@@ -281,7 +278,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
 def _division(count: int, blocks: int, workers: int) -> tuple[int, int]:
     """Tiles of a strip, and parts of the outputs, such that threads find two units each."""
     strip = min(STRIP, -(-count // (2 * workers)) if count >= 2 * workers else count)
-    strip = -(-strip // 4) * 4
+    strip = -(-strip // WHOLE) * WHOLE
     strips = -(-count // strip)
     across = min(-(-blocks // UNIT_BLOCKS), max(1, 2 * workers // strips))
     return strip, across
