@@ -322,11 +322,12 @@ def test_they_are_used_where_they_apply() -> None:
     assert kernels(Conv2d(64, 64, (1, 5)), (64, 1, 1000)) == {FORWARD, WEIGHT}
     # With stride along rows the gradient of the input is a direct sum, and few products are saved
     # of kernels of three columns, or of few inputs.
-    assert kernels(Conv2d(8, 32, 5, padding=2, stride=2), (8, 16, 16)) == {FORWARD, WEIGHT}
+    assert kernels(Conv2d(16, 32, 5, padding=2, stride=2), (16, 16, 16)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(3, 64, 7, padding=3, stride=2), (3, 224, 224)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 16, 4), (16, 19, 19)) == {FORWARD, INPUT, WEIGHT}
     for layer, shape in (
-        (Conv2d(1, 16, 5, padding=2, stride=2), (1, 28, 28)),
+        (Conv2d(3, 32, 5, padding=2, stride=2), (3, 64, 64)),
+        (Conv2d(1, 16, 7, padding=3, stride=2), (1, 28, 28)),
         (Conv2d(16, 16, 3, padding=1, stride=2), (16, 8, 8)),
         (Conv2d(16, 16, 3, padding=2, dilation=2), (16, 8, 8)),
         (Conv2d(16, 16, 3, padding=1, groups=2), (16, 8, 8)),

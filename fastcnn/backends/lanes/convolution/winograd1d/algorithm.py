@@ -23,8 +23,8 @@ MOST_PRODUCTS_OF_PIECES = 0.6
 #: Products of a sum, in one column of the kernel, from which it pays also for more than
 #: ``FEW_SUMS`` sums of a pixel.
 FEWEST_TAPS, FEW_SUMS = 5, 4
-#: The same with stride along rows, which leaves fewer products to save.
-FEWEST_STRIDED_TAPS = 10
+#: The same with stride along rows: where half of the products are saved, and where fewer are.
+FEWEST_STRIDED_TAPS = (10, 64)
 #: For the weights' gradient: pairs of channels, and tiles of a strip, from which it pays.
 FEWEST_PAIRS, FEWEST_TILES = 64, 8
 
@@ -51,9 +51,11 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
     columns = phase_columns(g)
     products = points(piece_width(columns)) * pieces(columns) * g.stride[1]
     along = tiles(g.output[1]) * products / (g.output[1] * g.kernel[1])
-    if along > (MOST_PRODUCTS if columns in WIDTHS else MOST_PRODUCTS_OF_PIECES):
+    is_strided = g.stride[1] > 1
+    is_known = columns in WIDTHS and not is_strided
+    if along > (MOST_PRODUCTS if is_known else MOST_PRODUCTS_OF_PIECES):
         return False
-    if g.stride[1] > 1 and g.group_inputs * g.kernel[0] < FEWEST_STRIDED_TAPS:
+    if is_strided and g.group_inputs * g.kernel[0] < FEWEST_STRIDED_TAPS[along > 0.5]:
         return False
     if part == Part.GRADIENT:
         divided = division(g, part)
