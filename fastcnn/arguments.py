@@ -223,10 +223,11 @@ def as_divisor(owner: str, value: Any) -> int | None:
     return int(value)
 
 
-def as_count(owner: str, name: str, value: Any) -> int:
-    """A positive integer."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"{owner}: {name} must be a positive integer, got {value!r}")
+def as_count(owner: str, name: str, value: Any, least: int = 1) -> int:
+    """A positive integer, or one of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ConfigurationError(f"{owner}: {name} must be {kind}, got {value!r}")
     return int(value)
 
 

@@ -26,6 +26,7 @@ from fastcnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
     ChannelShuffle,
+    Chunk,
     Concat,
     Conv1d,
     Conv2d,
@@ -49,6 +50,7 @@ from fastcnn.layers import (
     MaxPool2d,
     Model,
     Multiply,
+    Narrow,
     PixelShuffle,
     PixelUnshuffle,
     ReflectionPad1d,
@@ -64,6 +66,7 @@ from fastcnn.layers import (
     SiLU,
     Softmax,
     Softplus,
+    Split,
     Tanh,
     Unflatten,
     Upsample,
@@ -399,6 +402,43 @@ def _branched(r: Random, shape: Shape, inside: int) -> Model:
     return Model(x, _element(r)(y) if _yes(r) else y)
 
 
+def _parted(r: Random, shape: Shape, inside: int) -> Model:
+    """Channels that part: in halves as in ShuffleNet, in parts of parts, or that overlap."""
+    x, outputs = Input(shape), 2 * _size(r, min(inside, 20))
+    of_maps = len(shape) == 3
+
+    def conv(value: Any, outputs: int, size: int = 3) -> Any:
+        channels = value.shape[0]
+        if len(shape) == 1:
+            made: Any = Linear(channels, outputs, bias=_yes(r), seed=size)
+        else:
+            kind: Any = Conv2d if of_maps else Conv1d
+            made = kind(channels, outputs, size, padding="same", bias=_yes(r), seed=size)
+        return _element(r)(made(value)) if r.random() < 0.5 else made(value)
+
+    whole = x if r.random() < 0.2 and shape[0] > 1 else conv(x, outputs)
+    channels = whole.shape[0]
+    first = int(r.integers(1, channels))
+    kept, rest = Split((first, channels - first))(whole)
+    kind = str(r.choice(["shuffle", "parts", "overlap", "one", "values"]))
+    if kind == "shuffle" and channels % 2 == 0:
+        kept, rest = Chunk(2)(whole)
+        y = Concat()(kept, conv(rest, channels // 2))
+        y = ChannelShuffle(2)(y) if len(shape) > 1 else y
+    elif kind == "parts":
+        part = Narrow(int(r.integers(0, rest.shape[0])), 1)(rest)
+        y = Concat()(conv(part, 2), kept, part)
+    elif kind == "overlap":
+        length = int(r.integers(1, channels + 1))
+        parts = [Narrow(int(r.integers(0, channels - length + 1)), length)(whole) for _ in range(3)]
+        y = Concat()(parts[0] + parts[1], conv(parts[2], 3), whole)
+    elif kind == "one":
+        y = conv(kept if _yes(r) else rest, outputs)
+    else:
+        y = Concat()(_element(r)(rest), _element(r)(kept), kept)
+    return Model(x, _element(r)(y) if _yes(r) else y)
+
+
 def _transposed(r: Random, shape: Shape, inside: int) -> ConvTranspose2d:
     channels = shape[0]
     groups = int(r.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
@@ -429,6 +469,7 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
         "sample norm": (1.5, lambda: _within_sample(r, shape)),
         "block": (1, lambda: _block(r, shape)),
         "branched": (2, lambda: _branched(r, shape, inside)),
+        "parted": (1, lambda: _parted(r, shape, inside)),
         "dropout2d": (0.5, lambda: Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
         "element": (4, lambda: _element(r)),
     }
@@ -503,6 +544,7 @@ def _sequence_layer(r: Random, shape: Shape, inside: int) -> Any:
         lambda: Upsample(scale_factor=int(r.integers(1, 4)), mode="linear", align_corners=corners),
         lambda: Upsample(size=int(r.integers(1, 40)), mode="linear", align_corners=corners),
         lambda: ChannelShuffle(groups),
+        lambda: _parted(r, shape, inside),
         *[lambda: _element(r)] * 4,
     ]  # fmt: skip
     return kinds[int(r.integers(len(kinds)))]()
@@ -566,8 +608,10 @@ def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
         return Unflatten(1, (-1, rows, 1) if _yes(r) else (rows, -1))
     if choice < 0.75:
         return _within_sample(r, shape)
-    if choice < 0.82:
+    if choice < 0.8:
         return _joined_vectors(r, shape, inside)
+    if choice < 0.84:
+        return _parted(r, shape, inside)
     return _element(r)
 
 

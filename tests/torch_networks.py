@@ -235,6 +235,8 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
     if name == "input_part":
         first, shape = a["start"], a["shape"]
         return x[:, first : first + int(np.prod(shape))].reshape(-1, *shape)
+    if name == "narrow":
+        return x.narrow(1, a["start"], a["length"])
     if name == "concat":
         return torch.cat(inputs, 1)
     if name in ("sigmoid", "tanh"):

@@ -2,6 +2,9 @@
 
 from fastcnn.layers import (
     AvgPool2d,
+    ChannelShuffle,
+    Chunk,
+    Concat,
     Flatten,
     GlobalAvgPool2d,
     Hardsigmoid,
@@ -112,6 +115,29 @@ def efficientnet_lite0(d: Draft) -> Model:
         ),
     )
     return Model(x, d.mean_head(d.conv_norm(y, 1280, 1, activation=ReLU6), 10))
+
+
+def _shuffle_unit(d: Draft, x: Value, width: int, stride: int) -> Value:
+    """Half of the channels pass by; with a stride both branches read all of them."""
+    half = width // 2
+    if stride == 1:
+        kept, y = Chunk(2)(x)
+    else:
+        kept = d.conv_norm(x, x.shape[0], stride=stride, groups=x.shape[0], activation=None)
+        kept, y = d.conv_norm(kept, half, 1), x
+    y = d.conv_norm(y, half, 1)
+    y = d.conv_norm(y, half, stride=stride, groups=half, activation=None)
+    return ChannelShuffle(2)(Concat()(kept, d.conv_norm(y, half, 1)))
+
+
+def shufflenet_v2(d: Draft) -> Model:
+    """ShuffleNetV2 1.0 for 32x32 pictures: the first convolution has stride 1, and no pooling."""
+    x = Input((3, 32, 32))
+    y = d.conv_norm(x, 24)
+    for width, units in ((116, 4), (232, 8), (464, 4)):
+        for unit in range(units):
+            y = _shuffle_unit(d, y, width, 1 if unit else 2)
+    return Model(x, d.mean_head(d.conv_norm(y, 1024, 1), 10))
 
 
 def keyword_spotting(d: Draft) -> Model:

@@ -1,6 +1,7 @@
 """Networks whose output is a picture, or that judge one."""
 
 from fastcnn.layers import (
+    Chunk,
     Concat,
     Flatten,
     Input,
@@ -57,7 +58,8 @@ def vae(d: Draft) -> Model:
     x, noise = Input((1, 28, 28), "image"), Input((LATENT,), "noise")
     y = ReLU()(d.conv(x, 32, 3, stride=2))
     y = Flatten()(ReLU()(d.conv(y, 64, 3, stride=2)))
-    mean, deviation = d.linear(y, LATENT), Softplus()(d.linear(y, LATENT))
+    mean, deviation = Chunk(2)(d.linear(y, 2 * LATENT))
+    deviation = Softplus()(deviation)
     y = ReLU()(d.linear(mean + deviation * noise, 64 * 7 * 7))
     y = ReLU()(d.up_conv(Unflatten(1, (64, 7, 7))(y), 32, 4, stride=2, padding=1))
     picture = d.up_conv(y, 1, 4, stride=2, padding=1)

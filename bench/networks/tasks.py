@@ -212,6 +212,7 @@ TASKS: dict[str, Task] = {
         Task("MobileNetV1", "arXiv:1704.04861", mobile.mobilenet_v1, 32, note=SMALL),
         Task("MobileNetV2", "arXiv:1801.04381", mobile.mobilenet_v2, 32, note=SMALL),
         Task("MobileNetV3-small", "arXiv:1905.02244", mobile.mobilenet_v3_small, 32, note=SMALL),
+        Task("ShuffleNetV2", "arXiv:1807.11164", mobile.shufflenet_v2, 32, note=SMALL),
         Task("EfficientNet-lite0", "arXiv:1905.11946", mobile.efficientnet_lite0, 32, note=SMALL),
         Task("U-Net", "arXiv:1505.04597", pictures.unet, 8, note="16 to 128 channels, padded"),
         Task("Autoencoder", "", pictures.autoencoder, 64, VALUES),

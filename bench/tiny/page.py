@@ -51,7 +51,7 @@ def _sizes(found: Records) -> str:
                 title = ""
     header = (
         *("network", "contestant", "flash, bytes", "RAM, bytes"),
-        *("µs a sample, `-O2`", "µs a sample, `-Os`"),
+        *("µs with O2", "µs with Os"),
     )
     return "\n".join(
         (
@@ -62,8 +62,9 @@ def _sizes(found: Records) -> str:
             f"Measured {found.date[:10]} on one core of {found.environment['processor']}, compiled "
             "by gcc for x86-64. On a microcontroller the code has another size, and times are "
             "much longer. Flash is code and constants, RAM the working memory, as `size` counts "
-            "them in the object file of `-Os`. The float files of fastcnn and onnx2c compute the "
-            "same network; their outputs were compared before anything was timed. TensorFlow Lite "
+            "them in the object file of `-Os`. Times are for one sample. The float files of "
+            "fastcnn and onnx2c compute the same network; their outputs were compared before "
+            "anything was timed. TensorFlow Lite "
             "Micro runs MLPerf Tiny's own models with the portable kernels of its Python package. "
             "Its flash is the model alone, without the interpreter's code; its RAM is the arena "
             "that it takes. It refuses MLPerf Tiny's float file of DS-CNN.",

@@ -330,6 +330,21 @@ def concat_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return (channels, *size)
 
 
+def narrow_shape(shape: tuple[int, ...], start: int, length: int) -> tuple[int, ...]:
+    """Shape of some of a sample's channels.
+
+    Raises
+    ------
+    ShapeError
+        If it does not have them.
+    """
+    if not shape or start + length > shape[0]:
+        raise ShapeError(
+            f"expects samples of at least {start + length} channels, got {tuple(shape)}"
+        )
+    return (length, *shape[1:])
+
+
 def product_shape(x: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of the product of two samples, one of which may be a factor for each channel, or pixel.
 

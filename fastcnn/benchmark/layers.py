@@ -70,6 +70,7 @@ def cases() -> Iterator[LayerCase]:
     yield LayerCase("pixel_shuffle", (32, 16, 16), None, {"upscale_factor": 2})
     yield LayerCase("pixel_unshuffle", (8, 32, 32), None, {"downscale_factor": 2})
     yield LayerCase("channel_shuffle", (32, 16, 16), None, {"groups": 4})
+    yield LayerCase("narrow", (32, 16, 16), None, {"start": 16, "length": 16})
     yield LayerCase("batch_norm", (16, 32, 32), None, {"eps": 1e-5})
     yield LayerCase("batch_norm", (256,), None, {"eps": 1e-5})
     eps = {"eps": 1e-5}

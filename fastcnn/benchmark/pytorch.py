@@ -82,6 +82,8 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             return x * inputs[1]
         case "concat":
             return torch.cat(inputs, 1)
+        case "narrow":
+            return x.narrow(1, a["start"], a["length"])
         case "dropout":
             return F.dropout(x, a["p"], training)
         case "dropout2d":

@@ -10,7 +10,7 @@ from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recip
 from fastcnn.training.recipe import Recipe
 
 #: Options that a training on several MPI processes has alone.
-WITHOUT = ("average_every", "ordered_reduction", "diagnose")
+WITHOUT = ("average_every", "ordered_reduction", "sync_batch_norm", "diagnose")
 
 
 @with_options(Recipe, without=WITHOUT)

@@ -17,7 +17,7 @@ from rich.markup import escape
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.ranks import one_voice
 from fastcnn.cli.run_folder import free_folder
-from fastcnn.cli.training_data import ImageSize, InGray, load_training
+from fastcnn.cli.training_data import ImageSize, InGray, load_training, typed
 from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from fastcnn.recipes import NamedRecipe
     from fastcnn.training.evaluation import Evaluation
     from fastcnn.training.history import History
-
-#: The source of an option that was given, as click calls it.
-TYPED = "COMMANDLINE"
 
 
 @with_options(Recipe)
@@ -127,7 +124,7 @@ def train(
         with world.preparing():
             if resume is not None and world.is_root:
                 saved = _resumed(context, resume, given)
-            given["typed"] = _typed(context)
+            given["typed"] = typed(context)
         saved, given = world.from_root([saved, given])
         _train(SimpleNamespace(**given), saved, world)
 
@@ -135,15 +132,6 @@ def train(
 def _plain(value: Any) -> Any:
     """An option's value as JSON knows it."""
     return str(value) if isinstance(value, Path) else value
-
-
-def _typed(context: typer.Context) -> list[str]:
-    """The names of the options that were given."""
-    return [
-        name
-        for name in context.params
-        if getattr(context.get_parameter_source(name), "name", "") == TYPED
-    ]
 
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +142,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
     config = Run.open(folder).config
     if config["data"].get("source") is None:
         raise CheckpointError(f"{folder} was not started by fastcnn train: resume it from Python")
-    chosen = set(_typed(context)) - {"resume"}
+    chosen = set(typed(context)) - {"resume"}
     fixed = sorted(chosen - {"epochs", "threads", "quiet", "diagnose"})
     if fixed:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
@@ -185,6 +173,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     with world.preparing():
         if o.overwrite and o.out is None:
             raise ConfigurationError("--overwrite has no effect without --out")
+        if "sync_batch_norm" in o.typed and world.size == 1:
+            raise ConfigurationError("--sync-batch-norm has no effect on one process")
         options: TrainingOptions
         if o.write_recipe is not None and o.recipe is None:
             raise ConfigurationError("--write-recipe has no effect without --recipe")

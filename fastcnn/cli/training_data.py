@@ -101,6 +101,19 @@ def load_training(
     return training, test, source
 
 
+#: The source of an option that was given, as click calls it.
+TYPED = "COMMANDLINE"
+
+
+def typed(context: typer.Context) -> list[str]:
+    """The names of the options that were given."""
+    return [
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == TYPED
+    ]
+
+
 def recipe_for_data(
     context: typer.Context, console: Console, decided: "Collection[str]" = ()
 ) -> "tuple[Recipe, Dataset]":
@@ -122,5 +135,6 @@ def recipe_for_data(
     recipe = Recipe(**{name: given[name] for name in declarations(Recipe) if name in given})
     training, _, _ = load_training(SimpleNamespace(**given, validation_split=False), console)
     if training.files:
-        recipe = replace(recipe, **suited(training, recipe, [*recipe.changes(), *decided]))
+        given_here = [*recipe.changes(), *typed(context), *decided]
+        recipe = replace(recipe, **suited(training, recipe, given_here))
     return recipe, training

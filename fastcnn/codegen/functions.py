@@ -17,6 +17,17 @@ _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 REAL = "real"
 
 
+def _element(kind: str) -> np.dtype | str:
+    name = kind.partition("[")[0]
+    return REAL if name == REAL else np.dtype(name)
+
+
+@functools.cache
+def _name(dtype: np.dtype) -> str:
+    # numpy makes it at each question, which takes longer than a small function.
+    return dtype.name
+
+
 class Compiled:
     """A function of numbers and arrays that is compiled when it is first called.
 
@@ -37,8 +48,8 @@ class Compiled:
         self.function = function
         self.written = tuple(kind.startswith("out ") for kind in kinds)
         self.kinds = tuple(kind.removeprefix("out ") for kind in kinds)
-        #: Of an array the type of its elements.
-        self.elements = [kind.partition("[")[0] if ":" in kind else None for kind in self.kinds]
+        #: Of an array the type of its elements; REAL is decided at each call.
+        self.elements = [_element(kind) if ":" in kind else None for kind in self.kinds]
         ends = list(accumulate(words(kind) for kind in self.kinds))
         self._places, self._words = [0, *ends[:-1]], ends[-1]
         self._entries: dict[str, Any] = {}
@@ -87,14 +98,15 @@ class Compiled:
 
     def _arrays(self, arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
         """The type of elements, and the arguments with arrays as the function reads them."""
-        real, values = "", []
-        for kind, written, value in zip(self.elements, self.written, arguments, strict=True):
-            if kind is None:
+        real: np.dtype | None = None
+        values = []
+        for element, written, value in zip(self.elements, self.written, arguments, strict=True):
+            if element is None:
                 values.append(value)
                 continue
-            if kind == REAL:
-                real = real or np.asarray(value).dtype.name
-            element = np.dtype(real if kind == REAL else kind)
+            if isinstance(element, str):
+                real = real or np.asarray(value).dtype
+                element = real
             fits = isinstance(value, np.ndarray) and value.dtype == element and value.flags.carray
             if written and not fits:
                 raise TypeError(
@@ -102,7 +114,7 @@ class Compiled:
                     f"got {value.dtype} with strides {value.strides}"
                 )
             values.append(value if fits else np.require(value, element, ["C", "A"]))
-        return real or "only", values
+        return "only" if real is None else _name(real), values
 
 
 def compiled(*kinds: str) -> Callable[[Callable[..., None]], Compiled]:

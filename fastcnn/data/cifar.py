@@ -174,7 +174,7 @@ def read_cifar(path: str | Path, name: str | None = None) -> tuple[Dataset, Data
     missing = [file for file in form.files if file not in contents]
     if missing:
         raise DataError(f"{path}: {', '.join(missing)} missing")
-    parts = {file: _parse(contents[file], form, f"{path}: {file}") for file in form.files}
+    parts = {file: parse(contents[file], form, f"{path}: {file}") for file in form.files}
     classes = _class_names(contents.get(form.names), form, f"{path}: {form.names}")
     images = np.concatenate([parts[file][0] for file in form.train])
     labels = np.concatenate([parts[file][1] for file in form.train])
@@ -225,7 +225,7 @@ def read_cifar100(path: str | Path) -> tuple[Dataset, Dataset]:
     return read_cifar(path, "cifar100")
 
 
-def _parse(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndarray]:
+def parse(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of one file."""
     if form.key:
         images, labels = _pickled(content, form, name)
@@ -279,23 +279,6 @@ def _class_names(content: bytes | None, form: Form, name: str) -> tuple[str, ...
     if given:
         raise DataError(f"{name}: does not hold {form.classes} different names of classes")
     return CLASSES if form.classes == 10 else tuple(map(str, range(100)))
-
-
-def parse_cifar10(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of the bytes of one file of the binary version; ``name`` is for messages.
-
-    Returns
-    -------
-    images : ndarray of uint8, shape (N, 3, 32, 32)
-        Red, green, blue.
-    labels : ndarray of int64, shape (N,)
-
-    Raises
-    ------
-    DataError
-        If the bytes are not whole records, or a class is above 9.
-    """
-    return _parse(content, FORMS["cifar10"][0], name)
 
 
 def write_cifar10(path: str | Path, images: np.ndarray, labels: np.ndarray) -> None:

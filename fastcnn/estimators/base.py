@@ -58,6 +58,8 @@ class NetworkEstimator(BaseEstimator):
     layout: str | None
     image_size: Any
     gray: bool | None
+    loss: Any
+    metrics: Any
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -72,7 +74,8 @@ class NetworkEstimator(BaseEstimator):
         callbacks = list(self.callbacks or ())
         if self.early_stopping:
             callbacks.append(EarlyStopping("validation_loss", self.n_iter_no_change, self.tol))
-        share = self.validation_fraction if any(map(needs_validation, callbacks)) else 0
+        held = bool(self.metrics) or any(map(needs_validation, callbacks))
+        share = self.validation_fraction if held else 0
         self.history_: History = fit(
             self.model_,
             (self._as_samples(x), target, weight),
@@ -84,6 +87,7 @@ class NetworkEstimator(BaseEstimator):
             optimizer=self._optimizer(),
             schedule=self.schedule,
             loss=self._loss(),
+            metrics=tuple(self.metrics or ()),
             backend=self.backend,
             seed=self._seed,
             threads=self._threads(),
@@ -98,7 +102,7 @@ class NetworkEstimator(BaseEstimator):
         """One pass over checked arrays, from where the last call ended."""
         if self.early_stopping:
             raise ConfigurationError("partial_fit does not support early_stopping=True")
-        for name in ("augment", "callbacks", "ema_decay"):
+        for name in ("augment", "callbacks", "ema_decay", "metrics"):
             if getattr(self, name):
                 raise ConfigurationError(f"partial_fit does not support {name}: use fit")
         if not hasattr(self, "model_"):

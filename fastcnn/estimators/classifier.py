@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.estimators.base import NetworkEstimator
 from fastcnn.functional import softmax
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss, as_loss
 
 
 class CNNClassifier(ClassifierMixin, NetworkEstimator):
@@ -71,6 +71,12 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         The network gets a moving average of its weights.
     layout : {"NCHW", "NHWC"}, optional
         Where four-dimensional X has its channels, instead of what its shape tells.
+    loss : str, Loss or callable, optional
+        One of classes, as for :func:`fastcnn.fit`: ``"focal"``, ``CrossEntropyLoss(weight=...)``,
+        or a function of logits and classes. By default cross-entropy.
+    metrics : list of str or callable, optional
+        As for :func:`fastcnn.fit`, of ``validation_fraction`` of the samples, which are held out
+        for them; ``history_`` has them. Not used by ``partial_fit``.
     image_size, gray : optional
         X may be paths of picture files: a list, an array, or a Series or a frame of one column of
         pandas. They are stretched to ``image_size`` (a number, or height and width), by default
@@ -129,6 +135,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         layout: str | None = None,
         image_size: Any = None,
         gray: bool | None = None,
+        loss: Any = None,
+        metrics: Any = None,
     ) -> None:
         self.architecture = architecture
         self.input_shape = input_shape
@@ -154,6 +162,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         self.layout = layout
         self.image_size = image_size
         self.gray = gray
+        self.loss = loss
+        self.metrics = metrics
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a new network.
@@ -242,4 +252,17 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         return len(self.classes_)
 
     def _loss(self) -> Loss:
-        return CrossEntropyLoss(self.label_smoothing)
+        if self.loss is None:
+            return CrossEntropyLoss(self.label_smoothing)
+        if self.label_smoothing:
+            raise ConfigurationError(
+                f"label_smoothing={self.label_smoothing} has no effect with loss={self.loss!r}: "
+                "give it to the loss"
+            )
+        made = as_loss(self.loss)
+        if not made.classes and not isinstance(made, PythonLoss):
+            raise ConfigurationError(
+                f"loss={self.loss!r} is not one of classes: a classifier takes cross_entropy, nll, "
+                "focal, or a function of logits and classes"
+            )
+        return made

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d
 
-from fastcnn.errors import ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.estimators.base import NetworkEstimator
-from fastcnn.losses import Loss, MSELoss
+from fastcnn.losses import Loss, MSELoss, as_loss
 
 
 class CNNRegressor(RegressorMixin, NetworkEstimator):
@@ -21,8 +21,11 @@ class CNNRegressor(RegressorMixin, NetworkEstimator):
     ----------
     architecture, input_shape, epochs, batch_size, optimizer, lr, weight_decay, schedule, \
 early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, random_state, \
-verbose, augment, callbacks, ema_decay, layout, image_size, gray
+verbose, augment, callbacks, ema_decay, layout, image_size, gray, metrics
         As for :class:`CNNClassifier`.
+    loss : str, Loss or callable, optional
+        One of values, as for :func:`fastcnn.fit`, such as ``"huber"``; targets are standardised. By
+        default the mean square.
 
     Attributes
     ----------
@@ -72,6 +75,8 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
         layout: str | None = None,
         image_size: Any = None,
         gray: bool | None = None,
+        loss: Any = None,
+        metrics: Any = None,
     ) -> None:
         self.architecture = architecture
         self.input_shape = input_shape
@@ -95,6 +100,8 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
         self.layout = layout
         self.image_size = image_size
         self.gray = gray
+        self.loss = loss
+        self.metrics = metrics
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -169,4 +176,10 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
         return target.shape[1]
 
     def _loss(self) -> Loss:
-        return MSELoss()
+        made = MSELoss() if self.loss is None else as_loss(self.loss)
+        if made.classes:
+            raise ConfigurationError(
+                f"loss={self.loss!r} is one of classes: a regressor takes mse, l1, huber, "
+                "smooth_l1, or a function of outputs and targets"
+            )
+        return made

@@ -6,10 +6,9 @@ import numpy as np
 
 from fastcnn.execution.executor import (
     Executor,
-    StepResults,
+    StepsOneByOne,
     WrappingExecutor,
     shares_of_samples,
-    steps_one_by_one,
 )
 from fastcnn.execution.executors import make_executor
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from fastcnn.layers import Model
 
 
-class AccumulatingExecutor(WrappingExecutor):
+class AccumulatingExecutor(StepsOneByOne, WrappingExecutor):
     """Adds the gradients of small batches for each step, as if they were one batch.
 
     Each counts by its samples, or their weights, and dropout's masks are those of the whole batch.
@@ -38,19 +37,6 @@ class AccumulatingExecutor(WrappingExecutor):
         self.batch_size = batch_size
         self.small = small
         self.first_sample = 0
-
-    def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
-        return steps_one_by_one(
-            self, self.batch_size, images, labels, order, learning_rates, sample_weight
-        )
 
     def gradient(
         self,

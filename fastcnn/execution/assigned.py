@@ -71,7 +71,7 @@ def with_frozen_statistics(graph: Graph, frozen: frozenset[str]) -> Graph:
             else node
             for node in graph.nodes
         )
-        known[frozen] = Graph(graph.input_shape, nodes)
+        known[frozen] = replace(graph, nodes=nodes)
     return known[frozen]
 
 
@@ -160,8 +160,14 @@ class Assigned:
 
     def update(self, gradient: np.ndarray, lr: float, step: int) -> None:
         """Change the model's parameters along a gradient; ``step`` counts from 1."""
+        self.update_parts(self.parts, gradient, lr, step)
+
+    def update_parts(
+        self, parts: Sequence[Part], gradient: np.ndarray, lr: float, step: int
+    ) -> None:
+        """The same of some parts, which must be those of now."""
         vector = self.model.parameter_vector
-        for part in self.parts:
+        for part in parts:
             shape = part.shape or (part.end - part.first,)
             here = slice(part.first, part.end)
             slots = {

@@ -110,25 +110,35 @@ class Executor(Protocol):
         ...
 
 
-def steps_one_by_one(
-    executor: Executor,
-    batch_size: int,
-    images: np.ndarray,
-    labels: np.ndarray,
-    order: np.ndarray,
-    learning_rates: np.ndarray,
-    sample_weight: np.ndarray | None = None,
-) -> StepResults:
-    """Training steps of which each is a call of ``gradient`` and one of ``update``."""
-    count = len(learning_rates)
-    results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
-    for index, lr in enumerate(learning_rates):
-        samples = order[index * batch_size : (index + 1) * batch_size]
-        results.losses[index], results.correct[index], gradient = executor.gradient(
-            images, labels, samples, sample_weight
-        )
-        results.gradient_norms[index] = executor.update(gradient, float(lr))
-    return results
+class StepsOneByOne:
+    """Base of executors whose steps are each a call of ``gradient`` and one of ``update``."""
+
+    batch_size: int
+
+    def train_steps(
+        self: "Stepping",
+        images: np.ndarray,
+        labels: np.ndarray,
+        order: np.ndarray,
+        learning_rates: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+    ) -> StepResults:
+        """Take one step for each learning rate, on consecutive batches of ``order``."""
+        count, size = len(learning_rates), self.batch_size
+        results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
+        for index, lr in enumerate(learning_rates):
+            samples = order[index * size : (index + 1) * size]
+            results.losses[index], results.correct[index], gradient = self.gradient(
+                images, labels, samples, sample_weight
+            )
+            results.gradient_norms[index] = self.update(gradient, float(lr))
+        return results
+
+
+class Stepping(Executor, Protocol):
+    """What takes its steps one by one."""
+
+    batch_size: int
 
 
 class WrappingExecutor:

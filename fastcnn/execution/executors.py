@@ -1,7 +1,7 @@
 """Executors: one for each way of computing, and the choice between them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,21 +9,19 @@ from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.execution.assigned import Assigned, frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.engine_arguments import NUMBERS
 from fastcnn.execution.executor import (
     Executor,
-    StepResults,
+    StepsOneByOne,
     copy_slots,
     count_correct,
     mean_score,
-    steps_one_by_one,
 )
 from fastcnn.execution.fallback import run
-from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
-from fastcnn.execution.passes import loss_and_gradients, operation_gradients, predict_logits
+from fastcnn.execution.lanes import LanesExecutor
+from fastcnn.execution.passes import operation_gradients, predict_logits
+from fastcnn.execution.python_steps import PythonExecutor, has_python_update
 from fastcnn.execution.step import Batch, Step
 from fastcnn.losses import Loss, PythonLoss
-from fastcnn.operations import own
 from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
 
 if TYPE_CHECKING:
@@ -60,8 +58,8 @@ def make_executor(
     settings = (model, loss, optimizer, batch_size, seed, clip_norm)
 
     def on_engine() -> Executor:
-        if isinstance(loss, PythonLoss) or _is_python(model, optimizer):
-            return PythonExecutor(*settings, "lanes", threads)
+        if isinstance(loss, PythonLoss) or has_python_update(Assigned(model, optimizer)):
+            return PythonExecutor(*settings, threads)
         return LanesExecutor(*settings, threads)
 
     def by_operations(name: str) -> Executor:
@@ -70,13 +68,7 @@ def make_executor(
     return run(backend, on_engine, by_operations)
 
 
-def _is_python(model: "Model", optimizer: Optimizer | Assignment) -> bool:
-    """Whether the engine has no update of an optimiser, which is then numpy's to compute."""
-    kinds = [getattr(each, "kind", None) for each in Assigned(model, optimizer).optimizers]
-    return any(kind not in NUMBERS and kind not in own.UPDATES for kind in kinds)
-
-
-class OperationExecutor:
+class OperationExecutor(StepsOneByOne):
     """Runs one backend operation after the other from Python."""
 
     def __init__(
@@ -102,19 +94,6 @@ class OperationExecutor:
         self._shape: tuple[int, ...] = ()
         self._memory = Memory()
         constrain(model)
-
-    def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
-        return steps_one_by_one(
-            self, self.batch_size, images, labels, order, learning_rates, sample_weight
-        )
 
     def gradient(
         self,
@@ -192,28 +171,3 @@ class OperationExecutor:
             If a name or a shape is not this optimiser's.
         """
         copy_slots(self.assigned.slots(), state)
-
-
-class PythonExecutor(OperationExecutor):
-    """The engine's passes, with a loss or an optimiser that numpy computes between them."""
-
-    def __init__(self, *settings: Any) -> None:
-        *others, threads = settings
-        super().__init__(*others)
-        # Each pass starts its threads: a small batch takes less time than that.
-        work = 3 * self.model.flops(self.assigned.graph().input_shape) * self.batch_size
-        self.threads = 1 if threads is None and work < WORTH_A_THREAD else threads
-
-    def _passes(
-        self, images: np.ndarray, y: np.ndarray, weight: np.ndarray | None, step: Step
-    ) -> tuple[float, np.ndarray, np.ndarray]:
-        return loss_and_gradients(
-            self.model,
-            images,
-            y,
-            loss=self.loss,
-            sample_weight=weight,
-            backend=self.backend,
-            step=step,
-            threads=self.threads,
-        )

@@ -214,19 +214,27 @@ class LanesExecutor:
         self.graph = self.assigned.graph()
         self._layout = model.parameter_layout()
         self._clip_norm = clip_norm
-        for each in self.assigned.optimizers:
-            check_optimizer(each)
         self._update: Update | None = None
-        self._parts: tuple[Part, ...] = ()
+        self._parts: tuple[Part, ...] | None = None
         self._frozen: tuple[str, ...] = ()
         constrain(model)
-        self._build = {"loss": loss_key(loss), "training": True}
+        self._build = self._program_options()
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN
         self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
         # Says at once whether the engine covers the model.
         self.engine()
+
+    def _program_options(self) -> dict[str, Any]:
+        """What the planner is told."""
+        return {"loss": loss_key(self.loss), "training": True}
+
+    def _made_update(self) -> "Update | None":
+        """The update of the parts that are trained now."""
+        for each in self.assigned.optimizers:
+            check_optimizer(each)
+        return engine_update(self._parts or (), self.assigned.state, self._clip_norm)
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.
@@ -240,9 +248,9 @@ class LanesExecutor:
 
         graph, vector = self.assigned.graph(), self.model.parameter_vector
         engine = self._engine
-        if self._parts is not self.assigned.parts or self._update is None:
+        if self._parts is not self.assigned.parts:
             self._parts = self.assigned.parts
-            self._update = engine_update(self._parts, self.assigned.state, self._clip_norm)
+            self._update = self._made_update()
             frozen = frozen_parameters(self.model, self._parts)
             if frozen != self._frozen:
                 engine, self._frozen = None, frozen
@@ -362,13 +370,19 @@ class LanesExecutor:
         preprocessing = self.model.preprocessing
         source = (images, labels, preprocessing, weight)
         if any(known is not now for known, now in zip(self._source, source, strict=True)):
-            target = as_target(self.loss, labels, len(images), self.graph, np.float32)
-            targets = engine_targets(self.loss, target, labels)
-            targets |= engine_weights(self.loss, target, weight)
+            self._arrays = self._read(images, labels, weight)
             self._source = source
-            self._arrays = (stored_samples(preprocessing, images), targets)
         self.engine().normalise(*input_factors(preprocessing, images))
         return np.ascontiguousarray(order, np.int64)
+
+    def _read(
+        self, images: np.ndarray, labels: np.ndarray, weight: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Samples, and targets with their weights, in the form in which the engine reads them."""
+        target = as_target(self.loss, labels, len(images), self.graph, np.float32)
+        targets = engine_targets(self.loss, target, labels)
+        targets |= engine_weights(self.loss, target, weight)
+        return stored_samples(self.model.preprocessing, images), targets
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""

@@ -19,6 +19,8 @@ from fastcnn.functional.join import (
     concat_backward,
     multiply,
     multiply_backward,
+    narrow,
+    narrow_backward,
     subtract,
     subtract_backward,
 )
@@ -139,6 +141,8 @@ __all__ = [
     "mse_backward",
     "multiply",
     "multiply_backward",
+    "narrow",
+    "narrow_backward",
     "pad",
     "pad_backward",
     "pixel_shuffle",

@@ -1,12 +1,12 @@
-"""Operations in which branches of a network meet."""
+"""Operations in which branches of a network meet or part."""
 
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_gradient, as_same_type
+from fastcnn.arguments import as_array, as_count, as_gradient, as_same_type
 from fastcnn.backends import get_backend
-from fastcnn.backends.geometry import concat_shape, product_shape
+from fastcnn.backends.geometry import concat_shape, narrow_shape, product_shape
 from fastcnn.errors import ShapeError
 
 
@@ -113,6 +113,56 @@ def concat_backward(
     shape = (len(arrays[0]), *concat_shape([x.shape[1:] for x in arrays]))
     grad_output = as_gradient("concat_backward", grad_output, arrays[0], shape)
     return get_backend(backend).concat_backward(grad_output, *arrays)
+
+
+def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np.ndarray:
+    """Some channels that are next to each other: PyTorch's ``narrow`` along dimension 1.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, ...)
+    start : int
+        The first of them.
+    length : int
+        How many.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, length, ...)
+
+    Raises
+    ------
+    ShapeError
+        If there are no such channels.
+    ConfigurationError
+        If start or length are not whole numbers of at least 0 and 1.
+    """
+    x, start, length = _channels("narrow", x, start, length)
+    return get_backend(backend).narrow(x, start, length)
+
+
+def narrow_backward(
+    grad_output: Any, x: Any, start: int, length: int, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`narrow` with respect to ``x``: zero for the other channels."""
+    x, start, length = _channels("narrow_backward", x, start, length)
+    shape = (len(x), length, *x.shape[2:])
+    grad_output = as_gradient("narrow_backward", grad_output, x, shape)
+    return get_backend(backend).narrow_backward(grad_output, x, start, length)
+
+
+def _channels(operation: str, x: Any, start: Any, length: Any) -> tuple[np.ndarray, int, int]:
+    x = as_array(operation, "x", x)
+    start = as_count(operation, "start", start, least=0)
+    length = as_count(operation, "length", length)
+    if x.ndim < 2:
+        raise ShapeError(f"{operation}: x must have the shape (N, C, ...), got {x.shape}")
+    try:
+        narrow_shape(x.shape[1:], start, length)
+    except ShapeError as error:
+        raise ShapeError(f"{operation}: {error}") from None
+    return x, start, length
 
 
 def _alike(operation: str, x: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:

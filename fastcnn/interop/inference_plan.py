@@ -241,6 +241,11 @@ def factor_places(node: Node) -> list[str]:
     return places
 
 
+def first_number(node: Node) -> int:
+    """Where the channels that a ``narrow`` takes begin in its input."""
+    return int(node.arguments["start"] * prod(node.output_shape[1:]))
+
+
 def scale_and_shift(plan: Plan, node: Node) -> tuple[np.ndarray, np.ndarray]:
     """What a batch normalisation multiplies each channel by and adds to it."""
     mean = plan.state[node.buffers["running_mean"]]

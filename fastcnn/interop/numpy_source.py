@@ -274,6 +274,8 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
             return " * ".join(inputs)
         case "concat":
             return f"np.concatenate([{', '.join(inputs)}], axis=1)"
+        case "narrow":
+            return f"{x}[:, {a['start']} : {a['start'] + a['length']}]"
         case "batch_norm":
             scale, shift = scale_and_shift(plan, node)
             first = constant(f"{node.name}.scale", _by_channel(scale, node))

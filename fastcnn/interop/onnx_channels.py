@@ -1,4 +1,4 @@
-"""Layers for constants that are added or multiplied, and for parts of the channels."""
+"""Layers for constants that are added or multiplied."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_map_readers import given
-from fastcnn.layers import Conv1d, Conv2d, Flatten, Layer, Linear, Scale, Unflatten
+from fastcnn.layers import Conv1d, Conv2d, Flatten, Layer, Scale, Unflatten
 
 
 def by_channel(constant: np.ndarray, order: Sequence[int], own: Shape) -> np.ndarray:
@@ -54,18 +54,3 @@ def shifted(factor: float, summands: np.ndarray, own: Shape) -> list[Layer]:
         return [Conv2d(channels, channels, 1, **arguments)]  # type: ignore[arg-type]
     layer = Conv1d(channels, channels, 1, **arguments)  # type: ignore[arg-type]
     return [Unflatten(1, (channels, 1)), layer, Flatten()] if len(own) == 1 else [layer]
-
-
-def selected(first: int, end: int, own: Shape) -> Layer:
-    """Some of the channels: a convolution of 1x1 whose weights are not trained."""
-    weight = np.eye(own[0], dtype=np.float32)[first:end]
-    count, arguments = end - first, {"bias": False, "weight_init": given(weight)}
-    layer: Layer
-    if len(own) == 1:
-        layer = Linear(own[0], count, **arguments)  # type: ignore[arg-type]
-    elif len(own) == 2:
-        layer = Conv1d(own[0], count, 1, **arguments)  # type: ignore[arg-type]
-    else:
-        layer = Conv2d(own[0], count, 1, **arguments)  # type: ignore[arg-type]
-    layer.requires_grad = False
-    return layer

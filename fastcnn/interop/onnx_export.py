@@ -40,6 +40,8 @@ class _Writer:
         self.constants: dict[str, Any] = {}
         #: What ONNX has no words for, by the name of the node that it is said of.
         self.notes: dict[str, dict[str, Any]] = {}
+        #: Outputs of the Split nodes that are written, by the names of the layers.
+        self.parts: dict[str, str] = {}
 
     def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node with one output; returns the output's name."""
@@ -197,6 +199,31 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
 }
 
 
+def _split(w: _Writer, graph: Graph, index: int, source: str) -> str:
+    """One Split for all parts of a value if they are its channels in order, else a Slice."""
+    node = graph.nodes[index]
+    if node.name in w.parts:
+        return w.parts[node.name]
+    parts = [
+        part for part in graph.nodes if part.operation == "narrow" and part.inputs == node.inputs
+    ]
+    ends = np.cumsum([0, *(part.arguments["length"] for part in parts)])
+    starts = [part.arguments["start"] for part in parts]
+    if len(parts) > 1 and [*starts, node.input_shapes[0][0]] == ends.tolist():
+        w.parts = w.parts | {part.name: f"{part.name}/out" for part in parts}
+        outputs = [w.parts[part.name] for part in parts]
+        sizes = w.whole_numbers(f"{node.name}/sizes", np.diff(ends).tolist())
+        # The layer's own name, without the number of the part.
+        name = node.name.rpartition(".")[0] or node.name
+        made = w.onnx.helper.make_node("Split", [source, sizes], outputs, name=name, axis=1)
+        w.nodes.append(made)
+        return w.parts[node.name]
+    start = node.arguments["start"]
+    bounds = {"starts": start, "ends": start + node.arguments["length"], "axes": 1}
+    given = [w.whole_numbers(f"{node.name}/{name}", [value]) for name, value in bounds.items()]
+    return w.add("Slice", [source, *given], node.name)
+
+
 def _results(graph: Graph) -> dict[str, tuple[int, Shape]]:
     """By the name of an output the node that makes it, and its shape."""
     if not graph.outputs:
@@ -243,13 +270,16 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     given = w.preprocessed(model.preprocessing, len(graph.input_shape))
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
     results = _results(graph)
-    for node in graph.nodes[: max(source for source, _ in results.values()) + 1]:
+    for index, node in enumerate(graph.nodes[: max(source for source, _ in results.values()) + 1]):
         if node.operation == "input_part":
             values.append(node.name)
             continue
+        read = [given if source < 0 else values[source] for source in node.inputs]
+        if node.operation == "narrow":
+            values.append(_split(w, graph, index, read[0]))
+            continue
         if node.operation not in WRITERS:
             raise ConfigurationError(f"layer {node.name!r}: ONNX export has no {node.operation}")
-        read = [given if source < 0 else values[source] for source in node.inputs]
         values.append(WRITERS[node.operation](w, node, read))
     for name, (source, _) in results.items():
         w.nodes.append(helper.make_node("Identity", [values[source]], [name]))

@@ -6,7 +6,7 @@ the type or the number of a node's attributes. What is not known is refused by n
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -341,17 +341,3 @@ class FileNode:
         if array.dtype.kind != "i" or array.ndim > 1 or array.size > MOST_DIMENSIONS:
             raise ConfigurationError(f"{name} must be a few whole numbers, got {array.shape}")
         return tuple(int(value) for value in array.reshape(-1))
-
-
-def as_pairs(values: Iterable[int]) -> tuple[int, int]:
-    """Two numbers as a pair.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are not two.
-    """
-    found = tuple(values)
-    if len(found) != 2:
-        raise ConfigurationError(f"{found} is not a size of two dimensions")
-    return found[0], found[1]

@@ -1,10 +1,10 @@
 """Nodes that take some of the channels."""
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_channels import selected
 from fastcnn.interop.onnx_file import FileNode
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
+from fastcnn.layers import Narrow
 
 
 def take_split(w: Wiring, node: FileNode) -> None:
@@ -57,10 +57,8 @@ def _part(
 ) -> None:
     own = w.own_shape(index)
     first, end = bounds
-    w.file.constants.claim(4 * (end - first) * own[0])
-    layer = selected(first, end, own)
     view = View.of((end - first, *own[1:])).transposed(order)
-    w.add(node, [layer], (index,), view, output)
+    w.add(node, [Narrow(first, end - first)], (index,), view, output)
 
 
 def take_slice(w: Wiring, node: FileNode) -> None:

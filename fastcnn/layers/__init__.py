@@ -42,6 +42,7 @@ from fastcnn.layers.sampling import (
 )
 from fastcnn.layers.sequential import Sequential
 from fastcnn.layers.softmax import LogSoftmax, Softmax
+from fastcnn.layers.split import Chunk, Narrow, Split
 from fastcnn.layers.squeeze_excite import SqueezeExcite
 from fastcnn.layers.wiring import Input
 
@@ -56,6 +57,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "ChannelShuffle",
+    "Chunk",
     "Concat",
     "Conv1d",
     "Conv2d",
@@ -83,6 +85,7 @@ __all__ = [
     "MaxPool2d",
     "Model",
     "Multiply",
+    "Narrow",
     "PixelShuffle",
     "PixelUnshuffle",
     "RMSNorm",
@@ -93,6 +96,7 @@ __all__ = [
     "Residual",
     "Sequential",
     "Softmax",
+    "Split",
     "SqueezeExcite",
     "Subtract",
     "Unflatten",

@@ -1,6 +1,7 @@
 """How a model's layers are connected, as a graph and for people."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,25 @@ from fastcnn.notebook import html_table
 
 if TYPE_CHECKING:
     from fastcnn.layers.structure import Structure
+
+
+def _leave_out_unread(builder: GraphBuilder, output: int) -> None:
+    """Keep the nodes that a network's output depends on: not all of a layer's may be used."""
+    needed, waiting = set[int](), [output]
+    while waiting:
+        index = waiting.pop()
+        if index not in needed and index >= 0:
+            needed.add(index)
+            waiting += builder.nodes[index].inputs
+    if len(needed) == len(builder.nodes):
+        return
+    places = {-1: -1} | {index: place for place, index in enumerate(sorted(needed))}
+    builder.nodes = [
+        replace(node, inputs=tuple(places[source] for source in node.inputs))
+        for index, node in enumerate(builder.nodes)
+        if index in needed
+    ]
+    builder.layers = [layer for index, layer in enumerate(builder.layers) if index in needed]
 
 
 class InputPart(Layer):
@@ -105,7 +125,8 @@ class Connections(Layer):
                 else builder.add(f"{name}, flat", Flatten(), (value,))
                 for name, value in named
             )
-            builder.add("outputs", Concat(), flat)
+            values = (builder.add("outputs", Concat(), flat),)
+        _leave_out_unread(builder, values[0])
         return builder
 
     def _several(self, shapes: tuple[Shape, ...]) -> tuple[GraphBuilder, tuple[int, ...]]:

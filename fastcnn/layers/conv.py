@@ -1,16 +1,39 @@
 """Convolution of maps and of sequences."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_number
+from fastcnn.arguments import as_choice, as_number
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers.base import WeightedLayer, check_samples, positive, shown
+from fastcnn.layers.base import (
+    GraphBuilder,
+    Layer,
+    WeightedLayer,
+    check_samples,
+    positive,
+    shown,
+)
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
+from fastcnn.layers.sampling import (
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+)
+
+#: What pads an input otherwise than with zeros, by the mode and the number of axes.
+PADS: dict[tuple[str, int], Callable[[tuple[int, ...]], Layer]] = {
+    ("reflect", 1): ReflectionPad1d,
+    ("reflect", 2): ReflectionPad2d,
+    ("replicate", 1): ReplicationPad1d,
+    ("replicate", 2): ReplicationPad2d,
+}
 
 
 class _Conv(WeightedLayer):
@@ -46,12 +69,9 @@ class _Conv(WeightedLayer):
                 f"{owner}: groups={groups} must divide in_channels={in_channels} "
                 f"and out_channels={out_channels}"
             )
-        if padding_mode != "zeros":
-            raise ConfigurationError(
-                f"{owner}: padding_mode must be 'zeros', got {padding_mode!r}; put "
-                f"ReflectionPad{axes}d or ReplicationPad{axes}d before it for others"
-            )
-        self.padding_mode = padding_mode
+        self.padding_mode = as_choice(
+            owner, "padding_mode", padding_mode, ("zeros", "reflect", "replicate")
+        )
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = geometry.per_axis(stride, "stride", axes)
         self.dilation = geometry.per_axis(dilation, "dilation", axes)
@@ -90,6 +110,32 @@ class _Conv(WeightedLayer):
         )
         return (self.out_channels, *(geometry.conv_output_size(*axis) for axis in sizes))
 
+    def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
+        """Add the convolution, after what pads its input with other numbers than zeros.
+
+        Raises
+        ------
+        ShapeError
+            If a map is too small to be reflected.
+        """
+        if self.padding_mode == "zeros" or not any(map(any, self._padding)):
+            return builder.add(name, self, (source,))
+        sides = tuple(size for pair in reversed(self._padding) for size in pair)
+        pad = PADS[self.padding_mode, len(self.axes)](sides)
+        padded = builder.add(f"{name}.{self.padding_mode}", pad, (source,))
+        index = builder.add(name, self, (padded,))
+        inside = type(self).__new__(type(self))
+        nothing = {"padding": 0, "_padding": ((0, 0),) * len(self.axes), "padding_mode": "zeros"}
+        inside.__dict__.update(self.__dict__ | nothing)
+        shape = builder.shape(padded)
+        builder.layers[index] = inside
+        builder.nodes[index] = replace(
+            builder.nodes[index],
+            arguments=inside.arguments_for(shape),
+            output_shape=inside.output_shape(shape),
+        )
+        return index
+
     def flops(self, input_shape: Shape) -> int:
         """Two per weight and output position, one per bias and output position."""
         per_position = 2 * self.weight.size + (self.out_channels if self.bias is not None else 0)
@@ -103,6 +149,7 @@ class _Conv(WeightedLayer):
             "dilation": self.dilation,
             "groups": self.groups,
             "bias": self.bias is not None,
+            "padding_mode": self.padding_mode,
             "max_norm": self.max_norm,
         }
         defaults = {
@@ -111,6 +158,7 @@ class _Conv(WeightedLayer):
             "dilation": (1,) * len(self.axes),
             "groups": 1,
             "bias": True,
+            "padding_mode": "zeros",
             "max_norm": None,
         }
         start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
@@ -132,8 +180,9 @@ class Conv2d(_Conv):
     groups : int
         Must divide both channel counts; ``groups == in_channels`` is a depthwise convolution.
     bias : bool
-    padding_mode : {"zeros"}
-        Other paddings are layers of their own, such as :class:`ReflectionPad2d`.
+    padding_mode : {"zeros", "reflect", "replicate"}
+        What the map is padded with: zeros, or what :class:`ReflectionPad2d` or
+        :class:`ReplicationPad2d` make, which is then a node of its own before the convolution.
     max_norm : float, optional
         The largest norm of the weights of one output. Weights above it are scaled down to it, at
         first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).

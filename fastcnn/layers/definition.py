@@ -42,6 +42,7 @@ from fastcnn.layers import (
     sample_norm,
     sampling,
     softmax,
+    split,
 )
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
@@ -54,8 +55,6 @@ from fastcnn.layers.wiring import Wiring
 
 #: Of a model that a file describes: values, layers of a chain, and branches within branches.
 MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
-#: Kinds of entries that hold others.
-COMPOSED = ("Model", "Residual", "Sequential", "Shared", "SqueezeExcite")
 #: What says how the layers of a ``Model`` are connected.
 WIRED = ("inputs", "calls", "outputs")
 #: Whose layers a definition may have.
@@ -72,6 +71,7 @@ MODULES = (
     sample_norm,
     sampling,
     softmax,
+    split,
 )
 TYPES: dict[str, type[Layer]] = {
     name: kind

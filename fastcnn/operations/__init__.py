@@ -62,6 +62,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("subtract", **JOIN),
         Operation("multiply", **(JOIN | {"hands_gradient_on": False})),
         Operation("concat", inputs=None, any_layout=True, hands_gradient_on=True),
+        Operation("narrow", gradient_needs="nothing", renames=True, any_layout=True),
         Operation("dropout", random=True, **DROPOUT),
         Operation("dropout2d", random=True, **DROPOUT),
         Operation(

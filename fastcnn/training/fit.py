@@ -111,6 +111,8 @@ class FitArguments(TrainingOptions):
             raise ConfigurationError(
                 f"average_every={self.average_every} has no effect on one process"
             )
+        if not self.sync_batch_norm and processes == 1 and not self.resume:
+            raise ConfigurationError("sync_batch_norm=False has no effect on one process")
         root = self.world is None or self.world.is_root
         if self.resume and self.out is None and root:
             raise ConfigurationError("resume needs the run's folder: out=FOLDER")

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 import fastcnn
+from bench.networks.tasks import TASKS
 from fastcnn.analysis.gradient_cases import CASES
-from fastcnn.backends.lanes.lowering.channel_forward import SUPPORTED
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.execution import predict_logits
 from fastcnn.execution.engine_arguments import input_factors
 from fastcnn.execution.prepared import make_inference
 from fastcnn.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Concat,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     GlobalAvgPool2d,
     Input,
@@ -23,9 +25,11 @@ from fastcnn.layers import (
     Linear,
     MaxPool2d,
     Model,
+    PReLU,
     ReLU,
     Sequential,
     SqueezeExcite,
+    Unflatten,
 )
 from fastcnn.operations import OPERATIONS
 from tests.backends.test_lanes_layers import network
@@ -83,11 +87,11 @@ def test_networks(name: str) -> None:
 def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
     model = network(layer, shape)
     x = np.random.default_rng(0).normal(0.0, 2.0, (3, *shape)).astype(np.float32)
-    try:
+    if layer.arguments.get("track_running_stats", True):
         check(model, x)
-    except Unsupported:
-        grouped = layer.arguments.get("groups", 1) > 1
-        assert layer.operation not in SUPPORTED or grouped or layer.operation == "batch_norm"
+    else:
+        with pytest.raises(Unsupported, match="a channel in each lane"):
+            by_channels(model, x)
 
 
 def test_branches_that_meet() -> None:
@@ -100,21 +104,70 @@ def test_branches_that_meet() -> None:
     check(model, np.random.default_rng(2).standard_normal((3, 3, 9, 7)).astype(np.float32))
 
 
-@pytest.mark.parametrize("kind", ["pixels", "channels", "flat"])
-def test_branches_that_meet_otherwise_are_for_blocks_of_samples(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["pixels", "pixels first", "channels", "flat", "lanes"])
+def test_branches_that_meet_otherwise(kind: str) -> None:
     x = Input((3, 9, 7))
-    y = Conv2d(3, 16, 3, padding=1, seed=0)(x)
+    y = Conv2d(3, 20, 3, padding=1, seed=0)(x)
     if kind == "pixels":
-        y = Conv2d(16, 1, 1, seed=1)(y) * y
+        y = y * Conv2d(20, 1, 1, seed=1)(y)
+    elif kind == "pixels first":
+        y = Conv2d(20, 1, 1, seed=1)(y) * y
     elif kind == "channels":
-        y = Concat()(x, y)
+        # Lanes stay idle after x, and after both.
+        y = Concat()(Concat()(x, y), x)
+        y = BatchNorm2d(26)(PReLU(26, init=0.3)(y))
+        y = Concat()(Conv2d(26, 26, 3, padding=1, groups=26, seed=1)(y), y)
+        y = Conv2d(52, 16, 3, padding=1, seed=2)(MaxPool2d(3, 1, padding=1)(y))
+    elif kind == "flat":
+        y = Concat()(Flatten()(y) - Flatten()(Conv2d(20, 20, 1, seed=1)(y)), Flatten()(x))
     else:
-        y = Flatten()(y) - Flatten()(Conv2d(16, 16, 1, seed=1)(y))
-    model = Model(x, y)
-    samples = np.random.default_rng(3).standard_normal((2, 3, 9, 7)).astype(np.float32)
-    with pytest.raises(Unsupported):
-        by_channels(model, samples)
-    assert model.logits(samples) == pytest.approx(exact(model, samples), abs=1e-5)
+        # The same channels in other lanes.
+        y = Concat()(x, y) + Conv2d(20, 23, 1, seed=1)(y)
+    model = Model(x, Linear(int(np.prod(y.shape)), 3, seed=5)(Flatten()(y)))
+    check(model, np.random.default_rng(3).standard_normal((3, 3, 9, 7)).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ConvTranspose2d(18, 20, 4, stride=2, padding=1, seed=0),
+        ConvTranspose2d(18, 20, 2, stride=3, seed=0),
+        ConvTranspose2d(18, 12, 3, stride=(2, 1), output_padding=(1, 0), groups=3, seed=0),
+        ConvTranspose2d(18, 4, 3, dilation=2, padding=2, seed=0),
+        ConvTranspose2d(18, 33, (1, 5), padding=(0, 2), seed=0),
+        Conv2d(18, 42, 3, padding=1, groups=6, seed=0),
+        Conv2d(18, 36, 1, groups=18, seed=0),
+        Conv2d(18, 45, 3, stride=2, groups=9, seed=0),
+    ],
+    ids=lambda layer: repr(layer)[:60],
+)
+def test_groups_and_transposed_convolutions(layer: Layer) -> None:
+    for size in ((1, 1), (3, 5), (6, 11)):
+        if layer.operation == "conv2d" and size == (1, 1):
+            continue
+        x = Input((3, *size))
+        y = deepcopy(layer)(Conv2d(3, 18, 1, seed=1)(x))
+        check(Model(x, y), np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
+
+
+def test_a_vector_becomes_a_map_that_is_padded() -> None:
+    x = Input((5,))
+    y = Unflatten(1, (18, 3, 4))(ReLU()(Linear(5, 216, seed=0)(x)))
+    y = Conv2d(18, 4, 3, padding=1, seed=1)(y)
+    check(Model(x, y), np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32))
+    x = Input((216,))
+    y = Conv2d(18, 4, 3, padding=1, seed=1)(Unflatten(1, (18, 3, 4))(x))
+    check(Model(x, y), np.random.default_rng(0).standard_normal((3, 216)).astype(np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_known_networks(name: str) -> None:
+    model = TASKS[name].model()
+    x = np.random.default_rng(0).standard_normal((2, *model.graph().input_shape))
+    expected = exact(model, x)
+    found = by_channels(model, x.astype(np.float32))
+    assert np.abs(found - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from fastcnn.execution.engines import make_engine, parameter_places
 from fastcnn.layers import (
     Conv2d,
     Flatten,
+    GroupNorm,
     Linear,
     LocalResponseNorm,
     Residual,
@@ -57,9 +58,11 @@ UNREAD = {
     *(("normalisation sums", name) for name in ("BATCH", "BIAS", "RUNNING", "SCALE", "W")),
     # All threads have one room.
     *((f"Winograd 2-D {name}", "Z_SLOT") for name in ("inputs", "products", "outputs")),
+    *((f"{name} small maps", "Z_SLOT") for name in ("transpose", "gradient of")),
     # Their formulas have no numbers.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
       for what in ("", " gradient")),
+    *((f"scale{what}", "SCALE") for what in ("", " gradient", " parameter gradient")),
 }  # fmt: skip
 
 
@@ -72,13 +75,16 @@ def programs() -> list[tuple[Program, int]]:
         Linear(32 * 144, 3, seed=2), input_shape=(16, 12, 12),
     )  # fmt: skip
     bounded = Sequential(
-        Conv2d(2, 8, 3, max_norm=0.5, seed=0), LocalResponseNorm(3), ZeroPad2d(1), Flatten(),
-        Linear(288, 3, seed=1), input_shape=(2, 6, 6),
+        Conv2d(2, 24, 3, max_norm=0.5, seed=0), GroupNorm(2, 24), LocalResponseNorm(3),
+        ZeroPad2d(1), Flatten(),
+        Linear(864, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
+    small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
     usual = [
         wide,
         many,
+        small,
         bounded,
         *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn)),
     ]
@@ -100,9 +106,10 @@ def programs() -> list[tuple[Program, int]]:
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
     more = Residual(Conv2d(48, 48, 1, seed=2))
     resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))
-    program = plan_channels(resnet.graph(), 5, 3, resnet.state_dict())
-    assert program.weights is not None
-    found.append((program, program.weights.size))
+    for network in (resnet, bounded):
+        program = plan_channels(network.graph(), 5, 3, network.state_dict())
+        assert program.weights is not None
+        found.append((program, program.weights.size))
     for seed in range(60):
         case = random_case(seed, 300_000)
         graph, places = case.model.graph(case.x.shape[1:]), parameter_places(case.model)

@@ -35,9 +35,12 @@ def test_random_networks_stay_inside_their_arrays(place: str) -> None:
 
 
 @POSIX
+@pytest.mark.parametrize("convolution", ["winograd2d_batch", "direct_batch"])
 @pytest.mark.parametrize("place", ["end", "begin"])
-def test_convolutions_over_many_blocks_stay_inside_their_arrays(place: str) -> None:
-    options = ("--count", "10", "--place", place, "--convolution", "winograd2d_batch")
+def test_convolutions_over_many_blocks_stay_inside_their_arrays(
+    place: str, convolution: str
+) -> None:
+    options = ("--count", "10", "--place", place, "--convolution", convolution)
     assert "'networks': 10" in run_between_guard_pages(*options)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fastcnn
 from fastcnn.backends import im2col, lanes
+from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, forced
 from fastcnn.backends.lanes.convolution.winograd import (
     EXACT,
     OUTPUTS,
@@ -19,17 +20,24 @@ from fastcnn.backends.lanes.convolution.winograd import (
     transforms,
 )
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
+    WIDTHS,
     Strip,
     piece_width,
     pieces,
     strips,
 )
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.session.operation import operation
+from fastcnn.errors import ConfigurationError
+from fastcnn.execution import make_executor
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
 
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
-MATRICES = [transforms(3, PAIRED), transforms(5, PAIRED), transforms(3, EXACT)]
+MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT)]
 #: Unit roundoff of float32.
 ROUNDOFF = 2.0**-24
 
@@ -57,13 +65,13 @@ def test_factors_of_a_matrix(t: Transforms) -> None:
 
 @given(
     st.integers(1, 40), st.integers(1, 40), st.integers(1, 5), st.integers(0, 4),
-    st.integers(1, 20), st.integers(1, 4),
+    st.integers(1, 20), st.integers(1, 4), st.integers(1, 2),
 )  # fmt: skip
 def test_strips_cover_all_rows(
-    rows: int, inputs: int, kernel: int, before: int, pairs: int, parts: int
+    rows: int, inputs: int, kernel: int, before: int, pairs: int, parts: int, down: int
 ) -> None:
     most = 2 * (pairs // 2) or 1
-    found = strips(rows, inputs, kernel, before, most, parts)
+    found = strips(rows, inputs, kernel, before, most, parts, down)
     assert [s.first for s in found] == np.cumsum([0, *(s.rows for s in found)])[:-1].tolist()
     assert sum(s.rows for s in found) == rows
     windows: dict[int, list[Strip]] = {}
@@ -71,13 +79,13 @@ def test_strips_cover_all_rows(
         assert 1 <= strip.rows <= most
         windows.setdefault(strip.window, []).append(strip)
         for y in range(strip.first, strip.first + strip.rows):
-            seen = [k for k in range(kernel) if 0 <= y + k - before < inputs]
+            seen = [k for k in range(kernel) if 0 <= down * y + k - before < inputs]
             assert all(strip.low <= k < strip.high for k in seen)
     for window in windows.values():
-        start = window[0].first + window[0].low
-        stops = [s.first + s.rows + s.high - 1 for s in window]
-        assert max(stops) <= start + most + kernel - 1
-        assert all(s.first + s.low >= start for s in window)
+        start = down * window[0].first + window[0].low
+        stops = [down * (s.first + s.rows - 1) + s.high for s in window]
+        assert max(stops) <= start + down * (most - 1) + kernel
+        assert all(down * s.first + s.low >= start for s in window)
 
 
 SHAPES = [
@@ -148,6 +156,95 @@ def test_rounding_errors(
         assert _error(got, right) <= max(12 * _error(other, right), 1.5e-6)
 
 
+STRIDED = [
+    # samples, inputs, outputs, height and width, kernel, stride, padding: even and odd sizes ...
+    (16, 3, 32, (32, 32), (5, 5), (2, 2), (2, 2)),
+    (37, 3, 9, (33, 29), (7, 7), (2, 2), (3, 3)),
+    (5, 8, 16, (15, 40), (7, 7), (2, 2), (0, 1)),
+    (16, 12, 20, (11, 14), (6, 6), (2, 2), (1, 2)),
+    (3, 4, 8, (24, 50), (9, 9), (2, 2), (4, 4)),
+    # ... of one direction ...
+    (18, 8, 12, (9, 21), (3, 3), (2, 1), (1, 1)),
+    (18, 8, 12, (9, 21), (3, 6), (1, 2), (1, 2)),
+    # ... of sequences, long ones in several rows, and kernels of several pieces ...
+    (21, 12, 16, (1, 100), (1, 9), (1, 2), (0, 4)),
+    (2, 9, 16, (1, 1501), (1, 31), (1, 2), (0, 15)),
+    (2, 2, 40, (12, 40), (15, 15), (2, 2), (7, 7)),
+    # ... and rows that are too wide for the cache.
+    (2, 3, 64, (19, 225), (7, 7), (2, 2), (3, 3)),
+    (2, 64, 64, (18, 72), (5, 5), (2, 2), (2, 2)),
+    # Kernels of four columns.
+    (16, 8, 12, (9, 13), (4, 4), (1, 1), (1, 2)),
+]
+
+
+@pytest.mark.parametrize(
+    ("count", "inputs", "outputs", "size", "kernel", "stride", "padding"), STRIDED
+)
+def test_rounding_errors_with_stride(
+    count: int, inputs: int, outputs: int, size: tuple[int, int], kernel: tuple[int, int],
+    stride: tuple[int, int], padding: tuple[int, int],
+) -> None:  # fmt: skip
+    """The same of strides along rows: even and odd columns are two channels."""
+    generator = np.random.default_rng(0)
+    x = np.maximum(generator.standard_normal((count, inputs, *size)), 0).astype(np.float32)
+    weight = generator.standard_normal((outputs, inputs, *kernel)).astype(np.float32)
+    bias = generator.standard_normal(outputs).astype(np.float32)
+    geometry = (stride, tuple((side, side) for side in padding), (1, 1), 1)
+    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
+    dy = generator.standard_normal(exact.shape).astype(np.float32)
+    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
+    operation.cache_clear()
+    try:
+        with forced("winograd1d"):
+            y = lanes.conv2d(x, weight, bias, *geometry)
+            ours = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
+    finally:
+        operation.cache_clear()
+    columns = -(-kernel[1] // stride[1])
+    terms = inputs * stride[1] * kernel[0] * pieces(columns)
+    roundings = 4 * points(piece_width(columns)) + terms
+    absolute = _along_rows(x, weight, padding, stride)[:, :, : y.shape[2], : y.shape[3]]
+    bound = ROUNDOFF * roundings * (absolute + np.abs(bias)[:, None, None])
+    assert (np.abs(y - exact) <= bound).all()
+    direct = (im2col.conv2d(x, weight, bias, *geometry),
+              *im2col.conv2d_backward(dy, x, weight, *geometry))  # fmt: skip
+    for got, other, right in zip(ours, direct, (exact, *wanted), strict=True):
+        assert _error(got, right) <= max(12 * _error(other, right), 1.5e-6)
+
+
+@pytest.mark.parametrize(("size", "batch"), [((40, 37), 33), ((12, 90), 70), ((23, 14), 16)])
+def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch: int) -> None:
+    """A step is that of sums over taps to float32's roundings, with ReLU, pooling and masks."""
+    generator = np.random.default_rng(batch)
+    x = generator.standard_normal((batch, 3, *size)).astype(np.float32)
+    y = generator.integers(0, 5, batch)
+    found = {}
+    for name, threads in (("direct", 1), *(("winograd1d", count) for count in (1, 2, 4))):
+        model = Sequential(
+            Conv2d(3, 20, 7, stride=2, padding=3, seed=0), ReLU(), MaxPool2d(2),
+            Conv2d(20, 11, (3, 5), stride=(1, 2), padding=(1, 2), seed=1), ReLU(),
+            Conv2d(11, 6, 5, stride=2, padding=4, bias=False, seed=2), fastcnn.GlobalAvgPool2d(),
+            Flatten(), Linear(6, 5, seed=3), input_shape=(3, *size),
+        )  # fmt: skip
+        with forced(name), workers(threads):
+            executor = make_executor(
+                model,
+                loss=CrossEntropyLoss(),
+                optimizer=SGD(0.5),
+                backend="lanes",
+                batch_size=batch,
+                threads=threads,
+            )
+            executor.train_steps(x, y, np.arange(batch), np.array([0.5]))
+        found[name, threads] = model.parameter_vector.copy()
+    for threads in (1, 2, 4):
+        np.testing.assert_array_equal(found["winograd1d", threads], found["winograd1d", 1])
+    largest = np.abs(found["direct", 1]).max()
+    np.testing.assert_allclose(found["winograd1d", 1], found["direct", 1], atol=2e-6 * largest)
+    assert (found["winograd1d", 1] != found["direct", 1]).any()
+
+
 def _error(found: np.ndarray, exact: np.ndarray) -> float:
     """Root of the mean square, as a share of the values'."""
     return float(np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()))
@@ -159,22 +256,27 @@ def _magnitudes(t: Transforms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return weight, inputs, output
 
 
-def _along_rows(x: np.ndarray, weight: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
+def _along_rows(
+    x: np.ndarray, weight: np.ndarray, padding: tuple[int, int], stride: tuple[int, int] = (1, 1)
+) -> np.ndarray:
     """The convolution with the absolute value of every term, in whole tiles of a row."""
     down, along = padding
     kh, kernel = weight.shape[2:]
-    width, count = piece_width(kernel), pieces(kernel)
+    columns = -(-kernel // stride[1])
+    width, count = piece_width(columns), pieces(columns)
     g, b, a = _magnitudes(transforms(width))
-    beyond = OUTPUTS + points(width)
+    beyond = stride[1] * (OUTPUTS * (count + 1) + points(width))
     padded = np.pad(np.abs(x), ((0, 0), (0, 0), (down, down), (along, along + beyond)))
-    rows, across = padded.shape[2] - kh + 1, tiles(x.shape[3] + 2 * along - kernel + 1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, points(width), axis=3)
-    pixels = windows[:, :, :, ::OUTPUTS] @ b.T
+    rows = (padded.shape[2] - kh) // stride[0] + 1
+    across = tiles((x.shape[3] + 2 * along - kernel) // stride[1] + 1)
     sums = 0
-    for k, piece in np.ndindex(kh, count):
+    for phase, k, piece in np.ndindex(stride[1], kh, count):
+        lines = padded[:, :, k :: stride[0], phase :: stride[1]][:, :, :rows]
+        windows = np.lib.stride_tricks.sliding_window_view(lines, points(width), axis=3)
+        seen = (windows[:, :, :, ::OUTPUTS] @ b.T)[:, :, :, piece : piece + across]
         first = piece * OUTPUTS
-        taps = np.abs(weight[:, :, k, first : first + OUTPUTS if piece + 1 < count else kernel])
-        seen = pixels[:, :, k : k + rows, piece : piece + across]
+        taps = np.abs(weight[:, :, k, phase :: stride[1]])
+        taps = taps[..., first : first + OUTPUTS if piece + 1 < count else columns]
         sums = sums + np.einsum("ncytp,ocp->noytp", seen, taps @ g[:, : taps.shape[2]].T)
     return (sums @ a.T).reshape(*sums.shape[:3], -1)
 
@@ -218,7 +320,14 @@ def test_they_are_used_where_they_apply() -> None:
     assert kernels(Conv2d(16, 16, (3, 7), padding=(1, 3)), (16, 8, 8)) == {FORWARD, WEIGHT}
     # That of a sequence has no transpose, and a long one is cut into rows.
     assert kernels(Conv2d(64, 64, (1, 5)), (64, 1, 1000)) == {FORWARD, WEIGHT}
+    # With stride along rows the gradient of the input is a direct sum, and few products are saved
+    # of kernels of three columns, or of few inputs.
+    assert kernels(Conv2d(16, 32, 5, padding=2, stride=2), (16, 16, 16)) == {FORWARD, WEIGHT}
+    assert kernels(Conv2d(3, 64, 7, padding=3, stride=2), (3, 224, 224)) == {FORWARD, WEIGHT}
+    assert kernels(Conv2d(16, 16, 4), (16, 19, 19)) == {FORWARD, INPUT, WEIGHT}
     for layer, shape in (
+        (Conv2d(3, 32, 5, padding=2, stride=2), (3, 64, 64)),
+        (Conv2d(1, 16, 7, padding=3, stride=2), (1, 28, 28)),
         (Conv2d(16, 16, 3, padding=1, stride=2), (16, 8, 8)),
         (Conv2d(16, 16, 3, padding=2, dilation=2), (16, 8, 8)),
         (Conv2d(16, 16, 3, padding=1, groups=2), (16, 8, 8)),
@@ -279,15 +388,13 @@ def test_flops_both_ways() -> None:
 
 def test_an_algorithm_can_be_forced() -> None:
     """It is used where it fits, named by the program, and computes the same."""
-    from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, forced
-    from fastcnn.errors import ConfigurationError
-
-    model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 8, 8))
-    x = np.random.default_rng(0).standard_normal((16, 16, 8, 8)).astype(np.float32)
+    model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 4, 4))
+    x = np.random.default_rng(0).standard_normal((16, 16, 4, 4)).astype(np.float32)
     expected = model.logits(x, backend="im2col")
     names = {
         "winograd2d_batch": "Winograd 2-D products",
         "winograd2d": "Winograd 2-D",
+        "direct_batch": "convolution of small maps",
         "winograd1d": "Winograd 1-D",
         "direct": "convolution",
     }
@@ -296,10 +403,10 @@ def test_an_algorithm_can_be_forced() -> None:
         with forced(name):
             program = fastcnn.plan(model, 16, training=False, threads=1)
             layer = fastcnn.Conv2d(16, 16, 3, padding=1, seed=0)
-            output = fastcnn.Sequential(layer, input_shape=(16, 8, 8)).logits(x)
+            output = fastcnn.Sequential(layer, input_shape=(16, 4, 4)).logits(x)
         assert kernel in [program.kernel(row) for row in range(len(program.rows))]
         assert output == pytest.approx(expected, abs=1e-4)
-    wanted = "must be one of winograd2d_batch, winograd2d, winograd1d, direct"
+    wanted = "must be one of winograd2d_batch, winograd2d, direct_batch, winograd1d, direct"
     with pytest.raises(ConfigurationError, match=wanted), forced("fft"):
         pass
 
@@ -307,12 +414,6 @@ def test_an_algorithm_can_be_forced() -> None:
 @pytest.mark.parametrize(("size", "batch"), [(8, 33), (4, 70), (7, 20), (13, 16)])
 def test_many_blocks_at_once(size: int, batch: int) -> None:
     """The same step as by sums over taps, to float32's roundings; the same bits on any threads."""
-    from fastcnn.backends.lanes.convolution.algorithms import forced
-    from fastcnn.execution import make_executor
-    from fastcnn.execution.workers import workers
-    from fastcnn.losses import CrossEntropyLoss
-    from fastcnn.optim import SGD
-
     generator = np.random.default_rng(size)
     x = generator.standard_normal((batch, 6, size, size)).astype(np.float32)
     y = generator.integers(0, 5, batch)

@@ -54,6 +54,7 @@ def test_published_sizes() -> None:
         "vgg16_bn": 14_724_042,
         "mobilenet_v1": 3_217_226,
         "mobilenet_v2": 2_236_682,
+        "shufflenet_v2": 1_263_854,
         "dqn_atari": 1_687_206,
     }
     assert {name: TASKS[name].model().num_parameters for name in sizes} == sizes

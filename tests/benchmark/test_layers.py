@@ -78,8 +78,9 @@ SMALL = [
     LayerCase("rms_norm", (5,), None, {"eps": 1e-5, "normalized_shape": (5,)}),
     LayerCase("layer_norm2d", (4, 3, 5), None, {"eps": 1e-5}),
     LayerCase("group_norm", (4, 3, 5), None, {"eps": 1e-5, "num_groups": 2}),
+    LayerCase("narrow", (4, 3, 5), None, {"start": 1, "length": 2}),
     *(replace(case, shape=(4, 4, 6)) for case in layers.cases() if len(case.shape) == 3
-      and not case.weight and "pool" not in case.operation and "norm" not in case.operation),
+      and not case.weight and not re.search("pool|norm|narrow", case.operation)),
     *(replace(case, shape=(4, 4, 6)) for case in layers.cases()
       if case.operation == "local_response_norm"),
 ]  # fmt: skip

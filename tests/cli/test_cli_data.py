@@ -7,11 +7,14 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fastcnn.errors import ConfigurationError
+from fastcnn.training.recipe import Recipe
 from tests.command import fastcnn, process
 
 GENERATOR = np.random.default_rng(0)
@@ -147,3 +150,32 @@ def test_cross_validation_and_views(tmp_path: Path) -> None:
     fastcnn("train", "--data", "digits012", "--epochs", 1, "--steps-per-epoch", 9, "--out", run)
     assert "test images, accuracy" in fastcnn("evaluate", run, "--tta", "six-view")
     assert "tta must be one of flip, six-view" in fastcnn("evaluate", run, "--tta", "x", code=2)
+
+
+def test_options_that_are_typed_are_not_chosen_for_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they are the default."""
+    from fastcnn.training import cross_validation
+
+    for label in ("a", "b"):
+        for index in range(6):
+            put(tmp_path / label / f"{index}.png")
+    seen: list[dict[str, Any]] = []
+
+    def stop(*given: Any, **options: Any) -> None:
+        seen.append(options)
+        raise ConfigurationError("seen")
+
+    monkeypatch.setattr(cross_validation, "cross_validate", stop)
+    default = Recipe().epochs
+    fastcnn("cross-validate", "--data", tmp_path, "--epochs", default, code=2)
+    fastcnn("cross-validate", "--data", tmp_path, code=2)
+    assert seen[0]["epochs"] == default != seen[1]["epochs"]
+
+
+def test_joint_statistics_need_several_processes() -> None:
+    for name in ("--sync-batch-norm", "--no-sync-batch-norm"):
+        message = fastcnn("train", "--data", "digits012", name, code=2)
+        assert "--sync-batch-norm has no effect on one process" in message
+        assert name in fastcnn("cross-validate", "--data", "digits012", name, code=2)

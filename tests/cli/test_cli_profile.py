@@ -39,13 +39,15 @@ def test_bench(tmp_path: Path) -> None:
         "backward",
         "--no-peers",
         "--quick",
+        "--batch-size",
+        2,
         "--sizes",
         "--show",
         "--figures",
         "--out",
         tmp_path / "b",
     )
-    assert "step: report_cnn, batch 16" in output
+    assert "step: report_cnn, batch 2" in output
     assert "times the reference" in output
     written = json.loads((tmp_path / "b" / "bench.json").read_text())
     assert written["quick"]

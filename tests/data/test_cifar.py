@@ -12,7 +12,7 @@ import pytest
 import fastcnn
 from fastcnn import data
 from fastcnn.data import sources
-from fastcnn.data.cifar import META_FILE, TEST_FILE, TRAIN_FILES, parse_cifar10
+from fastcnn.data.cifar import FORMS, META_FILE, TEST_FILE, TRAIN_FILES, parse
 from fastcnn.errors import DataError, DataUnavailableError
 
 
@@ -29,7 +29,7 @@ def make_folder(folder: Path, count: int = 12) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_layout_is_class_then_red_green_blue() -> None:
     record = bytes([7]) + bytes([1]) * 1024 + bytes([2]) * 1024 + bytes([3]) * 1023 + bytes([9])
-    images, labels = parse_cifar10(record, "x")
+    images, labels = parse(record, FORMS["cifar10"][0], "x")
     assert labels.tolist() == [7]
     assert images[0, :, 0, 0].tolist() == [1, 2, 3]
     assert images[0, 2, 31, 31] == 9

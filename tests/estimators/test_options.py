@@ -18,6 +18,7 @@ import fastcnn
 from fastcnn.data import Augment, draw_digits
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.estimators import CNNClassifier, CNNRegressor, CNNTransformer
+from fastcnn.losses import CrossEntropyLoss
 from fastcnn.training import Callback, EarlyStopping
 
 X, Y = draw_digits(120, classes=(0, 1, 2), seed=3)
@@ -38,6 +39,51 @@ def test_options_reach_the_training() -> None:
     assert (averaged.model_.parameter_vector != plain.model_.parameter_vector).any()
     with pytest.raises(ConfigurationError, match="ema_decay must be"):
         classifier(ema_decay=1.0).fit(X, Y)
+
+
+def test_losses_by_name_object_and_function() -> None:
+    def doubled(logits: Any, classes: Any) -> Any:
+        loss = CrossEntropyLoss()
+        return 2.0 * loss(logits, classes), 2.0 * loss.gradient(logits, classes)
+
+    plain = classifier().fit(X, Y)
+    same = clone(classifier(loss=CrossEntropyLoss())).fit(X, Y)
+    assert (same.model_.parameter_vector == plain.model_.parameter_vector).all()
+    weighted = CrossEntropyLoss(weight=(1.0, 5.0, 1.0))
+    for loss in ("focal", weighted, doubled):
+        changed = classifier(loss=loss)
+        assert changed.get_params()["loss"] is loss
+        changed.fit(X, Y)
+        assert (changed.model_.parameter_vector != plain.model_.parameter_vector).any()
+        assert changed.predict(X).shape == (len(X),)
+    values = X.reshape(len(X), -1)[:, :64] / 255.0
+    options: dict[str, Any] = {"epochs": 2, "random_state": 0, "input_shape": (64,)}
+    squares = CNNRegressor("mlp", **options).fit(values, Y)
+    absolute = CNNRegressor("mlp", loss="l1", **options).fit(values, Y)
+    assert (squares.model_.parameter_vector != absolute.model_.parameter_vector).any()
+
+
+def test_metrics_are_of_samples_that_are_held_out() -> None:
+    made = classifier(metrics=["f1"], validation_fraction=0.25).fit(X, Y)
+    assert 0.0 <= made.history_.final["validation_f1"] <= 1.0
+    assert classifier().fit(X, Y).history_.final["validation_loss"] is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: classifier(loss="mse"), "loss='mse' is not one of classes"),
+        (lambda: classifier(loss="focal", label_smoothing=0.1), "label_smoothing=0.1 has no eff"),
+        (lambda: classifier(loss="none"), "loss"),
+        (lambda: classifier(metrics=["speed"]), "speed"),
+        (lambda: CNNRegressor("mlp", loss="focal"), "loss='focal' is one of classes"),
+    ],
+)
+def test_what_an_estimator_does_not_take(make: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make().fit(X, Y.astype(float) if isinstance(make(), CNNRegressor) else Y)
+    with pytest.raises(ConfigurationError, match="partial_fit does not support metrics"):
+        classifier(metrics=["f1"]).partial_fit(X, Y, classes=[0, 1, 2])
 
 
 class Counts(Callback):

@@ -102,6 +102,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("Upsample", {"size": (5, 6), "mode": "bilinear", "align_corners": True}),
     ("PixelShuffle", {"upscale_factor": 2}),
     ("ChannelShuffle", {"groups": 2}),
+    ("Narrow", {"start": 1, "length": 2}),
     ("Softmax", {"dim": -1}),
     ("Softmax", {"dim": 3}),
     ("LogSoftmax", {"dim": 2}),
@@ -121,11 +122,15 @@ OF_TRAINING = {(kind, "max_norm") for kind in ("Conv1d", "Conv2d", "Linear")}
 #: Arguments that are refused at any other value.
 OF_ONE_VALUE = {
     ("InstanceNorm2d", "track_running_stats"),
+}
+#: Arguments for which a file has another layer.
+IN_OTHER_WORDS = {
+    ("AvgPool2d", "divisor_override"),
+    ("Split", "sizes"),
+    ("Chunk", "chunks"),
     ("Conv1d", "padding_mode"),
     ("Conv2d", "padding_mode"),
 }
-#: Arguments for which a file has another layer.
-IN_OTHER_WORDS = {("AvgPool2d", "divisor_override")}
 
 
 def layer_of(kind: str, arguments: dict[str, Any]) -> Layer:

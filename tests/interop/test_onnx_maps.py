@@ -28,6 +28,7 @@ from fastcnn.layers import (
     Layer,
     MaxPool1d,
     MaxPool2d,
+    Narrow,
     PixelShuffle,
     PixelUnshuffle,
     ReflectionPad1d,
@@ -77,6 +78,9 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
     (Upsample(scale_factor=3, mode="linear"), (2, 4)),
     (PixelShuffle(2), (8, 2, 3)),
     (Unflatten(1, (2, 3, 2)), (12,)),
+    (Narrow(2, 3), (6, 4, 5)),
+    (Narrow(0, 3), (6, 4)),
+    (Narrow(1, 4), (6,)),
 ]
 #: A file has them as several nodes.
 OTHER_WORDS: list[tuple[Layer, tuple[int, ...]]] = [

@@ -57,7 +57,8 @@ def test_every_layer_has_a_definition() -> None:
         "LocalResponseNorm": {"size": 3}, "LayerNorm": {"normalized_shape": [3, 4], "bias": False},
         "RMSNorm": {"normalized_shape": 3}, "LayerNorm2d": {"num_channels": 3},
         "GroupNorm": {"num_groups": 2, "num_channels": 4}, "InstanceNorm2d": {"num_features": 3},
-        "Scale": {"init": 0.5, "trainable": False},
+        "Scale": {"init": 0.5, "trainable": False}, "Narrow": {"start": 1, "length": 2},
+        "Split": {"sizes": [1, 2]}, "Chunk": {"chunks": 2},
     }  # fmt: skip
     for name in TYPES:
         entry = {"type": name, **chosen.get(name, {})}

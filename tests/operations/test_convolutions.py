@@ -205,6 +205,9 @@ def test_columns_are_bounded_without_changing_the_result(
         (5, 4, 4, (9, 1), (4, 1), {"padding": (3, 0)}),  # columns of one pixel
         (5, 3, 9, (11, 10), (5, 3), {"stride": (2, 3), "padding": (2, 0)}),
         (40, 1, 16, (16, 16), (3, 3), {"stride": (3, 1)}),  # several blocks
+        (7, 3, 5, (9, 37), (3, 3), {"stride": 2, "padding": 1}),  # every second pixel
+        (7, 3, 5, (9, 36), (1, 1), {"stride": 2}),
+        (6, 2, 5, (9, 21), (5, 5), {}),  # far fewer outputs than pixels
     ],
 )
 def test_blocks_of_columns_give_what_whole_arrays_do(

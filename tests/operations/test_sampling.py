@@ -37,6 +37,9 @@ CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("pixel_unshuffle", (2, 2, 3, 6), {"downscale_factor": 1}),
     ("channel_shuffle", (2, 6, 2, 3), {"groups": 3}),
     ("channel_shuffle", (2, 8, 5), {"groups": 2}),
+    ("narrow", (17, 6, 2, 3), {"start": 2, "length": 3}),
+    ("narrow", (2, 6, 5), {"start": 0, "length": 6}),
+    ("narrow", (2, 6), {"start": 5, "length": 1}),
     ("max_pool2d", (2, 3, 7, 6), {"kernel_size": 3, "stride": 2, "ceil_mode": True}),
     ("max_pool2d", (2, 3, 6, 6), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     ("max_pool2d", (2, 3, 9, 8), {"kernel_size": (2, 3), "stride": 1, "dilation": (3, 2)}),
@@ -105,6 +108,8 @@ def test_pytorch(name: str, shape: tuple[int, ...], arguments: dict[str, Any]) -
         given["pad"] = sides if isinstance(sides, tuple) else (sides,) * (2 * axes)
     elif name == "channel_shuffle" and len(shape) == 3:
         pytest.skip("torch's takes maps")
+    elif name == "narrow":
+        given["dim"] = 1
     x = torch.from_numpy(random_array(shape)).requires_grad_()
     y = function(x, **given)
     dy = random_array(tuple(y.shape), 1)

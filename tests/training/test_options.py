@@ -296,7 +296,7 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
 #: Options that always have an effect, or whose effect depends on what only fit knows.
 ALWAYS = {
     "epochs", "batch_size", "loss", "optimizer", "schedule", "warmup_steps", "clip_norm",
-    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction", "sync_batch_norm",
+    "ema_decay", "augment", "seed", "backend", "threads", "ordered_reduction",
     "diagnose", "model", "validation", "sampling", "accumulate", "init",
 }  # fmt: skip
 IN_FIT = {
@@ -306,6 +306,10 @@ IN_FIT = {
     "steps_per_epoch": ({"steps_per_epoch": 9}, "32 samples are 1 steps of batch_size=64"),
     "max_steps": ({"max_steps": 9}, "max_steps=9 must end within the last epoch"),
     "average_every": ({"average_every": 4}, "average_every=4 has no effect on one process"),
+    "sync_batch_norm": (
+        {"sync_batch_norm": False},
+        "sync_batch_norm=False has no effect on one process",
+    ),
 }
 
 

@@ -19,6 +19,8 @@ from fastcnn.backends.im2col.join import (
     input_part_backward,
     multiply,
     multiply_backward,
+    narrow,
+    narrow_backward,
     subtract,
     subtract_backward,
 )
@@ -140,6 +142,8 @@ __all__ = [
     "moments",
     "multiply",
     "multiply_backward",
+    "narrow",
+    "narrow_backward",
     "nll",
     "nll_backward",
     "pad",

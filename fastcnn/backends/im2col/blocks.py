@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.im2col.columns import Window
-from fastcnn.backends.im2col.kernels import over_blocks
+from fastcnn.backends.im2col.kernels import over_blocks, scatter_blocks
 from fastcnn.backends.im2col.memory import empty
 from fastcnn.codegen.simd import LANES
 
@@ -52,27 +52,14 @@ def pass_over(
     gradient : ndarray, shape (M, C * KH * KW)
         Empty without another array.
     """
-    C, N, H, W = image.shape
-    (top, bottom), (left, right) = window.padding
-    padded_size = (H + top + bottom, W + left + right)
-    K, map_bytes = C * window.kernel[0] * window.kernel[1], padded_size[0] * padded_size[1] * C * 4
-    group = N if window.is_point else _samples(N, map_bytes, output[0] * output[1])
     left_side = other if matrix is None else matrix
     assert left_side is not None
-    M = len(left_side)
-    rows = _rows(K, group * output[0], output[1])
+    M, K = len(left_side), image.shape[0] * window.kernel[0] * window.kernel[1]
+    padded, columns, numbers = _room(image.shape, window, output, M)
     if window.is_point:
-        width, padded, columns = N * output[0] * output[1], _NONE, image.reshape(-1)
-    else:
-        # An odd number of cache lines: else all rows of columns would share a few sets.
-        width = -(-rows * output[1] // LANES) * LANES + LANES
-        width += LANES if width // LANES % 2 == 0 else 0
-        padded = _buffer("padded", group * map_bytes // 4 + 2 * LANES)
-        columns = _buffer("columns", K * width)
-    y = empty((M, N, *output) if matrix is not None else (0,), np.float32)
+        padded, columns = _NONE, image.reshape(-1)
+    y = empty((M, image.shape[1], *output) if matrix is not None else (0,), np.float32)
     gradient = np.zeros((M, K) if other is not None else 0, np.float32)
-    numbers = (*image.shape, top, left, *padded_size, *output, *window.kernel)
-    numbers += (*window.stride, *window.dilation, group, rows, width, M)
     over_blocks(
         image.reshape(-1),
         _NONE if matrix is None else matrix.reshape(-1),
@@ -82,9 +69,50 @@ def pass_over(
         columns,
         y.reshape(-1),
         gradient.reshape(-1),
-        np.array(numbers),
+        numbers,
     )
     return y, gradient
+
+
+def scattered(
+    dy: np.ndarray, matrix: np.ndarray, window: Window, shape: tuple[int, ...]
+) -> np.ndarray:
+    """``col2im(matrix^T dy)``, an image of ``shape`` (C, N, H, W).
+
+    Parameters
+    ----------
+    dy : ndarray, shape (M, N, OH, OW), contiguous
+    matrix : ndarray, shape (M, C * KH * KW)
+    """
+    padded, columns, numbers = _room(shape, window, dy.shape[2:], len(dy))
+    zeros, image = np.zeros(matrix.shape[1], np.float32), empty(shape, np.float32)
+    scatter_blocks(
+        dy.reshape(-1), matrix.reshape(-1), zeros, padded, columns, image.reshape(-1), numbers
+    )
+    return image
+
+
+def _room(
+    shape: tuple[int, ...], window: Window, output: tuple[int, ...], M: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Memory for images with zeros around them and for columns; and the kernels' numbers."""
+    C, N, H, W = shape
+    (top, bottom), (left, right) = window.padding
+    padded_size = (H + top + bottom, W + left + right)
+    K, floats = C * window.kernel[0] * window.kernel[1], C * padded_size[0] * padded_size[1]
+    group = N if window.is_point else _samples(N, floats * 4, output[0] * output[1])
+    rows = _rows(K, group * output[0], output[1])
+    if window.is_point:
+        padded, columns, width = _NONE, _NONE, N * output[0] * output[1]
+    else:
+        # An odd number of cache lines: else all rows of columns would share a few sets.
+        width = -(-rows * output[1] // LANES) * LANES + LANES
+        width += LANES if width // LANES % 2 == 0 else 0
+        padded = _buffer("padded", group * floats + 4 * LANES)
+        columns = _buffer("columns", K * width)
+    numbers = (*shape, top, left, *padded_size, *output, *window.kernel)
+    numbers += (*window.stride, *window.dilation, group, rows, width, M)
+    return padded, columns, np.array(numbers)
 
 
 def _samples(N: int, size: int, positions: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
-from fastcnn.backends.im2col.blocks import pass_over
+from fastcnn.backends.im2col.blocks import pass_over, scattered
 from fastcnn.backends.im2col.columns import Window, col2im, im2col
 from fastcnn.backends.im2col.products import LANES, add_outer, are_compiled, multiply
 from fastcnn.backends.one_row import on_sequences
@@ -26,6 +26,8 @@ from fastcnn.backends.one_row import on_sequences
 COLUMN_BYTES = 1024 * 2**10
 #: The fewest positions of a block: a product of fewer does not repay reading the weights.
 MIN_POSITIONS = 128
+#: Pixels of the input, for one of the output, up to which gradients come from columns of dy.
+MOST_PIXELS = 1.3
 
 
 @on_sequences
@@ -74,9 +76,12 @@ def conv2d_backward(
     wants_x, wants_weight, wants_bias = output_mask
     window = Window(weight.shape[2:], stride, padding, dilation)
     grad_bias = grad_output.sum(axis=(0, 2, 3)) if wants_bias else None
-    if wants_x and groups == 1 and window.turned and are_compiled(x[None], grad_output[None]):
+    turned = window.turned if groups == 1 and are_compiled(x[None], grad_output[None]) else None
+    # Without zeros around the input the output may be much smaller, and so are products with dy.
+    few = math.prod(x.shape[2:]) <= MOST_PIXELS * math.prod(grad_output.shape[2:])
+    if wants_x and turned and few:
         dy, pixels = _channels_first(grad_output), _channels_first(x) if wants_weight else None
-        return *_from_columns_of_dy(dy, pixels, weight, window.turned, x.shape[2:]), grad_bias
+        return *_from_columns_of_dy(dy, pixels, weight, turned, x.shape[2:]), grad_bias
     return (
         input_gradient(grad_output, weight, x.shape, *arguments) if wants_x else None,
         weight_gradient(grad_output, x, weight, *arguments) if wants_weight else None,
@@ -113,6 +118,10 @@ def input_gradient(
     """``dx = col2im(W^T dy)`` for an input of ``shape``: the transposed convolution of dy."""
     dy = _channels_first(grad_output)
     window = Window(weight.shape[2:], stride, padding, dilation)
+    if groups == 1 and are_compiled(dy[None], weight[None]) and not window.is_point:
+        matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
+        image = scattered(dy, matrix, window, (shape[1], shape[0], *shape[2:]))
+        return _samples_first(image)
     matrices = _weight_matrices(weight, groups).swapaxes(1, 2)
     by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
     grad_x = np.zeros((shape[1], shape[0], *shape[2:]), dy.dtype)

@@ -1,4 +1,4 @@
-"""Operations in which branches of a network meet."""
+"""Operations in which branches of a network meet or part."""
 
 import numpy as np
 
@@ -68,4 +68,16 @@ def input_part_backward(
     """The gradient of the other inputs is that of others."""
     grad_x = np.zeros_like(x)
     grad_x[:, start : start + int(np.prod(shape))] = grad_output.reshape(len(x), -1)
+    return grad_x
+
+
+def narrow(x: np.ndarray, start: int, length: int) -> np.ndarray:
+    """The channels ``start`` to ``start + length``."""
+    return x[:, start : start + length].copy()
+
+
+def narrow_backward(grad_output: np.ndarray, x: np.ndarray, start: int, length: int) -> np.ndarray:
+    """The gradient of the other channels is zero."""
+    grad_x = np.zeros_like(x)
+    grad_x[:, start : start + length] = grad_output
     return grad_x

@@ -1,10 +1,48 @@
 """Compiled loops of a convolution over blocks of columns; names of axes are those of columns.py."""
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 
 from fastcnn.backends.im2col.products import outer, product
 from fastcnn.codegen import compiled, linked
-from fastcnn.codegen.simd import LANES, load, splat, store
+from fastcnn.codegen.simd import (
+    INT64,
+    LANES,
+    add,
+    constant,
+    define,
+    emit_load,
+    emit_shuffle,
+    emit_store,
+    first_lanes,
+    load,
+    splat,
+    store,
+)
+
+
+def _emit_load_even(builder: Any, array: Any, index: Any) -> Any:
+    low = emit_load(builder, builder.gep(array, [index]))
+    after = builder.add(index, ir.Constant(INT64, LANES))
+    high = emit_load(builder, builder.gep(array, [after]))
+    return emit_shuffle(builder, low, high, [2 * lane for lane in range(LANES)])
+
+
+def _emit_add_even(builder: Any, array: Any, index: Any, x: Any) -> None:
+    for first in (0, LANES):
+        pointer = builder.gep(array, [builder.add(index, ir.Constant(INT64, first))])
+        # Between two lanes of x a zero.
+        lanes = [LANES if i % 2 else (first + i) // 2 for i in range(LANES)]
+        spread = emit_shuffle(builder, x, constant(0.0), lanes)
+        emit_store(builder, builder.fadd(emit_load(builder, pointer), spread), pointer)
+
+
+#: Every second of 32 floats.
+_load_even = define("vector", _emit_load_even, None, "int64")
+#: Add to every second of 32 floats.
+_add_even = define("void", _emit_add_even, None, "int64", "vector")
 
 
 @linked
@@ -63,6 +101,9 @@ def _gather(padded, columns, width, first, rows, numbers):
             for _ in range(rows):
                 if stride_w == 1:
                     _copy(columns, at, padded, source, OW)
+                elif stride_w == 2:
+                    for j in range(0, OW, LANES):
+                        store(columns, at + j, _load_even(padded, source + 2 * j))
                 else:
                     for j in range(OW):
                         columns[at + j] = padded[source + j * stride_w]
@@ -75,11 +116,93 @@ def _gather(padded, columns, width, first, rows, numbers):
             line += 1
 
 
+@linked
+def _scatter(columns, padded, width, first, rows, numbers):
+    """Add every column to the pixels it came from, as in :func:`_gather`."""
+    C, N, H, W, OH, OW, KH, KW, stride_h, stride_w, dilation_h, dilation_w = numbers
+    line = 0
+    for c in range(C):
+        for k in range(KH * KW):
+            tap = k // KW * dilation_h * W + k % KW * dilation_w
+            n, i = first // OH, first % OH
+            target = ((c * N + n) * H + i * stride_h) * W + tap
+            at = line * width
+            for _ in range(rows):
+                if stride_w == 1:
+                    for j in range(0, OW, LANES):
+                        more = first_lanes(OW - j, load(columns, at + j))
+                        store(padded, target + j, add(load(padded, target + j), more))
+                elif stride_w == 2:
+                    for j in range(0, OW, LANES):
+                        more = first_lanes(OW - j, load(columns, at + j))
+                        _add_even(padded, target + 2 * j, more)
+                else:
+                    for j in range(OW):
+                        padded[target + j * stride_w] += columns[at + j]
+                at += OW
+                target += stride_h * W
+                i += 1
+                if i == OH:
+                    n, i = n + 1, 0
+                    target = (c * N + n) * H * W + tap
+            line += 1
+
+
+@linked
+def _cut_out(padded, image, first, samples, numbers):
+    """Copy the maps of some samples without what is around them: the inverse of :func:`_pad`."""
+    C, N, H, W, top, left, PH, PW = numbers
+    whole = W // LANES * LANES
+    for m in range(C * samples):
+        at = (m // samples * N + first + m % samples) * H * W
+        begin = (m * PH + top) * PW + left
+        for _ in range(H):
+            _copy(image, at, padded, begin, whole)
+            for j in range(whole, W):
+                image[at + j] = padded[begin + j]
+            at += W
+            begin += PW
+
+
 @compiled(
-    "float32[:]", "float32[:]", "float32[:]", "float32[:]",
-    "out float32[:]", "out float32[:]", "out float32[:]", "out float32[:]", "int64[:]",
-)  # fmt: skip
+    "float32[:]",
+    "float32[:]",
+    "float32[:]",
+    "out float32[:]",
+    "out float32[:]",
+    "out float32[:]",
+    "int64[:]",
+)
+def scatter_blocks(dy, matrix, zeros, padded, columns, image, numbers):
+    """Fill an image with ``col2im(matrix^T dy)``."""
+    C, N, H, W, top, left, PH, PW, OH, OW, KH, KW = numbers[:12]
+    stride_h, stride_w, dilation_h, dilation_w, group, rows, width, M = numbers[12:]
+    K, row = C * KH * KW, N * OH * OW
+    for sample in range(0, N, group):
+        samples = min(group, N - sample)
+        _clear(padded, 0, C * samples * PH * PW)
+        window = (C, samples, PH, PW, OH, OW, KH, KW, stride_h, stride_w, dilation_h, dilation_w)
+        for first in range(0, samples * OH, rows):
+            R = min(rows, samples * OH - first)
+            at, count = (sample * OH + first) * OW, R * OW
+            product(matrix, K, M, 1, K, dy, at, row, count, columns, 0, width, zeros)
+            _scatter(columns, padded, width, first, R, window)
+        _cut_out(padded, image, sample, samples, (C, N, H, W, top, left, PH, PW))
+
+
+@compiled(
+    "float32[:]",
+    "float32[:]",
+    "float32[:]",
+    "float32[:]",
+    "out float32[:]",
+    "out float32[:]",
+    "out float32[:]",
+    "out float32[:]",
+    "int64[:]",
+)
 def over_blocks(image, matrix, bias, other, padded, columns, y, gradient, numbers):
+    """Fill ``y`` with ``matrix @ columns + bias``; add ``other @ columns^T`` to ``gradient``."""
     C, N, H, W, top, left, PH, PW, OH, OW, KH, KW = numbers[:12]
     stride_h, stride_w, dilation_h, dilation_w, group, rows, width, M = numbers[12:]
     gathers, multiplies, sums = padded.size > 0, y.size > 0, gradient.size > 0

@@ -5,9 +5,9 @@ large arrays take memory that earlier ones had, as soon as nothing refers to tho
 """
 
 import math
-import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,26 +16,40 @@ import numpy as np
 
 #: Bytes from which on an array is worth the search.
 LARGE = 1 << 16
-#: References to memory that no array uses: the list's, the loop's and the question's.
-_UNUSED = 3
 
 
 class Memory:
     """Blocks that arrays of some threads take turns in; it lasts as long as what holds it."""
 
     def __init__(self) -> None:
-        self._blocks: dict[int, list[np.ndarray]] = {}
+        self._blocks: dict[int, list[_Block]] = {}
         self._lock = threading.Lock()
 
     def take(self, size: int) -> np.ndarray:
-        """A view of ``size`` bytes that nothing else uses while it or a view of it exists."""
+        """An array of ``size`` bytes that nothing else uses while it or a view of it exists."""
         with self._lock:
             blocks = self._blocks.setdefault(size, [])
             for block in blocks:
-                if sys.getrefcount(block) == _UNUSED:
-                    return block[:]
-            blocks.append(np.empty(size, np.uint8))
-            return blocks[-1][:]
+                if block.user() is None:
+                    return block.array()
+            blocks.append(_Block(np.empty(size, np.uint8)))
+            return blocks[-1].array()
+
+
+class _Block:
+    """Some memory, and the array that uses it.
+
+    The array reads a buffer instead of another array, so it is what all views of it refer to.
+    """
+
+    def __init__(self, memory: np.ndarray) -> None:
+        self.buffer = memory.data
+        self.user: Callable[[], np.ndarray | None] = lambda: None
+
+    def array(self) -> np.ndarray:
+        made = np.frombuffer(self.buffer, np.uint8)
+        self.user = weakref.ref(made)
+        return made
 
 
 _current: ContextVar[Memory | None] = ContextVar("memory", default=None)

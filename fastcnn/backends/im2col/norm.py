@@ -1,28 +1,35 @@
-"""Batch normalisation over whole arrays, with sums in float64."""
+"""Batch normalisation with sums in float64: compiled loops for float32, else whole arrays."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from fastcnn.backends.im2col.memory import empty_like
+from fastcnn.backends.im2col import norm_loops
+from fastcnn.backends.im2col.memory import empty_like, stored_order
+from fastcnn.codegen.build import is_disabled
+from fastcnn.codegen.functions import Compiled
+from fastcnn.codegen.simd import LANES
 
 
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased variance of each channel, over samples and pixels."""
-    axes = _axes(x)
-    mean = x.mean(axis=axes, dtype=np.float64).astype(x.dtype)
-    # About the mean, not by the mean of squares: nothing cancels where the mean is large.
-    variance = np.square(x - _by_channel(mean, x)).mean(axis=axes, dtype=np.float64)
-    return mean, variance.astype(x.dtype)
+    count, mean, squares = moments(x)
+    return mean.astype(x.dtype), (squares / count).astype(x.dtype)
 
 
 def moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
     """Values in a part of a batch, their mean and the squares about it, for each channel."""
-    axes = _axes(x)
+    axes, count = _axes(x), x.size // x.shape[1]
+    # About the mean, not by the mean of squares: nothing cancels where the mean is large.
+    if _is_compiled(x):
+        order, numbers = _runs(x)
+        sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
+        norm_loops.moments(_flat(x, order), np.empty(x.shape[1], x.dtype), sums, lanes, numbers)
+        return count, *sums
     mean = x.mean(axis=axes, dtype=np.float64)
     deviation = np.subtract(x, _by_channel(mean.astype(x.dtype), x), out=empty_like(x))
     np.square(deviation, out=deviation)
-    return x.size // x.shape[1], mean, deviation.sum(axis=axes, dtype=np.float64)
+    return count, mean, deviation.sum(axis=axes, dtype=np.float64)
 
 
 def joint_statistics(
@@ -46,6 +53,9 @@ def batch_norm(
     """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; no mean means the batch's own."""
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
+    if _is_compiled(x):
+        added = np.zeros_like(mean) if bias is None else bias
+        return _in_one_pass(norm_loops.normalise, x, mean, _scale(weight, variance, eps), added)
     y = np.subtract(x, _by_channel(mean, x), out=empty_like(x))
     y *= _by_channel(_scale(weight, variance, eps), x)
     if bias is not None:
@@ -57,14 +67,18 @@ def gradient_sums(
     grad_output: np.ndarray, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Values in a part of a batch, and the sums of dy z and of dy, for each channel."""
-    axes = _axes(x)
+    axes, count = _axes(x), x.size // x.shape[1]
+    if _is_compiled(x):
+        order, numbers = _runs(x)
+        sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
+        flat = _flat(grad_output, order), _flat(x, order)
+        norm_loops.products(*flat, mean, sums, lanes, numbers)
+        of_dy, of_products = sums
+        return count, of_products * _scale(None, variance, eps), of_dy
     product = _normalised(x, mean, variance, eps)
     product *= grad_output
-    return (
-        x.size // x.shape[1],
-        product.sum(axis=axes, dtype=np.float64),
-        grad_output.sum(axis=axes, dtype=np.float64),
-    )
+    of_products = product.sum(axis=axes, dtype=np.float64)
+    return count, of_products, grad_output.sum(axis=axes, dtype=np.float64)
 
 
 def joint_means(
@@ -95,23 +109,52 @@ def batch_norm_backward(
     of_batch = mean is None or variance is None
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
-    z = _normalised(x, mean, variance, eps)
-    axes, count = _axes(x), x.size // x.shape[1]
-    product = np.multiply(grad_output, z, out=empty_like(x))
-    grad_weight = product.sum(axis=axes, dtype=np.float64).astype(x.dtype)
-    grad_bias = grad_output.sum(axis=axes, dtype=np.float64).astype(x.dtype)
+    count, *sums = gradient_sums(grad_output, x, mean, variance, eps)
+    grad_weight, grad_bias = (each.astype(x.dtype) for each in sums)
     if of_batch:
         gradient_means = (grad_weight / count, grad_bias / count)
-    grad_x, scale = product, _by_channel(_scale(weight, variance, eps), x)
+    scale = _scale(weight, variance, eps)
     if gradient_means is None:
-        np.multiply(grad_output, scale, out=grad_x)
-        return grad_x, grad_weight, grad_bias
+        return grad_output * _by_channel(scale, x), grad_weight, grad_bias
     of_weight, of_bias = gradient_means
-    z *= _by_channel(of_weight, x)
-    np.subtract(grad_output, _by_channel(of_bias, x), out=grad_x)
-    grad_x -= z
-    grad_x *= scale
+    if _is_compiled(x):
+        factors = (mean, scale, of_bias, of_weight * _scale(None, variance, eps))
+        grad_x = _in_one_pass(norm_loops.gradient, x, *factors, dy=grad_output)
+        return grad_x, grad_weight, grad_bias
+    grad_x = _normalised(x, mean, variance, eps)
+    grad_x *= _by_channel(-of_weight, x)
+    grad_x += grad_output
+    grad_x -= _by_channel(of_bias, x)
+    grad_x *= _by_channel(scale, x)
     return grad_x, grad_weight, grad_bias
+
+
+def _is_compiled(x: np.ndarray) -> bool:
+    return x.dtype == np.float32 and x.size > 0 and not is_disabled()
+
+
+def _in_one_pass(
+    loop: Compiled, x: np.ndarray, *factors: np.ndarray, dy: np.ndarray | None = None
+) -> np.ndarray:
+    """What a loop makes of ``x``, and of dy before it, with some factors of each channel."""
+    made = empty_like(x)
+    order, numbers = _runs(made)
+    given = [_flat(each, order) for each in (dy, x) if each is not None]
+    loop(*given, np.stack(factors).astype(x.dtype, copy=False), _flat(made, order), numbers)
+    return made
+
+
+def _runs(x: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Axes as they are in memory, channels and samples first, and where channels are in it."""
+    order = [axis for axis in stored_order(x) if axis < 2] + list(range(2, x.ndim))
+    N, C, pixels = x.shape[0], x.shape[1], x[0, 0].size
+    # A channel of all samples is one run of memory where channels come first.
+    numbers = (C, 1, N * pixels, N * pixels, 0) if order[0] else (C, N, pixels, pixels, C * pixels)
+    return order, np.array(numbers)
+
+
+def _flat(x: np.ndarray, order: list[int]) -> np.ndarray:
+    return x.transpose(order).reshape(-1)
 
 
 def _normalised(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float) -> np.ndarray:

@@ -5,10 +5,12 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.channels import records as _channels
 from fastcnn.backends.lanes.convolution.direct import records as _direct
+from fastcnn.backends.lanes.convolution.direct_batch import records as _direct_batch
 from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
 from fastcnn.backends.lanes.convolution.winograd2d_batch import records as _winograd2d_batch
 from fastcnn.backends.lanes.kernels import (
+    channel_maps,
     constraints,
     elements,
     inputs,
@@ -45,9 +47,11 @@ from fastcnn.operations.losses import LOSSES
 FAMILIES = (
     _channels,
     _direct,
+    _direct_batch,
     _winograd1d,
     _winograd2d,
     _winograd2d_batch,
+    channel_maps,
     constraints,
     elements,
     inputs,

@@ -27,6 +27,8 @@ from fastcnn.backends.reference.join import (
     input_part_backward,
     multiply,
     multiply_backward,
+    narrow,
+    narrow_backward,
     subtract,
     subtract_backward,
 )
@@ -135,6 +137,8 @@ __all__ = [
     "max_pool2d_backward",
     "multiply",
     "multiply_backward",
+    "narrow",
+    "narrow_backward",
     "nll",
     "nll_backward",
     "pad",

@@ -1,4 +1,4 @@
-"""Operations in which branches of a network meet, one element at a time."""
+"""Operations in which branches of a network meet or part, one element at a time."""
 
 import numpy as np
 
@@ -97,4 +97,20 @@ def input_part_backward(
     """The gradient of the other inputs is that of others."""
     grad_x = np.zeros_like(x)
     grad_x[:, start : start + int(np.prod(shape))] = grad_output.reshape(len(x), -1)
+    return grad_x
+
+
+def narrow(x: np.ndarray, start: int, length: int) -> np.ndarray:
+    """``y[n, c] = x[n, start + c]``."""
+    y = np.empty((x.shape[0], length, *x.shape[2:]), x.dtype)
+    for n, c, *place in np.ndindex(y.shape):
+        y[(n, c, *place)] = x[(n, start + c, *place)]
+    return y
+
+
+def narrow_backward(grad_output: np.ndarray, x: np.ndarray, start: int, length: int) -> np.ndarray:
+    """The gradient of the other channels is zero."""
+    grad_x = np.zeros_like(x)
+    for n, c, *place in np.ndindex(grad_output.shape):
+        grad_x[(n, start + c, *place)] = grad_output[(n, c, *place)]
     return grad_x

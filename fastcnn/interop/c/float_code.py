@@ -18,7 +18,14 @@ from fastcnn.interop.c.sample_code import (
 )
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
+from fastcnn.interop.inference_plan import (
+    Plan,
+    Step,
+    factor_places,
+    first_number,
+    geometry,
+    scale_and_shift,
+)
 from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, is_bilinear
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -304,6 +311,8 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
         return _each(title, step.size, x, y, f"y[i] = x[{first}] * ({others[0]})[{second}];")
     if kind == "concat":
         return _concat(title, [x, *others], node.input_shapes, y)
+    if kind == "narrow":
+        return _each(title, step.size, f"{x} + {first_number(node)}", y, "y[i] = x[i];")
     if kind == "batch_norm":
         scale, shift = scale_and_shift(plan, node)
         each = step.size // len(scale)

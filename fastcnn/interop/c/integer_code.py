@@ -54,6 +54,19 @@ static inline int32_t {name}_conv2d_sum(
     }}
     return sum;
 }}""",
+    "pointwise": """
+/* The sums of 16 pixels next to each other, or fewer: a convolution by kernels of one pixel. */
+static inline void {name}_pointwise_sums(
+    const int8_t *x, const int8_t *w, int inputs, int pixels, int zero, int count, int32_t *sums
+) {{
+    for (int t = 0; t < 16; t++) sums[t] = 0;
+    for (int c = 0; c < inputs; c++) {{
+        const int8_t *row = x + c * pixels;
+        const int32_t weight = w[c];
+        for (int t = 0; count == 16 && t < 16; t++) sums[t] += (row[t] - zero) * weight;
+        for (int t = 0; count != 16 && t < count; t++) sums[t] += (row[t] - zero) * weight;
+    }}
+}}""",
     "conv_transpose2d": """
 /* The sum of one output's products: the inputs whose kernels reach it. */
 static inline int32_t {name}_conv_transpose2d_sum(
@@ -245,7 +258,6 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
         writer.flash += 2 * arrays["places"].size
         return moving_step(title, node, x, y, "int8_t", str(zero))
     if kind in WEIGHTED:
-        writer.kinds[kind] = None
         lines += _weighted(writer, step, zero)
     elif kind in MOVING:
         writer.kinds["bilinear"] = None
@@ -318,7 +330,9 @@ def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
             f" + {step.scale.zero}"
         )
         store = f"y[at] = {name}_clamp({scaled}, {step.low}, {step.high});"
-    if node.operation == "linear":
+    kind = "pointwise" if _is_pointwise(writer, step) else node.operation
+    writer.kinds[kind] = None
+    if kind == "linear":
         outputs, inputs = arrays["weight"].shape
         return [
             f"for (int o = 0; o < {outputs}; o++) {{",
@@ -329,6 +343,22 @@ def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
         ]
     numbers = geometry(writer.network.plan, node)
     outputs, rows, columns = numbers[3:6]
+    if kind == "pointwise":
+        inputs, tiles = numbers[0], -(-columns // 16)
+        return [
+            f"for (int tile = 0; tile < {outputs * tiles}; tile++) {{",
+            f"    const int o = tile / {tiles}, first = tile % {tiles} * 16;",
+            f"    const int count = {columns} - first < 16 ? {columns} - first : 16;",
+            "    int32_t sums[16];",
+            f"    {name}_pointwise_sums(x + first, {weight} + o * {inputs},",
+            f"        {inputs}, {columns}, {zero}, count, sums);",
+            "    for (int t = 0; t < count; t++) {",
+            "        const int32_t sum = sums[t];",
+            f"        const int at = o * {columns} + first + t;",
+            f"        {store}",
+            "    }",
+            "}",
+        ]
     return [
         f"static const int g[] = {{{', '.join(map(str, numbers))}}};",
         f"for (int at = 0; at < {outputs * rows * columns}; at++) {{",
@@ -338,6 +368,14 @@ def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
         f"    {store}",
         "}",
     ]
+
+
+def _is_pointwise(writer: _Writer, step: IntegerStep) -> bool:
+    """Whether a convolution sees one pixel of all channels, and every pixel."""
+    if step.node.operation != "conv2d":
+        return False
+    _, height, _, _, rows, _, *kernel_and_steps, groups = geometry(writer.network.plan, step.node)
+    return (height, rows, *kernel_and_steps[:6], groups) == (1, 1, 1, 1, 1, 1, 0, 0, 1)
 
 
 def _run(writer: _Writer, body: str, is_classifier: bool) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from fastcnn.interop.expression import JAVASCRIPT, Expression
-from fastcnn.interop.inference_plan import Plan, Step, factor_places, geometry, scale_and_shift
+from fastcnn.interop.inference_plan import (
+    Plan,
+    Step,
+    factor_places,
+    first_number,
+    geometry,
+    scale_and_shift,
+)
 from fastcnn.interop.sample_steps import (
     MOVING,
     NORMS,
@@ -131,6 +138,9 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
             f"{y}.set({name}, {place});" for name, place in zip(inputs, places, strict=False)
         )
         return f"run(sample) {{ {copies} }}"
+    if kind == "narrow":
+        begin = first_number(node)
+        return f"run(sample) {{ {y}.set({x}.subarray({begin}, {begin + step.size})); }}"
     if kind == "batch_norm":
         scale, shift = scale_and_shift(plan, node)
         arrays = [

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
+from fastcnn.backends.lanes.convolution.direct_batch.algorithm import DIRECT_BATCH
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd1d.algorithm import WINOGRAD_1D
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
@@ -17,7 +18,13 @@ from fastcnn.backends.lanes.planning.buffers import Halo, union
 from fastcnn.errors import ConfigurationError
 
 #: The best first; the last one computes everything.
-ALGORITHMS: tuple[Algorithm, ...] = (WINOGRAD_2D_BATCH, WINOGRAD_2D, WINOGRAD_1D, DIRECT)
+ALGORITHMS: tuple[Algorithm, ...] = (
+    WINOGRAD_2D_BATCH,
+    WINOGRAD_2D,
+    DIRECT_BATCH,
+    WINOGRAD_1D,
+    DIRECT,
+)
 _forced: ContextVar[str | None] = ContextVar("convolution", default=None)
 
 

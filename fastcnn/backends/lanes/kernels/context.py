@@ -6,6 +6,7 @@ thread has its own, in which it counts steps.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,19 @@ def make_contexts(threads: int, values: Mapping[str, Any]) -> np.ndarray:
     context = np.zeros(SIZE, np.int64)
     for name, value in values.items():
         place, kind = FIELDS[name]
-        if ":" in kind:
-            context[place : place + 2] = value.ctypes.data, value.size
-        else:
+        if array_type(kind) is None:
             context[place] = value
-    return np.repeat(context[None], threads, axis=0)
+        elif value.size:
+            context[place] = value.ctypes.data
+            context[place + 1] = value.size
+    return context[None] if threads == 1 else np.repeat(context[None], threads, axis=0)
+
+
+@cache
+def array_type(kind: str) -> "np.dtype[Any] | None":
+    """The type of an array's elements by the kind of an argument; None of a number."""
+    name, bracket, _ = kind.partition("[")
+    return np.dtype(name) if bracket else None
 
 
 def check_arrays(values: Mapping[str, Any]) -> None:
@@ -122,6 +131,6 @@ def check_arrays(values: Mapping[str, Any]) -> None:
     TypeError
     """
     for name, value in values.items():
-        kind = KINDS[name].partition("[")
-        if kind[1] and (value.dtype != kind[0] or not value.flags.c_contiguous):
-            raise TypeError(f"{name} must be a contiguous array of {kind[0]}, got {value.dtype}")
+        kind = array_type(KINDS[name])
+        if kind is not None and (value.dtype != kind or not value.flags.c_contiguous):
+            raise TypeError(f"{name} must be a contiguous array of {kind}, got {value.dtype}")

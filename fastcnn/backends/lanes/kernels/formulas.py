@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     EXTRA,
     EXTRA_BLOCK,
+    FOR_LANES,
     M_BLOCK,
     M_CHANNEL,
     M_SLOT,
@@ -118,7 +119,7 @@ def gradient_kernel(gradient: Any, count: int) -> Any:
 
 
 def value_kernel_of_channels(value: Any, count: int) -> Any:
-    """With a parameter at W: one value a channel with MODE 1, one for all with MODE 0."""
+    """With a parameter at W: for all, for each channel, or for each lane of each block of them."""
     read = reader_of(count)
 
     @linked
@@ -132,7 +133,10 @@ def value_kernel_of_channels(value: Any, count: int) -> Any:
         c, p, count = e // positions, e % positions, run - e % run
         while e < last:
             count = min(count, last - e)
-            parameter = simd.splat(P[r[W] + c * r[MODE]])
+            if r[MODE] == FOR_LANES:
+                parameter = simd.load(P, r[W] + c * LANES)
+            else:
+                parameter = simd.splat(P[r[W] + c * r[MODE]])
             x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
             y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
             for i in range(0, count * LANES, LANES):

@@ -7,7 +7,7 @@ that do not have a slot for each thread.
 
 import numpy as np
 
-WIDTH = 56
+WIDTH = 60
 
 # Columns that all kernels share.
 KERNEL = 0
@@ -38,6 +38,10 @@ KERNEL_ROWS = 48
 M_ROW, V_TABLE, S_TABLE = 49, 50, 51
 #: Tiles that a row of X has more than one of Y; pixels in the last row of Y.
 MORE_TILES, Y_LAST = 52, 53
+#: Rows and columns of X from one output to the next; whether a row adds to sums of another.
+DOWN, ALONG, ADDS = 54, 55, 56
+#: Rows whose products are made at a time.
+PASS_ROWS = 57
 
 # Kernels.
 (
@@ -107,7 +111,13 @@ MORE_TILES, Y_LAST = 52, 53
     K_WINOGRAD2D_BATCH_INPUTS,
     K_WINOGRAD2D_BATCH_PRODUCTS,
     K_WINOGRAD2D_BATCH_OUTPUTS,
-) = range(66)
+    K_DIRECT_BATCH,
+    K_DIRECT_BATCH_TURN,
+    K_DIRECT_BATCH_GRADIENT,
+    K_CHANNEL_MOVE,
+    K_CHANNEL_SETS,
+    K_CHANNEL_LOCAL_RESPONSE,
+) = range(72)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
@@ -126,6 +136,10 @@ OF_BATCH, FROZEN = 0, 1
 CENTRED, AROUND_ZERO = 0, 1
 #: Modes of the softmax.
 PROBABILITY, LOGARITHM = 0, 1
+
+#: Modes of the parameter of an element-wise operation: one, one for each channel, or a vector of
+#: them for each block of channels in lanes.
+FOR_ALL, FOR_CHANNELS, FOR_LANES = 0, 1, 2
 
 #: Positions in a table are padded to a multiple of this by repeating the last.
 POSITION_PAD = 16

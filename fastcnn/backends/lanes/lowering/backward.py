@@ -274,6 +274,13 @@ class Backward(SampleNormBackward):
             self._hand_on(group, source, part)
             first += channels
 
+    def _narrow(self, group: Group, grad: Buffer) -> None:
+        """To its channels of the input's gradient, where it may have been written at once."""
+        if self._is_needed(group.source):
+            place = self.place_of_part(group)
+            if place.offset != grad.offset:
+                copy(self.planner, group.node.name, grad, place)
+
     def _batch_norm(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
         x = self.values[group.source]

@@ -9,15 +9,12 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution.channels import rows as conv_rows
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
+from fastcnn.backends.lanes.lowering.channel_maps import ChannelMaps
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of, map_shape
-from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.rows import (
-    copy,
     element_columns,
     elementwise,
     formula_columns,
@@ -29,23 +26,8 @@ from fastcnn.backends.lanes.planning.rows import (
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
-class ChannelForward(SharedForward):
-    """Adds the rows of one group after the other.
-
-    Attributes
-    ----------
-    values : dict of int to Buffer
-        Each node's output.
-    places : dict of int to ndarray
-        Where each number of it is, in the order of the flattened output.
-    """
-
-    planner: ChannelPlanner
-
-    def __init__(self, planner: ChannelPlanner) -> None:
-        self.planner = planner
-        self.values: dict[int, Buffer] = {}
-        self.places: dict[int, np.ndarray] = {}
+class ChannelForward(ChannelMaps):
+    """Adds the rows of one group after the other."""
 
     def add_group(self, group: Group) -> None:
         """Add a group's rows.
@@ -55,29 +37,9 @@ class ChannelForward(SharedForward):
         Unsupported
         """
         is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
-        if not is_elementwise and group.operation not in SUPPORTED:
+        if not is_elementwise and not hasattr(self, group.operation):
             raise Unsupported(f"{group.operation} with a channel in each lane")
         super().add_group(group)
-
-    def _keep(self, index: int, buffer: Buffer, channels: int) -> Buffer:
-        """Note a node's output."""
-        c = np.arange(channels)[:, None]
-        if isinstance(buffer, PlanarBuffer):
-            places = c * buffer.channel + buffer.pixels()
-        else:
-            places = c // LANES * buffer.channel + c % LANES + buffer.pixels()
-        self.values[index], self.places[index] = buffer, places.ravel()
-        return buffer
-
-    def output(self, group: Group) -> Buffer:
-        """The buffer that a group fills."""
-        channels = channels_of(self.planner.shape(group.target))
-        return self._keep(group.target, self.planner.value_buffer(group.target), channels)
-
-    def _is_flat(self, index: int) -> bool:
-        """Whether a vector is what was a map: its numbers are not one after the other."""
-        places, shape = self.places[index], self.planner.shape(index)
-        return len(shape) == 1 and not np.array_equal(places, np.arange(len(places)))
 
     def input_row(self) -> int:
         """Normalise the samples; returns the place of factors and summands."""
@@ -86,9 +48,8 @@ class ChannelForward(SharedForward):
         channels, height, width = map_shape(shape)
         planar = planner.is_planar(INPUT)
         make = planner.planes if planar else planner.buffer
-        y = self._keep(
-            INPUT, make(shape, planner.halo(INPUT), planner.value_passes(INPUT)), channels
-        )
+        made = make(shape, planner.halo(INPUT), planner.value_passes(INPUT))
+        y = self.keep(INPUT, made, np.arange(channels))
         normalisation = planner.allocate(2 * channels)
         columns: dict[str, int] = {"in": channels * height * width, "out": channels}
         planner.emit(
@@ -126,25 +87,37 @@ class ChannelForward(SharedForward):
         y = self.output(group)
         if group.pooled:
             target = planner.reused((g.out_channels, *g.output))
-            self._convolution(group, g, target)
+            conv_rows.convolution(planner, g, self._sum(group, g.out_channels, target))
             self._pooled(group, target, y)
             planner.release(target)
         else:
-            self._convolution(group, g, y)
+            conv_rows.convolution(planner, g, self._sum(group, g.out_channels, y))
 
-    def _convolution(self, group: Group, g: ConvGeometry, y: Buffer) -> None:
+    def conv_transpose2d(self, group: Group) -> None:
+        """Transposed convolution."""
+        g = self.planner.geometry(group.node)
+        work = self._sum(group, g.group_inputs * g.groups, self.output(group))
+        conv_rows.transposed(self.planner, g, work)
+
+    def _sum(self, group: Group, outputs: int, y: Buffer) -> conv_rows.Sum:
+        """What a convolution's rows compute."""
         weight = self.planner.parameter(group, "weight")
         assert weight is not None
-        work = conv_rows.Sum(
-            f"{group.node.name}: convolution" + (" + sum" if group.adds else "") + fused(group),
-            self.values[group.source],
+        what = "transposed convolution" if group.operation == "conv_transpose2d" else "convolution"
+        # A kernel for each channel works lane by lane.
+        alone = group.node.arguments["groups"] > 1
+        x = self.usual(group.source) if alone else self.values[group.source]
+        channels = np.arange(map_shape(group.node.input_shapes[0])[0])
+        return conv_rows.Sum(
+            f"{group.node.name}: {what}" + (" + sum" if group.adds else "") + fused(group),
+            x,
             y,
             weight,
-            self._bias(group, g.out_channels),
+            self._bias(group, outputs),
             group.relu,
-            self.values[group.sources[1]] if group.adds else None,
+            self.usual(group.sources[1]) if group.adds else None,
+            channels if alone else self.lanes[group.source],
         )
-        conv_rows.convolution(self.planner, g, work)
 
     def _bias(self, group: Group, outputs: int) -> np.ndarray:
         bias = self.planner.parameter(group, "bias")
@@ -189,21 +162,17 @@ class ChannelForward(SharedForward):
 
     def flatten(self, group: Group) -> None:
         """The same memory."""
-        self._rename(group)
+        self.rename(group)
 
     def dropout(self, group: Group) -> None:
         """The same memory."""
-        self._rename(group)
+        self.rename(group)
 
     dropout2d = dropout
 
-    def _rename(self, group: Group) -> None:
-        self.values[group.target] = self.values[group.source]
-        self.places[group.target] = self.places[group.source]
-
     def _same_layout(self, group: Group, x: Buffer) -> Buffer:
         """The buffer of what keeps places: that of a flat map like its own."""
-        if not self._is_flat(group.source):
+        if group.source in self.lanes:
             return self.output(group)
         made = self.planner.like(x, self.planner.value_passes(group.target))
         self.values[group.target], self.places[group.target] = made, self.places[group.source]
@@ -213,44 +182,51 @@ class ChannelForward(SharedForward):
         """A function of each element."""
         planner, x = self.planner, self.values[group.source]
         columns = formula_columns(planner, group, "value")
-        for name in elementwise(group.operation).parameters:
-            value = planner.parameter(group, name)
+        parameters = elementwise(group.operation).parameters
+        lanes = self.lanes.get(group.source)
+        values = [planner.parameter(group, name) for name in parameters]
+        of_channels = any(value is not None and value.size > 1 for value in values)
+        if lanes is None and of_channels:
+            x = self.usual(group.source)
+            lanes = np.arange(x.channels * LANES)[: channels_of(planner.shape(group.source))]
+            y = self.keep(group.target, planner.value_buffer(group.target), lanes)
+        else:
+            y = self._same_layout(group, x)
+        for value in values:
             assert value is not None
-            if value.size > 1:
-                raise Unsupported(f"{group.operation} with a parameter for each channel in lanes")
-            columns["w"] = planner.weight(value)
-        y = self._same_layout(group, x)
+            if of_channels:
+                vectors = np.zeros(x.channels * LANES, np.float32)
+                vectors[lanes] = value
+                columns |= {"w": planner.weight(vectors), "mode": L.FOR_LANES}
+            else:
+                columns |= {"w": planner.weight(value), "mode": L.FOR_ALL}
         columns |= element_columns(planner, x=x, y=y)
         planner.emit(f"{group.node.name}: {group.operation}", row(**columns))
 
     def joined(self, group: Group) -> list[Buffer]:
-        """What meets in a group."""
-        if any(self._is_flat(source) for source in group.sources):
-            raise Unsupported(f"{group.operation} of flattened maps with a channel in each lane")
-        return super().joined(group)
+        """What meets in a group; a factor for each pixel is spread over the lanes."""
+        channels, shapes = channels_of(group.node.output_shape), group.node.input_shapes
+        pixels = [channels > 1 == channels_of(shape) for shape in shapes]
+        if not any(pixels):
+            return super().joined(group)
+        return [
+            self._spread(source) if alone else self.usual(source)
+            for source, alone in zip(group.sources, pixels, strict=True)
+        ]
 
-    def multiply(self, group: Group) -> None:
-        """Product of two maps, one of which may be a factor for each channel."""
-        channels = group.node.output_shape[0]
-        if any(shape[0] != channels for shape in group.node.input_shapes):
-            raise Unsupported("a factor for each pixel with a channel in each lane")
-        super().multiply(group)
-
-    def concat(self, group: Group) -> None:
-        """Copies of blocks of channels, where each begins at the first lane."""
-        sizes = [self.planner.shape(source)[0] for source in group.sources]
-        values = self.joined(group)
-        if any(size % LANES for size in sizes[:-1]):
-            raise Unsupported("concat of other than 16 channels with a channel in each lane")
-        y, first = self.output(group), 0
-        for x in values:
-            copy(self.planner, group.node.name, x, y.part(first, x.channels))
-            first += x.channels
+    def _spread(self, index: int) -> Buffer:
+        """A map of one channel in all lanes."""
+        _, height, width = map_shape(self.planner.shape(index))
+        made = self.planner.buffer((LANES, height, width), passing=True)
+        sources = np.repeat(self.places[index], LANES)
+        targets = (made.pixels()[:, None] + np.arange(LANES)).ravel()
+        self.move("a channel into all lanes", index, sources, made, targets)
+        return made
 
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation that no layer before it took up: a factor and a summand."""
         node, planner = group.node, self.planner
-        if not node.arguments["track_running_stats"] or self._is_flat(group.source):
+        if not node.arguments["track_running_stats"]:
             raise Unsupported("this batch normalisation with a channel in each lane")
         mean, variance = (
             planner.state[node.buffers[name]].astype(np.float64)
@@ -259,9 +235,10 @@ class ChannelForward(SharedForward):
         weight, bias = planner.parameter(group, "weight"), planner.parameter(group, "bias")
         scale = (1.0 if weight is None else weight) / np.sqrt(variance + node.arguments["eps"])
         shift = (0.0 if bias is None else bias) - mean * scale
-        x, y = self.values[group.source], self.output(group)
+        (x,), y = self.joined(group), self.output(group)
         name = f"{node.name}: batch normalisation" + fused(group)
-        work = conv_rows.Sum(name, x, y, scale[:, None], shift, group.relu)
+        lanes = self.lanes[group.target]
+        work = conv_rows.Sum(name, x, y, scale[:, None], shift, group.relu, lanes=lanes)
         conv_rows.depthwise(planner, work, x.pixels(), np.zeros(1))
 
     def max_pool2d(self, group: Group) -> None:
@@ -271,21 +248,3 @@ class ChannelForward(SharedForward):
             f"{group.node.name}: max pooling",
             pool_row(planner, L.K_MAX_POOL, group, x, y, planner.like(y, passing=True)),
         )
-
-
-#: Operations that have rows here, besides element-wise ones.
-SUPPORTED = (
-    "subtract",
-    "multiply",
-    "concat",
-    "conv2d",
-    "linear",
-    "flatten",
-    "dropout",
-    "dropout2d",
-    "add",
-    "batch_norm",
-    "max_pool2d",
-    "avg_pool2d",
-    "adaptive_avg_pool2d",
-)

@@ -199,6 +199,10 @@ class Forward(SampleNormForward):
                 copy(self.planner, group.node.name, x, part)
             first += x.channels
 
+    def narrow(self, group: Group) -> None:
+        """The channels where they are."""
+        self.output(group)
+
     def batch_norm(self, group: Group) -> None:
         """Batch normalisation, by the statistics of the batch or by the running ones."""
         planner, node = self.planner, group.node

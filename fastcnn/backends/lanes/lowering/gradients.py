@@ -45,6 +45,10 @@ class Gradients:
         self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
         #: Places of gradients that more than one reader sees: none may change them.
         self.shared: set[int] = set()
+        # By node of which parts are read: gradients of it, and which parts each has.
+        self._divided: dict[int, list[tuple[Buffer, list[Group]]]] = {}
+        # By part that is read: its place in one of these.
+        self._places: dict[int, Buffer] = {}
         #: Nodes whose gradient its maker has masked by the node's ReLU already.
         self.masked: set[int] = set()
         # Outputs that end in a fused ReLU: what makes their gradient may mask it at once.
@@ -63,6 +67,10 @@ class Gradients:
         """The gradient of a node's output: the sum of what its readers contribute."""
         parts = self.contributions[index]
         total = parts[0]
+        for whole, groups in self._divided.get(index, []):
+            if sum(self.values[group.target].channels for group in groups) < whole.channels:
+                # Sums would fill channels that nobody writes, and that stay zero.
+                self.shared.add(whole.offset)
         for part in parts[1:]:
             x, total = total, self._writable(total, index)
             columns = element_columns(self.planner, x=x, y=total, m=part)
@@ -100,8 +108,38 @@ class Gradients:
         """A buffer for a part of the gradient of a node's output, or None."""
         if not self._is_needed(source):
             return None
+        maker = self.planner.makers.get(source)
+        if maker is not None and maker.operation == "narrow" and source not in self._places:
+            made = self.place_of_part(maker)
+            self.contributions.setdefault(source, []).append(made)
+            return made
+        return self._own_contribution(source)
+
+    def _own_contribution(self, source: int) -> Buffer:
+        """A buffer for a part of the gradient of a node's output that lies in no other."""
         made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
         self.contributions.setdefault(source, []).append(made)
+        return made
+
+    def place_of_part(self, group: Group) -> Buffer:
+        """Where the gradient of some channels is in the gradient of all."""
+        if group.target not in self._places:
+            part = self._whole_of(group).part(
+                group.node.arguments["start"], self.values[group.target].channels
+            )
+            self._places[group.target] = part
+        return self._places[group.target]
+
+    def _whole_of(self, group: Group) -> Buffer:
+        """A gradient of all channels in which those of a part are free; the others may be zero."""
+        divided = self._divided.setdefault(group.source, [])
+        for whole, groups in divided:
+            if not any(_overlap(group, other) for other in groups):
+                groups.append(group)
+                return whole
+        # Not a place in another: what fills that would fill channels that must stay zero.
+        made = self._own_contribution(group.source)
+        divided.append((made, [group]))
         return made
 
     def _takes_place(self, group: Group) -> bool:
@@ -168,3 +206,11 @@ class Gradients:
         columns: dict[str, int] = {"out": count}
         values = row(L.K_REDUCE, w=target, **partial, **columns)
         reductions.append((f"{group.node.name}: sum gradients", values))
+
+
+def _overlap(group: Group, other: Group) -> bool:
+    """Whether two parts of one map have channels in common."""
+    (first, length), (second, theirs) = (
+        (part.node.arguments["start"], part.node.arguments["length"]) for part in (group, other)
+    )
+    return bool(first < second + theirs and second < first + length)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
-from fastcnn.backends.lanes.convolution.channels.kernels import WIDTHS, blocks_of_tile
+from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, WIDTHS, blocks_of_tile
 from fastcnn.backends.lanes.convolution.channels.records import (
     INPUT_TRANSFORM,
     OUTPUT_TRANSFORM,
@@ -27,6 +27,9 @@ from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS
 
+#: What gives memory another shape where a vector holds samples: between maps and vectors of
+#: channels it is read number by number, or copied.
+COPIED = ("flatten", "unflatten", "input_part")
 #: Bytes of weights that a core reads in the time of a vector operation.
 BYTES_AN_OPERATION = 16
 
@@ -44,21 +47,6 @@ class PlanarBuffer(Buffer):
 def lane_blocks(channels: int) -> int:
     """Vectors that hold some channels."""
     return -(-channels // LANES)
-
-
-def pays_by_winograd(g: ConvGeometry) -> bool:
-    """Whether a convolution takes less time by Winograd's F(4x4, 3x3), of one sample."""
-    if not is_plain(g) or g.kernel != (3, 3) or min(g.group_inputs, g.out_channels) < LANES:
-        return False
-    inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
-    count, pixels = tiles(g.output[0]) * tiles(g.output[1]), g.output[0] * g.output[1]
-    width = WIDTHS[blocks_of_tile(blocks)]
-    products = PRODUCTS * inputs * blocks * _whole(count, width)
-    made = count * (INPUT_TRANSFORM * lane_blocks(inputs) + OUTPUT_TRANSFORM * blocks)
-    weights = inputs * blocks * LANES * 4
-    direct = 9 * inputs * blocks * _whole(pixels, width)
-    transformed = max(products, PRODUCTS * weights // BYTES_AN_OPERATION) + made
-    return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
 
 
 def _whole(count: int, multiple: int) -> int:
@@ -88,6 +76,19 @@ class ChannelPlanner(Planner):
         super().__init__(graph, batch, places, workers, backward=False, training=False)
         self._weights: list[np.ndarray] = []
         self._weight_size = 0
+
+    def pays_by_winograd(self, g: ConvGeometry) -> bool:
+        """Whether a convolution takes less time by Winograd's F(4x4, 3x3), of one sample."""
+        if not is_plain(g) or g.kernel != (3, 3) or min(g.group_inputs, g.out_channels) < LANES:
+            return False
+        inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
+        count, pixels = tiles(g.output[0]) * tiles(g.output[1]), g.output[0] * g.output[1]
+        products = PRODUCTS * inputs * blocks * _whole(count, WHOLE)
+        made = count * (INPUT_TRANSFORM * lane_blocks(inputs) + OUTPUT_TRANSFORM * blocks)
+        weights = inputs * blocks * LANES * 4
+        direct = 9 * inputs * blocks * _whole(pixels, WIDTHS[blocks_of_tile(blocks)])
+        transformed = max(products, PRODUCTS * weights // BYTES_AN_OPERATION) + made
+        return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of nodes that run as one."""
@@ -154,7 +155,7 @@ class ChannelPlanner(Planner):
                     return False
             elif group.operation == "conv2d" and len(group.node.input_shapes[0]) == 3:
                 g = self.geometry(group.node)
-                if g.groups > 1 or pays_by_winograd(g) or group.sources[1:] == (index,):
+                if g.groups > 1 or self.pays_by_winograd(g) or group.sources[1:] == (index,):
                     return False
             elif group.operation != "linear":
                 return False
@@ -165,14 +166,16 @@ class ChannelPlanner(Planner):
         halo = NO_HALO
         for reader in self.readers.get(index, []):
             if reader.operation == "conv2d" and reader.source == index:
-                halo = union(halo, _halo(self.geometry(reader.node)))
-            elif OPERATIONS[reader.operation].renames and reader.operation != "flatten":
+                halo = union(halo, self._convolution_halo(self.geometry(reader.node)))
+            elif reader.operation == "conv_transpose2d":
+                halo = union(halo, self.geometry(reader.node).gradient_halo())
+            elif OPERATIONS[reader.operation].renames and reader.operation not in COPIED:
                 halo = union(halo, self.halo(reader.target))
         return halo
 
-
-def _halo(g: ConvGeometry) -> Halo:
-    if not pays_by_winograd(g):
-        return g.input_halo()
-    sides = [tile_sides(g.output[i], g.input[i], g.padding[i], g.kernel[i]) for i in (0, 1)]
-    return (*sides[0], *sides[1])
+    def _convolution_halo(self, g: ConvGeometry) -> Halo:
+        """Zeros that a convolution reads around its input."""
+        if not self.pays_by_winograd(g):
+            return g.input_halo()
+        sides = [tile_sides(g.output[i], g.input[i], g.padding[i], g.kernel[i]) for i in (0, 1)]
+        return (*sides[0], *sides[1])

@@ -1,6 +1,6 @@
 """The memory plan of one network, and the rows that are being lowered."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -94,11 +94,13 @@ class Planner:
         for group in self.groups:
             for source in group.sources:
                 self.readers.setdefault(source, []).append(group)
-        #: By node whose output lies in that of a ``concat``: the latter, and the first channel.
+        #: By node whose output lies in that of another: the latter, and the first channel.
         self.parts: dict[int, tuple[int, int]] = {}
         for group in self.groups:
             if group.operation == "concat":
                 self._adjoin(group)
+            elif group.operation == "narrow":
+                self.parts[group.target] = group.source, group.node.arguments["start"]
         self.size = 0
         # Places of buffers that are read no more, by their layout: zeros around maps stay zeros.
         self._free: dict[tuple[Any, ...], list[Buffer]] = {}
@@ -315,10 +317,9 @@ class Planner:
         if self.keep or not readers:
             return False
         stage = self._written(index)
-        return all(
-            reader.reads == reader.writes == stage
-            and (not OPERATIONS[reader.operation].renames or self.value_passes(reader.target))
-            for reader in readers
+        renamed = [group.target for group in readers if OPERATIONS[group.operation].renames]
+        return all(group.reads == group.writes == stage for group in readers) and all(
+            target in self.parts or self.value_passes(target) for target in renamed
         )
 
     def gradient_passes(self, index: int) -> bool:
@@ -328,9 +329,16 @@ class Planner:
             return False
         if OPERATIONS[maker.operation].hands_gradient_on:
             return False
-        if any(reader.writes != maker.writes for reader in self.readers.get(index, [])):
+        if any(reader.writes != maker.writes for reader in self._gradient_writers(index)):
             return False
         return not OPERATIONS[maker.operation].renames or self.gradient_passes(maker.source)
+
+    def _gradient_writers(self, index: int) -> Iterator[Group]:
+        """What writes the gradient of a node's output: its readers, and those of its parts."""
+        for reader in self.readers.get(index, []):
+            yield reader
+            if reader.operation == "narrow":
+                yield from self._gradient_writers(reader.target)
 
     def _shares_batch(self, node: Node) -> bool:
         """Whether threads had better have a part of a layer's weights each than all of them.

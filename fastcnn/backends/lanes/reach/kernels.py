@@ -6,7 +6,13 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach import channels, constraints, sample_norm, winograd
+from fastcnn.backends.lanes.reach import (
+    channels,
+    constraints,
+    direct_batch,
+    sample_norm,
+    winograd,
+)
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -206,9 +212,11 @@ def _product_sums(r: Reach) -> Touches:
 
 
 def _learned(r: Reach) -> Touches:
-    """A parameter of each channel, or of all."""
-    each = r.along(r.count(L.CHANNELS), r.among(L.MODE, (0, 1)))
-    yield parameters("W", each + r[L.W])
+    """A parameter of each channel, or of all, or one in each lane."""
+    mode = r.among(L.MODE, (L.FOR_ALL, L.FOR_CHANNELS, L.FOR_LANES))
+    step = LANES if mode == L.FOR_LANES else mode
+    each = r.along(r.count(L.CHANNELS), step)
+    yield parameters("W", each + r[L.W], LANES if mode == L.FOR_LANES else 1)
 
 
 def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
@@ -407,6 +415,9 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
+    L.K_DIRECT_BATCH: direct_batch.product,
+    L.K_DIRECT_BATCH_TURN: direct_batch.turn,
+    L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,
     L.K_WINOGRAD2D_REDUCE: winograd.winograd2d_reduce,
@@ -421,4 +432,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CHANNEL_LINEAR: channels.channel_linear,
     L.K_CHANNEL_DEPTHWISE: channels.channel_depthwise,
     L.K_CHANNEL_WINOGRAD: channels.channel_winograd,
+    L.K_CHANNEL_MOVE: channels.channel_move,
+    L.K_CHANNEL_SETS: channels.channel_sets,
+    L.K_CHANNEL_LOCAL_RESPONSE: channels.channel_local_response,
 }

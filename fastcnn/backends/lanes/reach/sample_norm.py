@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.reach.ranges import (
 from fastcnn.codegen.simd import LANES
 
 
-def _sums_of_two(r: Reach, column: int, first: int, others: int) -> Range:
+def sums_of_two(r: Reach, column: int, first: int, others: int) -> Range:
     """A table's first entries, each with each of those that follow."""
     table = r.table(column, first + others)
     if not first or not others:
@@ -32,7 +32,7 @@ def sets(*names: str, weighted: bool = False) -> Callable[[Reach], Touches]:
     def touches(r: Reach) -> Touches:
         sets, members = r.count(L.GROUPS, 1), r.count(L.POSITIONS, 1)
         for name in names:
-            places = _sums_of_two(r, getattr(L, f"{name}_TABLE"), sets, members)
+            places = sums_of_two(r, getattr(L, f"{name}_TABLE"), sets, members)
             yield arena(name, r.buffer(getattr(L, name)) + places)
         if not weighted:
             r.among(L.MODE, (L.PROBABILITY, L.LOGARITHM))
@@ -41,7 +41,7 @@ def sets(*names: str, weighted: bool = False) -> Callable[[Reach], Touches]:
         if r[L.EXTRA] >= 0 or "Z" in names:
             each = r.along(2 * sets, LANES)
             yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each)
-        weights = _sums_of_two(r, L.M_TABLE, sets, members)
+        weights = sums_of_two(r, L.M_TABLE, sets, members)
         for place in ("W", "BIAS"):
             if r[getattr(L, place)] >= 0:
                 yield parameters(place, weights + r[getattr(L, place)])
@@ -54,9 +54,9 @@ def sets(*names: str, weighted: bool = False) -> Callable[[Reach], Touches]:
 def set_parameters(r: Reach) -> Touches:
     weights, members = r.count(L.OUT, 1), r.count(L.POSITIONS, 1)
     for name in ("X", "Y"):
-        places = _sums_of_two(r, getattr(L, f"{name}_TABLE"), weights, members)
+        places = sums_of_two(r, getattr(L, f"{name}_TABLE"), weights, members)
         yield arena(name, r.buffer(getattr(L, name)) + places)
-    numbers = _sums_of_two(r, L.M_TABLE, weights, members)
+    numbers = sums_of_two(r, L.M_TABLE, weights, members)
     statistics = Range(2 * LANES * numbers.low, 2 * LANES * numbers.high)
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + statistics, 2 * LANES)
     kinds = (r[L.W] >= 0) + (r[L.BIAS] >= 0)

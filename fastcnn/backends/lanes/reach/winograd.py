@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
-from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS, Strip
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS, SIDE
 from fastcnn.backends.lanes.kernels import layout as L
@@ -167,10 +167,24 @@ def _strips(r: Reach) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _rows_of_maps(r: Reach, place: int, row: int, rows: int, pixels: int, more: int = 0) -> Range:
-    """Some rows of tiles of maps, each of ``pixels`` pixels, four of them a tile's own."""
-    along = r.along(r.count(L.GROUPS, 1) + more, OUTPUTS * LANES) + r.along(pixels, LANES)
-    return r.buffer(place) + r.along(rows, r[row]) + along
+def _rows_of_maps(
+    r: Reach, place: int, row: int, rows: int, pixels: int, more: int = 0, along: int = 1
+) -> Range:
+    """Some rows of tiles of maps, each of ``pixels`` pixels, four of them a tile's own.
+
+    Neighbours are ``along`` pixels of the map apart; the first is one of these.
+    """
+    tile = r.along(r.count(L.GROUPS, 1) + more, along * OUTPUTS * LANES)
+    tile += r.along(pixels, along * LANES) + r.along(along, LANES)
+    return r.buffer(place) + r.along(rows, r[row]) + tile
+
+
+def _stride(r: Reach) -> tuple[int, int]:
+    """Rows and columns of X from one output to the next."""
+    down, along = r.count(L.DOWN, 1), r.count(L.ALONG, 1)
+    if r[L.IN] % along:
+        raise ProgramError(f"{r[L.IN]} channels, which are {along} of each map")
+    return down, along
 
 
 def winograd1d(back: bool) -> Callable[[Reach], Touches]:
@@ -183,25 +197,33 @@ def winograd1d(back: bool) -> Callable[[Reach], Touches]:
             return
         more = r.count(L.MORE_TILES)
         row, pieces = (tiles + more) * LANES, inputs * (more + 1)
-        from_each, to_each = (most + height - 1) * row, (most * tiles + OVERSHOOT) * LANES
-        from_step, to_step = inputs * from_each + STAGGER, outputs * to_each + STAGGER
+        down, along = _stride(r)
+        x_most = down * (most - 1) + height
+        passed = min(r.count(L.PASS_ROWS, 1), most)
+        if passed < r[L.PASS_ROWS]:
+            raise ProgramError(f"{r[L.PASS_ROWS]} rows at a time of strips of {most}")
+        from_each, to_each = x_most * row, (passed * tiles + OVERSHOOT) * LANES
+        from_step, to_step = inputs * from_each + STAGGER, PASS_CHANNELS * to_each + STAGGER
         first, rows, low, high, window = found.T
         # Rows of a window are transformed once: from its first strip's first to its last one's.
-        source, end = first + low - r[L.TOP], first + rows + high - 1 - r[L.TOP]
+        source = down * first + low - r[L.TOP]
+        end = down * (first + rows - 1) + high - r[L.TOP]
         begins = np.array([source[window == number][0] for number in window.tolist()])
         shift, deep = source - begins, end - begins
-        if shift.min() < 0 or deep.max() > most + height - 1:
+        if shift.min() < 0 or deep.max() > x_most:
             raise ProgramError("STRIP_TABLE has a window of strips that its room does not hold")
         for strip in set(zip(rows.tolist(), (high - low).tolist(), shift.tolist(), strict=True)):
-            inside = r.entries(L.V_TABLE, strip[0] * tiles + MORE_POSITIONS) + strip[2] * row
+            top = (strip[0] - 1) // passed * passed
+            inside = r.entries(L.V_TABLE, min(strip[0], passed) * tiles + MORE_POSITIONS)
+            inside += (strip[2] + down * top) * row
             # A tile may read what follows a point's transforms, and forgets it.
             room = from_step + parts * to_step
             within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * pieces), room)
-        given = r.entries(L.M_TABLE, int(rows.max()) * tiles + MORE_POSITIONS)
-        within("M_TABLE", given + r.along(outputs, to_each), to_step)
+        given = r.entries(L.M_TABLE, passed * tiles + MORE_POSITIONS)
+        within("M_TABLE", given + r.along(PASS_CHANNELS, to_each), to_step)
         x_rows, seen = r.count(L.X_ROWS), OUTPUTS if back else parts
-        x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more)
-        yield arena("X", x + r.along(inputs, r[L.X_CHANNEL]))
+        x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more, along)
+        yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
         yield arena("Z", r.workers(L.Z, L.Z_SLOT), parts * (from_step + to_step) + LANES)
         yield arena("W", r.along(parts, r[L.OUT]) + r[L.W], outputs * pieces * height)
         pooled = r[L.MODE] == L.POOLED and not back
@@ -234,15 +256,17 @@ def winograd1d_gradient(r: Reach) -> Touches:
         return
     more = r.count(L.MORE_TILES)
     taps = inputs * height * (more + 1)
-    x_each, d_each = (most + height - 1) * (tiles + more) * LANES, most * tiles * LANES
-    x_step, d_step = inputs * x_each + STAGGER, channels * d_each + STAGGER
+    down, along = _stride(r)
+    x_each = (down * (most - 1) + height) * (tiles + more) * LANES
+    d_each = most * tiles * LANES
+    x_step, d_step = inputs * x_each + STAGGER, PASS_CHANNELS * d_each + STAGGER
     positions = int(found[:, 1].max()) * tiles
     inside = r.entries(L.V_TABLE, positions)
     within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, taps + MORE_TAPS), x_step)
     inside = r.entries(L.M_TABLE, positions)
-    within("M_TABLE", inside + r.along(channels, d_each), d_step)
-    x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts, more)
-    yield arena("X", x + r.along(inputs, r[L.X_CHANNEL]))
+    within("M_TABLE", inside + r.along(PASS_CHANNELS, d_each), d_step)
+    x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts, more, along)
+    yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
     last = int((found[:, 0] + found[:, 1]).max())
     y = _rows_of_maps(r, L.Y, L.Y_ROW, last, OUTPUTS)
     yield arena("Y", y + r.along(channels, r[L.Y_CHANNEL]))
@@ -253,11 +277,13 @@ def winograd1d_gradient(r: Reach) -> Touches:
 
 def winograd1d_reduce(r: Reach) -> Touches:
     width, rows = r.among(L.TAPS, WIDTHS), r.count(L.IN)
-    pieces, weights = r.count(L.MORE_TILES) + 1, r.count(L.OUT)
-    if not 0 < weights - (pieces - 1) * OUTPUTS <= width or rows % pieces:
+    pieces, weights, along = r.count(L.MORE_TILES) + 1, r.count(L.OUT), r.count(L.ALONG, 1)
+    seen = [(weights - phase + along - 1) // along for phase in (0, along - 1)]
+    left = [columns - (pieces - 1) * OUTPUTS for columns in seen]
+    if not 0 < left[1] <= left[0] <= width or rows % (pieces * along):
         raise ProgramError(f"{rows} pieces of rows of {weights} weights")
     whole = -(-rows // LANES) * LANES
     sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(points(width), rows)
     yield arena("EXTRA", sums, whole)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), width * LANES)
-    yield gradient("W", r.along(weights * (rows // pieces), 1) + r[L.W])
+    yield gradient("W", r.along(weights * (rows // (pieces * along)), 1) + r[L.W])

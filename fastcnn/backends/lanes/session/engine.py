@@ -14,13 +14,13 @@ from fastcnn.backends.lanes.kernel_table import (
     SQUARES,
     dispatcher_source,
 )
-from fastcnn.backends.lanes.kernels.context import check_arrays, make_contexts
+from fastcnn.backends.lanes.kernels.context import array_type, check_arrays, make_contexts
 from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.plan import Purpose, plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
-from fastcnn.backends.lanes.reach.door import check_program, check_run, needs
+from fastcnn.backends.lanes.reach.door import Needs, check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.backends.lanes.session.batches import (
     NO_BATCHES,
@@ -98,7 +98,8 @@ class Engine:
         #: In the order of the parameters.
         self.gradient = self._gradients[: parameters.size]
         check_program(self.program, parameters, self._gradients, self.running)
-        self._needs = needs(self.program, self.program.phases)
+        # What the rows of some phases want, by these.
+        self._needs: dict[tuple[Any, ...], Needs] = {}
         self.arena = aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
             self.arena[offset : offset + values.size] = values
@@ -145,8 +146,8 @@ class Engine:
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
         steps = len(rates)
-        wants = self._needs if phases is None else needs(self.program, phases)
         phases = self.program.phases if phases is None else phases
+        wants = self._wants(phases)
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         arrays = batches._asdict() | {"rates": rates}
         images = arrays.pop("images")
@@ -218,6 +219,12 @@ class Engine:
                 variance[...] = self.arena[offset + channels : offset + 2 * channels]
                 passed += steps * self._uses[name]
         return losses, hits, norms
+
+    def _wants(self, phases: np.ndarray) -> Needs:
+        key = phases.shape, phases.dtype.str, phases.tobytes()
+        if key not in self._needs:
+            self._needs[key] = needs(self.program, phases)
+        return self._needs[key]
 
     def pack_weights(self) -> Program:
         """Run what comes before every pass; returns the program without it.
@@ -367,10 +374,10 @@ def packed(kinds: Mapping[str, str], values: Mapping[str, Any]) -> np.ndarray:
     made: list[Any] = []
     for name, kind in kinds.items():
         value = values[name]
-        if ":" in kind:
-            assert str(value.dtype) == kind.partition("[")[0], name
+        if (expected := array_type(kind)) is not None:
+            assert value.dtype == expected, name
             assert value.flags.c_contiguous, name
-            made += [value.ctypes.data, *value.shape]
+            made += [value.ctypes.data if value.size else 0, *value.shape]
         else:
             made.append(np.float64(value).view(np.int64) if kind == "float64" else value)
     return np.array(made, np.int64)

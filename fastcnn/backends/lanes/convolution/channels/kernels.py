@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.channels.tiles import (
     channel_output_tile,
+    channel_product_tile,
     channel_tile,
     depth_tile,
 )
@@ -31,12 +32,10 @@ from fastcnn.backends.lanes.kernels.layout import (
     OUT,
     POSITIONS,
     RELU,
-    S_TABLE,
     SCALE,
     STRIP_TABLE,
     TAP_TABLE,
     TAPS,
-    V_TABLE,
     X_BLOCK,
     X_CHANNEL,
     X_GROUP,
@@ -69,6 +68,14 @@ CHANNEL_TILE_4X1 = channel_tile.sized(4, 1)
 CHANNEL_TILE_2X1 = channel_tile.sized(2, 1)
 CHANNEL_TILE_1X1 = channel_tile.sized(1, 1)
 DEPTH_TILE_8 = depth_tile.sized(8)
+PRODUCT_TILE_4X4 = channel_product_tile.sized(4, 4)
+PRODUCT_TILE_2X8 = channel_product_tile.sized(2, 8)
+PRODUCT_TILE_2X4 = channel_product_tile.sized(2, 4)
+PRODUCT_TILE_1X16 = channel_product_tile.sized(1, 16)
+PRODUCT_TILE_1X8 = channel_product_tile.sized(1, 8)
+PRODUCT_TILE_1X4 = channel_product_tile.sized(1, 4)
+#: Tiles of a strip are a multiple of this: what is computed at least.
+WHOLE = 4
 
 
 @linked
@@ -106,6 +113,36 @@ def channel_products(
         else:
             for p in range(p0, end, 8):
                 CHANNEL_TILE_1X8(A, x, xpix, p, *rest)
+        c += rows
+
+
+@linked
+def strip_products(A, P, x, count, tap_table, taps, w, blocks, y, stride):
+    """One product of Winograd's tiles of a strip, of which there are ``count``."""
+    c = 0
+    while c < blocks:
+        rows, p = blocks_of_tile(blocks - c), 0
+        while p < count:
+            left = count - p
+            to, rest = y + c * stride + p * LANES, (tap_table, taps, P, w + c * taps * LANES)
+            if rows == 4:
+                PRODUCT_TILE_4X4(A, x + p * LANES, *rest, A, to, stride)
+                p += 4
+            elif rows == 2 and left > 4:
+                PRODUCT_TILE_2X8(A, x + p * LANES, *rest, A, to, stride)
+                p += 8
+            elif rows == 2:
+                PRODUCT_TILE_2X4(A, x + p * LANES, *rest, A, to, stride)
+                p += 4
+            elif left > 12:
+                PRODUCT_TILE_1X16(A, x + p * LANES, *rest, A, to, stride)
+                p += 16
+            elif left > 4:
+                PRODUCT_TILE_1X8(A, x + p * LANES, *rest, A, to, stride)
+                p += 8
+            else:
+                PRODUCT_TILE_1X4(A, x + p * LANES, *rest, A, to, stride)
+                p += 4
         c += rows
 
 
@@ -251,8 +288,8 @@ def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
 
     GROUPS parts of the CHANNELS blocks of outputs; each transforms the input for itself. IN input
     channels in EXTRA blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns
-    lie inside. Weights of each product are OUT floats apart. Z is room for transforms, of which
-    V_TABLE and S_TABLE have the places of tiles before and after the products.
+    lie inside. Weights of each product are OUT floats apart. Z is room for transforms of a strip,
+    in which TAP_TABLE has the places of channels.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -260,7 +297,6 @@ def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
     inputs, outputs, strip, tiles = r[EXTRA], r[CHANNELS], r[TAPS], r[POSITIONS]
     xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
     sizes, channels = T[r[STRIP_TABLE] :], T[r[TAP_TABLE] :]
-    from_pixels, to_pixels = T[r[V_TABLE] :], T[r[S_TABLE] :]
     from_step, to_step = inputs * strip * LANES + STAGGER, outputs * strip * LANES + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + PRODUCTS * from_step
@@ -278,29 +314,21 @@ def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
             for t in range(count):
                 for c in range(inputs):
                     x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
-                    v = transformed + (t * inputs + c) * LANES
+                    v = transformed + (c * strip + t) * LANES
                     input_tile(A, x, r[X_ROW], A, v, from_step)
             made = p0
         for k in range(PRODUCTS):
-            channel_products(
+            strip_products(
                 A,
                 P,
                 transformed + k * from_step,
-                from_pixels,
-                NOUGHT,
                 count,
                 channels,
                 r[IN],
                 r[W] + k * r[OUT] + c0 * r[IN] * LANES,
-                MISSING,
                 c1 - c0,
                 sums + k * to_step + c0 * each,
-                to_pixels,
                 each,
-                NOUGHT,
-                MISSING,
-                to_pixels,
-                NOUGHT,
             )
         for c in range(c0, c1):
             for t in range(count):

@@ -1,11 +1,12 @@
 """Rows of convolutions with a channel in each lane; weights are packed as they are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, blocks_of_tile
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, WHOLE, blocks_of_tile
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
 from fastcnn.backends.lanes.kernels import layout as L
@@ -15,9 +16,7 @@ from fastcnn.backends.lanes.planning.channel_planner import (
     ChannelPlanner,
     PlanarBuffer,
     lane_blocks,
-    pays_by_winograd,
 )
-from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.rows import grid
 
 #: Most tiles of a strip of Winograd's transforms.
@@ -34,6 +33,8 @@ class Sum:
         For people.
     weight, bias : ndarray
     added : Buffer or None
+    lanes : ndarray
+        The lane of each channel of X, counted over all blocks of channels.
     """
 
     name: str
@@ -43,6 +44,23 @@ class Sum:
     bias: np.ndarray
     relu: bool = False
     added: Buffer | None = None
+    lanes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def channels(self) -> np.ndarray:
+        """Where each channel of X begins."""
+        if isinstance(self.x, PlanarBuffer):
+            return self.lanes * self.x.channel
+        return self.lanes // LANES * self.x.channel + self.lanes % LANES
+
+    def part(self, block: int, weight: np.ndarray) -> "Sum":
+        """What of it goes into one block of Y."""
+        return replace(
+            self,
+            y=self.y.part(block, 1),
+            weight=weight,
+            bias=self.bias[block * LANES : (block + 1) * LANES],
+            added=None if self.added is None else self.added.part(block, 1),
+        )
 
 
 def packed(matrix: np.ndarray) -> np.ndarray:
@@ -68,31 +86,60 @@ def biases(planner: ChannelPlanner, values: np.ndarray, groups: int = 1) -> int:
 
 
 def convolution(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
-    """Add the row of a convolution.
-
-    Raises
-    ------
-    Unsupported
-        If its groups do not fill vectors.
-    """
-    if pays_by_winograd(g):
+    """Add the rows of a convolution."""
+    if planner.pays_by_winograd(g):
         _winograd(planner, g, work)
-    elif g.groups == 1 or g.group_inputs % LANES == g.group_outputs % LANES == 0:
-        _direct(planner, g, work)
-    elif g.group_inputs == g.group_outputs == 1:
+        return
+    kh, kw = grid(*g.kernel)
+    taps = kh * g.dilation[0] * work.x.row + kw * g.dilation[1] * work.x.pixel
+    h, w = grid(*g.output)
+    positions = Positions(h, w, work.x.at(*g.first_pixels(h, w)))
+    if g.group_inputs == g.group_outputs == 1 and g.groups > 1:
         work.weight = work.weight.reshape(g.out_channels, -1)
-        h, w = grid(*g.output)
-        kh, kw = grid(*g.kernel)
-        taps = kh * g.dilation[0] * work.x.row + kw * g.dilation[1] * work.x.pixel
-        depthwise(planner, work, work.x.at(*g.first_pixels(h, w)), taps)
+        depthwise(planner, work, positions.places, taps)
     else:
-        raise Unsupported(f"{g.groups} groups of {g.group_outputs} channels in lanes")
+        work.weight = work.weight.reshape(g.out_channels, g.group_inputs, -1)
+        _direct(planner, g.groups, work, taps, positions)
 
 
-def _columns(planner: ChannelPlanner, work: Sum) -> dict[str, int]:
-    """Columns and tables of all positions of Y."""
+def transposed(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
+    """Add the rows of a transposed convolution: for each phase of the stride one, and more where
+    borders meet many zeros; ``g`` is the convolution that it transposes."""
+    of_group = work.weight.reshape(g.groups, g.group_outputs, g.group_inputs, *g.kernel)
+    weight = of_group.swapaxes(1, 2).reshape(-1, g.group_outputs, *g.kernel)
+    parts = [
+        [
+            (first, piece)
+            for first in range(min(g.stride[axis], g.input[axis]))
+            for piece in without_zeros(stretch(g, axis, first), g.output[axis])
+        ]
+        for axis in (0, 1)
+    ]
+    for (top, rows), (left, columns) in product(*parts):
+        h, w = (part.ravel() for part in np.meshgrid(rows.steps, columns.steps, indexing="ij"))
+        positions = Positions(top + h * g.stride[0], left + w * g.stride[1], work.x.at(h, w))
+        kernel = weight[:, :, rows.kernel][..., columns.kernel]
+        shifts = rows.shift[:, None] * work.x.row + columns.shift * work.x.pixel
+        if not shifts.size:
+            # A sum of one zero.
+            kernel, shifts = np.zeros((*weight.shape[:2], 1)), np.zeros(1, np.int64)
+        kernel = kernel.reshape(*weight.shape[:2], -1)
+        made = replace(work, weight=kernel)
+        _direct(planner, g.groups, made, shifts.ravel(), positions)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Pixels of Y, and the places of X from which their taps are counted."""
+
+    h: np.ndarray
+    w: np.ndarray
+    places: np.ndarray
+
+
+def _columns(planner: ChannelPlanner, work: Sum, h: np.ndarray, w: np.ndarray) -> dict[str, int]:
+    """Columns and tables of some positions of Y."""
     y = work.y
-    h, w = grid(y.height, y.width)
     found: dict[str, int] = {
         **work.x.columns("x"),
         **y.columns("y"),
@@ -110,28 +157,46 @@ def _columns(planner: ChannelPlanner, work: Sum) -> dict[str, int]:
     return found
 
 
-def _direct(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
-    x = work.x
-    c, kh, kw = (part.ravel() for part in np.mgrid[: g.group_inputs, : g.kernel[0], : g.kernel[1]])
-    taps = kh * g.dilation[0] * x.row + kw * g.dilation[1] * x.pixel
-    if isinstance(x, PlanarBuffer):
-        taps += c * x.channel
-    else:
-        taps += c // LANES * x.channel + c % LANES
-    each = work.weight.reshape(g.groups, g.group_outputs, -1)
+def _direct(
+    planner: ChannelPlanner, groups: int, work: Sum, taps: np.ndarray, positions: Positions
+) -> None:
+    """Add rows of direct sums over some taps of each channel.
+
+    The weight has the shape (outputs, inputs of a group, taps). Groups that do not fill vectors
+    have a row for each vector of outputs: it multiplies with zeros what belongs to other groups.
+    """
+    outputs, inputs, _ = work.weight.shape
+    each = outputs // groups
+    x_group = 0
+    if groups > 1 and not inputs % LANES == each % LANES == 0:
+        for block, first in enumerate(range(0, outputs, LANES)):
+            last = min(first + LANES, outputs)
+            low, high = first // each, (last - 1) // each + 1
+            weight = np.zeros((last - first, (high - low) * inputs, len(taps)), np.float32)
+            for output in range(first, last):
+                start = (output // each - low) * inputs
+                weight[output - first, start : start + inputs] = work.weight[output]
+            part = work.part(block, weight)
+            part.lanes = work.lanes[low * inputs : high * inputs]
+            _direct(planner, 1, part, taps, positions)
+        return
+    if groups > 1:
+        x_group = lane_blocks(inputs) * work.x.channel
+    of_groups = work.weight.reshape(groups, each, -1)
+    taps = (work.channels()[:inputs, None] + taps).ravel()
     planner.emit(
         work.name,
         row(
             L.K_CHANNEL_CONV,
-            **_columns(planner, work),
-            w=planner.weight(np.concatenate([packed(part) for part in each])),
-            bias=biases(planner, work.bias, g.groups),
-            groups=g.groups,
-            channels=lane_blocks(g.group_outputs),
+            **_columns(planner, work, positions.h, positions.w),
+            w=planner.weight(np.concatenate([packed(part) for part in of_groups])),
+            bias=biases(planner, work.bias, groups),
+            groups=groups,
+            channels=lane_blocks(each),
             taps=len(taps),
             tap_table=planner.table(taps),
-            x_table=planner.table(x.at(*g.first_pixels(*grid(*g.output))), 1),
-            x_group=lane_blocks(g.group_inputs) * x.channel if g.groups > 1 else 0,
+            x_table=planner.table(positions.places, 1),
+            x_group=x_group,
         ),
     )
 
@@ -146,16 +211,18 @@ def depthwise(planner: ChannelPlanner, work: Sum, places: np.ndarray, taps: np.n
     places, taps : ndarray
         Places of the first tap of each position, and of taps from there.
     """
-    channels, count = work.weight.shape
-    padded = np.zeros((lane_blocks(channels) * LANES, count), np.float32)
-    padded[:channels] = work.weight
+    _, count = work.weight.shape
+    padded = np.zeros((work.x.channels * LANES, count), np.float32)
+    padded[work.lanes] = work.weight
+    bias = np.zeros(work.x.channels * LANES)
+    bias[work.lanes] = work.bias
     planner.emit(
         work.name,
         row(
             L.K_CHANNEL_DEPTHWISE,
-            **_columns(planner, work),
+            **_columns(planner, work, *grid(work.y.height, work.y.width)),
             w=planner.weight(padded.reshape(-1, LANES, count).transpose(0, 2, 1)),
-            bias=biases(planner, work.bias),
+            bias=planner.weight(bias),
             channels=work.x.channels,
             taps=count,
             tap_table=planner.table(taps),
@@ -198,9 +265,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
         x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
         y_table=planner.table(y.at(OUTPUTS * h, OUTPUTS * w)),
         strip_table=planner.table(left),
-        tap_table=planner.table(np.arange(inputs)),
-        v_table=planner.table(np.arange(strip) * in_blocks * LANES, 1),
-        s_table=planner.table(np.arange(strip) * LANES, 1),
+        tap_table=planner.table(work.lanes // LANES * strip * LANES + work.lanes % LANES),
         x_channel=x.channel,
         x_row=x.row,
         y_channel=y.channel,
@@ -213,7 +278,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
 def _division(count: int, blocks: int, workers: int) -> tuple[int, int]:
     """Tiles of a strip, and parts of the outputs, such that threads find two units each."""
     strip = min(STRIP, -(-count // (2 * workers)) if count >= 2 * workers else count)
-    strip = -(-strip // 4) * 4
+    strip = -(-strip // WHOLE) * WHOLE
     strips = -(-count // strip)
     across = min(-(-blocks // UNIT_BLOCKS), max(1, 2 * workers // strips))
     return strip, across

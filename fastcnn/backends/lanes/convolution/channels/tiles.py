@@ -2,8 +2,8 @@
 
 Sizes: CB blocks of 16 output channels, PB positions. A weight is a vector, an input a number that
 all channels share. A *tap* is one (input channel, kernel row, kernel column); its address and those
-of positions are entries of tables, so that one tile serves every geometry, a linear layer (whose
-positions are samples) and the products of Winograd's transforms.
+of positions are entries of tables, so that one tile serves every geometry and a linear layer (whose
+positions are samples). The products of Winograd's transforms have positions that follow each other.
 """
 
 from typing import Any
@@ -120,6 +120,55 @@ def channel_tile(
                 for c in range(blocks)
             ]
         _store(at, places, Y, relu, M, m0)
+
+
+@tile(2)
+def channel_product_tile(
+    at: Emitter,
+    CB: int,
+    PB: int,
+    X: Any,
+    x0: Any,
+    taps: Any,
+    T: Any,
+    W: Any,
+    w0: Any,
+    Y: Any,
+    y0: Any,
+    ystride: Any,
+) -> None:
+    """CB blocks of channels by PB positions that follow each other in X and Y, as vectors do."""
+    builder = at.builder
+    for c0, p0, blocks, positions in split(CB, PB, blocking().products):
+        first = at.offset(x0, p0, LANES)
+
+        def step(
+            t: Any,
+            state: list[Any],
+            first: Any = first,
+            c0: int = c0,
+            blocks: int = blocks,
+            positions: int = positions,
+        ) -> list[Any]:
+            row = at.pointer(X, builder.add(first, at.table(taps, t)))
+            place = at.offset(at.offset(w0, t, CB * LANES), c0, LANES)
+            weights = [
+                emit_load(builder, at.pointer(W, at.offset(place, c, LANES))) for c in range(blocks)
+            ]
+            updated = list(state)
+            for p in range(positions):
+                value = builder.load(at.pointer(row, at.index(p * LANES)))
+                x = emit_splat(builder, value)
+                for c in range(blocks):
+                    place = c * positions + p
+                    updated[place] = emit_fma(builder, x, weights[c], state[place])
+            return updated
+
+        sums = at.loop(at.index(0), T, [constant(0.0)] * (blocks * positions), step)
+        for c in range(blocks):
+            to = at.offset(at.offset(y0, c0 + c, ystride), p0, LANES)
+            for p in range(positions):
+                emit_store(builder, sums[c * positions + p], at.pointer(Y, at.offset(to, p, LANES)))
 
 
 @tile(1)

@@ -5,7 +5,6 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import (
     MOST_PRODUCTS,
     OUTPUTS,
-    is_plain,
     points,
     tiles,
 )
@@ -13,6 +12,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     WIDTHS,
     division,
     is_turned,
+    phase_columns,
     piece_width,
     pieces,
 )
@@ -23,6 +23,8 @@ MOST_PRODUCTS_OF_PIECES = 0.6
 #: Products of a sum, in one column of the kernel, from which it pays also for more than
 #: ``FEW_SUMS`` sums of a pixel.
 FEWEST_TAPS, FEW_SUMS = 5, 4
+#: The same with stride along rows: where half of the products are saved, and where fewer are.
+FEWEST_STRIDED_TAPS = (10, 64)
 #: For the weights' gradient: pairs of channels, and tiles of a strip, from which it pays.
 FEWEST_PAIRS, FEWEST_TILES = 64, 8
 
@@ -34,15 +36,26 @@ def _sides(g: ConvGeometry, part: Part) -> tuple[int, int]:
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    known = g.kernel[1] in WIDTHS or g.kernel[1] > max(WIDTHS)
-    return known and is_plain(g) and not g.transposed and division(g, part).most > 0
+    if g.dilation != (1, 1) or g.groups != 1 or max(g.stride) > 2:
+        return False
+    # The input's gradient of a stride has rows and columns of several kinds.
+    if part is Part.TRANSPOSE and g.stride != (1, 1):
+        return False
+    columns = phase_columns(g)
+    known = columns in WIDTHS or columns > max(WIDTHS)
+    return known and not g.transposed and division(g, part).most > 0
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
     sums, summands = _sides(g, part)
-    products = points(piece_width(g.kernel[1])) * pieces(g.kernel[1])
+    columns = phase_columns(g)
+    products = points(piece_width(columns)) * pieces(columns) * g.stride[1]
     along = tiles(g.output[1]) * products / (g.output[1] * g.kernel[1])
-    if along > (MOST_PRODUCTS if g.kernel[1] in WIDTHS else MOST_PRODUCTS_OF_PIECES):
+    is_strided = g.stride[1] > 1
+    is_known = columns in WIDTHS and not is_strided
+    if along > (MOST_PRODUCTS if is_known else MOST_PRODUCTS_OF_PIECES):
+        return False
+    if is_strided and g.group_inputs * g.kernel[0] < FEWEST_STRIDED_TAPS[along > 0.5]:
         return False
     if part == Part.GRADIENT:
         divided = division(g, part)
@@ -53,8 +66,9 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
 
 def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Halo:
     """Zeros that the tiles of a part's rows read before and after rows of its input."""
-    count = division(g, part).all_tiles + pieces(g.kernel[1]) - 1
-    seen = OUTPUTS * count + piece_width(g.kernel[1]) - 1 - padding
+    columns = phase_columns(g)
+    count = division(g, part).all_tiles + pieces(columns) - 1
+    seen = g.stride[1] * (OUTPUTS * count + piece_width(columns) - 1) - padding
     return (0, 0, max(0, padding), max(0, seen - inputs))
 
 

@@ -5,7 +5,11 @@ pieces of four columns, the last of up to five. A tile's inputs under the next p
 the next tile under this one: all pieces share their transforms, and the convolution at each point
 has a column for each of them.
 
-A sequence is one long row; it is cut into rows that are computed one by one.
+A sequence is one long row; it is cut into rows that are computed one by one. Rows of images that
+are too wide for the cache are cut into parts, each of which is a row of the program.
+
+With stride 2 along rows, the even columns of the input see one half of the kernel's columns, and
+the odd ones the other: they are two channels of a convolution of stride 1.
 """
 
 from typing import NamedTuple
@@ -13,15 +17,28 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.algorithm import Part
+from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK
 from fastcnn.backends.lanes.convolution.geometry import WORTH_APART, ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points, tiles
 
 #: Widths of pieces for which there are kernels.
-WIDTHS = (3, 5)
+WIDTHS = (3, 4, 5)
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 12 * 1024
+#: Channels that are computed at a time, and vectors of their products, which stay in the
+#: first-level cache.
+PASS_CHANNELS, PASS = 8, 768
 #: Tiles that a row cut from a sequence has at least, where it is longer.
 FEW_TILES = 12
+
+
+#: Rows of a strip that fit the cache at least, of convolutions with stride.
+FEW_ROWS = 4
+
+
+def phase_columns(g: ConvGeometry) -> int:
+    """Columns of the kernel that one column of the input sees."""
+    return int(-(-g.kernel[1] // g.stride[1]))
 
 
 def piece_width(kernel: int) -> int:
@@ -45,7 +62,7 @@ def is_turned(g: ConvGeometry) -> bool:
     Else it is the transpose of all steps, which needs no zeros around the output's gradient, but
     adds up neighbouring tiles of a row.
     """
-    return is_sequence(g) or pieces(g.kernel[1]) > 1
+    return is_sequence(g) or pieces(phase_columns(g)) > 1
 
 
 class Division(NamedTuple):
@@ -56,19 +73,22 @@ class Division(NamedTuple):
     rows : int
         Rows of what it computes, or of whose gradient it reads.
     tiles : int
-        Tiles of a row.
+        Tiles of a row, or of a part of it.
     most : int
         Rows of a strip whose transforms, of both sides, stay in the cache; 0 if there is none.
+    parts : int
+        Parts of a row.
     """
 
     rows: int
     tiles: int
     most: int
+    parts: int = 1
 
     @property
     def all_tiles(self) -> int:
         """Tiles of a row of the image: those of a sequence are in several rows."""
-        return self.tiles * (self.rows if self.most == 1 else 1)
+        return self.tiles * self.parts * (self.rows if self.most == 1 else 1)
 
 
 def division(g: ConvGeometry, part: Part) -> Division:
@@ -76,16 +96,35 @@ def division(g: ConvGeometry, part: Part) -> Division:
     turned = part is Part.TRANSPOSE and is_turned(g)
     height, width = g.input if part is Part.TRANSPOSE else g.output
     along = tiles(width if turned else g.output[1])
-    channels, more = g.group_inputs + g.out_channels, pieces(g.kernel[1]) - 1
-    products = points(piece_width(g.kernel[1]))
+    inputs, more = g.group_inputs * g.stride[1], pieces(phase_columns(g)) - 1
+    products = points(piece_width(phase_columns(g)))
     if is_sequence(g):
-        fitting = max(STRIP // (products * channels) - more, FEW_TILES)
+        held = inputs + (PASS_CHANNELS if part is Part.GRADIENT else g.out_channels)
+        fitting = max(STRIP // (products * held) - more, FEW_TILES)
         each = -(-along // -(-along // fitting))
         return Division(-(-along // each), each, 1)
-    summands = g.group_inputs if part is not Part.TRANSPOSE else g.out_channels
-    row = products * (along * channels + more * summands)
-    most = (STRIP - products * (along + more) * (g.kernel[0] - 1) * summands) // row
-    return Division(height, along, max(0, min(most, max(g.input[0], g.output[0]) + 1)) // 2 * 2)
+    summands = inputs if part is not Part.TRANSPOSE else g.out_channels
+    down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
+    for parts in range(1, along + 1 if g.stride != (1, 1) else 2):
+        each = -(-along // parts)
+        row = products * (each + more) * down * summands
+        room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands
+        if part is Part.GRADIENT:
+            row += products * PASS_CHANNELS * each
+        else:
+            room -= products * PASS_CHANNELS * pass_rows(products, each, highest) * each
+        most = min(room // row, highest)
+        if most >= FEW_ROWS:
+            break
+    if part is Part.GRADIENT and most * each > CHUNK:
+        # Not a few positions more than are summed up at a time.
+        most = max(most * each // CHUNK * CHUNK // each, 2)
+    return Division(height, each, max(0, most) // 2 * 2, -(-along // each))
+
+
+def pass_rows(products: int, tiles: int, most: int) -> int:
+    """Rows of some tiles whose products are made at a time: pairs, for windows of pooling."""
+    return min(max(PASS // (products * PASS_CHANNELS * tiles) // 2 * 2, 2), most)
 
 
 class Strip(NamedTuple):
@@ -109,14 +148,14 @@ class Strip(NamedTuple):
 
 
 def strips(
-    rows: int, inputs: int, kernel: int, before: int, most: int, parts: int = 1
+    rows: int, inputs: int, kernel: int, before: int, most: int, parts: int = 1, down: int = 1
 ) -> list[Strip]:
     """All of an output's rows, in strips of at most ``most``, and ``parts`` of them if it can be.
 
     Rows at the borders go apart by pairs if they meet many of the ``before`` zeros above the
-    input's rows, or of those below.
+    input's rows, or of those below. They are ``down`` rows of the input apart.
     """
-    y = np.arange(rows)
+    y = down * np.arange(rows)
     low, high = (before - y).clip(0, kernel), (inputs + before - y).clip(0, kernel)
     if (high - low).sum() >= (1 - WORTH_APART) * kernel * rows:
         low[:], high[:] = 0, kernel
@@ -133,8 +172,9 @@ def strips(
     windows: list[int] = []
     start = 0
     for first, count, above, below in found:
-        if not windows or first + count + below - 1 - start > most + kernel - 1:
-            start = first + above
+        last = down * (first + count - 1) + below
+        if not windows or last - start > down * (most - 1) + kernel:
+            start = down * first + above
             windows.append(len(windows) and windows[-1] + 1)
         else:
             windows.append(windows[-1])

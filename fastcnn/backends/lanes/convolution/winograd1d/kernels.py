@@ -21,7 +21,7 @@ from fastcnn.backends.lanes.convolution.direct.kernels import (
     write_sums,
 )
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd1d.geometry import Strip
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.tiles import (
     input_gradient_row,
     outputs_row,
@@ -30,10 +30,13 @@ from fastcnn.backends.lanes.convolution.winograd1d.tiles import (
     pooled_outputs_row,
     weight_gradient_of_points,
 )
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, YES, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, YES, share
 from fastcnn.backends.lanes.kernels.layout import (
+    ADDS,
+    ALONG,
     BIAS,
     CHANNELS,
+    DOWN,
     EXTRA,
     EXTRA_BLOCK,
     GROUPS,
@@ -46,6 +49,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     MODE,
     MORE_TILES,
     OUT,
+    PASS_ROWS,
     POOLED,
     POSITIONS,
     RELU,
@@ -94,18 +98,20 @@ def winograd1d_weights(A, T, P, r, part, parts):
 
 @linked
 def to_points(
-    A, r, x, channel, row, height, channels, first, count, v, each, step, tiles, gradient
+    A, r, x, channel, row, height, along, channels, first, count, v, each, step, tiles, gradient
 ):
     """Transform some rows of maps into points, STEP apart; rows outside the map are zero.
 
-    EACH is the room of a channel's points.
+    EACH is the room of a channel's points. Of ALONG channels in turn each has its own columns of
+    one map.
     """
     zero = simd.splat(np.float32(0))
     for c in range(channels):
+        of_channel = x + c // along * channel + c % along * LANES
         for i in range(count):
-            source, target = x + c * channel + (first + i) * row, v + c * each + i * tiles * LANES
+            source, target = of_channel + (first + i) * row, v + c * each + i * tiles * LANES
             if 0 <= first + i < height:
-                points_row(r[TAPS], gradient, A, source, A, target, step, tiles)
+                points_row(r[TAPS], gradient, A, source, along * LANES, A, target, step, tiles)
                 continue
             for k in range(points_of_tile(r)):
                 for t in range(tiles):
@@ -119,13 +125,13 @@ def points_of_tile(r):
 
 
 @linked
-def from_points(A, P, r, sums, each, step, y, m, first, count, spare):
-    """Outputs of a strip of rows from their sums, with bias and what is fused to it."""
+def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spare):
+    """Outputs of some rows and channels from their sums, with bias and what is fused to it."""
     row = r[GROUPS] * LANES
     pooled = r[MODE] == POOLED
-    for c in range(r[CHANNELS]):
-        bias = r[BIAS] + c if r[BIAS] >= 0 else -1
-        s, inside = sums + c * each, c * r[Y_CHANNEL]
+    for c in range(channels):
+        bias = r[BIAS] + c0 + c if r[BIAS] >= 0 else -1
+        s, inside = sums + c * each, (c0 + c) * r[Y_CHANNEL]
         if pooled:
             for i in range(count // 2):
                 at = inside + (first // 2 + i) * r[Y_ROW]
@@ -165,9 +171,9 @@ def from_points(A, P, r, sums, each, step, y, m, first, count, spare):
 
 
 @linked
-def input_from_points(A, r, sums, each, step, y, first, count, spare):
-    """The input's gradient of a strip of rows from their sums."""
-    for c in range(r[CHANNELS]):
+def input_from_points(A, r, sums, each, step, y, c0, channels, first, count, spare):
+    """The input's gradient of some rows and channels from their sums."""
+    for c in range(channels):
         for i in range(count):
             input_gradient_row(
                 r[TAPS],
@@ -176,7 +182,7 @@ def input_from_points(A, r, sums, each, step, y, first, count, spare):
                 step,
                 r[GROUPS],
                 A,
-                y + c * r[Y_CHANNEL] + (first + i) * r[Y_ROW],
+                y + (c0 + c) * r[Y_CHANNEL] + (first + i) * r[Y_ROW],
                 r[LEFT],
                 r[Y_WIDTH],
                 spare,
@@ -190,7 +196,8 @@ def source_end(T, r, unit, last):
     strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
     window, end = T[strip + 4], NOUGHT
     while unit < last and T[strip + 4] == window:
-        end = max(end, T[strip] + T[strip + 1] + T[strip + 3] - 1 - r[TOP])
+        below = r[DOWN] * (T[strip] + T[strip + 1] - 1) + T[strip + 3]
+        end = max(end, below - r[TOP])
         unit, strip = unit + 1, strip + STRIP_WIDTH
     return end
 
@@ -210,9 +217,9 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
     pieces = inputs * (r[MORE_TILES] + 1)
     taps = pieces * r[KERNEL_ROWS]
     points = points_of_tile(r)
-    from_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * x_tiles * LANES
-    to_each = (r[STRIP_ROWS] * tiles + OVERSHOOT) * LANES
-    from_step, to_step = inputs * from_each + STAGGER, r[CHANNELS] * to_each + STAGGER
+    from_each = (r[DOWN] * (r[STRIP_ROWS] - 1) + r[KERNEL_ROWS]) * x_tiles * LANES
+    to_each = (r[PASS_ROWS] * tiles + OVERSHOOT) * LANES
+    from_step, to_step = inputs * from_each + STAGGER, PASS_CHANNELS * to_each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + points * from_step
     spare = sums + points * to_step
@@ -224,7 +231,7 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
         row, count, low, high = T[strip], T[strip + 1], T[strip + 2], T[strip + 3]
         if T[strip + 4] != known:
             known = T[strip + 4]
-            source, end = np.int64(row + low) - r[TOP], source_end(T, r, unit, last)
+            source, end = r[DOWN] * row + low - r[TOP], source_end(T, r, unit, last)
             to_points(
                 A,
                 r,
@@ -232,6 +239,7 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 r[X_CHANNEL],
                 r[X_ROW],
                 r[X_ROWS],
+                r[ALONG],
                 inputs,
                 source,
                 end - source,
@@ -241,42 +249,48 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 x_tiles,
                 back,
             )
-        x = transformed + (row + low - r[TOP] - source) * x_tiles * LANES
-        for i in range(points):
-            products(
-                A,
-                T,
-                P,
-                r,
-                NO,
-                x + i * from_step,
-                places,
-                NOUGHT,
-                count * tiles,
-                T[r[TAP_TABLE] :],
-                (high - low) * pieces,
-                r[CHANNELS],
-                r[W] + i * r[OUT],
-                low * pieces,
-                taps,
-                MISSING,
-                sums + i * to_step,
-                pixels,
-                to_each,
-                NOUGHT,
-                NOUGHT,
-            )
-        if back:
-            input_from_points(A, r, sums, to_each, to_step, y0, row, count, spare)
-        else:
-            from_points(A, P, r, sums, to_each, to_step, y0, m0, row, count, spare)
+        x = transformed + (r[DOWN] * row + low - r[TOP] - source) * x_tiles * LANES
+        for top in range(0, count, r[PASS_ROWS]):
+            rows = min(r[PASS_ROWS], count - top)
+            for c in range(0, r[CHANNELS], PASS_CHANNELS):
+                channels = min(PASS_CHANNELS, r[CHANNELS] - c)
+                for i in range(points):
+                    products(
+                        A,
+                        T,
+                        P,
+                        r,
+                        NO,
+                        x + i * from_step + r[DOWN] * top * x_tiles * LANES,
+                        places,
+                        NOUGHT,
+                        rows * tiles,
+                        T[r[TAP_TABLE] :],
+                        (high - low) * pieces,
+                        channels,
+                        r[W] + i * r[OUT] + c * taps,
+                        low * pieces,
+                        taps,
+                        MISSING,
+                        sums + i * to_step,
+                        pixels,
+                        to_each,
+                        NOUGHT,
+                        NOUGHT,
+                    )
+                at = sums, to_each, to_step, y0
+                if back:
+                    input_from_points(A, r, *at, c, channels, row + top, rows, spare)
+                else:
+                    from_points(A, P, r, *at, m0, c, channels, row + top, rows, spare)
 
 
 @linked
 def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     """One block's gradient of the transformed weights; a unit is a point.
 
-    X is the input with IN channels, Y the output's gradient with CHANNELS.
+    X is the input with IN channels, Y the output's gradient with CHANNELS. With ADDS they are
+    added to what another row has summed up.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -284,9 +298,9 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     inputs, channels, tiles, x_tiles = r[IN], r[CHANNELS], r[GROUPS], r[GROUPS] + r[MORE_TILES]
     taps = inputs * r[KERNEL_ROWS] * (r[MORE_TILES] + 1)
     points = points_of_tile(r)
-    x_each = (r[STRIP_ROWS] + r[KERNEL_ROWS] - 1) * x_tiles * LANES
+    x_each = (r[DOWN] * (r[STRIP_ROWS] - 1) + r[KERNEL_ROWS]) * x_tiles * LANES
     d_each = r[STRIP_ROWS] * tiles * LANES
-    x_step, d_step = inputs * x_each + STAGGER, channels * d_each + STAGGER
+    x_step, d_step = inputs * x_each + STAGGER, PASS_CHANNELS * d_each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     grads = transformed + points * x_step
     sums = grads + points * d_step
@@ -303,74 +317,82 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             r[X_CHANNEL],
             r[X_ROW],
             r[X_ROWS],
+            r[ALONG],
             inputs,
-            row - r[TOP],
-            count + r[KERNEL_ROWS] - 1,
+            r[DOWN] * row - r[TOP],
+            r[DOWN] * (count - 1) + r[KERNEL_ROWS],
             transformed,
             x_each,
             x_step,
             x_tiles,
             NO,
         )
-        to_points(
-            A,
-            r,
-            d0,
-            r[Y_CHANNEL],
-            r[Y_ROW],
-            row + count,
-            channels,
-            row,
-            count,
-            grads,
-            d_each,
-            d_step,
-            tiles,
-            YES,
-        )
-        positions = count * tiles
-        for i in range(first, last):
-            for k in range(tiles_of_gradient(channels)):
-                c, rows = channels_of_gradient(channels, k)
-                d, target = grads + i * d_step + c * d_each, out + (i * channels + c) * taps
-                for tap in range(0, taps, TAP_BLOCK):
-                    tap_end = min(tap + TAP_BLOCK, taps)
-                    for p in range(0, positions, CHUNK):
-                        add_products(
-                            A,
-                            rows,
-                            d,
-                            pixels,
-                            d_each,
-                            transformed + i * x_step,
-                            places,
-                            p,
-                            min(p + CHUNK, positions),
-                            tap_table,
-                            tap,
-                            tap_end,
-                            sums,
-                            p == 0,
-                        )
-                    write_sums(A, rows, sums, tap, tap_end, target, taps, spare, unit > 0)
+        positions, adds = count * tiles, unit > 0 or r[ADDS] > 0
+        for c0 in range(0, channels, PASS_CHANNELS):
+            made = min(PASS_CHANNELS, channels - c0)
+            to_points(
+                A,
+                r,
+                d0 + c0 * r[Y_CHANNEL],
+                r[Y_CHANNEL],
+                r[Y_ROW],
+                row + count,
+                ONE,
+                made,
+                row,
+                count,
+                grads,
+                d_each,
+                d_step,
+                tiles,
+                YES,
+            )
+            for i in range(first, last):
+                for k in range(tiles_of_gradient(made)):
+                    c, rows = channels_of_gradient(made, k)
+                    d, target = grads + i * d_step + c * d_each, i * channels + c0 + c
+                    for tap in range(0, taps, TAP_BLOCK):
+                        tap_end = min(tap + TAP_BLOCK, taps)
+                        for p in range(0, positions, CHUNK):
+                            add_products(
+                                A,
+                                rows,
+                                d,
+                                pixels,
+                                d_each,
+                                transformed + i * x_step,
+                                places,
+                                p,
+                                min(p + CHUNK, positions),
+                                tap_table,
+                                tap,
+                                tap_end,
+                                sums,
+                                p == 0,
+                            )
+                        into = out + target * taps
+                        write_sums(A, rows, sums, tap, tap_end, into, taps, spare, adds)
 
 
 @linked
 def winograd1d_reduce(A, G, r, blocks, worker, part, parts):
     """Gradients of IN pieces of kernels, summed over blocks in order, from those of their points.
 
-    A row of a kernel has OUT weights; pieces but the last have as many as a tile has outputs.
+    A row of a kernel has OUT weights, of which every ALONG-th are cut into pieces; pieces but the
+    last have as many as a tile has outputs.
     """
     first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
     spare = r[Z] + worker * r[Z_SLOT]
-    width, pieces = r[TAPS], r[MORE_TILES] + 1
+    width, pieces, along = r[TAPS], r[MORE_TILES] + 1, r[ALONG]
     for unit in range(first, last):
         i = unit * LANES
         e = r[EXTRA] + i
         weight_gradient_of_points(width, A, e, r[IN], blocks, r[EXTRA_BLOCK], A, spare)
         for lane in range(min(LANES, r[IN] - i)):
             row, piece = (i + lane) // pieces, (i + lane) % pieces
-            target = r[W] + row * r[OUT] + piece * OUTPUTS
-            count = OUTPUTS if piece + 1 < pieces else r[OUT] - piece * OUTPUTS
+            row, phase = row // along, row % along
+            columns = (r[OUT] - phase + along - 1) // along
+            target = r[W] + row * r[OUT] + phase + along * piece * OUTPUTS
+            count = OUTPUTS if piece + 1 < pieces else columns - piece * OUTPUTS
             for k in range(count):
-                G[target + k] = A[spare + k * LANES + lane]
+                G[target + along * k] = A[spare + k * LANES + lane]

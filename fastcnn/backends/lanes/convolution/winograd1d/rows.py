@@ -9,11 +9,14 @@ from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
+    PASS_CHANNELS,
     Division,
     Strip,
     division,
     is_sequence,
     is_turned,
+    pass_rows,
+    phase_columns,
     piece_width,
     pieces,
     strips,
@@ -44,7 +47,9 @@ def product(
     if pooled:
         rows, width = rows // 2 * 2, width // 2
     divided = division(g, Part.PRODUCT)
-    source = _cut(g, _weights(g, weight)).transpose(0, 2, 1, 3, 4)
+    source = _cut(g, _weights(g, weight))
+    # [output][row][input and phase][piece][column]
+    source = np.moveaxis(source, 3, 1).reshape(g.out_channels, g.kernel[0], -1, *source.shape[4:])
     columns = {"mode": 0, **columns, "top": g.padding[0]} | _ends(g, divided, width)
     first = int(x.at(0, -g.padding[1]))
     if not is_sequence(g):
@@ -72,7 +77,7 @@ def transpose(
         first = int(grad.at(0, g.padding[1] - g.kernel[1] + 1))
     else:
         columns |= {"y_width": g.input[1], "left": g.padding[1]}
-    source = _cut(g, weights).transpose(1, 2, 0, 3, 4)
+    source = _cut(g, weights)[:, :, 0].transpose(1, 2, 0, 3, 4)
     _emit(planner, name, g, _Work(kernel, divided, source, first), grad, grad_x, columns)
 
 
@@ -80,16 +85,18 @@ def weight_gradient(
     planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
 ) -> None:
     """Add the rows of the weights' gradient, its sum over blocks among them."""
-    width, inputs, channels = piece_width(g.kernel[1]), g.group_inputs, g.out_channels
-    more = pieces(g.kernel[1]) - 1
-    products, count = points(width), channels * inputs * g.kernel[0] * (more + 1)
+    (height, _), (down, along) = g.kernel, g.stride
+    width, inputs, channels = piece_width(phase_columns(g)), g.group_inputs, g.out_channels
+    more = pieces(phase_columns(g)) - 1
+    products, count = points(width), channels * inputs * along * height * (more + 1)
     block = -(-products * count // LANES) * LANES
     partial = {"extra": planner.allocate(block * planner.blocks + LANES), "extra_block": block}
     divided = division(g, Part.GRADIENT)
     x_tiles = divided.tiles + more
-    c, kh, piece = np.mgrid[:inputs, : g.kernel[0], : more + 1]
-    each = (divided.most + g.kernel[0] - 1) * x_tiles
+    c, kh, phase, piece = np.mgrid[:inputs, :height, :along, : more + 1]
+    each = (down * (divided.most - 1) + height) * x_tiles
     found = strips(divided.rows, divided.rows, 1, 0, divided.most)
+    taps = (c * along + phase) * each + kh * x_tiles + piece
     values = row(
         L.K_WINOGRAD1D_GRADIENT,
         **x.columns("x"),
@@ -99,18 +106,22 @@ def weight_gradient(
         y_channel=grad.channel,
         channels=channels,
         top=g.padding[0],
-        tap_table=planner.table((c * each + kh * x_tiles + piece) * LANES, 1),
+        tap_table=planner.table(taps * LANES, 1),
         **_map_columns(g, divided, x, grad),
         **_strip_columns(planner, g, divided, found),
-        **{"in": inputs},
+        **{"in": inputs * along},
     )
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))
-    room = products * (inputs * each + channels * divided.most * divided.tiles + 2) * LANES
-    room += 4 * SUM_ROW + LANES
-    planner.emit(f"{name}: weight gradient", planner.with_scratch(values, room))
+    room = inputs * along * each + PASS_CHANNELS * divided.most * divided.tiles + 2
+    room = products * room * LANES + 4 * SUM_ROW + LANES
+    for part in range(divided.parts):
+        values[L.ADDS] = part > 0
+        planner.emit(f"{name}: weight gradient", planner.with_scratch(values.copy(), room))
+        values[L.X] += divided.tiles * TILE * along
+        values[L.Y] += divided.tiles * TILE
     sizes: dict[str, int] = {"in": count, "out": g.kernel[1], "taps": width, "more_tiles": more}
-    values = row(L.K_WINOGRAD1D_REDUCE, w=weight, **partial, **sizes)
+    values = row(L.K_WINOGRAD1D_REDUCE, w=weight, along=along, **partial, **sizes)
     values = planner.with_scratch(values, width * LANES)
     planner.reductions.append((f"{name}: sum gradients", values))
 
@@ -122,13 +133,20 @@ def _weights(g: ConvGeometry, weight: int) -> np.ndarray:
 
 
 def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
-    """Rows of kernels in pieces of one width, filled up with -1."""
-    width, count = piece_width(g.kernel[1]), pieces(g.kernel[1])
-    cut = np.full((*weights.shape[:-1], count, width), -1)
-    for piece in range(count):
+    """Rows of kernels in pieces of one width, filled up with -1.
+
+    Returns
+    -------
+    ndarray of int, shape (channels, channels, phases, rows, pieces, width)
+    """
+    along, seen = g.stride[1], phase_columns(g)
+    width, count = piece_width(seen), pieces(seen)
+    cut = np.full((*weights.shape[:2], along, g.kernel[0], count, width), -1)
+    for phase, piece in np.ndindex(along, count):
         first = piece * OUTPUTS
-        last = first + OUTPUTS if piece + 1 < count else g.kernel[1]
-        cut[..., piece, : last - first] = weights[..., first:last]
+        found = weights[..., phase::along]
+        found = found[..., first : first + OUTPUTS if piece + 1 < count else seen]
+        cut[:, :, phase, :, piece, : found.shape[-1]] = found
     return cut
 
 
@@ -143,14 +161,15 @@ def _map_columns(g: ConvGeometry, divided: Division, x: Buffer, y: Buffer) -> di
     """Columns that tell how maps are divided into rows."""
     if is_sequence(g):
         step = divided.tiles * TILE
-        return {"x_row": step, "x_rows": divided.rows, "y_row": step}
+        return {"x_row": g.stride[1] * step, "x_rows": divided.rows, "y_row": step}
     return {"x_row": x.row, "x_rows": x.height, "y_row": y.row}
 
 
 class _Work(NamedTuple):
     """What a row does: its kernel and strips, its weights, and the first pixel that it reads.
 
-    ``source`` has the index of each weight, by output, row, input and piece.
+    ``source`` has the index of each weight, by output, row, input and piece; inputs are those of
+    all phases.
     """
 
     kernel: int
@@ -168,8 +187,9 @@ def _emit(
     y: Buffer,
     columns: dict[str, int],
 ) -> None:
-    """Add a row."""
+    """Add rows, one for each part of the width."""
     kernel, divided, source, x_first = work
+    down, along = g.stride
     outputs, height, inputs, count, width = source.shape
     products = points(width)
     numbers = np.arange(source.size // width).reshape(1, outputs, -1)
@@ -184,9 +204,9 @@ def _emit(
     maps = _map_columns(g, divided, x, y)
     # Threads that have no block of their own left share the strips of one.
     parts = planner.workers if planner.blocks % planner.workers else 1
-    found = strips(divided.rows, maps["x_rows"], height, columns["top"], divided.most, parts)
+    found = strips(divided.rows, maps["x_rows"], height, columns["top"], divided.most, parts, down)
     x_tiles = divided.tiles + count - 1
-    each = (divided.most + height - 1) * x_tiles
+    each = (down * (divided.most - 1) + height) * x_tiles
     kh, c, piece = np.mgrid[:height, :inputs, :count]
     sizes = {"in": inputs, "out": padded}
     values = row(
@@ -206,19 +226,33 @@ def _emit(
     values[L.X] += x_first
     values[L.Y] += int(y.at(0, 0))
     values[L.M] += int(y.at(0, 0))
-    room = inputs * each + 1 + outputs * (divided.most * divided.tiles + OVERSHOOT) + 1
-    planner.emit(name, planner.with_scratch(values, (products * room + 1) * LANES))
+    rows = pass_rows(products, divided.tiles, divided.most)
+    values[L.PASS_ROWS] = rows
+    room = inputs * each + 1 + PASS_CHANNELS * (rows * divided.tiles + OVERSHOOT) + 1
+    room = (products * room + 1) * LANES
+    if divided.parts == 1:
+        planner.emit(name, planner.with_scratch(values, room))
+        return
+    size = OUTPUTS // 2 if columns["mode"] == L.POOLED else OUTPUTS
+    width, whole = columns["y_width"], size * divided.tiles
+    for first in range(0, width, whole):
+        values[L.Y_WIDTH] = values[L.Y_LAST] = min(whole, width - first)
+        planner.emit(name, planner.with_scratch(values.copy(), room))
+        values[L.X] += divided.tiles * TILE * along
+        values[[L.Y, L.M]] += whole * LANES
 
 
 def _strip_columns(
     planner: Planner, g: ConvGeometry, divided: Division, found: list[Strip]
 ) -> dict[str, int]:
     """Columns that tell of strips of rows."""
-    more = pieces(g.kernel[1]) - 1
-    position = np.arange(divided.most * divided.tiles)
-    place = position + position // divided.tiles * more
+    more = pieces(phase_columns(g)) - 1
+    line, t = np.divmod(np.arange(divided.most * divided.tiles), divided.tiles)
+    place = line * g.stride[0] * (divided.tiles + more) + t
     return {
-        "taps": piece_width(g.kernel[1]),
+        "down": g.stride[0],
+        "along": g.stride[1],
+        "taps": piece_width(phase_columns(g)),
         "kernel_rows": g.kernel[0],
         "groups": divided.tiles,
         "more_tiles": more,
@@ -226,5 +260,5 @@ def _strip_columns(
         "positions": len(found),
         "strip_table": planner.table(found),
         "v_table": planner.table(place * LANES, 1),
-        "m_table": planner.table(position * LANES, 1),
+        "m_table": planner.table(range(0, len(place) * LANES, LANES), 1),
     }

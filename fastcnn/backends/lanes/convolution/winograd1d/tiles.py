@@ -29,16 +29,26 @@ def _for_tiles(at: Emitter, tiles: Any, emit: Callable[[Any], None]) -> None:
 
 @tile(0)
 def points_row(
-    at: Emitter, width: Any, gradient: Any, X: Any, x0: Any, V: Any, v0: Any, step: Any, tiles: Any
+    at: Emitter,
+    width: Any,
+    gradient: Any,
+    X: Any,
+    x0: Any,
+    pixel: Any,
+    V: Any,
+    v0: Any,
+    step: Any,
+    tiles: Any,
 ) -> None:
-    """``B^T d`` of tiles of inputs, of which the first begins at ``x0``.
+    """``B^T d`` of tiles of inputs, of which the first begins at ``x0``, ``pixel`` floats apart.
 
     With ``gradient`` it is ``A d`` of tiles of the gradient of outputs.
     """
+    across = at.builder.mul(pixel, at.index(OUTPUTS))
 
     def emit(matrix: Matrix) -> None:
         def one(t: Any) -> None:
-            pixels = load_all(at, matrix.shape[1], X, at.offset(x0, t, OUTPUTS * LANES), LANES)
+            pixels = load_all(at, matrix.shape[1], X, at.offset(x0, t, across), pixel)
             values = emit_product(at.builder, matrix, pixels)
             store_all(at, values, V, at.offset(v0, t, LANES), step)
 

@@ -186,4 +186,5 @@ def _strip(vectors: int, tiles: int) -> int:
     """Tiles of a strip whose transforms take some vectors each: whole register tiles."""
     multiple = 3 if instruction_set() == "AVX-512" else 4
     strip = max(1, STRIP // vectors // multiple) * multiple
-    return min(strip, -(-tiles // multiple) * multiple)
+    # Four tiles are two strips of two, not three and one.
+    return -(-tiles // -(-tiles // strip))

@@ -1,0 +1,197 @@
+"""Kernels of convolutions of small maps: each pixel's sum has the taps that lie inside.
+
+Weights are read once for some blocks, where the parameters are. All threads share a row's units; a
+unit's result does not depend on who does it.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
+from fastcnn.backends.lanes.convolution.direct_batch.tiles import pixel_tile
+from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import blocks_of_row
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    CHANNELS,
+    GROUPS,
+    IN,
+    M_SLOT,
+    M_TABLE,
+    MODE,
+    OUT,
+    POSITIONS,
+    RELU,
+    STRIP_ROWS,
+    STRIP_TABLE,
+    TAP_TABLE,
+    TAPS,
+    X_BLOCK,
+    X_CHANNEL,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_TABLE,
+    M,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.backends.lanes.kernels.linear_tiles import outer_tile
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import transpose_tile
+
+LANES = simd.LANES
+PIXEL_TILE_8X3 = pixel_tile.sized(8, 3)
+PIXEL_TILE_8X2 = pixel_tile.sized(8, 2)
+PIXEL_TILE_1X2 = pixel_tile.sized(1, 2)
+#: Entries of STRIP_TABLE for pixels that have the same taps: the first of their positions, which
+#: come block after block, how many are in a block, the first of their taps, and these.
+ENTRIES = 4
+
+
+@linked
+def positions_of_kind(A, rows, x, xpix, count, rest):
+    """ROWS channels, or one, of some positions that have the same taps."""
+    p = 0
+    if rows == ROWS:
+        # Four are two pairs: threes would do six.
+        while count - p > 4 or count - p == 3:
+            PIXEL_TILE_8X3(A, x, xpix, p, *rest)
+            p += 3
+        while p < count:
+            PIXEL_TILE_8X2(A, x, xpix, p, *rest)
+            p += 2
+    else:
+        while p < count:
+            PIXEL_TILE_1X2(A, x, xpix, p, *rest)
+            p += 2
+
+
+@linked
+def direct_batch(A, T, P, r, blocks, part, parts):
+    """Convolution forward, or its input gradient, of some blocks; a unit is 8 output channels.
+
+    POSITIONS kinds of pixels; TAP_TABLE has the taps of each in X, M_TABLE in the weights, which
+    are OUT apart for two output channels.
+    """
+    count = blocks_of_row(r, blocks)
+    x, y = r[X], r[Y]
+    kinds = T[r[STRIP_TABLE] :]
+    first, last = share((r[CHANNELS] + ROWS - 1) // ROWS, part, parts)
+    for unit in range(first, last):
+        c, end = unit * ROWS, min(unit * ROWS + ROWS, r[CHANNELS])
+        while c < end:
+            rows = ROWS if end - c == ROWS else 1
+            for kind in range(r[POSITIONS]):
+                place, pixels = kinds[ENTRIES * kind], kinds[ENTRIES * kind + 1]
+                tap, taps = kinds[ENTRIES * kind + 2], kinds[ENTRIES * kind + 3]
+                rest = (
+                    T[r[TAP_TABLE] + tap :],
+                    T[r[M_TABLE] + tap :],
+                    taps,
+                    P,
+                    r[W] + c * r[OUT],
+                    r[OUT],
+                    P,
+                    r[BIAS] + c if r[BIAS] >= 0 else -1,
+                    A,
+                    y + c * r[Y_CHANNEL],
+                    T[r[Y_TABLE] + place :],
+                    r[Y_CHANNEL],
+                    r[RELU],
+                    r[MODE],
+                )
+                positions_of_kind(A, rows, x, T[r[X_TABLE] + place :], count * pixels, rest)
+            c += rows
+
+
+@linked
+def direct_batch_turn(A, T, r, blocks, part, parts):
+    """Put the inputs of the weights' gradient side by side, as one row a sample, in Z.
+
+    After these, pixel after pixel and block after block, come the output's gradients.
+    """
+    inputs, outputs, most = r[IN], r[CHANNELS], r[STRIP_ROWS]
+    parts_of_row = inputs // LANES
+    grads = r[Z] + r[POSITIONS] * most * LANES * inputs
+    first, last = share(r[POSITIONS] * blocks * parts_of_row, part, parts)
+    for unit in range(first, last):
+        p, c = unit // (blocks * parts_of_row), unit % parts_of_row * LANES
+        b = unit // parts_of_row % blocks
+        x = r[X] + b * r[X_BLOCK] + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
+        row = r[Z] + (p * most + b) * LANES * inputs + c
+        transpose_tile(A, x, r[X_CHANNEL], A, row, inputs)
+    first, last = share(r[GROUPS] * blocks, part, parts)
+    for unit in range(first, last):
+        p, b = unit // blocks, unit % blocks
+        y = r[Y] + b * r[Y_BLOCK] + T[r[Y_TABLE] + p]
+        target = grads + (p * most + b) * outputs * LANES
+        for o in range(outputs):
+            simd.store(A, target + o * LANES, simd.load(A, y + o * r[Y_CHANNEL]))
+
+
+@linked
+def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
+    """The weights' gradient of the whole batch; a unit is that of 8 output channels.
+
+    M_TABLE has the first pair of pixels of each of TAPS weights, TAP_TABLE the pairs: the output's
+    pixel and the input's. M is room for a unit's sums.
+    """
+    inputs, outputs, most, taps = r[IN], r[CHANNELS], r[STRIP_ROWS], r[TAPS]
+    grads = r[Z] + r[POSITIONS] * most * LANES * inputs
+    sums = r[M] + worker * r[M_SLOT]
+    ends, pairs = T[r[M_TABLE] :], T[r[TAP_TABLE] :]
+    zero = simd.splat(np.float32(0))
+    first, last = share(outputs // ROWS, part, parts)
+    for unit in range(first, last):
+        o = unit * ROWS
+        for k in range(taps):
+            target = sums + k * ROWS * inputs
+            if ends[k] == ends[k + 1]:
+                for i in range(0, ROWS * inputs, LANES):
+                    simd.store(A, target + i, zero)
+            for c in range(0, inputs - LANES, 2 * LANES):
+                for pair in range(ends[k], ends[k + 1]):
+                    d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
+                    x = r[Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
+                    outer_tile(
+                        8,
+                        2,
+                        A,
+                        d,
+                        outputs * LANES,
+                        blocks * LANES,
+                        A,
+                        x,
+                        inputs,
+                        A,
+                        target + c,
+                        inputs,
+                        pair > ends[k],
+                    )
+            if inputs % (2 * LANES):
+                c = inputs - LANES
+                for pair in range(ends[k], ends[k + 1]):
+                    d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
+                    x = r[Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
+                    outer_tile(
+                        8,
+                        1,
+                        A,
+                        d,
+                        outputs * LANES,
+                        blocks * LANES,
+                        A,
+                        x,
+                        inputs,
+                        A,
+                        target + c,
+                        inputs,
+                        pair > ends[k],
+                    )
+        for i in range(ROWS):
+            target = r[W] + (o + i) * inputs * taps
+            for c in range(inputs):
+                for k in range(taps):
+                    G[target + c * taps + k] = A[sums + (k * ROWS + i) * inputs + c]

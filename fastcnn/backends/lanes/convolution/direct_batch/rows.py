@@ -1,0 +1,186 @@
+"""Rows of convolutions of small maps as sums over the taps that lie inside, of the whole batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import copy, grid
+
+#: Positions of a pixel's kind that are in hand at a time: enough to read the weights seldom.
+POSITIONS = 24
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pixels of the two maps that meet: their numbers, and that of the weight between them."""
+
+    output: np.ndarray
+    input: np.ndarray
+    weight: np.ndarray
+
+
+def _pairs(g: ConvGeometry) -> _Pairs:
+    """By weight, then by output."""
+    (h, w), (kh, kw) = grid(*g.output), grid(*g.kernel)
+    top, left = g.first_pixels(h, w)
+    down = kh[:, None] * g.dilation[0] + top
+    along = kw[:, None] * g.dilation[1] + left
+    inside = (down >= 0) & (down < g.input[0]) & (along >= 0) & (along < g.input[1])
+    weight, output = np.nonzero(inside)
+    return _Pairs(output, (down * g.input[1] + along)[inside], weight)
+
+
+def product(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    y: Buffer,
+    pooled: bool,
+    columns: dict[str, int],
+) -> None:
+    """Add the rows of a convolution of X into Y."""
+    if pooled:
+        padded = planner.buffer((x.channels, x.height, x.width), g.input_halo())
+        copy(planner, name.split(":")[0], x, padded)
+        direct_rows.product(planner, name, g, weight, padded, y, pooled, columns)
+        return
+    pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
+    sizes = {"w": weight, "out": g.taps, "channels": g.out_channels}
+    _emit(planner, name, x, y, (pairs.input, pairs.output, pairs.weight), taps, sizes | columns)
+
+
+def transpose(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
+    columns: dict[str, int],
+) -> None:
+    """Add the rows that carry its output side back to its input side."""
+    pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
+    sizes = {"w": weight, "out": taps, "channels": g.group_inputs}
+    found = (pairs.output, pairs.input, pairs.weight)
+    _emit(planner, name, grad, grad_x, found, g.taps, sizes | columns)
+
+
+def _emit(
+    planner: Planner,
+    name: str,
+    x: Buffer,
+    y: Buffer,
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    step: int,
+    columns: dict[str, int],
+) -> None:
+    """Add a row for each run of blocks; weights of two channels of X are ``step`` apart."""
+    source, target, weight = pairs
+    x_pixels, y_pixels = x.pixels(), y.pixels()
+    channels = np.arange(x.channels)[:, None]
+    # Pixels whose sums have the same taps, seen from the first of their inputs.
+    kinds: dict[tuple[bytes, bytes], list[tuple[int, int]]] = {}
+    for pixel, place in enumerate(y_pixels):
+        meets = target == pixel
+        inputs = x_pixels[source[meets]]
+        corner = int(inputs[0]) if inputs.size else 0
+        taps = (channels * x.channel + inputs - corner).astype(np.int32)
+        weights = (channels * step + weight[meets]).astype(np.int32)
+        kinds.setdefault((taps.tobytes(), weights.tobytes()), []).append((corner, int(place)))
+    most = max(len(pixels) for pixels in kinds.values())
+    blocks = min(planner.blocks, max(1, POSITIONS // most))
+    taps, weights = (
+        np.concatenate([np.frombuffer(kind[column], np.int32) for kind in kinds])
+        for column in (0, 1)
+    )
+    for first in range(0, planner.blocks, blocks):
+        run = min(blocks, planner.blocks - first)
+        places = [_places(x, y, run, np.array(pixels)) for pixels in kinds.values()]
+        values = row(
+            L.K_DIRECT_BATCH,
+            x=x.offset + first * x.block,
+            y=y.offset + first * y.block,
+            **({"bias": -1} | columns),
+            **{
+                f"{key}_table": planner.table(np.concatenate([place[column] for place in places]))
+                for column, key in enumerate("xy")
+            },
+            tap_table=planner.table(taps),
+            m_table=planner.table(weights),
+            strip_table=planner.table(_entries(kinds, places)),
+            positions=len(kinds),
+            y_channel=y.channel,
+            strip_rows=run,
+            groups=first,
+        )
+        planner.emit(name, values, whole=True)
+
+
+def _places(x: Buffer, y: Buffer, blocks: int, corners: np.ndarray) -> np.ndarray:
+    """Places of some pixels in X and in Y, block after block; the last is repeated."""
+    steps = np.arange(blocks)[:, None, None] * [x.block, y.block]
+    places = (steps + corners).reshape(-1, 2).T
+    return np.pad(places, ((0, 0), (0, L.POSITION_PAD)), mode="edge")
+
+
+def _entries(
+    kinds: dict[tuple[bytes, bytes], list[tuple[int, int]]], places: list[np.ndarray]
+) -> list[tuple[int, int, int, int]]:
+    """First position, pixels, first tap and taps of each kind."""
+    entries, place, tap = [], 0, 0
+    for ((taps, _), pixels), found in zip(kinds.items(), places, strict=True):
+        count = len(taps) // np.dtype(np.int32).itemsize
+        entries.append((place, len(pixels), tap, count))
+        place, tap = place + found.shape[1], tap + count
+    return entries
+
+
+def weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
+) -> None:
+    """Add the rows of the weights' gradient."""
+    pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
+    inputs, outputs, blocks = g.group_inputs, g.out_channels, planner.blocks
+    x_pixels, y_pixels = x.pixels(), grad.pixels()
+    room = LANES * blocks * (len(x_pixels) * inputs + len(y_pixels) * outputs)
+    sizes: dict[str, int] = {
+        "in": inputs,
+        "channels": outputs,
+        "positions": len(x_pixels),
+        "groups": len(y_pixels),
+        "strip_rows": blocks,
+    }
+    turn = row(
+        L.K_DIRECT_BATCH_TURN,
+        **x.columns("x"),
+        **grad.columns("y"),
+        x_table=planner.table(x_pixels),
+        y_table=planner.table(y_pixels),
+        x_channel=x.channel,
+        y_channel=grad.channel,
+        **sizes,
+    )
+    sums = taps * ROWS * inputs
+    ends = np.searchsorted(pairs.weight, np.arange(taps + 1))
+    gradient = row(
+        L.K_DIRECT_BATCH_GRADIENT,
+        w=weight,
+        m=planner.allocate(sums * planner.workers),
+        m_slot=sums,
+        taps=taps,
+        m_table=planner.table(ends),
+        tap_table=planner.table(np.stack([pairs.output, pairs.input], axis=1)),
+        **sizes,
+    )
+    for label, values in (("transpose input", turn), ("weight gradient", gradient)):
+        planner.with_shared_scratch(values, room)
+        planner.emit(f"{name}: {label}", values, whole=True)

@@ -1,0 +1,161 @@
+"""Where the numbers of a value are when a vector holds channels."""
+
+import numpy as np
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.channel_maps import RUN
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
+from fastcnn.backends.lanes.planning.channel_planner import (
+    ChannelPlanner,
+    PlanarBuffer,
+    lane_blocks,
+)
+from fastcnn.backends.lanes.planning.grouping import Group
+from fastcnn.operations import OPERATIONS, Elementwise
+
+#: Operations, besides element-wise ones, whose output has each channel in the lane of the input's.
+KEEPING = (
+    "add",
+    "subtract",
+    "multiply",
+    "batch_norm",
+    "max_pool2d",
+    "avg_pool2d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "pad",
+    "interpolate",
+)
+
+
+class ChannelValues(SharedForward):
+    """Makes and finds the buffers of values.
+
+    Attributes
+    ----------
+    values : dict of int to Buffer
+        Each node's output.
+    lanes : dict of int to ndarray
+        By node the lane of each channel, counted over all blocks of channels: where maps were put
+        together, lanes between them may be idle. Flattened maps have none.
+    places : dict of int to ndarray
+        Where each number of a node's output is, in the order of the flattened output.
+    """
+
+    planner: ChannelPlanner
+
+    def __init__(self, planner: ChannelPlanner) -> None:
+        self.planner = planner
+        self.values: dict[int, Buffer] = {}
+        self.lanes: dict[int, np.ndarray] = {}
+        self.places: dict[int, np.ndarray] = {}
+
+    def keep(self, index: int, buffer: Buffer, lanes: np.ndarray) -> Buffer:
+        """Note a node's output."""
+        if isinstance(buffer, PlanarBuffer):
+            channels = lanes * buffer.channel
+        else:
+            channels = lanes // LANES * buffer.channel + lanes % LANES
+        self.values[index], self.lanes[index] = buffer, lanes
+        self.places[index] = (channels[:, None] + buffer.pixels()).ravel()
+        return buffer
+
+    def rename(self, group: Group) -> None:
+        """The same memory."""
+        self.values[group.target] = self.values[group.source]
+        self.places[group.target] = self.places[group.source]
+        lanes = self.lanes.get(group.source)
+        if lanes is not None and len(lanes) == map_shape(self.planner.shape(group.target))[0]:
+            self.lanes[group.target] = lanes
+
+    def is_usual(self, index: int) -> bool:
+        """Whether channels follow each other in the lanes."""
+        lanes = self.lanes.get(index)
+        return lanes is not None and np.array_equal(lanes, np.arange(len(lanes)))
+
+    def channels(self, index: int) -> np.ndarray:
+        """Where each channel of a map begins."""
+        places = self.places[index].reshape(map_shape(self.planner.shape(index))[0], -1)
+        found: np.ndarray = places[:, 0] - self.values[index].pixels()[0]
+        return found
+
+    def output(self, group: Group) -> Buffer:
+        """The buffer that a group fills."""
+        planner, index = self.planner, group.target
+        channels, height, width = map_shape(planner.shape(index))
+        record = OPERATIONS[group.operation]
+        if not isinstance(record, Elementwise) and group.operation not in KEEPING:
+            return self.keep(index, planner.value_buffer(index), np.arange(channels))
+        lanes = self._lanes_of(group)
+        blocks = lane_blocks(int(lanes.max()) + 1)
+        if blocks == lane_blocks(channels):
+            return self.keep(index, planner.value_buffer(index), lanes)
+        shape = (blocks * LANES, height, width)
+        made = planner.buffer(shape, planner.halo(index), planner.value_passes(index))
+        return self.keep(index, made, lanes)
+
+    def _lanes_of(self, group: Group) -> np.ndarray:
+        """The lanes of what comes in, or the usual ones if inputs differ."""
+        known = [self.lanes.get(source) for source in group.sources]
+        first = known[0]
+        if first is not None and all(_alike(first, other) for other in known[1:]):
+            return first
+        return np.arange(map_shape(group.node.output_shape)[0])
+
+    def joined(self, group: Group) -> list[Buffer]:
+        """What meets in a group, with the same channel in the same lane."""
+        lanes = self._lanes_of(group)
+        same = all(_alike(lanes, self.lanes.get(source)) for source in group.sources)
+        return [self.values[source] if same else self.usual(source) for source in group.sources]
+
+    def usual(self, index: int) -> Buffer:
+        """A node's output where channels follow each other in the lanes: a copy, if it must be."""
+        if self.is_usual(index):
+            return self.values[index]
+        shape, halo = self.planner.shape(index), self.planner.halo(index)
+        made = self.planner.buffer(shape, halo, passing=True)
+        c = np.arange(map_shape(shape)[0])
+        channels = c // LANES * made.channel + c % LANES
+        places = (channels[:, None] + made.pixels()).ravel()
+        self.move("channels into lanes", index, self.places[index], made, places)
+        return made
+
+    def move(
+        self, name: str, index: int, sources: np.ndarray, y: Buffer, targets: np.ndarray
+    ) -> None:
+        """Add a row that copies numbers of a node's output."""
+        runs = _runs(sources, targets)
+        self.planner.emit(
+            name,
+            row(
+                L.K_CHANNEL_MOVE,
+                **self.values[index].columns("x"),
+                **y.columns("y"),
+                positions=len(runs),
+                tap_table=self.planner.table(runs),
+            ),
+        )
+
+
+def _alike(lanes: np.ndarray, others: np.ndarray | None) -> bool:
+    return others is not None and np.array_equal(lanes, others)
+
+
+def _runs(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Numbers that are the same steps apart on both sides: first places, count and steps."""
+    steps = np.stack([np.diff(sources), np.diff(targets)], axis=1)
+    changes = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
+    starts = [0]
+    for change in changes.tolist():
+        # The step before a run's first number belongs to no run.
+        if change > starts[-1]:
+            starts.append(change + 1)
+    first = np.array(starts)
+    counts = np.diff([*starts, len(sources)])
+    found = np.zeros((len(first), RUN), np.int64)
+    found[:, 0], found[:, 1], found[:, 2] = sources[first], targets[first], counts
+    longer = counts > 1
+    found[longer, 3:] = steps[first[longer]]
+    return found

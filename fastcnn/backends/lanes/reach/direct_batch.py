@@ -1,0 +1,77 @@
+"""How far the rows of convolutions of small maps reach; see reach.py."""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
+from fastcnn.backends.lanes.convolution.direct_batch.kernels import ENTRIES
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.reach.ranges import (
+    Range,
+    Reach,
+    Touches,
+    arena,
+    bias,
+    gradient,
+    parameters,
+)
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
+
+#: A pair of positions may have a second one after the last.
+MORE = 1
+
+
+def product(r: Reach) -> Touches:
+    outputs, most = r.count(L.CHANNELS), r.count(L.STRIP_ROWS, 1)
+    r.count(L.GROUPS)
+    kinds = r.table(L.STRIP_TABLE, ENTRIES * r.count(L.POSITIONS)).reshape(-1, ENTRIES)
+    if (kinds < 0).any():
+        raise ProgramError("STRIP_TABLE has negative entries")
+    rows = min(most, max(0, r.samples - r[L.GROUPS]))
+    for place, pixels, tap, taps in kinds.tolist():
+        count = rows * pixels + MORE
+        for name, buffer, table in (("X", L.X, L.X_TABLE), ("Y", L.Y, L.Y_TABLE)):
+            places = r.table(table, place + count)[place:]
+            found = Range(int(places.min()), int(places.max())) + r[buffer]
+            if name == "Y":
+                yield arena(name, found + r.along(outputs, r[L.Y_CHANNEL]))
+            elif taps:
+                inputs = r.table(L.TAP_TABLE, tap + taps)[tap:]
+                yield arena(name, found + Range(int(inputs.min()), int(inputs.max())))
+        if taps:
+            weights = r.table(L.M_TABLE, tap + taps)[tap:]
+            inside = Range(int(weights.min()), int(weights.max())) + r[L.W]
+            yield parameters("W", inside + r.along(outputs, r[L.OUT]))
+    yield from bias(r, outputs)
+
+
+def _room(r: Reach) -> int:
+    """Floats of the two arrays of all blocks, side by side."""
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    if inputs % LANES or outputs % ROWS or r.samples > r.count(L.STRIP_ROWS):
+        raise ProgramError(f"gradients of {inputs} by {outputs} channels, {r.samples} blocks")
+    pixels = r.count(L.POSITIONS) * inputs + r.count(L.GROUPS) * outputs
+    return r[L.STRIP_ROWS] * LANES * pixels
+
+
+def turn(r: Reach) -> Touches:
+    for name, place, table, count, channels, step in (
+        ("X", L.X, L.X_TABLE, r[L.POSITIONS], r[L.IN], r[L.X_CHANNEL]),
+        ("Y", L.Y, L.Y_TABLE, r[L.GROUPS], r[L.CHANNELS], r[L.Y_CHANNEL]),
+    ):
+        pixels = r.entries(table, count) + r.along(channels, step)
+        yield arena(name, r.blocks(place, place + 1) + pixels)
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+
+
+def weight_gradient(r: Reach) -> Touches:
+    taps, inputs = r.count(L.TAPS), r.count(L.IN)
+    ends = r.table(L.M_TABLE, taps + 1).astype(np.int64)
+    if ends.min() < 0 or (np.diff(ends) < 0).any():
+        raise ProgramError("M_TABLE has pairs of pixels that end before they begin")
+    pairs = r.table(L.TAP_TABLE, 2 * int(ends[-1])).reshape(-1, 2)
+    if (pairs < 0).any() or (pairs >= (r.count(L.GROUPS), r.count(L.POSITIONS))).any():
+        raise ProgramError("TAP_TABLE has pixels outside of the maps")
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield arena("M", r.workers(L.M, L.M_SLOT), taps * ROWS * inputs)
+    yield gradient("W", r.along(r[L.CHANNELS] * inputs * taps, 1) + r[L.W])

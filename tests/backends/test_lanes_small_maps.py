@@ -1,0 +1,118 @@
+"""Convolutions of small maps of many channels: sums over the taps inside, of the whole batch."""
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends import im2col, lanes
+from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.execution import make_executor
+from fastcnn.execution.workers import workers
+from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+
+KERNELS = {L.K_DIRECT_BATCH, L.K_DIRECT_BATCH_TURN, L.K_DIRECT_BATCH_GRADIENT}
+
+
+@pytest.mark.parametrize(
+    ("count", "inputs", "outputs", "size", "kernel", "stride", "padding", "dilation"),
+    [
+        (37, 48, 40, (2, 2), (3, 3), (1, 1), (1, 1), (1, 1)),
+        (5, 32, 16, (1, 1), (5, 5), (1, 1), (2, 2), (1, 1)),
+        (20, 32, 24, (2, 2), (1, 1), (1, 1), (0, 0), (1, 1)),
+        (16, 16, 8, (3, 4), (3, 3), (2, 2), (1, 1), (1, 1)),
+        (50, 48, 24, (4, 4), (3, 2), (1, 1), (1, 0), (1, 1)),
+        (33, 16, 8, (4, 4), (5, 3), (2, 1), (2, 1), (1, 1)),
+        (17, 32, 16, (4, 3), (2, 2), (1, 1), (0, 0), (2, 2)),
+        (200, 32, 16, (1, 4), (1, 3), (1, 1), (0, 1), (1, 1)),
+        # Channels that fill no tile, and a kernel that reaches beyond all pixels.
+        (21, 5, 11, (2, 3), (3, 3), (1, 1), (1, 1), (1, 1)),
+        (16, 7, 9, (1, 2), (3, 3), (1, 1), (3, 3), (1, 1)),
+    ],
+)
+def test_against_float64(
+    count: int,
+    inputs: int,
+    outputs: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> None:
+    generator = np.random.default_rng(0)
+    x, weight, bias = (
+        generator.standard_normal(shape).astype(np.float32)
+        for shape in ((count, inputs, *size), (outputs, inputs, *kernel), outputs)
+    )
+    geometry = (stride, tuple((side, side) for side in padding), dilation, 1)
+    wanted = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
+    grad = generator.standard_normal(wanted.shape).astype(np.float32)
+    back = im2col.conv2d_backward(*(a.astype(np.float64) for a in (grad, x, weight)), *geometry)
+    with forced("direct_batch"):
+        y = lanes.conv2d(x, weight, bias, *geometry)
+        found = lanes.conv2d_backward(grad, x, weight, *geometry)
+    for got, right in zip((y, *found), (wanted, *back), strict=True):
+        np.testing.assert_allclose(got, right, rtol=0, atol=2e-6 * np.abs(right).max())
+
+
+def network(pools: bool) -> Sequential:
+    """Two of them next to each other, and one with what is fused to it."""
+    last = [Conv2d(160, 8, 3, padding=1, seed=4), ReLU(), *([MaxPool2d(2)] if pools else [])]
+    return Sequential(
+        Conv2d(3, 24, 3, padding=1, seed=0), ReLU(), MaxPool2d(2),
+        Conv2d(24, 160, 3, padding=1, bias=False, seed=1), BatchNorm2d(160), ReLU(),
+        Conv2d(160, 208, 3, padding=1, seed=2), ReLU(),
+        Conv2d(208, 160, 3, padding=1, seed=3), ReLU(),
+        *last, Flatten(), Linear(8 if pools else 32, 5, seed=5), input_shape=(3, 4, 4),
+    )  # fmt: skip
+
+
+def test_they_are_used_where_maps_are_small_and_channels_many() -> None:
+    program = fastcnn.plan(network(pools=False), 40)
+    names = {
+        name.partition(":")[0]
+        for name, kernel in zip(program.names, program.rows[:, L.KERNEL].tolist(), strict=True)
+        if kernel in KERNELS
+    }
+    assert names == {"6", "8"}
+    assert set(program.rows[:, L.KERNEL].tolist()) >= KERNELS
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_the_same_step_on_any_threads(pools: bool) -> None:
+    """As by sums over all taps, to float32's roundings; the same bits on any number of threads."""
+    generator = np.random.default_rng(1)
+    x = generator.standard_normal((150, 3, 4, 4)).astype(np.float32)
+    y = generator.integers(0, 5, 150)
+    found = {}
+    for name, threads in (("direct", 1), *(("direct_batch", count) for count in (1, 2, 3))):
+        model = network(pools)
+        with forced(name), workers(threads):
+            executor = make_executor(
+                model,
+                loss=CrossEntropyLoss(),
+                optimizer=SGD(momentum=0.9),
+                backend="lanes",
+                batch_size=150,
+                threads=threads,
+            )
+            executor.train_steps(x, y, np.arange(150), np.array([0.1]))
+            found[name, threads] = model.parameter_vector.copy(), model.logits(x[:70])
+    first = found["direct_batch", 1]
+    for one, other in zip(first, found["direct", 1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+    for threads in (2, 3):
+        for one, other in zip(first, found["direct_batch", threads], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_products_with_zeros_are_not_counted() -> None:
+    """Sixteen pairs of pixels of two maps of 2x2 meet, for a kernel of nine."""
+    program = fastcnn.plan(network(pools=False), 32, threads=1)
+    found = dict(zip(program.names, program.costs(), strict=True))
+    for name in ("6: convolution + ReLU", "6: weight gradient", "6: input gradient"):
+        assert found[name].flops == 32 * 2 * 16 * 160 * 208
+    assert found["6: weight gradient"].written == 4 * 9 * 160 * 208
