@@ -14,6 +14,7 @@ from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.parts import run_backward, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import (
+    Add,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -86,12 +87,12 @@ class Diamond(Model):
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
         shared = self.layers["shared"].connect(builder, "shared", source)
-        self.layers["left"].connect(builder, "left", shared)
-        return self.layers["right"].connect(builder, "right", shared)
+        left, right = (self.layers[key].connect(builder, key, shared) for key in ("left", "right"))
+        return builder.add("sum", Add(), (left, right))
 
 
 def test_a_graph_may_branch() -> None:
-    model = Diamond({"shared": Linear(3, 4), "left": Tanh(), "right": Linear(4, 2)})
+    model = Diamond({"shared": Linear(3, 4), "left": Tanh(), "right": Linear(4, 4)})
     graph = model.graph((3,))
     assert graph.consumers()[0] == [1, 2]
     model.input_shape = (3,)
