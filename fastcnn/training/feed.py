@@ -8,6 +8,8 @@ import numpy as np
 from fastcnn.data.augment import Augment
 from fastcnn.distributed.sharding import Shards
 from fastcnn.errors import ConfigurationError
+from fastcnn.losses import Loss
+from fastcnn.losses.classes import ClassLoss
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Samples, sample_weight_of
 
@@ -78,7 +80,7 @@ class Feed:
         self.data = data
         self.augment = options.make_augment()
         if self.augment is not None:
-            check_augment(self.augment, data)
+            check_augment(self.augment, data, options.make_loss())
         self.rows = rows
         self.batch_size = options.step_size
         self.seed = options.seed
@@ -213,7 +215,7 @@ class Feed:
         return rows
 
 
-def check_augment(augment: Augment, data: Samples) -> None:
+def check_augment(augment: Augment, data: Samples, loss: Loss) -> None:
     """Say what is wrong with an augmentation of these samples, before anything has begun.
 
     Raises
@@ -227,6 +229,11 @@ def check_augment(augment: Augment, data: Samples) -> None:
     if augment.mixes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
         raise ConfigurationError(
             "mix-up and CutMix mix classes: the targets must be integers, one for each sample"
+        )
+    if augment.mixes and isinstance(loss, ClassLoss) and not loss.takes_probabilities:
+        raise ConfigurationError(
+            f"mix-up and CutMix give each sample shares of classes, and {type(loss).__name__} "
+            "takes single classes: use CrossEntropyLoss"
         )
     if augment.moves and np.ndim(data.labels) > 2:
         raise ConfigurationError(

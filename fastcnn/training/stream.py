@@ -153,7 +153,8 @@ class StreamFeed:
                 f"samples, and those of {stream.name} are gone"
             )
         if self.augment is not None:
-            check_augment(self.augment, as_samples(stream.first, stream.name, model, loss))
+            first = as_samples(stream.first, stream.name, model, loss)
+            check_augment(self.augment, first, loss)
 
     def most_steps(self) -> int:
         """One: the batches after the next are not there yet."""

@@ -138,6 +138,8 @@ def test_mix_up_needs_classes() -> None:
     x, y = TRAIN.images[:20], np.zeros((20, 3), np.float32)
     with pytest.raises(ConfigurationError, match="mix-up and CutMix mix classes"):
         fit(network(), (x, y), loss=fastcnn.MSELoss(), augment=Augment(mixup=1.0))
+    with pytest.raises(ConfigurationError, match="FocalLoss takes single classes"):
+        fit(network(), TRAIN, loss=fastcnn.FocalLoss(), augment=Augment(cutmix=1.0))
 
 
 class Stop(Callback):
