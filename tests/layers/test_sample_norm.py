@@ -1,6 +1,5 @@
 """Normalisation within samples, the softmax and scales as layers: shapes, refusals, training."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 
 import fastcnn
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.interop.c.export import export_c
-from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -155,15 +152,6 @@ def test_probabilities_are_not_taken_for_logits() -> None:
     model.append(Softmax())
     assert model.predict_proba(images) == pytest.approx(expected, abs=1e-6)
     assert model.predict_proba(images).sum(axis=1) == pytest.approx(np.ones(96), abs=1e-6)
-
-
-def test_exports_refuse_by_name(tmp_path: Path) -> None:
-    layer = LocalResponseNorm(3)
-    model, _, _ = classified(layer)
-    for export, name in ((export_c, "net.h"), (export_numpy, "net.py")):
-        with pytest.raises(ConfigurationError, match=f"layer '1'.* {layer.operation}"):
-            export(model, tmp_path / name)
-        assert not (tmp_path / name).exists()
 
 
 def test_probabilities_of_a_network_that_gives_them() -> None:

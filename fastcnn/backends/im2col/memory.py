@@ -7,7 +7,7 @@ large arrays take memory that earlier ones had, as soon as nothing refers to tho
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -76,7 +76,11 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def empty_like(x: np.ndarray) -> np.ndarray:
     """``np.empty_like(x)``: axes are in memory in the same order."""
-    order = stored_order(x)
+    return empty_in_order(x, stored_order(x))
+
+
+def empty_in_order(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """An array of the shape of ``x`` whose axes follow each other in memory in an order."""
     made = empty(tuple(x.shape[axis] for axis in order), x.dtype)
     return made.transpose(np.argsort(order))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastcnn.backends.im2col import norm_loops
-from fastcnn.backends.im2col.memory import empty_like, stored_order
+from fastcnn.backends.im2col.memory import empty_in_order, empty_like, stored_order
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.functions import Compiled
 from fastcnn.codegen.simd import LANES
@@ -137,8 +137,8 @@ def _in_one_pass(
     loop: Compiled, x: np.ndarray, *factors: np.ndarray, dy: np.ndarray | None = None
 ) -> np.ndarray:
     """What a loop makes of ``x``, and of dy before it, with some factors of each channel."""
-    made = empty_like(x)
-    order, numbers = _runs(made)
+    order, numbers = _runs(x)
+    made = empty_in_order(x, order)
     given = [_flat(each, order) for each in (dy, x) if each is not None]
     loop(*given, np.stack(factors).astype(x.dtype, copy=False), _flat(made, order), numbers)
     return made

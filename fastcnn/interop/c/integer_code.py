@@ -18,7 +18,7 @@ from fastcnn.interop.c.integers import ADD_BITS, HIGH, LOW, IntegerStep
 from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
 from fastcnn.interop.c.sample_code import moving_step
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import WEIGHTED, factor_places, geometry
+from fastcnn.interop.inference_plan import WEIGHTED, factor_places, first_number, geometry
 from fastcnn.interop.sample_steps import MOVING, NORMS
 
 LOOPS = {
@@ -274,6 +274,8 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
     elif kind == "concat":
         lines = [f"int8_t *y = {y};"]
         lines += joined_lines(name, step, [x, *others], [zero, *other_zeros])
+    elif kind == "narrow":
+        lines.append(f"for (int i = 0; i < {size}; i++) y[i] = x[{first_number(node)} + i];")
     elif kind == "multiply":
         first, second = factor_places(node)
         total = f"(x[{first}] - {zero}) * (({others[0]})[{second}] - {other_zeros[0]})"

@@ -135,7 +135,7 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
         following = _joins(plan, index + 1)
         scale = scales[index + 1 if following else index]
         low, high = _bounds(plan.steps[index + 1].node, scale) if following else (LOW, HIGH)
-        if kind in (*POOLING, *MOVING):
+        if kind in (*POOLING, *MOVING, "narrow"):
             # A maximum or mean of numbers of one scale has that scale, and so have moved numbers.
             scale = scales[index] = scales[step.inputs[0]]
         is_last = index == len(plan.steps) - 1
@@ -221,7 +221,7 @@ def _arrays(
         return multiplier_of(np.array([first.scale * second.scale / scale.scale]))
     if node.operation in SAMPLE:
         return sample_arrays(plan, node, given[0], scale)
-    if node.operation in POOLING:
+    if node.operation in (*POOLING, "narrow"):
         return {}
     record = OPERATIONS[node.operation]
     if node.operation == "batch_norm" or isinstance(record, Elementwise):
@@ -279,6 +279,9 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
         scaled = rescaled(sums, arrays["multiplier"].reshape(each), arrays["shift"].reshape(each))
     elif node.operation in SAMPLE:
         return sample_step(step, x, zeros[0])
+    elif node.operation == "narrow":
+        start = node.arguments["start"]
+        return x[:, start : start + node.output_shape[0]]
     elif node.operation == "multiply":
         total = (x - zeros[0]) * (inputs[1] - zeros[1])
         scaled = rescaled(total, arrays["multiplier"], arrays["shift"])
