@@ -42,29 +42,38 @@ def results(model: Any, backend: str, threads: int = 1) -> list[np.ndarray]:
         return [np.array(value), logits, gradient, *model.copy_state().values()]
 
 
-def test_parts_are_the_whole() -> None:
+def test_parts_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "WORTH_A_CORE", 1000)
     ours, theirs = (results(network(np.float64), name) for name in ("im2col", "reference"))
     for part, whole in zip(ours, theirs, strict=True):
         assert part == pytest.approx(whole, abs=1e-12)
 
 
-def test_a_batch_is_divided() -> None:
-    x, _ = batch()
-    model = network()
-    found = passes.divided(model.graph(), x, "im2col", passes.INFERENCE)
-    assert [len(part.x) for part in found] == [21, 20]
-    assert len(passes.divided(model.graph(), x, "reference", passes.INFERENCE)) == 1
+def lengths(backend: str = "im2col") -> list[int]:
+    parts = passes.divided(network().graph(), batch()[0], backend, passes.INFERENCE)
+    return [len(part.x) for part in parts]
+
+
+def test_a_batch_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that is worth a core, or parts would be too large; as many for each of two cores."""
+    assert lengths() == [41]
+    monkeypatch.setattr(passes, "WORTH_A_CORE", 1000)
+    assert lengths() == [21, 20]
+    monkeypatch.setattr(passes, "PART_BYTES", 16 * 6 * 12 * 10 * 8)
+    assert lengths() == [11, 11, 11, 8]
+    assert lengths("reference") == [41]
 
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_do_not_change_a_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "MOST", 7)
+    monkeypatch.setattr(passes, "PART_BYTES", 7 * 6 * 12 * 10 * 8)
     one, many = results(network(), "im2col"), results(network(), "im2col", threads)
     for first, second in zip(one, many, strict=True):
         assert first.tobytes() == second.tobytes()
 
 
-def test_predictions_do_not_depend_on_threads() -> None:
+def test_predictions_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "WORTH_A_CORE", 1000)
     model, (x, _) = network(), batch(300)
     found = [predict_logits(model, x, backend="im2col", threads=threads) for threads in (1, 2)]
     assert found[0].tobytes() == found[1].tobytes()

@@ -50,7 +50,7 @@ def accuracies(pictures: str) -> list[dict[str, Any]]:
         records.append(
             {
                 "network": name,
-                "data": Path(source).name.partition("-")[0],
+                "data": Path(source).name.partition(".")[0],
                 "epochs": epochs,
                 "tested": len(images),
                 "float": round(100 * float(np.mean(model.predict(images) == labels)), 2),

@@ -67,7 +67,9 @@ def _sizes(found: Records) -> str:
             "anything was timed. TensorFlow Lite "
             "Micro runs MLPerf Tiny's own models with the portable kernels of its Python package. "
             "Its flash is the model alone, without the interpreter's code; its RAM is the arena "
-            "that it takes. It refuses MLPerf Tiny's float file of DS-CNN.",
+            "that it takes. It refuses MLPerf Tiny's float file of DS-CNN. The command needs "
+            "`onnx2c` on the path, the package `tflite-micro`, and a clone of mlcommons/tiny in "
+            "`tiny`.",
         )
     )
 
@@ -118,7 +120,7 @@ def _accuracies(found: Records) -> str:
             f"What 8-bit integers cost in accuracy, on {tested:,} test images, with scales chosen "
             "from 500 training images:",
             "",
-            command("python -m bench.tiny --accuracy --out docs/benchmarks"),
+            command(found.command),
             "",
             table(("network", "trained on", "float", "int8", "points"), rows, left=2),
         )

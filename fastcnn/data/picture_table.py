@@ -20,8 +20,8 @@ from fastcnn.errors import DataError
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
 LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
-#: What tables have where there is no label, in lower case.
-MISSING = ("", "nan", "none", "null", "na", "n/a")
+#: What tables have where there is no label, in lower case; the last two may be names of classes.
+MISSING = ("", "nan", "null", "n/a", "none", "na")
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
     DataError
         If a row has no label.
     """
-    missing = [index for index, word in enumerate(words) if word.lower() in MISSING]
-    known = [word for word in words if word.lower() not in MISSING]
-    # Where labels are words, "none" may be one.
-    if missing and (all(map(_is_number, known)) or "" in words):
-        raise DataError(f"{path}: row {missing[0] + 1} of {len(words):,} has no label")
-    numbers = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
-    return np.array([int(word) for word in words], np.int64) if numbers else np.array(words)
+    numbers = all(_is_number(word) for word in words if word.lower() not in MISSING)
+    missing = MISSING if numbers else MISSING[:-2]
+    row = next((index for index, word in enumerate(words) if word.lower() in missing), None)
+    if row is not None:
+        raise DataError(f"{path}: row {row + 1} of {len(words):,} has no label")
+    whole = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    return np.array([int(word) for word in words], np.int64) if whole else np.array(words)
 
 
 def _is_number(word: str) -> bool:

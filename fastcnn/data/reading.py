@@ -82,7 +82,8 @@ def gunzip(content: bytes, name: str) -> bytearray:
                 raise DataError(f"{name}: unpacks to more than {most:,} bytes, not an honest file")
         place = min(place, len(content)) - len(member.unused_data)
         # Some programs pad with zeros.
-        place = len(content) - len(content[place:].lstrip(b"\0"))
+        while place < len(content) and content[place] == 0:
+            place += 1
     return unpacked
 
 

@@ -80,8 +80,10 @@ def read_csv(
 def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Pixels of shape (N, P) in the order of the numbers in their columns' names.
 
-    Names that differ by numbers alone, such as ``pixel10`` or ``3x7``, say where a pixel is; a
-    program that sorts columns puts ``pixel10`` before ``pixel2``. Others are taken as they come.
+    Names that differ by a number alone, such as ``pixel10``, say where a pixel is; a program that
+    sorts columns puts ``pixel10`` before ``pixel2``. Which of two numbers, as in ``3x7``, is the
+    row is not known: such columns are put in order only where they were sorted as text. Others are
+    taken as they come.
 
     Raises
     ------
@@ -101,7 +103,8 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
     if len(set(numbers)) < len(numbers):
         raise DataError(f"{path}: two columns of pixels have one number")
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
-    if order == list(range(len(numbers))):
+    by_text = len(numbers[0]) == 1 or list(names) == sorted(names)
+    if order == list(range(len(numbers))) or not by_text:
         return pixels
     log.warning("%s: columns of pixels are put in the order of their numbers", path)
     return pixels[:, order]
@@ -148,7 +151,7 @@ def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     while block := list(islice(lines, max(1, BLOCK_VALUES // count))):
         rows = []
         for number, line in block:
-            values = line.split(",") if '"' not in line else next(csv.reader([line]))
+            values = line.split(",") if '"' not in line else _quoted(line, f"{name}: line {number}")
             if len(values) != count + 1:
                 raise DataError(
                     f"{name}: line {number} has {len(values)} values, the first {count + 1}"
@@ -161,6 +164,13 @@ def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     whole = all(part.dtype == np.uint8 for part in blocks)
     pixels = np.concatenate([p if whole else p.astype(np.float32, copy=False) for p in blocks])
     return pixels, np.array(labels), columns[:place] + columns[place + 1 :]
+
+
+def _quoted(line: str, name: str) -> list[str]:
+    try:
+        return next(csv.reader([line], skipinitialspace=True))
+    except csv.Error as error:
+        raise DataError(f"{name}: {error}") from None
 
 
 def _values(rows: list[str], name: str) -> np.ndarray:

@@ -87,7 +87,7 @@ class NetworkEstimator(BaseEstimator):
             optimizer=self._optimizer(),
             schedule=self.schedule,
             loss=self._loss(),
-            metrics=tuple(self.metrics or ()),
+            metrics=self.metrics or (),
             backend=self.backend,
             seed=self._seed,
             threads=self._threads(),

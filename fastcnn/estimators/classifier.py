@@ -74,7 +74,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     loss : str, Loss or callable, optional
         One of classes, as for :func:`fastcnn.fit`: ``"focal"``, ``CrossEntropyLoss(weight=...)``,
         or a function of logits and classes. By default cross-entropy.
-    metrics : list of str or callable, optional
+    metrics : str or list of str or callable, optional
         As for :func:`fastcnn.fit`, of ``validation_fraction`` of the samples, which are held out
         for them; ``history_`` has them. Not used by ``partial_fit``.
     image_size, gray : optional

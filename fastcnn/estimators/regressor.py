@@ -21,11 +21,14 @@ class CNNRegressor(RegressorMixin, NetworkEstimator):
     ----------
     architecture, input_shape, epochs, batch_size, optimizer, lr, weight_decay, schedule, \
 early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, random_state, \
-verbose, augment, callbacks, ema_decay, layout, image_size, gray, metrics
+verbose, augment, callbacks, ema_decay, layout, image_size, gray
         As for :class:`CNNClassifier`.
     loss : str, Loss or callable, optional
         One of values, as for :func:`fastcnn.fit`, such as ``"huber"``; targets are standardised. By
         default the mean square.
+    metrics : str or sequence, optional
+        As for :class:`CNNClassifier`, of standardised targets: ``mae`` is in units of their
+        deviation, ``target_std_``.
 
     Attributes
     ----------

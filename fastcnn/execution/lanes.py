@@ -230,11 +230,11 @@ class LanesExecutor:
         """What the planner is told."""
         return {"loss": loss_key(self.loss), "training": True}
 
-    def _made_update(self) -> "Update | None":
-        """The update of the parts that are trained now."""
+    def _made_update(self, parts: tuple[Part, ...] | None) -> "Update | None":
+        """The update of some parts."""
         for each in self.assigned.optimizers:
             check_optimizer(each)
-        return engine_update(self._parts or (), self.assigned.state, self._clip_norm)
+        return engine_update(parts or (), self.assigned.state, self._clip_norm)
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.
@@ -249,8 +249,8 @@ class LanesExecutor:
         graph, vector = self.assigned.graph(), self.model.parameter_vector
         engine = self._engine
         if self._parts is not self.assigned.parts:
+            self._update = self._made_update(self.assigned.parts)
             self._parts = self.assigned.parts
-            self._update = self._made_update()
             frozen = frozen_parameters(self.model, self._parts)
             if frozen != self._frozen:
                 engine, self._frozen = None, frozen

@@ -61,8 +61,9 @@ class Part:
 #: Bytes of the largest layer's output in a part of a batch: some layers stay in the cache. Each
 #: part has its own gradient of all parameters, so there are better few of them.
 PART_BYTES = 2**22
-#: Samples of a part at most, and at least where a batch is divided only to use two cores.
-MOST, LEAST = 32, 8
+#: Outputs of all layers in half a batch from which on that is worth a core of its own: a part costs
+#: some 0.5 ms of Python, which cores do not share.
+WORTH_A_CORE = 400_000
 
 
 def divided(graph: Graph, x: np.ndarray, backend: str, step: Step) -> list[Part]:
@@ -71,9 +72,15 @@ def divided(graph: Graph, x: np.ndarray, backend: str, step: Step) -> list[Part]
     The division does not depend on the number of threads, so neither do the results.
     """
     count = len(x)
-    largest = max([math.prod(node.output_shape) for node in graph.nodes], default=1)
-    size = min(MOST, max(LEAST, -(-count // 2)), max(1, PART_BYTES // (largest * x.itemsize)))
-    if backend != "im2col" or count <= size:
+    if backend != "im2col":
+        return [Part(x, step)]
+    sizes = [math.prod(node.output_shape) for node in graph.nodes] or [1]
+    parts = -(-count * max(sizes) * x.itemsize // PART_BYTES)
+    if parts > 1 or count * sum(sizes) >= 2 * WORTH_A_CORE:
+        parts += parts % 2  # as many for each of two cores
+        parts = max(parts, 2)
+    size = max(1, -(-count // max(parts, 1)))
+    if count <= size:
         return [Part(x, step)]
     places = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     return [

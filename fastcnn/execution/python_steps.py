@@ -12,7 +12,7 @@ from fastcnn.execution.executor import StepResults, count_correct
 from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
 from fastcnn.losses import Loss, PythonLoss
 from fastcnn.operations import own
-from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
+from fastcnn.optim import Assignment, Optimizer, Part, clip_gradient_norm
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine, Update
@@ -59,8 +59,8 @@ class PythonExecutor(LanesExecutor):
             return super()._program_options()
         return {"backward": True, "arrays": True, "outputs": True, "training": True}
 
-    def _made_update(self) -> "Update | None":
-        return None if self._in_python else super()._made_update()
+    def _made_update(self, parts: tuple[Part, ...] | None) -> "Update | None":
+        return None if self._in_python else super()._made_update(parts)
 
     def train_steps(
         self,
@@ -151,5 +151,6 @@ class PythonExecutor(LanesExecutor):
         if not isinstance(self.loss, PythonLoss):
             return super()._read(images, labels, weight)
         target = as_target(self.loss, labels, len(images), self.graph, np.float32)
-        self._target, self._weight = target, self.loss.target_weight(target, weight)
+        self.loss.target_weight(target, weight)  # refuses weights that the function does not take
+        self._target, self._weight = target, weight
         return stored_samples(self.model.preprocessing, images), {}

@@ -173,6 +173,11 @@ STRIDED = [
     # ... and rows that are too wide for the cache.
     (2, 3, 64, (19, 225), (7, 7), (2, 2), (3, 3)),
     (2, 64, 64, (18, 72), (5, 5), (2, 2), (2, 2)),
+    # Images of one row, of which a stride down takes no other.
+    (2, 16, 16, (1, 1000), (1, 7), (2, 2), (0, 3)),
+    (3, 16, 8, (1, 700), (1, 3), (2, 1), (0, 1)),
+    # Windows of zeros alone.
+    (2, 4, 4, (32, 64), (3, 7), (2, 2), (20, 3)),
     # Kernels of four columns.
     (16, 8, 12, (9, 13), (4, 4), (1, 1), (1, 2)),
 ]

@@ -123,6 +123,29 @@ def test_sorted_columns_are_put_in_order(
     assert "in the order of their numbers" in caplog.text
 
 
+def test_two_numbers_in_another_order_are_left_as_they_are(tmp_path: Path) -> None:
+    """x3y0 may be the fourth column of the first row."""
+    names = [f"x{i % 4}y{i // 4}" for i in range(16)]
+    header = ",".join(["label", *names])
+    reference = data.read_csv(write(tmp_path / "a.csv", lines()))[0]
+    again = data.read_csv(write(tmp_path / "b.csv", [header, *lines()[1:]]))[0]
+    assert (again.images == reference.images).all()
+
+
+def test_quotes_after_spaces(tmp_path: Path) -> None:
+    words = np.array(["cat", "dog", "cow"])[LABELS]
+    plain = lines(labels=words)
+    quoted = plain[:1]
+    for line in plain[1:]:
+        label, rest = line.split(",", 1)
+        quoted.append(f' "{label}", {rest}')
+    train, _ = data.read_csv(write(tmp_path / "a.csv", quoted))
+    assert train.classes == ("cat", "cow", "dog")
+    long = '"' + "1" * 140_000
+    with pytest.raises(DataError, match="line 62: field larger than"):
+        data.read_csv(write(tmp_path / "b.csv", [*plain, long]))
+
+
 def test_columns_that_are_no_pixels(tmp_path: Path) -> None:
     """With an index, 3 by 3 pixels less one look like a square."""
     for odd in ("id", ""):
@@ -140,6 +163,13 @@ def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
     labels = [missing if index == 7 else str(index % 3) for index in range(60)]
     with pytest.raises(DataError, match="row 8 of 60 has no label"):
         data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))
+    mixed = [missing if index == 31 else ["none", "cat"][index % 2] for index in range(60)]
+    table = write(tmp_path / "d.csv", lines(labels=mixed))
+    if missing == "None":
+        assert data.read_csv(table)[0].classes == ("None", "cat", "none")
+    else:
+        with pytest.raises(DataError, match="row 32 of 60 has no label"):
+            data.read_csv(table)
     named = ["none" if index % 2 else "some" for index in range(60)]
     assert data.read_csv(write(tmp_path / "b.csv", lines(labels=named)))[0].classes[0] == "none"
     paths = ["path,label", "a.png,1", f"b.png,{missing}"]

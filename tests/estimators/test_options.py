@@ -63,6 +63,11 @@ def test_losses_by_name_object_and_function() -> None:
     assert (squares.model_.parameter_vector != absolute.model_.parameter_vector).any()
 
 
+def test_metrics_by_their_names() -> None:
+    made = classifier(metrics="f1,top3", validation_fraction=0.25).fit(X, Y)
+    assert {"validation_f1", "validation_top3"} <= set(made.history_.final)
+
+
 def test_metrics_are_of_samples_that_are_held_out() -> None:
     made = classifier(metrics=["f1"], validation_fraction=0.25).fit(X, Y)
     assert 0.0 <= made.history_.final["validation_f1"] <= 1.0

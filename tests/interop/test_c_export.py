@@ -370,7 +370,8 @@ def test_memory_is_near_the_largest_pair_of_layers(tmp_path: Path) -> None:
     made = export_c(model, tmp_path / "net.h")
     # The image and the first map: the map is rectified where it lies.
     assert made.ram == 4 * (28 * 28 + 4 * 28 * 28)
-    assert made.flash == 4 * model.num_parameters
+    # The sizes of five layers' loops, too.
+    assert 0 < made.flash - 4 * model.num_parameters < 300
     assert made.name == "net"
     assert "Working memory: 15,680 bytes" in made.path.read_text()
 

@@ -97,6 +97,24 @@ def test_what_a_function_must_return(loss: Any, error: type[Exception], message:
         fastcnn.fit(network(), (X, Y), loss=loss, **OPTIONS)
 
 
+def test_targets_keep_their_own_weights() -> None:
+    """A weight of each target reaches the function as it is, on every backend."""
+    weight = np.random.default_rng(2).random((40, 3))
+
+    def own(outputs: Any, targets: Any, given: Any) -> tuple[float, np.ndarray]:
+        assert given.shape == outputs.shape
+        error = given * (outputs - targets)
+        return float((error * (outputs - targets)).sum()), 2.0 * error
+
+    states = []
+    for backend in ("im2col", "lanes"):
+        model = network()
+        options = OPTIONS | {"lr": 0.01}
+        fastcnn.fit(model, (X, Y, weight), loss=own, backend=backend, **options)
+        states.append(model.parameter_vector)
+    assert states[1] == pytest.approx(states[0], abs=1e-5)
+
+
 def test_weights_are_not_forgotten() -> None:
     with pytest.raises(ConfigurationError, match="which square does not take"):
         fastcnn.fit(network(), (X, Y, np.ones(40)), loss=square, **OPTIONS)

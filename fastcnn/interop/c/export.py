@@ -23,6 +23,9 @@ long main register restrict return short signed sizeof static struct switch type
 void volatile while
 """
 FLOAT_BYTES = 4
+#: Arrays of constants in the C code: type and values.
+CONSTANTS = re.compile(r"static const (\w+) \w+\[\d*\] = \{([^}]*)\}")
+CONSTANT_BYTES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "int32_t": 4, "int": 4, "float": 4}
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class CExport:
     name : str
         With which the file's identifiers begin.
     flash : int
-        Bytes of constants.
+        Bytes of constants: weights, tables and sizes.
     ram : int
         Bytes of working memory.
     integers : IntegerNetwork or None
@@ -110,11 +113,10 @@ def export_c(
     if calibration is None:
         integers, ram = None, FLOAT_BYTES * plan.memory
         code = float_code(plan, name, preprocessing, is_classifier)
-        keys = {key for step in plan.steps for key in step.node.parameters.values()}
-        flash = FLOAT_BYTES * sum(plan.state[key].size for key in keys)
     else:
         integers, ram = quantise(model, plan, calibration), plan.memory
-        code, flash = integer_code(integers, name, is_classifier)
+        code = integer_code(integers, name, is_classifier)
+    flash = _constant_bytes(code)
     kind = "single precision" if integers is None else "8-bit integers"
     facts = (
         f"In {kind}. Constants: {flash:,} bytes. Working memory: {ram:,} bytes.",
@@ -122,6 +124,13 @@ def export_c(
     )
     atomic_write(path, _file(plan, name, code, classes, facts).encode())
     return CExport(path, name, flash, ram, integers)
+
+
+def _constant_bytes(code: str) -> int:
+    """Bytes of all constant arrays of a C file."""
+    return sum(
+        CONSTANT_BYTES[kind] * (values.count(",") + 1) for kind, values in CONSTANTS.findall(code)
+    )
 
 
 def _checked_name(name: str, *, given: bool) -> str:

@@ -189,7 +189,6 @@ class _Writer:
         self.name = name
         self.constants: list[str] = []
         self.kinds: dict[str, None] = {"clamp": None}
-        self.flash = 0
 
     def array(self, label: str, kind: str, values: np.ndarray) -> str:
         """Add a constant array; returns its name."""
@@ -200,12 +199,11 @@ class _Writer:
         lines = fill(text, 96, break_long_words=False, break_on_hyphens=False)
         body = indent(lines, "    ")
         self.constants.append(f"static const {kind} {full}[{values.size}] = {{\n{body}\n}};")
-        self.flash += values.size * {"int8_t": 1, "uint8_t": 1}.get(kind, 4)
         return full
 
 
-def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> tuple[str, int]:
-    """The constants and functions of a network in integers, and the bytes of the constants.
+def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str:
+    """The constants and functions of a network in integers.
 
     Parameters
     ----------
@@ -226,7 +224,7 @@ def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> tup
         loops.append(FLOAT_LOOPS["softmax"].format(name=name))
     run = _run(writer, body, is_classifier)
     parts = ("#include <math.h>\n#include <stdint.h>\n", *writer.constants, *loops, run)
-    return "\n".join((*parts, conversions)), writer.flash
+    return "\n".join((*parts, conversions))
 
 
 def _place(network: IntegerNetwork, source: int) -> str:
@@ -255,13 +253,11 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
     if not step.gives_floats:
         lines.append(f"int8_t *y = {y};")
     if "places" in arrays:
-        writer.flash += 2 * arrays["places"].size
         return moving_step(title, node, x, y, "int8_t", str(zero))
     if kind in WEIGHTED:
         lines += _weighted(writer, step, zero)
     elif kind in MOVING:
         writer.kinds["bilinear"] = None
-        writer.flash += 2 * (arrays["rows"].size + arrays["columns"].size)
         lines += bilinear_lines(name, step, zero)
     elif kind in NORMS:
         writer.kinds["normalise"] = None

@@ -5,7 +5,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct_batch import kernels
 from fastcnn.backends.lanes.convolution.direct_batch.kernels import ENTRIES
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register
 from fastcnn.codegen.simd import LANES
 from fastcnn.codegen.target import blocking
@@ -21,8 +21,8 @@ def _product(r: Row) -> Cost:
     samples = min(LANES * blocks, max(0, r.batch - LANES * r[L.GROUPS]))
     outputs, products = r[L.CHANNELS] * kinds[:, 1].sum(), (kinds[:, 1] * kinds[:, 3]).sum()
     vector = FLOAT_BYTES * LANES * blocks
-    last = int(kinds[:, 2].max() + kinds[:, 3].max())
-    seen = np.unique(r.table(L.M_TABLE, last)).size
+    last = int((kinds[:, 2] + kinds[:, 3]).max())
+    seen = distinct(r.table(L.M_TABLE, last))
     read = products // max(1, int(kinds[:, 1].sum())) + (outputs if r[L.MODE] == L.MASKED else 0)
     return Cost(
         int(2 * r[L.CHANNELS] * products * samples),

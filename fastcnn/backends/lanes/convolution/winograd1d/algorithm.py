@@ -73,7 +73,9 @@ def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Ha
 
 
 def _input_halo(g: ConvGeometry) -> Halo:
-    return _sides_of_rows(g, Part.PRODUCT, g.input[1], g.padding[1])
+    # Parts of a row of the one need not be those of the other.
+    parts = (Part.PRODUCT, Part.GRADIENT)
+    return max(_sides_of_rows(g, part, g.input[1], g.padding[1]) for part in parts)
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:

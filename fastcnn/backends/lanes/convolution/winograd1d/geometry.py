@@ -53,7 +53,8 @@ def pieces(kernel: int) -> int:
 
 def is_sequence(g: ConvGeometry) -> bool:
     """Whether there is one row, which the kernel does not leave."""
-    return bool(g.kernel[0] == g.input[0] == g.output[0] == 1)
+    one_row = g.kernel[0] == g.input[0] == g.output[0] == 1
+    return bool(one_row and g.stride[0] == 1 and g.padding[0] == 0)
 
 
 def is_turned(g: ConvGeometry) -> bool:

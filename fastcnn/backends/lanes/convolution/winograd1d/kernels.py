@@ -194,7 +194,7 @@ def input_from_points(A, r, sums, each, step, y, c0, channels, first, count, spa
 def source_end(T, r, unit, last):
     """The row after the last that a unit reads, or its followers before LAST in its window."""
     strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
-    window, end = T[strip + 4], NOUGHT
+    window, end = T[strip + 4], r[DOWN] * T[strip] + T[strip + 2] - r[TOP]
     while unit < last and T[strip + 4] == window:
         below = r[DOWN] * (T[strip] + T[strip + 1] - 1) + T[strip + 3]
         end = max(end, below - r[TOP])
