@@ -195,6 +195,14 @@ def test_columns_are_bounded_without_changing_the_result(
         assert_close(ours, theirs, dtype)
 
 
+def test_images_with_zeros_around_them_are_bounded() -> None:
+    """A group has one sample where 16 of them, of whole cache lines, would be many megabytes."""
+    from fastcnn.backends.im2col import blocks
+
+    assert blocks._samples(32, 64 * 113 * 113 * 4, 111 * 111) == 1
+    assert blocks._samples(32, 1000, 111 * 111) == 32
+
+
 @pytest.mark.parametrize(
     ("samples", "channels", "filters", "size", "kernel", "arguments"),
     [

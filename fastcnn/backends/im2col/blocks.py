@@ -118,6 +118,8 @@ def _room(
 def _samples(N: int, size: int, positions: int) -> int:
     """Samples of a group, whose images with zeros around them are made together."""
     unit = LANES // math.gcd(LANES, positions)
+    if size * unit > BLOCK_BYTES:
+        unit = 1
     return min(N, max(1, BLOCK_BYTES // (size * unit)) * unit)
 
 
@@ -126,7 +128,7 @@ def _rows(K: int, total: int, width: int) -> int:
     unit = LANES // math.gcd(LANES, width)
     most = max(BLOCK_BYTES // (K * 4), LEAST_POSITIONS)
     units = -(-total // unit)
-    blocks = -(-units // max(1, most // (width * unit)))
+    blocks = max(1, -(-units // max(1, most // (width * unit))))
     return -(-units // blocks) * unit
 
 

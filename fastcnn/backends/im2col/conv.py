@@ -19,7 +19,7 @@ import numpy as np
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
 from fastcnn.backends.im2col.blocks import pass_over, scattered
 from fastcnn.backends.im2col.columns import Window, col2im, im2col
-from fastcnn.backends.im2col.products import LANES, add_outer, are_compiled, multiply
+from fastcnn.backends.im2col.products import LANES, are_compiled
 from fastcnn.backends.one_row import on_sequences
 
 #: Bytes of columns that exist at a time.
@@ -54,7 +54,7 @@ def conv2d(
     by_group = y.reshape(groups, len(weight) // groups, -1)
     matrices = _weight_matrices(weight, groups)
     for first, columns in _blocks(x, window, output, groups):
-        multiply(matrices, columns, by_group, first)
+        np.matmul(matrices, columns, out=by_group[:, :, first : first + columns.shape[2]])
         if bias is not None:
             by_group[:, :, first : first + columns.shape[2]] += bias.reshape(groups, -1, 1)
     return _samples_first(y)
@@ -118,21 +118,24 @@ def input_gradient(
     """``dx = col2im(W^T dy)`` for an input of ``shape``: the transposed convolution of dy."""
     dy = _channels_first(grad_output)
     window = Window(weight.shape[2:], stride, padding, dilation)
-    if groups == 1 and are_compiled(dy[None], weight[None]) and not window.is_point:
+    if groups == 1 and are_compiled(dy[None], weight[None]):
         matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
+        if window.is_point:
+            turned = np.ascontiguousarray(matrix.T)
+            return _samples_first(pass_over(dy, window, dy.shape[2:], matrix=turned)[0])
         image = scattered(dy, matrix, window, (shape[1], shape[0], *shape[2:]))
         return _samples_first(image)
     matrices = _weight_matrices(weight, groups).swapaxes(1, 2)
     by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
     grad_x = np.zeros((shape[1], shape[0], *shape[2:]), dy.dtype)
     if window.is_point:
-        multiply(matrices, by_group, grad_x.reshape(groups, shape[1] // groups, -1))
+        np.matmul(matrices, by_group, out=grad_x.reshape(groups, shape[1] // groups, -1))
         return _samples_first(grad_x)
     width = dy.shape[3]
     for first, end in _row_blocks(grad_x, window, dy.shape[1] * dy.shape[2], width):
         columns = _buffer((shape[1], window.kernel[0] * window.kernel[1], end - first, width), dy)
         part = by_group[:, :, first * width : end * width]
-        multiply(matrices, part, columns.reshape(groups, -1, part.shape[2]))
+        np.matmul(matrices, part, out=columns.reshape(groups, -1, part.shape[2]))
         col2im(columns, grad_x, window, dy.shape[2:], (first, end))
     return _samples_first(grad_x)
 
@@ -155,7 +158,8 @@ def weight_gradient(
     by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
     gradient = np.zeros(_weight_matrices(weight, groups).shape, x.dtype)
     for first, columns in _blocks(_channels_first(x), window, dy.shape[2:], groups):
-        add_outer(by_group, columns, gradient, first)
+        dy_here = by_group[:, :, first : first + columns.shape[2]]
+        gradient += np.matmul(dy_here, columns.swapaxes(1, 2))
     return gradient.reshape(weight.shape)
 
 

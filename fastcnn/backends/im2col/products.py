@@ -2,17 +2,15 @@
 
 numpy's BLAS computes them in general. For float32 on processors with registers of 512 bits they
 are compiled here: on some of these OpenBLAS uses 256 bits, at half the speed, and it packs its
-arguments for each product, which blocks that lie in the cache do not need. Compiled functions
-call :func:`product` and :func:`outer`; :func:`multiply` and :func:`add_outer` take whole arrays.
+arguments for each product, which blocks that lie in the cache do not need.
 """
 
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from fastcnn.codegen import compiled, linked
+from fastcnn.codegen import linked
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
@@ -204,51 +202,9 @@ def outer(A, M, a0, arow, B, K, b0, brow, count, Y):
                     Y[i * K + j] += A[a0 + i * arow + p] * B[b0 + j * brow + p]
 
 
-@compiled("float32[:]", "float32[:]", "out float32[:]", "float32[:]", "int64[:]")
-def _product(A, B, Y, bias, numbers):
-    M, K, count, arow, acolumn, brow, y0, yrow = numbers
-    product(A, M, K, arow, acolumn, B, 0, brow, count, Y, y0, yrow, bias)
-
-
-@compiled("float32[:]", "float32[:]", "out float32[:]", "int64[:]")
-def _outer(A, B, Y, numbers):
-    M, K, count, a0, arow, brow = numbers
-    outer(A, M, a0, arow, B, K, 0, brow, count, Y)
-
-
 @cache
 def _has_wide_registers() -> bool:
     return instruction_set() == "AVX-512"
-
-
-def multiply(a: np.ndarray, columns: np.ndarray, y: np.ndarray, first: int = 0) -> None:
-    """Columns ``first`` and following of ``y`` become ``a @ columns``, for each of G groups.
-
-    Shapes: ``a`` (G, M, K), ``columns`` (G, K, P), ``y`` (G, M, positions).
-    """
-    _, K, count = columns.shape
-    if not are_compiled(a, columns, y):
-        np.matmul(a, columns, out=y[:, :, first : first + count])
-        return
-    # One of the two orders of a matrix is contiguous: turned weights are read as they are.
-    turned = not a.flags.c_contiguous
-    strides = (1, a.shape[1]) if turned else (K, 1)
-    numbers = (a.shape[1], K, count, *strides, columns.strides[1] // 4, first, y.shape[2])
-    flat = (a.swapaxes(1, 2) if turned else a).reshape(-1)
-    _product(flat, _flat(columns), y.reshape(-1), np.zeros(a.shape[1], a.dtype), np.array(numbers))
-
-
-def add_outer(dy: np.ndarray, columns: np.ndarray, gradient: np.ndarray, first: int = 0) -> None:
-    """Add ``dy @ columns^T`` to ``gradient``, where ``columns`` begin at place ``first`` of ``dy``.
-
-    Shapes: ``dy`` (G, M, positions), ``columns`` (G, K, P), ``gradient`` (G, M, K).
-    """
-    _, K, count = columns.shape
-    if not are_compiled(dy, columns, gradient):
-        gradient += np.matmul(dy[:, :, first : first + count], columns.swapaxes(1, 2))
-        return
-    numbers = np.array((dy.shape[1], K, count, first, dy.shape[2], count))
-    _outer(dy.reshape(-1), columns.reshape(-1), gradient.reshape(-1), numbers)
 
 
 def are_compiled(*arrays: np.ndarray) -> bool:
@@ -258,10 +214,3 @@ def are_compiled(*arrays: np.ndarray) -> bool:
         and _has_wide_registers()
         and not is_disabled()
     )
-
-
-def _flat(columns: np.ndarray) -> np.ndarray:
-    """Rows of (1, K, P), which may be parts of longer rows, as one array from the first on."""
-    rows = columns[0]
-    size = (len(rows) - 1) * (rows.strides[0] // rows.itemsize) + rows.shape[1]
-    return as_strided(rows, (size,), (rows.itemsize,))
