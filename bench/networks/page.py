@@ -48,11 +48,11 @@ def render_networks(folder: Path) -> str:
         MEANING.format(engine=ENGINE, same=SAME),
         table(
             (
-                *("network", "parameters", "loss", "runs on", "ONNX and back"),
+                *("network", "loss", "runs on", "ONNX and back", "parameters"),
                 *("difference", "PyTorch's", "without kinks", "PyTorch's"),
             ),
             [_check_row(record) for record in checks.records],
-            left=1,
+            left=4,
         ),
     ]
     parts += _times(checks, times) if times else [WAITS]
@@ -69,10 +69,10 @@ def _check_row(record: dict[str, Any]) -> tuple[str, ...]:
     differences = (record[f"{kind}{name}"] for kind in ("", "smooth_") for name in names)
     return (
         _title(record),
-        f"{record['parameters']:,}",
         record["loss"],
         record["engine"],
         record["onnx"] or "the same",
+        f"{record['parameters']:,}",
         *(f"{value:.0e}" for value in differences),
     )
 

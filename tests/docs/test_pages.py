@@ -5,11 +5,13 @@ import doctest
 import io
 import re
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fastcnn.data.sources import SOURCES, find_folder
 from fastcnn.distributed import scaling
 from tests.command import drawn_once
 from tests.command import fastcnn as run
@@ -53,6 +55,9 @@ def run_page(page: Path, names: dict[str, Any]) -> int:
 def run_command(command: str, place: str) -> str:
     program, *arguments = shlex.split(command)
     assert program == "fastcnn", f"{place}: {command}"
+    if "mnist" in command and find_folder(SOURCES["mnist"]) is None:
+        warnings.warn(f"{place}: not run, MNIST is in no local folder", stacklevel=2)
+        return ""
     try:
         return run(*arguments)
     except AssertionError as error:
