@@ -152,7 +152,7 @@ class _Expected:
         return found[0], ""
 
     def _differences(self, trainer: Trainer) -> tuple[float, float, float]:
-        """Of the first gradients, of the losses, and of the last parameters."""
+        """Differences of the first gradients, the losses and the last parameters."""
         first, last, losses = _take_steps(trainer)
         loss = max(
             abs(theirs - ours) / abs(ours) for ours, theirs in zip(self.losses, losses, strict=True)
