@@ -129,8 +129,8 @@ def _steps(report: Report) -> list[str]:
         "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
         "gradients, relative to the largest of its tensor. Contestants whose gradients, losses or "
         "parameters after three steps differ by more than rounding explains are not timed. The "
-        "nested loops take part if a step of theirs takes seconds, tinygrad in the small networks. PyTorch's SGD is the fused one, "
-        "and its compiled modules are in channels_last.",
+        "nested loops take part if a step of theirs takes seconds, tinygrad in the small "
+        "networks. PyTorch's SGD is the fused one, and its compiled modules are in channels_last.",
         "",
         *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
     ]
