@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 .venv/installed-peers: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]' torch==2.13.0 onnxruntime
 	touch $@
 
 .venv/installed-docs: $(STAMP)
