@@ -97,3 +97,8 @@ def stored_order(x: np.ndarray) -> list[int]:
     if x.flags.c_contiguous:
         return list(range(x.ndim))
     return sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+
+
+def flat(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """The elements with axes in some order; no copy where that is their order in memory."""
+    return x.transpose(order).reshape(-1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastcnn.backends.im2col import norm_loops
-from fastcnn.backends.im2col.memory import empty_in_order, empty_like, stored_order
+from fastcnn.backends.im2col.memory import empty_in_order, empty_like, flat, stored_order
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.functions import Compiled
 from fastcnn.codegen.simd import LANES
@@ -24,7 +24,7 @@ def moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
     if _is_compiled(x):
         order, numbers = _runs(x)
         sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
-        norm_loops.moments(_flat(x, order), np.empty(x.shape[1], x.dtype), sums, lanes, numbers)
+        norm_loops.moments(flat(x, order), np.empty(x.shape[1], x.dtype), sums, lanes, numbers)
         return count, *sums
     mean = x.mean(axis=axes, dtype=np.float64)
     deviation = np.subtract(x, _by_channel(mean.astype(x.dtype), x), out=empty_like(x))
@@ -71,8 +71,8 @@ def gradient_sums(
     if _is_compiled(x):
         order, numbers = _runs(x)
         sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
-        flat = _flat(grad_output, order), _flat(x, order)
-        norm_loops.products(*flat, mean, sums, lanes, numbers)
+        both = flat(grad_output, order), flat(x, order)
+        norm_loops.products(*both, mean, sums, lanes, numbers)
         of_dy, of_products = sums
         return count, of_products * _scale(None, variance, eps), of_dy
     product = _normalised(x, mean, variance, eps)
@@ -139,8 +139,8 @@ def _in_one_pass(
     """What a loop makes of ``x``, and of dy before it, with some factors of each channel."""
     order, numbers = _runs(x)
     made = empty_in_order(x, order)
-    given = [_flat(each, order) for each in (dy, x) if each is not None]
-    loop(*given, np.stack(factors).astype(x.dtype, copy=False), _flat(made, order), numbers)
+    given = [flat(each, order) for each in (dy, x) if each is not None]
+    loop(*given, np.stack(factors).astype(x.dtype, copy=False), flat(made, order), numbers)
     return made
 
 
@@ -151,10 +151,6 @@ def _runs(x: np.ndarray) -> tuple[list[int], np.ndarray]:
     # A channel of all samples is one run of memory where channels come first.
     numbers = (C, 1, N * pixels, N * pixels, 0) if order[0] else (C, N, pixels, pixels, C * pixels)
     return order, np.array(numbers)
-
-
-def _flat(x: np.ndarray, order: list[int]) -> np.ndarray:
-    return x.transpose(order).reshape(-1)
 
 
 def _normalised(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float) -> np.ndarray:

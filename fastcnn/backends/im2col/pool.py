@@ -19,33 +19,34 @@ from fastcnn.backends.im2col.memory import empty, zeros_like
 from fastcnn.backends.one_row import on_sequences
 from fastcnn.codegen import compiled, linked
 
-#: Kinds of the windows' first and last + 1 row, the same of columns, and the steps within them.
+#: Kinds of the windows' first and last + 1 row, and the same of columns.
 WINDOWS = ("int64[:,:]", "int64[:,:]")
-STEPS = ("int64", "int64")
 
 
 @linked
-def _winner(
-    image: np.ndarray, h0: int, h1: int, w0: int, w1: int, down: int, along: int
-) -> tuple[int, int]:
+def _beats(value: float, best: float) -> bool:
+    """Whether a value wins over one before it; of several NaNs the first does."""
+    return (value > best) | ((value != value) & (best == best))
+
+
+@linked
+def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int, int]:
     best_h, best_w = h0, w0
     best = image[h0, w0]
-    for h in range(h0, h1, down):
-        for w in range(w0, w1, along):
+    for h in range(h0, h1):
+        for w in range(w0, w1):
             value = image[h, w]
-            if value > best or (value != value and best == best):
+            if _beats(value, best):
                 best, best_h, best_w = value, h, w
     return best_h, best_w
 
 
-@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, *STEPS)
+@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
 def _max_forward(
     x: np.ndarray,
     y: np.ndarray,
     rows: np.ndarray,
     columns: np.ndarray,
-    down: int,
-    along: int,
 ) -> None:
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -53,19 +54,17 @@ def _max_forward(
                 h0, h1 = rows[i, 0], rows[i, 1]
                 for j in range(y.shape[3]):
                     w0, w1 = columns[j, 0], columns[j, 1]
-                    h, w = _winner(x[n, c], h0, h1, w0, w1, down, along)
+                    h, w = _winner(x[n, c], h0, h1, w0, w1)
                     y[n, c, i, j] = x[n, c, h, w]
 
 
-@compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, *STEPS)
+@compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
 def _max_backward(
     dy: np.ndarray,
     x: np.ndarray,
     dx: np.ndarray,
     rows: np.ndarray,
     columns: np.ndarray,
-    down: int,
-    along: int,
 ) -> None:
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -73,14 +72,8 @@ def _max_backward(
                 h0, h1 = rows[i, 0], rows[i, 1]
                 for j in range(dy.shape[3]):
                     w0, w1 = columns[j, 0], columns[j, 1]
-                    h, w = _winner(x[n, c], h0, h1, w0, w1, down, along)
+                    h, w = _winner(x[n, c], h0, h1, w0, w1)
                     dx[n, c, h, w] += dy[n, c, i, j]
-
-
-@linked
-def _beats(value: float, best: float) -> bool:
-    """Whether a value wins over one before it; of several NaNs the first does."""
-    return (value > best) | ((value != value) & (best == best))
 
 
 @linked
@@ -229,17 +222,12 @@ def _ends(windows: Sequence[Any]) -> np.ndarray:
 
 
 def _windows(
-    size: tuple[int, ...],
-    output: Pair,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair = (1, 1),
+    size: tuple[int, ...], output: Pair, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
     """The windows' rows and columns."""
     rows, columns = (
-        _ends(pool_windows(*axis))
-        for axis in zip(size, output, kernel_size, stride, padding, dilation, strict=True)
+        _ends(pool_windows(*axis, 1))
+        for axis in zip(size, output, kernel_size, stride, padding, strict=True)
     )
     return rows, columns
 
@@ -313,7 +301,7 @@ def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
     output = adaptive_output(x.shape[2:], output_size)
     y = np.empty((*x.shape[:2], *output), x.dtype)
     windows = map(_ends, map(adaptive_windows, x.shape[2:], output))
-    _max_forward(np.ascontiguousarray(x), y, *windows, 1, 1)
+    _max_forward(np.ascontiguousarray(x), y, *windows)
     return y
 
 
@@ -323,7 +311,7 @@ def adaptive_max_pool2d_backward(
 ) -> np.ndarray:
     """The gradient of each window goes to its winner."""
     windows = map(_ends, map(adaptive_windows, x.shape[2:], grad_output.shape[2:]))
-    return _to_winners(grad_output, x, *windows, 1, 1)
+    return _to_winners(grad_output, x, *windows)
 
 
 @on_sequences

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastcnn.backends.im2col.memory import empty_like, stored_order
+from fastcnn.backends.im2col.memory import empty_like, flat, stored_order
 from fastcnn.codegen import compiled
 
 
@@ -24,7 +24,7 @@ def relu(x: np.ndarray) -> np.ndarray:
     """``max(0, x)``; NaN stays NaN."""
     y = empty_like(x)
     order = stored_order(y)
-    _rectify(_flat(x, order), _flat(y, order))
+    _rectify(flat(x, order), flat(y, order))
     return y
 
 
@@ -32,10 +32,5 @@ def relu_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
     """``dy`` where ``x > 0`` or NaN, else 0."""
     grad_x = empty_like(x)
     order = stored_order(grad_x)
-    _keep_positive(_flat(grad_output, order), _flat(x, order), _flat(grad_x, order))
+    _keep_positive(flat(grad_output, order), flat(x, order), flat(grad_x, order))
     return grad_x
-
-
-def _flat(x: np.ndarray, order: list[int]) -> np.ndarray:
-    """The elements with axes in some order; no copy where that is their order in memory."""
-    return x.transpose(order).reshape(-1)
