@@ -49,7 +49,6 @@ class PythonExecutor(LanesExecutor):
         # Each call starts its threads: a small batch takes less time than that.
         work = 3 * model.flops(model.graph().input_shape) * batch_size
         threads = 1 if threads is None and work < WORTH_A_THREAD else threads
-        self._in_python = has_python_update(Assigned(model, optimizer))
         self._target: np.ndarray = NOTHING
         self._weight: np.ndarray | None = None
         super().__init__(model, loss, optimizer, batch_size, seed, clip_norm, threads)
@@ -60,7 +59,7 @@ class PythonExecutor(LanesExecutor):
         return {"backward": True, "arrays": True, "outputs": True, "training": True}
 
     def _made_update(self, parts: tuple[Part, ...] | None) -> "Update | None":
-        return None if self._in_python else super()._made_update(parts)
+        return None if has_python_update(self.assigned) else super()._made_update(parts)
 
     def train_steps(
         self,
