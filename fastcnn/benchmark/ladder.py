@@ -226,8 +226,8 @@ def named(row: Result) -> str:
 
 
 def percent(share: float) -> str:
-    """Two digits of a share, however small: 0.00042 is 0.042%."""
-    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.1g}%"
+    """A share as a whole percentage, or as one digit of it: 0.00042 is 0.04%."""
+    return f"{share:.0%}" if share >= 0.095 else f"{100 * share:.1g}%"
 
 
 def ladder_table(results: Sequence[Result], *, show: bool = False) -> str:

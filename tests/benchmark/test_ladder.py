@@ -32,6 +32,14 @@ def test_every_rung_agrees_with_the_reference_and_is_timed(climbed: list[Result]
     assert [row.threads for row in climbed][-2:] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.84, "84%"), (0.0996, "10%"), (0.095, "10%"), (0.094, "9%"), (0.00042, "0.04%")],
+)
+def test_percent(share: float, text: str) -> None:
+    assert ladder.percent(share) == text
+
+
 @pytest.mark.parametrize("function", [rung.function for rung in ladder.RUNGS if rung.function])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_rungs_compute_convolutions_of_any_odd_kernel(function: str, kernel: int) -> None:
