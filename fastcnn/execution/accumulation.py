@@ -6,11 +6,13 @@ import numpy as np
 
 from fastcnn.execution.executor import (
     Executor,
+    StepResults,
     StepsOneByOne,
     WrappingExecutor,
     shares_of_samples,
 )
 from fastcnn.execution.executors import make_executor
+from fastcnn.execution.lanes import LanesExecutor
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -37,6 +39,22 @@ class AccumulatingExecutor(StepsOneByOne, WrappingExecutor):
         self.batch_size = batch_size
         self.small = small
         self.first_sample = 0
+
+    def train_steps(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        order: np.ndarray,
+        learning_rates: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+    ) -> StepResults:
+        """Take one step for each learning rate, on consecutive batches of ``order``."""
+        local, arguments = self._local, (images, labels, order, learning_rates, sample_weight)
+        if not isinstance(local, LanesExecutor):
+            return super().train_steps(*arguments)
+        local.step_size, local.watch = self.batch_size, self.watch
+        local.first_sample = self.first_sample
+        return local.train_steps(*arguments)
 
     def gradient(
         self,

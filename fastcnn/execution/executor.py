@@ -1,6 +1,6 @@
 """Many training steps on one model: what ``fit`` drives, whichever backend does the work."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +34,40 @@ class StepResults:
     gradient_norms: np.ndarray
 
 
+STEP_RESULTS = ("losses", "correct", "gradient_norms")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is called between steps.
+
+    Attributes
+    ----------
+    every : int
+        It is called after each step whose number, from 1, is a multiple of this.
+    function : function
+        ``function(step)``; it may change the model's parameters and statistics.
+    """
+
+    every: int
+    function: Callable[[int], None]
+
+
+class Watched:
+    """Base of what takes steps that may be watched."""
+
+    watch: Watch | None = None
+
+    def watches(self, step: int) -> bool:
+        """Whether somebody is called after a step, counted from 1."""
+        return self.watch is not None and step % self.watch.every == 0
+
+    def note(self, step: int) -> None:
+        """Call who watches, if it is due after this step."""
+        if self.watch is not None and self.watches(step):
+            self.watch.function(step)
+
+
 class Executor(Protocol):
     """Runs training steps and evaluations on a model, changing its parameters in place.
 
@@ -47,11 +81,14 @@ class Executor(Protocol):
     first_sample : int
         Place of each batch's first sample in a larger batch that several processes share; dropout
         depends on it.
+    watch : Watch, optional
+        What is called between steps.
     """
 
     loss: Loss
     step: int
     first_sample: int
+    watch: Watch | None
 
     def train_steps(
         self,
@@ -110,7 +147,7 @@ class Executor(Protocol):
         ...
 
 
-class StepsOneByOne:
+class StepsOneByOne(Watched):
     """Base of executors whose steps are each a call of ``gradient`` and one of ``update``."""
 
     batch_size: int
@@ -132,6 +169,7 @@ class StepsOneByOne:
                 images, labels, samples, sample_weight
             )
             results.gradient_norms[index] = self.update(gradient, float(lr))
+            self.note(self.step)
         return results
 
 
@@ -140,8 +178,11 @@ class Stepping(Executor, Protocol):
 
     batch_size: int
 
+    def note(self, step: int) -> None:
+        """Call who watches, if it is due."""
 
-class WrappingExecutor:
+
+class WrappingExecutor(Watched):
     """Base of executors that leave to another one what they do not do themselves.
 
     Parameters

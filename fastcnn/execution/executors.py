@@ -19,9 +19,8 @@ from fastcnn.execution.executor import (
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
-from fastcnn.execution.python_steps import PythonExecutor, has_python_update
 from fastcnn.execution.step import Batch, Step
-from fastcnn.losses import Loss, PythonLoss
+from fastcnn.losses import Loss
 from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
 
 if TYPE_CHECKING:
@@ -58,8 +57,6 @@ def make_executor(
     settings = (model, loss, optimizer, batch_size, seed, clip_norm)
 
     def on_engine() -> Executor:
-        if isinstance(loss, PythonLoss) or has_python_update(Assigned(model, optimizer)):
-            return PythonExecutor(*settings, threads)
         return LanesExecutor(*settings, threads)
 
     def by_operations(name: str) -> Executor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.execution.assigned import Assigned, frozen_parameters
+from fastcnn.execution.between import MOST_OUTPUTS, Passes, Piece
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain, largest_norms
 from fastcnn.execution.engine_arguments import (
@@ -17,12 +18,19 @@ from fastcnn.execution.engine_arguments import (
     engine_update,
     engine_weights,
     input_factors,
+    is_python_update,
     loss_key,
     moment_of,
     stored_samples,
 )
 from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
-from fastcnn.execution.executor import StepResults, copy_slots, mean_score
+from fastcnn.execution.executor import (
+    STEP_RESULTS,
+    StepResults,
+    Watched,
+    copy_slots,
+    mean_score,
+)
 from fastcnn.execution.prepared import prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
@@ -33,8 +41,6 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine, Moment, Update
     from fastcnn.layers import Model
 
-#: FLOPs of a batch that take longer than starting a thread.
-WORTH_A_THREAD = 100_000_000
 #: The arrays that an executor has converted, before the first ones.
 NOTHING_TAKEN = (None, None, None, None)
 
@@ -184,8 +190,21 @@ def network_input_gradient(
     return made
 
 
-class LanesExecutor:
+class LanesExecutor(Watched):
     """Runs consecutive training steps in one compiled call.
+
+    Attributes
+    ----------
+    step_size : int
+        Samples of a step; if they are more than the batch size, their gradients are added up in
+        several passes.
+    has_python_update : bool
+        Whether the engine has no update of one of the optimisers.
+    update_of_steps : Update
+        The engine's part of an update.
+    stored, targets, python_targets
+        What the engine reads of the samples and their targets, and what a loss in Python reads:
+        targets, and their weights if they have any.
 
     Raises
     ------
@@ -206,35 +225,32 @@ class LanesExecutor:
         self.model = model
         self.loss = loss
         self.assigned = Assigned(model, optimizer)
-        self.batch_size = batch_size
+        self.batch_size = self.step_size = batch_size
         self.seed = seed
         self.threads = threads
         self.step = 0
         self.first_sample = 0
         self.graph = self.assigned.graph()
-        self._layout = model.parameter_layout()
         self._clip_norm = clip_norm
-        self._update: Update | None = None
+        self.has_python_update = any(map(is_python_update, self.assigned.optimizers))
+        self.update_of_steps: Update | None = None
+        self._layout = model.parameter_layout()
         self._parts: tuple[Part, ...] | None = None
         self._frozen: tuple[str, ...] = ()
         constrain(model)
-        self._build = self._program_options()
+        self._build: dict[str, Any] = {"training": True}
+        if isinstance(loss, PythonLoss):
+            self._build |= {"backward": True, "arrays": True, "outputs": True}
+        else:
+            self._build["loss"] = loss_key(loss)
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN
-        self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
+        self.stored = np.empty(0)
+        self.targets: dict[str, Any] = {}
+        self.python_targets: tuple[np.ndarray, np.ndarray | None] = (np.empty(0), None)
         # Says at once whether the engine covers the model.
         self.engine()
-
-    def _program_options(self) -> dict[str, Any]:
-        """What the planner is told."""
-        return {"loss": loss_key(self.loss), "training": True}
-
-    def _made_update(self, parts: tuple[Part, ...] | None) -> "Update | None":
-        """The update of some parts."""
-        for each in self.assigned.optimizers:
-            check_optimizer(each)
-        return engine_update(parts or (), self.assigned.state, self._clip_norm)
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.
@@ -249,8 +265,12 @@ class LanesExecutor:
         graph, vector = self.assigned.graph(), self.model.parameter_vector
         engine = self._engine
         if self._parts is not self.assigned.parts:
-            self._update = self._made_update(self.assigned.parts)
             self._parts = self.assigned.parts
+            for each in self.assigned.optimizers:
+                check_optimizer(each)
+            self.update_of_steps = engine_update(
+                self._parts, self.assigned.state, self._clip_norm, self.has_python_update
+            )
             frozen = frozen_parameters(self.model, self._parts)
             if frozen != self._frozen:
                 engine, self._frozen = None, frozen
@@ -283,35 +303,35 @@ class LanesExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
-        engine, choice = self.engine(), self._choice
+        engine, choice, size = self.engine(), self._choice, self.step_size
         assert choice is not None
         order = self._take(images, labels, order, sample_weight)
-        last = len(order) - (len(learning_rates) - 1) * self.batch_size
-        check_statistics(self.graph, min(last, self.batch_size))
-        stored, targets = self._arrays
         rates = np.ascontiguousarray(learning_rates, np.float64)
-        parts: list[tuple[np.ndarray, ...]] = []
+        last = len(order) - (len(rates) - 1) * size
+        for whole in {last, *([size] if len(rates) > 1 else [])}:
+            check_statistics(self.graph, whole % self.batch_size or self.batch_size)
+        most = len(rates)
+        if isinstance(self.loss, PythonLoss):
+            most = max(1, MOST_OUTPUTS // (4 * size * int(np.prod(self.graph.output_shape))))
+        parts: list[StepResults] = []
         done = 0
         while done < len(rates) or not parts:
-            threads, count = choice.piece(len(rates) - done)
-            samples = order[done * self.batch_size : (done + count) * self.batch_size]
-            began = time.perf_counter()
-            results = engine.run(
-                batches_of(stored, samples, **targets),
-                rates[done : done + count],
-                threads=threads,
-                update=self._update,
-                moment=self._moment(),
+            threads, count = choice.piece(min(most, len(rates) - done))
+            piece = Piece(
+                order[done * size : (done + count) * size], rates[done : done + count], size
             )
+            began = time.perf_counter()
+            parts.append(Passes(self, piece, labels, sample_weight).run(threads))
             choice.record(threads, max(count, 1), time.perf_counter() - began)
-            parts.append(results)
             self.step += count
             done += count
         self._constrain(engine)
-        losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return StepResults(losses, correct, norms)
+        found = ([getattr(part, name) for part in parts] for name in STEP_RESULTS)
+        return StepResults(*map(np.concatenate, found))
 
-    def _moment(self) -> "Moment":
+    @property
+    def moment(self) -> "Moment":
+        """What the engine draws dropout's masks by."""
         return moment_of(Step(True, self.seed, self.step, self.first_sample))
 
     def _constrain(self, engine: "Engine") -> None:
@@ -333,12 +353,10 @@ class LanesExecutor:
         sample_weight: np.ndarray | None = None,
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch, without a step."""
-        engine = self.engine()
         samples = self._take(images, labels, samples, sample_weight)
         check_statistics(self.graph, len(samples))
-        stored, targets = self._arrays
-        losses, hits, _ = engine.run(batches_of(stored, samples, **targets), moment=self._moment())
-        return float(losses[0]), int(hits[0]), engine.gradient
+        made = Passes(self, Piece(samples, np.zeros(1), self.batch_size)).run()
+        return float(made.losses[0]), int(made.correct[0]), self.engine().gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
@@ -352,10 +370,12 @@ class LanesExecutor:
             np.array([lr]),
             phases=np.zeros((0, 3), np.int64),
             threads=1,
-            update=self._update,
-            moment=self._moment(),
+            update=self.update_of_steps,
+            moment=self.moment,
         )
         self.step += 1
+        if self.has_python_update:
+            self.assigned.update(engine.gradient, lr, self.step)
         self._constrain(engine)
         return float(norms[0])
 
@@ -370,19 +390,21 @@ class LanesExecutor:
         preprocessing = self.model.preprocessing
         source = (images, labels, preprocessing, weight)
         if any(known is not now for known, now in zip(self._source, source, strict=True)):
-            self._arrays = self._read(images, labels, weight)
+            self._read(images, labels, weight)
             self._source = source
         self.engine().normalise(*input_factors(preprocessing, images))
         return np.ascontiguousarray(order, np.int64)
 
-    def _read(
-        self, images: np.ndarray, labels: np.ndarray, weight: np.ndarray | None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Samples, and targets with their weights, in the form in which the engine reads them."""
+    def _read(self, images: np.ndarray, labels: np.ndarray, weight: np.ndarray | None) -> None:
+        """Samples, and targets with their weights, in the form in which they are read."""
         target = as_target(self.loss, labels, len(images), self.graph, np.float32)
-        targets = engine_targets(self.loss, target, labels)
-        targets |= engine_weights(self.loss, target, weight)
-        return stored_samples(self.model.preprocessing, images), targets
+        if isinstance(self.loss, PythonLoss):
+            self.loss.target_weight(target, weight)  # refuses what the function does not take
+            self.python_targets = target, weight
+        else:
+            self.targets = engine_targets(self.loss, target, labels)
+            self.targets |= engine_weights(self.loss, target, weight)
+        self.stored = stored_samples(self.model.preprocessing, images)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
