@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import models
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import Watch, make_executor
 from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.losses import Loss, MSELoss, PythonLoss
@@ -67,7 +68,7 @@ def times(batch: int) -> dict[str, float]:
     for _ in range(ROUNDS):
         for name, executor in made.items():
             began = time.thread_time()
-            executor.train_steps(x, y, order, rates)
+            executor.train_steps(ArrayDataset(x, y), order, rates)
             best[name] = min(best[name], (time.thread_time() - began) / STEPS)
     return best
 
@@ -100,10 +101,10 @@ def option_times(batch: int) -> dict[str, float]:
             if average is not None and average.every is not None:
                 executor.watch = Watch(average.every, partial(average.update, share=0.5))
             order, rates = np.arange(len(x)), np.full(STEPS // settings.accumulate, 1e-4)
-            executor.train_steps(x, y, order, rates)
+            executor.train_steps(ArrayDataset(x, y), order, rates)
             for _ in range(3):
                 began = time.thread_time()
-                executor.train_steps(x, y, order, rates)
+                executor.train_steps(ArrayDataset(x, y), order, rates)
                 best[name] = min(best[name], (time.thread_time() - began) / STEPS)
     return best
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ShapeError
 from fastcnn.execution import make_executor
 from fastcnn.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, Sequential
@@ -67,7 +68,7 @@ def test_bits_do_not_depend_on_how_many_steps_are_taken_at_once() -> None:
         )  # fmt: skip
         for first in range(0, 5, size):
             rows = np.arange(50)[10 * first : 10 * (first + size)]
-            executor.train_steps(X, Y, rows, np.full(-(-len(rows) // 10), 0.1))
+            executor.train_steps(ArrayDataset(X, Y), rows, np.full(-(-len(rows) // 10), 0.1))
         states.append(model.parameter_vector.copy())
     assert np.array_equal(states[0], states[1])
     assert np.array_equal(states[0], states[2])
@@ -89,9 +90,9 @@ def test_what_a_function_raises_ends_the_run(error: type[BaseException], threads
         model, loss=PythonLoss(fails), optimizer=SGD(0.1), batch_size=10, threads=threads
     )
     with pytest.raises(error, match="of a function"):
-        executor.train_steps(X, Y, np.arange(50), np.full(5, 0.1))
+        executor.train_steps(ArrayDataset(X, Y), np.arange(50), np.full(5, 0.1))
     assert calls == [10, 10, 10]
-    executor.train_steps(X, Y, np.arange(50), np.full(5, 0.1))
+    executor.train_steps(ArrayDataset(X, Y), np.arange(50), np.full(5, 0.1))
     assert calls == [10] * 8
 
 
@@ -106,7 +107,9 @@ def test_a_function_may_use_the_engine_and_small_numbers() -> None:
     executor = make_executor(
         network(), loss=PythonLoss(distilled), optimizer=SGD(0.1), batch_size=10, threads=2
     )
-    losses = executor.train_steps(X, Y, np.tile(np.arange(10), 30), np.full(30, 0.1)).losses
+    losses = executor.train_steps(
+        ArrayDataset(X, Y), np.tile(np.arange(10), 30), np.full(30, 0.1)
+    ).losses
     assert losses[-1] < losses[0]
     assert all(seen)
 
@@ -119,9 +122,9 @@ def test_outputs_that_do_not_fit_in_memory_at_once(
     model = network(normalised=False)
     executor = make_executor(model, loss=loss, optimizer=SGD(0.1), batch_size=10)
     order = np.random.default_rng(1).permutation(50)
-    losses = executor.train_steps(X, Y, order, np.zeros(5)).losses
+    losses = executor.train_steps(ArrayDataset(X, Y), order, np.zeros(5)).losses
     other = network(normalised=False)
     expected = make_executor(
         other, loss=MSELoss(), optimizer=SGD(0.1), batch_size=10, backend="im2col"
-    ).train_steps(X, Y, order, np.zeros(5))
+    ).train_steps(ArrayDataset(X, Y), order, np.zeros(5))
     assert losses == pytest.approx(expected.losses, rel=1e-5)

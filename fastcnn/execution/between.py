@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.engine_arguments import batches_of
+from fastcnn.execution.engine_arguments import batches_of, moment_of
 from fastcnn.execution.executor import StepResults, count_correct
 from fastcnn.losses import PythonLoss
 
@@ -47,28 +48,24 @@ class Passes:
     ----------
     executor : LanesExecutor
     piece : Piece
-    labels, weight : ndarray, optional
-        What smaller batches count by; without labels nothing but a gradient is computed.
+    data : Dataset or ArrayDataset, optional
+        What smaller batches count by; without it nothing but a gradient is computed.
     """
 
     def __init__(
-        self,
-        executor: "LanesExecutor",
-        piece: Piece,
-        labels: np.ndarray | None = None,
-        weight: np.ndarray | None = None,
+        self, executor: "LanesExecutor", piece: Piece, data: Samples | None = None
     ) -> None:
         self.executor = executor
         self.samples, self.rates, step_size = piece
         self.engine: Engine = executor.engine()
-        self.takes = labels is not None
+        self.takes = data is not None
         self.gathers = self.takes and step_size > executor.batch_size
         self._schedule(step_size)
         count = len(self.schedule)
         self.shares = np.ones(count)
         if self.gathers and executor.loss.reduction == "mean":
-            assert labels is not None
-            self._share(labels, weight)
+            assert data is not None
+            self._share(data)
         self.total = np.empty_like(self.engine.gradient if self.gathers else NOTHING)
         self.outputs = self.gradients = NOTHING
         if isinstance(executor.loss, PythonLoss):
@@ -101,11 +98,10 @@ class Passes:
         self.lasts = np.cumsum(passes) - 1
         self.firsts = self.lasts + 1 - passes
 
-    def _share(self, labels: np.ndarray, weight: np.ndarray | None) -> None:
+    def _share(self, data: Samples) -> None:
         """What each pass counts in its step."""
-        each = self.executor.loss.target_weight(
-            np.asarray(labels[self.samples]), None if weight is None else weight[self.samples]
-        )
+        weight = None if data.sample_weight is None else data.sample_weight[self.samples]
+        each = self.executor.loss.target_weight(np.asarray(data.labels[self.samples]), weight)
         sums = self.schedule[:, 1].astype(np.float64)
         if each is not None:
             sums = np.add.reduceat(each, self.schedule[:, 0])
@@ -124,8 +120,8 @@ class Passes:
         losses, hits, norms = self.engine.run(
             batches_of(executor.stored, self.samples, **arrays),
             np.repeat(self.rates, self.lasts - self.firsts + 1),
-            update=executor.update_of_steps if self.takes else None,
-            moment=executor.moment,
+            update=executor.engine_update if self.takes else None,
+            moment=moment_of(executor.now()),
             threads=threads,
             between=Between(self.schedule, self._called),
         )
@@ -178,7 +174,6 @@ class Passes:
         if executor.has_python_update:
             lr = float(self.rates[step])
             executor.assigned.update(self.engine.gradient, lr, number)
-        if executor.watches(number):
-            if self.engine.program.constrains:
-                constrain(executor.model)
-            executor.note(number)
+        if self.engine.program.constrains:
+            constrain(executor.model)
+        executor.note(number)
