@@ -115,7 +115,7 @@ def test_contradictions_are_pointed_out(profiled: Profile) -> None:
     message = "the machine is busy; measure again"
     fast = Peaks(1, 1e18, {"L2": 1e18}, {"L2": 1})
     rows = [replace(row, in_step=row.seconds) for row in profiled.rows]
-    calm = replace(profiled, rows=rows, peaks=fast, step=profiled.total())
+    calm = replace(profiled, rows=rows, peaks=fast, step=profiled.total(), uncertainty=0.0)
     assert message not in calm.summary()
     assert message in replace(calm, step=profiled.total() / 2).summary()
     assert message in replace(calm, peaks=replace(fast, flops=1.0)).summary()
@@ -128,7 +128,7 @@ def test_impossible_shares_are_not_printed(profiled: Profile, tmp_path: Path) ->
     rows[0] = replace(rows[0], in_step=-2.1 * profiled.step)
     rows[1] = replace(rows[1], in_step=3.0 * profiled.step)
     rows[2] = replace(rows[2], flops=10**12, seconds=1e-9)
-    busy = replace(profiled, rows=rows, peaks=fast)
+    busy = replace(profiled, rows=rows, peaks=fast, uncertainty=0.0)
     percents = [float(found) for found in re.findall(r"(-?[\d.]+) %", busy.table())]
     assert percents
     assert min(percents) >= 0
