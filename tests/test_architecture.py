@@ -89,6 +89,7 @@ ALLOWED = {
         "models",
         "optim",
         "training",
+        "weights",
     },
     "extras": set(),
     "notebook": set(),
