@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.reach import (
     channels,
     constraints,
     direct_batch,
+    input_lanes,
     sample_norm,
     winograd,
 )
@@ -307,6 +308,15 @@ def _reduce(r: Reach) -> Touches:
     yield gradient("W", sums + r[L.W])
 
 
+def _reduce_kernels(r: Reach) -> Touches:
+    kernels, taps = r.count(L.IN) // LANES * LANES, r.count(L.TAPS)
+    if kernels:
+        sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(taps, r[L.IN])
+        yield arena("EXTRA", sums, kernels)
+        yield arena("Z", r.workers(L.Z, L.Z_SLOT), taps * LANES)
+        yield gradient("W", r.along(taps * kernels, 1) + r[L.W])
+
+
 def _sum_places(r: Reach) -> Touches:
     sums = r.along(r.count(L.OUT), 1)
     yield gradient("W", sums + r[L.W])
@@ -391,6 +401,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
     **dict.fromkeys((L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL), loss_reach(3, by_channel=True)),
     L.K_REDUCE: _reduce,
+    L.K_REDUCE_KERNELS: _reduce_kernels,
+    L.K_INPUT_LANES_GRADIENT: input_lanes.weight_gradient,
     L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
@@ -420,7 +432,6 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,
-    L.K_WINOGRAD2D_REDUCE: winograd.winograd2d_reduce,
     L.K_WINOGRAD1D_WEIGHTS: winograd.winograd1d_weights,
     L.K_WINOGRAD1D: winograd.winograd1d(back=False),
     L.K_WINOGRAD1D_TRANSPOSED: winograd.winograd1d(back=True),
