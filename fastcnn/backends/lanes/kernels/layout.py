@@ -69,7 +69,9 @@ PASS_ROWS = 57
     K_NORM_SUMS,
     K_NORM_STATISTICS,
     K_NORM,
+    K_NORM_ADD,
     K_NORM_GRADIENT_SUMS,
+    K_NORM_JOINED_GRADIENT_SUMS,
     K_NORM_GRADIENT_STATISTICS,
     K_NORM_GRADIENT,
     K_WINOGRAD2D_WEIGHTS,
@@ -118,7 +120,7 @@ PASS_ROWS = 57
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
     K_INPUT_LANES_GRADIENT,
-) = range(73)
+) = range(75)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
