@@ -8,6 +8,7 @@ from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.convolution.input_lanes import rows
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from fastcnn.losses import CrossEntropyLoss
@@ -97,7 +98,7 @@ def test_the_same_step_on_any_threads() -> None:
                 batch_size=40,
                 threads=threads,
             )
-            executor.train_steps(x, y, np.arange(40), np.array([0.1]))
+            executor.train_steps(ArrayDataset(x, y), np.arange(40), np.array([0.1]))
             found[name, threads] = model.parameter_vector.copy()
     first = found[None, 1]
     np.testing.assert_allclose(first, found["direct", 1], rtol=0, atol=1e-5 * np.abs(first).max())

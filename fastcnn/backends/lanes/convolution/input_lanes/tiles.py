@@ -7,7 +7,7 @@ from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_spla
 from fastcnn.codegen.target import blocking, split
 
 #: Samples of a position that are written one after the other in a tile's loop.
-UNROLLED = 16
+UNROLLED = 4
 
 
 @tile(2)
@@ -52,14 +52,14 @@ def input_lanes_tile(
             vectors = [at.pointer(row, place) for row in inputs]
             numbers = [at.pointer(row, target) for row in grads]
 
-            def some(first: Any, sums: list[Any]) -> list[Any]:
+            def some(turn: Any, sums: list[Any]) -> list[Any]:
                 for lane in range(UNROLLED):
-                    sample = at.offset(first, lane, 1)
+                    sample = at.offset(at.index(lane), turn, UNROLLED)
                     along = builder.mul(sample, at.index(LANES))
                     x = [emit_load(builder, at.pointer(vector, along)) for vector in vectors]
                     updated = []
-                    for i, number in enumerate(numbers):
-                        grad = emit_splat(builder, builder.load(at.pointer(number, sample)))
+                    for i, gradient in enumerate(numbers):
+                        grad = emit_splat(builder, builder.load(at.pointer(gradient, sample)))
                         own = sums[i * len(x) : (i + 1) * len(x)]
                         updated += [
                             emit_fma(builder, value, grad, total)
@@ -68,7 +68,7 @@ def input_lanes_tile(
                     sums = updated
                 return sums
 
-            return some(at.index(0), state)
+            return at.loop(at.index(0), at.index(LANES // UNROLLED), state, some)
 
         sums = at.loop(at.index(0), count, [constant(0.0)] * (rows * columns), step)
         for j, number in enumerate(tap_numbers):
