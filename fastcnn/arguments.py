@@ -246,7 +246,7 @@ def classification_arguments(
     operation: str, logits: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     logits = as_array(operation, "logits", logits, 2)
-    target = np.asarray(target)
+    target = plain_array(f"{operation}: target", target)
     if target.ndim == 2 and target.dtype.kind == "f":
         if target.shape != logits.shape:
             raise ShapeError(
@@ -277,7 +277,7 @@ def regression_arguments(
     operation: str, prediction: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     prediction = as_array(operation, "prediction", prediction)
-    target = np.asarray(target, dtype=prediction.dtype)
+    target = plain_array(f"{operation}: target", target).astype(prediction.dtype, copy=False)
     if target.shape != prediction.shape:
         raise ShapeError(
             f"{operation}: target has shape {target.shape}, prediction {prediction.shape}"
@@ -289,7 +289,7 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
     """Weights of samples as float64, or None where there are none."""
     if value is None:
         return None
-    weight = np.asarray(value, dtype=np.float64)
+    weight = plain_array(f"{operation}: sample_weight", value).astype(np.float64, copy=False)
     if weight.shape != (samples,):
         raise ShapeError(
             f"{operation}: sample_weight must have shape ({samples},), got {weight.shape}"

@@ -29,7 +29,7 @@ ALLOWED = {
     "functional": {"arguments", "backends", "operations"},
     "optim": set(),
     "execution": {"arguments", "backends", "data", "layers", "losses", "operations", "optim"},
-    "data": {"backends", "codegen", "extras"},
+    "data": {"arguments", "backends", "codegen", "extras"},
     "training": {
         "arguments",
         "backends",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn.arguments import plain_array
 from fastcnn.data.arrays import is_finite
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.storage import take_rows
@@ -49,6 +50,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
+        plain_array(f"{self.name}: images", images)
+        plain_array(f"{self.name}: labels", labels)
         if images.ndim != 4 or images.size == 0:
             raise DataError(f"{self.name}: images must be (N, C, H, W), got shape {images.shape}")
         if images.dtype not in (np.uint8, np.float32):

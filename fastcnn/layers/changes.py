@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn.arguments import plain_array
 from fastcnn.errors import ConfigurationError
 
 _latest = 0
@@ -100,7 +101,7 @@ def check_array(owner: str, arrays: Mapping[str, np.ndarray], key: str, value: A
             f"{owner} has no array {key!r}; it has {', '.join(arrays) or 'none'}. "
             "To change what a layer has, make a new one and put it in its place"
         )
-    old, new = arrays[key], np.asarray(value)
+    old, new = arrays[key], plain_array(f"{owner}: {key}", value)
     if old.dtype.kind == "i" and new.dtype.kind in "iu":
         new = new.astype(old.dtype)
     if new.shape != old.shape or (

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import CheckpointError, ConfigurationError
 
@@ -127,7 +128,7 @@ def matched(
     mismatched: dict[str, tuple[Shape, Shape]] = {}
     for first, used in given.items():
         for key in used:
-            value = np.asarray(state[key])
+            value = plain_array(key, state[key])
             if value.shape != own[key].shape:
                 if strict:
                     raise CheckpointError(

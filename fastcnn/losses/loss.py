@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_array
+from fastcnn.arguments import as_array, plain_array
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 
@@ -113,7 +113,7 @@ class Loss:
         self, output: Any, target: Any, sample_weight: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         name = type(self).__name__
-        output, target = as_array(name, "output", output), np.asarray(target)
+        output, target = as_array(name, "output", output), plain_array(f"{name}: target", target)
         if output.ndim < 2 or target.ndim < 1 or len(target) != len(output):
             raise ShapeError(
                 f"{name}: target has shape {target.shape}, output {output.shape}: both need a "

@@ -237,4 +237,11 @@ def check_augment(augment: Augment, data: Samples, loss: Loss) -> None:
             f"shape {np.shape(data.labels)[1:]}: use only settings that move nothing (erase, "
             "cutout, brightness, contrast, saturation, hue)"
         )
+    sides = np.shape(data.images)[2:]
+    for name in ("shift", "crop", "cutout"):
+        if sides and getattr(augment, name) >= max(sides):
+            raise ConfigurationError(
+                f"augment: {name} must be smaller than the pictures of {sides[0]} x {sides[-1]} "
+                f"pixels, got {getattr(augment, name)}"
+            )
     augment.apply(data.images, [0])

@@ -115,6 +115,10 @@ def iou(outputs: np.ndarray, targets: np.ndarray) -> float:
 def _top(count: int) -> Callable[[np.ndarray, np.ndarray], float]:
     def top(outputs: np.ndarray, targets: np.ndarray) -> float:
         _, true, classes = _classes(outputs, targets)
+        if count >= classes:
+            raise ConfigurationError(
+                f"top{count} is always 1 for {classes} classes: it needs more than {count}"
+            )
         flat = np.moveaxis(outputs, 1, -1).reshape(-1, classes)
         known = (true >= 0) & (true < classes)
         flat, true = flat[known], true[known, None]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn.arguments import plain_array
 from fastcnn.data.dataset import ArrayDataset, Dataset
 from fastcnn.data.storage import allocate
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
@@ -254,7 +255,7 @@ def as_arrays(data: Any, name: str) -> Any:
         raise DataError(f"{name}: some batches have sample weights, and others have none")
     parts = []
     for index, column in enumerate(zip(*batches, strict=True)):
-        arrays = [np.asarray(part) for part in column]
+        arrays = [plain_array(f"{name}: batch", part) for part in column]
         shapes = {(array.shape[1:], array.dtype) for array in arrays}
         if len(shapes) > 1:
             raise ShapeError(f"{name}: batches differ in shape or type: {sorted(map(str, shapes))}")

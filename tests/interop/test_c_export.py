@@ -166,7 +166,7 @@ def sample_networks() -> dict[str, Model]:
 
 
 #: What has no arithmetic in integers: powers and logarithms across channels.
-FLOAT_ONLY = ("softmax", "log_softmax", "response", "response_even")
+FLOAT_ONLY = ("log_softmax", "response", "response_even")
 
 
 def with_integers(models: dict[str, Model]) -> dict[str, Model]:
@@ -435,8 +435,57 @@ def test_what_has_no_loops_is_refused_by_name(layer: Layer, words: str, tmp_path
 def test_what_has_no_integers_is_refused_by_name(tmp_path: Path) -> None:
     for name in FLOAT_ONLY:
         model = sample_networks()[name]
-        with pytest.raises(ConfigurationError, match=r"layer '1': there is no \w+ in integers"):
+        with pytest.raises(ConfigurationError, match=r"layer '1': there is no \w+ in integers: .+"):
             export_c(model, tmp_path / "a.h", calibration=samples_for(model, np.uint8, 1))
+
+
+def test_channels_of_which_only_the_bias_is_left_keep_it(tmp_path: Path) -> None:
+    """Weight decay shrinks weights of a channel to nothing; its bias is as large as before."""
+    model = Sequential(
+        Conv2d(3, 4, 3, seed=0),
+        ReLU(),
+        Conv2d(4, 4, 3, seed=1),
+        Flatten(),
+        Linear(144, 3, seed=2),
+        input_shape=(3, 10, 10),
+    )
+    state = model.state_dict()
+    for name, channel, bias in (("0", 1, 0.5), ("2", 2, -0.7)):
+        state[f"{name}.weight"][channel] *= 1e-15
+        state[f"{name}.bias"][channel] = bias
+    samples = samples_for(model, np.float32, 0)
+    integers = export_c(model, tmp_path / "a.h", calibration=samples).integers
+    assert integers is not None
+    wanted = model.logits(samples)
+    assert np.abs(integers.outputs(samples) - wanted).max() < 0.03 * np.abs(wanted).max()
+
+
+def test_sums_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    model = Sequential({"flat": Flatten(), "wide": Linear(80_000, 2)}, input_shape=(2, 200, 200))
+    model.state_dict()["wide.weight"][...] = 0.01
+    samples = np.ones((2, 2, 200, 200), np.float32)
+    with pytest.raises(ConfigurationError, match=r"layer 'wide': its sums of 80,000 products"):
+        export_c(model, tmp_path / "a.h", calibration=samples)
+
+
+def test_a_few_far_values_do_not_make_all_coarse(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    samples = generator.standard_normal((1000, 1, 10, 10)).astype(np.float32)
+    samples[0, 0, 0, 0] = 40.0
+    model = Sequential(
+        Conv2d(1, 4, 1, seed=0),
+        Conv2d(4, 4, 1, seed=1),
+        Flatten(),
+        Linear(400, 3, seed=2),
+        input_shape=(1, 10, 10),
+    )
+    integers = export_c(model, tmp_path / "a.h", calibration=samples).integers
+    assert integers is not None
+    first = integers.steps[0]
+    assert first is not None
+    values = Sequential(*model.layers.values()).features(samples, "0")
+    whole = (max(values.max(), 0.0) - min(values.min(), 0.0)) / 255
+    assert first.scale.scale < 0.8 * whole
 
 
 @needs_gcc

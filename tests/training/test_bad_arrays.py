@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.layers import BatchNorm2d, Flatten, Linear, Sequential
 from fastcnn.layers.init import Normal
@@ -119,3 +120,28 @@ def test_what_draws_no_weights_is_refused() -> None:
             net().initialize(wrong)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="weight_init must be an initialiser"):
             Linear(4, 3, weight_init=wrong)  # type: ignore[arg-type]
+
+
+def test_masked_weights_targets_and_data_sets_are_refused() -> None:
+    model, masked = net(), np.ma.masked_greater(np.arange(3, dtype=np.float32), 1)
+    with pytest.raises(DataError, match=r"1\.bias: 1 values are masked"):
+        model.load_state_dict({**model.copy_state(), "1.bias": masked})
+    with pytest.raises(DataError, match="bias: 1 values are masked"):
+        model.layers["1"].bias = masked  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="target: 4 values are masked"):
+        fastcnn.functional.cross_entropy(np.ones((12, 3), np.float32), np.ma.masked_equal(Y, 1))
+    for images, labels in ((np.ma.masked_greater(X, 0.5), Y), (X, np.ma.masked_equal(Y, 1))):
+        with pytest.raises(DataError, match="values are masked"):
+            fastcnn.Dataset(images, labels, ("0", "1", "2"), Preprocessing())
+
+
+@pytest.mark.parametrize("name", ["shift", "crop", "cutout"])
+def test_changes_as_large_as_the_pictures_are_refused(name: str) -> None:
+    augment = fastcnn.data.Augment(**{name: 4})
+    with pytest.raises(ConfigurationError, match=rf"{name} must be smaller than"):
+        fastcnn.fit(net(), (X, Y), epochs=1, augment=augment)
+
+
+def test_a_metric_that_is_always_one_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="top3 is always 1 for 3 classes"):
+        fastcnn.fit(net(), (X, Y), (X, Y), epochs=1, metrics=["top3"])

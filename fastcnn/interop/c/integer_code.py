@@ -13,6 +13,7 @@ from fastcnn.interop.c.integer_sample_code import (
     bilinear_lines,
     joined_lines,
     normalise_lines,
+    softmax_lines,
 )
 from fastcnn.interop.c.integers import ADD_BITS, HIGH, LOW, IntegerStep
 from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
@@ -267,6 +268,10 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
             if which in arrays
         )
         lines += normalise_lines(name, step, zero, weight, bias[0] if bias else None)
+    elif kind == "softmax":
+        writer.kinds["channel_softmax"] = None
+        table = writer.array(f"{node.name}.exponentials", "int32_t", arrays["exponentials"])
+        lines += softmax_lines(name, step, table)
     elif kind == "concat":
         lines = [f"int8_t *y = {y};"]
         lines += joined_lines(name, step, [x, *others], [zero, *other_zeros])

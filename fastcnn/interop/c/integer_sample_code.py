@@ -43,6 +43,24 @@ static inline void {{name}}_normalise(
         }}}}
     }}}}
 }}}}""",
+    "channel_softmax": """
+/* e: exponentials of how far a number is below the largest; the result is in shares of 256. */
+static inline void {name}_channel_softmax(
+    const int8_t *x, int8_t *y, const int32_t *e, const int *g
+) {{
+    for (int j = 0; j < g[2]; j++) {{
+        int largest = x[j];
+        int64_t sum = 0;
+        for (int k = 1; k < g[1]; k++) {{
+            if (x[j + k * g[2]] > largest) largest = x[j + k * g[2]];
+        }}
+        for (int k = 0; k < g[1]; k++) sum += e[largest - x[j + k * g[2]]];
+        for (int k = 0; k < g[1]; k++) {{
+            const int64_t power = e[largest - x[j + k * g[2]]];
+            y[j + k * g[2]] = {name}_clamp((512 * power + sum) / (2 * sum) - 128, -128, 127);
+        }}
+    }}
+}}""",
     "bilinear": f"""
 /* at: for each row of the output the two that it lies between and the second's share of
    {2**SHARE_BITS}, then the same of columns. */
@@ -93,6 +111,15 @@ def normalise_lines(
         f"static const int g[] = {{{sizes}}};",
         f"{name}_normalise(",
         f"    x, y, {weight}, {bias or '0'}, {summand}, {centred}, {zero}, {step.scale.zero}, g);",
+    ]
+
+
+def softmax_lines(name: str, step: IntegerStep, exponentials: str) -> list[str]:
+    """The call of a softmax over the channels."""
+    sizes = ", ".join(map(str, sets_of(step.node).numbers))
+    return [
+        f"static const int g[] = {{{sizes}}};",
+        f"{name}_channel_softmax(x, y, {exponentials}, g);",
     ]
 
 

@@ -12,7 +12,11 @@ from fastcnn.interop.c.integers import HIGH, LOW, IntegerStep, Scale
 from fastcnn.interop.inference_plan import Plan
 from fastcnn.interop.sample_steps import MOVING, NORMS, is_bilinear, places_of, sets_of, taps_of
 
-SAMPLE = (*MOVING, *NORMS)
+SAMPLE = (*MOVING, *NORMS, "softmax")
+#: What a softmax gives: shares of 256.
+SHARES = Scale(1 / 256, LOW)
+#: Bits after the point: of an exponential of at most 1.
+EXP_BITS = 20
 #: Bits after the point: of the share of a pixel on each axis, of a normalised number, of a factor.
 SHARE_BITS, UNIT_BITS, FACTOR_BITS = 8, 12, 16
 #: Numbers of a set, so that products with 31 bits fit 64.
@@ -37,6 +41,9 @@ def sample_arrays(plan: Plan, node: Node, given: Scale, scale: Scale) -> dict[st
         parts, places = places_of(node)
         return {"parts": np.array(parts), "places": places}
     sets = sets_of(node)
+    if node.operation == "softmax":
+        below = given.scale * np.arange(HIGH - LOW + 1)
+        return {"exponentials": np.rint(np.exp(-below) * 2**EXP_BITS).astype(np.int64)}
     if sets.size > LARGEST_SET:
         raise ConfigurationError(
             f"layer {node.name!r}: {node.operation} of more than {LARGEST_SET:,} numbers together "
@@ -70,6 +77,10 @@ def sample_step(step: IntegerStep, x: np.ndarray, zero: int) -> np.ndarray:
         parts = x.reshape(len(x), int(arrays["parts"]), -1)
         padded = np.pad(parts, ((0, 0), (0, 0), (1, 0)), constant_values=zero)
         return padded[:, :, arrays["places"] + 1].reshape(len(x), *node.output_shape)
+    if "exponentials" in arrays:
+        powers = arrays["exponentials"][x.max(axis=1, keepdims=True) - x]
+        total = powers.sum(axis=1, keepdims=True)
+        return np.clip((512 * powers + total) // (2 * total) + LOW, LOW, HIGH)
     return np.clip(step.scale.zero + _normalised(node, arrays, x - zero), LOW, HIGH)
 
 

@@ -8,6 +8,7 @@ Integer-Arithmetic-Only Inference", arXiv:1712.05877. A function of each element
 256 values.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from fastcnn.backends import im2col
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError, DataError
-from fastcnn.interop.c.integer_steps import SAMPLE, sample_arrays, sample_step
+from fastcnn.interop.c.integer_steps import SAMPLE, SHARES, sample_arrays, sample_step
 from fastcnn.interop.c.integers import (
     ADD_BITS,
     HIGH,
@@ -33,6 +34,19 @@ from fastcnn.operations import OPERATIONS, Elementwise
 
 #: Most samples that are looked at together.
 CHUNK = 128
+#: Greatest bias in units of a product.
+LARGEST_BIAS = 2**30
+#: Why there is none of an operation, and what to do.
+REASONS = {
+    "log_softmax": ": 8 bits hold no range of logarithms; leave it out, NAME_predict gives the "
+    "probabilities of logits",
+    "local_response_norm": ": a power of each sum of squares has no exact integers; export it in "
+    "floats",
+}
+#: Values of a step that are looked at for each group of samples, the bins they are counted in, and
+#: the shares of their range that are tried.
+LOOKED_AT, BINS = 1 << 16, 2048
+PARTS = np.linspace(1.0, 0.4, 61)
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,8 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
         if kind in (*POOLING, *MOVING, "narrow"):
             # A maximum or mean of numbers of one scale has that scale, and so have moved numbers.
             scale = scales[index] = scales[step.inputs[0]]
+        if kind == "softmax":
+            scale = scales[index] = SHARES
         is_last = index == len(plan.steps) - 1
         given = [scales[source] for source in step.inputs]
         arrays = _arrays(plan, step.node, given, scale, gives_floats=is_last)
@@ -167,14 +183,13 @@ def _bounds(relu: Node, scale: Scale) -> tuple[int, int]:
 
 
 def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[float, float]]:
-    """Least and greatest number of the input and of each step, over all samples."""
+    """The range of the input and of each step that 8-bit numbers are to cover.
+
+    That of the input is whole. That of a step is the one of which 8-bit numbers are nearest to all
+    that the samples give, by the mean square: a few far values do not make all others coarse.
+    """
     found: dict[int, tuple[float, float]] = {}
-    for start in range(0, len(samples), CHUNK):
-        part = model.preprocessing.apply(np.asarray(samples[start : start + CHUNK]))
-        values = {INPUT: part}
-        for index, step in enumerate(plan.steps):
-            inputs = _in_shape(step.node, [values[source] for source in step.inputs])
-            values[index] = _float_step(plan, step.node, inputs)
+    for values in _values(model, plan, samples):
         for key, value in values.items():
             low, high = float(value.min()), float(value.max())
             if not np.isfinite([low, high]).all():
@@ -183,7 +198,39 @@ def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[fl
                 )
             before = found.get(key, (low, high))
             found[key] = (min(before[0], low), max(before[1], high))
-    return found
+    counts = {key: np.zeros(BINS) for key in found if key != INPUT}
+    for values in _values(model, plan, samples):
+        for key in counts:
+            some = values[key].reshape(-1)
+            some = some[:: -(-some.size // LOOKED_AT)]
+            low, high = found[key]
+            width = max(high - low, np.finfo(np.float64).tiny)
+            places = ((some.astype(np.float64) - low) * (BINS / width)).astype(np.int64)
+            counts[key] += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
+    return found | {key: _nearest(count, *found[key]) for key, count in counts.items()}
+
+
+def _values(model: Model, plan: Plan, samples: np.ndarray) -> Iterator[dict[int, np.ndarray]]:
+    """The input and what each step gives, for some samples after the other."""
+    for start in range(0, len(samples), CHUNK):
+        part = model.preprocessing.apply(np.asarray(samples[start : start + CHUNK]))
+        values = {INPUT: part}
+        for index, step in enumerate(plan.steps):
+            inputs = _in_shape(step.node, [values[source] for source in step.inputs])
+            values[index] = _float_step(plan, step.node, inputs)
+        yield values
+
+
+def _nearest(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """The part of a range whose 8-bit numbers are nearest to values counted in equal bins."""
+    edges = np.linspace(low, high, BINS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    ranges = [(part * low, part * high) for part in PARTS]
+    errors = []
+    for bounds in ranges:
+        scale = Scale.of_range(*bounds)
+        errors.append((counts * (scale.real(scale.quantise(centres)) - centres) ** 2).sum())
+    return ranges[int(np.argmin(errors))]
 
 
 def _in_shape(node: Node, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -226,7 +273,10 @@ def _arrays(
     record = OPERATIONS[node.operation]
     if node.operation == "batch_norm" or isinstance(record, Elementwise):
         return {"table": _table(plan, node, given[0], scale)}
-    raise ConfigurationError(f"layer {node.name!r}: there is no {node.operation} in integers")
+    raise ConfigurationError(
+        f"layer {node.name!r}: there is no {node.operation} in integers"
+        f"{REASONS.get(node.operation, '')}"
+    )
 
 
 def _weights(
@@ -240,15 +290,24 @@ def _weights(
         channels, outputs, *kernel = weight.shape
         grouped = weight.reshape(groups, channels // groups, outputs, *kernel)
         weight = grouped.swapaxes(1, 2).reshape(groups * outputs, channels // groups, *kernel)
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    weight_scale = np.where(largest > 0, largest, 1.0) / 127.0
-    by_output = weight_scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    arrays = {"weight": np.rint(weight / by_output).astype(np.int64)}
-    unit = given.scale * weight_scale
     bias = np.zeros(len(weight))
     if "bias" in node.parameters:
         bias = plan.state[node.parameters["bias"]]
-    arrays["bias"] = np.clip(np.rint(bias / unit), -(2**30), 2**30).astype(np.int64)
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    # Next to a bias, weights that nothing is left of get no finer scale than it fits.
+    least = np.abs(bias) / (given.scale * LARGEST_BIAS)
+    weight_scale = np.maximum(np.where(largest > 0, largest, 1.0) / 127.0, least)
+    by_output = weight_scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    arrays = {"weight": np.rint(weight / by_output).astype(np.int64)}
+    unit = given.scale * weight_scale
+    arrays["bias"] = np.rint(bias / unit).astype(np.int64)
+    farthest = max(HIGH - given.zero, given.zero - LOW)
+    sums = farthest * np.abs(arrays["weight"]).reshape(len(weight), -1).sum(axis=1)
+    if (sums + np.abs(arrays["bias"])).max() >= 2**31:
+        raise ConfigurationError(
+            f"layer {node.name!r}: its sums of {weight[0].size:,} products do not fit integers of "
+            "32 bits: export it in floats"
+        )
     if gives_floats:
         return arrays | {"unit": unit.astype(np.float32)}
     return arrays | multiplier_of(unit / scale.scale)
