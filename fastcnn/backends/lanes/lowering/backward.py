@@ -52,6 +52,15 @@ class Backward(SampleNormBackward):
             )
             self._reduce(group, partial, bias, weights, g.out_channels)
             return
+        if trains and not group.pooled and conv_rows.are_made_together(g):
+            grad = self.rectify(group, grad)
+            self._reduce(group, partial, bias, weights, g.out_channels)
+            place = weights if self._trains(group, "bias") else -1
+            columns = partial | {"bias": place} | self.mask(group)
+            conv_rows.gradients(
+                planner, node.name, g, weight, x, grad, self.wanted(group), **columns
+            )
+            return
         if group.pooled:
             grad = self._before_pooling(group, grad, bias)
         else:

@@ -9,6 +9,7 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach import (
     channels,
     constraints,
+    depthwise,
     direct_batch,
     sample_norm,
     winograd,
@@ -415,6 +416,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
+    L.K_DEPTHWISE: depthwise.product,
+    L.K_DEPTHWISE_GRADIENT: depthwise.gradients,
     L.K_DIRECT_BATCH: direct_batch.product,
     L.K_DIRECT_BATCH_TURN: direct_batch.turn,
     L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,

@@ -35,7 +35,7 @@ class Sums(NamedTuple):
     taps : ndarray
         From a pixel of X to each of the summands that begin there.
     weights : ndarray, shape (groups, channels, taps)
-        The index of each tap's weight.
+        The index of each tap's weight among those of the layer.
     from_pixels, to_pixels : ndarray
         Pixels of X and of Y, one for each position.
     group_inputs : int
@@ -52,6 +52,15 @@ class Sums(NamedTuple):
     window: int = 1
 
 
+def product_sums(g: ConvGeometry, x: Buffer, y: Buffer, pooled: bool = False) -> Sums:
+    """The sums of a convolution of X into Y."""
+    source = np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
+    h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
+    pixels = x.at(*g.first_pixels(h, w))
+    window = 4 if pooled else 1
+    return Sums(input_taps(g, x), source, pixels, y.pixels(), g.group_inputs, window)
+
+
 def product(
     planner: Planner,
     name: str,
@@ -63,36 +72,19 @@ def product(
     columns: dict[str, int],
 ) -> None:
     """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
-    source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
-    h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
-    sums = Sums(
-        input_taps(g, x),
-        source,
-        x.at(*g.first_pixels(h, w)),
-        y.pixels(),
-        g.group_inputs,
-        4 if pooled else 1,
-    )
-    emit(planner, name, g, x, y, sums, columns)
+    emit(planner, name, g, weight, x, y, product_sums(g, x, y, pooled), columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
-    """Add the rows that carry a convolution's output side back to its input side.
+def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]:
+    """The sums that carry a convolution's output side back to its input side.
 
     One convolution for each phase of the stride: input rows that are equal modulo the stride see
     the same kernel rows. Rows at the borders may go apart.
     """
-    index = weight + np.arange(g.out_channels * g.taps).reshape(
+    index = np.arange(g.out_channels * g.taps).reshape(
         g.groups, g.group_outputs, g.group_inputs, *g.kernel
     )
+    found = []
     phases = [range(min(g.stride[axis], g.input[axis])) for axis in (0, 1)]
     for first_h, first_w in product_of(*phases):
         across = stretch(g, 1, first_w)
@@ -106,14 +98,29 @@ def transpose(
             source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
             h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
             target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
-            sums = Sums(taps, source, grad.at(h, w), target, g.group_outputs)
-            emit(planner, name, g, grad, grad_x, sums, columns)
+            found.append(Sums(taps, source, grad.at(h, w), target, g.group_outputs))
+    return found
+
+
+def transpose(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
+    columns: dict[str, int],
+) -> None:
+    """Add the rows that carry a convolution's output side back to its input side."""
+    for sums in transposed_sums(g, grad, grad_x):
+        emit(planner, name, g, weight, grad, grad_x, sums, columns)
 
 
 def emit(
     planner: Planner,
     name: str,
     g: ConvGeometry,
+    weight: int,
     x: Buffer,
     y: Buffer,
     sums: Sums,
@@ -121,7 +128,9 @@ def emit(
 ) -> None:
     """Add a K_CONV row."""
     taps, group_inputs, channels = sums.taps, sums.group_inputs, sums.weights.shape[1]
-    order = pack_order(g.groups, channels, sums.weights, tile_heights(pooled=sums.window == 4))
+    order = weight + pack_order(
+        g.groups, channels, sums.weights, tile_heights(pooled=sums.window == 4)
+    )
     packed = planner.allocate(order.size + LANES)
     values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
