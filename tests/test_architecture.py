@@ -60,7 +60,16 @@ ALLOWED = {
     },
     "serve": {"backends", "data", "execution", "layers"},
     "interop": {"backends", "data", "extras", "layers", "operations", "weights"},
-    "distributed": {"operations", "backends", "execution", "extras", "layers", "losses", "optim"},
+    "distributed": {
+        "operations",
+        "backends",
+        "data",
+        "execution",
+        "extras",
+        "layers",
+        "losses",
+        "optim",
+    },
     "analysis": {"operations", "backends", "data", "execution", "layers", "losses", "training"},
     "benchmark": {
         "backends",

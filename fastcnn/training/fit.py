@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Protocol
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
@@ -36,7 +37,6 @@ from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
-    Samples,
     as_samples,
     say_unused,
     training_preprocessing,
