@@ -10,6 +10,7 @@ from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
 from fastcnn.layers import (
@@ -108,7 +109,7 @@ def test_steps_have_the_bits_of_other_kernels_on_any_threads(kind: str, batch: i
                 batch_size=batch,
                 threads=threads,
             )
-            executor.train_steps(x, y, np.arange(batch), np.array([0.5]))
+            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
         found.append(model.parameter_vector.copy())
     for other in found[1:]:
         np.testing.assert_array_equal(found[0], other)

@@ -1,7 +1,8 @@
 """How far rows of convolutions of single channels reach."""
 
-from fastcnn.backends.lanes.convolution.depthwise.kernels import PHASE, SCRATCH
+from fastcnn.backends.lanes.convolution.depthwise.kernels import SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -16,13 +17,10 @@ from fastcnn.backends.lanes.reach.ranges import (
 
 def _sums(r: Reach, x: Range, w: Range, y: Range, names: str) -> Touches:
     """All phases of some channels: where the sources, weights and targets of each begin."""
-    table = r.table(L.PHASE_TABLE, PHASE * r.count(L.PHASES)).reshape(-1, PHASE)
-    for taps, tap_table, chosen, positions, pixels, targets in table.tolist():
-        read = r.entries_at(pixels, positions + MORE_POSITIONS, "a phase's pixels")
-        written = r.entries_at(targets, positions + MORE_POSITIONS, "a phase's targets")
-        yield arena(names[0], x + read + r.entries_at(tap_table, taps, "a phase's taps"))
-        yield parameters("W", w + r.entries_at(chosen, taps, "a phase's weights"))
-        yield arena(names[1], y + written)
+    for phase in phases(r):
+        yield arena(names[0], x + phase.read() + phase.taps())
+        yield parameters("W", w + phase.weights())
+        yield arena(names[1], y + phase.written(phase.pixels + MORE_POSITIONS))
 
 
 def product(r: Reach) -> Touches:

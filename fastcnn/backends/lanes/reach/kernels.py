@@ -14,6 +14,7 @@ from fastcnn.backends.lanes.reach import (
     sample_norm,
     winograd,
 )
+from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -39,25 +40,28 @@ def _pack(r: Reach) -> Touches:
 
 
 def _convolution(r: Reach) -> Touches:
-    groups, channels, taps, positions = (
+    groups, channels, weights, most = (
         r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
     )
     outputs, pooled = groups * channels, r[L.MODE] == L.POOLED
-    if not outputs * positions:
+    if not outputs * most:
         return
     if r[L.IN] > 0:
         # What is asked for beforehand may lie anywhere; its tables must not.
-        r.table(L.X_TABLE, positions + LANES - 1)
+        r.table(L.X_TABLE, most + LANES - 1)
         r.table(L.EXTRA, r.count(L.IN))
-    taken = r.entries(L.X_TABLE, positions + MORE_POSITIONS)
-    given = positions // 4 + 1 if pooled else positions + MORE_POSITIONS
-    targets = r.along(outputs, r[L.Y_CHANNEL]) + r.entries(L.Y_TABLE, given)
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
-    yield arena("X", x + taken + r.entries(L.TAP_TABLE, taps))
-    yield arena("Y", r.buffer(L.Y) + targets)
-    if pooled:
-        yield arena("M", r.buffer(L.M) + targets)
-    yield arena("W", r.along(outputs * taps, 1) + r[L.W], 1)
+    packed = r.along(groups, channels * weights) + r[L.W]
+    for phase in phases(r):
+        if phase.pixels > most:
+            raise ProgramError(f"a phase has {phase.pixels} pixels, the first {most}")
+        given = phase.pixels // 4 + 1 if pooled else phase.pixels + MORE_POSITIONS
+        targets = r.along(outputs, r[L.Y_CHANNEL]) + phase.written(given)
+        yield arena("X", x + phase.read() + phase.taps())
+        yield arena("Y", r.buffer(L.Y) + targets)
+        if pooled:
+            yield arena("M", r.buffer(L.M) + targets)
+        yield arena("W", packed + phase.weights_at + r.along(channels * phase.count, 1), 1)
     yield from bias(r, outputs)
 
 

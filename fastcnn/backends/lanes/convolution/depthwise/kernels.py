@@ -12,13 +12,22 @@ next one is asked for.
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.depthwise.tiles import depthwise_tile
+from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.kernels import (
     CHUNK,
     SUM_ROW,
-    channel_sum,
     write_sums,
 )
 from fastcnn.backends.lanes.convolution.direct.tiles import weight_gradient_tile
+from fastcnn.backends.lanes.convolution.phases import (
+    PHASE,
+    PHASE_TAPS,
+    PIXELS,
+    READ_AT,
+    TAPS_AT,
+    WEIGHTS_AT,
+    WRITTEN_AT,
+)
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
@@ -56,15 +65,12 @@ from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 #: Positions of a tile.
-PIXELS = 8
+POSITIONS_OF_TILE = 8
 #: Taps of a weight gradient's tiles.
 MANY_TAPS, FEW_TAPS = 9, 5
 #: Floats of scratch: sums of a channel's taps, and a spare vector.
 SCRATCH = SUM_ROW + LANES
-#: Numbers of an entry of a table of phases: taps, tables of taps, of their weights, positions,
-#: tables of where these are read and written.
-PHASE = 6
-TILE = depthwise_tile.sized(PIXELS)
+TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
 GRADIENT_OF_MANY = weight_gradient_tile.sized(1, MANY_TAPS)
 GRADIENT_OF_FEW = weight_gradient_tile.sized(1, FEW_TAPS)
 
@@ -74,7 +80,8 @@ def tiles_of(T, table, phases):
     """Tiles of a channel."""
     tiles = 0
     for k in range(phases):
-        tiles += (T[table + k * PHASE + 3] + PIXELS - 1) // PIXELS
+        pixels = np.int64(T[table + k * PHASE + PIXELS])
+        tiles += (pixels + POSITIONS_OF_TILE - 1) // POSITIONS_OF_TILE
     return tiles
 
 
@@ -86,10 +93,10 @@ def channel(A, T, P, table, phases, x, w, bias, y, relu, masked, next_x, next_y,
     """
     for k in range(phases):
         entry = table + k * PHASE
-        taps, positions = np.int64(T[entry]), np.int64(T[entry + 3])
-        tap_table, chosen = T[T[entry + 1] :], T[T[entry + 2] :]
-        xpix, ypix = T[T[entry + 4] :], T[T[entry + 5] :]
-        for p in range(0, positions, PIXELS):
+        taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+        tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
+        xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+        for p in range(0, positions, POSITIONS_OF_TILE):
             for i in range(lines_x):
                 simd.prefetch(A, next_x + i * LANES)
             for i in range(lines_y):

@@ -1,7 +1,5 @@
 """Rows of convolutions of single channels."""
 
-import numpy as np
-
 from fastcnn.backends.lanes.convolution.depthwise.kernels import SCRATCH
 from fastcnn.backends.lanes.convolution.direct import rows as direct
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
@@ -89,17 +87,6 @@ def gradients(
 
 
 def _phases(planner: Planner, phases: list[direct.Sums]) -> dict[str, int]:
-    """Columns of the sums that a channel has, one phase of the stride after the other."""
-    entries = [
-        (
-            len(sums.taps),
-            planner.table(sums.taps),
-            planner.table(sums.weights[0, 0]),
-            len(sums.from_pixels),
-            planner.table(sums.from_pixels, 1),
-            planner.table(sums.to_pixels, 1),
-        )
-        for sums in phases
-        if len(sums.to_pixels)
-    ]
-    return {"phases": len(entries), "phase_table": planner.table(np.array(entries))}
+    """Columns of the sums that a channel has; a table says which weight each tap has."""
+    weights = [planner.table(sums.weights[0, 0]) for sums in phases]
+    return direct.phase_columns(planner, phases, weights)

@@ -72,7 +72,7 @@ def product(
     columns: dict[str, int],
 ) -> None:
     """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
-    emit(planner, name, g, weight, x, y, product_sums(g, x, y, pooled), columns)
+    _emit(planner, name, g, weight, x, y, [product_sums(g, x, y, pooled)], columns)
 
 
 def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]:
@@ -111,32 +111,39 @@ def transpose(
     grad_x: Buffer,
     columns: dict[str, int],
 ) -> None:
-    """Add the rows that carry a convolution's output side back to its input side."""
-    for sums in transposed_sums(g, grad, grad_x):
-        emit(planner, name, g, weight, grad, grad_x, sums, columns)
+    """Add the row that carries a convolution's output side back to its input side."""
+    sums = transposed_sums(g, grad, grad_x)
+    _emit(planner, name, g, weight, grad, grad_x, sums, columns)
 
 
-def emit(
+def _emit(
     planner: Planner,
     name: str,
     g: ConvGeometry,
     weight: int,
     x: Buffer,
     y: Buffer,
-    sums: Sums,
+    phases: list[Sums],
     columns: dict[str, int],
 ) -> None:
-    """Add a K_CONV row."""
-    taps, group_inputs, channels = sums.taps, sums.group_inputs, sums.weights.shape[1]
-    order = weight + pack_order(
-        g.groups, channels, sums.weights, tile_heights(pooled=sums.window == 4)
-    )
+    """Add a K_CONV row, whose first phase has most positions."""
+    phases = sorted(phases, key=lambda sums: -len(sums.from_pixels))
+    group_inputs, channels = phases[0].group_inputs, phases[0].weights.shape[1]
+    heights = tile_heights(pooled=phases[0].window == 4)
+    parts = [
+        pack_order(1, channels, sums.weights[group : group + 1], heights)
+        for group in range(g.groups)
+        for sums in phases
+    ]
+    order = weight + np.concatenate(parts)
     packed = planner.allocate(order.size + LANES)
     values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
-    if x.size > FITS_CACHE and taps.size:
-        furthest = taps.reshape(group_inputs, -1).max(axis=1)
+    if x.size > FITS_CACHE and order.size:
+        taps = [sums.taps.reshape(group_inputs, -1) for sums in phases if sums.taps.size]
+        furthest = np.concatenate(taps, axis=1).max(axis=1)
         columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
+    before = np.cumsum([0, *(channels * len(sums.taps) for sums in phases)])
     planner.emit(
         name,
         row(
@@ -144,18 +151,34 @@ def emit(
             **x.columns("x"),
             **y.columns("y"),
             **({"bias": -1} | columns),
+            **phase_columns(planner, phases, before.tolist()),
             w=packed,
-            taps=len(taps),
-            tap_table=planner.table(taps, 1),
-            positions=len(sums.from_pixels),
-            x_table=planner.table(sums.from_pixels, sums.window),
-            y_table=planner.table(sums.to_pixels, 1),
+            taps=sum(len(sums.taps) for sums in phases),
+            positions=len(phases[0].from_pixels),
+            x_table=planner.table(phases[0].from_pixels, phases[0].window),
             groups=g.groups,
             channels=channels,
             x_group=group_inputs * x.channel,
             y_channel=y.channel,
         ),
     )
+
+
+def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> dict[str, int]:
+    """Columns of the phases of a row, from where the weights of each are found."""
+    found = [
+        (
+            len(sums.taps),
+            planner.table(sums.taps, 1),
+            place,
+            len(sums.from_pixels),
+            planner.table(sums.from_pixels, sums.window),
+            planner.table(sums.to_pixels, 1),
+        )
+        for sums, place in zip(phases, weights, strict=False)
+        if len(sums.to_pixels)
+    ]
+    return {"phases": len(found), "phase_table": planner.table(np.array(found))}
 
 
 def weight_gradient(
