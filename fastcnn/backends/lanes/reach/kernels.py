@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.reach import (
     constraints,
     depthwise,
     direct_batch,
+    pool,
     sample_norm,
     winograd,
 )
@@ -24,6 +25,7 @@ from fastcnn.backends.lanes.reach.ranges import (
     Touches,
     arena,
     bias,
+    channels_of,
     gradient,
     optional,
     parameters,
@@ -97,52 +99,6 @@ def _bias_gradient(r: Reach) -> Touches:
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(channels, 1), 1)
 
 
-def _channels(r: Reach, place: int, step: int, entries: Range) -> Range:
-    """Some places of each channel of a buffer."""
-    return r.buffer(place) + r.along(r.count(L.CHANNELS), r[step]) + entries
-
-
-def _max_pool(r: Reach) -> Touches:
-    positions = r.count(L.POSITIONS)
-    windows = r.entries(L.TAP_TABLE, positions * r.count(L.TAPS, 1))
-    yield arena("X", _channels(r, L.X, L.X_CHANNEL, windows))
-    for place, what in ((L.Y, "Y"), (L.M, "M")):
-        outputs = r.entries(L.Y_TABLE, positions)
-        yield arena(what, _channels(r, place, L.Y_CHANNEL, outputs))
-
-
-def _cleared(r: Reach) -> Touches:
-    """Pixels of X that are set to zero first."""
-    inputs = r.entries(L.X_TABLE, r.count(L.IN))
-    yield arena("X", _channels(r, L.X, L.X_CHANNEL, inputs))
-
-
-def _max_pool_backward(r: Reach) -> Touches:
-    yield from _max_pool(r)
-    yield from _cleared(r)
-
-
-def _avg_pool(r: Reach) -> Touches:
-    positions, width = r.count(L.POSITIONS), r.count(L.TAPS) + 1
-    windows = r.table(L.TAP_TABLE, positions * width).reshape(-1, width)
-    if not windows.size:
-        return
-    if windows[:, 0].max() >= width:
-        raise ProgramError("TAP_TABLE has a window of more pixels than TAPS")
-    inside = windows[:, 1:][np.arange(1, width) <= windows[:, :1]]
-    if inside.size:
-        pixels = Range(int(inside.min()), int(inside.max()))
-        yield arena("X", _channels(r, L.X, L.X_CHANNEL, pixels))
-    outputs = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, outputs))
-    yield arena("SCALE", r.along(positions, 1) + r[L.SCALE], 1)
-
-
-def _avg_pool_backward(r: Reach) -> Touches:
-    yield from _avg_pool(r)
-    yield from _cleared(r)
-
-
 def _move(r: Reach) -> Touches:
     runs = r.table(L.TAP_TABLE, 3 * r.count(L.POSITIONS, 1)).reshape(-1, 3).astype(np.int64)
     lengths = (runs[:, 2].clip(1) - 1) * LANES
@@ -154,7 +110,7 @@ def _move(r: Reach) -> Touches:
             first = runs[kept, column]
             reached = Range(int(first.min()), int((first + lengths[kept]).max()))
             place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, _channels(r, place, step, reached))
+            yield arena(name, channels_of(r, place, step, reached))
 
 
 def _weighted_sums(r: Reach) -> Touches:
@@ -162,20 +118,10 @@ def _weighted_sums(r: Reach) -> Touches:
     summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
     if summands:
         sources = r.entries(L.X_TABLE, summands)
-        yield arena("X", _channels(r, L.X, L.X_CHANNEL, sources))
+        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, sources))
         yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
     places = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, places))
-
-
-def _unpool(r: Reach) -> Touches:
-    positions = r.count(L.POSITIONS)
-    pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
-    yield arena("X", _channels(r, L.X, L.X_CHANNEL, pixels))
-    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, outputs))
-    yield arena("M", _channels(r, L.M, L.Y_CHANNEL, outputs))
-    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1)
-    yield arena("EXTRA", sums, 1)
+    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, places))
 
 
 def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
@@ -191,7 +137,7 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             ends = table + (run - 1 - left) * LANES
             reached = Range(int(table.min()), max(int(table.max()), int(ends.max())))
             place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, _channels(r, place, step, reached))
+            yield arena(name, channels_of(r, place, step, reached))
         if numbers:
             yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
 
@@ -209,11 +155,11 @@ def _product_sums(r: Reach) -> Touches:
     for name in "XM":
         places = r.entries(getattr(L, f"{name}_TABLE"), positions)
         step = getattr(L, f"{name}_CHANNEL")
-        yield arena(name, _channels(r, getattr(L, name), step, places))
+        yield arena(name, channels_of(r, getattr(L, name), step, places))
     if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
         yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
     else:
-        yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
+        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
 
 
 def _learned(r: Reach) -> Touches:
@@ -343,7 +289,7 @@ def _normalisation(
         for name in names:
             places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
             place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, _channels(r, place, step, places))
+            yield arena(name, channels_of(r, place, step, places))
         if values:
             yield arena("BATCH", r.along(values * channels, 1) + r[L.BATCH], 1)
         if sums:
@@ -375,11 +321,11 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CONV: _convolution,
     L.K_WEIGHT_GRADIENT: _weight_gradient,
     L.K_BIAS_GRADIENT: _bias_gradient,
-    L.K_MAX_POOL: _max_pool,
-    L.K_MAX_POOL_BACKWARD: _max_pool_backward,
-    L.K_AVG_POOL: _avg_pool,
-    L.K_AVG_POOL_BACKWARD: _avg_pool_backward,
-    L.K_UNPOOL: _unpool,
+    L.K_MAX_POOL: pool.max_pool,
+    L.K_MAX_POOL_BACKWARD: pool.max_pool_backward,
+    L.K_AVG_POOL: pool.avg_pool,
+    L.K_AVG_POOL_BACKWARD: pool.avg_pool_backward,
+    L.K_UNPOOL: pool.unpool,
     L.K_COPY: _elements("X", "Y"),
     L.K_DROPOUT: _elements("X", "Y", numbers=1),
     L.K_NEGATE: _elements("X", "Y"),

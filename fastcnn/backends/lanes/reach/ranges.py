@@ -150,6 +150,11 @@ def bias(r: Reach, count: int) -> Touches:
     yield parameters("BIAS", optional(r, L.BIAS, count) if r[L.BIAS] >= 0 else Range(0, 0))
 
 
+def channels_of(r: Reach, place: int, step: int, entries: Range) -> Range:
+    """Some places of each channel of a buffer."""
+    return r.buffer(place) + r.along(r.count(L.CHANNELS), r[step]) + entries
+
+
 def within(what: str, offsets: Range, size: int, floats: int = LANES) -> None:
     """Refuse offsets that leave their part of a thread's scratch."""
     if not offsets.is_empty and not 0 <= offsets.low <= offsets.high <= size - floats:
