@@ -71,7 +71,9 @@ PHASES, PHASE_TABLE = 58, 59
     K_NORM_SUMS,
     K_NORM_STATISTICS,
     K_NORM,
+    K_NORM_ADD,
     K_NORM_GRADIENT_SUMS,
+    K_NORM_JOINED_GRADIENT_SUMS,
     K_NORM_GRADIENT_STATISTICS,
     K_NORM_GRADIENT,
     K_WINOGRAD2D_WEIGHTS,
@@ -121,7 +123,7 @@ PHASES, PHASE_TABLE = 58, 59
     K_CHANNEL_LOCAL_RESPONSE,
     K_DEPTHWISE,
     K_DEPTHWISE_GRADIENT,
-) = range(74)
+) = range(76)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
