@@ -401,6 +401,8 @@ def test_an_algorithm_can_be_forced() -> None:
         "direct_batch": "convolution of small maps",
         "winograd1d": "Winograd 1-D",
         "depthwise": "depthwise",
+        # For gradients of weights alone.
+        "input_lanes": "convolution",
         "direct": "convolution",
     }
     assert list(names) == [found.name for found in ALGORITHMS]

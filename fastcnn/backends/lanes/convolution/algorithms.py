@@ -12,6 +12,7 @@ from fastcnn.backends.lanes.convolution.depthwise.algorithm import DEPTHWISE
 from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import DIRECT_BATCH
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.input_lanes.algorithm import INPUT_LANES
 from fastcnn.backends.lanes.convolution.winograd1d.algorithm import WINOGRAD_1D
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
 from fastcnn.backends.lanes.convolution.winograd2d_batch.algorithm import WINOGRAD_2D_BATCH
@@ -25,6 +26,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     DIRECT_BATCH,
     WINOGRAD_1D,
     DEPTHWISE,
+    INPUT_LANES,
     DIRECT,
 )
 _forced: ContextVar[str | None] = ContextVar("convolution", default=None)
