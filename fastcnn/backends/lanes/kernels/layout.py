@@ -42,6 +42,8 @@ MORE_TILES, Y_LAST = 52, 53
 DOWN, ALONG, ADDS = 54, 55, 56
 #: Rows whose products are made at a time.
 PASS_ROWS = 57
+#: Whether a convolution writes means and squares of its outputs to EXTRA, for each strip.
+MOMENTS = 58
 
 # Kernels.
 (
@@ -67,6 +69,7 @@ PASS_ROWS = 57
     K_OUTPUT,
     K_ADD,
     K_NORM_SUMS,
+    K_NORM_JOIN,
     K_NORM_STATISTICS,
     K_NORM,
     K_NORM_ADD,
@@ -119,7 +122,7 @@ PASS_ROWS = 57
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
-) = range(74)
+) = range(75)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
