@@ -22,11 +22,11 @@ from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, as_optimizer
-from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping
 from fastcnn.training.validation import needs_validation
+from fastcnn.weights import not_finite
 
 log = logging.getLogger("fastcnn.estimators")
 

@@ -22,7 +22,6 @@ from fastcnn.training.averaging import make_average
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
-from fastcnn.training.finite import not_finite
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.metrics import compute, directions
@@ -30,6 +29,7 @@ from fastcnn.training.options import TrainingOptions
 from fastcnn.training.saver import Saver
 from fastcnn.training.statistics import measure_statistics
 from fastcnn.training.stream import StreamFeed
+from fastcnn.weights import not_finite
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1

@@ -81,7 +81,7 @@ MOMENTS = 58
     K_WINOGRAD2D,
     K_WINOGRAD2D_GRADIENT,
     K_WINOGRAD2D_WEIGHT_GRADIENT,
-    K_WINOGRAD2D_REDUCE,
+    K_REDUCE_KERNELS,
     K_WINOGRAD1D_WEIGHTS,
     K_WINOGRAD1D,
     K_WINOGRAD1D_TRANSPOSED,
@@ -122,7 +122,8 @@ MOMENTS = 58
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
-) = range(75)
+    K_INPUT_LANES_GRADIENT,
+) = range(76)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
