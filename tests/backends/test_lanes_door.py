@@ -82,6 +82,10 @@ def programs() -> list[tuple[Program, int]]:
         ZeroPad2d(1), Flatten(),
         Linear(864, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
+    single = Sequential(
+        Conv2d(3, 8, 3, seed=0), Conv2d(8, 16, 3, stride=2, padding=1, groups=8, seed=1), Flatten(),
+        Linear(16 * 25, 3, seed=2), input_shape=(3, 11, 12),
+    )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
     strided = Sequential(
@@ -92,12 +96,17 @@ def programs() -> list[tuple[Program, int]]:
     normalised = Sequential(
         Conv2d(2, 4, 3, seed=0), BatchNorm2d(4), ReLU(), block, ReLU(), input_shape=(2, 6, 6)
     )
+    strips = Sequential(
+        Conv2d(16, 32, 3, padding=1, seed=0), BatchNorm2d(32), input_shape=(16, 20, 20)
+    )
     usual = [
         normalised,
+        strips,
         wide,
         strided,
         many,
         small,
+        single,
         bounded,
         *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn)),
     ]
@@ -204,7 +213,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
 
 
 def test_programs_with_other_arrays_are_refused() -> None:
-    program, parameters = programs()[3]
+    program, parameters = programs()[5]
     with pytest.raises(ProgramError, match=r"row \d+ .*parameters of .* floats"):
         check_program(
             program, np.zeros(parameters - 1, np.float32), np.zeros(parameters, np.float32), {}

@@ -7,7 +7,7 @@ that do not have a slot for each thread.
 
 import numpy as np
 
-WIDTH = 60
+WIDTH = 64
 
 # Columns that all kernels share.
 KERNEL = 0
@@ -42,6 +42,10 @@ MORE_TILES, Y_LAST = 52, 53
 DOWN, ALONG, ADDS = 54, 55, 56
 #: Rows whose products are made at a time.
 PASS_ROWS = 57
+#: Parts of a map that are computed one after the other, each with taps of its own.
+PHASES, PHASE_TABLE = 58, 59
+#: Whether a convolution writes means and squares of its outputs to EXTRA, for each strip.
+MOMENTS = 60
 
 # Kernels.
 (
@@ -67,6 +71,7 @@ PASS_ROWS = 57
     K_OUTPUT,
     K_ADD,
     K_NORM_SUMS,
+    K_NORM_JOIN,
     K_NORM_STATISTICS,
     K_NORM,
     K_NORM_ADD,
@@ -119,8 +124,10 @@ PASS_ROWS = 57
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
+    K_DEPTHWISE,
+    K_DEPTHWISE_GRADIENT,
     K_INPUT_LANES_GRADIENT,
-) = range(75)
+) = range(78)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

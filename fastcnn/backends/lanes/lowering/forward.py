@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.planning.rows import (
     element_columns,
     formula_columns,
     fused,
+    is_rectified,
     parameter_offset,
     pool_row,
 )
@@ -43,6 +44,8 @@ class Forward(SampleNormForward):
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
         self.kept: dict[int, Any] = {}
+        #: By node of a convolution whose row also writes its output's moments: where they are.
+        self.moments: dict[int, dict[str, int]] = {}
 
     def input_row(self) -> int:
         """Gather, normalise and pack the images; returns the place of factors and summands."""
@@ -105,6 +108,12 @@ class Forward(SampleNormForward):
             winners = planner.like(y, passing=not (planner.backward or group.whole))
             self.winners[group.target] = winners
             columns |= winners.columns("m") | {"mode": L.POOLED}
+        strips = self._strips(group)
+        if strips:
+            size = -(-2 * y.channels * len(strips) // LANES) * LANES
+            sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
+            self.moments[group.target] = sums
+            columns |= sums | {"moments": 1}
         conv_rows.product(
             planner,
             f"{group.node.name}: convolution" + fused(group),
@@ -115,6 +124,21 @@ class Forward(SampleNormForward):
             group.pooled,
             **columns,
         )
+        if len(strips) > 1:
+            count = {"channels": y.channels, "taps": len(strips)}
+            values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
+            planner.emit(f"{group.node.name}: sums of strips", values)
+
+    def _strips(self, group: Group) -> list[int]:
+        """Pixels of each part of a convolution's output whose moments batch normalisation reads."""
+        planner = self.planner
+        readers = planner.readers.get(group.target, [])
+        norms = [
+            reader for reader in readers if reader.node.takes_batch_statistics(planner.training)
+        ]
+        if len(norms) != 1 or norms[0].source != group.target:
+            return []
+        return conv_rows.moment_strips(planner.geometry(group.node), group.pooled)
 
     def conv_transpose2d(self, group: Group) -> None:
         """Transposed convolution."""
@@ -229,10 +253,13 @@ class Forward(SampleNormForward):
         }
         name = f"{node.name}: batch normalisation"
         if of_batch:
-            block = -(-2 * x.channels // LANES) * LANES
-            columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
-            sums = element_columns(planner, x=x) | columns
-            planner.emit(f"{name}, sums", row(L.K_NORM_SUMS, **sums))
+            if group.source in self.moments:
+                columns |= self.moments[group.source]
+            else:
+                block = -(-2 * x.channels // LANES) * LANES
+                columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
+                sums = element_columns(planner, x=x) | columns
+                planner.emit(f"{name}, sums", row(L.K_NORM_SUMS, **sums))
             planner.emit(f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns), whole=True)
         else:
             planner.preparations.append(
@@ -260,22 +287,24 @@ class Forward(SampleNormForward):
 
     def max_pool2d(self, group: Group) -> None:
         """Max pooling that is not fused."""
-        planner, x, y = self.planner, self.values[group.source], self.output(group)
-        self.winners[group.target] = planner.like(y, passing=not planner.backward)
-        planner.emit(
-            f"{group.node.name}: max pooling",
-            pool_row(planner, L.K_MAX_POOL, group, x, y, self.winners[group.target]),
-        )
+        x, y = self.values[group.source], self.output(group)
+        values = pool_row(self.planner, L.K_MAX_POOL, group, x, y, self._winners(group, y))
+        self._max_pool(group, "max pooling", values)
 
     def adaptive_max_pool2d(self, group: Group) -> None:
         """Max pooling to a fixed output size."""
-        planner, x, y = self.planner, self.values[group.source], self.output(group)
-        winners = planner.like(y, passing=not planner.backward)
-        self.winners[group.target] = winners
-        planner.emit(
-            f"{group.node.name}: adaptive max pooling",
-            adaptive_row(planner, L.K_MAX_POOL, x, y, winners),
-        )
+        x, y = self.values[group.source], self.output(group)
+        values = adaptive_row(self.planner, L.K_MAX_POOL, x, y, self._winners(group, y))
+        self._max_pool(group, "adaptive max pooling", values)
+
+    def _winners(self, group: Group, y: Buffer) -> Buffer:
+        """Room for the places of the maxima."""
+        made = self.winners[group.target] = self.planner.like(y, passing=not self.planner.backward)
+        return made
+
+    def _max_pool(self, group: Group, what: str, values: np.ndarray) -> None:
+        values[L.RELU] = is_rectified(self.planner, group.source)
+        self.planner.emit(f"{group.node.name}: {what}", values)
 
     def sampling(self, group: Group) -> None:
         """What copies pixels to other places, or mixes them."""
