@@ -17,6 +17,8 @@ from fastcnn.codegen import build
 
 #: Batches for which passes with a sample in each lane are planned.
 BATCHES = (16, 64, 256)
+#: Most samples at a time with a channel in each lane: some layers keep the maps of all.
+FEW = 16
 #: Channels in the lanes measured faster where estimates differ by less than this.
 AS_GOOD = 1.05
 
@@ -72,7 +74,7 @@ class Inference:
         """The pass with a channel in each lane, if there is one."""
         if self._channels is None and self._fits_channels:
             try:
-                program = plan_channels(self.graph, self.most, self.threads, self._state)
+                program = plan_channels(self.graph, min(self.most, FEW), self.threads, self._state)
             except Unsupported:
                 self._fits_channels = False
                 return None
@@ -143,13 +145,16 @@ class Inference:
         RuntimeError
             If a kernel failed.
         """
-        count = len(images)
-        if count <= self.most:
-            place = address_of(images), address_of(outputs)
-            self.choose(count).run(images, outputs, factors, count, place)
-            return
-        for start in range(0, count, self.most):
-            end = start + self.most
+        count, most = len(images), self.most
+        if count <= most:
+            chosen = self.choose(count)
+            most = chosen.program.batch
+            if count <= most:
+                place = address_of(images), address_of(outputs)
+                chosen.run(images, outputs, factors, count, place)
+                return
+        for start in range(0, count, most):
+            end = start + most
             self.run(images[start:end], outputs[start:end], factors)
 
     @property
