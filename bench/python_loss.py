@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import models
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.losses import Loss, MSELoss, PythonLoss
 from fastcnn.optim import SGD, Optimizer
@@ -62,7 +63,7 @@ def times(batch: int) -> dict[str, float]:
     for _ in range(ROUNDS):
         for name, executor in made.items():
             began = time.thread_time()
-            executor.train_steps(x, y, order, rates)
+            executor.train_steps(ArrayDataset(x, y), order, rates)
             best[name] = min(best[name], (time.thread_time() - began) / STEPS)
     return best
 

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.execution.assigned import Assigned, clear_outside
 from fastcnn.execution.checks import as_target, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.engine_arguments import NUMBERS, batches_of, stored_samples
+from fastcnn.execution.engine_arguments import NUMBERS, batches_of, moment_of, stored_samples
 from fastcnn.execution.executor import StepResults, count_correct
-from fastcnn.execution.lanes import WORTH_A_THREAD, LanesExecutor
+from fastcnn.execution.lanes import HALVES, NOTHING, WORTH_A_THREAD, LanesExecutor, in_halves
 from fastcnn.losses import Loss, PythonLoss
 from fastcnn.operations import own
 from fastcnn.optim import Assignment, Optimizer, Part, clip_gradient_norm
@@ -17,9 +18,6 @@ from fastcnn.optim import Assignment, Optimizer, Part, clip_gradient_norm
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine, Update
     from fastcnn.layers import Model
-
-#: Where no rows read samples.
-NOTHING = np.zeros(1, np.float32)
 
 
 def has_python_update(assigned: Assigned) -> bool:
@@ -56,29 +54,24 @@ class PythonExecutor(LanesExecutor):
     def _program_options(self) -> dict[str, Any]:
         if not isinstance(self.loss, PythonLoss):
             return super()._program_options()
-        return {"backward": True, "arrays": True, "outputs": True, "training": True}
+        return HALVES | {"training": True}
 
     def _made_update(self, parts: tuple[Part, ...] | None) -> "Update | None":
         return None if has_python_update(self.assigned) else super()._made_update(parts)
 
     def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         engine, count, size = self.engine(), len(learning_rates), self.batch_size
-        order = self._take(images, labels, order, sample_weight)
+        order = self._take(samples, order)
         rates = np.ascontiguousarray(learning_rates, np.float64)
         check_statistics(self.graph, min(len(order) - (count - 1) * size, size))
         made = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
         for index in range(count):
-            samples = order[index * size : (index + 1) * size]
+            rows = order[index * size : (index + 1) * size]
             made.losses[index], made.correct[index], norm = self._pass(
-                engine, samples, rates[index : index + 1], self._update
+                engine, rows, rates[index : index + 1], self._update
             )
             if self._update is None:
                 norm = self._update_in_python(engine, engine.gradient, float(rates[index]))
@@ -88,44 +81,38 @@ class PythonExecutor(LanesExecutor):
         self._constrain(engine)
         return made
 
-    def gradient(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        samples: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of one batch, without a step."""
+    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of the batch of some rows, without a step."""
         engine = self.engine()
-        samples = self._take(images, labels, samples, sample_weight)
-        check_statistics(self.graph, len(samples))
-        value, hits, _ = self._pass(engine, samples, np.zeros(1), None)
+        rows = self._take(samples, rows)
+        check_statistics(self.graph, len(rows))
+        value, hits, _ = self._pass(engine, rows, np.zeros(1), None)
         return value, hits, engine.gradient
 
     def _pass(
-        self, engine: "Engine", samples: np.ndarray, rate: np.ndarray, update: "Update | None"
+        self, engine: "Engine", rows: np.ndarray, rate: np.ndarray, update: "Update | None"
     ) -> tuple[float, int, float]:
         """Loss, hits and norm of one batch, perhaps with the engine's update."""
         images, targets = self._arrays
-        moment = self._moment()
-        if not isinstance(self.loss, PythonLoss):
-            batch = batches_of(images, samples, **targets)
-            losses, hits, norms = engine.run(batch, rate, moment=moment, update=update)
-            return float(losses[0]), int(hits[0]), float(norms[0])
-        phases, middle = engine.program.phases, engine.program.first_backward
-        outputs = np.empty((len(samples), *self.graph.output_shape), np.float32)
-        forward = batches_of(images, samples, outputs=outputs.reshape(-1))
-        engine.run(forward, moment=moment, phases=phases[:middle])
-        y = self._target[samples]
-        weight = None if self._weight is None else self._weight[samples]
-        value, gradient = self.loss.value_and_gradient(outputs, y, weight)
-        # The gradient has a row for each sample of the batch.
-        rows = np.require(gradient, np.float32, ["C", "A"]).reshape(-1)
-        backward = batches_of(NOTHING, np.arange(len(samples)), targets=rows)
-        _, _, norms = engine.run(
-            backward, rate, moment=moment, phases=phases[middle:], update=update
+        batches, moment, loss = (
+            batches_of(images, rows, **targets),
+            moment_of(self.now()),
+            self.loss,
         )
-        return value, count_correct(outputs, y, self.loss), float(norms[0])
+        if not isinstance(loss, PythonLoss):
+            losses, hits, norms = engine.run(batches, rate, moment=moment, update=update)
+            return float(losses[0]), int(hits[0]), float(norms[0])
+        y = self._target[rows]
+        weight = None if self._weight is None else self._weight[rows]
+        value, outputs, norm = in_halves(
+            engine,
+            batches,
+            lambda made: loss.value_and_gradient(made, y, weight),
+            moment=moment,
+            rates=rate,
+            update=update,
+        )
+        return value, count_correct(outputs, y, loss), norm
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
@@ -137,19 +124,18 @@ class PythonExecutor(LanesExecutor):
     def _update_in_python(self, engine: "Engine", gradient: np.ndarray, lr: float) -> float:
         parts = self._parts or ()
         clear_outside(gradient, [(part.first, part.end) for part in parts])
-        norm = clip_gradient_norm(gradient, self._clip_norm)
+        norm = clip_gradient_norm(gradient, self.clip_norm)
         self.step += 1
         self.assigned.update_parts(parts, gradient, lr, self.step)
         if engine.program.constrains:
             constrain(self.model)
         return norm
 
-    def _read(
-        self, images: np.ndarray, labels: np.ndarray, weight: np.ndarray | None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def _read(self, samples: Samples) -> tuple[np.ndarray, dict[str, Any]]:
         if not isinstance(self.loss, PythonLoss):
-            return super()._read(images, labels, weight)
-        target = as_target(self.loss, labels, len(images), self.graph, np.float32)
-        self.loss.target_weight(target, weight)  # refuses weights that the function does not take
-        self._target, self._weight = target, weight
-        return stored_samples(self.model.preprocessing, images), {}
+            return super()._read(samples)
+        target = as_target(self.loss, samples.labels, len(samples), self.graph, np.float32)
+        # Refuses weights that the function does not take.
+        self.loss.target_weight(target, samples.sample_weight)
+        self._target, self._weight = target, samples.sample_weight
+        return stored_samples(self.model.preprocessing, samples.images), {}

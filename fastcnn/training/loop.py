@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
 from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.execution import Executor
@@ -21,15 +22,14 @@ from fastcnn.training.averaging import make_average
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
-from fastcnn.training.finite import not_finite
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.metrics import compute, directions
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 from fastcnn.training.statistics import measure_statistics
 from fastcnn.training.stream import StreamFeed
+from fastcnn.weights import not_finite
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -310,9 +310,7 @@ class TrainingLoop:
     def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:
         """Evaluate validation or test data into an epoch's record."""
         with np.errstate(over="ignore", invalid="ignore"):
-            loss, accuracy, outputs = self.executor.evaluate(
-                samples.images, samples.labels, sample_weight_of(samples)
-            )
+            loss, accuracy, outputs = self.executor.evaluate(samples)
         if not math.isfinite(loss):
             raise NonFiniteError(
                 f"the {part} loss became {loss} after epoch {record['epoch']}, with finite "
@@ -349,24 +347,22 @@ class TrainingLoop:
         )
         rates *= self.control.lr_factor
         began = time.perf_counter()
-        batches = feed.take(progress.done, count, progress.epoch)
+        chunk = feed.take(progress.done, count, progress.epoch)
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
-            results = self.executor.train_steps(
-                batches.images, batches.labels, batches.order, rates, batches.weight
-            )
+            results = self.executor.train_steps(chunk.samples, chunk.order, rates)
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
         # One after the other, so that sums do not depend on how steps fall into chunks.
         is_sum = self.loss.reduction == "sum"
-        for loss, size in zip(results.losses.tolist(), batches.sizes.tolist(), strict=True):
+        for loss, size in zip(results.losses.tolist(), chunk.sizes.tolist(), strict=True):
             progress.loss_sum += loss if is_sum else loss * size
             progress.weight_sum += size
         progress.correct += int(results.correct.sum())
-        progress.seen += len(batches.order)
-        progress.counted += batches.targets
+        progress.seen += len(chunk.order)
+        progress.counted += chunk.targets
         progress.done += count
         if self.average is not None:
             share = self.executor.step / max(self.total, 1)

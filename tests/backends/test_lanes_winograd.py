@@ -28,6 +28,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
@@ -241,7 +242,7 @@ def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch:
                 batch_size=batch,
                 threads=threads,
             )
-            executor.train_steps(x, y, np.arange(batch), np.array([0.5]))
+            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
         found[name, threads] = model.parameter_vector.copy()
     for threads in (1, 2, 4):
         np.testing.assert_array_equal(found["winograd1d", threads], found["winograd1d", 1])
@@ -440,7 +441,7 @@ def test_many_blocks_at_once(size: int, batch: int) -> None:
                 batch_size=batch,
                 threads=threads,
             )
-            executor.train_steps(x, y, np.arange(batch), np.array([0.5]))
+            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
         with forced(name):
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
     first = found["winograd2d_batch", 1]

@@ -69,7 +69,9 @@ PASS_ROWS = 57
     K_NORM_SUMS,
     K_NORM_STATISTICS,
     K_NORM,
+    K_NORM_ADD,
     K_NORM_GRADIENT_SUMS,
+    K_NORM_JOINED_GRADIENT_SUMS,
     K_NORM_GRADIENT_STATISTICS,
     K_NORM_GRADIENT,
     K_WINOGRAD2D_WEIGHTS,
@@ -117,7 +119,7 @@ PASS_ROWS = 57
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
-) = range(72)
+) = range(74)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

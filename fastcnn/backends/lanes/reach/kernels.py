@@ -351,6 +351,12 @@ def _normalisation(
     return touches
 
 
+def _joined_gradient_sums(r: Reach) -> Touches:
+    mask = "M" if r.among(L.MODE, (L.PLAIN, L.MASKED)) == L.MASKED else ""
+    other = "Z" if r.among(L.ADDS, (0, 1)) else ""
+    yield from _normalisation("X", "Y", *mask, *other, values=4, sums=True)(r)
+
+
 def _statistics(r: Reach) -> Touches:
     frozen = r.among(L.MODE, (L.OF_BATCH, L.FROZEN)) == L.FROZEN
     r.count(L.POSITIONS, 1)
@@ -399,6 +405,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_NORM_SUMS: _normalisation("X", sums=True),
     L.K_NORM_STATISTICS: _statistics,
     L.K_NORM: _normalisation("X", "Y", values=2),
+    L.K_NORM_ADD: _normalisation("X", "Y", "M", values=2),
+    L.K_NORM_JOINED_GRADIENT_SUMS: _joined_gradient_sums,
     L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
     L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
     L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),

@@ -38,6 +38,8 @@ from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
+#: Each thread has memory of its own.
+MOST_THREADS = 1024
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 START, ONE_RUN = Moment(), np.zeros(1)
 NO_UPDATE = Update((), np.zeros((0, 0), np.float32))
@@ -49,12 +51,14 @@ def default_threads() -> int:
     Raises
     ------
     ConfigurationError
-        If the variable is not a positive integer.
+        If the variable is not an integer of 1 to 1,024.
     """
     chosen = os.environ.get(THREADS_VARIABLE)
     if chosen:
-        if not chosen.isdigit() or int(chosen) < 1:
-            raise ConfigurationError(f"{THREADS_VARIABLE} must be at least 1, got {chosen!r}")
+        if not chosen.isdecimal() or not 1 <= int(chosen) <= MOST_THREADS:
+            raise ConfigurationError(
+                f"{THREADS_VARIABLE} must be an integer of 1 to {MOST_THREADS}, got {chosen!r}"
+            )
         return int(chosen)
     return available_cores()
 
