@@ -230,7 +230,7 @@ def positions_of(r, block, blocks):
 def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     """Convolution of GROUPS groups with CHANNELS blocks each, plus M where that is not negative.
 
-    Of one sample, or, with MODE positions each, of some: tables have those of all samples then.
+    It takes one sample, or, with MODE positions each, some: tables have those of all samples then.
     A fully connected layer is one with one position.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]

@@ -223,8 +223,8 @@ def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Posi
     blocks, used = lane_blocks(inputs), inputs % LANES or LANES
     padded = np.zeros((outputs, blocks * LANES, count), np.float32)
     padded[:, :inputs] = work.weight
-    vectors = padded.reshape(outputs, blocks, LANES, count).transpose(1, 3, 0, 2)
-    vectors = vectors.reshape(blocks * count, outputs, LANES)
+    by_tap = padded.reshape(outputs, blocks, LANES, count).transpose(1, 3, 0, 2)
+    vectors = by_tap.reshape(blocks * count, outputs, LANES)
     parts, c = [], 0
     while c < outputs:
         rows = blocks_of_tile(outputs - c)
