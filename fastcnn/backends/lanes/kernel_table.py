@@ -6,6 +6,7 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.channels import records as _channels
 from fastcnn.backends.lanes.convolution.direct import records as _direct
 from fastcnn.backends.lanes.convolution.direct_batch import records as _direct_batch
+from fastcnn.backends.lanes.convolution.input_lanes import records as _input_lanes
 from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
 from fastcnn.backends.lanes.convolution.winograd2d_batch import records as _winograd2d_batch
@@ -48,6 +49,7 @@ FAMILIES = (
     _channels,
     _direct,
     _direct_batch,
+    _input_lanes,
     _winograd1d,
     _winograd2d,
     _winograd2d_batch,
