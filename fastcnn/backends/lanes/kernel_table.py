@@ -34,6 +34,7 @@ from fastcnn.backends.lanes.kernels.optimizers import (
     SQUARES,
     UPDATES,
     UpdateKernel,
+    clip,
     gradient_squares,
 )
 from fastcnn.backends.lanes.kernels.own_updates import own_update
@@ -70,7 +71,11 @@ FAMILIES = (
 )
 
 #: The updates of the package's optimisers, by name.
-UPDATE_KERNELS = {**UPDATES, "muon": UpdateKernel(muon, 1, muon_scratch)}
+UPDATE_KERNELS = {
+    **UPDATES,
+    "muon": UpdateKernel(muon, 1, muon_scratch),
+    "clip": UpdateKernel(clip, 0),
+}
 
 
 def update_record(name: str) -> UpdateKernel | None:
