@@ -255,7 +255,7 @@ class LanesExecutor(ModelExecutor):
         if self._parts is not self.assigned.parts:
             self._update = self._made_update(self.assigned.parts)
             self._parts = self.assigned.parts
-            frozen = frozen_parameters(self.model, self._parts)
+            frozen = self.assigned.frozen
             if frozen != self._frozen:
                 engine, self._frozen = None, frozen
         if engine is None or engine.parameters is not vector or engine.graph is not graph:

@@ -4,11 +4,11 @@ import ctypes
 
 import numpy as np
 
-from fastcnn.backends.lanes.session.forward_pass import address_of
 from fastcnn.codegen import build, simd
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.elementary import exp
 from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.codegen.functions import address_of
 
 LANES = simd.LANES
 #: Of logits, probabilities, the first wrong row, rows and classes.
