@@ -1,6 +1,8 @@
 """Class probabilities of a network's outputs, in one compiled call."""
 
 import ctypes
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +63,6 @@ def probabilities(logits: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
     """
     size = logits.size - LANES
     made = np.empty_like(logits)
-    (address,) = build.addresses([_SOURCE])
     words = (ctypes.c_int64 * 9)()
     here, wrong = ctypes.addressof(words), 8
     words[:] = [
@@ -75,8 +76,11 @@ def probabilities(logits: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
         size // rows,
         -1,
     ]
-    _RUN(address)(here)
+    _compiled()(here)
     return made[:size].reshape(rows, -1), words[wrong]
 
 
-_SOURCE = softmax_source()
+@cache
+def _compiled() -> Any:
+    (address,) = build.addresses([softmax_source()])
+    return _RUN(address)
