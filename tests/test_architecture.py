@@ -98,6 +98,7 @@ ALLOWED = {
         "models",
         "optim",
         "training",
+        "weights",
     },
     "extras": set(),
     "notebook": set(),

@@ -295,7 +295,7 @@ def profile(
     medians = np.array([0.0, *(float(np.median(times[key])) for key in (*untils, "step"))])
     rising = never_falling(medians)
     in_step = np.diff(rising).tolist()
-    rows = []
+    rows: list[ProfiledRow] = []
     for number, (first, last, whole) in enumerate(program.phases):
         for row in range(first, last):
             part = PARTS[row >= program.forward_rows]

@@ -174,6 +174,7 @@ class DistributedExecutor(WrappingExecutor):
             step = self._ordered_gradient if self.ordered else self._shared_gradient
             gradient = step(batch, samples, losses[index], hits[index])
             norms[index] = self._local.update(gradient, float(lr))
+            self.note(self.step)
         self.world.add(losses)
         self.world.add(hits)
         totals = np.zeros(len(batches))
@@ -289,6 +290,7 @@ class DistributedExecutor(WrappingExecutor):
             sums[:, place] = made.losses * portions, made.correct, made.gradient_norms * portions
             self.step = step + count
             self._average(len(own) / sum(map(len, span)))
+            self.note(self.step)
             done += count
         self.world.add(sums)
         return StepResults(sums[0], sums[1].astype(np.int64), sums[2])

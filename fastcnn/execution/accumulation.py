@@ -5,8 +5,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.executor import Executor, WrappingExecutor, shares_of_samples
+from fastcnn.execution.executor import (
+    Executor,
+    StepResults,
+    WrappingExecutor,
+    shares_of_samples,
+)
 from fastcnn.execution.executors import make_executor
+from fastcnn.execution.lanes import LanesExecutor
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -33,6 +39,17 @@ class AccumulatingExecutor(WrappingExecutor):
         self.batch_size = batch_size
         self.small = small
         self.first_sample = 0
+
+    def train_steps(
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
+    ) -> StepResults:
+        """Take one step for each learning rate, on consecutive batches of ``order``."""
+        local = self._local
+        if not isinstance(local, LanesExecutor):
+            return super().train_steps(samples, order, learning_rates)
+        local.step_size, local.watch = self.batch_size, self.watch
+        local.first_sample = self.first_sample
+        return local.train_steps(samples, order, learning_rates)
 
     def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of the batch of some rows, without a step."""

@@ -1,7 +1,7 @@
 """Many training steps on one model: what ``fit`` drives, whichever backend does the work."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,22 @@ class StepResults:
     gradient_norms: np.ndarray
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What is called between steps.
+
+    Attributes
+    ----------
+    every : int
+        It is called after each step whose number, from 1, is a multiple of this.
+    function : function
+        ``function(step)``; it may change the model's parameters and statistics.
+    """
+
+    every: int
+    function: Callable[[int], None]
+
+
 class Executor(ABC):
     """Runs training steps and evaluations on a model, changing its parameters in place.
 
@@ -61,6 +77,12 @@ class Executor(ABC):
     batch_size: int
     step: int
     first_sample: int
+    watch: Watch | None = None
+
+    def note(self, step: int) -> None:
+        """Call who watches, if it is due after a step, counted from 1."""
+        if self.watch is not None and step % self.watch.every == 0:
+            self.watch.function(step)
 
     def train_steps(
         self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
@@ -72,6 +94,7 @@ class Executor(ABC):
             rows = order[index * size : (index + 1) * size]
             results.losses[index], results.correct[index], gradient = self.gradient(samples, rows)
             results.gradient_norms[index] = self.update(gradient, float(lr))
+            self.note(self.step)
         return results
 
     @abstractmethod

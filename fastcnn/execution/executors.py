@@ -6,16 +6,14 @@ import numpy as np
 
 from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
 from fastcnn.execution.executor import Executor, ModelExecutor, count_correct
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
-from fastcnn.execution.python_steps import PythonExecutor, has_python_update
 from fastcnn.execution.step import Batch
-from fastcnn.losses import Loss, PythonLoss
+from fastcnn.losses import Loss
 from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
 
 if TYPE_CHECKING:
@@ -52,8 +50,6 @@ def make_executor(
     settings = (model, loss, optimizer, batch_size, seed, clip_norm)
 
     def on_engine() -> Executor:
-        if isinstance(loss, PythonLoss) or has_python_update(Assigned(model, optimizer)):
-            return PythonExecutor(*settings, threads)
         return LanesExecutor(*settings, threads)
 
     def by_operations(name: str) -> Executor:

@@ -9,6 +9,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph
 from fastcnn.data.dataset import Samples
 from fastcnn.execution.assigned import frozen_parameters
+from fastcnn.execution.between import MOST_OUTPUTS, Passes, Piece
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
 from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.engine_arguments import (
@@ -18,6 +19,7 @@ from fastcnn.execution.engine_arguments import (
     engine_update,
     engine_weights,
     input_factors,
+    is_python_update,
     loss_key,
     moment_of,
     stored_samples,
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Batches, Engine, Moment, Update
     from fastcnn.layers import Model
 
-#: FLOPs of a batch that take longer than starting a thread.
-WORTH_A_THREAD = 100_000_000
 #: The arrays that an executor has converted, before the first ones.
 NOTHING_TAKEN = (None, None, None, None)
 #: Where no rows read samples.
@@ -123,7 +123,7 @@ def network_gradients(
         engine.normalise(*input_factors(model.preprocessing, batch.x))
         images, moment = stored_samples(model.preprocessing, batch.x), moment_of(step)
         if isinstance(loss, PythonLoss):
-            value, outputs, _ = in_halves(
+            value, outputs = in_halves(
                 engine,
                 batches_of(images, np.arange(count)),
                 lambda made: loss.value_and_gradient(made, batch.target, batch.weight),
@@ -166,8 +166,7 @@ def in_halves(
     *,
     moment: "Moment | None" = None,
     made: np.ndarray | None = None,
-    **update: Any,
-) -> tuple[float, np.ndarray, float]:
+) -> tuple[float, np.ndarray]:
     """Run a program of which Python computes the loss, from the outputs of the first half.
 
     Parameters
@@ -176,12 +175,10 @@ def in_halves(
         Gives the loss, and its gradient by the outputs, with which the second half begins.
     made : ndarray of float32, optional
         Is filled with the gradient by the input.
-    **update
-        The rates and the update of :meth:`Engine.run`.
 
     Returns
     -------
-    loss, outputs, norm of the gradient
+    loss, outputs
     """
     count, first = len(batches.order), engine.program.first_backward
     outputs = np.empty((count, *engine.graph.output_shape), np.float32)
@@ -189,16 +186,27 @@ def in_halves(
     forward = batches._replace(outputs=outputs.reshape(-1))
     engine.run(forward, moment=moment, phases=phases[:first])
     value, gradient = middle(outputs)
-    # The gradient has a row for each sample of the batch.
     rows = np.require(gradient, np.float32, ["C", "A", "W"]).reshape(-1)
     filled = {} if made is None else {"outputs": made.reshape(-1)}
     backward = batches_of(NOTHING, np.arange(count), targets=rows, **filled)
-    _, _, norms = engine.run(backward, moment=moment, phases=phases[first:], **update)
-    return value, outputs, float(norms[0])
+    engine.run(backward, moment=moment, phases=phases[first:])
+    return value, outputs
 
 
 class LanesExecutor(ModelExecutor):
     """Runs consecutive training steps in one compiled call.
+
+    Attributes
+    ----------
+    step_size : int
+        Samples of a step; if they are more than the batch size, their gradients are added up in
+        several passes.
+    has_python_update : bool
+        Whether the engine has no update of one of the optimisers.
+    engine_update : Update
+        The engine's part of an update.
+    stored, targets, python_targets
+        What the engine reads of the samples and their targets, and what a loss in Python reads.
 
     Raises
     ------
@@ -219,26 +227,21 @@ class LanesExecutor(ModelExecutor):
         super().__init__(model, loss, optimizer, batch_size, seed, clip_norm)
         self.threads = threads
         self.graph = self.assigned.graph()
-        self._update: Update | None = None
+        self.step_size = batch_size
+        self.has_python_update = any(map(is_python_update, self.assigned.optimizers))
+        self.engine_update: Update | None = None
         self._parts: tuple[Part, ...] | None = None
         self._frozen: tuple[str, ...] = ()
-        self._build = self._program_options()
+        is_python = isinstance(loss, PythonLoss)
+        self._build: dict[str, Any] = HALVES if is_python else {"loss": loss_key(loss)}
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN
-        self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
+        self.stored = NOTHING
+        self.python_targets: tuple[np.ndarray, np.ndarray | None] = (NOTHING, None)
+        self.targets: dict[str, Any] = {}
         # Says at once whether the engine covers the model.
         self.engine()
-
-    def _program_options(self) -> dict[str, Any]:
-        """What the planner is told."""
-        return {"loss": loss_key(self.loss), "training": True}
-
-    def _made_update(self, parts: tuple[Part, ...] | None) -> "Update | None":
-        """The update of some parts."""
-        for each in self.assigned.optimizers:
-            check_optimizer(each)
-        return engine_update(parts or (), self.assigned.state, self.clip_norm)
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.
@@ -253,8 +256,12 @@ class LanesExecutor(ModelExecutor):
         graph, vector = self.assigned.graph(), self.model.parameter_vector
         engine = self._engine
         if self._parts is not self.assigned.parts:
-            self._update = self._made_update(self.assigned.parts)
             self._parts = self.assigned.parts
+            for each in self.assigned.optimizers:
+                check_optimizer(each)
+            self.engine_update = engine_update(
+                self._parts, self.assigned.state, self.clip_norm, self.has_python_update
+            )
             frozen = self.assigned.frozen
             if frozen != self._frozen:
                 engine, self._frozen = None, frozen
@@ -270,6 +277,7 @@ class LanesExecutor(ModelExecutor):
                 self.batch_size,
                 threads,
                 **self._build,
+                training=True,
                 frozen=self._frozen,
                 largest_norms=largest_norms(self.model),
             )
@@ -282,33 +290,32 @@ class LanesExecutor(ModelExecutor):
         self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
-        engine, choice = self.engine(), self._choice
+        engine, choice, size = self.engine(), self._choice, self.step_size
         assert choice is not None
         order = self._take(samples, order)
-        last = len(order) - (len(learning_rates) - 1) * self.batch_size
-        check_statistics(self.graph, min(last, self.batch_size))
-        stored, targets = self._arrays
         rates = np.ascontiguousarray(learning_rates, np.float64)
-        parts: list[tuple[np.ndarray, ...]] = []
+        last = len(order) - (len(rates) - 1) * size
+        for whole in {last, *([size] if len(rates) > 1 else [])}:
+            check_statistics(self.graph, whole % self.batch_size or self.batch_size)
+        most = len(rates)
+        if isinstance(self.loss, PythonLoss):
+            most = max(1, MOST_OUTPUTS // (4 * size * int(np.prod(self.graph.output_shape))))
+        parts: list[StepResults] = []
         done = 0
         while done < len(rates) or not parts:
-            threads, count = choice.piece(len(rates) - done)
-            rows = order[done * self.batch_size : (done + count) * self.batch_size]
-            began = time.perf_counter()
-            results = engine.run(
-                batches_of(stored, rows, **targets),
-                rates[done : done + count],
-                threads=threads,
-                update=self._update,
-                moment=moment_of(self.now()),
+            threads, count = choice.piece(min(most, len(rates) - done))
+            piece = Piece(
+                order[done * size : (done + count) * size], rates[done : done + count], size
             )
+            began = time.perf_counter()
+            parts.append(Passes(self, piece, samples).run(threads))
             choice.record(threads, max(count, 1), time.perf_counter() - began)
-            parts.append(results)
             self.step += count
             done += count
         self._constrain(engine)
-        losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return StepResults(losses, correct, norms)
+        names = ("losses", "correct", "gradient_norms")
+        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        return StepResults(*joined)
 
     def _constrain(self, engine: "Engine") -> None:
         """Let the weights that a last update has left obey their largest norms, as steps do."""
@@ -319,13 +326,10 @@ class LanesExecutor(ModelExecutor):
 
     def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of the batch of some rows, without a step."""
-        engine = self.engine()
         rows = self._take(samples, rows)
         check_statistics(self.graph, len(rows))
-        stored, targets = self._arrays
-        batches = batches_of(stored, rows, **targets)
-        losses, hits, _ = engine.run(batches, moment=moment_of(self.now()))
-        return float(losses[0]), int(hits[0]), engine.gradient
+        made = Passes(self, Piece(rows, np.zeros(1), self.batch_size)).run()
+        return float(made.losses[0]), int(made.correct[0]), self.engine().gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
@@ -339,10 +343,12 @@ class LanesExecutor(ModelExecutor):
             np.array([lr]),
             phases=np.zeros((0, 3), np.int64),
             threads=1,
-            update=self._update,
+            update=self.engine_update,
             moment=moment_of(self.now()),
         )
         self.step += 1
+        if self.has_python_update:
+            self.assigned.update(engine.gradient, lr, self.step)
         self._constrain(engine)
         return float(norms[0])
 
@@ -351,17 +357,22 @@ class LanesExecutor(ModelExecutor):
         preprocessing = self.model.preprocessing
         source = (samples.images, samples.labels, samples.sample_weight, preprocessing)
         if any(known is not now for known, now in zip(self._source, source, strict=True)):
-            self._arrays = self._read(samples)
+            self._read(samples)
             self._source = source
         self.engine().normalise(*input_factors(preprocessing, samples.images))
         return np.ascontiguousarray(order, np.int64)
 
-    def _read(self, samples: Samples) -> tuple[np.ndarray, dict[str, Any]]:
-        """Samples, and targets with their weights, in the form in which the engine reads them."""
+    def _read(self, samples: Samples) -> None:
+        """Samples, and targets with their weights, in the form in which they are read."""
         target = as_target(self.loss, samples.labels, len(samples), self.graph, np.float32)
-        targets = engine_targets(self.loss, target, samples.labels)
-        targets |= engine_weights(self.loss, target, samples.sample_weight)
-        return stored_samples(self.model.preprocessing, samples.images), targets
+        if isinstance(self.loss, PythonLoss):
+            # Refuses weights that the function does not take.
+            self.loss.target_weight(target, samples.sample_weight)
+            self.python_targets = target, samples.sample_weight
+        else:
+            self.targets = engine_targets(self.loss, target, samples.labels)
+            self.targets |= engine_weights(self.loss, target, samples.sample_weight)
+        self.stored = stored_samples(self.model.preprocessing, samples.images)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""

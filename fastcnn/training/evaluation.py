@@ -81,9 +81,10 @@ def evaluate(
         As for :func:`fit`.
     loss_weights : sequence or mapping, optional
     backend : str, optional
-    tta : {"flip", "six-view"}, optional
-        Test-time augmentation: the mean output over each image and its mirror image, or also both
-        moved by a pixel, as in airbench (Jordan, arXiv:2404.00498).
+    tta : {"flip", "five-view", "six-view"}, optional
+        Test-time augmentation, the mean output over several views of each image: it and its mirror
+        image; it and it moved by a pixel in four directions; or it and its mirror image, both also
+        moved along a diagonal, as in airbench (Jordan, arXiv:2404.00498).
 
     Returns
     -------

@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
 from fastcnn.errors import CheckpointError, NonFiniteError
-from fastcnn.execution import Executor
+from fastcnn.execution import Executor, Watch
 from fastcnn.execution.prepared import forget
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
@@ -22,7 +22,6 @@ from fastcnn.training.averaging import make_average
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
-from fastcnn.training.finite import not_finite
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.metrics import compute, directions
@@ -30,6 +29,7 @@ from fastcnn.training.options import TrainingOptions
 from fastcnn.training.saver import Saver
 from fastcnn.training.statistics import measure_statistics
 from fastcnn.training.stream import StreamFeed
+from fastcnn.weights import not_finite
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -109,9 +109,13 @@ class TrainingLoop:
         self.average = make_average(
             model, options, partial(measure_statistics, model, feed, options)
         )
+        self.average_every = options.average_every
+        if self.average is not None and self.average.every is not None:
+            # Processes that go their own ways have come together then.
+            every = math.lcm(self.average_every, self.average.every)
+            executor.watch = Watch(every, self._update_average)
         self.saver = saver
         self.world = world
-        self.average_every = options.average_every
         self.control = Control()
         self.chunk = 1
         self.generator = np.random.default_rng(options.seed)
@@ -287,7 +291,7 @@ class TrainingLoop:
                 self.world.copy_from_root(value)
         self._check_finite()
         if self.average is not None:
-            self.average.end_epoch(progress.epoch)
+            self.average.end_epoch(progress.epoch, self.executor.step)
             self._check_finite()
         with self._averaged():
             for part, samples in measured.items():
@@ -364,9 +368,6 @@ class TrainingLoop:
         progress.seen += len(chunk.order)
         progress.counted += chunk.targets
         progress.done += count
-        if self.average is not None:
-            share = self.executor.step / max(self.total, 1)
-            self.average.update(self.executor.step, share, progress.done == last)
         news = Steps(
             progress.epoch,
             self.executor.step,
@@ -381,19 +382,21 @@ class TrainingLoop:
             listener.on_steps(news)
         self.chunk = int(np.clip(count * CHUNK_SECONDS / max(elapsed, 1e-9), 1, 2 * count + 1))
 
+    def _update_average(self, step: int) -> None:
+        assert self.average is not None
+        # What diverges is found after the steps, and numpy need not say it before.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.average.update(step, step / max(self.total, 1))
+
     def _last_step(self) -> int:
         """Steps of the current epoch."""
         per_epoch = self.feed.steps
         return min(per_epoch, self.total - (self.progress.epoch - 1) * per_epoch)
 
     def _steps(self, left: int, most: int) -> int:
-        """Steps of the next call: it ends where the weights' average is due, and where processes
-        that go their own ways come together, or with the epoch."""
-        every = self.average_every
+        """Steps of the next call: it ends where processes that go their own ways come together, or
+        with the epoch."""
         count = min(self.chunk, left, most)
-        if self.average is not None and self.average.every is not None:
-            every = math.lcm(every, self.average.every)
-            count = min(count, every - self.executor.step % every)
         if self.average_every > 1:
             count -= (self.executor.step + count) % self.average_every
             count += self.average_every if count <= 0 else 0

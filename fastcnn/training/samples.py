@@ -134,8 +134,10 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
         raise ShapeError(f"{name}: expected (x, y) or (x, y, sample_weight), got {len(data)} items")
     images = plain_array(f"{name}: samples", data[0])
     labels = plain_array(f"{name}: targets", data[1])
-    if images.ndim < 2 or len(images) == 0:
+    if images.ndim < 2:
         raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
+    if len(images) == 0:
+        raise ShapeError(f"{name}: there are no samples: their shape is {images.shape}")
     if images.dtype.kind == "f":
         if not is_finite(images):
             raise DataError(f"{name}: samples contain NaN or infinity")

@@ -84,6 +84,10 @@ def programs() -> list[tuple[Program, int]]:
     )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
+    strided = Sequential(
+        Conv2d(48, 16, 3, stride=2, padding=1, seed=0), Conv2d(16, 8, 1, seed=1), Flatten(),
+        Linear(160, 3, seed=2), input_shape=(48, 9, 8),
+    )  # fmt: skip
     block = Residual(Sequential(Conv2d(4, 4, 3, padding=1, seed=1), BatchNorm2d(4)))
     normalised = Sequential(
         Conv2d(2, 4, 3, seed=0), BatchNorm2d(4), ReLU(), block, ReLU(), input_shape=(2, 6, 6)
@@ -91,6 +95,7 @@ def programs() -> list[tuple[Program, int]]:
     usual = [
         normalised,
         wide,
+        strided,
         many,
         small,
         bounded,

@@ -402,6 +402,8 @@ def test_an_algorithm_can_be_forced() -> None:
         "winograd2d": "Winograd 2-D",
         "direct_batch": "convolution of small maps",
         "winograd1d": "Winograd 1-D",
+        # For gradients of weights alone.
+        "input_lanes": "convolution",
         "direct": "convolution",
     }
     assert list(names) == [found.name for found in ALGORITHMS]
@@ -412,7 +414,7 @@ def test_an_algorithm_can_be_forced() -> None:
             output = fastcnn.Sequential(layer, input_shape=(16, 4, 4)).logits(x)
         assert kernel in [program.kernel(row) for row in range(len(program.rows))]
         assert output == pytest.approx(expected, abs=1e-4)
-    wanted = "must be one of winograd2d_batch, winograd2d, direct_batch, winograd1d, direct"
+    wanted = "must be one of winograd2d_batch, winograd2d, direct_batch, winograd1d, input_lanes, "
     with pytest.raises(ConfigurationError, match=wanted), forced("fft"):
         pass
 

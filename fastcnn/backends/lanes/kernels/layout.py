@@ -78,7 +78,7 @@ PASS_ROWS = 57
     K_WINOGRAD2D,
     K_WINOGRAD2D_GRADIENT,
     K_WINOGRAD2D_WEIGHT_GRADIENT,
-    K_WINOGRAD2D_REDUCE,
+    K_REDUCE_KERNELS,
     K_WINOGRAD1D_WEIGHTS,
     K_WINOGRAD1D,
     K_WINOGRAD1D_TRANSPOSED,
@@ -119,7 +119,8 @@ PASS_ROWS = 57
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
-) = range(74)
+    K_INPUT_LANES_GRADIENT,
+) = range(75)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
