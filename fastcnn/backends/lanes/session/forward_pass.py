@@ -310,10 +310,3 @@ def _joined(segments: list[list[int]]) -> list[list[int]]:
         else:
             found.append(list(segment))
     return found
-
-
-def address_of(array: np.ndarray) -> int:
-    """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
-    if array.flags.writeable:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return int(array.ctypes.data)

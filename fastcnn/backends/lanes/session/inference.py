@@ -12,8 +12,9 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.backends.lanes.session import team
 from fastcnn.backends.lanes.session.engine import Engine, aligned
-from fastcnn.backends.lanes.session.forward_pass import Pass, address_of
+from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.codegen import build
+from fastcnn.codegen.functions import address_of
 
 #: Batches for which passes with a sample in each lane are planned.
 BATCHES = (16, 64, 256)
