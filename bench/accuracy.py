@@ -47,10 +47,10 @@ def _own(
     )
 
     def take(order: np.ndarray, rates: np.ndarray) -> None:
-        executor.train_steps(train.images, train.labels, order, rates)
+        executor.train_steps(train, order, rates)
 
     def accuracy() -> float:
-        return executor.evaluate(test.images, test.labels)[1]
+        return executor.evaluate(test)[1]
 
     return take, accuracy
 

@@ -59,11 +59,11 @@ if world.size > 1:
         batch_size=share, threads=threads,
     )
     x = np.random.default_rng(0).standard_normal((share, *model.input_shape), np.float32)
-    y, chosen = np.zeros(share, np.int64), np.arange(share)
+    samples, chosen = ArrayDataset(x, np.zeros(share, np.int64)), np.arange(share)
     other = np.ones_like(model.parameter_vector)
 
     def compute():
-        return executor.gradient(x, y, chosen)[2]
+        return executor.gradient(samples, chosen)[2]
 
     def after():
         gradient = compute()

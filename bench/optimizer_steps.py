@@ -8,6 +8,7 @@ import numpy as np
 
 import fastcnn
 from fastcnn import kernel
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import Executor, make_executor
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from fastcnn.optim import OPTIMIZERS
@@ -54,7 +55,7 @@ def main() -> None:
     for _ in range(ROUNDS):
         for name, executor in executors.items():
             began = clock()
-            executor.train_steps(x, y, order, np.full(STEPS, 1e-4))
+            executor.train_steps(ArrayDataset(x, y), order, np.full(STEPS, 1e-4))
             best[name] = min(best[name], (clock() - began) / STEPS)
     for name, seconds in best.items():
         more = seconds - best["sgd"]

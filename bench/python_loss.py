@@ -1,18 +1,24 @@
-"""Training steps with a built-in loss or optimiser, and with the same one in Python, in turns.
+"""Training steps with what Python does between them, and without it, in turns.
 
-``python -m bench.python_loss`` prints processor times of a step on one core, and their ratios: of
-whole steps, with what Python's function takes by itself, and without it.
+``python -m bench.python_loss`` prints processor times of a step on one core, and their ratios to a
+plain step: of a loss and an optimiser in Python; and of the options of training that average
+weights, or add up gradients, whose steps have 4 times the samples.
 """
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastcnn import models
-from fastcnn.execution import make_executor
+from fastcnn.data.dataset import ArrayDataset
+from fastcnn.execution import Watch, make_executor
+from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.losses import Loss, MSELoss, PythonLoss
 from fastcnn.optim import SGD, Optimizer
+from fastcnn.training.averaging import make_average
+from fastcnn.training.options import TrainingOptions
 
 STEPS, ROUNDS = 40, 12
 
@@ -62,13 +68,54 @@ def times(batch: int) -> dict[str, float]:
     for _ in range(ROUNDS):
         for name, executor in made.items():
             began = time.thread_time()
-            executor.train_steps(x, y, order, rates)
+            executor.train_steps(ArrayDataset(x, y), order, rates)
             best[name] = min(best[name], (time.thread_time() - began) / STEPS)
+    return best
+
+
+def option_times(batch: int) -> dict[str, float]:
+    """Shortest processor times of a pass by the options of training."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((batch * STEPS, 1, 28, 28)).astype(np.float32)
+    y = generator.integers(0, 3, len(x))
+    options: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "lookahead": {"lookahead": 5},
+        "ema": {"ema_decay": 0.99},
+        "accumulate": {"accumulate": 4},
+    }
+    best = dict.fromkeys(options, float("inf"))
+    for _ in range(ROUNDS):
+        for name, chosen in options.items():
+            settings = TrainingOptions(batch_size=batch, **chosen)
+            model = models.report_cnn(seed=0)
+            executor = make_accumulating(
+                model,
+                loss=settings.make_loss(),
+                optimizer=SGD(0.01),
+                batch_size=settings.step_size,
+                accumulate=settings.accumulate,
+                threads=1,
+            )
+            average = make_average(model, settings, lambda: None)
+            if average is not None and average.every is not None:
+                executor.watch = Watch(average.every, partial(average.update, share=0.5))
+            order, rates = np.arange(len(x)), np.full(STEPS // settings.accumulate, 1e-4)
+            executor.train_steps(ArrayDataset(x, y), order, rates)
+            for _ in range(3):
+                began = time.thread_time()
+                executor.train_steps(ArrayDataset(x, y), order, rates)
+                best[name] = min(best[name], (time.thread_time() - began) / STEPS)
     return best
 
 
 def main() -> None:
     """Print times and ratios."""
+    for batch in (16, 64):
+        best = option_times(batch)
+        for name, seconds in best.items():
+            ratio = seconds / best["plain"]
+            print(f"batch {batch}, {name}: {1e6 * seconds:.1f} us a pass, {ratio:.2f} times")
     for batch in (16, 64, 256):
         best = times(batch)
         for name, seconds in best.items():

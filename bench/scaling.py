@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.scaling_causes import Case, OtherPrograms, explain
 from fastcnn.benchmark.measure import measure
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import Executor, make_executor
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential
@@ -286,8 +287,8 @@ class _Trial:
         generator = np.random.default_rng(0)
         self._case = case
         count = case.batch * max(1, 256 // case.batch)
-        self._images = generator.integers(0, 256, (count, *graph.input_shape)).astype(np.uint8)
-        self._labels = generator.integers(0, graph.output_shape[0], count)
+        images = generator.integers(0, 256, (count, *graph.input_shape)).astype(np.uint8)
+        self._samples = ArrayDataset(images, generator.integers(0, graph.output_shape[0], count))
         self._executor: Executor | None = None
         tracemalloc.start()
         try:
@@ -314,8 +315,8 @@ class _Trial:
     def run(self, steps: int) -> None:
         """Take some training steps in one call."""
         assert self._executor is not None
-        order = np.resize(np.arange(len(self._images)), steps * self._case.batch)
-        self._executor.train_steps(self._images, self._labels, order, np.zeros(steps))
+        order = np.resize(np.arange(len(self._samples)), steps * self._case.batch)
+        self._executor.train_steps(self._samples, order, np.zeros(steps))
 
 
 def _flag(

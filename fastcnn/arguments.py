@@ -34,7 +34,7 @@ def plain_array(name: str, value: Any) -> np.ndarray:
 
 
 def as_array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
-    array = np.asarray(value)
+    array = plain_array(f"{operation}: {name}", value)
     # Memory of another byte order, or of addresses that no number can start at, is copied here:
     # compiled loops read neither.
     array = np.require(array, array.dtype.newbyteorder("="), ["ALIGNED"])

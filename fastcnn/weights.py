@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.files import read_bytes
 
 #: The entries of the metadata by which a file is known as one of fastcnn's. Both are always there:
@@ -37,6 +37,37 @@ TYPES = {
     "BOOL": np.bool_,
 }
 NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
+
+
+def not_finite(arrays: Mapping[str, Any]) -> str | None:
+    """What is not finite in the first array of which that holds, as words for a message.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+
+    Returns
+    -------
+    str or None
+        None if all are finite.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+            return f"{array.size - int(finite.sum())} of {array.size} numbers of {name}"
+    return None
+
+
+def check_finite(what: str, arrays: Mapping[str, Any]) -> None:
+    """Refuse weights that are not finite: they are neither written nor taken from a file.
+
+    Raises
+    ------
+    NonFiniteError
+        Its message begins with ``what``.
+    """
+    problem = not_finite(arrays)
+    if problem is not None:
+        raise NonFiniteError(f"{what}: NaN or infinity: {problem}")
 
 
 def weights_to_bytes(

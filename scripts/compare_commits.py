@@ -36,16 +36,16 @@ y = generator.integers(0, model.output_shape(shape)[0], batch)
 executor = make_executor(
     model, loss=fastcnn.CrossEntropyLoss(), optimizer=fastcnn.optim.SGD(1e-4, momentum=0.9),
     backend=backend, batch_size=batch)
-same = ()
-if "normalisation" in inspect.signature(executor.train_steps).parameters:  # of older commits
-    from fastcnn.data import Normalisation
+samples = (x, y)
+if "samples" in inspect.signature(executor.train_steps).parameters:  # older commits take arrays
+    from fastcnn.data.dataset import ArrayDataset
 
-    same = (Normalisation((0.0,) * shape[0], (1.0,) * shape[0]),)
+    samples = (ArrayDataset(x, y),)
 
 def steps(count):
     order = np.tile(np.arange(batch), count)
     began = time.perf_counter()
-    executor.train_steps(x, y, order, np.full(count, 1e-4), *same)
+    executor.train_steps(*samples, order, np.full(count, 1e-4))
     return (time.perf_counter() - began) / count
 
 steps(2)

@@ -22,6 +22,7 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.session import engine, forward_pass, inference
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.parts import call_arguments
 from fastcnn.operations import OPERATIONS
@@ -143,9 +144,10 @@ def run_case(case: Case, at_end: bool) -> None:
     )  # fmt: skip
     # Two steps, of which the second has a few samples.
     count = 2 * batch - (batch // 3 if batch > 3 else 0)
-    results = executor.train_steps(x, case.y, np.arange(count), np.full(2, 1e-3), case.weights)
+    samples = ArrayDataset(x, case.y, case.weights)
+    results = executor.train_steps(samples, np.arange(count), np.full(2, 1e-3))
     _whole("a loss", results.losses)
-    _, _, gradient = executor.gradient(x, case.y, np.arange(batch), case.weights)
+    _, _, gradient = executor.gradient(samples, np.arange(batch))
     _whole("a gradient", gradient)
     executor.update(gradient, 1e-3)
     _whole("a parameter", model.parameter_vector)

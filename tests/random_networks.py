@@ -583,7 +583,7 @@ def _within_sample(r: Random, shape: Shape) -> Any:
     return kinds[int(r.integers(len(kinds)))]()
 
 
-def _block(r: Random, shape: Shape) -> Residual:
+def _block(r: Random, shape: Shape) -> Model:
     """A residual block, with or without a convolution in its shortcut."""
     channels, seed, stride = shape[0], int(r.integers(99)), int(r.integers(1, 3))
     layers: list[Any] = [
@@ -591,10 +591,16 @@ def _block(r: Random, shape: Shape) -> Residual:
     ]  # fmt: skip
     if r.random() < 0.4:
         layers.insert(1, _normalisation(r, BatchNorm2d, channels))
-    if stride == 1 and _yes(r):
-        return Residual(Sequential(*layers))
-    shortcut = Conv2d(channels, channels, 1, stride=stride, seed=seed + 1)
-    return Residual(Sequential(*layers), shortcut)
+    shortcut: Any = None
+    if stride != 1 or not _yes(r):
+        shortcut = Conv2d(channels, channels, 1, stride=stride, seed=seed + 1)
+    of_norms = np.random.default_rng([seed, 3])
+    if of_norms.random() < 0.4:
+        layers.append(_normalisation(of_norms, BatchNorm2d, channels))
+    if shortcut is not None and of_norms.random() < 0.3:
+        shortcut = Sequential(shortcut, _normalisation(of_norms, BatchNorm2d, channels))
+    block = Residual(Sequential(*layers), shortcut)
+    return Sequential(block, ReLU()) if of_norms.random() < 0.5 else block
 
 
 def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:

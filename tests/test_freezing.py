@@ -7,6 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import BACKENDS
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.execution.step import Step
@@ -88,7 +89,9 @@ def test_steps_are_pytorchs(
     )  # fmt: skip
 
     def steps(count: int) -> None:
-        made = executor.train_steps(X, Y, np.tile(np.arange(COUNT), count), np.full(count, 0.1))
+        made = executor.train_steps(
+            ArrayDataset(X, Y), np.tile(np.arange(COUNT), count), np.full(count, 0.1)
+        )
         for index in range(count):
             theirs.zero_grad()
             loss = torch.nn.functional.cross_entropy(
@@ -114,7 +117,7 @@ def test_steps_are_pytorchs(
     # Thawed, they are trained again, with the optimiser's state of before.
     for layer in frozen:
         model[layer].requires_grad = True
-    executor.train_steps(X, Y, np.arange(COUNT), np.full(1, 0.1))
+    executor.train_steps(ArrayDataset(X, Y), np.arange(COUNT), np.full(1, 0.1))
     changed = {k.split(".")[0] for k, v in model.state_dict().items() if (v != before[k]).any()}
     assert changed >= set(frozen)
 

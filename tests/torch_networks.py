@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from fastcnn.backends.counter_random import drop_threshold, dropout_key, uniform_bits
 from fastcnn.backends.graph import Node
 from fastcnn.backends.sample_sets import sets_of
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
 from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.step import Step as TakenStep
@@ -433,7 +434,9 @@ def step_of(case: Case, backend: str) -> Results:
         model, loss=case.loss, optimizer=case.optimizer, backend=backend, batch_size=batch,
         seed=case.seed, threads=case.threads, clip_norm=case.clip_norm,
     )  # fmt: skip
-    executor.train_steps(case.x, case.y, np.arange(batch), np.full(1, LR), case.weights)
+    executor.train_steps(
+        ArrayDataset(case.x, case.y, case.weights), np.arange(batch), np.full(1, LR)
+    )
     found |= parts(model.parameter_vector, "parameter")
     for slot, vector in executor.optimizer_state().items():
         found |= parts(vector, f"{slot} of")

@@ -10,6 +10,7 @@ from bench.networks.tasks import Task
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.pytorch import make_module, sgd
 from fastcnn.benchmark.work import MOMENTUM
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.workers import workers
@@ -30,7 +31,7 @@ def own_steps(task: Task, threads: int) -> Run:
     """Steps of SGD with momentum, as :func:`fastcnn.fit` takes them."""
     model = task.model()
     loss = bound_loss(model, task.goal.loss())
-    x, y, weight = task.samples(model, loss, BATCHES * task.batch)
+    samples = ArrayDataset(*task.samples(model, loss, BATCHES * task.batch))
     executor = make_executor(
         model,
         loss=loss,
@@ -41,9 +42,9 @@ def own_steps(task: Task, threads: int) -> Run:
     )
 
     def run(steps: int) -> None:
-        order = np.arange(steps * task.batch) % len(x)
+        order = np.arange(steps * task.batch) % len(samples)
         with workers(threads):
-            executor.train_steps(x, y, order, np.full(steps, RATE), weight)
+            executor.train_steps(samples, order, np.full(steps, RATE))
 
     return run
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
 from fastcnn.losses import CrossEntropyLoss
@@ -33,7 +34,7 @@ class OwnTrainer:
         order = (np.arange(self.at * batch, (self.at + steps) * batch)) % count
         with workers(self.threads):
             results = self.executor.train_steps(
-                self.work.x, self.work.y, order, np.full(steps, LEARNING_RATE)
+                ArrayDataset(self.work.x, self.work.y), order, np.full(steps, LEARNING_RATE)
             )
         self.last = float(results.losses[-1])
         self.at += steps

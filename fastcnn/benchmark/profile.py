@@ -4,8 +4,10 @@ Nothing is measured inside the hot loop; what is timed are programs made of some
 row is run again and again: its data are where it left them, which shows the kernel's own speed.
 *In the step*, its time is that of the program up to it, less that of the program before it: what
 it costs to fetch what other rows and other cores wrote is in it. Rows over blocks keep their
-depth-first order there, so these times add up to about the whole step, but a difference of two
-times is less exact than either.
+depth-first order there, so these times add up to the whole step. A difference of two times is less
+exact than either: of the measured ones the nearest times are taken that never fall from row to row
+(isotonic regression; Barlow, Bartholomew, Bremner and Brunk, 1972), and by how much they differ
+from the measured ones is told.
 """
 
 import copy
@@ -66,7 +68,7 @@ class ProfiledRow:
     low, high : float
         First and last decile.
     in_step : float
-        Seconds by which the row makes the step longer; noise can make it negative.
+        Seconds by which the row makes the step longer, 0 where that cannot be measured.
     flops, read, written : int
         For one batch, see :class:`fastcnn.backends.lanes.Cost`.
     """
@@ -116,6 +118,9 @@ class Profile:
         Median seconds of the whole step.
     memory : int
         Bytes of the engine's arena, rows and tables.
+    uncertainty : float
+        Seconds by which ``in_step`` of a row, or of several that follow each other, may be wrong:
+        the most by which a measured time fell below that of a shorter program.
     """
 
     model: str
@@ -126,6 +131,7 @@ class Profile:
     step: float
     rows: list[ProfiledRow]
     peaks: Peaks
+    uncertainty: float = 0.0
 
     def total(self, part: str | None = None) -> float:
         """Sum of the rows' seconds alone, of one part or of all."""
@@ -140,7 +146,8 @@ class Profile:
     def is_disturbed(self) -> bool:
         """Whether a share is impossible, or the rows alone take far longer than the step."""
         shares = [share for row in self.rows for share in (self.of_step(row), self.of_peak(row))]
-        return None in shares or self.total() > DISTURBED * self.step
+        disturbed = self.uncertainty > STEP_NOISE * self.step
+        return disturbed or None in shares or self.total() > DISTURBED * self.step
 
     def of_step(self, *rows: ProfiledRow) -> float | None:
         """Share of the step that some rows take; None if other programs made it impossible."""
@@ -181,6 +188,11 @@ class Profile:
             "the step a row fetches what other rows and cores wrote",
             f"measured peak of {threads}: {peaks.flops / 1e9:.0f} GFLOP/s; GB/s: {bandwidth}",
         ]
+        if self.uncertainty:
+            sentences.append(
+                f"us: of rows in the step, differences of two times; {1e6 * self.uncertainty:.1f} "
+                "us of them are noise"
+            )
         if self.is_disturbed:
             sentences.append(f"{BUSY} (-: a share below 0 or above 1)")
         return "\n".join(sentences)
@@ -190,7 +202,7 @@ class Profile:
 
     def _line(self, row: ProfiledRow) -> tuple[str, ...]:
         return (
-            _microseconds(row.in_step),
+            self._in_step(row),
             _percent(self.of_step(row)),
             _microseconds(row.seconds),
             _percent(self.of_peak(row)) if row.flops > 0 else "",
@@ -200,11 +212,15 @@ class Profile:
         rows = self._rows(part)
         return (
             name,
-            _microseconds(sum(row.in_step for row in rows)),
+            self._in_step(*rows),
             _percent(self.of_step(*rows)),
             _microseconds(self.total(part)),
             _percent(self.of_peak(*rows)),
         )
+
+    def _in_step(self, *rows: ProfiledRow) -> str:
+        share = self.of_step(*rows)
+        return "-" if share is None else _microseconds(share * self.step)
 
     def as_records(self, command: str, quick: bool = False) -> Records:
         """The rows as records, everything else as their summary."""
@@ -275,11 +291,14 @@ def profile(
     )
     times = _without_calls(timings)
     costs = program.costs()
-    rows, before = [], np.zeros(rounds)
+    untils = [key for key in times if isinstance(key, tuple) and key[0] == "until"]
+    medians = np.array([0.0, *(float(np.median(times[key])) for key in (*untils, "step"))])
+    rising = never_falling(medians)
+    in_step = np.diff(rising).tolist()
+    rows: list[ProfiledRow] = []
     for number, (first, last, whole) in enumerate(program.phases):
         for row in range(first, last):
             part = PARTS[row >= program.forward_rows]
-            until = times["until", row]
             rows.append(
                 ProfiledRow(
                     program.names[row],
@@ -289,11 +308,10 @@ def profile(
                     number + 1,
                     bool(whole),
                     *_spread(times["alone", row]),
-                    float(np.median(until - before)),
+                    in_step[len(rows)],
                     **asdict(costs[row]),
                 )
             )
-            before = until
     rows.append(
         ProfiledRow(
             "optimizer: SGD with momentum, norm",
@@ -303,7 +321,7 @@ def profile(
             0,
             True,
             *_spread(times["update"]),
-            float(np.median(times["step"] - before)),
+            in_step[-1],
             **asdict(_update_cost(model.num_parameters)),
         )
     )
@@ -316,7 +334,23 @@ def profile(
         float(np.median(times["step"])),
         rows,
         peaks,
+        float((np.maximum.accumulate(medians) - medians).max()),
     )
+
+
+def never_falling(values: np.ndarray) -> np.ndarray:
+    """The numbers nearest to some, by squares, of which none is below the one before it."""
+    means: list[float] = []
+    counts: list[int] = []
+    for value in values.tolist():
+        means.append(value)
+        counts.append(1)
+        # Neighbours that violate the order are pooled.
+        while len(means) > 1 and means[-2] > means[-1]:
+            mean, count = means.pop(), counts.pop()
+            means[-1] += (mean - means[-1]) * count / (counts[-1] + count)
+            counts[-1] += count
+    return np.repeat(means, counts)
 
 
 def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, bool]]:

@@ -97,5 +97,13 @@ class Records:
 
 
 def this_command(program: str = "fastcnn") -> str:
-    """The command line of this process, as one would type it."""
-    return " ".join([program, shlex.join(sys.argv[1:])])
+    """The command line of this process, of absolute paths their last part.
+
+    It is published with what it measured, and the folders of this machine mean nothing elsewhere.
+    """
+    return " ".join([program, shlex.join(map(_without_folders, sys.argv[1:]))])
+
+
+def _without_folders(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    return option + equals + Path(value).name if Path(value).is_absolute() else argument

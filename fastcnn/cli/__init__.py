@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import sys
+from typing import Any
 
 from fastcnn.errors import FastcnnError
 from fastcnn.files import expanded
@@ -20,15 +21,32 @@ def main() -> None:
 
     arguments = [_with_home(argument) for argument in sys.argv[1:]]
     try:
-        application(arguments)(args=arguments)
-    except (FastcnnError, OSError) as error:
+        status = application(arguments)(args=arguments, standalone_mode=False)
+    except (FastcnnError, OSError, MemoryError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
         text = str(error)
+        if isinstance(error, MemoryError):
+            text = f"not enough memory ({text}): a smaller batch or smaller images need less"
         if isinstance(error, OSError) and error.filename and error.strerror:
             text = f"{error.filename}: {error.strerror}"
         print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Exception as error:
+        # Typer's errors are those of click, or of a copy of it, which depends on its version.
+        if not hasattr(error, "format_message"):
+            raise
+        if message := error.format_message():
+            print(f"error: {_in_one_line(message, error)}", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_code", 2)) from None
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _in_one_line(message: str, error: Any) -> str:
+    """What is wrong with the words of a command, and where they are listed."""
+    text = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return text if context is None else f"{text}; see {context.command_path} --help"
 
 
 def _with_home(argument: str) -> str:

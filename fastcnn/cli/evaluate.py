@@ -20,8 +20,8 @@ def evaluate(
     tta: Annotated[
         str | None,
         typer.Option(
-            help="Test-time augmentation: flip (mean over mirror images) or six-view (also moved "
-            "by a pixel)."
+            help="Test-time augmentation: flip (mean over mirror images), five-view (moved by a "
+            "pixel) or six-view (both)."
         ),
     ] = None,
     backend: Annotated[

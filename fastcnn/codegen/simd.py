@@ -146,17 +146,33 @@ def emit_sums(builder: Any, values: list[Any]) -> Any:
 
 
 def emit_transpose(builder: Any, rows: list[Any]) -> list[Any]:
-    """The 16 columns of a 16 x 16 matrix given by rows: four rounds of 16 shuffles."""
-    for bit in (8, 4, 2, 1):
-        low = [lane if not lane & bit else lane - bit + LANES for lane in range(LANES)]
-        high = [lane + bit if not lane & bit else lane + LANES for lane in range(LANES)]
-        result = list(rows)
+    """The 16 columns of a 16 x 16 matrix given by rows: four rounds of 16 shuffles.
+
+    Each shuffle is one that x86 has an instruction for: first the quarters of rows are
+    interleaved, as 4 x 4 matrices, then whole quarters go to their places.
+    """
+    quarters = range(0, LANES, 4)
+    for pick, step in (([0, 16, 1, 17], 1), ([0, 1, 16, 17], 2)):
+        low = [quarter + lane for quarter in quarters for lane in pick]
+        high = [lane + 2 for lane in low]
+        made = list(rows)
         for i in range(LANES):
-            if not i & bit:
-                result[i] = emit_shuffle(builder, rows[i], rows[i + bit], low)
-                result[i + bit] = emit_shuffle(builder, rows[i], rows[i + bit], high)
-        rows = result
-    return rows
+            if not i & step:
+                made[i] = emit_shuffle(builder, rows[i], rows[i + step], low)
+                made[i + step] = emit_shuffle(builder, rows[i], rows[i + step], high)
+        rows = made
+    # Number 4 g + c has columns c, 4 + c, 8 + c and 12 + c of rows 4 g to 4 g + 3.
+    rows = [rows[4 * (i // 4) + (0, 2, 1, 3)[i % 4]] for i in range(LANES)]
+    even = [*range(4), *range(8, 12), *range(16, 20), *range(24, 28)]
+    odd = [lane + 4 for lane in even]
+    columns = [rows[0]] * LANES
+    for c in range(4):
+        for second, first_lanes in enumerate((even, odd)):
+            left = emit_shuffle(builder, rows[c], rows[4 + c], first_lanes)
+            right = emit_shuffle(builder, rows[8 + c], rows[12 + c], first_lanes)
+            columns[4 * second + c] = emit_shuffle(builder, left, right, even)
+            columns[8 + 4 * second + c] = emit_shuffle(builder, left, right, odd)
+    return columns
 
 
 def define(result: str, emit: Any, *arguments: str | None) -> Emitted:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Dataset:
     name: str = "data"
     files: tuple[str, ...] = ()
     validation: "Dataset | None" = None
+    sample_weight: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -112,3 +113,40 @@ class Dataset:
             raise DataError(f"{self.name} has no image of classes {wanted}")
         held = None if self.validation is None else self.validation.select_classes(names)
         return replace(self.subset(kept), labels=labels[kept], classes=wanted, validation=held)
+
+
+@dataclass(frozen=True)
+class ArrayDataset:
+    """Samples of any kind, whose targets need not be classes, and which may have weights.
+
+    Attributes
+    ----------
+    images : ndarray, shape (N, ...)
+        As they are stored: before preprocessing.
+    labels : ndarray, shape (N, ...)
+        Classes or targets, as the loss reads them.
+    sample_weight : ndarray of float64, shape (N,) or that of the targets, optional
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    sample_weight: np.ndarray | None = None
+    preprocessing: ClassVar = Preprocessing()
+    classes: ClassVar[tuple[str, ...]] = ()
+    name: ClassVar[str] = "arrays"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, rows: np.ndarray) -> "ArrayDataset":
+        """The samples of these indices."""
+        weight = self.sample_weight
+        return ArrayDataset(
+            take_rows(self.images, rows, self.name),
+            take_rows(self.labels, rows, self.name),
+            None if weight is None else take_rows(weight, rows, self.name),
+        )
+
+
+#: What executors read.
+Samples = Dataset | ArrayDataset

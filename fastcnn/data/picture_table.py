@@ -45,16 +45,26 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
 def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
     """Labels as int64 if all are whole numbers of at most nine digits, else as text.
 
+    Numbers that are equal are one label, however they are written: 1 and 1.0.
+
     Raises
     ------
     DataError
-        If a row has no label.
+        If a row has no label, or all labels are numbers and some have fractions.
     """
     numbers = all(_is_number(word) for word in words if word.lower() not in MISSING)
     missing = MISSING if numbers else MISSING[:-2]
     row = next((index for index, word in enumerate(words) if word.lower() in missing), None)
     if row is not None:
         raise DataError(f"{path}: row {row + 1} of {len(words):,} has no label")
+    if numbers and not all(float(word).is_integer() for word in words):
+        row = next(index for index, word in enumerate(words) if not float(word).is_integer())
+        raise DataError(
+            f"{path}: row {row + 1} of {len(words):,}: labels must be whole numbers or text, "
+            f"got {words[row]}"
+        )
+    if numbers:
+        words = [f"{float(word):.0f}" if "." in word else word for word in words]
     whole = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
     return np.array([int(word) for word in words], np.int64) if whole else np.array(words)
 

@@ -46,10 +46,13 @@ def held_out(names: Sequence[str | bytes], seed: int = 0) -> np.ndarray:
         raise DataError("needs at least two samples, one for training and one for testing")
     places = np.array([_place(name, seed) for name in names])
     held = places < TEST_SHARE
+    # Samples of one name stay together.
     if not held.any():
-        held[places.argmin()] = True
-    elif held.all():
-        held[places.argmax()] = False
+        held = places == places.min()
+    if held.all():
+        held = places < places.max()
+    if not held.any():
+        held[0] = True
     return held
 
 

@@ -35,8 +35,8 @@ def read_csv(
 ) -> tuple[Dataset, Dataset]:
     """Training and test sets from one CSV file, of which about 15 % become the test set.
 
-    Which rows are for testing is decided by a hash of each row's content: further rows move no
-    other, and equal rows stay together.
+    Which rows are for testing is decided by a hash of each row's pixels: further rows move no
+    other, and equal images stay together, whatever their labels.
 
     Parameters
     ----------
@@ -113,17 +113,17 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
 def pixel_sets(
     path: Path, pixels: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[Dataset, Dataset]:
-    """Training and test sets of pixels and labels as text, divided by a hash of each row.
+    """Training and test sets of pixels and labels as text, divided by a hash of each row's pixels.
 
     Raises
     ------
     DataError
         If they are not images and labels.
     """
-    rows = [
-        row.tobytes() + label.encode() for row, label in zip(pixels, labels.tolist(), strict=True)
-    ]
-    held = held_out(rows, seed)
+    try:
+        held = held_out([(row + np.float32(0.0)).tobytes() for row in pixels], seed)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     targets = targets_of(path, labels.tolist())
     names = (f"{path}: training rows", f"{path}: test rows")
     labels, _, classes = as_label_sets(targets, targets[held], (str(path), names[1]))
@@ -158,7 +158,7 @@ def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
                 )
             labels.append(values.pop(place).strip())
             rows.append(",".join(values))
-        blocks.append(_values(rows, f"{name}: lines {block[0][0]} to {block[-1][0]}"))
+        blocks.append(_values(rows, [number for number, _ in block], name))
     if not blocks:
         raise DataError(f"{name}: has no rows")
     whole = all(part.dtype == np.uint8 for part in blocks)
@@ -173,15 +173,33 @@ def _quoted(line: str, name: str) -> list[str]:
         raise DataError(f"{name}: {error}") from None
 
 
-def _values(rows: list[str], name: str) -> np.ndarray:
+def _values(rows: list[str], numbers: Sequence[int], name: str) -> np.ndarray:
     try:
         values = np.loadtxt(rows, np.float64, delimiter=",", comments=None, ndmin=2)
-    except ValueError as error:
-        raise DataError(f"{name}: pixels must be numbers ({error})") from None
-    if not ((values >= 0.0) & (values <= 255.0)).all():
-        raise DataError(f"{name}: pixels must lie in 0..255")
+    except ValueError:
+        raise DataError(_not_a_number(rows, numbers, name)) from None
+    good = (values >= 0.0) & (values <= 255.0)
+    if not good.all():
+        row, column = np.argwhere(~good)[0]
+        raise DataError(
+            f"{name}: line {numbers[row]}: pixels must lie in 0..255, got {values[row, column]:g}"
+        )
     made = values.astype(np.uint8)
     return made if (made == values).all() else values.astype(np.float32)
+
+
+def _not_a_number(rows: list[str], numbers: Sequence[int], name: str) -> str:
+    """The first pixel that is not a number, as a message."""
+    for row, number in zip(rows, numbers, strict=True):
+        words = row.split(",")
+        if len(words) != len(rows[0].split(",")):
+            return f"{name}: line {number}: a pixel has a comma in it"
+        for word in words:
+            try:
+                np.loadtxt([word.strip() or "nothing"], np.float64, comments=None, ndmin=2)
+            except ValueError:
+                return f"{name}: line {number}: pixels must be numbers, got {word.strip()[:30]!r}"
+    return f"{name}: pixels must be numbers"
 
 
 def _numbered_lines(file: TextIO, name: str) -> Iterator[tuple[int, str]]:

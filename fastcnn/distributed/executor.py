@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
@@ -153,24 +154,18 @@ class DistributedExecutor(WrappingExecutor):
         self._local.first_sample = value
 
     def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``.
 
         With ``average_every``, parameters are averaged after each multiple of it, and at the end.
         """
-        arrays = (images, labels, sample_weight)
         batches = [
             order[i * self.batch_size : (i + 1) * self.batch_size]
             for i in range(len(learning_rates))
         ]
         if self.average_every > 1:
-            return self._own_steps(batches, learning_rates, arrays)
+            return self._own_steps(batches, learning_rates, samples)
         parts = -(-self.batch_size // BLOCK) if self.ordered else self.world.size
         # One column for each part of a batch, zero but for the process that has it: their sum is
         # exact, and the sum over columns is taken by all in the same order.
@@ -178,8 +173,9 @@ class DistributedExecutor(WrappingExecutor):
         norms = np.zeros(len(batches))
         for index, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True)):
             step = self._ordered_gradient if self.ordered else self._shared_gradient
-            gradient = step(batch, arrays, losses[index], hits[index])
+            gradient = step(batch, samples, losses[index], hits[index])
             norms[index] = self._local.update(gradient, float(lr))
+            self.note(self.step)
         self.world.add(losses)
         self.world.add(hits)
         totals = np.zeros(len(batches))
@@ -188,45 +184,41 @@ class DistributedExecutor(WrappingExecutor):
         return StepResults(totals, hits.sum(axis=1).astype(np.int64), norms)
 
     def _shared_gradient(
-        self, batch: np.ndarray, arrays: "Arrays", losses: np.ndarray, hits: np.ndarray
+        self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
     ) -> np.ndarray:
         """The gradient of a batch: the weighted sum of all processes' gradients."""
-        images, labels, weight = arrays
         rank = self.world.rank
         first, end = self.shards.share(len(batch))
-        portion = self._portion(batch, first, end, arrays)
+        portion = self._portion(batch, first, end, samples)
         if self._is_joint:
-            return self._joint_gradient(batch, arrays, portion, losses, hits)
+            return self._joint_gradient(batch, samples, portion, losses, hits)
         if end > first:
             self._local.first_sample = first
-            loss, hits[rank], gradient = self._local.gradient(
-                images, labels, batch[first:end], weight
-            )
+            loss, hits[rank], gradient = self._local.gradient(samples, batch[first:end])
             losses[rank] = loss * portion
             gradient *= portion
         else:
             gradient = np.zeros_like(self.model.parameter_vector)
-        samples = (end - first) / len(batch)
-        return self._sum([gradient, *(samples * value for value in self._running)])
+        share = (end - first) / len(batch)
+        return self._sum([gradient, *(share * value for value in self._running)])
 
     def _joint_gradient(
         self,
         batch: np.ndarray,
-        arrays: "Arrays",
+        samples: Samples,
         portion: float,
         losses: np.ndarray,
         hits: np.ndarray,
     ) -> np.ndarray:
         """The gradient of a batch that is normalised as a whole."""
-        images, labels, weight = arrays
         first, end = self.shards.share(len(batch))
-        samples, local = batch[first:end], cast("Any", self._local)
-        graph = local.assigned.graph()
-        y, target = labels[samples], np.empty(0)
+        rows, local = batch[first:end], cast("Any", self._local)
+        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+        graph, y, target = local.assigned.graph(), samples.labels[rows], np.empty(0)
         if end > first:
             target = as_target(self.loss, y, end - first, graph, self.model.dtype)
         share = Share(
-            Batch(images[samples], target, self.loss, None if weight is None else weight[samples]),
+            Batch(samples.images[rows], target, self.loss, weight),
             Step(True, local.seed, self.step, first),
             portion,
             frozen_parameters(self.model, local.assigned.parts),
@@ -240,10 +232,9 @@ class DistributedExecutor(WrappingExecutor):
         self.world.add(gradient)
         return gradient
 
-    def _portion(self, batch: np.ndarray, first: int, end: int, arrays: "Arrays") -> float:
+    def _portion(self, batch: np.ndarray, first: int, end: int, samples: Samples) -> float:
         """What a part of a batch counts for in its loss: of a mean its targets' weights."""
-        _, labels, weight = arrays
-        each = shares_of_samples(self.loss, labels, batch, weight)
+        each = shares_of_samples(self.loss, samples, batch)
         return 1.0 if each is None else float(each[first:end].sum())
 
     def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
@@ -259,31 +250,27 @@ class DistributedExecutor(WrappingExecutor):
         return message[: ends[0]]
 
     def _ordered_gradient(
-        self, batch: np.ndarray, arrays: "Arrays", losses: np.ndarray, hits: np.ndarray
+        self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
     ) -> np.ndarray:
         """The gradient of a batch: the sum over its blocks, in their order."""
-        images, labels, weight = arrays
         first, end = self.shards.share(len(batch))
         starts = range(first, end, BLOCK)
         vector = self.model.parameter_vector
         rows = np.empty((len(starts), vector.size), vector.dtype)
         for row, start in zip(rows, starts, strict=True):
             stop = min(start + BLOCK, len(batch))
-            portion = self._portion(batch, start, stop, arrays)
+            portion = self._portion(batch, start, stop, samples)
             self._local.first_sample = start
-            loss, hits[start // BLOCK], gradient = self._local.gradient(
-                images, labels, batch[start:stop], weight
-            )
+            loss, hits[start // BLOCK], gradient = self._local.gradient(samples, batch[start:stop])
             losses[start // BLOCK] = loss * portion
             np.multiply(gradient, vector.dtype.type(portion), out=row)
         shares = [self.shards.share(len(batch), rank) for rank in range(self.world.size)]
         return ordered_sum(self.world, rows, [-(-(b - a) // BLOCK) for a, b in shares])
 
     def _own_steps(
-        self, batches: list[np.ndarray], learning_rates: np.ndarray, arrays: "Arrays"
+        self, batches: list[np.ndarray], learning_rates: np.ndarray, samples: Samples
     ) -> StepResults:
         """Steps by this process' gradients alone, and averages between them."""
-        images, labels, weight = arrays
         sums = np.zeros((3, len(batches)))
         self._local.first_sample = self.shards.share(self.batch_size)[0]
         done = 0
@@ -296,14 +283,15 @@ class DistributedExecutor(WrappingExecutor):
             steps = sum(j > i for i, j in shares)
             rates = learning_rates[done : done + steps]
             step = self.step
-            made = self._local.train_steps(images, labels, own, rates, weight)
+            made = self._local.train_steps(samples, own, rates)
             portions = np.array(
-                [self._portion(b, i, j, arrays) for b, (i, j) in zip(span, shares, strict=True)]
+                [self._portion(b, i, j, samples) for b, (i, j) in zip(span, shares, strict=True)]
             )[:steps]
             place = slice(done, done + steps)
             sums[:, place] = made.losses * portions, made.correct, made.gradient_norms * portions
             self.step = step + count
             self._average(len(own) / sum(map(len, span)))
+            self.note(self.step)
             done += count
         self.world.add(sums)
         return StepResults(sums[0], sums[1].astype(np.int64), sums[2])
@@ -319,15 +307,9 @@ class DistributedExecutor(WrappingExecutor):
         for array, (first, end) in zip(arrays, pairwise(ends), strict=True):
             array[...] = message[first:end].reshape(array.shape)
 
-    def gradient(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        samples: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, int, np.ndarray]:
+    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch of this process alone, without a step."""
-        return self._local.gradient(images, labels, samples, sample_weight)
+        return self._local.gradient(samples, rows)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training; each process computes its share."""
@@ -344,16 +326,7 @@ class DistributedExecutor(WrappingExecutor):
         whole = self.world.join_parts(own.reshape(-1), [size * (b - a) for a, b in shares])
         return whole.reshape(len(images), *shape)
 
-    def evaluate(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, float, np.ndarray]:
+    def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
-        logits = self.logits(images)
-        return *mean_score(self.model, self.loss, logits, labels, sample_weight), logits
-
-
-#: Images, labels and weights of samples.
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+        logits = self.logits(samples.images)
+        return *mean_score(self.model, self.loss, logits, samples), logits

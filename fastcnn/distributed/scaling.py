@@ -11,6 +11,7 @@ from statistics import median
 
 import numpy as np
 
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.distributed.executor import DistributedExecutor
 from fastcnn.distributed.sharding import BLOCK
 from fastcnn.distributed.world import World
@@ -106,8 +107,8 @@ class _Steps:
         assert model.input_shape is not None
         generator = np.random.default_rng(0)
         self.model = model
-        self.images = generator.standard_normal((batch_size, *model.input_shape), np.float32)
-        self.labels = np.zeros(batch_size, np.int64)
+        images = generator.standard_normal((batch_size, *model.input_shape), np.float32)
+        self.samples = ArrayDataset(images, np.zeros(batch_size, np.int64))
         self.settings = {"loss": CrossEntropyLoss(), "optimizer": SGD(lr=1e-6, momentum=0.9)}
 
     def parted(self, size: int, threads: int, repeats: int) -> float:
@@ -116,14 +117,14 @@ class _Steps:
         chosen = np.arange(size)
 
         def step() -> None:
-            _, _, gradient = executor.gradient(self.images, self.labels, chosen)
+            _, _, gradient = executor.gradient(self.samples, chosen)
             executor.update(gradient, 1e-6)
 
         return _seconds(step, repeats, LONGEST)
 
     def together(self, world: World, threads: int, repeats: int, every: int = 1) -> float:
         """Seconds of a step of the whole batch, many in one call, as training takes them."""
-        size, count = len(self.images), every * math.ceil(10 / every)
+        size, count = len(self.samples), every * math.ceil(10 / every)
         settings = self.settings | {"batch_size": size, "threads": threads}
         if world.size == 1:
             executor = make_executor(self.model, **settings)  # type: ignore[arg-type]
@@ -137,7 +138,7 @@ class _Steps:
         order, rates = np.tile(np.arange(size), count), np.full(count, 1e-6)
 
         def steps() -> None:
-            executor.train_steps(self.images, self.labels, order, rates)
+            executor.train_steps(self.samples, order, rates)
 
         # All processes take the same number of steps, so that none waits for one that has ended.
         longest = LONGEST if world.size == 1 else math.inf

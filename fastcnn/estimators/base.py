@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastcnn.arguments import plain_array
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.data.picture_sets import Reading, read_pictures
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
@@ -21,11 +22,11 @@ from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, as_optimizer
-from fastcnn.training.finite import not_finite
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.monitors import EarlyStopping
 from fastcnn.training.validation import needs_validation
+from fastcnn.weights import not_finite
 
 log = logging.getLogger("fastcnn.estimators")
 
@@ -124,9 +125,10 @@ class NetworkEstimator(BaseEstimator):
         executor.step = progress["step"]
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
-        before, samples = self.model_.copy_state(), self._as_samples(x)
+        before = self.model_.copy_state()
+        samples = ArrayDataset(self._as_samples(x), target, weight)
         with workers(self._threads()), np.errstate(over="ignore", invalid="ignore"):
-            losses = executor.train_steps(samples, target, order, rates, weight).losses
+            losses = executor.train_steps(samples, order, rates).losses
         if not np.isfinite(losses).all():
             self.model_.load_state_dict(before)
             raise NonFiniteError(

@@ -1,6 +1,6 @@
 """Running a model: forward, backward and whole training steps, on any backend."""
 
-from fastcnn.execution.executor import Executor, StepResults
+from fastcnn.execution.executor import Executor, StepResults, Watch
 from fastcnn.execution.executors import make_executor
 from fastcnn.execution.passes import (
     forward,
@@ -15,6 +15,7 @@ __all__ = [
     "Executor",
     "InferenceSession",
     "StepResults",
+    "Watch",
     "forward",
     "gradients",
     "loss_and_gradients",

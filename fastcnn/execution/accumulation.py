@@ -4,19 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.execution.executor import (
     Executor,
-    StepsOneByOne,
+    StepResults,
     WrappingExecutor,
     shares_of_samples,
 )
 from fastcnn.execution.executors import make_executor
+from fastcnn.execution.lanes import LanesExecutor
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
 
-class AccumulatingExecutor(StepsOneByOne, WrappingExecutor):
+class AccumulatingExecutor(WrappingExecutor):
     """Adds the gradients of small batches for each step, as if they were one batch.
 
     Each counts by its samples, or their weights, and dropout's masks are those of the whole batch.
@@ -38,23 +40,26 @@ class AccumulatingExecutor(StepsOneByOne, WrappingExecutor):
         self.small = small
         self.first_sample = 0
 
-    def gradient(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        samples: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of one batch, without a step."""
-        each = shares_of_samples(self._local.loss, labels, samples, sample_weight)
+    def train_steps(
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
+    ) -> StepResults:
+        """Take one step for each learning rate, on consecutive batches of ``order``."""
+        local = self._local
+        if not isinstance(local, LanesExecutor):
+            return super().train_steps(samples, order, learning_rates)
+        local.step_size, local.watch = self.batch_size, self.watch
+        local.first_sample = self.first_sample
+        return local.train_steps(samples, order, learning_rates)
+
+    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of the batch of some rows, without a step."""
+        each = shares_of_samples(self._local.loss, samples, rows)
         loss, hits = 0.0, 0
         total: np.ndarray | None = None
-        for start in range(0, len(samples), self.small):
+        for start in range(0, len(rows), self.small):
             place = slice(start, start + self.small)
             self._local.first_sample = self.first_sample + start
-            value, right, gradient = self._local.gradient(
-                images, labels, samples[place], sample_weight
-            )
+            value, right, gradient = self._local.gradient(samples, rows[place])
             share = 1.0 if each is None else float(each[place].sum())
             gradient *= gradient.dtype.type(share)
             total = gradient.copy() if total is None else np.add(total, gradient, out=total)

@@ -59,24 +59,35 @@ def check_optimizer(optimizer: Optimizer) -> None:
     Raises
     ------
     Unsupported
-        If that fails, or the engine has no update of an optimiser.
+        If that fails.
     """
-    from fastcnn.backends.lanes import Unsupported, check_own_update
+    from fastcnn.backends.lanes import check_own_update
 
     kind = getattr(optimizer, "kind", None)
     if kind in own.UPDATES:
         check_own_update(kind)
-    elif kind not in NUMBERS:
-        raise Unsupported(f"the optimiser {type(optimizer).__name__}")
+
+
+def is_python_update(optimizer: Optimizer) -> bool:
+    """Whether the engine has no update of an optimiser."""
+    kind = getattr(optimizer, "kind", None)
+    return kind not in NUMBERS and kind not in own.UPDATES
 
 
 def engine_update(
-    parts: Sequence[Part], state: np.ndarray, clip_norm: float | None = None
+    parts: Sequence[Part],
+    state: np.ndarray,
+    clip_norm: float | None = None,
+    only_clips: bool = False,
 ) -> "Update":
-    """The update of the parts of a model's parameters."""
-    from fastcnn.backends.lanes import Update
+    """The update of the parts of a model's parameters; Python's only has its gradient clipped."""
+    from fastcnn.backends.lanes import Update, UpdatePart
 
-    return Update(list(map(_update_part, parts)), state, clip_norm or 0.0)
+    if only_clips:
+        made = [UpdatePart(part.first, part.end, "clip") for part in parts]
+    else:
+        made = list(map(_update_part, parts))
+    return Update(made, state, clip_norm or 0.0)
 
 
 def _update_part(part: Part) -> "UpdatePart":

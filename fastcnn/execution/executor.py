@@ -1,15 +1,21 @@
 """Many training steps on one model: what ``fit`` drives, whichever backend does the work."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends import get_backend
+from fastcnn.data.dataset import Samples
 from fastcnn.errors import CheckpointError
+from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import as_target
+from fastcnn.execution.constraints import constrain
+from fastcnn.execution.step import Step
 from fastcnn.losses import JointLoss, Loss, PythonLoss
+from fastcnn.optim import Assignment, Optimizer
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -34,14 +40,32 @@ class StepResults:
     gradient_norms: np.ndarray
 
 
-class Executor(Protocol):
+@dataclass(frozen=True)
+class Watch:
+    """What is called between steps.
+
+    Attributes
+    ----------
+    every : int
+        It is called after each step whose number, from 1, is a multiple of this.
+    function : function
+        ``function(step)``; it may change the model's parameters and statistics.
+    """
+
+    every: int
+    function: Callable[[int], None]
+
+
+class Executor(ABC):
     """Runs training steps and evaluations on a model, changing its parameters in place.
 
-    Images are as they are stored: the model's preprocessing is applied to them.
+    Samples are as they are stored: the model's preprocessing is applied to them.
 
     Attributes
     ----------
     loss : Loss
+    batch_size : int
+        Samples of a step.
     step : int
         Steps taken.
     first_sample : int
@@ -50,98 +74,133 @@ class Executor(Protocol):
     """
 
     loss: Loss
+    batch_size: int
     step: int
     first_sample: int
+    watch: Watch | None = None
+
+    def note(self, step: int) -> None:
+        """Call who watches, if it is due after a step, counted from 1."""
+        if self.watch is not None and step % self.watch.every == 0:
+            self.watch.function(step)
 
     def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
-        ...
-
-    def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has.
-
-        Parameter groups may be frozen in some epochs.
-        """
-        ...
-
-    def gradient(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        samples: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of one batch, without a step.
-
-        The caller may change the gradient; the next call overwrites it.
-        """
-        ...
-
-    def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
-        ...
-
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's output outside training."""
-        ...
-
-    def evaluate(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
-        ...
-
-    def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
-        ...
-
-    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy the optimiser's arrays from ``state``."""
-        ...
-
-
-class StepsOneByOne:
-    """Base of executors whose steps are each a call of ``gradient`` and one of ``update``."""
-
-    batch_size: int
-
-    def train_steps(
-        self: "Stepping",
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
         count, size = len(learning_rates), self.batch_size
         results = StepResults(np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
         for index, lr in enumerate(learning_rates):
-            samples = order[index * size : (index + 1) * size]
-            results.losses[index], results.correct[index], gradient = self.gradient(
-                images, labels, samples, sample_weight
-            )
+            rows = order[index * size : (index + 1) * size]
+            results.losses[index], results.correct[index], gradient = self.gradient(samples, rows)
             results.gradient_norms[index] = self.update(gradient, float(lr))
+            self.note(self.step)
         return results
 
+    @abstractmethod
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has.
 
-class Stepping(Executor, Protocol):
-    """What takes its steps one by one."""
+        Parameter groups may be frozen in some epochs.
+        """
 
-    batch_size: int
+    @abstractmethod
+    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of the batch of some rows, without a step.
+
+        The caller may change the gradient; the next call overwrites it.
+        """
+
+    @abstractmethod
+    def update(self, gradient: np.ndarray, lr: float) -> float:
+        """Take the optimiser's step along a gradient; returns its norm before clipping."""
+
+    @abstractmethod
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """The network's output outside training."""
+
+    @abstractmethod
+    def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
+        """Mean loss, accuracy and logits outside training."""
+
+    @abstractmethod
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """The optimiser's arrays by name, as live views."""
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the optimiser's arrays from ``state``.
+
+        Raises
+        ------
+        CheckpointError
+            If one is missing, or has another shape.
+        """
+        slots = self.optimizer_state()
+        for name, slot in slots.items():
+            if name not in state or np.shape(state[name]) != slot.shape:
+                raise CheckpointError(
+                    f"optimiser state {name!r}: expected shape {slot.shape}, "
+                    f"got {np.shape(state[name]) if name in state else 'none'}"
+                )
+        for name, slot in slots.items():
+            slot[...] = state[name]
 
 
-class WrappingExecutor:
+class ModelExecutor(Executor):
+    """Base of executors that run a model themselves.
+
+    Parameters
+    ----------
+    optimizer : Optimizer or Assignment
+        The latter with parameter groups.
+    seed : int
+        Key of the dropout masks.
+    clip_norm : float or None
+        Largest Euclidean norm of a gradient.
+    """
+
+    #: What computes losses of evaluations.
+    backend = "im2col"
+
+    def __init__(
+        self,
+        model: "Model",
+        loss: Loss,
+        optimizer: Optimizer | Assignment,
+        batch_size: int,
+        seed: int,
+        clip_norm: float | None,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.assigned = Assigned(model, optimizer)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.clip_norm = clip_norm
+        self.step = 0
+        self.first_sample = 0
+        self._layout = model.parameter_layout()
+        constrain(model)
+
+    def now(self) -> Step:
+        """The step that is taken next."""
+        return Step(True, self.seed, self.step, self.first_sample)
+
+    def start_epoch(self, epoch: int, per_epoch: int) -> None:
+        """Say which epoch it is, counted from 1, and how many steps one has."""
+        self.assigned.start_epoch(epoch, per_epoch)
+
+    def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
+        """Mean loss, accuracy and logits outside training."""
+        logits = self.logits(samples.images)
+        return *mean_score(self.model, self.loss, logits, samples, self.backend), logits
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """The optimiser's arrays by name, as live views."""
+        return self.assigned.slots()
+
+
+class WrappingExecutor(Executor):
     """Base of executors that leave to another one what they do not do themselves.
 
     Parameters
@@ -175,47 +234,24 @@ class WrappingExecutor:
         """The network's output outside training."""
         return self._local.logits(images)
 
-    def evaluate(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, float, np.ndarray]:
+    def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
         """Mean loss, accuracy and logits outside training."""
-        return self._local.evaluate(images, labels, sample_weight)
+        return self._local.evaluate(samples)
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """The optimiser's arrays by name, as live views."""
         return self._local.optimizer_state()
 
-    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy the optimiser's arrays from ``state``."""
-        self._local.load_optimizer_state(state)
 
-
-def shares_of_samples(
-    loss: Loss, labels: np.ndarray, samples: np.ndarray, sample_weight: np.ndarray | None
-) -> np.ndarray | None:
+def shares_of_samples(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray | None:
     """What each sample of a batch counts in its loss, which is a mean; None if it is a sum."""
     if loss.reduction == "sum":
         return None
-    weight = None if sample_weight is None else sample_weight[samples]
-    each = loss.target_weight(np.asarray(labels[samples]), weight)
-    each = np.ones(len(samples)) if each is None else each
+    weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+    each = loss.target_weight(np.asarray(samples.labels[rows]), weight)
+    each = np.ones(len(rows)) if each is None else each
     total = each.sum()
-    return each / total if total > 0.0 else np.zeros(len(samples))
-
-
-def copy_slots(slots: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
-    """Copy an optimiser's arrays from ``state``; CheckpointError if they do not fit."""
-    for name, slot in slots.items():
-        if name not in state or np.shape(state[name]) != slot.shape:
-            raise CheckpointError(
-                f"optimiser state {name!r}: expected shape {slot.shape}, "
-                f"got {np.shape(state[name]) if name in state else 'none'}"
-            )
-    for name, slot in slots.items():
-        slot[...] = state[name]
+    return each / total if total > 0.0 else np.zeros(len(rows))
 
 
 #: Elements of an output that a score computes with at a time.
@@ -226,38 +262,32 @@ def mean_score(
     model: "Model",
     loss: Loss,
     logits: np.ndarray,
-    labels: np.ndarray,
-    sample_weight: np.ndarray | None = None,
+    samples: Samples,
     backend: str | None = "im2col",
 ) -> tuple[float, float]:
-    """Mean loss and accuracy of a model's output; ``backend`` is one with operations.
+    """Mean loss and accuracy of a model's output for samples; ``backend`` is one with operations.
 
     A loss that is a sum is divided by the samples. The accuracy is NaN where targets are not
     classes.
     """
     if isinstance(loss, JointLoss):
-        scores = joint_scores(model, loss, logits, labels, sample_weight, backend)
+        scores = joint_scores(loss, logits, samples, backend)
         accuracies = [accuracy for _, accuracy in scores.values()]
         value = sum(w * s for w, (s, _) in zip(loss.weights, scores.values(), strict=True))
         return value, next((a for a in accuracies if a == a), float("nan"))
-    target = as_target(loss, labels, len(logits), model.graph(), logits.dtype)
-    return _score(loss, logits, target, labels, sample_weight, backend)
+    target = as_target(loss, samples.labels, len(logits), model.graph(), logits.dtype)
+    return _score(loss, logits, target, samples.labels, samples.sample_weight, backend)
 
 
 def joint_scores(
-    model: "Model",
-    loss: JointLoss,
-    logits: np.ndarray,
-    labels: Any,
-    sample_weight: np.ndarray | None = None,
-    backend: str | None = "im2col",
+    loss: JointLoss, logits: np.ndarray, samples: Samples, backend: str | None = "im2col"
 ) -> dict[str, tuple[float, float]]:
     """Mean loss and accuracy of each output by its name; see :func:`mean_score`."""
-    whole, scores = loss.pack(labels, logits.dtype), {}
+    whole, scores = loss.pack(samples.labels, logits.dtype), {}
     for port, each, part in zip(loss.ports, loss.losses, loss.parts, strict=True):
         target = part.target_of(whole)
         output = part.output_of(logits)
-        scores[port.name] = _score(each, output, target, target, sample_weight, backend)
+        scores[port.name] = _score(each, output, target, target, samples.sample_weight, backend)
     return scores
 
 

@@ -1,27 +1,20 @@
 """Executors: one for each way of computing, and the choice between them."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends.im2col.memory import Memory, recycling
-from fastcnn.execution.assigned import Assigned, frozen_parameters
+from fastcnn.data.dataset import Samples
+from fastcnn.execution.assigned import frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.executor import (
-    Executor,
-    StepsOneByOne,
-    copy_slots,
-    count_correct,
-    mean_score,
-)
+from fastcnn.execution.executor import Executor, ModelExecutor, count_correct
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
-from fastcnn.execution.python_steps import PythonExecutor, has_python_update
-from fastcnn.execution.step import Batch, Step
-from fastcnn.losses import Loss, PythonLoss
+from fastcnn.execution.step import Batch
+from fastcnn.losses import Loss
 from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
 
 if TYPE_CHECKING:
@@ -58,8 +51,6 @@ def make_executor(
     settings = (model, loss, optimizer, batch_size, seed, clip_norm)
 
     def on_engine() -> Executor:
-        if isinstance(loss, PythonLoss) or has_python_update(Assigned(model, optimizer)):
-            return PythonExecutor(*settings, threads)
         return LanesExecutor(*settings, threads)
 
     def by_operations(name: str) -> Executor:
@@ -68,7 +59,7 @@ def make_executor(
     return run(backend, on_engine, by_operations)
 
 
-class OperationExecutor(StepsOneByOne):
+class OperationExecutor(ModelExecutor):
     """Runs one backend operation after the other from Python."""
 
     def __init__(
@@ -81,57 +72,31 @@ class OperationExecutor(StepsOneByOne):
         clip_norm: float | None,
         backend: str,
     ) -> None:
-        self.model = model
-        self.loss = loss
-        self.assigned = Assigned(model, optimizer)
+        super().__init__(model, loss, optimizer, batch_size, seed, clip_norm)
         self.backend = backend
-        self.batch_size = batch_size
-        self.seed = seed
-        self.clip_norm = clip_norm
-        self.step = 0
-        self.first_sample = 0
-        self._layout = model.parameter_layout()
         self._shape: tuple[int, ...] = ()
         self._memory = Memory()
-        constrain(model)
 
-    def gradient(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        samples: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of one batch, without a step."""
+    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of the batch of some rows, without a step."""
         check_layout(self._layout, self.model)
-        y = labels[samples]
-        weight = None if sample_weight is None else sample_weight[samples]
-        step = Step(True, self.seed, self.step, self.first_sample)
-        value, logits, gradient = self._passes(images[samples], y, weight, step)
-        return value, count_correct(logits, y, self.loss), gradient
-
-    def _passes(
-        self, images: np.ndarray, y: np.ndarray, weight: np.ndarray | None, step: Step
-    ) -> tuple[float, np.ndarray, np.ndarray]:
-        """Loss, output and flat gradient of one batch."""
-        x, graph = as_batch(self.model, images), self.assigned.graph()
+        x, y = as_batch(self.model, samples.images[rows]), samples.labels[rows]
+        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+        graph = self.assigned.graph()
         check_statistics(graph, len(x))
         target = as_target(self.loss, y, len(x), graph, self.model.dtype)
         if self._shape != x.shape:
             self._shape, self._memory = x.shape, Memory()
         with recycling(self._memory):
-            return operation_gradients(
+            value, logits, gradient = operation_gradients(
                 self.model,
                 graph,
                 Batch(x, target, self.loss, weight),
                 self.backend,
-                step,
+                self.now(),
                 frozen_parameters(self.model, self.assigned.parts),
             )
-
-    def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
-        self.assigned.start_epoch(epoch, per_epoch)
+        return value, count_correct(logits, y, self.loss), gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
@@ -146,28 +111,3 @@ class OperationExecutor(StepsOneByOne):
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
         return predict_logits(self.model, images, backend=self.backend)
-
-    def evaluate(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
-        logits = self.logits(images)
-        score = mean_score(self.model, self.loss, logits, labels, sample_weight, self.backend)
-        return *score, logits
-
-    def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
-        return self.assigned.slots()
-
-    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy the optimiser's arrays from ``state``.
-
-        Raises
-        ------
-        CheckpointError
-            If a name or a shape is not this optimiser's.
-        """
-        copy_slots(self.assigned.slots(), state)

@@ -1,15 +1,17 @@
 """Whole networks on the lanes engine: training steps, gradients and inference."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph
-from fastcnn.execution.assigned import Assigned, frozen_parameters
+from fastcnn.data.dataset import Samples
+from fastcnn.execution.assigned import frozen_parameters
+from fastcnn.execution.between import MOST_OUTPUTS, Passes, Piece
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
-from fastcnn.execution.constraints import constrain, largest_norms
+from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.engine_arguments import (
     batches_of,
     check_optimizer,
@@ -17,12 +19,13 @@ from fastcnn.execution.engine_arguments import (
     engine_update,
     engine_weights,
     input_factors,
+    is_python_update,
     loss_key,
     moment_of,
     stored_samples,
 )
 from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
-from fastcnn.execution.executor import StepResults, copy_slots, mean_score
+from fastcnn.execution.executor import ModelExecutor, StepResults
 from fastcnn.execution.prepared import prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
@@ -30,13 +33,13 @@ from fastcnn.losses import Loss, PythonLoss
 from fastcnn.optim import Assignment, Optimizer, Part
 
 if TYPE_CHECKING:
-    from fastcnn.backends.lanes import Engine, Moment, Update
+    from fastcnn.backends.lanes import Batches, Engine, Moment, Update
     from fastcnn.layers import Model
 
-#: FLOPs of a batch that take longer than starting a thread.
-WORTH_A_THREAD = 100_000_000
 #: The arrays that an executor has converted, before the first ones.
 NOTHING_TAKEN = (None, None, None, None)
+#: Where no rows read samples.
+NOTHING = np.zeros(1, np.float32)
 
 
 def network_output(
@@ -113,79 +116,97 @@ def network_gradients(
     Unsupported
         If the engine does not cover the model or the loss.
     """
-    if isinstance(batch.loss, PythonLoss):
-        return _gradients_of_python(model, graph, batch, step, threads)
-    x, count = batch.x, len(batch.x)
-    outputs = np.empty((count, *graph.output_shape), np.float32)
-    build = {
-        "loss": loss_key(batch.loss),
-        "training": step.training,
-        "outputs": True,
-        "frozen": frozen_parameters(model),
-    }
+    loss, count = batch.loss, len(batch.x)
+    build: dict[str, Any] = {"training": step.training, "frozen": frozen_parameters(model)}
+    build |= HALVES if isinstance(loss, PythonLoss) else {"loss": loss_key(loss), "outputs": True}
     with Lease(model, graph, room_for(count), threads, **build) as engine:
-        engine.normalise(*input_factors(model.preprocessing, x))
+        engine.normalise(*input_factors(model.preprocessing, batch.x))
+        images, moment = stored_samples(model.preprocessing, batch.x), moment_of(step)
+        if isinstance(loss, PythonLoss):
+            value, outputs = in_halves(
+                engine,
+                batches_of(images, np.arange(count)),
+                lambda made: loss.value_and_gradient(made, batch.target, batch.weight),
+                moment=moment,
+            )
+            return value, outputs, engine.gradient.copy()
+        outputs = np.empty((count, *graph.output_shape), np.float32)
         batches = batches_of(
-            stored_samples(model.preprocessing, x),
+            images,
             np.arange(count),
             outputs=outputs.reshape(-1),
-            **engine_targets(batch.loss, batch.target),
-            **engine_weights(batch.loss, batch.target, batch.weight),
+            **engine_targets(loss, batch.target),
+            **engine_weights(loss, batch.target, batch.weight),
         )
-        losses, _, _ = engine.run(batches, moment=moment_of(step))
+        losses, _, _ = engine.run(batches, moment=moment)
         return float(losses[0]), outputs, engine.gradient.copy()
-
-
-def _gradients_of_python(
-    model: "Model", graph: Graph, batch: Batch, step: Step, threads: int | None
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """The same with a loss that Python computes between the two halves of the program."""
-    x, count = batch.x, len(batch.x)
-    outputs = np.empty((count, *graph.output_shape), np.float32)
-    build = {
-        "backward": True,
-        "arrays": True,
-        "training": step.training,
-        "outputs": True,
-        "frozen": frozen_parameters(model),
-    }
-    moment = moment_of(step)
-    with Lease(model, graph, room_for(count), threads, **build) as engine:
-        engine.normalise(*input_factors(model.preprocessing, x))
-        phases, middle = engine.program.phases, engine.program.first_backward
-        order, images = np.arange(count), stored_samples(model.preprocessing, x)
-        forward = batches_of(images, order, outputs=outputs.reshape(-1))
-        engine.run(forward, moment=moment, phases=phases[:middle])
-        assert isinstance(batch.loss, PythonLoss)
-        value, gradient = batch.loss.value_and_gradient(outputs, batch.target, batch.weight)
-        targets = np.require(gradient, np.float32, ["C", "W"]).reshape(-1)
-        engine.run(
-            batches_of(images, order, targets=targets), moment=moment, phases=phases[middle:]
-        )
-        return value, outputs, engine.gradient.copy()
 
 
 def network_input_gradient(
     model: "Model", x: np.ndarray, graph: Graph, by_outputs: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Gradient of a number by what the first layer reads, from its gradient by the outputs."""
-    count, frozen = len(x), tuple(model.named_parameters())
-    build = {"backward": True, "arrays": True, "outputs": True, "input_gradient": True}
-    outputs = np.empty((count, *graph.output_shape), np.float32)
     made = np.empty(x.shape, np.float32)
-    with Lease(model, graph, room_for(count), None, **build, frozen=frozen) as engine:
+    build = HALVES | {"input_gradient": True, "frozen": tuple(model.named_parameters())}
+    with Lease(model, graph, room_for(len(x)), None, **build) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
-        phases, middle = engine.program.phases, engine.program.first_backward
-        common = stored_samples(model.preprocessing, x), np.arange(count)
-        engine.run(batches_of(*common, outputs=outputs.reshape(-1)), phases=phases[:middle])
-        gradient = np.require(by_outputs(outputs), np.float32, ["C", "W"]).reshape(-1)
-        backward = batches_of(*common, outputs=made.reshape(-1), targets=gradient)
-        engine.run(backward, phases=phases[middle:])
+        batches = batches_of(stored_samples(model.preprocessing, x), np.arange(len(x)))
+        in_halves(engine, batches, lambda outputs: (0.0, by_outputs(outputs)), made=made)
     return made
 
 
-class LanesExecutor:
+#: Options of a program that Python continues in the middle.
+HALVES = {"backward": True, "arrays": True, "outputs": True}
+
+
+def in_halves(
+    engine: "Engine",
+    batches: "Batches",
+    middle: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    *,
+    moment: "Moment | None" = None,
+    made: np.ndarray | None = None,
+) -> tuple[float, np.ndarray]:
+    """Run a program of which Python computes the loss, from the outputs of the first half.
+
+    Parameters
+    ----------
+    middle : function of ndarray
+        Gives the loss, and its gradient by the outputs, with which the second half begins.
+    made : ndarray of float32, optional
+        Is filled with the gradient by the input.
+
+    Returns
+    -------
+    loss, outputs
+    """
+    count, first = len(batches.order), engine.program.first_backward
+    outputs = np.empty((count, *engine.graph.output_shape), np.float32)
+    phases, moment = engine.program.phases, moment or moment_of(INFERENCE)
+    forward = batches._replace(outputs=outputs.reshape(-1))
+    engine.run(forward, moment=moment, phases=phases[:first])
+    value, gradient = middle(outputs)
+    rows = np.require(gradient, np.float32, ["C", "A", "W"]).reshape(-1)
+    filled = {} if made is None else {"outputs": made.reshape(-1)}
+    backward = batches_of(NOTHING, np.arange(count), targets=rows, **filled)
+    engine.run(backward, moment=moment, phases=phases[first:])
+    return value, outputs
+
+
+class LanesExecutor(ModelExecutor):
     """Runs consecutive training steps in one compiled call.
+
+    Attributes
+    ----------
+    step_size : int
+        Samples of a step; if they are more than the batch size, their gradients are added up in
+        several passes.
+    has_python_update : bool
+        Whether the engine has no update of one of the optimisers.
+    engine_update : Update
+        The engine's part of an update.
+    stored, targets, python_targets
+        What the engine reads of the samples and their targets, and what a loss in Python reads.
 
     Raises
     ------
@@ -203,38 +224,24 @@ class LanesExecutor:
         clip_norm: float | None,
         threads: int | None,
     ) -> None:
-        self.model = model
-        self.loss = loss
-        self.assigned = Assigned(model, optimizer)
-        self.batch_size = batch_size
-        self.seed = seed
+        super().__init__(model, loss, optimizer, batch_size, seed, clip_norm)
         self.threads = threads
-        self.step = 0
-        self.first_sample = 0
         self.graph = self.assigned.graph()
-        self._layout = model.parameter_layout()
-        self._clip_norm = clip_norm
-        self._update: Update | None = None
+        self.step_size = batch_size
+        self.has_python_update = any(map(is_python_update, self.assigned.optimizers))
+        self.engine_update: Update | None = None
         self._parts: tuple[Part, ...] | None = None
         self._frozen: tuple[str, ...] = ()
-        constrain(model)
-        self._build = self._program_options()
+        is_python = isinstance(loss, PythonLoss)
+        self._build: dict[str, Any] = HALVES if is_python else {"loss": loss_key(loss)}
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN
-        self._arrays: tuple[np.ndarray, dict[str, Any]] = (np.empty(0), {})
+        self.stored = NOTHING
+        self.python_targets: tuple[np.ndarray, np.ndarray | None] = (NOTHING, None)
+        self.targets: dict[str, Any] = {}
         # Says at once whether the engine covers the model.
         self.engine()
-
-    def _program_options(self) -> dict[str, Any]:
-        """What the planner is told."""
-        return {"loss": loss_key(self.loss), "training": True}
-
-    def _made_update(self, parts: tuple[Part, ...] | None) -> "Update | None":
-        """The update of some parts."""
-        for each in self.assigned.optimizers:
-            check_optimizer(each)
-        return engine_update(parts or (), self.assigned.state, self._clip_norm)
 
     def engine(self) -> "Engine":
         """The engine of the training steps, made at first use and when the model has changed.
@@ -249,8 +256,12 @@ class LanesExecutor:
         graph, vector = self.assigned.graph(), self.model.parameter_vector
         engine = self._engine
         if self._parts is not self.assigned.parts:
-            self._update = self._made_update(self.assigned.parts)
             self._parts = self.assigned.parts
+            for each in self.assigned.optimizers:
+                check_optimizer(each)
+            self.engine_update = engine_update(
+                self._parts, self.assigned.state, self.clip_norm, self.has_python_update
+            )
             frozen = frozen_parameters(self.model, self._parts)
             if frozen != self._frozen:
                 engine, self._frozen = None, frozen
@@ -266,6 +277,7 @@ class LanesExecutor:
                 self.batch_size,
                 threads,
                 **self._build,
+                training=True,
                 frozen=self._frozen,
                 largest_norms=largest_norms(self.model),
             )
@@ -275,44 +287,35 @@ class LanesExecutor:
         return engine
 
     def train_steps(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        learning_rates: np.ndarray,
-        sample_weight: np.ndarray | None = None,
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
         """Take one step for each learning rate, on consecutive batches of ``order``."""
-        engine, choice = self.engine(), self._choice
+        engine, choice, size = self.engine(), self._choice, self.step_size
         assert choice is not None
-        order = self._take(images, labels, order, sample_weight)
-        last = len(order) - (len(learning_rates) - 1) * self.batch_size
-        check_statistics(self.graph, min(last, self.batch_size))
-        stored, targets = self._arrays
+        order = self._take(samples, order)
         rates = np.ascontiguousarray(learning_rates, np.float64)
-        parts: list[tuple[np.ndarray, ...]] = []
+        last = len(order) - (len(rates) - 1) * size
+        for whole in {last, *([size] if len(rates) > 1 else [])}:
+            check_statistics(self.graph, whole % self.batch_size or self.batch_size)
+        most = len(rates)
+        if isinstance(self.loss, PythonLoss):
+            most = max(1, MOST_OUTPUTS // (4 * size * int(np.prod(self.graph.output_shape))))
+        parts: list[StepResults] = []
         done = 0
         while done < len(rates) or not parts:
-            threads, count = choice.piece(len(rates) - done)
-            samples = order[done * self.batch_size : (done + count) * self.batch_size]
-            began = time.perf_counter()
-            results = engine.run(
-                batches_of(stored, samples, **targets),
-                rates[done : done + count],
-                threads=threads,
-                update=self._update,
-                moment=self._moment(),
+            threads, count = choice.piece(min(most, len(rates) - done))
+            piece = Piece(
+                order[done * size : (done + count) * size], rates[done : done + count], size
             )
+            began = time.perf_counter()
+            parts.append(Passes(self, piece, samples).run(threads))
             choice.record(threads, max(count, 1), time.perf_counter() - began)
-            parts.append(results)
             self.step += count
             done += count
         self._constrain(engine)
-        losses, correct, norms = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return StepResults(losses, correct, norms)
-
-    def _moment(self) -> "Moment":
-        return moment_of(Step(True, self.seed, self.step, self.first_sample))
+        names = ("losses", "correct", "gradient_norms")
+        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        return StepResults(*joined)
 
     def _constrain(self, engine: "Engine") -> None:
         """Let the weights that a last update has left obey their largest norms, as steps do."""
@@ -321,24 +324,12 @@ class LanesExecutor:
 
             engine.run(NO_BATCHES, phases=engine.program.phases[:1], threads=1)
 
-    def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
-        self.assigned.start_epoch(epoch, per_epoch)
-
-    def gradient(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        samples: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of one batch, without a step."""
-        engine = self.engine()
-        samples = self._take(images, labels, samples, sample_weight)
-        check_statistics(self.graph, len(samples))
-        stored, targets = self._arrays
-        losses, hits, _ = engine.run(batches_of(stored, samples, **targets), moment=self._moment())
-        return float(losses[0]), int(hits[0]), engine.gradient
+    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of the batch of some rows, without a step."""
+        rows = self._take(samples, rows)
+        check_statistics(self.graph, len(rows))
+        made = Passes(self, Piece(rows, np.zeros(1), self.batch_size)).run()
+        return float(made.losses[0]), int(made.correct[0]), self.engine().gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
         """Take the optimiser's step along a gradient; returns its norm before clipping."""
@@ -352,56 +343,37 @@ class LanesExecutor:
             np.array([lr]),
             phases=np.zeros((0, 3), np.int64),
             threads=1,
-            update=self._update,
-            moment=self._moment(),
+            update=self.engine_update,
+            moment=moment_of(self.now()),
         )
         self.step += 1
+        if self.has_python_update:
+            self.assigned.update(engine.gradient, lr, self.step)
         self._constrain(engine)
         return float(norms[0])
 
-    def _take(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        weight: np.ndarray | None,
-    ) -> np.ndarray:
+    def _take(self, samples: Samples, order: np.ndarray) -> np.ndarray:
         """Give the engine what it reads, converted once for the same arrays; returns the order."""
         preprocessing = self.model.preprocessing
-        source = (images, labels, preprocessing, weight)
+        source = (samples.images, samples.labels, samples.sample_weight, preprocessing)
         if any(known is not now for known, now in zip(self._source, source, strict=True)):
-            self._arrays = self._read(images, labels, weight)
+            self._read(samples)
             self._source = source
-        self.engine().normalise(*input_factors(preprocessing, images))
+        self.engine().normalise(*input_factors(preprocessing, samples.images))
         return np.ascontiguousarray(order, np.int64)
 
-    def _read(
-        self, images: np.ndarray, labels: np.ndarray, weight: np.ndarray | None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Samples, and targets with their weights, in the form in which the engine reads them."""
-        target = as_target(self.loss, labels, len(images), self.graph, np.float32)
-        targets = engine_targets(self.loss, target, labels)
-        targets |= engine_weights(self.loss, target, weight)
-        return stored_samples(self.model.preprocessing, images), targets
+    def _read(self, samples: Samples) -> None:
+        """Samples, and targets with their weights, in the form in which they are read."""
+        target = as_target(self.loss, samples.labels, len(samples), self.graph, np.float32)
+        if isinstance(self.loss, PythonLoss):
+            # Refuses weights that the function does not take.
+            self.loss.target_weight(target, samples.sample_weight)
+            self.python_targets = target, samples.sample_weight
+        else:
+            self.targets = engine_targets(self.loss, target, samples.labels)
+            self.targets |= engine_weights(self.loss, target, samples.sample_weight)
+        self.stored = stored_samples(self.model.preprocessing, samples.images)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training."""
         return network_output(self.model, images, self.model.graph(), threads=self.threads)
-
-    def evaluate(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        sample_weight: np.ndarray | None = None,
-    ) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
-        logits = self.logits(images)
-        return *mean_score(self.model, self.loss, logits, labels, sample_weight), logits
-
-    def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
-        return self.assigned.slots()
-
-    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy the optimiser's arrays from ``state``."""
-        copy_slots(self.assigned.slots(), state)

@@ -11,6 +11,7 @@ from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
+from fastcnn.weights import check_finite
 
 #: Operations that change no number outside training.
 PASSED_ON = ("flatten", "unflatten", "dropout", "dropout2d")
@@ -99,7 +100,10 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
         If a layer cannot be computed one sample at a time.
     ShapeError
         If the model's input shape is not known.
+    NonFiniteError
+        If a weight is NaN or infinite.
     """
+    check_finite("a network is not exported", model.state_dict())
     folded = model.fold_batch_norm()
     graph = folded.graph()
     if graph.inputs or graph.outputs:

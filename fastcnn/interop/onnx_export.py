@@ -19,6 +19,7 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
+from fastcnn.weights import check_finite
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
@@ -258,11 +259,14 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     ------
     ConfigurationError
         If ONNX cannot express a layer.
+    NonFiniteError
+        If a weight or a running statistic is NaN or infinite.
     MissingExtraError
         If the package onnx is not installed (extra ``onnx``).
     OSError
         If the file cannot be written.
     """
+    check_finite(f"{path} is not written", model.state_dict())
     w = _Writer(model)
     helper = w.onnx.helper
     graph = model.graph(input_shape)

@@ -20,6 +20,7 @@ from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Wiring, log
 from fastcnn.layers import Dropout, Layer, Model
 from fastcnn.layers.activation import Activation
+from fastcnn.weights import check_finite
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -47,6 +48,8 @@ def import_onnx(path: str | Path) -> Model:
     ConfigurationError
         If fastcnn has no layer for a node, or a node is not what its operator allows; the message
         names the node, its operator and the reason.
+    NonFiniteError
+        If a weight is NaN or infinite, as one that float32 cannot hold is.
     MissingExtraError
         If the package onnx is not installed (extra ``onnx``).
     """
@@ -56,6 +59,7 @@ def import_onnx(path: str | Path) -> Model:
         model.load_metadata(file.metadata)
     except (ConfigurationError, DataError) as error:
         raise type(error)(f"{path}: {error}") from None
+    check_finite(str(path), model.state_dict())
     return model
 
 

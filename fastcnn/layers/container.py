@@ -16,12 +16,12 @@ from fastcnn.layers.changes import Watched
 from fastcnn.layers.connections import Connections
 from fastcnn.layers.description import file_metadata, to_definition
 from fastcnn.layers.folding import fold_batch_norm
-from fastcnn.layers.init import Initializer
+from fastcnn.layers.init import Initializer, check_initializer
 from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import LoadReport, NamedArrays, matched
 from fastcnn.layers.structure import Structure
 from fastcnn.layers.wiring import Wiring, trace
-from fastcnn.weights import weights_to_bytes
+from fastcnn.weights import check_finite, weights_to_bytes
 
 
 class Model(Prediction, Connections, Layer):
@@ -359,10 +359,13 @@ class Model(Prediction, Connections, Layer):
         ------
         ConfigurationError
             If the model is not a ``Sequential`` or ``Model`` of fastcnn's layers.
+        NonFiniteError
+            If a weight or a running statistic is NaN or infinite.
         OSError
             If the file cannot be written.
         """
         to_definition(self)
+        check_finite(f"{path} is not written", self.state_dict())
         atomic_write(path, weights_to_bytes(self.state_dict(), file_metadata(self)))
 
     def to(self, dtype: Any) -> "Model":
@@ -392,7 +395,15 @@ class Model(Prediction, Connections, Layer):
         """Draw all weights again (and biases, where ``bias`` is given), and return the model.
 
         Batch normalisation, whose weight is a factor for each channel, is left as it is.
+
+        Raises
+        ------
+        ConfigurationError
+            If ``weight`` or ``bias`` is not an initialiser, such as ``init.Normal(0.1)``.
         """
+        check_initializer("weight", weight)
+        if bias is not None:
+            check_initializer("bias", bias)
         generator = np.random.default_rng(seed)
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         drawn: set[int] = set()

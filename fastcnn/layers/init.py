@@ -25,6 +25,20 @@ class Initializer(Protocol):
         ...
 
 
+def check_initializer(name: str, value: Any) -> None:
+    """Refuse what draws no weights.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if not callable(value) or isinstance(value, type):
+        raise ConfigurationError(
+            f"{name} must be an initialiser, such as fastcnn.layers.init.Normal(0.1), Kaiming(), "
+            f"Xavier() or Constant(0.0), got {value!r}"
+        )
+
+
 def fans(shape: Sequence[int]) -> tuple[int, int]:
     """Number of inputs and outputs that one weight array connects: ``(fan_in, fan_out)``.
 
@@ -225,6 +239,9 @@ def draw_weight_and_bias(
 
     The bias has ``outputs`` elements, by default as many as the weight has rows.
     """
+    for name, given in (("weight_init", weight_init), ("bias_init", bias_init)):
+        if given is not None:
+            check_initializer(name, given)
     claim(weight_shape)
     generator = np.random.default_rng(seed)
     draw = weight_init or DEFAULT_WEIGHT

@@ -152,11 +152,9 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
         _measure(trajectory, 0, model, executor, data, test)
         parts: list[np.ndarray] = []
         for first, last, epoch, samples in _pieces(training, len(data), batch, generator):
-            batches = feed.pick(samples, epoch)
+            chunk = feed.pick(samples, epoch)
             rates = np.full(last - first, training.lr)
-            losses = executor.train_steps(
-                batches.images, batches.labels, batches.order, rates
-            ).losses
+            losses = executor.train_steps(chunk.samples, chunk.order, rates).losses
             parts.append(losses)
             if not np.isfinite(losses).all():
                 trajectory.diverged = True
@@ -216,8 +214,8 @@ def _measure(
     training = trajectory.training
     if step in training.evaluated_at or step == training.steps:
         some = data.subset(slice(0, EVALUATED_IMAGES))
-        seen = executor.evaluate(some.images, some.labels)
-        unseen = executor.evaluate(test.images, test.labels)
+        seen = executor.evaluate(some)
+        unseen = executor.evaluate(test)
         trajectory.scores.append(Scores(step, *seen[:2], *unseen[:2]))
     if step in training.probed_at:
         trajectory.probes.append(probe(model, data.subset(slice(0, PROBE_IMAGES)), step))

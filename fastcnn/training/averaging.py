@@ -11,7 +11,7 @@ from fastcnn.layers import Model
 from fastcnn.optim import Lookahead, lerp
 from fastcnn.training.options import TrainingOptions
 
-#: Steps between updates: one every step would end the engine's chunks at every step.
+#: Steps between updates: one at every step would take longer than the steps of a small network.
 EVERY_STEPS = 10
 
 
@@ -55,12 +55,19 @@ class WeightAverage:
             array[...] = values[start : start + array.size].reshape(array.shape)
             start += array.size
 
-    def update(self, step: int, share: float, ends_epoch: bool) -> None:
+    def update(self, step: int, share: float) -> None:
         """Account for the weights after step ``step``, which ends a share of the training."""
         raise NotImplementedError
 
-    def end_epoch(self, epoch: int) -> None:
+    def end_epoch(self, epoch: int, step: int) -> None:
         """Account for the weights at the end of an epoch."""
+
+    def move(self, weight: float) -> None:
+        """Move the average towards the model's own values."""
+        start = 0
+        for array in self.arrays:
+            lerp(self.average[start : start + array.size], array.reshape(-1), weight)
+            start += array.size
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -125,12 +132,14 @@ class MovingAverage(WeightAverage):
         super().__init__(model, buffers=False)
         self.decay = decay
 
-    def update(self, step: int, share: float, ends_epoch: bool) -> None:
+    def update(self, step: int, share: float) -> None:
         """Account for the parameters, and for the steps since the last call."""
-        if ends_epoch or step % self.every == 0:
-            decay = min(self.decay, (1 + step) / (10 + step)) ** (step - self.step)
-            lerp(self.average, self.values(), 1.0 - decay)
-            self.step = step
+        self.move(1.0 - min(self.decay, (1 + step) / (10 + step)) ** (step - self.step))
+        self.step = step
+
+    def end_epoch(self, epoch: int, step: int) -> None:
+        """Account for the last steps."""
+        self.update(step, 0.0)
 
 
 class SlowWeights(WeightAverage):
@@ -141,12 +150,11 @@ class SlowWeights(WeightAverage):
         self.lookahead = lookahead
         self.every = lookahead.every
 
-    def update(self, step: int, share: float, ends_epoch: bool) -> None:
+    def update(self, step: int, share: float) -> None:
         """Move towards the model's own values, and put the model there."""
-        if step % self.lookahead.every == 0:
-            lerp(self.average, self.values(), self.lookahead.weight(share))
-            self.replace()
-            self.step = step
+        self.move(self.lookahead.weight(share))
+        self.replace()
+        self.step = step
 
 
 class EpochAverage(WeightAverage):
@@ -173,12 +181,9 @@ class EpochAverage(WeightAverage):
         self.measure = measure
         self.count = 0
 
-    def update(self, step: int, share: float, ends_epoch: bool) -> None:
-        """Nothing: epochs count."""
-        self.step = step
-
-    def end_epoch(self, epoch: int) -> None:
+    def end_epoch(self, epoch: int, step: int) -> None:
         """Add the weights to the mean."""
+        self.step = step
         own, size = self.values(), self.arrays[0].size
         if epoch < self.first:
             self.average[...] = own

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset
+from fastcnn.data.dataset import Dataset, Samples
 from fastcnn.data.split import draw_folds
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.training.evaluation import evaluate
 from fastcnn.training.fit import FitArguments, fit
 from fastcnn.training.history import History
-from fastcnn.training.samples import Data, Samples, as_samples, sample_weight_of
+from fastcnn.training.samples import Data, as_samples
 
 #: Arguments of ``fit`` that make no sense for several trainings.
 REFUSED = ("out", "resume", "world", "callbacks")
@@ -132,4 +132,4 @@ def _given(samples: Samples) -> Data:
     """Samples as ``fit`` takes them."""
     if isinstance(samples, Dataset):
         return samples
-    return samples.images, samples.labels, sample_weight_of(samples)
+    return samples.images, samples.labels, samples.sample_weight

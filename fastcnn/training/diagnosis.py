@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.execution.node_outputs import node_outputs
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.finding import Finding
-from fastcnn.training.samples import Samples
 
 #: Input beyond which pixels are not scaled: normalised ones stay within a few deviations.
 LARGE_INPUT = 20.0

@@ -12,7 +12,7 @@ from fastcnn.layers import Model
 from fastcnn.layers.packing import unpack
 from fastcnn.losses import JointLoss, as_loss
 from fastcnn.optim import SGD
-from fastcnn.training.samples import as_samples, sample_weight_of, say_unused
+from fastcnn.training.samples import as_samples, say_unused
 from fastcnn.training.stream import Given, as_arrays
 from fastcnn.training.views import check_tta, mean_logits
 
@@ -81,9 +81,10 @@ def evaluate(
         As for :func:`fit`.
     loss_weights : sequence or mapping, optional
     backend : str, optional
-    tta : {"flip", "six-view"}, optional
-        Test-time augmentation: the mean output over each image and its mirror image, or also both
-        moved by a pixel, as in airbench (Jordan, arXiv:2404.00498).
+    tta : {"flip", "five-view", "six-view"}, optional
+        Test-time augmentation, the mean output over several views of each image: it and its mirror
+        image; it and it moved by a pixel in four directions; or it and its mirror image, both also
+        moved along a diagonal, as in airbench (Jordan, arXiv:2404.00498).
 
     Returns
     -------
@@ -109,16 +110,15 @@ def evaluate(
     checked = as_samples(as_arrays(data, "data"), "data", model, chosen)
     if model.preprocessing.trained_on is None:
         say_unused(model.preprocessing, checked)
-    weight = sample_weight_of(checked)
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
     with np.errstate(over="ignore", invalid="ignore"):
         if tta is not None:
             logits = mean_logits(executor, checked.images, tta)
-            score = mean_score(model, chosen, logits, checked.labels, weight)
+            score = mean_score(model, chosen, logits, checked)
             found = Evaluation(*score, logits)
         else:
-            found = Evaluation(*executor.evaluate(checked.images, checked.labels, weight))
+            found = Evaluation(*executor.evaluate(checked))
         if not isinstance(chosen, JointLoss):
             return found
-        scores = joint_scores(model, chosen, found.logits, checked.labels, weight)
+        scores = joint_scores(chosen, found.logits, checked)
     return JointEvaluation.of(found, scores, unpack(chosen.ports, found.logits))

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.augment import Augment
+from fastcnn.data.dataset import ArrayDataset, Samples
 from fastcnn.distributed.sharding import Shards
 from fastcnn.errors import ConfigurationError
 from fastcnn.losses import Loss
 from fastcnn.losses.classes import ClassLoss
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.samples import Samples, sample_weight_of
 
 #: Bytes of augmented images that are held at a time.
 BUFFER_BYTES = 64 * 2**20
@@ -20,13 +20,14 @@ MOST_CONVERTED = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class Batches:
-    """Consecutive batches, as :meth:`fastcnn.execution.Executor.train_steps` takes them.
+class Chunk:
+    """Consecutive batches that an executor takes in one call.
 
     Attributes
     ----------
-    images, labels, order, weight
-        ``order`` has the batches' samples, as indices into the arrays.
+    samples : Samples
+    order : ndarray of int64
+        The batches' samples, as indices into them.
     sizes : ndarray of float64, shape (steps,)
         What each batch's loss counts in the mean of an epoch: what its targets weigh, or of a
         loss that is a sum its samples.
@@ -34,10 +35,8 @@ class Batches:
         Targets that an accuracy counts.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    samples: Samples
     order: np.ndarray
-    weight: np.ndarray | None
     sizes: np.ndarray
     targets: int
 
@@ -108,7 +107,7 @@ class Feed:
         # Classes that are mixed have no weights of their own.
         mixes = self.augment is not None and self.augment.mixes
         self._target_weight = loss.target_weight(
-            self._no_probabilities(len(labels)) if mixes else labels, sample_weight_of(data)
+            self._no_probabilities(len(labels)) if mixes else labels, data.sample_weight
         )
         images = data.images
         plain = images.flags.c_contiguous and images.dtype in (np.uint8, np.float32)
@@ -133,53 +132,50 @@ class Feed:
             order = self.rows[generator.permutation(len(self.rows))]
         self._order = order[: self.samples]
 
-    def take(self, done: int, count: int, epoch: int) -> Batches:
+    def take(self, done: int, count: int, epoch: int) -> Chunk:
         """The batches of ``count`` steps of an epoch, after those that are done."""
         first = done * self.batch_size
         return self.pick(self._order[first : first + count * self.batch_size], epoch)
 
-    def pick(self, samples: np.ndarray, epoch: int) -> Batches:
+    def pick(self, rows: np.ndarray, epoch: int) -> Chunk:
         """The samples of these indices, in this order."""
-        data, weight = self.data, sample_weight_of(self.data)
-        each = np.ones(len(samples))
+        here = len(rows)
+        each = np.ones(here)
         if self._target_weight is not None and not self._is_sum:
-            each = self._target_weight[samples]
-        sizes = np.add.reduceat(each, np.arange(0, len(samples), self.batch_size))
+            each = self._target_weight[rows]
+        sizes = np.add.reduceat(each, np.arange(0, here, self.batch_size))
         counts = self._target_counts
-        targets = len(samples) if counts is None else int(counts[samples].sum())
-        if self._is_converted and self.augment is None:
-            chosen = None if weight is None else weight[samples]
-            order = np.arange(len(samples))
-            return Batches(
-                data.images[samples], data.labels[samples], order, chosen, sizes, targets
-            )
-        if self.augment is None:
-            return Batches(data.images, data.labels, samples, weight, sizes, targets)
-        if len(samples) > len(self._buffer):
-            self._buffer = np.empty((len(samples), *data.images.shape[1:]), data.images.dtype)
-        options: dict[str, Any] = {
-            "seed": self.seed,
-            "epoch": epoch,
-            "threads": self.threads,
-        }
-        here = len(samples)
-        labels = self._no_probabilities(here) if self.augment.mixes else data.labels[samples]
+        targets = here if counts is None else int(counts[rows].sum())
+        samples = self.data
+        if self.augment is not None:
+            samples, rows = self._augmented(self.augment, rows, epoch), np.arange(here)
+        elif self._is_converted:
+            samples, rows = samples.subset(rows), np.arange(here)
+        return Chunk(samples, rows, sizes, targets)
+
+    def _augmented(self, augment: Augment, rows: np.ndarray, epoch: int) -> ArrayDataset:
+        """Changed copies of some samples, in the buffer."""
+        data, here = self.data, len(rows)
+        if here > len(self._buffer):
+            self._buffer = np.empty((here, *data.images.shape[1:]), data.images.dtype)
+        options: dict[str, Any] = {"seed": self.seed, "epoch": epoch, "threads": self.threads}
+        labels = self._no_probabilities(here) if augment.mixes else data.labels[rows]
         for part in [slice(0, here)] if self.shards is None else self.shards.places(here):
             out = self._buffer[part]
-            if self.augment.mixes:
-                _, labels[part] = self.augment.mix(
+            if augment.mixes:
+                _, labels[part] = augment.mix(
                     data.images,
                     data.labels,
-                    samples[part],
+                    rows[part],
                     classes=self.classes,
                     out=out,
                     among=self.rows,
                     **options,
                 )
             else:
-                self.augment.apply(data.images, samples[part], out=out, **options)
-        chosen = None if weight is None else weight[samples]
-        return Batches(self._buffer[:here], labels, np.arange(here), chosen, sizes, targets)
+                augment.apply(data.images, rows[part], out=out, **options)
+        weight = None if data.sample_weight is None else data.sample_weight[rows]
+        return ArrayDataset(self._buffer[:here], labels, weight)
 
     def _rows_by_class(self) -> list[np.ndarray]:
         labels = self.data.labels

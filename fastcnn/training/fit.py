@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Protocol
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
@@ -27,7 +28,6 @@ from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
-from fastcnn.training.finite import not_finite
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.metrics import larger_is_better
@@ -36,7 +36,6 @@ from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
-    Samples,
     as_samples,
     say_unused,
     training_preprocessing,
@@ -44,6 +43,7 @@ from fastcnn.training.samples import (
 from fastcnn.training.saver import Saver, check_same
 from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
 from fastcnn.training.validation import Division, divide
+from fastcnn.weights import not_finite
 
 log = logging.getLogger("fastcnn.training")
 
@@ -286,7 +286,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             check_agreement(world, **agreed_parts(config, training_data, test_data))
         history, saver = History(loss=loss.operation), None
         with world.preparing():
-            executor = _executor(model, world, o, threads)
+            most = feed.samples if isinstance(feed, Feed) else o.step_size
+            executor = _executor(model, world, o, threads, most)
             if o.out is not None and world.is_root:
                 run = _open_run(o.out, config, o.resume, world.size)
                 held.callback(run.unlock)
@@ -349,13 +350,19 @@ def described_division(division: Division, trained_on: int) -> dict[str, Any]:
     }
 
 
-def _executor(model: Model, world: World, o: TrainingOptions, threads: int | None) -> Executor:
-    """What takes the steps: the backend's own executor, or one for several processes."""
+def _executor(
+    model: Model, world: World, o: TrainingOptions, threads: int | None, most: int
+) -> Executor:
+    """What takes the steps: the backend's own executor, or one for several processes.
+
+    ``most`` is the number of samples of an epoch: a larger batch would take memory for nothing.
+    """
+    whole = world.size > 1 or o.ordered_reduction or o.accumulate > 1
     settings: dict[str, Any] = {
         "loss": o.make_loss(),
         "optimizer": o.make_assignment(),
         "backend": o.backend,
-        "batch_size": o.step_size,
+        "batch_size": o.step_size if whole else min(o.step_size, most),
         "accumulate": o.accumulate,
         "seed": o.seed,
         "threads": threads,

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
 from fastcnn.errors import CheckpointError, NonFiniteError
-from fastcnn.execution import Executor
+from fastcnn.execution import Executor, Watch
 from fastcnn.execution.prepared import forget
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
@@ -21,15 +22,14 @@ from fastcnn.training.averaging import make_average
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
-from fastcnn.training.finite import not_finite
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.metrics import compute, directions
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.samples import Samples, sample_weight_of
 from fastcnn.training.saver import Saver
 from fastcnn.training.statistics import measure_statistics
 from fastcnn.training.stream import StreamFeed
+from fastcnn.weights import not_finite
 
 #: Seconds of training between returns to Python for progress, callbacks and interrupts.
 CHUNK_SECONDS = 0.1
@@ -109,9 +109,13 @@ class TrainingLoop:
         self.average = make_average(
             model, options, partial(measure_statistics, model, feed, options)
         )
+        self.average_every = options.average_every
+        if self.average is not None and self.average.every is not None:
+            # Processes that go their own ways have come together then.
+            every = math.lcm(self.average_every, self.average.every)
+            executor.watch = Watch(every, self._update_average)
         self.saver = saver
         self.world = world
-        self.average_every = options.average_every
         self.control = Control()
         self.chunk = 1
         self.generator = np.random.default_rng(options.seed)
@@ -287,7 +291,7 @@ class TrainingLoop:
                 self.world.copy_from_root(value)
         self._check_finite()
         if self.average is not None:
-            self.average.end_epoch(progress.epoch)
+            self.average.end_epoch(progress.epoch, self.executor.step)
             self._check_finite()
         with self._averaged():
             for part, samples in measured.items():
@@ -310,9 +314,7 @@ class TrainingLoop:
     def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:
         """Evaluate validation or test data into an epoch's record."""
         with np.errstate(over="ignore", invalid="ignore"):
-            loss, accuracy, outputs = self.executor.evaluate(
-                samples.images, samples.labels, sample_weight_of(samples)
-            )
+            loss, accuracy, outputs = self.executor.evaluate(samples)
         if not math.isfinite(loss):
             raise NonFiniteError(
                 f"the {part} loss became {loss} after epoch {record['epoch']}, with finite "
@@ -349,28 +351,23 @@ class TrainingLoop:
         )
         rates *= self.control.lr_factor
         began = time.perf_counter()
-        batches = feed.take(progress.done, count, progress.epoch)
+        chunk = feed.take(progress.done, count, progress.epoch)
         # A diverging run overflows before its loss does; the loss check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
-            results = self.executor.train_steps(
-                batches.images, batches.labels, batches.order, rates, batches.weight
-            )
+            results = self.executor.train_steps(chunk.samples, chunk.order, rates)
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
         # One after the other, so that sums do not depend on how steps fall into chunks.
         is_sum = self.loss.reduction == "sum"
-        for loss, size in zip(results.losses.tolist(), batches.sizes.tolist(), strict=True):
+        for loss, size in zip(results.losses.tolist(), chunk.sizes.tolist(), strict=True):
             progress.loss_sum += loss if is_sum else loss * size
             progress.weight_sum += size
         progress.correct += int(results.correct.sum())
-        progress.seen += len(batches.order)
-        progress.counted += batches.targets
+        progress.seen += len(chunk.order)
+        progress.counted += chunk.targets
         progress.done += count
-        if self.average is not None:
-            share = self.executor.step / max(self.total, 1)
-            self.average.update(self.executor.step, share, progress.done == last)
         news = Steps(
             progress.epoch,
             self.executor.step,
@@ -385,19 +382,21 @@ class TrainingLoop:
             listener.on_steps(news)
         self.chunk = int(np.clip(count * CHUNK_SECONDS / max(elapsed, 1e-9), 1, 2 * count + 1))
 
+    def _update_average(self, step: int) -> None:
+        assert self.average is not None
+        # What diverges is found after the steps, and numpy need not say it before.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.average.update(step, step / max(self.total, 1))
+
     def _last_step(self) -> int:
         """Steps of the current epoch."""
         per_epoch = self.feed.steps
         return min(per_epoch, self.total - (self.progress.epoch - 1) * per_epoch)
 
     def _steps(self, left: int, most: int) -> int:
-        """Steps of the next call: it ends where the weights' average is due, and where processes
-        that go their own ways come together, or with the epoch."""
-        every = self.average_every
+        """Steps of the next call: it ends where processes that go their own ways come together, or
+        with the epoch."""
         count = min(self.chunk, left, most)
-        if self.average is not None and self.average.every is not None:
-            every = math.lcm(every, self.average.every)
-            count = min(count, every - self.executor.step % every)
         if self.average_every > 1:
             count -= (self.executor.step + count) % self.average_every
             count += self.average_every if count <= 0 else 0

@@ -180,7 +180,9 @@ class TrainingOptions:
     backend: str | None = option(
         None, "reference (slow loops), im2col or lanes (the default).", choices=BACKENDS
     )
-    threads: int | None = option(None, "Threads; by default all cores.", least=1, part="")
+    threads: int | None = option(
+        None, "Threads; by default all cores.", least=1, below=1025, part=""
+    )
     average_every: int = option(
         1,
         "On several MPI processes: average the weights after this many steps, instead of the "

@@ -8,9 +8,8 @@ import numpy as np
 
 from fastcnn.arguments import plain_array
 from fastcnn.data.arrays import is_finite
-from fastcnn.data.dataset import Dataset
+from fastcnn.data.dataset import ArrayDataset, Dataset, Samples
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.data.storage import take_rows
 from fastcnn.errors import DataError, ShapeError
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
@@ -20,39 +19,6 @@ from fastcnn.losses import JointLoss, Loss
 log = logging.getLogger("fastcnn.training")
 
 Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any]
-
-
-class Arrays:
-    """Samples whose targets need not be classes, and which may have weights."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, weight: np.ndarray | None) -> None:
-        self.images = images
-        self.labels = labels
-        self.sample_weight = weight
-        self.preprocessing = Preprocessing()
-        self.classes: tuple[str, ...] = ()
-        self.name = "arrays"
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def subset(self, rows: np.ndarray) -> "Arrays":
-        """The samples of these indices."""
-        images, labels, weight = (
-            None if part is None else take_rows(part, rows, self.name)
-            for part in (self.images, self.labels, self.sample_weight)
-        )
-        assert images is not None
-        assert labels is not None
-        return Arrays(images, labels, weight)
-
-
-Samples = Dataset | Arrays
-
-
-def sample_weight_of(data: Samples) -> np.ndarray | None:
-    """The weights of samples that have some."""
-    return data.sample_weight if isinstance(data, Arrays) else None
 
 
 def as_samples(
@@ -98,7 +64,7 @@ def as_samples(
         raise type(error)(f"{name}: {error}") from None
     if target.dtype.kind == "f" and not np.isfinite(target).all():
         raise DataError(f"{name}: targets contain NaN or infinity")
-    weight = sample_weight_of(checked)
+    weight = checked.sample_weight
     if weight is not None:
         shapes = [(len(checked),), (len(checked), *loss.weight_shape(target))]
         if weight.shape not in shapes:
@@ -163,20 +129,22 @@ def say_unused(used: Preprocessing, data: Samples) -> None:
         )
 
 
-def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:
+def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
     if len(data) not in (2, 3):
         raise ShapeError(f"{name}: expected (x, y) or (x, y, sample_weight), got {len(data)} items")
     images = plain_array(f"{name}: samples", data[0])
     labels = plain_array(f"{name}: targets", data[1])
-    if images.ndim < 2 or len(images) == 0:
+    if images.ndim < 2:
         raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
+    if len(images) == 0:
+        raise ShapeError(f"{name}: there are no samples: their shape is {images.shape}")
     if images.dtype.kind == "f":
         if not is_finite(images):
             raise DataError(f"{name}: samples contain NaN or infinity")
     elif images.dtype != np.uint8:
         raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
     if len(data) == 2 or data[2] is None:
-        return Arrays(images, labels, None)
+        return ArrayDataset(images, labels)
     weight = plain_array(f"{name}: sample weights", data[2]).astype(np.float64)
     if weight.ndim == 0 or len(weight) != len(images):
         raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
@@ -184,4 +152,4 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> Arrays:
     # Samples of weight zero teach nothing and take time; some of a sample's targets may.
     if not np.isfinite(weight).all() or least < 0.0 or (least == 0.0 and weight.ndim == 1):
         raise DataError(f"{name}: sample weights must be finite and above 0 (leave out the others)")
-    return Arrays(images, labels, weight)
+    return ArrayDataset(images, labels, weight)

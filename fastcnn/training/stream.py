@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset
+from fastcnn.data.dataset import ArrayDataset, Dataset
 from fastcnn.data.storage import allocate
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
-from fastcnn.training.feed import Batches, check_augment
+from fastcnn.training.feed import Chunk, check_augment
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.samples import Arrays, Data, as_samples, sample_weight_of
+from fastcnn.training.samples import Data, as_samples
 
 Chosen = TypeVar("Chosen", bound=TrainingOptions)
 
@@ -165,7 +165,7 @@ class StreamFeed:
         self._seen = 0
         self.stream.begin_epoch()
 
-    def take(self, done: int, count: int, epoch: int) -> Batches:
+    def take(self, done: int, count: int, epoch: int) -> Chunk:
         """The next batch."""
         name, batch = self.stream.next()
         data = as_samples(batch, name, self.model, self.loss)
@@ -174,7 +174,7 @@ class StreamFeed:
             raise ShapeError(
                 f"{name}: has {here} samples, the first batch {self.batch_size}: none may be larger"
             )
-        images, labels, weight = data.images, data.labels, sample_weight_of(data)
+        images, labels, weight = data.images, data.labels, data.sample_weight
         if self.augment is not None:
             names = np.arange(self._seen, self._seen + here)
             keys: dict[str, Any] = {
@@ -196,7 +196,8 @@ class StreamFeed:
         counts = self.loss.target_counts(labels)
         targets = here if counts is None else int(counts.sum())
         # Views: a generator may fill the same arrays again and again, with other samples each time.
-        return Batches(images[:], labels[:], np.arange(here), weight, np.array([size]), targets)
+        samples = ArrayDataset(images[:], labels[:], weight)
+        return Chunk(samples, np.arange(here), np.array([size]), targets)
 
 
 def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks: int) -> Chosen:
@@ -272,7 +273,7 @@ def _length(source: Any) -> int | None:
 
 def _batch(item: Any, name: str) -> Any:
     """A batch as (x, y) or (x, y, sample_weight)."""
-    if isinstance(item, (Dataset, Arrays)):
+    if isinstance(item, (Dataset, ArrayDataset)):
         return item
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
         raise ShapeError(

@@ -80,7 +80,8 @@ def grid(space: Space) -> list[dict[str, Any]]:
     for name, values in space.items():
         if isinstance(values, Span) or not len(values):
             raise ConfigurationError(
-                f"{name}: a grid needs values; ranges need a number of random trials"
+                f"{name}: a grid needs values, as in {name}=0.01,0.1; ranges need a number of "
+                "random trials (--trials, trials=)"
             )
     combinations = itertools.product(*space.values())  # type: ignore[arg-type]
     return [dict(zip(space, values, strict=True)) for values in combinations]

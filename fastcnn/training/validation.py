@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcnn.data.dataset import Dataset
+from fastcnn.data.dataset import Dataset, Samples
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
@@ -17,7 +17,7 @@ from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import Monitor
 from fastcnn.training.options import TrainingOptions, is_share
-from fastcnn.training.samples import Samples, as_samples
+from fastcnn.training.samples import as_samples
 from fastcnn.training.stream import as_arrays
 
 log = logging.getLogger("fastcnn.training")

@@ -6,10 +6,19 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import Executor
 
 #: Views by name: what each counts, whether it is mirrored, and rows and columns it is moved by.
+#: The five are for images whose mirror images mean something else, such as digits: half of the
+#: weight is on the image, half on it moved by one pixel up, down, left or right.
 #: The six are those of airbench (Jordan, arXiv:2404.00498): half of the weight is on the image and
 #: its mirror image, half on both moved by one pixel to either end of a diagonal.
 VIEWS: dict[str, tuple[tuple[float, bool, int, int], ...]] = {
     "flip": ((0.5, False, 0, 0), (0.5, True, 0, 0)),
+    "five-view": (
+        (0.5, False, 0, 0),
+        (0.125, False, -1, 0),
+        (0.125, False, 1, 0),
+        (0.125, False, 0, -1),
+        (0.125, False, 0, 1),
+    ),
     "six-view": (
         (0.25, False, 0, 0),
         (0.25, True, 0, 0),
@@ -41,7 +50,7 @@ def mean_logits(executor: Executor, images: np.ndarray, tta: str) -> np.ndarray:
     ----------
     executor : Executor
     images : ndarray, shape (N, C, H, W)
-    tta : {"flip", "six-view"}
+    tta : {"flip", "five-view", "six-view"}
 
     Returns
     -------

@@ -7,6 +7,7 @@ import numpy as np
 
 import fastcnn
 from fastcnn.backends.im2col.memory import LARGE, Memory, empty, empty_like, recycling
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.optim import SGD
 
@@ -64,7 +65,7 @@ def test_steps_do_not_change_gradients_that_are_kept() -> None:
         optimizer=SGD(0.1), backend="im2col", batch_size=8,
     )  # fmt: skip
     order = np.arange(8)
-    _, _, gradient = executor.gradient(x, y, order)
+    _, _, gradient = executor.gradient(ArrayDataset(x, y), order)
     kept = gradient.copy()
-    executor.gradient(x[::-1].copy(), y, order)
+    executor.gradient(ArrayDataset(x[::-1].copy(), y), order)
     assert (gradient == kept).all()

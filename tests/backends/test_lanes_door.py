@@ -26,11 +26,13 @@ from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import make_engine, parameter_places
 from fastcnn.layers import (
+    BatchNorm2d,
     Conv2d,
     Flatten,
     GroupNorm,
     Linear,
     LocalResponseNorm,
+    ReLU,
     Residual,
     Sequential,
     ZeroPad2d,
@@ -54,7 +56,8 @@ UNREAD = {
     ("max pool", "X_TABLE"), ("bias gradient", "IN"),
     ("normalisation gradient statistics", "POSITIONS"),
     *(("normalisation gradient", name) for name in ("BIAS", "W", "EXTRA", "EXTRA_BLOCK")),
-    *(("normalisation gradient sums", name) for name in ("BIAS", "W")),
+    *((f"normalisation {what}gradient sums", name) for name in ("BIAS", "W")
+      for what in ("", "joined ")),
     *(("normalisation sums", name) for name in ("BATCH", "BIAS", "RUNNING", "SCALE", "W")),
     # All threads have one room.
     *((f"Winograd 2-D {name}", "Z_SLOT") for name in ("inputs", "products", "outputs")),
@@ -81,8 +84,18 @@ def programs() -> list[tuple[Program, int]]:
     )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
+    strided = Sequential(
+        Conv2d(48, 16, 3, stride=2, padding=1, seed=0), Conv2d(16, 8, 1, seed=1), Flatten(),
+        Linear(160, 3, seed=2), input_shape=(48, 9, 8),
+    )  # fmt: skip
+    block = Residual(Sequential(Conv2d(4, 4, 3, padding=1, seed=1), BatchNorm2d(4)))
+    normalised = Sequential(
+        Conv2d(2, 4, 3, seed=0), BatchNorm2d(4), ReLU(), block, ReLU(), input_shape=(2, 6, 6)
+    )
     usual = [
+        normalised,
         wide,
+        strided,
         many,
         small,
         bounded,
@@ -191,7 +204,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
 
 
 def test_programs_with_other_arrays_are_refused() -> None:
-    program, parameters = programs()[1]
+    program, parameters = programs()[3]
     with pytest.raises(ProgramError, match=r"row \d+ .*parameters of .* floats"):
         check_program(
             program, np.zeros(parameters - 1, np.float32), np.zeros(parameters, np.float32), {}

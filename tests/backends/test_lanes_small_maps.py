@@ -7,6 +7,7 @@ import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
@@ -99,7 +100,7 @@ def test_the_same_step_on_any_threads(pools: bool) -> None:
                 batch_size=150,
                 threads=threads,
             )
-            executor.train_steps(x, y, np.arange(150), np.array([0.1]))
+            executor.train_steps(ArrayDataset(x, y), np.arange(150), np.array([0.1]))
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[:70])
     first = found["direct_batch", 1]
     for one, other in zip(first, found["direct", 1], strict=True):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.step import Step
@@ -47,9 +48,9 @@ def train(
     )  # fmt: skip
     assert isinstance(executor, LanesExecutor) == (backend == "lanes")
     rates = np.linspace(1.0, 0.5, -(-90 // batch_size)) * optimizer.lr
+    samples = ArrayDataset(images, labels, weights)
     results = [
-        executor.train_steps(images, labels, generator.permutation(90), rates, weights)
-        for _ in range(rounds)
+        executor.train_steps(samples, generator.permutation(90), rates) for _ in range(rounds)
     ]
     slots = [value.copy() for value in executor.optimizer_state().values()]
     figures = [np.concatenate([getattr(r, name) for r in results])
@@ -153,7 +154,9 @@ def test_rmsprop_and_weights_against_torch(arguments: dict[str, Any]) -> None:
     ours = RMSprop(lr=0.002, eps=1e-4, **arguments)
     executor = make_executor(model, loss=fastcnn.CrossEntropyLoss(), optimizer=ours, batch_size=20)
     assert isinstance(executor, LanesExecutor)
-    results = executor.train_steps(x, y, np.tile(np.arange(40), 5), np.full(10, ours.lr), weight)
+    results = executor.train_steps(
+        ArrayDataset(x, y, weight), np.tile(np.arange(40), 5), np.full(10, ours.lr)
+    )
     optimizer = torch.optim.RMSprop(theirs.parameters(), lr=ours.lr, eps=ours.eps, **arguments)
     losses = []
     for step in range(10):

@@ -28,6 +28,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
@@ -241,7 +242,7 @@ def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch:
                 batch_size=batch,
                 threads=threads,
             )
-            executor.train_steps(x, y, np.arange(batch), np.array([0.5]))
+            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
         found[name, threads] = model.parameter_vector.copy()
     for threads in (1, 2, 4):
         np.testing.assert_array_equal(found["winograd1d", threads], found["winograd1d", 1])
@@ -401,6 +402,8 @@ def test_an_algorithm_can_be_forced() -> None:
         "winograd2d": "Winograd 2-D",
         "direct_batch": "convolution of small maps",
         "winograd1d": "Winograd 1-D",
+        # For gradients of weights alone.
+        "input_lanes": "convolution",
         "direct": "convolution",
     }
     assert list(names) == [found.name for found in ALGORITHMS]
@@ -411,7 +414,7 @@ def test_an_algorithm_can_be_forced() -> None:
             output = fastcnn.Sequential(layer, input_shape=(16, 4, 4)).logits(x)
         assert kernel in [program.kernel(row) for row in range(len(program.rows))]
         assert output == pytest.approx(expected, abs=1e-4)
-    wanted = "must be one of winograd2d_batch, winograd2d, direct_batch, winograd1d, direct"
+    wanted = "must be one of winograd2d_batch, winograd2d, direct_batch, winograd1d, input_lanes, "
     with pytest.raises(ConfigurationError, match=wanted), forced("fft"):
         pass
 
@@ -440,7 +443,7 @@ def test_many_blocks_at_once(size: int, batch: int) -> None:
                 batch_size=batch,
                 threads=threads,
             )
-            executor.train_steps(x, y, np.arange(batch), np.array([0.5]))
+            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
         with forced(name):
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
     first = found["winograd2d_batch", 1]

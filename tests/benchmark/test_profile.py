@@ -11,7 +11,7 @@ import pytest
 
 import fastcnn
 from fastcnn.benchmark.peaks import Peaks, cache_sizes, measure_peaks, measured_flops, working_sets
-from fastcnn.benchmark.profile import PARTS, Profile, profile
+from fastcnn.benchmark.profile import PARTS, Profile, never_falling, profile
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.roofline import roofline_figure
 from fastcnn.errors import ConfigurationError
@@ -75,6 +75,25 @@ def test_rows_are_those_of_the_program(profiled: Profile) -> None:
     assert profiled.memory == program.bytes
 
 
+def test_no_row_shortens_the_step(profiled: Profile) -> None:
+    assert min(row.in_step for row in profiled.rows) >= 0
+    numbers = re.findall(r"-[\d.,]*\d", profiled.table().split("whole step:")[0])
+    assert not numbers
+    noisy = replace(profiled, uncertainty=0.5 * profiled.step)
+    assert f"{5e5 * profiled.step:.1f} us of them are noise" in noisy.summary()
+    assert noisy.is_disturbed
+
+
+def test_times_that_never_fall() -> None:
+    assert never_falling(np.array([0.0, 1.0, 3.0])).tolist() == [0, 1, 3]
+    assert never_falling(np.array([0.0, 4.0, 2.0, 5.0])).tolist() == [0, 3, 3, 5]
+    assert never_falling(np.array([1.0, 6.0, 5.0, 1.0, 8.0])).tolist() == [1, 4, 4, 4, 8]
+    isotonic = pytest.importorskip("sklearn.isotonic")
+    values = np.random.default_rng(0).normal(np.arange(50) / 9, 1.0)
+    theirs = isotonic.IsotonicRegression().fit_transform(np.arange(50), values)
+    assert never_falling(values) == pytest.approx(theirs)
+
+
 def test_table_and_record(profiled: Profile) -> None:
     text = profiled.table()
     for row in profiled.rows:
@@ -96,7 +115,7 @@ def test_contradictions_are_pointed_out(profiled: Profile) -> None:
     message = "the machine is busy; measure again"
     fast = Peaks(1, 1e18, {"L2": 1e18}, {"L2": 1})
     rows = [replace(row, in_step=row.seconds) for row in profiled.rows]
-    calm = replace(profiled, rows=rows, peaks=fast, step=profiled.total())
+    calm = replace(profiled, rows=rows, peaks=fast, step=profiled.total(), uncertainty=0.0)
     assert message not in calm.summary()
     assert message in replace(calm, step=profiled.total() / 2).summary()
     assert message in replace(calm, peaks=replace(fast, flops=1.0)).summary()
@@ -109,7 +128,7 @@ def test_impossible_shares_are_not_printed(profiled: Profile, tmp_path: Path) ->
     rows[0] = replace(rows[0], in_step=-2.1 * profiled.step)
     rows[1] = replace(rows[1], in_step=3.0 * profiled.step)
     rows[2] = replace(rows[2], flops=10**12, seconds=1e-9)
-    busy = replace(profiled, rows=rows, peaks=fast)
+    busy = replace(profiled, rows=rows, peaks=fast, uncertainty=0.0)
     percents = [float(found) for found in re.findall(r"(-?[\d.]+) %", busy.table())]
     assert percents
     assert min(percents) >= 0

@@ -1,10 +1,11 @@
 """Records on disk: JSON that is read again as it was, and CSV of the plain values."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from fastcnn.benchmark.records import Records
+from fastcnn.benchmark.records import Records, this_command
 from fastcnn.errors import DataError
 
 
@@ -27,3 +28,13 @@ def test_what_is_no_record(content: str, tmp_path: Path) -> None:
         Records.read(path)
     with pytest.raises(DataError, match=r"none\.json: not a benchmark's records"):
         Records.read(tmp_path / "none.json")
+
+
+def test_a_published_command_names_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["records", "report", "--data", str(tmp_path / "digits.tar"), f"--out={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments, "--seeds", "2"])
+    assert this_command("python -m bench") == (
+        f"python -m bench records report --data digits.tar --out={tmp_path.name} --seeds 2"
+    )

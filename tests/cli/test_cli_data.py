@@ -149,7 +149,8 @@ def test_cross_validation_and_views(tmp_path: Path) -> None:
     run = tmp_path / "run"
     fastcnn("train", "--data", "digits012", "--epochs", 1, "--steps-per-epoch", 9, "--out", run)
     assert "test images, accuracy" in fastcnn("evaluate", run, "--tta", "six-view")
-    assert "tta must be one of flip, six-view" in fastcnn("evaluate", run, "--tta", "x", code=2)
+    refused = fastcnn("evaluate", run, "--tta", "x", code=2)
+    assert "tta must be one of flip, five-view, six-view" in refused
 
 
 def test_options_that_are_typed_are_not_chosen_for_pictures(

@@ -158,3 +158,21 @@ def test_estimators_say_nothing_unless_asked(
         CNNClassifier("mlp", epochs=4, verbose=verbose, input_shape=(64,)).fit(x, y)
         assert bool(caplog.records) == bool(verbose)
         assert bool(capsys.readouterr().out) == bool(verbose)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "--nope"], "No such option: --nope"),
+        (["predict"], "Missing argument 'run'"),
+        (["nope"], "No such command 'nope'"),
+        (["bench", "nope"], "'nope' is not one of 'step'"),
+        (["train", "--batch-size", "some"], "Invalid value for '--batch-size'"),
+    ],
+)
+def test_wrong_words_are_one_line_that_says_where_to_look(words: list[str], said: str) -> None:
+    output = fastcnn(*words, code=2)
+    assert output.startswith("error: ")
+    assert said in output
+    assert output.rstrip().endswith("--help")
+    assert output.count("\n") == 1

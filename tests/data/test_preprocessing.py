@@ -9,6 +9,7 @@ import pytest
 
 import fastcnn
 from fastcnn.data import Dataset, Preprocessing
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.execution import forward, loss_and_gradients, make_executor
@@ -39,7 +40,7 @@ def by_executor(model: Any, x: np.ndarray, backend: str) -> np.ndarray:
     executor = make_executor(
         model, loss=loss, optimizer=optimizer, backend=backend, batch_size=len(x)
     )
-    executor.train_steps(x, CLASSES[: len(x)], np.arange(len(x)), np.zeros(1))
+    executor.train_steps(ArrayDataset(x, CLASSES[: len(x)]), np.arange(len(x)), np.zeros(1))
     return executor.logits(x)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastcnn.data.split import draw_folds, draw_validation
+from fastcnn.data.split import draw_folds, draw_validation, held_out
 from fastcnn.errors import ConfigurationError, DataError
 
 LABELS = np.repeat([0, 1, 2], [70, 25, 5])
@@ -51,3 +51,12 @@ def test_numbers_of_folds_that_are_none(folds: object) -> None:
 def test_more_folds_than_samples() -> None:
     with pytest.raises(DataError, match="100 samples cannot be divided into 101 folds"):
         draw_folds(LABELS, 101)
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b"], ["a", "b", "b", "a"], ["a", "a"]])
+def test_samples_of_one_name_stay_together(names: list[str]) -> None:
+    for seed in range(30):
+        held = held_out(names, seed)
+        assert 0 < held.sum() < len(held)
+        parts = {(name, bool(part)) for name, part in zip(names, held, strict=True)}
+        assert len(parts) == max(2, len(set(names)))

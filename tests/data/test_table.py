@@ -175,3 +175,36 @@ def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
     paths = ["path,label", "a.png,1", f"b.png,{missing}"]
     with pytest.raises(DataError, match="row 2 of 2 has no label"):
         data.load(write(tmp_path / "c.csv", paths))
+
+
+def test_equal_images_of_other_labels_stay_together(tmp_path: Path) -> None:
+    content = [HEADER, *lines()[1:], *lines(labels=(LABELS + 1) % 3)[1:]]
+    train, test = data.read_csv(write(tmp_path / "twice.csv", content))
+    trained_on = {image.tobytes() for image in train.images}
+    assert len(test) > 0
+    assert trained_on.isdisjoint(image.tobytes() for image in test.images)
+
+
+def test_one_fraction_moves_no_other_row(tmp_path: Path) -> None:
+    content = lines()
+    whole = data.read_csv(write(tmp_path / "whole.csv", content))[1]
+    fraction = data.read_csv(write(tmp_path / "fraction.csv", [*content, "0" + ",0.5" * 16]))[1]
+    seen = {np.rint(255.0 * image).astype(np.uint8).tobytes() for image in fraction.images}
+    assert {image.tobytes() for image in whole.images} <= seen
+
+
+def test_equal_numbers_are_one_label(tmp_path: Path) -> None:
+    content = lines()
+    content[4] = "1.0" + content[4][1:]
+    assert data.read_csv(write(tmp_path / "a.csv", content))[0].classes == ("0", "1", "2")
+    content[4] = "1.5" + content[4][3:]
+    with pytest.raises(DataError, match=r"row 4 of 60: labels must be whole numbers or text"):
+        data.read_csv(write(tmp_path / "b.csv", content))
+
+
+@pytest.mark.parametrize("word", ["-1", "256", "nan", "", "abc", "0x10", '"1,000"'])
+def test_the_line_of_a_bad_pixel_is_said(word: str, tmp_path: Path) -> None:
+    content = lines()
+    content[7] = ",".join([*content[7].split(",")[:-1], word])
+    with pytest.raises(DataError, match=r"bad\.csv: line 8: "):
+        data.read_csv(write(tmp_path / "bad.csv", content))

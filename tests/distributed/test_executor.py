@@ -131,7 +131,6 @@ def test_local_steps_are_averaged(every: int) -> None:
     size, steps = 2, 6
     optimizer, rates = SGD(0.05, momentum=0.9), np.full(steps, 0.05)
     order = np.arange(200)[: steps * 32]
-    arrays = (TRAIN.images, TRAIN.labels)
 
     def work(world: World) -> Any:
         model = network(dropout=False)
@@ -139,7 +138,7 @@ def test_local_steps_are_averaged(every: int) -> None:
             model, world=world, loss=fastcnn.CrossEntropyLoss(), optimizer=optimizer,
             batch_size=32, average_every=every,
         )  # fmt: skip
-        made = executor.train_steps(*arrays, order, rates)
+        made = executor.train_steps(TRAIN, order, rates)
         return model.parameter_vector, made.losses
 
     got, losses = on_ranks(size, work)[0]
@@ -154,7 +153,7 @@ def test_local_steps_are_averaged(every: int) -> None:
     for step in range(steps):
         batch = order[step * 32 : (step + 1) * 32]
         each = [
-            executor.train_steps(*arrays, batch[16 * rank :][:16], rates[:1]).losses[0]
+            executor.train_steps(TRAIN, batch[16 * rank :][:16], rates[:1]).losses[0]
             for rank, executor in enumerate(alone)
         ]
         expected.append(np.mean(each))
@@ -250,7 +249,7 @@ def test_an_evaluation_in_shares_is_the_evaluation() -> None:
         executor = DistributedExecutor(
             network(), world=world, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(), batch_size=32
         )
-        return executor.evaluate(many.images, many.labels)
+        return executor.evaluate(many)
 
     many, _ = data.digits_dataset(700, 3, classes=(0, 1, 2))
     one = work(World())

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
+from fastcnn.data.dataset import ArrayDataset  # noqa: E402
 from fastcnn.errors import ConfigurationError  # noqa: E402
 from fastcnn.execution.executors import make_executor  # noqa: E402
 from fastcnn.interop import export_onnx, import_onnx  # noqa: E402
@@ -98,7 +99,7 @@ def test_gradients(name: str, tmp_path: Path) -> None:
     executor = make_executor(
         model, loss=CrossEntropyLoss(), optimizer=SGD(lr=0.1), backend="lanes", batch_size=4
     )
-    _, _, flat = executor.gradient(np.ascontiguousarray(images), labels, np.arange(4))
+    _, _, flat = executor.gradient(ArrayDataset(np.ascontiguousarray(images), labels), np.arange(4))
     found, first = [], 0
     for array in model.named_parameters().values():
         found.append((array, flat[first : first + array.size].reshape(array.shape)))

@@ -10,6 +10,7 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import BACKENDS
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.execution.passes import predict_logits
@@ -218,14 +219,14 @@ def test_training_goes_on_with_changed_arguments(backend: str) -> None:
         batch_size=8,
     )  # fmt: skip
     order = np.arange(8)
-    executor.train_steps(X, Y, order, np.array([0.1]))
+    executor.train_steps(ArrayDataset(X, Y), order, np.array([0.1]))
     twin, velocity = copy.deepcopy(model), next(iter(executor.optimizer_state().values())).copy()
     for changed in (model, twin):
         changed["drop"].p = 0.0  # type: ignore[attr-defined]
         changed["act"].negative_slope = 0.5  # type: ignore[attr-defined]
     _, _, gradient = loss_and_gradients(twin, X, Y, backend="im2col")
     wanted = twin.parameter_vector - 0.1 * (0.9 * velocity + gradient)
-    executor.train_steps(X, Y, order, np.array([0.1]))
+    executor.train_steps(ArrayDataset(X, Y), order, np.array([0.1]))
     assert model.parameter_vector == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
@@ -247,7 +248,7 @@ def test_training_does_not_go_on_with_other_parameters(
     executor = make_executor(
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=AdamW(), backend=backend, batch_size=8
     )
-    arguments = (X, Y, np.arange(8), np.array([0.1]))
+    arguments = (ArrayDataset(X, Y), np.arange(8), np.array([0.1]))
     executor.train_steps(*arguments)
     change(model)
     with pytest.raises(ConfigurationError, match=message):

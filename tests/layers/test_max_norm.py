@@ -7,6 +7,7 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import BACKENDS
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
@@ -66,7 +67,7 @@ def test_like_pytorch(backend: str, optimizer: Any) -> None:
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=optimizer, backend=backend, batch_size=8,
         threads=2,
     )  # fmt: skip
-    executor.train_steps(x, y, np.arange(40), np.full(5, optimizer.lr))
+    executor.train_steps(ArrayDataset(x, y), np.arange(40), np.full(5, optimizer.lr))
     for first in range(0, 40, 8):
         made.zero_grad()
         logits = theirs(torch.from_numpy(x[first : first + 8]).double())
@@ -90,7 +91,7 @@ def test_results_depend_neither_on_threads_nor_on_how_steps_are_divided() -> Non
             batch_size=16, threads=threads,
         )  # fmt: skip
         for part in np.split(np.arange(64), calls):
-            executor.train_steps(x, y, part, np.full(len(part) // 16, 0.5))
+            executor.train_steps(ArrayDataset(x, y), part, np.full(len(part) // 16, 0.5))
         found.append(model.parameter_vector.copy())
     for other in found[1:]:
         assert (other == found[0]).all()

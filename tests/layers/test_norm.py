@@ -9,6 +9,7 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import BACKENDS
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import CheckpointError, ConfigurationError, ShapeError
 from fastcnn.execution import forward, loss_and_gradients, make_executor
 from fastcnn.execution.step import Step
@@ -262,7 +263,7 @@ def test_one_value_a_channel_has_no_variance(backend: str) -> None:
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(), backend=backend, batch_size=4
     )
     with pytest.raises(ShapeError, match="more than one value a channel"):
-        executor.train_steps(x.astype(np.float32), y, np.arange(1), np.zeros(1))
+        executor.train_steps(ArrayDataset(x.astype(np.float32), y), np.arange(1), np.zeros(1))
     assert model.state_dict()["bn.num_batches_tracked"] == 0
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import BACKENDS
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.layers import (
@@ -154,7 +155,7 @@ def test_training_is_pytorchs(name: str, backend: str, threads: int) -> None:
         model, loss=fastcnn.CrossEntropyLoss(), backend=backend, batch_size=count, threads=threads,
         optimizer=SGD(momentum=0.9, weight_decay=0.01),
     )  # fmt: skip
-    executor.train_steps(x, y, np.tile(np.arange(count), 3), np.full(3, 0.1))
+    executor.train_steps(ArrayDataset(x, y), np.tile(np.arange(count), 3), np.full(3, 0.1))
     state = module.state_dict()
     assert list(model.state_dict()) == list(state)
     for key, value in model.state_dict().items():

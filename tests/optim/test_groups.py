@@ -9,6 +9,7 @@ import pytest
 import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.backends.lanes import Purpose, plan
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
 from fastcnn.execution.assigned import Assigned, frozen_parameters
@@ -229,7 +230,7 @@ def test_steps_are_pytorchs(backend: str, case: str) -> None:
               if group.freeze_statistics and group.match[:2] == "bn"
               and (name == "bn" or group.match == "bn*")}  # fmt: skip
     for _ in range(3):
-        executor.train_steps(X, Y, np.arange(COUNT), np.full(1, optimizer.lr))
+        executor.train_steps(ArrayDataset(X, Y), np.arange(COUNT), np.full(1, optimizer.lr))
         other.train()
         for name in frozen:
             getattr(other, name).eval()
@@ -312,7 +313,7 @@ def test_im2col_computes_wanted_gradients_alone(monkeypatch: pytest.MonkeyPatch)
             network(), loss=fastcnn.CrossEntropyLoss(), backend="im2col", batch_size=8,
             optimizer=Assignment(SGD(0.1), as_groups(groups)),
         )  # fmt: skip
-        executor.train_steps(X, Y, np.arange(8), np.full(1, 0.1))
+        executor.train_steps(ArrayDataset(X, Y), np.arange(8), np.full(1, 0.1))
         assert masks == expected
 
 
@@ -326,7 +327,9 @@ def test_bits_do_not_depend_on_threads(case: str) -> None:
             model, loss=fastcnn.CrossEntropyLoss(), batch_size=COUNT, threads=threads,
             optimizer=Assignment(optimizer, as_groups(groups)),
         )  # fmt: skip
-        executor.train_steps(X, Y, np.tile(np.arange(COUNT), 3), np.full(3, optimizer.lr))
+        executor.train_steps(
+            ArrayDataset(X, Y), np.tile(np.arange(COUNT), 3), np.full(3, optimizer.lr)
+        )
         found.append(model.parameter_vector.copy())
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])

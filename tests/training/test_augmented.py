@@ -12,6 +12,7 @@ import pytest
 import fastcnn
 from fastcnn import data
 from fastcnn.data import Augment
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import loss_and_gradients, make_executor
 from fastcnn.layers import BatchNorm1d, Flatten, Linear, ReLU, Sequential
@@ -57,10 +58,10 @@ def test_each_epoch_has_images_of_its_own() -> None:
     feed = Feed(TRAIN, TrainingOptions(augment=CHANGES, seed=1), threads=1)
     order = np.array([4, 9, 2])
     first = feed.pick(order, 1)
-    images = first.images.copy()
-    assert (first.labels == TRAIN.labels[order]).all()
-    assert (images == feed.pick(order, 1).images).all()
-    assert (images != feed.pick(order, 2).images).any()
+    images = first.samples.images.copy()
+    assert (first.samples.labels == TRAIN.labels[order]).all()
+    assert (images == feed.pick(order, 1).samples.images).all()
+    assert (images != feed.pick(order, 2).samples.images).any()
     assert (images == CHANGES.apply(TRAIN.images, order, seed=1, epoch=1)).all()
 
 
@@ -103,7 +104,7 @@ def test_backends_agree_on_probabilities(
     assert value == pytest.approx(expected[0], rel=1e-5)
     assert gradient == pytest.approx(expected[2], abs=1e-5 * np.abs(expected[2]).max())
     executor = make_executor(network(), loss=loss, optimizer=SGD(lr=0.0), batch_size=21)
-    steps = executor.train_steps(x.astype(np.float32), y, np.arange(21), np.zeros(1))
+    steps = executor.train_steps(ArrayDataset(x.astype(np.float32), y), np.arange(21), np.zeros(1))
     assert steps.losses[0] == pytest.approx(expected[0], rel=1e-5)
     assert steps.correct[0] == (logits.argmax(axis=1) == y.argmax(axis=1)).sum()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import CheckpointError
 from fastcnn.execution import make_executor
 from fastcnn.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, Sequential
@@ -94,7 +95,7 @@ def test_lookahead_is_its_algorithm(backend: str) -> None:
     for _ in range(2):
         order = random.permutation(50)
         for first in range(0, 50, 8):
-            executor.train_steps(X, Y, order[first : first + 8], np.full(1, 0.1))
+            executor.train_steps(ArrayDataset(X, Y), order[first : first + 8], np.full(1, 0.1))
             steps += 1
             if steps % 3 == 0:
                 for key in names:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.errors import ConfigurationError, DataError, NonFiniteError
+from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.layers import BatchNorm2d, Flatten, Linear, Sequential
+from fastcnn.layers.init import Normal
 
 X = np.random.default_rng(0).random((12, 1, 4, 4), np.float32)
 Y = np.arange(12) % 3
@@ -91,3 +92,30 @@ def test_statistics_of_a_frozen_model_may_be_measured() -> None:
     fastcnn.fit(model, (X, Y), epochs=1, diagnose=False)
     changed = {key for key, value in model.state_dict().items() if np.any(value != before[key])}
     assert changed == {"0.running_mean", "0.running_var", "0.num_batches_tracked"}
+
+
+def test_masked_arguments_of_functions_are_refused() -> None:
+    weight = np.ones((2, 1, 3, 3), np.float32)
+    with pytest.raises(DataError, match=r"conv2d: x: [0-9]+ values are masked"):
+        fastcnn.functional.conv2d(np.ma.masked_greater(X, 0.5), weight)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(ShapeError, match="train: there are no samples"):
+        fastcnn.fit(net(), (X[:0], Y[:0]), epochs=1)
+
+
+def test_a_batch_is_no_larger_than_the_data() -> None:
+    losses = [
+        fastcnn.fit(net(), (X, Y), epochs=2, batch_size=size, diagnose=False).final["train_loss"]
+        for size in (len(X), 10**12)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_what_draws_no_weights_is_refused() -> None:
+    for wrong in ("normal", 0.1, Normal):
+        with pytest.raises(ConfigurationError, match="must be an initialiser"):
+            net().initialize(wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="weight_init must be an initialiser"):
+            Linear(4, 3, weight_init=wrong)  # type: ignore[arg-type]

@@ -71,20 +71,24 @@ def test_what_is_refused(make: Any, options: Any, kind: Any, message: str) -> No
 
 
 @pytest.mark.parametrize("backend", ["lanes", "im2col"])
-def test_views_are_airbenchs(backend: str) -> None:
+def test_views_are_weighted_means(backend: str) -> None:
     model = network()
     fastcnn.fit(model, TRAIN, epochs=1)
 
-    def logits(images: np.ndarray) -> np.ndarray:
-        mirror = np.ascontiguousarray(images[..., ::-1])
-        one, two = (fastcnn.evaluate(model, (x, TEST.labels)).logits for x in (images, mirror))
-        return 0.5 * one + 0.5 * two
-
     padded = np.pad(TEST.images, [(0, 0), (0, 0), (1, 1), (1, 1)], mode="reflect")
-    moved = [np.ascontiguousarray(padded[:, :, a : a + 28, a : a + 28]) for a in (0, 2)]
+
+    def plain(row: int = 1, column: int = 1, step: int = 1) -> np.ndarray:
+        images = padded[:, :, row : row + 28, column : column + 28][..., ::step]
+        return fastcnn.evaluate(model, (np.ascontiguousarray(images), TEST.labels)).logits
+
+    def both(corner: int) -> np.ndarray:
+        return 0.5 * plain(corner, corner) + 0.5 * plain(corner, corner, -1)
+
+    neighbours = plain(0, 1) + plain(2, 1) + plain(1, 0) + plain(1, 2)
     expected = {
-        "flip": logits(TEST.images),
-        "six-view": 0.5 * logits(TEST.images) + 0.25 * (logits(moved[0]) + logits(moved[1])),
+        "flip": both(1),
+        "five-view": 0.5 * plain() + 0.125 * neighbours,
+        "six-view": 0.5 * both(1) + 0.25 * (both(0) + both(2)),
     }
     for tta, mean in expected.items():
         found = fastcnn.evaluate(model, TEST, tta=tta, backend=backend)
@@ -103,7 +107,7 @@ def test_views_of_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_views_need_images() -> None:
-    with pytest.raises(ConfigurationError, match="tta must be one of flip, six-view, or None, got"):
+    with pytest.raises(ConfigurationError, match="tta must be one of flip, five-view, six-view"):
         fastcnn.evaluate(network(), TEST, tta="ten-crop")
     flat = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
     with pytest.raises(ShapeError, match="tta='flip' needs images"):

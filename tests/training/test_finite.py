@@ -5,15 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import fastcnn
 from fastcnn.errors import NonFiniteError
+from fastcnn.interop import export_onnx, load_state, save_state
+from fastcnn.interop.c import export_c
+from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import BatchNorm1d, Linear, Model, ReLU, Sequential
 from fastcnn.losses import L1Loss, MSELoss
 from fastcnn.optim import SGD, Adam, AdamW, Optimizer, RMSprop, clip_gradient_norm
 from fastcnn.training import Callback, EarlyStopping
-from fastcnn.training.finite import not_finite
+from fastcnn.weights import not_finite
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 BACKENDS = ("lanes", "im2col")
@@ -166,3 +169,31 @@ def test_a_whole_pass_of_an_estimator() -> None:
     with pytest.raises(NonFiniteError):
         estimator.partial_fit(x, y, classes=[0, 1, 2])
     assert not_finite(estimator.model_.state_dict()) is None
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pytorch", "onnx", "h", "py"])
+def test_files_of_weights_that_are_not_finite_are_not_written(suffix: str, tmp_path: Path) -> None:
+    model = Sequential(Linear(6, 6, seed=0), BatchNorm1d(6), Linear(6, 3, seed=0), input_shape=(6,))
+    model.state_dict()["1.running_var"][2] = np.nan
+    path = tmp_path / f"net.{suffix}"
+    write = {
+        "safetensors": model.save,
+        "pytorch": lambda path: save_state(model, path),
+        "onnx": lambda path: export_onnx(model, path),
+        "h": lambda path: export_c(model, path),
+        "py": lambda path: export_numpy(model, path),
+    }[suffix]
+    if suffix == "onnx":
+        pytest.importorskip("onnx")
+    with pytest.raises(NonFiniteError, match=r"1 of 6 numbers of 1\.running_var"):
+        write(path)
+    assert not path.exists()
+
+
+def test_files_of_weights_that_are_not_finite_are_not_read(tmp_path: Path) -> None:
+    model, path = linear(), tmp_path / "net.safetensors"
+    before = model.copy_state()
+    save_file({**before, "0.bias": np.full(3, np.inf, np.float32)}, path)
+    with pytest.raises(NonFiniteError, match=r"net\.safetensors: .* of 0\.bias"):
+        load_state(model, path)
+    assert (model.state_dict()["0.bias"] == before["0.bias"]).all()

@@ -11,6 +11,7 @@ import pytest
 import fastcnn
 from fastcnn import data
 from fastcnn.data import Augment
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Flatten, Linear, Sequential
 from fastcnn.training import EarlyStopping, fit
@@ -61,7 +62,7 @@ def by_hand(epochs: int = 2, size: int = 16) -> np.ndarray:
     for _ in range(epochs):
         for start in range(0, len(X), size):
             rows = np.arange(start, min(start + size, len(X)))
-            executor.train_steps(X, Y, rows, np.array([0.01]))
+            executor.train_steps(ArrayDataset(X, Y), rows, np.array([0.01]))
     return model.parameter_vector
 
 

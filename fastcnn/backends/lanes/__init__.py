@@ -94,6 +94,7 @@ from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
 from fastcnn.backends.lanes.session.meetings import norm_meetings
 from fastcnn.backends.lanes.session.probabilities import probabilities
+from fastcnn.backends.lanes.session.schedule import Between, Place
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
 joint, joint_backward = joint_functions("im2col")
@@ -102,10 +103,12 @@ __all__ = [
     "NO_BATCHES",
     "THREADS_VARIABLE",
     "Batches",
+    "Between",
     "Cost",
     "Engine",
     "Inference",
     "Moment",
+    "Place",
     "Program",
     "Purpose",
     "Unsupported",

@@ -6,6 +6,7 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.channels import records as _channels
 from fastcnn.backends.lanes.convolution.direct import records as _direct
 from fastcnn.backends.lanes.convolution.direct_batch import records as _direct_batch
+from fastcnn.backends.lanes.convolution.input_lanes import records as _input_lanes
 from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
 from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
 from fastcnn.backends.lanes.convolution.winograd2d_batch import records as _winograd2d_batch
@@ -33,6 +34,7 @@ from fastcnn.backends.lanes.kernels.optimizers import (
     SQUARES,
     UPDATES,
     UpdateKernel,
+    clip,
     gradient_squares,
 )
 from fastcnn.backends.lanes.kernels.own_updates import own_update
@@ -48,6 +50,7 @@ FAMILIES = (
     _channels,
     _direct,
     _direct_batch,
+    _input_lanes,
     _winograd1d,
     _winograd2d,
     _winograd2d_batch,
@@ -68,7 +71,11 @@ FAMILIES = (
 )
 
 #: The updates of the package's optimisers, by name.
-UPDATE_KERNELS = {**UPDATES, "muon": UpdateKernel(muon, 1, muon_scratch)}
+UPDATE_KERNELS = {
+    **UPDATES,
+    "muon": UpdateKernel(muon, 1, muon_scratch),
+    "clip": UpdateKernel(clip, 0),
+}
 
 
 def update_record(name: str) -> UpdateKernel | None:

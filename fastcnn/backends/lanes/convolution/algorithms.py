@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import DIRECT_BATCH
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.input_lanes.algorithm import INPUT_LANES
 from fastcnn.backends.lanes.convolution.winograd1d.algorithm import WINOGRAD_1D
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
 from fastcnn.backends.lanes.convolution.winograd2d_batch.algorithm import WINOGRAD_2D_BATCH
@@ -23,6 +24,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     WINOGRAD_2D,
     DIRECT_BATCH,
     WINOGRAD_1D,
+    INPUT_LANES,
     DIRECT,
 )
 _forced: ContextVar[str | None] = ContextVar("convolution", default=None)

@@ -29,6 +29,8 @@ KINDS = {
     "bytes_": "uint8[:]",
     "floats": "float32[:]",
     "order": "int64[:]",
+    # That of targets; an output's gradient is in the order of the run: 0, 1, 2 ...
+    "target_order": "int64[:]",
     "labels": "int64[:]",
     "targets": "float32[:]",
     "weights": "float64[:]",
@@ -39,8 +41,8 @@ KINDS = {
     # For each unit of the update its first and last + 1 parameter, and its row of settings.
     "spans": "int64[:]",
     "seed": "int64",
-    "first_sample": "int64",
     # A step's, set by the dispatcher.
+    "first_sample": "int64",
     "step": "int64",
     "start": "int64",
     "count": "int64",
@@ -62,6 +64,7 @@ def _places() -> dict[str, tuple[int, str]]:
 FIELDS = _places()
 SIZE = sum(words(kind) for kind in KINDS.values())
 STEP, START, COUNT = (FIELDS[name][0] for name in ("step", "start", "count"))
+FIRST_SAMPLE = FIELDS["first_sample"][0]
 MEAN_WEIGHT, SCALE, RATE = (FIELDS[name][0] for name in ("mean_weight", "scale", "rate"))
 
 #: The entry's arguments after context and row. A kernel does the ``part``-th of ``parts`` shares

@@ -52,9 +52,9 @@ def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part
 
 
 @linked
-def gather_gradient(A, T, r, block, slot, count, order, start, targets, part, parts):
-    """Pack one block of the output's gradient, which stands where targets do."""
-    pack_block(A, T, r, block, slot, count, order, start, targets, part, parts)
+def gather_gradient(A, T, r, block, slot, count, target_order, start, targets, part, parts):
+    """Pack one block of targets, or of the output's gradient, which stands where targets do."""
+    pack_block(A, T, r, block, slot, count, target_order, start, targets, part, parts)
 
 
 def _input(r: Row) -> Cost:

@@ -20,12 +20,15 @@ from fastcnn.backends.lanes.kernels.layout import (
     MODE,
     OUT,
     RELU,
+    TAPS,
     X_BLOCK,
     Y_BLOCK,
+    Z_SLOT,
     M,
     W,
     X,
     Y,
+    Z,
 )
 from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
 from fastcnn.backends.lanes.kernels.record import (
@@ -188,6 +191,29 @@ def reduce_partials(A, G, r, blocks, part, parts):
             G[r[W] + i] += A[source + i]
 
 
+@linked
+def reduce_kernels(A, G, r, blocks, worker, part, parts):
+    """Gradients of IN kernels of TAPS weights, summed over blocks in order.
+
+    Partial gradients have a weight of all kernels side by side.
+    """
+    taps = r[TAPS]
+    first, last = share(r[IN] // LANES, part, parts)
+    spare = r[Z] + worker * r[Z_SLOT]
+    for unit in range(first, last):
+        i = unit * LANES
+        for k in range(taps):
+            total = simd.load(A, r[EXTRA] + k * r[IN] + i)
+            for b in range(1, blocks):
+                source = r[EXTRA] + b * r[EXTRA_BLOCK] + k * r[IN] + i
+                total = simd.add(total, simd.load(A, source))
+            simd.store(A, spare + k * LANES, total)
+        for lane in range(LANES):
+            target = r[W] + (i + lane) * taps
+            for k in range(taps):
+                G[target + k] = A[spare + k * LANES + lane]
+
+
 def _linear(r: Row) -> Cost:
     weights = r[L.IN] * r[L.OUT]
     read = r[L.IN] + (r[L.OUT] if r[L.MODE] == L.MASKED else 0)
@@ -201,6 +227,11 @@ def _outer(r: Row) -> Cost:
 
 def _reduce(r: Row) -> Cost:
     size = r[L.OUT]
+    return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
+
+
+def _reduce_kernels(r: Row) -> Cost:
+    size = r[L.TAPS] * r[L.IN]
     return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
 
 
@@ -254,5 +285,8 @@ register(
         ),
         L.K_SUM_PLACES: Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT)),
         L.K_REDUCE: Kernel(reduce_partials, "sum over blocks", _reduce, sizes_of(L.OUT)),
+        L.K_REDUCE_KERNELS: Kernel(
+            reduce_kernels, "sum of kernels over blocks", _reduce_kernels, sizes_of(L.IN)
+        ),
     }
 )

@@ -11,14 +11,21 @@ import math
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.layout import (
+    ADDS,
     BATCH,
     BIAS,
     CHANNELS,
     EXTRA,
     EXTRA_BLOCK,
     FROZEN,
+    M_BLOCK,
+    M_CHANNEL,
+    M_SLOT,
+    M_TABLE,
+    MASKED,
     MODE,
     OF_BATCH,
     POSITIONS,
@@ -37,6 +44,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     Z_CHANNEL,
     Z_SLOT,
     Z_TABLE,
+    M,
     W,
     X,
     Y,
@@ -135,40 +143,50 @@ def statistics(A, P, r, blocks, count, part, parts):
 
 
 @linked
-def normalise(A, T, r, block, slot, part, parts):
-    """Y = scale * X + shift for each channel, then rectified with RELU."""
+def normalise(A, T, r, block, slot, part, parts, adds):
+    """Y = scale * X + shift for each channel, with ``adds`` + M; then rectified with RELU."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     positions, relu = r[POSITIONS], r[RELU]
-    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
-        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL]
         scale = simd.splat(A[r[BATCH] + c])
         shift = simd.splat(A[r[BATCH] + r[CHANNELS] + c])
         for p in range(positions):
             value = simd.fma(simd.load(A, x + xs[p]), scale, shift)
+            if adds:
+                value = simd.add(value, simd.load(A, m + ms[p]))
             if relu:
                 value = simd.relu(value)
             simd.store(A, y + ys[p], value)
 
 
 @linked
-def gradient_sums(A, T, r, block, slot, part, parts):
+def gradient_sums(A, T, r, block, slot, part, parts, joins):
     """Sums over one block of the gradient, and of the gradient times the normalised input.
 
     X is the input, Y the output's gradient, which RELU masks where the output, computed again, is
     not positive. Idle lanes have no gradient.
+
+    With ``joins`` Y becomes the gradient that is summed: ADDS adds Z to it, and MASKED masks it
+    where M, the sum of the output and another map, is not positive.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
     channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
     xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    ms, zs = T[r[M_TABLE] :], T[r[Z_TABLE] :]
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
     first, last = share(channels, part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
         x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        m, z = m0 + c * r[M_CHANNEL], z0 + c * r[Z_CHANNEL]
         scale = simd.splat(A[r[BATCH] + c])
         shift = simd.splat(A[r[BATCH] + channels + c])
         mean = simd.splat(A[r[BATCH] + 2 * channels + c])
@@ -177,8 +195,14 @@ def gradient_sums(A, T, r, block, slot, part, parts):
             a0, b0 = zero, zero
             for p in range(start, min(start + STRIP, positions)):
                 grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
+                if joins and r[ADDS]:
+                    grad = simd.add(grad, simd.load(A, z + zs[p]))
+                if joins and r[MODE] == MASKED:
+                    grad = simd.keep_positive(simd.load(A, m + ms[p]), grad)
                 if relu:
                     grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
+                if joins:
+                    simd.store(A, y + ys[p], grad)
                 a0 = simd.add(a0, grad)
                 b0 = simd.fma(grad, simd.sub(value, mean), b0)
             a, b = simd.add(a, a0), simd.add(b, b0)
@@ -237,18 +261,37 @@ def gradient(A, T, r, block, slot, count, part, parts):
             simd.store(A, z + zs[p], simd.first_lanes(valid, made))
 
 
+def _joined_cost(r: Row) -> Cost:
+    """The cost of sums that write the gradient."""
+    adds, masks, n = int(r[L.ADDS] > 0), int(r[L.MODE] == L.MASKED), r.elements
+    return r.cost((4 + adds) * n, (2 + adds + masks) * n, n, partial=2 * r[L.CHANNELS])
+
+
 register(
     {
         L.K_NORM_SUMS: Kernel(sums, "normalisation sums", per_element(4, 1, 0, 2), map_sizes),
         L.K_NORM_STATISTICS: Kernel(
             statistics, "normalisation statistics", per_channel(2, 4), map_sizes
         ),
-        L.K_NORM: Kernel(normalise, "normalise", per_element(2, 1, 1), map_sizes),
+        L.K_NORM: Kernel(
+            normalise, "normalise", per_element(2, 1, 1), map_sizes, fixed={"adds": False}
+        ),
+        L.K_NORM_ADD: Kernel(
+            normalise, "normalise and add", per_element(3, 2, 1), map_sizes, fixed={"adds": True}
+        ),
         L.K_NORM_GRADIENT_SUMS: Kernel(
             gradient_sums,
             "normalisation gradient sums",
             per_element(4, 2, 0, 2, mask=True),
             map_sizes,
+            fixed={"joins": False},
+        ),
+        L.K_NORM_JOINED_GRADIENT_SUMS: Kernel(
+            gradient_sums,
+            "normalisation joined gradient sums",
+            _joined_cost,
+            map_sizes,
+            fixed={"joins": True},
         ),
         L.K_NORM_GRADIENT_STATISTICS: Kernel(
             gradient_statistics, "normalisation gradient statistics", per_channel(2, 4), map_sizes

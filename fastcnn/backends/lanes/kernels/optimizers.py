@@ -61,6 +61,14 @@ def total_norm(squares, units):
     return math.sqrt(total)
 
 
+@linked
+def clip(G, scale, spans, block):
+    """Scale a unit's gradient, for an update that is not the engine's."""
+    if scale != 1.0:
+        for i in range(spans[SPAN * block], spans[SPAN * block + 1]):
+            G[i] *= np.float32(scale)
+
+
 def _loads(slots: int) -> Any:
     """``load(S, i, stride)``: a vector of each slot."""
     if slots == 0:

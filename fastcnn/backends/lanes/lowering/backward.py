@@ -32,7 +32,9 @@ class Backward(SampleNormBackward):
         if group.target in self.contributions and self._is_needed(group.target):
             is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
             name = "elementwise" if is_elementwise else group.operation
-            getattr(self, f"_{name}")(group, self.collected(group.target))
+            # The first pass of batch normalisation sums up two gradients as it reads them.
+            most = 2 if group.operation == "batch_norm" else 1
+            getattr(self, f"_{name}")(group, *self.gathered(group.target, most))
 
     def _conv2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
@@ -281,37 +283,77 @@ class Backward(SampleNormBackward):
             if place.offset != grad.offset:
                 copy(self.planner, group.node.name, grad, place)
 
-    def _batch_norm(self, group: Group, grad: Buffer) -> None:
+    def _batch_norm(self, group: Group, grad: Buffer, other: Buffer | None = None) -> None:
+        """Two passes; the first also adds two gradients up, and takes them through a sum's ReLU."""
         planner, node = self.planner, group.node
-        x = self.values[group.source]
-        block = -(-2 * x.channels // LANES) * LANES
-        of_batch = node.takes_batch_statistics(planner.training)
-        columns = {
-            "batch": planner.statistics[group.target],
-            "relu": int(group.relu),
-            "extra": planner.allocate(block * planner.blocks),
-            "extra_block": block,
-            "w": gradient_offset(planner, group, "weight"),
-            "bias": gradient_offset(planner, group, "bias"),
-            "mode": L.OF_BATCH if of_batch else L.FROZEN,
-        }
-        name = f"{node.name}: gradient of batch normalisation"
-        elements = element_columns(planner, x=x, y=grad) | columns
-        statistics = row(
-            L.K_NORM_GRADIENT_STATISTICS,
-            channels=x.channels,
-            positions=x.height * x.width,
-            **columns,
-        )
-        planner.emit(f"{name}, sums", row(L.K_NORM_GRADIENT_SUMS, **elements))
-        if of_batch:
+        masks = group.adds and group.relu and group.target not in self.masked
+        trains = any(self._trains(group, name) for name in ("weight", "bias"))
+        trains = trains or self._is_needed(group.source)
+        if not trains or (other is not None and grad.offset in self.shared):
+            grad, other = self.collected(group.target), None
+        if masks and (not trains or grad.offset in self.shared):
+            grad, masks = self.rectify(group, grad), False
+        if trains:
+            block = -(-2 * self.values[group.source].channels // LANES) * LANES
+            of_batch = node.takes_batch_statistics(planner.training)
+            columns = {
+                "batch": planner.statistics[group.target],
+                "relu": int(group.relu and not group.adds),
+                "extra": planner.allocate(block * planner.blocks),
+                "extra_block": block,
+                "w": gradient_offset(planner, group, "weight"),
+                "bias": gradient_offset(planner, group, "bias"),
+                "mode": L.OF_BATCH if of_batch else L.FROZEN,
+            }
+            self._norm_sums(group, columns, grad, other, masks)
+            if masks or other is not None:
+                columns["relu"] = 0
+        if group.adds:
+            self.shared.add(grad.offset)
+            self._hand_on(group, group.sources[1], grad)
+        if trains:
+            self._norm_gradient(group, columns, grad)
+
+    def _norm_sums(
+        self,
+        group: Group,
+        columns: dict[str, int],
+        grad: Buffer,
+        other: Buffer | None,
+        masks: bool,
+    ) -> None:
+        """The sums of the first pass; with a summand or a mask it writes the gradient, too."""
+        buffers, kernel = {"x": self.values[group.source], "y": grad}, L.K_NORM_GRADIENT_SUMS
+        if other is not None or masks:
+            kernel = L.K_NORM_JOINED_GRADIENT_SUMS
+            columns = columns | {
+                "mode": L.MASKED if masks else L.PLAIN,
+                "adds": int(other is not None),
+            }
+        if masks:
+            buffers["m"] = self.values[group.target]
+        if other is not None:
+            buffers["z"] = other
+        columns = element_columns(self.planner, **buffers) | columns
+        name = f"{group.node.name}: gradient of batch normalisation, "
+        name += "sum and " if other is not None else ""
+        name += "ReLU and " if masks else ""
+        self.planner.emit(f"{name}sums", row(kernel, **columns))
+
+    def _norm_gradient(self, group: Group, columns: dict[str, int], grad: Buffer) -> None:
+        """The statistics and the second pass."""
+        planner, x = self.planner, self.values[group.source]
+        name = f"{group.node.name}: gradient of batch normalisation"
+        sizes = {"channels": x.channels, "positions": x.height * x.width}
+        statistics = row(L.K_NORM_GRADIENT_STATISTICS, **sizes, **columns)
+        if columns["mode"] == L.OF_BATCH:
             planner.emit(f"{name}, statistics", statistics, whole=True)
         else:
             planner.reductions.append((f"{name}, statistics", statistics))
         grad_x = self.wanted(group)
         if grad_x is not None:
-            elements |= element_columns(planner, x=x, z=grad_x)
-            planner.emit(name, row(L.K_NORM_GRADIENT, **elements))
+            elements = element_columns(planner, x=x, y=grad, z=grad_x)
+            planner.emit(name, row(L.K_NORM_GRADIENT, **elements, **columns))
 
     def _dropout(self, group: Group, grad: Buffer) -> None:
         """The same mask as forward."""

@@ -109,7 +109,7 @@ class ChannelForward(ChannelMaps):
         x = self.usual(group.source) if alone else self.values[group.source]
         channels = np.arange(map_shape(group.node.input_shapes[0])[0])
         return conv_rows.Sum(
-            f"{group.node.name}: {what}" + (" + sum" if group.adds else "") + fused(group),
+            f"{group.node.name}: {what}" + fused(group),
             x,
             y,
             weight,

@@ -238,15 +238,11 @@ class Forward(SampleNormForward):
             planner.preparations.append(
                 (f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns))
             )
-        planner.emit(
-            name + fused(group),
-            row(
-                L.K_NORM,
-                **element_columns(planner, x=x, y=y),
-                batch=statistics,
-                relu=int(group.relu),
-            ),
-        )
+        kernel, buffers = L.K_NORM, {"x": x, "y": y}
+        if group.adds:
+            kernel, buffers["m"] = L.K_NORM_ADD, self.values[group.sources[1]]
+        columns = element_columns(planner, **buffers) | {"batch": statistics}
+        planner.emit(name + fused(group), row(kernel, **columns, relu=int(group.relu)))
 
     def dropout(self, group: Group) -> None:
         """Dropout; outside training the same memory, or a copy where halos differ."""

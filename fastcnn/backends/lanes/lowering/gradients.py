@@ -55,7 +55,7 @@ class Gradients:
         self.rectified = {
             g.target
             for g in planner.groups
-            if g.relu and not g.pooled and g.operation != "batch_norm"
+            if g.relu and not g.pooled and (g.operation != "batch_norm" or g.adds)
         }
         for group in planner.groups:
             renamed = values[group.target].offset == values[group.source].offset
@@ -65,22 +65,28 @@ class Gradients:
 
     def collected(self, index: int) -> Buffer:
         """The gradient of a node's output: the sum of what its readers contribute."""
+        return self.gathered(index, 1)[0]
+
+    def gathered(self, index: int, most: int) -> list[Buffer]:
+        """At most some summands of the gradient of a node's output; the first may be changed,
+        if any may."""
         parts = self.contributions[index]
-        total = parts[0]
         for whole, groups in self._divided.get(index, []):
             if sum(self.values[group.target].channels for group in groups) < whole.channels:
                 # Sums would fill channels that nobody writes, and that stay zero.
                 self.shared.add(whole.offset)
-        for part in parts[1:]:
-            x, total = total, self._writable(total, index)
+        parts.sort(key=lambda part: part.offset in self.shared)
+        while len(parts) > most:
+            part = parts.pop()
+            x, total = parts[0], self._writable(parts[0], index)
             columns = element_columns(self.planner, x=x, y=total, m=part)
             self.planner.emit(
                 f"{self.planner.makers[index].node.name if index != INPUT else 'input'}: "
                 "sum of gradients",
                 row(L.K_ADD, **columns),
             )
-        self.contributions[index] = [total]
-        return total
+            parts[0] = total
+        return parts
 
     def _writable(self, grad: Buffer, index: int) -> Buffer:
         """A buffer for the gradient of a node's output: ``grad``, unless others see it."""

@@ -92,7 +92,7 @@ class ChannelPlanner(Planner):
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of nodes that run as one."""
-        return fuse_sums(fuse(graph))
+        return fuse_sums(fuse(graph), "conv2d")
 
     def _place_gradients(self) -> int:
         return 0

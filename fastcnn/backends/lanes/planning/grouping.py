@@ -88,27 +88,27 @@ def _fuses(last: Group, node: Node) -> bool:
     )
 
 
-def fuse_sums(groups: list[Group]) -> list[Group]:
-    """Let a convolution add what its only reader would add to it, if that is there before it."""
+def fuse_sums(groups: list[Group], operation: str) -> list[Group]:
+    """Let an operation add what its only reader would add to it; it runs where the sum would."""
     readers = Counter(source for group in groups for source in group.sources)
     found: list[Group] = []
     makers: dict[int, Group] = {}
     for group in groups:
         if group.operation == "add":
-            early, late = sorted(group.sources)
-            last = makers.get(late)
-            if (
-                last is not None
-                and last.operation == "conv2d"
-                and not (last.relu or last.pooled or last.adds)
-                and readers[late] == 1
-                and found.index(last) > max((found.index(makers[early]),) if early >= 0 else (-1,))
-            ):
-                last.sources, last.adds = (last.source, early), True
-                last.relu, last.target = group.relu, group.target
-                last.members += group.members
-                makers[group.target] = last
-                continue
+            for own, other in (sorted(group.sources, reverse=True), sorted(group.sources)):
+                last = makers.get(own)
+                if (
+                    last is not None
+                    and last.operation == operation
+                    and not (last.relu or last.pooled or last.adds)
+                    and readers[own] == 1
+                ):
+                    found.remove(last)
+                    last.sources, last.adds = (last.source, other), True
+                    last.relu, last.target = group.relu, group.target
+                    last.members += group.members
+                    group = last
+                    break
         found.append(group)
         makers[group.target] = group
     return found

@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.planning.buffers import (
     map_shape,
     union,
 )
-from fastcnn.backends.lanes.planning.grouping import Group, fuse, number_stages
+from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums, number_stages
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: Rooms of each thread: what a row needs for itself, and what it leaves to the next.
@@ -139,7 +139,7 @@ class Planner:
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of nodes that run as one."""
-        return fuse(graph)
+        return fuse_sums(fuse(graph), "batch_norm")
 
     def _place_gradients(self) -> int:
         """Give every gradient a place; returns the size of the array of all.
@@ -327,7 +327,7 @@ class Planner:
         maker = self.makers.get(index)
         if maker is None or maker.reads != maker.writes:
             return False
-        if OPERATIONS[maker.operation].hands_gradient_on:
+        if maker.adds or OPERATIONS[maker.operation].hands_gradient_on:
             return False
         if any(reader.writes != maker.writes for reader in self._gradient_writers(index)):
             return False

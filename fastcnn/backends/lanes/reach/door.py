@@ -113,6 +113,11 @@ class Needs:
     loss: int = 0
     classes: int = 0
 
+    @property
+    def gives_gradient(self) -> bool:
+        """Whether targets are the output's gradient, in the order of the run."""
+        return self.gradients > 0 and self.loss == 0
+
 
 def needs(program: Program, phases: np.ndarray) -> Needs:
     """What the rows of some phases want; ProgramError if there are no such rows."""
@@ -139,13 +144,20 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     return Needs(**found)
 
 
-def check_run(wants: Needs, batch: int, images: np.ndarray, arrays: dict[str, Any]) -> None:
+def check_run(
+    wants: Needs,
+    batch: int,
+    schedule: np.ndarray,
+    images: np.ndarray,
+    arrays: dict[str, Any],
+) -> None:
     """Refuse arrays of a run that its rows would leave.
 
     Parameters
     ----------
     batch : int
-        Samples of a step.
+        Samples of a pass at most.
+    schedule : ndarray of int64, shape (passes, 5)
     images : ndarray of uint8 or float32
     arrays : dict of str to ndarray
         The others by name: those of :data:`TYPES`.
@@ -169,9 +181,12 @@ def check_run(wants: Needs, batch: int, images: np.ndarray, arrays: dict[str, An
     order, steps = arrays["order"], len(arrays["rates"])
     if not steps or wants == NOTHING:
         return
-    if len(order) <= (steps - 1) * batch:
+    starts, counts = schedule[:, 0], schedule[:, 1]
+    end = int((starts + counts).max())
+    fits = starts.min() >= 0 and 1 <= counts.min() <= counts.max() <= batch and end <= len(order)
+    if len(schedule) != steps or not fits:
         raise ShapeError(f"order: {steps} steps of {batch} samples of {len(order)}")
-    order = order[: steps * batch]
+    order = order[:end]
     # Negative numbers are the largest of all without a sign.
     last = int(order.view(np.uint64).max())
     count = last + 1
@@ -189,6 +204,7 @@ def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str
     """The same of targets, labels and weights; ``count`` samples may be read."""
     targets, labels = arrays["targets"], arrays["labels"]
     size = max(wants.gradients, wants.loss)
+    read = len(order) if wants.gives_gradient else count
     if wants.classes and not targets.size:
         places = wants.loss // wants.classes
         if count * places > labels.size:
@@ -201,8 +217,8 @@ def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str
             raise DataError(
                 f"labels must be from 0 to {wants.classes - 1}, got {rows.min()} to {rows.max()}"
             )
-    elif count * size > targets.size:
-        raise ShapeError(f"targets: {count} samples of {size} need more than {targets.size} floats")
+    elif read * size > targets.size:
+        raise ShapeError(f"targets: {read} samples of {size} need more than {targets.size} floats")
     for name in ("weights", "totals"):
         if wants.loss and arrays[name].size and count > arrays[name].size:
             raise ShapeError(f"{name}: sample {count - 1} of {arrays[name].size} is asked for")

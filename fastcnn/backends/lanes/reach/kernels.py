@@ -10,6 +10,8 @@ from fastcnn.backends.lanes.reach import (
     channels,
     constraints,
     direct_batch,
+    gradient_sums,
+    input_lanes,
     sample_norm,
     winograd,
 )
@@ -301,18 +303,6 @@ def _linear_bias_gradient(r: Reach) -> Touches:
     yield gradient("BIAS", r.along(outputs, 1) + r[L.BIAS])
 
 
-def _reduce(r: Reach) -> Touches:
-    sums = r.along(r.count(L.OUT), 1)
-    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
-    yield gradient("W", sums + r[L.W])
-
-
-def _sum_places(r: Reach) -> Touches:
-    sums = r.along(r.count(L.OUT), 1)
-    yield gradient("W", sums + r[L.W])
-    yield gradient("EXTRA", sums + r[L.EXTRA])
-
-
 def _output(r: Reach) -> Touches:
     elements = r.entries(L.X_TABLE, r.count(L.IN, 1))
     yield arena("X", r.blocks(L.X, L.X_BLOCK) + elements)
@@ -349,6 +339,12 @@ def _normalisation(
             yield learned("BIAS", optional(r, L.BIAS, channels))
 
     return touches
+
+
+def _joined_gradient_sums(r: Reach) -> Touches:
+    mask = "M" if r.among(L.MODE, (L.PLAIN, L.MASKED)) == L.MASKED else ""
+    other = "Z" if r.among(L.ADDS, (0, 1)) else ""
+    yield from _normalisation("X", "Y", *mask, *other, values=4, sums=True)(r)
 
 
 def _statistics(r: Reach) -> Touches:
@@ -390,8 +386,10 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_OUTER: _outer,
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
     **dict.fromkeys((L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL), loss_reach(3, by_channel=True)),
-    L.K_REDUCE: _reduce,
-    L.K_SUM_PLACES: _sum_places,
+    L.K_REDUCE: gradient_sums.reduce,
+    L.K_REDUCE_KERNELS: gradient_sums.reduce_kernels,
+    L.K_INPUT_LANES_GRADIENT: input_lanes.weight_gradient,
+    L.K_SUM_PLACES: gradient_sums.sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
     L.K_MOVE: _move,
@@ -399,6 +397,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_NORM_SUMS: _normalisation("X", sums=True),
     L.K_NORM_STATISTICS: _statistics,
     L.K_NORM: _normalisation("X", "Y", values=2),
+    L.K_NORM_ADD: _normalisation("X", "Y", "M", values=2),
+    L.K_NORM_JOINED_GRADIENT_SUMS: _joined_gradient_sums,
     L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
     L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
     L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),
@@ -420,7 +420,6 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,
-    L.K_WINOGRAD2D_REDUCE: winograd.winograd2d_reduce,
     L.K_WINOGRAD1D_WEIGHTS: winograd.winograd1d_weights,
     L.K_WINOGRAD1D: winograd.winograd1d(back=False),
     L.K_WINOGRAD1D_TRANSPOSED: winograd.winograd1d(back=True),

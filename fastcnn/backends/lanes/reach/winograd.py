@@ -128,15 +128,6 @@ def winograd2d_weight_gradient(r: Reach) -> Touches:
         yield arena("EXTRA", weights, kernels)
 
 
-def winograd2d_reduce(r: Reach) -> Touches:
-    kernels = r.count(L.IN) // LANES * LANES
-    if kernels:
-        weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, r[L.IN])
-        yield arena("EXTRA", weights, kernels)
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), 9 * LANES)
-        yield gradient("W", r.along(9 * kernels, 1) + r[L.W])
-
-
 def winograd1d_weights(r: Reach) -> Touches:
     width, units = r.among(L.TAPS, WIDTHS), -(-r.count(L.IN) // LANES)
     places = r.entries(L.TAP_TABLE, units * LANES * width)

@@ -6,6 +6,7 @@ from llvmlite import ir
 
 from fastcnn.backends.lanes.kernels.context import (
     COUNT,
+    FIRST_SAMPLE,
     MEAN_WEIGHT,
     NUMBERS,
     RATE,
@@ -16,6 +17,17 @@ from fastcnn.backends.lanes.kernels.context import (
 from fastcnn.backends.lanes.kernels.division import NOUGHT, ONE
 from fastcnn.backends.lanes.kernels.layout import WIDTH
 from fastcnn.backends.lanes.kernels.optimizers import total_norm
+from fastcnn.backends.lanes.session.schedule import (
+    AFTER,
+    BEGIN,
+    CALLS,
+    FIRST,
+    KEEP,
+    MIDDLE,
+    NUMBER,
+    READY,
+    SAMPLES,
+)
 from fastcnn.codegen import linked
 from fastcnn.codegen.denormals import flush_denormals, restore_denormals
 from fastcnn.codegen.simd import INT64, LANES, define
@@ -35,9 +47,10 @@ KINDS = {
     "context": "int64[:]",
     "numbers": "float64[:]",
     "rates": "float64[:]",
-    "first_step": "int64",
-    "batch": "int64",
-    "samples": "int64",
+    "schedule": "int64[:,:]",
+    # The address of a function in Python, and the phase before which it may be called.
+    "function": "int64",
+    "middle": "int64",
     "order": "int64[:]",
     "totals": "float64[:]",
     "losses": "float64[:]",
@@ -145,6 +158,56 @@ def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, r
 
 
 @linked
+def ask_python(function, index, place, state, thread, threads, sync, arrived):
+    """Call Python on the first thread while the others wait; returns whether nothing failed."""
+    failed = 0
+    if thread == 0:
+        restore_denormals(state)
+        failed = call(function, NOUGHT, NOUGHT, index, place, NOUGHT, NOUGHT, NOUGHT, ONE)
+        flush_denormals()
+    return failed == 0 and barrier(sync, arrived, threads)
+
+
+@linked
+def update(
+    thread,
+    threads,
+    sync,
+    arrived,
+    here,
+    rows,
+    numbers,
+    squares,
+    owners,
+    updates,
+    limit,
+    square,
+):
+    """Take the step of the gradient; returns the barriers passed, or -1 after a failure."""
+    failed, units = 0, updates.size
+    numbers[SCALE] = 1.0
+    # A norm that clips nothing is known after the update, which then reads the gradient once.
+    if limit > 0.0:
+        for unit in range(units):
+            if owners[unit] == thread:
+                failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+        if failed or not barrier(sync, arrived, threads):
+            return -1
+        arrived += 1
+        norm = total_norm(squares, units)
+        if norm > limit:
+            numbers[SCALE] = limit / norm
+    for unit in range(units):
+        if owners[unit] == thread:
+            if limit <= 0.0:
+                failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+            failed |= call(updates[unit], here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+    if failed or not barrier(sync, arrived, threads):
+        return -1
+    return arrived + 1
+
+
+@linked
 def steps(
     thread,
     threads,
@@ -155,9 +218,9 @@ def steps(
     context,
     numbers,
     rates,
-    first_step,
-    batch,
-    samples,
+    schedule,
+    function,
+    middle,
     order,
     totals,
     losses,
@@ -170,16 +233,21 @@ def steps(
     updates,
     limit,
     square,
+    state,
 ):
     """See :func:`run`; returns whether nothing failed."""
     arrived, here, rows, units = 0, address(context, 0), address(program, 0), updates.size
     for s in range(rates.size):
-        start = s * batch
-        count = min(batch, samples - start)
+        start, count, calls = schedule[s, BEGIN], schedule[s, SAMPLES], schedule[s, CALLS]
         blocks = (count + LANES - 1) // LANES
-        context[STEP], context[START], context[COUNT] = first_step + s, start, count
+        context[STEP], context[START], context[COUNT] = schedule[s, NUMBER], start, count
+        context[FIRST_SAMPLE] = schedule[s, FIRST]
         numbers[MEAN_WEIGHT] = batch_weight(totals, order, start, count)
         for f in range(phases.shape[0]):
+            if calls & MIDDLE and f == middle:
+                if not ask_python(function, s, MIDDLE, state, thread, threads, sync, arrived):
+                    return False
+                arrived += 1
             arrived = run_phase(
                 entries, phases[f], blocks, thread, threads, sync, arrived, here, rows
             )
@@ -191,32 +259,35 @@ def steps(
                 total += block_losses[block]
                 right += block_hits[block]
             losses[s], hits[s] = total, right
-        if units == 0:
-            continue
-        numbers[SCALE], numbers[RATE] = 1.0, rates[s]
-        failed = 0
-        # A norm that clips nothing is known after the update, which then reads the gradient once.
-        if limit > 0.0:
-            for unit in range(units):
-                if owners[unit] == thread:
-                    failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
-            if failed or not barrier(sync, arrived, threads):
+        if calls & READY:
+            if not ask_python(function, s, READY, state, thread, threads, sync, arrived):
                 return False
             arrived += 1
-            norm = total_norm(squares, units)
-            if norm > limit:
-                numbers[SCALE] = limit / norm
-        for unit in range(units):
-            if owners[unit] == thread:
-                if limit <= 0.0:
-                    failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
-                failed |= call(updates[unit], here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
-        if failed or not barrier(sync, arrived, threads):
-            return False
-        arrived += 1
-        # Other threads change the squares many more barriers later.
-        if thread == 0:
-            norms[s] = total_norm(squares, units)
+        if units > 0 and not calls & KEEP:
+            numbers[RATE] = rates[s]
+            arrived = update(
+                thread,
+                threads,
+                sync,
+                arrived,
+                here,
+                rows,
+                numbers,
+                squares,
+                owners,
+                updates,
+                limit,
+                square,
+            )
+            if arrived < 0:
+                return False
+            # Other threads change the squares many more barriers later.
+            if thread == 0:
+                norms[s] = total_norm(squares, units)
+        if calls & AFTER:
+            if not ask_python(function, s, AFTER, state, thread, threads, sync, arrived):
+                return False
+            arrived += 1
     return True
 
 
@@ -230,9 +301,9 @@ def run(
     context,
     numbers,
     rates,
-    first_step,
-    batch,
-    samples,
+    schedule,
+    function,
+    middle,
     order,
     totals,
     losses,
@@ -246,7 +317,7 @@ def run(
     limit,
     square,
 ):
-    """Run a program once for each learning rate, on consecutive batches of ``order``.
+    """Run a program once for each learning rate, on the parts of ``order`` that are scheduled.
 
     All threads call this together, each with its context, whose float64 are ``numbers``. A kernel
     that fails sets the flag that all threads look at where they wait.
@@ -262,9 +333,9 @@ def run(
         context,
         numbers,
         rates,
-        first_step,
-        batch,
-        samples,
+        schedule,
+        function,
+        middle,
         order,
         totals,
         losses,
@@ -277,6 +348,7 @@ def run(
         updates,
         limit,
         square,
+        state,
     ):
         atomic_add(sync, FAILED, 1)
     restore_denormals(state)

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from fastcnn.backends.lanes.session.batches import (
     Moment,
 )
 from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
+from fastcnn.backends.lanes.session.schedule import CALLS, Between, Callback, plain_schedule
 from fastcnn.backends.lanes.session.update import Update
 from fastcnn.codegen import build
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
@@ -38,6 +39,8 @@ from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
+#: Each thread has memory of its own.
+MOST_THREADS = 1024
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 START, ONE_RUN = Moment(), np.zeros(1)
 NO_UPDATE = Update((), np.zeros((0, 0), np.float32))
@@ -49,12 +52,14 @@ def default_threads() -> int:
     Raises
     ------
     ConfigurationError
-        If the variable is not a positive integer.
+        If the variable is not an integer of 1 to 1,024.
     """
     chosen = os.environ.get(THREADS_VARIABLE)
     if chosen:
-        if not chosen.isdigit() or int(chosen) < 1:
-            raise ConfigurationError(f"{THREADS_VARIABLE} must be at least 1, got {chosen!r}")
+        if not chosen.isdecimal() or not 1 <= int(chosen) <= MOST_THREADS:
+            raise ConfigurationError(
+                f"{THREADS_VARIABLE} must be an integer of 1 to {MOST_THREADS}, got {chosen!r}"
+            )
         return int(chosen)
     return available_cores()
 
@@ -137,23 +142,29 @@ class Engine:
         moment: Moment = START,
         phases: np.ndarray | None = None,
         threads: int | None = None,
+        between: Between | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the program once for each rate; returns losses, hits and gradient norms.
 
         With an ``update``, each run is followed by it. ``threads`` may be less than the engine was
-        planned for.
+        planned for. Without a schedule in ``between``, batches are consecutive.
         """
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
         steps = len(rates)
         phases = self.program.phases if phases is None else phases
         wants = self._wants(phases)
+        schedule = (
+            plain_schedule(steps, self.program.batch, len(batches.order), moment)
+            if between is None
+            else between.schedule
+        )
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         arrays = batches._asdict() | {"rates": rates}
         images = arrays.pop("images")
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
-        check_run(wants, self.program.batch, images, arrays)
+        check_run(wants, self.program.batch, schedule, images, arrays)
         size = self.parameters.size
         update = NO_UPDATE if update is None else update
         if update is not self._checked and update.parts:
@@ -173,6 +184,9 @@ class Engine:
             "bytes_": flat if is_bytes else NO_BYTES,
             "floats": NO_FLOATS if is_bytes else flat,
             "order": batches.order,
+            "target_order": (
+                np.arange(len(batches.order)) if wants.gives_gradient else batches.order
+            ),
             "labels": batches.labels,
             "targets": batches.targets,
             "weights": batches.weights,
@@ -182,16 +196,18 @@ class Engine:
             "squares": squares,
             "spans": units.spans,
             "seed": moment.seed,
-            "first_sample": moment.first_sample,
         }
+        callback = None
+        if between is not None and schedule[:, CALLS].any():
+            callback = Callback(self._with_running(between.function))
         step_values = {
             "phases": phases,
             "program": self.program.rows.reshape(-1),
             "entries": entries,
             "rates": rates,
-            "first_step": moment.first_step,
-            "batch": self.program.batch,
-            "samples": len(batches.order),
+            "schedule": schedule,
+            "function": 0 if callback is None else callback.address,
+            "middle": self.program.first_backward,
             "order": batches.order,
             "totals": batches.totals,
             "losses": losses,
@@ -205,20 +221,44 @@ class Engine:
             "limit": update.limit,
             "square": addresses.get(SQUARES, 0),
         }
-        for name, (offset, channels) in self.program.running.items():
-            mean, variance, _ = self.running[name]
-            self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
-        run_threads(threads, fields, step_values)
+        self._load_running()
+        try:
+            run_threads(threads, fields, step_values)
+        except RuntimeError:
+            if callback is not None and callback.error is not None:
+                raise callback.error from None
+            raise
         if update is not NO_UPDATE and not update.parts:
             norms[:] = 0.0
         # A program may be run in two halves, of which the first moves them.
         if self._moves_running and len(phases) and phases[0, 0] == 0:
-            for name, (offset, channels) in self.program.running.items():
-                mean, variance, passed = self.running[name]
-                mean[...] = self.arena[offset : offset + channels]
-                variance[...] = self.arena[offset + channels : offset + 2 * channels]
-                passed += steps * self._uses[name]
+            self._store_running()
+            for name in self.program.running:
+                self.running[name][2][...] += steps * self._uses[name]
         return losses, hits, norms
+
+    def _load_running(self) -> None:
+        for name, (offset, channels) in self.program.running.items():
+            mean, variance, _ = self.running[name]
+            self.arena[offset : offset + 2 * channels] = np.concatenate([mean, variance])
+
+    def _store_running(self) -> None:
+        for name, (offset, channels) in self.program.running.items():
+            mean, variance, _ = self.running[name]
+            mean[...] = self.arena[offset : offset + channels]
+            variance[...] = self.arena[offset + channels : offset + 2 * channels]
+
+    def _with_running(self, function: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        """A function between passes, for which running statistics are where the model has them."""
+        if not self._moves_running or not self.program.running:
+            return function
+
+        def called(index: int, place: int) -> None:
+            self._store_running()
+            function(index, place)
+            self._load_running()
+
+        return called
 
     def _wants(self, phases: np.ndarray) -> Needs:
         key = phases.shape, phases.dtype.str, phases.tobytes()
@@ -290,9 +330,9 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
             "program": rows.reshape(-1),
             "entries": entries,
             "rates": nothing,
-            "first_step": 0,
-            "batch": LANES,
-            "samples": LANES,
+            "schedule": np.array([[0, LANES, 0, 0, 0]]),
+            "function": 0,
+            "middle": 0,
             "order": one,
             "totals": NO_WEIGHTS,
             "losses": np.zeros(1),

@@ -296,22 +296,3 @@ def winograd2d_weight_gradient(A, r, block, slot, part, parts):
         weight_gradient_tile(
             A, r[X] + slot * r[X_SLOT] + i, r[OUT], A, r[EXTRA] + block * r[EXTRA_BLOCK] + i, r[IN]
         )
-
-
-@linked
-def winograd2d_reduce(A, G, r, blocks, worker, part, parts):
-    """Gradients of IN kernels, summed over blocks in order."""
-    first, last = share(r[IN] // LANES, part, parts)
-    spare = r[Z] + worker * r[Z_SLOT]
-    for unit in range(first, last):
-        i = unit * LANES
-        for k in range(9):
-            total = simd.load(A, r[EXTRA] + k * r[IN] + i)
-            for b in range(1, blocks):
-                source = r[EXTRA] + b * r[EXTRA_BLOCK] + k * r[IN] + i
-                total = simd.add(total, simd.load(A, source))
-            simd.store(A, spare + k * LANES, total)
-        for lane in range(LANES):
-            target = r[W] + (i + lane) * 9
-            for k in range(9):
-                G[target + k] = A[spare + k * LANES + lane]

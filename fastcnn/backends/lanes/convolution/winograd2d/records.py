@@ -66,12 +66,6 @@ def weight_gradient(r: Row) -> Cost:
     return Cost(flops * count, FLOAT_BYTES * PRODUCTS * count, FLOAT_BYTES * 9 * count)
 
 
-def reduction(r: Row) -> Cost:
-    """The cost of the sum over blocks."""
-    read = 9 * r[L.IN] * r.blocks
-    return Cost(read - 9 * r[L.IN], FLOAT_BYTES * read, FLOAT_BYTES * 9 * r[L.IN])
-
-
 def sizes(r: Row) -> str:
     """Channels and tiles."""
     inputs, outputs, tiles = _tiles(r)
@@ -102,9 +96,6 @@ register(
             "Winograd 2-D weights",
             weight_gradient,
             sizes_of(L.IN),
-        ),
-        L.K_WINOGRAD2D_REDUCE: Kernel(
-            kernels.winograd2d_reduce, "Winograd 2-D sum", reduction, sizes_of(L.IN)
         ),
     }
 )

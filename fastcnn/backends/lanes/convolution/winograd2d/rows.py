@@ -175,7 +175,7 @@ def weight_gradient(
     values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
     planner.emit(f"{name}: weight gradient, transformed back", values)
     planner.pass_on(gradient, values, PRODUCTS * step)
-    values = row(L.K_WINOGRAD2D_REDUCE, w=weight, **partial, **sizes)
+    values = row(L.K_REDUCE_KERNELS, w=weight, taps=9, **partial, **sizes)
     reduction = planner.with_scratch(values, 9 * LANES)
     planner.reductions.append((f"{name}: sum gradients", reduction))
 

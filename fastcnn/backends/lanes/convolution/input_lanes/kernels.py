@@ -1,0 +1,103 @@
+"""The kernel of weights' gradients whose vectors hold input channels; see convolution/direct.
+
+A unit's result does not depend on how units are divided among threads.
+"""
+
+from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
+from fastcnn.backends.lanes.convolution.input_lanes.tiles import input_lanes_tile
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    IN,
+    M_TABLE,
+    POSITIONS,
+    S_TABLE,
+    STRIP_TABLE,
+    TAP_TABLE,
+    TAPS,
+    X_BLOCK,
+    X_CHANNEL,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    Z_SLOT,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import transpose_tile
+
+LANES = simd.LANES
+TILE_8X3 = input_lanes_tile.sized(8, 3)
+TILE_8X2 = input_lanes_tile.sized(8, 2)
+TILE_8X1 = input_lanes_tile.sized(8, 1)
+#: Floats of 16 channels of 16 samples of a pixel.
+PIXEL = LANES * LANES
+#: Floats of a channel that are asked for before they are transposed.
+AHEAD = 8 * LANES
+#: Of a strip: its first position, positions, its first pixel, pixels.
+ENTRIES = 4
+
+
+@linked
+def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
+    """One block's gradient of a convolution's weights: [tap][output][input].
+
+    X is the input with IN channels, Y the output's gradient with CHANNELS; TAPS taps of a channel.
+    A strip is some rows of outputs; STRIP_TABLE has POSITIONS of them. Pixels of X that a strip
+    reads are transposed, GROUPS times 16 channels at a time, to vectors of channels in Z, where
+    S_TABLE has its positions and TAP_TABLE the taps of these channels; M_TABLE has the taps' sums.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    inputs, taps = r[IN], r[TAPS]
+    pixels, strips = T[r[X_TABLE] :], T[r[STRIP_TABLE] :]
+    room = r[Z] + worker * r[Z_SLOT]
+    tiles, together = r[CHANNELS] // ROWS, r[GROUPS] * LANES
+    first, last = share((inputs + together - 1) // together * tiles, part, parts)
+    for strip in range(r[POSITIONS]):
+        p0, count = strips[ENTRIES * strip], strips[ENTRIES * strip + 1]
+        q0, size = strips[ENTRIES * strip + 2], strips[ENTRIES * strip + 3]
+        for piece in range(first // tiles, (last + tiles - 1) // tiles):
+            c0 = piece * together
+            channels = min(together, inputs - c0)
+            for c in range(0, channels, LANES):
+                # Taps of a channel begin where its first one is.
+                turned = room + T[r[TAP_TABLE] + c // LANES * taps]
+                for q in range(size):
+                    x = x0 + (c0 + c) * r[X_CHANNEL] + pixels[q0 + q]
+                    for k in range(LANES):
+                        simd.prefetch(A, x + k * r[X_CHANNEL] + AHEAD)
+                    transpose_tile(A, x, r[X_CHANNEL], A, turned + q * PIXEL, LANES)
+            begin, end = max(first - piece * tiles, 0), min(last - piece * tiles, tiles)
+            for o in range(begin * ROWS, end * ROWS, ROWS):
+                d, sums = d0 + o * r[Y_CHANNEL], out + o * inputs + c0
+                add_taps(A, T, r, d, p0, count, room, channels // LANES * taps, sums, strip > 0)
+
+
+@linked
+def add_taps(A, T, r, d, p0, count, room, taps, sums, more):
+    """The products of some output channels with all taps that are in the room."""
+    dpix, xpix = T[r[Y_TABLE] :], T[r[S_TABLE] :]
+    places, targets = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
+    sources = A, d, r[Y_CHANNEL], dpix, p0, A, room, xpix, count, places, targets
+    t = 0
+    while t < taps:
+        left = taps - t
+        if left == 3 or left > 4:
+            TILE_8X3(*sources, t, A, sums, r[IN], more)
+            t += 3
+        elif left >= 2:
+            TILE_8X2(*sources, t, A, sums, r[IN], more)
+            t += 2
+        else:
+            TILE_8X1(*sources, t, A, sums, r[IN], more)
+            t += 1

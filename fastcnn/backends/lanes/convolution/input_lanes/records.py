@@ -1,0 +1,40 @@
+"""Costs and records of weights' gradients whose vectors hold input channels."""
+
+from fastcnn.backends.lanes.convolution.input_lanes import kernels
+from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
+from fastcnn.backends.lanes.convolution.input_lanes.kernels import ENTRIES
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
+from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register
+from fastcnn.codegen.target import blocking
+
+
+def _tile(r: Row) -> str:
+    return clipped((ROWS, 3 if r[L.TAPS] * r[L.GROUPS] > 2 else 2), blocking().products)
+
+
+def _last(r: Row) -> tuple[int, int]:
+    """Positions of all strips, and the pixels that they read."""
+    p0, count, q0, size = r.table(L.STRIP_TABLE, ENTRIES * r[L.POSITIONS])[-ENTRIES:].tolist()
+    return p0 + count, q0 + size
+
+
+def _gradient(r: Row) -> Cost:
+    inputs, outputs, taps = r[L.IN], r[L.CHANNELS], r[L.TAPS]
+    positions, pixels = _last(r)
+    read = distinct(r.table(L.X_TABLE, pixels)) * inputs + positions * outputs
+    weights = taps * inputs * outputs
+    return r.cost(2 * positions * weights, read, 0, partial=weights)
+
+
+def _sizes(r: Row) -> str:
+    return f"{r[L.CHANNELS]} x {_last(r)[0]}, {r[L.IN] * r[L.TAPS]} taps"
+
+
+register(
+    {
+        L.K_INPUT_LANES_GRADIENT: Kernel(
+            kernels.input_lanes_gradient, "weight gradient by channels", _gradient, _sizes, _tile
+        )
+    }
+)

@@ -1,0 +1,97 @@
+"""Rows of weights' gradients whose vectors hold input channels."""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.input_lanes.kernels import PIXEL
+from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.planner import Planner
+
+#: Floats of a strip's inputs and gradients, which stay in the second-level cache.
+STRIP = 128 * 1024
+#: Taps from which 16 channels of a strip are enough at a time.
+MANY_TAPS = 9
+
+
+def _steps(g: ConvGeometry, axis: int) -> tuple[int, int]:
+    """Pixels from one output to the next, and from one tap to the next, of those that are read."""
+    kernel, stride, dilation = g.kernel[axis], g.stride[axis], g.dilation[axis]
+    if stride > (kernel - 1) * dilation:
+        return kernel, 1
+    common = int(np.gcd(stride, dilation))
+    return stride // common, dilation // common
+
+
+def _read(g: ConvGeometry, axis: int) -> np.ndarray:
+    """Rows of the input, or columns, that any output reads."""
+    output, tap = _steps(g, axis)
+    stride, dilation = g.stride[axis], g.dilation[axis]
+    count = (g.output[axis] - 1) * output + (g.kernel[axis] - 1) * tap + 1
+    index = np.arange(count)
+    if stride > (g.kernel[axis] - 1) * dilation:
+        places = index // output * stride + index % output * dilation
+    else:
+        places = index * int(np.gcd(stride, dilation))
+    return places - g.padding[axis]
+
+
+def weight_gradient(
+    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
+) -> None:
+    """Add the rows of the weights' gradient."""
+    inputs, outputs, taps = g.group_inputs, g.out_channels, g.kernel[0] * g.kernel[1]
+    (down, tap_down), (along, tap_along) = _steps(g, 0), _steps(g, 1)
+    rows, columns = _read(g, 0), _read(g, 1)
+    height, width = g.output
+    together = 1 if taps >= MANY_TAPS else min(inputs // LANES, -(-MANY_TAPS // taps))
+    deep = (g.kernel[0] - 1) * tap_down + 1
+    # Rows of outputs in a strip.
+    each = LANES * (down * len(columns) * together * LANES + width * outputs)
+    high = max(1, min(STRIP // each, height))
+    high = -(-height // -(-height // high))
+    tops = np.arange(0, height, high)
+    heights = np.minimum(high, height - tops)
+    size = (down * (heights - 1) + deep) * len(columns)
+    strips = [tops * width, heights * width, tops * down * len(columns), size]
+    room = int(size.max()) * PIXEL + STAGGER
+    h, w = np.mgrid[:high, :width]
+    kernel_rows, kernel_columns = np.mgrid[: g.kernel[0], : g.kernel[1]]
+    inside = (kernel_rows * tap_down * len(columns) + kernel_columns * tap_along).ravel()
+    group = np.arange(together)[:, None]
+    sums = np.arange(taps) * outputs * inputs
+    count = outputs * inputs
+    partial = {
+        "extra": planner.allocate(taps * count * planner.blocks),
+        "extra_block": taps * count,
+    }
+    gradient = row(
+        L.K_INPUT_LANES_GRADIENT,
+        **x.columns("x"),
+        **grad.columns("y"),
+        **partial,
+        channels=outputs,
+        taps=taps,
+        groups=together,
+        positions=len(tops),
+        x_table=planner.table(x.at(*np.meshgrid(rows, columns, indexing="ij"))),
+        y_table=planner.table(grad.pixels()),
+        s_table=planner.table((h * down * len(columns) + w * along) * PIXEL),
+        tap_table=planner.table(group * room + inside * PIXEL),
+        m_table=planner.table(group * LANES + sums),
+        strip_table=planner.table(np.stack(strips, axis=1)),
+        x_channel=x.channel,
+        y_channel=grad.channel,
+        **{"in": inputs},
+    )
+    planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, together * room))
+    if taps == 1:
+        sizes: dict[str, int] = {"out": count}
+        values = row(L.K_REDUCE, w=weight, **partial, **sizes)
+    else:
+        sizes = {"in": count, "taps": taps}
+        values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
+        planner.with_scratch(values, taps * LANES)
+    planner.reductions.append((f"{name}: sum gradients", values))

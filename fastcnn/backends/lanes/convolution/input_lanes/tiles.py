@@ -1,0 +1,79 @@
+"""The register tile of weights' gradients whose vectors hold input channels."""
+
+from typing import Any
+
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_splat, emit_store
+from fastcnn.codegen.target import blocking, split
+
+#: Samples of a position that are written one after the other in a tile's loop.
+UNROLLED = 4
+
+
+@tile(2)
+def input_lanes_tile(
+    at: Emitter,
+    CB: int,
+    TB: int,
+    D: Any,
+    d0: Any,
+    dstride: Any,
+    dpix: Any,
+    p0: Any,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    count: Any,
+    taps: Any,
+    targets: Any,
+    t0: Any,
+    S: Any,
+    s0: Any,
+    sstride: Any,
+    more: Any,
+) -> None:
+    """CB output channels by TB taps of 16 input channels, summed over positions and samples.
+
+    ``D`` is in lanes of samples; ``X`` has 16 channels of each sample of a pixel. The i-th
+    position is entry ``p0 + i`` of ``dpix`` and entry i of ``xpix``. Sums of tap t go to
+    ``targets[t]``; with ``more`` they are added to what is there.
+    """
+    builder = at.builder
+    adds = builder.icmp_signed("!=", more, at.index(0))
+    for c, t, rows, columns in split(CB, TB, blocking().products):
+        tap_numbers = [at.offset(t0, t + j, 1) for j in range(columns)]
+        inputs = [at.pointer(X, builder.add(x0, at.table(taps, n))) for n in tap_numbers]
+        grads = [at.pointer(D, at.offset(d0, c + i, dstride)) for i in range(rows)]
+
+        def step(
+            p: Any, state: list[Any], inputs: list[Any] = inputs, grads: list[Any] = grads
+        ) -> list[Any]:
+            place, target = at.table(xpix, p), at.table(dpix, builder.add(p0, p))
+            vectors = [at.pointer(row, place) for row in inputs]
+            numbers = [at.pointer(row, target) for row in grads]
+
+            def some(turn: Any, sums: list[Any]) -> list[Any]:
+                for lane in range(UNROLLED):
+                    sample = at.offset(at.index(lane), turn, UNROLLED)
+                    along = builder.mul(sample, at.index(LANES))
+                    x = [emit_load(builder, at.pointer(vector, along)) for vector in vectors]
+                    updated = []
+                    for i, gradient in enumerate(numbers):
+                        grad = emit_splat(builder, builder.load(at.pointer(gradient, sample)))
+                        own = sums[i * len(x) : (i + 1) * len(x)]
+                        updated += [
+                            emit_fma(builder, value, grad, total)
+                            for value, total in zip(x, own, strict=True)
+                        ]
+                    sums = updated
+                return sums
+
+            return at.loop(at.index(0), at.index(LANES // UNROLLED), state, some)
+
+        sums = at.loop(at.index(0), count, [constant(0.0)] * (rows * columns), step)
+        for j, number in enumerate(tap_numbers):
+            place = builder.add(s0, at.table(targets, number))
+            for i in range(rows):
+                pointer = at.pointer(S, at.offset(place, c + i, sstride))
+                before = builder.select(adds, emit_load(builder, pointer), constant(0.0))
+                emit_store(builder, builder.fadd(before, sums[i * columns + j]), pointer)

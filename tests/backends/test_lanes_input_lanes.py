@@ -1,0 +1,106 @@
+"""Gradients of weights whose vectors hold input channels."""
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends import im2col, lanes
+from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.convolution.input_lanes import rows
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.data.dataset import ArrayDataset
+from fastcnn.execution import make_executor
+from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+
+
+@pytest.mark.parametrize(
+    ("count", "inputs", "outputs", "size", "kernel", "stride", "padding", "dilation"),
+    [
+        (5, 16, 8, (6, 7), (1, 1), (1, 1), (0, 0), (1, 1)),
+        # The last channels that are transposed together are fewer.
+        (33, 160, 24, (9, 8), (1, 1), (1, 1), (0, 0), (1, 1)),
+        # Pixels that no output reads are left out: between windows, and between their taps.
+        (17, 48, 16, (9, 8), (1, 1), (2, 2), (0, 0), (1, 1)),
+        (16, 32, 8, (13, 12), (2, 2), (4, 3), (1, 1), (2, 2)),
+        (20, 16, 8, (14, 11), (3, 3), (2, 2), (2, 2), (2, 2)),
+        (20, 16, 32, (9, 11), (3, 3), (2, 2), (1, 1), (1, 1)),
+        (18, 32, 16, (12, 9), (3, 2), (1, 1), (1, 0), (2, 1)),
+        (16, 16, 16, (15, 13), (5, 5), (2, 3), (2, 1), (1, 1)),
+        (4, 16, 16, (23, 20), (7, 7), (3, 3), (3, 3), (1, 1)),
+        (40, 32, 16, (1, 30), (1, 5), (1, 2), (0, 2), (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("strip", [1, rows.STRIP])
+def test_against_float64(
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    inputs: int,
+    outputs: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    strip: int,
+) -> None:
+    monkeypatch.setattr(rows, "STRIP", strip)
+    generator = np.random.default_rng(0)
+    x, weight, bias = (
+        generator.standard_normal(shape).astype(np.float32)
+        for shape in ((count, inputs, *size), (outputs, inputs, *kernel), outputs)
+    )
+    geometry = (stride, tuple((side, side) for side in padding), dilation, 1)
+    y = im2col.conv2d(x, weight, bias, *geometry)
+    grad = generator.standard_normal(y.shape).astype(np.float32)
+    back = im2col.conv2d_backward(*(a.astype(np.float64) for a in (grad, x, weight)), *geometry)
+    with forced("input_lanes"):
+        found = lanes.conv2d_backward(grad, x, weight, *geometry)
+    for got, right in zip(found, back, strict=True):
+        np.testing.assert_allclose(got, right, rtol=0, atol=2e-6 * np.abs(right).max())
+
+
+def network() -> Sequential:
+    return Sequential(
+        Conv2d(3, 16, 3, padding=1, seed=0), ReLU(),
+        Conv2d(16, 24, 3, stride=2, padding=1, seed=1), ReLU(),
+        Conv2d(24, 32, 1, seed=2), ReLU(),
+        Conv2d(32, 16, 1, stride=2, seed=3), ReLU(),
+        Flatten(), Linear(16 * 12, 5, seed=4), input_shape=(3, 12, 16),
+    )  # fmt: skip
+
+
+def test_they_are_used_where_channels_fill_vectors() -> None:
+    program = fastcnn.plan(network(), 40)
+    names = {
+        name.partition(":")[0]
+        for name, kernel in zip(program.names, program.rows[:, L.KERNEL].tolist(), strict=True)
+        if kernel == L.K_INPUT_LANES_GRADIENT
+    }
+    assert names == {"2", "6"}
+
+
+def test_the_same_step_on_any_threads() -> None:
+    """As by sums in lanes of samples, to float32's roundings; the same bits on any threads."""
+    generator = np.random.default_rng(1)
+    x = generator.standard_normal((40, 3, 12, 16)).astype(np.float32)
+    y = generator.integers(0, 5, 40)
+    found = {}
+    for name, threads in (("direct", 1), *((None, count) for count in (1, 2, 4))):
+        model = network()
+        with forced(name):
+            executor = make_executor(
+                model,
+                loss=CrossEntropyLoss(),
+                optimizer=SGD(momentum=0.9),
+                backend="lanes",
+                batch_size=40,
+                threads=threads,
+            )
+            executor.train_steps(ArrayDataset(x, y), np.arange(40), np.array([0.1]))
+            found[name, threads] = model.parameter_vector.copy()
+    first = found[None, 1]
+    np.testing.assert_allclose(first, found["direct", 1], rtol=0, atol=1e-5 * np.abs(first).max())
+    for threads in (2, 4):
+        np.testing.assert_array_equal(first, found[None, threads])

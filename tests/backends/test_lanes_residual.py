@@ -1,0 +1,176 @@
+"""Residual blocks on the engine: sums and their gradients inside batch normalisation's passes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.execution import forward, loss_and_gradients
+from fastcnn.execution.step import Step
+from fastcnn.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    Model,
+    ReLU,
+    Residual,
+    Sequential,
+)
+
+
+def convolution(inputs: int, outputs: int, seed: int, **arguments: int) -> Conv2d:
+    return Conv2d(inputs, outputs, 3, padding=1, bias=False, seed=seed, **arguments)
+
+
+def norm(channels: int, seed: int, **arguments: object) -> BatchNorm2d:
+    layer = BatchNorm2d(channels, **arguments)  # type: ignore[arg-type]
+    generator = np.random.default_rng(seed)
+    for name, value in layer.parameters.items():
+        value[...] = generator.uniform(0.5, 1.5, value.shape) - (name == "bias")
+    for name, value in layer.buffers.items():
+        if value.shape:
+            value[...] = generator.uniform(0.5, 1.5, value.shape) - (name == "running_mean")
+    return layer
+
+
+def branch(inputs: int, outputs: int, seed: int, **arguments: object) -> list[object]:
+    return [
+        convolution(inputs, outputs, seed), norm(outputs, seed + 1, **arguments), ReLU(),
+        convolution(outputs, outputs, seed + 2), norm(outputs, seed + 3, **arguments),
+    ]  # fmt: skip
+
+
+def network(*layers: object) -> Sequential:
+    head = GlobalAvgPool2d(), Flatten(), Linear(8, 3, seed=90)
+    return Sequential(*layers, *head, input_shape=(3, 7, 6))  # type: ignore[arg-type]
+
+
+def residual(*layers: object, shortcut: Sequential | None = None) -> Residual:
+    return Residual(Sequential(*layers), shortcut)  # type: ignore[arg-type]
+
+
+def stem(seed: int = 0, **arguments: object) -> list[object]:
+    return [convolution(3, 8, seed), norm(8, seed + 1, **arguments), ReLU()]
+
+
+def block(seed: int, *after: object, **arguments: object) -> list[object]:
+    return [residual(*branch(8, 8, seed, **arguments)), *after]
+
+
+def shared() -> Sequential:
+    again = norm(8, 50)
+    return network(
+        *stem(), residual(convolution(8, 8, 2), again), ReLU(),
+        residual(convolution(8, 8, 4), again), ReLU(),
+    )  # fmt: skip
+
+
+def with_shortcut() -> Sequential:
+    shortcut = Sequential(Conv2d(8, 8, 1, bias=False, seed=30), norm(8, 31))
+    return network(
+        *stem(), residual(*branch(8, 8, 10), shortcut=shortcut), ReLU(), *block(20, ReLU())
+    )
+
+
+def early_norm() -> Sequential:
+    """The normalisation is made before what it is added to."""
+    shortcut = Sequential(convolution(8, 8, 30), ReLU(), convolution(8, 8, 31))
+    return network(*stem(), residual(*branch(8, 8, 10), shortcut=shortcut), ReLU())
+
+
+def of_three() -> Sequential:
+    """A map that three layers read."""
+    inner = residual(convolution(8, 8, 5), norm(8, 6))
+    return network(*stem(), residual(inner, ReLU(), norm(8, 8)), ReLU())
+
+
+def before_activation() -> Sequential:
+    body = [norm(8, 4), ReLU(), convolution(8, 8, 5), norm(8, 6), ReLU(), convolution(8, 8, 7)]
+    return network(convolution(3, 8, 1), residual(*body), residual(convolution(8, 8, 9)))
+
+
+NETWORKS: dict[str, Callable[[], Sequential]] = {
+    "ReLU after the sum": lambda: network(*stem(), *block(10, ReLU()), *block(20, ReLU())),
+    "nothing after the sum": lambda: network(*stem(), *block(10), *block(20)),
+    "without affine": lambda: network(*stem(affine=False), *block(10, ReLU(), affine=False)),
+    "cumulative": lambda: network(*stem(momentum=None), *block(10, ReLU(), momentum=None)),
+    "without statistics": lambda: network(
+        *stem(track_running_stats=False), *block(10, ReLU(), track_running_stats=False)
+    ),
+    "two branches": with_shortcut,
+    "early": early_norm,
+    "shared": shared,
+    "three readers": of_three,
+    "before activation": before_activation,
+}
+
+
+def batch(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(count)
+    x = generator.standard_normal((count, 3, 7, 6)).astype(np.float32)
+    return x, generator.integers(0, 3, count), generator.uniform(0.1, 3.0, count)
+
+
+def gradients(
+    model: Model, count: int, backend: str, threads: int | None = None, training: bool = True
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    x, y, weights = batch(count)
+    loss, output, gradient = loss_and_gradients(
+        model, x, y, sample_weight=weights, backend=backend, step=Step(training, 3), threads=threads
+    )
+    statistics = [value.ravel() for name, value in sorted(model.state_dict().items())
+                  if "running" in name]  # fmt: skip
+    return loss, output, gradient, np.concatenate([*statistics, np.zeros(1)])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("count", [16, 21])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_gradients_of_residual_blocks(kind: str, count: int, training: bool) -> None:
+    ours = gradients(NETWORKS[kind](), count, "lanes", training=training)
+    theirs = gradients(NETWORKS[kind](), count, "im2col", training=training)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(other, rel=2e-4, abs=2e-4)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_threads_do_not_change_a_bit(kind: str) -> None:
+    results = [gradients(NETWORKS[kind](), 53, "lanes", threads) for threads in (1, 2, 3)]
+    for other in results[1:]:
+        for mine, same in zip(results[0], other, strict=True):
+            assert np.array_equal(mine, same)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_outputs_outside_training(kind: str) -> None:
+    x, _, _ = batch(21)
+    ours, theirs = (forward(NETWORKS[kind](), x, backend=name) for name in ("lanes", "im2col"))
+    assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+
+
+def test_a_sum_takes_no_pass_of_its_own() -> None:
+    """Neither it, its ReLU, nor the sum of the gradients where a branch begins."""
+    program = fastcnn.plan(NETWORKS["ReLU after the sum"](), 32)
+    kernels = program.rows[:, L.KERNEL].tolist()
+    assert L.K_ADD not in kernels
+    assert kernels.count(L.K_NORM_ADD) == 2
+    assert kernels.count(L.K_NORM_JOINED_GRADIENT_SUMS) == 3
+    assert not [name for name in program.names if "gradient of ReLU" in name]
+
+
+@pytest.mark.parametrize("trained", ["main", "shortcut"])
+def test_one_branch_is_trained(trained: str) -> None:
+    """The other's gradients are zero, and nothing before the block has any."""
+    results = []
+    for backend in ("lanes", "im2col"):
+        model = with_shortcut()
+        for name in ("0", "1", "3.main", "3.shortcut"):
+            model[name].requires_grad = name.endswith(trained)
+        results.append(gradients(model, 21, backend))
+    for mine, other in zip(*results, strict=True):
+        assert mine == pytest.approx(other, rel=2e-4, abs=2e-4)
+    assert results[0][2].any()
