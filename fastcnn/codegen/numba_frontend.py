@@ -39,10 +39,6 @@ OPTIONS = {
     "error_model": "numpy",
 }
 
-#: Bytes to which an entry aligns its stack. LLVM leaves it at 16, so that a vector which finds no
-#: register may be kept across two lines of the cache.
-STACK_ALIGNMENT = 64
-
 
 class VectorType(types.Type):
     """The numba type of a vector of 16 float32."""
@@ -420,9 +416,7 @@ def _entry_module(entry: Entry, kinds: Any, result: Any, whole: Any) -> Any:
         convention.get_function_type(described.restype, described.argtypes),
         described.llvm_func_name,
     )
-    function = ir.Function(module, entry.type, entry.symbol)
-    function.attributes.add("nounwind")  # llvmlite writes no alignment alone
-    function.attributes.alignstack = STACK_ALIGNMENT
+    function = entry.define(module)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     values = []
     for kind, raw in zip(kinds, entry.read(builder, function.args), strict=True):
