@@ -6,6 +6,8 @@ tables, P the parameters, G their gradient, r the program row. Tiles are taken i
 transforms stay in the second-level cache, for gradients some of their six rows at a time.
 """
 
+import numpy as np
+
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
@@ -32,6 +34,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     M_BLOCK,
     M_SLOT,
     MODE,
+    MOMENTS,
     OUT,
     POOLED,
     POSITIONS,
@@ -158,11 +161,55 @@ def ask_for_outputs(A, T, r, y, p0, count):
 
 
 @linked
-def winograd2d(A, T, P, r, block, slot, worker, part, parts):
+def moments_of_channel(A, T, r, c, y0, p0, tiles, valid, out):
+    """Mean of some tiles' outputs of a channel, and squared deviations; see kernels/norm.py.
+
+    The outputs were written a moment ago, and are read from the cache.
+    """
+    ypix, sizes = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
+    side = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
+    y = y0 + c * r[Y_CHANNEL]
+    zero = simd.splat(np.float32(0))
+    first = simd.first_lanes(valid, simd.load(A, y + ypix[p0]))
+    near = simd.lane_sum(first) / np.float32(valid)
+    level = simd.splat(near)
+    a0, a1, a2, a3 = zero, zero, zero, zero
+    b0, b1, b2, b3 = zero, zero, zero, zero
+    pixels = 0
+    for t in range(p0, p0 + tiles):
+        at, rows, columns = y + ypix[t], min(side, sizes[2 * t]), min(side, sizes[2 * t + 1])
+        pixels += rows * columns
+        for _ in range(rows):
+            d0 = simd.sub(simd.load(A, at), level)
+            a0, b0 = simd.add(a0, d0), simd.fma(d0, d0, b0)
+            if columns > 1:
+                d1 = simd.sub(simd.load(A, at + LANES), level)
+                a1, b1 = simd.add(a1, d1), simd.fma(d1, d1, b1)
+            if columns > 2:
+                d2 = simd.sub(simd.load(A, at + 2 * LANES), level)
+                a2, b2 = simd.add(a2, d2), simd.fma(d2, d2, b2)
+            if columns > 3:
+                d3 = simd.sub(simd.load(A, at + 3 * LANES), level)
+                a3, b3 = simd.add(a3, d3), simd.fma(d3, d3, b3)
+            at += r[Y_ROW]
+    a, b = (
+        simd.add(simd.add(a0, a1), simd.add(a2, a3)),
+        simd.add(simd.add(b0, b1), simd.add(b2, b3)),
+    )
+    size = np.float32(valid * pixels)
+    total = simd.lane_sum(simd.first_lanes(valid, a))
+    squares = simd.lane_sum(simd.first_lanes(valid, b))
+    A[out + c] = near + total / size
+    A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+
+
+@linked
+def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     """Convolution forward, or its input gradient; a unit is a strip of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of some output channels at a time.
+    With MOMENTS, those of each strip go to EXTRA.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -177,9 +224,9 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
     first, last = share((tiles + strip - 1) // strip, part, parts)
     for unit in range(first, last):
         p0 = unit * strip
-        count = min(strip, tiles - p0)
+        taken = min(strip, tiles - p0)
         for c in range(inputs):
-            for t in range(count):
+            for t in range(taken):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                 input_tile(
                     A, x, r[X_ROW], r[X_CHANNEL], A, transformed + c * each + t * LANES, from_step
@@ -188,12 +235,16 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
             made = min(CHUNK, outputs - c0)
             for k in range(PRODUCTS):
                 if k < made:
-                    ask_for_outputs(A, T, r, y0 + (c0 + k) * r[Y_CHANNEL], p0, count)
+                    ask_for_outputs(A, T, r, y0 + (c0 + k) * r[Y_CHANNEL], p0, taken)
                 v, w = transformed + k * from_step, r[W] + k * r[OUT] + c0 * inputs
-                products(A, v, count, inputs, each, w, made, sums + k * to_step)
+                products(A, v, taken, inputs, each, w, made, sums + k * to_step)
             for c in range(made):
                 s = sums + c * each
-                outputs_of_channel(A, T, P, r, c0 + c, y0, m0, p0, count, s, to_step, spare)
+                outputs_of_channel(A, T, P, r, c0 + c, y0, m0, p0, taken, s, to_step, spare)
+                if r[MOMENTS]:
+                    valid = min(LANES, count - block * LANES)
+                    out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs
+                    moments_of_channel(A, T, r, c0 + c, y0, p0, taken, valid, out)
 
 
 @linked

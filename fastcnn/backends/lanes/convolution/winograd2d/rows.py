@@ -54,11 +54,23 @@ class Tiling:
         planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
         return {"w": packed, "out": padded}
 
+    def corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the tiles, counted in tiles."""
+        return grid(*(-(-size // self.step) for size in self.size))
+
+    def left(self) -> np.ndarray:
+        """Rows and columns of what is written from each tile's first on; int (tiles, 2)."""
+        return np.array(self.size) - self.step * np.stack(self.corners(), axis=1)
+
+    def pixels(self) -> np.ndarray:
+        """Pixels that each tile writes."""
+        made: np.ndarray = self.left().clip(max=self.step).prod(axis=1)
+        return made
+
     def places(self, planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
         """The columns of the tiles' places in X and Y."""
-        size, step = self.size, self.step
-        h, w = grid(-(-size[0] // step), -(-size[1] // step))
-        left = np.stack([size[0] - step * h, size[1] - step * w], axis=1)
+        step = self.step
+        h, w = self.corners()
         corners = x.at(OUTPUTS * h - self.padding[0], OUTPUTS * w - self.padding[1])
         return {
             "bias": -1,
@@ -69,12 +81,20 @@ class Tiling:
             "positions": len(h),
             "x_table": planner.table(corners),
             "y_table": planner.table(y.at(step * h, step * w)),
-            "strip_table": planner.table(left),
+            "strip_table": planner.table(self.left()),
             "x_channel": x.channel,
             "x_row": x.row,
             "y_channel": y.channel,
             "y_row": y.row,
         }
+
+
+def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
+    """Pixels of each strip of a product's output."""
+    tiling = product_tiling(g, 0, pooled)
+    pixels = tiling.pixels()
+    strip = _strip(tiling, len(pixels))
+    return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
@@ -128,7 +148,7 @@ def _emit(
 ) -> None:
     outputs, inputs = tiling.source.shape
     common = tiling.weights(planner, name) | tiling.places(planner, x, y) | columns
-    strip = _strip(PRODUCTS * (inputs + min(outputs, CHUNK)), common["positions"])
+    strip = _strip(tiling, common["positions"])
     values = row(
         L.K_WINOGRAD2D,
         **common,
@@ -180,8 +200,10 @@ def weight_gradient(
     planner.reductions.append((f"{name}: sum gradients", reduction))
 
 
-def _strip(vectors: int, tiles: int) -> int:
-    """Tiles of a strip whose transforms take some vectors each: whole register tiles."""
+def _strip(tiling: Tiling, tiles: int) -> int:
+    """Tiles of a strip whose transforms fit the cache: whole register tiles."""
+    outputs, inputs = tiling.source.shape
+    vectors = PRODUCTS * (inputs + min(outputs, CHUNK))
     strip = max(1, STRIP // vectors // WIDTH) * WIDTH
     # Four tiles are two strips of two, not three and one.
     return -(-tiles // -(-tiles // strip))
