@@ -55,6 +55,13 @@ def _outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
     yield from bias(r, outputs)
 
 
+def _moments(r: Reach, strips: int) -> Touches:
+    """Two numbers of each channel and strip of a block."""
+    if r.among(L.MOMENTS, (0, 1)):
+        numbers = r.along(2 * r.count(L.CHANNELS) * strips, 1)
+        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + numbers, 1)
+
+
 def winograd2d(r: Reach) -> Touches:
     inputs, outputs, strip, tiles = (
         r.count(L.IN),
@@ -73,6 +80,7 @@ def winograd2d(r: Reach) -> Touches:
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch + LANES)
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
     yield from _outputs_of_tiles(r, outputs, tiles)
+    yield from _moments(r, -(-tiles // strip))
 
 
 def _batch_room(r: Reach) -> tuple[int, int, int]:
@@ -105,6 +113,7 @@ def winograd2d_batch_products(r: Reach) -> Touches:
 def winograd2d_batch_outputs(r: Reach) -> Touches:
     yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r)[2])
     yield from _outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
+    yield from _moments(r, 1)
 
 
 def winograd2d_gradient(r: Reach) -> Touches:

@@ -6,8 +6,10 @@ tables, P the parameters, G their gradient, r the program row. Tiles are taken i
 transforms stay in the second-level cache, and of these one of the six rows of products at a time.
 """
 
+import numpy as np
+
 from fastcnn.backends.lanes.convolution.direct.kernels import products
-from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     PRODUCTS,
     SIDE,
@@ -31,6 +33,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     M_SLOT,
     M_TABLE,
     MODE,
+    MOMENTS,
     OUT,
     POOLED,
     POSITIONS,
@@ -89,12 +92,55 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
 
 
 @linked
-def winograd2d(A, T, P, r, block, slot, worker, part, parts):
+def moments_of_channel(A, T, r, c, y0, p0, tiles, valid, out):
+    """Mean of some tiles' outputs of a channel, and squared deviations; see kernels/norm.py.
+
+    The outputs were written a moment ago, and are read from the cache.
+    """
+    ypix, sizes = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
+    side = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
+    y = y0 + c * r[Y_CHANNEL]
+    zero = simd.splat(np.float32(0))
+    first = simd.first_lanes(valid, simd.load(A, y + ypix[p0]))
+    near = simd.lane_sum(first) / np.float32(valid)
+    level = simd.splat(near)
+    a0, a1, a2, a3 = zero, zero, zero, zero
+    b0, b1, b2, b3 = zero, zero, zero, zero
+    pixels = 0
+    for t in range(p0, p0 + tiles):
+        at, rows, columns = y + ypix[t], min(side, sizes[2 * t]), min(side, sizes[2 * t + 1])
+        pixels += rows * columns
+        for _ in range(rows):
+            d0 = simd.sub(simd.load(A, at), level)
+            a0, b0 = simd.add(a0, d0), simd.fma(d0, d0, b0)
+            if columns > 1:
+                d1 = simd.sub(simd.load(A, at + LANES), level)
+                a1, b1 = simd.add(a1, d1), simd.fma(d1, d1, b1)
+            if columns > 2:
+                d2 = simd.sub(simd.load(A, at + 2 * LANES), level)
+                a2, b2 = simd.add(a2, d2), simd.fma(d2, d2, b2)
+            if columns > 3:
+                d3 = simd.sub(simd.load(A, at + 3 * LANES), level)
+                a3, b3 = simd.add(a3, d3), simd.fma(d3, d3, b3)
+            at += r[Y_ROW]
+    a, b = (
+        simd.add(simd.add(a0, a1), simd.add(a2, a3)),
+        simd.add(simd.add(b0, b1), simd.add(b2, b3)),
+    )
+    size = np.float32(valid * pixels)
+    total = simd.lane_sum(simd.first_lanes(valid, a))
+    squares = simd.lane_sum(simd.first_lanes(valid, b))
+    A[out + c] = near + total / size
+    A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+
+
+@linked
+def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     """Convolution forward, or its input gradient; a unit is a strip of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of which TAP_TABLE has the
-    channels' offsets and M_TABLE the tiles'.
+    channels' offsets and M_TABLE the tiles'. With MOMENTS, those of each strip go to EXTRA.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -109,9 +155,9 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
     first, last = share((tiles + strip - 1) // strip, part, parts)
     for unit in range(first, last):
         p0 = unit * strip
-        count = min(strip, tiles - p0)
+        taken = min(strip, tiles - p0)
         for c in range(inputs):
-            for t in range(count):
+            for t in range(taken):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                 input_tile(A, x, r[X_ROW], A, transformed + c * each + t * LANES, from_step)
         for k in range(PRODUCTS):
@@ -124,7 +170,7 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
                 transformed + k * from_step,
                 pixels,
                 NOUGHT,
-                count,
+                taken,
                 channels,
                 inputs,
                 outputs,
@@ -140,7 +186,11 @@ def winograd2d(A, T, P, r, block, slot, worker, part, parts):
             )
         for c in range(outputs):
             s = sums + c * each
-            outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, s, to_step, spare)
+            outputs_of_channel(A, T, P, r, c, y0, m0, p0, taken, s, to_step, spare)
+            if r[MOMENTS]:
+                valid = min(LANES, count - block * LANES)
+                out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs
+                moments_of_channel(A, T, r, c, y0, p0, taken, valid, out)
 
 
 @linked

@@ -42,7 +42,12 @@ def product(r: Row) -> Cost:
     flops += (both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * outputs
     written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
     read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
-    return r.cost(tiles * flops, read, written, parameters_read=PRODUCTS * inputs * outputs)
+    flops, numbers = tiles * flops, 0
+    if r[L.MOMENTS]:
+        flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // r[L.TAPS])
+    return r.cost(
+        flops, read, written, partial=numbers, parameters_read=PRODUCTS * inputs * outputs
+    )
 
 
 def gradient(r: Row) -> Cost:

@@ -54,11 +54,23 @@ class Tiling:
         planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
         return {"w": packed, "out": padded}
 
+    def corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the tiles, counted in tiles."""
+        return grid(*(-(-size // self.step) for size in self.size))
+
+    def left(self) -> np.ndarray:
+        """Rows and columns of what is written from each tile's first on; int (tiles, 2)."""
+        return np.array(self.size) - self.step * np.stack(self.corners(), axis=1)
+
+    def pixels(self) -> np.ndarray:
+        """Pixels that each tile writes."""
+        made: np.ndarray = self.left().clip(max=self.step).prod(axis=1)
+        return made
+
     def places(self, planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
         """The columns of the tiles' places in X and Y."""
-        size, step = self.size, self.step
-        h, w = grid(-(-size[0] // step), -(-size[1] // step))
-        left = np.stack([size[0] - step * h, size[1] - step * w], axis=1)
+        step = self.step
+        h, w = self.corners()
         corners = x.at(OUTPUTS * h - self.padding[0], OUTPUTS * w - self.padding[1])
         return {
             "bias": -1,
@@ -69,12 +81,20 @@ class Tiling:
             "positions": len(h),
             "x_table": planner.table(corners),
             "y_table": planner.table(y.at(step * h, step * w)),
-            "strip_table": planner.table(left),
+            "strip_table": planner.table(self.left()),
             "x_channel": x.channel,
             "x_row": x.row,
             "y_channel": y.channel,
             "y_row": y.row,
         }
+
+
+def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
+    """Pixels of each strip of a product's output."""
+    tiling = product_tiling(g, 0, pooled)
+    pixels = tiling.pixels()
+    strip = _strip(PRODUCTS * sum(tiling.source.shape), len(pixels))
+    return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:

@@ -6,15 +6,21 @@ transforms of all tiles, TAPS to a channel: those of STRIP_ROWS blocks from the 
 
 from fastcnn.backends.lanes.convolution.direct.kernels import products
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import outputs_of_channel
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    moments_of_channel,
+    outputs_of_channel,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
     GROUPS,
     IN,
     M_BLOCK,
     M_TABLE,
+    MOMENTS,
     OUT,
     POSITIONS,
     STRIP_ROWS,
@@ -98,8 +104,8 @@ def winograd2d_batch_products(A, T, P, r, blocks, part, parts):
 
 
 @linked
-def winograd2d_batch_outputs(A, T, P, r, blocks, part, parts):
-    """Make Y of the products; a unit is a channel of a block."""
+def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
+    """Make Y of the products, and with MOMENTS those of Y; a unit is a channel of a block."""
     outputs, tiles, each = r[CHANNELS], r[POSITIONS], r[TAPS] * LANES
     sums = r[Z] + PRODUCTS * (r[IN] * each + STAGGER)
     step = outputs * each + STAGGER
@@ -109,3 +115,7 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, part, parts):
         y, m = r[Y] + (r[GROUPS] + b) * r[Y_BLOCK], r[M] + (r[GROUPS] + b) * r[M_BLOCK]
         s, spare = sums + c * each + b * tiles * LANES, sums + PRODUCTS * step + c * LANES
         outputs_of_channel(A, T, P, r, c, y, m, NOUGHT, tiles, s, step, spare)
+        if r[MOMENTS]:
+            valid = min(LANES, count - (r[GROUPS] + b) * LANES)
+            out = r[EXTRA] + (r[GROUPS] + b) * r[EXTRA_BLOCK]
+            moments_of_channel(A, T, r, c, y, NOUGHT, tiles, valid, out)
