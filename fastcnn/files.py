@@ -3,9 +3,7 @@
 import errno
 import glob
 import os
-import secrets
 import stat
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +52,8 @@ def cache_folder() -> Path:
         folder = user_cache_path("fastcnn", appauthor=False)
         if folder.is_absolute():
             return folder
+    import tempfile
+
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"fastcnn-{user}"
 
@@ -92,7 +92,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        unfinished = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
         with open(unfinished, "xb") as file:
             temporary = unfinished
             file.write(content)

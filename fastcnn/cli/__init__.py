@@ -14,7 +14,7 @@ def main() -> None:
     """Run the command line; expected errors become one line and exit code 2."""
     # What is imported stays: looking through it for garbage, again and again and once more at the
     # end, takes a tenth of a short command's time.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(500_000, 20, 100)
     atexit.register(gc.freeze)
 
     from fastcnn.cli.app import application

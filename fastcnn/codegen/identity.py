@@ -6,6 +6,7 @@ Found without importing what is hashed: imports are read from the text of each f
 import functools
 import hashlib
 import importlib.metadata
+import os
 import re
 import sys
 import types
@@ -55,8 +56,8 @@ def _reached(name: str) -> set[str]:
 @functools.cache
 def _path(module: str) -> Path | None:
     """A module's file; packages' own are left out: they only gather names."""
-    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-    return path if path.is_file() else None
+    path = f"{ROOT}/{module.replace('.', '/')}.py"
+    return Path(path) if os.path.isfile(path) else None
 
 
 @functools.cache

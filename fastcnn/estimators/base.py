@@ -1,7 +1,7 @@
 """What the classifier and the regressor share."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -34,33 +34,34 @@ log = logging.getLogger("fastcnn.estimators")
 DEFAULT_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2_000, 10, 200
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class NetworkEstimator(BaseEstimator):
     """Base of :class:`CNNClassifier` and :class:`CNNRegressor`, which document the parameters."""
 
-    architecture: Any
-    input_shape: Any
-    epochs: int | None
-    batch_size: int
-    optimizer: Any
-    lr: float | None
-    weight_decay: float
-    schedule: str
-    early_stopping: bool
-    validation_fraction: float
-    n_iter_no_change: int
-    tol: float
-    backend: str | None
-    threads: int | None
-    random_state: Any
-    verbose: int
-    augment: Any
-    callbacks: Any
-    ema_decay: float | None
-    layout: str | None
-    image_size: Any
-    gray: bool | None
-    loss: Any
-    metrics: Any
+    architecture: Any = field(default="auto", kw_only=False)
+    input_shape: Any = None
+    epochs: int | None = None
+    batch_size: int = 64
+    optimizer: Any = "adam"
+    lr: float | None = None
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
+    tol: float = 1e-4
+    backend: str | None = None
+    threads: int | None = None
+    random_state: Any = None
+    verbose: int = 0
+    augment: Any = None
+    callbacks: Any = None
+    ema_decay: float | None = None
+    layout: str | None = None
+    image_size: Any = None
+    gray: bool | None = None
+    loss: Any = None
+    metrics: Any = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,5 +1,6 @@
 """A convolutional network as a scikit-learn classifier."""
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastcnn.functional import softmax
 from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss, as_loss
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CNNClassifier(ClassifierMixin, NetworkEstimator):
     """Classifier of images, or of tables of numbers, by a small neural network.
 
@@ -108,62 +110,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     True
     """
 
-    def __init__(
-        self,
-        architecture: Any = "auto",
-        *,
-        input_shape: Any = None,
-        epochs: int | None = None,
-        batch_size: int = 64,
-        optimizer: Any = "adam",
-        lr: float | None = None,
-        weight_decay: float = 0.0,
-        schedule: str = "constant",
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        backend: str | None = None,
-        threads: int | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-        augment: Any = None,
-        callbacks: Any = None,
-        ema_decay: float | None = None,
-        layout: str | None = None,
-        image_size: Any = None,
-        gray: bool | None = None,
-        loss: Any = None,
-        metrics: Any = None,
-    ) -> None:
-        self.architecture = architecture
-        self.input_shape = input_shape
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.class_weight = class_weight
-        self.label_smoothing = label_smoothing
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.backend = backend
-        self.threads = threads
-        self.random_state = random_state
-        self.verbose = verbose
-        self.augment = augment
-        self.callbacks = callbacks
-        self.ema_decay = ema_decay
-        self.layout = layout
-        self.image_size = image_size
-        self.gray = gray
-        self.loss = loss
-        self.metrics = metrics
+    class_weight: Any = None
+    label_smoothing: float = 0.0
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a new network.

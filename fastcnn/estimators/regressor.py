@@ -1,5 +1,6 @@
 """A convolutional network as a scikit-learn regressor."""
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastcnn.estimators.base import NetworkEstimator
 from fastcnn.losses import Loss, MSELoss, as_loss
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CNNRegressor(RegressorMixin, NetworkEstimator):
     """Regression on images, or on tables of numbers, by a small neural network.
 
@@ -52,59 +54,6 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
     >>> CNNRegressor(random_state=0).fit(X, y).score(X, y) > 0.9
     True
     """
-
-    def __init__(
-        self,
-        architecture: Any = "auto",
-        *,
-        input_shape: Any = None,
-        epochs: int | None = None,
-        batch_size: int = 64,
-        optimizer: Any = "adam",
-        lr: float | None = None,
-        weight_decay: float = 0.0,
-        schedule: str = "constant",
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        backend: str | None = None,
-        threads: int | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-        augment: Any = None,
-        callbacks: Any = None,
-        ema_decay: float | None = None,
-        layout: str | None = None,
-        image_size: Any = None,
-        gray: bool | None = None,
-        loss: Any = None,
-        metrics: Any = None,
-    ) -> None:
-        self.architecture = architecture
-        self.input_shape = input_shape
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.backend = backend
-        self.threads = threads
-        self.random_state = random_state
-        self.verbose = verbose
-        self.augment = augment
-        self.callbacks = callbacks
-        self.ema_decay = ema_decay
-        self.layout = layout
-        self.image_size = image_size
-        self.gray = gray
-        self.loss = loss
-        self.metrics = metrics
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

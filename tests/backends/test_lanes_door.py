@@ -82,6 +82,10 @@ def programs() -> list[tuple[Program, int]]:
         ZeroPad2d(1), Flatten(),
         Linear(864, 3, seed=1), input_shape=(2, 6, 6),
     )  # fmt: skip
+    single = Sequential(
+        Conv2d(3, 8, 3, seed=0), Conv2d(8, 16, 3, stride=2, padding=1, groups=8, seed=1), Flatten(),
+        Linear(16 * 25, 3, seed=2), input_shape=(3, 11, 12),
+    )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
     strided = Sequential(
@@ -98,6 +102,7 @@ def programs() -> list[tuple[Program, int]]:
         strided,
         many,
         small,
+        single,
         bounded,
         *(make(seed=0) for make in (fastcnn.models.lenet5, fastcnn.models.report_cnn)),
     ]

@@ -394,27 +394,30 @@ def test_flops_both_ways() -> None:
 
 def test_an_algorithm_can_be_forced() -> None:
     """It is used where it fits, named by the program, and computes the same."""
-    model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 4, 4))
     x = np.random.default_rng(0).standard_normal((16, 16, 4, 4)).astype(np.float32)
-    expected = model.logits(x, backend="im2col")
     names = {
         "winograd2d_batch": "Winograd 2-D products",
         "winograd2d": "Winograd 2-D",
         "direct_batch": "convolution of small maps",
         "winograd1d": "Winograd 1-D",
+        "depthwise": "depthwise",
         # For gradients of weights alone.
         "input_lanes": "convolution",
         "direct": "convolution",
     }
     assert list(names) == [found.name for found in ALGORITHMS]
     for name, kernel in names.items():
+        layer = fastcnn.Conv2d(
+            16, 16, 3, padding=1, groups=16 if name == "depthwise" else 1, seed=0
+        )
+        model = fastcnn.Sequential(layer, input_shape=(16, 4, 4))
+        expected = model.logits(x, backend="im2col")
         with forced(name):
             program = fastcnn.plan(model, 16, training=False, threads=1)
-            layer = fastcnn.Conv2d(16, 16, 3, padding=1, seed=0)
             output = fastcnn.Sequential(layer, input_shape=(16, 4, 4)).logits(x)
         assert kernel in [program.kernel(row) for row in range(len(program.rows))]
         assert output == pytest.approx(expected, abs=1e-4)
-    wanted = "must be one of winograd2d_batch, winograd2d, direct_batch, winograd1d, input_lanes, "
+    wanted = f"must be one of {', '.join(names)}"
     with pytest.raises(ConfigurationError, match=wanted), forced("fft"):
         pass
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.channels import records as _channels
+from fastcnn.backends.lanes.convolution.depthwise import records as _depthwise
 from fastcnn.backends.lanes.convolution.direct import records as _direct
 from fastcnn.backends.lanes.convolution.direct_batch import records as _direct_batch
 from fastcnn.backends.lanes.convolution.input_lanes import records as _input_lanes
@@ -48,6 +49,7 @@ from fastcnn.operations.losses import LOSSES
 #: Whose records are in KERNELS.
 FAMILIES = (
     _channels,
+    _depthwise,
     _direct,
     _direct_batch,
     _input_lanes,

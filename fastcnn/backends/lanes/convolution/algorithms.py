@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
+from fastcnn.backends.lanes.convolution.depthwise.algorithm import DEPTHWISE
 from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import DIRECT_BATCH
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
@@ -24,6 +25,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     WINOGRAD_2D,
     DIRECT_BATCH,
     WINOGRAD_1D,
+    DEPTHWISE,
     INPUT_LANES,
     DIRECT,
 )

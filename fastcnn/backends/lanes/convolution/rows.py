@@ -9,6 +9,8 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm
+from fastcnn.backends.lanes.convolution.depthwise import rows as depthwise_rows
+from fastcnn.backends.lanes.convolution.depthwise.algorithm import DEPTHWISE
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -45,6 +47,25 @@ def transpose(
 ) -> None:
     """Add the rows that carry a convolution's output side back to its input side."""
     _rows(g, Part.TRANSPOSE).transpose(planner, name, g, weight, grad, grad_x, columns)
+
+
+def are_made_together(g: ConvGeometry) -> bool:
+    """Whether one row makes all gradients, of what is not pooled."""
+    return algorithm(g, Part.TRANSPOSE) is DEPTHWISE
+
+
+def gradients(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    grad: Buffer,
+    grad_x: Buffer | None,
+    **columns: int,
+) -> None:
+    """Add that row; ``columns`` address each block's share of the parameters' gradients."""
+    depthwise_rows.gradients(planner, name, g, weight, x, grad, grad_x, columns)
 
 
 def sums_transforms(g: ConvGeometry) -> bool:

@@ -21,3 +21,11 @@ def product_tile(r: Row) -> str:
 def gradient_tile(r: Row) -> str:
     height = next(height for height in GRADIENT_WIDTHS if height <= r[L.CHANNELS])
     return clipped((height, GRADIENT_WIDTHS[height]), blocking().gradients)
+
+
+def depthwise_tile(r: Row) -> str:
+    return clipped((1, CONV_WIDTHS[1]), blocking().windows)
+
+
+def depthwise_gradient_tile(r: Row) -> str:
+    return clipped((1, 9 if r[L.TAPS] > 5 else 5), blocking().gradients)

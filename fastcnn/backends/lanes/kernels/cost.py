@@ -75,7 +75,11 @@ class Row:
 
     def table(self, column: int, count: int) -> np.ndarray:
         """The first entries of the table that a column places."""
-        return self._tables[self[column] : self[column] + count]
+        return self.table_at(self[column], count)
+
+    def table_at(self, place: int, count: int) -> np.ndarray:
+        """The first entries of the table at a place."""
+        return self._tables[place : place + count]
 
     def cost(
         self,

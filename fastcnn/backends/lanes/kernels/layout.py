@@ -42,6 +42,8 @@ MORE_TILES, Y_LAST = 52, 53
 DOWN, ALONG, ADDS = 54, 55, 56
 #: Rows whose products are made at a time.
 PASS_ROWS = 57
+#: Parts of a map that are computed one after the other, each with taps of its own.
+PHASES, PHASE_TABLE = 58, 59
 
 # Kernels.
 (
@@ -119,8 +121,10 @@ PASS_ROWS = 57
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
+    K_DEPTHWISE,
+    K_DEPTHWISE_GRADIENT,
     K_INPUT_LANES_GRADIENT,
-) = range(75)
+) = range(77)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

@@ -17,7 +17,9 @@ from fastcnn.backends.lanes.kernels.layout import (
     IN,
     M_BLOCK,
     M_SLOT,
+    M_TABLE,
     POSITIONS,
+    RELU,
     SCALE,
     TAP_TABLE,
     TAPS,
@@ -41,12 +43,16 @@ LANES = simd.LANES
 
 @linked
 def max_pool(A, T, r, block, slot, part, parts):
-    """Maximum over windows; M receives the winner's place in its window."""
+    """Maximum over windows; M receives the winner's place in its window.
+
+    With RELU, X is what a rectifier made: a window of zeros has no winner, -1.
+    """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     size, windows = r[TAPS], T[r[TAP_TABLE] :]
     positions, places = r[POSITIONS], T[r[Y_TABLE] :]
+    zero, nobody = simd.splat(np.float32(0)), simd.splat(np.float32(-1))
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
@@ -59,6 +65,8 @@ def max_pool(A, T, r, block, slot, part, parts):
                 place = simd.splat(np.float32(k))
                 winner = simd.choose_winner(candidate, best, place, winner)
                 best = simd.maximum(best, candidate)
+            if r[RELU]:
+                winner = simd.choose_winner(best, zero, winner, nobody)
             at = places[p]
             simd.store(A, y + at, best)
             simd.store(A, m + at, winner)
@@ -66,25 +74,36 @@ def max_pool(A, T, r, block, slot, part, parts):
 
 @linked
 def max_pool_backward(A, T, r, block, slot, part, parts):
-    """Send each window's gradient to its winner. X is the input's gradient, Y the output's."""
+    """Each pixel gets the gradients of the windows that it won.
+
+    X is the input's gradient, Y the output's. TAP_TABLE has how many windows each pixel lies in,
+    M_TABLE where each of these stands and the pixel's place in it. The sums of the input's
+    gradient go to EXTRA, unless it is negative.
+    """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    size, windows, inputs = r[TAPS], T[r[TAP_TABLE] :], r[IN]
-    positions, pixels, places = r[POSITIONS], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    sums = r[EXTRA] + block * r[EXTRA_BLOCK]
+    counts, windows = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
+    positions, pixels = r[POSITIONS], T[r[X_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
-        for i in range(inputs):
-            simd.store(A, x + pixels[i], zero)
-        for p in range(positions):
-            at = places[p]
-            grad, winner = simd.load(A, y + at), simd.load(A, m + at)
-            for k in range(size):
-                target = x + windows[p * size + k]
-                mine = simd.keep_equal(winner, simd.splat(np.float32(k)), grad)
-                simd.store(A, target, simd.add(simd.load(A, target), mine))
+        total, i = zero, 0
+        for start in range(0, positions, STRIP):
+            strip = zero
+            for p in range(start, min(start + STRIP, positions)):
+                sent = zero
+                for _ in range(counts[p]):
+                    at, mine = windows[i], simd.splat(np.float32(windows[i + 1]))
+                    grad = simd.keep_equal(simd.load(A, m + at), mine, simd.load(A, y + at))
+                    sent, i = simd.add(sent, grad), i + 2
+                simd.store(A, x + pixels[p], sent)
+                strip = simd.add(strip, sent)
+            total = simd.add(total, strip)
+        if r[EXTRA] >= 0:
+            A[sums + c] = simd.lane_sum(total)
 
 
 @linked
@@ -180,7 +199,12 @@ def _max_pool(r: Row) -> Cost:
 
 
 def _max_pool_backward(r: Row) -> Cost:
-    return r.cost(r.elements * r[L.TAPS], 2 * r.elements, r[L.CHANNELS] * r[L.IN])
+    visits = int(r.table(L.TAP_TABLE, r[L.POSITIONS]).sum())
+    windows = distinct(r.table(L.M_TABLE, 2 * visits)[::2])
+    sums = r[L.EXTRA] >= 0
+    flops = r[L.CHANNELS] * visits + (r.elements if sums else 0)
+    read = 2 * r[L.CHANNELS] * windows
+    return r.cost(flops, read, r.elements, partial=r[L.CHANNELS] if sums else 0)
 
 
 def _avg_pool(r: Row) -> Cost:
@@ -203,7 +227,7 @@ register(
     {
         L.K_MAX_POOL: Kernel(max_pool, "max pool", _max_pool, _window_sizes),
         L.K_MAX_POOL_BACKWARD: Kernel(
-            max_pool_backward, "max pool gradient", _max_pool_backward, _window_sizes
+            max_pool_backward, "max pool gradient", _max_pool_backward, map_sizes
         ),
         L.K_AVG_POOL: Kernel(
             avg_pool, "average pool", _avg_pool, _window_sizes, fixed={"backward": False}

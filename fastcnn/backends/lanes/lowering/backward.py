@@ -54,6 +54,15 @@ class Backward(SampleNormBackward):
             )
             self._reduce(group, partial, bias, weights, g.out_channels)
             return
+        if trains and not group.pooled and conv_rows.are_made_together(g):
+            grad = self.rectify(group, grad)
+            self._reduce(group, partial, bias, weights, g.out_channels)
+            place = weights if self._needs_sums(group) else -1
+            columns = partial | {"bias": place} | self.mask(group)
+            conv_rows.gradients(
+                planner, node.name, g, weight, x, grad, self.wanted(group), **columns
+            )
+            return
         if group.pooled:
             grad = self._before_pooling(group, grad, bias)
         else:
@@ -94,13 +103,15 @@ class Backward(SampleNormBackward):
         """Columns of each block's gradient of the weights, and after it that of the biases."""
         block = -(-(weights + biases) // LANES) * LANES
         partial = self.planner.allocate(block * self.planner.blocks)
-        return (
-            {"extra": partial, "extra_block": block},
-            {"extra": partial + weights, "extra_block": block},
-        )
+        bias = {"extra": partial + weights, "extra_block": block}
+        return {"extra": partial, "extra_block": block}, self.bias_sums.get(group.target, bias)
+
+    def _needs_sums(self, group: Group) -> bool:
+        """Whether the sums of the output's gradient are wanted, and not yet there."""
+        return self._trains(group, "bias") and group.target not in self.bias_sums
 
     def _bias_gradient(self, group: Group, grad: Buffer, bias: dict[str, int]) -> None:
-        if self._trains(group, "bias"):
+        if self._needs_sums(group):
             columns = element_columns(self.planner, y=grad) | bias
             self.planner.emit(
                 f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns)

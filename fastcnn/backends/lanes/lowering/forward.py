@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.planning.rows import (
     element_columns,
     formula_columns,
     fused,
+    is_rectified,
     parameter_offset,
     pool_row,
 )
@@ -260,22 +261,24 @@ class Forward(SampleNormForward):
 
     def max_pool2d(self, group: Group) -> None:
         """Max pooling that is not fused."""
-        planner, x, y = self.planner, self.values[group.source], self.output(group)
-        self.winners[group.target] = planner.like(y, passing=not planner.backward)
-        planner.emit(
-            f"{group.node.name}: max pooling",
-            pool_row(planner, L.K_MAX_POOL, group, x, y, self.winners[group.target]),
-        )
+        x, y = self.values[group.source], self.output(group)
+        values = pool_row(self.planner, L.K_MAX_POOL, group, x, y, self._winners(group, y))
+        self._max_pool(group, "max pooling", values)
 
     def adaptive_max_pool2d(self, group: Group) -> None:
         """Max pooling to a fixed output size."""
-        planner, x, y = self.planner, self.values[group.source], self.output(group)
-        winners = planner.like(y, passing=not planner.backward)
-        self.winners[group.target] = winners
-        planner.emit(
-            f"{group.node.name}: adaptive max pooling",
-            adaptive_row(planner, L.K_MAX_POOL, x, y, winners),
-        )
+        x, y = self.values[group.source], self.output(group)
+        values = adaptive_row(self.planner, L.K_MAX_POOL, x, y, self._winners(group, y))
+        self._max_pool(group, "adaptive max pooling", values)
+
+    def _winners(self, group: Group, y: Buffer) -> Buffer:
+        """Room for the places of the maxima."""
+        made = self.winners[group.target] = self.planner.like(y, passing=not self.planner.backward)
+        return made
+
+    def _max_pool(self, group: Group, what: str, values: np.ndarray) -> None:
+        values[L.RELU] = is_rectified(self.planner, group.source)
+        self.planner.emit(f"{group.node.name}: {what}", values)
 
     def sampling(self, group: Group) -> None:
         """What copies pixels to other places, or mixes them."""

@@ -49,6 +49,8 @@ class Gradients:
         self._divided: dict[int, list[tuple[Buffer, list[Group]]]] = {}
         # By part that is read: its place in one of these.
         self._places: dict[int, Buffer] = {}
+        #: By convolution whose output's gradient has been summed up already: columns of the sums.
+        self.bias_sums: dict[int, dict[str, int]] = {}
         #: Nodes whose gradient its maker has masked by the node's ReLU already.
         self.masked: set[int] = set()
         # Outputs that end in a fused ReLU: what makes their gradient may mask it at once.

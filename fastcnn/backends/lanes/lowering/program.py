@@ -107,6 +107,7 @@ class Program:
             L.K_PACK: wants_x,
             L.K_WINOGRAD2D_WEIGHTS: wants_x,
             L.K_CONV: wants_x,
+            L.K_DEPTHWISE: wants_x,
             L.K_WINOGRAD2D: wants_x,
             L.K_WINOGRAD2D_BATCH_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_PRODUCTS: wants_x,

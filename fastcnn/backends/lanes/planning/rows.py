@@ -130,25 +130,32 @@ def pool_row(
     planner: Planner, kernel: int, group: Group, x: Buffer, y: Buffer, winner: Buffer | None
 ) -> np.ndarray:
     """The row of a pooling, forward or backward; X is the side of the input."""
-    arguments = group.node.arguments
-    size, output = (x.height, x.width), (y.height, y.width)
-    window = (arguments["kernel_size"], arguments["stride"], arguments["padding"])
-    gaps = arguments.get("dilation", (1, 1))
-    rows, columns = (
-        [(pixels.start, pixels.stop) for pixels in pool_windows(*axis)]
-        for axis in zip(size, output, *window, gaps, strict=True)
-    )
-    offsets, count = _window_offsets(x, rows, columns, gaps)
+    offsets, count = pool_offsets(group, x, y)
     if winner is None:
+        arguments = group.node.arguments
         divisors = average_divisors(
-            size,
-            output,
-            *window,
+            (x.height, x.width),
+            (y.height, y.width),
+            arguments["kernel_size"],
+            arguments["stride"],
+            arguments["padding"],
             arguments["count_include_pad"],
             arguments.get("divisor_override"),
         )
         return _average_row(planner, kernel, x, y, offsets, count, divisors.ravel())
     return winner_row(planner, kernel, x, y, winner, offsets)
+
+
+def pool_offsets(group: Group, x: Buffer, y: Buffer) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of a pooling's windows stand, and how many each has."""
+    arguments = group.node.arguments
+    gaps = arguments.get("dilation", (1, 1))
+    window = (arguments["kernel_size"], arguments["stride"], arguments["padding"])
+    rows, columns = (
+        [(pixels.start, pixels.stop) for pixels in pool_windows(*axis)]
+        for axis in zip((x.height, x.width), (y.height, y.width), *window, gaps, strict=True)
+    )
+    return _window_offsets(x, rows, columns, gaps)
 
 
 def _window_offsets(
@@ -188,6 +195,25 @@ def winner_row(
     )
 
 
+def winner_gradient_row(
+    planner: Planner, grad_x: Buffer, grad: Buffer, winner: Buffer, offsets: np.ndarray
+) -> np.ndarray:
+    """The row that gives each pixel the gradients of the windows that it won."""
+    order = np.argsort(offsets, axis=None, kind="stable")
+    window, place = np.divmod(order, offsets.shape[1])
+    ends = np.searchsorted(offsets.ravel()[order], grad_x.pixels(), side="right")
+    return row(
+        L.K_MAX_POOL_BACKWARD,
+        **element_columns(planner, x=grad_x),
+        **grad.columns("y"),
+        **winner.columns("m"),
+        y_channel=grad.channel,
+        extra=-1,
+        tap_table=planner.table(np.diff(ends, prepend=0)),
+        m_table=planner.table(np.stack([grad.pixels()[window], place], axis=1)),
+    )
+
+
 def _average_row(
     planner: Planner,
     kernel: int,
@@ -217,11 +243,25 @@ def adaptive_row(
     planner: Planner, kernel: int, x: Buffer, y: Buffer, winner: Buffer | None = None
 ) -> np.ndarray:
     """The row of a pooling whose windows share the map out over the output's pixels."""
-    rows, columns = adaptive_windows(x.height, y.height), adaptive_windows(x.width, y.width)
-    offsets, count = _window_offsets(x, rows, columns)
+    offsets, count = adaptive_offsets(x, y)
     if winner is None:
         return _average_row(planner, kernel, x, y, offsets, count, count)
     return winner_row(planner, kernel, x, y, winner, offsets)
+
+
+def adaptive_offsets(x: Buffer, y: Buffer) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of such windows stand, and how many each has."""
+    rows, columns = adaptive_windows(x.height, y.height), adaptive_windows(x.width, y.width)
+    return _window_offsets(x, rows, columns)
+
+
+def is_rectified(planner: Planner, index: int) -> bool:
+    """Whether a ReLU made a node's output, or what it is another shape or a dropout of."""
+    maker = planner.makers.get(index)
+    if maker is None:
+        return False
+    renames = OPERATIONS[maker.operation].renames and len(maker.sources) == 1
+    return maker.relu or (renames and is_rectified(planner, maker.source))
 
 
 def _window_columns(planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:

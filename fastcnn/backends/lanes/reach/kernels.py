@@ -9,12 +9,15 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach import (
     channels,
     constraints,
+    depthwise,
     direct_batch,
     gradient_sums,
     input_lanes,
+    pool,
     sample_norm,
     winograd,
 )
+from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     MORE_TAPS,
@@ -24,6 +27,7 @@ from fastcnn.backends.lanes.reach.ranges import (
     Touches,
     arena,
     bias,
+    channels_of,
     gradient,
     optional,
     parameters,
@@ -40,25 +44,28 @@ def _pack(r: Reach) -> Touches:
 
 
 def _convolution(r: Reach) -> Touches:
-    groups, channels, taps, positions = (
+    groups, channels, weights, most = (
         r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
     )
     outputs, pooled = groups * channels, r[L.MODE] == L.POOLED
-    if not outputs * positions:
+    if not outputs * most:
         return
     if r[L.IN] > 0:
         # What is asked for beforehand may lie anywhere; its tables must not.
-        r.table(L.X_TABLE, positions + LANES - 1)
+        r.table(L.X_TABLE, most + LANES - 1)
         r.table(L.EXTRA, r.count(L.IN))
-    taken = r.entries(L.X_TABLE, positions + MORE_POSITIONS)
-    given = positions // 4 + 1 if pooled else positions + MORE_POSITIONS
-    targets = r.along(outputs, r[L.Y_CHANNEL]) + r.entries(L.Y_TABLE, given)
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
-    yield arena("X", x + taken + r.entries(L.TAP_TABLE, taps))
-    yield arena("Y", r.buffer(L.Y) + targets)
-    if pooled:
-        yield arena("M", r.buffer(L.M) + targets)
-    yield arena("W", r.along(outputs * taps, 1) + r[L.W], 1)
+    packed = r.along(groups, channels * weights) + r[L.W]
+    for phase in phases(r):
+        if phase.pixels > most:
+            raise ProgramError(f"a phase has {phase.pixels} pixels, the first {most}")
+        given = phase.pixels // 4 + 1 if pooled else phase.pixels + MORE_POSITIONS
+        targets = r.along(outputs, r[L.Y_CHANNEL]) + phase.written(given)
+        yield arena("X", x + phase.read() + phase.taps())
+        yield arena("Y", r.buffer(L.Y) + targets)
+        if pooled:
+            yield arena("M", r.buffer(L.M) + targets)
+        yield arena("W", packed + phase.weights_at + r.along(channels * phase.count, 1), 1)
     yield from bias(r, outputs)
 
 
@@ -94,52 +101,6 @@ def _bias_gradient(r: Reach) -> Touches:
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(channels, 1), 1)
 
 
-def _channels(r: Reach, place: int, step: int, entries: Range) -> Range:
-    """Some places of each channel of a buffer."""
-    return r.buffer(place) + r.along(r.count(L.CHANNELS), r[step]) + entries
-
-
-def _max_pool(r: Reach) -> Touches:
-    positions = r.count(L.POSITIONS)
-    windows = r.entries(L.TAP_TABLE, positions * r.count(L.TAPS, 1))
-    yield arena("X", _channels(r, L.X, L.X_CHANNEL, windows))
-    for place, what in ((L.Y, "Y"), (L.M, "M")):
-        outputs = r.entries(L.Y_TABLE, positions)
-        yield arena(what, _channels(r, place, L.Y_CHANNEL, outputs))
-
-
-def _cleared(r: Reach) -> Touches:
-    """Pixels of X that are set to zero first."""
-    inputs = r.entries(L.X_TABLE, r.count(L.IN))
-    yield arena("X", _channels(r, L.X, L.X_CHANNEL, inputs))
-
-
-def _max_pool_backward(r: Reach) -> Touches:
-    yield from _max_pool(r)
-    yield from _cleared(r)
-
-
-def _avg_pool(r: Reach) -> Touches:
-    positions, width = r.count(L.POSITIONS), r.count(L.TAPS) + 1
-    windows = r.table(L.TAP_TABLE, positions * width).reshape(-1, width)
-    if not windows.size:
-        return
-    if windows[:, 0].max() >= width:
-        raise ProgramError("TAP_TABLE has a window of more pixels than TAPS")
-    inside = windows[:, 1:][np.arange(1, width) <= windows[:, :1]]
-    if inside.size:
-        pixels = Range(int(inside.min()), int(inside.max()))
-        yield arena("X", _channels(r, L.X, L.X_CHANNEL, pixels))
-    outputs = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, outputs))
-    yield arena("SCALE", r.along(positions, 1) + r[L.SCALE], 1)
-
-
-def _avg_pool_backward(r: Reach) -> Touches:
-    yield from _avg_pool(r)
-    yield from _cleared(r)
-
-
 def _move(r: Reach) -> Touches:
     runs = r.table(L.TAP_TABLE, 3 * r.count(L.POSITIONS, 1)).reshape(-1, 3).astype(np.int64)
     lengths = (runs[:, 2].clip(1) - 1) * LANES
@@ -151,7 +112,7 @@ def _move(r: Reach) -> Touches:
             first = runs[kept, column]
             reached = Range(int(first.min()), int((first + lengths[kept]).max()))
             place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, _channels(r, place, step, reached))
+            yield arena(name, channels_of(r, place, step, reached))
 
 
 def _weighted_sums(r: Reach) -> Touches:
@@ -159,20 +120,10 @@ def _weighted_sums(r: Reach) -> Touches:
     summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
     if summands:
         sources = r.entries(L.X_TABLE, summands)
-        yield arena("X", _channels(r, L.X, L.X_CHANNEL, sources))
+        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, sources))
         yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
     places = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, places))
-
-
-def _unpool(r: Reach) -> Touches:
-    positions = r.count(L.POSITIONS)
-    pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
-    yield arena("X", _channels(r, L.X, L.X_CHANNEL, pixels))
-    yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, outputs))
-    yield arena("M", _channels(r, L.M, L.Y_CHANNEL, outputs))
-    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1)
-    yield arena("EXTRA", sums, 1)
+    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, places))
 
 
 def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
@@ -188,7 +139,7 @@ def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             ends = table + (run - 1 - left) * LANES
             reached = Range(int(table.min()), max(int(table.max()), int(ends.max())))
             place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, _channels(r, place, step, reached))
+            yield arena(name, channels_of(r, place, step, reached))
         if numbers:
             yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
 
@@ -206,11 +157,11 @@ def _product_sums(r: Reach) -> Touches:
     for name in "XM":
         places = r.entries(getattr(L, f"{name}_TABLE"), positions)
         step = getattr(L, f"{name}_CHANNEL")
-        yield arena(name, _channels(r, getattr(L, name), step, places))
+        yield arena(name, channels_of(r, getattr(L, name), step, places))
     if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
         yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
     else:
-        yield arena("Y", _channels(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
+        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
 
 
 def _learned(r: Reach) -> Touches:
@@ -328,7 +279,7 @@ def _normalisation(
         for name in names:
             places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
             place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, _channels(r, place, step, places))
+            yield arena(name, channels_of(r, place, step, places))
         if values:
             yield arena("BATCH", r.along(values * channels, 1) + r[L.BATCH], 1)
         if sums:
@@ -366,11 +317,11 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CONV: _convolution,
     L.K_WEIGHT_GRADIENT: _weight_gradient,
     L.K_BIAS_GRADIENT: _bias_gradient,
-    L.K_MAX_POOL: _max_pool,
-    L.K_MAX_POOL_BACKWARD: _max_pool_backward,
-    L.K_AVG_POOL: _avg_pool,
-    L.K_AVG_POOL_BACKWARD: _avg_pool_backward,
-    L.K_UNPOOL: _unpool,
+    L.K_MAX_POOL: pool.max_pool,
+    L.K_MAX_POOL_BACKWARD: pool.max_pool_backward,
+    L.K_AVG_POOL: pool.avg_pool,
+    L.K_AVG_POOL_BACKWARD: pool.avg_pool_backward,
+    L.K_UNPOOL: pool.unpool,
     L.K_COPY: _elements("X", "Y"),
     L.K_DROPOUT: _elements("X", "Y", numbers=1),
     L.K_NEGATE: _elements("X", "Y"),
@@ -415,6 +366,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
+    L.K_DEPTHWISE: depthwise.product,
+    L.K_DEPTHWISE_GRADIENT: depthwise.gradients,
     L.K_DIRECT_BATCH: direct_batch.product,
     L.K_DIRECT_BATCH_TURN: direct_batch.turn,
     L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,

@@ -93,15 +93,21 @@ class Reach:
 
     def entries(self, column: int, count: int) -> Range:
         """The smallest and the largest of a table's first entries."""
-        found = self.table(column, count)
-        return Range(int(found.min()), int(found.max())) if found.size else NOTHING
+        return self.entries_at(self[column], count, NAMES[column])
 
     def table(self, column: int, count: int) -> np.ndarray:
         """A table's first entries."""
-        first = self[column]
+        return self._table_at(self[column], count, NAMES[column])
+
+    def entries_at(self, first: int, count: int, what: str) -> Range:
+        """The smallest and the largest of the first entries of a table at a place."""
+        found = self._table_at(first, count, what)
+        return Range(int(found.min()), int(found.max())) if found.size else NOTHING
+
+    def _table_at(self, first: int, count: int, what: str) -> np.ndarray:
         if count < 0 or (count and not 0 <= first <= len(self._tables) - count):
             raise ProgramError(
-                f"{count} entries of {NAMES[column]} from {first} on are not in tables of "
+                f"{count} entries of {what} from {first} on are not in tables of "
                 f"{len(self._tables)}"
             )
         return self._tables[first : first + count]
@@ -142,6 +148,11 @@ def optional(r: Reach, column: int, count: int) -> Range:
 def bias(r: Reach, count: int) -> Touches:
     """Biases; tiles without read the first parameter, and forget it."""
     yield parameters("BIAS", optional(r, L.BIAS, count) if r[L.BIAS] >= 0 else Range(0, 0))
+
+
+def channels_of(r: Reach, place: int, step: int, entries: Range) -> Range:
+    """Some places of each channel of a buffer."""
+    return r.buffer(place) + r.along(r.count(L.CHANNELS), r[step]) + entries
 
 
 def within(what: str, offsets: Range, size: int, floats: int = LANES) -> None:

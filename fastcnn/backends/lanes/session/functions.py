@@ -158,100 +158,44 @@ def linear_backward(
 
 
 @on_sequences
-def max_pool2d(
-    x: np.ndarray,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair = (1, 1),
-    ceil_mode: bool = False,
-) -> np.ndarray:
+def max_pool2d(x: np.ndarray, **window: Any) -> np.ndarray:
     """Largest value of each window; a tie goes to the first."""
-    arguments = {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "ceil_mode": ceil_mode,
-    }
-    if not covered(x):
-        return im2col.max_pool2d(x, **arguments)
-    output = pool_output(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    return _operation("max_pool2d", x, (x.shape[1], *output), {}, False, **arguments).forward(x, {})
+    return _pool("max_pool2d", x, window)
 
 
 @on_sequences
-def max_pool2d_backward(
-    grad_output: np.ndarray,
-    x: np.ndarray,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair = (1, 1),
-    ceil_mode: bool = False,
-) -> np.ndarray:
+def max_pool2d_backward(grad_output: np.ndarray, x: np.ndarray, **window: Any) -> np.ndarray:
     """Each window's gradient goes to its winner."""
-    arguments = {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "ceil_mode": ceil_mode,
-    }
-    if not covered(grad_output, x):
-        return im2col.max_pool2d_backward(grad_output, x, **arguments)
-    run = _operation("max_pool2d", x, grad_output.shape[1:], {}, True, **arguments)
-    return run.backward(grad_output, x, {})[0]
+    return _pool_backward("max_pool2d", grad_output, x, window)
 
 
 @on_sequences
-def avg_pool2d(
-    x: np.ndarray,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> np.ndarray:
+def avg_pool2d(x: np.ndarray, **window: Any) -> np.ndarray:
     """Mean of each window."""
-    arguments = {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "ceil_mode": ceil_mode,
-        "count_include_pad": count_include_pad,
-        "divisor_override": divisor_override,
-    }
-    if not covered(x):
-        return im2col.avg_pool2d(x, **arguments)
-    output = pool_output(x.shape[2:], kernel_size, stride, padding, (1, 1), ceil_mode)
-    return _operation("avg_pool2d", x, (x.shape[1], *output), {}, False, **arguments).forward(x, {})
+    return _pool("avg_pool2d", x, window)
 
 
 @on_sequences
-def avg_pool2d_backward(
-    grad_output: np.ndarray,
-    x: np.ndarray,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> np.ndarray:
+def avg_pool2d_backward(grad_output: np.ndarray, x: np.ndarray, **window: Any) -> np.ndarray:
     """Each window's gradient is spread over it."""
-    arguments = {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "ceil_mode": ceil_mode,
-        "count_include_pad": count_include_pad,
-        "divisor_override": divisor_override,
-    }
+    return _pool_backward("avg_pool2d", grad_output, x, window)
+
+
+def _pool(name: str, x: np.ndarray, window: dict[str, Any]) -> np.ndarray:
+    if not covered(x):
+        return getattr(im2col, name)(x, **window)
+    sizes = (window["kernel_size"], window["stride"], window["padding"])
+    dilation, ceil_mode = window.get("dilation", (1, 1)), window.get("ceil_mode", False)
+    output = pool_output(x.shape[2:], *sizes, dilation, ceil_mode)
+    return _operation(name, x, (x.shape[1], *output), {}, False, **window).forward(x, {})
+
+
+def _pool_backward(
+    name: str, grad_output: np.ndarray, x: np.ndarray, window: dict[str, Any]
+) -> np.ndarray:
     if not covered(grad_output, x):
-        return im2col.avg_pool2d_backward(grad_output, x, **arguments)
-    run = _operation("avg_pool2d", x, grad_output.shape[1:], {}, True, **arguments)
+        return getattr(im2col, f"{name}_backward")(grad_output, x, **window)
+    run = _operation(name, x, grad_output.shape[1:], {}, True, **window)
     return run.backward(grad_output, x, {})[0]
 
 

@@ -12,7 +12,16 @@ from fastcnn.backends.lanes.convolution.direct.tiles import (
     conv_tile,
     weight_gradient_tile,
 )
-from fastcnn.backends.lanes.kernels.division import NO, NOUGHT, STRIP, share
+from fastcnn.backends.lanes.convolution.phases import (
+    PHASE,
+    PHASE_TAPS,
+    PIXELS,
+    READ_AT,
+    TAPS_AT,
+    WEIGHTS_AT,
+    WRITTEN_AT,
+)
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
     CHANNELS,
@@ -24,6 +33,8 @@ from fastcnn.backends.lanes.kernels.layout import (
     M_SLOT,
     M_TABLE,
     MODE,
+    PHASE_TABLE,
+    PHASES,
     POOLED,
     POSITIONS,
     RELU,
@@ -227,65 +238,70 @@ def convolution(A, T, P, r, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    xpix, ypix, tap_table = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[TAP_TABLE] :]
-    taps, channels, stride, mode = r[TAPS], r[CHANNELS], r[Y_CHANNEL], r[MODE]
+    channels, stride, mode = r[CHANNELS], r[Y_CHANNEL], r[MODE]
     step = POOLED_CLUSTER if mode == POOLED else CLUSTER
     clusters = (r[POSITIONS] + step - 1) // step
     first, last = share(r[GROUPS] * clusters, part, parts)
     for unit in range(first, last):
         group, cluster = unit // clusters, unit % clusters
-        p0 = cluster * step
-        end = min(p0 + step, r[POSITIONS])
-        ahead = r[IN] > 0 and cluster + 1 < clusters
-        x, w, c = x0 + group * r[X_GROUP], r[W] + group * channels * taps, group * channels
-        bias = r[BIAS] + c if r[BIAS] >= 0 else -1
-        y, m = y0 + c * stride, m0 + c * stride
-        if mode == POOLED:
-            pooled_products(
-                A,
-                T,
-                P,
-                r,
-                ahead,
-                x,
-                xpix,
-                p0,
-                end,
-                tap_table,
-                taps,
-                channels,
-                w,
-                bias,
-                y,
-                ypix,
-                stride,
-                r[RELU],
-                m,
-            )
-        else:
-            products(
-                A,
-                T,
-                P,
-                r,
-                ahead,
-                x,
-                xpix,
-                p0,
-                end,
-                tap_table,
-                taps,
-                channels,
-                w,
-                NOUGHT,
-                taps,
-                bias,
-                y,
-                ypix,
-                stride,
-                r[RELU],
-                mode,
-            )
+        c, p0 = group * channels, cluster * step
+        x, y, m = x0 + group * r[X_GROUP], y0 + c * stride, m0 + c * stride
+        bias = r[BIAS] + c if r[BIAS] >= 0 else MISSING
+        for k in range(r[PHASES]):
+            entry = r[PHASE_TABLE] + k * PHASE
+            taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+            end = min(p0 + step, positions)
+            # All phases read the same pixels: the first, which has most, asks for them.
+            ahead = r[IN] > 0 and k == 0 and cluster + 1 < clusters
+            w = r[W] + c * r[TAPS] + T[entry + WEIGHTS_AT]
+            tap_table = T[T[entry + TAPS_AT] :]
+            xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+            if mode == POOLED:
+                pooled_products(
+                    A,
+                    T,
+                    P,
+                    r,
+                    ahead,
+                    x,
+                    xpix,
+                    p0,
+                    end,
+                    tap_table,
+                    taps,
+                    channels,
+                    w,
+                    bias,
+                    y,
+                    ypix,
+                    stride,
+                    r[RELU],
+                    m,
+                )
+            elif p0 < end:
+                products(
+                    A,
+                    T,
+                    P,
+                    r,
+                    ahead,
+                    x,
+                    xpix,
+                    p0,
+                    end,
+                    tap_table,
+                    taps,
+                    channels,
+                    w,
+                    NOUGHT,
+                    taps,
+                    bias,
+                    y,
+                    ypix,
+                    stride,
+                    r[RELU],
+                    mode,
+                )
 
 
 @linked
@@ -409,30 +425,3 @@ def unpool_chunk(A, y, m, stride, places, first, last, rows, chunk, targets, tot
         x, total = chunk + k * CHUNK * LANES, totals + k * LANES
         sent = send_to_winners(A, y + k * stride, m + k * stride, places, first, last, x, targets)
         simd.store(A, total, sent if first == 0 else simd.add(simd.load(A, total), sent))
-
-
-@linked
-def bias_gradient(A, T, r, block, slot, part, parts):
-    """One block's sums of the output gradient over positions and samples, for each channel."""
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
-    places, positions = T[r[Y_TABLE] :], r[POSITIONS]
-    first, last = share(r[CHANNELS], part, parts)
-    zero = simd.splat(np.float32(0))
-    for c in range(first, last):
-        d = d0 + c * r[Y_CHANNEL]
-        total, p = zero, 0
-        while p < positions:
-            a0, a1, a2, a3 = zero, zero, zero, zero
-            end = min(p + STRIP, positions)
-            while p + 4 <= end:
-                a0 = simd.add(a0, simd.load(A, d + places[p]))
-                a1 = simd.add(a1, simd.load(A, d + places[p + 1]))
-                a2 = simd.add(a2, simd.load(A, d + places[p + 2]))
-                a3 = simd.add(a3, simd.load(A, d + places[p + 3]))
-                p += 4
-            while p < end:
-                a0 = simd.add(a0, simd.load(A, d + places[p]))
-                p += 1
-            total = simd.add(total, simd.add(simd.add(a0, a1), simd.add(a2, a3)))
-        A[out + c] = simd.lane_sum(total)

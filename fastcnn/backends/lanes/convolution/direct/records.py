@@ -3,27 +3,21 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct import kernels
+from fastcnn.backends.lanes.convolution.direct.bias import bias_gradient
+from fastcnn.backends.lanes.convolution.phases import (
+    pixels_of,
+    products_of,
+    vectors,
+    vectors_read,
+)
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register, sizes_of
-from fastcnn.codegen.simd import LANES
 
 
 def _pack(r: Row) -> Cost:
     return Cost(0, 2 * FLOAT_BYTES * r[L.TAPS], FLOAT_BYTES * r[L.TAPS])
-
-
-def _input_vectors(r: Row) -> int:
-    """Vectors of its input that a convolution reads: each once, whichever taps meet there."""
-    pixels = r.table(L.X_TABLE, r[L.POSITIONS]) // LANES
-    taps = r.table(L.TAP_TABLE, r[L.TAPS]) // LANES
-    if not len(pixels) or not len(taps):
-        return 0
-    seen = np.zeros(int(pixels.max()) + int(taps.max()) + 1, np.bool_)
-    for tap in taps:
-        seen[pixels + tap] = True
-    return r[L.GROUPS] * int(seen.sum())
 
 
 def _weights(r: Row) -> int:
@@ -32,16 +26,18 @@ def _weights(r: Row) -> int:
 
 def _convolution(r: Row) -> Cost:
     pooled, masked = r[L.MODE] == L.POOLED, r[L.MODE] == L.MASKED
-    outputs = r.elements // (4 if pooled else 1)
-    read = _input_vectors(r) + (outputs if masked else 0)
+    channels = r[L.GROUPS] * r[L.CHANNELS]
+    outputs = channels * pixels_of(r) // (4 if pooled else 1)
+    read = r[L.GROUPS] * vectors_read(r) + (outputs if masked else 0)
     written = 2 * outputs if pooled else outputs
-    weights = _weights(r)
-    return r.cost(2 * r.elements * r[L.TAPS], read, written, parameters_read=weights)
+    return r.cost(2 * channels * products_of(r), read, written, parameters_read=_weights(r))
 
 
 def _weight_gradient(r: Row) -> Cost:
     pooled = r[L.MODE] == L.POOLED
-    read = _input_vectors(r) + r.elements // (2 if pooled else 1)
+    pixels = r.table(L.X_TABLE, r[L.POSITIONS])
+    inputs = vectors(np.add.outer(pixels, r.table(L.TAP_TABLE, r[L.TAPS])).ravel())
+    read = r[L.GROUPS] * inputs + r.elements // (2 if pooled else 1)
     flops = r.elements * (2 * r[L.TAPS] + (1 if pooled else 0))
     return r.cost(flops, read, 0, partial=_weights(r))
 
@@ -49,7 +45,8 @@ def _weight_gradient(r: Row) -> Cost:
 def _conv_sizes(r: Row) -> str:
     groups = f", {r[L.GROUPS]} groups" if r[L.GROUPS] > 1 else ""
     channels = r[L.GROUPS] * r[L.CHANNELS]
-    return f"{channels} x {r[L.POSITIONS]}, {r[L.TAPS]} taps{groups}"
+    pixels = pixels_of(r) if r[L.KERNEL] == L.K_CONV else r[L.POSITIONS]
+    return f"{channels} x {pixels}, {r[L.TAPS]} taps{groups}"
 
 
 register(
@@ -62,7 +59,7 @@ register(
             kernels.weight_gradient, "weight gradient", _weight_gradient, _conv_sizes, gradient_tile
         ),
         L.K_BIAS_GRADIENT: Kernel(
-            kernels.bias_gradient, "bias gradient", per_element(1, 1, 0, 1), map_sizes
+            bias_gradient, "bias gradient", per_element(1, 1, 0, 1), map_sizes
         ),
     }
 )

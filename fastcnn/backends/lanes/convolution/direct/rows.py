@@ -35,7 +35,7 @@ class Sums(NamedTuple):
     taps : ndarray
         From a pixel of X to each of the summands that begin there.
     weights : ndarray, shape (groups, channels, taps)
-        The index of each tap's weight.
+        The index of each tap's weight among those of the layer.
     from_pixels, to_pixels : ndarray
         Pixels of X and of Y, one for each position.
     group_inputs : int
@@ -52,6 +52,15 @@ class Sums(NamedTuple):
     window: int = 1
 
 
+def product_sums(g: ConvGeometry, x: Buffer, y: Buffer, pooled: bool = False) -> Sums:
+    """The sums of a convolution of X into Y."""
+    source = np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
+    h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
+    pixels = x.at(*g.first_pixels(h, w))
+    window = 4 if pooled else 1
+    return Sums(input_taps(g, x), source, pixels, y.pixels(), g.group_inputs, window)
+
+
 def product(
     planner: Planner,
     name: str,
@@ -63,36 +72,19 @@ def product(
     columns: dict[str, int],
 ) -> None:
     """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
-    source = weight + np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
-    h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
-    sums = Sums(
-        input_taps(g, x),
-        source,
-        x.at(*g.first_pixels(h, w)),
-        y.pixels(),
-        g.group_inputs,
-        4 if pooled else 1,
-    )
-    emit(planner, name, g, x, y, sums, columns)
+    _emit(planner, name, g, weight, x, y, [product_sums(g, x, y, pooled)], columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
-    """Add the rows that carry a convolution's output side back to its input side.
+def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]:
+    """The sums that carry a convolution's output side back to its input side.
 
     One convolution for each phase of the stride: input rows that are equal modulo the stride see
     the same kernel rows. Rows at the borders may go apart.
     """
-    index = weight + np.arange(g.out_channels * g.taps).reshape(
+    index = np.arange(g.out_channels * g.taps).reshape(
         g.groups, g.group_outputs, g.group_inputs, *g.kernel
     )
+    found = []
     phases = [range(min(g.stride[axis], g.input[axis])) for axis in (0, 1)]
     for first_h, first_w in product_of(*phases):
         across = stretch(g, 1, first_w)
@@ -106,28 +98,52 @@ def transpose(
             source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
             h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
             target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
-            sums = Sums(taps, source, grad.at(h, w), target, g.group_outputs)
-            emit(planner, name, g, grad, grad_x, sums, columns)
+            found.append(Sums(taps, source, grad.at(h, w), target, g.group_outputs))
+    return found
 
 
-def emit(
+def transpose(
     planner: Planner,
     name: str,
     g: ConvGeometry,
-    x: Buffer,
-    y: Buffer,
-    sums: Sums,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
     columns: dict[str, int],
 ) -> None:
-    """Add a K_CONV row."""
-    taps, group_inputs, channels = sums.taps, sums.group_inputs, sums.weights.shape[1]
-    order = pack_order(g.groups, channels, sums.weights, tile_heights(pooled=sums.window == 4))
+    """Add the row that carries a convolution's output side back to its input side."""
+    sums = transposed_sums(g, grad, grad_x)
+    _emit(planner, name, g, weight, grad, grad_x, sums, columns)
+
+
+def _emit(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    y: Buffer,
+    phases: list[Sums],
+    columns: dict[str, int],
+) -> None:
+    """Add a K_CONV row, whose first phase has most positions."""
+    phases = sorted(phases, key=lambda sums: -len(sums.from_pixels))
+    group_inputs, channels = phases[0].group_inputs, phases[0].weights.shape[1]
+    heights = tile_heights(pooled=phases[0].window == 4)
+    parts = [
+        pack_order(1, channels, sums.weights[group : group + 1], heights)
+        for group in range(g.groups)
+        for sums in phases
+    ]
+    order = weight + np.concatenate(parts)
     packed = planner.allocate(order.size + LANES)
     values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
-    if x.size > FITS_CACHE and taps.size:
-        furthest = taps.reshape(group_inputs, -1).max(axis=1)
+    if x.size > FITS_CACHE and order.size:
+        taps = [sums.taps.reshape(group_inputs, -1) for sums in phases if sums.taps.size]
+        furthest = np.concatenate(taps, axis=1).max(axis=1)
         columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
+    before = np.cumsum([0, *(channels * len(sums.taps) for sums in phases)])
     planner.emit(
         name,
         row(
@@ -135,18 +151,34 @@ def emit(
             **x.columns("x"),
             **y.columns("y"),
             **({"bias": -1} | columns),
+            **phase_columns(planner, phases, before.tolist()),
             w=packed,
-            taps=len(taps),
-            tap_table=planner.table(taps, 1),
-            positions=len(sums.from_pixels),
-            x_table=planner.table(sums.from_pixels, sums.window),
-            y_table=planner.table(sums.to_pixels, 1),
+            taps=sum(len(sums.taps) for sums in phases),
+            positions=len(phases[0].from_pixels),
+            x_table=planner.table(phases[0].from_pixels, phases[0].window),
             groups=g.groups,
             channels=channels,
             x_group=group_inputs * x.channel,
             y_channel=y.channel,
         ),
     )
+
+
+def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> dict[str, int]:
+    """Columns of the phases of a row, from where the weights of each are found."""
+    found = [
+        (
+            len(sums.taps),
+            planner.table(sums.taps, 1),
+            place,
+            len(sums.from_pixels),
+            planner.table(sums.from_pixels, sums.window),
+            planner.table(sums.to_pixels, 1),
+        )
+        for sums, place in zip(phases, weights, strict=False)
+        if len(sums.to_pixels)
+    ]
+    return {"phases": len(found), "phase_table": planner.table(np.array(found))}
 
 
 def weight_gradient(

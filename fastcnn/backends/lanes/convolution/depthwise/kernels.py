@@ -1,0 +1,204 @@
+"""Kernels of convolutions of single channels, each for one block of 16 samples.
+
+A kernel does the ``part``-th of ``parts`` equal shares of the input's channels; what a channel
+gives does not depend on the division. A is the arena, T the tables, P the parameters, r the
+program row.
+
+There are few operations for each number that is read, so a channel takes as long as it takes to
+bring it from memory: all that is made of it is made while it is in the cache, and meanwhile the
+next one is asked for.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.depthwise.tiles import depthwise_tile
+from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
+from fastcnn.backends.lanes.convolution.direct.kernels import (
+    CHUNK,
+    SUM_ROW,
+    write_sums,
+)
+from fastcnn.backends.lanes.convolution.direct.tiles import weight_gradient_tile
+from fastcnn.backends.lanes.convolution.phases import (
+    PHASE,
+    PHASE_TAPS,
+    PIXELS,
+    READ_AT,
+    TAPS_AT,
+    WEIGHTS_AT,
+    WRITTEN_AT,
+)
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    M_SLOT,
+    MASKED,
+    MODE,
+    PHASE_TABLE,
+    PHASES,
+    POSITIONS,
+    RELU,
+    TAP_TABLE,
+    TAPS,
+    X_BLOCK,
+    X_GROUP,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    Z_BLOCK,
+    Z_CHANNEL,
+    Z_SLOT,
+    M,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+#: Positions of a tile.
+POSITIONS_OF_TILE = 8
+#: Taps of a weight gradient's tiles.
+MANY_TAPS, FEW_TAPS = 9, 5
+#: Floats of scratch: sums of a channel's taps, and a spare vector.
+SCRATCH = SUM_ROW + LANES
+TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
+GRADIENT_OF_MANY = weight_gradient_tile.sized(1, MANY_TAPS)
+GRADIENT_OF_FEW = weight_gradient_tile.sized(1, FEW_TAPS)
+
+
+@linked
+def tiles_of(T, table, phases):
+    """Tiles of a channel."""
+    tiles = 0
+    for k in range(phases):
+        pixels = np.int64(T[table + k * PHASE + PIXELS])
+        tiles += (pixels + POSITIONS_OF_TILE - 1) // POSITIONS_OF_TILE
+    return tiles
+
+
+@linked
+def channel(A, T, P, table, phases, x, w, bias, y, relu, masked, next_x, next_y, lines_x, lines_y):
+    """The sums of all pixels of a channel, one phase of the stride after the other.
+
+    With each tile some lines of the next channels of X and Y are asked for.
+    """
+    for k in range(phases):
+        entry = table + k * PHASE
+        taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+        tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
+        xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+        for p in range(0, positions, POSITIONS_OF_TILE):
+            for i in range(lines_x):
+                simd.prefetch(A, next_x + i * LANES)
+            for i in range(lines_y):
+                simd.prefetch_write(A, next_y + i * LANES)
+            next_x, next_y = next_x + lines_x * LANES, next_y + lines_y * LANES
+            TILE(A, x, xpix, p, tap_table, taps, P, w, chosen, P, bias, A, y, ypix, relu, masked)
+
+
+@linked
+def depthwise(A, T, P, r, block, slot, part, parts):
+    """Convolution forward, or its input gradient: tables tell which."""
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    outputs, table, phases, masked = r[CHANNELS], r[PHASE_TABLE], r[PHASES], r[MODE] == MASKED
+    tiles = max(ONE, tiles_of(T, table, phases) * outputs)
+    first, last = share(r[GROUPS], part, parts)
+    for group in range(first, last):
+        x = x0 + group * r[X_GROUP]
+        next_x, lines_x, lines_y = x + r[X_GROUP], NOUGHT, NOUGHT
+        if group + 1 < last:
+            lines_x = (r[X_GROUP] // LANES + tiles - 1) // tiles
+            lines_y = (outputs * r[Y_CHANNEL] // LANES + tiles - 1) // tiles
+        for c in range(group * outputs, (group + 1) * outputs):
+            y = y0 + c * r[Y_CHANNEL]
+            bias = r[BIAS] + c if r[BIAS] >= 0 else MISSING
+            channel(
+                A,
+                T,
+                P,
+                table,
+                phases,
+                x,
+                r[W] + c * r[TAPS],
+                bias,
+                y,
+                r[RELU],
+                masked,
+                next_x,
+                y + outputs * r[Y_CHANNEL],
+                lines_x,
+                lines_y,
+            )
+            next_x += r[X_GROUP] // outputs
+
+
+@linked
+def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
+    """All gradients of one block: biases and weights to its partial buffer, the input's to Z.
+
+    X is the input, Y the output's gradient, M scratch; sums of the output's gradient go BIAS floats
+    after the weights' gradient. Z may be X's place: a channel is read before it is overwritten.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
+    sums, out = r[M] + worker * r[M_SLOT], r[EXTRA] + block * r[EXTRA_BLOCK]
+    taps, outputs, positions, masked = r[TAPS], r[CHANNELS], r[POSITIONS], r[MODE] == MASKED
+    tap_table, xpix, dpix = T[r[TAP_TABLE] :], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    chunks = outputs * ((positions + CHUNK - 1) // CHUNK)
+    lines_x = (r[X_GROUP] // LANES + chunks - 1) // chunks
+    lines_d = (outputs * r[Y_CHANNEL] // LANES + chunks - 1) // chunks
+    first, last = share(r[GROUPS], part, parts)
+    for group in range(first, last):
+        x, d = x0 + group * r[X_GROUP], d0 + group * outputs * r[Y_CHANNEL]
+        next_x, next_d = x + r[X_GROUP], d + outputs * r[Y_CHANNEL]
+        for c in range(group * outputs, (group + 1) * outputs):
+            d = d0 + c * r[Y_CHANNEL]
+            if r[BIAS] >= 0:
+                A[out + r[BIAS] + c] = channel_sum(A, d, dpix, positions)
+            for p in range(0, positions, CHUNK):
+                if group + 1 < last:
+                    for i in range(lines_x):
+                        simd.prefetch(A, next_x + i * LANES)
+                    for i in range(lines_d):
+                        simd.prefetch(A, next_d + i * LANES)
+                    next_x, next_d = next_x + lines_x * LANES, next_d + lines_d * LANES
+                end = min(p + CHUNK, positions)
+                sources = A, d, dpix, r[Y_CHANNEL], A, x, xpix, p, end, tap_table
+                t = NOUGHT
+                while t < taps:
+                    target = sums + t * LANES
+                    if taps - t > FEW_TAPS:
+                        GRADIENT_OF_MANY(*sources, t, A, target, SUM_ROW, p == 0)
+                        t += MANY_TAPS
+                    else:
+                        GRADIENT_OF_FEW(*sources, t, A, target, SUM_ROW, p == 0)
+                        t += FEW_TAPS
+            write_sums(A, ONE, sums, NOUGHT, taps, out + c * taps, taps, sums + SUM_ROW, NO)
+        channel(
+            A,
+            T,
+            P,
+            r[PHASE_TABLE],
+            r[PHASES],
+            d0 + group * outputs * r[Y_CHANNEL],
+            r[W] + group * outputs * taps,
+            MISSING,
+            z0 + group * r[Z_CHANNEL],
+            NOUGHT,
+            masked,
+            NOUGHT,
+            NOUGHT,
+            NOUGHT,
+            NOUGHT,
+        )

@@ -1,0 +1,55 @@
+"""Costs and records of convolutions of single channels."""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.depthwise import kernels
+from fastcnn.backends.lanes.convolution.phases import (
+    pixels_of,
+    products_of,
+    vectors,
+    vectors_read,
+)
+from fastcnn.backends.lanes.convolution.tiles import depthwise_gradient_tile, depthwise_tile
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import Cost, Row
+from fastcnn.backends.lanes.kernels.record import Kernel, register
+
+
+def _depthwise(r: Row) -> Cost:
+    groups, outputs = r[L.GROUPS], r[L.GROUPS] * r[L.CHANNELS]
+    written = outputs * pixels_of(r)
+    read = groups * vectors_read(r) + (written if r[L.MODE] == L.MASKED else 0)
+    weights = outputs * r[L.TAPS]
+    return r.cost(2 * outputs * products_of(r), read, written, parameters_read=weights)
+
+
+def _depthwise_gradient(r: Row) -> Cost:
+    groups, outputs = r[L.GROUPS], r[L.GROUPS] * r[L.CHANNELS]
+    pixels = r.table(L.X_TABLE, r[L.POSITIONS])
+    inputs = vectors(np.add.outer(pixels, r.table(L.TAP_TABLE, r[L.TAPS])).ravel())
+    biases, weights, written = int(r[L.BIAS] >= 0), outputs * r[L.TAPS], groups * pixels_of(r)
+    return r.cost(
+        r.elements * (2 * r[L.TAPS] + biases) + 2 * groups * products_of(r),
+        r.elements + groups * inputs,
+        written,
+        partial=weights + biases * outputs,
+        parameters_read=weights if written else 0,
+    )
+
+
+def _sizes(r: Row) -> str:
+    return f"{r[L.GROUPS] * r[L.CHANNELS]} x {pixels_of(r) or r[L.POSITIONS]}, {r[L.TAPS]} taps"
+
+
+register(
+    {
+        L.K_DEPTHWISE: Kernel(kernels.depthwise, "depthwise", _depthwise, _sizes, depthwise_tile),
+        L.K_DEPTHWISE_GRADIENT: Kernel(
+            kernels.depthwise_gradient,
+            "depthwise gradients",
+            _depthwise_gradient,
+            _sizes,
+            depthwise_gradient_tile,
+        ),
+    }
+)

@@ -1,0 +1,132 @@
+"""Convolutions of single channels: all gradients by one row, with the bits of other kernels."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends import im2col, lanes
+from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.session.operation import operation
+from fastcnn.data.dataset import ArrayDataset
+from fastcnn.execution import make_executor
+from fastcnn.execution.workers import workers
+from fastcnn.layers import (
+    Conv2d,
+    ConvTranspose2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Sigmoid,
+)
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+
+#: Samples, channels, outputs of each, size, kernel, stride, padding, dilation.
+CASES = [
+    (33, 5, 1, (9, 11), (3, 3), (1, 1), (1, 1), (1, 1)),
+    (16, 3, 1, (10, 7), (3, 3), (2, 2), (1, 1), (1, 1)),
+    # A pixel of the input that no output reads, and rows that see zeros alone.
+    (20, 4, 2, (8, 12), (2, 1), (3, 2), (0, 0), (1, 1)),
+    (7, 6, 3, (13, 13), (5, 5), (2, 2), (2, 2), (1, 1)),
+    (16, 2, 1, (17, 16), (3, 5), (1, 2), (4, 4), (2, 2)),
+    (18, 3, 1, (6, 6), (7, 7), (1, 1), (3, 3), (1, 1)),
+    (3, 4, 1, (1, 40), (1, 9), (1, 2), (0, 4), (1, 1)),
+    (16, 2, 2, (3, 4), (11, 12), (1, 1), (5, 6), (1, 1)),
+]
+
+
+@pytest.mark.parametrize(
+    ("count", "channels", "each", "size", "kernel", "stride", "padding", "dilation"), CASES
+)
+def test_against_float64(
+    count: int, channels: int, each: int, size: tuple[int, int], kernel: tuple[int, int],
+    stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int],
+) -> None:  # fmt: skip
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((count, channels, *size)).astype(np.float32)
+    weight = generator.standard_normal((channels * each, 1, *kernel)).astype(np.float32)
+    bias = generator.standard_normal(channels * each).astype(np.float32)
+    geometry = (stride, tuple((side, side) for side in padding), dilation, channels)
+    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
+    dy = generator.standard_normal(exact.shape).astype(np.float32)
+    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
+    operation.cache_clear()
+    found: dict[str, Any] = {}
+    try:
+        for name in ("depthwise", "direct"):
+            with forced(name):
+                y = lanes.conv2d(x, weight, bias, *geometry)
+                found[name] = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
+            operation.cache_clear()
+    finally:
+        operation.cache_clear()
+    for got, direct, right in zip(found["depthwise"], found["direct"], (exact, *wanted),
+                                  strict=True):  # fmt: skip
+        np.testing.assert_array_equal(got, direct)
+        np.testing.assert_allclose(got, right, atol=2e-5 * np.abs(right).max())
+
+
+def network(kind: str) -> Sequential:
+    """Depthwise convolutions whose gradients are masked, are not, and are wanted in part."""
+    middle: dict[str, list[Layer]] = {
+        "masked": [Conv2d(8, 16, 3, stride=2, padding=1, groups=8, seed=1), ReLU()],
+        "pooled": [Conv2d(8, 16, 5, padding=2, groups=8, seed=1), ReLU(), MaxPool2d(2)],
+        "without bias": [Conv2d(8, 16, 3, groups=8, bias=False, seed=1), Sigmoid()],
+        "transposed": [ConvTranspose2d(8, 16, 3, stride=2, groups=8, seed=1), ReLU()],
+        "many outputs": [Conv2d(8, 40, 3, stride=2, groups=8, seed=1), ReLU()],
+    }
+    outputs = 40 if kind == "many outputs" else 16
+    return Sequential(
+        Conv2d(3, 8, 3, padding=1, seed=0), ReLU(), *middle[kind],
+        Conv2d(outputs, outputs, 3, padding=1, groups=outputs, seed=2), ReLU(),
+        Conv2d(outputs, 4, 1, seed=3), GlobalAvgPool2d(), Flatten(), Linear(4, 5, seed=4),
+        input_shape=(3, 12, 11),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["masked", "pooled", "without bias", "transposed", "many outputs"])
+@pytest.mark.parametrize("batch", [16, 50])
+def test_steps_have_the_bits_of_other_kernels_on_any_threads(kind: str, batch: int) -> None:
+    generator = np.random.default_rng(batch)
+    x = generator.standard_normal((batch, 3, 12, 11)).astype(np.float32)
+    y = generator.integers(0, 5, batch)
+    found = []
+    for name, threads in (("direct", 1), ("depthwise", 1), ("depthwise", 2), ("depthwise", 4)):
+        model = network(kind)
+        with forced(name), workers(threads):
+            executor = make_executor(
+                model,
+                loss=CrossEntropyLoss(),
+                optimizer=SGD(0.5),
+                backend="lanes",
+                batch_size=batch,
+                threads=threads,
+            )
+            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
+        found.append(model.parameter_vector.copy())
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
+def test_where_they_are_used() -> None:
+    """Where a channel has few outputs; products are counted once each."""
+    kernels = {}
+    for kind in ("masked", "many outputs"):
+        model = network(kind)
+        kernels[kind] = [int(row[L.KERNEL]) for row in fastcnn.plan(model, 16).rows]
+    assert kernels["masked"].count(L.K_DEPTHWISE) == 2
+    assert kernels["masked"].count(L.K_DEPTHWISE_GRADIENT) == 2
+    assert kernels["many outputs"].count(L.K_DEPTHWISE) == 1
+    program = fastcnn.plan(network("masked"), 16)
+    costs = dict(zip(program.names, program.costs(), strict=True))
+    assert costs["2: convolution + ReLU"].flops == 16 * 2 * 16 * 6 * 6 * 9
+    # Of the weights, of the biases, and of the input: a pixel has 1, 2, 2 or 4 taps twice.
+    inputs = 2 * 8 * 2 * (12 * 11 * 9) / 4
+    assert abs(costs["2: gradients"].flops / 16 - (16 * 36 * 19 + inputs)) < 0.1 * inputs

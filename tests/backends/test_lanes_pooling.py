@@ -1,0 +1,112 @@
+"""Max pooling that is not fused: it masks by the ReLU before it, and sums up for the biases."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.data.dataset import ArrayDataset
+from fastcnn.execution import make_executor
+from fastcnn.execution.workers import workers
+from fastcnn.layers import (
+    AdaptiveMaxPool2d,
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+)
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+
+KINDS: dict[str, list[Layer]] = {
+    "overlapping": [Conv2d(3, 6, 3, seed=0), ReLU(), MaxPool2d(3, stride=2, padding=1)],
+    "gaps": [Conv2d(3, 6, 3, seed=0), ReLU(), MaxPool2d(2, stride=3)],
+    "dilated": [Conv2d(3, 6, 3, seed=0), ReLU(), MaxPool2d(2, stride=1, dilation=2)],
+    "adaptive": [Conv2d(3, 6, 3, seed=0), ReLU(), AdaptiveMaxPool2d((4, 3))],
+    "without ReLU": [Conv2d(3, 6, 3, seed=0), MaxPool2d(3, stride=2)],
+    "transposed": [ConvTranspose2d(3, 6, 3, stride=2, seed=0), ReLU(), MaxPool2d(3)],
+    "depthwise": [Conv2d(3, 6, 3, groups=3, seed=0), ReLU(), MaxPool2d(3, stride=2)],
+    "pooled twice": [
+        Conv2d(3, 6, 3, padding=1, seed=0), ReLU(), MaxPool2d(2), MaxPool2d(3, stride=1),
+    ],
+    "normalised": [Conv2d(3, 6, 3, seed=0), BatchNorm2d(6), ReLU(), MaxPool2d(3, stride=2)],
+    "read twice": [
+        Conv2d(3, 6, 3, seed=0), ReLU(), Residual(MaxPool2d(3, stride=1, padding=1)), ReLU(),
+        MaxPool2d(3, stride=2),
+    ],
+}  # fmt: skip
+#: Kinds of which the pooling's row masks and sums up.
+TOGETHER = ("overlapping", "gaps", "dilated", "adaptive", "transposed", "depthwise")
+
+
+def network(kind: str) -> Sequential:
+    model = Sequential(
+        *copy.deepcopy(KINDS[kind]), Conv2d(6, 4, 2, seed=5), ReLU(), GlobalAvgPool2d(), Flatten(),
+        Linear(4, 5, seed=6), input_shape=(3, 12, 13),
+    )  # fmt: skip
+    for name, values in model.state_dict().items():
+        if name == "0.bias":
+            # About half of the windows have no winner.
+            values -= 0.6
+    return model
+
+
+def step(kind: str, backend: str, threads: int = 1) -> np.ndarray:
+    """The parameters after a step."""
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((37, 3, 12, 13)).astype(np.float32)
+    model = network(kind)
+    with workers(threads):
+        executor = make_executor(
+            model,
+            loss=CrossEntropyLoss(),
+            optimizer=SGD(0.5),
+            backend=backend,
+            batch_size=37,
+            threads=threads,
+        )
+        data = ArrayDataset(x, generator.integers(0, 5, 37))
+        executor.train_steps(data, np.arange(37), np.array([0.5]))
+    return model.parameter_vector.copy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps(kind: str) -> None:
+    """Those of im2col, and the same bits on any threads."""
+    expected = step(kind, "im2col")
+    assert np.abs(expected - network(kind).parameter_vector).max() > 1e-3
+    ours = step(kind, "lanes")
+    np.testing.assert_allclose(ours, expected, atol=2e-6)
+    for threads in (2, 4):
+        np.testing.assert_array_equal(step(kind, "lanes", threads), ours)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows(kind: str) -> None:
+    names = fastcnn.plan(network(kind), 37).names
+    apart = {"0: gradient of ReLU", "0: bias gradient"} & set(names)
+    if kind in TOGETHER:
+        assert not apart
+    if kind == "read twice":
+        assert apart == {"0: gradient of ReLU", "0: bias gradient"}
+
+
+def test_windows_of_zeros_and_of_nan() -> None:
+    """Zeros have no winner, so nothing goes to them; NaN wins its windows as it did."""
+    x, labels = np.ones((16, 3, 12, 13), np.float32), np.zeros(16, np.int64)
+    for bias in (-100.0, np.nan):
+        model = network("overlapping")
+        model.state_dict()["0.bias"][...] = bias
+        for backend in ("lanes", "im2col"):
+            _, found = fastcnn.gradients(model, x, labels, backend=backend)
+            for name in ("0.weight", "0.bias"):
+                expected = np.full_like(found[name], 0 if bias == -100.0 else np.nan)
+                np.testing.assert_array_equal(found[name], expected)
