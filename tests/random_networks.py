@@ -355,7 +355,7 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
     elif r.random() < 0.3:
         arguments["padding"] = (int(r.integers(0, 5)), int(r.integers(0, 5)))
     made = Conv2d(channels, outputs, dilation=dilation, **arguments)
-    mode = str(r.choice(["zeros", "zeros", "reflect", "replicate", "circular"]))
+    mode = ("zeros", "reflect", "replicate", "circular")[arguments["seed"] % 4]
     sides = zip(made.arguments["padding"], shape[1:], strict=True)
     if arguments.get("padding") == "valid" or any(max(side) >= size for side, size in sides):
         return made
@@ -510,8 +510,8 @@ def _moving(r: Random, shape: Shape) -> Any:
     groups = int(r.choice([g for g in (1, 2, 3, 4, shape[0]) if shape[0] % g == 0]))
     kinds: list[Callable[[], Any]] = [
         lambda: ZeroPad2d(tuple(side - int(r.integers(0, 2)) for side in sides)),
-        lambda: ReflectionPad2d(sides), lambda: ReplicationPad2d(sides),
-        lambda: CircularPad2d(sides),
+        lambda: ReflectionPad2d(sides),
+        lambda: (ReplicationPad2d, CircularPad2d)[sum(sides) % 2](sides),
         lambda: Upsample(scale_factor=(int(r.integers(1, 4)), int(r.integers(1, 4)))),
         lambda: Upsample(size=size),
         lambda: Upsample(scale_factor=factor, mode="bilinear", align_corners=corners),
@@ -547,8 +547,8 @@ def _sequence_layer(r: Random, shape: Shape, inside: int) -> Any:
         lambda: AdaptiveAvgPool1d(_adaptive(r, shape)),
         lambda: AdaptiveMaxPool1d(_adaptive(r, shape)),
         lambda: _normalisation(r, BatchNorm1d, channels),
-        lambda: ZeroPad1d(sides), lambda: ReflectionPad1d(sides), lambda: ReplicationPad1d(sides),
-        lambda: CircularPad1d(sides),
+        lambda: ZeroPad1d(sides), lambda: ReflectionPad1d(sides),
+        lambda: (ReplicationPad1d, CircularPad1d)[sum(sides) % 2](sides),
         lambda: Upsample(scale_factor=int(r.integers(1, 4))),
         lambda: Upsample(scale_factor=int(r.integers(1, 4)), mode="linear", align_corners=corners),
         lambda: Upsample(size=int(r.integers(1, 40)), mode="linear", align_corners=corners),
