@@ -96,8 +96,12 @@ def programs() -> list[tuple[Program, int]]:
     normalised = Sequential(
         Conv2d(2, 4, 3, seed=0), BatchNorm2d(4), ReLU(), block, ReLU(), input_shape=(2, 6, 6)
     )
+    strips = Sequential(
+        Conv2d(16, 32, 3, padding=1, seed=0), BatchNorm2d(32), input_shape=(16, 20, 20)
+    )
     usual = [
         normalised,
+        strips,
         wide,
         strided,
         many,
@@ -209,7 +213,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
 
 
 def test_programs_with_other_arrays_are_refused() -> None:
-    program, parameters = programs()[3]
+    program, parameters = programs()[5]
     with pytest.raises(ProgramError, match=r"row \d+ .*parameters of .* floats"):
         check_program(
             program, np.zeros(parameters - 1, np.float32), np.zeros(parameters, np.float32), {}

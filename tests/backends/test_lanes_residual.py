@@ -14,7 +14,9 @@ from fastcnn.layers import (
     Conv2d,
     Flatten,
     GlobalAvgPool2d,
+    Layer,
     Linear,
+    MaxPool2d,
     Model,
     ReLU,
     Residual,
@@ -150,6 +152,45 @@ def test_outputs_outside_training(kind: str) -> None:
     x, _, _ = batch(21)
     ours, theirs = (forward(NETWORKS[kind](), x, backend=name) for name in ("lanes", "im2col"))
     assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size", "pooled"),
+    [
+        (16, 16, (33, 30), False), (16, 24, (13, 9), False), (64, 40, (18, 17), True),
+        (128, 256, (9, 7), False), (128, 256, (10, 8), True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("count", [5, 32, 50])
+def test_moments_from_a_convolution(
+    inputs: int, outputs: int, size: tuple[int, int], pooled: bool, count: int
+) -> None:
+    """Of outputs far from zero, with tiles at the borders, a short block and several threads."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((count, inputs, *size)).astype(np.float32)
+    x[1] *= 30.0
+    level = generator.choice([300.0, -20.0], outputs).astype(np.float32)
+    layers: list[Layer] = [Conv2d(inputs, outputs, 3, padding=1, seed=0)]
+    layers += [MaxPool2d(2)] * pooled
+    layers[0].parameters["bias"][...] = level
+    values = forward(Sequential(*layers, input_shape=(inputs, *size)), x, training=True)
+    axes, exact = (0, 2, 3), values.astype(np.float64)
+    mean, variance = exact.mean(axes), exact.var(axes, ddof=1)
+    for threads in (1, 2, 3):
+        norm = BatchNorm2d(outputs, momentum=1.0)
+        model = Sequential(*layers, norm, input_shape=(inputs, *size))
+        kernels = fastcnn.plan(model, count, threads=threads).rows[:, L.KERNEL].tolist()
+        assert L.K_NORM_SUMS not in kernels
+        loss_and_gradients(
+            model, x, np.zeros_like(values), loss=fastcnn.MSELoss(), step=Step(True, 0),
+            threads=threads,
+        )  # fmt: skip
+        if threads == 1:
+            first = {name: value.copy() for name, value in norm.buffers.items()}
+            assert first["running_mean"] == pytest.approx(mean, rel=1e-6)
+            assert first["running_var"] == pytest.approx(variance, rel=2e-5)
+        for name, value in first.items():
+            assert np.array_equal(value, norm.buffers[name])
 
 
 def test_a_sum_takes_no_pass_of_its_own() -> None:

@@ -232,10 +232,10 @@ def randomise(model: Model, seed: int) -> None:
         model.preprocessing = Preprocessing(tuple(mean), tuple(std))
 
 
-def compiled(
-    folder: Path, models: dict[str, Model], flags: list[str], integers: bool = False
+def written(
+    folder: Path, models: dict[str, Model], integers: bool = False
 ) -> tuple[Path, dict[str, CExport]]:
-    """All networks in one library: the C files must not disturb each other."""
+    """All networks in one C file: they must not disturb each other."""
     lines, made = [], {}
     for name, model in models.items():
         calibration = samples_for(model, np.uint8, 1) if integers else None
@@ -250,12 +250,18 @@ def compiled(
         f"int b_{name}(const uint8_t *x, float *y) {{ return n_{name}_predict_bytes(x, y); }}"
         for name in models
     ]
-    source, target = folder / "all.c", folder / "all.so"
+    source = folder / "all.c"
     source.write_text("\n".join(lines))
+    return source, made
+
+
+def library(source: Path, *flags: str) -> Any:
+    """A C file as a library that is loaded."""
+    target = source.with_suffix(".so")
     command = ["gcc", *STRICT, *flags, "-shared", "-fPIC", "-o", target, source, "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
-    return target, made
+    return ctypes.CDLL(str(target))
 
 
 def samples_for(model: Model, dtype: Any, seed: int) -> np.ndarray:
@@ -278,11 +284,11 @@ def call(
 @needs_gcc
 def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
     models = networks() | sample_networks() | sequence_networks()
-    path, _ = compiled(tmp_path, models, ["-O1"])
-    library = ctypes.CDLL(str(path))
+    source, _ = written(tmp_path, models)
+    functions = library(source, "-O1")
     for name, model in models.items():
         for kind, dtype in (("f", np.float32), ("b", np.uint8)):
-            function, samples = library[f"{kind}_{name}"], samples_for(model, dtype, 0)
+            function, samples = functions[f"{kind}_{name}"], samples_for(model, dtype, 0)
             expected = model.predict_proba(samples)
             for sample, want in zip(samples, expected, strict=True):
                 best, got = call(function, sample, len(want))
@@ -294,13 +300,13 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
 def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
     """Bit for bit, but for the last softmax; and near to what the model predicts."""
     models = networks() | sequence_networks() | with_integers(sample_networks())
-    path, made = compiled(tmp_path, models, ["-O1"], integers=True)
-    library = ctypes.CDLL(str(path))
+    source, made = written(tmp_path, models, integers=True)
+    functions = library(source, "-O1")
     for name, model in models.items():
         integers = made[name].integers
         assert integers is not None
         for kind, dtype in (("f", np.float32), ("b", np.uint8)):
-            function, samples = library[f"{kind}_{name}"], samples_for(model, dtype, 0)
+            function, samples = functions[f"{kind}_{name}"], samples_for(model, dtype, 0)
             logits = integers.outputs(samples)
             expected = softmax(logits)
             for sample, logit, want in zip(samples, logits, expected, strict=True):
@@ -335,10 +341,7 @@ def library_of(folder: Path) -> Any:
         '#include "net.h"\nint f(const float *x, float *y);\n'
         "int f(const float *x, float *y) { return net_predict(x, y); }"
     )
-    target = folder / "net.so"
-    command = ["gcc", *STRICT, "-shared", "-fPIC", "-o", target, folder / "net.c", "-lm"]
-    subprocess.run(command, check=True)
-    return ctypes.CDLL(str(target))
+    return library(folder / "net.c")
 
 
 @needs_gcc
@@ -348,7 +351,7 @@ def test_it_stays_inside_its_memory(tmp_path: Path, integers: bool) -> None:
     models = networks() | sample_networks()
     if integers:
         models = with_integers(models)
-    compiled(tmp_path, models, ["-O0"], integers)
+    written(tmp_path, models, integers)
     calls = "\n".join(
         f"    {{ static const float x[N_{name.upper()}_INPUT_SIZE] = {{0.5f}};\n"
         f"      float *y = malloc(sizeof(float) * N_{name.upper()}_OUTPUT_SIZE);\n"
@@ -472,12 +475,12 @@ def test_the_networks_of_mlperf_tiny_are_exported(tmp_path: Path) -> None:
     }
     for index, model in enumerate(models.values()):
         randomise(model, index)
-    path, made = compiled(tmp_path, models, ["-O2"])
-    library = ctypes.CDLL(str(path))
+    source, made = written(tmp_path, models)
+    functions = library(source, "-O2")
     for name, model in models.items():
         samples = samples_for(model, np.float32, 0)
         for sample, want in zip(samples, model.predict_proba(samples), strict=True):
-            _, got = call(library[f"f_{name}"], sample, len(want))
+            _, got = call(functions[f"f_{name}"], sample, len(want))
             np.testing.assert_allclose(got, want, atol=1e-5, err_msg=name)
     assert made["ds_cnn"].flash < 4 * 26_000
 

@@ -1,5 +1,7 @@
 """What both exporters of PyTorch write of small networks, with fixed and open batch size."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +60,30 @@ def _run(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
     return made
 
 
+Exported = Callable[[str, bool, bool], tuple[Any, Path]]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Modules and their files, each written once: a second takes longer than all that reads it."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @functools.cache
+    def export(name: str, dynamo: bool, dynamic: bool) -> tuple[Any, Path]:
+        path = folder / f"{name}-{dynamo}-{dynamic}.onnx"
+        return modules.export(name, path, dynamo, dynamic), path
+
+    return export
+
+
 @pytest.mark.parametrize(("name", "dynamo", "dynamic"), _cases())
-def test_import_and_back(name: str, dynamo: bool, dynamic: bool, tmp_path: Path) -> None:
-    modules.export(name, tmp_path / "m.onnx", dynamo, dynamic)
+def test_import_and_back(
+    name: str, dynamo: bool, dynamic: bool, exported: Exported, tmp_path: Path
+) -> None:
+    _, path = exported(name, dynamo, dynamic)
     inputs = [x.numpy() for x in modules.samples(name, 2)]
-    expected = _run(tmp_path / "m.onnx", inputs)
-    model = import_onnx(tmp_path / "m.onnx")
+    expected = _run(path, inputs)
+    model = import_onnx(path)
     # Channels that the file has last are first in the model.
     given = [x.transpose(0, 3, 1, 2) if name.startswith("nhwc") else x for x in inputs]
     found = _arrays(model.logits(given[0] if len(given) == 1 else tuple(given)))
@@ -87,10 +107,10 @@ def test_refused_by_name(name: str, dynamo: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "shufflenet", "senet", "convnext", "nhwc"])
-def test_gradients(name: str, tmp_path: Path) -> None:
+def test_gradients(name: str, exported: Exported) -> None:
     """Of the weights that both have: batch normalisation was folded into others."""
-    module = modules.export(name, tmp_path / "m.onnx", True, True)
-    model = import_onnx(tmp_path / "m.onnx")
+    module, path = exported(name, True, True)
+    model = import_onnx(path)
     (x,) = modules.samples(name, 4)
     labels = np.arange(4) % 3
     module.zero_grad()

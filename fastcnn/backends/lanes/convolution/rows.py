@@ -36,6 +36,12 @@ def product(
     _rows(g, Part.PRODUCT).product(planner, name, g, weight, x, y, pooled, columns)
 
 
+def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
+    """Pixels of each part of a product's output whose MOMENTS its rows can write; or none."""
+    of_algorithm = getattr(_rows(g, Part.PRODUCT), "moment_strips", None)
+    return of_algorithm(g, pooled) if of_algorithm else []
+
+
 def transpose(
     planner: Planner,
     name: str,

@@ -7,7 +7,7 @@ that do not have a slot for each thread.
 
 import numpy as np
 
-WIDTH = 60
+WIDTH = 64
 
 # Columns that all kernels share.
 KERNEL = 0
@@ -44,6 +44,8 @@ DOWN, ALONG, ADDS = 54, 55, 56
 PASS_ROWS = 57
 #: Parts of a map that are computed one after the other, each with taps of its own.
 PHASES, PHASE_TABLE = 58, 59
+#: Whether a convolution writes means and squares of its outputs to EXTRA, for each strip.
+MOMENTS = 60
 
 # Kernels.
 (
@@ -69,6 +71,7 @@ PHASES, PHASE_TABLE = 58, 59
     K_OUTPUT,
     K_ADD,
     K_NORM_SUMS,
+    K_NORM_JOIN,
     K_NORM_STATISTICS,
     K_NORM,
     K_NORM_ADD,
@@ -91,8 +94,8 @@ PHASES, PHASE_TABLE = 58, 59
     K_CHANNEL_INPUT,
     K_CHANNEL_OUTPUT,
     K_CHANNEL_CONV,
-    K_CHANNEL_LINEAR,
     K_CHANNEL_DEPTHWISE,
+    K_CHANNEL_DOT,
     K_CHANNEL_WINOGRAD,
     K_NLL,
     K_FOCAL,
@@ -124,7 +127,7 @@ PHASES, PHASE_TABLE = 58, 59
     K_DEPTHWISE,
     K_DEPTHWISE_GRADIENT,
     K_INPUT_LANES_GRADIENT,
-) = range(77)
+) = range(78)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.cost import Cost, Row
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.layout import (
     ADDS,
@@ -32,6 +32,8 @@ from fastcnn.backends.lanes.kernels.layout import (
     RELU,
     RUNNING,
     SCALE,
+    TAP_TABLE,
+    TAPS,
     X_BLOCK,
     X_CHANNEL,
     X_SLOT,
@@ -100,6 +102,31 @@ def sums(A, T, r, block, slot, count, part, parts):
         squares = simd.lane_sum(simd.first_lanes(valid, b))
         A[out + c] = near + total / size
         A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+
+
+@linked
+def join(A, T, r, block, count, part, parts):
+    """Mean and squared deviations of a block from those of TAPS strips, which stand at EXTRA.
+
+    TAP_TABLE has the strips' pixels. The first strip's place gets the block's.
+    """
+    channels, strips, pixels = r[CHANNELS], r[TAPS], T[r[TAP_TABLE] :]
+    at = r[EXTRA] + block * r[EXTRA_BLOCK]
+    valid = np.float64(min(LANES, count - block * LANES))
+    first, last = share(channels, part, parts)
+    for c in range(first, last):
+        total, seen = 0.0, 0.0
+        for strip in range(strips):
+            size = valid * pixels[strip]
+            total += size * A[at + 2 * channels * strip + c]
+            seen += size
+        mean, squares = total / seen, 0.0
+        for strip in range(strips):
+            of_strip = at + 2 * channels * strip + c
+            difference = A[of_strip] - mean
+            squares += A[of_strip + channels] + valid * pixels[strip] * difference * difference
+        A[at + c] = np.float32(mean)
+        A[at + channels + c] = np.float32(squares)
 
 
 @linked
@@ -261,6 +288,12 @@ def gradient(A, T, r, block, slot, count, part, parts):
             simd.store(A, z + zs[p], simd.first_lanes(valid, made))
 
 
+def _join_cost(r: Row) -> Cost:
+    """The cost of joining strips."""
+    read, written = 2 * r[L.TAPS] * r[L.CHANNELS] * r.blocks, 2 * r[L.CHANNELS] * r.blocks
+    return Cost(3 * read, FLOAT_BYTES * read, FLOAT_BYTES * written)
+
+
 def _joined_cost(r: Row) -> Cost:
     """The cost of sums that write the gradient."""
     adds, masks, n = int(r[L.ADDS] > 0), int(r[L.MODE] == L.MASKED), r.elements
@@ -270,6 +303,7 @@ def _joined_cost(r: Row) -> Cost:
 register(
     {
         L.K_NORM_SUMS: Kernel(sums, "normalisation sums", per_element(4, 1, 0, 2), map_sizes),
+        L.K_NORM_JOIN: Kernel(join, "normalisation sums of strips", _join_cost, map_sizes),
         L.K_NORM_STATISTICS: Kernel(
             statistics, "normalisation statistics", per_channel(2, 4), map_sizes
         ),

@@ -44,6 +44,8 @@ class Forward(SampleNormForward):
         self.values: dict[int, Buffer] = {}
         self.winners: dict[int, Buffer] = {}
         self.kept: dict[int, Any] = {}
+        #: By node of a convolution whose row also writes its output's moments: where they are.
+        self.moments: dict[int, dict[str, int]] = {}
 
     def input_row(self) -> int:
         """Gather, normalise and pack the images; returns the place of factors and summands."""
@@ -106,6 +108,12 @@ class Forward(SampleNormForward):
             winners = planner.like(y, passing=not (planner.backward or group.whole))
             self.winners[group.target] = winners
             columns |= winners.columns("m") | {"mode": L.POOLED}
+        strips = self._strips(group)
+        if strips:
+            size = -(-2 * y.channels * len(strips) // LANES) * LANES
+            sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
+            self.moments[group.target] = sums
+            columns |= sums | {"moments": 1}
         conv_rows.product(
             planner,
             f"{group.node.name}: convolution" + fused(group),
@@ -116,6 +124,21 @@ class Forward(SampleNormForward):
             group.pooled,
             **columns,
         )
+        if len(strips) > 1:
+            count = {"channels": y.channels, "taps": len(strips)}
+            values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
+            planner.emit(f"{group.node.name}: sums of strips", values)
+
+    def _strips(self, group: Group) -> list[int]:
+        """Pixels of each part of a convolution's output whose moments batch normalisation reads."""
+        planner = self.planner
+        readers = planner.readers.get(group.target, [])
+        norms = [
+            reader for reader in readers if reader.node.takes_batch_statistics(planner.training)
+        ]
+        if len(norms) != 1 or norms[0].source != group.target:
+            return []
+        return conv_rows.moment_strips(planner.geometry(group.node), group.pooled)
 
     def conv_transpose2d(self, group: Group) -> None:
         """Transposed convolution."""
@@ -230,10 +253,13 @@ class Forward(SampleNormForward):
         }
         name = f"{node.name}: batch normalisation"
         if of_batch:
-            block = -(-2 * x.channels // LANES) * LANES
-            columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
-            sums = element_columns(planner, x=x) | columns
-            planner.emit(f"{name}, sums", row(L.K_NORM_SUMS, **sums))
+            if group.source in self.moments:
+                columns |= self.moments[group.source]
+            else:
+                block = -(-2 * x.channels // LANES) * LANES
+                columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
+                sums = element_columns(planner, x=x) | columns
+                planner.emit(f"{name}, sums", row(L.K_NORM_SUMS, **sums))
             planner.emit(f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns), whole=True)
         else:
             planner.preparations.append(

@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.reach import (
     direct_batch,
     gradient_sums,
     input_lanes,
+    norm,
     pool,
     sample_norm,
     winograd,
@@ -23,13 +24,11 @@ from fastcnn.backends.lanes.reach.ranges import (
     MORE_TAPS,
     Range,
     Reach,
-    Touch,
     Touches,
     arena,
     bias,
     channels_of,
     gradient,
-    optional,
     parameters,
 )
 from fastcnn.codegen.simd import LANES
@@ -269,47 +268,6 @@ def _input(r: Reach) -> Touches:
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
 
 
-def _normalisation(
-    *names: str, values: int = 0, sums: bool = False, learned: Callable[..., Touch] | None = None
-) -> Callable[[Reach], Touches]:
-    """Vectors of buffers at the same elements; numbers of each channel at BATCH, W and BIAS."""
-
-    def touches(r: Reach) -> Touches:
-        channels = r.count(L.CHANNELS)
-        for name in names:
-            places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
-            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, channels_of(r, place, step, places))
-        if values:
-            yield arena("BATCH", r.along(values * channels, 1) + r[L.BATCH], 1)
-        if sums:
-            each = r.along(2 * channels, 1)
-            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
-        if learned is not None:
-            yield learned("W", optional(r, L.W, channels))
-            yield learned("BIAS", optional(r, L.BIAS, channels))
-
-    return touches
-
-
-def _joined_gradient_sums(r: Reach) -> Touches:
-    mask = "M" if r.among(L.MODE, (L.PLAIN, L.MASKED)) == L.MASKED else ""
-    other = "Z" if r.among(L.ADDS, (0, 1)) else ""
-    yield from _normalisation("X", "Y", *mask, *other, values=4, sums=True)(r)
-
-
-def _statistics(r: Reach) -> Touches:
-    frozen = r.among(L.MODE, (L.OF_BATCH, L.FROZEN)) == L.FROZEN
-    r.count(L.POSITIONS, 1)
-    yield from _normalisation(values=4, sums=not frozen, learned=parameters)(r)
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 2)
-    running = 2 * r[L.CHANNELS]
-    if frozen:
-        yield arena("RUNNING", r.along(running, 1) + r[L.RUNNING], 1)
-    else:
-        yield arena("RUNNING", optional(r, L.RUNNING, running), 1)
-
-
 #: By the number of a kernel in layout.py: what its rows touch.
 REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_INPUT: _input,
@@ -345,14 +303,15 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_OUTPUT_GRADIENT: _input,
     L.K_MOVE: _move,
     L.K_WEIGHTED_SUMS: _weighted_sums,
-    L.K_NORM_SUMS: _normalisation("X", sums=True),
-    L.K_NORM_STATISTICS: _statistics,
-    L.K_NORM: _normalisation("X", "Y", values=2),
-    L.K_NORM_ADD: _normalisation("X", "Y", "M", values=2),
-    L.K_NORM_JOINED_GRADIENT_SUMS: _joined_gradient_sums,
-    L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
-    L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
-    L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),
+    L.K_NORM_SUMS: norm.normalisation("X", sums=True),
+    L.K_NORM_JOIN: norm.join,
+    L.K_NORM_STATISTICS: norm.statistics,
+    L.K_NORM: norm.normalisation("X", "Y", values=2),
+    L.K_NORM_ADD: norm.normalisation("X", "Y", "M", values=2),
+    L.K_NORM_JOINED_GRADIENT_SUMS: norm.joined_gradient_sums,
+    L.K_NORM_GRADIENT_SUMS: norm.normalisation("X", "Y", values=4, sums=True),
+    L.K_NORM_GRADIENT_STATISTICS: norm.normalisation(values=6, sums=True, learned=gradient),
+    L.K_NORM_GRADIENT: norm.normalisation("X", "Y", "Z", values=6),
     L.K_SAMPLE_NORM: sample_norm.sets("X", "Y", weighted=True),
     L.K_SAMPLE_NORM_GRADIENT: sample_norm.sets("X", "Y", "Z", weighted=True),
     L.K_SAMPLE_NORM_PARAMETERS: sample_norm.set_parameters,
@@ -381,8 +340,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CHANNEL_INPUT: channels.channel_input,
     L.K_CHANNEL_OUTPUT: channels.channel_output,
     L.K_CHANNEL_CONV: channels.channel_convolution,
-    L.K_CHANNEL_LINEAR: channels.channel_linear,
     L.K_CHANNEL_DEPTHWISE: channels.channel_depthwise,
+    L.K_CHANNEL_DOT: channels.channel_dot,
     L.K_CHANNEL_WINOGRAD: channels.channel_winograd,
     L.K_CHANNEL_MOVE: channels.channel_move,
     L.K_CHANNEL_SETS: channels.channel_sets,

@@ -1,8 +1,7 @@
 """Costs and records of F(4x4, 3x3) over many blocks at once."""
 
-from fastcnn.backends.lanes.convolution.tiles import product_tile
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
-from fastcnn.backends.lanes.convolution.winograd2d.records import both_ways, sizes
+from fastcnn.backends.lanes.convolution.winograd2d.records import both_ways, product_tile, sizes
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d_batch import kernels
 from fastcnn.backends.lanes.kernels import layout as L
@@ -39,6 +38,7 @@ def _outputs(r: Row) -> Cost:
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
     inside = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).clip(max=side)
     pixels = channels * int(inside.prod(axis=1).sum()) // r[L.POSITIONS]
+    flops += 4 * pixels if r[L.MOMENTS] else 0
     read = PRODUCTS * channels + (pixels if r[L.MODE] == L.MASKED else 0)
     return _cost(r, flops, read, pixels * (2 if r[L.MODE] == L.POOLED else 1))
 

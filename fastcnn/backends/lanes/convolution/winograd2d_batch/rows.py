@@ -17,6 +17,11 @@ from fastcnn.backends.lanes.planning.planner import Planner
 TILES = 24
 
 
+def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
+    """Pixels of a channel of a product's output, which is made at once."""
+    return [int(product_tiling(g, 0, pooled).pixels().sum())]
+
+
 def product(
     planner: Planner,
     name: str,
@@ -56,14 +61,14 @@ def _emit(
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
     sizes = {"in": inputs, "channels": outputs, "positions": tiles, "strip_rows": blocks}
     sizes["taps"] = blocks * tiles
-    tables = {
-        "tap_table": planner.table(range(0, inputs * each, each), 1),
-        "m_table": planner.table(range(0, each, LANES), 1),
-    }
     steps = (
         (f"{name}, transform inputs", L.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
-        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights | tables),
-        (name, L.K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, "y", "m", "bias", "relu", "strip_table")),
+        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights),
+        (
+            name,
+            L.K_WINOGRAD2D_BATCH_OUTPUTS,
+            _of(places, "y", "m", "bias", "relu", "strip_table", "extra"),
+        ),
     )
     for first in range(0, planner.blocks, blocks):
         for label, kernel, own in steps:
