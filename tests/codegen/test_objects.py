@@ -53,6 +53,14 @@ def start() -> bool:
     return len(build.report.compiled) > before
 
 
+def test_stacks_are_aligned_to_vectors() -> None:
+    """So that no vector on a stack lies across two lines of the cache."""
+    from fastcnn.codegen.numba_frontend import lower
+
+    module = str(lower(add_one, source().entry))
+    assert "alignstack=64" in module or "alignstack(64)" in module
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_a_function_of_arrays(kind: type) -> None:
     x, y = np.arange(6, dtype=kind)[::2], np.zeros(3, kind)

@@ -357,7 +357,7 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                 for c in range(inputs):
                     x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                     v = transformed + (c * strip + t) * LANES
-                    input_tile(A, x, r[X_ROW], A, v, from_step)
+                    input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
             made = p0
         for k in range(PRODUCTS):
             strip_products(
