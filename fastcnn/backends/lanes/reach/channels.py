@@ -80,8 +80,10 @@ def channel_dot(r: Reach) -> Touches:
     yield arena("X", x + r.entries(L.TAP_TABLE, taps))
     each = r.along(channels, 1)
     yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, more), 1)
+    # The table is also looked up where nothing is added.
+    added = r.entries(L.M_TABLE, more)
     if r[L.M] >= 0:
-        yield arena("M", r.buffer(L.M) + each + r.entries(L.M_TABLE, more), 1)
+        yield arena("M", r.buffer(L.M) + each + added, 1)
     yield parameters("W", r.along(channels * taps * LANES, 1) + r[L.W])
     yield parameters("BIAS", each + r[L.BIAS])
 

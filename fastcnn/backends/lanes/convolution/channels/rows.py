@@ -230,13 +230,14 @@ def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Posi
         rows = blocks_of_tile(outputs - c)
         parts.append(vectors[:, c : c + rows].ravel())
         c += rows
-    size: dict[str, int] = {"in": used, "out": outputs}
+    columns = _columns(planner, work, positions) | {"in": used, "out": outputs}
+    # All channels are in one vector.
+    columns |= {"y_channel": 0, "m_channel": 0}
     planner.emit(
         work.name,
         row(
             L.K_CHANNEL_DOT,
-            **_columns(planner, work, positions),
-            **size,
+            **columns,
             w=planner.weight(np.concatenate(parts)),
             bias=planner.weight(work.bias),
             taps=blocks * count,
