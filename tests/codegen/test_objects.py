@@ -307,3 +307,19 @@ def test_workers_compile_what_has_an_origin(
     monkeypatch.setattr(Source, "compile", None)  # not by this process
     assert all(build.addresses(sources))
     assert "a compiling process failed" not in caplog.text
+
+
+def test_a_source_that_changed_while_the_process_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in memory may be the old one: others must not find what this process compiles."""
+    from fastcnn.codegen import identity
+
+    module = "fastcnn.codegen.simd"
+    usual = identity.module_digest(module)
+    identity._file_digest.cache_clear()
+    try:
+        monkeypatch.setattr(identity, "STARTED", 0.0)
+        assert identity.module_digest(module) != usual
+    finally:
+        monkeypatch.undo()
+        identity._file_digest.cache_clear()
+    assert identity.module_digest(module) == usual
