@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 import fastcnn
+from bench.networks.tasks import TASKS
 from fastcnn.benchmark.work import NETWORKS, make_model
 from fastcnn.interop import export_onnx
 from fastcnn.text_table import text_table
@@ -67,7 +68,8 @@ def shortest(
 
 def main(
     network: Annotated[
-        list[str] | None, typer.Option(help="Of the benchmark or the zoo; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Of the benchmark, the zoo or bench.networks; may be repeated."),
     ] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
@@ -76,7 +78,7 @@ def main(
     """Print microseconds of a call, and how often a session's goes into ONNX Runtime's."""
     rows = []
     for name in network or (*NETWORKS, *OTHERS):
-        model = make_model(name)
+        model = TASKS[name].model() if name in TASKS else make_model(name)
         assert model.input_shape is not None
         generator = np.random.default_rng(0)
         for count in threads or (1, 2):

@@ -27,6 +27,8 @@ from fastcnn.layers import (
     BatchNorm2d,
     ChannelShuffle,
     Chunk,
+    CircularPad1d,
+    CircularPad2d,
     Concat,
     Conv1d,
     Conv2d,
@@ -352,7 +354,12 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
         arguments |= {"stride": 1, "padding": str(r.choice(["same", "valid"]))}
     elif r.random() < 0.3:
         arguments["padding"] = (int(r.integers(0, 5)), int(r.integers(0, 5)))
-    return Conv2d(channels, outputs, dilation=dilation, **arguments)
+    made = Conv2d(channels, outputs, dilation=dilation, **arguments)
+    mode = ("zeros", "reflect", "replicate", "circular")[arguments["seed"] % 4]
+    sides = zip(made.arguments["padding"], shape[1:], strict=True)
+    if arguments.get("padding") == "valid" or any(max(side) >= size for side, size in sides):
+        return made
+    return Conv2d(channels, outputs, dilation=dilation, padding_mode=mode, **arguments)
 
 
 def _stage(r: Random, shape: Shape, inside: int) -> Sequential:
@@ -503,7 +510,8 @@ def _moving(r: Random, shape: Shape) -> Any:
     groups = int(r.choice([g for g in (1, 2, 3, 4, shape[0]) if shape[0] % g == 0]))
     kinds: list[Callable[[], Any]] = [
         lambda: ZeroPad2d(tuple(side - int(r.integers(0, 2)) for side in sides)),
-        lambda: ReflectionPad2d(sides), lambda: ReplicationPad2d(sides),
+        lambda: ReflectionPad2d(sides),
+        lambda: (ReplicationPad2d, CircularPad2d)[sum(sides) % 2](sides),
         lambda: Upsample(scale_factor=(int(r.integers(1, 4)), int(r.integers(1, 4)))),
         lambda: Upsample(size=size),
         lambda: Upsample(scale_factor=factor, mode="bilinear", align_corners=corners),
@@ -539,7 +547,8 @@ def _sequence_layer(r: Random, shape: Shape, inside: int) -> Any:
         lambda: AdaptiveAvgPool1d(_adaptive(r, shape)),
         lambda: AdaptiveMaxPool1d(_adaptive(r, shape)),
         lambda: _normalisation(r, BatchNorm1d, channels),
-        lambda: ZeroPad1d(sides), lambda: ReflectionPad1d(sides), lambda: ReplicationPad1d(sides),
+        lambda: ZeroPad1d(sides), lambda: ReflectionPad1d(sides),
+        lambda: (ReplicationPad1d, CircularPad1d)[sum(sides) % 2](sides),
         lambda: Upsample(scale_factor=int(r.integers(1, 4))),
         lambda: Upsample(scale_factor=int(r.integers(1, 4)), mode="linear", align_corners=corners),
         lambda: Upsample(size=int(r.integers(1, 40)), mode="linear", align_corners=corners),

@@ -8,7 +8,7 @@ import numpy as np
 from fastcnn.backends.geometry import AdaptiveSize, Padding, Pair, of_map, per_axis
 from fastcnn.errors import ConfigurationError, ShapeError
 
-PADDING_MODES = ("constant", "reflect", "replicate")
+PADDING_MODES = ("constant", "reflect", "replicate", "circular")
 INTERPOLATIONS = ("nearest", "bilinear")
 
 
@@ -18,11 +18,13 @@ def padded_size(size: int, padding: Pair, mode: str) -> int:
     Raises
     ------
     ShapeError
-        If nothing is left, or a reflection is longer than the map.
+        If nothing is left, or a reflection or what wraps around is longer than the map.
     """
     before, after = padding
     if mode == "reflect" and max(padding) >= size:
         raise ShapeError(f"a reflection of {max(padding)} pixels needs a map of more, got {size}")
+    if mode == "circular" and max(padding) > size:
+        raise ShapeError(f"{max(padding)} pixels of a map of size {size} cannot wrap around once")
     if size + before + after < 1 or size + min(before, 0) + min(after, 0) < 1:
         raise ShapeError(f"padding {padding} leaves nothing of a map of size {size}")
     return size + before + after
@@ -33,6 +35,8 @@ def padded_sources(size: int, padding: Pair, mode: str) -> np.ndarray:
     places = np.arange(-padding[0], size + padding[1])
     if mode == "replicate":
         return places.clip(0, size - 1)
+    if mode == "circular":
+        return places % size
     if mode == "reflect":
         return size - 1 - np.abs(size - 1 - np.abs(places))
     return np.where((places >= 0) & (places < size), places, -1)

@@ -17,6 +17,9 @@ LLVM = {
     "float32": ir.FloatType(),
     "float64": ir.DoubleType(),
 }
+#: Bytes to which an entry aligns its stack. LLVM leaves it at 16, so that a vector which finds no
+#: register may be kept across two lines of the cache.
+STACK_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,13 @@ class Entry:
     kinds: Sequence[str]
     inputs: int
 
-    @property
-    def type(self) -> Any:
-        """The entry's LLVM type."""
-        return ir.FunctionType(INT64, [INT64] * self.inputs)
+    def define(self, module: Any) -> Any:
+        """The entry as an LLVM function of a module, whose blocks are still to be written."""
+        kind = ir.FunctionType(INT64, [INT64] * self.inputs)
+        function = ir.Function(module, kind, self.symbol)
+        function.attributes.add("nounwind")  # llvmlite writes no alignment without an attribute
+        function.attributes.alignstack = STACK_ALIGNMENT
+        return function
 
     def read(self, builder: Any, arguments: Sequence[Any]) -> list[Any]:
         """A number, or a pointer and its shape, for each argument of the function."""

@@ -3,14 +3,14 @@
 import ctypes
 import functools
 import threading
+from array import array
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from fastcnn.codegen.build import Source, addresses, is_disabled
-from fastcnn.codegen.entry import ArgumentEntry, words
+from fastcnn.codegen.entry import ArgumentEntry
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 #: Stands in a kind for the type of elements, which the first such array decides.
@@ -50,8 +50,6 @@ class Compiled:
         self.kinds = tuple(kind.removeprefix("out ") for kind in kinds)
         #: Of an array the type of its elements; REAL is decided at each call.
         self.elements = [_element(kind) if ":" in kind else None for kind in self.kinds]
-        ends = list(accumulate(words(kind) for kind in self.kinds))
-        self._places, self._words = [0, *ends[:-1]], ends[-1]
         self._entries: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -75,19 +73,18 @@ class Compiled:
         if is_disabled():
             self.function(*arrays)
             return
-        packed = np.zeros(self._words, np.int64)
-        floats = packed.view(np.float64)
-        for kind, place, value in zip(self.kinds, self._places, arrays, strict=True):
+        packed = array("q")
+        for kind, value in zip(self.kinds, arrays, strict=True):
             if ":" in kind:
-                packed[place] = value.ctypes.data
-                packed[place + 1 : place + 1 + value.ndim] = value.shape
+                packed.append(address_of(value))
+                packed.extend(value.shape)
             elif kind.startswith("float"):
-                floats[place] = value
+                packed.frombytes(np.float64(value).tobytes())
             elif kind == "uint64":
-                packed[place] = np.uint64(value).astype(np.int64)
+                packed.frombytes(np.uint64(value).tobytes())
             else:
-                packed[place] = value
-        self._entry(real)(packed.ctypes.data)
+                packed.append(int(value))
+        self._entry(real)(packed.buffer_info()[0])
 
     def _entry(self, real: str) -> Any:
         if real not in self._entries:
@@ -128,3 +125,10 @@ def source_of(module: str, name: str, real: str) -> Source:
 
     found: Compiled = getattr(importlib.import_module(module), name)
     return found.source(real)
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    return int(array.ctypes.data)

@@ -416,7 +416,7 @@ def _entry_module(entry: Entry, kinds: Any, result: Any, whole: Any) -> Any:
         convention.get_function_type(described.restype, described.argtypes),
         described.llvm_func_name,
     )
-    function = ir.Function(module, entry.type, entry.symbol)
+    function = entry.define(module)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     values = []
     for kind, raw in zip(kinds, entry.read(builder, function.args), strict=True):

@@ -51,6 +51,39 @@ def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:
     return loaded
 
 
+def _of_pixels(at: Emitter, N: Any, firsts: tuple[Any, Any], pixel: Any, size: Any) -> list[Any]:
+    """Two numbers of the channel of each of 16 pixels; a channel has ``size`` of them."""
+    builder = at.builder
+    channel, begin = builder.sdiv(pixel, size), builder.srem(pixel, size)
+    alone = builder.icmp_signed("<=", builder.add(begin, at.index(LANES)), size)
+
+    def number(first: Any, channel: Any) -> Any:
+        return builder.load(at.pointer(N, builder.add(first, channel)))
+
+    with builder.if_else(alone) as (then, otherwise):
+        with then:
+            of_one = [emit_splat(builder, number(first, channel)) for first in firsts]
+            one = builder.block
+        with otherwise:
+            of_many = [constant(0.0) for _ in firsts]
+            for i in range(LANES):
+                of_many = [
+                    builder.insert_element(vector, number(first, channel), ir.Constant(INT32, i))
+                    for vector, first in zip(of_many, firsts, strict=True)
+                ]
+                begin = builder.add(begin, at.index(1))
+                ends = builder.icmp_signed("==", begin, size)
+                begin = builder.select(ends, at.index(0), begin)
+                channel = builder.add(channel, builder.zext(ends, channel.type))
+            many = builder.block
+    found = []
+    for first, second in zip(of_one, of_many, strict=True):
+        found.append(builder.phi(VECTOR))
+        found[-1].add_incoming(first, one)
+        found[-1].add_incoming(second, many)
+    return found
+
+
 @tile(0)
 def pack_tile(
     at: Emitter,
@@ -60,6 +93,7 @@ def pack_tile(
     valid: Any,
     pixels: Any,
     pixel: Any,
+    size: Any,
     N: Any,
     scale: Any,
     shift: Any,
@@ -68,10 +102,11 @@ def pack_tile(
     Y: Any,
     y0: Any,
 ) -> None:
-    """Gather 16 pixels of 16 samples, transpose, normalise and store them as vectors.
+    """Gather 16 pixels of 16 samples, normalise, transpose and store them as vectors.
 
     ``S`` holds samples of ``pixels`` bytes or floats, ``order`` which of them to take; lanes from
-    ``valid`` on become zero. ``N`` has the factor at ``scale`` and the summand at ``shift``.
+    ``valid`` on become zero. ``N`` has the factors of channels, of ``size`` pixels each, from
+    ``scale`` on, and their summands from ``shift`` on.
     """
     builder = at.builder
     last = builder.sub(valid, at.index(1))
@@ -81,16 +116,15 @@ def pack_tile(
         chosen = builder.add(first, builder.select(inside, at.index(lane), last))
         sample = builder.load(at.pointer(order, chosen))
         rows.append(at.offset(pixel, sample, pixels))
-    columns = emit_transpose(builder, _load_samples(at, S, rows, at.kinds[0]))
-    factor = emit_splat(builder, builder.load(at.pointer(N, scale)))
-    summand = emit_splat(builder, builder.load(at.pointer(N, shift)))
+    factor, summand = _of_pixels(at, N, (scale, shift), pixel, size)
+    loaded = _load_samples(at, S, rows, at.kinds[0])
+    columns = emit_transpose(builder, [emit_fma(builder, row, factor, summand) for row in loaded])
     lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
     limit = emit_int_splat(builder, builder.trunc(valid, INT32))
     used = builder.icmp_signed("<", lanes, limit)
     for i, column in enumerate(columns):
-        value = emit_fma(builder, column, factor, summand)
         target = builder.add(y0, at.table(places, at.offset(place, i, 1)))
-        emit_store(builder, builder.select(used, value, constant(0.0)), at.pointer(Y, target))
+        emit_store(builder, builder.select(used, column, constant(0.0)), at.pointer(Y, target))
 
 
 @tile(0)

@@ -13,7 +13,6 @@ from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution.accumulation import make_accumulating
-from fastcnn.execution.assigned import frozen_parameters
 from fastcnn.execution.checks import as_target
 from fastcnn.execution.executor import (
     StepResults,
@@ -221,7 +220,7 @@ class DistributedExecutor(WrappingExecutor):
             Batch(samples.images[rows], target, self.loss, weight),
             Step(True, local.seed, self.step, first),
             portion,
-            frozen_parameters(self.model, local.assigned.parts),
+            local.assigned.frozen,
             self.world,
         )
         backend, threads = self._settings.get("backend"), self._settings.get("threads")

@@ -102,7 +102,7 @@ class Assigned:
         stride = -(-vector.size // ALIGNED) * ALIGNED
         self.state = np.zeros((len(self.names), stride), vector.dtype)
         self._epoch = (1, 0)
-        self._parts: tuple[tuple[int, int, int], tuple[Part, ...]] | None = None
+        self._known: tuple[tuple[int, int, int], tuple[Part, ...], tuple[str, ...]] | None = None
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -144,10 +144,19 @@ class Assigned:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts that are trained now."""
+        return self._now()[0]
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the parameters that are not trained now."""
+        return self._now()[1]
+
+    def _now(self) -> tuple[tuple[Part, ...], tuple[str, ...]]:
         key = (*self._epoch, self.model.version)
-        if self._parts is None or self._parts[0] != key:
-            self._parts = key, self.assignment.parts(parameter_places(self.model), *self._epoch)
-        return self._parts[1]
+        if self._known is None or self._known[0] != key:
+            parts = self.assignment.parts(parameter_places(self.model), *self._epoch)
+            self._known = key, parts, frozen_parameters(self.model, parts)
+        return self._known[1:]
 
     def graph(self) -> Graph:
         """The model's graph, with its frozen statistics."""

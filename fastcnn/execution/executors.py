@@ -6,7 +6,6 @@ import numpy as np
 
 from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.assigned import frozen_parameters
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
 from fastcnn.execution.executor import Executor, ModelExecutor, count_correct
@@ -94,7 +93,7 @@ class OperationExecutor(ModelExecutor):
                 Batch(x, target, self.loss, weight),
                 self.backend,
                 self.now(),
-                frozen_parameters(self.model, self.assigned.parts),
+                self.assigned.frozen,
             )
         return value, count_correct(logits, y, self.loss), gradient
 

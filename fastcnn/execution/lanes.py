@@ -262,7 +262,7 @@ class LanesExecutor(ModelExecutor):
             self.engine_update = engine_update(
                 self._parts, self.assigned.state, self.clip_norm, self.has_python_update
             )
-            frozen = frozen_parameters(self.model, self._parts)
+            frozen = self.assigned.frozen
             if frozen != self._frozen:
                 engine, self._frozen = None, frozen
         if engine is None or engine.parameters is not vector or engine.graph is not graph:

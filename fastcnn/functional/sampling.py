@@ -57,8 +57,8 @@ def pad(
     x : array_like, shape (N, C, H, W) or (N, C, L)
     padding : int, (left, right, top, bottom), or (left, right) of a sequence
         With zeros, negative numbers cut off.
-    mode : {"constant", "reflect", "replicate"}
-        Zeros; the map in a mirror, without its border; or copies of the border.
+    mode : {"constant", "reflect", "replicate", "circular"}
+        Zeros; the map in a mirror, without its border; copies of the border; or of the other side.
     backend : str, optional
 
     Returns
@@ -68,7 +68,7 @@ def pad(
     Raises
     ------
     ShapeError
-        If nothing is left, or a reflection is as long as the map.
+        If nothing is left, a reflection is as long as the map, or what wraps around is longer.
     ConfigurationError
     """
     x, arguments, _ = _pad_arguments("pad", x, padding, mode)

@@ -196,9 +196,8 @@ class _Reading(Wiring):
 
     def _is_arithmetic(self, node: FileNode) -> bool:
         """Whether a node computes with numbers of shapes."""
-        numbers = [self.numbers_of(name) for name in node.inputs if name]
         some = any(name in self.numbers for name in node.inputs)
-        return some and None not in numbers
+        return some and all(self.numbers_of(name) is not None for name in node.inputs if name)
 
     # -- constants ---------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastcnn.backends.geometry import check_output_padding
 from fastcnn.backends.graph import Shape
+from fastcnn.backends.sampling import padded_sources
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.interop.onnx_file import FileNode
 from fastcnn.layers import (
@@ -17,6 +18,8 @@ from fastcnn.layers import (
     AvgPool1d,
     AvgPool2d,
     ChannelShuffle,
+    CircularPad1d,
+    CircularPad2d,
     Conv1d,
     Conv2d,
     ConvTranspose1d,
@@ -286,11 +289,39 @@ def _pad(node: FileNode, shape: Shape) -> Layer:
         "constant": (ZeroPad1d, ZeroPad2d),
         "reflect": (ReflectionPad1d, ReflectionPad2d),
         "edge": (ReplicationPad1d, ReplicationPad2d),
+        "wrap": (CircularPad1d, CircularPad2d),
     }
     if mode not in kinds:
         raise ConfigurationError(f"a Pad with mode={mode!r}")
     made: Layer = kinds[mode][axes - 1](tuple(sides))
     return made
+
+
+def _gather(node: FileNode, shape: Shape) -> Layer:
+    """Rows or columns by their indices: nearest pixels, or a map that repeats itself."""
+    indices, axis = node.constant(1), node.integer("axis", 0)
+    axis += 0 if axis >= 0 else len(shape) + 1
+    if indices is None or indices.ndim != 1 or not 2 <= axis <= len(_maps(shape)):
+        raise ConfigurationError(f"a Gather of samples of {shape} along axis {axis}")
+    size, count = shape[axis - 1], len(indices)
+    indices = np.where(indices < 0, indices + size, indices)
+    if np.array_equal(indices, np.arange(count) * size // count):
+        output = list(shape[1:])
+        output[axis - 2] = count
+        return _upsample(shape, tuple(output), "nearest", None)
+    before = int(-indices[0] % size)
+    if before == 0 and count > 2 * size:
+        before = size  # the whole map comes before itself
+    after = count - size - before
+    if (
+        not 0 <= after <= size
+        or (indices != padded_sources(size, (before, after), "circular")).any()
+    ):
+        raise ConfigurationError("a Gather whose indices neither stretch nor repeat the map")
+    axes = len(shape) - 1
+    sides = [(before, after) if each == axis - 2 else (0, 0) for each in range(axes)]
+    kind = CircularPad1d if axes == 1 else CircularPad2d
+    return kind(tuple(n for pair in reversed(sides) for n in pair))
 
 
 def _resize(node: FileNode, shape: Shape) -> Layer:
@@ -404,6 +435,7 @@ MAP_READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     "GlobalMaxPool": _global_pool("GlobalMax"),
     "Pad": _pad,
     "Resize": _resize,
+    "Gather": _gather,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
 }

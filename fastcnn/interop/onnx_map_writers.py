@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.backends.geometry import adaptive_windows
 from fastcnn.backends.graph import Node
-from fastcnn.backends.sampling import interpolation_taps
+from fastcnn.backends.sampling import interpolation_taps, padded_sources
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_patterns import mean_matrix
 
@@ -163,14 +163,33 @@ def _pad(w: Any, node: Node, x: list[str]) -> str:
     (padding,) = _own(node, "padding")
     mode = node.arguments["mode"]
     pads = _pads([(0, 0), (0, 0), *padding])
-    kind = "edge" if mode == "replicate" else mode
+    if mode == "circular" and any(map(any, padding)):
+        sizes = node.input_shapes[0][1:]
+        return _gather(w, node, x, list(map(padded_sources, sizes, padding, [mode] * len(sizes))))
+    kind = {"replicate": "edge", "circular": "constant"}.get(mode, mode)
     made: str = w.add("Pad", [*x, w.integers(f"{node.name}/pads", pads)], node.name, mode=kind)
+    return made
+
+
+def _gather(w: Any, node: Node, x: list[str], sources: list[np.ndarray]) -> str:
+    """Rows, then columns, by their indices, where ONNX has no other way that is exact."""
+    sizes = node.input_shapes[0][1:]
+    moved = [
+        axis
+        for axis, (size, places) in enumerate(zip(sizes, sources, strict=True))
+        if not np.array_equal(places, np.arange(size))
+    ]
+    made = x[0]
+    for axis in moved:
+        indices = w.integers(f"{node.name}/sources{axis}", sources[axis].tolist())
+        name = node.name if axis == moved[-1] else ""
+        made = w.add("Gather", [made, indices], name, axis=axis + 2)
     return made
 
 
 def _interpolate(w: Any, node: Node, x: list[str]) -> str:
     mode, corners = node.arguments["mode"], node.arguments["align_corners"]
-    factors = []
+    factors, sources, is_exact = [], [], True
     for size, output in zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True):
         factor = np.float32(output / size)
         # Readers multiply in float32 or in float64.
@@ -178,15 +197,13 @@ def _interpolate(w: Any, node: Node, x: list[str]) -> str:
             factor = np.nextafter(factor, np.float32(np.inf))
         nearest = np.floor(np.arange(output, dtype=np.float32) / factor).astype(int)
         exact, _, _ = interpolation_taps(size, output, "nearest", False)
-        if np.floor(np.float32(size) * factor) != output or (
-            mode == "nearest" and (nearest != exact).any()
-        ):
-            raise ConfigurationError(
-                f"layer {node.name!r}: ONNX computes other places than those of a map of size "
-                f"{output} from one of {size}"
-            )
+        assert np.floor(np.float32(size) * factor) == output
         factors.append(float(factor))
+        sources.append(exact)
+        is_exact = is_exact and bool((nearest == exact).all())
     if mode == "nearest":
+        if not is_exact:  # Resize would round to another pixel
+            return _gather(w, node, x, sources)
         how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     else:
         place = "align_corners" if corners else "half_pixel"

@@ -29,6 +29,8 @@ from fastcnn.layers.residual import Residual
 from fastcnn.layers.sample_norm import GroupNorm, InstanceNorm2d, LayerNorm, LayerNorm2d, RMSNorm
 from fastcnn.layers.sampling import (
     ChannelShuffle,
+    CircularPad1d,
+    CircularPad2d,
     PixelShuffle,
     PixelUnshuffle,
     ReflectionPad1d,
@@ -58,6 +60,8 @@ __all__ = [
     "BatchNorm2d",
     "ChannelShuffle",
     "Chunk",
+    "CircularPad1d",
+    "CircularPad2d",
     "Concat",
     "Conv1d",
     "Conv2d",

@@ -21,6 +21,8 @@ from fastcnn.layers.base import (
 )
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 from fastcnn.layers.sampling import (
+    CircularPad1d,
+    CircularPad2d,
     ReflectionPad1d,
     ReflectionPad2d,
     ReplicationPad1d,
@@ -29,6 +31,8 @@ from fastcnn.layers.sampling import (
 
 #: What pads an input otherwise than with zeros, by the mode and the number of axes.
 PADS: dict[tuple[str, int], Callable[[tuple[int, ...]], Layer]] = {
+    ("circular", 1): CircularPad1d,
+    ("circular", 2): CircularPad2d,
     ("reflect", 1): ReflectionPad1d,
     ("reflect", 2): ReflectionPad2d,
     ("replicate", 1): ReplicationPad1d,
@@ -70,7 +74,7 @@ class _Conv(WeightedLayer):
                 f"and out_channels={out_channels}"
             )
         self.padding_mode = as_choice(
-            owner, "padding_mode", padding_mode, ("zeros", "reflect", "replicate")
+            owner, "padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular")
         )
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = geometry.per_axis(stride, "stride", axes)
@@ -180,9 +184,10 @@ class Conv2d(_Conv):
     groups : int
         Must divide both channel counts; ``groups == in_channels`` is a depthwise convolution.
     bias : bool
-    padding_mode : {"zeros", "reflect", "replicate"}
-        What the map is padded with: zeros, or what :class:`ReflectionPad2d` or
-        :class:`ReplicationPad2d` make, which is then a node of its own before the convolution.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the map is padded with: zeros, or what :class:`ReflectionPad2d`,
+        :class:`ReplicationPad2d` or :class:`CircularPad2d` make, which is then a node of its own
+        before the convolution.
     max_norm : float, optional
         The largest norm of the weights of one output. Weights above it are scaled down to it, at
         first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).

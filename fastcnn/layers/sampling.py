@@ -106,6 +106,25 @@ class ReplicationPad1d(_Pad):
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
 
 
+class CircularPad2d(_Pad):
+    """The other side of the map: it repeats itself.
+
+    Parameters
+    ----------
+    padding : int or (left, right, top, bottom)
+        At most the size of the map.
+    """
+
+    mode: ClassVar[str] = "circular"
+
+
+class CircularPad1d(_Pad):
+    """:class:`CircularPad2d` of sequences ``(C, L)``: an integer, or ``(left, right)``."""
+
+    mode: ClassVar[str] = "circular"
+    axes: ClassVar[tuple[str, ...]] = SEQUENCE
+
+
 class Upsample(Layer):
     """Maps ``(C, H, W)`` or sequences ``(C, L)`` of another size.
 

@@ -9,6 +9,7 @@ import fastcnn
 from bench.networks.tasks import TASKS
 from fastcnn.analysis.gradient_cases import CASES
 from fastcnn.backends.lanes.planning.grouping import Unsupported
+from fastcnn.data import Preprocessing
 from fastcnn.execution import predict_logits
 from fastcnn.execution.engine_arguments import input_factors
 from fastcnn.execution.prepared import make_inference
@@ -213,3 +214,60 @@ def test_nan_goes_where_it_is_read() -> None:
     x = np.zeros((1, 1, 12, 20), np.float32)
     x[0, 0, 5, 19] = np.nan
     assert (np.isnan(by_channels(model, x)) == np.isnan(exact(model, x))).all()
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 5])
+@pytest.mark.parametrize("inputs", [16, 40])
+def test_few_output_channels(outputs: int, inputs: int) -> None:
+    """The lanes hold channels of the input then."""
+    x = Input((2, 9, 7))
+    y = ReLU()(Conv2d(2, inputs, 3, padding=1, seed=0)(x))
+    left, right = (Conv2d(inputs, outputs, 3, padding=1, seed=seed)(y) for seed in (1, 2))
+    large = ConvTranspose2d(inputs, outputs, 9, stride=3, padding=4, output_padding=2, seed=3)(y)
+    model = Model(x, Concat()(Flatten()(ReLU()(left + right)), Flatten()(large)))
+    check(model, np.random.default_rng(4).standard_normal((3, 2, 9, 7)).astype(np.float32))
+    # Those at the borders of a transposed convolution have rows of their own.
+    assert kernel_names(model).count("convolution to few channels") >= 2 + 9
+
+
+def kernel_names(model: Model) -> list[str]:
+    """What the rows of a pass with a channel in each lane are done by."""
+    folded = model.fold_batch_norm()
+    one = make_inference(folded, folded.graph(), 3, 2).by_channels()
+    return [one.program.kernel(n) for n in range(len(one.program.rows))]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
+def test_large_weights_are_read_once_for_all_samples(width: int) -> None:
+    """Sums, pooling and groups among them: maps outlive their sample."""
+    x = Input((16, width, width))
+    y = ReLU()(Conv2d(16, 128, 3, padding=1, seed=0)(x))
+    z = Conv2d(128, 128, 3, padding=1, seed=1)(y)
+    y = ReLU()(Conv2d(128, 128, 3, padding=1, seed=2)(z) + y)
+    y = Conv2d(128, 512, 3, padding=1, groups=2, seed=3)(y)
+    y = ReLU()(Conv2d(512, 100, 1, seed=4)(y))
+    y = MaxPool2d(2)(y) if width > 1 else y
+    model = Model(x, Flatten()(y))
+    check(model, np.random.default_rng(5).standard_normal((5, 16, width, width)).astype(np.float32))
+    folded = model.fold_batch_norm()
+    program = make_inference(folded, folded.graph(), 5, 2).by_channels().program
+    whole = {
+        name for first, last, many in program.phases if many for name in program.names[first:last]
+    }
+    assert len(whole) >= 3
+
+
+@pytest.mark.parametrize(
+    "shape", [(5,), (16,), (100,), (3, 5, 5), (20, 1, 3), (2, 4, 16), (1, 3, 3)]
+)
+@pytest.mark.parametrize("kind", ["uint8", "float"])
+def test_inputs_have_the_factors_of_their_channels(shape: tuple[int, ...], kind: str) -> None:
+    """In both programs, however tiles of 16 numbers cut the channels."""
+    generator = np.random.default_rng(6)
+    model = Sequential(Flatten(), Linear(int(np.prod(shape)), 4, seed=0), input_shape=shape)
+    mean, std = generator.uniform(0, 1, shape[0]), generator.uniform(0.5, 2, shape[0])
+    model.preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std), trained_on=kind)
+    x = generator.integers(0, 256, (19, *shape)).astype(np.uint8 if kind == "uint8" else np.float32)
+    expected = exact(model, x)
+    for count in (1, 3, 16, 19):
+        assert model.logits(x[:count]) == pytest.approx(expected[:count], rel=1e-4, abs=1e-4)

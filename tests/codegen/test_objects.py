@@ -53,6 +53,14 @@ def start() -> bool:
     return len(build.report.compiled) > before
 
 
+def test_stacks_are_aligned_to_vectors() -> None:
+    """So that no vector on a stack lies across two lines of the cache."""
+    from fastcnn.codegen.numba_frontend import lower
+
+    module = str(lower(add_one, source().entry))
+    assert "alignstack=64" in module or "alignstack(64)" in module
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_a_function_of_arrays(kind: type) -> None:
     x, y = np.arange(6, dtype=kind)[::2], np.zeros(3, kind)
@@ -299,3 +307,19 @@ def test_workers_compile_what_has_an_origin(
     monkeypatch.setattr(Source, "compile", None)  # not by this process
     assert all(build.addresses(sources))
     assert "a compiling process failed" not in caplog.text
+
+
+def test_a_source_that_changed_while_the_process_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in memory may be the old one: others must not find what this process compiles."""
+    from fastcnn.codegen import identity
+
+    module = "fastcnn.codegen.simd"
+    usual = identity.module_digest(module)
+    identity._file_digest.cache_clear()
+    try:
+        monkeypatch.setattr(identity, "STARTED", 0.0)
+        assert identity.module_digest(module) != usual
+    finally:
+        monkeypatch.undo()
+        identity._file_digest.cache_clear()
+    assert identity.module_digest(module) == usual

@@ -96,6 +96,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("ZeroPad1d", {"padding": (1, 2)}),
     ("ReflectionPad2d", {"padding": (1, 2, 3, 0)}),
     ("ReflectionPad1d", {"padding": 2}),
+    ("CircularPad1d", {"padding": 2}),
+    ("CircularPad2d", {"padding": (1, 2, 0, 0)}),
     ("ReplicationPad2d", {"padding": (1, 2, 3, 0)}),
     ("ReplicationPad1d", {"padding": 2}),
     ("Upsample", {"scale_factor": (2, 3)}),

@@ -19,6 +19,8 @@ from fastcnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     ChannelShuffle,
+    CircularPad1d,
+    CircularPad2d,
     Conv1d,
     ConvTranspose1d,
     Flatten,
@@ -67,6 +69,9 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
     (ReflectionPad2d((1, 2, 0, 3)), (2, 4, 5)),
     (ReflectionPad1d(2), (2, 4)),
     (ReplicationPad2d((3, 0, 1, 1)), (2, 4, 5)),
+    (CircularPad2d((0, 0, 4, 1)), (2, 4, 5)),
+    (CircularPad2d((0, 1, 0, 0)), (2, 4, 5)),
+    (CircularPad1d((4, 4)), (2, 4)),
     (Upsample(scale_factor=(2, 3)), (2, 4, 5)),
     (Upsample(size=(3, 8)), (2, 4, 5)),
     (Upsample(scale_factor=2, mode="bilinear"), (2, 4, 5)),
@@ -75,6 +80,8 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
     # 9 * float32(13 / 9) is 13 in float32, and below it in float64.
     (Upsample(size=(13, 16), mode="bilinear"), (2, 9, 11)),
     (Upsample(size=(13, 16)), (2, 9, 11)),
+    # Resize would round to other pixels.
+    (Upsample(size=(28, 13)), (2, 41, 22)),
     (Upsample(scale_factor=3, mode="linear"), (2, 4)),
     (PixelShuffle(2), (8, 2, 3)),
     (Unflatten(1, (2, 3, 2)), (12,)),
@@ -84,6 +91,8 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
 ]
 #: A file has them as several nodes.
 OTHER_WORDS: list[tuple[Layer, tuple[int, ...]]] = [
+    (CircularPad2d((3, 5, 4, 1)), (2, 4, 5)),
+    (CircularPad2d(0), (2, 4, 5)),
     (PixelUnshuffle(2), (2, 4, 6)),
     (ChannelShuffle(3), (6, 2, 3)),
     (ChannelShuffle(2), (6, 5)),

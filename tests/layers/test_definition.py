@@ -51,8 +51,8 @@ def test_every_layer_has_a_definition() -> None:
         "Unflatten": {"dim": 1, "unflattened_size": [2, -1]},
         "ZeroPad2d": {"padding": [1, 2, -1, 0]},
         **{name: {"padding": 1} for name in (
-            "ZeroPad1d", "ReflectionPad1d", "ReflectionPad2d", "ReplicationPad1d",
-            "ReplicationPad2d",
+            "ZeroPad1d", "CircularPad1d", "CircularPad2d", "ReflectionPad1d", "ReflectionPad2d",
+            "ReplicationPad1d", "ReplicationPad2d",
         )},
         "LocalResponseNorm": {"size": 3}, "LayerNorm": {"normalized_shape": [3, 4], "bias": False},
         "RMSNorm": {"normalized_shape": 3}, "LayerNorm2d": {"num_channels": 3},

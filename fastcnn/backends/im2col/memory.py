@@ -82,7 +82,7 @@ def empty_like(x: np.ndarray) -> np.ndarray:
 def empty_in_order(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """An array of the shape of ``x`` whose axes follow each other in memory in an order."""
     made = empty(tuple(x.shape[axis] for axis in order), x.dtype)
-    return made.transpose(np.argsort(order))
+    return made.transpose([order.index(axis) for axis in range(x.ndim)])
 
 
 def zeros_like(x: np.ndarray) -> np.ndarray:

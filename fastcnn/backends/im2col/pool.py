@@ -15,18 +15,13 @@ from fastcnn.backends.geometry import (
     pool_windows,
 )
 from fastcnn.backends.im2col.columns import inside
-from fastcnn.backends.im2col.memory import empty, zeros_like
+from fastcnn.backends.im2col.memory import empty, empty_like, zeros_like
+from fastcnn.backends.im2col.pairs import are_pairs, beats, max_pairs, max_pairs_backward
 from fastcnn.backends.one_row import on_sequences
 from fastcnn.codegen import compiled, linked
 
 #: Kinds of the windows' first and last + 1 row, and the same of columns.
 WINDOWS = ("int64[:,:]", "int64[:,:]")
-
-
-@linked
-def _beats(value: float, best: float) -> bool:
-    """Whether a value wins over one before it; of several NaNs the first does."""
-    return (value > best) | ((value != value) & (best == best))
 
 
 @linked
@@ -36,7 +31,7 @@ def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int,
     for h in range(h0, h1):
         for w in range(w0, w1):
             value = image[h, w]
-            if _beats(value, best):
+            if beats(value, best):
                 best, best_h, best_w = value, h, w
     return best_h, best_w
 
@@ -98,67 +93,18 @@ def _row_of_windows(
         for j in range(np.uint64(first), np.uint64(end)):
             place = h * W + w + j * SW
             value = x[np.uint64(begin + place)]
-            wins = (places[j] < 0) | _beats(value, best[np.uint64(to + j)])
+            wins = (places[j] < 0) | beats(value, best[np.uint64(to + j)])
             best[np.uint64(to + j)] = value if wins else best[np.uint64(to + j)]
             places[j] = place if wins else places[j]
-
-
-@linked
-def _is_pairs(numbers: tuple[int, ...]) -> bool:
-    """Whether windows are 2 x 2 next to each other, for which loops become vectors."""
-    H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
-    squares = KH == 2 and KW == 2 and SH == 2 and SW == 2 and DH == 1 and DW == 1
-    return squares and top == 0 and left == 0 and 2 * OH <= H and 2 * OW <= W
 
 
 @compiled("real[:]", "out real[:]", "out int64[:]", "int64[:]")
 def _max_rows(x: np.ndarray, y: np.ndarray, places: np.ndarray, numbers: np.ndarray) -> None:
     maps, H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
     window = (H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW)
-    pairs = _is_pairs(window)
     for m in range(maps):
         for i in range(OH):
-            to = (m * OH + i) * OW
-            if pairs:
-                upper, out = np.uint64((m * H + 2 * i) * W), np.uint64(to)
-                lower = upper + np.uint64(W)
-                for j in range(np.uint64(OW)):
-                    a, b = x[upper + j + j], x[upper + j + j + np.uint64(1)]
-                    c, d = x[lower + j + j], x[lower + j + j + np.uint64(1)]
-                    best = b if _beats(b, a) else a
-                    best = c if _beats(c, best) else best
-                    y[out + j] = d if _beats(d, best) else best
-            else:
-                _row_of_windows(x, m * H * W, i, y, to, places, window)
-
-
-@linked
-def _pairs_backward(
-    dy: np.ndarray, at: int, x: np.ndarray, dx: np.ndarray, upper: int, width: int, count: int
-) -> None:
-    """Give the gradients of a row of 2 x 2 windows to their winners, one row of pixels at a time.
-
-    Two loops, because the compiler does not know that the rows lie apart.
-    """
-    zero, one, lower = dx.dtype.type(0), np.uint64(1), upper + width
-    for j in range(count):
-        a, b = x[upper + j + j], x[upper + j + j + one]
-        c, d = x[lower + j + j], x[lower + j + j + one]
-        is_b = _beats(b, a)
-        best = b if is_b else a
-        is_below = _beats(c, best) | _beats(d, best)
-        grad = zero if is_below else dy[at + j]
-        dx[upper + j + j] = zero if is_b else grad
-        dx[upper + j + j + one] = grad if is_b else zero
-    for j in range(count):
-        a, b = x[upper + j + j], x[upper + j + j + one]
-        c, d = x[lower + j + j], x[lower + j + j + one]
-        best = b if _beats(b, a) else a
-        is_c = _beats(c, best)
-        best = c if is_c else best
-        is_d = _beats(d, best)
-        dx[lower + j + j] = dy[at + j] if is_c & (not is_d) else zero
-        dx[lower + j + j + one] = dy[at + j] if is_d else zero
+            _row_of_windows(x, m * H * W, i, y, (m * OH + i) * OW, places, window)
 
 
 @compiled("real[:]", "real[:]", "out real[:]", "out real[:]", "out int64[:]", "int64[:]")
@@ -172,17 +118,12 @@ def _max_rows_backward(
 ) -> None:
     maps, H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
     window = (H, W, OH, OW, KH, KW, SH, SW, top, left, DH, DW)
-    pairs = _is_pairs(window)
     for m in range(maps):
         for i in range(OH):
             at = (m * OH + i) * OW
-            if pairs:
-                first = np.uint64((m * H + 2 * i) * W)
-                _pairs_backward(dy, np.uint64(at), x, dx, first, np.uint64(W), np.uint64(OW))
-            else:
-                _row_of_windows(x, m * H * W, i, best, 0, places, window)
-                for j in range(OW):
-                    dx[m * H * W + places[j]] += dy[at + j]
+            _row_of_windows(x, m * H * W, i, best, 0, places, window)
+            for j in range(OW):
+                dx[m * H * W + places[j]] += dy[at + j]
 
 
 @compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS, "int64[:,:]")
@@ -263,8 +204,11 @@ def max_pool2d(
     output = pool_output(x.shape[2:], *window, ceil_mode)
     maps, turned = _in_memory_order(x)
     y = empty((*maps.shape[:2], *output), x.dtype)
-    numbers = _numbers(maps, output, *window)
-    _max_rows(maps.reshape(-1), y.reshape(-1), np.empty(output[1], np.int64), numbers)
+    if are_pairs(maps, window):
+        max_pairs(maps.reshape(-1), y.reshape(-1), _numbers(maps, output))
+    else:
+        places, numbers = np.empty(output[1], np.int64), _numbers(maps, output, *window)
+        _max_rows(maps.reshape(-1), y.reshape(-1), places, numbers)
     return y.swapaxes(0, 1) if turned else y
 
 
@@ -281,11 +225,16 @@ def max_pool2d_backward(
     """The gradient of each window goes to its winner, found again from ``x``."""
     maps, turned = _in_memory_order(x)
     dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
-    grad_x = zeros_like(maps)
-    width = dy.shape[3]
-    numbers = _numbers(maps, dy.shape[2:], kernel_size, stride, padding, dilation)
-    scratch = np.empty(width, x.dtype), np.empty(width, np.int64)
-    _max_rows_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), *scratch, numbers)
+    window, width = (kernel_size, stride, padding, dilation), dy.shape[3]
+    if are_pairs(maps, window):
+        grad_x = empty_like(maps)
+        numbers = _numbers(maps, dy.shape[2:])
+        max_pairs_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), numbers)
+    else:
+        grad_x = zeros_like(maps)
+        numbers = _numbers(maps, dy.shape[2:], *window)
+        scratch = np.empty(width, x.dtype), np.empty(width, np.int64)
+        _max_rows_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), *scratch, numbers)
     return grad_x.swapaxes(0, 1) if turned else grad_x
 
 

@@ -44,6 +44,8 @@ def _inside(place: int, size: int, mode: str) -> int | None:
         return 0 if place < 0 else size - 1
     if mode == "reflect":
         return -place if place < 0 else 2 * (size - 1) - place
+    if mode == "circular":
+        return place + size if place < 0 else place - size
     return None
 
 

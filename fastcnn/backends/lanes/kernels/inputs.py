@@ -20,26 +20,23 @@ def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     sample = start + block * LANES
     valid = min(LANES, count - block * LANES)
-    size = pixels // channels
-    strips = (size + LANES - 1) // LANES
-    first, last = share(channels * strips, part, parts)
-    for unit in range(first, last):
-        channel, strip = unit // strips, unit % strips
-        scale, shift = r[SCALE] + channel, r[SCALE] + channels + channel
-        i = channel * size + strip * LANES
-        end = min(i + LANES, (channel + 1) * size)
-        if end - i == LANES:
+    size, scale, shift = pixels // channels, r[SCALE], r[SCALE] + channels
+    first, last = share((pixels + LANES - 1) // LANES, part, parts)
+    if pixels >= LANES:
+        for unit in range(first, last):
+            # The last tile overlaps the one before it rather than be a short one.
+            i = min(unit * LANES, pixels - LANES)
             pack_tile(
-                samples, order, sample, valid, pixels, i, A, scale, shift, T, table + i, A, y0
+                samples, order, sample, valid, pixels, i, size, A, scale, shift, T, table + i, A, y0
             )
-            continue
-        for lane in range(LANES):
-            base = order[sample + min(lane, valid - 1)] * pixels
-            for k in range(i, end):
-                value = np.float32(0)
-                if lane < valid:
-                    value = np.float32(samples[base + k]) * A[scale] + A[shift]
-                A[y0 + T[table + k] + lane] = value
+        return
+    for lane in range(LANES if last > first else 0):
+        base = order[sample + min(lane, valid - 1)] * pixels
+        for k in range(pixels):
+            value = np.float32(0)
+            if lane < valid:
+                value = np.float32(samples[base + k]) * A[scale + k // size] + A[shift + k // size]
+            A[y0 + T[table + k] + lane] = value
 
 
 @linked

@@ -9,6 +9,7 @@ from fastcnn.codegen.simd import (
     constant,
     emit_fma,
     emit_load,
+    emit_prefetch,
     emit_splat,
     emit_store,
 )
@@ -175,6 +176,10 @@ def _multiply_samples(
     ]
     grads = [at.pointer(D, at.offset(d0, o, LANES)) for o in range(OB)]
     inputs = at.pointer(X, x0)
+    with builder.if_then(adds):
+        # Sums that are added to arrive while the products are made.
+        for pointer in targets:
+            emit_prefetch(builder, pointer, write=True)
 
     def step(n: Any, state: list[Any]) -> list[Any]:
         block = builder.ashr(n, at.index(4))

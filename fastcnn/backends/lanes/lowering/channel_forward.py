@@ -52,14 +52,18 @@ class ChannelForward(ChannelMaps):
         y = self.keep(INPUT, made, np.arange(channels))
         normalisation = planner.allocate(2 * channels)
         columns: dict[str, int] = {"in": channels * height * width, "out": channels}
+        rows, step = self.places[INPUT][::width], y.pixel
+        if height == width == 1 and np.array_equal(np.diff(rows), np.ones(channels - 1)):
+            # Numbers that follow each other: one row.
+            rows, step = rows[:1], 1
         planner.emit(
             "input",
             row(
                 L.K_CHANNEL_INPUT,
                 **y.columns("y"),
-                positions=channels * height,
-                mode=y.pixel,
-                x_table=planner.table(self.places[INPUT][::width]),
+                positions=len(rows),
+                mode=step,
+                x_table=planner.table(rows),
                 scale=normalisation,
                 **columns,
             ),
@@ -86,7 +90,8 @@ class ChannelForward(ChannelMaps):
         planner, g = self.planner, self.planner.geometry(group.node)
         y = self.output(group)
         if group.pooled:
-            target = planner.reused((g.out_channels, *g.output))
+            shape = (g.out_channels, *g.output)
+            target = planner.buffer(shape) if group.whole else planner.reused(shape)
             conv_rows.convolution(planner, g, self._sum(group, g.out_channels, target))
             self._pooled(group, target, y)
             planner.release(target)
@@ -106,7 +111,8 @@ class ChannelForward(ChannelMaps):
         what = "transposed convolution" if group.operation == "conv_transpose2d" else "convolution"
         # A kernel for each channel works lane by lane.
         alone = group.node.arguments["groups"] > 1
-        x = self.usual(group.source) if alone else self.values[group.source]
+        passing = not group.whole
+        x = self.usual(group.source, passing) if alone else self.values[group.source]
         channels = np.arange(map_shape(group.node.input_shapes[0])[0])
         return conv_rows.Sum(
             f"{group.node.name}: {what}" + fused(group),
@@ -115,8 +121,9 @@ class ChannelForward(ChannelMaps):
             weight,
             self._bias(group, outputs),
             group.relu,
-            self.usual(group.sources[1]) if group.adds else None,
+            self.usual(group.sources[1], passing) if group.adds else None,
             channels if alone else self.lanes[group.source],
+            group.whole,
         )
 
     def _bias(self, group: Group, outputs: int) -> np.ndarray:
@@ -139,26 +146,11 @@ class ChannelForward(ChannelMaps):
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         weight = planner.parameter(group, "weight")
         assert weight is not None
-        outputs, inputs = weight.shape
-        samples = np.arange(planner.blocks)
-        planner.emit(
-            f"{group.node.name}: linear" + fused(group),
-            row(
-                L.K_CHANNEL_LINEAR,
-                x=x.offset,
-                y=y.offset,
-                w=planner.weight(conv_rows.packed(weight)),
-                bias=conv_rows.biases(planner, self._bias(group, outputs)),
-                relu=int(group.relu),
-                channels=y.channels,
-                taps=inputs,
-                tap_table=planner.table(self.places[group.source]),
-                positions=planner.blocks,
-                x_table=planner.table(samples * x.block, 1),
-                y_table=planner.table(samples * y.block, 1),
-            ),
-            whole=True,
+        name = f"{group.node.name}: linear" + fused(group)
+        work = conv_rows.Sum(
+            name, x, y, weight, self._bias(group, len(weight)), group.relu, whole=True
         )
+        conv_rows.linear(planner, work, self.places[group.source])
 
     def flatten(self, group: Group) -> None:
         """The same memory."""

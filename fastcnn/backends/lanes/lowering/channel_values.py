@@ -110,12 +110,12 @@ class ChannelValues(SharedForward):
         same = all(_alike(lanes, self.lanes.get(source)) for source in group.sources)
         return [self.values[source] if same else self.usual(source) for source in group.sources]
 
-    def usual(self, index: int) -> Buffer:
+    def usual(self, index: int, passing: bool = True) -> Buffer:
         """A node's output where channels follow each other in the lanes: a copy, if it must be."""
         if self.is_usual(index):
             return self.values[index]
         shape, halo = self.planner.shape(index), self.planner.halo(index)
-        made = self.planner.buffer(shape, halo, passing=True)
+        made = self.planner.buffer(shape, halo, passing)
         c = np.arange(map_shape(shape)[0])
         channels = c // LANES * made.channel + c % LANES
         places = (channels[:, None] + made.pixels()).ravel()

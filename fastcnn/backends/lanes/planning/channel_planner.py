@@ -30,6 +30,8 @@ from fastcnn.operations import OPERATIONS
 #: What gives memory another shape where a vector holds samples: between maps and vectors of
 #: channels it is read number by number, or copied.
 COPIED = ("flatten", "unflatten", "input_part")
+#: Bytes of a layer's weights that the cache may keep from one sample to the next.
+KEPT_BYTES = 1 << 17
 #: Bytes of weights that a core reads in the time of a vector operation.
 BYTES_AN_OPERATION = 16
 
@@ -98,8 +100,20 @@ class ChannelPlanner(Planner):
         return 0
 
     def _shares_batch(self, node: Node) -> bool:
-        """Weights of linear layers are read once for all samples."""
-        return node.operation == "linear"
+        """Weights that a cache does not keep from sample to sample are read once for all.
+
+        Those of linear layers, and of convolutions of small maps.
+        """
+        if node.operation != "conv2d":
+            return node.operation == "linear"
+        g = self.geometry(node)
+        weights = g.out_channels * g.group_inputs * int(np.prod(g.kernel))
+        if self.pays_by_winograd(g):
+            weights = weights * PRODUCTS // int(np.prod(g.kernel))
+        maps = g.group_inputs * g.groups * int(np.prod(g.input)) + g.out_channels * int(
+            np.prod(g.output)
+        )
+        return 4 * weights > max(KEPT_BYTES, 4 * maps)
 
     def parameter(self, group: Group, name: str) -> np.ndarray | None:
         """A layer's parameter, or None."""

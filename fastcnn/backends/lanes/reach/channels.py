@@ -25,7 +25,7 @@ from fastcnn.errors import ProgramError
 def channel_input(r: Reach) -> Touches:
     """Rows of numbers; the sample's are the run's to check."""
     size, channels, rows = r.count(L.IN, 1), r.count(L.OUT, 1), r.count(L.POSITIONS, 1)
-    if size % rows or rows % channels:
+    if size % rows or (rows % channels and (rows, channels) != (1, size)):
         raise ProgramError(f"{size} numbers in {rows} rows of {channels} channels")
     along = r.along(size // rows, r.among(L.MODE, (1, LANES)))
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, rows) + along, 1)
@@ -49,11 +49,18 @@ def _added(r: Reach, blocks: int, places: Range) -> Touches:
         yield arena("M", r.buffer(L.M) + r.along(blocks, r[L.M_CHANNEL]) + places)
 
 
+def _positions(r: Reach) -> int:
+    """Positions of a row's tables: of a sample, or of all."""
+    positions = r.count(L.POSITIONS, 1)
+    if positions < r.count(L.MODE) * r.samples:
+        raise ProgramError(f"{positions} positions of {r.samples} samples with {r[L.MODE]} each")
+    return positions
+
+
 def channel_convolution(r: Reach) -> Touches:
     """A sum over taps at positions, of which a tile may look up some more."""
-    groups, blocks, taps, positions = (
-        r.count(column, 1) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
-    )
+    groups, blocks, taps = (r.count(column, 1) for column in (L.GROUPS, L.CHANNELS, L.TAPS))
+    positions = _positions(r)
     more = positions + MORE_POSITIONS
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.entries(L.X_TABLE, more)
     yield arena("X", x + r.entries(L.TAP_TABLE, taps), 1)
@@ -63,16 +70,22 @@ def channel_convolution(r: Reach) -> Touches:
     yield from _weights(r, groups * blocks, taps)
 
 
-def channel_linear(r: Reach) -> Touches:
-    """The same where positions are samples: tables have a place of each, and of some more."""
-    blocks, taps, samples = r.count(L.CHANNELS, 1), r.count(L.TAPS, 1), r.count(L.POSITIONS, 1)
-    if samples < r.samples:
-        raise ProgramError(f"places of {samples} samples, of which there are {r.samples}")
-    more = samples + MORE_POSITIONS
-    x = r.entries(L.X_TABLE, more) + r.entries(L.TAP_TABLE, taps)
-    yield arena("X", x + r[L.X], 1)
-    yield arena("Y", r.entries(L.Y_TABLE, more) + r.along(blocks, LANES) + r[L.Y])
-    yield from _weights(r, blocks, taps)
+def channel_dot(r: Reach) -> Touches:
+    """Vectors of X, and single numbers of what is made of them."""
+    channels, taps, used = (r.count(column, 1) for column in (L.OUT, L.TAPS, L.IN))
+    if r.count(L.EXTRA) > taps or max(channels, used) > LANES:
+        raise ProgramError(f"{channels} channels of {r[L.EXTRA]} of {taps} taps and {used} lanes")
+    more = _positions(r) + MORE_POSITIONS
+    x = r.buffer(L.X) + r.entries(L.X_TABLE, more)
+    yield arena("X", x + r.entries(L.TAP_TABLE, taps))
+    each = r.along(channels, 1)
+    yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, more), 1)
+    # The table is also looked up where nothing is added.
+    added = r.entries(L.M_TABLE, more)
+    if r[L.M] >= 0:
+        yield arena("M", r.buffer(L.M) + each + added, 1)
+    yield parameters("W", r.along(channels * taps * LANES, 1) + r[L.W])
+    yield parameters("BIAS", each + r[L.BIAS])
 
 
 def channel_depthwise(r: Reach) -> Touches:
@@ -89,9 +102,10 @@ def channel_depthwise(r: Reach) -> Touches:
 
 def channel_winograd(r: Reach) -> Touches:
     """Tiles of 6x6 inputs, and those of 4x4 outputs that lie inside."""
-    inputs, blocks, strip, tiles, taps = (
-        r.count(column, 1) for column in (L.EXTRA, L.CHANNELS, L.TAPS, L.POSITIONS, L.IN)
+    inputs, blocks, strip, taps = (
+        r.count(column, 1) for column in (L.EXTRA, L.CHANNELS, L.TAPS, L.IN)
     )
+    tiles = _positions(r)
     r.count(L.GROUPS, 1)
     side = r.along(SIDE, r[L.X_ROW]) + r.along(SIDE, LANES)
     x = r.buffer(L.X) + r.along(inputs, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, tiles)

@@ -8,7 +8,7 @@ from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
@@ -70,11 +70,9 @@ def winograd2d(r: Reach) -> Touches:
         r.count(L.POSITIONS),
     )
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
+    made = min(outputs, CHUNK)
+    from_step, to_step = inputs * each + STAGGER, made * each + STAGGER
     scratch = PRODUCTS * (from_step + to_step)
-    inside = r.entries(L.M_TABLE, min(strip, tiles) + MORE_POSITIONS)
-    within("M_TABLE", inside + r.along(outputs, each), to_step)
-    within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, inputs), from_step)
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch + LANES)
@@ -83,35 +81,30 @@ def winograd2d(r: Reach) -> Touches:
     yield from _moments(r, -(-tiles // strip))
 
 
-def _batch_room(r: Reach) -> tuple[int, int, int]:
-    """Steps of the room for transforms of all tiles: from, to, and the room's own size."""
+def _batch_room(r: Reach) -> int:
+    """Size of the room for transforms of all tiles."""
     each = r.count(L.TAPS, 1) * LANES
     if r.count(L.STRIP_ROWS, 1) * r.count(L.POSITIONS) > r[L.TAPS] or r.count(L.GROUPS) < 0:
         raise ProgramError(f"{r[L.STRIP_ROWS]} blocks of tiles in room for {r[L.TAPS]}")
     from_step = r.count(L.IN) * each + STAGGER
     to_step = r.count(L.CHANNELS) * each + STAGGER
-    return from_step, to_step, PRODUCTS * (from_step + to_step) + r[L.CHANNELS] * LANES
+    return PRODUCTS * (from_step + to_step) + r[L.CHANNELS] * LANES
 
 
 def winograd2d_batch_inputs(r: Reach) -> Touches:
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(r.count(L.IN), r[L.X_CHANNEL])
     yield arena("X", x)
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r)[2])
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
 
 
 def winograd2d_batch_products(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-    from_step, to_step, room = _batch_room(r)
-    inside = r.entries(L.M_TABLE, r[L.TAPS] + MORE_POSITIONS)
-    within("M_TABLE", inside + r.along(outputs, r[L.TAPS] * LANES), to_step)
-    within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, inputs), from_step)
-    yield arena("Z", Range(r[L.Z], r[L.Z]), room)
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
-    yield from bias(r, 0)
 
 
 def winograd2d_batch_outputs(r: Reach) -> Touches:
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r)[2])
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
     yield from _outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
     yield from _moments(r, 1)
 

@@ -4,6 +4,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,14 +87,13 @@ class Pass:
 
     def _estimates(self) -> np.ndarray:
         """Nanoseconds of each row: of a sample, and of what a run reads in any case."""
-        found = []
-        for values, cost in zip(self.program.rows, self.program.costs(), strict=True):
-            many = values[L.KERNEL] in (L.K_CHANNEL_LINEAR, L.K_LINEAR)
-            flops, size = cost.flops / FLOPS_A_NS, cost.bytes / BYTES_A_NS
-            if many:
-                found.append((flops / self.program.batch, size))
-            else:
-                found.append((max(flops, size) / self.program.batch, 0.0))
+        size, found = self.program.samples, []
+        one, two = (replace(self.program, batch=n * size).costs() for n in (1, 2))
+        for first, both in zip(one, two, strict=True):
+            flops, bytes_ = both.flops - first.flops, both.bytes - first.bytes
+            each = max(flops / FLOPS_A_NS, bytes_ / BYTES_A_NS) / size
+            flops, bytes_ = first.flops - flops, first.bytes - bytes_
+            found.append((each, max(flops / FLOPS_A_NS, bytes_ / BYTES_A_NS)))
         return np.array(found)
 
     def nanoseconds(self, count: int) -> float:
@@ -310,10 +310,3 @@ def _joined(segments: list[list[int]]) -> list[list[int]]:
         else:
             found.append(list(segment))
     return found
-
-
-def address_of(array: np.ndarray) -> int:
-    """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
-    if array.flags.writeable:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return int(array.ctypes.data)

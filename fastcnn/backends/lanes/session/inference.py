@@ -12,11 +12,14 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.backends.lanes.session import team
 from fastcnn.backends.lanes.session.engine import Engine, aligned
-from fastcnn.backends.lanes.session.forward_pass import Pass, address_of
+from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.codegen import build
+from fastcnn.codegen.functions import address_of
 
 #: Batches for which passes with a sample in each lane are planned.
 BATCHES = (16, 64, 256)
+#: Most samples at a time with a channel in each lane: some layers keep the maps of all.
+FEW = 16
 #: Channels in the lanes measured faster where estimates differ by less than this.
 AS_GOOD = 1.05
 
@@ -72,7 +75,7 @@ class Inference:
         """The pass with a channel in each lane, if there is one."""
         if self._channels is None and self._fits_channels:
             try:
-                program = plan_channels(self.graph, self.most, self.threads, self._state)
+                program = plan_channels(self.graph, min(self.most, FEW), self.threads, self._state)
             except Unsupported:
                 self._fits_channels = False
                 return None
@@ -143,13 +146,16 @@ class Inference:
         RuntimeError
             If a kernel failed.
         """
-        count = len(images)
-        if count <= self.most:
-            place = address_of(images), address_of(outputs)
-            self.choose(count).run(images, outputs, factors, count, place)
-            return
-        for start in range(0, count, self.most):
-            end = start + self.most
+        count, most = len(images), self.most
+        if count <= most:
+            chosen = self.choose(count)
+            most = chosen.program.batch
+            if count <= most:
+                place = address_of(images), address_of(outputs)
+                chosen.run(images, outputs, factors, count, place)
+                return
+        for start in range(0, count, most):
+            end = start + most
             self.run(images[start:end], outputs[start:end], factors)
 
     @property

@@ -1,14 +1,16 @@
 """Class probabilities of a network's outputs, in one compiled call."""
 
 import ctypes
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.session.forward_pass import address_of
 from fastcnn.codegen import build, simd
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.elementary import exp
 from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.codegen.functions import address_of
 
 LANES = simd.LANES
 #: Of logits, probabilities, the first wrong row, rows and classes.
@@ -61,7 +63,6 @@ def probabilities(logits: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
     """
     size = logits.size - LANES
     made = np.empty_like(logits)
-    (address,) = build.addresses([_SOURCE])
     words = (ctypes.c_int64 * 9)()
     here, wrong = ctypes.addressof(words), 8
     words[:] = [
@@ -75,8 +76,11 @@ def probabilities(logits: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
         size // rows,
         -1,
     ]
-    _RUN(address)(here)
+    _compiled()(here)
     return made[:size].reshape(rows, -1), words[wrong]
 
 
-_SOURCE = softmax_source()
+@cache
+def _compiled() -> Any:
+    (address,) = build.addresses([softmax_source()])
+    return _RUN(address)

@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.convolution.channels.tiles import (
     channel_product_tile,
     channel_tile,
     depth_tile,
+    dot_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
@@ -68,6 +69,9 @@ CHANNEL_TILE_4X1 = channel_tile.sized(4, 1)
 CHANNEL_TILE_2X1 = channel_tile.sized(2, 1)
 CHANNEL_TILE_1X1 = channel_tile.sized(1, 1)
 DEPTH_TILE_8 = depth_tile.sized(8)
+DOT_TILE_4X4 = dot_tile.sized(4, 4)
+DOT_TILE_2X8 = dot_tile.sized(2, 8)
+DOT_TILE_1X16 = dot_tile.sized(1, 16)
 PRODUCT_TILE_4X4 = channel_product_tile.sized(4, 4)
 PRODUCT_TILE_2X8 = channel_product_tile.sized(2, 8)
 PRODUCT_TILE_2X4 = channel_product_tile.sized(2, 4)
@@ -87,6 +91,16 @@ def blocks_of_tile(left):
 
 
 @linked
+def weights_ahead(w, rows, taps, done):
+    """Where weights begin that will be wanted: a part of the next blocks', in each of some tiles.
+
+    A tile fetches a vector for each tap, and the next blocks have ``rows``. When a row's weights
+    do not fit the cache, they come from far away, and nothing waits for them.
+    """
+    return w + (rows + done) * taps * LANES if done < rows else w
+
+
+@linked
 def channel_products(
     A, P, x, xpix, p0, end, tap_table, taps, w, bias, blocks, y, ypix, stride, relu, m, mpix, mstep
 ):
@@ -97,22 +111,24 @@ def channel_products(
         wc, bc = w + c * taps * LANES, bias + c * LANES if bias >= 0 else MISSING
         yc, mc = y + c * stride, m + c * mstep if m >= 0 else MISSING
         rest = tap_table, taps, P, wc, P, bc, A, yc, ypix, stride, relu, A, mc, mpix, mstep
+        next_ = weights_ahead(wc, rows, taps, NOUGHT)
         if end - p0 == 1:
             if rows == 4:
-                CHANNEL_TILE_4X1(A, x, xpix, p0, *rest)
+                CHANNEL_TILE_4X1(A, x, xpix, p0, *rest, next_)
             elif rows == 2:
-                CHANNEL_TILE_2X1(A, x, xpix, p0, *rest)
+                CHANNEL_TILE_2X1(A, x, xpix, p0, *rest, next_)
             else:
-                CHANNEL_TILE_1X1(A, x, xpix, p0, *rest)
+                CHANNEL_TILE_1X1(A, x, xpix, p0, *rest, next_)
         elif rows == 4:
             for p in range(p0, end, 4):
-                CHANNEL_TILE_4X4(A, x, xpix, p, *rest)
+                next_ = weights_ahead(wc, rows, taps, (p - p0) // 4)
+                CHANNEL_TILE_4X4(A, x, xpix, p, *rest, next_)
         elif rows == 2:
             for p in range(p0, end, 8):
-                CHANNEL_TILE_2X8(A, x, xpix, p, *rest)
+                CHANNEL_TILE_2X8(A, x, xpix, p, *rest, next_)
         else:
             for p in range(p0, end, 8):
-                CHANNEL_TILE_1X8(A, x, xpix, p, *rest)
+                CHANNEL_TILE_1X8(A, x, xpix, p, *rest, next_)
         c += rows
 
 
@@ -122,26 +138,29 @@ def strip_products(A, P, x, count, tap_table, taps, w, blocks, y, stride):
     c = 0
     while c < blocks:
         rows, p = blocks_of_tile(blocks - c), 0
+        wc = w + c * taps * LANES
+        next_ = weights_ahead(wc, rows, taps, NOUGHT)
         while p < count:
             left = count - p
-            to, rest = y + c * stride + p * LANES, (tap_table, taps, P, w + c * taps * LANES)
+            to, rest = y + c * stride + p * LANES, (tap_table, taps, P, wc)
             if rows == 4:
-                PRODUCT_TILE_4X4(A, x + p * LANES, *rest, A, to, stride)
+                next_ = weights_ahead(wc, rows, taps, p // 4)
+                PRODUCT_TILE_4X4(A, x + p * LANES, *rest, A, to, stride, next_)
                 p += 4
             elif rows == 2 and left > 4:
-                PRODUCT_TILE_2X8(A, x + p * LANES, *rest, A, to, stride)
+                PRODUCT_TILE_2X8(A, x + p * LANES, *rest, A, to, stride, next_)
                 p += 8
             elif rows == 2:
-                PRODUCT_TILE_2X4(A, x + p * LANES, *rest, A, to, stride)
+                PRODUCT_TILE_2X4(A, x + p * LANES, *rest, A, to, stride, next_)
                 p += 4
             elif left > 12:
-                PRODUCT_TILE_1X16(A, x + p * LANES, *rest, A, to, stride)
+                PRODUCT_TILE_1X16(A, x + p * LANES, *rest, A, to, stride, next_)
                 p += 16
             elif left > 4:
-                PRODUCT_TILE_1X8(A, x + p * LANES, *rest, A, to, stride)
+                PRODUCT_TILE_1X8(A, x + p * LANES, *rest, A, to, stride, next_)
                 p += 8
             else:
-                PRODUCT_TILE_1X4(A, x + p * LANES, *rest, A, to, stride)
+                PRODUCT_TILE_1X4(A, x + p * LANES, *rest, A, to, stride, next_)
                 p += 4
         c += rows
 
@@ -151,12 +170,18 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
     """Normalise a sample, row by row; with MODE n its numbers are n floats apart.
 
     IN numbers, of which OUT channels have factors of their own; POSITIONS rows, whose places are
-    in X_TABLE.
+    in X_TABLE. What is not a map is one row, of as many channels as numbers.
     """
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     rows, step, places = r[POSITIONS], r[MODE], T[r[X_TABLE] :]
     width, each = r[IN] // rows, rows // r[OUT]
     source = order[start + block] * r[IN]
+    if r[OUT] > rows:
+        first, last = share(width, part, parts)
+        for j in range(first, last):
+            value = np.float32(bytes_[source + j]) if bytes_.size > 0 else floats[source + j]
+            A[y0 + places[0] + j] = value * A[r[SCALE] + j] + A[r[SCALE] + width + j]
+        return
     first, last = share(rows, part, parts)
     for i in range(first, last):
         channel = i // each
@@ -193,34 +218,48 @@ def channel_output(A, T, r, block, start, outputs, part, parts):
 
 
 @linked
-def channel_convolution(A, T, P, r, block, slot, part, parts):
-    """Convolution of GROUPS groups with CHANNELS blocks each, plus M where that is not negative."""
+def positions_of(r, block, blocks):
+    """First and last position of a row's tables: of some samples, of which each has MODE, or,
+    where that is 0, of the one sample whose positions they are."""
+    if r[MODE] > 0:
+        return block * r[MODE], (block + blocks) * r[MODE]
+    return NOUGHT, r[POSITIONS]
+
+
+@linked
+def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
+    """Convolution of GROUPS groups with CHANNELS blocks each, plus M where that is not negative.
+
+    It takes one sample, or, with MODE positions each, some: tables have those of all samples then.
+    A fully connected layer is one with one position.
+    """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    taps, blocks, tap_table = r[TAPS], r[CHANNELS], T[r[TAP_TABLE] :]
+    taps, channels, tap_table = r[TAPS], r[CHANNELS], T[r[TAP_TABLE] :]
     stride, mstep = r[Y_CHANNEL], r[M_CHANNEL]
-    clusters = (r[POSITIONS] + CLUSTER - 1) // CLUSTER
-    across = (blocks + UNIT_BLOCKS - 1) // UNIT_BLOCKS
-    first, last = share(r[GROUPS] * clusters * across, part, parts)
+    begin, stop = positions_of(r, block, blocks)
+    clusters = (stop - begin + CLUSTER - 1) // CLUSTER
+    across = (channels + UNIT_BLOCKS - 1) // UNIT_BLOCKS
+    first, last = share(r[GROUPS] * across * clusters, part, parts)
     for unit in range(first, last):
-        group, rest = unit // (clusters * across), unit % (clusters * across)
-        p0, c = rest // across * CLUSTER, rest % across * UNIT_BLOCKS
-        end, count = min(p0 + CLUSTER, r[POSITIONS]), min(UNIT_BLOCKS, blocks - c)
-        at = group * blocks + c
+        # All positions meet some weights before the next.
+        p0 = begin + unit % clusters * CLUSTER
+        group, c = unit // clusters // across, unit // clusters % across * UNIT_BLOCKS
+        at = group * channels + c
         channel_products(
             A,
             P,
             x0 + group * r[X_GROUP],
             xpix,
             p0,
-            end,
+            min(p0 + CLUSTER, stop),
             tap_table,
             taps,
             r[W] + at * taps * LANES,
             r[BIAS] + at * LANES,
-            count,
+            min(UNIT_BLOCKS, channels - c),
             y0 + at * stride,
             ypix,
             stride,
@@ -232,34 +271,34 @@ def channel_convolution(A, T, P, r, block, slot, part, parts):
 
 
 @linked
-def channel_linear(A, T, P, r, block, blocks, part, parts):
-    """Fully connected layer of some samples, which are its positions."""
-    taps, outputs = r[TAPS], r[CHANNELS]
-    xpix, ypix, tap_table = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[TAP_TABLE] :]
-    across = (outputs + UNIT_BLOCKS - 1) // UNIT_BLOCKS
-    first, last = share(across, part, parts)
+def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
+    """Convolution with OUT channels, too few for lanes, which hold channels of the input instead.
+
+    TAPS vectors of the input; of those from EXTRA on only the first IN lanes are channels.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
+    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    begin, stop = positions_of(r, block, blocks)
+    first, last = share((stop - begin + LANES - 1) // LANES, part, parts)
     for unit in range(first, last):
-        c = unit * UNIT_BLOCKS
-        channel_products(
-            A,
-            P,
-            r[X],
-            xpix,
-            block,
-            block + blocks,
-            tap_table,
-            taps,
-            r[W] + c * taps * LANES,
-            r[BIAS] + c * LANES,
-            min(UNIT_BLOCKS, outputs - c),
-            r[Y] + c * LANES,
-            ypix,
-            LANES,
-            r[RELU],
-            MISSING,
-            ypix,
-            NOUGHT,
-        )
+        p0 = begin + unit * LANES
+        end, c = min(p0 + LANES, stop), 0
+        while c < r[OUT]:
+            rows = blocks_of_tile(r[OUT] - c)
+            weights = P, r[W] + c * r[TAPS] * LANES, P, r[BIAS] + c
+            rest = T[r[TAP_TABLE] :], r[EXTRA], r[TAPS], r[IN], *weights, A, y0 + c, ypix, r[RELU]
+            more = A, m0 + c if m0 >= 0 else MISSING, mpix
+            if rows == 4:
+                for p in range(p0, end, 4):
+                    DOT_TILE_4X4(A, x0, xpix, p, *rest, *more)
+            elif rows == 2:
+                for p in range(p0, end, 8):
+                    DOT_TILE_2X8(A, x0, xpix, p, *rest, *more)
+            else:
+                DOT_TILE_1X16(A, x0, xpix, p0, *rest, *more)
+            c += rows
 
 
 @linked
@@ -283,8 +322,10 @@ def channel_depthwise(A, T, P, r, block, slot, part, parts):
 
 
 @linked
-def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
+def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     """Convolution by Winograd's F(4x4, 3x3); a unit is a strip of TAPS tiles, or a part of it.
+
+    Tiles are those of one sample, or, with MODE of each, of some.
 
     GROUPS parts of the CHANNELS blocks of outputs; each transforms the input for itself. IN input
     channels in EXTRA blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns
@@ -294,7 +335,8 @@ def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
-    inputs, outputs, strip, tiles = r[EXTRA], r[CHANNELS], r[TAPS], r[POSITIONS]
+    inputs, outputs, strip = r[EXTRA], r[CHANNELS], r[TAPS]
+    begin, stop = positions_of(r, block, blocks)
     xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
     sizes, channels = T[r[STRIP_TABLE] :], T[r[TAP_TABLE] :]
     from_step, to_step = inputs * strip * LANES + STAGGER, outputs * strip * LANES + STAGGER
@@ -302,12 +344,12 @@ def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
     sums = transformed + PRODUCTS * from_step
     spare = sums + PRODUCTS * to_step
     each = strip * LANES
-    strips, across = (tiles + strip - 1) // strip, r[GROUPS]
+    strips, across = (stop - begin + strip - 1) // strip, r[GROUPS]
     first, last = share(strips * across, part, parts)
     made = -1
     for unit in range(first, last):
-        p0 = unit // across * strip
-        count = min(strip, tiles - p0)
+        p0 = begin + unit // across * strip
+        count = min(strip, stop - p0)
         c0, c1 = share((outputs + UNIT_BLOCKS - 1) // UNIT_BLOCKS, unit % across, across)
         c0, c1 = c0 * UNIT_BLOCKS, min(c1 * UNIT_BLOCKS, outputs)
         if made != p0:
@@ -315,7 +357,7 @@ def channel_winograd(A, T, P, r, block, slot, worker, part, parts):
                 for c in range(inputs):
                     x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                     v = transformed + (c * strip + t) * LANES
-                    input_tile(A, x, r[X_ROW], A, v, from_step)
+                    input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
             made = p0
         for k in range(PRODUCTS):
             strip_products(

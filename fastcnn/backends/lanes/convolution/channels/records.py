@@ -12,6 +12,8 @@ from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
 from fastcnn.codegen.simd import LANES
 
 VECTOR_BYTES = FLOAT_BYTES * LANES
+#: Operations of the sum over a vector's lanes, as many vectors' are made together.
+SUM = 6
 #: Vector operations of the transforms of a tile, for a block of channels.
 INPUT_TRANSFORM, OUTPUT_TRANSFORM = 220, 200
 
@@ -25,18 +27,17 @@ def _output(r: Row) -> Cost:
     return Cost(0, size, size)
 
 
+def _times(r: Row) -> tuple[int, int]:
+    """Positions of all samples, and how often weights are read: once if a row takes all."""
+    return (r[L.MODE] * r.batch, 1) if r[L.MODE] else (r[L.POSITIONS] * r.batch, r.batch)
+
+
 def _convolution(r: Row) -> Cost:
-    """Weights once for a sample, as they are read again for each."""
-    vectors = r[L.GROUPS] * r[L.CHANNELS] * r[L.POSITIONS]
+    positions, times = _times(r)
+    vectors = r[L.GROUPS] * r[L.CHANNELS] * positions
     weights = r[L.GROUPS] * r[L.CHANNELS] * r[L.TAPS]
     flops = 2 * LANES * vectors * r[L.TAPS]
-    return Cost(flops * r.batch, VECTOR_BYTES * weights * r.batch, VECTOR_BYTES * vectors * r.batch)
-
-
-def _linear(r: Row) -> Cost:
-    weights = r[L.TAPS] * r[L.CHANNELS]
-    read = VECTOR_BYTES * weights + FLOAT_BYTES * r[L.TAPS] * r.batch
-    return Cost(2 * LANES * weights * r.batch, read, VECTOR_BYTES * r[L.CHANNELS] * r.batch)
+    return Cost(flops, VECTOR_BYTES * weights * times, VECTOR_BYTES * vectors)
 
 
 def _depthwise(r: Row) -> Cost:
@@ -44,25 +45,36 @@ def _depthwise(r: Row) -> Cost:
     return Cost(2 * LANES * vectors * r[L.TAPS], VECTOR_BYTES * vectors, VECTOR_BYTES * vectors)
 
 
+def _dot(r: Row) -> Cost:
+    positions, times = _times(r)
+    products, written = r[L.OUT] * r[L.TAPS], VECTOR_BYTES * positions
+    read = VECTOR_BYTES * products * times
+    return Cost(2 * LANES * (products + SUM * r[L.OUT]) * positions, read, written)
+
+
 def _winograd(r: Row) -> Cost:
     """Products, and the additions and multiplications of the transforms."""
-    inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.POSITIONS] * r.batch
+    tiles, times = _times(r)
+    inputs, outputs = r[L.IN], r[L.CHANNELS]
     flops = 2 * LANES * PRODUCTS * inputs * outputs * tiles
     flops += LANES * (INPUT_TRANSFORM * r[L.EXTRA] + OUTPUT_TRANSFORM * outputs) * tiles
-    read = VECTOR_BYTES * PRODUCTS * inputs * outputs * r.batch
+    read = VECTOR_BYTES * PRODUCTS * inputs * outputs * times
     return Cost(flops, read, VECTOR_BYTES * OUTPUTS * OUTPUTS * outputs * tiles)
 
 
-def _linear_sizes(r: Row) -> str:
-    return f"{r[L.TAPS]} to {r[L.CHANNELS]} x 16 channels"
-
-
 def _sizes(r: Row) -> str:
-    return f"{r[L.CHANNELS]} x 16 channels, {r[L.POSITIONS]} positions, {r[L.TAPS]} taps"
+    positions = r[L.MODE] or r[L.POSITIONS]
+    return f"{r[L.CHANNELS]} x 16 channels, {positions} positions, {r[L.TAPS]} taps"
+
+
+def _dot_sizes(r: Row) -> str:
+    positions = r[L.MODE] or r[L.POSITIONS]
+    return f"{r[L.OUT]} channels, {positions} positions, {r[L.TAPS]} x 16 taps"
 
 
 def _winograd_sizes(r: Row) -> str:
-    return f"{r[L.IN]} to {r[L.CHANNELS]} x 16 channels, {r[L.POSITIONS]} tiles"
+    tiles = r[L.MODE] or r[L.POSITIONS]
+    return f"{r[L.IN]} to {r[L.CHANNELS]} x 16 channels, {tiles} tiles"
 
 
 def _tile(r: Row) -> str:
@@ -81,11 +93,11 @@ register(
         L.K_CHANNEL_CONV: Kernel(
             kernels.channel_convolution, "convolution by channels", _convolution, _sizes, _tile
         ),
-        L.K_CHANNEL_LINEAR: Kernel(
-            kernels.channel_linear, "linear by channels", _linear, _linear_sizes, _tile
-        ),
         L.K_CHANNEL_DEPTHWISE: Kernel(
             kernels.channel_depthwise, "depthwise by channels", _depthwise, _sizes
+        ),
+        L.K_CHANNEL_DOT: Kernel(
+            kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes
         ),
         L.K_CHANNEL_WINOGRAD: Kernel(
             kernels.channel_winograd, "Winograd by channels", _winograd, _winograd_sizes, _tile

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, WHOLE, blocks_of_tile
+from fastcnn.backends.lanes.convolution.channels.records import SUM
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
@@ -35,6 +36,8 @@ class Sum:
     added : Buffer or None
     lanes : ndarray
         The lane of each channel of X, counted over all blocks of channels.
+    whole : bool
+        Whether a row takes all samples at once; X, Y and what is added outlive a sample then.
     """
 
     name: str
@@ -45,12 +48,29 @@ class Sum:
     relu: bool = False
     added: Buffer | None = None
     lanes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    whole: bool = False
 
     def channels(self) -> np.ndarray:
         """Where each channel of X begins."""
         if isinstance(self.x, PlanarBuffer):
             return self.lanes * self.x.channel
         return self.lanes // LANES * self.x.channel + self.lanes % LANES
+
+    def columns(self, name: str, buffer: Buffer) -> dict[str, int]:
+        """The columns that address X, Y or M; tables address samples if a row takes them all."""
+        return {name: buffer.offset} if self.whole else buffer.columns(name)
+
+    def table(self, planner: ChannelPlanner, buffer: Buffer, places: np.ndarray, pad: int) -> int:
+        """A table of places in a buffer: of each sample, if a row takes them all."""
+        if self.whole:
+            places = (np.arange(planner.blocks)[:, None] * buffer.block + places).ravel()
+        return planner.table(places, pad)
+
+    def size(self, planner: ChannelPlanner, count: int) -> dict[str, int]:
+        """Positions of a row, of which there are ``count`` in a sample, and how many it has."""
+        if self.whole:
+            return {"positions": planner.blocks * count, "mode": count}
+        return {"positions": count}
 
     def part(self, block: int, weight: np.ndarray) -> "Sum":
         """What of it goes into one block of Y."""
@@ -137,24 +157,23 @@ class Positions:
     places: np.ndarray
 
 
-def _columns(planner: ChannelPlanner, work: Sum, h: np.ndarray, w: np.ndarray) -> dict[str, int]:
+def _columns(planner: ChannelPlanner, work: Sum, at: "Positions") -> dict[str, int]:
     """Columns and tables of some positions of Y."""
-    y = work.y
+    y, m = work.y, work.added
     found: dict[str, int] = {
-        **work.x.columns("x"),
-        **y.columns("y"),
+        **work.columns("x", work.x),
+        **work.columns("y", y),
+        **work.size(planner, len(at.h)),
+        "x_table": work.table(planner, work.x, at.places, 1),
         "y_channel": y.channel,
-        "positions": len(h),
-        "y_table": planner.table(y.at(h, w), 1),
+        "y_table": work.table(planner, y, y.at(at.h, at.w), 1),
         "relu": int(work.relu),
         "m": -1,
-        "m_table": planner.table(np.zeros(len(h)), 1),
     }
-    if work.added is not None:
-        m = work.added
-        found |= m.columns("m")
-        found |= {"m_channel": m.channel, "m_table": planner.table(m.at(h, w), 1)}
-    return found
+    if m is None:
+        return found | {"m_table": work.table(planner, y, np.zeros(len(at.h)), 1)}
+    found |= work.columns("m", m)
+    return found | {"m_channel": m.channel, "m_table": work.table(planner, m, m.at(at.h, at.w), 1)}
 
 
 def _direct(
@@ -180,24 +199,85 @@ def _direct(
             part.lanes = work.lanes[low * inputs : high * inputs]
             _direct(planner, 1, part, taps, positions)
         return
+    if groups == 1 and _pays_by_dots(work):
+        _dots(planner, work, taps, positions)
+        return
     if groups > 1:
         x_group = lane_blocks(inputs) * work.x.channel
-    of_groups = work.weight.reshape(groups, each, -1)
     taps = (work.channels()[:inputs, None] + taps).ravel()
+    _emit(planner, work, work.weight.reshape(groups, each, -1), taps, positions, x_group)
+
+
+def _pays_by_dots(work: Sum) -> bool:
+    """Whether lanes had better hold channels of the input than the few of the output."""
+    outputs, inputs, taps = work.weight.shape
+    if isinstance(work.x, PlanarBuffer) or not np.array_equal(work.lanes, np.arange(inputs)):
+        return False
+    dots = outputs * (lane_blocks(inputs) * taps + SUM)
+    return dots < inputs * taps * lane_blocks(outputs) and outputs <= LANES
+
+
+def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Positions") -> None:
+    """Add a row in which lanes hold channels of the input."""
+    outputs, inputs, count = work.weight.shape
+    blocks, used = lane_blocks(inputs), inputs % LANES or LANES
+    padded = np.zeros((outputs, blocks * LANES, count), np.float32)
+    padded[:, :inputs] = work.weight
+    by_tap = padded.reshape(outputs, blocks, LANES, count).transpose(1, 3, 0, 2)
+    vectors = by_tap.reshape(blocks * count, outputs, LANES)
+    parts, c = [], 0
+    while c < outputs:
+        rows = blocks_of_tile(outputs - c)
+        parts.append(vectors[:, c : c + rows].ravel())
+        c += rows
+    columns = _columns(planner, work, positions) | {"in": used, "out": outputs}
+    # All channels are in one vector.
+    columns |= {"y_channel": 0, "m_channel": 0}
+    planner.emit(
+        work.name,
+        row(
+            L.K_CHANNEL_DOT,
+            **columns,
+            w=planner.weight(np.concatenate(parts)),
+            bias=planner.weight(work.bias),
+            taps=blocks * count,
+            extra=(blocks if used == LANES else blocks - 1) * count,
+            tap_table=planner.table(np.arange(blocks)[:, None] * work.x.channel + taps),
+        ),
+        work.whole,
+    )
+
+
+def linear(planner: ChannelPlanner, work: Sum, taps: np.ndarray) -> None:
+    """Add the row of a fully connected layer, whose inputs are at some places."""
+    once = np.zeros(1, np.int64)
+    _emit(planner, work, work.weight[None], taps, Positions(once, once, once))
+
+
+def _emit(
+    planner: ChannelPlanner,
+    work: Sum,
+    of_groups: np.ndarray,
+    taps: np.ndarray,
+    positions: Positions,
+    x_group: int = 0,
+) -> None:
+    """Add the row of weights of shape (groups, outputs, taps)."""
+    groups, each, _ = of_groups.shape
     planner.emit(
         work.name,
         row(
             L.K_CHANNEL_CONV,
-            **_columns(planner, work, positions.h, positions.w),
+            **_columns(planner, work, positions),
             w=planner.weight(np.concatenate([packed(part) for part in of_groups])),
             bias=biases(planner, work.bias, groups),
             groups=groups,
             channels=lane_blocks(each),
             taps=len(taps),
             tap_table=planner.table(taps),
-            x_table=planner.table(positions.places, 1),
             x_group=x_group,
         ),
+        work.whole,
     )
 
 
@@ -220,13 +300,12 @@ def depthwise(planner: ChannelPlanner, work: Sum, places: np.ndarray, taps: np.n
         work.name,
         row(
             L.K_CHANNEL_DEPTHWISE,
-            **_columns(planner, work, *grid(work.y.height, work.y.width)),
+            **_columns(planner, work, Positions(*grid(work.y.height, work.y.width), places)),
             w=planner.weight(padded.reshape(-1, LANES, count).transpose(0, 2, 1)),
             bias=planner.weight(bias),
             channels=work.x.channels,
             taps=count,
             tap_table=planner.table(taps),
-            x_table=planner.table(places, 1),
             x_channel=work.x.channel,
         ),
     )
@@ -244,15 +323,18 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
         weights[k, :each] = packed(products[k])
     h, w = grid(tiles(g.output[0]), tiles(g.output[1]))
     left = np.stack([g.output[0] - OUTPUTS * h, g.output[1] - OUTPUTS * w], axis=1)
-    strip, across = _division(len(h), blocks, planner.workers)
+    many = planner.blocks if work.whole else 1
+    strip, across = _division(len(h), blocks, planner.workers, work.whole)
     columns: dict[str, int] = {"in": inputs, "out": apart, "m": -1}
     if m is not None:
-        columns |= m.columns("m") | {"m_channel": m.channel, "m_row": m.row}
-        columns["m_table"] = planner.table(m.at(OUTPUTS * h, OUTPUTS * w))
+        columns |= work.columns("m", m) | {"m_channel": m.channel, "m_row": m.row}
+        columns["m_table"] = work.table(planner, m, m.at(OUTPUTS * h, OUTPUTS * w), 0)
+    first = x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])
     values = row(
         L.K_CHANNEL_WINOGRAD,
-        **x.columns("x"),
-        **y.columns("y"),
+        **work.columns("x", x),
+        **work.columns("y", y),
+        **work.size(planner, len(h)),
         **columns,
         relu=int(work.relu),
         w=planner.weight(weights),
@@ -261,10 +343,9 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
         channels=blocks,
         extra=in_blocks,
         taps=strip,
-        positions=len(h),
-        x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
-        y_table=planner.table(y.at(OUTPUTS * h, OUTPUTS * w)),
-        strip_table=planner.table(left),
+        x_table=work.table(planner, x, first, 0),
+        y_table=work.table(planner, y, y.at(OUTPUTS * h, OUTPUTS * w), 0),
+        strip_table=planner.table(np.tile(left, (many, 1))),
         tap_table=planner.table(work.lanes // LANES * strip * LANES + work.lanes % LANES),
         x_channel=x.channel,
         x_row=x.row,
@@ -272,13 +353,16 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
         y_row=y.row,
     )
     room = PRODUCTS * ((in_blocks + blocks) * strip * LANES + 2 * STAGGER) + LANES
-    planner.emit(work.name, planner.with_scratch(values, room))
+    planner.emit(work.name, planner.with_scratch(values, room), work.whole)
 
 
-def _division(count: int, blocks: int, workers: int) -> tuple[int, int]:
-    """Tiles of a strip, and parts of the outputs, such that threads find two units each."""
+def _division(count: int, blocks: int, workers: int, whole: bool) -> tuple[int, int]:
+    """Tiles of a strip, and parts of the outputs, such that threads find two units each.
+
+    ``count`` tiles are those of a sample; a strip has more samples' if a row takes them all.
+    """
     strip = min(STRIP, -(-count // (2 * workers)) if count >= 2 * workers else count)
-    strip = -(-strip // WHOLE) * WHOLE
+    strip = STRIP if whole else -(-strip // WHOLE) * WHOLE
     strips = -(-count // strip)
     across = min(-(-blocks // UNIT_BLOCKS), max(1, 2 * workers // strips))
     return strip, across

@@ -8,9 +8,24 @@ positions are samples). The products of Winograd's transforms have positions tha
 
 from typing import Any
 
+from llvmlite import ir
+
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import emit_tile_outputs, place_inside
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_splat, emit_store
+from fastcnn.codegen.simd import (
+    FLOAT,
+    INT32,
+    INT_VECTOR,
+    LANES,
+    constant,
+    emit_fma,
+    emit_int_splat,
+    emit_load,
+    emit_prefetch,
+    emit_splat,
+    emit_store,
+    emit_sums,
+)
 from fastcnn.codegen.target import blocking, split
 
 
@@ -71,10 +86,12 @@ def channel_tile(
     m0: Any,
     mpix: Any,
     mstride: Any,
+    ahead: Any,
 ) -> None:
     """CB blocks of channels by PB positions of a sum over T taps.
 
     ``b0 < 0`` means no bias, ``m0 < 0`` that nothing is added to the sum before the rectifier.
+    For each tap a line of the weights from ``ahead`` on is fetched into the cache.
     """
     builder = at.builder
     for c0, p1, blocks, positions in split(CB, PB, blocking().products):
@@ -94,6 +111,7 @@ def channel_tile(
             positions: int = positions,
         ) -> list[Any]:
             tap = at.table(taps, t)
+            emit_prefetch(builder, at.pointer(W, at.offset(ahead, t, LANES)))
             first = at.offset(at.offset(w0, t, CB * LANES), c0, LANES)
             weights = [
                 emit_load(builder, at.pointer(W, at.offset(first, c, LANES))) for c in range(blocks)
@@ -136,8 +154,12 @@ def channel_product_tile(
     Y: Any,
     y0: Any,
     ystride: Any,
+    ahead: Any,
 ) -> None:
-    """CB blocks of channels by PB positions that follow each other in X and Y, as vectors do."""
+    """CB blocks of channels by PB positions that follow each other in X and Y, as vectors do.
+
+    ``ahead`` as in ``channel_tile``.
+    """
     builder = at.builder
     for c0, p0, blocks, positions in split(CB, PB, blocking().products):
         first = at.offset(x0, p0, LANES)
@@ -151,6 +173,7 @@ def channel_product_tile(
             positions: int = positions,
         ) -> list[Any]:
             row = at.pointer(X, builder.add(first, at.table(taps, t)))
+            emit_prefetch(builder, at.pointer(W, at.offset(ahead, t, LANES)))
             place = at.offset(at.offset(w0, t, CB * LANES), c0, LANES)
             weights = [
                 emit_load(builder, at.pointer(W, at.offset(place, c, LANES))) for c in range(blocks)
@@ -169,6 +192,80 @@ def channel_product_tile(
             to = at.offset(at.offset(y0, c0 + c, ystride), p0, LANES)
             for p in range(positions):
                 emit_store(builder, sums[c * positions + p], at.pointer(Y, at.offset(to, p, LANES)))
+
+
+@tile(2)
+def dot_tile(
+    at: Emitter,
+    CB: int,
+    PB: int,
+    X: Any,
+    x0: Any,
+    xpix: Any,
+    p0: Any,
+    taps: Any,
+    full: Any,
+    T: Any,
+    used: Any,
+    W: Any,
+    w0: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    ypix: Any,
+    relu: Any,
+    M: Any,
+    m0: Any,
+    mpix: Any,
+) -> None:
+    """CB channels by PB positions, 16 sums over the lanes of X and T taps.
+
+    A tap is one (16 input channels, kernel row, kernel column); of taps from ``full`` on only the
+    first ``used`` lanes count. ``m0 < 0`` as in ``channel_tile``.
+    """
+    builder = at.builder
+    rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
+    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
+    limit = emit_int_splat(builder, builder.trunc(used, INT32))
+    mask = builder.icmp_signed("<", lanes, limit)
+
+    def step(t: Any, state: list[Any], masked: bool = False) -> list[Any]:
+        tap, first = at.table(taps, t), at.offset(w0, t, CB * LANES)
+        weights = [emit_load(builder, at.pointer(W, at.offset(first, c, LANES))) for c in range(CB)]
+        updated = list(state)
+        for p, row in enumerate(rows):
+            x = emit_load(builder, at.pointer(row, tap))
+            if masked:
+                x = builder.select(mask, x, constant(0.0))
+            for c in range(CB):
+                updated[c * PB + p] = emit_fma(builder, x, weights[c], state[c * PB + p])
+        return updated
+
+    sums = at.loop(at.index(0), full, [constant(0.0)] * (CB * PB), step)
+    sums = at.loop(full, T, sums, lambda t, state: step(t, state, masked=True))
+    totals = emit_sums(builder, sums)
+    for c in range(CB):
+        bias = builder.load(at.pointer(B, at.offset(b0, c, 1)))
+        for p in range(PB):
+            total = builder.extract_element(totals, at.index(c * PB + p))
+            place = at.offset(at.offset(y0, c, 1), 1, at.table(ypix, at.offset(p0, p, 1)))
+            more = at.offset(at.offset(m0, c, 1), 1, at.table(mpix, at.offset(p0, p, 1)))
+            builder.store(
+                _finished(at, builder.fadd(total, bias), relu, M, m0, more), at.pointer(Y, place)
+            )
+
+
+def _finished(at: Emitter, total: Any, relu: Any, M: Any, m0: Any, more: Any) -> Any:
+    """A number plus one of M, if there is one, rectified if that is wanted."""
+    builder, zero = at.builder, ir.Constant(FLOAT, 0.0)
+    exists = builder.icmp_signed(">=", m0, at.index(0))
+    added = builder.load(at.pointer(M, builder.select(exists, more, at.index(0))))
+    total = builder.select(exists, builder.fadd(total, added), total)
+    clips = builder.and_(
+        builder.icmp_signed("!=", relu, at.index(0)), builder.fcmp_ordered("<=", total, zero)
+    )
+    return builder.select(clips, zero, total)
 
 
 @tile(1)

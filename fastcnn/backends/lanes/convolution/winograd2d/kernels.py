@@ -3,25 +3,27 @@
 A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads. A is the arena, T the
 tables, P the parameters, G their gradient, r the program row. Tiles are taken in strips whose
-transforms stay in the second-level cache, and of these one of the six rows of products at a time.
+transforms stay in the second-level cache, for gradients some of their six rows at a time.
 """
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.kernels import products
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    HEIGHTS,
     PRODUCTS,
     SIDE,
+    WIDTH,
     gradient_row_tile,
     input_row_tile,
     input_tile,
     output_tile,
     pooled_output_tile,
+    product_tile,
     weight_gradient_tile,
     weight_tile,
 )
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
     CHANNELS,
@@ -31,7 +33,6 @@ from fastcnn.backends.lanes.kernels.layout import (
     IN,
     M_BLOCK,
     M_SLOT,
-    M_TABLE,
     MODE,
     MOMENTS,
     OUT,
@@ -63,6 +64,18 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
+HIGH = HEIGHTS[0] == 8
+PRODUCT_TILE_8XW = product_tile.sized(8, WIDTH)
+PRODUCT_TILE_8X2 = product_tile.sized(8, 2)
+PRODUCT_TILE_8X1 = product_tile.sized(8, 1)
+PRODUCT_TILE_4XW = product_tile.sized(4, WIDTH)
+PRODUCT_TILE_4X2 = product_tile.sized(4, 2)
+PRODUCT_TILE_4X1 = product_tile.sized(4, 1)
+PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
+PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
+PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
+#: Output channels whose products are in hand at a time.
+CHUNK = 16
 
 
 @linked
@@ -89,6 +102,62 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
             pooled_output_tile(*sources, A, y, A, m, r[Y_ROW], rows, columns, spare, r[RELU])
         else:
             output_tile(*sources, A, y, r[Y_ROW], rows, columns, spare, r[RELU], r[MODE])
+
+
+@linked
+def products(A, v, tiles, inputs, each, w, outputs, s):
+    """One of the products of some tiles, summed over input channels, of some output channels."""
+    c = 0
+    while c < outputs:
+        left = outputs - c
+        rows = 8 if HIGH and left >= 8 else 4 if left >= 4 else 1
+        t = 0
+        while t < tiles:
+            columns = WIDTH if tiles - t >= WIDTH else 2 if tiles - t >= 2 else 1
+            rest = (
+                A,
+                v + t * LANES,
+                inputs,
+                each,
+                A,
+                w + c * inputs,
+                A,
+                s + c * each + t * LANES,
+                each,
+            )
+            if HIGH and rows == 8:
+                if columns == WIDTH:
+                    PRODUCT_TILE_8XW(*rest)
+                elif columns == 2:
+                    PRODUCT_TILE_8X2(*rest)
+                else:
+                    PRODUCT_TILE_8X1(*rest)
+            elif rows == 4:
+                if columns == WIDTH:
+                    PRODUCT_TILE_4XW(*rest)
+                elif columns == 2:
+                    PRODUCT_TILE_4X2(*rest)
+                else:
+                    PRODUCT_TILE_4X1(*rest)
+            elif columns == WIDTH:
+                PRODUCT_TILE_1XW(*rest)
+            elif columns == 2:
+                PRODUCT_TILE_1X2(*rest)
+            else:
+                PRODUCT_TILE_1X1(*rest)
+            t += columns
+        c += rows
+
+
+@linked
+def ask_for_outputs(A, T, r, y, p0, count):
+    """Prefetch where the outputs of some tiles of a channel will be written."""
+    rows = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
+    for t in range(count):
+        place = y + T[r[Y_TABLE] + p0 + t]
+        for i in range(rows):
+            for j in range(rows):
+                simd.prefetch_write(A, place + i * r[Y_ROW] + j * LANES)
 
 
 @linked
@@ -139,16 +208,16 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     """Convolution forward, or its input gradient; a unit is a strip of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
-    many rows and columns lie inside. Z is room for transforms, of which TAP_TABLE has the
-    channels' offsets and M_TABLE the tiles'. With MOMENTS, those of each strip go to EXTRA.
+    many rows and columns lie inside. Z is room for transforms, of some output channels at a time.
+    With MOMENTS, those of each strip go to EXTRA.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix, channels, pixels = T[r[X_TABLE] :], T[r[TAP_TABLE] :], T[r[M_TABLE] :]
+    xpix = T[r[X_TABLE] :]
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
+    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + PRODUCTS * from_step
     spare = sums + PRODUCTS * to_step
@@ -159,38 +228,23 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
         for c in range(inputs):
             for t in range(taken):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
-                input_tile(A, x, r[X_ROW], A, transformed + c * each + t * LANES, from_step)
-        for k in range(PRODUCTS):
-            products(
-                A,
-                T,
-                P,
-                r,
-                NO,
-                transformed + k * from_step,
-                pixels,
-                NOUGHT,
-                taken,
-                channels,
-                inputs,
-                outputs,
-                r[W] + k * r[OUT],
-                NOUGHT,
-                inputs,
-                MISSING,
-                sums + k * to_step,
-                pixels,
-                each,
-                NOUGHT,
-                NOUGHT,
-            )
-        for c in range(outputs):
-            s = sums + c * each
-            outputs_of_channel(A, T, P, r, c, y0, m0, p0, taken, s, to_step, spare)
-            if r[MOMENTS]:
-                valid = min(LANES, count - block * LANES)
-                out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs
-                moments_of_channel(A, T, r, c, y0, p0, taken, valid, out)
+                input_tile(
+                    A, x, r[X_ROW], r[X_CHANNEL], A, transformed + c * each + t * LANES, from_step
+                )
+        for c0 in range(0, outputs, CHUNK):
+            made = min(CHUNK, outputs - c0)
+            for k in range(PRODUCTS):
+                if k < made:
+                    ask_for_outputs(A, T, r, y0 + (c0 + k) * r[Y_CHANNEL], p0, taken)
+                v, w = transformed + k * from_step, r[W] + k * r[OUT] + c0 * inputs
+                products(A, v, taken, inputs, each, w, made, sums + k * to_step)
+            for c in range(made):
+                s = sums + c * each
+                outputs_of_channel(A, T, P, r, c0 + c, y0, m0, p0, taken, s, to_step, spare)
+                if r[MOMENTS]:
+                    valid = min(LANES, count - block * LANES)
+                    out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs
+                    moments_of_channel(A, T, r, c0 + c, y0, p0, taken, valid, out)
 
 
 @linked

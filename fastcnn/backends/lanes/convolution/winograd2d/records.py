@@ -1,9 +1,8 @@
 """Costs and records of F(4x4, 3x3): the products and additions that it really does."""
 
-from fastcnn.backends.lanes.convolution.tiles import product_tile
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
 from fastcnn.backends.lanes.convolution.winograd2d import kernels
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, MATRICES, PRODUCTS, WIDTH
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register, sizes_of
@@ -13,6 +12,12 @@ from fastcnn.codegen.target import blocking
 
 def _winograd2d_gradient_tile(r: Row) -> str:
     return clipped((8, 2 if r[L.IN] > LANES else 1), blocking().products)
+
+
+def product_tile(r: Row) -> str:
+    """The register tile of most products."""
+    height = next(height for height in HEIGHTS if height <= r[L.CHANNELS])
+    return clipped((height, min(WIDTH, r[L.TAPS])), blocking().products)
 
 
 def _tiles(r: Row) -> tuple[int, int, int]:

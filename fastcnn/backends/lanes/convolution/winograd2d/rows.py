@@ -6,16 +6,16 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, WIDTH
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
-from fastcnn.codegen.target import instruction_set, tile_heights
 
 #: Vectors of a strip's transforms, which stay in the second-level cache.
-STRIP = 10 * 1024
+STRIP = 5 * 1024
 #: The same of a weights' gradient, which had better have some tiles at once.
 GRADIENT_STRIP, FEW_TILES = 8 * 1024, 8
 
@@ -45,7 +45,7 @@ class Tiling:
 
     def weights(self, planner: Planner, name: str) -> dict[str, int]:
         """Let the weights be transformed beforehand; the columns that tell where they are."""
-        order = pack_order(1, len(self.source), self.source[None], tile_heights(pooled=False))
+        order = pack_order(1, len(self.source), self.source[None], HEIGHTS)
         padded = -(-order.size // LANES) * LANES + STAGGER
         packed = planner.allocate(PRODUCTS * padded)
         sizes: dict[str, int] = {"in": order.size, "out": padded, "mode": self.direction}
@@ -93,7 +93,7 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     """Pixels of each strip of a product's output."""
     tiling = product_tiling(g, 0, pooled)
     pixels = tiling.pixels()
-    strip = _strip(PRODUCTS * sum(tiling.source.shape), len(pixels))
+    strip = _strip(tiling, len(pixels))
     return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
 
 
@@ -148,15 +148,13 @@ def _emit(
 ) -> None:
     outputs, inputs = tiling.source.shape
     common = tiling.weights(planner, name) | tiling.places(planner, x, y) | columns
-    strip = _strip(PRODUCTS * (inputs + outputs), common["positions"])
+    strip = _strip(tiling, common["positions"])
     values = row(
         L.K_WINOGRAD2D,
         **common,
         taps=strip,
-        tap_table=planner.table(np.arange(inputs) * strip * LANES, 1),
-        m_table=planner.table(np.arange(strip) * LANES, 1),
     )
-    room = PRODUCTS * ((inputs + outputs) * strip * LANES + 2 * STAGGER)
+    room = PRODUCTS * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER)
     planner.emit(name, planner.with_scratch(values, room + LANES))
 
 
@@ -202,9 +200,10 @@ def weight_gradient(
     planner.reductions.append((f"{name}: sum gradients", reduction))
 
 
-def _strip(vectors: int, tiles: int) -> int:
-    """Tiles of a strip whose transforms take some vectors each: whole register tiles."""
-    multiple = 3 if instruction_set() == "AVX-512" else 4
-    strip = max(1, STRIP // vectors // multiple) * multiple
+def _strip(tiling: Tiling, tiles: int) -> int:
+    """Tiles of a strip whose transforms fit the cache: whole register tiles."""
+    outputs, inputs = tiling.source.shape
+    vectors = PRODUCTS * (inputs + min(outputs, CHUNK))
+    strip = max(1, STRIP // vectors // WIDTH) * WIDTH
     # Four tiles are two strips of two, not three and one.
     return -(-tiles // -(-tiles // strip))

@@ -17,13 +17,23 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_load
+from fastcnn.codegen.simd import (
+    LANES,
+    constant,
+    emit_fma,
+    emit_load,
+    emit_prefetch,
+    emit_splat,
+)
+from fastcnn.codegen.target import blocking, split, tile_heights
 
 #: Pixels of a tile of the input in each direction, which is also products of it.
 SIDE = points(3)
 #: Products of a tile.
 PRODUCTS = SIDE * SIDE
 MATRICES = transforms(3, EXACT)
+#: Output channels of a tile of products, the most first, and tiles of the map.
+HEIGHTS, WIDTH = ((8, 4, 1), 3) if 8 in tile_heights(pooled=False) else ((4, 1), 4)
 
 
 def _emit_row(
@@ -47,8 +57,14 @@ def _emit_row(
 
 
 @tile(0)
-def input_tile(at: Emitter, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any) -> None:
-    """``B^T d B`` of 6x6 pixels of the input."""
+def input_tile(
+    at: Emitter, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
+) -> None:
+    """``B^T d B`` of 6x6 pixels of the input; those ``ahead`` floats further are asked for."""
+    for i in range(SIDE):
+        for j in range(OUTPUTS):
+            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
+            emit_prefetch(at.builder, at.pointer(X, place), level=3)
     pixels = [load_all(at, SIDE, X, at.offset(x0, i, xrow), LANES) for i in range(SIDE)]
     rows = emit_both_ways(at.builder, MATRICES.input, pixels)
     store_all(at, [value for row in rows for value in row], V, v0, step)
@@ -68,6 +84,60 @@ def gradient_row_tile(
 ) -> None:
     """A row of ``A d A^T`` of the gradient of 4x4 outputs."""
     _emit_row(at, MATRICES.output.T, number, D, d0, drow, E, e0, step)
+
+
+@tile(2)
+def product_tile(
+    at: Emitter,
+    CB: int,
+    TB: int,
+    V: Any,
+    v0: Any,
+    K: Any,
+    vstep: Any,
+    W: Any,
+    w0: Any,
+    S: Any,
+    s0: Any,
+    sstep: Any,
+) -> None:
+    """One of the products of CB output channels of TB tiles, summed over K input channels.
+
+    Channels of V are ``vstep`` apart and those of S ``sstep``; weights follow each other.
+    """
+    for c, t, rows, columns in split(CB, TB, blocking().products):
+        v, s = at.offset(v0, t, LANES), at.offset(at.offset(s0, c, sstep), t, LANES)
+        sums = _multiply(at, rows, columns, V, v, K, vstep, W, at.offset(w0, c, 1), CB)
+        for i, row in enumerate(sums):
+            store_all(at, row, S, at.offset(s, i, sstep), LANES)
+
+
+def _multiply(
+    at: Emitter,
+    CB: int,
+    TB: int,
+    V: Any,
+    v0: Any,
+    K: Any,
+    vstep: Any,
+    W: Any,
+    w0: Any,
+    wstep: int,
+) -> list[list[Any]]:
+    builder = at.builder
+
+    def step(k: Any, state: list[Any]) -> list[Any]:
+        inputs = load_all(at, TB, V, at.offset(v0, k, vstep), LANES)
+        first = at.offset(w0, k, wstep)
+        sums = list(state)
+        for c in range(CB):
+            weight = emit_splat(builder, builder.load(at.pointer(W, at.offset(first, c, 1))))
+            for t in range(TB):
+                sums[c * TB + t] = emit_fma(builder, inputs[t], weight, state[c * TB + t])
+        return sums
+
+    flat = at.loop(at.index(0), K, [constant(0.0)] * (CB * TB), step)
+    return [flat[c * TB : (c + 1) * TB] for c in range(CB)]
 
 
 def emit_tile_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:

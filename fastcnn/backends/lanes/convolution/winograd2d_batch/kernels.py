@@ -4,14 +4,14 @@ All threads share a row's units; a unit's result does not depend on who does it.
 transforms of all tiles, TAPS to a channel: those of STRIP_ROWS blocks from the GROUPS-th on.
 """
 
-from fastcnn.backends.lanes.convolution.direct.kernels import products
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     moments_of_channel,
     outputs_of_channel,
+    products,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     EXTRA,
@@ -19,12 +19,10 @@ from fastcnn.backends.lanes.kernels.layout import (
     GROUPS,
     IN,
     M_BLOCK,
-    M_TABLE,
     MOMENTS,
     OUT,
     POSITIONS,
     STRIP_ROWS,
-    TAP_TABLE,
     TAPS,
     X_BLOCK,
     X_CHANNEL,
@@ -61,46 +59,26 @@ def winograd2d_batch_inputs(A, T, r, blocks, part, parts):
         x = r[X] + (r[GROUPS] + b) * r[X_BLOCK] + c * r[X_CHANNEL]
         v = r[Z] + c * each + b * tiles * LANES
         for t in range(tiles):
-            input_tile(A, x + xpix[t], r[X_ROW], A, v + t * LANES, step)
+            input_tile(A, x + xpix[t], r[X_ROW], r[X_CHANNEL], A, v + t * LANES, step)
 
 
 @linked
-def winograd2d_batch_products(A, T, P, r, blocks, part, parts):
+def winograd2d_batch_products(A, r, blocks, part, parts):
     """Sum up products over IN channels; a unit is one of a tile's, of some output channels.
 
-    Weights are read once for all tiles. TAP_TABLE has the channels' offsets, M_TABLE the tiles'.
+    Weights are read once for all tiles.
     """
     inputs, outputs, each = r[IN], r[CHANNELS], r[TAPS] * LANES
     from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
-    channels, pixels = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
     count = blocks_of_row(r, blocks) * r[POSITIONS]
     sums, strips = r[Z] + PRODUCTS * from_step, (outputs + STRIP_CHANNELS - 1) // STRIP_CHANNELS
     first, last = share(PRODUCTS * strips, part, parts)
     for unit in range(first, last):
         k, c = unit // strips, unit % strips * STRIP_CHANNELS
-        products(
-            A,
-            T,
-            P,
-            r,
-            NO,
-            r[Z] + k * from_step,
-            pixels,
-            NOUGHT,
-            count,
-            channels,
-            inputs,
-            min(STRIP_CHANNELS, outputs - c),
-            r[W] + k * r[OUT] + c * inputs,
-            NOUGHT,
-            inputs,
-            MISSING,
-            sums + k * to_step + c * each,
-            pixels,
-            each,
-            NOUGHT,
-            NOUGHT,
-        )
+        made = min(STRIP_CHANNELS, outputs - c)
+        w = r[W] + k * r[OUT] + c * inputs
+        s = sums + k * to_step + c * each
+        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s)
 
 
 @linked

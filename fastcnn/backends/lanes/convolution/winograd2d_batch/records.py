@@ -1,8 +1,7 @@
 """Costs and records of F(4x4, 3x3) over many blocks at once."""
 
-from fastcnn.backends.lanes.convolution.tiles import product_tile
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
-from fastcnn.backends.lanes.convolution.winograd2d.records import both_ways, sizes
+from fastcnn.backends.lanes.convolution.winograd2d.records import both_ways, product_tile, sizes
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d_batch import kernels
 from fastcnn.backends.lanes.kernels import layout as L

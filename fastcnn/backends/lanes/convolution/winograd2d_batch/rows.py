@@ -61,13 +61,9 @@ def _emit(
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
     sizes = {"in": inputs, "channels": outputs, "positions": tiles, "strip_rows": blocks}
     sizes["taps"] = blocks * tiles
-    tables = {
-        "tap_table": planner.table(range(0, inputs * each, each), 1),
-        "m_table": planner.table(range(0, each, LANES), 1),
-    }
     steps = (
         (f"{name}, transform inputs", L.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
-        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights | tables),
+        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights),
         (
             name,
             L.K_WINOGRAD2D_BATCH_OUTPUTS,
