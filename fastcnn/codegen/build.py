@@ -206,8 +206,12 @@ class _Worker:
                         break
                     process.stdin.write(json.dumps(source.origin).encode() + b"\n")
                     process.stdin.flush()
-                    size = int(process.stdout.readline())
-                    self._keep(source, process.stdout.read(size))
+                    key, size = process.stdout.readline().decode().split()
+                    content = process.stdout.read(int(size))
+                    if key == source.key():
+                        self._keep(source, content)
+                    else:  # made from a file that was edited since this process read it
+                        self._failed.append(source)
                     source = None
         except (OSError, ValueError) as error:
             log.debug("a compiling process failed: %s", error)

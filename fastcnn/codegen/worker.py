@@ -1,4 +1,4 @@
-"""A process that compiles for another: a line names a source, the answer is its object."""
+"""A process that compiles for another: a line names a source, the answer is its key and object."""
 
 import gc
 import importlib
@@ -14,8 +14,9 @@ def main() -> None:
     sys.stdout = sys.stderr
     for line in sys.stdin:
         module, name, arguments = json.loads(line)
-        content = getattr(importlib.import_module(module), name)(*arguments).compile()
-        answers.write(f"{len(content)}\n".encode() + content)
+        source = getattr(importlib.import_module(module), name)(*arguments)
+        content = source.compile()
+        answers.write(f"{source.key()} {len(content)}\n".encode() + content)
         answers.flush()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcnn.codegen import build, compiled, linked, store
+from fastcnn.codegen import build, compiled, linked, objects, store
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
 
@@ -307,6 +307,28 @@ def test_workers_compile_what_has_an_origin(
     monkeypatch.setattr(Source, "compile", None)  # not by this process
     assert all(build.addresses(sources))
     assert "a compiling process failed" not in caplog.text
+
+
+def test_what_a_worker_made_of_another_text_is_not_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker imports files when it starts: they may be newer than what is hashed here."""
+    from fastcnn.codegen.numba_frontend import lower
+
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    made, other = fill.source("float32"), source()
+    strange = Source(add_one, other.entry, fill.source("float64").origin)
+    here: list[str] = []
+
+    def compiled_here(each: Source) -> bytes:
+        here.append(each.name)
+        return objects.make_object(lower(each.function, each.entry), each.name)
+
+    monkeypatch.setattr(Source, "compile", compiled_here)
+    for each in (made, strange):
+        build._addresses.pop(each.name, None)
+    assert all(build.addresses([made, strange]))
+    assert here == [strange.name]
 
 
 def test_a_source_that_changed_while_the_process_ran(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,4 +47,6 @@ def gradients(r: Reach) -> Touches:
     if r[L.BIAS] >= 0:
         yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
     z = r.buffer(L.Z) + r.along(groups, r[L.Z_CHANNEL])
-    yield from _sums(r, grad, r.along(groups, channels * taps) + r[L.W], z, "YZ")
+    # Taps of a phase reach the other outputs of a group.
+    first = r.buffer(L.Y) + r.along(groups, channels * r[L.Y_CHANNEL])
+    yield from _sums(r, first, r.along(groups, channels * taps) + r[L.W], z, "YZ")
