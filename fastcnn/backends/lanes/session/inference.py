@@ -146,17 +146,14 @@ class Inference:
         RuntimeError
             If a kernel failed.
         """
-        count, most = len(images), self.most
-        if count <= most:
-            chosen = self.choose(count)
-            most = chosen.program.batch
-            if count <= most:
-                place = address_of(images), address_of(outputs)
-                chosen.run(images, outputs, factors, count, place)
-                return
-        for start in range(0, count, most):
-            end = start + most
-            self.run(images[start:end], outputs[start:end], factors)
+        count = len(images)
+        chosen = self.choose(min(count, self.most))
+        # The last piece, too, takes the pass of the others: one of its own would need memory.
+        size = chosen.program.batch
+        for start in range(0, count, size):
+            part, filled = images[start : start + size], outputs[start : start + size]
+            place = address_of(part), address_of(filled)
+            chosen.run(part, filled, factors, len(part), place)
 
     @property
     def bytes(self) -> int:
