@@ -27,3 +27,15 @@ def test_pairs_are_those_of_the_loops(shape: tuple[int, ...], order: str, values
     dy = generator.standard_normal(expected.shape).astype(np.float32)
     expected = reference.max_pool2d_backward(dy, x, **WINDOW)
     assert np.array_equal(im2col.max_pool2d_backward(dy, x, **WINDOW), expected)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (4, 5), (5, 4), (3, 33)], ids=str)
+def test_windows_that_reach_over_the_edge_are_those_of_the_loops(size: tuple[int, int]) -> None:
+    """Such as an odd size has with ``ceil_mode``: they are no pairs."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((2, 3, *size)).astype(np.float32)
+    expected = reference.max_pool2d(x, **WINDOW, ceil_mode=True)
+    assert np.array_equal(im2col.max_pool2d(x, **WINDOW, ceil_mode=True), expected)
+    dy = generator.standard_normal(expected.shape).astype(np.float32)
+    expected = reference.max_pool2d_backward(dy, x, **WINDOW, ceil_mode=True)
+    assert np.array_equal(im2col.max_pool2d_backward(dy, x, **WINDOW, ceil_mode=True), expected)

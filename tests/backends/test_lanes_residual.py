@@ -84,6 +84,13 @@ def early_norm() -> Sequential:
     return network(*stem(), residual(*branch(8, 8, 10), shortcut=shortcut), ReLU())
 
 
+def shared_by_branches() -> Sequential:
+    """A normalisation that moves its statistics in one branch before the other."""
+    again = norm(8, 50)
+    shortcut = Sequential(convolution(8, 8, 30), again, ReLU())
+    return network(*stem(), residual(convolution(8, 8, 2), again, shortcut=shortcut), ReLU())
+
+
 def of_three() -> Sequential:
     """A map that three layers read."""
     inner = residual(convolution(8, 8, 5), norm(8, 6))
@@ -106,6 +113,7 @@ NETWORKS: dict[str, Callable[[], Sequential]] = {
     "two branches": with_shortcut,
     "early": early_norm,
     "shared": shared,
+    "shared by branches": shared_by_branches,
     "three readers": of_three,
     "before activation": before_activation,
 }

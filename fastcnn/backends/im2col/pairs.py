@@ -115,8 +115,8 @@ def max_pairs_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray, numbers: n
         _clear(dx, (m * H + 2 * OH) * W, (H - 2 * OH) * W)
 
 
-def are_pairs(x: np.ndarray, windows: tuple[Any, ...]) -> bool:
-    """Whether windows are such: kernel, stride, padding and dilation."""
-    return (
-        x.dtype == np.float32 and windows == ((2, 2), (2, 2), (0, 0), (1, 1)) and not is_disabled()
-    )
+def are_pairs(x: np.ndarray, windows: tuple[Any, ...], output: Any) -> bool:
+    """Whether windows are such, and all in the map: kernel, stride, padding and dilation."""
+    inside = all(2 * count <= size for count, size in zip(output, x.shape[2:], strict=True))
+    squares = windows == ((2, 2), (2, 2), (0, 0), (1, 1))
+    return x.dtype == np.float32 and squares and inside and not is_disabled()

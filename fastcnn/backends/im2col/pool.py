@@ -204,7 +204,7 @@ def max_pool2d(
     output = pool_output(x.shape[2:], *window, ceil_mode)
     maps, turned = _in_memory_order(x)
     y = empty((*maps.shape[:2], *output), x.dtype)
-    if are_pairs(maps, window):
+    if are_pairs(maps, window, output):
         max_pairs(maps.reshape(-1), y.reshape(-1), _numbers(maps, output))
     else:
         places, numbers = np.empty(output[1], np.int64), _numbers(maps, output, *window)
@@ -225,15 +225,15 @@ def max_pool2d_backward(
     """The gradient of each window goes to its winner, found again from ``x``."""
     maps, turned = _in_memory_order(x)
     dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
-    window, width = (kernel_size, stride, padding, dilation), dy.shape[3]
-    if are_pairs(maps, window):
+    window, output = (kernel_size, stride, padding, dilation), dy.shape[2:]
+    if are_pairs(maps, window, output):
         grad_x = empty_like(maps)
-        numbers = _numbers(maps, dy.shape[2:])
+        numbers = _numbers(maps, output)
         max_pairs_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), numbers)
     else:
         grad_x = zeros_like(maps)
-        numbers = _numbers(maps, dy.shape[2:], *window)
-        scratch = np.empty(width, x.dtype), np.empty(width, np.int64)
+        numbers = _numbers(maps, output, *window)
+        scratch = np.empty(output[1], x.dtype), np.empty(output[1], np.int64)
         _max_rows_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), *scratch, numbers)
     return grad_x.swapaxes(0, 1) if turned else grad_x
 

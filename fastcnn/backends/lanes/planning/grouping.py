@@ -102,6 +102,7 @@ def fuse_sums(groups: list[Group], operation: str) -> list[Group]:
                     and last.operation == operation
                     and not (last.relu or last.pooled or last.adds)
                     and readers[own] == 1
+                    and _may_wait(last, found)
                 ):
                     found.remove(last)
                     last.sources, last.adds = (last.source, other), True
@@ -112,6 +113,12 @@ def fuse_sums(groups: list[Group], operation: str) -> list[Group]:
         found.append(group)
         makers[group.target] = group
     return found
+
+
+def _may_wait(group: Group, groups: list[Group]) -> bool:
+    """Whether none of those after it moves the running statistics that it moves, too."""
+    after, buffers = groups[groups.index(group) + 1 :], group.node.buffers
+    return not buffers or all(other.node.buffers != buffers for other in after)
 
 
 def number_stages(groups: list[Group], training: bool) -> None:
