@@ -137,8 +137,7 @@ def _on_engine(
     build = {"backward": True, "arrays": True, "training": True, "outputs": True}
     outputs = np.empty((count, *graph.output_shape), np.float32)
     moment = moment_of(share.step)
-    value, nodes = 0.0, iter(graph.batch_statistics(training=True))
-    tracked: list[Any] = []
+    value, tracked = 0.0, []
     room = room_for(max(count, 1))
     with Lease(model, graph, room, threads, **build, frozen=tuple(share.frozen)) as engine:
         engine.normalise(*input_factors(model.preprocessing, x))
@@ -177,7 +176,7 @@ def _on_engine(
             if meeting.is_forward:
                 mean, variance = operations.joint_statistics(found, np.dtype(np.float32))
                 meeting.write_moments(engine.arena, count, mean, variance)
-                tracked.append((next(nodes), int(total), (mean, variance)))
+                tracked.append((meeting.running, int(total), (mean, variance)))
             else:
                 first = np.sum([row[1] for row in found], axis=0) / total
                 second = np.sum([row[2] for row in found], axis=0) / total
@@ -187,8 +186,10 @@ def _on_engine(
             for array, before in zip(engine.running[name], arrays, strict=True):
                 array[...] = before
         gradient = engine.gradient.copy() if count else np.zeros_like(engine.gradient)
+    # In the order of the program, which may come to a layer before one that stands before it.
     state = model.state_dict()
-    for node, total, statistics in tracked:
-        if node.tracks(True):
-            track(node, state, total, statistics)
+    nodes = {node.buffers.get("running_mean"): node for node in graph.nodes}
+    for key, total, statistics in tracked:
+        if key is not None:
+            track(nodes[key], state, total, statistics)
     return value, outputs, gradient

@@ -1,5 +1,7 @@
 """What a program says of itself: sizes, FLOPs and bytes of its rows."""
 
+import tracemalloc
+
 import pytest
 
 import fastcnn
@@ -76,6 +78,21 @@ def test_description() -> None:
     assert line.endswith(f"{2 * 64 * 10 * 64:,}")
     assert lines[-1].endswith(f"{sum(cost.flops for cost in program.costs()):,}")
     assert program.bytes > 4 * program.arena_size
+
+
+def test_costs_of_many_taps_take_little_memory() -> None:
+    """Less than a number for each product of a convolution, of which there are ten million."""
+    layers = Conv2d(3, 32, 1), Conv2d(32, 24, 5, padding=2), Flatten(), Linear(24 * 112 * 112, 2)
+    program = fastcnn.plan(Sequential(*layers, input_shape=(3, 112, 112)), 16, threads=1)
+    with_taps = {name: cost for name, cost in costs(program).items() if name.startswith("1: ")}
+    assert with_taps["1: convolution"].read == VECTOR * 32 * 116 * 116 + 4 * 24 * 32 * 25
+    tracemalloc.start()
+    try:
+        program.costs()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8e6
 
 
 def test_small_linear_layers_wait_for_no_other_thread() -> None:

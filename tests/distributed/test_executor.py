@@ -1,6 +1,7 @@
 """Several processes, as threads, against one."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from fastcnn.layers import (
     Flatten,
     Linear,
     ReLU,
+    Residual,
     Sequential,
 )
 from fastcnn.optim import SGD, Adam, RMSprop
@@ -191,13 +193,26 @@ def normed() -> Sequential:
     )  # fmt: skip
 
 
+def branched() -> Sequential:
+    """The engine comes to the normalisation that stands first after the other."""
+    main = Sequential(Conv2d(1, 4, 3, stride=2, seed=0), BatchNorm2d(4))
+    shortcut = Sequential(Conv2d(1, 4, 3, stride=2, seed=2), BatchNorm2d(4), ReLU())
+    return Sequential(
+        Residual(main, shortcut), Flatten(), Linear(4 * 13 * 13, 3, seed=1),
+        input_shape=(1, 28, 28),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [normed, branched])
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("backend", ["lanes", "im2col"])
-def test_batch_normalisation_over_all_processes(size: int, backend: str) -> None:
+def test_batch_normalisation_over_all_processes(
+    size: int, backend: str, make: Callable[[], Sequential]
+) -> None:
     """The last batch of an epoch has 3 samples: of four processes one has none."""
 
     def work(world: World) -> dict[str, np.ndarray]:
-        model = normed()
+        model = make()
         fit(model, TRAIN, world=world, epochs=2, batch_size=40, lr=0.01, threads=1, backend=backend)
         return model.copy_state()
 

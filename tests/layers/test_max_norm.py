@@ -10,7 +10,7 @@ from fastcnn.backends import BACKENDS
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import make_executor
-from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
+from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential
 from fastcnn.layers.definition import from_definition
 from fastcnn.layers.description import to_definition
 from fastcnn.optim import SGD, Adam
@@ -101,6 +101,22 @@ def test_results_depend_neither_on_threads_nor_on_how_steps_are_divided() -> Non
 def test_the_first_weights_obey(layer: Any) -> None:
     assert norms(layer.weight).max() <= layer.max_norm * (1 + 1e-6)
     assert f"max_norm={layer.max_norm}" in repr(layer)
+
+
+@pytest.mark.parametrize("backend", ["im2col", "lanes"])
+def test_running_statistics_count_steps_alone(backend: str) -> None:
+    model = Sequential(
+        Conv2d(2, 4, 3, max_norm=0.5, seed=0), BatchNorm2d(4), Flatten(), Linear(144, 3, seed=1),
+        input_shape=(2, 8, 8),
+    )  # fmt: skip
+    samples = ArrayDataset(*data(24))
+    executor = make_executor(
+        model, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(), backend=backend, batch_size=8
+    )
+    executor.train_steps(samples, np.arange(24), np.full(3, 0.1))
+    assert model.state_dict()["1.num_batches_tracked"] == 3
+    executor.update(executor.gradient(samples, np.arange(8))[2], 0.1)
+    assert model.state_dict()["1.num_batches_tracked"] == 4
 
 
 def test_frozen_weights_stay() -> None:

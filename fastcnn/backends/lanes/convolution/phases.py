@@ -35,19 +35,26 @@ def pixels_of(r: Row) -> int:
 
 def vectors_read(r: Row) -> int:
     """Vectors that a group reads: each once, whichever taps meet there."""
-    met = [
-        np.add.outer(
-            r.table_at(entry[READ_AT], entry[PIXELS]),
-            r.table_at(entry[TAPS_AT], entry[PHASE_TAPS]),
-        ).ravel()
-        for entry in entries(r)
-    ]
-    return vectors(np.concatenate(met)) if met else 0
+    return vectors_met(
+        [
+            (
+                r.table_at(entry[READ_AT], entry[PIXELS]),
+                r.table_at(entry[TAPS_AT], entry[PHASE_TAPS]),
+            )
+            for entry in entries(r)
+        ]
+    )
 
 
-def vectors(places: np.ndarray) -> int:
-    """Vectors at some places, each once."""
-    if not places.size:
+def vectors_met(sums: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    """Vectors at sums of pixels and taps, each once; not all sums are in memory at a time."""
+    of_vectors = [(a // LANES, b // LANES) for a, b in sums if a.size and b.size]
+    if not of_vectors:
         return 0
-    numbers = places // LANES
-    return int(np.count_nonzero(np.bincount(numbers - numbers.min())))
+    low = min(int(pixels.min()) + int(taps.min()) for pixels, taps in of_vectors)
+    high = max(int(pixels.max()) + int(taps.max()) for pixels, taps in of_vectors)
+    seen = np.zeros(high - low + 1, np.bool_)
+    for pixels, taps in of_vectors:
+        for tap in taps.tolist():
+            seen[pixels + (tap - low)] = True
+    return int(np.count_nonzero(seen))

@@ -20,7 +20,6 @@ from fastcnn.backends.lanes.planning.rows import (
     formula_columns,
     fused,
     grid,
-    pool_row,
     winner_row,
 )
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -138,7 +137,7 @@ class ChannelForward(ChannelMaps):
         winners = self.planner.like(y, passing=True)
         self.planner.emit(
             f"{group.node.name}: 2x2 max pooling",
-            winner_row(self.planner, L.K_MAX_POOL, x, y, winners, windows),
+            winner_row(self.planner, x, y, winners, windows),
         )
 
     def linear(self, group: Group) -> None:
@@ -232,11 +231,3 @@ class ChannelForward(ChannelMaps):
         lanes = self.lanes[group.target]
         work = conv_rows.Sum(name, x, y, scale[:, None], shift, group.relu, lanes=lanes)
         conv_rows.depthwise(planner, work, x.pixels(), np.zeros(1))
-
-    def max_pool2d(self, group: Group) -> None:
-        """Max pooling that is not fused."""
-        planner, x, y = self.planner, self.values[group.source], self.output(group)
-        planner.emit(
-            f"{group.node.name}: max pooling",
-            pool_row(planner, L.K_MAX_POOL, group, x, y, planner.like(y, passing=True)),
-        )

@@ -12,7 +12,13 @@ from fastcnn.backends.lanes.lowering.channel_values import ChannelValues
 from fastcnn.backends.lanes.planning.buffers import LANES, channels_of
 from fastcnn.backends.lanes.planning.channel_planner import PlanarBuffer
 from fastcnn.backends.lanes.planning.grouping import Group
-from fastcnn.backends.lanes.planning.rows import adaptive_row, copy, element_columns, fused
+from fastcnn.backends.lanes.planning.rows import (
+    copy,
+    element_columns,
+    fused,
+    pool_offsets,
+    winner_row,
+)
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
 from fastcnn.backends.sample_sets import Sets, sets_of
 
@@ -98,14 +104,19 @@ class ChannelMaps(ChannelValues):
         places = self.places[source][sources], self.places[group.target][targets]
         self.move(name, source, places[0], y, places[1])
 
+    def max_pool2d(self, group: Group) -> None:
+        """Max pooling that is not fused."""
+        self._max_pool(group, "max pooling")
+
     def adaptive_max_pool2d(self, group: Group) -> None:
         """Max pooling to a fixed output size."""
+        self._max_pool(group, "adaptive max pooling")
+
+    def _max_pool(self, group: Group, what: str) -> None:
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         winners = planner.like(y, passing=True)
-        planner.emit(
-            f"{group.node.name}: adaptive max pooling",
-            adaptive_row(planner, L.K_MAX_POOL, x, y, winners),
-        )
+        windows, _ = pool_offsets(group, x, y)
+        planner.emit(f"{group.node.name}: {what}", winner_row(planner, x, y, winners, windows))
 
     def normalised(self, group: Group) -> None:
         """Normalisation within samples."""

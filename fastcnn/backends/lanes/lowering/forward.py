@@ -13,7 +13,6 @@ from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, map_
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
-    adaptive_row,
     copy,
     dropout_row,
     element_columns,
@@ -21,7 +20,8 @@ from fastcnn.backends.lanes.planning.rows import (
     fused,
     is_rectified,
     parameter_offset,
-    pool_row,
+    pool_offsets,
+    winner_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
 
@@ -287,24 +287,19 @@ class Forward(SampleNormForward):
 
     def max_pool2d(self, group: Group) -> None:
         """Max pooling that is not fused."""
-        x, y = self.values[group.source], self.output(group)
-        values = pool_row(self.planner, L.K_MAX_POOL, group, x, y, self._winners(group, y))
-        self._max_pool(group, "max pooling", values)
+        self._max_pool(group, "max pooling")
 
     def adaptive_max_pool2d(self, group: Group) -> None:
         """Max pooling to a fixed output size."""
-        x, y = self.values[group.source], self.output(group)
-        values = adaptive_row(self.planner, L.K_MAX_POOL, x, y, self._winners(group, y))
-        self._max_pool(group, "adaptive max pooling", values)
+        self._max_pool(group, "adaptive max pooling")
 
-    def _winners(self, group: Group, y: Buffer) -> Buffer:
-        """Room for the places of the maxima."""
-        made = self.winners[group.target] = self.planner.like(y, passing=not self.planner.backward)
-        return made
-
-    def _max_pool(self, group: Group, what: str, values: np.ndarray) -> None:
-        values[L.RELU] = is_rectified(self.planner, group.source)
-        self.planner.emit(f"{group.node.name}: {what}", values)
+    def _max_pool(self, group: Group, what: str) -> None:
+        planner, x, y = self.planner, self.values[group.source], self.output(group)
+        winners = self.winners[group.target] = planner.like(y, passing=not planner.backward)
+        windows, _ = pool_offsets(group, x, y)
+        values = winner_row(planner, x, y, winners, windows)
+        values[L.RELU] = is_rectified(planner, group.source)
+        planner.emit(f"{group.node.name}: {what}", values)
 
     def sampling(self, group: Group) -> None:
         """What copies pixels to other places, or mixes them."""

@@ -1,18 +1,12 @@
 """Rows of the backward passes of poolings, and of what moves pixels."""
 
-from collections.abc import Callable
-
-import numpy as np
-
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (
-    adaptive_offsets,
-    adaptive_row,
+    average_row,
     pool_offsets,
-    pool_row,
     winner_gradient_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
@@ -22,23 +16,12 @@ class MapsBackward(Backward):
     """The walk with the operations that read windows, or single pixels, of a map."""
 
     def _max_pool2d(self, group: Group, grad: Buffer) -> None:
-        self._to_winners(group, grad, "gradient of max pooling", pool_offsets)
+        self._to_winners(group, grad, "gradient of max pooling")
 
     def _adaptive_max_pool2d(self, group: Group, grad: Buffer) -> None:
-        self._to_winners(
-            group,
-            grad,
-            "gradient of adaptive pooling",
-            lambda _, x, y: adaptive_offsets(x, y),
-        )
+        self._to_winners(group, grad, "gradient of adaptive pooling")
 
-    def _to_winners(
-        self,
-        group: Group,
-        grad: Buffer,
-        name: str,
-        offsets: Callable[[Group, Buffer, Buffer], tuple[np.ndarray, np.ndarray]],
-    ) -> None:
+    def _to_winners(self, group: Group, grad: Buffer, name: str) -> None:
         """To the winners, of which a window that a ReLU closed has none.
 
         What a convolution's gradient gets nothing else is summed up at once for its biases.
@@ -48,7 +31,7 @@ class MapsBackward(Backward):
         if grad_x is None:
             return
         self.mask(group)
-        windows, _ = offsets(group, grad_x, grad)
+        windows, _ = pool_offsets(group, grad_x, grad)
         values = winner_gradient_row(planner, grad_x, grad, self.winners[group.target], windows)
         planner.emit(f"{group.node.name}: {name}", values)
         maker = planner.makers.get(group.source)
@@ -68,7 +51,7 @@ class MapsBackward(Backward):
         if grad_x is not None:
             self.planner.emit(
                 f"{group.node.name}: gradient of average pooling",
-                pool_row(self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x, grad, None),
+                average_row(self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x, grad),
             )
 
     def _adaptive_avg_pool2d(self, group: Group, grad: Buffer) -> None:
@@ -77,7 +60,7 @@ class MapsBackward(Backward):
         if grad_x is not None:
             self.planner.emit(
                 f"{group.node.name}: gradient of adaptive pooling",
-                adaptive_row(self.planner, L.K_AVG_POOL_BACKWARD, grad_x, grad),
+                average_row(self.planner, L.K_AVG_POOL_BACKWARD, group, grad_x, grad),
             )
 
     def _sampling(self, group: Group, grad: Buffer) -> None:

@@ -6,11 +6,10 @@ from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import (
-    adaptive_row,
+    average_row,
     element_columns,
     elements,
     fused,
-    pool_row,
     product_row,
 )
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -75,7 +74,7 @@ class SharedForward:
         x, y = self.values[group.source], self.output(group)
         self.planner.emit(
             f"{group.node.name}: average pooling",
-            pool_row(self.planner, L.K_AVG_POOL, group, x, y, None),
+            average_row(self.planner, L.K_AVG_POOL, group, x, y),
         )
 
     def adaptive_avg_pool2d(self, group: Group) -> None:
@@ -83,5 +82,5 @@ class SharedForward:
         x, y = self.values[group.source], self.output(group)
         self.planner.emit(
             f"{group.node.name}: adaptive average pooling",
-            adaptive_row(self.planner, L.K_AVG_POOL, x, y),
+            average_row(self.planner, L.K_AVG_POOL, group, x, y),
         )

@@ -1,7 +1,5 @@
 """Pieces of program rows that forward and backward share."""
 
-from typing import Any
-
 import numpy as np
 
 from fastcnn.backends.counter_random import drop_threshold
@@ -126,13 +124,11 @@ def dropout_row(planner: Planner, group: Group, x: Buffer, y: Buffer) -> np.ndar
     )
 
 
-def pool_row(
-    planner: Planner, kernel: int, group: Group, x: Buffer, y: Buffer, winner: Buffer | None
-) -> np.ndarray:
-    """The row of a pooling, forward or backward; X is the side of the input."""
+def average_row(planner: Planner, kernel: int, group: Group, x: Buffer, y: Buffer) -> np.ndarray:
+    """The row of an average over windows, forward or backward; X is the side of the input."""
     offsets, count = pool_offsets(group, x, y)
-    if winner is None:
-        arguments = group.node.arguments
+    arguments, divisors = group.node.arguments, count
+    if not _shares_out(group):
         divisors = average_divisors(
             (x.height, x.width),
             (y.height, y.width),
@@ -141,19 +137,33 @@ def pool_row(
             arguments["padding"],
             arguments["count_include_pad"],
             arguments.get("divisor_override"),
-        )
-        return _average_row(planner, kernel, x, y, offsets, count, divisors.ravel())
-    return winner_row(planner, kernel, x, y, winner, offsets)
+        ).ravel()
+    return row(
+        kernel,
+        **_window_columns(planner, x, y),
+        taps=offsets.shape[1],
+        tap_table=planner.table(np.concatenate([count[:, None], offsets], axis=1)),
+        scale=planner.constant(np.broadcast_to(1.0 / divisors, len(offsets))),
+    )
+
+
+def _shares_out(group: Group) -> bool:
+    """Whether a pooling's windows share the map out over the output's pixels."""
+    return group.operation.startswith("adaptive_")
 
 
 def pool_offsets(group: Group, x: Buffer, y: Buffer) -> tuple[np.ndarray, np.ndarray]:
     """Where the pixels of a pooling's windows stand, and how many each has."""
+    sizes = (x.height, x.width), (y.height, y.width)
+    if _shares_out(group):
+        rows, columns = (adaptive_windows(*axis) for axis in zip(*sizes, strict=True))
+        return _window_offsets(x, rows, columns)
     arguments = group.node.arguments
     gaps = arguments.get("dilation", (1, 1))
     window = (arguments["kernel_size"], arguments["stride"], arguments["padding"])
     rows, columns = (
         [(pixels.start, pixels.stop) for pixels in pool_windows(*axis)]
-        for axis in zip((x.height, x.width), (y.height, y.width), *window, gaps, strict=True)
+        for axis in zip(*sizes, *window, gaps, strict=True)
     )
     return _window_offsets(x, rows, columns, gaps)
 
@@ -183,11 +193,11 @@ def _window_offsets(
 
 
 def winner_row(
-    planner: Planner, kernel: int, x: Buffer, y: Buffer, winner: Buffer, offsets: np.ndarray
+    planner: Planner, x: Buffer, y: Buffer, winner: Buffer, offsets: np.ndarray
 ) -> np.ndarray:
     """The row of a maximum over windows."""
     return row(
-        kernel,
+        L.K_MAX_POOL,
         **_window_columns(planner, x, y),
         **winner.columns("m"),
         taps=offsets.shape[1],
@@ -212,47 +222,6 @@ def winner_gradient_row(
         tap_table=planner.table(np.diff(ends, prepend=0)),
         m_table=planner.table(np.stack([grad.pixels()[window], place], axis=1)),
     )
-
-
-def _average_row(
-    planner: Planner,
-    kernel: int,
-    x: Buffer,
-    y: Buffer,
-    offsets: np.ndarray,
-    count: Any,
-    divisor: Any,
-) -> np.ndarray:
-    """The row of an average over windows.
-
-    Parameters
-    ----------
-    offsets : ndarray, shape (windows, taps)
-        Where the pixels of each window stand; the first ``count`` of them are meant.
-    """
-    return row(
-        kernel,
-        **_window_columns(planner, x, y),
-        taps=offsets.shape[1],
-        tap_table=planner.table(np.concatenate([count[:, None], offsets], axis=1)),
-        scale=planner.constant(np.broadcast_to(1.0 / divisor, len(offsets))),
-    )
-
-
-def adaptive_row(
-    planner: Planner, kernel: int, x: Buffer, y: Buffer, winner: Buffer | None = None
-) -> np.ndarray:
-    """The row of a pooling whose windows share the map out over the output's pixels."""
-    offsets, count = adaptive_offsets(x, y)
-    if winner is None:
-        return _average_row(planner, kernel, x, y, offsets, count, count)
-    return winner_row(planner, kernel, x, y, winner, offsets)
-
-
-def adaptive_offsets(x: Buffer, y: Buffer) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of such windows stand, and how many each has."""
-    rows, columns = adaptive_windows(x.height, y.height), adaptive_windows(x.width, y.width)
-    return _window_offsets(x, rows, columns)
 
 
 def is_rectified(planner: Planner, index: int) -> bool:

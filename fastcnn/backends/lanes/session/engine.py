@@ -230,8 +230,8 @@ class Engine:
             raise
         if update is not NO_UPDATE and not update.parts:
             norms[:] = 0.0
-        # A program may be run in two halves, of which the first moves them.
-        if self._moves_running and len(phases) and phases[0, 0] == 0:
+        # A program may be run in parts: the one that reads the samples moves them.
+        if self._moves_running and wants.images:
             self._store_running()
             for name in self.program.running:
                 self.running[name][2][...] += steps * self._uses[name]

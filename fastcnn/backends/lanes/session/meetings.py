@@ -19,12 +19,15 @@ class Meeting:
         The phase that reads them.
     is_forward : bool
         Whether they are means and squares about them, or the gradient's two sums.
+    running : str or None
+        The state key of the running mean that moves towards them.
     channels, positions, start, stride : int
         Where they are in the arena.
     """
 
     phase: int
     is_forward: bool
+    running: str | None
     channels: int
     positions: int
     start: int
@@ -67,11 +70,13 @@ class Meeting:
 def norm_meetings(program: Program) -> list[Meeting]:
     """The meetings of a program, in the order in which it comes to them."""
     kernels = {L.K_NORM_STATISTICS: True, L.K_NORM_GRADIENT_STATISTICS: False}
+    keys = {offset: key for key, (offset, _) in program.running.items()}
     found = []
     for phase, (first, end, _) in enumerate(program.phases):
         for row in program.rows[first:end]:
             if row[L.KERNEL] in kernels and row[L.MODE] == L.OF_BATCH:
                 forward = kernels[int(row[L.KERNEL])]
                 where = (row[L.CHANNELS], row[L.POSITIONS], row[L.EXTRA], row[L.EXTRA_BLOCK])
-                found.append(Meeting(phase, forward, *map(int, where)))
+                key = keys.get(int(row[L.RUNNING])) if forward else None
+                found.append(Meeting(phase, forward, key, *map(int, where)))
     return found

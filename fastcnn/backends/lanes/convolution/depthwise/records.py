@@ -1,12 +1,10 @@
 """Costs and records of convolutions of single channels."""
 
-import numpy as np
-
 from fastcnn.backends.lanes.convolution.depthwise import kernels
 from fastcnn.backends.lanes.convolution.phases import (
     pixels_of,
     products_of,
-    vectors,
+    vectors_met,
     vectors_read,
 )
 from fastcnn.backends.lanes.convolution.tiles import depthwise_gradient_tile, depthwise_tile
@@ -25,8 +23,8 @@ def _depthwise(r: Row) -> Cost:
 
 def _depthwise_gradient(r: Row) -> Cost:
     groups, outputs = r[L.GROUPS], r[L.GROUPS] * r[L.CHANNELS]
-    pixels = r.table(L.X_TABLE, r[L.POSITIONS])
-    inputs = vectors(np.add.outer(pixels, r.table(L.TAP_TABLE, r[L.TAPS])).ravel())
+    pixels, taps = r.table(L.X_TABLE, r[L.POSITIONS]), r.table(L.TAP_TABLE, r[L.TAPS])
+    inputs = vectors_met([(pixels, taps)])
     biases, weights, written = int(r[L.BIAS] >= 0), outputs * r[L.TAPS], groups * pixels_of(r)
     return r.cost(
         r.elements * (2 * r[L.TAPS] + biases) + 2 * groups * products_of(r),

@@ -1,13 +1,11 @@
 """Costs and records of convolutions as sums over taps."""
 
-import numpy as np
-
 from fastcnn.backends.lanes.convolution.direct import kernels
 from fastcnn.backends.lanes.convolution.direct.bias import bias_gradient
 from fastcnn.backends.lanes.convolution.phases import (
     pixels_of,
     products_of,
-    vectors,
+    vectors_met,
     vectors_read,
 )
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
@@ -35,8 +33,8 @@ def _convolution(r: Row) -> Cost:
 
 def _weight_gradient(r: Row) -> Cost:
     pooled = r[L.MODE] == L.POOLED
-    pixels = r.table(L.X_TABLE, r[L.POSITIONS])
-    inputs = vectors(np.add.outer(pixels, r.table(L.TAP_TABLE, r[L.TAPS])).ravel())
+    pixels, taps = r.table(L.X_TABLE, r[L.POSITIONS]), r.table(L.TAP_TABLE, r[L.TAPS])
+    inputs = vectors_met([(pixels, taps)])
     read = r[L.GROUPS] * inputs + r.elements // (2 if pooled else 1)
     flops = r.elements * (2 * r[L.TAPS] + (1 if pooled else 0))
     return r.cost(flops, read, 0, partial=_weights(r))

@@ -16,26 +16,21 @@ STRIP = 128 * 1024
 MANY_TAPS = 9
 
 
-def _steps(g: ConvGeometry, axis: int) -> tuple[int, int]:
-    """Pixels from one output to the next, and from one tap to the next, of those that are read."""
+def _read(g: ConvGeometry, axis: int) -> tuple[int, int, np.ndarray]:
+    """Rows of the input, or columns, that any output reads.
+
+    Before them how many of these it is from one output to the next, and from one tap to the next.
+    """
     kernel, stride, dilation = g.kernel[axis], g.stride[axis], g.dilation[axis]
     if stride > (kernel - 1) * dilation:
-        return kernel, 1
-    common = int(np.gcd(stride, dilation))
-    return stride // common, dilation // common
-
-
-def _read(g: ConvGeometry, axis: int) -> np.ndarray:
-    """Rows of the input, or columns, that any output reads."""
-    output, tap = _steps(g, axis)
-    stride, dilation = g.stride[axis], g.dilation[axis]
-    count = (g.output[axis] - 1) * output + (g.kernel[axis] - 1) * tap + 1
-    index = np.arange(count)
-    if stride > (g.kernel[axis] - 1) * dilation:
-        places = index // output * stride + index % output * dilation
+        output, tap = kernel, 1
+        index = np.arange(g.output[axis] * kernel)
+        places = index // kernel * stride + index % kernel * dilation
     else:
-        places = index * int(np.gcd(stride, dilation))
-    return places - g.padding[axis]
+        common = int(np.gcd(stride, dilation))
+        output, tap = stride // common, dilation // common
+        places = np.arange((g.output[axis] - 1) * output + (kernel - 1) * tap + 1) * common
+    return output, tap, places - g.padding[axis]
 
 
 def weight_gradient(
@@ -43,8 +38,7 @@ def weight_gradient(
 ) -> None:
     """Add the rows of the weights' gradient."""
     inputs, outputs, taps = g.group_inputs, g.out_channels, g.kernel[0] * g.kernel[1]
-    (down, tap_down), (along, tap_along) = _steps(g, 0), _steps(g, 1)
-    rows, columns = _read(g, 0), _read(g, 1)
+    (down, tap_down, rows), (along, tap_along, columns) = _read(g, 0), _read(g, 1)
     height, width = g.output
     together = 1 if taps >= MANY_TAPS else min(inputs // LANES, -(-MANY_TAPS // taps))
     deep = (g.kernel[0] - 1) * tap_down + 1
