@@ -220,7 +220,7 @@ X, Y = blobs()
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"train": (X[:0], Y[:0])}, ShapeError, "samples must be"),
+        ({"train": (X[:0], Y[:0])}, ShapeError, "train: there are no samples"),
         ({"train": (X, Y[:5])}, ShapeError, "60 samples need as many targets"),
         ({"train": (X, Y + 1)}, DataError, r"train: classes must lie in 0..2, got 1..3"),
         ({"train": (X, Y + 0.5)}, DataError, "classes must be integers of shape"),

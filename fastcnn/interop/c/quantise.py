@@ -204,7 +204,7 @@ def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[fl
             some = values[key].reshape(-1)
             some = some[:: -(-some.size // LOOKED_AT)]
             low, high = found[key]
-            width = max(high - low, np.finfo(np.float64).tiny)
+            width = max(high - low, BINS * np.finfo(np.float64).tiny)
             places = ((some.astype(np.float64) - low) * (BINS / width)).astype(np.int64)
             counts[key] += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
     return found | {key: _nearest(count, *found[key]) for key, count in counts.items()}
