@@ -60,7 +60,8 @@ class Pass:
     threads : int
     group : Team, optional
     arena : ndarray of float32, optional
-        What is in the arena before a run, such as packed weights.
+        What is in the arena before a run, such as packed weights, which runs only read. The first
+        run takes it, those at the same time get copies.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Pass:
     ) -> None:
         self.program = program
         self.arena = arena
+        self._untaken = [] if arena is None else [arena]
         self._parameters = parameters
         self._threads = threads if group is not None else 1
         self._group = group
@@ -230,9 +232,12 @@ class _Memory:
     def __init__(self, owner: Pass) -> None:
         program = owner.program
         self._normalisation = program.normalisation
-        self.arena = aligned(program.arena_size)
-        if owner.arena is not None:
-            self.arena[...] = owner.arena
+        try:
+            self.arena = owner._untaken.pop()
+        except IndexError:
+            self.arena = aligned(program.arena_size)
+            if owner.arena is not None:
+                self.arena[...] = owner.arena
         for offset, values in program.constants.items():
             self.arena[offset : offset + values.size] = values
         self._factors: np.ndarray | None = None
