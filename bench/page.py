@@ -33,6 +33,7 @@ OVERVIEW = "benchmarks.md"
 CONTENTS = (
     ("ladder", "From nested loops to the engine", "one backward pass, faster rung by rung."),
     ("steps", "Training steps", "how long a step of four networks takes in each library."),
+    ("zoo", "Steps of more networks", "the same for the shapes of twelve well-known networks."),
     ("inference", "Inference", "how long the logits of one image and of a thousand take."),
     ("layers", "Single layers", "each layer by itself, forward and backward."),
     ("backward", "Backward passes", "nested loops, numpy and the engine."),
@@ -58,6 +59,7 @@ def render_pages(folder: Path) -> dict[str, str]:
     suites = {
         "ladder": render_ladder(read_ladder(folder)),
         "steps": _steps(report),
+        "zoo": _zoo(report),
         "inference": _inference(report),
         "layers": _layers(report),
         "backward": _backward(report),
@@ -133,6 +135,17 @@ def _steps(report: Report) -> list[str]:
         "networks. PyTorch's SGD is the fused one, and its compiled modules are in channels_last.",
         "",
         *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
+    ]
+
+
+def _zoo(report: Report) -> list[str]:
+    return [
+        "# Steps of more networks",
+        "",
+        "The shapes of well-known networks, without dropout, each with the batch that is usual for "
+        "it. Columns are those of [the training steps](steps.md).",
+        "",
+        *_beside_peers(report, "zoo", "python -m bench zoo --network {}"),
     ]
 
 
