@@ -139,13 +139,36 @@ def _steps(report: Report) -> list[str]:
 
 
 def _zoo(report: Report) -> list[str]:
+    """A line for each network: the best of each contestant."""
+    rows = []
+    for (work, batch), group in groups(report.results, "zoo"):
+        own = best(group, "lanes")
+        peers = {name: best(group, name) for name in LIBRARIES}
+        timed = [row.median for row in peers.values() if row]
+        rows.append(
+            (
+                work,
+                str(batch),
+                _median(own),
+                _variant(peers["PyTorch"]),
+                *(_median(peers[name]) for name in FURTHER),
+                f"{min(timed) / own.median:.2f}" if own and timed else "",
+                f"{own.rate / 1e9:,.0f} ({own.share:.0%})" if own else "",
+            )
+        )
+    header = ("network", "batch", "fastcnn", "PyTorch's best", *FURTHER)
     return [
         "# Steps of more networks",
         "",
-        "The shapes of well-known networks, without dropout, each with the batch that is usual for "
-        "it. Columns are those of [the training steps](steps.md).",
+        command("python -m bench zoo"),
         "",
-        *_beside_peers(report, "zoo", "python -m bench zoo --network {}"),
+        "Training steps of the shapes of well-known networks, without dropout, each with the batch "
+        "that is usual for it, in microseconds a sample: the best of each library's ways, as for "
+        "[the four networks](steps.md). The last column is in GFLOP/s and in shares of the "
+        "multiply-add peak, by the direct count of operations: Winograd's convolutions need fewer.",
+        "",
+        table((*header, "fastest other / fastcnn", "rate (of peak)"), rows, left=1),
+        "",
     ]
 
 
