@@ -1,6 +1,6 @@
 """The pages docs/benchmarks.md and docs/benchmarks/*.md, from the results in that folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.ladder_page import read_ladder, render_ladder
@@ -144,7 +144,6 @@ def _zoo(report: Report) -> list[str]:
     for (work, batch), group in groups(report.results, "zoo"):
         own = best(group, "lanes")
         peers = {name: best(group, name) for name in LIBRARIES}
-        timed = [row.median for row in peers.values() if row]
         rows.append(
             (
                 work,
@@ -152,7 +151,7 @@ def _zoo(report: Report) -> list[str]:
                 _median(own),
                 _variant(peers["PyTorch"]),
                 *(_median(peers[name]) for name in FURTHER),
-                f"{min(timed) / own.median:.2f}" if own and timed else "",
+                _ahead(own, peers),
                 f"{own.rate / 1e9:,.0f} ({own.share:.0%})" if own else "",
             )
         )
@@ -224,7 +223,7 @@ def _layers(report: Report) -> list[str]:
                 _median(best(group, "reference")),
                 _variant(peers["PyTorch"]),
                 *(_median(peers[name]) for name in FURTHER),
-                f"{min(row.median for row in timed) / own.median:.2f}" if own and timed else "",
+                _ahead(own, peers),
                 own.note if own else "",
             )
         )
@@ -280,6 +279,12 @@ def _notes(title: str, notes: Sequence[str]) -> list[str]:
 
 def _median(row: Result | None) -> str:
     return number(row.median) if row else "-"
+
+
+def _ahead(own: Result | None, peers: Mapping[str, Result | None]) -> str:
+    """How many times fastcnn's time the fastest other takes."""
+    timed = [row.median for row in peers.values() if row]
+    return f"{min(timed) / own.median:.2f}" if own and timed else ""
 
 
 def _variant(row: Result | None) -> str:

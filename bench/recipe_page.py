@@ -26,9 +26,9 @@ done before. Tests are timed apart.
 
 PyTorch trains with the same initial weights, order of samples, augmentation, rates, groups and
 losses, in channels_last. Before it is timed, its gradients of the first step are compared with
-fastcnn's (to nine digits in float64), and twins that differ are not timed. Its batches are
-augmented by fastcnn's kernels, and its images are normalised beforehand where nothing is
-augmented.
+fastcnn's (to nine digits in float64, or to ten times what rounding of the samples changes), and
+twins that differ are not timed. Its batches are augmented by fastcnn's kernels, and its images are
+normalised beforehand where nothing is augmented.
 
 ## How the recipes were chosen
 
@@ -84,12 +84,14 @@ def with_records(readme: str, records: Sequence[Record]) -> str:
         )
     lines = ["See [docs/records.md](docs/records.md) for what whole trainings reach."]
     if rows:
+        counts = [str(len(own[name].accuracies)) for name in shown]
+        seeds = " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
         lines = [
             "| `fastcnn train --recipe` | fastcnn | PyTorch, same recipe | published |",
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            f"Means of several seeds; {own[shown[0]].machine}. All recipes, seeds and "
+            f"Means over {seeds} seeds; {own[shown[0]].machine}. All recipes, seeds and "
             "sources: [docs/records.md](docs/records.md).",
         ]
     return replaced(readme, "\n".join(lines), BEGIN, END, "README.md")

@@ -261,36 +261,36 @@ def normalised(images: np.ndarray, data: Dataset) -> Any:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def first_gradients(
-    recipe: NamedRecipe,
-    data: Dataset,
-    dtype: Any,
-    backend: str | None = None,
-    noise: float = 0.0,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The first step's gradients of fastcnn and of PyTorch, without dropout.
+def _first_step(recipe: NamedRecipe, data: Dataset, dtype: Any) -> tuple[Model, Any, Any]:
+    """The network of the first seed, without dropout, and the samples of its first step."""
+    model = recipe.make_model(data, 0).to(dtype)
+    for _, layer in model.named_leaves():
+        if hasattr(layer, "p"):
+            layer.p = 0.0
+    rows = np.random.default_rng(0).permutation(len(data))[:COMPARED]
+    return model, data.preprocessing.apply(data.images[rows]).astype(dtype), data.labels[rows]
 
-    ``noise`` changes the samples by random factors of about 1.
-    """
+
+def own_gradients(
+    recipe: NamedRecipe, data: Dataset, dtype: Any, backend: str | None, noise: float = 0.0
+) -> dict[str, np.ndarray]:
+    """The first step's gradients of samples that are changed by random factors of about 1."""
+    model, x, y = _first_step(recipe, data, dtype)
+    x *= 1 + noise * np.random.default_rng(1).standard_normal(x.shape, dtype)
+    loss = recipe.options.make_loss()
+    return gradients(model, x, y, loss=loss, training=True, backend=backend)[1]
+
+
+def torch_gradients(recipe: NamedRecipe, data: Dataset) -> dict[str, np.ndarray]:
+    """PyTorch's gradients of the first step, in float64."""
     import torch
 
-    def without_dropout() -> Model:
-        model = recipe.make_model(data, 0).to(dtype)
-        for _, layer in model.named_leaves():
-            if hasattr(layer, "p"):
-                layer.p = 0.0
-        return model
-
-    model, loss = without_dropout(), recipe.options.make_loss()
-    rows = np.random.default_rng(0).permutation(len(data))[:COMPARED]
-    x, y = data.preprocessing.apply(data.images[rows]).astype(dtype), data.labels[rows]
-    x *= 1 + noise * np.random.default_rng(1).standard_normal(x.shape, dtype)
-    module, parameters = twin_of(without_dropout())
+    model, x, y = _first_step(recipe, data, np.float64)
+    module, parameters = twin_of(model)
     module.train()
-    twin_loss(loss, module(torch.from_numpy(x)), torch.from_numpy(y)).backward()
-    _, own = gradients(model, x, y, loss=loss, training=True, backend=backend)
-    theirs = {name: value.grad.contiguous().numpy() for name, value in parameters.items()}
-    return {name: own[name] for name in theirs}, theirs
+    outputs = module(torch.from_numpy(x))
+    twin_loss(recipe.options.make_loss(), outputs, torch.from_numpy(y)).backward()
+    return {name: value.grad.contiguous().numpy() for name, value in parameters.items()}
 
 
 def check_first_step(recipe: NamedRecipe, data: Dataset, backend: str | None = None) -> None:
@@ -306,9 +306,11 @@ def check_first_step(recipe: NamedRecipe, data: Dataset, backend: str | None = N
     AssertionError
         If they differ: such twins are not timed.
     """
-    exact, theirs = first_gradients(recipe, data, np.float64, "im2col")
-    shaken = [first_gradients(recipe, data, np.float64, "im2col", noise)[0] for noise in SHAKEN]
-    own, _ = first_gradients(recipe, data, np.float32, backend)
+    theirs = torch_gradients(recipe, data)
+    exact, *shaken = (
+        own_gradients(recipe, data, np.float64, "im2col", noise) for noise in (0.0, *SHAKEN)
+    )
+    own = own_gradients(recipe, data, np.float32, backend)
     for name, gradient in theirs.items():
         size = max(float(np.linalg.norm(gradient)), 1e-12)
         for found, bound, changed in zip((exact, own), (EXACT, CLOSE), shaken, strict=True):
