@@ -9,8 +9,6 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm
-from fastcnn.backends.lanes.convolution.depthwise import rows as depthwise_rows
-from fastcnn.backends.lanes.convolution.depthwise.algorithm import DEPTHWISE
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -57,7 +55,7 @@ def transpose(
 
 def are_made_together(g: ConvGeometry) -> bool:
     """Whether one row makes all gradients, of what is not pooled."""
-    return algorithm(g, Part.TRANSPOSE) is DEPTHWISE
+    return hasattr(_rows(g, Part.TRANSPOSE), "gradients")
 
 
 def gradients(
@@ -71,15 +69,15 @@ def gradients(
     **columns: int,
 ) -> None:
     """Add that row; ``columns`` address each block's share of the parameters' gradients."""
-    depthwise_rows.gradients(planner, name, g, weight, x, grad, grad_x, columns)
+    _rows(g, Part.TRANSPOSE).gradients(planner, name, g, weight, x, grad, grad_x, columns)
 
 
-def sums_transforms(g: ConvGeometry) -> bool:
-    """Whether the weights' gradient is that of their transforms until it is summed over blocks."""
+def sums_own_gradient(g: ConvGeometry) -> bool:
+    """Whether rows of the weights' gradient sum it over blocks: its parts have another layout."""
     return algorithm(g, Part.GRADIENT) is not ALGORITHMS[-1]
 
 
-def transformed_weight_gradient(
+def summed_weight_gradient(
     planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
 ) -> None:
     """Add the rows of such a gradient, its sum over blocks among them."""

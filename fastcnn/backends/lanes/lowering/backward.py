@@ -39,7 +39,7 @@ class Backward(SampleNormBackward):
     def _conv2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
         g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
-        weights = 0 if conv_rows.sums_transforms(g) else g.out_channels * g.taps
+        weights = 0 if conv_rows.sums_own_gradient(g) else g.out_channels * g.taps
         trains = self._trains(group, "weight")
         partial, bias = self._partial(group, weights, g.out_channels)
         x = self.values[group.source]
@@ -74,7 +74,7 @@ class Backward(SampleNormBackward):
             direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
         else:
             target = gradient_offset(planner, group, "weight")
-            conv_rows.transformed_weight_gradient(planner, node.name, g, target, x, grad)
+            conv_rows.summed_weight_gradient(planner, node.name, g, target, x, grad)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
