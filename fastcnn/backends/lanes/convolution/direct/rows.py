@@ -231,21 +231,35 @@ def _emit_gradient(
         name,
         row(
             L.K_WEIGHT_GRADIENT,
-            **x.columns("x"),
-            **grad.columns("y"),
-            m=planner.allocate(SCRATCH * planner.workers),
-            m_slot=SCRATCH,
-            taps=g.taps,
-            tap_table=planner.table(input_taps(g, x), 1),
-            positions=len(positions[0]),
-            x_table=planner.table(x.at(*g.first_pixels(*positions))),
-            groups=g.groups,
-            channels=g.group_outputs,
-            x_group=g.group_inputs * x.channel,
-            y_channel=grad.channel,
+            **gradient_columns(planner, g, x, grad, positions, SCRATCH),
             **columns,
         ),
     )
+
+
+def gradient_columns(
+    planner: Planner,
+    g: ConvGeometry,
+    x: Buffer,
+    grad: Buffer,
+    positions: tuple[np.ndarray, np.ndarray],
+    scratch: int,
+) -> dict[str, int]:
+    """Columns of sums over some positions of an output's gradient, with floats of scratch."""
+    return {
+        **x.columns("x"),
+        **grad.columns("y"),
+        "m": planner.allocate(scratch * planner.workers),
+        "m_slot": scratch,
+        "taps": g.taps,
+        "tap_table": planner.table(input_taps(g, x), 1),
+        "positions": len(positions[0]),
+        "x_table": planner.table(x.at(*g.first_pixels(*positions))),
+        "groups": g.groups,
+        "channels": g.group_outputs,
+        "x_group": g.group_inputs * x.channel,
+        "y_channel": grad.channel,
+    }
 
 
 def input_taps(g: ConvGeometry, x: Buffer) -> np.ndarray:
