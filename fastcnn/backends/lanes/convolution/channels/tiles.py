@@ -6,6 +6,7 @@ of positions are entries of tables, so that one tile serves every geometry and a
 positions are samples). The products of Winograd's transforms have positions that follow each other.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -62,6 +63,42 @@ def _store(
                 emit_store(builder, at.rectified(value, relu), at.pointer(Y, place))
 
 
+def _multiply(
+    at: Emitter,
+    numbers: Callable[[Any], list[Any]],
+    T: Any,
+    W: Any,
+    w0: Any,
+    CB: int,
+    ahead: Any,
+    initial: list[Any],
+) -> list[Any]:
+    """Sums over T taps of a number of each position times blocks of channels, [block][position].
+
+    ``numbers`` gives a tap's pointers to numbers. Its weights have CB blocks; those that are used
+    begin at ``w0``. For each tap a line of the weights from ``ahead`` on is fetched into the cache.
+    """
+    builder = at.builder
+
+    def step(t: Any, state: list[Any]) -> list[Any]:
+        inputs = numbers(t)
+        blocks = len(state) // len(inputs)
+        emit_prefetch(builder, at.pointer(W, at.offset(ahead, t, LANES)))
+        first = at.offset(w0, t, CB * LANES)
+        weights = [
+            emit_load(builder, at.pointer(W, at.offset(first, c, LANES))) for c in range(blocks)
+        ]
+        updated = list(state)
+        for p, pointer in enumerate(inputs):
+            x = emit_splat(builder, builder.load(pointer))
+            for c in range(blocks):
+                place = c * len(inputs) + p
+                updated[place] = emit_fma(builder, x, weights[c], state[place])
+        return updated
+
+    return at.loop(at.index(0), T, initial, step)
+
+
 @tile(2)
 def channel_tile(
     at: Emitter,
@@ -90,8 +127,8 @@ def channel_tile(
 ) -> None:
     """CB blocks of channels by PB positions of a sum over T taps.
 
-    ``b0 < 0`` means no bias, ``m0 < 0`` that nothing is added to the sum before the rectifier.
-    For each tap a line of the weights from ``ahead`` on is fetched into the cache.
+    ``b0 < 0`` means no bias, ``m0 < 0`` that nothing is added to the sum before the rectifier;
+    ``ahead`` as in ``_multiply``.
     """
     builder = at.builder
     for c0, p1, blocks, positions in split(CB, PB, blocking().products):
@@ -99,32 +136,14 @@ def channel_tile(
             at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p1 + p, 1))))
             for p in range(positions)
         ]
+
+        def numbers(t: Any, rows: list[Any] = rows) -> list[Any]:
+            tap = at.table(taps, t)
+            return [at.pointer(row, tap) for row in rows]
+
         bias = _biases(at, B, at.optional(b0, c0 * LANES), blocks)
         initial = [vector for vector in bias for _ in range(positions)]
-
-        def step(
-            t: Any,
-            state: list[Any],
-            rows: list[Any] = rows,
-            c0: int = c0,
-            blocks: int = blocks,
-            positions: int = positions,
-        ) -> list[Any]:
-            tap = at.table(taps, t)
-            emit_prefetch(builder, at.pointer(W, at.offset(ahead, t, LANES)))
-            first = at.offset(at.offset(w0, t, CB * LANES), c0, LANES)
-            weights = [
-                emit_load(builder, at.pointer(W, at.offset(first, c, LANES))) for c in range(blocks)
-            ]
-            updated = list(state)
-            for p in range(positions):
-                x = emit_splat(builder, builder.load(at.pointer(rows[p], tap)))
-                for c in range(blocks):
-                    place = c * positions + p
-                    updated[place] = emit_fma(builder, x, weights[c], state[place])
-            return updated
-
-        sums = at.loop(at.index(0), T, initial, step)
+        sums = _multiply(at, numbers, T, W, at.offset(w0, c0, LANES), CB, ahead, initial)
         places = []
         for p in range(positions):
             to = at.table(ypix, at.offset(p0, p1 + p, 1))
@@ -158,36 +177,18 @@ def channel_product_tile(
 ) -> None:
     """CB blocks of channels by PB positions that follow each other in X and Y, as vectors do.
 
-    ``ahead`` as in ``channel_tile``.
+    ``ahead`` as in ``_multiply``.
     """
     builder = at.builder
     for c0, p0, blocks, positions in split(CB, PB, blocking().products):
         first = at.offset(x0, p0, LANES)
 
-        def step(
-            t: Any,
-            state: list[Any],
-            first: Any = first,
-            c0: int = c0,
-            blocks: int = blocks,
-            positions: int = positions,
-        ) -> list[Any]:
+        def numbers(t: Any, first: Any = first, positions: int = positions) -> list[Any]:
             row = at.pointer(X, builder.add(first, at.table(taps, t)))
-            emit_prefetch(builder, at.pointer(W, at.offset(ahead, t, LANES)))
-            place = at.offset(at.offset(w0, t, CB * LANES), c0, LANES)
-            weights = [
-                emit_load(builder, at.pointer(W, at.offset(place, c, LANES))) for c in range(blocks)
-            ]
-            updated = list(state)
-            for p in range(positions):
-                value = builder.load(at.pointer(row, at.index(p * LANES)))
-                x = emit_splat(builder, value)
-                for c in range(blocks):
-                    place = c * positions + p
-                    updated[place] = emit_fma(builder, x, weights[c], state[place])
-            return updated
+            return [at.pointer(row, at.index(p * LANES)) for p in range(positions)]
 
-        sums = at.loop(at.index(0), T, [constant(0.0)] * (blocks * positions), step)
+        initial = [constant(0.0)] * (blocks * positions)
+        sums = _multiply(at, numbers, T, W, at.offset(w0, c0, LANES), CB, ahead, initial)
         for c in range(blocks):
             to = at.offset(at.offset(y0, c0 + c, ystride), p0, LANES)
             for p in range(positions):
