@@ -101,10 +101,11 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     ShapeError
         If the model's input shape is not known.
     NonFiniteError
-        If a weight is NaN or infinite.
+        If a weight is NaN or infinite, also of what batch normalisation is folded into.
     """
     check_finite("a network is not exported", model.state_dict())
     folded = model.fold_batch_norm()
+    check_finite("a network is not exported: batch normalisation", folded.state_dict())
     graph = folded.graph()
     if graph.inputs or graph.outputs:
         raise ConfigurationError(

@@ -8,8 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-import numpy as np
-
 import fastcnn
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.files import atomic_write
@@ -59,7 +57,9 @@ def export_html(
         If a layer cannot be computed one sample at a time, or ``classes`` are not as many as the
         outputs.
     DataError
-        If pictures cannot be the network's input, or its weights are not finite.
+        If pictures cannot be the network's input.
+    NonFiniteError
+        If a weight is NaN or infinite.
     ShapeError
         If the model's input shape is not known.
     OSError
@@ -73,8 +73,6 @@ def export_html(
             f"the network takes {plan.input_shape}, its preprocessing makes pictures of shape "
             f"{rule.shape}"
         )
-    if not all(np.isfinite(values).all() for values in plan.state.values()):
-        raise DataError("the network's weights are not finite: its training diverged")
     shape = model.graph().output_shape
     if is_classifier is None:
         is_classifier = gives_classes(model)
