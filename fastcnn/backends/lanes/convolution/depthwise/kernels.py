@@ -122,23 +122,8 @@ def depthwise(A, T, P, r, block, slot, part, parts):
         for c in range(group * outputs, (group + 1) * outputs):
             y = y0 + c * r[Y_CHANNEL]
             bias = r[BIAS] + c if r[BIAS] >= 0 else MISSING
-            channel(
-                A,
-                T,
-                P,
-                table,
-                phases,
-                x,
-                r[W] + c * r[TAPS],
-                bias,
-                y,
-                r[RELU],
-                masked,
-                next_x,
-                y + outputs * r[Y_CHANNEL],
-                lines_x,
-                lines_y,
-            )
+            sums = A, T, P, table, phases, x, r[W] + c * r[TAPS], bias, y, r[RELU], masked
+            channel(*sums, next_x, y + outputs * r[Y_CHANNEL], lines_x, lines_y)
             next_x += r[X_GROUP] // outputs
 
 
@@ -160,8 +145,8 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
     lines_d = (outputs * r[Y_CHANNEL] // LANES + chunks - 1) // chunks
     first, last = share(r[GROUPS], part, parts)
     for group in range(first, last):
-        x, d = x0 + group * r[X_GROUP], d0 + group * outputs * r[Y_CHANNEL]
-        next_x, next_d = x + r[X_GROUP], d + outputs * r[Y_CHANNEL]
+        x = x0 + group * r[X_GROUP]
+        next_x, next_d = x + r[X_GROUP], d0 + (group + 1) * outputs * r[Y_CHANNEL]
         for c in range(group * outputs, (group + 1) * outputs):
             d = d0 + c * r[Y_CHANNEL]
             if r[BIAS] >= 0:
@@ -185,20 +170,7 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
                         GRADIENT_OF_FEW(*sources, t, A, target, SUM_ROW, p == 0)
                         t += FEW_TAPS
             write_sums(A, ONE, sums, NOUGHT, taps, out + c * taps, taps, sums + SUM_ROW, NO)
-        channel(
-            A,
-            T,
-            P,
-            r[PHASE_TABLE],
-            r[PHASES],
-            d0 + group * outputs * r[Y_CHANNEL],
-            r[W] + group * outputs * taps,
-            MISSING,
-            z0 + group * r[Z_CHANNEL],
-            NOUGHT,
-            masked,
-            NOUGHT,
-            NOUGHT,
-            NOUGHT,
-            NOUGHT,
-        )
+        d, w = d0 + group * outputs * r[Y_CHANNEL], r[W] + group * outputs * taps
+        z, nothing = z0 + group * r[Z_CHANNEL], (NOUGHT, NOUGHT, NOUGHT, NOUGHT)
+        phases = A, T, P, r[PHASE_TABLE], r[PHASES]
+        channel(*phases, d, w, MISSING, z, NOUGHT, masked, *nothing)

@@ -256,52 +256,12 @@ def convolution(A, T, P, r, block, slot, part, parts):
             w = r[W] + c * r[TAPS] + T[entry + WEIGHTS_AT]
             tap_table = T[T[entry + TAPS_AT] :]
             xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+            inputs = A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w
+            outputs = bias, y, ypix, stride, r[RELU]
             if mode == POOLED:
-                pooled_products(
-                    A,
-                    T,
-                    P,
-                    r,
-                    ahead,
-                    x,
-                    xpix,
-                    p0,
-                    end,
-                    tap_table,
-                    taps,
-                    channels,
-                    w,
-                    bias,
-                    y,
-                    ypix,
-                    stride,
-                    r[RELU],
-                    m,
-                )
+                pooled_products(*inputs, *outputs, m)
             elif p0 < end:
-                products(
-                    A,
-                    T,
-                    P,
-                    r,
-                    ahead,
-                    x,
-                    xpix,
-                    p0,
-                    end,
-                    tap_table,
-                    taps,
-                    channels,
-                    w,
-                    NOUGHT,
-                    taps,
-                    bias,
-                    y,
-                    ypix,
-                    stride,
-                    r[RELU],
-                    mode,
-                )
+                products(*inputs, NOUGHT, taps, *outputs, mode)
 
 
 @linked
