@@ -10,16 +10,14 @@ from fastcnn.backends.lanes.convolution.winograd import (
     tile_sides,
     tiles,
 )
-from fastcnn.backends.lanes.planning.buffers import LANES, Halo
+from fastcnn.backends.lanes.planning.buffers import Halo
 
 #: Channels on either side from which the transforms pay.
 FEWEST_CHANNELS = 16
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    if not is_plain(g) or g.kernel != (3, 3):
-        return False
-    return part != Part.GRADIENT or (g.group_inputs % LANES == 0 and g.out_channels % 8 == 0)
+    return is_plain(g) and g.kernel == (3, 3)
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
