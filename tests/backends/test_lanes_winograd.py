@@ -360,7 +360,8 @@ def test_they_are_used_where_they_apply() -> None:
     assert kernels(Conv2d(4, 8, 3, padding=1), (4, 14, 14)) == {FORWARD, INPUT}
     # ... and so are many outputs of few inputs.
     assert kernels(Conv2d(1, 16, 3, padding=1), (1, 28, 28)) == {INPUT}
-    # With more channels both ways, in whole vectors or not.
+    # With more channels both ways, in vectors of output channels that are more than half full.
+    assert kernels(Conv2d(24, 17, 3), (24, 33, 33)) == {BOTH_WAYS, WEIGHT}
     assert kernels(Conv2d(16, 24, 3, padding=1), (16, 8, 8)) == {BOTH_WAYS, BOTH_WAYS_WEIGHT}
     assert kernels(Conv2d(40, 64, 3, padding=1), (40, 8, 8)) == {BOTH_WAYS, BOTH_WAYS_WEIGHT}
     assert kernels(Conv2d(24, 35, 3), (24, 33, 33)) == {BOTH_WAYS, BOTH_WAYS_WEIGHT}

@@ -20,7 +20,7 @@ STRIP = 5 * 1024
 #: The same of a weights' gradient, and the channels of either side that are transformed at a time.
 #: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
 #: are larger than these.
-GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 40 * 1024, 32, 128
+GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
 
 
 @dataclass(frozen=True)
