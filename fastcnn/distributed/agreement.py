@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +53,8 @@ def check_agreement(world: World, **parts: Any) -> None:
 @functools.cache
 def code_digest() -> str:
     """A digest of the package's sources and of the versions that results depend on."""
+    from importlib.metadata import version  # its import takes longer than many a command's work
+
     digest = hashlib.sha256(f"{fastcnn.__version__} {np.__version__} {version('numba')}".encode())
     folder = Path(fastcnn.__file__).parent
     for source in sorted(folder.rglob("*.py")):

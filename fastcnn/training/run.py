@@ -3,13 +3,13 @@
 import platform
 import zlib
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastcnn
+from fastcnn.codegen.identity import numba_version
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
@@ -359,7 +359,7 @@ def describe_fit(
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": version("numba"),
+            "numba": numba_version(),
         },
     }
 
