@@ -279,7 +279,7 @@ class DistributedExecutor(WrappingExecutor):
             rates = learning_rates[done : done + steps]
             step = self.step
             made = self._local.train_steps(samples, own, rates)
-            # Of several losses, which are told as one, the mean of what each counts.
+            # Several losses are told as one: the mean of what each counts.
             counted = [
                 portions(self.loss, samples, b[i:j], b).mean()
                 for b, (i, j) in zip(span, shares, strict=True)

@@ -109,7 +109,7 @@ class Passes:
         if whole is not None:
             totals[:] = len(whole) if each is None else each[whole].sum(axis=0)
         self.mean_weights = (totals / self.schedule[:, 1:2]).reshape(-1)
-        # Of a loss in Python, which is one.
+        # A loss in Python is one.
         first, total = sums[:, 0], totals[:, 0]
         self.shares = np.divide(first, total, out=np.zeros_like(first), where=total > 0.0)
 

@@ -110,7 +110,7 @@ class JointLoss(Loss):
 
     @property
     def sums(self) -> tuple[bool, ...]:
-        """Of each of them, whether it is a sum and not a mean."""
+        """Whether each of them is a sum and not a mean."""
         return tuple(loss.reduction == "sum" for loss in self.losses)
 
     def times(self, factors: Sequence[float] | np.ndarray) -> "JointLoss":

@@ -69,7 +69,7 @@ class Loss:
 
     @property
     def sums(self) -> tuple[bool, ...]:
-        """Of each of them, whether it is a sum instead."""
+        """Whether each of them is a sum instead."""
         return (self.reduction == "sum",)
 
     def target_weights(

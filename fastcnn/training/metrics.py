@@ -28,7 +28,7 @@ class Metric:
         (N, ...); targets are as the loss reads them.
     larger_is_better : bool
     output : str
-        Of a network of several outputs, the name of the one that is measured; without it, the
+        The name of the output that is measured, where a network has several; without it, the
         function gets dictionaries of all.
     """
 
@@ -208,7 +208,7 @@ PARTS = ("validation", "train", "test")
 def as_metrics(value: Any) -> tuple[Metric, ...]:
     """Metrics from names separated by commas, or a list of names, functions and metrics.
 
-    Of a network of several outputs, a mapping of their names to these; ``f1`` of the output
+    For a network of several outputs, a mapping of their names to these; ``f1`` of the output
     ``policy`` is then called ``policy_f1``.
 
     Raises

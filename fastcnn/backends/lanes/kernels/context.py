@@ -46,7 +46,7 @@ KINDS = {
     "step": "int64",
     "start": "int64",
     "count": "int64",
-    # Of each loss: what the targets of a whole step weigh, by this pass' samples.
+    # What the targets of a whole step weigh by this pass' samples, for each loss.
     "mean_weights": "float64[:]",
     "scale": "float64",
     "rate": "float64",
