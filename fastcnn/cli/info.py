@@ -23,11 +23,11 @@ def info() -> None:
     from fastcnn.backends.lanes import THREADS_VARIABLE, all_sources, default_threads
     from fastcnn.codegen.build import kept
     from fastcnn.codegen.denormals import are_flushed
-    from fastcnn.codegen.identity import numba_version
     from fastcnn.codegen.store import object_folder
     from fastcnn.codegen.target import blocking, instruction_set, processor
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
     from fastcnn.errors import DataError
+    from fastcnn.extras import numba_version
 
     tile, sources = blocking(), all_sources()
     blas = [

@@ -10,13 +10,13 @@ import re
 import sys
 import time
 import types
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 
 from fastcnn.codegen.processor import processor
+from fastcnn.extras import numba_version
 
 PACKAGE = "fastcnn"
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CODEGEN = "fastcnn.codegen.numba_frontend", "fastcnn.codegen.objects"
 #: When this process began to import what it hashes.
 STARTED = time.time()
-_VERSION = re.compile(r'"version": "([^"]+)"')
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(fastcnn[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
     r"|import[ \t]+(fastcnn[\w.]*))",
@@ -37,25 +36,6 @@ def versions() -> str:
     """Versions and the processor."""
     python = f"{sys.implementation.cache_tag} {sys.platform}"
     return " ".join((python, numba_version(), llvmlite.__version__, *processor()))
-
-
-@functools.cache
-def numba_version() -> str:
-    """The version of numba that is installed; "not installed" without one.
-
-    It is read from a file of numba's, which takes less than a millisecond. Importing numba takes
-    half a second, and reading the metadata of packages 15 ms of each command.
-    """
-    found = find_spec("numba")
-    if found is None or found.origin is None:
-        return "not installed"
-    written = Path(found.origin).with_name("_version.py")
-    match = _VERSION.search(written.read_text(encoding="utf-8")) if written.is_file() else None
-    if match:
-        return match[1]
-    from importlib.metadata import version
-
-    return version("numba")
 
 
 def module_digest(name: str) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 import fastcnn
-from fastcnn.codegen.identity import numba_version
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.extras import numba_version
 from fastcnn.files import (
     LOCK_FILE,
     FolderLock,
