@@ -19,7 +19,7 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
-from fastcnn.weights import check_finite
+from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
@@ -266,7 +266,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     OSError
         If the file cannot be written.
     """
-    check_finite(f"{path} is not written", model.state_dict())
+    check_values(f"{path} is not written", model.state_dict())
     w = _Writer(model)
     helper = w.onnx.helper
     graph = model.graph(input_shape)
