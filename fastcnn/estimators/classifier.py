@@ -91,7 +91,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     Attributes
     ----------
     classes_ : ndarray
-        Of several labels the numbers of their columns.
+        The numbers of their columns, where samples have several labels.
     model_ : Model
     history_ : History
         What ``fit`` recorded; ``partial_fit`` records nothing.
@@ -157,8 +157,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         X, y, sample_weight
             As for :meth:`fit`.
         classes : array_like
-            All classes that will ever come; needed at the first call alone. Of several labels the
-            numbers of their columns.
+            All classes that will ever come; needed at the first call alone. Where samples have
+            several labels, the numbers of their columns.
         """
         first = not hasattr(self, "classes_")
         x, y = self._checked(X, y, reset=first)

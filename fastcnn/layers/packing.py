@@ -83,7 +83,7 @@ def measured(ports: Sequence[Port], samples: np.ndarray) -> Preprocessing:
     Parameters
     ----------
     samples : ndarray
-        Of all inputs, as :func:`pack_inputs` makes them.
+        All inputs together, as :func:`pack_inputs` makes them.
     """
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
