@@ -35,7 +35,8 @@ class Evaluation(NamedTuple):
     accuracy: float
     logits: Any
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class JointEvaluation(Evaluation):
