@@ -70,7 +70,16 @@ ALLOWED = {
         "losses",
         "optim",
     },
-    "analysis": {"operations", "backends", "data", "execution", "layers", "losses", "training"},
+    "analysis": {
+        "arguments",
+        "operations",
+        "backends",
+        "data",
+        "execution",
+        "layers",
+        "losses",
+        "training",
+    },
     "benchmark": {
         "backends",
         "codegen",

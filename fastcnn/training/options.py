@@ -5,7 +5,7 @@ of ``fastcnn train``, the keys of a sweep, and what a run's config says: a new o
 """
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -32,7 +32,7 @@ from fastcnn.optim import (
 )
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import check_value, declarations, option
-from fastcnn.training.metrics import Metric, as_metrics, larger_is_better
+from fastcnn.training.metrics import Metric, as_metrics, described, larger_is_better
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
 #: The learning rate that is to be found.
@@ -159,11 +159,11 @@ class TrainingOptions:
         "Stop after this many epochs without a lower validation loss, and keep the best weights.",
         least=1,
     )
-    metrics: str | list | tuple | None = option(
+    metrics: str | list | tuple | dict | Callable | None = option(
         None,
         "Further numbers that are computed on validation and test data after each epoch, such as "
-        "f1,top3: top3, top5, precision, recall, f1, iou, auc, mae, rmse, r2; in Python also "
-        "functions of outputs and targets.",
+        "f1,top3: top2, top3 ..., precision, recall, f1, iou, auc, mae, rmse, r2; in Python also "
+        "functions of outputs and targets, and a dictionary of these for several outputs.",
     )
     monitor: str = option(
         "validation_loss",
@@ -366,7 +366,7 @@ class TrainingOptions:
             | {
                 "augment": None if augment is None else asdict(augment),
                 "lookahead": None if lookahead is None else asdict(lookahead),
-                "metrics": [metric.name for metric in self.make_metrics()] or None,
+                "metrics": described(self.make_metrics()),
                 "groups": [group.settings() for group in self.make_groups()] or None,
             },
         }
