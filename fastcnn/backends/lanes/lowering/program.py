@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.codegen.target import instruction_set
+from fastcnn.notebook import brief
 from fastcnn.text_table import text_table
 
 
@@ -70,6 +71,8 @@ class Program:
     preparations: int = 0
     #: Packed weights, where the program's parameters are not the model's.
     weights: np.ndarray | None = None
+
+    __repr__ = brief
 
     @classmethod
     def collected(cls, planner: Planner, **more: Any) -> "Program":
