@@ -1,10 +1,11 @@
 """The transpose of Winograd's F(4x4, 3x3), step by step: a convolution's input gradient.
 
 The gradients of a tile's 4x4 outputs become ``A d A^T``, those of products are summed over output
-channels with the transformed weights of the forward pass, and ``B p B^T`` are the gradients of the 6x6 pixels that the tile had read. Neighbours share
-two rows and columns of these. A tile stores 4x4 pixels, to which nothing more comes, and what it
-knows of the next ones is carried to them: two columns to the tile at its right, two rows to those
-below. So each pixel is written once, after a sum in a fixed order.
+channels with the transformed weights of the forward pass, and ``B p B^T`` are the gradients of the
+6x6 pixels that the tile had read. Neighbours share two rows and columns of these. A tile stores
+4x4 pixels, to which nothing more comes, and what it knows of the next ones is carried to them: two
+columns to the tile at its right, two rows to those below. So each pixel is written once, after a
+sum in a fixed order.
 """
 
 import numpy as np
