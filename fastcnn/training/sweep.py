@@ -228,7 +228,7 @@ def _loss_of(metric: str) -> str:
 def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
     """The trials of the settings that are best on average over their seeds, best first.
 
-    Of equals they are those of lower loss, as in :func:`rank`.
+    Where these means are equal, the mean loss decides, as in :func:`rank`.
 
     A seed that is best among several is so by chance: it says nothing of the next training.
 
