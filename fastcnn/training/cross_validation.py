@@ -11,6 +11,7 @@ from fastcnn.data.dataset import Dataset, Samples
 from fastcnn.data.split import draw_folds
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
+from fastcnn.notebook import brief
 from fastcnn.training.evaluation import evaluate
 from fastcnn.training.fit import FitArguments, fit
 from fastcnn.training.history import History
@@ -39,6 +40,8 @@ class CrossValidation:
     accuracies: np.ndarray
     logits: Any
     histories: list[History]
+
+    __repr__ = brief
 
     @property
     def loss(self) -> float:

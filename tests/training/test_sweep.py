@@ -12,7 +12,7 @@ from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.search import TreeParzen
-from fastcnn.training.sweep import Span, Trial, draw, grid, measuring, rank, sweep
+from fastcnn.training.sweep import Span, Trial, best_settings, draw, grid, measuring, rank, sweep
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,15 @@ def test_ranking_by_loss_and_ties() -> None:
     trials = [trial(1, 0.9, 0.3), trial(2, 0.9, 0.2), trial(3, 0.8, 0.1), Trial(4, {}, Recipe())]
     assert [one.number for one in rank(trials)] == [2, 1, 3, 4]
     assert [one.number for one in rank(trials, "validation_loss")] == [3, 2, 1, 4]
+
+
+def test_the_best_settings_are_the_first_of_the_ranking() -> None:
+    def trial(number: int, loss: float) -> Trial:
+        epoch = {"validation_accuracy": 0.9, "validation_loss": loss, "seconds": 0.1}
+        return Trial(number, {"lr": number}, Recipe(), [epoch], "finished")
+
+    trials = [trial(1, 0.3), trial(2, 0.2), trial(3, 0.25)]
+    assert best_settings(trials) == rank(trials)[:1] == trials[1:2]
 
 
 @pytest.mark.parametrize(
