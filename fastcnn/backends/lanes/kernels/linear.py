@@ -58,6 +58,8 @@ OUTER_TILE_1X1 = outer_tile.sized(1, 1)
 
 #: Vectors of all blocks' inputs that stay in the second-level cache for all outputs.
 CHUNK = 4096
+#: The same on the way back, where each has its weights in a page of its own.
+CHUNK_BACK = 1024
 
 
 @linked
@@ -70,7 +72,7 @@ def linear(A, P, r, block, blocks, part, parts, backward):
     """
     inner = r[IN]
     waits = blocks >= 4 and r[MODE] != MASKED
-    some = max(CHUNK // blocks, 64) if waits else inner
+    some = max((CHUNK_BACK if backward else CHUNK) // blocks, 64) if waits else inner
     for k in range(0, inner, some):
         linear_part(A, P, r, block, blocks, part, parts, backward, k, min(some, inner - k))
 
