@@ -36,7 +36,7 @@ def evaluate(
     Uses the test images of the run's data set, and writes confusion.png and mistakes.png into the
     run's folder; with --data NAME they are confusion-NAME.png and mistakes-NAME.png.
 
-    Example: fastcnn evaluate runs/20261123-120000-report
+    Example: fastcnn evaluate RUN
     """
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
