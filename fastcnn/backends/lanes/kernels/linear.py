@@ -67,8 +67,8 @@ def linear(A, P, r, block, blocks, part, parts, backward):
     """Fully connected layer over some blocks: forward, or the gradient of its input.
 
     IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
-    A unit is 16 outputs: with few blocks they fill the registers. Of many inputs some at a time
-    meet all outputs, whose sums wait in Y.
+    A unit is 16 outputs: with few blocks they fill the registers. Many inputs meet all outputs
+    some at a time, and the sums wait in Y.
     """
     inner = r[IN]
     waits = blocks >= 4 and r[MODE] != MASKED
