@@ -26,6 +26,7 @@ FIXED = {
     "average_every": "each training has one process",
     "sync_batch_norm": "each training has one process",
     "validation": "all trainings are compared by the same samples, those of base.validation",
+    "metrics": "all trainings are compared by the same numbers, those of base.metrics or --metric",
 }
 #: By what trainings may be ranked; the test data choose nothing.
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
@@ -313,7 +314,7 @@ def sweep(
     def trial_of(number: int, chosen: Mapping[str, Any]) -> Trial:
         given = {**base.changes(), **chosen}
         for name, reason in FIXED.items():
-            if name in given:
+            if name in (chosen if name == "metrics" else given):
                 raise ConfigurationError(f"{name} has no effect in a sweep: {reason}")
         if backend is not None and "backend" in given:
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")

@@ -157,6 +157,7 @@ def test_bad_spaces(call: Any, message: str) -> None:
         ({"schedule": "linear"}, "schedule must be one of"),
         ({"threads": 2}, "threads has no effect in a sweep: each training has one thread"),
         ({"diagnose": False}, "diagnose has no effect in a sweep"),
+        ({"metrics": "f1"}, "metrics has no effect in a sweep: all trainings are compared by"),
         ({"average_every": 2}, "average_every has no effect in a sweep"),
         ({"validation": 0.2}, "validation has no effect in a sweep: all trainings are compared by"),
         ({"momentum": 0.5, "optimizer": "adam"}, "momentum has no effect with the optimizer adam"),
