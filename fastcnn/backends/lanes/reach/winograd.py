@@ -165,15 +165,15 @@ def winograd2d_gradient(r: Reach) -> Touches:
         r.count(L.TAPS, 1),
         r.count(L.GROUPS, 1),
     )
-    beside = r.count(L.X_GROUP, 1)
-    if beside % LANES or together % LANES:
-        raise ProgramError(f"transforms of {beside} and {together} channels at a time")
+    of_inputs = r.count(L.X_GROUP, 1)
+    if of_inputs % LANES or together % LANES:
+        raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
     y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS) + r.along(outputs, r[L.Y_CHANNEL])
     own, count = r[L.OUT] == 0, inputs * -(-outputs // LANES) * LANES
     yield arena("X", x)
     yield arena("Y", y)
-    room = gradient_room(inputs, (beside, together), strip, r[L.POSITIONS], own)
+    room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
     if own:
         weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, count)
