@@ -34,7 +34,7 @@ DEFAULT_THRESHOLD = 20.0
 class _Writer:
     """Collects ONNX nodes and constants."""
 
-    def __init__(self, model: Model, ports: Collection[str]) -> None:
+    def __init__(self, model: Model, ports: Collection[str] = ()) -> None:
         self.model = model
         #: Names of values: inputs, outputs, constants, and what nodes make.
         self.taken = set(ports)
