@@ -6,13 +6,14 @@ over a shape that is fixed when it is emitted. All tiles work on flat arrays; of
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
 
 from fastcnn.codegen.declarations import Emitted
-from fastcnn.codegen.simd import FLOAT, INT64, emit_relu, emit_splat
+from fastcnn.codegen.simd import FLOAT, INT64, constant, emit_splat
 
 
 class Emitter:
@@ -54,8 +55,10 @@ class Emitter:
 
     def rectified(self, value: Any, wanted: Any) -> Any:
         """``value``, through a rectifier if ``wanted`` is not 0."""
-        apply = self.builder.icmp_signed("!=", wanted, self.index(0))
-        return self.builder.select(apply, emit_relu(self.builder, value), value)
+        builder = self.builder
+        apply = builder.icmp_signed("!=", wanted, self.index(0))
+        floor = builder.select(apply, constant(0.0), constant(-math.inf))
+        return builder.select(builder.fcmp_ordered(">", floor, value), floor, value)
 
     def pointer(self, array: Any, offset: Any) -> Any:
         """Pointer to an element of an array."""
