@@ -113,20 +113,20 @@ def _as_written(module: Any) -> Any:
     return loop
 
 
-def tile(sizes: int) -> Callable[[Any], Emitted]:
+def tile(sizes: int, result: str = "void") -> Callable[[Any], Emitted]:
     """Make an emitted function of ``emit(emitter, *sizes, *arguments)``.
 
     The first ``sizes`` arguments are literals at the call, the tile's shape; arrays arrive as
-    pointers, numbers as int64.
+    pointers, numbers as int64. It returns a ``result`` of that kind.
     """
 
     def decorate(emit: Any) -> Emitted:
         arguments = len(inspect.signature(emit).parameters) - 1 - sizes
 
         @functools.wraps(emit)
-        def emit_tile(builder: Any, *values: Any, kinds: Sequence[str]) -> None:
-            emit(Emitter(builder, kinds), *values)
+        def emit_tile(builder: Any, *values: Any, kinds: Sequence[str]) -> Any:
+            return emit(Emitter(builder, kinds), *values)
 
-        return Emitted(emit_tile, "void", [None] * arguments, sizes, kinds=True)
+        return Emitted(emit_tile, result, [None] * arguments, sizes, kinds=True)
 
     return decorate

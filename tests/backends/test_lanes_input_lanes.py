@@ -116,9 +116,15 @@ def test_a_bias_is_trained_where_its_weights_are_not(kernel: str) -> None:
         model = network()
         with forced(kernel):
             fastcnn.fit(
-                model, ArrayDataset(x, y), epochs=1, batch_size=19, groups="*.weight: freeze",
-                backend=backend, lr=0.5, seed=0,
-            )  # fmt: skip
+                model,
+                (x, y),
+                epochs=1,
+                batch_size=19,
+                groups="*.weight: freeze",
+                lr=0.5,
+                backend=backend,
+                seed=0,
+            )
         found[backend] = model.parameter_vector.copy()
     assert np.abs(found["lanes"] - network().parameter_vector).max() > 1e-3
     np.testing.assert_allclose(found["lanes"], found["im2col"], atol=2e-6)

@@ -160,7 +160,7 @@ def products(
         if ahead != NOTHING and c + rows < channels:
             next_y = y + (c + rows) * stride
         elif ahead != NOTHING and end - p0 == CLUSTER:
-            # The table goes on beyond the last position, as far as tiles do.
+            # The table is as long as tiles reach.
             next_y, next_pix = y, ypix[CLUSTER:]
         if ahead == INPUTS:
             near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
