@@ -6,21 +6,35 @@ import os
 import sys
 from typing import Any
 
-from fastcnn.errors import FastcnnError
-from fastcnn.files import expanded
+#: Exit code of a command that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; expected errors become one line and exit code 2."""
+    """Run the command line; expected errors become one line and exit code 2, Ctrl-C 130."""
+    try:
+        status = _run()
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:  # also while modules are being imported
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    raise SystemExit(status)
+
+
+def _run() -> int:
+    """The exit code of the command that the arguments name."""
     # What is imported stays: looking through it for garbage, again and again and once more at the
     # end, takes a tenth of a short command's time.
     gc.set_threshold(500_000, 20, 100)
     atexit.register(gc.freeze)
 
     from fastcnn.cli.app import application
+    from fastcnn.errors import FastcnnError
 
-    arguments = [_with_home(argument) for argument in sys.argv[1:]]
     try:
+        _check_empty(sys.argv[1:])
+        arguments = [_with_home(argument) for argument in sys.argv[1:]]
         status = application(arguments)(args=arguments, standalone_mode=False)
     except (FastcnnError, OSError, MemoryError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
@@ -34,12 +48,14 @@ def main() -> None:
         raise SystemExit(2) from None
     except Exception as error:
         # Typer's errors are those of click, or of a copy of it, which depends on its version.
+        if type(error).__name__ == "Abort":  # what older versions make of Ctrl-C
+            return INTERRUPTED
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():
             print(f"error: {_in_one_line(message, error)}", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 2)) from None
-    raise SystemExit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
 
 
 def _in_one_line(message: str, error: Any) -> str:
@@ -49,11 +65,32 @@ def _in_one_line(message: str, error: Any) -> str:
     return text if context is None else f"{text}; see {context.command_path} --help"
 
 
+def _check_empty(arguments: list[str]) -> None:
+    """Refuse what a variable that is not set leaves: as a path it would be the current folder.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    from fastcnn.errors import ConfigurationError
+
+    for place, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if argument and (value or name == argument or not name.startswith("--")):
+            continue
+        before = arguments[place - 1] if place else ""
+        after = f" after {before}" if before else ""
+        where = name if argument else f"the argument{after}"
+        raise ConfigurationError(f"{where} is empty: is a variable of the shell not set?")
+
+
 def _with_home(argument: str) -> str:
     """An argument with ``~`` replaced by the home folder, also in ``--out=~/run``.
 
     Shells do so for a word of its own, and not all of them after an equals sign.
     """
+    from fastcnn.files import expanded
+
     name, sign, value = argument.partition("=")
     if name.startswith("--") and value.startswith("~"):
         return f"{name}{sign}{expanded(value)}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
 from fastcnn.interop.onnx_assembly import assembled
@@ -12,15 +13,17 @@ from fastcnn.interop.onnx_elementwise import known_kinds
 from fastcnn.interop.onnx_export import PREPROCESSING
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_folding import FOLDED, folded
+from fastcnn.interop.onnx_local_response import local_response
 from fastcnn.interop.onnx_patterns import FORMULAS
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED
 from fastcnn.interop.onnx_shapes import ARITHMETIC
+from fastcnn.interop.onnx_strided import take_strided
 from fastcnn.interop.onnx_takers import LAST_TAKERS, TAKERS
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Wiring, log
 from fastcnn.layers import Dropout, Layer, Model
 from fastcnn.layers.activation import Activation
-from fastcnn.weights import check_finite
+from fastcnn.weights import check_values
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -59,7 +62,7 @@ def import_onnx(path: str | Path) -> Model:
         model.load_metadata(file.metadata)
     except (ConfigurationError, DataError) as error:
         raise type(error)(f"{path}: {error}") from None
-    check_finite(str(path), model.state_dict())
+    check_values(str(path), model.state_dict())
     return model
 
 
@@ -111,17 +114,28 @@ class _Reading(Wiring):
         told = Preprocessing.from_metadata(self.file.metadata)
         if told is None or told.is_identity:
             return 0
-        value = self.file.input
-        nodes = self.file.nodes[: len(PREPROCESSING)]
-        for (kind, name), node in zip(PREPROCESSING, nodes, strict=False):
-            wanted = np.asarray(getattr(told, name), np.float32)
+        count, first = 0, 0
+        for name, shape in self.inputs.items():
+            own = told.of_channels(first, shape[0]) if told.pixels else told
+            first += shape[0]
+            if not own.is_identity:
+                self._preprocessing_of(name, shape, own, count)
+                count += len(PREPROCESSING)
+        return count
+
+    def _preprocessing_of(self, name: str, shape: Shape, told: Preprocessing, begin: int) -> None:
+        """Take in the nodes that do the preprocessing of one input."""
+        value = name
+        nodes = self.file.nodes[begin : begin + len(PREPROCESSING)]
+        for (kind, part), node in zip(PREPROCESSING, nodes, strict=False):
+            wanted = np.asarray(getattr(told, part), np.float32)
             is_read = (node.kind, node.inputs[:1], self.file.readers[value]) == (kind, (value,), 1)
             constant = None
             if is_read and len(node.inputs) == 2 and node.inputs[1] in self.file.constants:
                 constant = self.file.constants[node.inputs[1]]
             if (
                 constant is None
-                or constant.shape != (len(wanted), *(1,) * (len(self.file.sample) - 1))
+                or constant.shape != (len(wanted), *(1,) * (len(shape) - 1))
                 or not np.array_equal(constant.reshape(-1), wanted)
             ):
                 raise node.error("the preprocessing of which the metadata tell is another one")
@@ -129,8 +143,7 @@ class _Reading(Wiring):
             value = node.output
         if len(nodes) < len(PREPROCESSING):
             raise ConfigurationError("the preprocessing of which the metadata tell is missing")
-        self.samples[value] = self.samples.pop(self.file.input)
-        return len(nodes)
+        self.samples[value] = self.samples.pop(name)
 
     def _take(self, node: FileNode) -> None:
         """Take a node in.
@@ -152,16 +165,18 @@ class _Reading(Wiring):
             return
         source = node.inputs[0] if node.inputs else ""
         failed = [name for name in node.inputs if name in self.failures]
+        if (node.kind == "Shape" and not failed) or self._is_arithmetic(node):
+            self.compute(node)
         # Nodes within a formula are nothing by themselves.
-        if found := self._formula(node):
+        elif found := self._formula(node):
             self._append_formula(node, *found)
             node.forget()
-        elif failed:
+        elif node.kind == "Gather" and take_strided(self, node):
+            pass
+        elif failed and not (node.kind in BOUNDED and set(failed) <= set(self.one_sided)):
             for name in node.outputs:
                 self.failures[name] = self.failures[failed[0]]
             return
-        elif node.kind == "Shape" or self._is_arithmetic(node):
-            self.compute(node)
         elif node.kind in LAST_TAKERS and LAST_TAKERS[node.kind](self, node):
             pass
         elif node.kind in TAKERS:
@@ -174,12 +189,16 @@ class _Reading(Wiring):
 
     def _formula(self, node: FileNode) -> tuple[Layer, str] | None:
         """The layer that this node is the last of, perhaps the only one, and its input."""
+        if node.kind in BOUNDED:
+            return None
         found = self.patterns.find(node, self.shape)
+        if found is None and node.kind == "Div":
+            found = local_response(self, node)
         if found is None and (match := self.elementwise.find(node)):
             value = self.samples.get(match.source)
             shape = None if value is None else value.shape
             several = any(array.size > 1 for array in match.parameters.values())
-            if value is not None and several and match.record.name == "scale":
+            if value is not None and several:
                 # Channels may be last.
                 shape = shape if value.view == View.of(self.own_shape(value.layer)) else None
             found = None if shape is None else (match.layer(shape), match.source)
@@ -251,6 +270,8 @@ class _Reading(Wiring):
                 self.file.constants[name] = np.array(values, np.int64)
 
 
+#: Nodes that :func:`take_bounds` reads.
+BOUNDED = ("Clip", "Max", "Min")
 #: Nodes of several outputs.
 SEVERAL = ("Split",)
 #: Every operator that a file may have.

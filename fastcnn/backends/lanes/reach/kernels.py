@@ -176,6 +176,7 @@ def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
 
     def touches(r: Reach) -> Touches:
         channels = r.count(L.CHANNELS, 1)
+        r.count(L.OUT)  # of which a run has as many mean weights
         outputs = r.along(channels * r.count(L.POSITIONS, 1), LANES)
         yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
         yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
@@ -322,9 +323,12 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_LOCAL_RESPONSE_GRADIENT: sample_norm.local_response("X", "Y", "M", "Z"),
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
+    L.K_WINOGRAD2D_ADJOINT: winograd.winograd2d_adjoint,
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
+    L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: winograd.winograd2d_batch_adjoint_inputs,
+    L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: winograd.winograd2d_batch_adjoint_outputs,
     L.K_DEPTHWISE: depthwise.product,
     L.K_DEPTHWISE_GRADIENT: depthwise.gradients,
     L.K_DIRECT_BATCH: direct_batch.product,
