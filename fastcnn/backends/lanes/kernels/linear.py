@@ -12,6 +12,8 @@ from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
+    CHANNELS,
+    DOWN,
     EXTRA,
     EXTRA_BLOCK,
     IN,
@@ -215,9 +217,10 @@ def reduce_partials(A, G, r, blocks, part, parts):
 def reduce_kernels(A, G, r, blocks, worker, part, parts):
     """Gradients of IN kernels of TAPS weights, summed over blocks in order.
 
-    Partial gradients have a weight of all kernels side by side.
+    Partial gradients have a weight of all kernels side by side, 16 outputs of each of DOWN inputs
+    after the other, of CHANNELS outputs; with DOWN 1 the kernels' own order.
     """
-    taps = r[TAPS]
+    taps, inputs = r[TAPS], r[DOWN]
     first, last = share(r[IN] // LANES, part, parts)
     spare = r[Z] + worker * r[Z_SLOT]
     for unit in range(first, last):
@@ -228,8 +231,9 @@ def reduce_kernels(A, G, r, blocks, worker, part, parts):
                 source = r[EXTRA] + b * r[EXTRA_BLOCK] + k * r[IN] + i
                 total = simd.add(total, simd.load(A, source))
             simd.store(A, spare + k * LANES, total)
-        for lane in range(LANES):
-            target = r[W] + (i + lane) * taps
+        output = unit // inputs * LANES
+        for lane in range(min(LANES, r[CHANNELS] - output)):
+            target = r[W] + ((output + lane) * inputs + unit % inputs) * taps
             for k in range(taps):
                 G[target + k] = A[spare + k * LANES + lane]
 
