@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
-from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.peer import Peer, run_graph
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -131,11 +131,9 @@ def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -
 
         def forward(self, x: Any) -> Any:
             parameters = {key: getattr(self, name) for key, name in self.names.items()}
-            outputs: list[Any] = []
-            for node in graph.nodes:
-                inputs = [x if source < 0 else outputs[source] for source in node.inputs]
-                outputs.append(apply_node(node, inputs, parameters, self.training))
-            return outputs[-1]
+            return run_graph(
+                graph, x, lambda node, inputs: apply_node(node, inputs, parameters, self.training)
+            )
 
     return Module()
 
@@ -154,14 +152,11 @@ def layer_run(
         return made
 
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
-    names = list(arrays.parameters)
 
     def layer(*tensors: Any) -> Any:
-        inputs = len(tensors) - len(names)
-        parameters = dict(zip(names, tensors[inputs:], strict=True))
-        return apply_node(node, list(tensors[:inputs]), parameters, True)
+        return apply_node(node, *arrays.named(tensors), True)
 
-    wanted = [tensor(value) for value in (arrays.x, *arrays.other, *arrays.parameters.values())]
+    wanted = [tensor(value) for value in arrays.taken]
     grad = tensor(arrays.grad)
     run = compiled(layer) if variant == "compile" else layer
 

@@ -1,14 +1,17 @@
 """``fastcnn evaluate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir
+
+if TYPE_CHECKING:
+    from fastcnn.data import Dataset
 
 
 def evaluate(
@@ -33,7 +36,7 @@ def evaluate(
     Uses the test images of the run's data set, and writes confusion.png and mistakes.png into the
     run's folder; with --data NAME they are confusion-NAME.png and mistakes-NAME.png.
 
-    Example: fastcnn evaluate runs/20261123-120000-report
+    Example: fastcnn evaluate RUN
     """
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
@@ -51,7 +54,7 @@ def evaluate(
             f"{run}: the network predicts {model.predicts}, not classes: measure it in "
             "Python, with fastcnn.training.evaluate"
         )
-    console = Console(highlight=False)
+    console = screen()
     if data is None:
         _, test = opened.load_data(data_dir)
         changes = opened.changes(test)
@@ -59,7 +62,7 @@ def evaluate(
         _, test = load(data, data_dir=data_dir, pictures=opened.normalisation.pictures)
         changes = None
     if test.classes != opened.classes:
-        test = test.select_classes(opened.classes)
+        test = _known_classes(test, opened.classes, run, console)
     loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend, tta=tta)
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)
@@ -67,19 +70,43 @@ def evaluate(
         f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
     )
     if changes is not None:
-        console.print(escape(changes), style="yellow", soft_wrap=True)
+        console.print(changes, style="yellow", soft_wrap=True)
     table = Table("class", "precision", "recall", "F1", "images")
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
-        table.add_row(escape(label), *values, str(confusion[index].sum()))
+        table.add_row(label, *values, str(confusion[index].sum()))
     console.print(table)
-    matrix = Table("true \\ predicted", *map(escape, test.classes))
+    matrix = Table("true \\ predicted", *test.classes)
     for label, row in zip(test.classes, confusion, strict=True):
-        matrix.add_row(escape(label), *map(str, row))
+        matrix.add_row(label, *map(str, row))
     console.print(matrix)
     # Other data do not take the place of the run's own.
     of_data = "" if data is None else f"-{Path(data).resolve().stem}"
     pictures = [run / f"{name}{of_data}.png" for name in ("confusion", "mistakes")]
     save_figure(confusion_figure(confusion, test.classes), pictures[0])
     save_figure(mistakes_figure(test, softmax(logits)), pictures[1])
-    console.print(f"pictures: {escape(', '.join(map(str, pictures)))}", soft_wrap=True)
+    console.print(f"pictures: {', '.join(map(str, pictures))}", soft_wrap=True)
+
+
+def _known_classes(
+    test: "Dataset", classes: tuple[str, ...], run: Path, console: Console
+) -> "Dataset":
+    """The images of the classes that a network tells apart; says which others there are.
+
+    Raises
+    ------
+    DataError
+        If one of its classes is missing.
+    """
+    from fastcnn.errors import DataError
+
+    if missing := [name for name in classes if name not in test.classes]:
+        raise DataError(
+            f"{test.name}: its classes are {', '.join(test.classes)}; the network of {run} tells "
+            f"{', '.join(classes)} apart: {', '.join(missing)} missing"
+        )
+    others = [name for name in test.classes if name not in classes]
+    if others:
+        text = f"{test.name}: images of other classes are left out: {', '.join(others)}"
+        console.print(text, style="yellow", soft_wrap=True)
+    return test.select_classes(classes)

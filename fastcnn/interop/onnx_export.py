@@ -19,7 +19,7 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
-from fastcnn.weights import check_finite
+from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
@@ -141,8 +141,6 @@ def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
         w.constant(node.buffers[name], w.state[node.buffers[name]])
         for name in ("running_mean", "running_var")
     ]
-    if np.any(w.state[node.buffers["running_var"]] < 0.0):
-        raise ConfigurationError(f"layer {node.name!r}: its running variance is negative")
     momentum = node.arguments["momentum"]
     notes: dict[str, Any] = {}
     if momentum is None:
@@ -297,7 +295,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     OSError
         If the file cannot be written.
     """
-    check_finite(f"{path} is not written", model.state_dict())
+    check_values(f"{path} is not written", model.state_dict())
     graph = model.graph(input_shape)
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
     ends = results(graph)

@@ -23,7 +23,7 @@ from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Wiring, log
 from fastcnn.layers import Dropout, Layer, Model
 from fastcnn.layers.activation import Activation
-from fastcnn.weights import check_finite
+from fastcnn.weights import check_values
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -62,7 +62,7 @@ def import_onnx(path: str | Path) -> Model:
         model.load_metadata(file.metadata)
     except (ConfigurationError, DataError) as error:
         raise type(error)(f"{path}: {error}") from None
-    check_finite(str(path), model.state_dict())
+    check_values(str(path), model.state_dict())
     return model
 
 

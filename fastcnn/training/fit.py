@@ -30,7 +30,7 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.metrics import check_outputs, larger_is_better
+from fastcnn.training.metrics import check_outputs, check_targets, larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
 from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
@@ -224,11 +224,6 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             if isinstance(loss, JointLoss):
                 o = replace(o, loss=loss)
             if is_stream(train):
-                if model.takes > 1 or isinstance(loss, JointLoss):
-                    raise ConfigurationError(
-                        "train: a model of several inputs or outputs is trained on arrays, not on "
-                        "an iterable of batches"
-                    )
                 stream = Stream(train, o.steps_per_epoch)
                 training_data = as_samples(stream.first, "train: batch 1", model, loss)
                 o = options_for(o, stream, len(training_data), o.resume, world.size)
@@ -237,7 +232,9 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             preprocessing = training_preprocessing(model, training_data)
             test_data = None
             if test is not None:
-                test_data = as_samples(as_arrays(test, "test"), "test", model, loss, preprocessing)
+                test_data = as_samples(
+                    as_arrays(test, "test", model), "test", model, loss, preprocessing
+                )
             shards = Shards(
                 world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
@@ -247,6 +244,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             )
             check_outputs(o.make_metrics(), loss)
             _check_monitored(o, division, test_data is not None)
+            check_targets(o.make_metrics(), training_data.labels, model.graph().output_shape, loss)
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:

@@ -80,6 +80,8 @@ def _weight_gradient(r: Reach) -> Touches:
     yield arena("X", x)
     yield arena("M", scratch, SCRATCH)
     yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
+    if r[L.BIAS] >= 0:
+        yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
     if r[L.MODE] != L.POOLED:
         yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, positions))
         return
@@ -89,8 +91,6 @@ def _weight_gradient(r: Reach) -> Touches:
     chunk = r.entries(L.M_TABLE, positions)
     if not 0 <= chunk.low <= chunk.high <= (CHUNK - 1) * LANES:
         raise ProgramError(f"M_TABLE has places from {chunk.low} to {chunk.high} of a chunk")
-    if r[L.BIAS] >= 0:
-        yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
 
 
 def _bias_gradient(r: Reach) -> Touches:
@@ -323,9 +323,12 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_LOCAL_RESPONSE_GRADIENT: sample_norm.local_response("X", "Y", "M", "Z"),
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
+    L.K_WINOGRAD2D_ADJOINT: winograd.winograd2d_adjoint,
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
+    L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: winograd.winograd2d_batch_adjoint_inputs,
+    L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: winograd.winograd2d_batch_adjoint_outputs,
     L.K_DEPTHWISE: depthwise.product,
     L.K_DEPTHWISE_GRADIENT: depthwise.gradients,
     L.K_DIRECT_BATCH: direct_batch.product,

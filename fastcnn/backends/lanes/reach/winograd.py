@@ -8,7 +8,10 @@ from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
@@ -29,7 +32,7 @@ from fastcnn.errors import ProgramError
 def winograd2d_weights(r: Reach) -> Touches:
     units = -(-r.count(L.IN) // LANES)
     kernels = r.entries(L.TAP_TABLE, units * LANES)
-    yield parameters("TAP_TABLE", kernels + r.along(9, r.among(L.MODE, (1, -1))))
+    yield parameters("TAP_TABLE", kernels + r.along(9, 1))
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r.along(units, LANES) + r[L.W])
 
 
@@ -81,6 +84,40 @@ def winograd2d(r: Reach) -> Touches:
     yield from _moments(r, -(-tiles // strip))
 
 
+def _gradient_tiles(r: Reach) -> Range:
+    """Tiles of 4x4 pixels of the output's gradient, row after row."""
+    tiles, across = r.count(L.POSITIONS), r.count(L.ACROSS, 1)
+    if tiles % across:
+        raise ProgramError(f"{tiles} tiles in rows of {across}")
+    down = r.along(OUTPUTS * (tiles // across), r[L.X_ROW])
+    channels = r.along(r.count(L.IN), r[L.X_CHANNEL])
+    return r.buffer(L.X) + channels + down + r.along(OUTPUTS * across, LANES)
+
+
+def _pixels(r: Reach) -> Touches:
+    """All pixels of the input's gradient."""
+    outputs = r.count(L.CHANNELS)
+    pixels = r.along(r.count(L.Y_ROWS), r[L.Y_ROW]) + r.along(r.count(L.Y_WIDTH), LANES)
+    yield arena("Y", r.buffer(L.Y) + r.along(outputs, r[L.Y_CHANNEL]) + pixels)
+    yield from bias(r, outputs)
+
+
+def winograd2d_adjoint(r: Reach) -> Touches:
+    inputs, outputs, strip, across = (
+        r.count(L.IN),
+        r.count(L.CHANNELS),
+        r.count(L.TAPS, 1),
+        r.count(L.ACROSS, 1),
+    )
+    each = strip * LANES
+    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    room = PRODUCTS * (from_step + to_step) + LANES + outputs * carried_floats(across)
+    yield arena("X", _gradient_tiles(r))
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+    yield from _pixels(r)
+
+
 def _batch_room(r: Reach) -> int:
     """Size of the room for transforms of all tiles."""
     each = r.count(L.TAPS, 1) * LANES
@@ -109,23 +146,41 @@ def winograd2d_batch_outputs(r: Reach) -> Touches:
     yield from _moments(r, 1)
 
 
+def winograd2d_batch_adjoint_inputs(r: Reach) -> Touches:
+    yield arena("X", _gradient_tiles(r))
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
+
+
+def winograd2d_batch_adjoint_outputs(r: Reach) -> Touches:
+    own = LANES + carried_floats(r.count(L.ACROSS, 1))
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
+    yield arena("M", r.workers(L.M, L.M_SLOT), own)
+    yield from _pixels(r)
+
+
 def winograd2d_gradient(r: Reach) -> Touches:
-    inputs, outputs, strip, rows = (
+    inputs, outputs, strip, together = (
         r.count(L.IN),
         r.count(L.CHANNELS),
         r.count(L.TAPS, 1),
         r.count(L.GROUPS, 1),
     )
-    if inputs % LANES or outputs % 8:
-        raise ProgramError(f"transformed gradients of {inputs} by {outputs} channels")
+    of_inputs = r.count(L.X_GROUP, 1)
+    if of_inputs % LANES or together % LANES:
+        raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
     y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS) + r.along(outputs, r[L.Y_CHANNEL])
-    transforms = strip * LANES * (inputs + outputs) + 2 * STAGGER + LANES * LANES
+    own, count = r[L.OUT] == 0, inputs * -(-outputs // LANES) * LANES
     yield arena("X", x)
     yield arena("Y", y)
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), rows * SIDE * transforms)
-    sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
-    yield arena("EXTRA", sums, inputs * outputs)
+    room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    if own:
+        weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, count)
+        yield arena("EXTRA", weights, count)
+    else:
+        sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
+        yield arena("EXTRA", sums, count)
 
 
 def winograd2d_weight_gradient(r: Reach) -> Touches:

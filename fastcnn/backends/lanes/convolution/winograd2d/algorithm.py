@@ -14,16 +14,19 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Halo
 
 #: Channels on either side from which the transforms pay.
 FEWEST_CHANNELS = 16
+#: Share of the lanes of a weights' gradient, which are output channels, from which they do.
+FEWEST_LANES = 0.6
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    if not is_plain(g) or g.kernel != (3, 3):
-        return False
-    return part != Part.GRADIENT or (g.group_inputs % LANES == 0 and g.out_channels % 8 == 0)
+    return is_plain(g) and g.kernel == (3, 3)
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
     down = tiles(g.output[0]) * points(3) / (g.output[0] * 3)
+    lanes = -(-g.out_channels // LANES) * LANES
+    if part == Part.GRADIENT and g.out_channels < FEWEST_LANES * lanes:
+        return False
     return down <= MOST_PRODUCTS and min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
 
 
@@ -33,11 +36,8 @@ def _input_halo(g: ConvGeometry) -> Halo:
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
-    if part == Part.GRADIENT:
-        return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
-    # The convolution with the turned kernel, of the output by the input.
-    sides = [tile_sides(g.input[i], g.output[i], 2 - g.padding[i], 3) for i in (0, 1)]
-    return (*sides[0], *sides[1])
+    """Whole tiles of the output, of which the transpose takes what the product makes."""
+    return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
 
 
 WINOGRAD_2D = Algorithm("winograd2d", _fits, _pays, _input_halo, _gradient_halo)

@@ -1,8 +1,16 @@
 """Costs and records of F(4x4, 3x3): the products and additions that it really does."""
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
+from fastcnn.backends.lanes.convolution.winograd2d import gradient_kernels as of_weights
 from fastcnn.backends.lanes.convolution.winograd2d import kernels
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, MATRICES, PRODUCTS, WIDTH
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    HEIGHTS,
+    MATRICES,
+    PRODUCTS,
+    SIDE,
+    WIDTH,
+)
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import winograd2d_adjoint
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register, sizes_of
@@ -11,7 +19,7 @@ from fastcnn.codegen.target import blocking
 
 
 def _winograd2d_gradient_tile(r: Row) -> str:
-    return clipped((8, 2 if r[L.IN] > LANES else 1), blocking().products)
+    return clipped((8, 2) if r[L.CHANNELS] > LANES else (16, 1), blocking().products)
 
 
 def product_tile(r: Row) -> str:
@@ -38,7 +46,7 @@ def _row_by_row(matrix: Matrix) -> int:
 
 
 def product(r: Row) -> Cost:
-    """Of F(4x4, 3x3) forward, or backward to the input."""
+    """The cost of F(4x4, 3x3) forward."""
     inputs, outputs, tiles = _tiles(r)
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
     left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
@@ -55,14 +63,31 @@ def product(r: Row) -> Cost:
     )
 
 
+#: Additions of what neighbouring tiles carry to a tile.
+CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
+
+
+def adjoint_product(r: Row) -> Cost:
+    """The cost of its transpose."""
+    inputs, outputs, tiles = _tiles(r)
+    pixels = outputs * r[L.Y_ROWS] * r[L.Y_WIDTH]
+    flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.output.T) * inputs
+    flops += (both_ways(MATRICES.input.T) + CARRIED + OUTPUTS * OUTPUTS) * outputs
+    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    parameters = PRODUCTS * inputs * outputs
+    return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
+
+
 def gradient(r: Row) -> Cost:
-    """The cost of one block's gradient of transformed weights."""
+    """The cost of one block's gradient of transformed weights, or of weights."""
     inputs, outputs, tiles = _tiles(r)
     flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
     flops += _row_by_row(MATRICES.output.T) * outputs
-    partial = PRODUCTS * inputs * outputs
-    pixels = OUTPUTS * OUTPUTS * tiles
-    return r.cost(tiles * flops, pixels * (inputs + outputs), 0, partial=partial)
+    pixels = OUTPUTS * OUTPUTS * tiles * (inputs + outputs)
+    if r[L.OUT]:
+        return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
+    back = both_ways(MATRICES.weight.T) * inputs * outputs * r.blocks
+    return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
 
 
 def weight_gradient(r: Row) -> Cost:
@@ -89,15 +114,22 @@ register(
             kernels.winograd2d_weights, "Winograd 2-D weights", weights, sizes_of(L.IN)
         ),
         L.K_WINOGRAD2D: Kernel(kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile),
+        L.K_WINOGRAD2D_ADJOINT: Kernel(
+            winograd2d_adjoint,
+            "Winograd 2-D transposed",
+            adjoint_product,
+            sizes,
+            product_tile,
+        ),
         L.K_WINOGRAD2D_GRADIENT: Kernel(
-            kernels.winograd2d_gradient,
+            of_weights.winograd2d_gradient,
             "Winograd 2-D gradient",
             gradient,
             sizes,
             _winograd2d_gradient_tile,
         ),
         L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
-            kernels.winograd2d_weight_gradient,
+            of_weights.winograd2d_weight_gradient,
             "Winograd 2-D weights",
             weight_gradient,
             sizes_of(L.IN),

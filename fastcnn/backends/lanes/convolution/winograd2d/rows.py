@@ -6,8 +6,10 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, WIDTH
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -16,8 +18,10 @@ from fastcnn.backends.lanes.planning.rows import grid
 
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 5 * 1024
-#: The same of a weights' gradient, which had better have some tiles at once.
-GRADIENT_STRIP, FEW_TILES = 8 * 1024, 8
+#: The same of a weights' gradient, and the channels of either side that are transformed at a time.
+#: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
+#: are larger than these.
+GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,6 @@ class Tiling:
     ----------
     source : ndarray of int, shape (outputs, inputs)
         Index of the first weight of each kernel.
-    direction : int
-        1, or -1 for kernels that are read backwards.
     padding : tuple of int
     size : tuple of int
         Rows and columns of what is written.
@@ -38,21 +40,9 @@ class Tiling:
     """
 
     source: np.ndarray
-    direction: int
     padding: tuple[int, ...]
     size: tuple[int, ...]
     step: int = OUTPUTS
-
-    def weights(self, planner: Planner, name: str) -> dict[str, int]:
-        """Let the weights be transformed beforehand; the columns that tell where they are."""
-        order = pack_order(1, len(self.source), self.source[None], HEIGHTS)
-        padded = -(-order.size // LANES) * LANES + STAGGER
-        packed = planner.allocate(PRODUCTS * padded)
-        sizes: dict[str, int] = {"in": order.size, "out": padded, "mode": self.direction}
-        table = planner.table(order, LANES)
-        values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
-        planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
-        return {"w": packed, "out": padded}
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the tiles, counted in tiles."""
@@ -93,22 +83,16 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     """Pixels of each strip of a product's output."""
     tiling = product_tiling(g, 0, pooled)
     pixels = tiling.pixels()
-    strip = _strip(tiling, len(pixels))
+    strip = _strip(g.group_inputs, g.out_channels, len(pixels))
     return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     """Those of a convolution's product."""
     if not pooled:
-        return Tiling(_kernels(g, weight), 1, g.padding, g.output)
+        return Tiling(_kernels(g, weight), g.padding, g.output)
     size = (g.output[0] // 2, g.output[1] // 2)
-    return Tiling(_kernels(g, weight), 1, g.padding, size, OUTPUTS // 2)
-
-
-def transpose_tiling(g: ConvGeometry, weight: int) -> Tiling:
-    """Those of its transpose: a convolution with the kernel turned."""
-    padding = (2 - g.padding[0], 2 - g.padding[1])
-    return Tiling(_kernels(g, weight + 8).T, -1, padding, g.input)
+    return Tiling(_kernels(g, weight), g.padding, size, OUTPUTS // 2)
 
 
 def product(
@@ -135,7 +119,54 @@ def transpose(
     columns: dict[str, int],
 ) -> None:
     """Add the row that carries its output side back."""
-    _emit(planner, name, grad, grad_x, transpose_tiling(g, weight), columns)
+    columns = adjoint_places(g, grad, grad_x) | columns
+    columns |= weights(planner, name, transposed_kernels(g, weight))
+    outputs, inputs = columns["channels"], columns["in"]
+    strip = _strip(inputs, outputs, columns["positions"])
+    room = _room(inputs, outputs, strip) + outputs * carried_floats(columns["across"])
+    values = row(L.K_WINOGRAD2D_ADJOINT, **columns, taps=strip)
+    planner.emit(name, planner.with_scratch(values, room))
+
+
+def transposed_kernels(g: ConvGeometry, weight: int) -> np.ndarray:
+    """Index of the first weight of each kernel: [input][output]."""
+    return _kernels(g, weight).T
+
+
+def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, int]:
+    """The columns of the tiles of a transpose: what the product makes of X it takes as X."""
+    down, across = (tiles(size) for size in g.output)
+    return {
+        "bias": -1,
+        **grad.columns("x"),
+        **grad_x.columns("y"),
+        "x": grad.offset + int(grad.at(0, 0)),
+        "y": grad_x.offset + int(grad_x.at(0, 0)),
+        "in": g.out_channels,
+        "channels": g.group_inputs,
+        "positions": down * across,
+        "across": across,
+        "top": g.padding[0],
+        "left": g.padding[1],
+        "x_channel": grad.channel,
+        "x_row": grad.row,
+        "y_channel": grad_x.channel,
+        "y_row": grad_x.row,
+        "y_rows": g.input[0],
+        "y_width": g.input[1],
+    }
+
+
+def weights(planner: Planner, name: str, source: np.ndarray) -> dict[str, int]:
+    """Let weights be transformed beforehand; the columns that tell where they are."""
+    order = pack_order(1, len(source), source[None], HEIGHTS)
+    padded = -(-order.size // LANES) * LANES + STAGGER
+    packed = planner.allocate(PRODUCTS * padded)
+    sizes: dict[str, int] = {"in": order.size, "out": padded}
+    table = planner.table(order, LANES)
+    values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
+    planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
+    return {"w": packed, "out": padded}
 
 
 def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
@@ -147,15 +178,19 @@ def _emit(
     planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
 ) -> None:
     outputs, inputs = tiling.source.shape
-    common = tiling.weights(planner, name) | tiling.places(planner, x, y) | columns
-    strip = _strip(tiling, common["positions"])
+    common = weights(planner, name, tiling.source) | tiling.places(planner, x, y) | columns
+    strip = _strip(inputs, outputs, common["positions"])
     values = row(
         L.K_WINOGRAD2D,
         **common,
         taps=strip,
     )
-    room = PRODUCTS * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER)
-    planner.emit(name, planner.with_scratch(values, room + LANES))
+    planner.emit(name, planner.with_scratch(values, _room(inputs, outputs, strip)))
+
+
+def _room(inputs: int, outputs: int, strip: int) -> int:
+    """Floats of transforms of a strip, and of a vector to spare."""
+    return PRODUCTS * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
 
 
 def weight_gradient(
@@ -164,19 +199,19 @@ def weight_gradient(
     """Add the rows of the weights' gradient."""
     inputs, outputs = g.group_inputs, g.out_channels
     h, w = grid(*map(tiles, g.output))
-    count = outputs * inputs
-    # Products of one weight must not all meet in one set of the cache.
-    step = count + STAGGER
-    # As many rows of products at a time as leave room for some tiles.
-    vectors = SIDE * (inputs + outputs)
-    rows = next(n for n in (6, 3, 2, 1) if n * vectors * FEW_TILES <= GRADIENT_STRIP or n == 1)
-    strip = max(1, min(GRADIENT_STRIP // (rows * vectors), len(h)))
+    lanes = -(-outputs // LANES) * LANES
+    count = lanes * inputs
+    partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
+    sizes: dict[str, int] = {"in": count}
+    together, strip = gradient_strip(inputs, outputs, len(h))
     gradient = row(
         L.K_WINOGRAD2D_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
+        **partial,
         taps=strip,
-        groups=rows,
+        x_group=together[0],
+        groups=together[1],
         positions=len(h),
         channels=outputs,
         x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
@@ -185,24 +220,37 @@ def weight_gradient(
         x_row=x.row,
         y_channel=grad.channel,
         y_row=grad.row,
-        **{"in": inputs, "out": step},
+        **{"in": inputs},
     )
-    room = rows * (vectors * strip * LANES + SIDE * (2 * STAGGER + LANES * LANES))
+    # Threads that have no block of their own left share the six rows of one.
+    own = planner.blocks % planner.workers == 0
+    room = gradient_room(inputs, together, strip, len(h), own)
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, room))
-    partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
-    sizes: dict[str, int] = {"in": count}
-    columns = partial | sizes | {"out": step}
-    values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
-    planner.emit(f"{name}: weight gradient, transformed back", values)
-    planner.pass_on(gradient, values, PRODUCTS * step)
-    values = row(L.K_REDUCE_KERNELS, w=weight, taps=9, **partial, **sizes)
+    if not own:
+        # Products of one weight must not all meet in one set of the cache.
+        gradient[L.OUT] = count + STAGGER
+        columns = partial | sizes | {"out": count + STAGGER}
+        values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
+        planner.emit(f"{name}: weight gradient, transformed back", values)
+        planner.pass_on(gradient, values, PRODUCTS * (count + STAGGER))
+    sizes |= {"channels": outputs, "down": inputs, "taps": 9}
+    values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
     reduction = planner.with_scratch(values, 9 * LANES)
     planner.reductions.append((f"{name}: sum gradients", reduction))
 
 
-def _strip(tiling: Tiling, tiles: int) -> int:
+def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
+    """Channels of either side that a weights' gradient has in hand at a time, and tiles."""
+    together = (
+        min(-(-inputs // LANES) * LANES, GRADIENT_INPUTS),
+        min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
+    )
+    strip = max(1, min(GRADIENT_STRIP // (PRODUCTS * sum(together)), tiles))
+    return together, -(-tiles // -(-tiles // strip))
+
+
+def _strip(inputs: int, outputs: int, tiles: int) -> int:
     """Tiles of a strip whose transforms fit the cache: whole register tiles."""
-    outputs, inputs = tiling.source.shape
     vectors = PRODUCTS * (inputs + min(outputs, CHUNK))
     strip = max(1, STRIP // vectors // WIDTH) * WIDTH
     # Four tiles are two strips of two, not three and one.
