@@ -15,6 +15,7 @@ from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import JointLoss, Loss
+from fastcnn.operations import OPERATIONS
 
 log = logging.getLogger("fastcnn.training")
 
@@ -115,6 +116,19 @@ def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
     elif theirs.pictures is not None:
         own = replace(own, pictures=theirs.pictures)
     return own.trained(data.images)
+
+
+def say_logits(model: Model, loss: Loss) -> None:
+    """Log that a loss takes log-probabilities and a model does not end with them."""
+    nodes = model.graph().nodes
+    last = len(nodes) - 1
+    while last >= 0 and OPERATIONS[nodes[last].operation].renames:
+        last = nodes[last].inputs[0]
+    if loss.operation == "nll" and (last < 0 or nodes[last].operation != "log_softmax"):
+        log.warning(
+            "the loss nll takes logarithms of probabilities, and the network does not end with "
+            "LogSoftmax: its loss may fall without end; cross_entropy takes the outputs as they are"
+        )
 
 
 def say_unused(used: Preprocessing, data: Samples) -> None:
