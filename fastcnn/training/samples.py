@@ -15,7 +15,6 @@ from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import JointLoss, Loss
-from fastcnn.operations import OPERATIONS
 
 log = logging.getLogger("fastcnn.training")
 
@@ -122,7 +121,7 @@ def say_logits(model: Model, loss: Loss) -> None:
     """Log that a loss takes log-probabilities and a model does not end with them."""
     nodes = model.graph().nodes
     last = len(nodes) - 1
-    while last >= 0 and OPERATIONS[nodes[last].operation].renames:
+    while last >= 0 and nodes[last].operation in ("flatten", "unflatten"):
         last = nodes[last].inputs[0]
     if loss.operation == "nll" and (last < 0 or nodes[last].operation != "log_softmax"):
         log.warning(
