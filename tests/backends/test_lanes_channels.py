@@ -95,6 +95,20 @@ def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
             by_channels(model, x)
 
 
+@pytest.mark.parametrize("padding", [0, 1, (2, 1)])
+@pytest.mark.parametrize("size", [(32, 32), (17, 20), (27, 33)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(16, 16), (20, 40), (64, 80)])
+def test_transforms_of_stride_2(
+    inputs: int, outputs: int, size: tuple[int, int], padding: int | tuple[int, int]
+) -> None:
+    """Tiles at the borders, channels that do not fill vectors, zeros on all sides."""
+    layer = Conv2d(inputs, outputs, 3, stride=2, padding=padding, seed=0)
+    model = Sequential(layer, ReLU(), input_shape=(inputs, *size))
+    assert "Winograd by channels" in kernel_names(model)
+    x = np.random.default_rng(1).standard_normal((3, inputs, *size)).astype(np.float32)
+    check(model, x)
+
+
 def test_branches_that_meet() -> None:
     x = Input((3, 9, 7))
     left, right = (Conv2d(3, 32, 3, padding=1, seed=seed)(x) for seed in (0, 1))

@@ -44,7 +44,8 @@ def _outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
     sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
     corners = r.table(L.Y_TABLE, tiles).astype(np.int64)[(sizes > 0).all(axis=1)]
-    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if pooled else 1]:
+    two = pooled or r[L.MODE] == L.ADDED
+    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if two else 1]:
         written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
         for rows, columns in {tuple(size) for size in sizes.tolist()}:
             tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)

@@ -144,11 +144,11 @@ def conv_tile(
     ypix: Any,
     ystride: Any,
     relu: Any,
-    masked: Any,
+    met: Any,
 ) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-    If ``masked``, zero wherever ``Y`` was zero.
+    ``met`` as in ``emit_outputs``.
     """
     _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, Y, y0)
     parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
@@ -159,19 +159,28 @@ def conv_tile(
             for i, row in enumerate(sums)
             for value, position in zip(row, positions, strict=True)
         ]
-        emit_outputs(at, places, Y, y0, relu, masked)
+        summands = [at.offset(place, 1, met) for _, place in places]
+        emit_outputs(at, places, Y, y0, relu, met, summands)
 
 
 def emit_outputs(
-    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any, masked: Any
+    at: Emitter,
+    places: list[tuple[Any, Any]],
+    Y: Any,
+    y0: Any,
+    relu: Any,
+    met: Any,
+    summands: list[Any] | None = None,
 ) -> None:
-    """Store values at their places, rectified, or if ``masked`` zero where a zero stood.
+    """Store values at their places, rectified; what they meet there decides.
 
-    A rectifier's output is a mask for its gradient, which takes its place. Another pass over a
-    place, as at the end of a tile, finds a gradient there that is open or zero already.
+    With ``met`` 1 they are zero where a zero stood: a rectifier's output is a mask for its
+    gradient, which takes its place. Another pass over a place, as at the end of a tile, finds a
+    gradient there that is open or zero already. With ``met`` 0 they meet nothing. Otherwise it is
+    how many floats away each one's summand is; ``summands`` are the places of these.
     """
     builder = at.builder
-    with builder.if_else(builder.icmp_signed("!=", masked, at.index(0))) as (then, otherwise):
+    with builder.if_else(builder.icmp_signed("==", met, at.index(1))) as (then, otherwise):
         with then:
             for value, inside in places:
                 target = at.pointer(Y, builder.add(y0, inside))
@@ -179,9 +188,31 @@ def emit_outputs(
                     builder, emit_keep_open(builder, emit_load(builder, target), value), target
                 )
         with otherwise:
-            for value, inside in places:
-                target = at.pointer(Y, builder.add(y0, inside))
-                emit_store(builder, at.rectified(value, relu), target)
+            if summands is None:
+                _store_rectified(at, places, Y, y0, relu)
+                return
+            alone = builder.icmp_signed("==", met, at.index(0))
+            with builder.if_else(alone) as (nothing, another):
+                with nothing:
+                    _store_rectified(at, places, Y, y0, relu)
+                with another:
+                    added = [
+                        emit_load(builder, at.pointer(Y, builder.add(y0, place)))
+                        for place in summands
+                    ]
+                    sums = [
+                        (builder.fadd(value, other), inside)
+                        for (value, inside), other in zip(places, added, strict=True)
+                    ]
+                    _store_rectified(at, sums, Y, y0, relu)
+
+
+def _store_rectified(
+    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any
+) -> None:
+    for value, inside in places:
+        target = at.pointer(Y, at.builder.add(y0, inside))
+        emit_store(at.builder, at.rectified(value, relu), target)
 
 
 @tile(2)

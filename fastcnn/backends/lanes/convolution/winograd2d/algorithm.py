@@ -40,4 +40,4 @@ def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
     return (*sides[0], *sides[1])
 
 
-WINOGRAD_2D = Algorithm("winograd2d", _fits, _pays, _input_halo, _gradient_halo)
+WINOGRAD_2D = Algorithm("winograd2d", _fits, _pays, _input_halo, _gradient_halo, adds=True)

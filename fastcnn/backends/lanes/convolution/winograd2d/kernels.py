@@ -25,6 +25,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
 )
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
+    ADDED,
     BIAS,
     CHANNELS,
     EXTRA,
@@ -101,7 +102,8 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
         if r[MODE] == POOLED:
             pooled_output_tile(*sources, A, y, A, m, r[Y_ROW], rows, columns, spare, r[RELU])
         else:
-            output_tile(*sources, A, y, r[Y_ROW], rows, columns, spare, r[RELU], r[MODE])
+            met = m - y if r[MODE] == ADDED else r[MODE]
+            output_tile(*sources, A, y, r[Y_ROW], rows, columns, spare, r[RELU], met)
 
 
 @linked
@@ -150,14 +152,16 @@ def products(A, v, tiles, inputs, each, w, outputs, s):
 
 
 @linked
-def ask_for_outputs(A, T, r, y, p0, count):
-    """Prefetch where the outputs of some tiles of a channel will be written."""
+def ask_for_outputs(A, T, r, y, m, p0, count):
+    """Prefetch where outputs of a channel's tiles will be written, and what will be added."""
     rows = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
     for t in range(count):
         place = y + T[r[Y_TABLE] + p0 + t]
         for i in range(rows):
             for j in range(rows):
                 simd.prefetch_write(A, place + i * r[Y_ROW] + j * LANES)
+                if r[MODE] == ADDED:
+                    simd.prefetch(A, place + m - y + i * r[Y_ROW] + j * LANES)
 
 
 @linked
@@ -235,7 +239,8 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
             made = min(CHUNK, outputs - c0)
             for k in range(PRODUCTS):
                 if k < made:
-                    ask_for_outputs(A, T, r, y0 + (c0 + k) * r[Y_CHANNEL], p0, taken)
+                    channel = (c0 + k) * r[Y_CHANNEL]
+                    ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
                 v, w = transformed + k * from_step, r[W] + k * r[OUT] + c0 * inputs
                 products(A, v, taken, inputs, each, w, made, sums + k * to_step)
             for c in range(made):

@@ -46,7 +46,7 @@ def product(r: Row) -> Cost:
     flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
     flops += (both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * outputs
     written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
-    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0)
     flops, numbers = tiles * flops, 0
     if r[L.MOMENTS]:
         flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // r[L.TAPS])

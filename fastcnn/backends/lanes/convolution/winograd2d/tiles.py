@@ -174,18 +174,20 @@ def output_tile(
     columns: Any,
     spare: Any,
     relu: Any,
-    masked: Any,
+    met: Any,
 ) -> None:
     """The first rows and columns of 4x4 outputs, with bias and what ``conv_tile`` does to them.
 
     ``spare`` is the place of a vector for the others.
     """
-    places = []
+    places, summands = [], []
     for i, values in enumerate(emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])):
         for j, value in enumerate(values):
             place = at.offset(at.offset(y0, i, yrow), j, LANES)
             places.append((value, place_inside(at, i, j, rows, columns, place, spare)))
-    emit_outputs(at, places, Y, at.index(0), relu, masked)
+            summand = at.offset(place, 1, met)
+            summands.append(place_inside(at, i, j, rows, columns, summand, spare))
+    emit_outputs(at, places, Y, at.index(0), relu, met, summands)
 
 
 @tile(0)

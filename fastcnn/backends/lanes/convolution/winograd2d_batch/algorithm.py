@@ -27,4 +27,5 @@ WINOGRAD_2D_BATCH = Algorithm(
     WINOGRAD_2D.input_halo,
     WINOGRAD_2D.gradient_halo,
     shares_batch=True,
+    adds=True,
 )
