@@ -8,9 +8,9 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, WIDTHS, blocks_of_tile
-from fastcnn.backends.lanes.convolution.channels.transforms import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import tiles
+from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.planning.buffers import (
     LANES,

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
-from fastcnn.backends.lanes.convolution.channels.transforms import TRANSFORMS
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.channel_maps import RUN, line_floats
 from fastcnn.backends.lanes.reach.ranges import (

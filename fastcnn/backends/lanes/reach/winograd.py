@@ -9,6 +9,7 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
@@ -70,14 +71,16 @@ def winograd2d(r: Reach) -> Touches:
         r.count(L.TAPS, 1),
         r.count(L.POSITIONS),
     )
+    transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
     each = strip * LANES
     made = min(outputs, CHUNK)
     from_step, to_step = inputs * each + STAGGER, made * each + STAGGER
-    scratch = PRODUCTS * (from_step + to_step)
-    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
+    scratch = transform.products * (from_step + to_step)
+    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, transform.side) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch + LANES)
-    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+    weights = r.entries(L.S_TABLE, transform.products) + r[L.W]
+    yield arena("W", weights, inputs * outputs)
     yield from _outputs_of_tiles(r, outputs, tiles)
     yield from _moments(r, -(-tiles // strip))
 

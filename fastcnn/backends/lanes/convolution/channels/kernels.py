@@ -16,11 +16,11 @@ from fastcnn.backends.lanes.convolution.channels.tiles import (
     dot_tile,
     strided_output_tile,
 )
-from fastcnn.backends.lanes.convolution.channels.transforms import (
+from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     STRIDED_PRODUCTS,
     strided_input_tile,
 )
-from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (

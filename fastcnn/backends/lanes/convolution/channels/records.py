@@ -4,8 +4,8 @@ FLOPs are those of real channels where a row knows them; idle lanes count where 
 """
 
 from fastcnn.backends.lanes.convolution.channels import kernels
-from fastcnn.backends.lanes.convolution.channels.transforms import TRANSFORMS
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row

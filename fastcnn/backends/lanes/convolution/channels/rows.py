@@ -7,14 +7,14 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, WHOLE, blocks_of_tile
 from fastcnn.backends.lanes.convolution.channels.records import SUM
-from fastcnn.backends.lanes.convolution.channels.transforms import (
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     Transform,
     transform_of,
     transformed_weights,
     weights_of_products,
 )
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer

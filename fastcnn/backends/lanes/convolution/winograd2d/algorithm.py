@@ -10,26 +10,44 @@ from fastcnn.backends.lanes.convolution.winograd import (
     tile_sides,
     tiles,
 )
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    TRANSFORMS,
+    tile_halo,
+    transform_of,
+)
 from fastcnn.backends.lanes.planning.buffers import LANES, Halo
 
 #: Channels on either side from which the transforms pay.
 FEWEST_CHANNELS = 16
+#: With stride 2: share of the direct sum's products that whole tiles may have, and channels whose
+#: transforms the cache holds.
+MOST_OF_STRIDE_2, MOST_INPUTS = 0.65, 64
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
+    if part == Part.PRODUCT and transform_of(g):
+        return True
     if not is_plain(g) or g.kernel != (3, 3):
         return False
     return part != Part.GRADIENT or (g.group_inputs % LANES == 0 and g.out_channels % 8 == 0)
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
+    if g.stride == (2, 2):
+        return _pays_with_stride(g)
     down = tiles(g.output[0]) * points(3) / (g.output[0] * 3)
     return down <= MOST_PRODUCTS and min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
 
 
+def _pays_with_stride(g: ConvGeometry) -> bool:
+    across, down = (tiles(size) for size in g.output)
+    products = TRANSFORMS[2].products * across * down / (9 * g.output[0] * g.output[1])
+    channels = min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
+    return products <= MOST_OF_STRIDE_2 and channels and g.group_inputs <= MOST_INPUTS
+
+
 def _input_halo(g: ConvGeometry) -> Halo:
-    sides = [tile_sides(g.output[i], g.input[i], g.padding[i], g.kernel[i]) for i in (0, 1)]
-    return (*sides[0], *sides[1])
+    return tile_halo(g, TRANSFORMS[g.stride[0]])
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:

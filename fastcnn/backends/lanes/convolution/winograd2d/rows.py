@@ -7,6 +7,11 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    TRANSFORMS,
+    Transform,
+    weights_of_products,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, WIDTH
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
@@ -35,6 +40,7 @@ class Tiling:
         Rows and columns of what is written.
     step : int
         Rows and columns of it that a tile writes.
+    transform : Transform
     """
 
     source: np.ndarray
@@ -42,6 +48,7 @@ class Tiling:
     padding: tuple[int, ...]
     size: tuple[int, ...]
     step: int = OUTPUTS
+    transform: Transform = TRANSFORMS[1]
 
     def weights(self, planner: Planner, name: str) -> dict[str, int]:
         """Let the weights be transformed beforehand; the columns that tell where they are."""
@@ -49,10 +56,12 @@ class Tiling:
         padded = -(-order.size // LANES) * LANES + STAGGER
         packed = planner.allocate(PRODUCTS * padded)
         sizes: dict[str, int] = {"in": order.size, "out": padded, "mode": self.direction}
+        sizes["down"] = self.transform.stride
         table = planner.table(order, LANES)
         values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
         planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
-        return {"w": packed, "out": padded}
+        places = planner.table(weights_of_products(self.transform) * padded)
+        return {"w": packed, "out": padded, "s_table": places, "down": self.transform.stride}
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the tiles, counted in tiles."""
@@ -71,7 +80,8 @@ class Tiling:
         """The columns of the tiles' places in X and Y."""
         step = self.step
         h, w = self.corners()
-        corners = x.at(OUTPUTS * h - self.padding[0], OUTPUTS * w - self.padding[1])
+        each = OUTPUTS * self.transform.stride
+        corners = x.at(each * h - self.padding[0], each * w - self.padding[1])
         return {
             "bias": -1,
             **x.columns("x"),
@@ -99,10 +109,11 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     """Those of a convolution's product."""
+    transform, kernels = TRANSFORMS[g.stride[0]], _kernels(g, weight)
     if not pooled:
-        return Tiling(_kernels(g, weight), 1, g.padding, g.output)
+        return Tiling(kernels, 1, g.padding, g.output, transform=transform)
     size = (g.output[0] // 2, g.output[1] // 2)
-    return Tiling(_kernels(g, weight), 1, g.padding, size, OUTPUTS // 2)
+    return Tiling(kernels, 1, g.padding, size, OUTPUTS // 2, transform)
 
 
 def transpose_tiling(g: ConvGeometry, weight: int) -> Tiling:
@@ -154,7 +165,8 @@ def _emit(
         **common,
         taps=strip,
     )
-    room = PRODUCTS * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER)
+    each = (inputs + min(outputs, CHUNK)) * strip * LANES
+    room = tiling.transform.products * (each + 2 * STAGGER)
     planner.emit(name, planner.with_scratch(values, room + LANES))
 
 
@@ -203,7 +215,7 @@ def weight_gradient(
 def _strip(tiling: Tiling, tiles: int) -> int:
     """Tiles of a strip whose transforms fit the cache: whole register tiles."""
     outputs, inputs = tiling.source.shape
-    vectors = PRODUCTS * (inputs + min(outputs, CHUNK))
+    vectors = tiling.transform.products * (inputs + min(outputs, CHUNK))
     strip = max(1, STRIP // vectors // WIDTH) * WIDTH
     # Four tiles are two strips of two, not three and one.
     return -(-tiles // -(-tiles // strip))

@@ -1,4 +1,4 @@
-"""Winograd's transforms of 3x3 kernels with a channel in each lane, of stride 1 and of stride 2.
+"""Winograd's transforms of 3x3 kernels with stride 2, and what depends on the stride.
 
 With stride 2 the even rows of the input meet the first and last row of the kernel, and the odd rows
 its middle row; so do columns. Four outputs of a row take F(4, 2) of five even pixels and products
@@ -13,7 +13,14 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, tiles, transforms
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    MATRICES,
+    PRODUCTS,
+    SIDE,
+    load_kernels,
+    store_outputs,
+    store_windows,
+)
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
     emit_both_ways,
     emit_product,
@@ -167,3 +174,61 @@ def emit_strided_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> 
     across = [emit_product(builder, EVEN.output, row) for row in even]
     odd = added(down(take(second, EVENS, ODDS)), take(third + ODDS * EVENS, ODDS, ODDS))
     return [[builder.fadd(value, bias) for value in row] for row in added(across, odd)]
+
+
+@tile(0)
+def strided_output_tile(
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+    met: Any,
+) -> None:
+    """As ``output_tile``."""
+    outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
+
+
+@tile(0)
+def strided_pooled_tile(
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    I: Any,
+    i0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+) -> None:
+    """As ``pooled_output_tile``."""
+    outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
+
+
+@tile(0)
+def strided_weight_tile(
+    at: Emitter, P: Any, places: Any, p0: Any, direction: Any, U: Any, u0: Any, step: Any
+) -> None:
+    """The 36 different weights of 16 kernels, as ``transformed_weights`` has them."""
+    builder, kernels = at.builder, load_kernels(at, P, places, p0, direction)
+    outer = [[kernels[0][0], kernels[0][2]], [kernels[2][0], kernels[2][2]]]
+    made = [value for row in emit_both_ways(builder, EVEN.weight, outer) for value in row]
+    made += emit_product(builder, EVEN.weight, [kernels[0][1], kernels[2][1]])
+    made += emit_product(builder, EVEN.weight, [kernels[1][0], kernels[1][2]])
+    store_all(at, [*made, kernels[1][1]], U, u0, step)
