@@ -274,7 +274,7 @@ def test_a_convolution_adds_what_lies_elsewhere() -> None:
     y = Conv2d(16, 16, 3, padding=1, seed=0)(x) + x
     joined = Concat()(y, Conv2d(16, 16, 1, seed=1)(y))
     z = ReLU()(Conv2d(32, 32, 3, padding=1, seed=2)(joined) + joined)
-    model = Model(x, Conv2d(32, 3, 1, seed=3)(Concat()(z, y)))
+    model = Model(x, Conv2d(48, 3, 1, seed=3)(Concat()(z, y)))
     values = np.random.default_rng(0).standard_normal((20, 16, 10, 8)).astype(np.float32)
     expected = forward(model, values, backend="im2col")
     made = inference(model, 2).by_samples(64)

@@ -1,5 +1,7 @@
 """Winograd's convolutions: their matrices, their rounding errors, and where they are used."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,19 +28,20 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     pieces,
     strips,
 )
+from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import make_executor
+from fastcnn.execution import forward, make_executor, predict_logits
 from fastcnn.execution.workers import workers
-from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
 
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
-MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT)]
+MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN]
 #: Unit roundoff of float32.
 ROUNDOFF = 2.0**-24
 
@@ -469,3 +472,32 @@ def test_weights_of_many_channels_are_read_once() -> None:
     few = Sequential(Conv2d(64, 64, 3, padding=1, seed=0), input_shape=(64, 4, 4))
     program = fastcnn.plan(few, 128, threads=2)
     assert "Winograd 2-D products" not in map(program.kernel, range(len(program.rows)))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size", "padding"),
+    [(16, 32, (32, 32), 1), (20, 17, (31, 33), (1, 0)), (5, 3, (12, 20), (2, 1))],
+)
+def test_stride_2_both_ways(
+    inputs: int, outputs: int, size: tuple[int, int], padding: int | tuple[int, int], pooled: bool
+) -> None:
+    """Tiles at the borders, any channels, several threads; the bound is that of sums of float32."""
+    layers: list[Layer] = [Conv2d(inputs, outputs, 3, stride=2, padding=padding, seed=0), ReLU()]
+    layers += [MaxPool2d(2)] * pooled
+    model = Sequential(*layers, input_shape=(inputs, *size))
+    x = np.random.default_rng(0).standard_normal((21, inputs, *size)).astype(np.float32)
+    exact = predict_logits(deepcopy(model).to(np.float64), x, backend="im2col")
+    with forced("winograd2d"):
+        found = [forward(model, x, training=True, threads=threads) for threads in (1, 2, 3)]
+        rows = fastcnn.plan(model, 21).rows
+    assert [row[L.DOWN] for row in rows if row[L.KERNEL] == BOTH_WAYS][0] == 2
+    assert _error(found[0], exact) < 2e-6
+    for other in found[1:]:
+        assert np.array_equal(other, found[0])
+
+
+def test_stride_2_is_used_where_it_pays() -> None:
+    for inputs, size, used in ((16, 32, True), (8, 32, False), (16, 9, False), (128, 32, False)):
+        layer = Conv2d(inputs, 32, 3, stride=2, padding=1, seed=0)
+        assert (BOTH_WAYS in kernels(layer, (inputs, size, size))) == used
